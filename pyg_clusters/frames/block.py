@@ -1,0 +1,55 @@
+"""Blocks of frames as flat arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass
+class FrameBlock:
+    """Consecutive frames of one file, of any sizes, as flat arrays.
+
+    Attributes:
+        file: The file that they came from, as it was given.
+        number: Number of each frame in the file, from 0, ``[num_frames]``.
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions ``[num_atoms, 3]`` in Å, in double precision.
+        ptr: Offsets of the frames, ``[num_frames + 1]``.
+        periodic: Whether a frame has periodic boundary conditions with a cell, ``[num_frames]``.
+        properties: Values per frame that were asked for, ``[num_frames]`` each.
+        atom_properties: Values per atom that were asked for, ``[num_atoms, ...]`` each.
+    """
+
+    file: str
+    number: np.ndarray
+    z: np.ndarray
+    pos: np.ndarray
+    ptr: np.ndarray
+    periodic: np.ndarray
+    properties: dict[str, np.ndarray] = field(default_factory=dict)
+    atom_properties: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of atoms of each frame, ``[num_frames]``."""
+        return np.diff(self.ptr)
+
+    def select(self, frames: Sequence[int] | np.ndarray) -> "FrameBlock":
+        """The block of the given frames (positions within the block, or a boolean mask), in that order."""
+        frames = np.arange(len(self))[np.asarray(frames)]
+        parts = [np.arange(self.ptr[frame], self.ptr[frame + 1]) for frame in frames]
+        atoms = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        return FrameBlock(
+            file=self.file,
+            number=self.number[frames],
+            z=self.z[atoms],
+            pos=self.pos[atoms],
+            ptr=np.concatenate([[0], np.cumsum(self.sizes[frames])]).astype(np.int64),
+            periodic=self.periodic[frames],
+            properties={key: values[frames] for key, values in self.properties.items()},
+            atom_properties={key: values[atoms] for key, values in self.atom_properties.items()},
+        )

@@ -1,0 +1,254 @@
+"""DART: energies of clusters from the counts of neighbours in distance shells."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.utils import scatter
+
+from pyg_clusters.geometry import (
+    GALLIUM_RADII,
+    batch_to_ptr,
+    beyond_masks,
+    check_radii,
+    edge_shell_counts,
+    masks_to_counts,
+)
+from pyg_clusters.models.domain import Domain
+from pyg_clusters.nn.energy_scale import EnergyScale
+from pyg_clusters.nn.shell_conv import ShellConv
+from pyg_clusters.units import KCAL_PER_MOL
+
+
+class AtomicEnergies(NamedTuple):
+    """What DART knows of each atom."""
+
+    energy: Tensor
+    """Share of the atom in the energy of its cluster, ``[num_atoms]`` in eV."""
+    features: Tensor
+    """Output of the last hidden layer of the interaction network, ``[num_atoms, 32]``."""
+
+
+class DART(nn.Module):
+    r"""The network of `"DART: Deep learning enabled topological interaction model for energy prediction of metal
+    clusters and its application in identifying unique low energy isomers" <https://doi.org/10.1039/d1cp02956h>`_
+    (Modee et al. 2021, section 2.3, Eqs. 1-7, Table 1).
+
+    .. math::
+        E = \sum_i \mathrm{MLP}_{int}\Big(\mathrm{MLP}_f(\mathbf{x}_i) + \sum_{s \in \{J, K, L\}} \sum_{j \in
+        \mathcal{N}_s(i)} \mathrm{MLP}_s(\mathbf{x}_j)\Big)
+
+    where :math:`\mathbf{x}_i` is the topological atomic descriptor, the number of neighbours of atom i in each shell.
+    The activation is CELU with :math:`\alpha = 0.1`, weights start from a Kaiming normal distribution of gain 1 and
+    biases from zero, as in the published implementation.
+
+    Args:
+        radii (sequence of float): Shell radii in Å.
+        hidden_channels (int): Width of the shell networks.
+        interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
+        active_shells (sequence of int, optional): The shells that are summed over, by default all. The descriptor
+            keeps the counts of all (the ablations of Table 2).
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
+          [num_atoms]`` (sorted)
+        - **output:** energies ``[num_graphs]`` in eV: of binding, if that is what it was trained on
+
+    Example:
+        >>> import torch
+        >>> model = DART()
+        >>> z, batch = torch.tensor([31, 31]), torch.tensor([0, 0])
+        >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7]])
+        >>> model(z, pos, batch).shape
+        torch.Size([1])
+    """
+
+    def __init__(
+        self,
+        radii: Sequence[float] = GALLIUM_RADII,
+        hidden_channels: int = 128,
+        interaction_channels: Sequence[int] = (256, 128, 32),
+        active_shells: Sequence[int] | None = None,
+    ):
+        super().__init__()
+        self.radii = check_radii(radii)
+        self.hidden_channels = hidden_channels
+        self.interaction_channels = tuple(interaction_channels)
+        num_shells = len(self.radii) + 1
+        self.conv = ShellConv(num_shells, hidden_channels, num_shells, active_shells=active_shells)
+        self.active_shells = self.conv.active_shells
+        widths = [hidden_channels, *self.interaction_channels, 1]
+        self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.act = nn.CELU(alpha=0.1)
+        self.scale = EnergyScale()
+        self.domain = Domain()
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Kaiming normal weights with a = 1 and zero biases."""
+        for module in self.modules():
+            if isinstance(module, EnergyScale):
+                module.reset_parameters()
+            elif hasattr(module, "weight") and hasattr(module, "bias"):
+                nn.init.kaiming_normal_(module.weight, a=1.0)
+                nn.init.zeros_(module.bias)
+
+    def forward(
+        self,
+        z: Tensor | None,
+        pos: Tensor | None,
+        batch: Tensor,
+        *,
+        x: Tensor | None = None,
+        edge_index: Tensor | None = None,
+        edge_type: Tensor | None = None,
+    ) -> Tensor:
+        """Energies of the clusters.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``; may be ``None`` for a model of one element.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where a shell graph is given.
+            batch: Cluster of each atom ``[num_atoms]``.
+            x: Shell counts ``[num_atoms, num_shells]``, where they are already known beside a shell graph.
+            edge_index: Shell graph ``[2, num_edges]`` (source j, target i). Without it the dense products of
+                :meth:`ShellConv.forward_dense` are used, which is faster.
+            edge_type: Shell of each edge ``[num_edges]``.
+
+        Returns:
+            ``[num_graphs]`` in eV.
+        """
+        atoms = self.atomic_energies(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
+        return scatter(atoms.energy, batch, dim=0, reduce="sum")
+
+    def atomic_energies(
+        self,
+        z: Tensor | None,
+        pos: Tensor | None,
+        batch: Tensor,
+        *,
+        x: Tensor | None = None,
+        edge_index: Tensor | None = None,
+        edge_type: Tensor | None = None,
+    ) -> AtomicEnergies:
+        """Energies and features of the atoms; the arguments are those of :meth:`forward`."""
+        if edge_index is None:
+            if pos is None:
+                raise ValueError("DART needs positions, or a shell graph (edge_index and edge_type)")
+            y = self._shell_sums(pos, batch)
+        else:
+            if x is None:
+                num_shells = len(self.radii) + 1
+                x = edge_shell_counts(edge_index, edge_type, batch.numel(), num_shells)
+            y = self.conv(x.to(self.interaction[0].weight.dtype), edge_index, edge_type)
+        return self._read_out(y, z)
+
+    def _read_out(self, y: Tensor, z: Tensor | None) -> AtomicEnergies:
+        for layer in self.interaction[:-1]:
+            y = self.act(layer(y))
+        raw = self.interaction[-1](y)  # [num_atoms, 1]
+        return AtomicEnergies(self.scale(raw.squeeze(-1), z), y)
+
+    def _shell_sums(self, pos: Tensor, batch: Tensor) -> Tensor:
+        """Equations 1 to 5, ``[num_atoms, hidden_channels]``, by dense products over padded clusters."""
+        ptr = batch_to_ptr(batch)
+        sizes = ptr.diff()
+        num_graphs, largest = sizes.numel(), int(sizes.max())
+        dtype = self.interaction[0].weight.dtype
+        place = batch * largest + torch.arange(batch.numel(), device=batch.device) - ptr[batch]
+
+        padded = pos.new_full((num_graphs * largest, 3), float("nan"))
+        padded[place] = pos.detach()
+        masks = beyond_masks(padded.view(num_graphs, largest, 3), self.radii, dtype)
+        counts = masks_to_counts(masks, sizes.to(dtype) - 1).flatten(0, 1)[place]
+
+        rows, row_of_atom = distinct_counts(counts)
+        terms = self.conv.atom_terms(rows).flatten(1).index_select(0, row_of_atom)
+        padded_terms = terms.new_zeros(num_graphs * largest, terms.size(1)).index_copy(0, place, terms)
+        padded_terms = padded_terms.view(num_graphs, largest, -1, self.hidden_channels)
+        return self.conv.combine_dense(padded_terms, masks).flatten(0, 1).index_select(0, place)
+
+    @torch.no_grad()
+    def energies_of_equal_sizes(self, z: Tensor, pos: Tensor) -> Tensor:
+        """Energies of clusters of one size, without gradients: the fast path of large trajectory sets.
+
+        The sums over the shells are linear, so the first layer of the interaction network is applied before them, to
+        the few distinct descriptor rows instead of to every atom.
+
+        Args:
+            z: Atomic numbers ``[num_graphs, num_atoms]``.
+            pos: Positions ``[num_graphs, num_atoms, 3]`` in Å. Some tens of clusters at a time stay in the cache of
+                a processor.
+
+        Returns:
+            ``[num_graphs]`` in eV.
+        """
+        num_graphs, num_atoms, _ = pos.shape
+        first, *hidden, last = self.interaction
+        masks = beyond_masks(pos, self.radii, first.weight.dtype)
+        counts = masks_to_counts(masks, num_atoms - 1).flatten(0, 1)
+
+        rows, row_of_atom = distinct_counts(counts)
+        terms = self.conv.atom_terms(rows) @ first.weight.T  # [num_rows, num_terms, 256]
+        terms[:, 0] += first.bias
+        terms = terms.flatten(1).index_select(0, row_of_atom)
+        y = self.conv.combine_dense(terms.view(num_graphs, num_atoms, -1, first.out_features), masks)
+
+        y = nn.functional.celu_(y.flatten(0, 1), self.act.alpha)
+        for layer in hidden:
+            y = nn.functional.celu_(layer(y), self.act.alpha)
+        energy = self.scale(last(y).view(num_graphs, num_atoms), z)
+        return energy.sum(dim=1)
+
+    @classmethod
+    def from_published_checkpoint(cls, path: str | Path) -> "DART":
+        """Reads a checkpoint of the published implementation.
+
+        Its weights give energies in kcal/mol, which become eV here. Nothing but tensors and plain containers is
+        unpickled.
+
+        Raises:
+            ValueError: If the file is no such checkpoint.
+        """
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            published = content["state_dict"]
+            model = cls()
+            linears = _linears_by_published_name(model)
+            for name, linear in linears.items():
+                linear.load_state_dict({part: published[f"{name}.{part}"] for part in ("weight", "bias")})
+        except FileNotFoundError:
+            raise
+        except Exception as error:
+            message = f"{path}: not a checkpoint of the published DART ({type(error).__name__}: {error})"
+            raise ValueError(message.splitlines()[0]) from error
+        return model
+
+
+def _linears_by_published_name(model: DART) -> dict[str, nn.Module]:
+    names = {f"inter{number}": layer for number, layer in enumerate(model.interaction, start=1)}
+    perceptrons = zip("fjkl", [model.conv.root, *model.conv.shells.values()], strict=True)
+    for letter, perceptron in perceptrons:
+        names |= {f"f{letter}{number}": layer for number, layer in enumerate(perceptron.lins, start=1)}
+    return names
+
+
+def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows among shell counts, and the row of each atom.
+
+    Few rows occur among the atoms of many clusters, so a network of the counts need not be evaluated on every atom.
+
+    Args:
+        counts: ``[num_atoms, num_shells]``, whole numbers of any type.
+
+    Returns:
+        ``rows [num_rows, num_shells]`` and ``row_of_atom [num_atoms]`` with ``rows[row_of_atom] == counts``.
+    """
+    base = int(counts.max()) + 1 if counts.numel() else 1
+    if base ** counts.size(1) >= 2**63:
+        return torch.unique(counts, dim=0, return_inverse=True)
+    powers = base ** torch.arange(counts.size(1), device=counts.device)
+    keys, row_of_atom = torch.unique((counts.long() * powers).sum(-1), return_inverse=True)
+    rows = keys[:, None] // powers % base
+    return rows.to(counts.dtype), row_of_atom

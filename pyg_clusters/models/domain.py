@@ -1,0 +1,48 @@
+"""The range of clusters that a model was trained on."""
+
+import torch
+from torch import Tensor, nn
+
+from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
+
+
+class Domain(nn.Module):
+    """Elements and cluster sizes seen in training, as buffers of a model.
+
+    Before :meth:`fit` nothing is known, and nothing counts as outside.
+    """
+
+    elements: Tensor
+    sizes: Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("elements", torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool))
+        self.register_buffer("sizes", torch.zeros(2, dtype=torch.long))
+
+    def fit(self, z: Tensor, ptr: Tensor):
+        """Records the elements and the smallest and largest cluster of a training set."""
+        self.elements.zero_()
+        self.elements[z] = True
+        sizes = ptr.diff()
+        self.sizes.copy_(torch.stack([sizes.min(), sizes.max()]))
+
+    @property
+    def known(self) -> bool:
+        """Whether the domain was recorded."""
+        return bool(self.elements.any())
+
+    @property
+    def atomic_numbers(self) -> list[int]:
+        """Atomic numbers of the elements seen in training."""
+        return self.elements.nonzero().flatten().tolist()
+
+    @property
+    def size_range(self) -> tuple[int, int]:
+        """Number of atoms of the smallest and of the largest cluster seen in training."""
+        return int(self.sizes[0]), int(self.sizes[1])
+
+    def __repr__(self) -> str:
+        if not self.known:
+            return f"{self.__class__.__name__}()"
+        return f"{self.__class__.__name__}(atomic_numbers={self.atomic_numbers}, sizes={self.size_range})"

@@ -1,0 +1,180 @@
+"""Shell-wise convolution of DART."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import MLP, MessagePassing
+from torch_geometric.typing import OptPairTensor
+
+
+class ShellConv(MessagePassing):
+    r"""The shell-wise operator of `"DART" <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al. 2021, Eqs. 1-5).
+
+    .. math::
+        \mathbf{x}^{\prime}_i = \varphi(\mathbf{x}_i) + \sum_{s=0}^{S-1} \sum_{j \in \mathcal{N}_s(i)}
+        \varphi_s(\mathbf{x}_j)
+
+    where :math:`\mathcal{N}_s(i)` are the neighbours of atom i in distance shell s (J, K, L for S = 3) and every
+    :math:`\varphi` is a perceptron with an activation after each of its two layers. A term depends on the source atom
+    and the shell alone, so that each :math:`\varphi_s` is evaluated on atoms, never on edges.
+
+    The same numbers come from a graph (:meth:`forward`) and from dense shell masks (:meth:`forward_dense`), which is
+    by far faster for clusters, where every atom has every other one as a neighbour.
+
+    Args:
+        in_channels (int): Size of the features of an atom.
+        out_channels (int): Size of the result.
+        num_shells (int): Number of shells, one more than there are shell radii.
+        hidden_channels (int, optional): Size of the hidden layer, by default that of the result.
+        active_shells (sequence of int, optional): The shells that are summed over; by default all. The perceptrons of
+            the others do not exist (the ablations of Modee et al. 2021, Table 2).
+        root_weight (bool): Whether the term of the atom itself, :math:`\varphi(\mathbf{x}_i)`, is there.
+        act (str): Activation function.
+        act_kwargs (dict, optional): Its arguments.
+        **kwargs: Arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
+
+    Shapes:
+        - **input:** features ``[num_atoms, in_channels]``, or a pair of them for a bipartite graph; ``edge_index
+          [2, num_edges]`` (source j, target i); ``edge_type [num_edges]``, the shell of j around i
+        - **output:** ``[num_atoms, out_channels]``, of the targets of a bipartite graph
+
+    Raises:
+        ValueError: If an active shell is not one of the ``num_shells``.
+
+    Example:
+        >>> import torch
+        >>> conv = ShellConv(3, 128)
+        >>> counts = torch.tensor([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+        >>> edge_index = torch.tensor([[0, 1], [1, 0]])
+        >>> conv(counts, edge_index, edge_type=torch.tensor([0, 0])).shape
+        torch.Size([2, 128])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        num_shells: int = 3,
+        hidden_channels: int | None = None,
+        active_shells: Sequence[int] | None = None,
+        root_weight: bool = True,
+        act: str = "celu",
+        act_kwargs: dict | None = None,
+        **kwargs,
+    ):
+        kwargs.setdefault("aggr", "sum")
+        super().__init__(**kwargs)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.num_shells = num_shells
+        self.hidden_channels = out_channels if hidden_channels is None else hidden_channels
+        self.active_shells = tuple(range(num_shells)) if active_shells is None else tuple(sorted(set(active_shells)))
+        self.root_weight = root_weight
+        if any(shell not in range(num_shells) for shell in self.active_shells):
+            raise ValueError(f"active_shells must be among 0 to {num_shells - 1}, got {list(self.active_shells)}")
+        self.act = act
+        self.act_kwargs = {"alpha": 0.1} if act == "celu" and act_kwargs is None else act_kwargs
+
+        self.root = self._perceptron() if root_weight else None
+        self.shells = nn.ModuleDict({str(shell): self._perceptron() for shell in self.active_shells})
+        self.reset_parameters()
+
+    def _perceptron(self) -> MLP:
+        channels = [self.in_channels, self.hidden_channels, self.out_channels]
+        return MLP(channels, act=self.act, act_kwargs=self.act_kwargs, norm=None, plain_last=False)
+
+    def reset_parameters(self):
+        super().reset_parameters()
+        for perceptron in self.children():
+            for module in perceptron.modules():
+                if isinstance(module, MLP):
+                    module.reset_parameters()
+
+    def forward(self, x: Tensor | OptPairTensor, edge_index: Tensor, edge_type: Tensor | None = None) -> Tensor:
+        x_source, x_target = (x, x) if isinstance(x, Tensor) else x
+        if edge_type is None:
+            if self.num_shells > 1:
+                raise ValueError(f"edge_type is needed to tell {self.num_shells} shells apart")
+            edge_type = edge_index.new_zeros(edge_index.size(1))
+        size = (x_source.size(0), x_source.size(0) if x_target is None else x_target.size(0))
+
+        out = x_source.new_zeros(size[1], self.out_channels)
+        if self.root is not None and x_target is not None:
+            out = out + self.root(x_target)
+        for shell, perceptron in self.shells.items():
+            edges_of_shell = edge_index[:, edge_type == int(shell)]
+            # propagate_type: (x: Tensor)
+            out = out + self.propagate(edges_of_shell, x=perceptron(x_source), size=size)
+        return out  # [num_atoms, out_channels]
+
+    def message(self, x_j: Tensor) -> Tensor:
+        return x_j
+
+    def forward_dense(self, x: Tensor, masks: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The same from the shell masks of clusters padded to one size.
+
+        Args:
+            x: Features ``[num_graphs, num_atoms, in_channels]``.
+            masks: Cumulative shell masks of :func:`pyg_clusters.geometry.beyond_masks`,
+                ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
+            valid: Which atoms are not padding, ``[num_graphs, num_atoms]``; all if not given.
+
+        Returns:
+            ``[num_graphs, num_atoms, out_channels]``, of no meaning at padded atoms.
+        """
+        terms = self.atom_terms(x)
+        if valid is not None:
+            terms = terms * valid[..., None, None]
+        return self.combine_dense(terms, masks)
+
+    def atom_terms(self, x: Tensor) -> Tensor:
+        r"""What each atom contributes, in the form that :meth:`combine_dense` sums.
+
+        With :math:`h_s = \varphi_s(\mathbf{x})` (zero for a shell that is switched off) the terms are :math:`\varphi -
+        h_0`, :math:`h_0`, :math:`h_1 - h_0`, ..., :math:`h_{S-1} - h_{S-2}`.
+
+        Args:
+            x: Features ``[..., in_channels]``.
+
+        Returns:
+            ``[..., num_shells + 1, out_channels]``.
+        """
+        zero = x.new_zeros(*x.shape[:-1], self.out_channels)
+        root = zero if self.root is None else self.root(x)
+        h = [self.shells[str(shell)](x) if shell in self.active_shells else zero for shell in range(self.num_shells)]
+        steps = [h[shell] - h[shell - 1] for shell in range(1, self.num_shells)]
+        return torch.stack([root - h[0], h[0], *steps], dim=-2)
+
+    @staticmethod
+    def combine_dense(terms: Tensor, masks: Tensor) -> Tensor:
+        r"""Sums :meth:`atom_terms` over the neighbours.
+
+        With :math:`C_s` the mask of shell s or further out, the mask of shell s alone is :math:`C_s - C_{s+1}`, hence
+
+        .. math::
+            \varphi + \sum_s (C_s - C_{s+1}) h_s = (\varphi - h_0) + \sum_j h_{0,j} + \sum_{s \ge 1} C_s (h_s - h_{s-1})
+
+        with one product for all shells but the innermost, which is a sum over the cluster.
+
+        Args:
+            terms: ``[num_graphs, num_atoms, num_shells + 1, channels]``, zero at padded atoms.
+            masks: ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
+
+        Returns:
+            ``[num_graphs, num_atoms, channels]``.
+        """
+        num_graphs, num_atoms, num_terms, channels = terms.shape
+        own = terms[:, :, 0] + terms[:, :, 1].sum(dim=1, keepdim=True)
+        if num_terms == 2:
+            return own
+        steps = terms[:, :, 2:].transpose(1, 2).reshape(num_graphs, -1, channels)
+        return torch.baddbmm(own, masks.view(num_graphs, num_atoms, -1), steps)
+
+    def __repr__(self) -> str:
+        return (
+            f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, num_shells={self.num_shells}, "
+            f"active_shells={list(self.active_shells)})"
+        )
