@@ -6,6 +6,24 @@ from dataclasses import dataclass, field
 import numpy as np
 
 
+@dataclass(frozen=True)
+class BadFrame:
+    """A frame that cannot be used.
+
+    Attributes:
+        file: The file, as it was given.
+        number: Number of the frame in the file, from 0.
+        reason: What is wrong with it, and the value.
+    """
+
+    file: str
+    number: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, frame {self.number}: {self.reason}"
+
+
 @dataclass
 class FrameBlock:
     """Consecutive frames of one file, of any sizes, as flat arrays.
@@ -19,6 +37,7 @@ class FrameBlock:
         periodic: Whether a frame has periodic boundary conditions with a cell, ``[num_frames]``.
         properties: Values per frame that were asked for, ``[num_frames]`` each.
         atom_properties: Values per atom that were asked for, ``[num_atoms, ...]`` each.
+        unreadable: Frames of this stretch of the file that could not be read, where they are to be skipped.
     """
 
     file: str
@@ -29,6 +48,7 @@ class FrameBlock:
     periodic: np.ndarray
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     atom_properties: dict[str, np.ndarray] = field(default_factory=dict)
+    unreadable: list[BadFrame] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.number)
@@ -38,8 +58,13 @@ class FrameBlock:
         """Number of atoms of each frame, ``[num_frames]``."""
         return np.diff(self.ptr)
 
+    @property
+    def frame_of_atom(self) -> np.ndarray:
+        """Place within the block of the frame of each atom, ``[num_atoms]``."""
+        return np.repeat(np.arange(len(self)), self.sizes)
+
     def select(self, frames: Sequence[int] | np.ndarray) -> "FrameBlock":
-        """The block of the given frames (positions within the block, or a boolean mask), in that order."""
+        """The block of the given frames (places within the block, or a boolean mask), in that order."""
         frames = np.arange(len(self))[np.asarray(frames)]
         parts = [np.arange(self.ptr[frame], self.ptr[frame + 1]) for frame in frames]
         atoms = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)

@@ -169,38 +169,6 @@ class DART(nn.Module):
         padded_terms = padded_terms.view(num_graphs, largest, -1, self.hidden_channels)
         return self.conv.combine_dense(padded_terms, masks).flatten(0, 1).index_select(0, place)
 
-    @torch.no_grad()
-    def energies_of_equal_sizes(self, z: Tensor, pos: Tensor) -> Tensor:
-        """Energies of clusters of one size, without gradients: the fast path of large trajectory sets.
-
-        The sums over the shells are linear, so the first layer of the interaction network is applied before them, to
-        the few distinct descriptor rows instead of to every atom.
-
-        Args:
-            z: Atomic numbers ``[num_graphs, num_atoms]``.
-            pos: Positions ``[num_graphs, num_atoms, 3]`` in Å. Some tens of clusters at a time stay in the cache of
-                a processor.
-
-        Returns:
-            ``[num_graphs]`` in eV.
-        """
-        num_graphs, num_atoms, _ = pos.shape
-        first, *hidden, last = self.interaction
-        masks = beyond_masks(pos, self.radii, first.weight.dtype)
-        counts = masks_to_counts(masks, num_atoms - 1).flatten(0, 1)
-
-        rows, row_of_atom = distinct_counts(counts)
-        terms = self.conv.atom_terms(rows) @ first.weight.T  # [num_rows, num_terms, 256]
-        terms[:, 0] += first.bias
-        terms = terms.flatten(1).index_select(0, row_of_atom)
-        y = self.conv.combine_dense(terms.view(num_graphs, num_atoms, -1, first.out_features), masks)
-
-        y = nn.functional.celu_(y.flatten(0, 1), self.act.alpha)
-        for layer in hidden:
-            y = nn.functional.celu_(layer(y), self.act.alpha)
-        energy = self.scale(last(y).view(num_graphs, num_atoms), z)
-        return energy.sum(dim=1)
-
     @classmethod
     def from_published_checkpoint(cls, path: str | Path) -> "DART":
         """Reads a checkpoint of the published implementation.

@@ -1,0 +1,7 @@
+"""Transforms that turn the positions of a cluster into descriptors and graphs."""
+
+from pyg_clusters.transforms.radius_graph import RadiusGraph
+from pyg_clusters.transforms.shell_graph import ShellGraph
+from pyg_clusters.transforms.topological_descriptor import TopologicalDescriptor
+
+__all__ = ["RadiusGraph", "ShellGraph", "TopologicalDescriptor"]

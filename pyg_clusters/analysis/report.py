@@ -1,0 +1,188 @@
+"""Reports as one self-contained HTML file."""
+
+import base64
+import math
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+
+import numpy as np
+from ase import Atoms
+from matplotlib.figure import Figure
+
+from pyg_clusters.analysis.plots import render, structure_gallery
+from pyg_clusters.files import replacing
+
+PAGE = Template("""\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>$title</title>
+<style>
+:root { color-scheme: light dark; --ink: #1d2129; --faint: #5d6470; --line: #d9dce1; --page: #ffffff; --code: #f1f3f6; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e6e8ec; --faint: #a3a9b4; --line: #3a3f48; --page: #16181d; --code: #252932; }
+}
+* { box-sizing: border-box; }
+body { margin: 2rem auto; max-width: 54rem; padding: 0 1.2rem; color: var(--ink); background: var(--page);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 1.2rem; }
+h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
+code { padding: .1em .3em; border-radius: 4px; background: var(--code); font-size: .9em; overflow-wrap: anywhere; }
+figure { margin: 1.4rem 0; }
+figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; padding: .5rem; border-radius: 6px;
+  background: #ffffff; }
+figcaption, caption { color: var(--faint); font-size: .9rem; text-align: left; padding: .4rem 0; }
+.table { overflow-x: auto; margin: 1.4rem 0; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
+th, td { padding: .28rem .8rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+td.number, th.number { text-align: right; }
+@media print {
+  :root { --ink: #000000; --faint: #444444; --line: #bbbbbb; --page: #ffffff; --code: #f1f3f6; }
+  body { margin: 0; max-width: none; font-size: 11pt; }
+  figure, tr { break-inside: avoid; }
+  h2 { break-after: avoid; }
+  .table { overflow-x: visible; }
+}
+</style>
+</head>
+<body>
+<main>
+<h1>$title</h1>
+$body
+</main>
+</body>
+</html>
+""")
+
+MISSING = "\N{EN DASH}"
+"""What a table shows where there is no value."""
+
+
+class Report:
+    r"""Text, tables and figures in the order in which they are added, written as one HTML file.
+
+    The file needs nothing beside it and no network, follows the reader's light or dark setting, and prints. Everything
+    that is given is escaped. The same content gives the same file.
+
+    Args:
+        title: Title of the page.
+
+    Example:
+        >>> report = Report("Gallium clusters")
+        >>> report.text("## Errors\n\nOn **600** clusters of `test.txt`.")
+        >>> report.table(["size", "MAE / kcal/mol"], [[31, 3.2], [32, 4.1]], "Errors by size.")
+        >>> report.html().count("<tr>")
+        3
+    """
+
+    def __init__(self, title: str):
+        self.title = title
+        self._sections: list[str] = []
+
+    def text(self, text: str):
+        """Adds paragraphs, which empty lines part.
+
+        A paragraph of lines that begin with ``- `` is a list, one that begins with ``## `` is a heading. ``**bold**``
+        and backquoted ``code`` are understood inside.
+        """
+        for paragraph in re.split(r"\n\s*\n", text.strip()):
+            self._sections.append(_paragraph(paragraph.strip()))
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str):
+        """Adds a table.
+
+        Args:
+            columns: A heading for each column, with its unit.
+            rows: A value for each column. Floats are shown with three decimals, small ones with three digits: give a
+                string for another format. ``None`` and not-a-number are shown as a dash.
+            caption: What is shown.
+
+        Raises:
+            ValueError: If a row has not one value for each column.
+        """
+        for number, row in enumerate(rows):
+            if len(row) != len(columns):
+                raise ValueError(f"row {number} of a table has {len(row)} values for {len(columns)} columns")
+        classes = [_column_class([row[column] for row in rows]) for column in range(len(columns))]
+        head = _row("th", [escape(str(column)) for column in columns], [f'{css} scope="col"' for css in classes])
+        body = "\n".join(_row("td", [_cell(value) for value in row], classes) for row in rows)
+        self._sections.append(
+            f'<div class="table"><table>\n<caption>{escape(caption)}</caption>\n'
+            f"<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
+        )
+
+    def figure(self, figure: Figure, caption: str, alt: str | None = None):
+        """Adds a figure as a picture inside the file, in the smaller one of the formats SVG and PNG.
+
+        Args:
+            figure: For instance from :mod:`pyg_clusters.analysis.plots`.
+            caption: What is shown; may hold ``**bold**`` and backquoted ``code``.
+            alt: What a screen reader says, by default the caption.
+        """
+        pictures = {"image/svg+xml": render(figure, "svg"), "image/png": render(figure, "png")}
+        kind = min(pictures, key=lambda kind: len(pictures[kind]))
+        data = base64.b64encode(pictures[kind]).decode("ascii")
+        width, height = (round(96 * inches) for inches in figure.get_size_inches())
+        self._sections.append(
+            f'<figure>\n<img src="data:{kind};base64,{data}" width="{width}" height="{height}" '
+            f'alt="{escape(alt or caption)}">\n<figcaption>{_inline(caption)}</figcaption>\n</figure>'
+        )
+
+    def structures(self, atoms: Sequence[Atoms], labels: Sequence[str], caption: str = "Structures."):
+        """Adds drawings of clusters, a label under each."""
+        names = ", ".join(" ".join(label.split()) for label in labels)
+        self.figure(structure_gallery(atoms, labels), caption, alt=f"{caption} Drawn are: {names}")
+
+    def html(self) -> str:
+        """The page."""
+        return PAGE.substitute(title=escape(self.title), body="\n".join(self._sections))
+
+    def write(self, path: str | Path):
+        """Writes the page: the old file or the new one is there at any time, never a part."""
+        with replacing(path) as temporary:
+            temporary.write_text(self.html(), encoding="utf-8")
+
+
+def _paragraph(text: str) -> str:
+    if text.startswith("## "):
+        return f"<h2>{_inline(text[3:])}</h2>"
+    lines = text.splitlines()
+    if all(line.lstrip().startswith("- ") for line in lines) and lines:
+        items = "\n".join(f"<li>{_inline(line.lstrip()[2:])}</li>" for line in lines)
+        return f"<ul>\n{items}\n</ul>"
+    return f"<p>{_inline(text)}</p>"
+
+
+def _inline(text: str) -> str:
+    """Escaped text with ``code`` and **bold** parts; code is taken as it stands."""
+    parts = re.split(r"(`[^`\n]+`)", text)
+    return "".join(
+        f"<code>{escape(part[1:-1])}</code>"
+        if len(part) > 2 and part[0] == part[-1] == "`"
+        else re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(part))
+        for part in parts
+    )
+
+
+def _row(tag: str, cells: Sequence[str], attributes: Sequence[str]) -> str:
+    written = (f"<{tag}{attribute}>{cell}</{tag}>" for cell, attribute in zip(cells, attributes, strict=True))
+    return f"<tr>{''.join(written)}</tr>"
+
+
+def _column_class(values: Sequence[object]) -> str:
+    numeric = all(value is None or isinstance(value, int | float | np.number) for value in values)
+    return ' class="number"' if numeric and values else ""
+
+
+def _cell(value: object) -> str:
+    if not isinstance(value, float | np.floating):
+        return MISSING if value is None else escape(str(value))
+    number = float(value)
+    if math.isnan(number):
+        return MISSING
+    return f"{number:.3f}" if number == 0 or abs(number) >= 0.01 else f"{number:.3g}"

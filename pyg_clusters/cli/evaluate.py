@@ -1,0 +1,121 @@
+"""``pyg-clusters evaluate``."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pyg_clusters.analysis import plots
+from pyg_clusters.cli.parsing import parse, verb_parser
+from pyg_clusters.cli.runs import data_of_run
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.frames.writing import write_table
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.scoring import score_files
+from pyg_clusters.metrics import energy_metrics, metrics_by_size
+from pyg_clusters.training import ClusterDataModule, load_model
+
+LABELS = {
+    "num_clusters": "clusters",
+    "mae_kcal_mol": "MAE (kcal/mol)",
+    "rmse_kcal_mol": "RMSE (kcal/mol)",
+    "mae_mev_per_atom": "MAE (meV/atom)",
+    "rmse_mev_per_atom": "RMSE (meV/atom)",
+    "spearman_within_size": "Spearman within a size",
+    "spearman": "Spearman",
+    "size": "atoms",
+}
+
+
+def run(argv: Sequence[str]):
+    """Prints the errors of a trained model and writes them as JSON."""
+    parser = verb_parser(
+        "evaluate",
+        "Errors of a trained model: on the test set of its run, or on labelled frames.",
+        "pyg-clusters evaluate runs/dart",
+    )
+    parser.add_argument("run", type=Path, help="folder of a run, or of a saved model")
+    parser.add_argument("--data", type=str, nargs="+", help="labelled frames, instead of the test set of the run")
+    parser.add_argument("--target", type=str, default="binding_energy", help="name of the energy (eV) in the frames")
+    parser.add_argument("--out", type=Path, help="JSON file of the result, if --data is given")
+    options = parse(parser, argv)
+    if options.data is None:
+        evaluate_run(options.run)
+    else:
+        evaluate_frames(options.run, options.data, options.target, options.out)
+
+
+def evaluate_run(folder: Path, data: ClusterDataModule | None = None):
+    """Errors on the test set of a run; writes ``test_metrics.json``, ``test_predictions.csv`` and figures."""
+    data = data_of_run(folder) if data is None else data
+    clusters = data.split.test
+    if clusters.numel() == 0:
+        raise InputError(f"{folder}: the test part of the split is empty; give labelled frames with --data")
+    batch = data.batches[clusters.tolist()]
+    predicted = Predictor(load_model(folder))(batch.z, batch.pos, batch.ptr).energy.numpy()
+    target, sizes = batch.y.numpy(), batch.ptr.diff().numpy()
+    write_table(
+        folder / "test_predictions.csv",
+        {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted},
+    )
+    _write_figures(folder, predicted, target, sizes)
+    _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json")
+
+
+def evaluate_frames(folder: Path, files: Sequence[str], target: str, out: Path | None):
+    """Errors on labelled frames."""
+    scored = list(score_files(Predictor(load_model(folder)), files, properties=[target]))
+    predicted = np.concatenate([block.energy for block in scored])
+    true = np.concatenate([block.frames.properties[target] for block in scored])
+    sizes = np.concatenate([block.frames.sizes for block in scored])
+    _report(predicted, true, sizes, f"{folder} on {', '.join(files)}", out)
+
+
+def _report(predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, title: str, out: Path | None):
+    overall, by_size = energy_metrics(predicted, target, sizes), metrics_by_size(predicted, target, sizes)
+    if out is not None:
+        with replacing(out) as path:
+            path.write_text(json.dumps({"overall": overall, "by_size": by_size}, indent=2) + "\n")
+    console = Console(width=100)
+    console.print(_table(by_size, f"Errors by cluster size: {title}"))
+    console.print(_table([overall], "All clusters"))
+
+
+def _table(rows: Sequence[dict], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for key in rows[0]:
+        table.add_column(LABELS[key], justify="right")
+    for row in rows:
+        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+    return table
+
+
+def _write_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray):
+    for name, figure in run_figures(folder, predicted, target, sizes).items():
+        plots.save_figure(figure, folder / "figures" / f"{name}.png")
+
+
+def run_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray) -> dict:
+    """Learning curve, parity and errors by size of a run."""
+    figures = {
+        "parity": plots.parity(target, predicted, sizes),
+        "error_by_size": plots.error_by_size(metrics_by_size(predicted, target, sizes)),
+    }
+    if (folder / "metrics.csv").is_file():
+        history = read_columns(folder / "metrics.csv")
+        figures["learning_curve"] = plots.learning_curve(
+            history["epoch"], history["train_mae"], history["val_mae"], history["learning_rate"]
+        )
+    return figures
+
+
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a CSV file of numbers."""
+    with path.open() as stream:
+        header, *rows = csv.reader(stream)
+    return {name: np.array([float(row[place]) for row in rows]) for place, name in enumerate(header)}

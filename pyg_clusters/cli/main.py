@@ -1,0 +1,78 @@
+"""The command ``pyg-clusters VERB``."""
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from pyg_clusters import __version__
+from pyg_clusters.errors import InputError, MissingExtra
+
+VERBS = {
+    "train": "train a model as a recipe says",
+    "evaluate": "errors of a trained model on its test set or on labelled frames",
+    "predict": "energies of frames",
+    "screen": "the lowest-energy candidates of a trajectory",
+    "info": "what is in a file of frames, a run or a model",
+    "demo": "the main job from end to end on the data that ship",
+}
+"""The verbs, each a module of this package with a function ``run(argv)``, and what they do."""
+
+USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help tells the arguments)
+
+{os.linesep.join(f"  {verb:<10} {purpose}" for verb, purpose in VERBS.items())}
+
+options of every verb:
+  --debug    show the traceback of an error
+  --version  print the version
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a verb.
+
+    Returns:
+        The exit code: 0, or 2 after a one-line error about the input.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if arguments[0] == "--version":
+        print(__version__)
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        return _fail(f"unknown verb {verb!r}; there are {', '.join(VERBS)}")
+    _speak_briefly()
+    try:
+        importlib.import_module(f"pyg_clusters.cli.{verb}").run(rest)
+    except (InputError, MissingExtra) as error:
+        if debug:
+            raise
+        return _fail(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _fail(message: str) -> int:
+    print("pyg-clusters: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _speak_briefly():
+    """A warning of this package is one line; those of libraries about themselves are not for users."""
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
+    for module in ("pytorch_lightning", "torch", "lightning_utilities", "jsonargparse", "torch_geometric"):
+        warnings.filterwarnings("ignore", module=module)

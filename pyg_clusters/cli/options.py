@@ -1,0 +1,19 @@
+"""Options that several verbs have."""
+
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser
+
+
+def add_frame_options(parser: ArgumentParser):
+    """Adds the model, the files of frames, and what to do with bad ones."""
+    parser.add_argument("model", type=Path, help="folder of a run, or of a saved model")
+    parser.add_argument("frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too")
+    parser.add_argument(
+        "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
+    )
+    parser.add_argument(
+        "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
+    )
+    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:1, ...; by default CUDA where there is one")

@@ -1,0 +1,44 @@
+"""What the parsers of the verbs share."""
+
+import difflib
+import re
+from collections.abc import Sequence
+
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from pyg_clusters.errors import InputError
+
+
+def verb_parser(verb: str, description: str, example: str) -> ArgumentParser:
+    """A parser whose help ends in an example."""
+    return ArgumentParser(
+        prog=f"pyg-clusters {verb}", description=description, epilog=f"example: {example}", exit_on_error=False
+    )
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+    """Parses the arguments of a verb.
+
+    Raises:
+        InputError: In one line, with the nearest valid name where one is unknown.
+    """
+    try:
+        return parser.parse_args(list(argv))
+    except ArgumentError as error:
+        raise InputError(explain(str(error), parser)) from error
+
+
+def explain(message: str, parser: ArgumentParser) -> str:
+    """A parser's message in one line; an unknown key is answered with the nearest valid one."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    text = " ".join(lines)
+    match = re.search(r"[Kk]ey \"?'?([\w.]+)'?\"? is not expected|Unrecognized arguments: --([\w.]+)", text)
+    if match is None:
+        return text[:500]
+    unknown = next(group for group in match.groups() if group)
+    known = {action.dest for action in parser._actions}
+    known |= {key.rpartition(".")[2] for key in known}
+    near = difflib.get_close_matches(unknown, known, n=1) or difflib.get_close_matches(
+        unknown.rpartition(".")[2], known, n=1
+    )
+    return f"unknown option {unknown!r}" + (f"; did you mean {near[0]!r}?" if near else "") + f" ({text[:300]})"

@@ -1,0 +1,91 @@
+"""``pyg-clusters predict``."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from pyg_clusters.cli.options import add_frame_options
+from pyg_clusters.cli.parsing import parse, verb_parser
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import BadFrame, write_extxyz, write_table
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.scoring import ScoredBlock, score_files
+from pyg_clusters.training import load_model
+
+SUFFIXES = (".csv", ".parquet", ".extxyz")
+
+
+def run(argv: Sequence[str]):
+    """Writes the predicted energy of every frame."""
+    parser = verb_parser(
+        "predict",
+        "Energies of frames, as a table or written to the frames: file, frame number (from 0), number of atoms, "
+        "pred_energy (eV), pred_energy_per_atom (eV).",
+        "pyg-clusters predict runs/dart md.extxyz --out predictions.csv",
+    )
+    add_frame_options(parser)
+    parser.add_argument("--out", type=Path, required=True, help="predictions.csv, .parquet or .extxyz")
+    options = parse(parser, argv)
+    if options.out.suffix not in SUFFIXES:
+        raise InputError(f"{options.out}: cannot write {options.out.suffix!r}; use one of {', '.join(SUFFIXES)}")
+
+    predictor = Predictor(load_model(options.model), device=options.device)
+    blocks = score_files(predictor, options.frames, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+    bad: list[BadFrame] = []
+    shown = with_progress(blocks, bad)
+    number = _write_frames(options.out, shown) if options.out.suffix == ".extxyz" else _write_table(options.out, shown)
+    list_bad(bad)
+    print(f"{number} frames in {options.out}")
+
+
+def with_progress(blocks: Iterable[ScoredBlock], bad: list[BadFrame]) -> Iterator[ScoredBlock]:
+    """Passes blocks on, counts their frames on standard error if that is a terminal, and collects bad frames."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} frames"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task("frames", total=None)
+        for block in blocks:
+            bad += block.bad
+            progress.advance(task, len(block.frames))
+            yield block
+
+
+def list_bad(bad: Sequence[BadFrame]):
+    """Lists the frames that were left out on standard error."""
+    if bad:
+        print(f"{len(bad)} frames were left out:", *(f"  {frame}" for frame in bad), sep="\n", file=sys.stderr)
+
+
+def _write_table(path: Path, blocks: Iterable[ScoredBlock]) -> int:
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("file", "frame", "size", "pred_energy")}
+    for block in blocks:
+        columns["file"].append(np.full(len(block.frames), block.frames.file))
+        columns["frame"].append(block.frames.number)
+        columns["size"].append(block.frames.sizes)
+        columns["pred_energy"].append(block.energy)
+    table = {name: np.concatenate(parts) for name, parts in columns.items()}
+    table["pred_energy_per_atom"] = table["pred_energy"] / table["size"]
+    write_table(path, table)
+    return len(table["size"])
+
+
+def _write_frames(path: Path, blocks: Iterable[ScoredBlock]) -> int:
+    number = 0
+
+    def frames() -> Iterator[Atoms]:
+        nonlocal number
+        for block in blocks:
+            content = block.frames
+            for place, energy in enumerate(block.energy):
+                atoms = slice(content.ptr[place], content.ptr[place + 1])
+                info = {"pred_energy": float(energy), "file": content.file, "frame": int(content.number[place])}
+                yield Atoms(numbers=content.z[atoms], positions=content.pos[atoms], info=info)
+                number += 1
+
+    write_extxyz(path, frames())
+    return number

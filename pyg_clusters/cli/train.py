@@ -1,0 +1,128 @@
+"""``pyg-clusters train``."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytorch_lightning as pl
+from jsonargparse import ArgumentError
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+
+from pyg_clusters.cli.evaluate import evaluate_run
+from pyg_clusters.cli.parsing import explain
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
+from pyg_clusters.training.progress import TrainingProgress
+
+CONFIGURATION = "config.yaml"
+TRAINER_DEFAULTS = {
+    "max_epochs": 2000,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "use_distributed_sampler": False,  # the sampler of ClusterDataModule shares the batches out
+}
+DESCRIPTION = """Train a model as a recipe says.
+
+The folder of the run holds the resolved configuration, metrics.csv (an epoch a row), the best model, the state to
+resume from, the split, and at the end the predictions and errors of the test set and figures. A run that was stopped,
+killed even, goes on with --resume and reaches what it would have reached. Model, optimiser, schedule and data set are
+classes named in the recipe (class_path).
+
+example: pyg-clusters train --config train/dart_gallium.yaml --out runs/dart"""
+
+
+class TrainCLI(LightningCLI):
+    """Configuration of a training, strict, from files and options."""
+
+    def __init__(self, argv: Sequence[str]):
+        super().__init__(
+            EnergyTraining,
+            ClusterDataModule,
+            run=False,
+            args=list(argv),
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            parser_kwargs={"exit_on_error": False, "prog": "pyg-clusters train", "description": DESCRIPTION},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser):
+        parser.add_argument("--out", type=Path, default=Path("runs/run"), help="folder of the run")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args):
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            raise InputError(explain(str(error), parser)) from error
+
+    def instantiate_trainer(self, **kwargs) -> pl.Trainer:
+        own = self.config_init["trainer"].get("callbacks") or []
+        self.run_folder = RunFolder(self.config["out"], {"config": CONFIGURATION})
+        return super().instantiate_trainer(callbacks=[*own, TrainingProgress(), self.run_folder], **kwargs)
+
+
+def run(argv: Sequence[str]):
+    """Trains; with ``--resume RUN`` goes on with a run that was stopped."""
+    argv, resumed = _take_option(list(argv), "--resume")
+    if resumed is not None:
+        configuration = Path(resumed) / CONFIGURATION
+        if not configuration.is_file():
+            raise InputError(f"{resumed}: no {CONFIGURATION} in it; --resume takes the folder of a run")
+        argv = ["--config", str(configuration), *argv, "--out", resumed]
+    elif not any(argument.split("=")[0] in ("--config", "-c", "--help", "-h", "--data.dataset") for argument in argv):
+        raise InputError("train needs a recipe: --config FILE (train/*.yaml are some), or --resume RUN")
+    train(argv, resume=resumed is not None)
+
+
+def train(argv: Sequence[str], resume: bool = False):
+    """Trains and evaluates; a run that is finished already is left alone."""
+    for name in ("pytorch_lightning", "lightning_fabric"):  # importing them has set their level
+        logging.getLogger(name).setLevel(logging.ERROR)
+    cli = TrainCLI(argv)
+    folder = cli.run_folder.folder
+    checkpoint = cli.run_folder.last_checkpoint
+    if not resume and not _is_helper_process():
+        _begin(folder, cli)
+    if (folder / "test_metrics.json").exists():
+        print(f"{folder}: this run is finished; its errors are in {folder / 'test_metrics.json'}")
+        return
+    cli.trainer.fit(
+        cli.model, cli.datamodule, ckpt_path=checkpoint if resume and checkpoint.exists() else None, weights_only=True
+    )
+    if not cli.trainer.is_global_zero:
+        return
+    if cli.trainer.interrupted:
+        raise KeyboardInterrupt
+    print(f"trained for {cli.trainer.current_epoch} epochs, best validation MAE {cli.run_folder.best:.2f} kcal/mol")
+    evaluate_run(folder, cli.datamodule)
+
+
+def _begin(folder: Path, cli: TrainCLI):
+    """Lays down the folder of a new run."""
+    if (folder / CONFIGURATION).exists():
+        raise InputError(f"{folder} holds a run already; go on with --resume {folder}, or choose another --out")
+    cli.datamodule.split.save(folder / "splits")
+    with replacing(folder / CONFIGURATION) as path:
+        cli.parser.save(cli.config, path, skip_none=False, overwrite=True)
+
+
+def _is_helper_process() -> bool:
+    """Whether a first process started this one (as distributed training does)."""
+    return int(os.environ.get("LOCAL_RANK", "0")) > 0
+
+
+def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
+    """Removes ``name VALUE`` or ``name=VALUE`` from the arguments."""
+    for place, argument in enumerate(argv):
+        if argument == name:
+            if place + 1 == len(argv):
+                raise InputError(f"{name} needs a value")
+            return argv[:place] + argv[place + 2 :], argv[place + 1]
+        if argument.startswith(name + "="):
+            return argv[:place] + argv[place + 1 :], argument.partition("=")[2]
+    return argv, None

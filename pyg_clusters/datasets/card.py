@@ -1,0 +1,149 @@
+"""The card of a data set: where it comes from, what is in it, and the checksums of its files."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pyg_clusters.errors import InputError
+
+
+@dataclass(frozen=True)
+class CardProperty:
+    """A property of the clusters.
+
+    Attributes:
+        unit: Its unit, ``"none"`` for a string or a number without one.
+        shape: ``"[1]"`` for a value per cluster, ``"[num_atoms]"`` or ``"[num_atoms, 3]"`` for values per atom.
+        description: What it is.
+    """
+
+    unit: str
+    shape: str
+    description: str
+
+
+@dataclass(frozen=True)
+class CardFile:
+    """A file of the data set.
+
+    Attributes:
+        sha256: Its checksum.
+        frames: Number of frames.
+        sizes: Number of frames of each cluster size.
+        description: What it holds.
+    """
+
+    sha256: str
+    frames: int
+    sizes: dict[int, int]
+    description: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a data set says of itself, in the ``card.yaml`` beside its files.
+
+    Attributes:
+        name: Name of its folder.
+        title: One line.
+        source: Where structures and labels come from.
+        level_of_theory: How the labels were computed.
+        licence: SPDX name of the licence.
+        citation: What to cite.
+        properties: Unit, shape and meaning of each property.
+        files: Checksum and contents of each file.
+    """
+
+    name: str
+    title: str
+    source: str
+    level_of_theory: str
+    licence: str
+    citation: str
+    properties: dict[str, CardProperty]
+    files: dict[str, CardFile]
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Card":
+        """Reads a card, strictly.
+
+        Raises:
+            InputError: If a key is missing or unknown, or a value is of another type; the message names it.
+        """
+        try:
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"{path}: no such file") from error
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+        values = _checked(cls, content, str(path))
+        for part, kind in (("properties", CardProperty), ("files", CardFile)):
+            values[part] = {
+                name: kind(**_checked(kind, entry, f"{path}: {part}: {name}")) for name, entry in values[part].items()
+            }
+        for name, file in values["files"].items():
+            if sum(file.sizes.values()) != file.frames:
+                total = sum(file.sizes.values())
+                raise InputError(f"{path}: files: {name}: sizes add up to {total}, but frames is {file.frames}")
+        return cls(**values)
+
+    def verify(self, folder: str | Path, filename: str) -> Path:
+        """The path of a file in the folder, after comparing its checksum with the card's.
+
+        Raises:
+            InputError: If the file is not on the card, missing or not as it was shipped.
+        """
+        if filename not in self.files:
+            raise InputError(f"{filename}: not on the card of {self.name}, which has {', '.join(self.files)}")
+        path = Path(folder) / filename
+        if sha256_of(path) != self.files[filename].sha256:
+            raise InputError(f"{path}: is damaged or was changed (its sha256 is not the card's); restore the file")
+        return path
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hexadecimal SHA-256 checksum of a file.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _checked(kind: type, content: Any, where: str) -> dict[str, Any]:
+    """The content as keyword arguments of a dataclass, after a look at keys and types."""
+    if not isinstance(content, Mapping):
+        raise InputError(f"{where}: expected keys and values, got {type(content).__name__}")
+    known = {field.name: field.type for field in fields(kind)}
+    for key in content:
+        if key not in known:
+            raise InputError(f"{where}: unknown key {key!r}; known are {', '.join(known)}")
+    for key, annotation in known.items():
+        if key not in content:
+            raise InputError(f"{where}: missing key {key!r}")
+        if not _is_of_type(content[key], annotation):
+            raise InputError(f"{where}: {key} must be {_TYPE_NAMES[_origin(annotation)]}, got {content[key]!r}")
+    return dict(content)
+
+
+_TYPE_NAMES = {str: "text", int: "a whole number", dict: "keys and values"}
+
+
+def _origin(annotation: Any) -> type:
+    return getattr(annotation, "__origin__", annotation)
+
+
+def _is_of_type(value: Any, annotation: Any) -> bool:
+    if annotation == dict[int, int]:
+        return isinstance(value, dict) and all(type(n) is int for pair in value.items() for n in pair)
+    return isinstance(value, _origin(annotation)) and not isinstance(value, bool)

@@ -1,0 +1,272 @@
+"""Data sets from any files of clusters."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor
+from torch_geometric.data import Data, InMemoryDataset
+
+from pyg_clusters.datasets.card import sha256_of
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.frames import FrameBlock, check_block, read_blocks
+from pyg_clusters.nn.energy_scale import fit_references, shift_of_references
+
+FORMAT_VERSION: int = 1
+"""Changes whenever processed files are made differently."""
+
+ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
+"""What the ``repr`` of an object that does not say what it is has in it."""
+
+RESERVED: frozenset[str] = frozenset({"z", "pos", "y", "idx", "cluster_size", "group", "force", "x", "size"})
+
+
+class ClusterDataset(InMemoryDataset):
+    """Clusters and their labels from files of frames: extended XYZ and everything else that ASE reads.
+
+    The files are read once and kept as tensors under ``root/processed``. The name of that file holds a hash of the
+    contents of the files and of everything else that shapes it: what was changed is read anew.
+
+    Each cluster is a :class:`~torch_geometric.data.Data` with
+
+    - ``z [num_atoms]`` (long): atomic numbers
+    - ``pos [num_atoms, 3]``: positions in Å
+    - ``y [1]``: target, an energy in eV less the references; or ``[num_atoms]``, if it is one per atom
+    - ``idx [1]`` (long): number of the cluster, counted through all files
+    - ``cluster_size [1]`` (long): number of atoms
+    - ``group [1]`` (long): number of its group in :attr:`group_names`
+    - ``force [num_atoms, 3]`` in eV/Å, if asked for, and each key to keep ``[1]``
+
+    Args:
+        root (str or Path): Folder for the processed file.
+        files (sequence of str or Path): The files, or one.
+        target (str): Name of the target in the files: of a value per cluster (an energy in eV), or per atom.
+        per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
+        references (dict, optional): Energy in eV of an isolated atom by element symbol; their sum over a cluster is
+            subtracted from its energy, in double precision. ``"fit"`` takes those that fit all energies of the files
+            best (least squares); see :attr:`references`.
+        group (str, optional): Name of a value per cluster that says to which group of related clusters it belongs.
+            Without it the group is the file, so that :func:`~pyg_clusters.datasets.group_split` splits by trajectory.
+        keep (sequence of str): Names of further values per cluster to keep (a temperature).
+        forces (bool): Whether to keep the forces.
+        ignore_cell (bool): Take frames with a periodic cell as isolated clusters instead of refusing them.
+        transform (callable, optional): Changes a cluster at every access.
+        pre_transform (callable, optional): Changes a cluster before it is stored. It is known again by its ``repr``
+            and its attributes; with one that shows an address there (a function) the files are read every time.
+        pre_filter (callable, optional): Says which clusters to store, and is known again in the same way.
+        force_reload (bool): Read the files again in any case.
+
+    Raises:
+        InputError: If a file is missing or empty, a frame cannot be used, or a label is missing (the message lists
+            those found) or not finite.
+
+    Example:
+        >>> import tempfile
+        >>> from ase.cluster import Icosahedron
+        >>> from pyg_clusters.frames import write_extxyz
+        >>> cluster = Icosahedron("Na", 2)
+        >>> cluster.info["REF_energy"] = -13.2
+        >>> folder = tempfile.mkdtemp()
+        >>> write_extxyz(f"{folder}/sodium.extxyz", [cluster])
+        >>> dataset = ClusterDataset(folder, f"{folder}/sodium.extxyz", target="REF_energy", references={"Na": -1.0})
+        >>> dataset[0].y
+        tensor([-0.2000])
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        files: str | Path | Sequence[str | Path],
+        target: str = "energy",
+        *,
+        per_atom: bool = False,
+        references: Mapping[str, float] | Literal["fit"] | None = None,
+        group: str | None = None,
+        keep: Sequence[str] = (),
+        forces: bool = False,
+        ignore_cell: bool = False,
+        transform: Callable | None = None,
+        pre_transform: Callable | None = None,
+        pre_filter: Callable | None = None,
+        force_reload: bool = False,
+    ):
+        files = [files] if isinstance(files, (str, Path)) else files
+        self.files = [Path(file).expanduser().absolute() for file in files]
+        self.target = target
+        self.per_atom = per_atom
+        self._references_asked = dict(references) if isinstance(references, Mapping) else references
+        self.group_key = group
+        self.keep = tuple(keep)
+        self.forces = forces
+        self.ignore_cell = ignore_cell
+        self._check_arguments()
+        self._checksums = [sha256_of(file) for file in self.files]
+        super().__init__(str(root), transform, pre_transform, pre_filter, log=False, force_reload=force_reload)
+        self._load()
+
+    def _check_arguments(self):
+        if not self.files:
+            raise InputError("no files were given; name at least one")
+        for key in self.keep:
+            if key in RESERVED or "index" in key or "batch" in key or not key.isidentifier():
+                raise InputError(f"a value called {key!r} cannot be kept: the name has a meaning of its own in a batch")
+        asked = self._references_asked
+        if self.per_atom and asked is not None:
+            raise InputError("reference energies belong to a target per cluster; this one is per atom")
+        if isinstance(asked, str) and asked != "fit":
+            raise InputError(f"references must be 'fit' or energies by element symbol, got {asked!r}")
+        if isinstance(asked, Mapping) and (unknown := [symbol for symbol in asked if symbol not in atomic_numbers]):
+            raise InputError(f"references: {unknown[0]!r} is no element symbol")
+
+    @property
+    def raw_file_names(self) -> list[str]:
+        return [str(file) for file in self.files]
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        shaped_by = {
+            "format": FORMAT_VERSION,
+            "files": self._checksums,
+            "names": [file.name for file in self.files] if self.group_key is None else [],
+            "target": [self.target, self.per_atom, self._references_asked],
+            "keys": [self.group_key, self.keep, self.forces, self.ignore_cell],
+            "pre": [ADDRESS.sub("", _fingerprint(self.pre_filter)), ADDRESS.sub("", _fingerprint(self.pre_transform))],
+        }
+        digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
+        return [f"clusters_{digest[:16]}.pt"]
+
+    @property
+    def sizes(self) -> Tensor:
+        """Number of atoms of each cluster, ``[num_graphs]`` (long)."""
+        return self._data.cluster_size[torch.as_tensor(list(self.indices()), dtype=torch.long)]
+
+    @property
+    def groups(self) -> Tensor:
+        """Number of the group of each cluster, ``[num_graphs]`` (long)."""
+        return self._data.group[torch.as_tensor(list(self.indices()), dtype=torch.long)]
+
+    def _process(self):
+        # PyG's own also keeps the repr of pre_transform and pre_filter in files that it unpickles and compares: the
+        # name of the processed file makes that needless.
+        anonymous = any(ADDRESS.search(_fingerprint(call)) for call in (self.pre_filter, self.pre_transform))
+        if self.force_reload or anonymous or not Path(self.processed_paths[0]).exists():
+            self.process()
+
+    def process(self):
+        """Reads the files and stores the clusters."""
+        clusters, group_names, references = self._read()
+        if self.pre_filter is not None:
+            clusters = [cluster for cluster in clusters if self.pre_filter(cluster)]
+        if not clusters:
+            raise InputError(f"{self.files[0]}: pre_filter leaves no cluster")
+        if self.pre_transform is not None:
+            clusters = [self.pre_transform(cluster) for cluster in clusters]
+        data, slices = self.collate(clusters)
+        content = {"data": data.to_dict(), "slices": slices, "group_names": group_names, "references": references}
+        with replacing(self.processed_paths[0]) as temporary, open(temporary, "wb") as stream:
+            torch.save(content, stream)
+
+    def _load(self):
+        path = self.processed_paths[0]
+        try:
+            content = torch.load(path, weights_only=True)
+            self._data, self.slices = Data.from_dict(content["data"]), content["slices"]
+            self.group_names: list[str] = content["group_names"]
+            """The groups by number, in the order of appearance."""
+            self.references: dict[str, float] = content["references"]
+            """Energy in eV of an atom of each element that was subtracted from the energies."""
+        except Exception as error:  # whatever a damaged file makes torch raise
+            raise InputError(f"{path}: is damaged; delete it or pass force_reload=True") from error
+
+    def _read(self) -> tuple[list[Data], list[str], dict[str, float]]:
+        blocks = [block for file in self.files for block in self._read_file(file)]
+        z = torch.from_numpy(np.concatenate([block.z for block in blocks])).long()
+        pos = torch.from_numpy(np.concatenate([block.pos for block in blocks])).float()
+        sizes = torch.from_numpy(np.concatenate([block.sizes for block in blocks])).long()
+        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+
+        target = torch.from_numpy(np.concatenate([self._target_of(block) for block in blocks]))
+        references = self._references_of(z, ptr, target)
+        if references:
+            numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
+            target = target - shift_of_references(z, ptr, numbered)
+        groups = np.concatenate([self._groups_of(block) for block in blocks])
+        names = list(dict.fromkeys(groups.tolist()))
+        number_of_name = {name: number for number, name in enumerate(names)}
+        per_cluster = {
+            "idx": torch.arange(sizes.numel()),
+            "cluster_size": sizes,
+            "group": torch.tensor([number_of_name[name] for name in groups.tolist()]),
+        }
+        for key in self.keep:
+            per_cluster[key] = torch.from_numpy(np.concatenate([_numbers(block, key) for block in blocks])).float()
+        per_atom = {"z": z, "pos": pos}
+        if self.forces:
+            force = np.concatenate([_finite(block, "forces", block.atom_properties["forces"]) for block in blocks])
+            per_atom["force"] = torch.from_numpy(force).float()
+        (per_atom if self.per_atom else per_cluster)["y"] = target.float()
+
+        atoms = {key: values.split(sizes.tolist()) for key, values in per_atom.items()}
+        rows = {key: values.view(-1, 1).unbind(0) for key, values in per_cluster.items()}
+        parts = atoms | rows
+        clusters = [Data(**dict(zip(parts, values, strict=True))) for values in zip(*parts.values(), strict=True)]
+        return clusters, names, references
+
+    def _read_file(self, file: Path) -> list[FrameBlock]:
+        properties = [*self.keep, *([self.group_key] if self.group_key else [])]
+        atom_properties = ["forces"] if self.forces else []
+        (atom_properties if self.per_atom else properties).append(self.target)
+        blocks = read_blocks(file, properties=properties, atom_properties=atom_properties)
+        return [check_block(block, ignore_cell=self.ignore_cell)[0] for block in blocks]
+
+    def _target_of(self, block: FrameBlock) -> np.ndarray:
+        if not self.per_atom:
+            return _finite(block, self.target, _numbers(block, self.target))
+        values = block.atom_properties[self.target]
+        if values.ndim != 1 or values.dtype.kind not in "iuf":
+            raise InputError(f"{block.file}: {self.target!r} is not one number per atom")
+        return _finite(block, self.target, values.astype(np.float64))
+
+    def _references_of(self, z: Tensor, ptr: Tensor, target: Tensor) -> dict[str, float]:
+        asked = self._references_asked
+        if asked is None:
+            return {}
+        if asked == "fit":
+            return {chemical_symbols[number]: value for number, value in fit_references(z, ptr, target).items()}
+        missing = {chemical_symbols[number] for number in z.unique().tolist()} - set(asked)
+        if missing:
+            raise InputError(f"no reference energy for {', '.join(sorted(missing))}; given are {', '.join(asked)}")
+        return {symbol: float(value) for symbol, value in asked.items()}
+
+    def _groups_of(self, block: FrameBlock) -> np.ndarray:
+        if self.group_key is None:
+            return np.full(len(block), Path(block.file).name)
+        return block.properties[self.group_key].astype(str)
+
+
+def _fingerprint(call: Callable | None) -> str:
+    return f"{call!r} {getattr(call, '__dict__', '')}"
+
+
+def _numbers(block: FrameBlock, key: str) -> np.ndarray:
+    """Values of a property, ``[num_frames]`` in double precision."""
+    values = block.properties[key]
+    if values.dtype.kind not in "iuf" or values.size != len(block):
+        raise InputError(f"{block.file}, frame {block.number[0]}: {key!r} is not a number but {values[0]!r}")
+    return values.reshape(-1).astype(np.float64)
+
+
+def _finite(block: FrameBlock, key: str, values: np.ndarray) -> np.ndarray:
+    """The values per frame or per atom, if all are finite."""
+    wrong = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    if wrong.size:
+        frame = wrong[0] if len(values) == len(block) else block.frame_of_atom[wrong[0]]
+        raise InputError(f"{block.file}, frame {block.number[frame]}: {key!r} is {values[wrong[0]]}; remove the frame")
+    return values

@@ -1,0 +1,100 @@
+"""The shipped gallium clusters."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from pyg_clusters.datasets.card import Card
+from pyg_clusters.datasets.cluster_dataset import ClusterDataset
+from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.errors import InputError
+
+
+class GalliumClusters(ClusterDataset):
+    r"""Gallium clusters of 31 to 70 atoms with binding energies in eV: a stand-in, of the same sizes, for the data of
+    `DART <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al. 2021).
+
+    The energies are those of the Gaussian approximation potential (GAP) for gallium nanoclusters of Banik et al.
+    (2024), which was fitted to PBE: **GAP labels, not DFT**. Binding energies are about -2.4 to -2.5 eV per atom. The
+    files come with the package (CC-BY-4.0) and are compared with the checksums of their card.
+
+    =================  ======  ============  ==========================================================
+    subset             frames  sizes         what
+    =================  ======  ============  ==========================================================
+    ``minima``          6,030  31 to 70      unique local minima, 132 to 162 a size; grouped by the
+                                             segment of the search: split by group
+    ``md_46``           1,000  46            molecular dynamics at 900 K, a frame every 400 fs
+    ``md_57``           1,000  57            the same of another size
+    ``md_46_quenched``  1,000  46            each frame of ``md_46`` quenched to its minimum, in order
+    ``md_57_quenched``  1,000  57            each frame of ``md_57``, likewise
+    ``md_quench``       7,400  31 to 70, not hot frames (500 to 1,100 K), with the energy of the minimum
+                               46, 57, 60    that each quenches to; grouped by run
+    ``forces``          3,500  31 to 70      off-equilibrium frames (300 to 1,500 K) with forces; grouped
+                                             by run
+    =================  ======  ============  ==========================================================
+
+    A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [1]`` in eV, ``idx [1]``,
+    ``cluster_size [1]``, ``group [1]``; those of dynamics also ``temperature [1]`` in K and ``time_fs [1]``, those of
+    ``md_*`` ``quench_binding_energy [1]`` in eV, those of ``forces`` ``force [num_atoms, 3]`` in eV/Å.
+
+    Args:
+        root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/gallium_clusters`` in
+            the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
+        subset (str): One of the above.
+        target (str): ``"binding_energy"``, or ``"quench_binding_energy"`` of the ``md_*`` subsets (both eV; that of
+            the minimum that a hot frame quenches to).
+        transform, pre_transform, pre_filter, force_reload: As those of :class:`ClusterDataset`.
+
+    Example:
+        >>> dataset = GalliumClusters(subset="md_46")
+        >>> len(dataset), dataset[0].pos.shape, dataset[0].y
+        (1000, torch.Size([46, 3]), tensor([-107.0524]))
+    """
+
+    SUBSETS: dict[str, tuple[str, ...]] = {
+        "minima": (),
+        "md_46": ("temperature", "time_fs", "quench_binding_energy"),
+        "md_57": ("temperature", "time_fs", "quench_binding_energy"),
+        "md_46_quenched": ("temperature", "time_fs", "quench_binding_energy"),
+        "md_57_quenched": ("temperature", "time_fs", "quench_binding_energy"),
+        "md_quench": ("temperature", "time_fs", "quench_binding_energy"),
+        "forces": ("temperature", "time_fs"),
+    }
+    """The subsets, with the values per cluster that each has beside the target."""
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        subset: str = "minima",
+        target: str = "binding_energy",
+        *,
+        transform: Callable | None = None,
+        pre_transform: Callable | None = None,
+        pre_filter: Callable | None = None,
+        force_reload: bool = False,
+    ):
+        if subset not in self.SUBSETS:
+            raise InputError(f"GalliumClusters has no subset {subset!r}; choose one of {', '.join(self.SUBSETS)}")
+        targets = ("binding_energy", *(key for key in self.SUBSETS[subset] if key == "quench_binding_energy"))
+        if target not in targets:
+            raise InputError(f"the subset {subset!r} has no target {target!r}; choose one of {', '.join(targets)}")
+        self.subset = subset
+        folder = shipped_folder("gallium_clusters")
+        self.card = Card.load(folder / "card.yaml")
+        super().__init__(
+            root if root is not None else cache_folder() / "gallium_clusters",
+            self.card.verify(folder, f"gallium_{subset}.extxyz.xz"),
+            target=target,
+            group="group",
+            keep=self.SUBSETS[subset],
+            forces=subset == "forces",
+            transform=transform,
+            pre_transform=pre_transform,
+            pre_filter=pre_filter,
+            force_reload=force_reload,
+        )
+
+
+def cache_folder() -> Path:
+    """Folder for what can be made again, ``pyg_clusters`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyg_clusters"

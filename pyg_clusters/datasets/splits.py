@@ -1,0 +1,176 @@
+"""Which clusters train a model, which tell when to stop, and which judge it.
+
+To split by trajectory, so that no frames of one run are on two sides, call :func:`group_split` with the number of the
+trajectory of each frame: :attr:`ClusterDataset.groups <pyg_clusters.datasets.ClusterDataset.groups>` has it where no
+other group is named.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+
+PARTS: tuple[str, str, str] = ("train", "val", "test")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Places in a data set, ``[num_train]``, ``[num_val]`` and ``[num_test]`` (long, ascending, none twice).
+
+    Example:
+        >>> split = random_split(10, seed=1)
+        >>> split
+        Split(train=8, val=1, test=1)
+    """
+
+    train: Tensor
+    val: Tensor
+    test: Tensor
+
+    def __post_init__(self):
+        everything = torch.cat([self.train, self.val, self.test])
+        if everything.unique().numel() != everything.numel():
+            raise InputError("a split has a cluster twice, or on two sides")
+
+    def save(self, folder: str | Path):
+        """Writes ``train.txt``, ``val.txt`` and ``test.txt``, one number a line."""
+        for part in PARTS:
+            lines = "".join(f"{number}\n" for number in getattr(self, part).tolist())
+            with replacing(Path(folder) / f"{part}.txt") as temporary:
+                temporary.write_text(lines, encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Split":
+        """Reads what :meth:`save` wrote.
+
+        Raises:
+            InputError: If a file is missing or has a line that is no number from 0 up.
+        """
+        return cls(**{part: _read_numbers(Path(folder) / f"{part}.txt") for part in PARTS})
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{part}={getattr(self, part).numel()}" for part in PARTS)
+        return f"{self.__class__.__name__}({counts})"
+
+
+def random_split(num: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
+    """Splits at random.
+
+    Clusters of one trajectory or search segment are alike, and a random split then flatters the model: see
+    :func:`group_split`.
+
+    Args:
+        num: Number of clusters.
+        fractions: Shares of training, validation and test set; they sum to 1.
+        seed: Seed of this split; the global seeds play no part.
+
+    Raises:
+        InputError: If there are too few clusters for the shares.
+    """
+    counts = _share(num, fractions)
+    order = np.random.default_rng(seed).permutation(num)
+    val, test, train = np.split(order, [counts[1], counts[1] + counts[2]])
+    return _split_of([train, val, test], fractions)
+
+
+def group_split(groups: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
+    """Splits with no group on two sides.
+
+    Whole groups are drawn in random order; one is left out where the share of a part is nearer without it. A share
+    that should not be empty gets at least one group.
+
+    Args:
+        groups: Group of each cluster ``[num_graphs]``: numbers or strings (the segment of a search, a trajectory).
+        fractions: Shares of training, validation and test set, counted in clusters; they sum to 1.
+        seed: Seed of this split; the global seeds play no part.
+
+    Raises:
+        InputError: If there are fewer groups than parts.
+    """
+    _, group_of_cluster, group_sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+    counts = _share(group_of_cluster.size, fractions)
+    num_parts = sum(fraction > 0 for fraction in fractions)
+    if group_sizes.size < num_parts:
+        raise InputError(f"{group_sizes.size} group(s) cannot be split into {num_parts} parts; split at random instead")
+    left = np.random.default_rng(seed).permutation(group_sizes.size)
+    spare = num_parts  # groups that the parts still to be filled need, one each
+    part_of_group = np.zeros(group_sizes.size, dtype=np.int64)
+    for part in (2, 1):
+        spare -= fractions[part] > 0
+        drawn = _draw_groups(left, group_sizes, counts[part], spare)
+        part_of_group[drawn] = part
+        left = left[~np.isin(left, drawn)]
+    part_of_cluster = part_of_group[group_of_cluster]
+    return _split_of([np.flatnonzero(part_of_cluster == part) for part in range(3)], fractions)
+
+
+def size_split(sizes: ArrayLike, held_out: Sequence[int], val_fraction: float = 0.1, seed: int = 0) -> Split:
+    """Tests on the clusters of the held-out sizes; the others are split at random into training and validation.
+
+    Args:
+        sizes: Number of atoms of each cluster ``[num_graphs]``.
+        held_out: The sizes of the test set.
+        val_fraction: Share of the validation set among the others.
+        seed: Seed of this split; the global seeds play no part.
+
+    Raises:
+        InputError: If there is no cluster of a held-out size, or none of another.
+    """
+    sizes = np.asarray(sizes)
+    missing = sorted(set(held_out) - set(sizes.tolist()))
+    if missing or not len(held_out):
+        there = f"there are clusters of {sizes.min()} to {sizes.max()} atoms" if sizes.size else "there are no clusters"
+        raise InputError(f"no cluster has one of the held-out sizes {missing}; {there}")
+    is_test = np.isin(sizes, list(held_out))
+    others = np.flatnonzero(~is_test)
+    fractions = (1 - val_fraction, val_fraction, 0.0)
+    inner = random_split(others.size, fractions, seed)
+    return _split_of([others[inner.train], others[inner.val], np.flatnonzero(is_test)], fractions)
+
+
+def _share(num: int, fractions: Sequence[float]) -> list[int]:
+    """Numbers of clusters nearest to the fractions, which are checked."""
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not fractions[0]:
+        raise InputError(f"shares of training, validation and test set must sum to 1, got {list(fractions)}")
+    val, test = (round(num * fraction) for fraction in fractions[1:])
+    return [num - val - test, val, test]
+
+
+def _draw_groups(order: np.ndarray, group_sizes: np.ndarray, wanted: int, spare: int) -> list[int]:
+    """Groups, in the given order, whose sizes add up to nearly ``wanted``, leaving ``spare`` of them."""
+    drawn: list[int] = []
+    missing = wanted
+    for group in order:
+        nearer = abs(missing - group_sizes[group]) < abs(missing)
+        if nearer and len(order) - len(drawn) > spare:
+            drawn.append(int(group))
+            missing -= group_sizes[group]
+    if wanted and not drawn:
+        drawn.append(int(min(order, key=lambda group: group_sizes[group])))
+    return drawn
+
+
+def _split_of(parts: Sequence[np.ndarray], fractions: Sequence[float]) -> Split:
+    for name, numbers, fraction in zip(PARTS, parts, fractions, strict=True):
+        if fraction > 0 and not numbers.size:
+            total = sum(part.size for part in parts)
+            raise InputError(f"no cluster is left for the {name} part: {total} are too few for {list(fractions)}")
+    return Split(*(torch.from_numpy(np.sort(numbers).astype(np.int64)) for numbers in parts))
+
+
+def _read_numbers(path: Path) -> Tensor:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot read the split ({' '.join(str(error).split())})") from error
+    for line, text in enumerate(lines, start=1):
+        if not text.strip().isdecimal():
+            raise InputError(f"{path}, line {line}: expected a number from 0 up, got {text[:40]!r}")
+    return torch.tensor([int(text) for text in lines], dtype=torch.long)

@@ -1,0 +1,139 @@
+"""Which frames can be used, and which are like those that a model was trained on."""
+
+import warnings
+from collections.abc import Collection, Iterator
+from typing import Literal
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.block import BadFrame, FrameBlock
+
+MIN_DISTANCE: float = 0.5
+"""Atoms closer than this (in Å) are taken for an error in the file: no bond is that short."""
+
+
+class ExtrapolationWarning(UserWarning):
+    """A model is asked about clusters of sizes that it was not trained on."""
+
+
+def check_block(
+    block: FrameBlock,
+    *,
+    atomic_numbers: Collection[int] | None = None,
+    size_range: tuple[int, int] | None = None,
+    on_bad: Literal["stop", "skip"] = "stop",
+    ignore_cell: bool = False,
+) -> tuple[FrameBlock, list[BadFrame]]:
+    """Leaves out the frames that cannot be used, or stops at the first of them.
+
+    Bad are frames that could not be read, with fewer than two atoms, with positions that are not finite, with two
+    atoms closer than :data:`MIN_DISTANCE`, with an element that the model does not know, and with a periodic cell.
+
+    Args:
+        block: The frames.
+        atomic_numbers: The elements that the model knows; all, if not given.
+        size_range: Number of atoms of the smallest and of the largest cluster that the model was trained on. Sizes
+            outside are warned of, not refused (the text names file and size, not the frame, so that Python's filter
+            shows it once).
+        on_bad: ``"stop"`` raises at the first bad frame, ``"skip"`` leaves them out.
+        ignore_cell: Take frames with a periodic cell as isolated clusters.
+
+    Returns:
+        The block of good frames, and the bad ones in the order of the file.
+
+    Raises:
+        InputError: If a frame is bad and ``on_bad`` is ``"stop"``.
+    """
+    reasons: dict[int, str] = {}
+    for frame, reason in _problems(block, atomic_numbers, ignore_cell):
+        reasons.setdefault(frame, reason)
+    bad = [BadFrame(block.file, int(block.number[frame]), reason) for frame, reason in reasons.items()]
+    bad = sorted([*bad, *block.unreadable], key=lambda frame: frame.number)
+    if bad and on_bad == "stop":
+        raise InputError(f"{bad[0]}; mend or remove the frame, or pass --on-bad skip to leave such frames out")
+    if bad:
+        good = np.ones(len(block), dtype=bool)
+        good[list(reasons)] = False
+        block = block.select(good)
+    if size_range is not None and len(block):
+        _warn_of_sizes(block, size_range)
+    return block, bad
+
+
+def _problems(
+    block: FrameBlock, atomic_numbers: Collection[int] | None, ignore_cell: bool
+) -> Iterator[tuple[int, str]]:
+    """Place of a bad frame in the block and what is wrong; the first thing said of a frame counts."""
+    for frame in np.flatnonzero(block.sizes < 2):
+        yield int(frame), f"number of atoms is {block.sizes[frame]}, a cluster has at least two"
+    yield from _not_finite(block)
+    if not ignore_cell:
+        for frame in np.flatnonzero(block.periodic):
+            yield int(frame), "has a periodic cell, but clusters are isolated: remove the cell or pass --ignore-cell"
+    if atomic_numbers is not None:
+        yield from _unknown_elements(block, atomic_numbers)
+    yield from _too_close(block)
+
+
+def _not_finite(block: FrameBlock) -> Iterator[tuple[int, str]]:
+    for atom in np.flatnonzero(~np.isfinite(block.pos).all(axis=1)):
+        frame = int(block.frame_of_atom[atom])
+        yield frame, f"the position of atom {atom - block.ptr[frame]} is {block.pos[atom].tolist()}"
+
+
+def _unknown_elements(block: FrameBlock, atomic_numbers: Collection[int]) -> Iterator[tuple[int, str]]:
+    known = ", ".join(chemical_symbols[number] for number in sorted(atomic_numbers))
+    atoms = np.flatnonzero(~np.isin(block.z, list(atomic_numbers)))
+    for frame, atom in zip(block.frame_of_atom[atoms], atoms, strict=True):
+        symbol = chemical_symbols[block.z[atom]]
+        yield int(frame), f"atom {atom - block.ptr[frame]} is {symbol}, but the model knows only {known}"
+
+
+def _too_close(block: FrameBlock) -> Iterator[tuple[int, str]]:
+    first, second, distance = close_pairs(block, MIN_DISTANCE)
+    for a, b, apart in zip(first, second, distance, strict=True):
+        frame = int(block.frame_of_atom[a])
+        i, j = sorted((int(a - block.ptr[frame]), int(b - block.ptr[frame])))
+        yield frame, f"two atoms ({i} and {j}) are {apart:.2f} Å apart"
+
+
+def close_pairs(block: FrameBlock, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of atoms of a frame closer than ``cutoff`` (in Å), each once, without going through all pairs.
+
+    The atoms of a frame are sorted by x; each is compared with the next, the next but one and so on, until no pair at
+    that distance in the order is within the cut-off along x.
+
+    Returns:
+        Two atoms of each pair and their distance in Å, ``[num_pairs]`` each. Atoms count from the start of the block.
+    """
+    frame_of_atom = block.frame_of_atom
+    order = np.lexsort((block.pos[:, 0], frame_of_atom))
+    frame, pos = frame_of_atom[order], block.pos[order]
+    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    for lag in range(1, int(block.sizes.max(initial=0))):
+        near = (frame[lag:] == frame[:-lag]) & (pos[lag:, 0] - pos[:-lag, 0] < cutoff)
+        (start,) = np.nonzero(near)
+        if not start.size:
+            break
+        distance = np.linalg.norm(pos[start + lag] - pos[start], axis=1)
+        close = distance < cutoff
+        found.append((order[start[close]], order[start[close] + lag], distance[close]))
+    if not found:
+        return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
+    first, second, distances = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return first, second, distances
+
+
+def _warn_of_sizes(block: FrameBlock, size_range: tuple[int, int]):
+    smallest, largest = size_range
+    beyond = np.maximum(smallest / block.sizes, block.sizes / largest)
+    size, factor = block.sizes[beyond.argmax()], beyond.max()
+    if factor <= 1:
+        return
+    trained = f"the {smallest} to {largest} atoms that the model was trained on"
+    text = f"{block.file}: clusters of {size} atoms are outside {trained}: expect larger errors"
+    if factor > 2:
+        text = f"{block.file}: clusters of {size} atoms are far outside {trained}: do not trust these predictions"
+    warnings.warn(text, ExtrapolationWarning, stacklevel=3)

@@ -1,0 +1,53 @@
+"""Tables and frames to files."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+from ase import Atoms
+from ase.io.extxyz import write_xyz
+from numpy.typing import ArrayLike
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.frames.reading import OPENERS, XYZ_SUFFIXES
+
+TABLE_WRITERS = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
+"""How to write a table, by the suffix of the file."""
+
+
+def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
+    """Writes columns of equal length to a ``.csv`` or ``.parquet`` file.
+
+    Args:
+        path: The file; its suffix decides.
+        columns: One-dimensional values (numbers or strings) by name.
+
+    Raises:
+        InputError: If the suffix is another, or the file cannot be written.
+    """
+    suffix = Path(path).suffix
+    if suffix not in TABLE_WRITERS:
+        raise InputError(f"{path}: cannot write a table of type {suffix!r}; use one of {', '.join(TABLE_WRITERS)}")
+    table = pyarrow.table({name: np.asarray(values) for name, values in columns.items()})
+    with replacing(path) as temporary:
+        TABLE_WRITERS[suffix](table, temporary)
+
+
+def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
+    """Writes frames, one by one, as extended XYZ; ``.xz``, ``.gz`` or ``.bz2`` at the end compresses it.
+
+    Raises:
+        InputError: If the suffix is another, or the file cannot be written.
+    """
+    path = Path(path)
+    inner = path.with_suffix("") if path.suffix in OPENERS else path
+    if inner.suffix not in XYZ_SUFFIXES:
+        raise InputError(f"{path}: cannot write frames of type {inner.suffix!r}; use one of {', '.join(XYZ_SUFFIXES)}")
+    opener = OPENERS.get(path.suffix, open)
+    with replacing(path) as temporary, opener(temporary, "wt", encoding="utf-8") as stream:
+        for atoms in frames:
+            write_xyz(stream, [atoms])

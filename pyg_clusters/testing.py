@@ -1,0 +1,102 @@
+"""Checks that every model of cluster energies should pass, a user's own included."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from pyg_clusters.geometry import ptr_to_batch
+
+
+def validate_model(
+    model: nn.Module,
+    *,
+    atomic_number: int = 31,
+    sizes: tuple[int, ...] = (13, 1, 2, 20),
+    per_atom: bool = False,
+    tolerance: float = 1e-9,
+    single_tolerance: float = 1e-4,
+    seed: int = 0,
+):
+    """Checks what physics and batching demand of a model, on random clusters.
+
+    A rotation, a reflection and a translation change nothing; a permutation of the atoms changes nothing (or permutes
+    values per atom); a cluster of a batch gets what it gets alone; clusters of one and two atoms are finite; inputs
+    stay as they are; weights that were saved and loaded give the same; single precision agrees with double.
+
+    Args:
+        model: Called as ``model(z, pos, batch)``. It is not changed.
+        atomic_number: Element of the clusters.
+        sizes: Numbers of atoms of the clusters.
+        per_atom: Whether the model returns a value per atom ``[num_atoms]`` instead of one per cluster
+            ``[num_graphs]``.
+        tolerance: Largest relative difference in double precision.
+        single_tolerance: Largest relative difference between single and double precision.
+        seed: Of the clusters.
+
+    Raises:
+        AssertionError: Naming the property that does not hold and by how much.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    double = copy.deepcopy(model).double().eval()
+    z, pos, ptr = random_clusters(sizes, atomic_number, generator)
+    batch = ptr_to_batch(ptr)
+
+    def run(pos: Tensor, z: Tensor = z, batch: Tensor = batch, model: nn.Module = double) -> Tensor:
+        with torch.enable_grad():  # models may need gradients for forces
+            return model(z, pos, batch).detach()
+
+    def same(found: Tensor, what: str, expected: Tensor, limit: float = tolerance):
+        scale = max(1.0, float(expected.abs().max()))
+        error = float((found.double() - expected.double()).abs().max()) / scale
+        assert error <= limit, f"{type(model).__name__} fails: {what} (relative difference {error:.2g} > {limit:.2g})"
+
+    before = z.clone(), pos.clone(), batch.clone()
+    expected = run(pos)
+    unchanged = all(torch.equal(a, b) for a, b in zip((z, pos, batch), before, strict=True))
+    assert unchanged, f"{type(model).__name__} fails: it changes its inputs"
+    wanted = (sum(sizes) if per_atom else len(sizes),)
+    assert tuple(expected.shape) == wanted, f"{type(model).__name__} fails: output {tuple(expected.shape)}, not {wanted}"
+    assert expected.isfinite().all(), f"{type(model).__name__} fails: output is not finite: {expected.tolist()}"
+
+    rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.double))
+    same(run(pos @ rotation), "rotation", expected)
+    same(run(-pos), "reflection", expected)
+    same(run(pos + torch.tensor([10.0, -20.0, 30.0], dtype=torch.double)), "translation", expected)
+
+    order = torch.cat([a + torch.randperm(b - a, generator=generator) for a, b in zip(ptr, ptr[1:], strict=False)])
+    same(run(pos[order], z[order]), "permutation of the atoms", expected[order] if per_atom else expected)
+
+    alone = [run(pos[a:b], z[a:b], batch[a:b] * 0) for a, b in zip(ptr, ptr[1:], strict=False)]
+    same(torch.cat(alone), "batched equals one by one", expected)
+
+    loaded = copy.deepcopy(double)
+    with torch.no_grad():
+        for parameter in loaded.parameters():
+            parameter.add_(1.0)
+    loaded.load_state_dict(double.state_dict())
+    same(run(pos, model=loaded), "saved and loaded weights", expected, 0.0)
+
+    single = copy.deepcopy(model).float().eval()
+    same(run(pos.float(), model=single), "single against double precision", expected, single_tolerance)
+
+
+def random_clusters(
+    sizes: tuple[int, ...], atomic_number: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compact clusters of shaken lattice points, at least about 2 Å apart.
+
+    Returns:
+        Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å in double precision, and offsets
+        ``[num_graphs + 1]``.
+    """
+    side = torch.arange(-4.0, 5.0, dtype=torch.double)
+    lattice = 2.8 * torch.cartesian_prod(side, side, side)
+    clusters = []
+    for size in sizes:
+        center = torch.rand(3, generator=generator, dtype=torch.double)
+        nearest = (lattice - center).norm(dim=1).argsort()[:size]
+        noise = torch.rand(size, 3, generator=generator, dtype=torch.double) - 0.5
+        clusters.append(lattice[nearest] + 0.5 * noise)
+    ptr = torch.tensor([0, *sizes]).cumsum(0)
+    return torch.full((int(ptr[-1]),), atomic_number), torch.cat(clusters), ptr

@@ -1,0 +1,111 @@
+"""Trained models on disk: weights as safetensors, everything else as JSON. Nothing is unpickled."""
+
+import importlib
+import inspect
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+
+WEIGHTS = "model.safetensors"
+CONFIGURATION = "model.json"
+
+
+def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | None = None):
+    """Writes a model that :func:`load_model` reads.
+
+    The arguments of the model's constructor are read from its attributes of the same names.
+
+    Args:
+        model: The model.
+        folder: Folder of the two files, made if it is not there.
+        notes: What else is worth knowing, in JSON's types: data, metrics with units.
+
+    Raises:
+        TypeError: If the model does not keep an argument under its name.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    configuration = {
+        "class_path": f"{type(model).__module__}.{type(model).__qualname__}",
+        "init_args": init_args(model),
+        "notes": notes or {},
+    }
+    with replacing(folder / WEIGHTS) as path:
+        path.write_bytes(save(weights))
+    with replacing(folder / CONFIGURATION) as path:
+        path.write_text(json.dumps(configuration, indent=2) + "\n")
+
+
+def load_model(path: str | Path) -> nn.Module:
+    """Reads a model from its folder, or from the folder of the run that trained it.
+
+    Raises:
+        InputError: If there is no model, or its files do not belong together.
+    """
+    folder = model_folder(path)
+    configuration = read_configuration(folder)
+    try:
+        module, _, name = configuration["class_path"].rpartition(".")
+        model_class = getattr(importlib.import_module(module), name)
+        if not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
+            raise InputError(f"{folder / CONFIGURATION}: {configuration['class_path']} is not a torch.nn.Module")
+        model = model_class(**configuration["init_args"])
+        weights = load_file(folder / WEIGHTS)
+        if weights and (dtype := next(iter(weights.values())).dtype).is_floating_point:
+            model = model.to(dtype if dtype == torch.double else torch.float)
+        model.load_state_dict(weights)
+    except InputError:
+        raise
+    except SafetensorError as error:
+        raise InputError(f"{folder / WEIGHTS}: the weights are damaged ({error}); copy or train them again") from error
+    except (KeyError, TypeError, AttributeError, ImportError, OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder}: the model cannot be rebuilt: {type(error).__name__}: {reason[:300]}") from error
+    return model.eval()
+
+
+def model_folder(path: str | Path) -> Path:
+    """Folder of the model files under a run or model folder.
+
+    Raises:
+        InputError: If there are none.
+    """
+    path = Path(path)
+    for folder in (path, path / "best"):
+        if (folder / CONFIGURATION).is_file() and (folder / WEIGHTS).is_file():
+            return folder
+    what = "has no trained model (best/model.safetensors) in it yet" if path.is_dir() else "is not a folder"
+    raise InputError(f"{os.fspath(path)} {what}; give the folder of a run of pyg-clusters train, or of a saved model")
+
+
+def read_configuration(folder: Path) -> dict[str, Any]:
+    """The JSON half of a saved model: ``class_path``, ``init_args``, ``notes``."""
+    try:
+        configuration = json.loads((folder / CONFIGURATION).read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{folder / CONFIGURATION}: damaged ({error}); copy or train the model again") from error
+    if not isinstance(configuration, dict) or not {"class_path", "init_args"} <= configuration.keys():
+        raise InputError(f"{folder / CONFIGURATION}: class_path and init_args are missing; not a model of this package")
+    return configuration
+
+
+def init_args(model: nn.Module) -> dict[str, Any]:
+    """Arguments of a model's constructor, from the attributes of their names."""
+    arguments = {}
+    for name, parameter in inspect.signature(type(model)).parameters.items():
+        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+            continue
+        if not hasattr(model, name):
+            raise TypeError(f"{type(model).__name__} must keep its argument {name!r} as an attribute to be saved")
+        arguments[name] = getattr(model, name)
+    return arguments

@@ -1,0 +1,67 @@
+"""The folder of a training run, always fit to go on from or to predict with."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import Checkpoint
+
+from pyg_clusters.files import replacing
+from pyg_clusters.frames.writing import write_table
+from pyg_clusters.training.checkpoint import save_model
+
+COLUMNS = ("epoch", "train_mae", "val_mae", "val_rmse", "learning_rate")
+
+
+class RunFolder(Checkpoint):
+    """Writes into the folder of a run, at the end of every epoch, each file whole or not at all:
+
+    - ``metrics.csv``: a row per epoch (errors in kcal/mol per cluster),
+    - ``best/``: the model of the smallest validation MAE,
+    - ``checkpoints/last.ckpt``: the state to resume from.
+
+    Args:
+        folder: Folder of the run.
+        notes: Goes into the configuration of the best model.
+    """
+
+    def __init__(self, folder: str | Path, notes: dict[str, Any] | None = None):
+        self.folder = Path(folder)
+        self.notes = notes or {}
+        self.rows: list[dict[str, float]] = []
+        self.best = float("inf")
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """The state to resume from."""
+        return self.folder / "checkpoints" / "last.ckpt"
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
+        metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        if "val_mae" not in metrics:
+            return
+        self.rows.append({"epoch": trainer.current_epoch, **{key: metrics[key] for key in COLUMNS[1:]}})
+        improved = metrics["val_mae"] < self.best
+        self.best = min(self.best, metrics["val_mae"])
+        if trainer.is_global_zero:
+            if improved:
+                notes = {
+                    **self.notes,
+                    "epoch": trainer.current_epoch,
+                    "val_mae_kcal_mol": metrics["val_mae"],
+                    "val_rmse_kcal_mol": metrics["val_rmse"],
+                }
+                save_model(pl_module.model, self.folder / "best", notes)
+            write_table(
+                self.folder / "metrics.csv", {column: [row[column] for row in self.rows] for column in COLUMNS}
+            )
+            with replacing(self.last_checkpoint) as path:
+                trainer.save_checkpoint(path)
+        else:  # every process takes part in gathering the state, the first one writes it
+            trainer.save_checkpoint(self.last_checkpoint)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]):
+        self.rows, self.best = state_dict["rows"], state_dict["best"]

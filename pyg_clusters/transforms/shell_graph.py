@@ -1,0 +1,41 @@
+"""Complete graph with the shell of each pair as its edge type."""
+
+from collections.abc import Sequence
+
+from torch_geometric.data import Data
+from torch_geometric.transforms import BaseTransform
+
+from pyg_clusters.geometry import GALLIUM_RADII, check_radii, shell_pairs
+from pyg_clusters.transforms.topological_descriptor import ptr_of
+
+
+class ShellGraph(BaseTransform):
+    """Adds all ordered pairs of atoms, ``edge_index [2, num_edges]`` (source j, target i), and ``edge_type
+    [num_edges]``, the shell of j around i: 0, 1, 2 for J, K, L.
+
+    Every pair is there, however many neighbours an atom has. The edges of a large data set fill a disk (24 bytes
+    each): use this as a ``transform``, not as a ``pre_transform``. The heterogeneous view with a relation per shell is
+    ``data.to_heterogeneous(node_type_names=["atom"], edge_type_names=[("atom", s, "atom") for s in "JKL"])`` with
+    ``node_type`` all zero.
+
+    Args:
+        radii (sequence of float): Increasing shell radii in Å.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.data import Data
+        >>> trimer = Data(pos=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7], [0.0, 0.0, 6.4]]))
+        >>> trimer = ShellGraph()(trimer)
+        >>> trimer.edge_index.tolist(), trimer.edge_type.tolist()
+        ([[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]], [0, 2, 0, 1, 2, 1])
+    """
+
+    def __init__(self, radii: Sequence[float] = GALLIUM_RADII):
+        self.radii = check_radii(radii)
+
+    def forward(self, data: Data) -> Data:
+        data.edge_index, data.edge_type = shell_pairs(data.pos, ptr_of(data), self.radii)
+        return data
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(radii={list(self.radii)})"

@@ -1,0 +1,46 @@
+"""Documents that point somewhere point to something, and those that repeat a fact agree on it."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import pyg_clusters
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "train/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = page.read_text()
+    targets = re.findall(r"\]\(([^)#\s]+)\)", text) + re.findall(r"^```\{literalinclude\} (\S+)", text, re.MULTILINE)
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+def test_reference_has_every_public_part():
+    package = ROOT / "pyg_clusters"
+    parts = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
+    private = {"__init__", "__main__", "cli", "files"}
+    listed = set(re.findall(r"automodule:: pyg_clusters\.(\w+)", (ROOT / "docs/reference.md").read_text()))
+    assert parts - private == listed
+
+
+def test_version_is_the_same_everywhere():
+    assert f"\nversion: {pyg_clusters.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {pyg_clusters.__version__} " in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_dependency_has_a_tested_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["dev"], *extras["docs"]]
+    pinned = [line.split("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line]
+    assert pinned[0] == "torch"
+    assert {normalised(name) for name in wanted} <= {normalised(name) for name in pinned}
+
+
+def normalised(requirement: str) -> str:
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=]", requirement)[0]).lower()
