@@ -1,4 +1,4 @@
-"""Exact, batched pair lists and distance shells of isolated clusters.
+r"""Exact, batched pair lists and distance shells of isolated clusters.
 
 A batch of clusters is a flat tensor of positions, ``pos [num_atoms, 3]`` in Å, and the offsets ``ptr [num_graphs + 1]``
 of its clusters (or ``batch [num_atoms]``, from which :func:`batch_to_ptr` makes them). Nothing is capped or dropped.
@@ -6,7 +6,7 @@ of its clusters (or ``batch [num_atoms]``, from which :func:`batch_to_ptr` makes
 All functions decide with one comparison, :func:`beyond`, on distances from one function, :func:`squared_distance`:
 counts, edges and the dense products of :mod:`pyg_clusters.nn` cannot drift apart.
 
-A *shell* is an interval of distance. With the radii :math:`r_1 < r_2 < \\dots < r_n` a distance :math:`d` lies in shell
+A *shell* is an interval of distance. With the radii :math:`r_1 < r_2 < \dots < r_n` a distance :math:`d` lies in shell
 0 (J) if :math:`d < r_1`, in shell 1 (K) if :math:`r_1 \\le d \\le r_2`, and in shell :math:`k` if
 :math:`r_k < d \\le r_{k+1}`: a distance equal to the first radius belongs to the shell outside of it, one equal to any
 later radius to the shell inside of it (Modee et al. 2021, section 2.2: J is *below* 3.49 Å, L *beyond* 6.3 Å).
@@ -203,7 +203,9 @@ def _pair_blocks(ptr: Tensor, max_pairs: int | None) -> Iterator[Tensor]:
     for first, last in zip(bounds, bounds[1:], strict=False):
         count = per_target[first:last]
         target = torch.repeat_interleave(torch.arange(first, last, device=ptr.device), count)
-        within = torch.arange(target.numel(), device=ptr.device) - torch.repeat_interleave(count.cumsum(0) - count, count)
+        within = torch.arange(target.numel(), device=ptr.device) - torch.repeat_interleave(
+            count.cumsum(0) - count, count
+        )
         source = start[target] + within
         different = source != target
         yield torch.stack([source[different], target[different]])

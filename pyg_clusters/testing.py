@@ -56,7 +56,9 @@ def validate_model(
     unchanged = all(torch.equal(a, b) for a, b in zip((z, pos, batch), before, strict=True))
     assert unchanged, f"{type(model).__name__} fails: it changes its inputs"
     wanted = (sum(sizes) if per_atom else len(sizes),)
-    assert tuple(expected.shape) == wanted, f"{type(model).__name__} fails: output {tuple(expected.shape)}, not {wanted}"
+    assert tuple(expected.shape) == wanted, (
+        f"{type(model).__name__} fails: output {tuple(expected.shape)}, not {wanted}"
+    )
     assert expected.isfinite().all(), f"{type(model).__name__} fails: output is not finite: {expected.tolist()}"
 
     rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.double))

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -106,7 +107,9 @@ def test_gallium_trajectory_and_its_minima_belong_together(gallium_root):
 def test_gallium_arguments_are_checked(gallium_root):
     assert_refused(lambda: GalliumClusters(gallium_root, subset="md"), "no subset 'md'", "minima, md_46")
     assert_refused(
-        lambda: GalliumClusters(gallium_root, target="quench_binding_energy"), "'minima' has no target", "binding_energy"
+        lambda: GalliumClusters(gallium_root, target="quench_binding_energy"),
+        "'minima' has no target",
+        "binding_energy",
     )
 
 
@@ -145,7 +148,7 @@ def test_clusters_batch_like_any_graph(tmp_path, file):
     dataset = ClusterDataset(tmp_path, file, group="group", keep=["temperature"], forces=True)
     assert len(dataset) == 5 and dataset.sizes.tolist() == [3, 2, 5, 6, 6]
     assert dataset.group_names == ["odd", "even"] and dataset.groups.tolist() == [0, 1, 0, 1, 1]
-    for key in dataset[0].keys():  # noqa: SIM118
+    for key in dataset[0].keys():
         assert "index" not in key and "batch" not in key
     batch = next(iter(DataLoader(dataset, batch_size=5)))
     assert batch.num_graphs == 5 and batch.ptr.tolist() == [0, 3, 5, 10, 16, 22]
@@ -311,11 +314,9 @@ def test_damaged_processed_file_is_named(tmp_path, file):
 
 
 def test_full_disk_leaves_nothing(tmp_path, file, monkeypatch):
-    save = torch.save
-
     def full(content, stream):
-        with open("/dev/full", "wb") as disk:
-            save(content, disk)
+        stream.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full)
     assert_refused(lambda: ClusterDataset(tmp_path, file), "cannot write", "No space left on device")

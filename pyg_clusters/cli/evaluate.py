@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,7 +81,8 @@ def _report(predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, title:
     overall, by_size = energy_metrics(predicted, target, sizes), metrics_by_size(predicted, target, sizes)
     if out is not None:
         with replacing(out) as path:
-            path.write_text(json.dumps({"overall": overall, "by_size": by_size}, indent=2) + "\n")
+            result = {"overall": _for_json(overall), "by_size": [_for_json(row) for row in by_size]}
+            path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     console = Console(width=100)
     console.print(_table(by_size, f"Errors by cluster size: {title}"))
     console.print(_table([overall], "All clusters"))
@@ -91,8 +93,19 @@ def _table(rows: Sequence[dict], title: str) -> Table:
     for key in rows[0]:
         table.add_column(LABELS[key], justify="right")
     for row in rows:
-        table.add_row(*(f"{value:.2f}" if isinstance(value, float) else str(value) for value in row.values()))
+        table.add_row(*(_cell(value) for value in row.values()))
     return table
+
+
+def _cell(value: float | int) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.2f}"
+    return str(value)
+
+
+def _for_json(row: dict) -> dict:
+    """A correlation that does not exist is null in JSON."""
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
 def _write_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray):

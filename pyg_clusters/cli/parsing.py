@@ -12,7 +12,11 @@ from pyg_clusters.errors import InputError
 def verb_parser(verb: str, description: str, example: str) -> ArgumentParser:
     """A parser whose help ends in an example."""
     return ArgumentParser(
-        prog=f"pyg-clusters {verb}", description=description, epilog=f"example: {example}", exit_on_error=False
+        prog=f"pyg-clusters {verb}",
+        description=description,
+        epilog=f"example: {example}",
+        exit_on_error=False,
+        allow_abbrev=False,
     )
 
 
@@ -32,13 +36,11 @@ def explain(message: str, parser: ArgumentParser) -> str:
     """A parser's message in one line; an unknown key is answered with the nearest valid one."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = " ".join(lines)
-    match = re.search(r"[Kk]ey \"?'?([\w.]+)'?\"? is not expected|Unrecognized arguments: --([\w.]+)", text)
+    match = re.search(r"[Kk]ey \"?'?([\w.]+)'?\"? is not expected|[Uu]nrecognized arguments: --([\w.-]+)", text)
     if match is None:
         return text[:500]
     unknown = next(group for group in match.groups() if group)
-    known = {action.dest for action in parser._actions}
-    known |= {key.rpartition(".")[2] for key in known}
-    near = difflib.get_close_matches(unknown, known, n=1) or difflib.get_close_matches(
-        unknown.rpartition(".")[2], known, n=1
-    )
+    options = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
+    keys = options | {key.rpartition(".")[2] for key in options}
+    near = difflib.get_close_matches(unknown, options, n=1) or difflib.get_close_matches(unknown, keys, n=1)
     return f"unknown option {unknown!r}" + (f"; did you mean {near[0]!r}?" if near else "") + f" ({text[:300]})"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.report import Report
@@ -21,6 +22,7 @@ from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.training import load_model
 from pyg_clusters.units import KCAL_PER_MOL
 
+MANY_SIZES = 5
 RESULTS = ("candidates.extxyz", "candidates.csv", "report.html")
 CAPTIONS = {
     "learning_curve": "Error in training, per cluster, after each epoch.",
@@ -47,7 +49,9 @@ def run(argv: Sequence[str]):
         raise InputError(f"--top must be at least 1, got {options.top}")
     present = [name for name in RESULTS if (options.out / name).exists()]
     if present and not options.overwrite:
-        raise InputError(f"{options.out} holds results already ({', '.join(present)}); pass --overwrite, or another --out")
+        raise InputError(
+            f"{options.out} holds results already ({', '.join(present)}); pass --overwrite, or another --out"
+        )
 
     predictor = Predictor(load_model(options.model), device=options.device)
     properties = [options.truth] if options.truth else []
@@ -69,7 +73,7 @@ def write_results(screening: Screening, folder: Path, model: Path, truth: str | 
     """Writes candidates and report."""
     chosen = screening.candidates
     write_extxyz(folder / "candidates.extxyz", _atoms(screening))
-    columns = {
+    columns: dict[str, list] = {
         "file": [candidate.file for candidate in chosen],
         "frame": [candidate.frame for candidate in chosen],
         "size": [candidate.size for candidate in chosen],
@@ -79,6 +83,8 @@ def write_results(screening: Screening, folder: Path, model: Path, truth: str | 
     if truth:
         columns[truth] = [candidate.properties[truth] for candidate in chosen]
     write_table(folder / "candidates.csv", columns)
+    for name, figure in screening_figures(screening, truth).items():
+        plots.save_figure(figure, folder / "figures" / f"{name}.png")
     make_report(screening, model, truth).write(folder / "report.html")
 
 
@@ -92,23 +98,36 @@ def make_report(screening: Screening, model: Path, truth: str | None) -> Report:
         f"the {len(screening.candidates)} lowest predicted energies are the candidates. Energies are binding energies "
         "in eV per cluster; errors are in kcal/mol per cluster."
     )
-    picked, true = screening.picked, screening.properties.get(truth) if truth else None
-    number = np.arange(len(screening.energy))
+    true = screening.properties.get(truth) if truth else None
+    figures = screening_figures(screening, truth)
     report.figure(
-        plots.energy_along_trajectory(number, screening.energy, picked, true, screening.size),
+        figures["trajectory"],
         "Predicted energy along the trajectory, and the frames that were picked."
-        + (f" Below, the energy called {truth} in the file." if truth else ""),
+        + (f" True is what the file calls `{truth}`." if truth else ""),
     )
-    report.figure(
-        plots.picked_histogram(screening.energy, picked, screening.size), "Where the candidates lie among all frames."
-    )
+    report.figure(figures["picked"], "Where the candidates lie among all frames.")
     rows = _summary(screening, true)
-    report.table(list(rows[0]), [list(row.values()) for row in rows], "What was picked, by cluster size.")
+    if len(rows) <= MANY_SIZES:  # beside each other, a column for each size
+        columns = ["", *(f"{row['atoms']} atoms" for row in rows)]
+        lines = [[key, *(row[key] for row in rows)] for key in rows[0] if key != "atoms"]
+    else:
+        columns, lines = list(rows[0]), [list(row.values()) for row in rows]
+    report.table(columns, lines, "What was picked, by cluster size.")
     lowest = screening.candidates[:10]
     labels = [f"{candidate.rank}: frame {candidate.frame}, {candidate.energy:.2f} eV" for candidate in lowest]
     report.structures([candidate.atoms for candidate in lowest], labels, "The first candidates.")
     _add_model(report, model)
     return report
+
+
+def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figure]:
+    """The trajectory with the frames that were picked, and where they lie among all."""
+    true = screening.properties.get(truth) if truth else None
+    number = np.arange(len(screening.energy))
+    return {
+        "trajectory": plots.energy_along_trajectory(number, screening.energy, screening.picked, true, screening.size),
+        "picked": plots.picked_histogram(screening.energy, screening.picked, screening.size),
+    }
 
 
 def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, object]]:

@@ -48,7 +48,12 @@ class TrainCLI(LightningCLI):
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs={"exit_on_error": False, "prog": "pyg-clusters train", "description": DESCRIPTION},
+            parser_kwargs={
+                "exit_on_error": False,
+                "allow_abbrev": False,
+                "prog": "pyg-clusters train",
+                "description": DESCRIPTION,
+            },
         )
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser):
@@ -108,7 +113,7 @@ def _begin(folder: Path, cli: TrainCLI):
         raise InputError(f"{folder} holds a run already; go on with --resume {folder}, or choose another --out")
     cli.datamodule.split.save(folder / "splits")
     with replacing(folder / CONFIGURATION) as path:
-        cli.parser.save(cli.config, path, skip_none=False, overwrite=True)
+        cli.parser.save(cli.config, path, overwrite=True)
 
 
 def _is_helper_process() -> bool:

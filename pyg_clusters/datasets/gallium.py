@@ -18,20 +18,20 @@ class GalliumClusters(ClusterDataset):
     (2024), which was fitted to PBE: **GAP labels, not DFT**. Binding energies are about -2.4 to -2.5 eV per atom. The
     files come with the package (CC-BY-4.0) and are compared with the checksums of their card.
 
-    =================  ======  ============  ==========================================================
-    subset             frames  sizes         what
-    =================  ======  ============  ==========================================================
-    ``minima``          6,030  31 to 70      unique local minima, 132 to 162 a size; grouped by the
-                                             segment of the search: split by group
-    ``md_46``           1,000  46            molecular dynamics at 900 K, a frame every 400 fs
-    ``md_57``           1,000  57            the same of another size
-    ``md_46_quenched``  1,000  46            each frame of ``md_46`` quenched to its minimum, in order
-    ``md_57_quenched``  1,000  57            each frame of ``md_57``, likewise
-    ``md_quench``       7,400  31 to 70, not hot frames (500 to 1,100 K), with the energy of the minimum
-                               46, 57, 60    that each quenches to; grouped by run
-    ``forces``          3,500  31 to 70      off-equilibrium frames (300 to 1,500 K) with forces; grouped
-                                             by run
-    =================  ======  ============  ==========================================================
+    ==================  ======  ==================  =================================================
+    subset              frames  sizes               what
+    ==================  ======  ==================  =================================================
+    ``minima``          6,030   31 to 70            unique local minima, 132 to 162 a size; grouped
+                                                    by the segment of the search: split by group
+    ``md_46``           1,000   46                  molecular dynamics at 900 K, a frame every 400 fs
+    ``md_57``           1,000   57                  the same of another size
+    ``md_46_quenched``  1,000   46                  each frame of ``md_46`` quenched to its minimum
+    ``md_57_quenched``  1,000   57                  each frame of ``md_57``, likewise
+    ``md_quench``       7,400   31 to 70, but for   hot frames (500 to 1,100 K), with the energy of
+                                46, 57 and 60       the minimum each quenches to; grouped by run
+    ``forces``          3,500   31 to 70            off-equilibrium frames (300 to 1,500 K) with
+                                                    forces; grouped by run
+    ==================  ======  ==================  =================================================
 
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [1]`` in eV, ``idx [1]``,
     ``cluster_size [1]``, ``group [1]``; those of dynamics also ``temperature [1]`` in K and ``time_fs [1]``, those of

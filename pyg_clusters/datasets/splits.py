@@ -83,8 +83,8 @@ def random_split(num: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: i
 def group_split(groups: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
     """Splits with no group on two sides.
 
-    Whole groups are drawn in random order; one is left out where the share of a part is nearer without it. A share
-    that should not be empty gets at least one group.
+    Whole groups are drawn in random order, leaving out those too large for what is missing; a share is off by at
+    most half of the smallest group left out. A share that should not be empty gets at least one group.
 
     Args:
         groups: Group of each cluster ``[num_graphs]``: numbers or strings (the segment of a search, a trajectory).
@@ -148,12 +148,13 @@ def _draw_groups(order: np.ndarray, group_sizes: np.ndarray, wanted: int, spare:
     drawn: list[int] = []
     missing = wanted
     for group in order:
-        nearer = abs(missing - group_sizes[group]) < abs(missing)
-        if nearer and len(order) - len(drawn) > spare:
+        if group_sizes[group] <= missing and len(order) - len(drawn) > spare:
             drawn.append(int(group))
             missing -= group_sizes[group]
-    if wanted and not drawn:
-        drawn.append(int(min(order, key=lambda group: group_sizes[group])))
+    left = [int(group) for group in order if group not in set(drawn)]
+    smallest = min(left, key=lambda group: group_sizes[group])
+    if len(left) > spare and (group_sizes[smallest] < 2 * missing or (wanted and not drawn)):
+        drawn.append(smallest)
     return drawn
 
 

@@ -52,7 +52,7 @@ class Predictor:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.model = model.to(self.device).eval()
         self.max_atoms = max_atoms
-        self.dtype = next(model.parameters()).dtype
+        self.dtype = next((weight.dtype for weight in model.parameters()), torch.get_default_dtype())
         self._energies: Callable[[Tensor, Tensor], Tensor]
         self._energies = FusedDART(model) if isinstance(model, DART) else self._energies_by_forward
 
@@ -115,13 +115,18 @@ def _flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | No
     z, pos = torch.as_tensor(z), torch.as_tensor(pos)
     if ptr is None:
         if z.dim() != 2 or pos.shape != (*z.shape, 3):
-            raise ValueError(f"without ptr, z [frames, atoms] and pos [frames, atoms, 3] are needed, got {_shapes(z, pos)}")
+            raise ValueError(
+                f"without ptr, z [frames, atoms] and pos [frames, atoms, 3] are needed, got {_shapes(z, pos)}"
+            )
         ptr = torch.arange(z.size(0) + 1) * z.size(1)
         z, pos = z.flatten(), pos.flatten(0, 1)
     ptr = torch.as_tensor(ptr).long()
-    if pos.shape != (z.numel(), 3) or ptr.numel() == 0 or int(ptr[-1]) != z.numel() or bool((ptr.diff() < 1).any()):
-        raise ValueError(f"z [atoms], pos [atoms, 3] and increasing ptr [frames + 1] up to atoms are needed, got "
-                         f"{_shapes(z, pos)} and ptr ending in {ptr[-2:].tolist()}")
+    ends = ptr[[0, -1]].tolist() if ptr.numel() else []
+    if pos.shape != (z.numel(), 3) or ends != [0, z.numel()] or bool((ptr.diff() < 1).any()):
+        raise ValueError(
+            "z [atoms], pos [atoms, 3] and increasing ptr [frames + 1] from 0 to atoms are needed, got "
+            f"{_shapes(z, pos)} and ptr with ends {ends}"
+        )
     return z.long().cpu(), pos.cpu(), ptr.cpu()
 
 

@@ -19,7 +19,6 @@ from pyg_clusters.geometry import (
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv
-from pyg_clusters.units import KCAL_PER_MOL
 
 
 class AtomicEnergies(NamedTuple):
@@ -196,7 +195,7 @@ class DART(nn.Module):
 
 def _linears_by_published_name(model: DART) -> dict[str, nn.Module]:
     names = {f"inter{number}": layer for number, layer in enumerate(model.interaction, start=1)}
-    perceptrons = zip("fjkl", [model.conv.root, *model.conv.shells.values()], strict=True)
+    perceptrons = zip("ijkl", [model.conv.root, *model.conv.shells.values()], strict=True)
     for letter, perceptron in perceptrons:
         names |= {f"f{letter}{number}": layer for number, layer in enumerate(perceptron.lins, start=1)}
     return names

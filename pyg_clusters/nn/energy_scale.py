@@ -44,6 +44,7 @@ class EnergyScale(nn.Module):
             ptr: Offsets of the clusters ``[num_graphs + 1]``.
             energy: Energies ``[num_graphs]`` in eV.
         """
+        self.offset.zero_()
         for number, value in fit_references(z, ptr, energy).items():
             self.offset[number] = value
 

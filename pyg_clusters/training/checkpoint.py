@@ -30,7 +30,7 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
         notes: What else is worth knowing, in JSON's types: data, metrics with units.
 
     Raises:
-        TypeError: If the model does not keep an argument under its name.
+        TypeError: If the model does not keep an argument under its name, or JSON cannot hold one.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -40,10 +40,11 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
         "init_args": init_args(model),
         "notes": notes or {},
     }
+    text = json.dumps(configuration, indent=2) + "\n"
     with replacing(folder / WEIGHTS) as path:
         path.write_bytes(save(weights))
     with replacing(folder / CONFIGURATION) as path:
-        path.write_text(json.dumps(configuration, indent=2) + "\n")
+        path.write_text(text)
 
 
 def load_model(path: str | Path) -> nn.Module:
@@ -61,14 +62,14 @@ def load_model(path: str | Path) -> nn.Module:
             raise InputError(f"{folder / CONFIGURATION}: {configuration['class_path']} is not a torch.nn.Module")
         model = model_class(**configuration["init_args"])
         weights = load_file(folder / WEIGHTS)
-        if weights and (dtype := next(iter(weights.values())).dtype).is_floating_point:
-            model = model.to(dtype if dtype == torch.double else torch.float)
+        if any(weight.dtype == torch.double for weight in weights.values()):
+            model = model.double()
         model.load_state_dict(weights)
     except InputError:
         raise
     except SafetensorError as error:
         raise InputError(f"{folder / WEIGHTS}: the weights are damaged ({error}); copy or train them again") from error
-    except (KeyError, TypeError, AttributeError, ImportError, OSError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ImportError, OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: the model cannot be rebuilt: {type(error).__name__}: {reason[:300]}") from error
     return model.eval()

@@ -66,7 +66,7 @@ class EnergyTraining(pl.LightningModule):
 
     def setup(self, stage: str):
         """Lets the model learn offset and domain from the training set; a resumed run reads them back instead."""
-        data = self.trainer.datamodule.training_set()
+        data = self.trainer.datamodule.training_set()  # type: ignore[attr-defined]
         if hasattr(self.model, "scale"):
             self.model.scale.fit(data.z, data.ptr, data.y)
         if hasattr(self.model, "domain"):

@@ -52,9 +52,7 @@ class RunFolder(Checkpoint):
                     "val_rmse_kcal_mol": metrics["val_rmse"],
                 }
                 save_model(pl_module.model, self.folder / "best", notes)
-            write_table(
-                self.folder / "metrics.csv", {column: [row[column] for row in self.rows] for column in COLUMNS}
-            )
+            write_table(self.folder / "metrics.csv", {column: [row[column] for row in self.rows] for column in COLUMNS})
             with replacing(self.last_checkpoint) as path:
                 trainer.save_checkpoint(path)
         else:  # every process takes part in gathering the state, the first one writes it

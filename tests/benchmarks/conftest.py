@@ -1,0 +1,58 @@
+"""Fixtures of the benchmarks."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from pyg_clusters.datasets import GalliumClusters
+
+
+def pytest_configure(config):
+    config.addinivalue_line("python_files", "bench_*.py")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def minima(tmp_path_factory) -> GalliumClusters:
+    """The shipped gallium minima."""
+    return GalliumClusters(tmp_path_factory.mktemp("gallium"))
+
+
+@pytest.fixture
+def least_seconds(benchmark) -> Callable[..., dict[str, float]]:
+    """Times the first function with pytest-benchmark and the others in turn with it, and returns the least of each.
+
+    One round runs every function once, so that a disturbance of the machine meets all of them.
+    """
+
+    def measure(rounds: int, **functions: Callable[[], object]) -> dict[str, float]:
+        (name, ours), *others = functions.items()
+        seconds: dict[str, list[float]] = {other: [] for other, _ in others}
+        seconds[name] = []
+
+        def run_others():
+            for other, function in others:
+                start = time.perf_counter()
+                function()
+                seconds[other].append(time.perf_counter() - start)
+
+        def run_ours():
+            start = time.perf_counter()
+            ours()
+            seconds[name].append(time.perf_counter() - start)
+
+        benchmark.pedantic(run_ours, setup=run_others, rounds=rounds, warmup_rounds=1)
+        least = {key: min(values) for key, values in seconds.items()}
+        benchmark.extra_info.update({f"{key} (s)": value for key, value in least.items()})
+        return least
+
+    return measure

@@ -1,0 +1,282 @@
+"""The verbs on good input, and one clear line with exit code 2 on bad."""
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from ase import Atoms
+
+from pyg_clusters.cli import demo
+from pyg_clusters.cli.main import VERBS, main
+from pyg_clusters.frames import write_extxyz
+from pyg_clusters.inference import Predictor
+from pyg_clusters.models import DART
+from pyg_clusters.testing import random_clusters
+from pyg_clusters.training import load_model, save_model
+
+SIZES = (31, 40, 40, 52, 40)
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Atoms]:
+    z, pos, ptr = random_clusters(SIZES, 31, torch.Generator().manual_seed(1))
+    clusters = [Atoms(z[a:b].numpy(), pos[a:b].numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    for number, atoms in enumerate(clusters):
+        atoms.info["binding_energy"] = -2.4 * len(atoms) - 0.1 * number
+    return clusters
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """An untrained DART that says it was trained on Ga31 to Ga70."""
+    torch.manual_seed(0)
+    model = DART(hidden_channels=16)
+    model.domain.fit(torch.full((101,), 31), torch.tensor([0, 31, 101]))
+    folder = tmp_path_factory.mktemp("model")
+    save_model(model, folder)
+    return folder
+
+
+@pytest.fixture
+def trajectory(frames, tmp_path) -> Path:
+    write_extxyz(tmp_path / "md.extxyz", frames)
+    return tmp_path / "md.extxyz"
+
+
+def refused(arguments: list, capsys) -> str:
+    """The one line of an error."""
+    assert main([str(argument) for argument in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: "), captured.err
+    return lines[0]
+
+
+def refused_frames(frames: list[Atoms], model: Path, tmp_path: Path, capsys) -> str:
+    """The error of ``predict`` on frames; nothing is written."""
+    path = tmp_path / "bad.extxyz"
+    ase.io.write(path, frames, format="extxyz")
+    out = tmp_path / "out" / "p.csv"
+    line = refused(["predict", model, path, "--out", out], capsys)
+    assert not out.exists() and not list(tmp_path.rglob(".partial*"))
+    assert str(path) in line
+    return line
+
+
+# Good input
+
+
+def test_predict_writes_what_the_model_says(model, frames, trajectory, tmp_path, capsys):
+    expected = Predictor(load_model(model))(frames).energy.numpy()
+    for suffix in ("csv", "parquet", "extxyz"):
+        out = tmp_path / f"p.{suffix}"
+        assert main(["predict", str(model), str(trajectory), str(trajectory), "--out", str(out)]) == 0
+        assert f"{2 * len(SIZES)} frames" in capsys.readouterr().out
+    table = pyarrow.parquet.read_table(tmp_path / "p.parquet").to_pydict()
+    assert table["frame"] == 2 * list(range(len(SIZES)))
+    assert table["size"] == 2 * list(SIZES)
+    assert set(table["file"]) == {str(trajectory)}
+    np.testing.assert_allclose(table["pred_energy"], np.tile(expected, 2), rtol=1e-6)
+    np.testing.assert_allclose(
+        np.array(table["pred_energy_per_atom"]) * table["size"], table["pred_energy"], rtol=1e-5
+    )
+    written = ase.io.read(tmp_path / "p.extxyz", ":")
+    assert [atoms.info["frame"] for atoms in written] == table["frame"]
+    np.testing.assert_allclose([atoms.info["pred_energy"] for atoms in written], table["pred_energy"], rtol=1e-6)
+    np.testing.assert_allclose(written[3].positions, frames[3].positions, atol=1e-6)
+    assert (tmp_path / "p.csv").read_text().splitlines()[0].replace('"', "") == ",".join(table)
+
+
+def test_screen_picks_the_lowest_of_each_size(model, frames, trajectory, tmp_path):
+    energy = Predictor(load_model(model))(frames).energy.numpy()
+    out = tmp_path / "screening"
+    arguments = ["screen", str(model), str(trajectory), "--top", "2", "--out", str(out), "--truth", "binding_energy"]
+    assert main(arguments) == 0
+    picked = ase.io.read(out / "candidates.extxyz", ":")
+    of_40 = sorted((energy[number], number) for number in (1, 2, 4))[:2]
+    assert [atoms.info["frame"] for atoms in picked] == [0, *(number for _, number in of_40), 3]
+    assert [atoms.info["rank"] for atoms in picked] == [1, 1, 2, 1]
+    assert [atoms.info["binding_energy"] for atoms in picked] == [
+        frames[atoms.info["frame"]].info["binding_energy"] for atoms in picked
+    ]
+    assert len((out / "candidates.csv").read_text().splitlines()) == 5
+    assert "<svg" in (out / "report.html").read_text() or "data:image" in (out / "report.html").read_text()
+    assert main(arguments) == 2
+    assert main([*arguments, "--overwrite"]) == 0
+
+
+def test_evaluate_on_labelled_frames(model, frames, trajectory, tmp_path):
+    out = tmp_path / "errors.json"
+    assert main(["evaluate", str(model), "--data", str(trajectory), "--out", str(out)]) == 0
+    predicted = Predictor(load_model(model))(frames).energy.double().numpy()
+    error = 23.060548 * np.abs(predicted - [atoms.info["binding_energy"] for atoms in frames])
+    result = json.loads(out.read_text())
+    assert result["overall"]["mae_kcal_mol"] == pytest.approx(error.mean(), rel=1e-5)
+    assert {row["size"]: row["num_clusters"] for row in result["by_size"]} == {31: 1, 40: 3, 52: 1}
+    assert result["by_size"][0]["spearman"] is None
+
+
+def test_info(model, trajectory, capsys):
+    assert main(["info", str(trajectory), str(model)]) == 0
+    out = capsys.readouterr().out
+    assert "5 frames" in out and "31: 1, 40: 3, 52: 1" in out and "Ga (203 atoms)" in out
+    assert "DART" in out and "Ga clusters of 31 to 70 atoms" in out
+
+
+def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):
+    full = demo.shipped_recipe(demo.RECIPE).read_text()
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(full.replace("max_epochs: ", "limit_train_batches: 2\n  max_epochs: 1 # ", 1))
+    monkeypatch.setattr(demo, "shipped_recipe", lambda name: recipe)
+    for _ in range(2):  # the second time training is done already
+        assert main(["demo", "--out", str(tmp_path / "demo"), "--top", "7"]) == 0
+        out = capsys.readouterr().out
+        assert "MAE" in out and "report.html" in out
+        assert len(ase.io.read(tmp_path / "demo/screening/candidates.extxyz", ":")) == 7
+    assert "finished" in out
+
+
+def test_module_and_help_and_version():
+    run = subprocess.run([sys.executable, "-m", "pyg_clusters", "--help"], capture_output=True, text=True, check=True)
+    assert all(verb in run.stdout for verb in VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_of_each_verb_ends_in_an_example(verb, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main([verb, "--help"])
+    assert exit_.value.code == 0
+    assert f"example: pyg-clusters {verb}" in " ".join(capsys.readouterr().out.split())
+
+
+# Bad input
+
+
+def test_positions_not_finite(model, frames, tmp_path, capsys):
+    bad = frames[1].copy()
+    bad.positions[3, 1] = np.nan
+    line = refused_frames([frames[0], bad], model, tmp_path, capsys)
+    assert "frame 1" in line and "atom 3" in line and "nan" in line
+
+
+def test_empty_file(model, tmp_path, capsys):
+    (tmp_path / "md.xyz").touch()
+    assert "empty" in refused(["predict", model, tmp_path / "md.xyz", "--out", tmp_path / "p.csv"], capsys)
+
+
+def test_missing_file(model, tmp_path, capsys):
+    assert "md.xyz" in refused(["predict", model, tmp_path / "md.xyz", "--out", tmp_path / "p.csv"], capsys)
+
+
+def test_truncated_last_frame(model, trajectory, tmp_path, capsys):
+    text = trajectory.read_text().splitlines()
+    trajectory.write_text("\n".join(text[:-7]) + "\n")
+    line = refused(["predict", model, trajectory, "--out", tmp_path / "p.csv"], capsys)
+    assert "frame 4" in line and not (tmp_path / "p.csv").exists()
+
+
+def test_one_atom(model, frames, tmp_path, capsys):
+    line = refused_frames([frames[0], Atoms("Ga")], model, tmp_path, capsys)
+    assert "frame 1" in line and "1" in line
+
+
+def test_two_atoms_at_one_place(model, frames, tmp_path, capsys):
+    bad = frames[1].copy()
+    bad.positions[5] = bad.positions[2]
+    line = refused_frames([bad], model, tmp_path, capsys)
+    assert "frame 0" in line and "2 and 5" in line and "0.00 Å" in line
+
+
+def test_element_unknown_to_the_model(model, frames, tmp_path, capsys):
+    bad = frames[2].copy()
+    bad.symbols[4] = "Al"
+    line = refused_frames([*frames[:2], bad], model, tmp_path, capsys)
+    assert "frame 2" in line and "atom 4 is Al" in line and "Ga" in line
+
+
+def test_periodic_cell(model, frames, tmp_path, capsys):
+    bad = frames[0].copy()
+    bad.set_cell([30, 30, 30])
+    bad.pbc = True
+    line = refused_frames([bad], model, tmp_path, capsys)
+    assert "frame 0" in line and "--ignore-cell" in line
+    path = tmp_path / "bad.extxyz"
+    assert main(["predict", str(model), str(path), "--ignore-cell", "--out", str(tmp_path / "p.csv")]) == 0
+
+
+def test_size_far_outside_the_trained_range_is_warned_of(model, tmp_path):
+    z, pos, _ = random_clusters((150,), 31, torch.Generator().manual_seed(2))
+    write_extxyz(tmp_path / "big.extxyz", [Atoms(z.numpy(), pos.numpy())])
+    out = tmp_path / "p.csv"
+    command = [sys.executable, "-m", "pyg_clusters", "predict", str(model), str(tmp_path / "big.extxyz")]
+    run = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=True)
+    (line,) = run.stderr.strip().splitlines()
+    assert line.startswith("warning:") and "150" in line and "31 to 70" in line
+    assert out.exists()
+
+
+def test_bad_frames_are_skipped_on_request(model, frames, tmp_path, capsys):
+    bad = frames[1].copy()
+    bad.positions[3, 1] = np.inf
+    path = tmp_path / "md.extxyz"
+    ase.io.write(path, [frames[0], bad, frames[2]], format="extxyz")
+    out = tmp_path / "p.parquet"
+    assert main(["predict", str(model), str(path), "--on-bad", "skip", "--out", str(out)]) == 0
+    assert pyarrow.parquet.read_table(out)["frame"].to_pylist() == [0, 2]
+    assert f"{path}, frame 1" in capsys.readouterr().err
+
+
+def test_wrong_target_key(model, trajectory, capsys):
+    line = refused(["evaluate", model, "--data", trajectory, "--target", "energie"], capsys)
+    assert "energie" in line and "binding_energy" in line
+
+
+def test_corrupt_checkpoint(model, trajectory, tmp_path, capsys):
+    for name in ("model.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((model / name).read_bytes())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    line = refused(["predict", tmp_path, trajectory, "--out", tmp_path / "p.csv"], capsys)
+    assert "model.safetensors" in line and "damaged" in line
+
+
+def test_no_model(trajectory, tmp_path, capsys):
+    line = refused(["predict", tmp_path / "nowhere", trajectory, "--out", tmp_path / "p.csv"], capsys)
+    assert "nowhere" in line
+
+
+@pytest.mark.parametrize("verb", ["predict", "screen"])
+def test_full_disk(verb, model, trajectory, tmp_path, capsys, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.replace", refuse)
+    out = tmp_path / "out.csv" if verb == "predict" else tmp_path / "screening"
+    line = refused([verb, model, trajectory, "--out", out], capsys)
+    assert "No space left on device" in line and str(tmp_path) in line
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path != trajectory]
+
+
+def test_unknown_verb_option_suffix_and_recipe(model, trajectory, tmp_path, capsys):
+    assert "predict" in refused(["predcit"], capsys)
+    assert "did you mean 'out'" in refused(["predict", model, trajectory, "--ou", tmp_path / "p.csv"], capsys)
+    assert ".parquet" in refused(["predict", model, trajectory, "--out", tmp_path / "p.txt"], capsys)
+    assert "--config" in refused(["train"], capsys)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(demo.shipped_recipe(demo.RECIPE).read_text().replace("batch_size", "batchsize"))
+    line = refused(["train", "--config", recipe, "--out", tmp_path / "run"], capsys)
+    assert "batchsize" in line and "did you mean" in line and "batch_size" in line
+    assert "nothing.yaml" in refused(["train", "--config", "nothing.yaml", "--out", tmp_path / "run"], capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_debug_shows_the_traceback(model, tmp_path):
+    with pytest.raises(ValueError):
+        main(["predict", str(model), str(tmp_path / "none.xyz"), "--out", str(tmp_path / "p.csv"), "--debug"])

@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from pyg_clusters.nn import EnergyScale
+from pyg_clusters.nn.energy_scale import fit_references, shift_of_references
+
+
+def mixed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Na2, Ga1, Na1Ga2 with -1.5 eV per Na and -2.5 eV per Ga."""
+    z = torch.tensor([11, 11, 31, 11, 31, 31])
+    return z, torch.tensor([0, 2, 3, 6]), torch.tensor([-3.0, -2.5, -6.5])
+
+
+def test_the_raw_output_is_in_kcal_per_mol_until_it_is_fitted():
+    scale = EnergyScale()
+    z = torch.tensor([31, 31])
+    # 23.060548 kcal/mol are one eV.
+    torch.testing.assert_close(scale(torch.tensor([23.060548, -46.121096]), z), torch.tensor([1.0, -2.0]))
+    assert str(scale) == "EnergyScale(scale=0.0433641 eV, offset={} eV)"
+
+
+def test_references_by_least_squares():
+    z, ptr, energy = mixed()
+    references = fit_references(z, ptr, energy)
+    assert list(references) == [11, 31]
+    assert list(references.values()) == pytest.approx([-1.5, -2.5], abs=1e-10)
+
+    # One element, three atoms in two clusters: the slope of the line through the origin, Σ N E / Σ N².
+    references = fit_references(torch.full((3,), 31), torch.tensor([0, 1, 3]), torch.tensor([-2.0, -5.0]))
+    assert references[31] == pytest.approx((1 * -2.0 + 2 * -5.0) / (1 + 4))
+
+
+def test_elements_that_cannot_be_told_apart_share_alike():
+    # Every cluster is NaGa with -4 eV: the solution of the smallest norm is -2 and -2.
+    z, ptr = torch.tensor([11, 31, 11, 31]), torch.tensor([0, 2, 4])
+    assert fit_references(z, ptr, torch.tensor([-4.0, -4.0])) == {11: pytest.approx(-2.0), 31: pytest.approx(-2.0)}
+
+
+def test_offset_of_each_element():
+    z, ptr, energy = mixed()
+    scale = EnergyScale()
+    scale.fit(z, ptr, energy)
+    offsets = [-1.5, -1.5, -2.5, -1.5, -2.5, -2.5]
+    torch.testing.assert_close(scale(torch.zeros(6), z), torch.tensor(offsets))
+    assert "11: -1.5" in str(scale)
+    assert "31: -2.5" in str(scale)
+
+
+def test_a_new_fit_forgets_the_old_one():
+    scale = EnergyScale()
+    scale.fit(*mixed())
+    scale.fit(torch.tensor([31, 31]), torch.tensor([0, 2]), torch.tensor([-4.8]))
+    # Without atomic numbers the offset is that of the only element fitted.
+    torch.testing.assert_close(scale(torch.zeros(2), None), torch.tensor([-2.4, -2.4]))
+
+
+def test_buffers_travel_with_the_weights():
+    fitted, other = EnergyScale(), EnergyScale()
+    fitted.fit(*mixed())
+    assert not list(fitted.parameters())
+    other.load_state_dict(fitted.state_dict())
+    assert other.offset.equal(fitted.offset)
+    other.reset_parameters()
+    assert other.offset.abs().sum() == 0
+    assert fitted.double()(torch.zeros(1, dtype=torch.double), torch.tensor([31])).dtype == torch.double
+
+
+def test_shift_of_references():
+    z, ptr, _ = mixed()
+    shift = shift_of_references(z, ptr, {11: -1.5, 31: -2.5})
+    assert shift.dtype == torch.double
+    assert shift.tolist() == [-3.0, -2.5, -6.5]
+    with pytest.raises(ValueError, match=r"no reference energy for atomic numbers \[31\]; given are \[11\]"):
+        shift_of_references(z, ptr, {11: -1.5})
+
+
+def test_references_keep_all_electron_totals():
+    # Seventy atoms of -52,000 eV each: single precision resolves 0.25 eV there, double precision all digits given.
+    z, ptr = torch.full((70,), 31), torch.tensor([0, 70])
+    total = torch.tensor([70 * -52000.0 - 170.125], dtype=torch.double)
+    assert (total - shift_of_references(z, ptr, {31: -52000.0})).item() == pytest.approx(-170.125, abs=1e-8)

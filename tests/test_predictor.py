@@ -1,0 +1,193 @@
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.cluster import Icosahedron
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.inference import Predictor
+from pyg_clusters.models import DART
+from pyg_clusters.testing import random_clusters
+
+SIZES = (13, 1, 40, 2, 13, 40, 1, 7, 13)
+
+
+@pytest.fixture
+def clusters(generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Atomic numbers, positions in double precision, and offsets of clusters of mixed sizes."""
+    return random_clusters(SIZES, 31, generator)
+
+
+def dart(dtype=torch.float, **arguments) -> DART:
+    torch.manual_seed(0)
+    model = DART(**arguments).to(dtype)
+    model.scale.offset[31] = -2.4
+    return model
+
+
+class PairEnergies(torch.nn.Module):
+    """Sum of exp(-d) over the pairs of a cluster, in units of a weight."""
+
+    def __init__(self, trained: bool = True):
+        super().__init__()
+        if trained:
+            self.weight = torch.nn.Parameter(torch.tensor(2.0))
+        self.trained = trained
+
+    def forward(self, z, pos, batch):
+        same = batch[:, None] == batch
+        same.fill_diagonal_(False)
+        of_atom = (torch.exp(-(pos[:, None] - pos + 1e-9).norm(dim=-1)) * same).sum(1) / 2
+        energy = pos.new_zeros(int(batch[-1]) + 1).index_add(0, batch, of_atom)
+        return energy * self.weight if self.trained else energy
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"radii": (4.0,)},
+        {"radii": (3.0, 4.0, 6.0, 8.0)},
+        {"active_shells": (0, 2)},
+        {"active_shells": ()},
+        {"hidden_channels": 16, "interaction_channels": (8,)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float, 1e-5), (torch.double, 1e-9)])
+def test_equals_the_model(clusters, arguments, dtype, tolerance):
+    z, pos, ptr = clusters
+    model = dart(dtype, **arguments)
+    expected = model(z, pos.to(dtype), ptr_to_batch(ptr)).detach()
+    energy = Predictor(model)(z, pos, ptr).energy
+    assert energy.dtype == dtype
+    torch.testing.assert_close(energy, expected, rtol=tolerance, atol=tolerance)
+
+
+def test_order_is_kept(clusters):
+    z, pos, ptr = clusters
+    predict = Predictor(dart())
+    together = predict(z, pos, ptr).energy
+    alone = [predict(z[a:b], pos[a:b], torch.tensor([0, b - a])).energy for a, b in zip(ptr, ptr[1:], strict=False)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=1e-6, atol=1e-5)
+    assert torch.unique(together).numel() > 5  # the lone atoms are alike, others are not
+
+
+@pytest.mark.parametrize("max_atoms", [1, 13, 30, 100])
+def test_small_batches(clusters, max_atoms):
+    z, pos, ptr = clusters
+    model = dart()
+    expected = Predictor(model)(z, pos, ptr).energy
+    energy = Predictor(model, max_atoms=max_atoms)(z, pos, ptr).energy
+    torch.testing.assert_close(energy, expected, rtol=1e-6, atol=1e-5)
+
+
+def test_large_batch_after_a_small_one(generator):
+    # What is kept between batches must not show in the results, whatever their order.
+    model = dart()
+    predict = Predictor(model)
+    for sizes in [(5,), (30,) * 4, (5,), (30,)]:
+        z, pos, ptr = random_clusters(sizes, 31, generator)
+        expected = model(z, pos.float(), ptr_to_batch(ptr)).detach()
+        torch.testing.assert_close(predict(z, pos, ptr).energy, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_forms_of_input(clusters):
+    z, pos, ptr = clusters
+    predict = Predictor(dart())
+    expected = predict(z, pos, ptr).energy
+
+    by_numpy = predict(z.numpy(), pos.numpy(), ptr.numpy()).energy
+    assert by_numpy.equal(expected)
+
+    frames = [Atoms(z[a:b].numpy(), pos[a:b].numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    assert predict(frames).energy.equal(expected)
+
+    icosahedra = [number for number, size in enumerate(SIZES) if size == 13]
+    rows = torch.stack([pos[ptr[number] : ptr[number + 1]] for number in icosahedra])
+    rectangular = predict(torch.full((3, 13), 31), rows).energy
+    torch.testing.assert_close(rectangular, expected[icosahedra], rtol=1e-6, atol=1e-5)
+
+    assert predict([]).energy.shape == (0,)
+
+
+def test_far_off_the_origin(clusters):
+    z, pos, ptr = clusters
+    predict = Predictor(dart())
+    expected = predict(z, pos, ptr).energy
+    far = pos + torch.tensor([1000.0, -1000.0, 500.0], dtype=torch.double)
+    torch.testing.assert_close(predict(z, far, ptr).energy, expected, rtol=1e-6, atol=1e-5)
+
+    # Two atoms 3.4899999 Å apart, which single precision cannot tell from 3.49 Å at 1,000 Å: J, and K just beyond.
+    def pair(distance):
+        return predict([Atoms("Ga2", [[1000.0, 0, 0], [1000.0 + distance, 0, 0]])]).energy
+
+    assert pair(3.48999).equal(pair(2.5))
+    assert pair(3.49001).equal(pair(5.0))
+    assert not pair(3.48999).equal(pair(3.49001))
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_other_models(clusters, trained):
+    z, pos, ptr = clusters
+    model = PairEnergies(trained)
+    expected = model(z, pos.float(), ptr_to_batch(ptr)).detach()
+    torch.testing.assert_close(Predictor(model)(z, pos, ptr).energy, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_model_is_used_in_evaluation_mode(clusters):
+    z, pos, ptr = clusters
+    model = torch.nn.Module()
+    predict = Predictor(dart().train())
+    assert not predict.model.training
+    assert not predict(z, pos, ptr).energy.requires_grad
+    assert model.training
+
+
+def test_inputs_stay_as_they_are(clusters):
+    z, pos, ptr = (value.clone() for value in clusters)
+    Predictor(dart())(z, pos, ptr)
+    for found, expected in zip((z, pos, ptr), clusters, strict=True):
+        assert found.equal(expected)
+
+
+def test_unknown_elements(clusters):
+    z, pos, ptr = clusters
+    model = dart()
+    sodium = torch.full_like(z, 11)
+    assert Predictor(model)(sodium, pos, ptr).energy.isfinite().all()  # nothing is known of a domain yet
+    model.domain.fit(z, ptr)
+    assert Predictor(model)(z, pos, ptr).energy.isfinite().all()
+    with pytest.raises(InputError, match="the model was trained on Ga and knows nothing of Na, Al"):
+        sodium[3] = 13
+        Predictor(model)(sodium, pos, ptr)
+    with pytest.raises(InputError, match="knows nothing of Cu"):
+        Predictor(model)([Icosahedron("Cu", 2)])
+
+
+def test_shapes_that_do_not_belong_together(clusters):
+    z, pos, ptr = clusters
+    predict = Predictor(dart())
+    with pytest.raises(ValueError, match=r"without ptr, .* got z \[130\] and pos \[130, 3\]"):
+        predict(z, pos)
+    with pytest.raises(ValueError, match=r"got z \[2, 5\] and pos \[2, 4, 3\]"):
+        predict(torch.full((2, 5), 31), torch.zeros(2, 4, 3))
+    wrong = [
+        (z[:-1], pos, ptr),
+        (z, pos[:, :2], ptr),
+        (z, pos, ptr[:-1]),
+        (z, pos, ptr[1:]),  # the first frame would be left out
+        (z, pos, torch.cat([ptr[:3], ptr[2:]])),  # a frame without atoms
+        (z, pos, torch.tensor([], dtype=torch.long)),
+    ]
+    for arguments in wrong:
+        with pytest.raises(ValueError, match="increasing ptr"):
+            predict(*arguments)
+
+
+def test_numpy_frames_of_single_precision(clusters):
+    z, pos, ptr = clusters
+    predict = Predictor(dart())
+    energy = predict(z.numpy().astype(np.int32), pos.numpy().astype(np.float32), ptr.numpy().astype(np.int32)).energy
+    torch.testing.assert_close(energy, predict(z, pos, ptr).energy, rtol=1e-5, atol=1e-5)
