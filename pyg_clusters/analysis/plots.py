@@ -16,6 +16,7 @@ from ase.data.colors import jmol_colors
 from matplotlib.axes import Axes
 from matplotlib.collections import EllipseCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
 from pyg_clusters.files import replacing
@@ -73,7 +74,7 @@ def parity(target: np.ndarray, predicted: np.ndarray, sizes: np.ndarray) -> Figu
         sizes: Number of atoms of each cluster ``[num_graphs]``; the colour of its point.
     """
     target, predicted, sizes = (np.asarray(values, dtype=float) for values in (target, predicted, sizes))
-    figure = Figure(figsize=(8.0, 3.6), layout="constrained")
+    figure = Figure(figsize=(8.0, 3.6), layout=ConstrainedLayoutEngine(wspace=0.08))
     points, errors = figure.subplots(1, 2)
     _draw_parity(points, target / sizes, predicted / sizes, sizes)
     error = (predicted - target) * KCAL_PER_MOL

@@ -51,8 +51,14 @@ def run(argv: Sequence[str]):
         evaluate_frames(options.run, options.data, options.target, options.out)
 
 
-def evaluate_run(folder: Path, data: ClusterDataModule | None = None):
-    """Errors on the test set of a run; writes ``test_metrics.json``, ``test_predictions.csv`` and figures."""
+def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: bool = True):
+    """Errors on the test set of a run; writes ``test_metrics.json``, ``test_predictions.csv`` and figures.
+
+    Args:
+        folder: Folder of the run.
+        data: Its data, where they are at hand.
+        by_size: Whether to print the errors of each cluster size; they are written in any case.
+    """
     data = data_of_run(folder) if data is None else data
     clusters = data.split.test
     if clusters.numel() == 0:
@@ -65,7 +71,7 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None):
         {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted},
     )
     _write_figures(folder, predicted, target, sizes)
-    _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json")
+    _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size)
 
 
 def evaluate_frames(folder: Path, files: Sequence[str], target: str, out: Path | None):
@@ -77,15 +83,18 @@ def evaluate_frames(folder: Path, files: Sequence[str], target: str, out: Path |
     _report(predicted, true, sizes, f"{folder} on {', '.join(files)}", out)
 
 
-def _report(predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, title: str, out: Path | None):
+def _report(
+    predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, title: str, out: Path | None, print_sizes: bool = True
+):
     overall, by_size = energy_metrics(predicted, target, sizes), metrics_by_size(predicted, target, sizes)
     if out is not None:
         with replacing(out) as path:
             result = {"overall": _for_json(overall), "by_size": [_for_json(row) for row in by_size]}
             path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     console = Console(width=100)
-    console.print(_table(by_size, f"Errors by cluster size: {title}"))
-    console.print(_table([overall], "All clusters"))
+    if print_sizes:
+        console.print(_table(by_size, f"Errors by cluster size: {title}"))
+    console.print(_table([overall], f"Errors: {title}"))
 
 
 def _table(rows: Sequence[dict], title: str) -> Table:

@@ -104,7 +104,7 @@ def train(argv: Sequence[str], resume: bool = False):
     if cli.trainer.interrupted:
         raise KeyboardInterrupt
     print(f"trained for {cli.trainer.current_epoch} epochs, best validation MAE {cli.run_folder.best:.2f} kcal/mol")
-    evaluate_run(folder, cli.datamodule)
+    evaluate_run(folder, cli.datamodule, by_size=False)
 
 
 def _begin(folder: Path, cli: TrainCLI):

@@ -9,9 +9,9 @@ from pyg_clusters.models import DART
 class PublishedDART(nn.Module):
     """Energies of padded batches of clusters, each neighbour evaluated for each atom.
 
-    For every atom and every shell a list of the descriptors of its neighbours is made and filled up to the size of the
-    largest cluster of the batch; the network of the shell is evaluated on all entries of the list, and the results of
-    the true ones are summed (Modee et al. 2021, Eqs. 1-7). Nothing of this package takes part but the weights.
+    For every atom and every shell a list of the descriptors of its neighbours is made and filled up to the longest list
+    of that shell in the batch; the network of the shell is evaluated on all entries of the list, and the results of the
+    true ones are summed (Modee et al. 2021, Eqs. 1-7). Nothing of this package takes part but the weights.
 
     Args:
         model: Its weights are shared, not copied. Two radii and all shells.
@@ -38,7 +38,7 @@ class PublishedDART(nn.Module):
         x = self.evaluate(self.networks[0], descriptors)  # [num_graphs, num_atoms, 128]
         for network, shell in zip(self.networks[1:], shells, strict=True):
             neighbors, filled = neighbor_lists(descriptors, shell)
-            terms = self.evaluate(network, neighbors)  # [num_graphs, num_atoms, num_atoms, 128]
+            terms = self.evaluate(network, neighbors)  # [num_graphs, num_atoms, longest, 128]
             x = x + (terms * filled[..., None]).sum(dim=2)
         for layer in self.interaction[:-1]:
             x = self.act(layer(x))
@@ -62,12 +62,12 @@ def neighbor_lists(descriptors: Tensor, shell: Tensor) -> tuple[Tensor, Tensor]:
     """Descriptors of the neighbours of each atom in a shell, padded with zeros at the end of the list.
 
     Returns:
-        ``[num_graphs, num_atoms, num_atoms, 3]`` and which entries are neighbours ``[num_graphs, num_atoms,
-        num_atoms]``.
+        ``[num_graphs, num_atoms, longest, 3]`` and which entries are neighbours ``[num_graphs, num_atoms, longest]``.
     """
-    num_graphs, num_atoms, _ = descriptors.shape
+    longest = int(shell.sum(-1).max())
     filled, order = shell.sort(dim=-1, descending=True, stable=True)
-    graph = torch.arange(num_graphs)[:, None, None]
+    filled, order = filled[..., :longest], order[..., :longest]
+    graph = torch.arange(shell.size(0))[:, None, None]
     return descriptors[graph, order] * filled[..., None], filled
 
 
