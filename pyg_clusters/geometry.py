@@ -20,8 +20,8 @@ from torch import Tensor
 GALLIUM_RADII: tuple[float, float] = (3.49, 6.3)
 """Shell radii of gallium in Å, from the minima of its pair-distance distribution (Modee et al. 2021, Fig. 4)."""
 
-MAX_PAIRS_AT_ONCE: int = 4_000_000
-"""Bound on the candidate pairs held at a time when only a part of them is kept."""
+MAX_PAIRS_AT_ONCE: int = 250_000
+"""Bound on the candidate pairs held at a time when only a part of them is kept: so many stay in a processor's cache."""
 
 
 def check_radii(radii: Sequence[float]) -> tuple[float, ...]:

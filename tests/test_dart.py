@@ -41,7 +41,8 @@ def published_checkpoint(weights: dict[str, np.ndarray]) -> dict:
     state = {name: torch.tensor(value, dtype=torch.float) for name, value in weights.items()}
     return {
         "epoch": 812,
-        "val_loss": 4.1,
+        "val_loss": np.float64(4.1),
+        "train_loss_32": np.float32(3.5),
         "train_loss": 3.2,
         "state_dict": state,
         "optim_dict": {"state": {0: {"step": 3, "exp_avg": torch.zeros(2)}}, "param_groups": [{"lr": 1e-3}]},

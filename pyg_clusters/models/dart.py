@@ -1,9 +1,11 @@
 """DART: energies of clusters from the counts of neighbours in distance shells."""
 
+import codecs
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
@@ -19,6 +21,16 @@ from pyg_clusters.geometry import (
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv
+
+NUMPY_NUMBERS: list = [
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),  # its name before NumPy 2
+    np.float64(0).__reduce__()[0],
+    np.dtype,
+    np.dtypes.Float64DType,
+    np.dtypes.Float32DType,
+    codecs.encode,
+]
+"""What a pickled NumPy number is made of; the published checkpoints keep their losses beside the weights."""
 
 
 class AtomicEnergies(NamedTuple):
@@ -172,15 +184,16 @@ class DART(nn.Module):
     def from_published_checkpoint(cls, path: str | Path) -> "DART":
         """Reads a checkpoint of the published implementation.
 
-        Its weights give energies in kcal/mol, which become eV here. Nothing but tensors and plain containers is
-        unpickled.
+        Its weights give energies in kcal/mol, which become eV here. Nothing but tensors, numbers and plain containers
+        is unpickled.
 
         Raises:
             ValueError: If the file is no such checkpoint.
         """
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-            published = content["state_dict"]
+            with torch.serialization.safe_globals(NUMPY_NUMBERS):
+                content = torch.load(path, map_location="cpu", weights_only=True)
+            published = {name.removeprefix("module."): tensor for name, tensor in content["state_dict"].items()}
             model = cls()
             linears = _linears_by_published_name(model)
             for name, linear in linears.items():

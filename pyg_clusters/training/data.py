@@ -30,14 +30,15 @@ class ClusterBatches(Dataset):
         content, slices = dataset._data, dataset.slices
         self.z, self.pos, self.y = content.z, content.pos, content.y
         self.ptr, self.y_ptr = slices["z"], slices["y"]
+        self.places = torch.as_tensor(list(dataset.indices()), dtype=torch.long)  # a subset's, in the whole
 
     def __len__(self) -> int:
-        return self.ptr.numel() - 1
+        return self.places.numel()
 
     def __getitem__(self, clusters: Sequence[int]) -> Data:
         if self.dataset.transform is not None:
             return Batch.from_data_list([self.dataset[cluster] for cluster in clusters])
-        chosen = torch.as_tensor(clusters)
+        chosen = self.places[torch.as_tensor(clusters, dtype=torch.long)]
         atoms, ptr = _ranges(self.ptr, chosen)
         targets, _ = _ranges(self.y_ptr, chosen)
         return Data(

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.units import KCAL_PER_MOL
 
 OptimizerCallable = Callable[..., Optimizer]
@@ -74,7 +75,13 @@ class EnergyTraining(pl.LightningModule):
 
     def forward(self, data: Data) -> Tensor:
         graph = {key: data[key] for key in self._graph_keys if key in data}
-        return self.model(data.z, data.pos, data.batch, **graph)
+        predicted = self.model(data.z, data.pos, data.batch, **graph)
+        if predicted.shape != data.y.shape:
+            raise InputError(
+                f"{type(self.model).__name__} returns {list(predicted.shape)} for targets of {list(data.y.shape)}: one "
+                "value per cluster is needed for a target per cluster, one per atom for a target per atom"
+            )
+        return predicted
 
     def training_step(self, data: Data, step: int) -> Tensor:
         predicted = self(data)
