@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from pyg_clusters.errors import InputError
+
 GALLIUM_RADII: tuple[float, float] = (3.49, 6.3)
 """Shell radii of gallium in Å, from the minima of its pair-distance distribution (Modee et al. 2021, Fig. 4)."""
 
@@ -28,12 +30,12 @@ def check_radii(radii: Sequence[float]) -> tuple[float, ...]:
     """Returns the radii as a tuple of floats.
 
     Raises:
-        ValueError: If there are none, or they are not positive, finite and increasing.
+        InputError: If there are none, or they are not positive, finite and increasing.
     """
     checked = tuple(float(radius) for radius in radii)
     increasing = all(a < b for a, b in zip((0.0, *checked), checked, strict=False))
     if not checked or not increasing or checked[-1] == float("inf"):
-        raise ValueError(f"shell radii must be positive, finite and increasing (in Å), got {list(checked)}")
+        raise InputError(f"shell radii must be positive, finite and increasing (in Å), got {list(checked)}")
     return checked
 
 
@@ -85,6 +87,22 @@ def shell_of(squared: Tensor, radii: Sequence[float]) -> Tensor:
     for number in range(1, len(radii) + 1):
         shell += beyond(squared, radii, number)
     return shell
+
+
+def check_shells(edge_type: Tensor | None, num_shells: int):
+    """Checks the shells of edges.
+
+    Raises:
+        InputError: If they are not given, or an edge lies in a shell that is not there.
+    """
+    if edge_type is None:
+        if num_shells > 1:
+            raise InputError(f"edge_type is needed to tell {num_shells} shells apart")
+    elif edge_type.numel() and not 0 <= int(edge_type.min()) <= int(edge_type.max()) < num_shells:
+        found = f"{int(edge_type.min())} to {int(edge_type.max())}"
+        raise InputError(
+            f"edge_type must be from 0 to {num_shells - 1}, got {found}: do the radii of graph and model agree?"
+        )
 
 
 def all_pairs(ptr: Tensor) -> Tensor:
@@ -140,7 +158,12 @@ def shell_counts(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Tensor:
 
 
 def edge_shell_counts(edge_index: Tensor, edge_type: Tensor, num_atoms: int, num_shells: int) -> Tensor:
-    """Shell counts ``[num_atoms, num_shells]`` (long) as the in-degrees of a shell graph that is already there."""
+    """Shell counts ``[num_atoms, num_shells]`` (long) as the in-degrees of a shell graph that is already there.
+
+    Raises:
+        InputError: If an edge lies in a shell that is not there.
+    """
+    check_shells(edge_type, num_shells)
     flat = edge_index[1] * num_shells + edge_type
     return torch.bincount(flat, minlength=num_atoms * num_shells).view(num_atoms, num_shells)
 

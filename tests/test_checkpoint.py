@@ -7,8 +7,8 @@ from torch import nn
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models import DART
+from pyg_clusters.models.checkpoint import load_model, model_folder, save_model
 from pyg_clusters.testing import random_clusters
-from pyg_clusters.training.checkpoint import load_model, model_folder, save_model
 
 
 class KeepsNothing(nn.Module):

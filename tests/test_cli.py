@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,8 @@ from pyg_clusters.cli.main import VERBS, main
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART
+from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.testing import random_clusters
-from pyg_clusters.training import load_model, save_model
 
 SIZES = (31, 40, 40, 52, 40)
 
@@ -84,9 +85,7 @@ def test_predict_writes_what_the_model_says(model, frames, trajectory, tmp_path,
     assert table["size"] == 2 * list(SIZES)
     assert set(table["file"]) == {str(trajectory)}
     np.testing.assert_allclose(table["pred_energy"], np.tile(expected, 2), rtol=1e-6)
-    np.testing.assert_allclose(
-        np.array(table["pred_energy_per_atom"]) * table["size"], table["pred_energy"], rtol=1e-5
-    )
+    np.testing.assert_allclose(np.array(table["pred_energy_per_atom"]) * table["size"], table["pred_energy"], rtol=1e-5)
     written = ase.io.read(tmp_path / "p.extxyz", ":")
     assert [atoms.info["frame"] for atoms in written] == table["frame"]
     np.testing.assert_allclose([atoms.info["pred_energy"] for atoms in written], table["pred_energy"], rtol=1e-6)
@@ -280,3 +279,63 @@ def test_unknown_verb_option_suffix_and_recipe(model, trajectory, tmp_path, caps
 def test_debug_shows_the_traceback(model, tmp_path):
     with pytest.raises(ValueError):
         main(["predict", str(model), str(tmp_path / "none.xyz"), "--out", str(tmp_path / "p.csv"), "--debug"])
+
+
+def test_predict_keeps_what_the_frames_hold(model, frames, tmp_path):
+    labelled = [atoms.copy() for atoms in frames]
+    for number, atoms in enumerate(labelled):
+        atoms.info["temperature"] = 300.0 + number
+        atoms.arrays["depth"] = np.arange(len(atoms)) * 0.1
+    given, out = tmp_path / "md.extxyz", tmp_path / "out.extxyz"
+    write_extxyz(given, labelled)
+    assert main(["predict", str(model), str(given), "--out", str(out)]) == 0
+    for before, after in zip(labelled, ase.io.read(out, ":"), strict=True):
+        assert after.info["temperature"] == before.info["temperature"]
+        assert after.info["binding_energy"] == pytest.approx(before.info["binding_energy"])
+        np.testing.assert_allclose(after.arrays["depth"], before.arrays["depth"])
+        assert "pred_energy" in after.info
+    assert main(["screen", str(model), str(given), "--top", "1", "--out", str(tmp_path / "s")]) == 0
+    assert ase.io.read(tmp_path / "s" / "candidates.extxyz", 0).info["temperature"] == 300.0
+
+
+def test_predict_does_not_write_over_its_input_or_an_older_result(model, trajectory, tmp_path, capsys):
+    before = trajectory.read_text()
+    assert "one of the inputs" in refused(["predict", model, trajectory, "--out", trajectory, "--overwrite"], capsys)
+    assert trajectory.read_text() == before
+    out = tmp_path / "p.csv"
+    out.write_text("older")
+    assert "--overwrite" in refused(["predict", model, trajectory, "--out", out], capsys)
+    assert out.read_text() == "older"
+    assert main(["predict", str(model), str(trajectory), "--out", str(out), "--overwrite"]) == 0
+    folder = tmp_path / "screened"
+    folder.mkdir()
+    shutil.copy(trajectory, folder / "candidates.extxyz")
+    arguments = ["screen", model, folder / "candidates.extxyz", "--out", folder, "--overwrite"]
+    assert "one of the inputs" in refused(arguments, capsys)
+
+
+@pytest.mark.parametrize("value", ["nan", "unknown"])
+def test_labels_that_are_no_numbers(value, model, trajectory, capsys):
+    text = trajectory.read_text().splitlines(keepends=True)
+    line = 2 + 31 + 1  # the comment line of frame 1
+    text[line] = " ".join(
+        f"binding_energy={value}" if w.startswith("binding_energy") else w for w in text[line].split()
+    )
+    trajectory.write_text("".join(part if part.endswith("\n") else part + "\n" for part in text))
+    message = refused(["evaluate", model, "--data", trajectory], capsys)
+    assert f"{trajectory}, frame 1: 'binding_energy' must be a number, got {value}" in message
+    arguments = ["screen", model, trajectory, "--truth", "binding_energy", "--out", trajectory.parent / "s"]
+    assert "frame 1" in refused(arguments, capsys)
+
+
+def test_device_that_is_not_there(model, trajectory, tmp_path, capsys):
+    arguments = ["predict", model, trajectory, "--out", tmp_path / "p.csv", "--device", "warp"]
+    assert "device warp cannot be used" in refused(arguments, capsys)
+    assert "device warp cannot be used" in refused(
+        ["evaluate", model, "--data", trajectory, "--device", "warp"], capsys
+    )
+
+
+def test_info_tells_the_labels_and_their_ranges(trajectory, capsys):
+    assert main(["info", str(trajectory)]) == 0
+    assert "binding_energy: -125.1 to -74.4 (per frame)" in capsys.readouterr().out

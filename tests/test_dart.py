@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import GALLIUM_RADII, ptr_to_batch, shell_counts, shell_pairs
 from pyg_clusters.models import DART
 from pyg_clusters.models.dart import distinct_counts
@@ -317,3 +318,16 @@ def test_distinct_counts(generator, dtype):
     many = torch.randint(0, 90, (20, 12), generator=generator).to(dtype)
     rows, row_of_atom = distinct_counts(many)
     assert rows[row_of_atom].equal(many)
+
+
+def test_a_graph_of_other_shells_is_refused():
+    edge_index, batch = torch.tensor([[0, 1], [1, 0]]), torch.tensor([0, 0])
+    with pytest.raises(InputError, match="from 0 to 2, got 3 to 3"):
+        DART()(None, None, batch, edge_index=edge_index, edge_type=torch.tensor([3, 3]))
+    with pytest.raises(InputError, match="edge_type is needed"):
+        DART()(None, None, batch, edge_index=edge_index)
+
+
+def test_no_clusters_no_energies():
+    empty = torch.zeros(0, dtype=torch.long)
+    assert DART()(empty, torch.zeros(0, 3), empty).shape == (0,)

@@ -11,10 +11,12 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.cluster import Icosahedron
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform
 
 from pyg_clusters.datasets import ClusterDataset, GalliumClusters, group_split
+from pyg_clusters.datasets.cluster_dataset import fingerprint_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import shell_counts
@@ -192,6 +194,19 @@ def test_target_per_atom(tmp_path, file):
     assert batch.y.shape == batch.z.shape
 
 
+def test_arrays_of_atoms_are_kept(tmp_path, file):
+    frames = [alloy(*counts) for counts in ALLOYS]
+    for number, atoms in enumerate(frames):
+        atoms.arrays["tensor"] = np.arange(9.0 * len(atoms)).reshape(-1, 9) + 1000 * number
+    write_extxyz(file, frames)
+    dataset = ClusterDataset(tmp_path, file, "total", keep_atoms={"tensor": "sigma", "nmr_shielding": "shielding"})
+    assert dataset[2].sigma.shape == (5, 9) and dataset[2].sigma[1].tolist() == list(range(2009, 2018))
+    assert dataset[1].shielding.tolist() == [500, 501] and dataset[1].y.shape == (1,)
+    batch = next(iter(DataLoader(dataset, batch_size=5)))
+    assert batch.sigma.shape == (22, 9) and batch.sigma.dtype == torch.float32
+    assert ClusterDataset(tmp_path, file, "total", keep_atoms=["tensor"])[0].tensor.equal(dataset[0].sigma)
+
+
 def test_groups_are_files_where_none_is_named(tmp_path, file):
     other = tmp_path / "other.xyz.xz"
     write_extxyz(other, [alloy(1, 2), alloy(2, 2)])
@@ -222,6 +237,9 @@ def test_one_cluster_is_a_data_set(tmp_path):
         ({"target": "nmr_shielding", "per_atom": True, "references": "fit"}, "belong to a target per cluster"),
         ({"keep": ["frame_index"]}, "'frame_index' cannot be kept"),
         ({"keep": ["y"]}, "'y' cannot be kept"),
+        ({"keep_atoms": {"nmr_shielding": "x"}}, "'x' cannot be kept"),
+        ({"keep_atoms": ["tensor"]}, "no property 'tensor' per atom; found"),
+        ({"keep": ["temperature"], "keep_atoms": {"nmr_shielding": "temperature"}}, "must have different names"),
         ({"pre_filter": lambda cluster: False}, "pre_filter leaves no cluster"),
     ],
 )
@@ -352,3 +370,32 @@ def test_kill_in_a_first_load_breaks_nothing(tmp_path, file, killer):
     assert subprocess.run(command, env=environment, timeout=100).returncode == -signal.SIGKILL
     assert not list((tmp_path).glob("processed/clusters_*"))
     assert len(ClusterDataset(tmp_path, file)) == 5
+
+
+def test_transforms_that_differ_in_depth_are_told_apart():
+    from torch_geometric.transforms import Compose
+
+    class Shift:
+        def __init__(self, by):
+            self.by = by
+
+        def __repr__(self):
+            return "Shift()"
+
+        def __call__(self, data):
+            return data
+
+    long = torch.arange(3000.0)
+    for one, other in [(1.0, 2.0), (long, long + (long == 1500)), ([1, [2]], [1, [3]])]:
+        assert fingerprint_of(Compose([Shift(one)])) != fingerprint_of(Compose([Shift(other)]))
+        assert fingerprint_of(Compose([Shift(one)])) == fingerprint_of(Compose([Shift(one)]))
+
+
+def test_files_of_one_name_are_different_groups(tmp_path):
+    for folder in ("d1", "d2"):
+        atoms = Icosahedron("Na", 2)
+        atoms.info["e"] = 1.0
+        write_extxyz(tmp_path / folder / "md.extxyz", [atoms])
+    dataset = ClusterDataset(tmp_path, [tmp_path / "d1/md.extxyz", tmp_path / "d2/md.extxyz"], target="e")
+    assert dataset.group_names == ["d1/md.extxyz", "d2/md.extxyz"]
+    assert dataset.groups.tolist() == [0, 1]

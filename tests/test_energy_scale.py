@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.nn import EnergyScale
 from pyg_clusters.nn.energy_scale import fit_references, shift_of_references
 
@@ -79,3 +80,15 @@ def test_references_keep_all_electron_totals():
     z, ptr = torch.full((70,), 31), torch.tensor([0, 70])
     total = torch.tensor([70 * -52000.0 - 170.125], dtype=torch.double)
     assert (total - shift_of_references(z, ptr, {31: -52000.0})).item() == pytest.approx(-170.125, abs=1e-8)
+
+
+def test_atomic_numbers_are_needed_for_several_elements():
+    scale = EnergyScale()
+    scale.fit(torch.tensor([29, 79, 79]), torch.tensor([0, 1, 3]), torch.tensor([-1.0, -4.0]))
+    with pytest.raises(InputError, match="several elements"):
+        scale(torch.zeros(1), None)
+
+
+def test_totals_too_large_for_their_precision_are_warned_of():
+    with pytest.warns(UserWarning, match="subtract energies of the atoms"):
+        EnergyScale().fit(torch.tensor([31, 31]), torch.tensor([0, 2]), torch.tensor([-2.0 * 52907.0]))

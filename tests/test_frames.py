@@ -332,3 +332,10 @@ def test_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, frames, monkeyp
 def test_a_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").touch()
     assert_refused(lambda: write_table(tmp_path / "file" / "a.csv", {"a": [1]}), "cannot write", "file/a.csv")
+
+
+def test_a_last_line_without_an_end_is_warned_of(tmp_path):
+    path = tmp_path / "md.xyz"
+    path.write_text("2\n\nGa 0 0 0\nGa 0 0 2.75")
+    with pytest.warns(UserWarning, match="frame 0: the last line has no end"):
+        assert len(list(read_blocks(path))) == 1

@@ -110,7 +110,7 @@ def test_a_distance_equal_to_a_radius(dtype):
 
 
 def test_counts_do_not_change_with_place_and_orientation(generator):
-    z, pos, ptr = random_clusters((13, 40, 55), 31, generator)
+    _, pos, ptr = random_clusters((13, 40, 55), 31, generator)
     counts = shell_counts(pos, ptr, GALLIUM_RADII)
     assert shell_counts(pos + torch.tensor([1000.0, -1000.0, 1000.0]), ptr, GALLIUM_RADII).equal(counts)
     assert shell_counts(pos @ rotation(generator), ptr, GALLIUM_RADII).equal(counts)

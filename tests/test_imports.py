@@ -15,14 +15,14 @@ PACKAGE = Path(pyg_clusters.__file__).parent
 # Parts of the package, lowest first. A module imports from its own row and from those above it.
 LAYERS: list[set[str]] = [
     {"errors", "files", "geometry", "units"},
-    {"transforms"},
+    {"distributions", "transforms"},
     {"nn"},
     {"models"},
-    {"distributions", "losses", "metrics"},
+    {"losses", "metrics", "shielding_metrics"},
     {"frames"},
     {"datasets"},
     {"training", "inference", "structures", "labels"},
-    {"analysis"},
+    {"analysis", "reproduction"},
     {"testing", "cli", "__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

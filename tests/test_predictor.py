@@ -191,3 +191,50 @@ def test_numpy_frames_of_single_precision(clusters):
     predict = Predictor(dart())
     energy = predict(z.numpy().astype(np.int32), pos.numpy().astype(np.float32), ptr.numpy().astype(np.int32)).energy
     torch.testing.assert_close(energy, predict(z, pos, ptr).energy, rtol=1e-5, atol=1e-5)
+
+
+def test_positions_that_are_not_finite_are_refused(clusters):
+    z, pos, ptr = clusters
+    pos = pos.clone()
+    pos[ptr[4] + 2, 1] = float("nan")
+    with pytest.raises(InputError, match=r"frame 4: atom 2 is at .*nan"):
+        Predictor(dart())(z, pos, ptr)
+
+
+def test_weights_that_change_are_followed(clusters):
+    model = dart()
+    predictor = Predictor(model)
+    before = predictor(*clusters).energy
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    after = predictor(*clusters).energy
+    assert not torch.allclose(before, after)
+    torch.testing.assert_close(after, Predictor(model)(*clusters).energy)
+
+
+def test_device_that_is_not_there():
+    for device in ("warp", "cuda:99"):
+        with pytest.raises(InputError, match=f"device {device} cannot be used"):
+            Predictor(dart(), device=device)
+
+
+def test_the_model_stays_on_its_device():
+    model = dart()
+    assert Predictor(model).device == torch.device("cpu")
+    assert next(model.parameters()).device == torch.device("cpu")
+
+
+def test_own_attributes_called_domain_or_scale_are_left_alone(clusters):
+    class Own(PairEnergies):
+        def __init__(self):
+            super().__init__()
+            self.domain, self.scale = "metals", 2.0
+
+    torch.testing.assert_close(Predictor(Own())(*clusters).energy, Predictor(PairEnergies())(*clusters).energy)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_cuda_equals_cpu(clusters):
+    on_cpu, on_gpu = Predictor(dart()), Predictor(dart(), device="cuda")
+    torch.testing.assert_close(on_gpu(*clusters).energy, on_cpu(*clusters).energy, rtol=1e-5, atol=1e-4)

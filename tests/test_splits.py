@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_clusters.datasets import Split, group_split, random_split, size_split
+from pyg_clusters.datasets import Split, fold_split, group_split, largest_sizes, random_split, size_split
 from pyg_clusters.errors import InputError
 
 
@@ -57,6 +57,35 @@ def test_size_split_holds_out_whole_sizes():
     assert everything(split).equal(torch.arange(100))
 
 
+@pytest.mark.parametrize("num", [10, 49, 50])
+def test_folds_test_and_validate_each_cluster_once(num):
+    splits = [fold_split(num, folds=5, fold=fold, seed=3) for fold in range(5)]
+    for split in splits:
+        assert everything(split).equal(torch.arange(num))
+    for part in ("val", "test"):
+        together = torch.cat([getattr(split, part) for split in splits])
+        assert together.sort().values.equal(torch.arange(num))
+    counts = [split.test.numel() for split in splits]
+    assert max(counts) - min(counts) <= 1
+    assert splits[1].test.equal(splits[0].val) and splits[0].test.equal(splits[4].val)
+    assert not fold_split(num, seed=4).test.equal(splits[0].test)
+
+
+def test_folds_keep_groups_whole():
+    groups = np.array(["a", "b", "c", "d", "e", "f"])[np.arange(60) % 6]
+    for fold in range(4):
+        split = fold_split(groups, folds=4, fold=fold)
+        parts = [set(groups[part.numpy()]) for part in (split.train, split.val, split.test)]
+        assert sum(len(part) for part in parts) == 6 and set.union(*parts) == set("abcdef")
+
+
+def test_largest_sizes():
+    sizes = [14] * 20 + [16] * 12 + [18] * 6 + [20] * 5
+    assert largest_sizes(sizes, at_least=5) == [20]
+    assert largest_sizes(sizes, at_least=6) == [18, 20]
+    assert largest_sizes(torch.tensor(sizes), at_least=12) == [16, 18, 20]
+
+
 def test_split_survives_its_files(tmp_path):
     split = random_split(20, (0.5, 0.5, 0.0), seed=4)
     split.save(tmp_path / "run")
@@ -76,6 +105,11 @@ def test_split_survives_its_files(tmp_path):
         (lambda: group_split(["run"] * 100), "1 group(s) cannot be split into 3 parts"),
         (lambda: size_split([31, 33], [33, 40]), "held-out sizes [40]; there are clusters of 31 to 33 atoms"),
         (lambda: size_split([33, 33], [33]), "no cluster is left for the train part"),
+        (lambda: fold_split(10, folds=2), "at least 3 folds, got 2"),
+        (lambda: fold_split(10, fold=5), "no fold 5: the 5 folds are counted from 0"),
+        (lambda: fold_split(["a", "b"] * 10), "2 clusters or groups of them cannot be dealt out to 5 folds"),
+        (lambda: largest_sizes([14] * 20), "20 clusters of 1 size(s) leave no smaller ones"),
+        (lambda: largest_sizes([14] * 9 + [16] * 9), "18 clusters of 2 size(s) leave no smaller ones"),
         (lambda: Split(torch.tensor([1, 2]), torch.tensor([2]), torch.tensor([0])), "twice"),
     ],
 )

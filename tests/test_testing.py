@@ -86,13 +86,28 @@ class SinglePrecisionIsNotEnough(Centred):
 
 
 class ForgetsAWeight(Centred):
-    """Keeps a scale that is learnt outside of its state."""
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("learned", torch.rand(()), persistent=False)
 
-    def state_dict(self, *args, **kwargs):
-        return {}
+    def of_atoms(self, z, pos, batch):
+        return self.learned * super().of_atoms(z, pos, batch)
 
-    def load_state_dict(self, *args, **kwargs):
-        pass
+
+class LearnsOutsideItsState(Centred):
+    """Keeps a scale as a plain attribute, as PyG's SchNet does."""
+
+    def __init__(self):
+        super().__init__()
+        self.learned = float(torch.rand(()))
+
+    def of_atoms(self, z, pos, batch):
+        return self.learned * super().of_atoms(z, pos, batch)
+
+
+class ForgetsAnArgument(Centred):
+    def __init__(self, factor: float = 1.0):
+        super().__init__()
 
 
 BROKEN = [
@@ -104,7 +119,9 @@ BROKEN = [
     (LoneAtomIsNotANumber, "output is not finite"),
     (Squeezes, r"output \(4, 1\), not \(4,\)"),
     (SinglePrecisionIsNotEnough, "single against double precision"),
-    (ForgetsAWeight, "saved and loaded weights"),
+    (ForgetsAWeight, "rebuilt from its saved files"),
+    (LearnsOutsideItsState, "rebuilt from its saved files"),
+    (ForgetsAnArgument, "saving .*'factor'"),
 ]
 
 

@@ -7,21 +7,27 @@ import sys
 import time
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
 import yaml
+from pytorch_lightning.callbacks import Timer
 from safetensors.torch import load_file
+from torch_geometric.data import Batch
+from torch_geometric.utils import scatter
 
 from pyg_clusters.cli.evaluate import read_columns
 from pyg_clusters.cli.main import main
-from pyg_clusters.datasets import ClusterDataset
+from pyg_clusters.datasets import ClusterDataset, Split
+from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import batch_to_ptr
+from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.testing import random_clusters
-from pyg_clusters.training import ClusterDataModule, load_model
+from pyg_clusters.training import ClusterDataModule
 from pyg_clusters.training.data import ClusterBatches, EpochSampler
-from pyg_clusters.transforms import ShellGraph
+from pyg_clusters.transforms import ShellGraph, TopologicalDescriptor
 
 EPOCHS = 6
 
@@ -172,6 +178,121 @@ def test_finished_run_is_left_alone(finished, capsys):
     assert (finished / "metrics.csv").stat().st_mtime_ns == before
 
 
+def test_evaluating_an_unfinished_run_leaves_it_unfinished(recipe, finished, tmp_path):
+    run = tmp_path / "run"
+    assert main(["train", "--config", str(recipe), "--out", str(run), "--trainer.max_epochs", "2"]) == 0
+    (run / "finished.json").unlink()  # as if it had been stopped there
+    configuration = run / "config.yaml"
+    configuration.write_text(configuration.read_text().replace("max_epochs: 2", f"max_epochs: {EPOCHS}"))
+    assert main(["evaluate", str(run)]) == 0
+    assert main(["train", "--resume", str(run)]) == 0
+    assert (run / "metrics.csv").read_text() == (finished / "metrics.csv").read_text()
+
+
+def test_limit_of_time_stops_after_an_epoch_and_resumes(recipe, finished, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "limited"
+    epochs = []
+
+    def elapsed(self, stage="train"):  # each epoch takes 100 s
+        return 100.0 * len(epochs)
+
+    counted = Timer.on_train_epoch_end
+    monkeypatch.setattr(Timer, "time_elapsed", elapsed)
+    monkeypatch.setattr(
+        Timer, "on_train_epoch_end", lambda self, *arguments: (epochs.append(1), counted(self, *arguments))
+    )
+    limit = ["--trainer.max_time", "00:00:04:00"]
+    assert main(["train", "--config", str(recipe), "--out", str(run), *limit]) == 0
+    assert "stopped by the limit of time" in capsys.readouterr().out
+    assert len(read_columns(run / "metrics.csv")["epoch"]) == 3
+    assert main(["train", "--resume", str(run)]) == 0  # the limit is still reached: nothing is trained
+    assert len(read_columns(run / "metrics.csv")["epoch"]) == 3
+    assert main(["train", "--resume", str(run), "--trainer.max_time", "01:00:00:00"]) == 0
+    assert (run / "metrics.csv").read_text() == (finished / "metrics.csv").read_text()
+    assert (run / "finished.json").exists()
+
+
+def test_resume_takes_the_saved_split_and_refuses_other_data(recipe, frames, tmp_path, capsys):
+    run, copy = tmp_path / "run", tmp_path / "clusters.extxyz"
+    copy.write_text(frames.read_text())
+    arguments = ["--data.dataset.init_args.files", f"[{copy}]", "--data.dataset.init_args.root", str(tmp_path)]
+    arguments += ["--trainer.max_epochs", "1"]
+    assert main(["train", "--config", str(recipe), "--out", str(run), *arguments]) == 0
+    copy.write_text(copy.read_text().replace("binding=-", "binding=-1"))
+    capsys.readouterr()
+    assert main(["evaluate", str(run)]) == 2
+    assert "data set has changed" in capsys.readouterr().err
+    (run / "finished.json").unlink()
+    assert main(["train", "--resume", str(run)]) == 2
+    assert "data set has changed" in capsys.readouterr().err
+
+
+def test_average_of_the_weights_is_what_is_validated_and_kept(recipe, dataset, tmp_path):
+    run = tmp_path / "average"
+    arguments = ["--model.average_decay", "0.9"]
+    assert main(["train", "--config", str(recipe), "--out", str(run), *arguments]) == 0
+    state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    weights, average = state["model.interaction.0.weight"], state["average.module.interaction.0.weight"]
+    assert not torch.equal(weights, average)
+    history = read_columns(run / "metrics.csv")
+    if history["val_mae"].argmin() == EPOCHS - 1:
+        assert torch.equal(load_file(run / "best" / "model.safetensors")["interaction.0.weight"], average)
+    test_best_model_is_that_of_the_smallest_validation_error(run, dataset)
+
+
+class GraphSum(torch.nn.Module):
+    """A layer that must be given the graph: the bonds of each cluster, counted by its edges of shell 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.bond = torch.nn.Parameter(torch.tensor(-0.1))
+
+    def forward(self, z, pos, batch, edge_index, edge_type):
+        near = torch.bincount(edge_index[1][edge_type == 0], minlength=z.numel())
+        return scatter(0.5 * self.bond * near, batch, reduce="sum")
+
+
+class NoAttribute(torch.nn.Module):
+    def __init__(self, width: int = 3):
+        super().__init__()
+        self.bond = torch.nn.Parameter(torch.tensor(-0.1))
+
+    def forward(self, z, pos, batch):
+        return scatter(self.bond * z.float(), batch, reduce="sum")
+
+
+def test_a_model_that_needs_a_graph_is_trained_evaluated_and_predicts(recipe, frames, tmp_path, capsys):
+    run = tmp_path / "graph"
+    arguments = ["--config", str(recipe), "--out", str(run), "--model.model", f"{__name__}.GraphSum"]
+    assert main(["train", *arguments]) == 2
+    assert "edge_index, edge_type" in capsys.readouterr().err
+    assert not run.exists()
+    arguments += ["--data.dataset.init_args.transform", "pyg_clusters.transforms.ShellGraph"]
+    arguments += ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr", "1e-4"]
+    assert main(["train", *arguments]) == 0
+    assert main(["evaluate", str(run), "--data", str(frames), "--target", "binding"]) == 0
+    assert main(["predict", str(run), str(frames), "--out", str(tmp_path / "p.csv")]) == 0
+    bond = load_model(run).bond.item()
+    table = [line.split(",") for line in (tmp_path / "p.csv").read_text().splitlines()[1:]]
+    true = [atoms.info["binding"] for atoms in ase.io.read(frames, ":")]  # -0.3 eV for each bond
+    np.testing.assert_allclose([float(row[3]) for row in table], np.array(true) * bond / -0.3, rtol=1e-5)
+    assert main(["predict", str(run / "best"), str(frames), "--out", str(tmp_path / "q.csv")]) == 2
+    assert "transform" in capsys.readouterr().err
+
+
+def test_a_model_that_cannot_be_saved_is_refused_before_training(recipe, tmp_path, capsys):
+    arguments = ["--config", str(recipe), "--out", str(tmp_path / "run"), "--model.model", f"{__name__}.NoAttribute"]
+    assert main(["train", *arguments]) == 2
+    assert "'width'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_split_of_another_data_set_is_refused(dataset, tmp_path):
+    Split(torch.arange(50), torch.arange(50, 60), torch.tensor([60])).save(tmp_path)
+    with pytest.raises(InputError, match="names cluster 60, but the data set has 60 only"):
+        ClusterDataModule(dataset, tmp_path)
+
+
 def test_run_is_not_overwritten(recipe, finished, capsys):
     assert main(["train", "--config", str(recipe), "--out", str(finished)]) == 2
     assert "--resume" in capsys.readouterr().err
@@ -199,14 +320,27 @@ def test_training_ends_when_the_rate_falls_below_its_limit(recipe, tmp_path):
 
 
 def test_batches_equal_those_of_pyg(dataset):
-    from torch_geometric.data import Batch
-
     clusters = [7, 3, 41]
     ours = ClusterBatches(dataset)[clusters]
     theirs = Batch.from_data_list([dataset[cluster] for cluster in clusters])
     for key in ("z", "pos", "y", "batch", "ptr"):
         assert torch.equal(ours[key], theirs[key]), key
     assert torch.equal(batch_to_ptr(ours.batch), ours.ptr)
+
+
+def test_batches_hold_all_that_is_stored(frames, tmp_path):
+    dataset = ClusterDataset(tmp_path, frames, target="binding", group="segment", pre_transform=TopologicalDescriptor())
+    batches = ClusterBatches(dataset)
+    assert not batches.collated
+    ours, theirs = batches[[7, 3]], Batch.from_data_list([dataset[7], dataset[3]])
+    for key in ("x", "group", "cluster_size", "idx"):
+        assert torch.equal(ours[key], theirs[key]), key
+    with_edges = ClusterBatches(ClusterDataset(tmp_path, frames, target="binding", pre_transform=ShellGraph()))
+    assert with_edges.collated
+    batch = with_edges[[7, 3]]
+    sources, targets = batch.edge_index
+    assert torch.equal(batch.batch[sources], batch.batch[targets])
+    assert int(targets.max()) == batch.z.numel() - 1
 
 
 def test_batches_of_a_subset_are_those_of_the_whole(dataset):

@@ -18,6 +18,21 @@ PAIRS_AT_ONCE: int = 250_000
 PROMINENCE: float = 0.02
 """Smallest prominence of a peak, as a fraction of the highest value."""
 
+SMOOTHING: float = 0.037
+"""First width of the smoothing that radii are suggested from, as a fraction of the bond length: 0.1 Å for gallium."""
+
+WIDEST_SMOOTHING: float = 0.25
+"""Last width of it, as a fraction of the bond length: a wider one would join the first shell with the second."""
+
+WIDENING: float = 1.1
+"""Factor between one width and the next."""
+
+SPHERE_USED: float = 0.85
+"""Range of the correction for the boundary, as a fraction of the diameter; it diverges at the diameter."""
+
+SHELL_SEPARATION: float = 0.5
+"""Smallest distance of the peaks of two shells, as a fraction of the bond length."""
+
 
 @dataclass
 class PairDistribution:
@@ -45,6 +60,17 @@ class PairDistribution:
         """Width of a bin in Å."""
         return float(2 * self.r[0])
 
+    @property
+    def bond_length(self) -> float:
+        """Most frequent distance of two neighbours in Å: the highest point of g, smoothed by two bins.
+
+        Raises:
+            ValueError: If no pair of atoms is within the range.
+        """
+        if not self.g.any():
+            raise ValueError("no two atoms of a cluster are within the largest distance: g(r) is zero everywhere")
+        return float(self.r[gaussian_filter1d(self.g, 2.0).argmax()])
+
     def neighbors_within(self) -> np.ndarray:
         """Mean number of neighbours of an atom up to the outer edge of each bin, ``[num_bins]``."""
         return np.cumsum(self.g * _bin_volumes(len(self.r), self.bin_width))
@@ -64,15 +90,64 @@ class PairDistribution:
         Raises:
             ValueError: If there are too few peaks.
         """
-        smooth = gaussian_filter1d(self.g, smoothing / self.bin_width)
-        peaks, _ = find_peaks(smooth, prominence=PROMINENCE * smooth.max())
+        smooth, peaks = _peaks(self.g, smoothing / self.bin_width)
         if len(peaks) <= count:
             raise ValueError(
                 f"{count} minima need {count + 1} peaks of g(r), found {len(peaks)}: "
                 "change the smoothing, the largest distance, or give more clusters"
             )
-        between = pairwise(peaks[: count + 1])
-        return tuple(_vertex(self.r, smooth, first + int(smooth[first:last].argmin())) for first, last in between)
+        return _minima_between(self.r, smooth, peaks[: count + 1])
+
+    def without_boundary(self) -> np.ndarray:
+        r"""G divided by that of a structureless sphere of the same extent, so that what is left are the shells.
+
+        The neighbours of an atom thin out towards the boundary of the cluster. For a uniform sphere of radius R they
+        do by the factor :math:`1 - 3r/4R + r^3/16R^3`; R is that of the sphere whose mean squared pair distance,
+        :math:`6R^2/5`, is the one of g.
+
+        Returns:
+            ``[num_kept_bins]``, up to 0.85 of the sphere's diameter.
+        """
+        neighbors = np.diff(self.neighbors_within(), prepend=0.0)
+        x = self.r / np.sqrt(5 / 6 * (neighbors * self.r**2).sum() / neighbors.sum())
+        kept = x < 2 * SPHERE_USED
+        return self.g[kept] / (1 - 3 / 4 * x[kept] + x[kept] ** 3 / 16)
+
+    def suggested_radii(self, count: int = 2) -> tuple[float, ...]:
+        """Shell radii for any element: the minima between the peaks of neighbouring shells.
+
+        The rule, in units of the bond length b (the highest point of g), so that it does not depend on the element:
+
+        1. g is freed from the boundary of the clusters (:meth:`without_boundary`) and smoothed with a Gaussian of
+           standard deviation 0.037 b.
+        2. Peaks are the maxima that stand out by 2 % of the highest. If two of the first ``count + 1`` are closer than
+           0.5 b, they are parts of one shell (a solid has its second neighbours at 1.41, 1.73 and 2 b, a liquid about
+           1.8 b) or noise: the smoothing is widened by 10 % until no two are, to 0.25 b at most.
+        3. A radius is the lowest point between two successive peaks, refined by a parabola, rounded to 0.01 Å.
+
+        The range should hold the whole clusters. :meth:`minima` are those of g itself.
+
+        Args:
+            count: Number of radii, one less than there are shells.
+
+        Returns:
+            Increasing radii in Å.
+
+        Raises:
+            ValueError: If there are not ``count + 1`` such peaks: the clusters are too small, too few or too loose.
+        """
+        bond = self.bond_length
+        g = self.without_boundary()
+        smoothing = SMOOTHING * bond
+        while smoothing <= WIDEST_SMOOTHING * bond:
+            smooth, peaks = _peaks(g, smoothing / self.bin_width)
+            if len(peaks) > count and np.diff(self.r[peaks[: count + 1]]).min() >= SHELL_SEPARATION * bond:
+                return tuple(round(radius, 2) for radius in _minima_between(self.r, smooth, peaks[: count + 1]))
+            smoothing *= WIDENING
+        raise ValueError(
+            f"g(r) has fewer than {count + 1} peaks that are {SHELL_SEPARATION * bond:.2f} Å or more apart: give "
+            "larger or more clusters, or choose the radii"
+        )
 
 
 def pair_distribution(
@@ -133,6 +208,18 @@ def _bin_volumes(num_bins: int, bin_width: float) -> np.ndarray:
     """Volumes of the spherical layers of the bins in Å³: exact, where 4πr²dr is the thin-layer limit."""
     edges = np.arange(num_bins + 1) * bin_width
     return 4 / 3 * np.pi * np.diff(edges**3)
+
+
+def _peaks(values: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values smoothed by a Gaussian of a width in bins, and the bins of their peaks."""
+    smooth = gaussian_filter1d(values, width)
+    return smooth, find_peaks(smooth, prominence=PROMINENCE * smooth.max())[0]
+
+
+def _minima_between(r: np.ndarray, values: np.ndarray, peaks: np.ndarray) -> tuple[float, ...]:
+    """The lowest place between each two successive peaks."""
+    between = pairwise(peaks)
+    return tuple(_vertex(r, values, first + int(values[first:last].argmin())) for first, last in between)
 
 
 def _vertex(r: np.ndarray, values: np.ndarray, lowest: int) -> float:

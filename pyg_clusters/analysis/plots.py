@@ -6,6 +6,7 @@ Every function takes plain arrays and returns a :class:`matplotlib.figure.Figure
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib
@@ -13,16 +14,22 @@ import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import EllipseCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
+from pyg_clusters.analysis.descriptor import shell_name
 from pyg_clusters.files import replacing
 from pyg_clusters.units import KCAL_PER_MOL
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#e07b28", "#3a9156", "#8a8f98"
+SHELL_COLORS = (BLUE, ORANGE, GREEN, GREY)
+REGION_COLORS = ("#c8452e", "#e3b23c", "#2f6db3")
 SIZE = (6.4, 4.0)
 """Size of a figure in inches."""
 SMALL = 8.5
@@ -223,6 +230,56 @@ def structure_gallery(atoms: Sequence[Atoms], labels: Sequence[str], columns: in
     return figure
 
 
+def errors_beside(labels: Sequence[str], paper: np.ndarray, ours: np.ndarray, spread: np.ndarray, title: str) -> Figure:
+    """Mean absolute errors of a paper and of ours, a pair of bars for each.
+
+    Args:
+        labels: What was tested.
+        paper: In kcal/mol per cluster ``[num_rows]``; not-a-number where the paper has none.
+        ours: The same of ours, the mean over the seeds.
+        spread: Its standard deviation over the seeds; not-a-number for one seed.
+        title: Above the figure.
+    """
+    figure, axes = _figure_with_axes("", "")
+    _tidy(axes, "mean absolute error / kcal mol⁻¹ per cluster", "")
+    place = np.arange(len(labels))[::-1]
+    axes.barh(place + 0.2, np.nan_to_num(paper), 0.36, color=GREY, label="paper (its own data)")
+    axes.barh(place - 0.2, ours, 0.36, color=BLUE, xerr=np.nan_to_num(spread), label="this package", capsize=2)
+    for y, value in [*zip(place + 0.2, paper, strict=True), *zip(place - 0.2, ours, strict=True)]:
+        if np.isfinite(value):
+            axes.annotate(f"{value:.2f}", (value, y), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
+    axes.set_yticks(place, labels)
+    axes.set_xlim(0, 1.15 * np.nanmax(np.concatenate([paper, ours])))
+    axes.set_title(title, fontsize=10)
+    figure.set_size_inches(SIZE[0], max(2.4, 0.55 * len(labels) + 1.2))
+    _legend(axes, loc="lower right")
+    return figure
+
+
+def error_by_training_clusters(clusters: np.ndarray, mae: np.ndarray, spread: np.ndarray, title: str) -> Figure:
+    """Error on the test set against the number of training clusters, both logarithmic, with a power law through it.
+
+    Args:
+        clusters: Numbers of training clusters ``[num_rows]``.
+        mae: In kcal/mol per cluster ``[num_rows]``.
+        spread: Its standard deviation over the seeds; not-a-number for one seed.
+        title: Above the figure.
+    """
+    figure, axes = _figure_with_axes("training clusters", "mean absolute error / kcal mol⁻¹ per cluster")
+    axes.errorbar(clusters, mae, np.nan_to_num(spread), color=BLUE, marker="o", capsize=2, label="test set")
+    if len(clusters) > 1:
+        exponent, factor = np.polyfit(np.log(clusters), np.log(mae), 1)
+        x = np.geomspace(min(clusters), 4 * max(clusters))
+        label = f"MAE ∝ N$^{{{exponent:.2f}}}$"
+        axes.plot(x, np.exp(factor) * x**exponent, color=GREY, linestyle="--", linewidth=1, label=label)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    _plain_log_ticks(axes)
+    axes.set_title(title, fontsize=10)
+    _legend(axes, loc="upper right")
+    return figure
+
+
 def save_figure(figure: Figure, path: str | Path):
     """Writes a figure, in the format of the suffix (png, svg, pdf): the old file or the new one, never a part."""
     with replacing(path) as temporary:
@@ -342,11 +399,13 @@ def _draw_parity(axes: Axes, x: np.ndarray, y: np.ndarray, sizes: np.ndarray):
     bar.outline.set_visible(False)
 
 
-def _draw(axes: Axes, view: np.ndarray, numbers: np.ndarray):
+def _draw(axes: Axes, view: np.ndarray, numbers: np.ndarray, colors: np.ndarray | None = None, haze: float = 0.65):
+    """Draws atoms, the nearest last; the furthest are hidden by the haze most."""
     order = np.argsort(view[:, 2])
+    colors = jmol_colors[numbers[order]] if colors is None else colors[order]
     view, numbers = view[order], numbers[order]
     depth = (view[:, 2] - view[0, 2]) / (np.ptp(view[:, 2]) or 1.0)  # 0 furthest, 1 nearest
-    haze = 0.65 * (1.0 - depth[:, None])
+    veil = haze * (1.0 - depth[:, None])
     diameter = 1.9 * covalent_radii[numbers]
     circles = EllipseCollection(
         diameter,
@@ -355,8 +414,210 @@ def _draw(axes: Axes, view: np.ndarray, numbers: np.ndarray):
         units="xy",
         offsets=view[:, :2],
         offset_transform=axes.transData,
-        facecolors=jmol_colors[numbers] * (1.0 - haze) + haze,
-        edgecolors=0.75 * haze * np.ones(3),
+        facecolors=colors * (1.0 - veil) + veil,
+        edgecolors=0.75 * veil * np.ones(3),
         linewidths=0.5,
     )
     axes.add_collection(circles)
+
+
+def pair_distribution_curve(
+    r: np.ndarray, g: np.ndarray, neighbors: np.ndarray, radii: Sequence[float] = (), minima: Sequence[float] = ()
+) -> Figure:
+    """Pair-distance distribution with shell radii and minima, above the mean number of neighbours within r.
+
+    Args:
+        r: Distances in Å ``[num_bins]``.
+        g: Density of neighbours in Å⁻³ ``[num_bins]``.
+        neighbors: Mean number of neighbours of an atom within r ``[num_bins]``.
+        radii: Shell radii in Å; the shells between them are shaded in turn.
+        minima: Minima of g in Å, marked by their values.
+    """
+    figure = Figure(figsize=(SIZE[0], 5.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1.0))
+    _tidy(upper, "", "g(r) / Å⁻³")
+    _tidy(lower, "distance r / Å", "neighbours within r")
+    upper.plot(r, g, color=BLUE, linewidth=1.4)
+    lower.plot(r, neighbors, color=BLUE, linewidth=1.4)
+    within = np.flatnonzero(neighbors < 0.999 * neighbors[-1])
+    last = float(r[within[-1]]) if within.size else float(r[-1])
+    upper.set(xlim=(0.0, last), ylim=(0.0, 1.12 * (g.max() or 1.0)))
+    lower.set_ylim(bottom=0.0)
+    edges = [0.0, *radii, max(last, *radii)] if radii else []
+    for shell, (inner, outer) in enumerate(pairwise(edges)):
+        shade = {"color": SHELL_COLORS[shell % len(SHELL_COLORS)], "alpha": 0.12, "linewidth": 0, "zorder": 0}
+        upper.axvspan(inner, outer, label=shell_text(shell, radii), **shade)
+        lower.axvspan(inner, outer, **shade)
+    for number, minimum in enumerate(minima):
+        label = "_" if number else f"minima of g: {', '.join(f'{value:.2f}' for value in minima)} Å"
+        upper.axvline(minimum, color=ORANGE, linewidth=1.1, linestyle="--", label=label)
+    if radii or len(minima):
+        _legend(upper, loc="upper right")
+    figure.align_ylabels()
+    return figure
+
+
+def shell_text(shell: int, radii: Sequence[float]) -> str:
+    """Letter and distances of a shell."""
+    inner = f"{radii[shell - 1]:g}" if shell else ""
+    outer = f"{radii[shell]:g}" if shell < len(radii) else ""
+    limits = f"{inner} to {outer}" if inner and outer else f"below {outer}" if outer else f"beyond {inner}"
+    return f"{shell_name(shell)}: {limits} Å"
+
+
+def clusters_per_size(sizes: np.ndarray, numbers: np.ndarray) -> Figure:
+    """Number of clusters of each size.
+
+    Args:
+        sizes: Numbers of atoms ``[num_sizes]``.
+        numbers: Numbers of clusters ``[num_sizes]``.
+    """
+    figure, axes = _figure_with_axes("number of atoms in the cluster", "number of clusters")
+    axes.bar(sizes, numbers, width=0.8, color=BLUE)
+    axes.set_xlim(min(sizes) - 0.8, max(sizes) + 0.8)
+    axes.set_title(f"{sum(numbers):,} clusters", fontsize=SMALL, loc="left")
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _integer_ticks(axes)
+    return figure
+
+
+def mean_shell_counts(sizes: np.ndarray, means: np.ndarray, radii: Sequence[float]) -> Figure:
+    """Mean number of neighbours of an atom in each shell by cluster size.
+
+    Args:
+        sizes: Numbers of atoms ``[num_sizes]``.
+        means: Mean counts ``[num_sizes, num_shells]``.
+        radii: Shell radii in Å.
+    """
+    figure, axes = _figure_with_axes("number of atoms in the cluster", "mean number of neighbours of an atom")
+    for shell, values in enumerate(np.asarray(means).T):
+        color = SHELL_COLORS[shell % len(SHELL_COLORS)]
+        label = shell_text(shell, radii)
+        axes.plot(sizes, values, color=color, marker="o", markersize=3.5, linewidth=1.3, label=label)
+    axes.set_ylim(bottom=0.0)
+    _integer_ticks(axes)
+    _legend(axes)
+    return figure
+
+
+def region_map(places: np.ndarray, region: np.ndarray, names: Sequence[str], energy: np.ndarray) -> Figure:
+    """A map of atoms, coloured by region on the left and by their energy on the right.
+
+    Args:
+        places: Coordinates in the map ``[num_atoms, 2]``.
+        region: Region of each atom ``[num_atoms]``.
+        names: Name of each region.
+        energy: Share of each atom in the energy of its cluster in eV ``[num_atoms]``.
+    """
+    places, region, energy = np.asarray(places), np.asarray(region), np.asarray(energy)
+    figure = Figure(figsize=(9.2, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    size = float(np.clip(2e4 / len(places), 1.5, 20.0))
+    colors = np.array([REGION_COLORS[number % len(REGION_COLORS)] for number in range(len(names))])
+    order = np.random.default_rng(0).permutation(len(places))  # no region covers another
+    style = {"s": size, "linewidths": 0, "alpha": 0.7, "rasterized": True}
+    left.scatter(*places[order].T, c=colors[region[order]], **style)
+    for number, name in enumerate(names):
+        label = f"{name} ({int((region == number).sum()):,})"
+        left.plot([], [], "o", color=colors[number], markersize=6, label=label)
+    # Below the map, where no atom can lie under it.
+    left.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(names))
+    norm = _energy_norm(energy)
+    right.scatter(*places[order].T, c=energy[order], norm=norm, cmap="viridis", **style)
+    _energy_bar(figure, ScalarMappable(norm, "viridis"), right)
+    for axes in (left, right):
+        axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+        axes.spines[:].set_color("#c9cdd3")
+    return figure
+
+
+def energy_by_distance(
+    distance: np.ndarray, energy: np.ndarray, radii: Sequence[float], names: Sequence[str]
+) -> Figure:
+    """Energies of atoms by their distance from the centre of mass, with mean and standard deviation.
+
+    Args:
+        distance: In Å ``[num_atoms]``.
+        energy: Share of each atom in the energy of its cluster in eV ``[num_atoms]``.
+        radii: Where the regions end, in Å.
+        names: Name of each region.
+    """
+    distance, energy = np.asarray(distance), np.asarray(energy)
+    figure, axes = _figure_with_axes("distance from the centre of mass / Å", "energy of the atom / eV")
+    axes.plot(distance, energy, ".", color=GREY, markersize=1.5, alpha=0.35, rasterized=True)
+    edges = np.arange(0.0, distance.max() + 0.5, 0.5)
+    places = np.digitize(distance, edges) - 1
+    filled = [place for place in range(len(edges)) if (places == place).sum() >= 3]
+    middle = [float(distance[places == place].mean()) for place in filled]
+    mean = [float(energy[places == place].mean()) for place in filled]
+    spread = [float(energy[places == place].std()) for place in filled]
+    axes.errorbar(
+        middle,
+        mean,
+        spread,
+        color=BLUE,
+        marker="o",
+        markersize=4,
+        linewidth=1.5,
+        capsize=2,
+        label="mean and standard deviation",
+    )
+    low, high = np.percentile(energy, [0.2, 99.8])
+    axes.set_xlim(0.0, 1.03 * distance.max())
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low) or high + 1.0)
+    ends = [0.0, *radii, max(distance.max(), *radii)]
+    for radius in radii:
+        axes.axvline(radius, color=ORANGE, linewidth=1.0, linestyle="--")
+    for name, inner, outer in zip(names, ends, ends[1:], strict=False):
+        place = 0.5 * (inner + outer)
+        axes.text(place, 0.985, name, transform=axes.get_xaxis_transform(), va="top", ha="center", fontsize=SMALL)
+    _legend(axes, loc="upper left", bbox_to_anchor=(0.0, 0.94))
+    return figure
+
+
+def energies_on_structures(
+    atoms: Sequence[Atoms], energies: Sequence[np.ndarray], labels: Sequence[str], columns: int = 3
+) -> Figure:
+    """Drawings of clusters with each atom coloured by its energy, whole on top and cut through the middle below.
+
+    The nearer half of a cluster is left out of the lower drawing, so that its core is seen.
+
+    Args:
+        atoms: The structures.
+        energies: Energies of their atoms in eV, ``[num_atoms]`` each.
+        labels: A label under each.
+        columns: Structures beside each other.
+    """
+    columns = min(columns, len(atoms))
+    rows = 2 * -(-len(atoms) // columns)
+    figure = Figure(figsize=(2.6 * columns + 0.9, 2.6 * rows + 0.2), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    views = [_view(cluster.positions) for cluster in atoms]
+    extent = max(np.abs(view[:, :2]).max() for view in views) + 1.8
+    norm = _energy_norm(np.concatenate(energies))
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, (cluster, values, view) in enumerate(zip(atoms, energies, views, strict=True)):
+        colors = colormaps["viridis"](norm(values))[:, :3]
+        row, column = 2 * (number // columns), number % columns
+        behind = view[:, 2] <= np.median(view[:, 2])
+        for axes, shown in ((grid[row, column], np.ones_like(behind)), (grid[row + 1, column], behind)):
+            _draw(axes, view[shown], cluster.numbers[shown], colors[shown], haze=0.0)
+            axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+        text = grid[row + 1, column].text
+        text(0.5, 0.0, labels[number], transform=grid[row + 1, column].transAxes, ha="center", va="top", fontsize=SMALL)
+    _energy_bar(figure, ScalarMappable(norm, "viridis"), list(grid.flat))
+    return figure
+
+
+def _energy_norm(energies: np.ndarray) -> Normalize:
+    """From the first to the last percentile, so that single atoms do not bleach all others."""
+    low, high = np.percentile(energies, [1.0, 99.0])
+    return Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
+
+
+def _energy_bar(figure: Figure, mappable: ScalarMappable, axes: Axes | list[Axes]):
+    bar = figure.colorbar(mappable, ax=axes, pad=0.02, shrink=0.8, extend="both", ticks=MaxNLocator(6))
+    bar.set_label("energy of the atom / eV", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.outline.set_visible(False)

@@ -11,15 +11,17 @@ from rich.console import Console
 from rich.table import Table
 
 from pyg_clusters.analysis import plots
+from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings
+from pyg_clusters.cli.options import add_reading_options
 from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.runs import data_of_run
+from pyg_clusters.cli.predict import list_bad
+from pyg_clusters.cli.runs import data_of_run, predictor_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
-from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.scoring import score_files
+from pyg_clusters.inference.scoring import check_numbers, score_files
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
-from pyg_clusters.training import ClusterDataModule, load_model
+from pyg_clusters.training import ClusterDataModule
 
 LABELS = {
     "num_clusters": "clusters",
@@ -44,27 +46,46 @@ def run(argv: Sequence[str]):
     parser.add_argument("--data", type=str, nargs="+", help="labelled frames, instead of the test set of the run")
     parser.add_argument("--target", type=str, default="binding_energy", help="name of the energy (eV) in the frames")
     parser.add_argument("--out", type=Path, help="JSON file of the result, if --data is given")
+    add_reading_options(parser)
     options = parse(parser, argv)
     if options.data is None:
-        evaluate_run(options.run)
-    else:
-        evaluate_frames(options.run, options.data, options.target, options.out)
+        evaluate_run(options.run, device=options.device)
+        return
+    blocks = score_files(
+        predictor_of(options.run, options.device),
+        options.data,
+        properties=[options.target],
+        on_bad=options.on_bad,
+        ignore_cell=options.ignore_cell,
+    )
+    scored = [check_numbers(block, options.target) for block in blocks]
+    list_bad([frame for block in scored for frame in block.bad])
+    predicted = np.concatenate([block.energy for block in scored])
+    if not predicted.size:
+        raise InputError(f"no frame of {', '.join(options.data)} can be used")
+    true = np.concatenate([block.frames.properties[options.target] for block in scored if len(block.frames)])
+    sizes = np.concatenate([block.frames.sizes for block in scored])
+    _report(predicted, true, sizes, f"{options.run} on {', '.join(options.data)}", options.out)
 
 
-def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: bool = True):
+def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: bool = True, device: str | None = None):
     """Errors on the test set of a run; writes ``test_metrics.json``, ``test_predictions.csv`` and figures.
 
     Args:
         folder: Folder of the run.
         data: Its data, where they are at hand.
         by_size: Whether to print the errors of each cluster size; they are written in any case.
+        device: Where to compute.
     """
     data = data_of_run(folder) if data is None else data
+    if getattr(data.dataset, "per_atom", False):
+        evaluate_shieldings(folder, data, by_size)
+        return
     clusters = data.split.test
     if clusters.numel() == 0:
         raise InputError(f"{folder}: the test part of the split is empty; give labelled frames with --data")
-    batch = data.batches[clusters.tolist()]
-    predicted = Predictor(load_model(folder))(batch.z, batch.pos, batch.ptr).energy.numpy()
+    batch = data.batches.stored(clusters.tolist())
+    predicted = predictor_of(folder, device)(batch.z, batch.pos, batch.ptr).energy.numpy()
     target, sizes = batch.y.numpy(), batch.ptr.diff().numpy()
     write_table(
         folder / "test_predictions.csv",
@@ -72,15 +93,6 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: b
     )
     _write_figures(folder, predicted, target, sizes)
     _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size)
-
-
-def evaluate_frames(folder: Path, files: Sequence[str], target: str, out: Path | None):
-    """Errors on labelled frames."""
-    scored = list(score_files(Predictor(load_model(folder)), files, properties=[target]))
-    predicted = np.concatenate([block.energy for block in scored])
-    true = np.concatenate([block.frames.properties[target] for block in scored])
-    sizes = np.concatenate([block.frames.sizes for block in scored])
-    _report(predicted, true, sizes, f"{folder} on {', '.join(files)}", out)
 
 
 def _report(

@@ -3,14 +3,17 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from ase import Atoms
 from ase.data import chemical_symbols
 
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.frames import read_blocks
-from pyg_clusters.training import load_model
-from pyg_clusters.training.checkpoint import model_folder, read_configuration
+from pyg_clusters.inference.predictor import domain_of
+from pyg_clusters.models.checkpoint import load_model, model_folder, read_configuration
 
 
 def run(argv: Sequence[str]):
@@ -30,8 +33,8 @@ def _describe_model(path: Path):
     model, configuration = load_model(folder), read_configuration(folder)
     print(f"{path}: {type(model).__name__}, {sum(weights.numel() for weights in model.parameters()):,} parameters")
     _print_pairs(configuration["init_args"])
-    domain = getattr(model, "domain", None)
-    if domain is not None and domain.known:
+    domain = domain_of(model)
+    if domain is not None:
         symbols = ", ".join(chemical_symbols[number] for number in domain.atomic_numbers)
         _print_pairs({"trained on": "{} clusters of {} to {} atoms".format(symbols, *domain.size_range)})
     _print_pairs(configuration.get("notes", {}))
@@ -44,7 +47,11 @@ def _describe_frames(path: Path):
     sizes: Counter[int] = Counter()
     elements: Counter[int] = Counter()
     periodic = 0
-    for block in read_blocks(path):
+    labels: dict[str, Label] = {}
+    for block in read_blocks(path, with_atoms=True):
+        for atoms in block.atoms or ():
+            for name, value in labels_of(atoms).items():
+                labels.setdefault(name, Label()).add(value)
         sizes.update(block.sizes.tolist())
         elements.update(block.z.tolist())
         periodic += int(block.periodic.sum())
@@ -57,8 +64,43 @@ def _describe_frames(path: Path):
             "elements": ", ".join(f"{chemical_symbols[z]} ({number:,} atoms)" for z, number in elements.items()),
         }
     )
+    for name, label in sorted(labels.items()):
+        _print_pairs({name: label.describe(sizes.total())})
     if periodic:
         _print_pairs({"periodic cells": f"in {periodic} frames"})
+
+
+@dataclass
+class Label:
+    """What is known of a label: in how many frames it is, and its range."""
+
+    frames: int = 0
+    lowest: float = float("inf")
+    highest: float = float("-inf")
+    example: str = ""
+    shape: tuple[int, ...] = ()
+
+    def add(self, value: object):
+        array = np.asarray(value)
+        self.frames += 1
+        self.shape = array.shape
+        if array.dtype.kind in "iuf" and array.size:
+            self.lowest = min(self.lowest, float(array.min()))
+            self.highest = max(self.highest, float(array.max()))
+        elif not self.example:
+            self.example = str(value)
+
+    def describe(self, num_frames: int) -> str:
+        kind = {0: "per frame", 1: "per atom"}.get(len(self.shape), f"per atom, {list(self.shape[1:])} each")
+        values = f"{self.lowest:.6g} to {self.highest:.6g}" if self.lowest <= self.highest else repr(self.example)
+        missing = f"; in {self.frames:,} frames only" if self.frames < num_frames else ""
+        return f"{values} ({kind}{missing})"
+
+
+def labels_of(atoms: Atoms) -> dict[str, object]:
+    """The values per frame and per atom that a frame holds beside its structure."""
+    arrays = {name: values for name, values in atoms.arrays.items() if name not in ("numbers", "positions")}
+    return atoms.info | arrays | (atoms.calc.results if atoms.calc is not None else {})
 
 
 def _print_pairs(pairs: dict):

@@ -14,6 +14,11 @@ VERBS = {
     "evaluate": "errors of a trained model on its test set or on labelled frames",
     "predict": "energies of frames",
     "screen": "the lowest-energy candidates of a trajectory",
+    "generate": "random clusters",
+    "relax": "clusters at local minima of a potential",
+    "describe": "what the descriptor sees of clusters: g(r), shell radii, counts, collisions",
+    "analyse": "what a trained model makes of core and surface",
+    "reproduce": "the tables of a paper, computed anew and set beside it",
     "info": "what is in a file of frames, a run or a model",
     "demo": "the main job from end to end on the data that ship",
 }

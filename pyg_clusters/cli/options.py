@@ -7,9 +7,14 @@ from jsonargparse import ArgumentParser
 
 
 def add_frame_options(parser: ArgumentParser):
-    """Adds the model, the files of frames, and what to do with bad ones."""
+    """Adds the model, the files of frames, and how to read and score them."""
     parser.add_argument("model", type=Path, help="folder of a run, or of a saved model")
     parser.add_argument("frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too")
+    add_reading_options(parser)
+
+
+def add_reading_options(parser: ArgumentParser):
+    """Adds what to do with bad frames, and where to compute."""
     parser.add_argument(
         "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
     )

@@ -8,6 +8,12 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
 from pyg_clusters.errors import InputError
 
+UNKNOWN: re.Pattern[str] = re.compile(
+    r"[Kk]ey \"?'?([\w.]+)'?\"? is not expected|[Uu]nrecognized arguments: --([\w.-]+)"
+    r"|does not accept option '([\w.]+)'"
+)
+"""How a parser says that it does not know a key."""
+
 
 def verb_parser(verb: str, description: str, example: str) -> ArgumentParser:
     """A parser whose help ends in an example."""
@@ -36,7 +42,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
     """A parser's message in one line; an unknown key is answered with the nearest valid one."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = " ".join(lines)
-    match = re.search(r"[Kk]ey \"?'?([\w.]+)'?\"? is not expected|[Uu]nrecognized arguments: --([\w.-]+)", text)
+    match = UNKNOWN.search(text)
     if match is None:
         return text[:500]
     unknown = next(group for group in match.groups() if group)

@@ -11,11 +11,10 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.parsing import parse, verb_parser
+from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, write_extxyz, write_table
-from pyg_clusters.inference import Predictor
+from pyg_clusters.frames import BadFrame, check_output, write_extxyz, write_table
 from pyg_clusters.inference.scoring import ScoredBlock, score_files
-from pyg_clusters.training import load_model
 
 SUFFIXES = (".csv", ".parquet", ".extxyz")
 
@@ -24,18 +23,25 @@ def run(argv: Sequence[str]):
     """Writes the predicted energy of every frame."""
     parser = verb_parser(
         "predict",
-        "Energies of frames, as a table or written to the frames: file, frame number (from 0), number of atoms, "
-        "pred_energy (eV), pred_energy_per_atom (eV).",
+        "Energies of frames, as a table or added to what the frames hold already (.extxyz): file, frame number "
+        "(from 0), number of atoms, pred_energy (eV), pred_energy_per_atom (eV).",
         "pyg-clusters predict runs/dart md.extxyz --out predictions.csv",
     )
     add_frame_options(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
     parser.add_argument("--out", type=Path, required=True, help="predictions.csv, .parquet or .extxyz")
     options = parse(parser, argv)
     if options.out.suffix not in SUFFIXES:
         raise InputError(f"{options.out}: cannot write {options.out.suffix!r}; use one of {', '.join(SUFFIXES)}")
+    check_output(options.out, options.frames, options.overwrite)
 
-    predictor = Predictor(load_model(options.model), device=options.device)
-    blocks = score_files(predictor, options.frames, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+    blocks = score_files(
+        predictor_of(options.model, options.device),
+        options.frames,
+        with_atoms=options.out.suffix == ".extxyz",
+        on_bad=options.on_bad,
+        ignore_cell=options.ignore_cell,
+    )
     bad: list[BadFrame] = []
     shown = with_progress(blocks, bad)
     number = _write_frames(options.out, shown) if options.out.suffix == ".extxyz" else _write_table(options.out, shown)
@@ -80,11 +86,10 @@ def _write_frames(path: Path, blocks: Iterable[ScoredBlock]) -> int:
     def frames() -> Iterator[Atoms]:
         nonlocal number
         for block in blocks:
-            content = block.frames
-            for place, energy in enumerate(block.energy):
-                atoms = slice(content.ptr[place], content.ptr[place + 1])
-                info = {"pred_energy": float(energy), "file": content.file, "frame": int(content.number[place])}
-                yield Atoms(numbers=content.z[atoms], positions=content.pos[atoms], info=info)
+            frames = block.frames
+            for atoms, energy, frame in zip(frames.atoms or (), block.energy, frames.number, strict=True):
+                atoms.info |= {"pred_energy": float(energy), "file": frames.file, "frame": int(frame)}
+                yield atoms
                 number += 1
 
     write_extxyz(path, frames())

@@ -13,13 +13,12 @@ from pyg_clusters.cli.evaluate import read_columns, run_figures
 from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
+from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, write_extxyz, write_table
-from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.scoring import score_files
+from pyg_clusters.frames import BadFrame, check_output, write_extxyz, write_table
+from pyg_clusters.inference.scoring import check_numbers, score_files
 from pyg_clusters.inference.screening import Screening, rank
 from pyg_clusters.metrics import energy_metrics
-from pyg_clusters.training import load_model
 from pyg_clusters.units import KCAL_PER_MOL
 
 MANY_SIZES = 5
@@ -53,11 +52,19 @@ def run(argv: Sequence[str]):
             f"{options.out} holds results already ({', '.join(present)}); pass --overwrite, or another --out"
         )
 
-    predictor = Predictor(load_model(options.model), device=options.device)
-    properties = [options.truth] if options.truth else []
+    for name in RESULTS:
+        check_output(options.out / name, options.frames, overwrite=True)
+
     blocks = score_files(
-        predictor, options.frames, properties=properties, on_bad=options.on_bad, ignore_cell=options.ignore_cell
+        predictor_of(options.model, options.device),
+        options.frames,
+        properties=[options.truth] if options.truth else [],
+        with_atoms=True,
+        on_bad=options.on_bad,
+        ignore_cell=options.ignore_cell,
     )
+    if options.truth:
+        blocks = (check_numbers(block, options.truth) for block in blocks)
     bad: list[BadFrame] = []
     screening = rank(with_progress(blocks, bad), options.top)
     list_bad(bad)
@@ -174,12 +181,11 @@ def _add_model(report: Report, model: Path):
 def _atoms(screening: Screening) -> Iterator[Atoms]:
     for candidate in screening.candidates:
         atoms = candidate.atoms.copy()
-        atoms.info = {
+        atoms.info |= {
             "pred_energy": candidate.energy,
             "file": candidate.file,
             "frame": candidate.frame,
             "rank": candidate.rank,
-            **candidate.properties,
         }
         yield atoms
 

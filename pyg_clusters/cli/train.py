@@ -1,22 +1,26 @@
 """``pyg-clusters train``."""
 
+import json
 import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytorch_lightning as pl
+import yaml
 from jsonargparse import ArgumentError
+from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from pyg_clusters.cli.evaluate import evaluate_run
 from pyg_clusters.cli.parsing import explain
+from pyg_clusters.cli.runs import CONFIGURATION, FINGERPRINT, check_fingerprint
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
 from pyg_clusters.training.progress import TrainingProgress
 
-CONFIGURATION = "config.yaml"
+FINISHED = "finished.json"
 TRAINER_DEFAULTS = {
     "max_epochs": 2000,
     "logger": False,
@@ -29,10 +33,10 @@ DESCRIPTION = """Train a model as a recipe says.
 
 The folder of the run holds the resolved configuration, metrics.csv (an epoch a row), the best model, the state to
 resume from, the split, and at the end the predictions and errors of the test set and figures. A run that was stopped,
-killed even, goes on with --resume and reaches what it would have reached. Model, optimiser, schedule and data set are
-classes named in the recipe (class_path).
-
-example: pyg-clusters train --config train/dart_gallium.yaml --out runs/dart"""
+killed even, goes on with --resume and reaches what it would have reached. --trainer.max_time DD:HH:MM:SS ends it after
+an epoch; the time before a --resume counts. Model, optimiser, schedule and data set are classes named in the recipe
+(class_path)."""
+EXAMPLE = "example: pyg-clusters train --config train/dart_gallium.yaml --out runs/dart"
 
 
 class TrainCLI(LightningCLI):
@@ -48,11 +52,13 @@ class TrainCLI(LightningCLI):
             trainer_defaults=TRAINER_DEFAULTS,
             seed_everything_default=0,
             auto_configure_optimizers=False,
+            subclass_mode_model=_names_training(argv),
             parser_kwargs={
                 "exit_on_error": False,
                 "allow_abbrev": False,
                 "prog": "pyg-clusters train",
                 "description": DESCRIPTION,
+                "epilog": EXAMPLE,
             },
         )
 
@@ -68,7 +74,16 @@ class TrainCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs) -> pl.Trainer:
         own = self.config_init["trainer"].get("callbacks") or []
         self.run_folder = RunFolder(self.config["out"], {"config": CONFIGURATION})
-        return super().instantiate_trainer(callbacks=[*own, TrainingProgress(), self.run_folder], **kwargs)
+        # The trainer's own limit would stop within an epoch, of which a resumed run then lacks the rest.
+        self.timer = Timer(self.config_init["trainer"].get("max_time"), interval="epoch", verbose=False)
+        callbacks = [*own, TrainingProgress(), self.timer, self.run_folder]
+        return super().instantiate_trainer(callbacks=callbacks, max_time=None, **kwargs)
+
+    @property
+    def stopped_by_time(self) -> bool:
+        """Whether the limit of ``trainer.max_time`` ended the training."""
+        remaining = self.timer.time_remaining("train")
+        return remaining is not None and remaining <= 0
 
 
 def run(argv: Sequence[str]):
@@ -78,7 +93,8 @@ def run(argv: Sequence[str]):
         configuration = Path(resumed) / CONFIGURATION
         if not configuration.is_file():
             raise InputError(f"{resumed}: no {CONFIGURATION} in it; --resume takes the folder of a run")
-        argv = ["--config", str(configuration), *argv, "--out", resumed]
+        split = ["--data.split", str(Path(resumed) / "splits"), "--data.max_train_clusters", "null"]
+        argv = ["--config", str(configuration), *split, *argv, "--out", resumed]
     elif not any(argument.split("=")[0] in ("--config", "-c", "--help", "-h", "--data.dataset") for argument in argv):
         raise InputError("train needs a recipe: --config FILE (train/*.yaml are some), or --resume RUN")
     train(argv, resume=resumed is not None)
@@ -91,11 +107,13 @@ def train(argv: Sequence[str], resume: bool = False):
     cli = TrainCLI(argv)
     folder = cli.run_folder.folder
     checkpoint = cli.run_folder.last_checkpoint
-    if not resume and not _is_helper_process():
-        _begin(folder, cli)
-    if (folder / "test_metrics.json").exists():
+    if (folder / FINISHED).exists() and resume:
         print(f"{folder}: this run is finished; its errors are in {folder / 'test_metrics.json'}")
         return
+    cli.model.check(cli.datamodule)
+    if not resume and not _is_helper_process():
+        _begin(folder, cli)
+    check_fingerprint(folder, cli.datamodule.dataset)
     cli.trainer.fit(
         cli.model, cli.datamodule, ckpt_path=checkpoint if resume and checkpoint.exists() else None, weights_only=True
     )
@@ -103,8 +121,18 @@ def train(argv: Sequence[str], resume: bool = False):
         return
     if cli.trainer.interrupted:
         raise KeyboardInterrupt
-    print(f"trained for {cli.trainer.current_epoch} epochs, best validation MAE {cli.run_folder.best:.2f} kcal/mol")
+    if not (folder / "best").exists():
+        raise InputError(f"{folder}: not one epoch was trained within trainer.max_time; resume it with a larger limit")
+    best = f"{cli.run_folder.best:.2f} {cli.model.unit}"
+    print(f"trained for {cli.trainer.current_epoch} epochs, best validation MAE {best}")
     evaluate_run(folder, cli.datamodule, by_size=False)
+    if cli.stopped_by_time:
+        print(
+            f"stopped by the limit of time (trainer.max_time); pyg-clusters train --resume {folder} with a larger "
+            "--trainer.max_time goes on"
+        )
+    else:
+        _finish(folder, cli)
 
 
 def _begin(folder: Path, cli: TrainCLI):
@@ -112,13 +140,45 @@ def _begin(folder: Path, cli: TrainCLI):
     if (folder / CONFIGURATION).exists():
         raise InputError(f"{folder} holds a run already; go on with --resume {folder}, or choose another --out")
     cli.datamodule.split.save(folder / "splits")
+    fingerprint = getattr(cli.datamodule.dataset, "fingerprint", None)
+    if fingerprint is not None:
+        with replacing(folder / FINGERPRINT) as path:
+            path.write_text(fingerprint + "\n")
     with replacing(folder / CONFIGURATION) as path:
         cli.parser.save(cli.config, path, overwrite=True)
+
+
+def _finish(folder: Path, cli: TrainCLI):
+    """Marks a run that has nothing left to train."""
+    summary = {
+        "epochs": cli.trainer.current_epoch,
+        f"best_val_mae_{cli.model.unit.replace('/', '_')}": cli.run_folder.best,
+        "seconds": round(cli.timer.time_elapsed("train"), 1),
+    }
+    with replacing(folder / FINISHED) as path:
+        path.write_text(json.dumps(summary, indent=2) + "\n")
 
 
 def _is_helper_process() -> bool:
     """Whether a first process started this one (as distributed training does)."""
     return int(os.environ.get("LOCAL_RANK", "0")) > 0
+
+
+def _names_training(argv: Sequence[str]) -> bool:
+    """Whether a recipe or an option names the class that trains (``model.class_path``), not its arguments alone."""
+    for place, argument in enumerate(argv):
+        option, _, value = argument.partition("=")
+        if option in ("--model", "--model.class_path"):
+            return True
+        if option not in ("--config", "-c"):
+            continue
+        try:
+            recipe = yaml.safe_load(Path(value or argv[place + 1]).read_text())
+            if "class_path" in recipe["model"]:
+                return True
+        except (OSError, IndexError, KeyError, TypeError, ValueError, yaml.YAMLError):
+            continue  # the parser tells what is wrong with it
+    return False
 
 
 def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:

@@ -2,16 +2,27 @@
 
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
+from pyg_clusters.datasets.copper_gold import CopperGoldClusters
 from pyg_clusters.datasets.gallium import GalliumClusters
+from pyg_clusters.datasets.gnc import GNC
+from pyg_clusters.datasets.published_descriptors import PublishedDescriptors
 from pyg_clusters.datasets.shipped import shipped_folder
-from pyg_clusters.datasets.splits import Split, group_split, random_split, size_split
+from pyg_clusters.datasets.sodium import POPULATIONS, SodiumShielding
+from pyg_clusters.datasets.splits import Split, fold_split, group_split, largest_sizes, random_split, size_split
 
 __all__ = [
+    "GNC",
+    "POPULATIONS",
     "Card",
     "ClusterDataset",
+    "CopperGoldClusters",
     "GalliumClusters",
+    "PublishedDescriptors",
+    "SodiumShielding",
     "Split",
+    "fold_split",
     "group_split",
+    "largest_sizes",
     "random_split",
     "shipped_folder",
     "size_split",

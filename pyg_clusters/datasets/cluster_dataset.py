@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
-from torch import Tensor
+from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_clusters.datasets.card import sha256_of
@@ -42,7 +42,8 @@ class ClusterDataset(InMemoryDataset):
     - ``idx [1]`` (long): number of the cluster, counted through all files
     - ``cluster_size [1]`` (long): number of atoms
     - ``group [1]`` (long): number of its group in :attr:`group_names`
-    - ``force [num_atoms, 3]`` in eV/Å, if asked for, and each key to keep ``[1]``
+    - ``force [num_atoms, 3]`` in eV/Å, if asked for, each key to keep ``[1]``, and each array of atoms to keep
+      ``[num_atoms, ...]``
 
     Args:
         root (str or Path): Folder for the processed file.
@@ -55,6 +56,8 @@ class ClusterDataset(InMemoryDataset):
         group (str, optional): Name of a value per cluster that says to which group of related clusters it belongs.
             Without it the group is the file, so that :func:`~pyg_clusters.datasets.group_split` splits by trajectory.
         keep (sequence of str): Names of further values per cluster to keep (a temperature).
+        keep_atoms (sequence of str or dict): Names of further arrays per atom to keep (charges), or the name that each
+            gets in the data by its name in the files.
         forces (bool): Whether to keep the forces.
         ignore_cell (bool): Take frames with a periodic cell as isolated clusters instead of refusing them.
         transform (callable, optional): Changes a cluster at every access.
@@ -90,6 +93,7 @@ class ClusterDataset(InMemoryDataset):
         references: Mapping[str, float] | Literal["fit"] | None = None,
         group: str | None = None,
         keep: Sequence[str] = (),
+        keep_atoms: Sequence[str] | Mapping[str, str] = (),
         forces: bool = False,
         ignore_cell: bool = False,
         transform: Callable | None = None,
@@ -104,6 +108,7 @@ class ClusterDataset(InMemoryDataset):
         self._references_asked = dict(references) if isinstance(references, Mapping) else references
         self.group_key = group
         self.keep = tuple(keep)
+        self.keep_atoms = dict(keep_atoms) if isinstance(keep_atoms, Mapping) else {key: key for key in keep_atoms}
         self.forces = forces
         self.ignore_cell = ignore_cell
         self._check_arguments()
@@ -114,9 +119,12 @@ class ClusterDataset(InMemoryDataset):
     def _check_arguments(self):
         if not self.files:
             raise InputError("no files were given; name at least one")
-        for key in self.keep:
+        for key in (*self.keep, *self.keep_atoms.values()):
             if key in RESERVED or "index" in key or "batch" in key or not key.isidentifier():
                 raise InputError(f"a value called {key!r} cannot be kept: the name has a meaning of its own in a batch")
+        names = (*self.keep, *self.keep_atoms.values())
+        if len(set(names)) < len(names):
+            raise InputError(f"values to keep must have different names, got {', '.join(names)}")
         asked = self._references_asked
         if self.per_atom and asked is not None:
             raise InputError("reference energies belong to a target per cluster; this one is per atom")
@@ -130,17 +138,22 @@ class ClusterDataset(InMemoryDataset):
         return [str(file) for file in self.files]
 
     @property
-    def processed_file_names(self) -> list[str]:
+    def fingerprint(self) -> str:
+        """Hash of the contents of the files and of everything else that shapes the clusters."""
         shaped_by = {
-            "format": FORMAT_VERSION,
+            "format": [FORMAT_VERSION, type(self).__name__],
             "files": self._checksums,
-            "names": [file.name for file in self.files] if self.group_key is None else [],
+            "names": list(self._names().values()) if self.group_key is None else [],
             "target": [self.target, self.per_atom, self._references_asked],
             "keys": [self.group_key, self.keep, self.forces, self.ignore_cell],
-            "pre": [ADDRESS.sub("", _fingerprint(self.pre_filter)), ADDRESS.sub("", _fingerprint(self.pre_transform))],
+            "keep_atoms": list(self.keep_atoms.items()),
+            "pre": [ADDRESS.sub("", fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform)],
         }
-        digest = hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
-        return [f"clusters_{digest[:16]}.pt"]
+        return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
+
+    @property
+    def processed_file_names(self) -> list[str]:
+        return [f"clusters_{self.fingerprint[:16]}.pt"]
 
     @property
     def sizes(self) -> Tensor:
@@ -155,7 +168,7 @@ class ClusterDataset(InMemoryDataset):
     def _process(self):
         # PyG's own also keeps the repr of pre_transform and pre_filter in files that it unpickles and compares: the
         # name of the processed file makes that needless.
-        anonymous = any(ADDRESS.search(_fingerprint(call)) for call in (self.pre_filter, self.pre_transform))
+        anonymous = any(ADDRESS.search(fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform))
         if self.force_reload or anonymous or not Path(self.processed_paths[0]).exists():
             self.process()
 
@@ -211,6 +224,8 @@ class ClusterDataset(InMemoryDataset):
         if self.forces:
             force = np.concatenate([_finite(block, "forces", block.atom_properties["forces"]) for block in blocks])
             per_atom["force"] = torch.from_numpy(force).float()
+        for key, name in self.keep_atoms.items():
+            per_atom[name] = torch.from_numpy(np.concatenate([_atom_numbers(b, key) for b in blocks])).float()
         (per_atom if self.per_atom else per_cluster)["y"] = target.float()
 
         atoms = {key: values.split(sizes.tolist()) for key, values in per_atom.items()}
@@ -221,7 +236,7 @@ class ClusterDataset(InMemoryDataset):
 
     def _read_file(self, file: Path) -> list[FrameBlock]:
         properties = [*self.keep, *([self.group_key] if self.group_key else [])]
-        atom_properties = ["forces"] if self.forces else []
+        atom_properties = [*self.keep_atoms, *(["forces"] if self.forces else [])]
         (atom_properties if self.per_atom else properties).append(self.target)
         blocks = read_blocks(file, properties=properties, atom_properties=atom_properties)
         return [check_block(block, ignore_cell=self.ignore_cell)[0] for block in blocks]
@@ -245,14 +260,35 @@ class ClusterDataset(InMemoryDataset):
             raise InputError(f"no reference energy for {', '.join(sorted(missing))}; given are {', '.join(asked)}")
         return {symbol: float(value) for symbol, value in asked.items()}
 
+    def _names(self) -> dict[Path, str]:
+        """A name of each file: its own, with those of its folders as far as is needed to tell the files apart."""
+        for depth in range(1, max(len(file.parts) for file in self.files)):
+            names = {file: "/".join(file.parts[-depth:]) for file in self.files}
+            if len(set(names.values())) == len(names):
+                return names
+        return {file: str(file) for file in self.files}
+
     def _groups_of(self, block: FrameBlock) -> np.ndarray:
         if self.group_key is None:
-            return np.full(len(block), Path(block.file).name)
+            return np.full(len(block), self._names()[Path(block.file)])
         return block.properties[self.group_key].astype(str)
 
 
-def _fingerprint(call: Callable | None) -> str:
-    return f"{call!r} {getattr(call, '__dict__', '')}"
+def fingerprint_of(value: object) -> str:
+    """What tells a transform and its parameters from others, with an address in it if that cannot be told."""
+    if isinstance(value, Tensor | np.ndarray):
+        array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
+        return f"array({array.dtype}, {array.shape}, {hashlib.sha256(array.tobytes()).hexdigest()})"
+    if isinstance(value, list | tuple | set | frozenset):
+        return f"{type(value).__name__}({', '.join(map(fingerprint_of, value))})"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key!r}: {fingerprint_of(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str | int | float | bool | None | type):
+        return repr(value)
+    if isinstance(value, nn.Module):
+        return f"{value!r} {fingerprint_of(value.state_dict())}"
+    content = getattr(value, "__dict__", None)
+    return f"{value!r} {fingerprint_of(content)}" if content else repr(value)
 
 
 def _numbers(block: FrameBlock, key: str) -> np.ndarray:
@@ -261,6 +297,14 @@ def _numbers(block: FrameBlock, key: str) -> np.ndarray:
     if values.dtype.kind not in "iuf" or values.size != len(block):
         raise InputError(f"{block.file}, frame {block.number[0]}: {key!r} is not a number but {values[0]!r}")
     return values.reshape(-1).astype(np.float64)
+
+
+def _atom_numbers(block: FrameBlock, key: str) -> np.ndarray:
+    """Values of an array of atoms, ``[num_atoms, ...]`` in double precision."""
+    values = block.atom_properties[key]
+    if values.dtype.kind not in "iuf":
+        raise InputError(f"{block.file}, frame {block.number[0]}: {key!r} are not numbers but {values[0]!r}")
+    return _finite(block, key, values.astype(np.float64))
 
 
 def _finite(block: FrameBlock, key: str, values: np.ndarray) -> np.ndarray:

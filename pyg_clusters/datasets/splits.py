@@ -135,6 +135,64 @@ def size_split(sizes: ArrayLike, held_out: Sequence[int], val_fraction: float = 
     return _split_of([others[inner.train], others[inner.val], np.flatnonzero(is_test)], fractions)
 
 
+def fold_split(groups: ArrayLike | int, folds: int = 5, fold: int = 0, seed: int = 0) -> Split:
+    """One of the splits of a cross-validation: over all of them each cluster is tested on once, and validated on once.
+
+    The groups are dealt out at random to folds of nearly equal numbers of groups. One fold is the test set, the next
+    one (after the last the first) the validation set, and the others train.
+
+    Args:
+        groups: Group of each cluster ``[num_graphs]``, numbers or strings, none of which is on two sides; or the
+            number of clusters, each a group of its own.
+        folds: Number of folds, at least three.
+        fold: Which of them is the test set, from 0.
+        seed: Seed of the folds; the same for all splits of a cross-validation.
+
+    Raises:
+        InputError: If there are fewer groups than folds, or no such fold.
+
+    Example:
+        >>> fold_split(50, folds=5, fold=4)
+        Split(train=30, val=10, test=10)
+    """
+    groups = np.arange(groups) if isinstance(groups, int) else np.asarray(groups)
+    _, group_of_cluster, group_sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    if folds < 3:
+        raise InputError(f"training, validation and test set need at least 3 folds, got {folds}")
+    if not 0 <= fold < folds:
+        raise InputError(f"there is no fold {fold}: the {folds} folds are counted from 0")
+    if group_sizes.size < folds:
+        raise InputError(f"{group_sizes.size} clusters or groups of them cannot be dealt out to {folds} folds")
+    fold_of_group = np.random.default_rng(seed).permutation(np.arange(group_sizes.size) % folds)
+    place = (fold_of_group[group_of_cluster] - fold) % folds  # 0: test, 1: validation
+    parts = [np.flatnonzero(chosen) for chosen in (place > 1, place == 1, place == 0)]
+    return _split_of(parts, (1 - 2 / folds, 1 / folds, 1 / folds))
+
+
+def largest_sizes(sizes: ArrayLike, at_least: int = 10) -> list[int]:
+    """The largest cluster sizes, as many as it takes to have a number of clusters; to hold out.
+
+    Args:
+        sizes: Number of atoms of each cluster ``[num_graphs]``.
+        at_least: How many clusters of these sizes are wanted.
+
+    Returns:
+        Sizes in increasing order; never all of them.
+
+    Raises:
+        InputError: If smaller clusters would not be left.
+
+    Example:
+        >>> largest_sizes([14] * 20 + [16] * 12 + [18] * 6 + [20] * 5)
+        [18, 20]
+    """
+    values, counts = np.unique(np.asarray(sizes), return_counts=True)
+    enough = np.flatnonzero(counts[::-1].cumsum() >= at_least)
+    if not enough.size or enough[0] + 1 == values.size:
+        raise InputError(f"{counts.sum()} clusters of {values.size} size(s) leave no smaller ones to train on")
+    return values[-(enough[0] + 1) :].tolist()
+
+
 def _share(num: int, fractions: Sequence[float]) -> list[int]:
     """Numbers of clusters nearest to the fractions, which are checked."""
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not fractions[0]:

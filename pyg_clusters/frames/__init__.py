@@ -1,15 +1,21 @@
 """Frames: reading in blocks, checking, writing."""
 
+from pyg_clusters.frames.atoms import AtomsFrame, read_atoms
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
+from pyg_clusters.frames.log import FrameLog
 from pyg_clusters.frames.reading import read_blocks
-from pyg_clusters.frames.writing import write_extxyz, write_table
+from pyg_clusters.frames.writing import check_output, write_extxyz, write_table
 
 __all__ = [
+    "AtomsFrame",
     "BadFrame",
     "ExtrapolationWarning",
     "FrameBlock",
+    "FrameLog",
     "check_block",
+    "check_output",
+    "read_atoms",
     "read_blocks",
     "write_extxyz",
     "write_table",

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from ase import Atoms
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class FrameBlock:
         periodic: Whether a frame has periodic boundary conditions with a cell, ``[num_frames]``.
         properties: Values per frame that were asked for, ``[num_frames]`` each.
         atom_properties: Values per atom that were asked for, ``[num_atoms, ...]`` each.
+        atoms: The frames as ASE has them, with everything that their file says, where they were asked for.
         unreadable: Frames of this stretch of the file that could not be read, where they are to be skipped.
     """
 
@@ -48,6 +50,7 @@ class FrameBlock:
     periodic: np.ndarray
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     atom_properties: dict[str, np.ndarray] = field(default_factory=dict)
+    atoms: list[Atoms] | None = None
     unreadable: list[BadFrame] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -77,4 +80,5 @@ class FrameBlock:
             periodic=self.periodic[frames],
             properties={key: values[frames] for key, values in self.properties.items()},
             atom_properties={key: values[atoms] for key, values in self.atom_properties.items()},
+            atoms=None if self.atoms is None else [self.atoms[frame] for frame in frames],
         )

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import os
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from io import StringIO
@@ -31,6 +32,7 @@ def read_blocks(
     *,
     properties: Sequence[str] = (),
     atom_properties: Sequence[str] = (),
+    with_atoms: bool = False,
     block_size: int = 1000,
     on_bad: Literal["stop", "skip"] = "stop",
 ) -> Iterator[FrameBlock]:
@@ -44,6 +46,7 @@ def read_blocks(
         properties: Names of values per frame to read along (an ``energy``), from ``atoms.info`` or the results of its
             calculator, where ASE puts some.
         atom_properties: Names of values per atom to read along (``forces``), from ``atoms.arrays`` or the results.
+        with_atoms: Keep each frame as ASE has it, too: :attr:`FrameBlock.atoms`.
         block_size: Number of frames in a block; the last of a file may have fewer.
         on_bad: What to do with a frame that cannot be read: ``"stop"`` raises (after the whole frames before it are
             yielded), ``"skip"`` lists it in :attr:`FrameBlock.unreadable`, which may come with a block of no frames.
@@ -53,7 +56,10 @@ def read_blocks(
             missing (the message lists those found).
     """
     for path in [paths] if isinstance(paths, (str, os.PathLike)) else paths:
-        yield from _blocks_of_file(Path(path), properties, atom_properties, block_size, on_bad)
+        for block in _blocks_of_file(Path(path), properties, atom_properties, block_size, on_bad):
+            if not with_atoms:
+                block.atoms = None
+            yield block
 
 
 def _blocks_of_file(
@@ -62,31 +68,32 @@ def _blocks_of_file(
     frames: dict[int, Atoms] = {}
     unreadable: list[BadFrame] = []
     number = -1
-    for number, frame in enumerate(_frames_of_file(path)):
+    for number, frame in enumerate(frames_of_file(path)):
         if isinstance(frame, Atoms):
             frames[number] = frame
         elif on_bad == "skip":
             unreadable.append(frame)
         else:
             if frames:
-                yield _block_of_frames(path, frames, properties, atom_properties)
+                yield block_of_frames(path, frames, properties, atom_properties)
             raise InputError(str(frame))
         if len(frames) + len(unreadable) == block_size:
-            yield _block_of_frames(path, frames, properties, atom_properties, unreadable)
+            yield block_of_frames(path, frames, properties, atom_properties, unreadable)
             frames, unreadable = {}, []
     if frames or unreadable:
-        yield _block_of_frames(path, frames, properties, atom_properties, unreadable)
+        yield block_of_frames(path, frames, properties, atom_properties, unreadable)
     if number < 0:
         raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
 
 
-def _block_of_frames(
+def block_of_frames(
     path: Path,
     frames: dict[int, Atoms],
-    properties: Sequence[str],
-    atom_properties: Sequence[str],
+    properties: Sequence[str] = (),
+    atom_properties: Sequence[str] = (),
     unreadable: Sequence[BadFrame] = (),
 ) -> FrameBlock:
+    """The block of frames of a file by number."""
     sizes = [len(atoms) for atoms in frames.values()]
     values = {key: _stack(path, key, [_property(path, n, a, key) for n, a in frames.items()]) for key in properties}
     atom_values = {}
@@ -102,6 +109,7 @@ def _block_of_frames(
         periodic=np.array([bool(a.pbc.any() and a.cell.any()) for a in frames.values()], dtype=bool),
         properties=values,
         atom_properties=atom_values,
+        atoms=list(frames.values()),
         unreadable=list(unreadable),
     )
 
@@ -139,7 +147,7 @@ def _stack(path: Path, key: str, values: list) -> np.ndarray:
         raise InputError(f"{path}: property {key!r} has not the same shape in all frames") from error
 
 
-def _frames_of_file(path: Path) -> Iterator[Atoms | BadFrame]:
+def frames_of_file(path: Path) -> Iterator[Atoms | BadFrame]:
     """Each frame, or what is wrong with it."""
     if not path.exists():
         raise InputError(f"{path}: no such file")
@@ -188,11 +196,18 @@ def _xyz_frame(path: Path, number: int, stream: TextIO) -> Atoms | BadFrame | No
     if len(lines) < num_atoms + 1:
         return _truncated(path, number)
     try:
-        return next(read_xyz(StringIO("".join([header, *lines])), index=0))
+        frame = next(read_xyz(StringIO("".join([header, *lines])), index=0))
     except Exception as error:  # ASE raises many kinds, by the part of the text that is wrong
         if not lines[-1].endswith("\n"):
             return _truncated(path, number)
         return BadFrame(str(path), number, f"cannot be read ({_one_line(error)})")
+    if not lines[-1].endswith("\n"):
+        warnings.warn(
+            f"{path}, frame {number}: the last line has no end; if the file is still being written its last number may "
+            "be cut short",
+            stacklevel=2,
+        )
+    return frame
 
 
 def _truncated(path: Path, number: int) -> _LastFrame:

@@ -37,6 +37,20 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
         TABLE_WRITERS[suffix](table, temporary)
 
 
+def check_output(path: str | Path, inputs: Iterable[str | Path], overwrite: bool = False):
+    """Checks that a result may be written to ``path``.
+
+    Raises:
+        InputError: If it is one of the inputs, or is there already and not to be replaced.
+    """
+    path = Path(path)
+    for given in inputs:
+        if path.exists() and Path(given).exists() and path.samefile(given):
+            raise InputError(f"{path} is one of the inputs and would be lost; choose another --out")
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} is there already; pass --overwrite to replace it, or choose another --out")
+
+
 def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
     """Writes frames, one by one, as extended XYZ; ``.xz``, ``.gz`` or ``.bz2`` at the end compresses it.
 

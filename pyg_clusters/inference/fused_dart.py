@@ -21,25 +21,34 @@ class FusedDART:
       of the first and last layers, the constant part of the next bias, and what remains are four passes in place.
     - Results of one chunk are written over those of the one before: fresh memory costs more than the arithmetic.
 
-    The weights are copied: make a new one after the model has changed.
+    Weights that have changed in place since the last call (by an optimiser, by ``load_state_dict``) are taken anew.
 
     Args:
         model: Its weights, radii, offset and scale are taken.
     """
 
     def __init__(self, model: DART):
+        self.model = model
         self.radii = model.radii
         self.conv = model.conv
         self.scale = model.scale
-        alpha = model.act.alpha
-        first, *hidden, last = model.interaction
+        self._buffers: dict[str, Tensor] = {}
+        self._version: list[tuple[int, int]] = []
+
+    def _refresh(self):
+        """Rearranges the weights of the interaction network, if they are not those of the last call."""
+        version = [(id(weight), weight._version) for weight in self.model.interaction.parameters()]
+        if version == self._version:
+            return
+        self._version = version
+        alpha = self.model.act.alpha
+        first, *hidden, last = self.model.interaction
         with torch.no_grad():
             self.first_weight = first.weight.T / alpha
             self.first_bias = first.bias / alpha
             self.hidden = [(layer.weight.T, layer.bias / alpha - layer.weight.sum(1)) for layer in hidden]
             self.last_weight = last.weight.flatten() * alpha
             self.last_bias = last.bias - self.last_weight.sum()
-        self._buffers: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def __call__(self, z: Tensor, pos: Tensor) -> Tensor:
@@ -52,6 +61,7 @@ class FusedDART:
         Returns:
             ``[num_graphs]`` in eV.
         """
+        self._refresh()
         num_graphs, num_atoms, _ = pos.shape
         num_steps = len(self.radii)
         masks = beyond_masks(pos, self.radii, self.first_bias.dtype)

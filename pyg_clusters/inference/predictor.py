@@ -8,10 +8,13 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor, nn
+from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference.fused_dart import FusedDART
 from pyg_clusters.models.dart import DART
+from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
 
 Array = np.ndarray | Tensor
 
@@ -36,9 +39,14 @@ class Predictor:
 
     Args:
         model: A model that is called as ``model(z, pos, batch)`` and returns ``[num_graphs]`` in eV. It is put into
-            evaluation mode.
-        device: Where to compute; CUDA where there is a device, else the CPU.
+            evaluation mode, and onto the device if one is named. Weights that are changed in place are followed.
+        device: Where to compute; by default where the model is.
         max_atoms: Bound on the atoms of a batch.
+        transform: For a model that needs a graph: makes it, cluster by cluster, as it did for the training
+            (:class:`~pyg_clusters.transforms.ShellGraph`, say).
+
+    Raises:
+        InputError: If there is no such device, or the model needs what it is not given.
 
     Example:
         >>> import torch
@@ -48,13 +56,26 @@ class Predictor:
         torch.Size([5])
     """
 
-    def __init__(self, model: nn.Module, device: torch.device | str | None = None, max_atoms: int = ATOMS_AT_ONCE):
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    def __init__(
+        self,
+        model: nn.Module,
+        device: torch.device | str | None = None,
+        max_atoms: int = ATOMS_AT_ONCE,
+        transform: Callable[[Data], Data] | None = None,
+    ):
+        first = next(model.parameters(), torch.empty(0))
+        self.device = first.device if device is None else _usable(device)
         self.model = model.to(self.device).eval()
         self.max_atoms = max_atoms
-        self.dtype = next((weight.dtype for weight in model.parameters()), torch.get_default_dtype())
-        self._energies: Callable[[Tensor, Tensor], Tensor]
-        self._energies = FusedDART(model) if isinstance(model, DART) else self._energies_by_forward
+        self.transform = transform
+        self.dtype = first.dtype
+        if transform is None:
+            check_extra_arguments(model, (), "give Predictor a transform that makes it")
+        self._energies: Callable[[Tensor, Tensor], Tensor] = self._energies_by_forward
+        if transform is not None:
+            self._energies = self._energies_by_graphs
+        elif type(model) is DART and len(model.interaction) > 1:
+            self._energies = FusedDART(model)
 
     @torch.no_grad()
     def __call__(self, z: Array | Sequence[Atoms], pos: Array | None = None, ptr: Array | None = None) -> Prediction:
@@ -67,16 +88,21 @@ class Predictor:
 
         Raises:
             ValueError: If the shapes do not belong together.
-            InputError: If an element occurs that the model was not trained on.
+            InputError: If an element occurs that the model was not trained on, or a position is not finite.
         """
         z, pos, ptr = _flat_tensors(z, pos, ptr)
+        _check_finite(pos, ptr)
         self._check_elements(z)
         energy = torch.empty(ptr.numel() - 1, dtype=self.dtype)
         for frames, size in self._batches(ptr):
             atoms = ptr[frames][:, None] + torch.arange(size)
             positions = pos[atoms.flatten()].view(-1, size, 3)
             positions = (positions - positions.mean(dim=1, keepdim=True)).to(self.device, self.dtype)
-            energy[frames] = self._energies(z[atoms].to(self.device), positions).to("cpu")
+            found = self._energies(z[atoms].to(self.device), positions)
+            if found.shape != frames.shape:
+                name, shape = type(self.model).__name__, list(found.shape)
+                raise InputError(f"{name} returns {shape} for {frames.numel()} frames: it is no model of energies")
+            energy[frames] = found.to("cpu")
         return Prediction(energy)
 
     def _batches(self, ptr: Tensor) -> Iterator[tuple[Tensor, int]]:
@@ -92,14 +118,47 @@ class Predictor:
         batch = torch.arange(num_frames, device=z.device).repeat_interleave(size)
         return self.model(z.flatten(), pos.flatten(0, 1), batch)
 
+    def _energies_by_graphs(self, z: Tensor, pos: Tensor) -> Tensor:
+        assert self.transform is not None
+        graphs = [self.transform(Data(z=numbers, pos=positions)) for numbers, positions in zip(z, pos, strict=True)]
+        batch = Batch.from_data_list(graphs)
+        extra = {name: batch[name] for name in extra_arguments(self.model) if name in batch}
+        check_extra_arguments(self.model, extra, f"{self.transform} does not make it")
+        return self.model(batch.z, batch.pos, batch.batch, **extra)
+
     def _check_elements(self, z: Tensor):
-        domain = getattr(self.model, "domain", None)
-        if domain is None or not domain.known:
+        domain = domain_of(self.model)
+        if domain is None:
             return
         unknown = sorted(set(torch.unique(z).tolist()) - set(domain.atomic_numbers))
         if unknown:
             names, known = _symbols(unknown), _symbols(domain.atomic_numbers)
             raise InputError(f"the model was trained on {known} and knows nothing of {names}")
+
+
+def domain_of(model: nn.Module) -> Domain | None:
+    """What a model knows of the elements and sizes that it was trained on, if anything."""
+    domain = getattr(model, "domain", None)
+    return domain if isinstance(domain, Domain) and domain.known else None
+
+
+def _usable(device: torch.device | str) -> torch.device:
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {device!s} cannot be used ({str(error).splitlines()[0][:120]})") from error
+    return device
+
+
+def _check_finite(pos: Tensor, ptr: Tensor):
+    wrong = (~pos.isfinite().all(dim=1)).nonzero()
+    if wrong.numel():
+        atom = int(wrong[0])
+        frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
+        raise InputError(
+            f"frame {frame}: atom {atom - int(ptr[frame])} is at {pos[atom].tolist()}, which is no position"
+        )
 
 
 def _symbols(atomic_numbers: Sequence[int]) -> str:

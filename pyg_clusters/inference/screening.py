@@ -114,8 +114,8 @@ def _entry(block: ScoredBlock, place: int, scored: int) -> tuple[float, int, Can
         frame=int(frames.number[place]),
         energy=energy,
         rank=0,
-        atoms=Atoms(numbers=frames.z[atoms], positions=frames.pos[atoms]),
-        properties={name: float(values[place]) for name, values in frames.properties.items()},
+        atoms=frames.atoms[place] if frames.atoms else Atoms(numbers=frames.z[atoms], positions=frames.pos[atoms]),
+        properties={name: values[place].item() for name, values in frames.properties.items()},
     )
     return energy, scored + place, candidate
 

@@ -1,6 +1,21 @@
-"""Models of cluster energies."""
+"""Models of cluster energies and of the shieldings of atoms."""
 
+from pyg_clusters.models.alloy_dart import AlloyDART
+from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.models.dart import DART, AtomicEnergies
 from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.hdnn import HDNN
+from pyg_clusters.models.node_schnet import NodeSchNet
+from pyg_clusters.models.shielding_lasso import ShieldingLasso
 
-__all__ = ["DART", "AtomicEnergies", "Domain"]
+__all__ = [
+    "DART",
+    "HDNN",
+    "AlloyDART",
+    "AtomicEnergies",
+    "Domain",
+    "NodeSchNet",
+    "ShieldingLasso",
+    "load_model",
+    "save_model",
+]

@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
     batch_to_ptr,
     beyond_masks,
     check_radii,
+    check_shells,
     edge_shell_counts,
     masks_to_counts,
 )
+from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv
@@ -147,8 +150,11 @@ class DART(nn.Module):
         if edge_index is None:
             if pos is None:
                 raise ValueError("DART needs positions, or a shell graph (edge_index and edge_type)")
+            if batch.numel() == 0:
+                return self._read_out(pos.new_zeros(0, self.hidden_channels), z)
             y = self._shell_sums(pos, batch)
         else:
+            check_shells(edge_type, len(self.radii) + 1)
             if x is None:
                 num_shells = len(self.radii) + 1
                 x = edge_shell_counts(edge_index, edge_type, batch.numel(), num_shells)
@@ -179,6 +185,21 @@ class DART(nn.Module):
         padded_terms = terms.new_zeros(num_graphs * largest, terms.size(1)).index_copy(0, place, terms)
         padded_terms = padded_terms.view(num_graphs, largest, -1, self.hidden_channels)
         return self.conv.combine_dense(padded_terms, masks).flatten(0, 1).index_select(0, place)
+
+    @classmethod
+    def from_pretrained(cls, name: str = "gallium") -> "DART":
+        """A trained model that comes with the package, or one from the folder of a run.
+
+        Args:
+            name: Its name; ``gallium`` (Ga31 to Ga70) is described in ``pyg_clusters/pretrained/gallium/README.md``.
+
+        Raises:
+            InputError: If there is no such model, or it is of another class.
+        """
+        model = load_model(name)
+        if not isinstance(model, cls):
+            raise InputError(f"{name} is a {type(model).__name__}, not a {cls.__name__}")
+        return model
 
     @classmethod
     def from_published_checkpoint(cls, path: str | Path) -> "DART":

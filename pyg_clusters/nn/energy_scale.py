@@ -1,10 +1,12 @@
 """Offset and scale that turn a network's raw numbers into energies."""
 
+import warnings
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_ATOMIC_NUMBER: int = 118
@@ -47,9 +49,19 @@ class EnergyScale(nn.Module):
         self.offset.zero_()
         for number, value in fit_references(z, ptr, energy).items():
             self.offset[number] = value
+        coarse = float(energy.abs().max()) * torch.finfo(energy.dtype).eps
+        if coarse > 1e-4:
+            warnings.warn(
+                f"energies as large as {float(energy.abs().max()):.6g} eV are known to {coarse:.1g} eV only in "
+                f"{str(energy.dtype).removeprefix('torch.')}: subtract energies of the atoms first "
+                "(references='fit', or their values, of ClusterDataset)",
+                stacklevel=2,
+            )
 
     def forward(self, raw: Tensor, z: Tensor | None) -> Tensor:
         if z is None:
+            if self.offset.count_nonzero() > 1:
+                raise InputError("atomic numbers z are needed: the model was trained on several elements")
             return self.scale * raw + self.offset.sum()
         return self.scale * raw + self.offset[z]
 

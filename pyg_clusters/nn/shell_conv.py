@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import MLP, MessagePassing
 from torch_geometric.typing import OptPairTensor
 
+from pyg_clusters.geometry import check_shells
+
 
 class ShellConv(MessagePassing):
     r"""The shell-wise operator of `"DART" <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al. 2021, Eqs. 1-5).
@@ -95,9 +97,8 @@ class ShellConv(MessagePassing):
 
     def forward(self, x: Tensor | OptPairTensor, edge_index: Tensor, edge_type: Tensor | None = None) -> Tensor:
         x_source, x_target = (x, x) if isinstance(x, Tensor) else x
+        check_shells(edge_type, self.num_shells)
         if edge_type is None:
-            if self.num_shells > 1:
-                raise ValueError(f"edge_type is needed to tell {self.num_shells} shells apart")
             edge_type = edge_index.new_zeros(edge_index.size(1))
         size = (x_source.size(0), x_source.size(0) if x_target is None else x_target.size(0))
 

@@ -1,6 +1,5 @@
 """What happens in a step and an epoch of training."""
 
-import inspect
 from collections.abc import Callable
 
 import pytorch_lightning as pl
@@ -8,16 +7,20 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.models.checkpoint import init_args
+from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
+from pyg_clusters.nn import EnergyScale, ShieldingScale
+from pyg_clusters.training.data import ClusterDataModule
 from pyg_clusters.units import KCAL_PER_MOL
 
 OptimizerCallable = Callable[..., Optimizer]
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
-
-GRAPH_KEYS = ("x", "edge_index", "edge_type", "edge_weight")
 
 
 def adam(parameters) -> Optimizer:
@@ -33,15 +36,25 @@ def plateau(optimizer: Optimizer) -> LRScheduler:
 class EnergyTraining(pl.LightningModule):
     """Trains a model of cluster energies; knows nothing of the model but how it is called.
 
+    An :class:`~pyg_clusters.nn.EnergyScale` called ``scale`` and a :class:`~pyg_clusters.models.Domain` called
+    ``domain`` learn offset, scale and domain from the training set.
+
     Args:
-        model: Called as ``model(z, pos, batch)``, with the graph of the data set as keyword arguments if it takes
-            them; returns energies ``[num_graphs]`` in eV.
+        model: Called as ``model(z, pos, batch)``, and given what the data set holds under the names of its further
+            arguments (``x``, ``edge_index``); returns energies ``[num_graphs]`` in eV.
         optimizer: Makes the optimiser of parameters.
         scheduler: Makes the schedule of an optimiser; stepped after every epoch, a plateau schedule with the
             validation MAE.
         loss: Of predictions and targets in eV, averaged over the clusters.
         stop_below_rate: Training ends when the learning rate falls below this.
+        average_decay: Validate and keep the exponential moving average of the weights over the steps, with this
+            decay (0.999, say), instead of the weights of the last step.
     """
+
+    unit: str = "kcal/mol"
+    """Unit of the errors."""
+    per_unit: float = KCAL_PER_MOL
+    """Factor from the unit of the target to that of the errors."""
 
     def __init__(
         self,
@@ -50,9 +63,14 @@ class EnergyTraining(pl.LightningModule):
         scheduler: SchedulerCallable | None = plateau,
         loss: nn.Module | None = None,
         stop_below_rate: float = 1e-8,
+        average_decay: float | None = None,
     ):
         super().__init__()
+        if average_decay is not None and not 0 < average_decay < 1:
+            raise InputError(f"average_decay must be between 0 and 1, got {average_decay}")
         self.model = model
+        self.average_decay = average_decay
+        self.average: AveragedModel | None = None
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.loss = nn.L1Loss() if loss is None else loss
@@ -60,22 +78,49 @@ class EnergyTraining(pl.LightningModule):
         self.train_mae = MeanAbsoluteError()
         self.val_mae = MeanAbsoluteError()
         self.val_rmse = MeanSquaredError(squared=False)
-        accepted = inspect.signature(model.forward).parameters
-        self._graph_keys = [key for key in GRAPH_KEYS if key in accepted]
+        self._extra_arguments = tuple(extra_arguments(model))
         self._scheduler: LRScheduler | None = None
         self._scheduler_state: dict | None = None
 
     def setup(self, stage: str):
-        """Lets the model learn offset and domain from the training set; a resumed run reads them back instead."""
-        data = self.trainer.datamodule.training_set()  # type: ignore[attr-defined]
-        if hasattr(self.model, "scale"):
-            self.model.scale.fit(data.z, data.ptr, data.y)
-        if hasattr(self.model, "domain"):
-            self.model.domain.fit(data.z, data.ptr)
+        """Lets the model learn from the training set; a resumed run reads what it learned instead."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.check(data)
+        self.learn_from(data.training_set())
+        if self.average_decay is not None:
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
+            self.average.requires_grad_(False)
+
+    def check(self, data: ClusterDataModule):
+        """Checks that the model can be trained and saved.
+
+        Raises:
+            InputError: If it must be given what the data set has not, or does not keep an argument under its name.
+        """
+        try:
+            init_args(self.model)
+        except TypeError as error:
+            raise InputError(str(error)) from error
+        example = data.batches[data.split.train[:1].tolist()]
+        check_extra_arguments(self.model, example, "let the data set have it (transform or pre_transform)")
+
+    def learn_from(self, data: Data):
+        """Sets offset, scale and domain of the model from the training set."""
+        scale, domain = getattr(self.model, "scale", None), getattr(self.model, "domain", None)
+        if isinstance(scale, EnergyScale | ShieldingScale):
+            scale.fit(data.z, data.ptr, data.y)
+        if isinstance(domain, Domain):
+            domain.fit(data.z, data.ptr)
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is validated and kept: that of the averaged weights, if they are averaged."""
+        return self.model if self.average is None else self.average.module
 
     def forward(self, data: Data) -> Tensor:
-        graph = {key: data[key] for key in self._graph_keys if key in data}
-        predicted = self.model(data.z, data.pos, data.batch, **graph)
+        extra = {key: data[key] for key in self._extra_arguments if key in data}
+        model = self.model if self.training else self.evaluated_model
+        predicted = model(data.z, data.pos, data.batch, **extra)
         if predicted.shape != data.y.shape:
             raise InputError(
                 f"{type(self.model).__name__} returns {list(predicted.shape)} for targets of {list(data.y.shape)}: one "
@@ -85,19 +130,23 @@ class EnergyTraining(pl.LightningModule):
 
     def training_step(self, data: Data, step: int) -> Tensor:
         predicted = self(data)
-        self.train_mae.update(predicted.detach() * KCAL_PER_MOL, data.y * KCAL_PER_MOL)
+        self.train_mae.update(predicted.detach() * self.per_unit, data.y * self.per_unit)
         return self.loss(predicted, data.y) * self._share(data.y)
 
     def validation_step(self, data: Data, step: int):
         predicted = self(data)
-        self.val_mae.update(predicted * KCAL_PER_MOL, data.y * KCAL_PER_MOL)
-        self.val_rmse.update(predicted * KCAL_PER_MOL, data.y * KCAL_PER_MOL)
+        self.val_mae.update(predicted * self.per_unit, data.y * self.per_unit)
+        self.val_rmse.update(predicted * self.per_unit, data.y * self.per_unit)
 
     def on_validation_epoch_end(self):
         self.log("val_mae", self.val_mae.compute())
         self.log("val_rmse", self.val_rmse.compute())
         self.val_mae.reset()
         self.val_rmse.reset()
+
+    def on_train_batch_end(self, *_):
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def on_train_epoch_end(self):
         self.log("train_mae", self.train_mae.compute())

@@ -36,7 +36,7 @@ class TrainingProgress(Callback):
         if self._bar is None:
             return
         value = trainer.callback_metrics.get("val_mae")
-        errors = "" if value is None else f"validation MAE {value:.2f} kcal/mol"
+        errors = "" if value is None else f"validation MAE {value:.2f} {pl_module.unit}"
         self._bar.update(self._task, completed=trainer.current_epoch + 1, errors=errors)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str):

@@ -1,7 +1,9 @@
 """Transforms that turn the positions of a cluster into descriptors and graphs."""
 
 from pyg_clusters.transforms.radius_graph import RadiusGraph
+from pyg_clusters.transforms.running_coordination import RunningCoordination
 from pyg_clusters.transforms.shell_graph import ShellGraph
+from pyg_clusters.transforms.symmetry_functions import SymmetryFunctions
 from pyg_clusters.transforms.topological_descriptor import TopologicalDescriptor
 
-__all__ = ["RadiusGraph", "ShellGraph", "TopologicalDescriptor"]
+__all__ = ["RadiusGraph", "RunningCoordination", "ShellGraph", "SymmetryFunctions", "TopologicalDescriptor"]

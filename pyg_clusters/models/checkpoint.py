@@ -18,6 +18,9 @@ from pyg_clusters.files import replacing
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "model.json"
 
+SHIPPED: Path = Path(__file__).parent.parent / "pretrained"
+"""Folder of the trained models that come with the package, each with its card (README.md)."""
+
 
 def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | None = None):
     """Writes a model that :func:`load_model` reads.
@@ -48,7 +51,7 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
 
 
 def load_model(path: str | Path) -> nn.Module:
-    """Reads a model from its folder, or from the folder of the run that trained it.
+    """Reads a model from its folder, from the folder of the run that trained it, or a shipped one by its name.
 
     Raises:
         InputError: If there is no model, or its files do not belong together.
@@ -60,11 +63,7 @@ def load_model(path: str | Path) -> nn.Module:
         model_class = getattr(importlib.import_module(module), name)
         if not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
             raise InputError(f"{folder / CONFIGURATION}: {configuration['class_path']} is not a torch.nn.Module")
-        model = model_class(**configuration["init_args"])
-        weights = load_file(folder / WEIGHTS)
-        if any(weight.dtype == torch.double for weight in weights.values()):
-            model = model.double()
-        model.load_state_dict(weights)
+        model = rebuild(model_class, folder)
     except InputError:
         raise
     except SafetensorError as error:
@@ -75,18 +74,42 @@ def load_model(path: str | Path) -> nn.Module:
     return model.eval()
 
 
+def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:
+    """A model of a known class from its folder.
+
+    Its arguments are those of the configuration; whatever :mod:`torch` or the class raises if they do not fit.
+    """
+    folder = Path(folder)
+    model = model_class(**read_configuration(folder)["init_args"])
+    weights = load_file(folder / WEIGHTS)
+    if any(weight.dtype == torch.double for weight in weights.values()):
+        model = model.double()
+    model.load_state_dict(weights)
+    return model.eval()
+
+
 def model_folder(path: str | Path) -> Path:
-    """Folder of the model files under a run or model folder.
+    """Folder of the model files under a run or model folder, or of the shipped model of that name.
 
     Raises:
         InputError: If there are none.
     """
     path = Path(path)
-    for folder in (path, path / "best"):
+    shipped = [SHIPPED / str(path)] if not path.exists() and str(path) in shipped_models() else []
+    for folder in (path, path / "best", *shipped):
         if (folder / CONFIGURATION).is_file() and (folder / WEIGHTS).is_file():
             return folder
     what = "has no trained model (best/model.safetensors) in it yet" if path.is_dir() else "is not a folder"
-    raise InputError(f"{os.fspath(path)} {what}; give the folder of a run of pyg-clusters train, or of a saved model")
+    names = ", ".join(shipped_models())
+    raise InputError(
+        f"{os.fspath(path)} {what}; give the folder of a run of pyg-clusters train, of a saved model, or the name of a "
+        f"model that ships ({names})"
+    )
+
+
+def shipped_models() -> list[str]:
+    """Names of the trained models that come with the package."""
+    return sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{CONFIGURATION}"))
 
 
 def read_configuration(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,166 @@
+"""Merges frames of the shielding labeller into the files of this data set.
+
+    python datasets/sodium_shielding/append.py NEW.extxyz [MORE.extxyz ...]
+
+The labeller writes extended XYZ with energies in Hartree; the files here are in eV, centred, and compressed. A cluster
+is known by its size, family and seed: those that are there already are skipped, so that the same file can be merged
+again while it grows (a frame that is cut off at its end is left for the next time). Clusters whose closed-shell
+solution is unstable go to a file of their own. Frame counts and checksums of ``card.yaml`` are renewed.
+
+Each file is replaced at once. After a kill between two of them the checksums do not fit: run it again.
+"""
+
+import argparse
+import lzma
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from ase.io.extxyz import key_val_str_to_dict
+
+from pyg_clusters.datasets.card import Card, sha256_of
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+
+HERE = Path(__file__).resolve().parent
+STABLE, UNSTABLE = "sodium_shielding.extxyz.xz", "sodium_shielding_unstable.extxyz.xz"
+
+HARTREE = 27.211386245988
+"""In eV (CODATA 2018)."""
+
+COLUMNS = "species:S:1:pos:R:3:nmr_shielding:R:1:nmr_tensor:R:9:gop:R:19"
+POPULATIONS = "1S 2S 2PX 2PY 2PZ 3S 3PX 3PY 3PZ 4S 4PX 4PY 4PZ 5DXX 5DYY 5DZZ 5DXY 5DXZ 5DYZ"
+ELECTRONS = 11
+
+
+class Frame(NamedTuple):
+    """A frame as text, with what is known of it."""
+
+    key: tuple[int, str, int]
+    stable: bool
+    text: str
+
+
+def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
+    """Merges the frames of files of the labeller into a folder of this data set.
+
+    Returns:
+        Number of frames added to each file.
+
+    Raises:
+        InputError: If a frame is not as the labeller writes it.
+    """
+    texts = {name: lzma.decompress((folder / name).read_bytes()).decode() for name in (STABLE, UNSTABLE)}
+    known = {
+        (len(lines), str(header["family"]), int(header["seed"]))
+        for text in texts.values()
+        for header, lines in frames_of(text)
+    }
+    added: Counter = Counter({STABLE: 0, UNSTABLE: 0})
+    for source in sources:
+        for number, (header, lines) in enumerate(frames_of(source.read_text())):
+            try:
+                frame = converted(header, lines)
+            except (KeyError, ValueError) as error:
+                raise InputError(f"{source}, frame {number}: {type(error).__name__}: {error}") from error
+            if frame.key not in known:
+                known.add(frame.key)
+                name = STABLE if frame.stable else UNSTABLE
+                texts[name] += frame.text
+                added[name] += 1
+    for name, text in texts.items():
+        if added[name]:
+            with replacing(folder / name) as temporary:
+                temporary.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+    renew_card(folder, texts)
+    return added
+
+
+def frames_of(text: str) -> Iterator[tuple[dict, list[str]]]:
+    """The header of each whole frame, as values by key, and its lines of atoms."""
+    lines = text.splitlines(keepends=True)
+    start = 0
+    while start < len(lines):
+        end = start + 2 + int(lines[start])
+        if end > len(lines) or not lines[end - 1].endswith("\n"):
+            return
+        yield key_val_str_to_dict(lines[start + 1].strip()), lines[start + 2 : end]
+        start = end
+
+
+def converted(header: dict, lines: list[str]) -> Frame:
+    """A frame of the labeller in the units and under the names of this data set."""
+    for key, expected in (("energy_unit", "Hartree"), ("shielding_unit", "ppm"), ("gop_columns", POPULATIONS)):
+        if _text(header[key]) != expected:
+            raise ValueError(f"{key} must be {expected!r}, got {_text(header[key])!r}")
+    rows = [line.split() for line in lines]
+    if {row[0] for row in rows} != {"Na"} or {len(row) for row in rows} != {33}:
+        raise ValueError("expected lines of Na and 32 numbers")
+    values = np.array([row[1:] for row in rows], dtype=float)
+    check_values(values)
+    positions = values[:, :3] - values[:, :3].mean(axis=0)
+    stable = bool(header["rks_stable"])
+    size, family, seed = len(rows), str(header.get("family", "sblda")), int(header["seed"])
+    comment = (
+        f"Properties={COLUMNS} energy={HARTREE * header['energy']:.6f} "
+        f"lambda_triplet={HARTREE * header['lambda_t']:.6f} rks_stable={'T' if stable else 'F'} "
+        f"homo_lumo_gap={HARTREE * header['gap']:.6f} seed={seed} selection={header['sel']} family={family} "
+        f"relaxed={int(family != 'sblda')} "
+        'pbc="F F F"'
+    )
+    atoms = [" ".join(["Na", *(f"{x:.6f}" for x in xyz), *row[4:]]) for xyz, row in zip(positions, rows, strict=True)]
+    return Frame((size, family, seed), stable, "\n".join([str(size), comment, *atoms]) + "\n")
+
+
+def check_values(values: np.ndarray):
+    """Refuses values that contradict each other.
+
+    Args:
+        values: Positions, isotropic shielding, tensor and populations of each atom, ``[num_atoms, 32]``.
+    """
+    if not np.isfinite(values).all():
+        raise ValueError("a value is not finite")
+    trace = values[:, [4, 8, 12]].sum(axis=1) / 3
+    if np.abs(trace - values[:, 3]).max() > 1e-3:
+        raise ValueError("a shielding is not a third of the trace of its tensor")
+    if abs(values[:, 13:].sum() - ELECTRONS * len(values)) > 1e-2:
+        raise ValueError(f"populations add up to {values[:, 13:].sum():.4f} electrons, not {ELECTRONS * len(values)}")
+
+
+def renew_card(folder: Path, texts: dict[str, str]):
+    """Writes checksum, frame count and sizes of each file into the card; all else stays as it is."""
+    card = (folder / "card.yaml").read_text(encoding="utf-8")
+    for name, text in texts.items():
+        sizes = Counter(len(lines) for _, lines in frames_of(text))
+        listed = ", ".join(f"{size}: {count}" for size, count in sorted(sizes.items()))
+        entry = f"sha256: {sha256_of(folder / name)}\n    frames: {sizes.total()}\n    sizes: {{{listed}}}\n"
+        pattern = rf"(  {re.escape(name)}:\n    )sha256: .*\n    frames: .*\n    sizes: .*\n"
+        card, found = re.subn(pattern, rf"\g<1>{entry}", card)
+        if found != 1:
+            raise InputError(f"{folder / 'card.yaml'}: no entry of sha256, frames and sizes for {name}")
+    with replacing(folder / "card.yaml") as temporary:
+        temporary.write_text(card, encoding="utf-8")
+        Card.load(temporary)
+
+
+def _text(value: object) -> str:
+    """Text of a header, of which ASE makes an array where it has several words."""
+    return " ".join(map(str, value)) if isinstance(value, (list, np.ndarray)) else str(value)
+
+
+def main():
+    """Merges the files named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sources", nargs="+", type=Path, help="extended XYZ files of the labeller")
+    try:
+        for name, count in append(parser.parse_args().sources).items():
+            print(f"{name}: {count} added")
+    except (InputError, OSError) as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

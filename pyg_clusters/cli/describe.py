@@ -1,0 +1,378 @@
+"""``pyg-clusters describe``."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from matplotlib.figure import Figure
+
+from pyg_clusters.analysis import plots
+from pyg_clusters.analysis.descriptor import (
+    DISTINCT_ENERGY,
+    DISTINCT_STRUCTURE,
+    Collisions,
+    collisions,
+    empty_shells,
+    mean_counts_by_size,
+    shell_name,
+)
+from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
+from pyg_clusters.analysis.report import Report
+from pyg_clusters.cli.frame_sets import SHIPPED_TARGETS, FrameSet, energies_of, parse_radii, read_set
+from pyg_clusters.cli.parsing import parse, verb_parser
+from pyg_clusters.cli.predict import list_bad
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.frames import write_table
+from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
+from pyg_clusters.units import MEV
+
+MOST_RANGE = 60.0
+"""Largest distance of g(r) in Å, where the clusters are longer."""
+
+SHOWN_SHARED = 20
+"""Shared multisets that the report lists."""
+
+DISTINCT = (
+    f"Isomers are distinct if they differ in their multiset of descriptors, by more than {MEV * DISTINCT_ENERGY:g} meV "
+    f"in energy, or by more than {DISTINCT_STRUCTURE:g} Å (root mean square) in their sorted pair distances."
+)
+
+
+@dataclass
+class Description:
+    """What ``describe`` finds in a set of clusters.
+
+    Attributes:
+        frames: The clusters.
+        distribution: Pair-distance distribution.
+        minima: Its first two minima in Å; none where there are not so many.
+        suggested: Shell radii in Å suggested from it; none where it has too few peaks.
+        radii: The shell radii in Å that were used.
+        origin: Where those come from.
+        counts: Shell counts ``[num_atoms, num_shells]``.
+        shells: Mean counts by size.
+        shared: By the number of radii, from one to all, what the counts of those shells do not tell apart.
+        target: Name of the energy, if there is one.
+    """
+
+    frames: FrameSet
+    distribution: PairDistribution
+    minima: tuple[float, ...]
+    suggested: tuple[float, ...]
+    radii: tuple[float, ...]
+    origin: str
+    counts: np.ndarray
+    shells: list[dict[str, float | int]]
+    shared: list[Collisions]
+    target: str | None
+
+
+def run(argv: Sequence[str]):
+    """Prints what the descriptor sees of a set of clusters, and writes tables, figures and a report."""
+    parser = verb_parser(
+        "describe",
+        "What the topological descriptor sees of a set of clusters: pair-distance distribution g(r), shell radii "
+        "suggested from its minima, mean counts per shell, and how many distinct isomers share all of their counts. "
+        "With --out: summary.json, tables (.csv), figures and report.html.",
+        "pyg-clusters describe gallium --out description",
+    )
+    parser.add_argument("frames", type=str, nargs="+", help="files of frames; gallium or sodium: the shipped data")
+    parser.add_argument("--target", type=str | None, help="name of the energy (eV) in the frames, for the collisions")
+    parser.add_argument(
+        "--radii",
+        type=str | None,
+        help="shell radii in Å, as in 3.49,6.3; by default DART's for gallium, for others those suggested from g(r)",
+    )
+    parser.add_argument("--r-max", type=float | None, help="largest distance of g(r) in Å; by default all are counted")
+    parser.add_argument("--bin-width", type=float, default=0.05, help="width of a bin of g(r) in Å")
+    parser.add_argument(
+        "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
+    )
+    parser.add_argument(
+        "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
+    )
+    parser.add_argument("--out", type=Path | None, help="folder of the results; without it they are printed only")
+    options = parse(parser, argv)
+    radii = None if options.radii is None else parse_radii(options.radii)
+    for name in ("r_max", "bin_width"):
+        value = getattr(options, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"--{name.replace('_', '-')} must be positive (in Å), got {value:g}")
+    target = options.target or (SHIPPED_TARGETS.get(options.frames[0]) if len(options.frames) == 1 else None)
+    frames = read_set(
+        options.frames,
+        properties=[target] if target else [],
+        on_bad=options.on_bad,
+        ignore_cell=options.ignore_cell,
+    )
+    list_bad(frames.bad)
+    description = describe(frames, radii, target, options.r_max, options.bin_width)
+    print("\n".join(summary_lines(description)))
+    if options.out is not None:
+        write_results(description, options.out, options.frames)
+        print(f"tables, figures and report in {options.out}")
+
+
+def describe(
+    frames: FrameSet,
+    radii: tuple[float, ...] | None = None,
+    target: str | None = None,
+    r_max: float | None = None,
+    bin_width: float = 0.05,
+) -> Description:
+    """Describes a set of clusters.
+
+    Args:
+        frames: The clusters.
+        radii: Shell radii in Å; by default those of gallium, or those that g(r) suggests for other elements.
+        target: Name of the energy (eV) among the properties of the frames.
+        r_max: Largest distance of g(r) in Å; by default all distances.
+        bin_width: Of g(r) in Å.
+
+    Raises:
+        InputError: If radii are needed that g(r) does not suggest, or no atom has a neighbour in one of the shells.
+    """
+    energy = None if target is None else energies_of(frames, target)
+    longest = _longest(frames)
+    distribution = pair_distribution(frames.pos, frames.ptr, r_max or min(longest + bin_width, MOST_RANGE), bin_width)
+    minima, suggested, problem = _minima(distribution)
+    if radii is not None:
+        origin = "--radii"
+    elif set(frames.z.tolist()) == {31}:
+        radii, origin = GALLIUM_RADII, "Modee et al. 2021, for gallium"
+    elif suggested:
+        radii, origin = suggested, "suggested from g(r)"
+    else:
+        raise InputError(f"no shell radii can be suggested ({problem}): give them by --radii")
+    pos, ptr = torch.from_numpy(frames.pos), torch.from_numpy(frames.ptr)
+    counts = shell_counts(pos, ptr, radii).numpy()
+    _check_shells(counts, radii, longest)
+    nested = [radii[:number] for number in range(1, len(radii) + 1)]
+    return Description(
+        frames=frames,
+        distribution=distribution,
+        minima=minima,
+        suggested=suggested,
+        radii=radii,
+        origin=origin,
+        counts=counts,
+        shells=mean_counts_by_size(counts, frames.ptr),
+        shared=[
+            collisions(frames.z, frames.pos, frames.ptr, shell_counts(pos, ptr, inner).numpy(), energy)
+            for inner in nested
+        ],
+        target=target,
+    )
+
+
+def _longest(frames: FrameSet) -> float:
+    """Twice the distance of the outermost atom from the centre of its cluster in Å: no pair is further apart."""
+    cluster = np.repeat(np.arange(len(frames)), frames.sizes)
+    centres = np.add.reduceat(frames.pos, frames.ptr[:-1]) / frames.sizes[:, None]
+    return float(2 * np.linalg.norm(frames.pos - centres[cluster], axis=1).max())
+
+
+def _minima(distribution: PairDistribution) -> tuple[tuple[float, ...], tuple[float, ...], str]:
+    """Minima of g, the suggested radii, and why there are none."""
+    minima: tuple[float, ...] = ()
+    for count in (2, 1):
+        try:
+            minima = minima or distribution.minima(count=count)
+        except ValueError:
+            continue
+    try:
+        return minima, distribution.suggested_radii(), ""
+    except ValueError as error:
+        return minima, (), str(error)
+
+
+def _check_shells(counts: np.ndarray, radii: tuple[float, ...], longest: float):
+    empty = empty_shells(counts)
+    if empty:
+        raise InputError(
+            f"no atom of the set has a neighbour in shell {plots.shell_text(empty[0], radii)}; the clusters are at "
+            f"most {longest:.2f} Å across: choose other --radii"
+        )
+
+
+def summary_lines(description: Description) -> list[str]:
+    """What is printed."""
+    frames, distribution = description.frames, description.distribution
+    sizes = frames.sizes
+    finest = description.shared[-1]
+    rows = len(np.unique(np.column_stack([frames.z, description.counts]), axis=0))
+    lines = [
+        f"clusters: {len(frames):,} of {_range(sizes)} atoms ({_elements(frames)}), {len(frames.z):,} atoms",
+        f"shortest distance: {distribution.smallest_distance:.3f} Å, bond length: {distribution.bond_length:.2f} Å",
+        f"minima of g(r): {_lengths(description.minima)}",
+        f"suggested shell radii: {_lengths(description.suggested)}",
+        f"shell radii used: {_lengths(description.radii)} ({description.origin})",
+        "mean counts per atom: "
+        + ", ".join(f"{shell_name(s)} {mean:.2f}" for s, mean in enumerate(description.counts.mean(axis=0))),
+        f"distinct descriptors: {rows:,}",
+        f"distinct isomers: {finest.num_isomers:,} of {finest.num_frames:,} structures",
+    ]
+    for number, found in enumerate(description.shared, start=1):
+        text = (
+            f"isomers that share all counts within {_lengths(description.radii[:number])}: {found.num_colliding:,} of "
+            f"{found.num_isomers:,} ({found.rate:.2%}), in {len(found.shared):,} multisets"
+        )
+        if description.target and found.shared:
+            text += (
+                f"; energies of a multiset are {found.mean_spread:.2f} kcal/mol apart on average, "
+                f"{found.largest_spread:.2f} at most"
+            )
+        lines.append(text)
+    if not description.target:
+        lines.append("(name the energy by --target to see how far apart such isomers are)")
+    return lines
+
+
+def write_results(description: Description, folder: Path, names: Sequence[str]):
+    """Writes summary, tables, figures and report."""
+    distribution = description.distribution
+    table = {"r": distribution.r, "g": distribution.g, "neighbors_within": distribution.neighbors_within()}
+    write_table(folder / "pair_distribution.csv", table)
+    write_table(folder / "shells.csv", {key: [row[key] for row in description.shells] for key in description.shells[0]})
+    write_table(folder / "collisions.csv", _shared_columns(description))
+    with replacing(folder / "summary.json") as path:
+        path.write_text(json.dumps(summary(description, names), indent=2) + "\n")
+    figures = description_figures(description)
+    for name, figure in figures.items():
+        plots.save_figure(figure, folder / "figures" / f"{name}.png")
+    make_report(description, figures, names).write(folder / "report.html")
+
+
+def summary(description: Description, names: Sequence[str]) -> dict:
+    """The result in JSON's types; what is not known is ``None``."""
+    frames, distribution = description.frames, description.distribution
+    return {
+        "frames": list(names),
+        "num_clusters": len(frames),
+        "num_atoms": len(frames.z),
+        "elements": sorted({chemical_symbols[z] for z in frames.z}),
+        "clusters_per_size": {row["size"]: row["num_clusters"] for row in description.shells},
+        "smallest_distance": distribution.smallest_distance,
+        "bond_length": distribution.bond_length,
+        "minima": list(description.minima),
+        "suggested_radii": list(description.suggested),
+        "radii": list(description.radii),
+        "radii_from": description.origin,
+        "mean_counts": description.counts.mean(axis=0).tolist(),
+        "target": description.target,
+        "distinct_energy_ev": DISTINCT_ENERGY,
+        "distinct_structure_angstrom": DISTINCT_STRUCTURE,
+        "collisions": [
+            {
+                "radii": list(description.radii[:number]),
+                "num_frames": found.num_frames,
+                "num_isomers": found.num_isomers,
+                "num_multisets": found.num_multisets,
+                "num_shared_multisets": len(found.shared),
+                "num_colliding_isomers": found.num_colliding,
+                "collision_rate": found.rate,
+                "mean_spread_kcal_mol": _known(found.mean_spread),
+                "largest_spread_kcal_mol": _known(found.largest_spread),
+                "error_floor_kcal_mol": _known(found.error_floor),
+            }
+            for number, found in enumerate(description.shared, start=1)
+        ],
+    }
+
+
+def description_figures(description: Description) -> dict[str, Figure]:
+    """Pair distribution, clusters per size, mean counts per shell."""
+    distribution, rows = description.distribution, description.shells
+    sizes = np.array([row["size"] for row in rows])
+    means = np.array([[row[key] for key in row if key.startswith("mean_")] for row in rows])
+    return {
+        "pair_distribution": plots.pair_distribution_curve(
+            distribution.r, distribution.g, distribution.neighbors_within(), description.radii, description.minima
+        ),
+        "clusters_per_size": plots.clusters_per_size(sizes, np.array([row["num_clusters"] for row in rows])),
+        "shell_counts": plots.mean_shell_counts(sizes, means, description.radii),
+    }
+
+
+def make_report(description: Description, figures: dict[str, Figure], names: Sequence[str]) -> Report:
+    """Everything on a page."""
+    report = Report("What the descriptor sees")
+    report.text(f"Clusters from {', '.join(names)}.")
+    report.text("\n".join(f"- {line}" for line in summary_lines(description)))
+    captions = {
+        "pair_distribution": "Pair-distance distribution, the shells that were used, and the minima of g; below, the "
+        "mean number of neighbours of an atom within r.",
+        "clusters_per_size": "Clusters of each size.",
+        "shell_counts": "Mean number of neighbours of an atom in each shell.",
+    }
+    for name, figure in figures.items():
+        report.figure(figure, captions[name])
+    report.text("## Isomers that the descriptor does not tell apart")
+    report.text(DISTINCT)
+    rows = [
+        [
+            _lengths(description.radii[:number]),
+            found.num_isomers,
+            found.num_multisets,
+            found.num_colliding,
+            f"{found.rate:.2%}",
+            found.mean_spread,
+            found.largest_spread,
+            found.error_floor,
+        ]
+        for number, found in enumerate(description.shared, start=1)
+    ]
+    columns = ["radii", "isomers", "multisets", "sharing isomers", "rate", "mean spread", "largest spread", "floor"]
+    report.table(
+        columns,
+        rows,
+        "Isomers that share the multiset of their counts, for the first radius alone and for more of them. Energies in "
+        "kcal/mol: highest less lowest of a multiset; the floor is the smallest mean absolute error that any function "
+        "of the multiset can have on this set.",
+    )
+    columns_shared = _shared_columns(description)
+    if columns_shared["size"]:
+        rows = [list(row) for row in zip(*columns_shared.values(), strict=True)][:SHOWN_SHARED]
+        report.table(list(columns_shared), rows, "Multisets of all shells that are shared, the widest first.")
+    keys = list(description.shells[0])
+    report.table(keys, [[row[key] for key in keys] for row in description.shells], "Mean counts per atom by size.")
+    return report
+
+
+def _shared_columns(description: Description) -> dict[str, list]:
+    """A row for each multiset of all shells that more than one isomer has."""
+    frames, shared = description.frames, description.shared[-1].shared
+    several = len(set(frames.file.tolist())) > 1
+
+    def name(place: int) -> str:
+        return f"{Path(frames.file[place]).name}:{frames.number[place]}" if several else str(frames.number[place])
+
+    return {
+        "size": [group.size for group in shared],
+        "isomers": [len(group.frames) for group in shared],
+        "spread_kcal_mol": [group.spread for group in shared],
+        "frames": [" ".join(name(place) for place in group.frames) for group in shared],
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _lengths(values: Sequence[float]) -> str:
+    return " and ".join(f"{value:.4g}" for value in values) + " Å" if values else "none"
+
+
+def _range(sizes: np.ndarray) -> str:
+    return str(sizes.min()) if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+
+
+def _elements(frames: FrameSet) -> str:
+    return ", ".join(chemical_symbols[z] for z in np.unique(frames.z))

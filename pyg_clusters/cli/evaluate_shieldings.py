@@ -1,0 +1,88 @@
+"""Errors of a trained model of shieldings."""
+
+import json
+import math
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.frames.writing import write_table
+from pyg_clusters.inference import ShieldingPredictor
+from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.extra_arguments import extra_arguments
+from pyg_clusters.shielding_metrics import shielding_metrics
+from pyg_clusters.training import ClusterDataModule
+
+LABELS = {
+    "mae_ppm": "MAE (ppm)",
+    "rmse_ppm": "RMSE (ppm)",
+    "wasserstein_ppm": "Wasserstein distance (ppm)",
+    "kolmogorov_smirnov": "Kolmogorov-Smirnov",
+    "peak_ppm": "peak (ppm)",
+    "target_peak_ppm": "peak, DFT (ppm)",
+    "skewness": "skewness",
+    "target_skewness": "skewness, DFT",
+    "num_atoms": "atoms",
+}
+
+
+def evaluate_shieldings(folder: Path, data: ClusterDataModule, by_size: bool = True):
+    """Errors on the test set of a run; writes ``test_metrics.json`` and ``test_predictions.csv``.
+
+    Args:
+        folder: Folder of the run.
+        data: Its data.
+        by_size: Whether to print the errors of each cluster size; they are written in any case.
+    """
+    clusters = data.split.test
+    if clusters.numel() == 0:
+        raise InputError(f"{folder}: the test part of the split is empty; split the data otherwise")
+    batch = data.batches.stored(clusters.tolist())
+    model = load_model(folder)
+    values = {name: batch[name] for name in extra_arguments(model) if name in batch}
+    predictor = ShieldingPredictor(model, transform=None if values else data.dataset.transform)
+    predicted = predictor(batch.z, batch.pos, batch.ptr, values).shielding.numpy()
+    target, sizes = batch.y.numpy(), batch.ptr.diff()
+    size_of_atom = sizes.repeat_interleave(sizes).numpy()
+    table = {
+        "idx": clusters.repeat_interleave(sizes).numpy(),
+        "size": size_of_atom,
+        "atom": [atom for size in sizes.tolist() for atom in range(size)],
+        "nmr_shielding": target,
+        "pred_nmr_shielding": predicted,
+    }
+    write_table(folder / "test_predictions.csv", table)
+    overall = shielding_metrics(predicted, target)
+    rows = []
+    for size in sizes.unique().tolist():
+        chosen = size_of_atom == size
+        rows.append({"size": size, **shielding_metrics(predicted[chosen], target[chosen])})
+    with replacing(folder / "test_metrics.json") as path:
+        result = {"overall": _for_json(overall), "by_size": [_for_json(row) for row in rows]}
+        path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+    _print(overall, rows if by_size else [], f"test set of {folder}")
+
+
+def _print(overall: dict, rows: list[dict], title: str):
+    console = Console(width=100)
+    table = Table(title=f"Errors per atom: {title}", title_justify="left")
+    table.add_column("")
+    columns = [overall, *rows]
+    for column in columns:
+        table.add_column(f"{column['size']} atoms" if "size" in column else "all", justify="right")
+    for key, label in LABELS.items():
+        table.add_row(label, *(_cell(column[key]) for column in columns))
+    console.print(table)
+
+
+def _cell(value: float | int) -> str:
+    if isinstance(value, float):
+        return "-" if math.isnan(value) else f"{value:.2f}"
+    return str(value)
+
+
+def _for_json(row: dict) -> dict:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

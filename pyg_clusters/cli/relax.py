@@ -1,0 +1,132 @@
+"""``pyg-clusters relax``."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, CalculatorError
+from jsonargparse import Namespace
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from pyg_clusters.cli.parsing import parse, verb_parser
+from pyg_clusters.cli.predict import list_bad
+from pyg_clusters.cli.relax_gupta import chunks, gupta_problem, lasting_info, relax_chunk
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, check_output, read_atoms, write_extxyz
+from pyg_clusters.structures import local_minimum, named_calculator
+from pyg_clusters.structures.calculators import CALCULATORS, check_elements
+
+
+def run(argv: Sequence[str]):
+    """Writes frames at local minima."""
+    parser = verb_parser(
+        "relax",
+        "Frames at the local minima nearest to them. Each keeps its info and gets, by the name of the calculator, "
+        "gupta_energy (eV), gupta_fmax (eV/Å), gupta_steps, and converged; what belongs to the old positions is left "
+        "out: energies, values per atom. Gupta relaxes many frames at once; other calculators one by "
+        "one, each written when it is done: killed and started with the same arguments they go on.",
+        "pyg-clusters relax na.extxyz --calculator gupta --fmax 0.02 --steps 500 --out relaxed.extxyz",
+    )
+    parser.add_argument("frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too")
+    parser.add_argument("--calculator", type=str, default="gupta", help=f"energy and forces: {CALCULATORS}")
+    parser.add_argument("--fmax", type=float, default=0.02, help="largest force on an atom in the end, in eV/Å")
+    parser.add_argument("--steps", type=int, default=500, help="most evaluations of energy and forces for a frame")
+    parser.add_argument(
+        "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
+    )
+    parser.add_argument(
+        "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
+    parser.add_argument("--out", type=Path, required=True, help="relaxed.extxyz; with gupta also .extxyz.xz")
+    options = parse(parser, argv)
+    if not 0 < options.fmax < float("inf"):
+        raise InputError(f"--fmax must be a positive force in eV/Å, got {options.fmax}")
+    if options.steps < 1:
+        raise InputError(f"--steps must be at least 1, got {options.steps}")
+    gupta = options.calculator == "gupta"
+
+    def problem(atoms: Atoms) -> str | None:
+        return gupta_problem(atoms) if gupta else calculator_problem(options.calculator, atoms)
+
+    frames = read_atoms(options.frames, problem=problem, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+    bad: list[BadFrame] = []
+    counts = (_relax_batched if gupta else _relax_one_by_one)(frames, bad, options)
+    list_bad(bad)
+    print(f"{len(counts)} frames in {options.out}, {counts.count(False)} of them not converged")
+
+
+def calculator_problem(name: str, atoms: Atoms) -> str | None:
+    """Why a calculator cannot do a frame, if so."""
+    try:
+        check_elements(name, set(atoms.get_chemical_symbols()))
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, steps: int) -> Atoms:
+    """A relaxed copy of a frame; with an error of the calculator, the frame as it was, not converged."""
+    try:
+        found = local_minimum(atoms, calculator, fmax=fmax, max_steps=steps)
+    except CalculatorError as error:
+        failed = {f"{name}_error": " ".join(str(error).split()) or type(error).__name__, "converged": False}
+        return Atoms(atoms.numbers, atoms.positions, info={**lasting_info(atoms), **failed})
+    result = {
+        f"{name}_energy": found.energy,
+        f"{name}_fmax": found.fmax,
+        f"{name}_steps": found.steps,
+        "converged": found.converged,
+    }
+    return Atoms(atoms.numbers, found.atoms.positions, info={**lasting_info(atoms), **result})
+
+
+def _relax_batched(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: Namespace) -> list[bool]:
+    """Whether each frame converged."""
+    check_output(options.out, options.frames, options.overwrite)
+    counts: list[bool] = []
+
+    def relaxed() -> Iterator[Atoms]:
+        with _progress() as progress:
+            task = progress.add_task("frames", total=None)
+            for chunk in chunks(frames, bad):
+                for atoms in relax_chunk(chunk, options.fmax, options.steps, lambda n: progress.advance(task, n)):
+                    counts.append(atoms.info["converged"])
+                    yield atoms
+
+    write_extxyz(options.out, relaxed())
+    return counts
+
+
+def _relax_one_by_one(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: Namespace) -> list[bool]:
+    """Whether each frame converged, those of an earlier run included."""
+    calculator = named_calculator(options.calculator, ())
+    name = options.calculator.rpartition(":")[2].lower()
+    if options.out.exists():
+        check_output(options.out, options.frames, overwrite=True)
+    names = ("frames", "calculator", "fmax", "steps", "on_bad", "ignore_cell")
+    log = FrameLog(options.out, {key: getattr(options, key) for key in names}, overwrite=options.overwrite)
+    counts = [bool(atoms.info["converged"]) for atoms in log.frames]
+    done = len(counts)
+    with _progress() as progress:
+        task = progress.add_task("frames", total=None)
+        number = 0
+        for frame in frames:
+            if isinstance(frame, BadFrame):
+                bad.append(frame)
+                continue
+            number += 1
+            if number > done:
+                atoms = relax_frame(frame.atoms, calculator, name, options.fmax, options.steps)
+                log.append(atoms)
+                counts.append(atoms.info["converged"])
+            progress.advance(task)
+    return counts
+
+
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} frames relaxed"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

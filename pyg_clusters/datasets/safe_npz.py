@@ -1,0 +1,176 @@
+"""NumPy archives with object arrays, read without letting them execute anything.
+
+A pickle may name any function and have it called: :func:`numpy.load` with ``allow_pickle=True`` runs whatever the
+writer of a file wanted. Here the few names that arrays, their element types and numbers are pickled under (before
+NumPy 2 and since) stand for objects of this module, which look at what they are given; any other name is refused. Not
+even the functions of NumPy take part: the flags of an element type or a shape in a crafted file could make them read
+bytes as addresses.
+"""
+
+import math
+import pickle
+import re
+import zipfile
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pyg_clusters.errors import InputError
+
+ELEMENT_TYPE: re.Pattern[str] = re.compile(r"O[48]?|b1|[iu][1248]|f[248]|[SU]\d{1,4}")
+"""Element types of arrays that are admitted: objects, booleans, whole and floating-point numbers, short strings."""
+
+HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+
+def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Arrays of an npz file, also of objects: NumPy arrays, numbers, strings, lists, tuples, dictionaries.
+
+    Args:
+        path: The file.
+        names: The arrays to read; others are not touched.
+
+    Raises:
+        InputError: If there is no such file, it is damaged or lacks an array, or an array holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [member.removesuffix(".npy") for member in archive.namelist()]
+            for name in names:
+                if name not in found:
+                    raise InputError(f"{path}: no array {name!r}; found: {', '.join(found) or 'none'}")
+            return {name: _read_npy(archive.read(f"{name}.npy"), f"{path}: {name}") for name in names}
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file") from error
+    except InputError:
+        raise
+    except Exception as error:  # whatever a damaged file makes zipfile and zlib raise
+        raise InputError(f"{path}: not a whole npz file ({_one_line(error)}); copy or download it anew") from error
+
+
+def _read_npy(content: bytes, where: str) -> np.ndarray:
+    stream = BytesIO(content)
+    try:
+        shape, _, dtype = HEADER_READERS[np.lib.format.read_magic(stream)](stream)
+        if not dtype.hasobject:
+            stream.seek(0)
+            return np.lib.format.read_array(stream, allow_pickle=False)
+        value = ArrayUnpickler(stream).load()
+        if not isinstance(value, PickledArray) or value.shape != shape:
+            raise pickle.UnpicklingError(f"not an array of shape {list(shape)}")
+    except pickle.UnpicklingError as error:
+        raise InputError(f"{where}: refused, {_one_line(error)}; nothing of it was executed") from error
+    except Exception as error:  # whatever a damaged or crafted file makes the readers raise
+        raise InputError(f"{where}: cannot be read ({_one_line(error)}); copy or download the file anew") from error
+    return value.view(np.ndarray)
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Admits arrays, numbers, strings and plain containers; meets everything else with an error."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in STAND_INS:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, where only arrays and plain containers may be")
+        return STAND_INS[module, name]
+
+
+class StandIn:
+    """Stands for a name of NumPy. It holds nothing that a pickle could change."""
+
+    __slots__ = ()
+
+    def __setstate__(self, state: Any):
+        raise pickle.UnpicklingError("it changes a function")
+
+
+class ElementType(StandIn):
+    """Element type of an array, of which a pickle says its code and its byte order."""
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, code: str):
+        if not isinstance(code, str) or not ELEMENT_TYPE.fullmatch(code):
+            raise pickle.UnpicklingError(f"it holds elements of the type {code!r}")
+        self.dtype = np.dtype(object if code[0] == "O" else code)
+
+    def __setstate__(self, state: Any):
+        _, order, *parts = state
+        if order not in ("<", ">", "|", "=") or any(part is not None for part in parts[:3]):
+            raise pickle.UnpicklingError("it holds elements of a compound type")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class PickledArray(np.ndarray):
+    """An array whose content is checked before it is taken over."""
+
+    def __setstate__(self, state: Any):
+        *_, shape, kind, in_columns, content = state
+        if not isinstance(kind, ElementType) or not isinstance(shape, tuple):
+            raise pickle.UnpicklingError("it holds an array that is none")
+        if any(type(length) is not int or length < 0 for length in shape):
+            raise pickle.UnpicklingError(f"it holds an array of shape {shape}")
+        unit, expected = (1, list) if kind.dtype.hasobject else (kind.dtype.itemsize, bytes)
+        if type(content) is not expected or len(content) != unit * math.prod(shape):
+            raise pickle.UnpicklingError(f"it holds an array of shape {shape} with other content")
+        super().__setstate__((1, shape, kind.dtype, bool(in_columns), content))  # type: ignore[arg-type]
+
+
+class Reconstruct(StandIn):
+    """Makes an empty array, for its content to follow."""
+
+    __slots__ = ()
+
+    def __call__(self, *_: Any) -> PickledArray:
+        return PickledArray(0, dtype=np.uint8)
+
+
+class MakeType(StandIn):
+    """Makes an element type of its code; alignment and the wish for a copy have no meaning here."""
+
+    __slots__ = ()
+
+    def __call__(self, code: str, *_: Any) -> ElementType:
+        return ElementType(code)
+
+
+class MakeNumber(StandIn):
+    """Makes a number or string of the bytes of a NumPy scalar."""
+
+    __slots__ = ()
+
+    def __call__(self, kind: ElementType, content: bytes) -> Any:
+        if not isinstance(kind, ElementType) or kind.dtype.hasobject or type(content) is not bytes:
+            raise pickle.UnpicklingError("it holds a number that is none")
+        (number,) = np.frombuffer(content, kind.dtype)
+        return number.item()
+
+
+class Encode(StandIn):
+    """Makes the bytes that old protocols write as text."""
+
+    __slots__ = ()
+
+    def __call__(self, text: str, encoding: str) -> bytes:
+        if type(text) is not str or encoding not in ("latin1", "latin-1"):
+            raise pickle.UnpicklingError("it encodes something else than bytes")
+        return text.encode("latin-1")
+
+
+STAND_INS: dict[tuple[str, str], StandIn] = {
+    ("numpy.core.multiarray", "_reconstruct"): Reconstruct(),
+    ("numpy._core.multiarray", "_reconstruct"): Reconstruct(),
+    ("numpy.core.multiarray", "scalar"): MakeNumber(),
+    ("numpy._core.multiarray", "scalar"): MakeNumber(),
+    ("numpy", "ndarray"): StandIn(),
+    ("numpy", "dtype"): MakeType(),
+    ("_codecs", "encode"): Encode(),
+}
+"""What stands for each name that a pickle may use."""
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, pickle.UnpicklingError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,118 @@
+"""The shipped shieldings of sodium clusters."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pyg_clusters.datasets.card import Card
+from pyg_clusters.datasets.cluster_dataset import ClusterDataset
+from pyg_clusters.datasets.gallium import cache_folder
+from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.splits import Split, largest_sizes, size_split
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import FrameBlock
+
+POPULATIONS: tuple[str, ...] = (
+    *("1S", "2S", "2PX", "2PY", "2PZ", "3S", "3PX", "3PY", "3PZ", "4S", "4PX", "4PY", "4PZ"),
+    *("5DXX", "5DYY", "5DZZ", "5DXY", "5DXZ", "5DYZ"),
+)
+"""The basis functions whose populations are given, in the order of their columns (Kaneko et al. 2023)."""
+
+
+class SodiumShielding(ClusterDataset):
+    r"""Random sodium clusters with the 23Na shielding of every atom in ppm, in the manner of `Kaneko et al. 2023
+    <https://doi.org/10.20517/jmi.2022.39>`_.
+
+    B3LYP/6-31G(d) with GIAOs, closed shell. The clusters were grown by S-BLDA, not relaxed, and most were chosen by a
+    cheap stability filter before the calculation, which may bias them. **A few dozen clusters stand for the paper's
+    2,000**: :attr:`card` counts them. The files come with the package (CC-BY-4.0) and are compared with the checksums
+    of their card.
+
+    ============  ==================================================================================
+    subset        what
+    ============  ==================================================================================
+    ``stable``    The closed-shell solution is stable (the paper's filter): shieldings of 580 ± 40
+                  ppm with a tail to the left. Train on these.
+    ``unstable``  It is triplet-unstable: lower and twice as wide. To study apart.
+    ============  ==================================================================================
+
+    A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [num_atoms]`` in ppm,
+    ``populations [num_atoms, 19]`` in electrons (named by :data:`POPULATIONS`), ``tensor [num_atoms, 9]`` in ppm (row
+    by row), ``lambda_triplet [1]`` in eV (lowest eigenvalue of the triplet stability matrix, positive where stable),
+    ``homo_lumo_gap [1]`` in eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with a cheaper potential, of which
+    there are none yet), ``idx [1]``, ``cluster_size [1]``, ``group [1]``. A group holds the clusters made from one
+    random cluster, relaxed or not: :func:`group_split` and :func:`fold_split` by groups split by cluster.
+
+    The spin contamination :math:`\langle S^2 \rangle` of the broken-symmetry solution was not computed. Where the
+    closed-shell solution is stable it is taken for zero; ``lambda_triplet`` tells how safely.
+
+    Args:
+        root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/sodium_shielding`` in
+            the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
+        subset (str): One of the above.
+        transform, pre_transform, pre_filter, force_reload: As those of :class:`ClusterDataset`.
+
+    Example:
+        >>> dataset = SodiumShielding()
+        >>> dataset[0].y.shape, dataset[0].populations.shape, dataset[0].tensor.shape
+        (torch.Size([14]), torch.Size([14, 19]), torch.Size([14, 9]))
+        >>> dataset[0].y[:2]
+        tensor([576.3426, 579.5763])
+    """
+
+    SUBSETS: dict[str, str] = {
+        "stable": "sodium_shielding.extxyz.xz",
+        "unstable": "sodium_shielding_unstable.extxyz.xz",
+    }
+    """The subsets and their files."""
+
+    def __init__(
+        self,
+        root: str | Path | None = None,
+        subset: str = "stable",
+        *,
+        transform: Callable | None = None,
+        pre_transform: Callable | None = None,
+        pre_filter: Callable | None = None,
+        force_reload: bool = False,
+    ):
+        if subset not in self.SUBSETS:
+            raise InputError(f"SodiumShielding has no subset {subset!r}; choose one of {', '.join(self.SUBSETS)}")
+        self.subset = subset
+        folder = shipped_folder("sodium_shielding")
+        self.card = Card.load(folder / "card.yaml")
+        super().__init__(
+            root if root is not None else cache_folder() / "sodium_shielding",
+            self.card.verify(folder, self.SUBSETS[subset]),
+            target="nmr_shielding",
+            per_atom=True,
+            group="seed",
+            keep=("lambda_triplet", "homo_lumo_gap", "relaxed"),
+            keep_atoms={"gop": "populations", "nmr_tensor": "tensor"},
+            transform=transform,
+            pre_transform=pre_transform,
+            pre_filter=pre_filter,
+            force_reload=force_reload,
+        )
+
+    def paper_split(self, seed: int = 0) -> Split:
+        """The paper's split: train on 14 to 26 atoms, validate on 28 and 30, test on 40.
+
+        As long as those sizes are missing: test on the largest sizes, as many as it takes to have ten clusters, and
+        train on the smaller ones, a tenth of which validates.
+
+        Args:
+            seed: Seed of the validation set, where it is drawn.
+        """
+        sizes = self.sizes.numpy()
+        parts = [np.flatnonzero(chosen) for chosen in (sizes <= 26, np.isin(sizes, [28, 30]), sizes == 40)]
+        if all(part.size for part in parts):
+            return Split(*(torch.from_numpy(part) for part in parts))
+        return size_split(sizes, largest_sizes(sizes), seed=seed)
+
+    def _groups_of(self, block: FrameBlock) -> np.ndarray:
+        # Seeds are counted for each size anew.
+        seeds = block.properties["seed"]
+        return np.array([f"Na{size}-{seed}" for size, seed in zip(block.sizes, seeds, strict=True)])

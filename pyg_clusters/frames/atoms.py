@@ -1,0 +1,63 @@
+"""Frames one by one, with all that their file says of them."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ase import Atoms
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.block import BadFrame
+from pyg_clusters.frames.checks import check_block
+from pyg_clusters.frames.reading import block_of_frames, frames_of_file
+
+
+@dataclass(frozen=True)
+class AtomsFrame:
+    """A frame that can be used."""
+
+    file: str
+    """The file, as it was given."""
+    number: int
+    """Number of the frame in the file, from 0."""
+    atoms: Atoms
+    """The cluster, with its ``info`` and ``arrays``."""
+
+
+def read_atoms(
+    paths: Iterable[str | os.PathLike],
+    *,
+    problem: Callable[[Atoms], str | None] | None = None,
+    on_bad: Literal["stop", "skip"] = "stop",
+    ignore_cell: bool = False,
+) -> Iterator[AtomsFrame | BadFrame]:
+    """Reads and checks the frames of files one by one, for work that takes longer than reading.
+
+    Args:
+        paths: The files, in any format that ASE reads.
+        problem: What else is wrong with a frame, or nothing.
+        on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
+        ignore_cell: Take frames with a periodic cell as isolated clusters.
+
+    Raises:
+        InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
+    """
+    for path in map(Path, paths):
+        number = -1
+        for number, frame in enumerate(frames_of_file(path)):
+            bad = frame if isinstance(frame, BadFrame) else None
+            if isinstance(frame, Atoms):
+                _, found = check_block(block_of_frames(path, {number: frame}), on_bad=on_bad, ignore_cell=ignore_cell)
+                reason = problem(frame) if problem and not found else None
+                bad = BadFrame(str(path), number, reason) if reason else next(iter(found), None)
+                if bad is None:
+                    yield AtomsFrame(str(path), number, frame)
+                    continue
+            if on_bad == "stop":
+                raise InputError(str(bad))
+            if bad is not None:
+                yield bad
+        if number < 0:
+            raise InputError(f"{path}: no frames in it; give a file with at least one cluster")

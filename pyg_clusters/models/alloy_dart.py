@@ -1,0 +1,188 @@
+"""DART for clusters of several elements."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import GALLIUM_RADII, batch_to_ptr, beyond_masks, check_shells
+from pyg_clusters.models.dart import DART, AtomicEnergies
+from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
+from pyg_clusters.nn.shell_conv import ShellConv
+
+
+class AlloyDART(DART):
+    r""":class:`DART` for alloys: neighbours are counted by shell and element.
+
+    .. math::
+        E = \sum_i \mathrm{MLP}_{int}\Big(\mathrm{MLP}_f(\mathbf{x}_i) + \sum_s \sum_{j \in \mathcal{N}_s(i)}
+        \mathrm{MLP}_{s, z_j}(\mathbf{x}_j)\Big)
+
+    The descriptor :math:`\mathbf{x}_i` holds the number of neighbours of each element in each shell, and, if there
+    are several elements, which one atom i is. With one element it is DART, to the last weight: a state dict of the one
+    fits the other.
+
+    Args:
+        elements (sequence of int): Atomic numbers of the elements, in the order of their counts.
+        radii (sequence of float): Shell radii in Å, the same for all pairs of elements.
+        hidden_channels (int): Width of the shell networks.
+        interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
+        active_shells (sequence of int, optional): The shells that are summed over, by default all.
+        element_networks (str): ``"shared"``: one network per shell, which is told the element of the neighbour;
+            ``"separate"``: a network per shell and element of the neighbour.
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
+          [num_atoms]`` (sorted)
+        - **output:** energies ``[num_graphs]`` in eV
+
+    Example:
+        >>> import torch
+        >>> model = AlloyDART(elements=(29, 79), radii=(3.4, 5.8))
+        >>> z, batch = torch.tensor([29, 79, 79]), torch.tensor([0, 0, 0])
+        >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.6], [0.0, 0.0, 5.4]])
+        >>> model.descriptor(z, pos, batch)[1].tolist()  # beside one copper and one gold, itself gold
+        [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
+        >>> model(z, pos, batch).shape
+        torch.Size([1])
+    """
+
+    def __init__(
+        self,
+        elements: Sequence[int],
+        radii: Sequence[float] = GALLIUM_RADII,
+        hidden_channels: int = 128,
+        interaction_channels: Sequence[int] = (256, 128, 32),
+        active_shells: Sequence[int] | None = None,
+        element_networks: Literal["shared", "separate"] = "shared",
+    ):
+        super().__init__(radii, hidden_channels, interaction_channels, active_shells)
+        self.elements = tuple(int(number) for number in elements)
+        if not self.elements or len(set(self.elements)) < len(self.elements):
+            raise InputError(f"elements must be different atomic numbers, got {list(self.elements)}")
+        if element_networks not in ("shared", "separate"):
+            raise InputError(f"element_networks must be 'shared' or 'separate', got {element_networks!r}")
+        self.element_networks = element_networks
+        num_shells, num_elements = len(self.radii) + 1, len(self.elements)
+        if num_elements > 1:
+            in_channels = num_shells * num_elements + num_elements
+            others = num_elements - 1 if element_networks == "separate" else 0
+            self.conv = ShellConv(in_channels, hidden_channels, num_shells, active_shells=active_shells)
+            self.other_convs = nn.ModuleList(
+                ShellConv(in_channels, hidden_channels, num_shells, active_shells=active_shells, root_weight=False)
+                for _ in range(others)
+            )
+        else:
+            self.other_convs = nn.ModuleList()
+        number_of = torch.full((MAX_ATOMIC_NUMBER + 1,), -1)
+        number_of[list(self.elements)] = torch.arange(num_elements)
+        self.register_buffer("number_of", number_of, persistent=False)
+        self.reset_parameters()
+
+    number_of: Tensor
+
+    def atomic_energies(
+        self,
+        z: Tensor | None,
+        pos: Tensor | None,
+        batch: Tensor,
+        *,
+        x: Tensor | None = None,
+        edge_index: Tensor | None = None,
+        edge_type: Tensor | None = None,
+    ) -> AtomicEnergies:
+        """Energies and features of the atoms; the arguments are those of :meth:`DART.forward`.
+
+        With a shell graph ``x`` is left alone: the descriptor is counted from the graph and the elements.
+        """
+        if z is None:
+            raise ValueError("atomic numbers z are needed: neighbours are counted by element")
+        if len(self.elements) == 1:
+            self._numbers(z)
+            return super().atomic_energies(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
+        if edge_index is None:
+            if pos is None:
+                raise ValueError("AlloyDART needs positions, or a shell graph (edge_index and edge_type)")
+            if batch.numel() == 0:
+                return self._read_out(pos.new_zeros(0, self.hidden_channels), z)
+            y = self._sums_of_positions(z, pos, batch)
+        else:
+            y = self._sums_of_edges(z, edge_index, edge_type)
+        return self._read_out(y, z)
+
+    def descriptor(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+        """Counts of neighbours, the elements of the first shell first, and the element of the atom.
+
+        Returns:
+            ``[num_atoms, num_shells * num_elements + num_elements]``, without the last part for one element.
+        """
+        place, masks, numbers = self._padded(z, pos, batch)
+        return self._padded_descriptor(masks, numbers).flatten(0, 1)[place]
+
+    def _numbers(self, z: Tensor) -> Tensor:
+        numbers = self.number_of[z]
+        if bool((numbers < 0).any()):
+            unknown = sorted(set(z[numbers < 0].tolist()))
+            raise InputError(f"the model has the elements {list(self.elements)}, not {unknown} (atomic numbers)")
+        return numbers
+
+    def _padded(self, z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Places of the atoms, shell masks, and elements ``[num_graphs, num_atoms, num_elements]``, zero in padding."""
+        sizes = batch_to_ptr(batch).diff()
+        num_graphs, largest = sizes.numel(), int(sizes.max())
+        dtype = self.interaction[0].weight.dtype
+        start = sizes.cumsum(0) - sizes
+        place = batch * largest + torch.arange(batch.numel(), device=batch.device) - start[batch]
+        padded = pos.new_full((num_graphs * largest, 3), float("nan"))
+        padded[place] = pos.detach()
+        masks = beyond_masks(padded.view(num_graphs, largest, 3), self.radii, dtype)
+        elements = masks.new_zeros(num_graphs * largest, len(self.elements))
+        elements[place] = one_hot(self._numbers(z), len(self.elements)).to(dtype)
+        return place, masks, elements.view(num_graphs, largest, -1)
+
+    def _padded_descriptor(self, masks: Tensor, elements: Tensor) -> Tensor:
+        """``[num_graphs, num_atoms, channels]``."""
+        counts = []
+        for number in range(elements.size(-1)):
+            of_element = elements[:, :, number]
+            others = of_element.sum(dim=1, keepdim=True) - of_element  # [num_graphs, num_atoms]
+            further = (masks * of_element[:, None, None]).sum(-1)  # [num_graphs, num_atoms, num_shells - 1]
+            outer = torch.cat([others[..., None], further], dim=-1)
+            counts.append(outer - torch.cat([further, torch.zeros_like(others)[..., None]], dim=-1))
+        return torch.cat([torch.stack(counts, dim=-1).flatten(2), elements], dim=-1)
+
+    def _sums_of_positions(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+        place, masks, elements = self._padded(z, pos, batch)
+        x = self._padded_descriptor(masks, elements)
+        if self.element_networks == "shared":
+            y = self.conv.forward_dense(x, masks, elements.sum(-1))
+            return y.flatten(0, 1)[place]
+        y = x.new_zeros(*x.shape[:2], self.hidden_channels)
+        for number, conv in enumerate((self.conv, *self.other_convs)):
+            terms = conv.atom_terms(x)  # the first, not summed over neighbours, holds the root of every atom less h_0
+            of_element = elements[:, :, number, None]
+            h_0 = terms[:, :, 1]
+            own = terms[:, :, 0] + h_0  # root of the first convolution, zero of the others
+            summed = [own - of_element * h_0, *(of_element * terms[:, :, k] for k in range(1, terms.size(2)))]
+            y = y + conv.combine_dense(torch.stack(summed, dim=2), masks)
+        return y.flatten(0, 1)[place]
+
+    def _sums_of_edges(self, z: Tensor, edge_index: Tensor, edge_type: Tensor | None) -> Tensor:
+        num_shells, num_elements = len(self.radii) + 1, len(self.elements)
+        check_shells(edge_type, num_shells)
+        assert edge_type is not None
+        numbers = self._numbers(z)
+        kind = edge_type * num_elements + numbers[edge_index[0]]
+        flat = edge_index[1] * num_shells * num_elements + kind
+        counts = torch.bincount(flat, minlength=z.numel() * num_shells * num_elements).view(z.numel(), -1)
+        x = torch.cat([counts, one_hot(numbers, num_elements)], dim=1).to(self.interaction[0].weight.dtype)
+        if self.element_networks == "shared":
+            return self.conv(x, edge_index, edge_type)
+        y = x.new_zeros(z.numel(), self.hidden_channels)
+        for number, conv in enumerate((self.conv, *self.other_convs)):
+            chosen = numbers[edge_index[0]] == number
+            y = y + conv(x, edge_index[:, chosen], edge_type[chosen])
+        return y

@@ -1,0 +1,133 @@
+"""HDNN: energies of clusters from Behler-Parrinello symmetry functions."""
+
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from typing import Any
+
+from torch import Tensor, nn
+from torch_geometric.utils import scatter
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import batch_to_ptr
+from pyg_clusters.models.domain import Domain
+from pyg_clusters.nn.energy_scale import EnergyScale
+from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.transforms.symmetry_functions import SymmetryFunctions, element_numbers
+
+
+class HDNN(nn.Module):
+    r"""BPSF-HDNN, the high-dimensional neural network on Behler-Parrinello symmetry functions that `Modee et al. 2021
+    <https://doi.org/10.1039/d1cp02956h>`_ (section 3.1, Table 2) compare DART with.
+
+    .. math::
+        E = \sum_i \mathrm{MLP}_{z_i}(\mathbf{G}_i)
+
+    with the symmetry functions :math:`\mathbf{G}_i` of :class:`~pyg_clusters.transforms.SymmetryFunctions` and a
+    network 640:128:128:64:1 for each element. Activation and initialisation are DART's: CELU with :math:`\alpha = 0.1`,
+    weights from a Kaiming normal distribution of gain 1 and zero biases. The functions are standardised first
+    (:class:`~pyg_clusters.nn.InputScale`, from the first batch of a training).
+
+    Give a data set ``SymmetryFunctions(...)`` as ``pre_transform``, with the same parameters, and they are
+    computed once; the training then passes them on. Where they are not given they are computed from the positions.
+
+    Args:
+        elements (sequence of str): Symbols of the elements, in the order of the symmetry functions.
+        hidden_channels (sequence of int): Widths of the hidden layers.
+        descriptor (dict, optional): Arguments of :class:`~pyg_clusters.transforms.SymmetryFunctions` that differ from
+            its defaults.
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
+          [num_atoms]`` (sorted)
+        - **output:** energies ``[num_graphs]`` in eV
+
+    Raises:
+        MissingExtra: If TorchANI is not installed (extra ``hdnn``).
+
+    Example:
+        >>> import torch
+        >>> z, batch = torch.tensor([31, 31]), torch.tensor([0, 0])
+        >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7]])
+        >>> HDNN()(z, pos, batch).shape  # doctest: +SKIP
+        torch.Size([1])
+    """
+
+    def __init__(
+        self,
+        elements: Sequence[str] = ("Ga",),
+        hidden_channels: Sequence[int] = (128, 128, 64),
+        descriptor: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.descriptor = dict(descriptor or {})
+        known = list(signature(SymmetryFunctions).parameters)[1:]  # without the elements
+        if unknown := [name for name in self.descriptor if name not in known]:
+            raise InputError(f"the descriptor of HDNN has no {unknown[0]!r}; it has {', '.join(known)}")
+        self.functions = SymmetryFunctions(elements, **self.descriptor)
+        self.elements = self.functions.elements
+        self.hidden_channels = tuple(hidden_channels)
+        self.inputs = InputScale(self.functions.num_functions)
+        widths = [self.functions.num_functions, *self.hidden_channels]
+        self.networks = nn.ModuleDict({symbol: _network(widths) for symbol in self.elements})
+        self.scale = EnergyScale()
+        self.domain = Domain()
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Kaiming normal weights with a = 1 and zero biases; the inputs as they are."""
+        for module in self.modules():
+            if isinstance(module, EnergyScale | InputScale):
+                module.reset_parameters()
+            elif isinstance(module, nn.Linear):
+                nn.init.kaiming_normal_(module.weight, a=1.0)
+                nn.init.zeros_(module.bias)
+
+    def forward(
+        self, z: Tensor, pos: Tensor | None, batch: Tensor, *, symmetry_functions: Tensor | None = None
+    ) -> Tensor:
+        """Energies of the clusters.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where the symmetry functions are given.
+            batch: Cluster of each atom ``[num_atoms]``.
+            symmetry_functions: ``[num_atoms, num_functions]``, where they are already known.
+
+        Returns:
+            ``[num_graphs]`` in eV.
+
+        Raises:
+            InputError: If an element occurs that the model was not made for.
+        """
+        energy = self.atomic_energies(z, pos, batch, symmetry_functions=symmetry_functions)
+        return scatter(energy, batch, dim=0, reduce="sum")
+
+    def atomic_energies(
+        self, z: Tensor, pos: Tensor | None, batch: Tensor, *, symmetry_functions: Tensor | None = None
+    ) -> Tensor:
+        """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
+        element = element_numbers(z, self.elements)
+        x = self._functions(z, pos, batch) if symmetry_functions is None else symmetry_functions
+        if x.size(-1) != self.functions.num_functions:
+            raise ValueError(
+                f"{x.size(-1)} symmetry functions an atom were given to a model of {self.functions.num_functions}: "
+                f"make them with {self.functions}"
+            )
+        x = self.inputs(x.to(self.inputs.mean.dtype))
+        raw = x.new_zeros(z.numel())
+        for number, network in enumerate(self.networks.values()):
+            atoms = (element == number).nonzero().flatten()
+            raw = raw.index_put((atoms,), network(x[atoms]).squeeze(-1))
+        return self.scale(raw, z)
+
+    def _functions(self, z: Tensor, pos: Tensor | None, batch: Tensor) -> Tensor:
+        if pos is None:
+            raise ValueError("HDNN needs positions, or symmetry_functions")
+        return self.functions.compute(z, pos, batch_to_ptr(batch))
+
+
+def _network(widths: Sequence[int]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a, b in zip(widths, widths[1:], strict=False):
+        layers += [nn.Linear(a, b), nn.CELU(alpha=0.1)]
+    return nn.Sequential(*layers, nn.Linear(widths[-1], 1))

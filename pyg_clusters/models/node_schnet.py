@@ -1,0 +1,161 @@
+"""SchNet with a value per atom."""
+
+from torch import Tensor, nn
+from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock, ShiftedSoftplus
+
+from pyg_clusters.geometry import batch_to_ptr, check_radii, radius_pairs
+from pyg_clusters.models.domain import Domain
+from pyg_clusters.nn.shielding_scale import ShieldingScale
+
+
+class NodeSchNet(nn.Module):
+    r"""`SchNet <https://arxiv.org/abs/1706.08566>`_ without pooling: the shielding of each atom, as in `Kaneko et al.
+    2023 <https://doi.org/10.20517/jmi.2022.39>`_.
+
+    .. math::
+        \mathbf{h}_i \leftarrow \mathbf{h}_i + \mathrm{MLP}\Big(\sum_{j:\, d_{ij} < r_c} W\mathbf{h}_j \odot
+        \mathrm{MLP}_f(\mathbf{g}(d_{ij}))\, \tfrac{1}{2}\big(\cos(\pi d_{ij} / r_c) + 1\big)\Big)
+
+    Put together from PyG's blocks under the names of :class:`torch_geometric.nn.SchNet`, whose weights fit; the raw
+    outputs then sum to PyG's. The defaults are the paper's; it trains with Adam at 0.01 and batches of 100 clusters.
+
+    No neighbour is dropped, however many there are. The envelope of PyG's convolution rises again beyond the cut-off
+    (to 0.5 at 1.5 of it), so pairs at or beyond it are left out here, those of a given graph too.
+
+    Args:
+        hidden_channels (int): Features of an atom.
+        num_filters (int): Channels of the convolution.
+        num_interactions (int): Number of interaction blocks.
+        num_gaussians (int): Number of Gaussians that a distance is expanded in, at least two.
+        cutoff (float): Radius of the neighbourhood in Å, exclusive.
+        transform (bool): Whether the network gives standard normal values, which the inverse of a generalised logistic
+            distribution turns into shieldings; see :class:`~pyg_clusters.nn.ShieldingScale`.
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]`` (below 100), positions ``pos [num_atoms, 3]`` in Å, cluster
+          numbers ``batch [num_atoms]`` (sorted)
+        - **output:** shieldings ``[num_atoms]`` in ppm
+
+    Example:
+        >>> import torch
+        >>> model = NodeSchNet()
+        >>> z, batch = torch.tensor([11, 11]), torch.tensor([0, 0])
+        >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 3.1]])
+        >>> model.scale.fit(z, torch.tensor([0, 2]), torch.tensor([600.0, 620.0]))
+        >>> model(z, pos, batch).shape
+        torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        hidden_channels: int = 128,
+        num_filters: int = 128,
+        num_interactions: int = 2,
+        num_gaussians: int = 25,
+        cutoff: float = 6.0,
+        transform: bool = False,
+    ):
+        super().__init__()
+        if num_gaussians < 2:
+            raise ValueError(f"num_gaussians must be at least 2, got {num_gaussians}")
+        self.hidden_channels = hidden_channels
+        self.num_filters = num_filters
+        self.num_interactions = num_interactions
+        self.num_gaussians = num_gaussians
+        (self.cutoff,) = check_radii([cutoff])
+        self.transform = transform
+        self.embedding = nn.Embedding(100, hidden_channels, padding_idx=0)
+        self.distance_expansion = GaussianSmearing(0.0, self.cutoff, num_gaussians)
+        self.interactions = nn.ModuleList(
+            InteractionBlock(hidden_channels, num_gaussians, num_filters, self.cutoff) for _ in range(num_interactions)
+        )
+        self.lin1 = nn.Linear(hidden_channels, hidden_channels // 2)
+        self.act = ShiftedSoftplus()
+        self.lin2 = nn.Linear(hidden_channels // 2, 1)
+        self.scale = ShieldingScale(transform)
+        self.domain = Domain()
+        self.register_state_dict_post_hook(_drop_second_names)
+        self.register_load_state_dict_pre_hook(_restore_second_names)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Normal embeddings, Xavier uniform weights and zero biases, as PyG's."""
+        self.embedding.reset_parameters()
+        for interaction in self.interactions:
+            interaction.reset_parameters()
+        for linear in (self.lin1, self.lin2):
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+        self.scale.reset_parameters()
+
+    def forward(
+        self,
+        z: Tensor,
+        pos: Tensor | None,
+        batch: Tensor,
+        *,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Shieldings of the atoms.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where edges and distances are given.
+            batch: Cluster of each atom ``[num_atoms]``.
+            edge_index: Pairs ``[2, num_edges]`` (source j, target i), where they are already there.
+            edge_weight: Their distances ``[num_edges]`` in Å; computed from the positions if not given.
+
+        Returns:
+            ``[num_atoms]`` in ppm.
+        """
+        return self.scale(self.raw(z, pos, batch, edge_index=edge_index, edge_weight=edge_weight))
+
+    def raw(
+        self,
+        z: Tensor,
+        pos: Tensor | None,
+        batch: Tensor,
+        *,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+    ) -> Tensor:
+        """Output of the network before it is scaled to ppm, ``[num_atoms]``; the arguments are those of
+        :meth:`forward`. To train on transformed values compare it with ``model.scale.standardize(y)``.
+        """
+        edge_index, edge_weight = self._edges(pos, batch, edge_index, edge_weight)
+        edge_weight = edge_weight.to(self.lin1.weight.dtype)
+        edge_attr = self.distance_expansion(edge_weight)  # [num_edges, num_gaussians]
+        h = self.embedding(z)  # [num_atoms, hidden_channels]
+        for interaction in self.interactions:
+            h = h + interaction(h, edge_index, edge_weight, edge_attr)
+        return self.lin2(self.act(self.lin1(h))).squeeze(-1)  # [num_atoms]
+
+    def _edges(
+        self, pos: Tensor | None, batch: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Pairs within the cut-off and their distances in Å."""
+        if edge_index is None or edge_weight is None:
+            if pos is None:
+                raise ValueError("NodeSchNet needs positions, or pairs and their distances (edge_index, edge_weight)")
+            if edge_index is None:
+                return radius_pairs(pos, batch_to_ptr(batch), self.cutoff)
+            edge_weight = (pos[edge_index[0]] - pos[edge_index[1]]).norm(dim=-1)
+        inside = edge_weight < self.cutoff
+        return edge_index[:, inside], edge_weight[inside]
+
+
+# PyG's interaction block holds its filter network twice, as `mlp` and as `conv.nn`. A state dict has it once here:
+# safetensors refuses tensors that share memory.
+
+SECOND, FIRST = ".conv.nn.", ".mlp."
+
+
+def _drop_second_names(model: nn.Module, state: dict, prefix: str, metadata: dict):
+    for key in [key for key in state if key.startswith(f"{prefix}interactions.") and SECOND in key]:
+        del state[key]
+
+
+def _restore_second_names(model: nn.Module, state: dict, prefix: str, *rest):
+    for key in [key for key in state if key.startswith(f"{prefix}interactions.") and FIRST in key]:
+        state.setdefault(key.replace(FIRST, SECOND), state[key])

@@ -1,0 +1,202 @@
+"""Linear models of shieldings."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from pyg_clusters.distributions import GeneralizedLogistic
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import batch_to_ptr, check_radii
+from pyg_clusters.models.domain import Domain
+from pyg_clusters.transforms.running_coordination import SODIUM_RADII, running_coordination
+
+Variables = Literal["coordination", "populations", "both"]
+
+NUM_POPULATIONS: int = 19
+"""Gross orbital populations of an atom: the functions of 6-31G(d) on sodium."""
+
+ALPHAS: tuple[float, ...] = tuple(10.0**power for power in range(-5, 6))
+"""Weights of the penalty that Kaneko et al. 2023 choose from."""
+
+MIN_DEVIATION: float = 0.01
+"""Coordination numbers that deviate less (in neighbours, over the training set) take no part. Near the smallest
+distance that occurs only the tail of a step is seen: divided by its deviation of 0.0003 or so, the first neighbour
+there is would move a prediction by hundreds of ppm."""
+
+MAX_ITERATIONS: int = 20_000
+
+
+class ShieldingLasso(nn.Module):
+    r"""Lasso regression of the shielding of an atom on its running coordination numbers, its orbital populations, or
+    both (`Kaneko et al. 2023 <https://doi.org/10.20517/jmi.2022.39>`_).
+
+    .. math::
+        \sigma_i = t^{-1}\Big(b + \sum_k w_k \frac{x_{ik} - \bar{x}_k}{s_k}\Big), \qquad
+        \min_{w, b} \frac{1}{2n} \sum_i \big(t(\sigma_i^{DFT}) - t(\sigma_i)\big)^2 + \alpha \sum_k |w_k|
+
+    Variables are standardised by mean and standard deviation of the training set; a coordination number that hardly
+    varies there (by less than 0.01 neighbours) takes no part. Without a transform t is the
+    identity. Coordination numbers come from the positions alone: such a model predicts without any
+    electronic-structure calculation. Populations come from the very calculation that gives the shieldings; a model
+    with them shows what shieldings depend on, and saves only the response part of it (:attr:`needs_dft`).
+
+    Args:
+        variables (str): ``"coordination"``, ``"populations"`` or ``"both"``.
+        transform (bool): Whether t is that of a :class:`~pyg_clusters.distributions.GeneralizedLogistic` fitted to the
+            shieldings of the training set.
+        radii (sequence of float): Increasing radii of the coordination numbers in Å.
+        width (float): Standard deviation of their steps in Å.
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]`` (not used), positions ``pos [num_atoms, 3]`` in Å, cluster
+          numbers ``batch [num_atoms]`` (sorted), and ``populations [num_atoms, 19]`` if they are variables
+        - **output:** shieldings ``[num_atoms]`` in ppm
+
+    Example:
+        >>> import torch
+        >>> batch = torch.arange(30).repeat_interleave(2)  # dimers; the shielding goes with the distance
+        >>> pos, distance = torch.zeros(60, 3), torch.linspace(3.0, 6.0, 30)
+        >>> pos[1::2, 2] = distance
+        >>> data = Data(z=torch.full((60,), 11), pos=pos, batch=batch, y=(600 + distance).repeat_interleave(2))
+        >>> lasso = ShieldingLasso()
+        >>> errors = lasso.fit(data, data)
+        >>> min(errors.values()) < 0.1, max(errors.values()) > 0.5, lasso.needs_dft
+        (True, True, False)
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self,
+        variables: Variables = "coordination",
+        transform: bool = False,
+        radii: Sequence[float] = SODIUM_RADII,
+        width: float = 0.01,
+    ):
+        super().__init__()
+        if variables not in get_args(Variables):
+            raise ValueError(f"variables must be one of {', '.join(get_args(Variables))}, got {variables!r}")
+        self.variables = variables
+        self.transform = transform
+        self.radii = check_radii(radii)
+        self.width = width
+        num_variables = {
+            "coordination": len(self.radii),
+            "populations": NUM_POPULATIONS,
+            "both": len(self.radii) + NUM_POPULATIONS,
+        }[variables]
+        self.register_buffer("mean", torch.zeros(num_variables))
+        self.register_buffer("deviation", torch.ones(num_variables))
+        self.linear = nn.Linear(num_variables, 1)
+        self.distribution = GeneralizedLogistic() if transform else None
+        self.domain = Domain()
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Zero weights: until :meth:`fit` nothing depends on anything."""
+        self.mean.fill_(0.0)
+        self.deviation.fill_(1.0)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        if self.distribution is not None:
+            self.distribution.load_state_dict(GeneralizedLogistic().state_dict())
+
+    @property
+    def needs_dft(self) -> bool:
+        """Whether predictions need the orbital populations of a calculation."""
+        return self.variables != "coordination"
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, *, populations: Tensor | None = None) -> Tensor:
+        variables = self.variables_of(pos, batch, populations).to(self.linear.weight.dtype)
+        values = self.linear((variables - self.mean) / self.deviation).squeeze(-1)  # [num_atoms]
+        return values if self.distribution is None else self.distribution.inverse(values)
+
+    def variables_of(self, pos: Tensor, batch: Tensor, populations: Tensor | None = None) -> Tensor:
+        """The variables of each atom before they are standardised, ``[num_atoms, num_variables]``.
+
+        Raises:
+            InputError: If populations are needed and not given.
+        """
+        parts = []
+        if self.variables != "populations":
+            parts.append(running_coordination(pos, batch_to_ptr(batch), self.radii, self.width))
+        if self.variables != "coordination":
+            if populations is None or populations.shape != (batch.numel(), NUM_POPULATIONS):
+                got = "none" if populations is None else list(populations.shape)
+                raise InputError(
+                    f"this Lasso needs the {NUM_POPULATIONS} orbital populations of each atom (a DFT calculation), got "
+                    f"{got}; one on coordination numbers does without"
+                )
+            parts.append(populations.to(pos.dtype))
+        return torch.cat(parts, dim=1)
+
+    @torch.no_grad()
+    def fit(self, train: Data, val: Data, alphas: Sequence[float] = ALPHAS) -> dict[float, float]:
+        """Fits with each α by scikit-learn and keeps the fit of the smallest validation RMSE.
+
+        A fit of a small α may end before it has converged; its validation error judges it as any other.
+
+        Args:
+            train: Clusters of the training set in one batch, with ``z``, ``pos``, ``batch``, ``y [num_atoms]`` in ppm,
+                and ``populations`` if they are variables.
+            val: Those of the validation set.
+            alphas: Weights of the penalty, in ppm (for transformed values without unit).
+
+        Returns:
+            Validation RMSE in ppm by α.
+
+        Raises:
+            InputError: If populations are needed and not there, or the distribution cannot be fitted.
+        """
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import Lasso
+
+        variables = self._variables_of_data(train)
+        mean, deviation = variables.mean(axis=0), self._deviation_of(variables)
+        target = train.y.double()
+        if self.distribution is not None:
+            self.distribution.load_state_dict(GeneralizedLogistic.fit(target).state_dict())
+            target = self.distribution(target)
+        x, x_val = (variables - mean) / deviation, (self._variables_of_data(val) - mean) / deviation
+        errors: dict[float, float] = {}
+        best = np.zeros_like(mean), 0.0
+        lasso = Lasso(warm_start=True, precompute=True, max_iter=MAX_ITERATIONS, tol=1e-6)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            for alpha in sorted(alphas, reverse=True):
+                lasso.set_params(alpha=alpha).fit(x, target.numpy())
+                error = self._in_ppm(lasso.predict(x_val)) - val.y.double()
+                rmse = float(error.square().mean().sqrt())
+                if rmse < min(errors.values(), default=float("inf")):
+                    best = lasso.coef_.copy(), float(lasso.intercept_)
+                errors[alpha] = rmse
+        self.mean.copy_(torch.from_numpy(mean))
+        self.deviation.copy_(torch.from_numpy(deviation))
+        self.linear.weight.copy_(torch.from_numpy(best[0]).view(1, -1))
+        self.linear.bias.fill_(best[1])
+        self.domain.fit(train.z, batch_to_ptr(train.batch))
+        return errors
+
+    def _variables_of_data(self, data: Data) -> np.ndarray:
+        return self.variables_of(data.pos.double(), data.batch, data.get("populations")).numpy()
+
+    def _deviation_of(self, variables: np.ndarray) -> np.ndarray:
+        """Standard deviations; infinite, which makes zeros of them, for variables that hardly vary."""
+        deviation = variables.std(axis=0)
+        num_radii = 0 if self.variables == "populations" else len(self.radii)
+        smallest = np.where(np.arange(deviation.size) < num_radii, MIN_DEVIATION, 1e-9)
+        return np.where(deviation < smallest, np.inf, deviation)
+
+    def _in_ppm(self, values: np.ndarray) -> Tensor:
+        shielding = torch.from_numpy(values)
+        return shielding if self.distribution is None else self.distribution.inverse(shielding)
+
+    def extra_repr(self) -> str:
+        used = int((self.linear.weight != 0).sum())
+        return f"variables={self.variables!r}, transform={self.transform}, nonzero={used}"

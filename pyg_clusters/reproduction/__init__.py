@@ -1,0 +1,1 @@
+"""The tables of published papers, computed anew and set beside them."""

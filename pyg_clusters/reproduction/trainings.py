@@ -1,0 +1,104 @@
+"""Several trainings, each a process and a run folder of its own, so many at a time."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pyg_clusters.errors import InputError
+
+FINISHED = "finished.json"
+"""What a training writes into its folder when there is nothing left to train."""
+
+POLL_SECONDS: float = 0.5
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training to be made.
+
+    Attributes:
+        name: Name of its folder.
+        recipe: Its recipe.
+        options: Options of ``pyg-clusters train`` that change the recipe.
+    """
+
+    name: str
+    recipe: Path
+    options: tuple[str, ...] = field(default=())
+
+    def arguments(self, folder: Path) -> list[str]:
+        """Arguments of ``pyg-clusters`` that begin it, or go on with it."""
+        run = folder / self.name
+        if (run / "config.yaml").exists():
+            return ["train", "--resume", str(run)]
+        return ["train", "--config", str(self.recipe), "--out", str(run), *self.options]
+
+
+def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2, say: Callable[[str], None] = print):
+    """Makes the trainings that are not finished, with one thread each.
+
+    The output of each goes to ``NAME.log``. A call that is stopped can be made again: finished trainings are left
+    alone, the others go on.
+
+    Args:
+        trainings: The trainings, in the order in which they begin.
+        folder: Folder of the run folders.
+        workers: Trainings at a time.
+        say: Is given a line whenever a training begins or ends.
+
+    Raises:
+        InputError: If a training fails; the others are stopped, to be gone on with.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    waiting = [training for training in trainings if not (folder / training.name / FINISHED).exists()]
+    say(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished already")
+    running: dict[Training, tuple[subprocess.Popen, float]] = {}
+    with ExitStack() as stack:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                training = waiting.pop(0)
+                process = stack.enter_context(_process(training, folder))
+                stack.callback(_stop, process)
+                running[training] = process, time.monotonic()
+                say(f"begin {training.name}")
+            time.sleep(POLL_SECONDS)
+            for training, (process, begin) in list(running.items()):
+                if process.poll() is None:
+                    continue
+                del running[training]
+                if process.returncode:
+                    raise InputError(f"training {training.name} failed ({_last_line(folder, training)})")
+                say(f"end   {training.name} after {(time.monotonic() - begin) / 60:.1f} min")
+
+
+def seconds_of(run: Path) -> float | None:
+    """How long the training of a run took, if it is finished."""
+    summary = run / FINISHED
+    return json.loads(summary.read_text())["seconds"] if summary.is_file() else None
+
+
+def _process(training: Training, folder: Path) -> subprocess.Popen:
+    # Fresh memory for every large tensor costs more than the arithmetic on it: let the process keep what it has.
+    keep = {"MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_MMAP_THRESHOLD_": "2000000000"}
+    environment = os.environ | keep | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+    with (folder / f"{training.name}.log").open("a") as log:
+        command = [sys.executable, "-m", "pyg_clusters", *training.arguments(folder)]
+        return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+
+
+def _stop(process: subprocess.Popen):
+    if process.poll() is None:
+        process.terminate()
+        process.wait()
+
+
+def _last_line(folder: Path, training: Training) -> str:
+    log = folder / f"{training.name}.log"
+    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    return f"{lines[-1][:300] if lines else 'it said nothing'}; see {log}"

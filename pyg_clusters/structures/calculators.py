@@ -1,0 +1,77 @@
+"""ASE calculators by name."""
+
+import importlib
+from collections.abc import Collection
+
+from ase.calculators.calculator import Calculator
+from ase.calculators.emt import parameters
+
+from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.structures.cluster_emt import ClusterEMT
+from pyg_clusters.structures.gupta import GUPTA_PARAMETERS
+from pyg_clusters.structures.gupta_calculator import GuptaCalculator
+
+CALCULATORS: str = "gupta, emt, tblite or module:Class"
+"""What :func:`named_calculator` knows, in words."""
+
+
+def named_calculator(name: str, elements: Collection[str]) -> Calculator:
+    """The ASE calculator of a name, for clusters of some elements.
+
+    - ``gupta``: :class:`~pyg_clusters.structures.GuptaCalculator`, for one element;
+    - ``emt``: :class:`~pyg_clusters.structures.ClusterEMT`, for Al, Ni, Cu, Pd, Ag, Pt, Au and their alloys;
+    - ``tblite``: GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput. 2017, 13, 1989);
+    - ``module:Class``: a class of your own that is made without arguments.
+
+    Args:
+        name: One of these.
+        elements: Symbols of the elements that will occur.
+
+    Raises:
+        InputError: If there is no such calculator, or it does not know an element.
+        MissingExtra: If its package is not installed.
+
+    Example:
+        >>> type(named_calculator("emt", ["Cu", "Au"])).__name__
+        'ClusterEMT'
+    """
+    if name == "gupta":
+        check_elements(name, elements)
+        return GuptaCalculator(next(iter(elements)))
+    if name == "emt":
+        check_elements(name, elements)
+        return ClusterEMT()
+    if name == "tblite":
+        return _tblite()
+    if ":" in name:
+        return _own(name)
+    raise InputError(f"there is no calculator {name!r}; give {CALCULATORS}")
+
+
+def check_elements(name: str, elements: Collection[str]):
+    """Raises :class:`~pyg_clusters.errors.InputError` if ``gupta`` or ``emt`` cannot do clusters of these elements."""
+    known = {"gupta": list(GUPTA_PARAMETERS), "emt": list(parameters)}.get(name, [])
+    for element in elements:
+        if known and element not in known:
+            raise InputError(f"the calculator {name} knows only {', '.join(known)}, not {element}; take another")
+    if name == "gupta" and len(set(elements)) > 1:
+        raise InputError(f"the calculator gupta is for one element, not {', '.join(elements)}; emt does alloys")
+
+
+def _tblite() -> Calculator:
+    try:
+        from tblite.ase import TBLite
+    except ImportError as error:
+        raise MissingExtra("tblite", "tblite", "the calculator tblite") from error
+    return TBLite(method="GFN1-xTB", verbosity=0)
+
+
+def _own(name: str) -> Calculator:
+    module, _, attribute = name.partition(":")
+    try:
+        calculator = getattr(importlib.import_module(module), attribute)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"the calculator {name} cannot be made: {error}; is its module on PYTHONPATH?") from error
+    if not hasattr(calculator, "get_property"):
+        raise InputError(f"{name} makes a {type(calculator).__name__}, which is no ASE calculator")
+    return calculator

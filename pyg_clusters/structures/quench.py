@@ -1,0 +1,268 @@
+"""A sampler of local minima."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator, CalculatorError
+from ase.data import covalent_radii
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial.distance import cdist
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.structures.compositions import formula_of
+from pyg_clusters.structures.local_minimum import local_minimum
+from pyg_clusters.structures.moves import displaced, heated, random_compact, relocated, swapped
+
+SAME_ENERGY, SAME_DISTANCES = 0.005, 0.05
+"""Two minima are one if their energies (eV) and their sorted distances (root mean square, Å) differ by less."""
+
+ACCEPTANCE = 2000 * units.kB
+"""A segment goes on from a minimum that is higher by ΔE with the probability exp(-ΔE / ACCEPTANCE), in eV."""
+
+TRIES_PER_MINIMUM = 3
+"""Tries of a segment for each minimum that it may find."""
+
+BARREN = 20
+"""Segments in a row, at least, that find nothing new before the search is taken for exhausted."""
+
+CLOSEST, BONDED = 0.6, 1.4
+"""Distances in sums of covalent radii: none is shorter in a sound cluster, and bonds up to the second connect it."""
+
+
+@dataclass(frozen=True)
+class QuenchSettings:
+    """What a search depends on, beside the compositions and the calculator."""
+
+    seed: int = 0
+    """Another seed finds other minima."""
+    per_segment: int = 5
+    """Most minima of a segment."""
+    fmax: float = 0.01
+    """Largest force on an atom of a minimum, in eV/Å."""
+    max_steps: int = 1000
+    """Most evaluations of a quench."""
+    temperature: float = 1000.0
+    """Temperature of the hot runs in K; each has one between 0.7 and 1.5 times this."""
+    md_steps: int = 200
+    """Steps of a hot run."""
+    timestep: float = 4.0
+    """Time step of a hot run in fs."""
+
+    def __post_init__(self):
+        for name in ("per_segment", "fmax", "max_steps", "temperature", "md_steps", "timestep"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.seed < 0:
+            raise InputError(f"seed must not be negative, got {self.seed}")
+
+
+def quench(
+    compositions: Sequence[Mapping[str, int]],
+    calculator: Calculator,
+    count: int,
+    *,
+    settings: QuenchSettings | None = None,
+    known: Iterable[Atoms] = (),
+    isolated: Mapping[str, float] | None = None,
+) -> Iterator[Atoms]:
+    r"""Distinct local minima of clusters and alloy clusters.
+
+    The search is made of segments, each of one composition: a random compact start is quenched, and from then on each
+    try moves the minimum at hand and quenches it again. The moves are a hot molecular-dynamics run, a random
+    displacement of all atoms, a few loosely bound atoms put elsewhere on the surface (basin hopping; Wales, Doye,
+    J. Phys. Chem. A 1997, 101, 5111), and in alloys exchanged places of unlike atoms. A new minimum is accepted as the
+    next to go on from by the Metropolis rule at 2,000 K. Segments take the compositions in a shuffled order, over and
+    over, so that a search that is stopped early has covered all of them evenly.
+
+    A minimum is left out if it is one that was found before: same composition, energy within 5 meV, and sorted
+    distances, taken apart by pair of elements, within 0.05 Å (root mean square); so are mirror images. Fragmented
+    clusters and those that do not converge are left out.
+
+    Every try has random numbers of its own, from the seed, the number of the segment and that of the try, and starts
+    from positions with eight decimals, as they are written. The frames found so far are therefore all that is needed to
+    go on: ``quench(..., known=frames)`` yields what would have followed them.
+
+    Args:
+        compositions: Number of atoms by element, of each composition.
+        calculator: Any ASE calculator that gives the same numbers again after ``reset()``.
+        count: Number of minima to reach, those known included. The search ends earlier if it finds nothing new in
+            twenty segments in a row, or as many as there are compositions.
+        settings: The other settings.
+        known: The frames of an earlier search with the same arguments (``count`` may differ), in their order.
+        isolated: Energies of isolated atoms in eV, see :func:`isolated_energies`; with them ``info`` has
+            ``binding_energy``, too.
+
+    Yields:
+        Clusters with ``info``: ``energy`` in eV; ``source`` (random, md_quench, basin_hop, relocation or swap);
+        ``group``, the segment, such as ``Cu13Au7-4``; ``segment`` and ``attempt``, numbers; ``accepted``; ``fmax`` in
+        eV/Å. Minima of a segment are related: split by group.
+
+    Example:
+        >>> from pyg_clusters.structures import ClusterEMT
+        >>> found = list(quench([{"Cu": 4, "Au": 3}], ClusterEMT(), 3))
+        >>> len(found), min(round(atoms.info["energy"], 2) for atoms in found) > 0
+        (3, True)
+    """
+    if not compositions or min(sum(composition.values()) for composition in compositions) < 2:
+        raise InputError("a search for minima needs compositions, of two atoms or more each")
+    search = _Search(compositions, calculator, settings or QuenchSettings(), isolated)
+    for atoms in known:
+        search.remember(atoms)
+    yield from search.minima(count)
+
+
+def isolated_energies(calculator: Calculator, elements: Iterable[str]) -> dict[str, float]:
+    """Energies of isolated atoms in eV as a calculator gives them, by element.
+
+    Raises:
+        InputError: If it does not give one.
+    """
+    energies = {}
+    for element in elements:
+        atom = Atoms(element, calculator=calculator)
+        try:
+            energies[element] = float(atom.get_potential_energy())
+        except CalculatorError as error:
+            raise InputError(f"the calculator has no energy of an isolated atom of {element}: {error}") from error
+    return energies
+
+
+class _Search:
+    """Where a search is: the minima found, by composition, and the segment at hand."""
+
+    def __init__(
+        self,
+        compositions: Sequence[Mapping[str, int]],
+        calculator: Calculator,
+        settings: QuenchSettings,
+        isolated: Mapping[str, float] | None,
+    ):
+        self.compositions, self.calculator, self.settings = compositions, calculator, settings
+        self.isolated = isolated
+        self.order = np.random.default_rng(settings.seed).permutation(len(compositions))
+        self.found: dict[bytes, list[tuple[float, np.ndarray]]] = defaultdict(list)
+        self.total = 0
+        self.segment, self.attempt, self.of_segment = 0, 0, 0
+        self.productive = -1
+        self.current: Atoms | None = None
+
+    def remember(self, atoms: Atoms):
+        """Takes note of a minimum, the next in the order of the search."""
+        info = atoms.info
+        energy = info["energy"] if "energy" in info else atoms.get_potential_energy()  # ASE moves it on reading
+        if info["segment"] != self.segment:
+            self.begin(info["segment"])
+        self.found[atoms.numbers.tobytes()].append((energy, _sorted_distances(atoms)))
+        self.total += 1
+        self.of_segment += 1
+        self.attempt, self.productive = info["attempt"] + 1, self.segment
+        if info["accepted"]:
+            self.current = Atoms(atoms.numbers, atoms.positions, info={"energy": energy})
+
+    def begin(self, segment: int):
+        self.segment, self.attempt, self.of_segment, self.current = segment, 0, 0, None
+
+    def minima(self, count: int) -> Iterator[Atoms]:
+        barren = max(BARREN, len(self.compositions))
+        per_segment = self.settings.per_segment
+        while self.total < count and self.segment - self.productive <= barren:
+            if self.of_segment == per_segment or self.attempt >= TRIES_PER_MINIMUM * per_segment:
+                self.begin(self.segment + 1)
+                continue
+            atoms = self.attempted()
+            if atoms is None:
+                self.attempt += 1
+            else:
+                self.remember(atoms)
+                yield atoms
+
+    def attempted(self) -> Atoms | None:
+        """The minimum that the next try leads to, if it is a new one."""
+        settings = self.settings
+        rng = np.random.default_rng([settings.seed, self.segment, self.attempt])
+        composition = self.compositions[self.order[self.segment % len(self.compositions)]]
+        try:
+            source, moved = self.moved(composition, rng)
+            if not np.isfinite(moved.positions).all():
+                return None
+            found = local_minimum(moved, self.calculator, fmax=settings.fmax, max_steps=settings.max_steps)
+            if not found.converged or not _is_sound(found.atoms):
+                return None
+            written = _as_written(found.atoms)
+            label = local_minimum(written, self.calculator, fmax=np.inf)
+        except CalculatorError:
+            return None
+        if self.is_known(written, label.energy):
+            return None
+        rise = 0.0 if self.current is None else label.energy - self.current.info["energy"]
+        written.info = {
+            "energy": label.energy,
+            **self.binding(composition, label.energy),
+            "source": source,
+            "group": f"{formula_of(composition)}-{self.segment}",
+            "segment": self.segment,
+            "attempt": self.attempt,
+            "accepted": bool(rng.uniform() < np.exp(-max(rise, 0.0) / ACCEPTANCE)),
+            "fmax": round(label.fmax, 6),
+        }
+        return written
+
+    def moved(self, composition: Mapping[str, int], rng: np.random.Generator) -> tuple[str, Atoms]:
+        """Where a try starts, and how it came there."""
+        if self.current is None:
+            symbols = [symbol for symbol, n in composition.items() for _ in range(n)]
+            return "random", random_compact(Atoms(symbols).numbers, rng)
+        settings = self.settings
+        moves = ["md_quench", "basin_hop", "relocation"] + ["swap"] * (len(composition) > 1)
+        move = str(rng.choice(moves))
+        if move == "md_quench":
+            temperature = settings.temperature * rng.uniform(0.7, 1.5)
+            return move, heated(
+                self.current,
+                self.calculator,
+                rng,
+                temperature=temperature,
+                steps=settings.md_steps,
+                timestep=settings.timestep,
+            )
+        return move, {"basin_hop": displaced, "relocation": relocated, "swap": swapped}[move](self.current, rng)
+
+    def binding(self, composition: Mapping[str, int], energy: float) -> dict[str, float]:
+        if self.isolated is None:
+            return {}
+        return {"binding_energy": energy - sum(n * self.isolated[symbol] for symbol, n in composition.items())}
+
+    def is_known(self, atoms: Atoms, energy: float) -> bool:
+        near = [d for e, d in self.found[atoms.numbers.tobytes()] if abs(e - energy) < SAME_ENERGY]
+        if not near:
+            return False
+        distances = _sorted_distances(atoms)
+        return any(np.sqrt(np.mean((distances - other) ** 2)) < SAME_DISTANCES for other in near)
+
+
+def _sorted_distances(atoms: Atoms) -> np.ndarray:
+    """All distances ``[num_pairs]`` in Å, ascending within each pair of elements."""
+    apart = cdist(atoms.positions, atoms.positions)
+    i, j = np.triu_indices(len(atoms), 1)
+    low = np.minimum(atoms.numbers[i], atoms.numbers[j])
+    high = np.maximum(atoms.numbers[i], atoms.numbers[j])
+    distances = apart[i, j]
+    return distances[np.lexsort((distances, high, low))]
+
+
+def _is_sound(atoms: Atoms) -> bool:
+    """Whether a cluster is in one piece, and no two atoms are on top of each other."""
+    radii = covalent_radii[atoms.numbers]
+    relative = cdist(atoms.positions, atoms.positions) / (radii[:, None] + radii)
+    pieces, _ = connected_components(relative < BONDED, directed=False)
+    np.fill_diagonal(relative, np.inf)
+    return pieces == 1 and bool(relative.min() > CLOSEST)
+
+
+def _as_written(atoms: Atoms) -> Atoms:
+    """A cluster with its mean position at the origin and coordinates that a file of eight decimals keeps exactly."""
+    centred = atoms.positions - atoms.positions.mean(axis=0)
+    return Atoms(atoms.numbers, [[float(f"{value:.8f}") for value in row] for row in centred])

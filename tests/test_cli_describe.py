@@ -1,0 +1,156 @@
+"""``describe`` and ``analyse core-surface``: what they write, and one clear line on bad input."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.cluster import Icosahedron
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.frames import write_extxyz
+from pyg_clusters.inference import Predictor
+from pyg_clusters.models import DART, NodeSchNet
+from pyg_clusters.models.checkpoint import load_model, save_model
+from pyg_clusters.testing import random_clusters
+
+SIZES = (60, 60, 62, 60)
+
+
+@pytest.fixture(scope="module")
+def clusters(tmp_path_factory) -> Path:
+    z, pos, ptr = random_clusters(SIZES, 31, torch.Generator().manual_seed(1))
+    frames = [Atoms(z[a:b].numpy(), pos[a:b].numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    frames.append(frames[0][::-1])  # the first one again, its atoms in another order
+    for number, atoms in enumerate(frames):
+        atoms.info["binding_energy"] = -2.4 * len(atoms) - 0.1 * (number % 4)
+        atoms.info["segment"] = number % 2
+    path = tmp_path_factory.mktemp("clusters") / "set.extxyz"
+    write_extxyz(path, frames)
+    return path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    model = DART(hidden_channels=16)
+    model.domain.fit(torch.full((101,), 31), torch.tensor([0, 31, 101]))
+    folder = tmp_path_factory.mktemp("model")
+    save_model(model, folder)
+    return folder
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def refused(arguments: list, capsys) -> str:
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: "), lines
+    return lines[0]
+
+
+def test_describe_writes_what_it_prints(clusters, tmp_path, capsys):
+    out = tmp_path / "description"
+    assert main(["describe", str(clusters), "--target", "binding_energy", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "distinct isomers: 4 of 5 structures" in printed
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["clusters_per_size"] == {"60": 4, "62": 1}
+    assert summary["radii"] == [3.49, 6.3] and "gallium" in summary["radii_from"]
+    assert [found["radii"] for found in summary["collisions"]] == [[3.49], [3.49, 6.3]]
+    assert summary["collisions"][-1]["num_isomers"] == 4
+    assert summary["collisions"][-1]["collision_rate"] == 0.0
+    assert summary["collisions"][-1]["mean_spread_kcal_mol"] is None
+    table = rows_of(out / "pair_distribution.csv")
+    mean_neighbors = (4 * 60 * 59 + 62 * 61) / (4 * 60 + 62)
+    assert float(table[-1]["neighbors_within"]) == pytest.approx(mean_neighbors)
+    shells = rows_of(out / "shells.csv")
+    assert [row["size"] for row in shells] == ["60", "62"]
+    assert sum(float(shells[1][f"mean_{shell}"]) for shell in "JKL") == pytest.approx(61)
+    assert sorted(path.stem for path in (out / "figures").iterdir()) == [
+        "clusters_per_size",
+        "pair_distribution",
+        "shell_counts",
+    ]
+    assert "data:image" in (out / "report.html").read_text()
+    assert rows_of(out / "collisions.csv") == []
+
+
+def test_collisions_of_two_isomers_are_listed(tmp_path, capsys):
+    straight = np.array([[0.0, 0.0, 0.0], [2.5, 0.0, 0.0], [5.0, 0.0, 0.0], [7.5, 0.0, 0.0]])
+    bent = np.array([[-0.8, 2.3685, 0.0], [0.0, 0.0, 0.0], [2.5, 0.0, 0.0], [3.3, -2.3685, 0.0]])
+    frames = [Atoms("Ga4", straight, info={"e": -5.0}), Atoms("Ga4", bent, info={"e": -5.1})]
+    write_extxyz(tmp_path / "two.extxyz", frames)
+    arguments = ["describe", str(tmp_path / "two.extxyz"), "--radii", "3.5,6.0", "--target", "e"]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    assert "2.31 kcal/mol apart on average" in capsys.readouterr().out  # 0.1 eV
+    (row,) = rows_of(tmp_path / "out/collisions.csv")
+    assert (row["size"], row["isomers"], row["frames"]) == ("4", "2", "1 0")  # the lowest first
+
+
+def test_other_elements_get_suggested_radii(tmp_path, capsys):
+    write_extxyz(tmp_path / "cu.extxyz", [Icosahedron("Cu", 4)])
+    assert main(["describe", str(tmp_path / "cu.extxyz")]) == 0
+    printed = capsys.readouterr().out
+    assert "suggested from g(r)" in printed and "--target" in printed
+
+
+def test_describe_refuses(clusters, tmp_path, capsys):
+    assert "increasing" in refused(["describe", clusters, "--radii", "6.3,3.49"], capsys)
+    assert "no numbers" in refused(["describe", clusters, "--radii", "3.49;6.3"], capsys).replace("not", "no")
+    line = refused(["describe", clusters, "--radii", "3.49,90"], capsys)
+    assert "neighbour in shell L: beyond 90 Å" in line and "Å across" in line
+    line = refused(["describe", clusters, "--radii", "0.4,3.49"], capsys)
+    assert "neighbour in shell J: below 0.4 Å" in line
+    assert "found per frame: binding_energy" in refused(["describe", clusters, "--target", "enrgy"], capsys)
+    assert "--bin-width must be positive" in refused(["describe", clusters, "--bin-width", "0"], capsys)
+    assert "no such file" in refused(["describe", tmp_path / "none.extxyz"], capsys)
+    write_extxyz(tmp_path / "dimer.extxyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]], info={"e": float("nan")})])
+    assert "give them by --radii" in refused(["describe", tmp_path / "dimer.extxyz"], capsys)
+    line = refused(["describe", tmp_path / "dimer.extxyz", "--target", "e"], capsys)
+    assert "frame 0: e is nan" in line
+
+
+def test_core_surface_writes_every_atom(clusters, model, tmp_path, capsys):
+    out = tmp_path / "core_surface"
+    arguments = ["analyse", "core-surface", str(model), str(clusters), "--radii", "3.49,5.5", "--perplexity", "5"]
+    assert main([*arguments, "--group", "segment", "--sizes", "60", "--out", str(out)]) == 0
+    assert "balanced accuracy" in capsys.readouterr().out
+    table = rows_of(out / "atoms.csv")
+    assert len(table) == 240 and [row["frame"] for row in table[::60]] == ["0", "1", "3", "4"]
+    assert [int(row["atom"]) for row in table[:60]] == list(range(60))
+    for row in table:
+        distance = float(row["distance"])
+        assert row["region"] == ("core" if distance < 3.49 else "surface" if distance > 5.5 else "between")
+        assert sum(int(row[f"count_{shell}"]) for shell in "JKL") == 59
+    energy = np.array([float(row["pred_atom_energy"]) for row in table]).reshape(4, 60).sum(axis=1)
+    z, pos, ptr = random_clusters(SIZES, 31, torch.Generator().manual_seed(1))
+    expected = Predictor(load_model(model))(z, pos, ptr).energy[[0, 1, 3, 0]]
+    np.testing.assert_allclose(energy, expected, rtol=1e-4)
+    result = json.loads((out / "core_surface.json").read_text())
+    assert result["num_groups"] == 2 and result["perplexity"] == 5.0 and result["trained_on_sizes"] == [31, 70]
+    assert set(result["linear_probe"]) == {"features", "counts", "features and counts"}
+    assert sum(row["atoms"] for row in result["regions"]) == 240
+    assert {path.stem for path in (out / "figures").iterdir()} == {"tsne", "energy_by_distance", "structures"}
+    assert (out / "report.html").read_text().count("<figure>") == 3
+
+
+def test_core_surface_refuses(clusters, model, tmp_path, capsys):
+    start = ["analyse", "core-surface", model, clusters, "--out", tmp_path / "out"]
+    assert "region 'surface'" in refused([*start, "--radii", "3.49,60"], capsys)
+    assert "need two radii" in refused([*start, "--radii", "3.49"], capsys)
+    assert "there are 60, 62" in refused([*start, "--sizes", "70"], capsys)
+    assert "perplexity" in refused([*start, "--radii", "3.49,5.5", "--perplexity", "1000"], capsys)
+    assert "at least two clusters" in refused([*start, "--radii", "3.49,5.5", "--sizes", "62"], capsys)
+    assert "no property 'origin'" in refused([*start, "--group", "origin"], capsys)
+    assert "unknown analysis 'surface'" in refused(["analyse", "surface", model, clusters], capsys)
+    torch.manual_seed(0)
+    save_model(NodeSchNet(), tmp_path / "schnet")
+    assert "give a DART" in refused(["analyse", "core-surface", tmp_path / "schnet", clusters, "--out", "o"], capsys)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,218 @@
+"""The verbs that make structures."""
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed, all_changes
+from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.cli.relax_gupta import PAIRS_AT_ONCE
+from pyg_clusters.cli.sizes import parse_sizes
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import write_extxyz
+from pyg_clusters.structures import GuptaCalculator, sblda
+from pyg_clusters.structures.moves import random_compact
+
+
+def refused(arguments: list, capsys) -> str:
+    """The one line of an error."""
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: "), lines
+    return lines[0]
+
+
+@pytest.fixture
+def clusters(tmp_path):
+    path = tmp_path / "na.extxyz"
+    frames = [Atoms([11] * n, sblda(n, rng=np.random.default_rng(n)), info={"name": f"Na{n}"}) for n in (8, 5, 8)]
+    frames[1].calc = SinglePointCalculator(frames[1], energy=-1.0, forces=np.ones((5, 3)))
+    frames[2].numbers[:] = 29
+    frames[2].positions *= 2.55 / 3.5
+    write_extxyz(path, frames)
+    return path
+
+
+def test_generate_writes_clusters_that_can_be_made_again(tmp_path, capsys):
+    out = tmp_path / "na.extxyz"
+    arguments = ["generate", "sblda", "--element", "Na", "--sizes", "6:10:2,13", "--count", "3", "--seed", "5"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    assert "12 clusters of Na" in capsys.readouterr().out
+    frames = ase.io.read(out, ":")
+    assert [len(atoms) for atoms in frames] == 3 * [6] + 3 * [8] + 3 * [10] + 3 * [13]
+    assert len({atoms.info["seed"] for atoms in frames}) == 12
+    for atoms in frames:
+        assert atoms.info["generator"] == "sblda" and atoms.symbols[0] == "Na" and not atoms.pbc.any()
+        lengths = {name: atoms.info[name] for name in ("mu1", "mu2", "sigma1", "sigma2")}
+        again = sblda(len(atoms), **lengths, rng=np.random.default_rng(int(atoms.info["seed"])))
+        np.testing.assert_allclose(atoms.positions, again, atol=1e-7)
+    again = tmp_path / "again.extxyz.xz"
+    assert main(["generate", "sblda", "--sizes=13,8", "--count=2", "--seed=5", "--out", str(again)]) == 0
+    of_13 = ase.io.read(again, ":")[0]
+    np.testing.assert_allclose(of_13.positions, frames[9].positions, atol=1e-7)
+
+
+def test_generate_of_another_element(tmp_path):
+    out = tmp_path / "cu.extxyz"
+    arguments = ["generate", "sblda", "--element", "Cu", "--sizes", "13", "--count", "1", "--out", str(out)]
+    assert main([*arguments, "--mu1", "2.5", "--mu2", "2.6", "--sigma1", "0.05"]) == 0
+    cluster = ase.io.read(out)
+    assert cluster.symbols[0] == "Cu" and 2.3 <= cluster.get_all_distances()[np.triu_indices(13, 1)].min() < 2.6
+
+
+def test_sizes():
+    assert parse_sizes("14:30:2,40") == [14, 16, 18, 20, 22, 24, 26, 28, 30, 40]
+    assert parse_sizes("3:5, 4, 2") == [3, 4, 5, 2]
+    for text in ("", "a", "4:2", "0", "3:9:0", "-3", "1:2:3:4", "2.5"):
+        with pytest.raises(InputError, match="--sizes"):
+            parse_sizes(text)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (["--sizes", "14:a"], "14:a"),
+        (["--element", "Xx"], "Xx"),
+        (["--element", "Cu"], "--mu1"),
+        (["--count", "0"], "--count"),
+        (["--seed", "-1"], "--seed"),
+        (["--mu1", "-2"], "mu1"),
+        (["--out", "na.txt"], ".txt"),
+    ],
+)
+def test_generate_refuses(changed, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert told in refused(["generate", "sblda", "--sizes", "8", "--out", "na.extxyz", *changed], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_generate_refuses_another_algorithm(tmp_path, capsys):
+    line = refused(["generate", "blda", "--sizes", "8", "--out", tmp_path / "na.extxyz"], capsys)
+    assert "sblda" in line
+
+
+def test_relax_keeps_the_info_and_adds_what_it_found(clusters, tmp_path, capsys):
+    out = tmp_path / "relaxed.extxyz"
+    arguments = ["relax", str(clusters), str(clusters), "--calculator", "gupta", "--fmax", "0.01", "--out", str(out)]
+    assert main(arguments) == 0
+    assert "6 frames" in capsys.readouterr().out
+    before, after = 2 * ase.io.read(clusters, ":"), ase.io.read(out, ":")
+    assert [atoms.info["name"] for atoms in after] == [atoms.info["name"] for atoms in before]
+    for old, new in zip(before, after, strict=True):
+        assert new.calc is None and set(new.arrays) == {"numbers", "positions"}
+        assert new.info["converged"] and new.info["gupta_fmax"] <= 0.01 and new.info["gupta_steps"] > 0
+        for atoms in (old, new):
+            atoms.calc = GuptaCalculator(atoms.get_chemical_symbols()[0])
+        assert new.info["gupta_energy"] == pytest.approx(new.get_potential_energy(), abs=1e-6)
+        assert new.get_potential_energy() < old.get_potential_energy()
+        assert np.linalg.norm(new.get_forces(), axis=1).max() <= 0.01 + 1e-5
+
+
+def test_relax_in_parts_is_the_same(clusters, tmp_path, monkeypatch):
+    results = []
+    for pairs in (PAIRS_AT_ONCE, 1):
+        monkeypatch.setattr("pyg_clusters.cli.relax_gupta.PAIRS_AT_ONCE", pairs)
+        out = tmp_path / f"{pairs}.extxyz"
+        assert main(["relax", str(clusters), "--steps", "30", "--out", str(out)]) == 0
+        results.append(ase.io.read(out, ":"))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_allclose(a.positions, b.positions, atol=1e-6)
+
+
+def test_relax_counts_what_did_not_converge(clusters, tmp_path, capsys):
+    out = tmp_path / "relaxed.extxyz"
+    assert main(["relax", str(clusters), "--steps", "1", "--out", str(out)]) == 0
+    assert "3 of them not converged" in capsys.readouterr().out
+    assert not any(atoms.info["converged"] for atoms in ase.io.read(out, ":"))
+
+
+def test_relax_with_another_calculator(tmp_path, capsys):
+    start, out = tmp_path / "alloy.extxyz", tmp_path / "relaxed.extxyz"
+    frames = [random_compact(Atoms("Cu6Au4").numbers, np.random.default_rng(seed)) for seed in range(4)]
+    for number, atoms in enumerate(frames):
+        atoms.info |= {"name": f"frame {number}", "binding_energy": -1.0, "energy": -1.0}
+    write_extxyz(start, frames)
+    arguments = ["relax", str(start), "--calculator", "emt", "--fmax", "0.005", "--out", str(out)]
+    assert main(arguments) == 0
+    assert "4 frames" in capsys.readouterr().out
+    for old, new in zip(frames, ase.io.read(out, ":"), strict=True):
+        new.calc = EMT()
+        assert new.info["name"] == old.info["name"] and new.info["converged"] and new.info["emt_steps"] > 10
+        assert "binding_energy" not in new.info  # it was that of the old positions
+        assert new.info["emt_energy"] == pytest.approx(new.get_potential_energy(), abs=1e-5)
+        assert np.linalg.norm(new.get_forces(), axis=1).max() <= 0.005 + 1e-5
+    whole = out.read_bytes()
+    out.write_bytes(whole[: len(whole) * 6 // 10])  # as a kill leaves it
+    assert main(arguments) == 0 and out.read_bytes() == whole
+    assert "fmax = 0.005, not 0.1" in refused([*arguments, "--fmax", "0.1"], capsys)
+    assert main([*arguments, "--fmax", "0.1", "--overwrite"]) == 0
+    own = ["relax", str(start), "--calculator", "ase.calculators.emt:EMT", "--steps", "3", "--out", str(start) + ".xyz"]
+    assert main(own) == 0
+    assert "4 of them not converged" in capsys.readouterr().out
+    assert ase.io.read(own[-1], 0).info["emt_steps"] == 3
+
+
+class Failing(EMT):
+    """Fails for clusters that hold silver."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
+        if "Ag" in atoms.get_chemical_symbols():
+            raise CalculationFailed("the field is not\nself-consistent")
+        super().calculate(atoms, properties, system_changes)
+
+
+def test_relax_marks_a_frame_that_the_calculator_cannot_do(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("pyg_clusters.cli.relax.named_calculator", lambda name, elements: Failing())
+    start, out = tmp_path / "start.extxyz", tmp_path / "relaxed.extxyz"
+    write_extxyz(start, [Atoms("CuAu", [[0, 0, 0], [0, 0, 2.5]]), Atoms("CuAg", [[0, 0, 0], [0, 0, 2.5]])])
+    assert main(["relax", str(start), "--calculator", "emt", "--out", str(out)]) == 0
+    assert "1 of them not converged" in capsys.readouterr().out
+    failed = ase.io.read(out, 1)
+    assert failed.info["emt_error"] == "the field is not self-consistent" and "emt_energy" not in failed.info
+    assert failed.get_distance(0, 1) == pytest.approx(2.5)
+
+
+def test_relax_replaces_nothing_unasked(clusters, tmp_path, capsys):
+    before = clusters.read_bytes()
+    for calculator in ("gupta", "emt"):
+        arguments = ["relax", clusters, "--calculator", calculator, "--overwrite", "--out", clusters]
+        assert "one of the inputs" in refused(arguments, capsys)
+    assert "there already" in refused(["relax", tmp_path / "na.extxyz", "--out", _other(tmp_path)], capsys)
+    assert clusters.read_bytes() == before
+
+
+def _other(folder):
+    path = folder / "other.extxyz"
+    path.touch()
+    return path
+
+
+def test_relax_refuses(clusters, tmp_path, capsys):
+    out = tmp_path / "relaxed.extxyz"
+    arguments = ["relax", clusters, "--out", out]
+    assert "--fmax" in refused([*arguments, "--fmax", "0"], capsys)
+    assert "--steps" in refused([*arguments, "--steps", "0"], capsys)
+    assert "gupta" in refused([*arguments, "--calculator", "gutpa"], capsys)
+    assert "none.xyz" in refused(["relax", tmp_path / "none.xyz", "--out", out], capsys)
+    assert not out.exists()
+
+
+def test_relax_of_bad_frames(clusters, tmp_path, capsys):
+    good = ase.io.read(clusters, 0)
+    gallium, mixed, close = good.copy(), good.copy(), good.copy()
+    gallium.numbers[:] = 31
+    mixed.numbers[3] = 29
+    close.positions[1] = close.positions[0]
+    out = tmp_path / "relaxed.extxyz"
+    for frame, told in ((gallium, "atom 0 is Ga"), (mixed, "atom 3 is Cu"), (close, "0 and 1"), (Atoms("Na"), "two")):
+        path = tmp_path / "bad.extxyz"
+        write_extxyz(path, [good, frame, good])
+        line = refused(["relax", path, "--out", out], capsys)
+        assert f"{path}, frame 1" in line and told in line and not out.exists()
+        assert main(["relax", str(path), "--on-bad", "skip", "--out", str(out)]) == 0
+        assert f"{path}, frame 1" in capsys.readouterr().err
+        assert len(ase.io.read(out, ":")) == 2
+        out.unlink()

@@ -1,0 +1,369 @@
+"""Sampling local minima: potential, quench, moves, search, and the file that grows."""
+
+import signal
+import subprocess
+import sys
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import CalculationFailed
+from ase.calculators.emt import EMT
+from ase.calculators.lj import LennardJones
+from ase.cluster import Icosahedron
+from ase.data import covalent_radii
+from ase.optimize import BFGS
+from scipy.spatial.distance import pdist
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.frames import FrameLog
+from pyg_clusters.structures import (
+    ClusterEMT,
+    QuenchSettings,
+    all_compositions,
+    isolated_energies,
+    local_minimum,
+    named_calculator,
+    parse_formula,
+    quench,
+)
+from pyg_clusters.structures.moves import displaced, heated, random_compact, relocated, swapped
+from pyg_clusters.structures.quench import SAME_DISTANCES, _is_sound, _sorted_distances
+
+ARGON_BOND = 2 * covalent_radii[18]
+CU10 = Atoms("Cu6Au4").numbers
+
+
+def lennard_jones() -> LennardJones:
+    """In units of the well depth, with bonds as long as those of the covalent radius of argon."""
+    return LennardJones(sigma=ARGON_BOND / 2 ** (1 / 6), epsilon=1.0, rc=1000.0)
+
+
+def refused(arguments: list, capsys) -> str:
+    """The one line of an error."""
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: "), lines
+    return lines[0]
+
+
+# Potential and quench
+
+
+@pytest.mark.parametrize("symbols", ["Cu", "CuAu", "Cu12Au8", "Al3Ni4Cu5Pd6Ag7Pt8Au9"])
+def test_cluster_emt_is_that_of_ase(symbols):
+    cluster = random_compact(Atoms(symbols).numbers, np.random.default_rng(0))
+    if len(cluster) > 2:
+        cluster.positions[0] += 40.0  # alone
+    found = []
+    for calculator in (EMT(), ClusterEMT()):
+        cluster.calc = calculator
+        found.append((cluster.get_potential_energy(), cluster.get_potential_energies(), cluster.get_forces()))
+        cluster.calc = None
+    for theirs, ours in zip(*found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-10)
+
+
+def test_cluster_emt_is_for_clusters():
+    crystal = Atoms("Cu", cell=[3, 3, 3], pbc=True, calculator=ClusterEMT())
+    with pytest.raises(InputError, match="isolated"):
+        crystal.get_potential_energy()
+
+
+def test_quench_to_the_minimum_that_ase_finds():
+    cluster = Icosahedron("Cu", 3)
+    cluster.rattle(0.15, seed=0)
+    before = cluster.positions.copy()
+    found = local_minimum(cluster, ClusterEMT(), fmax=1e-3)
+    np.testing.assert_array_equal(cluster.positions, before)
+    cluster.calc = EMT()
+    BFGS(cluster, logfile=None).run(fmax=1e-3)
+    assert found.converged and found.fmax <= 1e-3
+    assert found.energy == pytest.approx(cluster.get_potential_energy(), abs=1e-4)
+
+
+def test_quench_does_not_depend_on_the_past_of_the_calculator():
+    cluster = random_compact(CU10, np.random.default_rng(0))
+    calculator = EMT()
+    first = local_minimum(cluster, calculator)
+    local_minimum(random_compact(CU10, np.random.default_rng(1)), calculator)
+    again = local_minimum(cluster, calculator)
+    np.testing.assert_array_equal(first.atoms.positions, again.atoms.positions)
+    assert first.energy == again.energy
+
+
+def test_quench_that_is_stopped_says_so():
+    cluster = random_compact(CU10, np.random.default_rng(0))
+    stopped = local_minimum(cluster, ClusterEMT(), max_steps=5)
+    assert not stopped.converged and stopped.steps == 5 and stopped.fmax > 0.01
+    overlapping = local_minimum(Atoms("Cu2", np.zeros((2, 3))), lennard_jones())
+    assert not overlapping.converged
+
+
+# Moves
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_moves_keep_the_atoms(seed):
+    rng = np.random.default_rng(seed)
+    start = random_compact(CU10, rng)
+    assert pdist(start.positions).min() > 1.9
+    minimum = local_minimum(start, ClusterEMT()).atoms
+    hot = heated(minimum, ClusterEMT(), rng, temperature=1000, steps=20, timestep=4.0)
+    for moved in (displaced(minimum, rng), relocated(minimum, rng), swapped(minimum, rng), hot):
+        np.testing.assert_array_equal(moved.numbers, start.numbers)
+        assert np.abs(moved.positions - minimum.positions).max() > 0.05
+
+
+def test_swapped_atoms_are_of_two_elements_and_on_the_same_places():
+    minimum = random_compact(CU10, np.random.default_rng(0))
+    moved = swapped(minimum, np.random.default_rng(1))
+    places = {tuple(place) for place in minimum.positions}
+    assert {tuple(place) for place in moved.positions} == places
+    changed = (moved.positions != minimum.positions).any(axis=1)
+    assert (moved.numbers[changed] == 29).sum() == (moved.numbers[changed] == 79).sum() > 0
+
+
+def test_relocated_atom_touches_the_others():
+    cluster = Icosahedron("Cu", 2, latticeconstant=3.7)
+    moved = relocated(cluster, np.random.default_rng(0))
+    [atom] = np.flatnonzero(np.linalg.norm(moved.positions - (cluster.positions - cluster.positions.mean(0)), axis=1))
+    others = np.delete(moved.positions, atom, axis=0)
+    nearest = np.linalg.norm(others - moved.positions[atom], axis=1).min()
+    assert nearest == pytest.approx(2 * covalent_radii[29])
+
+
+def test_sound_clusters():
+    assert _is_sound(Icosahedron("Cu", 2, latticeconstant=3.7))
+    far, near = Icosahedron("Cu", 2, latticeconstant=3.7), Icosahedron("Cu", 2, latticeconstant=3.7)
+    far.positions[1] *= 3
+    near.positions[1] = near.positions[2] + [1.0, 0, 0]
+    assert not _is_sound(far) and not _is_sound(near)
+
+
+def test_places_of_the_elements_tell_minima_apart_and_mirror_images_do_not():
+    cluster = random_compact(CU10, np.random.default_rng(0))
+    other = swapped(cluster, np.random.default_rng(0))
+    here, there = _sorted_distances(cluster), _sorted_distances(other)
+    np.testing.assert_allclose(np.sort(here), np.sort(there))
+    assert np.sqrt(np.mean((here - there) ** 2)) > SAME_DISTANCES
+    mirrored = Atoms(cluster.numbers, cluster.positions * [1, 1, -1])
+    np.testing.assert_allclose(_sorted_distances(mirrored), here)
+
+
+# Search
+
+
+def test_the_four_minima_of_seven_lennard_jones_atoms():
+    """Hoare, Pal, Adv. Phys. 1971, 20, 161: there are exactly four; the search ends by itself."""
+    settings = QuenchSettings(per_segment=1, temperature=3000.0, md_steps=20, fmax=1e-4)
+    found = list(quench([{"Ar": 7}], lennard_jones(), 100, settings=settings))
+    energies = sorted(atoms.info["energy"] for atoms in found)
+    np.testing.assert_allclose(energies, [-16.50538, -15.93504, -15.59321, -15.53306], atol=1e-4)
+
+
+def test_the_icosahedron_of_thirteen_copper_atoms():
+    """The search finds it among its first minima."""
+    found = list(quench([{"Cu": 13}], ClusterEMT(), 20))
+    icosahedron = local_minimum(Icosahedron("Cu", 2), ClusterEMT())
+    assert min(atoms.info["energy"] for atoms in found) == pytest.approx(icosahedron.energy, abs=1e-3)
+
+
+def test_frames_say_what_they_are():
+    calculator = ClusterEMT()
+    isolated = isolated_energies(calculator, ["Cu", "Au"])
+    found = list(quench([{"Cu": 6, "Au": 4}, {"Cu": 9}], calculator, 14, isolated=isolated))
+    assert {atoms.get_chemical_formula() for atoms in found} == {"Au4Cu6", "Cu9"}
+    assert found[0].info["source"] == "random" and {"swap", "relocation"} <= {atoms.info["source"] for atoms in found}
+    for atoms in found:
+        info = atoms.info
+        assert info["group"] in (f"Cu6Au4-{info['segment']}", f"Cu9-{info['segment']}")
+        copy = Atoms(atoms.numbers, atoms.positions, calculator=EMT())
+        assert copy.get_potential_energy() == pytest.approx(info["energy"], abs=1e-9)
+        assert np.linalg.norm(copy.get_forces(), axis=1).max() <= 0.01 + 1e-6
+        apart = Atoms(atoms.numbers, 100.0 * np.arange(len(atoms))[:, None] * [1, 0, 0], calculator=EMT())
+        binding = info["energy"] - apart.get_potential_energy()
+        assert info["binding_energy"] == pytest.approx(binding) and binding < -2 * len(atoms)
+    for number, atoms in enumerate(found):
+        for other in found[:number]:
+            if len(other) == len(atoms):
+                apart = np.sqrt(np.mean((_sorted_distances(atoms) - _sorted_distances(other)) ** 2))
+                assert abs(atoms.info["energy"] - other.info["energy"]) > 0.005 or apart > SAME_DISTANCES
+
+
+@pytest.mark.parametrize("stop", [1, 5, 6, 9])
+def test_a_search_goes_on_from_its_file(stop, tmp_path):
+    compositions, count = all_compositions(["Cu", "Au"], [6, 7]), 12
+    whole = FrameLog(tmp_path / "whole.extxyz", {})
+    for atoms in quench(compositions, ClusterEMT(), count):
+        whole.append(atoms)
+    for number in (stop, count):
+        log = FrameLog(tmp_path / "parts.extxyz", {})
+        for atoms in quench(compositions, ClusterEMT(), number, known=log.frames):
+            log.append(atoms)
+    assert (tmp_path / "parts.extxyz").read_bytes() == (tmp_path / "whole.extxyz").read_bytes()
+
+
+class Failing(ClusterEMT):
+    """Fails for some clusters."""
+
+    def calculate(self, *arguments, **options):
+        super().calculate(*arguments, **options)
+        if self.results["energy"] > 12:
+            raise CalculationFailed("not converged")
+
+
+def test_a_calculator_that_fails_costs_a_try_only():
+    assert len(list(quench([{"Cu": 6, "Au": 4}], Failing(), 4))) == 4
+
+
+def test_impossible_searches():
+    for compositions in ([], [{"Cu": 1}]):
+        with pytest.raises(InputError, match="two atoms"):
+            next(quench(compositions, ClusterEMT(), 1))
+    with pytest.raises(InputError, match="fmax"):
+        QuenchSettings(fmax=0.0)
+    with pytest.raises(InputError, match="seed"):
+        QuenchSettings(seed=-1)
+
+
+def test_compositions():
+    assert parse_formula("Cu13Au7") == {"Cu": 13, "Au": 7}
+    assert len(all_compositions(["Cu", "Au"], range(20, 61))) == sum(n + 1 for n in range(20, 61)) == 1681
+    assert all_compositions(["Cu", "Au"], [3], mixed=True) == [{"Cu": 1, "Au": 2}, {"Cu": 2, "Au": 1}]
+    assert len(all_compositions(["Cu", "Ag", "Au"], [5])) == 21
+    for wrong in ("", "Cu13Xx", "13", "Cu-3", "cu"):
+        with pytest.raises(InputError, match="formula"):
+            parse_formula(wrong)
+    with pytest.raises(InputError, match="'Xx'"):
+        all_compositions(["Xx"], [3])
+    with pytest.raises(InputError, match="twice"):
+        all_compositions(["Cu", "Cu"], [3])
+    with pytest.raises(InputError, match="larger"):
+        all_compositions(["Cu", "Au"], [1], mixed=True)
+
+
+def test_calculators_by_name():
+    assert isinstance(named_calculator("emt", ["Cu", "Au"]), ClusterEMT)
+    assert isinstance(named_calculator("ase.calculators.lj:LennardJones", ["Ar"]), LennardJones)
+    for name, elements, told in (
+        ("emt", ["Na"], "not Na"),
+        ("gupta", ["Cu", "Au"], "one element"),
+        ("gupta", ["Ga"], "not Ga"),
+        ("vasp", ["Cu"], "gupta, emt"),
+        ("no.module:Class", ["Cu"], "cannot be made"),
+        ("ase.calculators.lj:Nothing", ["Cu"], "cannot be made"),
+        ("collections:OrderedDict", ["Cu"], "no ASE calculator"),
+    ):
+        with pytest.raises(InputError, match=told):
+            named_calculator(name, elements)
+    try:
+        import tblite.ase  # noqa: F401
+    except ImportError:
+        with pytest.raises(MissingExtra, match="tblite"):
+            named_calculator("tblite", ["Cu"])
+
+
+# The file that grows
+
+
+def test_log_recovers_whole_frames_and_cuts_what_is_left(tmp_path):
+    path = tmp_path / "frames.extxyz"
+    frames = [Atoms("CuAu", np.random.default_rng(n).normal(size=(2, 3)), info={"name": f"ü{n}"}) for n in range(3)]
+    log = FrameLog(path, {"seed": 0})
+    for atoms in frames:
+        log.append(atoms)
+    whole = path.read_bytes()
+    for cut in range(1, len(whole) // 3, 7):
+        path.write_bytes(whole[:-cut])
+        log = FrameLog(path, {"seed": 0})
+        assert [atoms.info["name"] for atoms in log.frames] == ["ü0", "ü1"]
+        log.append(frames[2])
+        assert path.read_bytes() == whole
+
+
+def test_log_refuses_another_file(tmp_path):
+    path = tmp_path / "frames.extxyz"
+    FrameLog(path, {"seed": 0, "count": 3}).append(Atoms("Cu"))
+    with pytest.raises(InputError, match=r"seed = 0, not 1"):
+        FrameLog(path, {"seed": 1, "count": 3})
+    assert len(FrameLog(path, {"seed": 0, "count": 4}, free=["count"]).frames) == 1
+    assert len(FrameLog(path, {"seed": 1, "count": 4}, overwrite=True).frames) == 0
+    other = tmp_path / "other.xyz"
+    other.write_text("1\n\nCu 0 0 0\n")
+    with pytest.raises(InputError, match="overwrite"):
+        FrameLog(other, {})
+    for name in ("frames.extxyz.xz", "frames.txt"):
+        with pytest.raises(InputError, match="extxyz"):
+            FrameLog(tmp_path / name, {})
+    path.write_text("1\nProperties=species:S:1:pos:R:3\nCu 0 0 0\nnothing\nof ours\n")
+    with pytest.raises(InputError, match="frame 1"):
+        FrameLog(path, {"seed": 1, "count": 4})
+
+
+# Command
+
+
+def search(out, *more: str) -> list[str]:
+    arguments = ["generate", "quench", "--elements", "Cu", "Au", "--sizes", "8:10", "--calculator", "emt"]
+    return [*arguments, "--count", "12", "--out", str(out), *more]
+
+
+def test_killed_search_ends_in_the_same_file(tmp_path, capsys):
+    assert main(search(tmp_path / "whole.extxyz")) == 0
+    output = capsys.readouterr()
+    assert "12 minima of 30 compositions" in output.out
+    assert "12/12 " in output.err  # a line for each
+    killed = tmp_path / "killed.extxyz"
+    with subprocess.Popen(
+        [sys.executable, "-m", "pyg_clusters", *search(killed)], stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None
+        for _ in range(4):
+            process.stderr.readline()
+        process.send_signal(signal.SIGKILL)
+    assert len(ase.io.read(killed, ":")) >= 4
+    assert main(search(killed)) == 0
+    assert "going on" in capsys.readouterr().err
+    assert killed.read_bytes() == (tmp_path / "whole.extxyz").read_bytes()
+    assert main(search(killed)) == 0  # done already
+    assert killed.read_bytes() == (tmp_path / "whole.extxyz").read_bytes()
+
+
+def test_search_of_formulas(tmp_path, capsys):
+    out = tmp_path / "minima.extxyz"
+    arguments = ["generate", "quench", "--formula", "Na8", "--calculator", "gupta", "--count", "3", "--fmax", "0.003"]
+    assert main([*arguments, "--out", str(out)]) == 0
+    frames = ase.io.read(out, ":")
+    assert len(frames) == 3 and all(atoms.get_chemical_formula() == "Na8" for atoms in frames)
+    assert all(atoms.info["fmax"] <= 0.003 and atoms.info["binding_energy"] < -4 for atoms in frames)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (["--formula", "Cu3"], "either"),
+        (["--calculator", "gupta"], "one element"),
+        (["--calculator", "emd"], "'emd'"),
+        (["--elements", "Cu", "Na"], "not Na"),
+        (["--sizes", "1"], "one atom"),
+        (["--sizes", "a"], "--sizes"),
+        (["--count", "0"], "--count"),
+        (["--fmax", "-1"], "fmax"),
+        (["--out", "minima.extxyz.xz"], ".extxyz"),
+    ],
+)
+def test_search_refuses(changed, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert told in refused([*search("minima.extxyz"), *changed], capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_search_refuses_another_seed_in_the_same_file(tmp_path, capsys):
+    out = tmp_path / "minima.extxyz"
+    assert main(search(out, "--count", "2")) == 0
+    capsys.readouterr()
+    assert "seed = 0, not 1" in refused(search(out, "--seed", "1"), capsys)
+    assert main(search(out, "--seed", "1", "--count", "2", "--overwrite")) == 0

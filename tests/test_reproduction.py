@@ -1,0 +1,99 @@
+"""Setting the tables of a paper beside ours."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.cli.recipes import shipped_recipe
+from pyg_clusters.errors import InputError
+from pyg_clusters.reproduction import dart
+from pyg_clusters.reproduction.trainings import Training, run_trainings
+
+
+def write_run(folder: Path, name: str, overall: tuple[float, float, int], by_size: dict | None = None, seed: int = 0):
+    """A finished run with the given errors (MAE, RMSE, clusters), as far as the tables read it."""
+    run = folder / dart.folder_name(name, seed)
+    (run / "splits").mkdir(parents=True)
+    (run / "splits" / "train.txt").write_text("0\n1\n2\n")
+    keys = ("mae_kcal_mol", "rmse_kcal_mol", "num_clusters")
+    rows = [{"size": size, **dict(zip(keys, values, strict=True))} for size, values in (by_size or {}).items()]
+    metrics = {"overall": dict(zip(keys, overall, strict=True)), "by_size": rows}
+    (run / "test_metrics.json").write_text(json.dumps(metrics))
+    (run / "finished.json").write_text(json.dumps({"seconds": 120.0}))
+
+
+def test_rows_hold_the_figures_of_the_paper():
+    paper = {row.label: row.paper for row in dart.rows() if row.paper}
+    assert paper["DART"] == (3.59, 4.55) and paper["BPSF-HDNN"] == (2.4, 3.03) and paper["DART, Ga70"] == (4.71, 5.96)
+    assert paper["DART without K and L"] == (4.29, 5.45) and paper["DART, 57, 60, 66"] == (4.34, 5.58)
+    for row in dart.rows():
+        assert dart.options_of(row.training), row
+    assert {row.training for row in dart.rows(hdnn=False)} == {
+        row.training for row in dart.rows() if not row.training.startswith("hdnn")
+    }
+
+
+def test_errors_of_some_sizes_are_put_together_from_those_of_each(tmp_path):
+    sizes = {46: (2.0, 3.0, 10), 57: (4.0, 5.0, 30), 60: (1.0, 1.5, 5)}
+    write_run(tmp_path, "dart_without_46_57_60", (3.22, 4.33, 45), sizes)
+    row = dart.Row("Table 3", "two", "dart_without_46_57_60", (46, 57))
+    (result,) = dart.results([row], tmp_path, 1)
+    assert result.mae == pytest.approx([3.5]) and result.clusters == 40
+    assert result.rmse[0] == pytest.approx(((10 * 9 + 30 * 25) / 40) ** 0.5)
+    with pytest.raises(InputError, match="seed1: not trained yet"):
+        dart.results([row], tmp_path, 2)
+
+
+def test_findings_are_confirmed_or_denied_by_the_figures(tmp_path):
+    names = ("DART", "BPSF-HDNN", "DART without K", "DART without L", "DART without interaction")
+    chosen = [row for row in dart.rows() if row.table == "Table 2" and row.label in names]
+    for row, mae in zip(chosen, (2.0, 4.0, 5.0, 6.0, 13.0), strict=True):
+        write_run(tmp_path, row.training, (mae, mae, 5))
+    said = {finding.statement: finding.holds for finding in dart.findings(dart.results(chosen, tmp_path, 1))}
+    assert said == {
+        "The K shell matters more than the L shell.": False,
+        "Without the interaction network the error triples.": True,
+        "BPSF-HDNN is more accurate than DART.": True,
+    }
+
+
+def test_a_table_of_finished_runs_is_written_with_mean_and_spread(tmp_path, capsys):
+    for seed, mae in enumerate((4.0, 3.6)):
+        write_run(tmp_path / "full", "dart_without_k", (mae, 5.0, 587), seed=seed)
+    arguments = ["reproduce", "dart", "--only", "dart_without_k", "--seeds", "2", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "2 trainings, 2 of them finished already" in capsys.readouterr().out
+    header, line = (tmp_path / "results.csv").read_text().splitlines()
+    assert header.startswith("table,row,paper MAE,paper RMSE")
+    assert line.startswith("Table 2,DART without K,4.06,5.16,656,3.80 ± 0.28,5.00 ± 0.00,587,3,2,2,")
+    assert "| Table 2 | DART without K | 4.06 |" in (tmp_path / "results.md").read_text()
+    assert (tmp_path / "beside_the_paper.png").stat().st_size > 10_000
+    assert main([*arguments[:3], "nosuch", "--out", str(tmp_path)]) == 2
+
+
+@pytest.mark.slow
+def test_quick_run_is_marked_and_goes_on_after_a_kill(tmp_path):
+    arguments = ["reproduce", "dart", "--quick", "--only", "Learning curve", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "pyg_clusters", *arguments]
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("quick/*/metrics.csv")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert main(arguments) == 0
+    assert "QUICK RUN" in (tmp_path / "quick_results.md").read_text()
+    assert len(list(tmp_path.glob("quick/*/finished.json"))) == 3
+
+
+def test_a_training_that_fails_is_named_with_its_last_line(tmp_path):
+    broken = Training("broken", shipped_recipe("dart_gallium.yaml"), ("--model.no_such_option", "1"))
+    with pytest.raises(InputError, match=r"training broken failed .*no_such_option"):
+        run_trainings([broken], tmp_path, workers=1)

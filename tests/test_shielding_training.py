@@ -1,0 +1,250 @@
+"""Training of shieldings per atom: what the loss is taken of, which model is kept, and the run from end to end."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase import Atoms
+from safetensors.torch import load_file
+from torch_geometric.data import Batch
+
+from pyg_clusters.cli.evaluate import read_columns
+from pyg_clusters.cli.main import main
+from pyg_clusters.datasets import ClusterDataset
+from pyg_clusters.frames import write_extxyz
+from pyg_clusters.inference import ShieldingPredictor
+from pyg_clusters.losses import SortedPenaltyLoss
+from pyg_clusters.models import DART, NodeSchNet
+from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.testing import random_clusters
+from pyg_clusters.training import ClusterDataModule, ShieldingTraining
+from pyg_clusters.training.data import ClusterBatches
+from pyg_clusters.transforms.running_coordination import running_coordination
+
+EPOCHS = 8
+RECIPE = Path(__file__).parents[1] / "train" / "sodium_node_schnet.yaml"
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory) -> Path:
+    """40 clusters of 5 to 9 atoms; the shielding falls with the square of the coordination number."""
+    generator = torch.Generator().manual_seed(7)
+    sizes = tuple(torch.randint(5, 10, (40,), generator=generator).tolist())
+    z, pos, ptr = random_clusters(sizes, 11, generator)
+    y = 630 - 2 * running_coordination(pos, ptr, [3.6], 0.2).squeeze(-1) ** 2
+    clusters = []
+    for number, (start, end) in enumerate(zip(ptr, ptr[1:], strict=False)):
+        atoms = Atoms(
+            z[start:end].numpy(), pos[start:end].numpy(), info={"segment": f"s{number}", "total": -1.0 * number}
+        )
+        atoms.arrays["sigma"] = y[start:end].numpy()
+        clusters.append(atoms)
+    path = tmp_path_factory.mktemp("frames") / "shieldings.extxyz"
+    write_extxyz(path, clusters)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(frames, tmp_path_factory) -> ClusterDataset:
+    return ClusterDataset(tmp_path_factory.mktemp("root"), frames, target="sigma", per_atom=True, group="segment")
+
+
+@pytest.fixture(scope="module")
+def recipe(frames, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    data = {"root": str(folder), "files": [str(frames)], "target": "sigma", "per_atom": True, "group": "segment"}
+    network = {"hidden_channels": 16, "num_filters": 16, "num_gaussians": 10}
+    configuration = {
+        "seed_everything": 3,
+        "data": {
+            "dataset": {"class_path": "pyg_clusters.datasets.ClusterDataset", "init_args": data},
+            "split": "fold",
+            "fold": 1,
+            "batch_size": 8,
+        },
+        "model": {
+            "class_path": "pyg_clusters.training.ShieldingTraining",
+            "init_args": {
+                "model": {"class_path": "pyg_clusters.models.NodeSchNet", "init_args": network},
+                "loss": {"class_path": "pyg_clusters.losses.SortedPenaltyLoss", "init_args": {"a": 3.0}},
+            },
+        },
+        "trainer": {"max_epochs": EPOCHS, "accelerator": "cpu"},
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(configuration))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(["train", "--config", str(recipe), "--out", str(run)]) == 0
+    return run
+
+
+def some(dataset, clusters=(0, 1, 2, 3)) -> Batch:
+    return ClusterBatches(dataset)[list(clusters)]
+
+
+@pytest.mark.parametrize("transform", [False, True])
+def test_loss_is_that_of_standardised_values(dataset, transform):
+    data = some(dataset, range(10))
+    model = NodeSchNet(16, 16, transform=transform)
+    module = ShieldingTraining(model, loss=SortedPenaltyLoss(3.0))
+    module.learn_from(data)
+    predicted = module(data)
+    raw = model.raw(data.z, data.pos, data.batch)
+    expected = SortedPenaltyLoss(3.0)(raw, model.scale.standardize(data.y))
+    torch.testing.assert_close(module.loss_of(predicted, data), expected, rtol=1e-4, atol=1e-4)
+    if not transform:  # the loss in ppm, but for a factor
+        in_ppm = SortedPenaltyLoss(3.0)(predicted, data.y)
+        torch.testing.assert_close(model.scale.scale**2 * module.loss_of(predicted, data), in_ppm, rtol=1e-4, atol=0)
+    assert model.domain.atomic_numbers == [11]
+    gradient = torch.autograd.grad(module.loss_of(predicted, data), model.lin2.bias)[0]
+    assert gradient.isfinite().all() and gradient.abs() > 0
+
+
+def test_losses_that_take_clusters_get_them(dataset):
+    data = some(dataset)
+    module = ShieldingTraining(NodeSchNet(16, 16), loss=SortedPenaltyLoss(3.0, "graph"))
+    module.learn_from(data)
+    predicted, scale = module(data), module.model.scale
+    expected = SortedPenaltyLoss(3.0, "graph")(scale.standardize(predicted), scale.standardize(data.y), data.batch)
+    torch.testing.assert_close(module.loss_of(predicted, data), expected)
+
+
+def test_model_without_a_scale_is_compared_in_ppm(dataset):
+    class Constant(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value = torch.nn.Parameter(torch.tensor(600.0))
+
+        def forward(self, z, pos, batch):
+            return self.value.expand(z.numel())
+
+    data = some(dataset)
+    module = ShieldingTraining(Constant())
+    torch.testing.assert_close(module.loss_of(module(data), data), (600 - data.y).square().mean())
+
+
+def test_run_keeps_the_model_of_the_smallest_validation_loss(finished, dataset):
+    history = read_columns(finished / "metrics.csv")
+    assert history["epoch"].tolist() == list(range(EPOCHS))
+    best = history["val_loss"].argmin()
+    notes = json.loads((finished / "best" / "model.json").read_text())["notes"]
+    assert notes["epoch"] == best and notes["val_rmse_ppm"] == pytest.approx(history["val_rmse"][best], rel=1e-5)
+    module = ClusterDataModule(dataset, finished / "splits")
+    data = module.batches[module.split.val.tolist()]
+    model = load_model(finished)
+    with torch.no_grad():
+        error = model(data.z, data.pos, data.batch) - data.y
+    assert float(error.square().mean().sqrt()) == pytest.approx(history["val_rmse"][best], rel=1e-4)
+    assert float(error.abs().mean()) == pytest.approx(history["val_mae"][best], rel=1e-4)
+    loss = ShieldingTraining(model, loss=SortedPenaltyLoss(3.0)).loss_of(error + data.y, data)
+    assert float(loss) == pytest.approx(history["val_loss"][best], rel=1e-3)
+    assert model.domain.atomic_numbers == [11]
+
+
+def test_errors_of_the_test_set_are_in_ppm_per_atom(finished, dataset, capsys):
+    table = read_columns(finished / "test_predictions.csv")
+    clusters = dict.fromkeys(table["idx"].astype(int).tolist())
+    data = ClusterBatches(dataset)[list(clusters)]
+    np.testing.assert_allclose(table["nmr_shielding"], data.y, rtol=1e-6)
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            table["pred_nmr_shielding"], load_model(finished)(data.z, data.pos, data.batch), rtol=1e-5
+        )
+    metrics = json.loads((finished / "test_metrics.json").read_text())
+    error = table["pred_nmr_shielding"] - table["nmr_shielding"]
+    assert metrics["overall"]["mae_ppm"] == pytest.approx(np.abs(error).mean(), rel=1e-4)
+    assert sum(row["num_atoms"] for row in metrics["by_size"]) == len(error) == metrics["overall"]["num_atoms"]
+    assert main(["evaluate", str(finished)]) == 0
+    assert "RMSE (ppm)" in capsys.readouterr().out
+
+
+def test_resumed_equals_uninterrupted(recipe, finished, tmp_path):
+    run = tmp_path / "stopped"
+    assert main(["train", "--config", str(recipe), "--out", str(run), "--trainer.max_epochs", "3"]) == 0
+    for name in ("finished.json", "test_metrics.json"):
+        (run / name).unlink(missing_ok=True)
+    assert main(["train", "--resume", str(run), "--trainer.max_epochs", str(EPOCHS)]) == 0
+    assert (run / "metrics.csv").read_text() == (finished / "metrics.csv").read_text()
+    whole, resumed = (load_file(folder / "best" / "model.safetensors") for folder in (finished, run))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_options_reach_into_the_named_class(recipe, tmp_path):
+    run = tmp_path / "run"
+    options = ["--model.init_args.loss.init_args.a", "0", "--model.init_args.model.init_args.transform", "true"]
+    options += ["--trainer.max_epochs", "1"]
+    assert main(["train", "--config", str(recipe), "--out", str(run), *options]) == 0
+    saved = yaml.safe_load((run / "config.yaml").read_text())["model"]
+    assert saved["init_args"]["loss"]["init_args"]["a"] == 0
+    assert load_model(run).scale.transform is not None
+
+
+def test_energies_are_refused(recipe, tmp_path, capsys):
+    options = ["--data.dataset.init_args.per_atom", "false", "--data.dataset.init_args.target", "total"]
+    assert main(["train", "--config", str(recipe), "--out", str(tmp_path / "run"), *options]) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1 and "needs a target per atom" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_shieldings_are_no_energies(finished, frames, tmp_path, capsys):
+    assert main(["predict", str(finished), str(frames), "--out", str(tmp_path / "p.csv")]) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1 and "it is no model of energies" in error
+
+
+def test_unknown_options_are_one_line(recipe, tmp_path, capsys):
+    code = main(["train", "--config", str(recipe), "--out", str(tmp_path / "run"), "--model.init_args.los", "x"])
+    error = capsys.readouterr().err
+    assert code == 2 and len(error.strip().splitlines()) == 1 and "los" in error
+
+
+def test_recipe_trains(tmp_path):
+    run = tmp_path / "run"
+    options = ["--trainer.max_epochs", "2", "--trainer.accelerator", "cpu", "--data.fold", "3"]
+    assert main(["train", "--config", str(RECIPE), "--out", str(run), *options]) == 0
+    metrics = json.loads((run / "test_metrics.json").read_text())["overall"]
+    assert 550 < metrics["target_peak_ppm"] < 640 and metrics["num_atoms"] > 100
+
+
+@pytest.mark.slow
+def test_two_processes_agree_with_one(recipe, finished, tmp_path):
+    run = tmp_path / "two"
+    arguments = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", "pyg_clusters", "train", "--config", str(recipe), "--out", str(run), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    one, two = read_columns(finished / "metrics.csv"), read_columns(run / "metrics.csv")
+    for column in ("train_mae", "val_mae", "val_rmse", "val_loss"):
+        np.testing.assert_allclose(two[column], one[column], rtol=5e-3)
+
+
+@pytest.mark.parametrize("transform", [False, True])
+def test_predictor_equals_the_model(dataset, transform):
+    data = some(dataset, range(12))
+    model = NodeSchNet(16, 16, transform=transform)
+    model.scale.fit(data.z, data.ptr, data.y)
+    predictor = ShieldingPredictor(model, max_atoms=20)
+    with torch.no_grad():
+        expected = model(data.z, data.pos, data.batch)
+    torch.testing.assert_close(predictor(data.z, data.pos, data.ptr).shielding, expected, rtol=1e-5, atol=1e-3)
+    far = data.pos.double() + 1e4
+    torch.testing.assert_close(predictor(data.z, far, data.ptr).shielding, expected, rtol=1e-5, atol=1e-3)
+
+
+def test_model_of_energies_is_refused(dataset):
+    data = some(dataset)
+    with pytest.raises(ValueError, match="model of shieldings"):
+        ShieldingPredictor(DART())(data.z, data.pos, data.ptr)
