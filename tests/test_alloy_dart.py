@@ -33,7 +33,8 @@ def test_one_element_is_dart_exactly(generator):
     }
     alloy.load_state_dict(dart.state_dict())
     batch = ptr_to_batch(ptr)
-    assert torch.equal(alloy(z, pos.float(), batch), dart(z, pos.float(), batch))
+    expected = dart(z, pos.float(), batch)
+    torch.testing.assert_close(alloy(z, pos.float(), batch), expected, rtol=1e-6, atol=0)  # sums of threads differ
     torch.testing.assert_close(Predictor(alloy)(z, pos, ptr).energy, Predictor(dart)(z, pos, ptr).energy)
 
 

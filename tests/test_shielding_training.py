@@ -248,3 +248,11 @@ def test_model_of_energies_is_refused(dataset):
     data = some(dataset)
     with pytest.raises(ValueError, match="model of shieldings"):
         ShieldingPredictor(DART())(data.z, data.pos, data.ptr)
+
+
+def test_shieldings_are_not_trained_as_energies(tmp_path, capsys):
+    arguments = ["--data.dataset", "pyg_clusters.datasets.SodiumShielding", "--model.model", "pyg_clusters.models.DART"]
+    assert main(["train", *arguments, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "needs a target per cluster" in error and "ShieldingTraining" in error
+    assert not (tmp_path / "run").exists()

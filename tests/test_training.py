@@ -261,6 +261,19 @@ class NoAttribute(torch.nn.Module):
         return scatter(self.bond * z.float(), batch, reduce="sum")
 
 
+def test_noise_is_that_of_the_step_whether_resumed_or_not(recipe, tmp_path):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    arguments = ["--config", str(recipe), "--model.position_noise", "0.1"]
+    assert main(["train", *arguments, "--out", str(whole), "--trainer.max_epochs", "3"]) == 0
+    assert main(["train", *arguments, "--out", str(stopped), "--trainer.max_epochs", "1"]) == 0
+    (stopped / "finished.json").unlink()
+    assert main(["train", "--resume", str(stopped), "--trainer.max_epochs", "3"]) == 0
+    assert (stopped / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    quiet = tmp_path / "quiet"
+    assert main(["train", *arguments[:2], "--out", str(quiet), "--trainer.max_epochs", "1"]) == 0
+    assert read_columns(quiet / "metrics.csv")["train_mae"][0] != read_columns(whole / "metrics.csv")["train_mae"][0]
+
+
 def test_a_model_that_needs_a_graph_is_trained_evaluated_and_predicts(recipe, frames, tmp_path, capsys):
     run = tmp_path / "graph"
     arguments = ["--config", str(recipe), "--out", str(run), "--model.model", f"{__name__}.GraphSum"]

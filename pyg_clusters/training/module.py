@@ -48,13 +48,17 @@ class EnergyTraining(pl.LightningModule):
         loss: Of predictions and targets in eV, averaged over the clusters.
         stop_below_rate: Training ends when the learning rate falls below this.
         average_decay: Validate and keep the exponential moving average of the weights over the steps, with this
-            decay (0.999, say), instead of the weights of the last step.
+            decay (0.99, say), instead of the weights of the last step.
+        position_noise: Standard deviation in Å of a normal noise that is added to the positions at every training step,
+            against learning the training clusters by heart.
     """
 
     unit: str = "kcal/mol"
     """Unit of the errors."""
     per_unit: float = KCAL_PER_MOL
     """Factor from the unit of the target to that of the errors."""
+    per_atom: bool = False
+    """Whether the target is a value per atom."""
 
     def __init__(
         self,
@@ -64,6 +68,7 @@ class EnergyTraining(pl.LightningModule):
         loss: nn.Module | None = None,
         stop_below_rate: float = 1e-8,
         average_decay: float | None = None,
+        position_noise: float = 0.0,
     ):
         super().__init__()
         if average_decay is not None and not 0 < average_decay < 1:
@@ -71,6 +76,7 @@ class EnergyTraining(pl.LightningModule):
         self.model = model
         self.average_decay = average_decay
         self.average: AveragedModel | None = None
+        self.position_noise = position_noise
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.loss = nn.L1Loss() if loss is None else loss
@@ -92,11 +98,19 @@ class EnergyTraining(pl.LightningModule):
             self.average.requires_grad_(False)
 
     def check(self, data: ClusterDataModule):
-        """Checks that the model can be trained and saved.
+        """Checks that the target is of the right kind, and that the model can be trained and saved.
 
         Raises:
-            InputError: If it must be given what the data set has not, or does not keep an argument under its name.
+            InputError: If the target is one of atoms instead of clusters (or the reverse), or the model must be given
+                what the data set has not, or does not keep an argument under its name.
         """
+        if getattr(data.dataset, "per_atom", self.per_atom) != self.per_atom:
+            wanted, found = ("atom", "cluster") if self.per_atom else ("cluster", "atom")
+            other = "leave out model.class_path to train energies"
+            if not self.per_atom:
+                other = "name pyg_clusters.training.ShieldingTraining as model.class_path to train shieldings"
+            name = type(data.dataset).__name__
+            raise InputError(f"{type(self).__name__} needs a target per {wanted}, {name} has one per {found}: {other}")
         try:
             init_args(self.model)
         except TypeError as error:
@@ -129,9 +143,17 @@ class EnergyTraining(pl.LightningModule):
         return predicted
 
     def training_step(self, data: Data, step: int) -> Tensor:
+        if self.position_noise:
+            data.pos = data.pos + self._noise(data.pos)
         predicted = self(data)
         self.train_mae.update(predicted.detach() * self.per_unit, data.y * self.per_unit)
         return self.loss(predicted, data.y) * self._share(data.y)
+
+    def _noise(self, pos: Tensor) -> Tensor:
+        """Noise that depends on seed, step and process alone: a resumed run sees that of an uninterrupted one."""
+        seed = hash((torch.initial_seed(), self.trainer.global_step, self.trainer.global_rank)) % 2**63
+        generator = torch.Generator(pos.device).manual_seed(seed)
+        return self.position_noise * torch.randn(pos.shape, generator=generator, device=pos.device, dtype=pos.dtype)
 
     def validation_step(self, data: Data, step: int):
         predicted = self(data)

@@ -8,9 +8,7 @@ from torch.optim import Optimizer
 from torch_geometric.data import Data
 from torchmetrics import MeanMetric
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.nn.shielding_scale import ShieldingScale
-from pyg_clusters.training.data import ClusterDataModule
 from pyg_clusters.training.module import EnergyTraining, OptimizerCallable, SchedulerCallable
 
 
@@ -42,6 +40,7 @@ class ShieldingTraining(EnergyTraining):
     unit = "ppm"
     per_unit = 1.0
     monitored = "val_loss"
+    per_atom = True
 
     def __init__(
         self,
@@ -56,19 +55,6 @@ class ShieldingTraining(EnergyTraining):
         super().__init__(model, optimizer, scheduler, loss, stop_below_rate, average_decay)
         self.val_loss = MeanMetric()
         self._loss_takes_batch = "batch" in inspect.signature(loss.forward).parameters
-
-    def check(self, data: ClusterDataModule):
-        """Checks that the target is one of atoms, and what :meth:`EnergyTraining.check` does.
-
-        Raises:
-            InputError: If it is one of clusters, or the model cannot be trained or saved.
-        """
-        if not getattr(data.dataset, "per_atom", True):
-            raise InputError(
-                f"{type(self).__name__} needs a target per atom, that of {type(data.dataset).__name__} is one per "
-                "cluster; leave out model.class_path to train energies"
-            )
-        super().check(data)
 
     def loss_of(self, predicted: Tensor, data: Data) -> Tensor:
         """The loss of predictions in ppm ``[num_atoms]``, on standardised values."""

@@ -1,0 +1,63 @@
+"""The trained models that come with the package."""
+
+import json
+
+import pytest
+from ase import Atoms
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.datasets import GalliumClusters, group_split
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import write_extxyz
+from pyg_clusters.inference import Predictor
+from pyg_clusters.metrics import energy_metrics
+from pyg_clusters.models import DART, load_model
+from pyg_clusters.models.checkpoint import SHIPPED, shipped_models
+from pyg_clusters.testing import validate_model
+from pyg_clusters.training.data import ClusterBatches
+
+
+def test_every_model_is_small_has_a_card_and_keeps_its_promises():
+    assert "gallium" in shipped_models()
+    for name in shipped_models():
+        folder = SHIPPED / name
+        assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
+        card = (folder / "README.md").read_text()
+        for word in ("Training data", "Split", "MAE", "Limits", "Cite"):
+            assert word in card, f"{name}: the card says nothing of {word}"
+        validate_model(load_model(name))
+
+
+def test_gallium_by_name(tmp_path, capsys):
+    model = DART.from_pretrained("gallium")
+    assert model.domain.atomic_numbers == [31] and model.domain.size_range == (31, 70)
+    dataset = GalliumClusters()
+    atoms = [_atoms(dataset[number]) for number in (0, 3000)]
+    write_extxyz(tmp_path / "frames.xyz", atoms)
+    assert main(["predict", "gallium", str(tmp_path / "frames.xyz"), "--out", str(tmp_path / "e.csv")]) == 0
+    lines = (tmp_path / "e.csv").read_text().splitlines()[1:]
+    for line, number in zip(lines, (0, 3000), strict=True):
+        assert float(line.split(",")[3]) == pytest.approx(float(dataset[number].y), abs=1.5)
+    assert main(["info", "gallium"]) == 0
+    assert "test_mae_kcal_mol" in capsys.readouterr().out
+    with pytest.raises(InputError, match=r"gallium\)"):
+        DART.from_pretrained("gold")
+
+
+@pytest.mark.slow
+def test_figures_of_the_gallium_card():
+    notes = json.loads((SHIPPED / "gallium" / "model.json").read_text())["notes"]
+    dataset = GalliumClusters()
+    split = group_split(dataset.groups, seed=notes["split_seed"])
+    for part, prefix in ((split.val, "val"), (split.test, "test")):
+        batch = ClusterBatches(dataset).stored(part.tolist())
+        predicted = Predictor(DART.from_pretrained("gallium"))(batch.z, batch.pos, batch.ptr).energy
+        metrics = energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
+        assert metrics["mae_kcal_mol"] == pytest.approx(notes[f"{prefix}_mae_kcal_mol"], abs=0.01)
+        assert metrics["rmse_kcal_mol"] == pytest.approx(notes[f"{prefix}_rmse_kcal_mol"], abs=0.01)
+    card = (SHIPPED / "gallium" / "README.md").read_text()
+    assert f"{notes['test_mae_kcal_mol']:.2f}" in card and f"{notes['test_rmse_kcal_mol']:.2f}" in card
+
+
+def _atoms(data):
+    return Atoms(data.z.numpy(), data.pos.numpy())
