@@ -205,12 +205,14 @@ def test_weights_that_change_are_followed(clusters):
     model = dart()
     predictor = Predictor(model)
     before = predictor(*clusters).energy
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(1.1)
+    for parameter in model.parameters():
+        parameter.data.mul_(1.1)
     after = predictor(*clusters).energy
     assert not torch.allclose(before, after)
     torch.testing.assert_close(after, Predictor(model)(*clusters).energy)
+    model.double()
+    assert predictor(*clusters).energy.dtype == torch.double
+    torch.testing.assert_close(predictor(*clusters).energy.float(), after, rtol=1e-4, atol=1e-3)
 
 
 def test_device_that_is_not_there():

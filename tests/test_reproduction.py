@@ -47,7 +47,7 @@ def test_errors_of_some_sizes_are_put_together_from_those_of_each(tmp_path):
     (result,) = dart.results([row], tmp_path, 1)
     assert result.mae == pytest.approx([3.5]) and result.clusters == 40
     assert result.rmse[0] == pytest.approx(((10 * 9 + 30 * 25) / 40) ** 0.5)
-    with pytest.raises(InputError, match="seed1: not trained yet"):
+    with pytest.raises(InputError, match="seed1: not trained to the end yet"):
         dart.results([row], tmp_path, 2)
 
 
@@ -97,3 +97,44 @@ def test_a_training_that_fails_is_named_with_its_last_line(tmp_path):
     broken = Training("broken", shipped_recipe("dart_gallium.yaml"), ("--model.no_such_option", "1"))
     with pytest.raises(InputError, match=r"training broken failed .*no_such_option"):
         run_trainings([broken], tmp_path, workers=1)
+
+
+def test_another_recipe_is_not_mixed_with_what_was_begun(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "finished.json").write_text('{"seconds": 1.0}')
+    run_trainings([Training("a", shipped_recipe("dart_gallium.yaml"))], tmp_path)
+    run_trainings([Training("a", shipped_recipe("dart_gallium.yaml"))], tmp_path)
+    with pytest.raises(InputError, match="begun by another recipe"):
+        run_trainings([Training("a", shipped_recipe("dart_gallium_quick.yaml"))], tmp_path)
+    with pytest.raises(InputError, match="no such recipe"):
+        run_trainings([Training("b", tmp_path / "nosuch.yaml")], tmp_path)
+
+
+def test_the_papers_own_data_are_named_in_every_training(tmp_path):
+    made = dart.trainings(["dart", "hdnn", "dart_without_46_57_60"], tmp_path / "a", tmp_path / "b", gnc=tmp_path)
+    for training in made:
+        assert "pyg_clusters.datasets.GNC" in training.options and str(tmp_path) in training.options
+        last = max(place for place, option in enumerate(training.options) if option == "--data.split")
+        assert training.options[last + 1] == ("size" if "46" in training.name else "paper")
+    assert "pyg_clusters.transforms.SymmetryFunctions" in made[1].options
+    assert {row.table for row in dart.rows(gnc=True)} == {"Table 2", "Section 3.2", "Table 3"}
+
+
+def test_terminated_it_stops_its_trainings(tmp_path):
+    command = [sys.executable, "-m", "pyg_clusters", "reproduce", "dart", "--quick", "--only", "dart_600"]
+    log = tmp_path / "quick" / "dart_600_seed0.log"
+    process = subprocess.Popen([*command, "--out", str(tmp_path)], stdout=subprocess.DEVNULL)
+    while not log.exists():
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(timeout=60) != 0
+    time.sleep(1.0)
+    running = [path for path in Path("/proc").glob("[0-9]*/cmdline") if _mentions(path, str(tmp_path))]
+    assert log.exists() and not running
+
+
+def _mentions(path: Path, text: str) -> bool:
+    try:
+        return text.encode() in path.read_bytes()
+    except OSError:
+        return False

@@ -385,3 +385,37 @@ def test_sampler_shares_out_every_batch():
         assert sorted(orders[-1]) == clusters.tolist()
         assert len(whole) == len(together) == 3
     assert orders[0] != orders[1] != clusters.tolist()
+
+
+def test_what_cannot_be_trained_is_said_before_a_folder_is_made(recipe, tmp_path, capsys):
+    arguments = ["train", "--config", str(recipe), "--out", str(tmp_path / "run")]
+    for extra, words in (
+        (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
+        (["--data.max_train_clusters", "-5"], "max_train_clusters must be at least 1"),
+        (["--trainer.check_val_every_n_epoch", "2"], "every epoch is validated"),
+        (["--trainer.limit_val_batches", "0"], "every epoch is validated"),
+    ):
+        assert main([*arguments, *extra]) == 2
+        assert words in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_training_that_leaves_no_model_says_why(recipe, tmp_path, capsys):
+    arguments = ["train", "--config", str(recipe), "--out"]
+    assert main([*arguments, str(tmp_path / "none"), "--trainer.max_epochs", "0"]) == 2
+    assert "no epoch was trained" in capsys.readouterr().err
+    diverges = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr", "1e30"]
+    assert main([*arguments, str(tmp_path / "nan"), "--trainer.max_epochs", "2", *diverges]) == 2
+    assert "smaller learning rate" in capsys.readouterr().err
+
+
+def test_killed_with_nothing_left_to_train_is_not_trained_on(recipe, tmp_path):
+    run = tmp_path / "run"
+    arguments = ["--model.stop_below_rate", "0.5e-3", "--model.scheduler", "torch.optim.lr_scheduler.ExponentialLR"]
+    arguments += ["--model.scheduler.init_args.gamma", "0.6"]
+    assert main(["train", "--config", str(recipe), "--out", str(run), *arguments]) == 0
+    metrics = (run / "metrics.csv").read_text()
+    (run / "finished.json").unlink()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert (run / "metrics.csv").read_text() == metrics
+    assert (run / "finished.json").exists()

@@ -27,10 +27,12 @@ from pyg_clusters.cli.frame_sets import FrameSet, parse_radii, read_set
 from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
+from pyg_clusters.cli.runs import default_device
 from pyg_clusters.cli.sizes import parse_sizes
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames import write_table
+from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model
 
@@ -38,7 +40,7 @@ DRAWN_CLUSTERS = 3
 """Clusters whose atoms are coloured by their energies in the report."""
 
 SPACES = {
-    "features": "features of the network (32)",
+    "features": "features of the network",
     "counts": "shell counts alone",
     "features and counts": "features and counts",
 }
@@ -121,7 +123,7 @@ def core_surface(argv: Sequence[str]):
         raise InputError(f"--seed must not be negative, got {options.seed}")
 
     model = load_model(options.model)
-    if not isinstance(model, DART):
+    if type(model) is not DART:
         raise InputError(f"{options.model}: a {type(model).__name__} has no atomic energies and features; give a DART")
     frames = read_set(
         options.frames,
@@ -132,7 +134,7 @@ def core_surface(argv: Sequence[str]):
         ignore_cell=options.ignore_cell,
     )
     list_bad(frames.bad)
-    device = torch.device(options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = usable_device(options.device or default_device())
     radii = _two_radii(model, options.radii)
     result = analyse(model.to(device), frames, radii, options.perplexity, options.seed, options.group)
     write_results(result, model, options.model, options.out)

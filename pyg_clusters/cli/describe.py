@@ -74,6 +74,10 @@ class Description:
     target: str | None
 
 
+MIN_BIN_WIDTH: float = 1e-4
+"""Narrowest bin of g(r) in Å: narrower ones hold next to no pair and fill the memory."""
+
+
 def run(argv: Sequence[str]):
     """Prints what the descriptor sees of a set of clusters, and writes tables, figures and a report."""
     parser = verb_parser(
@@ -83,7 +87,7 @@ def run(argv: Sequence[str]):
         "With --out: summary.json, tables (.csv), figures and report.html.",
         "pyg-clusters describe gallium --out description",
     )
-    parser.add_argument("frames", type=str, nargs="+", help="files of frames; gallium or sodium: the shipped data")
+    parser.add_argument("frames", type=str, nargs="+", help="files of frames; or gallium, sodium, copper_gold")
     parser.add_argument("--target", type=str | None, help="name of the energy (eV) in the frames, for the collisions")
     parser.add_argument(
         "--radii",
@@ -105,6 +109,8 @@ def run(argv: Sequence[str]):
         value = getattr(options, name)
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"--{name.replace('_', '-')} must be positive (in Å), got {value:g}")
+    if options.bin_width < MIN_BIN_WIDTH:
+        raise InputError(f"--bin-width must be at least {MIN_BIN_WIDTH} Å, got {options.bin_width:g}")
     target = options.target or (SHIPPED_TARGETS.get(options.frames[0]) if len(options.frames) == 1 else None)
     frames = read_set(
         options.frames,

@@ -2,13 +2,14 @@
 
 import csv
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor, nn
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings
@@ -16,11 +17,14 @@ from pyg_clusters.cli.options import add_reading_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.cli.runs import data_of_run, predictor_of
+from pyg_clusters.cli.tables import cell, for_json
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.inference.scoring import check_numbers, score_files
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
+from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.extra_arguments import extra_arguments
 from pyg_clusters.training import ClusterDataModule
 
 LABELS = {
@@ -49,6 +53,8 @@ def run(argv: Sequence[str]):
     add_reading_options(parser)
     options = parse(parser, argv)
     if options.data is None:
+        if options.out is not None:
+            raise InputError("--out goes with --data; the errors of a run are written to its test_metrics.json")
         evaluate_run(options.run, device=options.device)
         return
     blocks = score_files(
@@ -85,7 +91,10 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: b
     if clusters.numel() == 0:
         raise InputError(f"{folder}: the test part of the split is empty; give labelled frames with --data")
     batch = data.batches.stored(clusters.tolist())
-    predicted = predictor_of(folder, device)(batch.z, batch.pos, batch.ptr).energy.numpy()
+    if "pos" in batch:
+        predicted = predictor_of(folder, device)(batch.z, batch.pos, batch.ptr).energy.numpy()
+    else:  # published descriptors: a graph is all that there is
+        predicted = _energies_of_graphs(load_model(folder), data, clusters)
     target, sizes = batch.y.numpy(), batch.ptr.diff().numpy()
     write_table(
         folder / "test_predictions.csv",
@@ -95,13 +104,24 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: b
     _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size)
 
 
+@torch.no_grad()
+def _energies_of_graphs(model: nn.Module, data: ClusterDataModule, clusters: Tensor) -> np.ndarray:
+    names = extra_arguments(model)
+    energies = []
+    for part in clusters.split(data.batch_size):
+        batch = data.batches[part.tolist()]
+        extra = {name: batch[name] for name in names if name in batch}
+        energies.append(model(batch.z, batch.get("pos"), batch.batch, **extra))
+    return torch.cat(energies).numpy()
+
+
 def _report(
     predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, title: str, out: Path | None, print_sizes: bool = True
 ):
     overall, by_size = energy_metrics(predicted, target, sizes), metrics_by_size(predicted, target, sizes)
     if out is not None:
         with replacing(out) as path:
-            result = {"overall": _for_json(overall), "by_size": [_for_json(row) for row in by_size]}
+            result = {"overall": for_json(overall), "by_size": [for_json(row) for row in by_size]}
             path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     console = Console(width=100)
     if print_sizes:
@@ -114,19 +134,8 @@ def _table(rows: Sequence[dict], title: str) -> Table:
     for key in rows[0]:
         table.add_column(LABELS[key], justify="right")
     for row in rows:
-        table.add_row(*(_cell(value) for value in row.values()))
+        table.add_row(*(cell(value) for value in row.values()))
     return table
-
-
-def _cell(value: float | int) -> str:
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.2f}"
-    return str(value)
-
-
-def _for_json(row: dict) -> dict:
-    """A correlation that does not exist is null in JSON."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
 def _write_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray):

@@ -1,12 +1,12 @@
 """Errors of a trained model of shieldings."""
 
 import json
-import math
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from pyg_clusters.cli.tables import cell, for_json
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
@@ -61,7 +61,7 @@ def evaluate_shieldings(folder: Path, data: ClusterDataModule, by_size: bool = T
         chosen = size_of_atom == size
         rows.append({"size": size, **shielding_metrics(predicted[chosen], target[chosen])})
     with replacing(folder / "test_metrics.json") as path:
-        result = {"overall": _for_json(overall), "by_size": [_for_json(row) for row in rows]}
+        result = {"overall": for_json(overall), "by_size": [for_json(row) for row in rows]}
         path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     _print(overall, rows if by_size else [], f"test set of {folder}")
 
@@ -74,15 +74,5 @@ def _print(overall: dict, rows: list[dict], title: str):
     for column in columns:
         table.add_column(f"{column['size']} atoms" if "size" in column else "all", justify="right")
     for key, label in LABELS.items():
-        table.add_row(label, *(_cell(column[key]) for column in columns))
+        table.add_row(label, *(cell(column[key]) for column in columns))
     console.print(table)
-
-
-def _cell(value: float | int) -> str:
-    if isinstance(value, float):
-        return "-" if math.isnan(value) else f"{value:.2f}"
-    return str(value)
-
-
-def _for_json(row: dict) -> dict:
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

@@ -15,11 +15,12 @@ from pyg_clusters.geometry import check_radii
 
 SHIPPED: dict[str, tuple[str, str]] = {
     "gallium": ("gallium_clusters", "gallium_minima.extxyz.xz"),
+    "copper_gold": ("copper_gold_clusters", "copper_gold_minima.extxyz.xz"),
     "sodium": ("sodium_shielding", "sodium_shielding.extxyz.xz"),
 }
 """Data set and file of what can be given by its name instead of a file."""
 
-SHIPPED_TARGETS: dict[str, str] = {"gallium": "binding_energy"}
+SHIPPED_TARGETS: dict[str, str] = {"gallium": "binding_energy", "copper_gold": "binding_energy"}
 """Energy of shipped data, where they have one."""
 
 

@@ -11,9 +11,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from pyg_clusters.cli.parsing import parse, verb_parser
+from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks
 from pyg_clusters.inference.predictor import domain_of
-from pyg_clusters.models.checkpoint import load_model, model_folder, read_configuration
+from pyg_clusters.models.checkpoint import load_model, model_folder, read_configuration, shipped_models
 
 
 def run(argv: Sequence[str]):
@@ -25,7 +26,8 @@ def run(argv: Sequence[str]):
     )
     parser.add_argument("paths", type=Path, nargs="+", help="files of frames, folders of runs or models")
     for path in parse(parser, argv).paths:
-        _describe_model(path) if path.is_dir() else _describe_frames(path)
+        shipped = not path.exists() and str(path) in shipped_models()
+        _describe_model(path) if path.is_dir() or shipped else _describe_frames(path)
 
 
 def _describe_model(path: Path):
@@ -40,7 +42,11 @@ def _describe_model(path: Path):
     _print_pairs(configuration.get("notes", {}))
     metrics = path / "test_metrics.json"
     if metrics.is_file():
-        _print_pairs({f"test {key}": value for key, value in json.loads(metrics.read_text())["overall"].items()})
+        try:
+            overall = json.loads(metrics.read_text())["overall"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{metrics}: is damaged; make it again with pyg-clusters evaluate {path}") from error
+        _print_pairs({f"test {key}": value for key, value in overall.items()})
 
 
 def _describe_frames(path: Path):

@@ -53,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         return _fail(f"unknown verb {verb!r}; there are {', '.join(VERBS)}")
     _speak_briefly()
+    if os.getcwd() not in sys.path:  # a model or data set of one's own, in a file beside one's recipe
+        sys.path.append(os.getcwd())
     try:
         importlib.import_module(f"pyg_clusters.cli.{verb}").run(rest)
     except (InputError, MissingExtra) as error:

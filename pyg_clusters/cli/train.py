@@ -19,8 +19,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
 from pyg_clusters.training.progress import TrainingProgress
+from pyg_clusters.training.run_folder import FINISHED
 
-FINISHED = "finished.json"
 TRAINER_DEFAULTS = {
     "max_epochs": 2000,
     "logger": False,
@@ -110,6 +110,7 @@ def train(argv: Sequence[str], resume: bool = False):
     if (folder / FINISHED).exists() and resume:
         print(f"{folder}: this run is finished; its errors are in {folder / 'test_metrics.json'}")
         return
+    _check_validation(cli.trainer)
     cli.model.check(cli.datamodule)
     if not resume and not _is_helper_process():
         _begin(folder, cli)
@@ -122,7 +123,7 @@ def train(argv: Sequence[str], resume: bool = False):
     if cli.trainer.interrupted:
         raise KeyboardInterrupt
     if not (folder / "best").exists():
-        raise InputError(f"{folder}: not one epoch was trained within trainer.max_time; resume it with a larger limit")
+        raise InputError(f"{folder}: {_why_no_model(cli)}")
     best = f"{cli.run_folder.best:.2f} {cli.model.unit}"
     print(f"trained for {cli.trainer.current_epoch} epochs, best validation MAE {best}")
     evaluate_run(folder, cli.datamodule, by_size=False)
@@ -133,6 +134,22 @@ def train(argv: Sequence[str], resume: bool = False):
         )
     else:
         _finish(folder, cli)
+
+
+def _why_no_model(cli: TrainCLI) -> str:
+    if cli.run_folder.rows:
+        return "the validation error was never a number; train anew with a smaller learning rate"
+    if cli.stopped_by_time:
+        return "not one epoch was trained within trainer.max_time; resume it with a larger limit"
+    return "no epoch was trained; is trainer.max_epochs (or max_steps) large enough?"
+
+
+def _check_validation(trainer: pl.Trainer):
+    if trainer.check_val_every_n_epoch != 1 or not trainer.limit_val_batches:
+        raise InputError(
+            "every epoch is validated: leave check_val_every_n_epoch at 1 and limit_val_batches above 0 (the schedule, "
+            "the best model and metrics.csv need it)"
+        )
 
 
 def _begin(folder: Path, cli: TrainCLI):

@@ -21,7 +21,7 @@ class FusedDART:
       of the first and last layers, the constant part of the next bias, and what remains are four passes in place.
     - Results of one chunk are written over those of the one before: fresh memory costs more than the arithmetic.
 
-    Weights that have changed in place since the last call (by an optimiser, by ``load_state_dict``) are taken anew.
+    The weights are rearranged anew at each call, which costs little beside a batch: whatever changed them is followed.
 
     Args:
         model: Its weights, radii, offset and scale are taken.
@@ -33,14 +33,9 @@ class FusedDART:
         self.conv = model.conv
         self.scale = model.scale
         self._buffers: dict[str, Tensor] = {}
-        self._version: list[tuple[int, int]] = []
 
-    def _refresh(self):
-        """Rearranges the weights of the interaction network, if they are not those of the last call."""
-        version = [(id(weight), weight._version) for weight in self.model.interaction.parameters()]
-        if version == self._version:
-            return
-        self._version = version
+    def _rearrange(self):
+        """Takes the units of the activation into the weights and biases of the interaction network."""
         alpha = self.model.act.alpha
         first, *hidden, last = self.model.interaction
         with torch.no_grad():
@@ -61,7 +56,7 @@ class FusedDART:
         Returns:
             ``[num_graphs]`` in eV.
         """
-        self._refresh()
+        self._rearrange()
         num_graphs, num_atoms, _ = pos.shape
         num_steps = len(self.radii)
         masks = beyond_masks(pos, self.radii, self.first_bias.dtype)
@@ -97,8 +92,9 @@ class FusedDART:
     def _buffer(self, name: str, *shape: int) -> Tensor:
         size = math.prod(shape)
         buffer = self._buffers.get(name)
-        if buffer is None or buffer.numel() < size:
-            buffer = self._buffers[name] = self.first_bias.new_empty(size)
+        like = self.first_bias
+        if buffer is None or buffer.numel() < size or (buffer.dtype, buffer.device) != (like.dtype, like.device):
+            buffer = self._buffers[name] = like.new_empty(size)
         return buffer[:size].view(shape)
 
 

@@ -64,11 +64,10 @@ class Predictor:
         transform: Callable[[Data], Data] | None = None,
     ):
         first = next(model.parameters(), torch.empty(0))
-        self.device = first.device if device is None else _usable(device)
+        self.device = first.device if device is None else usable_device(device)
         self.model = model.to(self.device).eval()
         self.max_atoms = max_atoms
         self.transform = transform
-        self.dtype = first.dtype
         if transform is None:
             check_extra_arguments(model, (), "give Predictor a transform that makes it")
         self._energies: Callable[[Tensor, Tensor], Tensor] = self._energies_by_forward
@@ -76,6 +75,11 @@ class Predictor:
             self._energies = self._energies_by_graphs
         elif type(model) is DART and len(model.interaction) > 1:
             self._energies = FusedDART(model)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the weights, that of the results."""
+        return next((weight.dtype for weight in self.model.parameters()), torch.get_default_dtype())
 
     @torch.no_grad()
     def __call__(self, z: Array | Sequence[Atoms], pos: Array | None = None, ptr: Array | None = None) -> Prediction:
@@ -142,7 +146,12 @@ def domain_of(model: nn.Module) -> Domain | None:
     return domain if isinstance(domain, Domain) and domain.known else None
 
 
-def _usable(device: torch.device | str) -> torch.device:
+def usable_device(device: torch.device | str) -> torch.device:
+    """The device, if there is one of that name.
+
+    Raises:
+        InputError: If there is none.
+    """
     try:
         device = torch.device(device)
         torch.empty(0, device=device)
@@ -166,6 +175,8 @@ def _symbols(atomic_numbers: Sequence[int]) -> str:
 
 
 def _flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None) -> tuple[Tensor, Tensor, Tensor]:
+    if pos is None and isinstance(z, np.ndarray | Tensor):
+        raise ValueError("positions are needed beside atomic numbers (or a list of ASE Atoms instead of both)")
     if pos is None:
         frames = list(z)
         z = np.concatenate([atoms.numbers for atoms in frames]) if frames else np.zeros(0, dtype=np.int64)

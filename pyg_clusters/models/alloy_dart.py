@@ -61,7 +61,8 @@ class AlloyDART(DART):
     ):
         super().__init__(radii, hidden_channels, interaction_channels, active_shells)
         self.elements = tuple(int(number) for number in elements)
-        if not self.elements or len(set(self.elements)) < len(self.elements):
+        known = all(0 < number <= MAX_ATOMIC_NUMBER for number in self.elements)
+        if not self.elements or not known or len(set(self.elements)) < len(self.elements):
             raise InputError(f"elements must be different atomic numbers, got {list(self.elements)}")
         if element_networks not in ("shared", "separate"):
             raise InputError(f"element_networks must be 'shared' or 'separate', got {element_networks!r}")

@@ -120,6 +120,18 @@ class HDNN(nn.Module):
             raw = raw.index_put((atoms,), network(x[atoms]).squeeze(-1))
         return self.scale(raw, z)
 
+    def check_data(self, dataset: object):
+        """Checks that symmetry functions which a data set stores are those of the model.
+
+        Raises:
+            InputError: If they were made with other parameters.
+        """
+        stored = getattr(dataset, "pre_transform", None)
+        if isinstance(stored, SymmetryFunctions) and repr(stored) != repr(self.functions):
+            raise InputError(
+                f"the data set stores {stored}, but the model has {self.functions}: give both the same parameters"
+            )
+
     def _functions(self, z: Tensor, pos: Tensor | None, batch: Tensor) -> Tensor:
         if pos is None:
             raise ValueError("HDNN needs positions, or symmetry_functions")

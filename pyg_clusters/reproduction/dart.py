@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pyg_clusters.datasets import GalliumClusters
+from pyg_clusters.datasets import GNC, ClusterDataset, GalliumClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
@@ -75,8 +75,13 @@ class Result:
     minutes: float
 
 
-def rows(hdnn: bool = True) -> list[Row]:
-    """The rows of all tables."""
+def rows(hdnn: bool = True, gnc: bool = False) -> list[Row]:
+    """The rows of all tables.
+
+    Args:
+        hdnn: Whether with those of the baseline.
+        gnc: Whether for the paper's own data, which have no groups.
+    """
     table_2 = [
         Row("Table 2", "BPSF-HDNN", "hdnn", paper=(2.4, 3.03), paper_clusters=656),
         Row("Table 2", "DART", "dart", paper=(3.59, 4.55), paper_clusters=656),
@@ -100,7 +105,7 @@ def rows(hdnn: bool = True) -> list[Row]:
         table_3.append(Row("Table 3", label, name, case, paper=(mae, rmse), paper_clusters=clusters))
         table_3 += [Row("Table 3", f"  Ga{size}", name, (size,)) for size in case]
     curve = [Row("Learning curve", f"DART, {number}", f"dart_{number}") for number in FEWER]
-    everything = [*table_2, *transfer, *by_group, *table_3, *curve]
+    everything = [*table_2, *transfer, *by_group, *table_3, *curve] if not gnc else [*table_2, *transfer, *table_3]
     return [row for row in everything if hdnn or not row.training.startswith("hdnn")]
 
 
@@ -127,7 +132,12 @@ def options_of(name: str) -> tuple[str, ...]:
 
 
 def trainings(
-    names: Sequence[str], recipe: Path, hdnn_recipe: Path, seeds: int = 1, options: Sequence[str] = ()
+    names: Sequence[str],
+    recipe: Path,
+    hdnn_recipe: Path,
+    seeds: int = 1,
+    options: Sequence[str] = (),
+    gnc: Path | None = None,
 ) -> list[Training]:
     """The trainings behind rows, one per name and seed.
 
@@ -137,14 +147,37 @@ def trainings(
         hdnn_recipe: That of the baseline.
         seeds: Number of seeds, of initialisation and order; the splits stay the same.
         options: Further options of all.
+        gnc: Folder of the paper's own data, to train on them instead of on the shipped ones.
     """
     made = []
     for seed in range(seeds):
         for name in dict.fromkeys(names):
             chosen = hdnn_recipe if name.startswith("hdnn") else recipe
             seeded = ("--seed_everything", str(seed), "--data.shuffle_seed", str(seed))
-            made.append(Training(folder_name(name, seed), chosen, (*options_of(name), *seeded, *options)))
+            all_options = (
+                *options_of(name),
+                *_data_options(name, gnc),
+                *seeded,
+                "--trainer.max_time",
+                "null",
+                *options,
+            )
+            made.append(Training(folder_name(name, seed), chosen, all_options))
     return made
+
+
+def _data_options(name: str, gnc: Path | None) -> tuple[str, ...]:
+    if gnc is None:
+        return ()
+    data: tuple[str, ...] = (
+        "--data.dataset",
+        "pyg_clusters.datasets.GNC",
+        "--data.dataset.init_args.root",
+        str(gnc.absolute()),
+    )
+    if name.startswith("hdnn"):
+        data += ("--data.dataset.init_args.pre_transform", "pyg_clusters.transforms.SymmetryFunctions")
+    return data if options_of(name)[:2] == ("--data.split", "size") else (*data, "--data.split", "paper")
 
 
 def folder_name(name: str, seed: int) -> str:
@@ -152,29 +185,37 @@ def folder_name(name: str, seed: int) -> str:
     return f"{name}_seed{seed}"
 
 
-def results(chosen: Sequence[Row], folder: Path, seeds: int) -> list[Result]:
-    """Errors of rows whose trainings are there.
+def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = None) -> list[Result]:
+    """Errors of rows whose trainings are finished.
+
+    Args:
+        chosen: The rows.
+        folder: Folder of the run folders.
+        seeds: Number of seeds.
+        gnc: Folder of the paper's own data, if they were trained on.
 
     Raises:
-        InputError: If one is not.
+        InputError: If a training is not finished.
     """
-    apart = None
+    apart: ClusterDataset | None = None
     found = []
     for row in chosen:
         errors, minutes, clusters, train_clusters = [], [], 0, 0
         for seed in range(seeds):
             run = folder / folder_name(row.training, seed)
-            if not (run / "test_metrics.json").is_file():
-                raise InputError(f"{run}: not trained yet")
+            seconds = seconds_of(run)
+            if seconds is None:
+                raise InputError(f"{run}: not trained to the end yet")
             if row.apart:
-                apart = GalliumClusters() if apart is None else apart
+                if apart is None:
+                    apart = GalliumClusters() if gnc is None else GNC(gnc)
                 metrics = _errors_apart(run, apart, row.sizes)
             else:
                 metrics = _errors(run, row.sizes)
             errors.append((metrics["mae_kcal_mol"], metrics["rmse_kcal_mol"]))
             clusters = int(metrics["num_clusters"])
             train_clusters = len((run / "splits" / "train.txt").read_text().split())
-            minutes.append((seconds_of(run) or float("nan")) / 60)
+            minutes.append(seconds / 60)
         mae, rmse = zip(*errors, strict=True)
         found.append(Result(row, mae, rmse, clusters, train_clusters, float(np.mean(minutes))))
     return found
@@ -195,7 +236,7 @@ def _errors(run: Path, sizes: Sequence[int]) -> dict:
     }
 
 
-def _errors_apart(run: Path, dataset: GalliumClusters, sizes: Sequence[int]) -> dict:
+def _errors_apart(run: Path, dataset: ClusterDataset, sizes: Sequence[int]) -> dict:
     clusters = torch.isin(dataset.sizes, torch.tensor(sizes)).nonzero().flatten().tolist()
     batch = ClusterBatches(dataset).stored(clusters)
     predicted = Predictor(load_model(run))(batch.z, batch.pos, batch.ptr).energy

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,9 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pyg_clusters.errors import InputError
-
-FINISHED = "finished.json"
-"""What a training writes into its folder when there is nothing left to train."""
+from pyg_clusters.files import replacing
+from pyg_clusters.training.run_folder import FINISHED
 
 POLL_SECONDS: float = 0.5
 
@@ -53,13 +53,17 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2,
         say: Is given a line whenever a training begins or ends.
 
     Raises:
-        InputError: If a training fails; the others are stopped, to be gone on with.
+        InputError: If a training fails (the others are stopped, to be gone on with), or the folder holds one of the
+            same name by another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for training in trainings:
+        _remember(training, folder)
     waiting = [training for training in trainings if not (folder / training.name / FINISHED).exists()]
     say(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished already")
     running: dict[Training, tuple[subprocess.Popen, float]] = {}
     with ExitStack() as stack:
+        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))  # the callbacks stop all
         while waiting or running:
             while waiting and len(running) < workers:
                 training = waiting.pop(0)
@@ -75,6 +79,22 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2,
                 if process.returncode:
                     raise InputError(f"training {training.name} failed ({_last_line(folder, training)})")
                 say(f"end   {training.name} after {(time.monotonic() - begin) / 60:.1f} min")
+
+
+def _leave(*_):
+    sys.exit("stopped; the same command goes on")
+
+
+def _remember(training: Training, folder: Path):
+    """Keeps what a training is made by; refuses to go on with one that was begun otherwise."""
+    if not training.recipe.is_file():
+        raise InputError(f"{training.recipe}: no such recipe")
+    kept = folder / f"{training.name}.json"
+    made_by = {"recipe": training.recipe.read_text(encoding="utf-8"), "options": list(training.options)}
+    if kept.is_file() and json.loads(kept.read_text(encoding="utf-8")) != made_by:
+        raise InputError(f"{folder / training.name} was begun by another recipe or other options; choose another --out")
+    with replacing(kept) as path:
+        path.write_text(json.dumps(made_by, indent=2), encoding="utf-8")
 
 
 def seconds_of(run: Path) -> float | None:

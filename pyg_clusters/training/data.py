@@ -150,6 +150,9 @@ class ClusterDataModule(pl.LightningDataModule):
         fold: int = 0,
     ):
         super().__init__()
+        for name, number in (("batch_size", batch_size), ("max_train_clusters", max_train_clusters)):
+            if number is not None and number < 1:
+                raise InputError(f"{name} must be at least 1, got {number}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed

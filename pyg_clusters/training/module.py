@@ -37,7 +37,8 @@ class EnergyTraining(pl.LightningModule):
     """Trains a model of cluster energies; knows nothing of the model but how it is called.
 
     An :class:`~pyg_clusters.nn.EnergyScale` called ``scale`` and a :class:`~pyg_clusters.models.Domain` called
-    ``domain`` learn offset, scale and domain from the training set.
+    ``domain`` learn offset, scale and domain from the training set. A model's own method ``check_data(dataset)``, if it
+    has one, is called before the training.
 
     Args:
         model: Called as ``model(z, pos, batch)``, and given what the data set holds under the names of its further
@@ -115,6 +116,9 @@ class EnergyTraining(pl.LightningModule):
             init_args(self.model)
         except TypeError as error:
             raise InputError(str(error)) from error
+        check_data = getattr(self.model, "check_data", None)
+        if check_data is not None:
+            check_data(data.dataset)
         example = data.batches[data.split.train[:1].tolist()]
         check_extra_arguments(self.model, example, "let the data set have it (transform or pre_transform)")
 
@@ -125,6 +129,11 @@ class EnergyTraining(pl.LightningModule):
             scale.fit(data.z, data.ptr, data.y)
         if isinstance(domain, Domain):
             domain.fit(data.z, data.ptr)
+
+    def on_train_start(self):
+        """A run that was killed when it had nothing left to train is not trained on."""
+        if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
+            self.trainer.should_stop = True
 
     @property
     def evaluated_model(self) -> nn.Module:

@@ -10,6 +10,9 @@ from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.models.checkpoint import save_model
 
+FINISHED = "finished.json"
+"""What a training leaves in its folder when there is nothing left to train."""
+
 COLUMNS = ("epoch", "train_mae", "val_mae", "val_rmse", "learning_rate")
 
 
