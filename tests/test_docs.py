@@ -44,3 +44,8 @@ def test_every_dependency_has_a_tested_version():
 
 def normalised(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=]", requirement)[0]).lower()
+
+
+def test_every_recipe_says_what_it_reached():
+    table = (ROOT / "train/README.md").read_text()
+    assert not [path.name for path in (ROOT / "train").glob("*.yaml") if f"| `{path.name}`" not in table]

@@ -51,6 +51,14 @@ def test_errors_of_some_sizes_are_put_together_from_those_of_each(tmp_path):
         dart.results([row], tmp_path, 2)
 
 
+def test_all_seeds_that_are_there_count(tmp_path):
+    row = next(row for row in dart.rows() if row.label == "DART")
+    for seed, mae in enumerate((3.0, 4.0, 5.0)):
+        write_run(tmp_path, "dart", (mae, mae + 1, 45), seed=seed)
+    (result,) = dart.results([row], tmp_path, 1)
+    assert result.mae == (3.0, 4.0, 5.0) and result.rmse == (4.0, 5.0, 6.0)
+
+
 def test_findings_are_confirmed_or_denied_by_the_figures(tmp_path):
     names = ("DART", "BPSF-HDNN", "DART without K", "DART without L", "DART without interaction")
     chosen = [row for row in dart.rows() if row.table == "Table 2" and row.label in names]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from pytorch_lightning.callbacks import Timer
 from safetensors.torch import load_file
 from torch_geometric.data import Batch
@@ -304,6 +305,15 @@ def test_a_split_of_another_data_set_is_refused(dataset, tmp_path):
     Split(torch.arange(50), torch.arange(50, 60), torch.tensor([60])).save(tmp_path)
     with pytest.raises(InputError, match="names cluster 60, but the data set has 60 only"):
         ClusterDataModule(dataset, tmp_path)
+
+
+def test_one_process_trains_in_a_folder(recipe, tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    with FileLock(run / ".lock"):
+        assert main(["train", "--config", str(recipe), "--out", str(run)]) == 2
+        assert "is being trained by another process" in capsys.readouterr().err
+    assert not (run / "config.yaml").exists()
 
 
 def test_run_is_not_overwritten(recipe, finished, capsys):

@@ -3,11 +3,13 @@
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
 import yaml
+from filelock import FileLock, Timeout
 from jsonargparse import ArgumentError
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -20,6 +22,9 @@ from pyg_clusters.files import replacing
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
 from pyg_clusters.training.progress import TrainingProgress
 from pyg_clusters.training.run_folder import FINISHED
+
+LOCK = ".lock"
+"""Held in the folder of a run by the process that trains."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 2000,
@@ -112,12 +117,28 @@ def train(argv: Sequence[str], resume: bool = False):
         return
     _check_validation(cli.trainer)
     cli.model.check(cli.datamodule)
-    if not resume and not _is_helper_process():
-        _begin(folder, cli)
-    check_fingerprint(folder, cli.datamodule.dataset)
-    cli.trainer.fit(
-        cli.model, cli.datamodule, ckpt_path=checkpoint if resume and checkpoint.exists() else None, weights_only=True
-    )
+    with _alone(folder) if cli.trainer.is_global_zero else nullcontext():
+        if not resume and not _is_helper_process():
+            _begin(folder, cli)
+        check_fingerprint(folder, cli.datamodule.dataset)
+        start = checkpoint if resume and checkpoint.exists() else None
+        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
+        _conclude(folder, cli)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keeps other trainings out of a folder; the system ends this with the process, however that ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            yield
+    except Timeout as error:
+        raise InputError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+
+
+def _conclude(folder: Path, cli: TrainCLI):
+    """Evaluates the best model, and says how the training ended."""
     if not cli.trainer.is_global_zero:
         return
     if cli.trainer.interrupted:

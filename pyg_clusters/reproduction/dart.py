@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +192,7 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
     Args:
         chosen: The rows.
         folder: Folder of the run folders.
-        seeds: Number of seeds.
+        seeds: Number of seeds that each row needs; of more that are there all count.
         gnc: Folder of the paper's own data, if they were trained on.
 
     Raises:
@@ -201,11 +202,13 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
     found = []
     for row in chosen:
         errors, minutes, clusters, train_clusters = [], [], 0, 0
-        for seed in range(seeds):
+        for seed in count():
             run = folder / folder_name(row.training, seed)
             seconds = seconds_of(run)
-            if seconds is None:
+            if seconds is None and seed < seeds:
                 raise InputError(f"{run}: not trained to the end yet")
+            if seconds is None:
+                break
             if row.apart:
                 if apart is None:
                     apart = GalliumClusters() if gnc is None else GNC(gnc)
