@@ -168,6 +168,25 @@ def edge_shell_counts(edge_index: Tensor, edge_type: Tensor, num_atoms: int, num
     return torch.bincount(flat, minlength=num_atoms * num_shells).view(num_atoms, num_shells)
 
 
+def pad_clusters(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Positions of clusters side by side, as dense products want them.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        batch: Cluster of each atom ``[num_atoms]``, sorted; at least one atom.
+
+    Returns:
+        Positions ``[num_graphs, largest, 3]`` with not-a-number in the padding, the place of each atom among the
+        ``num_graphs * largest`` places ``[num_atoms]``, and the cluster sizes ``[num_graphs]``.
+    """
+    ptr = batch_to_ptr(batch)
+    sizes = ptr.diff()
+    largest = int(sizes.max())
+    place = batch * largest + torch.arange(batch.numel(), device=batch.device) - ptr[batch]
+    padded = pos.new_full((sizes.numel() * largest, 3), float("nan")).index_copy(0, place, pos)
+    return padded.view(sizes.numel(), largest, 3), place, sizes
+
+
 def beyond_masks(pos: Tensor, radii: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
     """Cumulative shell masks of clusters of one (padded) size.
 

@@ -14,6 +14,7 @@ from pyg_clusters.geometry import (
     check_radii,
     edge_shell_counts,
     masks_to_counts,
+    pad_clusters,
     ptr_to_batch,
     radius_pairs,
     shell_counts,
@@ -233,3 +234,11 @@ def test_a_pyg_batch_gives_the_same(generator):
     graphs = [Data(pos=pos[:5]), Data(pos=pos[5:])]
     counts = TopologicalDescriptor()(Batch.from_data_list(graphs)).x
     assert counts.equal(shell_counts(pos, ptr, GALLIUM_RADII).double())
+
+
+def test_padding_keeps_every_atom_in_its_cluster():
+    pos = torch.arange(15.0).view(5, 3)
+    padded, place, sizes = pad_clusters(pos, torch.tensor([0, 0, 1, 1, 1]))
+    assert sizes.tolist() == [2, 3]
+    assert torch.equal(padded.flatten(0, 1)[place], pos) and torch.equal(padded[1], pos[2:])
+    assert padded[0, 2].isnan().all() and padded.isnan().sum() == 3

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from pyg_clusters.analysis.descriptor import (
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.analysis.report import Report
 from pyg_clusters.cli.frame_sets import SHIPPED_TARGETS, FrameSet, energies_of, parse_radii, read_set
+from pyg_clusters.cli.options import add_check_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.errors import InputError
@@ -96,12 +96,7 @@ def run(argv: Sequence[str]):
     )
     parser.add_argument("--r-max", type=float | None, help="largest distance of g(r) in Å; by default all are counted")
     parser.add_argument("--bin-width", type=float, default=0.05, help="width of a bin of g(r) in Å")
-    parser.add_argument(
-        "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
-    )
-    parser.add_argument(
-        "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
-    )
+    add_check_options(parser)
     parser.add_argument("--out", type=Path | None, help="folder of the results; without it they are printed only")
     options = parse(parser, argv)
     radii = None if options.radii is None else parse_radii(options.radii)

@@ -15,10 +15,15 @@ def add_frame_options(parser: ArgumentParser):
 
 def add_reading_options(parser: ArgumentParser):
     """Adds what to do with bad frames, and where to compute."""
+    add_check_options(parser)
+    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:1, ...; by default CUDA where there is one")
+
+
+def add_check_options(parser: ArgumentParser):
+    """Adds what to do with bad frames."""
     parser.add_argument(
         "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
     )
     parser.add_argument(
         "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
     )
-    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:1, ...; by default CUDA where there is one")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
@@ -10,6 +9,7 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from pyg_clusters.cli.options import add_check_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.cli.relax_gupta import chunks, gupta_problem, lasting_info, relax_chunk
@@ -33,12 +33,7 @@ def run(argv: Sequence[str]):
     parser.add_argument("--calculator", type=str, default="gupta", help=f"energy and forces: {CALCULATORS}")
     parser.add_argument("--fmax", type=float, default=0.02, help="largest force on an atom in the end, in eV/Å")
     parser.add_argument("--steps", type=int, default=500, help="most evaluations of energy and forces for a frame")
-    parser.add_argument(
-        "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
-    )
-    parser.add_argument(
-        "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
-    )
+    add_check_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
     parser.add_argument("--out", type=Path, required=True, help="relaxed.extxyz; with gupta also .extxyz.xz")
     options = parse(parser, argv)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, batch_to_ptr, beyond_masks, check_shells
+from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, pad_clusters
 from pyg_clusters.models.dart import DART, AtomicEnergies
 from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
 from pyg_clusters.nn.shell_conv import ShellConv
@@ -132,16 +132,11 @@ class AlloyDART(DART):
 
     def _padded(self, z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Places of the atoms, shell masks, and elements ``[num_graphs, num_atoms, num_elements]``, zero in padding."""
-        sizes = batch_to_ptr(batch).diff()
-        num_graphs, largest = sizes.numel(), int(sizes.max())
-        dtype = self.interaction[0].weight.dtype
-        start = sizes.cumsum(0) - sizes
-        place = batch * largest + torch.arange(batch.numel(), device=batch.device) - start[batch]
-        padded = pos.new_full((num_graphs * largest, 3), float("nan"))
-        padded[place] = pos.detach()
-        masks = beyond_masks(padded.view(num_graphs, largest, 3), self.radii, dtype)
+        padded, place, _ = pad_clusters(pos.detach(), batch)
+        num_graphs, largest, _ = padded.shape
+        masks = beyond_masks(padded, self.radii, self.interaction[0].weight.dtype)
         elements = masks.new_zeros(num_graphs * largest, len(self.elements))
-        elements[place] = one_hot(self._numbers(z), len(self.elements)).to(dtype)
+        elements[place] = one_hot(self._numbers(z), len(self.elements)).to(masks.dtype)
         return place, masks, elements.view(num_graphs, largest, -1)
 
     def _padded_descriptor(self, masks: Tensor, elements: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ from torch_geometric.utils import scatter
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
-    batch_to_ptr,
     beyond_masks,
     check_radii,
     check_shells,
     edge_shell_counts,
     masks_to_counts,
+    pad_clusters,
 )
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.domain import Domain
@@ -169,15 +169,10 @@ class DART(nn.Module):
 
     def _shell_sums(self, pos: Tensor, batch: Tensor) -> Tensor:
         """Equations 1 to 5, ``[num_atoms, hidden_channels]``, by dense products over padded clusters."""
-        ptr = batch_to_ptr(batch)
-        sizes = ptr.diff()
-        num_graphs, largest = sizes.numel(), int(sizes.max())
+        padded, place, sizes = pad_clusters(pos.detach(), batch)
+        num_graphs, largest, _ = padded.shape
         dtype = self.interaction[0].weight.dtype
-        place = batch * largest + torch.arange(batch.numel(), device=batch.device) - ptr[batch]
-
-        padded = pos.new_full((num_graphs * largest, 3), float("nan"))
-        padded[place] = pos.detach()
-        masks = beyond_masks(padded.view(num_graphs, largest, 3), self.radii, dtype)
+        masks = beyond_masks(padded, self.radii, dtype)
         counts = masks_to_counts(masks, sizes.to(dtype) - 1).flatten(0, 1)[place]
 
         rows, row_of_atom = distinct_counts(counts)
