@@ -31,6 +31,8 @@ class GalliumClusters(ClusterDataset):
                                 46, 57 and 60       the minimum each quenches to; grouped by run
     ``forces``          3,500   31 to 70            off-equilibrium frames (300 to 1,500 K) with
                                                     forces; grouped by run
+    ``forces_minima``   9,530   31 to 70            ``forces`` and ``minima``, on which there are none;
+                                                    by group each is split as it is alone
     ==================  ======  ==================  =================================================
 
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [1]`` in eV, ``idx [1]``,
@@ -59,6 +61,7 @@ class GalliumClusters(ClusterDataset):
         "md_57_quenched": ("temperature", "time_fs", "quench_binding_energy"),
         "md_quench": ("temperature", "time_fs", "quench_binding_energy"),
         "forces": ("temperature", "time_fs"),
+        "forces_minima": (),
     }
     """The subsets, with the values per cluster that each has beside the target."""
 
@@ -81,13 +84,16 @@ class GalliumClusters(ClusterDataset):
         self.subset = subset
         folder = shipped_folder("gallium_clusters")
         self.card = Card.load(folder / "card.yaml")
+        parts = subset.split("_") if subset == "forces_minima" else [subset]
+        files = [self.card.verify(folder, f"gallium_{part}.extxyz.xz") for part in parts]
         super().__init__(
             root if root is not None else cache_folder() / "gallium_clusters",
-            self.card.verify(folder, f"gallium_{subset}.extxyz.xz"),
+            files,
             target=target,
             group="group",
             keep=self.SUBSETS[subset],
-            forces=subset == "forces",
+            forces="forces" in parts,
+            minima=[file for part, file in zip(parts, files, strict=True) if "forces" in parts and part == "minima"],
             transform=transform,
             pre_transform=pre_transform,
             pre_filter=pre_filter,
