@@ -40,7 +40,7 @@ class ForceTraining(EnergyTraining):
     ):
         super().__init__(model, optimizer, scheduler, loss, stop_below_rate, average_decay)
         if not force_weight > 0:
-            raise InputError(f"force_weight must be positive (EnergyTraining trains energies alone), got {force_weight}")
+            raise InputError(f"force_weight must be positive (EnergyTraining has none), got {force_weight}")
         self.force_weight = force_weight
         self.val_force_mae = MeanAbsoluteError()
 
