@@ -214,6 +214,44 @@ def beyond_masks(pos: Tensor, radii: Sequence[float], dtype: torch.dtype | None 
     return masks
 
 
+def pair_distances(pos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Differences and distances of all pairs of each cluster, differentiable with respect to the positions.
+
+    Args:
+        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å; padded atoms have not-a-number positions.
+
+    Returns:
+        Which pairs are there (different atoms, no padding), ``[num_graphs, num_atoms, num_atoms]`` (bool); the
+        differences from the first atom to the second in Å, with one dimension more; and the distances, 1 where no
+        pair is there.
+    """
+    valid = ~pos[..., 0].isnan()
+    pairs = valid[:, :, None] & valid[:, None] & ~torch.eye(pos.size(1), dtype=torch.bool, device=pos.device)
+    pos = pos.nan_to_num()
+    difference = pos[:, None] - pos[:, :, None]
+    squared = difference.square().sum(-1)
+    return pairs, difference, torch.where(pairs, squared, 1.0).sqrt()
+
+
+def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], width: float) -> Tensor:
+    r"""Smooth :func:`beyond_masks`, :math:`\sigma((d - r_s) / w)` instead of a step at each radius.
+
+    The membership of a shell is the difference of two successive ones, so that memberships sum to one at every
+    distance; for a width towards zero they become those of sharp shells.
+
+    Args:
+        distance: Distances ``[num_graphs, num_atoms, num_atoms]`` in Å.
+        pairs: Which pairs are there, of the same shape; of others the mask is zero.
+        radii: Increasing shell radii in Å.
+        width: Width w of the boundaries in Å.
+
+    Returns:
+        ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
+    """
+    radius = distance.new_tensor(radii)[:, None]
+    return torch.sigmoid((distance[:, :, None] - radius) / width) * pairs[:, :, None]
+
+
 def masks_to_counts(masks: Tensor, num_neighbors: Tensor | int) -> Tensor:
     """Shell counts ``[num_graphs, num_atoms, num_shells]`` from :func:`beyond_masks`.
 

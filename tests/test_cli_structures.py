@@ -9,7 +9,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.relax_gupta import PAIRS_AT_ONCE
+from pyg_clusters.cli.relax_batched import PAIRS_AT_ONCE
 from pyg_clusters.cli.sizes import parse_sizes
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
@@ -114,7 +114,7 @@ def test_relax_keeps_the_info_and_adds_what_it_found(clusters, tmp_path, capsys)
 def test_relax_in_parts_is_the_same(clusters, tmp_path, monkeypatch):
     results = []
     for pairs in (PAIRS_AT_ONCE, 1):
-        monkeypatch.setattr("pyg_clusters.cli.relax_gupta.PAIRS_AT_ONCE", pairs)
+        monkeypatch.setattr("pyg_clusters.cli.relax_batched.PAIRS_AT_ONCE", pairs)
         out = tmp_path / f"{pairs}.extxyz"
         assert main(["relax", str(clusters), "--steps", "30", "--out", str(out)]) == 0
         results.append(ase.io.read(out, ":"))

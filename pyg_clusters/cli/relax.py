@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from pyg_clusters.cli.options import add_check_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.relax_gupta import chunks, gupta_problem, lasting_info, relax_chunk
+from pyg_clusters.cli.relax_batched import BatchedEnergy, batched_energy, chunks, lasting_info, relax_chunk
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, check_output, read_atoms, write_extxyz
 from pyg_clusters.structures import local_minimum, named_calculator
@@ -25,30 +25,32 @@ def run(argv: Sequence[str]):
         "relax",
         "Frames at the local minima nearest to them. Each keeps its info and gets, by the name of the calculator, "
         "gupta_energy (eV), gupta_fmax (eV/Å), gupta_steps, and converged; what belongs to the old positions is left "
-        "out: energies, values per atom. Gupta relaxes many frames at once; other calculators one by "
+        "out: energies, values per atom. Gupta and models relax many frames at once; other calculators one by "
         "one, each written when it is done: killed and started with the same arguments they go on.",
         "pyg-clusters relax na.extxyz --calculator gupta --fmax 0.02 --steps 500 --out relaxed.extxyz",
     )
     parser.add_argument("frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too")
-    parser.add_argument("--calculator", type=str, default="gupta", help=f"energy and forces: {CALCULATORS}")
+    parser.add_argument(
+        "--calculator", type=str, default="gupta", help=f"energy and forces: {CALCULATORS}, or a trained model"
+    )
     parser.add_argument("--fmax", type=float, default=0.02, help="largest force on an atom in the end, in eV/Å")
     parser.add_argument("--steps", type=int, default=500, help="most evaluations of energy and forces for a frame")
     add_check_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
-    parser.add_argument("--out", type=Path, required=True, help="relaxed.extxyz; with gupta also .extxyz.xz")
+    parser.add_argument("--out", type=Path, required=True, help="relaxed.extxyz; with gupta or a model also .extxyz.xz")
     options = parse(parser, argv)
     if not 0 < options.fmax < float("inf"):
         raise InputError(f"--fmax must be a positive force in eV/Å, got {options.fmax}")
     if options.steps < 1:
         raise InputError(f"--steps must be at least 1, got {options.steps}")
-    gupta = options.calculator == "gupta"
+    batched = batched_energy(options.calculator)
 
     def problem(atoms: Atoms) -> str | None:
-        return gupta_problem(atoms) if gupta else calculator_problem(options.calculator, atoms)
+        return batched.problem(atoms) if batched else calculator_problem(options.calculator, atoms)
 
     frames = read_atoms(options.frames, problem=problem, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
     bad: list[BadFrame] = []
-    counts = (_relax_batched if gupta else _relax_one_by_one)(frames, bad, options)
+    counts = _relax_batched(frames, bad, options, batched) if batched else _relax_one_by_one(frames, bad, options)
     list_bad(bad)
     print(f"{len(counts)} frames in {options.out}, {counts.count(False)} of them not converged")
 
@@ -78,7 +80,9 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
     return Atoms(atoms.numbers, found.atoms.positions, info={**lasting_info(atoms), **result})
 
 
-def _relax_batched(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: Namespace) -> list[bool]:
+def _relax_batched(
+    frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: Namespace, by: BatchedEnergy
+) -> list[bool]:
     """Whether each frame converged."""
     check_output(options.out, options.frames, options.overwrite)
     counts: list[bool] = []
@@ -87,7 +91,7 @@ def _relax_batched(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame],
         with _progress() as progress:
             task = progress.add_task("frames", total=None)
             for chunk in chunks(frames, bad):
-                for atoms in relax_chunk(chunk, options.fmax, options.steps, lambda n: progress.advance(task, n)):
+                for atoms in relax_chunk(chunk, by, options.fmax, options.steps, lambda n: progress.advance(task, n)):
                     counts.append(atoms.info["converged"])
                     yield atoms
 

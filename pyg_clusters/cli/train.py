@@ -32,6 +32,7 @@ TRAINER_DEFAULTS = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
     "num_sanity_val_steps": 0,
+    "inference_mode": False,  # forces are gradients in validation too
     "use_distributed_sampler": False,  # the sampler of ClusterDataModule shares the batches out
 }
 DESCRIPTION = """Train a model as a recipe says.

@@ -59,6 +59,8 @@ class ClusterDataset(InMemoryDataset):
         keep_atoms (sequence of str or dict): Names of further arrays per atom to keep (charges), or the name that each
             gets in the data by its name in the files.
         forces (bool): Whether to keep the forces.
+        minima (sequence of str or Path): Which of the files hold local minima, on whose atoms there is no force: it
+            need not be in the files.
         ignore_cell (bool): Take frames with a periodic cell as isolated clusters instead of refusing them.
         transform (callable, optional): Changes a cluster at every access.
         pre_transform (callable, optional): Changes a cluster before it is stored. It is known again by its ``repr``
@@ -95,6 +97,7 @@ class ClusterDataset(InMemoryDataset):
         keep: Sequence[str] = (),
         keep_atoms: Sequence[str] | Mapping[str, str] = (),
         forces: bool = False,
+        minima: Sequence[str | Path] = (),
         ignore_cell: bool = False,
         transform: Callable | None = None,
         pre_transform: Callable | None = None,
@@ -110,6 +113,7 @@ class ClusterDataset(InMemoryDataset):
         self.keep = tuple(keep)
         self.keep_atoms = dict(keep_atoms) if isinstance(keep_atoms, Mapping) else {key: key for key in keep_atoms}
         self.forces = forces
+        self.minima = [Path(file).expanduser().absolute() for file in minima]
         self.ignore_cell = ignore_cell
         self._check_arguments()
         self._checksums = [sha256_of(file) for file in self.files]
@@ -119,6 +123,8 @@ class ClusterDataset(InMemoryDataset):
     def _check_arguments(self):
         if not self.files:
             raise InputError("no files were given; name at least one")
+        if strange := [file for file in self.minima if file not in self.files]:
+            raise InputError(f"minima names {strange[0]}, which is not among the files")
         for key in (*self.keep, *self.keep_atoms.values()):
             if key in RESERVED or "index" in key or "batch" in key or not key.isidentifier():
                 raise InputError(f"a value called {key!r} cannot be kept: the name has a meaning of its own in a batch")
@@ -147,6 +153,7 @@ class ClusterDataset(InMemoryDataset):
             "target": [self.target, self.per_atom, self._references_asked],
             "keys": [self.group_key, self.keep, self.forces, self.ignore_cell],
             "keep_atoms": list(self.keep_atoms.items()),
+            **({"minima": [self.files.index(file) for file in self.minima]} if self.minima else {}),
             "pre": [ADDRESS.sub("", fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform)],
         }
         return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
@@ -222,7 +229,7 @@ class ClusterDataset(InMemoryDataset):
             per_cluster[key] = torch.from_numpy(np.concatenate([_numbers(block, key) for block in blocks])).float()
         per_atom = {"z": z, "pos": pos}
         if self.forces:
-            force = np.concatenate([_finite(block, "forces", block.atom_properties["forces"]) for block in blocks])
+            force = np.concatenate([self._forces_of(block) for block in blocks])
             per_atom["force"] = torch.from_numpy(force).float()
         for key, name in self.keep_atoms.items():
             per_atom[name] = torch.from_numpy(np.concatenate([_atom_numbers(b, key) for b in blocks])).float()
@@ -236,10 +243,18 @@ class ClusterDataset(InMemoryDataset):
 
     def _read_file(self, file: Path) -> list[FrameBlock]:
         properties = [*self.keep, *([self.group_key] if self.group_key else [])]
-        atom_properties = [*self.keep_atoms, *(["forces"] if self.forces else [])]
+        atom_properties = [*self.keep_atoms, *(["forces"] if self._has_forces(file) else [])]
         (atom_properties if self.per_atom else properties).append(self.target)
         blocks = read_blocks(file, properties=properties, atom_properties=atom_properties)
         return [check_block(block, ignore_cell=self.ignore_cell)[0] for block in blocks]
+
+    def _has_forces(self, file: Path) -> bool:
+        return self.forces and file not in self.minima
+
+    def _forces_of(self, block: FrameBlock) -> np.ndarray:
+        if "forces" not in block.atom_properties:
+            return np.zeros_like(block.pos)
+        return _finite(block, "forces", block.atom_properties["forces"])
 
     def _target_of(self, block: FrameBlock) -> np.ndarray:
         if not self.per_atom:

@@ -1,12 +1,16 @@
 """The shipped gallium clusters."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.splits import Split, group_split
 from pyg_clusters.errors import InputError
 
 
@@ -31,6 +35,8 @@ class GalliumClusters(ClusterDataset):
                                 46, 57 and 60       the minimum each quenches to; grouped by run
     ``forces``          3,500   31 to 70            off-equilibrium frames (300 to 1,500 K) with
                                                     forces; grouped by run
+    ``forces_minima``   9,530   31 to 70            ``forces`` and ``minima``, on which there are none;
+                                                    by group each is split as it is alone
     ==================  ======  ==================  =================================================
 
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [1]`` in eV, ``idx [1]``,
@@ -59,6 +65,7 @@ class GalliumClusters(ClusterDataset):
         "md_57_quenched": ("temperature", "time_fs", "quench_binding_energy"),
         "md_quench": ("temperature", "time_fs", "quench_binding_energy"),
         "forces": ("temperature", "time_fs"),
+        "forces_minima": (),
     }
     """The subsets, with the values per cluster that each has beside the target."""
 
@@ -81,18 +88,36 @@ class GalliumClusters(ClusterDataset):
         self.subset = subset
         folder = shipped_folder("gallium_clusters")
         self.card = Card.load(folder / "card.yaml")
+        parts = subset.split("_") if subset == "forces_minima" else [subset]
+        files = [self.card.verify(folder, f"gallium_{part}.extxyz.xz") for part in parts]
+        self._ends = torch.tensor([self.card.files[file.name].frames for file in files]).cumsum(0)
         super().__init__(
             root if root is not None else cache_folder() / "gallium_clusters",
-            self.card.verify(folder, f"gallium_{subset}.extxyz.xz"),
+            files,
             target=target,
             group="group",
             keep=self.SUBSETS[subset],
-            forces=subset == "forces",
+            forces="forces" in parts,
+            minima=[file for part, file in zip(parts, files, strict=True) if "forces" in parts and part == "minima"],
             transform=transform,
             pre_transform=pre_transform,
             pre_filter=pre_filter,
             force_reload=force_reload,
         )
+
+    @property
+    def file_of_cluster(self) -> Tensor:
+        """Place of the file of each cluster in :attr:`files`, ``[num_graphs]`` (long)."""
+        return torch.bucketize(self._data.idx[torch.as_tensor(list(self.indices()))], self._ends, right=True)
+
+    def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
+        """:func:`~pyg_clusters.datasets.group_split` by :attr:`groups`, each file as it is split alone."""
+        parts = []
+        for file in self.file_of_cluster.unique():
+            places = (self.file_of_cluster == file).nonzero().flatten()
+            alone = group_split(self.groups[places], fractions, seed)
+            parts.append([places[part] for part in (alone.train, alone.val, alone.test)])
+        return Split(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def cache_folder() -> Path:

@@ -7,6 +7,7 @@ from pyg_clusters.models.domain import Domain
 from pyg_clusters.models.hdnn import HDNN
 from pyg_clusters.models.node_schnet import NodeSchNet
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
+from pyg_clusters.models.smooth_dart import SmoothDART
 
 __all__ = [
     "DART",
@@ -16,6 +17,7 @@ __all__ = [
     "Domain",
     "NodeSchNet",
     "ShieldingLasso",
+    "SmoothDART",
     "load_model",
     "save_model",
 ]

@@ -4,5 +4,6 @@ from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.nn.shielding_scale import ShieldingScale
+from pyg_clusters.nn.spherical_harmonics import spherical_harmonics
 
-__all__ = ["EnergyScale", "InputScale", "ShellConv", "ShieldingScale"]
+__all__ = ["EnergyScale", "InputScale", "ShellConv", "ShieldingScale", "spherical_harmonics"]

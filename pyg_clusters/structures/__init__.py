@@ -5,8 +5,8 @@ from pyg_clusters.structures.cluster_emt import ClusterEMT
 from pyg_clusters.structures.compositions import all_compositions, formula_of, parse_formula
 from pyg_clusters.structures.forces import EnergyFunction, energy_and_forces
 from pyg_clusters.structures.gupta import GUPTA_PARAMETERS, Gupta, GuptaParameters
-from pyg_clusters.structures.gupta_calculator import GuptaCalculator
 from pyg_clusters.structures.local_minimum import Minimum, local_minimum
+from pyg_clusters.structures.model_calculator import GuptaCalculator, ModelCalculator
 from pyg_clusters.structures.quench import QuenchSettings, isolated_energies, quench
 from pyg_clusters.structures.relax import Relaxation, relax
 from pyg_clusters.structures.sblda import sblda
@@ -19,6 +19,7 @@ __all__ = [
     "GuptaCalculator",
     "GuptaParameters",
     "Minimum",
+    "ModelCalculator",
     "QuenchSettings",
     "Relaxation",
     "all_compositions",

@@ -9,7 +9,7 @@ from ase.calculators.emt import parameters
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.structures.cluster_emt import ClusterEMT
 from pyg_clusters.structures.gupta import GUPTA_PARAMETERS
-from pyg_clusters.structures.gupta_calculator import GuptaCalculator
+from pyg_clusters.structures.model_calculator import GuptaCalculator
 
 CALCULATORS: str = "gupta, emt, tblite or module:Class"
 """What :func:`named_calculator` knows, in words."""

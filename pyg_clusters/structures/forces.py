@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyg_clusters.errors import InputError
+
 EnergyFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
 """``energy(z, pos, batch)``: atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and the cluster of each
 atom ``[num_atoms]`` to the energies ``[num_graphs]`` in eV, differentiable with respect to the positions."""
@@ -18,9 +20,15 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
         batch: Cluster of each atom ``[num_atoms]``, sorted.
+
+    Raises:
+        InputError: If the energy is no differentiable function of the positions.
     """
     with torch.enable_grad():
         moved = pos.detach().requires_grad_()
         energies = energy(z, moved, batch)
-        (gradient,) = torch.autograd.grad(energies.sum(), moved)
+        (gradient,) = torch.autograd.grad(energies.sum(), moved, allow_unused=True)
+    if gradient is None:
+        name = type(energy).__name__
+        raise InputError(f"{name} has no forces: its energy is no smooth function of the positions; SmoothDART has")
     return energies.detach(), -gradient

@@ -205,7 +205,8 @@ def _make_split(
     if split == "random":
         return random_split(len(dataset), fractions, seed)
     if split == "group":
-        return group_split(dataset.groups, fractions, seed)
+        own = getattr(dataset, "group_split", None)
+        return group_split(dataset.groups, fractions, seed) if own is None else own(fractions, seed)
     if split == "size":
         return size_split(dataset.sizes, held_out_sizes, seed=seed)
     if split == "paper":

@@ -19,7 +19,7 @@ COLUMNS = ("epoch", "train_mae", "val_mae", "val_rmse", "learning_rate")
 class RunFolder(Checkpoint):
     """Writes into the folder of a run, at the end of every epoch, each file whole or not at all:
 
-    - ``metrics.csv``: a row per epoch (errors in the unit of the module: kcal/mol per cluster),
+    - ``metrics.csv``: a row per epoch (errors in the unit of the module: kcal/mol per cluster; forces meV/Å),
     - ``best/``: the model of the smallest validation MAE (or of what the module calls ``monitored``),
     - ``checkpoints/last.ckpt``: the state to resume from.
 
@@ -44,7 +44,7 @@ class RunFolder(Checkpoint):
         metrics = {key: float(value) for key, value in trainer.callback_metrics.items()}
         if "val_mae" not in metrics:
             return
-        columns = [key for key in (*COLUMNS[1:], "val_loss") if key in metrics]
+        columns = [key for key in (*COLUMNS[1:], "val_loss", "val_force_mae") if key in metrics]
         self.rows.append({"epoch": trainer.current_epoch, **{key: metrics[key] for key in columns}})
         value = metrics[getattr(pl_module, "monitored", "val_mae")]
         improved = value < self.lowest

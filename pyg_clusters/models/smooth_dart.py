@@ -1,0 +1,173 @@
+"""SmoothDART: DART with soft shells and directions, whose energy has forces."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.resolver import activation_resolver
+from torch_geometric.utils import scatter
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import (
+    GALLIUM_RADII,
+    check_radii,
+    masks_to_counts,
+    pad_clusters,
+    pair_distances,
+    soft_beyond_masks,
+)
+from pyg_clusters.models.domain import Domain
+from pyg_clusters.nn.energy_scale import EnergyScale
+from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.nn.shell_conv import ShellConv
+from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, spherical_harmonics
+
+
+class SmoothDART(nn.Module):
+    r"""The smooth descendant of :class:`DART`: an energy that is continuous in the positions, so that it has forces.
+
+    .. math::
+        E = \sum_i \mathrm{MLP}_{int}\Big(\mathrm{MLP}_f(\mathbf{x}_i) + \sum_s \sum_{j \ne i} w_s(d_{ij})\,
+        \mathrm{MLP}_s(\mathbf{x}_j)\Big)
+
+    Three things differ from DART (Modee et al. 2021, Eqs. 1-7), each of which can be switched off:
+
+    - *Soft shells.* An atom belongs to shell s by a weight :math:`w_s(d)`, the difference of two logistic steps of a
+      given width at the radii; the weights sum to one at every distance. With a width towards zero they are DART's.
+    - *A finer descriptor.* Soft counts over the radii of the descriptor, of which there are more than of the sums.
+    - *Directions.* Of each shell of the descriptor but the outermost, the spherical harmonics of the neighbours are
+      summed; their products that no rotation or reflection changes, :math:`\sum_m A_{slm} A_{s'lm}`, join the counts.
+      (The sum over pairs of neighbours is done by one over neighbours: the cost of angles is that of distances.)
+
+    Further rounds of shell-wise sums over the features of the round before follow, if asked for.
+
+    Args:
+        radii (sequence of float): Radii in Å of the shells that are summed over.
+        width (float): Width of a boundary between shells in Å.
+        descriptor_radii (sequence of float, optional): Radii in Å of the descriptor; by default those of the sums.
+        degree (int): Largest degree of the spherical harmonics, 0 to 4; 0 leaves directions out.
+        hidden_channels (int): Width of the shell networks.
+        interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
+        rounds (int): Rounds of shell-wise sums.
+        act (str): Activation function; a smooth one, for forces to train on.
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
+          [num_atoms]`` (sorted)
+        - **output:** energies ``[num_graphs]`` in eV, differentiable with respect to the positions
+
+    Example:
+        >>> import torch
+        >>> from pyg_clusters.structures import energy_and_forces
+        >>> model = SmoothDART(degree=2)
+        >>> z, batch = torch.tensor([31, 31, 31]), torch.tensor([0, 0, 0])
+        >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7], [0.0, 2.0, 1.4]])
+        >>> energy, forces = energy_and_forces(model, z, pos, batch)
+        >>> energy.shape, forces.shape
+        (torch.Size([1]), torch.Size([3, 3]))
+    """
+
+    def __init__(
+        self,
+        radii: Sequence[float] = GALLIUM_RADII,
+        width: float = 0.3,
+        descriptor_radii: Sequence[float] | None = None,
+        degree: int = 3,
+        hidden_channels: int = 128,
+        interaction_channels: Sequence[int] = (256, 128, 32),
+        rounds: int = 1,
+        act: str = "silu",
+    ):
+        super().__init__()
+        self.radii = check_radii(radii)
+        self.descriptor_radii = self.radii if descriptor_radii is None else check_radii(descriptor_radii)
+        if not 0 < width < float("inf"):
+            raise InputError(f"the width of a shell boundary must be positive (in Å), got {width}")
+        if degree not in range(MAX_DEGREE + 1) or rounds < 1:
+            raise InputError(f"degree must be 0 to {MAX_DEGREE} and rounds at least 1, got {degree} and {rounds}")
+        self.width, self.degree, self.rounds, self.act = width, degree, rounds, act
+        self.hidden_channels = hidden_channels
+        self.interaction_channels = tuple(interaction_channels)
+
+        inner = len(self.descriptor_radii)
+        first, second = torch.triu_indices(inner, inner)
+        self.register_buffer("first_shell", first, persistent=False)
+        self.register_buffer("second_shell", second, persistent=False)
+        in_channels = inner + 1 + degree * first.numel()
+        num_shells = len(self.radii) + 1
+        kwargs = {"act": act, "act_kwargs": {"alpha": 0.1} if act == "celu" else None}
+        self.inputs = InputScale(in_channels, floor=1e-4)
+        self.conv = ShellConv(in_channels, hidden_channels, num_shells, **kwargs)
+        self.further_convs = nn.ModuleList(
+            ShellConv(hidden_channels, hidden_channels, num_shells, **kwargs) for _ in range(rounds - 1)
+        )
+        widths = [hidden_channels, *self.interaction_channels, 1]
+        self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.activation = activation_resolver(act, **(kwargs["act_kwargs"] or {}))
+        self.scale = EnergyScale()
+        self.domain = Domain()
+        self.reset_parameters()
+
+    first_shell: Tensor
+    second_shell: Tensor
+
+    def reset_parameters(self):
+        """Kaiming normal weights with a = 1 and zero biases, as DART's; the inputs as they are."""
+        for module in self.modules():
+            if isinstance(module, EnergyScale | InputScale):
+                module.reset_parameters()
+            elif isinstance(module, nn.Linear) or (hasattr(module, "weight") and hasattr(module, "bias")):
+                nn.init.kaiming_normal_(module.weight, a=1.0)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+        """Energies of the clusters, ``[num_graphs]`` in eV.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``; may be ``None`` for a model of one element.
+            pos: Positions ``[num_atoms, 3]`` in Å.
+            batch: Cluster of each atom ``[num_atoms]``, sorted.
+        """
+        return scatter(self.atomic_energies(z, pos, batch), batch, dim=0, reduce="sum")
+
+    def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+        """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
+        if batch.numel() == 0:
+            return pos.new_zeros(0)
+        padded, place, sizes = pad_clusters(pos, batch)
+        x, masks = self._descriptor(padded, sizes)
+        x = self._standardised(x, place)
+        valid = x.new_zeros(padded.shape[:2]).flatten().index_fill(0, place, 1.0).view(padded.shape[:2])
+        for conv in (self.conv, *self.further_convs):
+            x = conv.forward_dense(x, masks, valid)
+        x = x.flatten(0, 1).index_select(0, place)
+        for layer in self.interaction[:-1]:
+            x = self.activation(layer(x))
+        return self.scale(self.interaction[-1](x).squeeze(-1), z)
+
+    def _standardised(self, x: Tensor, place: Tensor) -> Tensor:
+        if self.training and not self.inputs.fitted:
+            self.inputs.fit(x.detach().flatten(0, 1)[place])
+        return self.inputs(x)
+
+    def _descriptor(self, pos: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+        """Descriptor ``[num_graphs, num_atoms, channels]`` and the soft masks of the shells that are summed over."""
+        pairs, difference, distance = pair_distances(pos)
+        masks = soft_beyond_masks(distance, pairs, self.radii, self.width)
+        fine = masks
+        if self.descriptor_radii != self.radii:
+            fine = soft_beyond_masks(distance, pairs, self.descriptor_radii, self.width)
+        x = masks_to_counts(fine, sizes.to(fine.dtype) - 1)
+        if self.degree:
+            direction = difference / distance[..., None]
+            x = torch.cat([x, self._invariants(direction, pairs, fine)], dim=-1)
+        return x, masks
+
+    def _invariants(self, direction: Tensor, pairs: Tensor, masks: Tensor) -> Tensor:
+        harmonics = spherical_harmonics(direction, self.degree)  # [num_graphs, num_atoms, num_atoms, orders]
+        weights = pairs[:, :, None].to(harmonics.dtype)
+        further = torch.cat([weights @ harmonics, masks @ harmonics], dim=2)  # of a shell and all outside of it
+        sums = further[:, :, :-1] - further[:, :, 1:]  # [num_graphs, num_atoms, num_shells - 1, orders]
+        by_degree = sums.split([2 * degree + 1 for degree in range(1, self.degree + 1)], dim=-1)
+        products = torch.stack([part @ part.mT for part in by_degree], dim=2)
+        return products[..., self.first_shell, self.second_shell].flatten(2)

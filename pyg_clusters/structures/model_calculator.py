@@ -1,0 +1,83 @@
+"""Potentials and models for ASE."""
+
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from ase.data import chemical_symbols
+from torch import nn
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.models.domain import Domain
+from pyg_clusters.structures.forces import energy_and_forces
+from pyg_clusters.structures.gupta import Gupta
+
+
+class ModelCalculator(Calculator):
+    """ASE calculator of an isolated cluster: energy (eV), its shares per atom, and forces (eV/Å).
+
+    Args:
+        model: Called as ``model(z, pos, batch)``; returns ``[num_graphs]`` in eV, differentiable with respect to the
+            positions (:class:`~pyg_clusters.models.SmoothDART`, :class:`~pyg_clusters.structures.Gupta`). Energies per
+            atom are those of its method ``atomic_energies``, if it has one.
+
+    Raises:
+        InputError: When it is used, if the model has no forces, or was not trained on an element.
+
+    Example:
+        >>> from ase.cluster import Icosahedron
+        >>> from pyg_clusters.structures import Gupta
+        >>> cluster = Icosahedron("Na", 2, latticeconstant=5.2)
+        >>> cluster.calc = ModelCalculator(Gupta("Na"))
+        >>> print(f"{cluster.get_potential_energy():.2f} eV, {cluster.get_potential_energies()[0]:.2f} of the centre")
+        -8.82 eV, -0.86 of the centre
+    """
+
+    implemented_properties = ["energy", "free_energy", "energies", "forces"]
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model.eval()
+
+    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=tuple(all_changes)):
+        """Fills in the results; called by ASE."""
+        super().calculate(atoms, properties, system_changes)
+        cluster = self.atoms
+        assert cluster is not None
+        if problem := model_problem(self.model, cluster):
+            raise InputError(problem)
+        weight = next(self.model.parameters(), torch.zeros((), dtype=torch.double))
+        z = torch.from_numpy(cluster.numbers).long().to(weight.device)
+        centred = torch.from_numpy(cluster.positions - cluster.positions.mean(axis=0))
+        pos = centred.to(weight.device, weight.dtype)
+        batch = torch.zeros_like(z)
+        energy, forces = energy_and_forces(self.model, z, pos, batch)
+        self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
+        atomic_energies = getattr(self.model, "atomic_energies", None)
+        if atomic_energies is not None:
+            with torch.no_grad():
+                self.results["energies"] = atomic_energies(z, pos, batch).double().cpu().numpy()
+
+
+class GuptaCalculator(ModelCalculator):
+    """ASE calculator of a cluster of one element by the Gupta potential.
+
+    Args:
+        element: Symbol of the element, one of :data:`~pyg_clusters.structures.GUPTA_PARAMETERS`.
+    """
+
+    def __init__(self, element: str):
+        super().__init__(Gupta(element))
+
+
+def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
+    """Why a model cannot do a frame, if so."""
+    if atoms.pbc.any():
+        return "models and potentials are for isolated clusters: set atoms.pbc = False"
+    domain = getattr(model, "domain", None)
+    if isinstance(domain, Domain) and domain.known:
+        unknown = set(atoms.numbers.tolist()) - set(domain.atomic_numbers)
+        if unknown:
+            names = ", ".join(chemical_symbols[number] for number in sorted(unknown))
+            known = ", ".join(chemical_symbols[number] for number in domain.atomic_numbers)
+            return f"the model was trained on {known} and knows nothing of {names}"
+    return None
