@@ -1,4 +1,4 @@
-"""HDNN beside DART and SmoothDART: symmetry functions, energies from positions, and an epoch of training, on the same clusters."""
+"""HDNN beside DART and SmoothDART on the same clusters: symmetry functions, energies from positions, an epoch."""
 
 import pytest
 import torch
