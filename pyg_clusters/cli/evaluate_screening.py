@@ -228,7 +228,8 @@ def ways(frames: SizeFrames, predictor: Predictor, top: int, num_bins: int) -> l
     z, pos = frames.z[unique].ravel(), frames.pos[unique].reshape(-1, 3)
     distinct = lowest_unique(energy[unique], z, pos, np.arange(len(unique) + 1) * size, top)
     features = cluster_features(predictor.model, frames.z[diverse], frames.pos[diverse])
-    counts = mean_shell_counts(frames.pos, getattr(predictor.model, "radii", GALLIUM_RADII))
+    radii = getattr(predictor.model, "radii", GALLIUM_RADII)
+    counts = mean_shell_counts(frames.pos.reshape(-1, 3), np.arange(number + 1) * size, radii)
     choices = {
         "rank": lowest(energy, top).places,
         "bins": lowest_of_bins(energy, num_bins).places,

@@ -20,11 +20,21 @@ from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, check_output, read_blocks, write_extxyz, write_table
+from pyg_clusters.frames import BadFrame, FrameBlock, check_output, read_blocks, write_extxyz, write_table
+from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.choosing import Choice, bin_width, cluster_features, farthest, lowest_unique
+from pyg_clusters.inference.choosing import (
+    Choice,
+    bin_width,
+    cluster_features,
+    farthest,
+    lowest_of_bins,
+    lowest_of_cells,
+    lowest_unique,
+    mean_shell_counts,
+)
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
-from pyg_clusters.inference.screening import Candidate, Screening, bins, choose_again, rank
+from pyg_clusters.inference.screening import Candidate, Screening, choose, choose_again, rank
 from pyg_clusters.inference.uniqueness import SAME_STRUCTURE
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import model_folder, read_configuration
@@ -35,9 +45,11 @@ BINS = 100
 """Default number of bins, the paper's."""
 POOLS = {"unique": 10, "diverse": 3}
 """Among how many times as many of the lowest frames as are wanted the distinct or diverse ones are sought."""
+BINNED = ("bins", "descriptor-bins")
 WAYS = {
     "rank": "the lowest predicted energies",
     "bins": "the lowest frames of equal-width bins of predicted energy",
+    "descriptor-bins": "the lowest frames of the cells of a grid over the mean descriptor, for comparison",
     "unique": "the lowest predicted energies of distinct structures",
     "diverse": "the frames of low predicted energy that differ most from each other to the model",
 }
@@ -60,7 +72,7 @@ def run(argv: Sequence[str]):
     add_frame_options(parser)
     parser.add_argument(
         "--choose",
-        type=Literal["rank", "bins", "unique", "diverse"],
+        type=Literal["rank", "bins", "descriptor-bins", "unique", "diverse"],
         default="rank",
         help="; ".join(f"{way}: {what}" for way, what in WAYS.items()),
     )
@@ -96,7 +108,7 @@ def run(argv: Sequence[str]):
         predictor,
         options.frames,
         properties=[options.truth] if options.truth else [],
-        with_atoms=options.choose != "bins",
+        with_atoms=options.choose not in BINNED,
         on_bad=options.on_bad,
         ignore_cell=options.ignore_cell,
     )
@@ -116,7 +128,7 @@ def run(argv: Sequence[str]):
 
 
 def _check_choice(options: Namespace):
-    for name, ways in {"bins": ("bins",), "tolerance": ("unique",), "pool": ("unique", "diverse")}.items():
+    for name, ways in {"bins": BINNED, "tolerance": ("unique",), "pool": ("unique", "diverse")}.items():
         if getattr(options, name) is not None and options.choose not in ways:
             raise InputError(f"--{name} goes with --choose {' or '.join(ways)}, not with {options.choose}")
     for name in ("top", "bins", "pool"):
@@ -128,18 +140,13 @@ def _check_choice(options: Namespace):
 
 
 def _screen(blocks: Iterator[ScoredBlock], options: Namespace, predictor: Predictor) -> Screening:
-    if options.choose == "bins":
-        properties = [options.truth] if options.truth else []
-        return bins(
-            blocks,
-            options.bins or BINS,
-            lambda: read_blocks(options.frames, properties=properties, with_atoms=True, on_bad=options.on_bad),
-        )
+    if options.choose in BINNED:
+        return _screen_by_bins(blocks, options, predictor)
     if options.choose == "rank":
         return rank(blocks, options.top)
     pool = options.pool or POOLS[options.choose] * options.top
 
-    def choose(candidates: list[Candidate]) -> Choice:
+    def way(candidates: list[Candidate]) -> Choice:
         energy = np.array([candidate.energy for candidate in candidates])
         z = np.array([candidate.atoms.numbers for candidate in candidates])
         pos = np.array([candidate.atoms.positions for candidate in candidates])
@@ -149,7 +156,22 @@ def _screen(blocks: Iterator[ScoredBlock], options: Namespace, predictor: Predic
         tolerance = options.tolerance or SAME_STRUCTURE
         return lowest_unique(energy, z.ravel(), pos.reshape(-1, 3), ptr, options.top, tolerance)
 
-    return choose_again(rank(blocks, pool), choose)
+    return choose_again(rank(blocks, pool), way)
+
+
+def _screen_by_bins(blocks: Iterator[ScoredBlock], options: Namespace, predictor: Predictor) -> Screening:
+    number = options.bins or BINS
+    keys = [options.truth] if options.truth else []
+
+    def reread() -> Iterator[FrameBlock]:
+        return read_blocks(options.frames, properties=keys, with_atoms=True, on_bad=options.on_bad)
+
+    def describe(frames: FrameBlock) -> np.ndarray:
+        return mean_shell_counts(frames.pos, frames.ptr, getattr(predictor.model, "radii", GALLIUM_RADII))
+
+    if options.choose == "bins":
+        return choose(blocks, lambda energy, _: lowest_of_bins(energy, number), reread)
+    return choose(blocks, lambda energy, counts: lowest_of_cells(energy, counts, number), reread, describe)
 
 
 def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Path):

@@ -93,16 +93,16 @@ def lowest_of_cells(energy: np.ndarray, features: np.ndarray, bins: int) -> Choi
     return Choice(order[first[keep]], why)
 
 
-def mean_shell_counts(pos: np.ndarray, radii: Sequence[float] = GALLIUM_RADII) -> np.ndarray:
+def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] = GALLIUM_RADII) -> np.ndarray:
     """Mean over the atoms of the topological descriptor, ``[num_frames, num_shells]``.
 
     Args:
-        pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the frames ``[num_frames + 1]``.
         radii: Shell radii in Å.
     """
-    num_frames, size, _ = pos.shape
-    counts = shell_counts(torch.from_numpy(pos).flatten(0, 1), torch.arange(num_frames + 1) * size, radii)
-    return counts.view(num_frames, size, -1).double().mean(dim=1).numpy()
+    counts = shell_counts(torch.from_numpy(pos), torch.from_numpy(ptr), radii).numpy()
+    return np.add.reduceat(counts, ptr[:-1], axis=0) / np.diff(ptr)[:, None]
 
 
 def lowest_unique(

@@ -7,7 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from pyg_clusters.frames import BadFrame, FrameBlock
-from pyg_clusters.inference.choosing import Choice, lowest_of_bins
+from pyg_clusters.inference.choosing import Choice
 from pyg_clusters.inference.scoring import ScoredBlock
 
 
@@ -92,34 +92,44 @@ def rank(blocks: Iterable[ScoredBlock], top: int) -> Screening:
     return table.screening(candidates)
 
 
-def bins(blocks: Iterable[ScoredBlock], num_bins: int, reread: Callable[[], Iterable[FrameBlock]]) -> Screening:
-    """Picks the lowest frame of each of equal-width bins of predicted energy, size by size (section 3.5, second way).
+def choose(
+    blocks: Iterable[ScoredBlock],
+    way: Callable[[np.ndarray, np.ndarray], Choice],
+    reread: Callable[[], Iterable[FrameBlock]],
+    describe: Callable[[FrameBlock], np.ndarray] | None = None,
+) -> Screening:
+    """Chooses among all frames, size by size, by their energies (bins of them, section 3.5) and some features.
 
-    Where the bins lie is known when all frames are scored; the files are then read again for the frames chosen, so
-    that no structures are held.
+    No structures are held: the files are read again for the frames that were chosen.
 
     Args:
         blocks: Scored frames.
-        num_bins: Number of bins per cluster size; empty ones give no candidate.
+        way: Chooses by the energies ``[num_frames]`` in eV and the features ``[num_frames, num_features]`` of the
+            frames of one size.
         reread: Reads the frames anew, with whatever belongs to a candidate.
+        describe: Features ``[num_frames, num_features]`` of the frames of a block; none by default.
     """
     table = _Table()
+    described = []
     for block in blocks:
         table.add(block)
-    all_frames = table.screening([])
+        described.append(describe(block.frames) if describe else np.zeros((len(block.frames), 0)))
+    everything = table.screening([])
+    features = np.concatenate(described) if described else np.zeros((0, 0))
     chosen: dict[tuple[str, int], Candidate] = {}
-    for size in np.unique(all_frames.size):
-        places = np.flatnonzero(all_frames.size == size)
-        energy = all_frames.energy[places]
+    for size in np.unique(everything.size):
+        places = np.flatnonzero(everything.size == size)
+        energy = everything.energy[places]
         ranks = np.empty(len(places), dtype=int)
         ranks[np.argsort(energy, kind="stable")] = np.arange(1, len(places) + 1)
-        choice = lowest_of_bins(energy, num_bins)
+        choice = way(energy, features[places])
         for place, why in zip(choice.places, choice.why, strict=True):
             number = int(places[place])
-            file, frame = str(all_frames.file[number]), int(all_frames.frame[number])
-            values = {name: column[number].item() for name, column in all_frames.properties.items()}
+            file, frame = str(everything.file[number]), int(everything.frame[number])
+            values = {name: column[number].item() for name, column in everything.properties.items()}
+            rank_of_frame = int(ranks[place])
             chosen[file, frame] = Candidate(
-                file, frame, float(energy[place]), int(ranks[place]), Atoms(), values, number, why
+                file, frame, float(energy[place]), rank_of_frame, Atoms(), values, number, why
             )
     for frames in reread():
         for place, number in enumerate(frames.number.tolist()):
