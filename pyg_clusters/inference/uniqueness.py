@@ -160,10 +160,12 @@ def structure_keys(pos: np.ndarray) -> np.ndarray:
         difference of all sorted pair distances.
     """
     num_pairs = pos.shape[1] * (pos.shape[1] - 1) // 2
+    if not num_pairs:
+        return np.zeros((len(pos), 1), dtype=np.float32)
     bounds = np.linspace(0, num_pairs, min(KEY_LENGTH, num_pairs) + 1).astype(int)
-    weights = 1 / np.sqrt(np.diff(bounds) * max(num_pairs, 1))
+    weights = 1 / np.sqrt(np.diff(bounds) * num_pairs)
     keys = np.zeros((len(pos), len(weights)), dtype=np.float32)
-    for start in range(0, len(pos) if num_pairs else 0, FRAMES_AT_ONCE):
+    for start in range(0, len(pos), FRAMES_AT_ONCE):
         chosen = slice(start, start + FRAMES_AT_ONCE)
         keys[chosen] = np.add.reduceat(sorted_distances(pos[chosen]), bounds[:-1], axis=1) * weights
     return keys
