@@ -107,7 +107,9 @@ def test_features_of_dart_do_not_depend_on_orientation_order_or_origin(generator
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
     features = cluster_features(model, z, pos)
     assert features.shape == (70, 32)
-    np.testing.assert_allclose(cluster_features(model, z, (pos @ turn)[:, ::-1] + 1000.0), features, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        cluster_features(model, z, (pos @ turn)[:, ::-1] + 1000.0), features, rtol=1e-4, atol=1e-4
+    )
     np.testing.assert_allclose(cluster_features(model, z[65:], pos[65:]), features[65:], rtol=1e-4, atol=1e-4)
 
 

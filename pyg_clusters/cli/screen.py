@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, check_output, read_blocks, write_extxyz, write_table
+from pyg_clusters.frames.folders import VACUUM, check_folders, write_folders
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.choosing import (
@@ -90,6 +92,14 @@ def run(argv: Sequence[str]):
         help="for unique and diverse: lowest frames of a size to choose among, 10 and 3 times --top if not given",
     )
     parser.add_argument("--truth", type=str | None, help="name of the true energy (eV) in the frames, for the report")
+    parser.add_argument(
+        "--write",
+        type=str | None,
+        help="write each candidate to a folder of its own, too, in this format of ASE (vasp: POSCAR, aims, xyz, ...)",
+    )
+    parser.add_argument(
+        "--vacuum", type=float, default=VACUUM, help="Å between a candidate and its box in these; 0: no box"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the results that are in the folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     options = parse(parser, argv)
@@ -102,6 +112,8 @@ def run(argv: Sequence[str]):
 
     for name in RESULTS:
         check_output(options.out / name, options.frames, overwrite=True)
+    if options.write:
+        check_folders(options.out / options.write, options.write)
 
     predictor = predictor_of(options.model, options.device)
     blocks = score_files(
@@ -121,10 +133,16 @@ def run(argv: Sequence[str]):
         raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to choose from")
     if options.choose == "bins":
         warn_of_narrow_bins(screening, options.bins or BINS, options.model)
-    write_results(screening, options.out, options.model, options.truth, options.choose)
+    write_candidates(screening, options.out, options.truth)
+    write_report(screening, options.out, options.model, options.truth, options.choose)
+    if options.write:
+        structures = [candidate.atoms for candidate in screening.candidates]
+        write_folders(options.out / options.write, structures, options.write, options.vacuum)
     print(f"{len(screening.candidates)} candidates of {len(screening.energy)} frames in {options.out}:")
     for name in RESULTS:
         print(f"  {options.out / name}")
+    if options.write:
+        print(f"  {options.out / options.write}{os.sep} (a folder each)")
 
 
 def _check_choice(options: Namespace):
@@ -137,6 +155,8 @@ def _check_choice(options: Namespace):
             raise InputError(f"--{name} must be at least 1, got {value}")
     if options.tolerance is not None and not (math.isfinite(options.tolerance) and options.tolerance > 0):
         raise InputError(f"--tolerance must be positive (in Å), got {options.tolerance:g}")
+    if not (math.isfinite(options.vacuum) and options.vacuum >= 0):
+        raise InputError(f"--vacuum must be a length in Å, or 0 for no box, got {options.vacuum:g}")
 
 
 def _screen(blocks: Iterator[ScoredBlock], options: Namespace, predictor: Predictor) -> Screening:
@@ -154,7 +174,14 @@ def _screen(blocks: Iterator[ScoredBlock], options: Namespace, predictor: Predic
             return farthest(energy, cluster_features(predictor.model, z, pos), options.top)
         ptr = np.arange(len(z) + 1) * z.shape[1]
         tolerance = options.tolerance or SAME_STRUCTURE
-        return lowest_unique(energy, z.ravel(), pos.reshape(-1, 3), ptr, options.top, tolerance)
+        choice = lowest_unique(energy, z.ravel(), pos.reshape(-1, 3), ptr, options.top, tolerance)
+        if len(choice.places) < options.top and len(candidates) == pool:
+            warnings.warn(
+                f"{len(choice.places)} distinct structures among the {pool} lowest frames of {z.shape[1]} atoms, "
+                f"{options.top} were wanted; a larger --pool may find more",
+                stacklevel=2,
+            )
+        return choice
 
     return choose_again(rank(blocks, pool), way)
 
@@ -202,8 +229,8 @@ def error_on_test_set(model: Path) -> float | None:
     return read_configuration(model_folder(model)).get("notes", {}).get("test_mae_kcal_mol")
 
 
-def write_results(screening: Screening, folder: Path, model: Path, truth: str | None = None, way: str = "rank"):
-    """Writes candidates and report."""
+def write_candidates(screening: Screening, folder: Path, truth: str | None = None):
+    """Writes the candidates and their table."""
     chosen = screening.candidates
     write_extxyz(folder / "candidates.extxyz", _atoms(screening))
     columns: dict[str, list] = {
@@ -217,6 +244,10 @@ def write_results(screening: Screening, folder: Path, model: Path, truth: str | 
     if truth:
         columns[truth] = [candidate.properties[truth] for candidate in chosen]
     write_table(folder / "candidates.csv", columns)
+
+
+def write_report(screening: Screening, folder: Path, model: Path, truth: str | None = None, way: str = "rank"):
+    """Writes the report and its figures."""
     for name, figure in screening_figures(screening, truth).items():
         plots.save_figure(figure, folder / "figures" / f"{name}.png")
     make_report(screening, model, truth, way).write(folder / "report.html")
