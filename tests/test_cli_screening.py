@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from pyg_clusters.cli import screen
 from pyg_clusters.cli.main import main
@@ -171,6 +172,65 @@ def test_write_other_formats(model, trajectory, tmp_path, capsys):
     assert main([str(argument) for argument in arguments]) == 0
     text = (tmp_path / "s/gaussian-in/0002_Ga40/candidate.com").read_text()
     assert text.count("\nGa ") == 40 and "TV" not in text
+
+
+@pytest.fixture
+def screened(model, trajectory, tmp_path) -> tuple[Path, list[Atoms]]:
+    """A screening with folders, and a calculation that has run in each of them but the second."""
+    arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "4", "--write", "vasp"]
+    assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
+    candidates = ase.io.read(tmp_path / "s/candidates.extxyz", ":")
+    for number, folder in enumerate(sorted((tmp_path / "s/vasp").iterdir())):
+        if number == 1:
+            continue
+        steps = [candidates[number].copy(), candidates[number].copy()]
+        for step, atoms in enumerate(steps):
+            found = atoms.info["pred_energy"] * 2 - 100 * len(atoms)  # from another zero, twice as far apart
+            atoms.calc = SinglePointCalculator(atoms, energy=found + 5 * (1 - step))
+        ase.io.write(folder / "relaxed.traj", steps)
+    return tmp_path / "s", candidates
+
+
+def test_found_in_numbered_folders(screened, capsys):
+    """Offsets of a size do not matter; the last step counts; a calculation may be missing."""
+    folder, candidates = screened
+    files = sorted((folder / "vasp").glob("*/relaxed.traj"), reverse=True)
+    assert main(["found", str(folder), *map(str, files)]) == 0
+    assert "7 of 8 candidates" in capsys.readouterr().out
+    rows = rows_of(folder / "found.csv")
+    assert [int(row["candidate"]) for row in rows] == [1, 3, 4, 5, 6, 7, 8]
+    assert [int(row["frame"]) for row in rows] == [candidates[int(row["candidate"]) - 1].info["frame"] for row in rows]
+    for row in rows:
+        assert float(row["found_above_mean"]) == pytest.approx(2 * float(row["pred_above_mean"]), abs=1e-5)
+    of_31 = [float(row["found_above_mean"]) for row in rows if row["size"] == "31"]
+    assert np.mean(of_31) == pytest.approx(0, abs=1e-6) and max(of_31) > 0
+    assert (folder / "found.png").stat().st_size > 1000
+    assert "--overwrite" in refused(["found", folder, *files], capsys)
+
+
+def test_found_in_order(screened, tmp_path):
+    folder, candidates = screened
+    write_extxyz(tmp_path / "all.extxyz", candidates)
+    assert main(["found", str(folder), str(tmp_path / "all.extxyz"), "--key", "pred_energy"]) == 0
+    rows = rows_of(folder / "found.csv")
+    assert len(rows) == 8 and all(row["pred_energy"] == row["found_energy"] for row in rows)
+
+
+def test_found_refuses(screened, tmp_path, capsys):
+    folder, candidates = screened
+    one = folder / "vasp/0001_Ga31/relaxed.traj"
+    copied = tmp_path / "0005_Ga40/relaxed.traj"
+    copied.parent.mkdir()
+    copied.write_bytes(one.read_bytes())
+    assert "relaxed.traj: Ga31, but candidate 5 is Ga40" in refused(["found", folder, copied], capsys)
+    assert "candidate 1 was found in" in refused(["found", folder, one, one], capsys)
+    copied.parent.rename(tmp_path / "0009_Ga31")
+    assert "there is no candidate 9" in refused(["found", folder, tmp_path / "0009_Ga31/relaxed.traj"], capsys)
+    write_extxyz(tmp_path / "few.extxyz", candidates[:3])
+    message = refused(["found", folder, tmp_path / "few.extxyz", "--key", "pred_energy"], capsys)
+    assert "3 structures in the files, 8 candidates" in message
+    assert "no candidates.extxyz" in refused(["found", tmp_path, one], capsys)
+    assert not (folder / "found.csv").exists()
 
 
 def test_evaluate_screening(model, frames, trajectory, tmp_path, capsys):

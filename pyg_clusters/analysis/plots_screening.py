@@ -1,4 +1,4 @@
-"""Figures of what choosing frames by a model is worth."""
+"""Figures of what choosing frames by a model is worth, and of what was found for them."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from pyg_clusters.analysis.plots import MAX_PANELS, SHELL_COLORS, SMALL, _legend, _tidy
+from pyg_clusters.analysis.plots import GREY, MAX_PANELS, SHELL_COLORS, SMALL, _legend, _padded_limits, _tidy
+from pyg_clusters.units import KCAL_PER_MOL
 
 
 def recall_curves(curves: Mapping[int, tuple[np.ndarray, np.ndarray]], lowest: int, window: float) -> Figure:
@@ -63,4 +64,31 @@ def worth_by_way(rows: Sequence[Mapping[str, object]], window: float) -> Figure:
         axes.set_xlim(right=1.2 * axes.get_xlim()[1])
         axes.grid(visible=False, axis="y")
     _legend(right, loc="best")
+    return figure
+
+
+def predicted_and_found(predicted: np.ndarray, found: np.ndarray, composition: np.ndarray) -> Figure:
+    """Predicted against found energies of candidates, each above the mean of its composition.
+
+    Args:
+        predicted: In eV ``[num_candidates]``.
+        found: In eV ``[num_candidates]``.
+        composition: Formula of each, ``[num_candidates]``: the colour of its point.
+    """
+    predicted, found = (np.asarray(values, dtype=float) * KCAL_PER_MOL for values in (predicted, found))
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    _tidy(axes, "found above the mean / kcal mol⁻¹", "predicted above the mean / kcal mol⁻¹")
+    limits = _padded_limits(np.concatenate([predicted, found]))
+    axes.plot(limits, limits, color=GREY, linewidth=1.0, zorder=1)
+    formulas = list(dict.fromkeys(np.asarray(composition).tolist()))
+    for number, formula in enumerate(formulas):
+        of_it = np.asarray(composition) == formula
+        color = SHELL_COLORS[number % len(SHELL_COLORS)]
+        axes.scatter(
+            found[of_it], predicted[of_it], s=13, color=color, alpha=0.8, linewidths=0, label=formula, zorder=2
+        )
+    axes.set(xlim=limits, ylim=limits, box_aspect=1)
+    if len(formulas) <= len(SHELL_COLORS):
+        _legend(axes, loc="upper left")
     return figure

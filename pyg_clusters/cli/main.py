@@ -15,6 +15,7 @@ VERBS = {
     "evaluate-screening": "what choosing frames by a model is worth, on frames of known energy",
     "predict": "energies of frames",
     "screen": "the lowest-energy candidates of a trajectory",
+    "found": "what DFT found for the candidates, beside what was predicted",
     "generate": "random clusters",
     "relax": "clusters at local minima of a potential",
     "describe": "what the descriptor sees of clusters: g(r), shell radii, counts, collisions",
