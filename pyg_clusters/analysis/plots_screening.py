@@ -6,7 +6,18 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from pyg_clusters.analysis.plots import GREY, MAX_PANELS, SHELL_COLORS, SMALL, _legend, _padded_limits, _tidy
+from pyg_clusters.analysis.plots import (
+    BLUE,
+    GREY,
+    MAX_PANELS,
+    ORANGE,
+    SHELL_COLORS,
+    SMALL,
+    _bins,
+    _legend,
+    _padded_limits,
+    _tidy,
+)
 from pyg_clusters.units import KCAL_PER_MOL
 
 
@@ -91,4 +102,28 @@ def predicted_and_found(predicted: np.ndarray, found: np.ndarray, composition: n
     axes.set(xlim=limits, ylim=limits, box_aspect=1)
     if len(formulas) <= len(SHELL_COLORS):
         _legend(axes, loc="upper left")
+    return figure
+
+
+def picked_by_size(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray) -> Figure:
+    """Distribution of the predicted energies of each cluster size, and where the picked frames lie in it.
+
+    Args:
+        predicted: In eV per cluster ``[num_frames]``.
+        picked: Whether each was picked, ``[num_frames]``.
+        sizes: Number of atoms of each, ``[num_frames]``; up to :data:`~pyg_clusters.analysis.plots.MAX_PANELS` sizes.
+    """
+    shown = np.unique(sizes)[:MAX_PANELS]
+    figure = Figure(figsize=(6.4, 1.2 + 2.0 * len(shown)), layout="constrained")
+    panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
+    for axes, size in zip(panels, shown, strict=True):
+        of_size = sizes == size
+        energy, chosen = predicted[of_size], predicted[of_size & picked]
+        bins = _bins(energy)
+        _tidy(axes, "", "number of frames")
+        axes.hist(energy, bins=bins, color=BLUE, alpha=0.45, label=f"{len(energy):,} frames of {size} atoms")
+        axes.hist(chosen, bins=bins, color=ORANGE, label=f"{len(chosen):,} picked")
+        axes.plot(chosen, np.zeros(len(chosen)), "|", color="black", markersize=8, clip_on=False)
+        _legend(axes, loc="upper right")
+    panels[-1].set_xlabel("predicted energy / eV per cluster")
     return figure

@@ -83,9 +83,7 @@ def read_found(files: Sequence[str], key: str, candidates: Sequence[Atoms]) -> l
     Raises:
         InputError: If an output belongs to no candidate, or is of another composition, or some are too many or few.
     """
-    numbers = [
-        next((int(m[1]) for part in reversed(Path(file).parts) if (m := NUMBERED.match(part))), None) for file in files
-    ]
+    numbers = [_number_of(Path(file)) for file in files]
     if all(number is not None for number in numbers):
         found = [_read(file, key)[-1] for file in files]
         for one, number in zip(found, numbers, strict=True):
@@ -137,6 +135,11 @@ def compare(found: Sequence[Found], candidates: Sequence[Atoms]) -> dict[str, li
         "found_above_mean": above[1].tolist(),
         "output": [one.file for one in found],
     }
+
+
+def _number_of(path: Path) -> int | None:
+    matches = (NUMBERED.match(part) for part in reversed(path.parts))
+    return next((int(match[1]) for match in matches if match), None)
 
 
 def _read(file: str, key: str) -> list[Found]:

@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
+from pyg_clusters.analysis.plots_screening import picked_by_size
 from pyg_clusters.analysis.report import Report
 from pyg_clusters.cli.evaluate import read_columns, run_figures
 from pyg_clusters.cli.options import add_frame_options
@@ -289,9 +290,11 @@ def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figu
     """The trajectory with the frames that were picked, and where they lie among all."""
     true = screening.properties.get(truth) if truth else None
     number = np.arange(len(screening.energy))
+    few = len(np.unique(screening.size)) <= plots.MAX_PANELS
+    histogram = picked_by_size if few else plots.picked_histogram
     return {
         "trajectory": plots.energy_along_trajectory(number, screening.energy, screening.picked, true, screening.size),
-        "picked": plots.picked_histogram(screening.energy, screening.picked, screening.size),
+        "picked": histogram(screening.energy, screening.picked, screening.size),
     }
 
 
