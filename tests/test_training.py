@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase import Atoms
 from filelock import FileLock
 from pytorch_lightning.callbacks import Timer
 from safetensors.torch import load_file
@@ -25,6 +26,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import batch_to_ptr
 from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.domain import Domain
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule
 from pyg_clusters.training.data import ClusterBatches, EpochSampler
@@ -429,3 +431,38 @@ def test_killed_with_nothing_left_to_train_is_not_trained_on(recipe, tmp_path):
     assert main(["train", "--resume", str(run)]) == 0
     assert (run / "metrics.csv").read_text() == metrics
     assert (run / "finished.json").exists()
+
+
+def test_training_goes_on_from_a_trained_model(recipe, finished, frames, tmp_path, capsys):
+    """Weights, offset and scale are those of the trained model, whatever the new labels; the domain is widened."""
+    clusters = ase.io.read(frames, ":")
+    for atoms in clusters:
+        atoms.info["binding"] -= 10.0
+    large = Atoms([31] * 14, np.random.default_rng(0).uniform(0, 9, (14, 3)), info={"binding": -20.0, "segment": "new"})
+    write_extxyz(tmp_path / "new.extxyz", [*clusters, *[large] * 60])
+    arguments = ["train", "--config", str(recipe), "--data.dataset.files", f"[{tmp_path / 'new.extxyz'}]"]
+    arguments += ["--data.dataset.root", str(tmp_path / "data"), "--data.split", "random", "--trainer.max_epochs", "1"]
+    still = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "1e-30", "--model.stop_below_rate", "0"]
+    run = tmp_path / "run"
+    assert main([*arguments, *still, "--init-from", str(finished), "--out", str(run)]) == 0
+    before, after = (load_file(folder / "best" / "model.safetensors") for folder in (finished, run))
+    learned = [name for name in before if not name.startswith("domain")]
+    assert all(torch.equal(before[name], after[name]) for name in learned)
+    assert load_model(finished).domain.size_range[1] < load_model(run).domain.size_range[1] == 14
+    capsys.readouterr()
+    other = [*arguments, "--model.model.init_args.hidden_channels", "8", "--out", str(tmp_path / "other")]
+    assert main([*other, "--init-from", str(finished)]) == 2
+    assert "hidden_channels=8" in capsys.readouterr().err
+    assert main([*arguments, "--init-from", str(tmp_path), "--out", str(tmp_path / "none")]) == 2
+    assert "has no trained model" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists() and not (tmp_path / "none").exists()
+
+
+def test_domain_is_widened_by_known_elements_only():
+    domain = Domain()
+    domain.widen(torch.full((9,), 31), torch.tensor([0, 4, 9]))
+    assert (domain.atomic_numbers, domain.size_range) == ([31], (4, 5))
+    domain.widen(torch.full((11,), 31), torch.tensor([0, 3, 11]))
+    assert domain.size_range == (3, 8)
+    with pytest.raises(InputError, match=r"elements \[11\]"):
+        domain.widen(torch.full((3,), 11), torch.tensor([0, 3]))

@@ -19,6 +19,7 @@ from pyg_clusters.cli.parsing import explain
 from pyg_clusters.cli.runs import CONFIGURATION, FINGERPRINT, check_fingerprint
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
+from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
 from pyg_clusters.training.progress import TrainingProgress
 from pyg_clusters.training.run_folder import FINISHED
@@ -70,6 +71,11 @@ class TrainCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser):
         parser.add_argument("--out", type=Path, default=Path("runs/run"), help="folder of the run")
+        parser.add_argument(
+            "--init-from",
+            type=str | None,
+            help="start from the weights of this trained model: folder of a run or a saved model, or a shipped name",
+        )
 
     def parse_arguments(self, parser: LightningArgumentParser, args):
         try:
@@ -118,6 +124,8 @@ def train(argv: Sequence[str], resume: bool = False):
         return
     _check_validation(cli.trainer)
     cli.model.check(cli.datamodule)
+    if cli.config.init_from is not None and not (resume and checkpoint.exists()):
+        cli.model.start_from(load_model(cli.config.init_from))
     with _alone(folder) if cli.trainer.is_global_zero else nullcontext():
         if not resume and not _is_helper_process():
             _begin(folder, cli)

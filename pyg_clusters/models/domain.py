@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
 
 
@@ -25,6 +26,20 @@ class Domain(nn.Module):
         self.elements.zero_()
         self.elements[z] = True
         sizes = ptr.diff()
+        self.sizes.copy_(torch.stack([sizes.min(), sizes.max()]))
+
+    def widen(self, z: Tensor, ptr: Tensor):
+        """Adds a further training set of the same elements.
+
+        Raises:
+            InputError: If it holds other elements.
+        """
+        if not self.known:
+            return self.fit(z, ptr)
+        unknown = sorted(set(z.unique().tolist()) - set(self.atomic_numbers))
+        if unknown:
+            raise InputError(f"the model does not know the elements {unknown} (atomic numbers) of the training set")
+        sizes = torch.cat([ptr.diff(), self.sizes.to(ptr.device)])
         self.sizes.copy_(torch.stack([sizes.min(), sizes.max()]))
 
     @property

@@ -23,6 +23,11 @@ OptimizerCallable = Callable[..., Optimizer]
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
 
 
+def _listed(arguments: dict) -> str:
+    values = ((name, list(value) if isinstance(value, tuple) else value) for name, value in arguments.items())
+    return ", ".join(f"{name}={value}" for name, value in values)
+
+
 def adam(parameters) -> Optimizer:
     """The optimiser of Modee et al. 2021, section 2.4: Adam with a rate of 1e-3."""
     return torch.optim.Adam(parameters, lr=1e-3)
@@ -88,6 +93,19 @@ class EnergyTraining(pl.LightningModule):
         self._extra_arguments = tuple(extra_arguments(model))
         self._scheduler: LRScheduler | None = None
         self._scheduler_state: dict | None = None
+        self.goes_on = False
+
+    def start_from(self, trained: nn.Module):
+        """Takes over the weights of a trained model, and its offset and scale: they are not learned anew.
+
+        Raises:
+            InputError: If it is of another class or has other arguments.
+        """
+        ours, theirs = (f"{type(model).__name__}({_listed(init_args(model))})" for model in (self.model, trained))
+        if type(self.model) is not type(trained) or ours != theirs:
+            raise InputError(f"the recipe has {ours}, the model to start from is {theirs}: make the recipe's like it")
+        self.model.load_state_dict(trained.state_dict())
+        self.goes_on = True
 
     def setup(self, stage: str):
         """Lets the model learn from the training set; a resumed run reads what it learned instead."""
@@ -123,8 +141,12 @@ class EnergyTraining(pl.LightningModule):
         check_extra_arguments(self.model, example, "let the data set have it (transform or pre_transform)")
 
     def learn_from(self, data: Data):
-        """Sets offset, scale and domain of the model from the training set."""
+        """Sets offset, scale and domain of the model from the training set; only widens the domain of a trained one."""
         scale, domain = getattr(self.model, "scale", None), getattr(self.model, "domain", None)
+        if self.goes_on:
+            if isinstance(domain, Domain):
+                domain.widen(data.z, data.ptr)
+            return
         if isinstance(scale, EnergyScale | ShieldingScale):
             scale.fit(data.z, data.ptr, data.y)
         if isinstance(domain, Domain):

@@ -1,0 +1,67 @@
+"""Finding the copies among 100,000 candidates."""
+
+import os
+import time
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from pyg_clusters.inference.uniqueness import representatives, structure_distance
+
+MINIMA = 1000
+COPIES = 100
+NOISE = 0.01
+WANTED = 60
+COMPARED = 200
+"""Pairs on which the comparison of all is timed."""
+
+
+def test_copies(minima, capsys):
+    """Minima drawn at random, turned, reflected and permuted copies of each with noise, shuffled."""
+    rng = np.random.default_rng(0)
+    structures, label = [], np.repeat(np.arange(MINIMA), COPIES)
+    for place in rng.choice(len(minima), MINIMA, replace=False):
+        pos = minima[int(place)].pos.double().numpy()
+        turns = Rotation.random(COPIES, rng=rng).as_matrix() * rng.choice([-1, 1], COPIES)[:, None, None]
+        structures += [(pos @ turn)[rng.permutation(len(pos))] + rng.normal(0, NOISE, pos.shape) for turn in turns]
+    order = rng.permutation(len(structures))
+    label = label[order]
+    pos = np.concatenate([structures[place] for place in order])
+    ptr = np.cumsum([0, *(len(structures[place]) for place in order)])
+    z = np.full(len(pos), 31)
+
+    start, start_cpu = time.perf_counter(), time.process_time()
+    found = representatives(z, pos, ptr)
+    seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+
+    kept = np.unique(found)
+    missed = len(kept) - len(np.unique(label[kept]))
+    false = int((label[found] != label).sum())
+    baseline = _seconds_of_a_pair(pos, ptr) * len(label) * (len(label) - 1) / 2
+    with capsys.disabled():
+        print(
+            f"\n\nCopies among {len(label):,} candidates, {MINIMA:,} minima x {COPIES}, noise of {NOISE} Å, "
+            f"{os.cpu_count()} cores (load {os.getloadavg()[0]:.1f})"
+            f"\n  wanted, on 2 cores                           {WANTED:10,.0f} s"
+            f"\n  representatives                              {seconds:10,.1f} s"
+            f"\n    processor time of all threads              {cpu:10,.1f} s"
+            f"\n  ratio                                        {WANTED / seconds:10.1f}"
+            f"\n  baseline (all pairs of a size, timed on {COMPARED})  {baseline:10,.0f} s"
+            f"\n  distinct structures found                    {len(kept):10,}"
+            f"\n  missed copies (kept beside their like)       {missed:10,}"
+            f"\n  false merges (taken for copies of another)   {false:10,}"
+        )
+    assert missed <= 0.001 * len(label) and false <= 0.001 * len(label)
+
+
+def _seconds_of_a_pair(pos: np.ndarray, ptr: np.ndarray) -> float:
+    """Time of a comparison of two structures of one size, times the share of the pairs that are of one size."""
+    sizes = np.diff(ptr)
+    first = np.flatnonzero(sizes == 46)[: COMPARED + 1]
+    structures = [pos[ptr[place] : ptr[place + 1]] for place in first]
+    species = np.full(46, 31)
+    start = time.perf_counter()
+    for a, b in zip(structures, structures[1:], strict=False):
+        structure_distance(species, a, b)
+    seconds = (time.perf_counter() - start) / (len(structures) - 1)
+    return seconds * float(np.square(np.bincount(sizes) / len(sizes)).sum())

@@ -1,0 +1,265 @@
+"""``screen`` in all its ways of choosing, and ``evaluate-screening``."""
+
+import csv
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from pyg_clusters.cli import screen
+from pyg_clusters.cli.main import main
+from pyg_clusters.frames import write_extxyz
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.choosing import lowest_of_bins
+from pyg_clusters.models import DART
+from pyg_clusters.models.checkpoint import load_model, save_model
+from pyg_clusters.testing import random_clusters
+
+COPIES = 3
+
+
+@pytest.fixture(scope="module")
+def frames() -> list[Atoms]:
+    """30 clusters of 31 and 40 atoms, and of each two copies, turned, in another order."""
+    rng = np.random.default_rng(0)
+    z, pos, ptr = random_clusters((31, 40) * 15, 31, torch.Generator().manual_seed(1))
+    frames = []
+    for number, (a, b) in enumerate(zip(ptr, ptr[1:], strict=False)):
+        for _ in range(COPIES):
+            turn, order = np.linalg.qr(rng.normal(size=(3, 3)))[0], rng.permutation(int(b - a))
+            atoms = Atoms(z[a:b].numpy(), pos[a:b].double().numpy()[order] @ turn)
+            atoms.info |= {"quenched": -2.4 * len(atoms) - 0.1 * number, "own": -2.3 * len(atoms)}
+            frames.append(atoms)
+    return frames
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """An untrained DART that says it was trained on Ga31 to Ga70, to 4 kcal/mol."""
+    torch.manual_seed(0)
+    model = DART(hidden_channels=16)
+    model.domain.fit(torch.full((101,), 31), torch.tensor([0, 31, 101]))
+    folder = tmp_path_factory.mktemp("model")
+    save_model(model, folder, notes={"test_mae_kcal_mol": 4.0})
+    return folder
+
+
+@pytest.fixture
+def trajectory(frames, tmp_path) -> Path:
+    write_extxyz(tmp_path / "md.extxyz", frames)
+    return tmp_path / "md.extxyz"
+
+
+@pytest.fixture(autouse=True)
+def no_report(monkeypatch):
+    """The report, which takes longer than the rest, is tested where the lowest energies are chosen."""
+    monkeypatch.setattr(screen, "write_report", lambda *_: None)
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def refused(arguments: list, capsys) -> str:
+    assert main([str(argument) for argument in arguments]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: ")
+    return lines[0]
+
+
+@pytest.mark.filterwarnings("default:the bins of")
+def test_bins(model, frames, trajectory, tmp_path):
+    arguments = ["screen", model, trajectory, "--choose", "bins", "--bins", "6", "--truth", "quenched"]
+    assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
+    energy = Predictor(load_model(model))(frames).energy.numpy()
+    of_40 = np.flatnonzero([len(atoms) == 40 for atoms in frames])
+    rows = [row for row in rows_of(tmp_path / "s/candidates.csv") if row["size"] == "40"]
+    assert [int(row["frame"]) for row in rows] == of_40[lowest_of_bins(energy[of_40], 6).places].tolist()
+    assert rows[0]["rank"] == "1" and rows[0]["why"].startswith("lowest of bin 1 from ")
+    picked = [atoms for atoms in ase.io.read(tmp_path / "s/candidates.extxyz", ":") if len(atoms) == 40]
+    for atoms, row in zip(picked, rows, strict=True):
+        original = frames[int(row["frame"])]
+        np.testing.assert_allclose(atoms.positions, original.positions, atol=1e-6)
+        assert atoms.info["quenched"] == float(row["quenched"]) == original.info["quenched"]
+
+
+@pytest.mark.filterwarnings("default:the bins of")
+def test_bins_narrower_than_the_error_of_the_model(model, trajectory, tmp_path, capsys):
+    arguments = ["screen", str(model), str(trajectory), "--choose", "bins", "--out", str(tmp_path / "s")]
+    assert main(arguments) == 0
+    assert "narrower than the error of the model on its test set (4.00 kcal/mol)" in capsys.readouterr().err
+
+
+def test_descriptor_bins(model, trajectory, tmp_path):
+    arguments = ["screen", model, trajectory, "--choose", "descriptor-bins", "--bins", "9", "--out", tmp_path / "s"]
+    assert main([str(argument) for argument in arguments]) == 0
+    rows = rows_of(tmp_path / "s/candidates.csv")
+    assert 2 < len(rows) <= 18
+    assert next(row["rank"] for row in rows if row["size"] == "31") == "1"
+    assert len(ase.io.read(tmp_path / "s/candidates.extxyz", ":")) == len(rows)
+
+
+def test_unique(model, frames, trajectory, tmp_path):
+    """Each of the 15 clusters of a size comes once, though three frames show it."""
+    arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "20", "--out", tmp_path / "s"]
+    assert main([str(argument) for argument in arguments]) == 0
+    rows = rows_of(tmp_path / "s/candidates.csv")
+    assert sorted(int(row["frame"]) // COPIES for row in rows) == list(range(30))
+    assert rows[3]["why"] == "distinct structure 4; frames like it 3"
+    energies = [float(row["pred_energy"]) for row in rows if row["size"] == "31"]
+    assert energies == sorted(energies)
+
+
+@pytest.mark.filterwarnings("default:2 distinct structures")
+def test_a_pool_that_holds_too_few_distinct_structures_is_told(model, trajectory, tmp_path, capsys):
+    arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "5", "--pool", "6"]
+    assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
+    assert "2 distinct structures among the 6 lowest frames of 31 atoms, 5 were wanted" in capsys.readouterr().err
+
+
+def test_diverse(model, trajectory, tmp_path):
+    """No copy of a chosen frame is chosen while there are others."""
+    arguments = ["screen", model, trajectory, "--choose", "diverse", "--top", "10", "--pool", "45"]
+    assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
+    rows = rows_of(tmp_path / "s/candidates.csv")
+    assert len({int(row["frame"]) // COPIES for row in rows}) == len(rows) == 20
+    assert [row["why"] for row in rows if row["rank"] == "1"] == ["lowest 1", "lowest 1"]
+
+
+def test_bad_options_of_choosing(model, trajectory, tmp_path, capsys):
+    arguments = ["screen", model, trajectory, "--out", tmp_path / "s"]
+    for options, message in (
+        (["--bins", "9"], "--bins goes with --choose bins or descriptor-bins, not with rank"),
+        (["--choose", "rank", "--pool", "9"], "--pool goes with --choose unique or diverse, not with rank"),
+        (["--choose", "diverse", "--tolerance", "1"], "--tolerance goes with --choose unique, not with diverse"),
+        (["--choose", "bins", "--bins", "0"], "--bins must be at least 1, got 0"),
+        (["--choose", "unique", "--tolerance", "0"], "--tolerance must be positive (in Å), got 0"),
+        (["--top", "-3"], "--top must be at least 1, got -3"),
+        (["--choose", "best"], "best"),
+    ):
+        assert message in refused([*arguments, *options], capsys)
+    assert not (tmp_path / "s").exists()
+
+
+def test_write_folders_for_vasp(model, frames, trajectory, tmp_path, capsys):
+    """One POSCAR each in a cubic box with 8 Å of vacuum, in the order of the candidates; never written over."""
+    arguments = ["screen", model, trajectory, "--top", "2", "--write", "vasp", "--vacuum", "8", "--out", tmp_path / "s"]
+    assert main([str(argument) for argument in arguments]) == 0
+    rows = rows_of(tmp_path / "s/candidates.csv")
+    folders = sorted((tmp_path / "s/vasp").iterdir())
+    assert [folder.name for folder in folders] == ["0001_Ga31", "0002_Ga31", "0003_Ga40", "0004_Ga40"]
+    for folder, row in zip(folders, rows, strict=True):
+        atoms, original = ase.io.read(folder / "POSCAR"), frames[int(row["frame"])]
+        assert atoms.pbc.all() and (atoms.cell.lengths() == atoms.cell.lengths()[0]).all()
+        assert atoms.cell.lengths()[0] == pytest.approx(np.ptp(original.positions, axis=0).max() + 16)
+        assert (atoms.positions.min() > 7.99) and (atoms.positions.max() < atoms.cell.lengths()[0] - 7.99)
+        np.testing.assert_allclose(atoms.get_all_distances(), original.get_all_distances(), atol=1e-6)
+    assert "move it away" in refused([*arguments, "--overwrite"], capsys)
+
+
+def test_write_other_formats(model, trajectory, tmp_path, capsys):
+    arguments = ["screen", model, trajectory, "--top", "1", "--out", tmp_path / "s"]
+    assert "ASE writes no format 'poscar'" in refused([*arguments, "--write", "poscar"], capsys)
+    assert "ASE cannot write format 'espresso-in'" in refused([*arguments, "--write", "espresso-in"], capsys)
+    assert "--vacuum must be" in refused([*arguments, "--write", "vasp", "--vacuum", "-1"], capsys)
+    assert not (tmp_path / "s").exists()
+    arguments += ["--write", "gaussian-in", "--vacuum", "0"]
+    assert main([str(argument) for argument in arguments]) == 0
+    text = (tmp_path / "s/gaussian-in/0002_Ga40/candidate.com").read_text()
+    assert text.count("\nGa ") == 40 and "TV" not in text
+
+
+@pytest.fixture
+def screened(model, trajectory, tmp_path) -> tuple[Path, list[Atoms]]:
+    """A screening with folders, and a calculation that has run in each of them but the second."""
+    arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "4", "--write", "vasp"]
+    assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
+    candidates = ase.io.read(tmp_path / "s/candidates.extxyz", ":")
+    for number, folder in enumerate(sorted((tmp_path / "s/vasp").iterdir())):
+        if number == 1:
+            continue
+        steps = [candidates[number].copy(), candidates[number].copy()]
+        for step, atoms in enumerate(steps):
+            found = atoms.info["pred_energy"] * 2 - 100 * len(atoms)  # from another zero, twice as far apart
+            atoms.calc = SinglePointCalculator(atoms, energy=found + 5 * (1 - step))
+        ase.io.write(folder / "relaxed.traj", steps)
+    return tmp_path / "s", candidates
+
+
+def test_found_in_numbered_folders(screened, capsys):
+    """Offsets of a size do not matter; the last step counts; a calculation may be missing."""
+    folder, candidates = screened
+    files = sorted((folder / "vasp").glob("*/relaxed.traj"), reverse=True)
+    assert main(["found", str(folder), *map(str, files)]) == 0
+    assert "7 of 8 candidates" in capsys.readouterr().out
+    rows = rows_of(folder / "found.csv")
+    assert [int(row["candidate"]) for row in rows] == [1, 3, 4, 5, 6, 7, 8]
+    assert [int(row["frame"]) for row in rows] == [candidates[int(row["candidate"]) - 1].info["frame"] for row in rows]
+    for row in rows:
+        assert float(row["found_above_mean"]) == pytest.approx(2 * float(row["pred_above_mean"]), abs=1e-5)
+    of_31 = [float(row["found_above_mean"]) for row in rows if row["size"] == "31"]
+    assert np.mean(of_31) == pytest.approx(0, abs=1e-6) and max(of_31) > 0
+    assert (folder / "found.png").stat().st_size > 1000
+    assert "--overwrite" in refused(["found", folder, *files], capsys)
+
+
+def test_found_in_order(screened, tmp_path):
+    folder, candidates = screened
+    write_extxyz(tmp_path / "all.extxyz", candidates)
+    assert main(["found", str(folder), str(tmp_path / "all.extxyz"), "--key", "pred_energy"]) == 0
+    rows = rows_of(folder / "found.csv")
+    assert len(rows) == 8 and all(row["pred_energy"] == row["found_energy"] for row in rows)
+
+
+def test_found_refuses(screened, tmp_path, capsys):
+    folder, candidates = screened
+    one = folder / "vasp/0001_Ga31/relaxed.traj"
+    copied = tmp_path / "0005_Ga40/relaxed.traj"
+    copied.parent.mkdir()
+    copied.write_bytes(one.read_bytes())
+    assert "relaxed.traj: Ga31, but candidate 5 is Ga40" in refused(["found", folder, copied], capsys)
+    assert "candidate 1 was found in" in refused(["found", folder, one, one], capsys)
+    copied.parent.rename(tmp_path / "0009_Ga31")
+    assert "there is no candidate 9" in refused(["found", folder, tmp_path / "0009_Ga31/relaxed.traj"], capsys)
+    write_extxyz(tmp_path / "few.extxyz", candidates[:3])
+    message = refused(["found", folder, tmp_path / "few.extxyz", "--key", "pred_energy"], capsys)
+    assert "3 structures in the files, 8 candidates" in message
+    assert "no candidates.extxyz" in refused(["found", tmp_path, one], capsys)
+    assert not (folder / "found.csv").exists()
+
+
+def test_evaluate_screening(model, frames, trajectory, tmp_path, capsys):
+    arguments = ["evaluate-screening", model, trajectory, "--truth", "quenched", "--own", "own", "--top", "5"]
+    arguments += ["--minima", trajectory, "--bins", "4", "--out", tmp_path / "worth"]
+    assert main([str(argument) for argument in arguments]) == 0
+    assert "frames of 31 atoms" in capsys.readouterr().out
+    energy = Predictor(load_model(model))(frames).energy.numpy().astype(float)
+    ranks = rows_of(tmp_path / "worth/ranking.csv")
+    assert [(row["size"], row["frames"]) for row in ranks] == [("31", "45"), ("40", "45")]
+    of_31 = [number for number, atoms in enumerate(frames) if len(atoms) == 31]
+    error = np.abs(energy[of_31] - [frames[number].info["own"] for number in of_31]).mean() * 23.060548
+    assert float(ranks[0]["mae_own_kcal_mol"]) == pytest.approx(error, rel=1e-6)
+    worths = {row["way"]: row for row in rows_of(tmp_path / "worth/worth.csv") if row["size"] == "31"}
+    ways = ["rank", "bins", "descriptor bins", "unique", "diverse", "every 3rd", "every 4th", "random"]
+    assert list(worths) == [*ways, "random, as bins"]
+    assert worths["unique"]["distinct"] == worths["unique"]["distinct_structures"] == "1"
+    assert float(worths["rank"]["distinct"]) == pytest.approx(2 / 5)  # the lowest five are copies of two
+    assert worths["every 3rd"]["runs"] == "15" and worths["every 4th"]["runs"] == "12"
+    assert {path.name for path in (tmp_path / "worth/figures").iterdir()} == {"recall.png", "worth.png"}
+    assert "overwrite" in refused(arguments, capsys)
+
+
+def test_evaluate_screening_refuses(model, frames, trajectory, tmp_path, capsys):
+    arguments = ["evaluate-screening", model, trajectory, "--truth", "quenched"]
+    assert "no property 'wrong'" in refused([*arguments[:-1], "wrong"], capsys)
+    assert "--top must be at least 1" in refused([*arguments, "--top", "0"], capsys)
+    write_extxyz(tmp_path / "few.extxyz", frames[:5])
+    message = refused([*arguments, "--minima", tmp_path / "few.extxyz"], capsys)
+    assert "--minima has 5 structures for 90 frames" in message
+    write_extxyz(tmp_path / "other.extxyz", [*frames[1:], frames[0]])
+    assert "--minima: structure 2 has 40 atoms" in refused([*arguments, "--minima", tmp_path / "other.extxyz"], capsys)

@@ -1,0 +1,100 @@
+"""What choosing is worth, on numbers that can be counted by hand."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau, spearmanr
+
+from pyg_clusters.analysis.screening_worth import (
+    isomer_curve,
+    isomers_by_energy,
+    joined,
+    ranking,
+    recall_curve,
+    worth,
+    worth_at_random,
+)
+from pyg_clusters.units import KCAL_PER_MOL
+
+TRUTH = np.array([-10.0, -9.9995, -9.8, -9.6, -9.2, -9.0])
+"""Five isomers, the lowest of two frames; three isomers within 0.5 eV."""
+ISOMER = isomers_by_energy(TRUTH)
+PREDICTED = np.array([-9.7, -9.1, -10.0, -9.9, -9.8, -9.0])
+"""Ranks the frames 2, 3, 4, 0, 1, 5."""
+
+
+def test_isomers_by_energy():
+    assert ISOMER.tolist() == [0, 0, 1, 2, 3, 4]
+    chain = np.array([0.0, 0.0008, 0.0016, 0.0024])  # each within 1 meV of the next, not of the first
+    assert isomers_by_energy(chain).tolist() == [0, 0, 1, 1]
+    assert isomers_by_energy(np.zeros(0)).tolist() == []
+
+
+def test_joined_isomers():
+    by_energy, by_structure = np.array([0, 0, 1, 2, 3]), np.array([7, 9, 9, 4, 7])
+    assert joined(by_energy, by_structure).tolist() == [0, 0, 0, 1, 0]
+    assert joined(by_energy, np.arange(5)).tolist() == [0, 0, 1, 2, 3]
+    assert joined(np.arange(5), by_structure).tolist() == [0, 1, 1, 2, 0]
+
+
+def test_recall_curve():
+    """Of the lowest two frames (0 and 1) the first is the fourth by prediction, the second the fifth."""
+    assert recall_curve(PREDICTED, TRUTH, lowest=2).tolist() == [0, 0, 0, 0.5, 1, 1]
+    assert recall_curve(TRUTH, TRUTH, lowest=3).tolist() == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1])
+    assert recall_curve(PREDICTED, TRUTH, lowest=50)[-1] == 1
+
+
+def test_isomer_curve():
+    """The isomers within 0.5 eV are 1, 2 and 0, at places 1, 2 and 4; frame 1 brings no new one."""
+    assert isomer_curve(PREDICTED, TRUTH, ISOMER, window=0.5).tolist() == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1, 1, 1])
+
+
+def test_ranking():
+    own = PREDICTED + 2.0
+    row = ranking(PREDICTED, TRUTH, ISOMER, 46, own, lowest=2)
+    assert row.spearman == pytest.approx(spearmanr(PREDICTED, TRUTH).statistic)
+    assert row.kendall == pytest.approx(kendalltau(PREDICTED, TRUTH).statistic)
+    assert row.mae_kcal_mol == pytest.approx(KCAL_PER_MOL * np.abs(PREDICTED - TRUTH).mean())
+    assert row.mae_own_kcal_mol == pytest.approx(2 * KCAL_PER_MOL)
+    assert (row.frames, row.rank_of_lowest, row.recall, row.recall_of_four) == (6, 4, 0, 1)
+
+
+def test_ranking_of_perfect_predictions_and_of_one_frame():
+    row = ranking(TRUTH, TRUTH, ISOMER, 46, lowest=3)
+    assert (row.spearman, row.kendall, row.rank_of_lowest, row.recall) == (pytest.approx(1), pytest.approx(1), 1, 1)
+    assert np.isnan(row.mae_own_kcal_mol)
+    single = ranking(np.array([-1.0]), np.array([-2.0]), np.array([0]), 46)
+    assert np.isnan(single.spearman) and (single.rank_of_lowest, single.recall) == (1, 1)
+
+
+def test_worth_of_a_choice():
+    """Of frames 1, 2 and 4: one of the lowest two, three isomers, two of the three within 0.5 eV."""
+    row = worth(np.array([4, 1, 2]), TRUTH, ISOMER, 46, "way", structure=np.array([0, 1, 2, 2, 2, 2]), lowest=2)
+    assert (row.size, row.way, row.runs) == (46, "way", 3)
+    assert row.regret_kcal_mol == pytest.approx(0.0005 * KCAL_PER_MOL)
+    assert row.regret_mev_per_atom == pytest.approx(0.5 / 46)
+    assert row.recall == 0.5
+    assert row.enrichment == pytest.approx(1)  # three of six random frames have half of them, too
+    assert row.distinct == 1
+    assert row.distinct_structures == pytest.approx(2 / 3)
+    assert (row.low_isomers, row.low_isomers_share) == (2, pytest.approx(2 / 3))
+
+
+def test_worth_of_copies():
+    row = worth(np.array([0, 1]), TRUTH, ISOMER, 46, "way", lowest=2)
+    assert (row.distinct, row.low_isomers, row.recall, row.enrichment) == (0.5, 1, 1, 3)
+    assert np.isnan(row.distinct_structures)
+
+
+def test_random_choices_have_the_mean_that_counting_gives():
+    """A random third of the frames has a third of the lowest: enrichment 1; all frames have all."""
+    truth = np.random.default_rng(0).normal(-110, 0.6, 300)
+    isomer = isomers_by_energy(truth)
+    row = worth_at_random(100, truth, isomer, 46, draws=400)
+    assert row.recall == pytest.approx(1 / 3, abs=0.015)
+    assert row.enrichment == pytest.approx(1, abs=0.05)
+    assert row.runs == 100
+    everything = asdict(worth_at_random(999, truth, isomer, 46, draws=2))
+    assert everything == pytest.approx(asdict(worth(np.arange(300), truth, isomer, 46, "random")), nan_ok=True)
+    assert row == worth_at_random(100, truth, isomer, 46, draws=400) or np.isnan(row.distinct_structures)

@@ -1,0 +1,154 @@
+"""Copies are found in any orientation, handedness and order; what is no copy is not merged."""
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from ase.cluster import Icosahedron
+from scipy.spatial.transform import Rotation
+
+from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.frames import read_blocks
+from pyg_clusters.inference.uniqueness import (
+    SAME_STRUCTURE,
+    key_share,
+    representatives,
+    sorted_distances,
+    structure_distance,
+    structure_keys,
+)
+
+ENERGY = "binding_energy"
+
+
+def copies(pos: np.ndarray, count: int, rng: np.random.Generator, noise: float = 0.01) -> list[np.ndarray]:
+    """Turned, reflected, permuted, shifted copies with noise on each coordinate."""
+    turns = Rotation.random(count, rng=rng).as_matrix() * rng.choice([-1, 1], count)[:, None, None]
+    shifted = [(pos @ turn)[rng.permutation(len(pos))] + rng.normal(0, 50, 3) for turn in turns]
+    return [copy + rng.normal(0, noise, copy.shape) for copy in shifted]
+
+
+def flat(structures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ptr = np.cumsum([0, *map(len, structures)])
+    return np.full(ptr[-1], 31), np.concatenate(structures), ptr
+
+
+@pytest.fixture(scope="module")
+def minima() -> tuple[list[np.ndarray], np.ndarray]:
+    """The shipped gallium minima, in the order of their energies, and these in eV."""
+    blocks = list(read_blocks(shipped_folder("gallium_clusters") / "gallium_minima.extxyz.xz", properties=[ENERGY]))
+    energy = np.concatenate([block.properties[ENERGY] for block in blocks])
+    structures = [part for block in blocks for part in np.split(block.pos, block.ptr[1:-1])]
+    order = np.argsort(energy, kind="stable")
+    return [structures[place] for place in order], energy[order]
+
+
+def test_every_copy_is_found_across_blocks_and_cells(minima):
+    """120 minima x 25 copies of 31 to 70 atoms: all are found, none is taken for a copy of another minimum."""
+    rng = np.random.default_rng(0)
+    chosen = [minima[0][place] for place in rng.permutation(len(minima[0]))[:120]]
+    structures = [copy for pos in chosen for copy in copies(pos, 25, rng)]
+    label = np.repeat(np.arange(120), 25)
+    order = rng.permutation(len(structures))
+    found = representatives(*flat([structures[place] for place in order]))
+    np.testing.assert_array_equal(label[order][found], label[order])
+    assert len(np.unique(found)) == 120
+    np.testing.assert_array_equal(found[found], found)
+    assert (found <= np.arange(len(found))).all()
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 9, 13, 20])
+def test_copies_of_small_clusters(size):
+    rng = np.random.default_rng(size)
+    pos = 2.7 * np.stack(np.unravel_index(rng.choice(64, size, replace=False), (4, 4, 4)), axis=1)
+    pos = pos + rng.normal(0, 0.3, pos.shape)
+    assert (representatives(*flat(copies(pos, 300, rng, noise=0.007))) == 0).all()
+
+
+def test_copies_of_symmetric_and_flat_clusters():
+    """Atoms that cannot be told apart by their surroundings, on shells, in a plane, in a row."""
+    rng = np.random.default_rng(0)
+    cube = bulk("Cu", "fcc", cubic=True).repeat(3)
+    plane = np.pad(np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), axis=-1).reshape(-1, 2), ((0, 0), (0, 1)))
+    row = np.arange(8.0)[:, None] * [2.7, 0, 0]
+    for pos in (Icosahedron("Cu", 4).positions, cube.positions, 2.7 * plane, row):
+        found = representatives(*flat(copies(pos, 12, rng)))
+        assert (found == 0).all(), len(pos)
+
+
+def test_shipped_minima_are_distinct(minima):
+    """With their energies none is merged; by structure alone three that lie within 0.035 Å and 2 meV of another."""
+    structures, energy = minima
+    arrays = flat(structures)
+    exact = representatives(*arrays, energy=energy, energy_tolerance=1e-3)
+    np.testing.assert_array_equal(exact, np.arange(len(energy)))
+    found = representatives(*arrays, energy=energy)
+    merged = found != np.arange(len(energy))
+    assert merged.sum() == 3
+    assert np.abs(energy[merged] - energy[found[merged]]).max() < 2e-3
+
+
+def test_energies_choose_the_representative_and_part_structures():
+    rng = np.random.default_rng(0)
+    arrays = flat(copies(rng.uniform(0, 10, (15, 3)), 4, rng))
+    energy = np.array([-1.0, -1.5, -1.4995, -1.0005])
+    assert representatives(*arrays, energy=energy).tolist() == [1, 1, 1, 1]
+    assert representatives(*arrays, energy=energy, energy_tolerance=1e-3).tolist() == [3, 1, 1, 3]
+
+
+def test_elements_matter():
+    """The same places with two elements exchanged are another cluster; in another order of the atoms they are not."""
+    rng = np.random.default_rng(0)
+    pos = rng.uniform(0, 12, (16, 3))
+    z = np.repeat([29, 79], 8)
+    exchanged = z.copy()
+    exchanged[[0, 15]] = exchanged[[15, 0]]
+    order = rng.permutation(16)
+    arrays = np.concatenate([z, exchanged, z[order]]), np.concatenate([pos, pos, pos[order]]), np.arange(4) * 16
+    assert representatives(*arrays).tolist() == [0, 1, 0]
+
+
+def test_structure_distance_of_a_moved_atom():
+    """One atom of 40 moved by 0.2 Å: 0.2/sqrt(40) = 0.032 Å less what the superposition takes back (under 3 %)."""
+    rng = np.random.default_rng(0)
+    pos = rng.uniform(0, 14, (40, 3))
+    moved = pos.copy()
+    moved[7] += [0.2, 0, 0]
+    moved = -moved[rng.permutation(40)] @ Rotation.random(rng=rng).as_matrix() + 3.0
+    species = np.full(40, 31)
+    assert structure_distance(species, pos, moved) == pytest.approx(0.2 / 40**0.5, rel=0.1)
+    assert structure_distance(species, pos, moved) == pytest.approx(structure_distance(species, moved, pos), rel=1e-6)
+    assert structure_distance(species, pos, rng.uniform(0, 14, (40, 3))) > SAME_STRUCTURE
+
+
+def test_keys_never_lengthen_a_distance():
+    pos = np.random.default_rng(0).uniform(0, 14, (60, 30, 3))
+    exact = sorted_distances(pos)
+    for other in range(1, 60):
+        gap = np.sqrt(np.square(exact[0] - exact[other]).mean())
+        assert np.linalg.norm(structure_keys(pos)[0] - structure_keys(pos)[other]) <= gap * (1 + 1e-4)
+
+
+@pytest.mark.parametrize("size", [2, 3, 8, 31, 46])
+def test_noise_of_sorted_distances_is_within_the_key_share(minima, size):
+    """They may differ by no more than sqrt(2N/(N-1)) times the distance of the atoms, and noise keeps to the share."""
+    rng = np.random.default_rng(0)
+    pos = next(pos for pos in minima[0] if len(pos) >= max(size, 31))[:size]
+    a, b = (pos + rng.normal(0, 0.01, (2, 500, size, 3))).astype(np.float64)
+    apart = np.sqrt(np.square(sorted_distances(a) - sorted_distances(b)).mean(axis=1))
+    bound = (2 * size / (size - 1)) ** 0.5
+    a, b = (part - part.mean(axis=1, keepdims=True) for part in (a, b))
+    assert (apart <= bound * np.sqrt(np.square(a - b).sum(axis=2).mean(axis=1)) * (1 + 1e-3)).all()
+    assert key_share(size) <= bound
+    if size > 3:
+        assert apart.max() <= key_share(size) * SAME_STRUCTURE
+
+
+def test_bad_arguments():
+    with pytest.raises(ValueError, match="positive"):
+        representatives(*flat([np.zeros((1, 3))]), tolerance=0)
+    with pytest.raises(ValueError, match="needs energies"):
+        representatives(*flat([np.zeros((1, 3))]), energy_tolerance=1e-3)
+
+
+def test_no_structures():
+    assert representatives(np.zeros(0, int), np.zeros((0, 3)), np.zeros(1, int)).tolist() == []
