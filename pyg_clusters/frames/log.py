@@ -10,7 +10,7 @@ from ase.io.extxyz import read_xyz, write_xyz
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
-from pyg_clusters.frames.reading import XYZ_SUFFIXES
+from pyg_clusters.frames.xyz import XYZ_SUFFIXES
 
 
 class FrameLog:
