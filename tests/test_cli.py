@@ -177,8 +177,12 @@ def test_missing_file(model, tmp_path, capsys):
 def test_truncated_last_frame(model, trajectory, tmp_path, capsys):
     text = trajectory.read_text().splitlines()
     trajectory.write_text("\n".join(text[:-7]) + "\n")
-    line = refused(["predict", model, trajectory, "--out", tmp_path / "p.csv"], capsys)
-    assert "frame 4" in line and not (tmp_path / "p.csv").exists()
+    with pytest.warns(UserWarning, match="frame 4, which may still be being written"):
+        assert main(["predict", str(model), str(trajectory), "--out", str(tmp_path / "p.parquet")]) == 0
+    assert pyarrow.parquet.read_table(tmp_path / "p.parquet")["frame"].to_pylist() == [0, 1, 2, 3]
+    capsys.readouterr()
+    line = refused(["evaluate", model, "--data", trajectory], capsys)
+    assert "frame 4" in line and "after 4 whole frames" in line
 
 
 def test_one_atom(model, frames, tmp_path, capsys):

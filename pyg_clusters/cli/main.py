@@ -12,7 +12,9 @@ from pyg_clusters.errors import InputError, MissingExtra
 VERBS = {
     "train": "train a model as a recipe says",
     "evaluate": "errors of a trained model on its test set or on labelled frames",
+    "convert": "frames of any formats in one fast file",
     "predict": "energies of frames",
+    "merge": "predictions of the parts of a job array, put together",
     "screen": "the lowest-energy candidates of a trajectory",
     "generate": "random clusters",
     "relax": "clusters at local minima of a potential",

@@ -18,6 +18,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_output, write_extxyz, write_table
 from pyg_clusters.inference.scoring import check_numbers, score_files
 from pyg_clusters.inference.screening import Screening, rank
+from pyg_clusters.inference.work import score_log
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -55,13 +56,23 @@ def run(argv: Sequence[str]):
     for name in RESULTS:
         check_output(options.out / name, options.frames, overwrite=True)
 
+    predictor = predictor_of(options.model, options.device)
+    log = score_log(
+        options.out / "scores.unfinished",
+        predictor,
+        options.frames,
+        ignore_cell=options.ignore_cell,
+        overwrite=options.overwrite,
+    )
     blocks = score_files(
-        predictor_of(options.model, options.device),
+        predictor,
         options.frames,
         properties=[options.truth] if options.truth else [],
         with_atoms=True,
         on_bad=options.on_bad,
         ignore_cell=options.ignore_cell,
+        half_written="leave",
+        log=log,
     )
     if options.truth:
         blocks = (check_numbers(block, options.truth) for block in blocks)
@@ -71,6 +82,7 @@ def run(argv: Sequence[str]):
     if not screening.candidates:
         raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to choose from")
     write_results(screening, options.out, options.model, options.truth)
+    log.remove()
     print(f"{len(screening.candidates)} candidates of {len(screening.energy)} frames in {options.out}:")
     for name in RESULTS:
         print(f"  {options.out / name}")

@@ -2,6 +2,7 @@
 
 from pyg_clusters.frames.atoms import AtomsFrame, read_atoms
 from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.block_log import BlockLog
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
 from pyg_clusters.frames.log import FrameLog
 from pyg_clusters.frames.reading import Frames, read_blocks
@@ -12,6 +13,7 @@ from pyg_clusters.frames.writing import check_output, write_extxyz, write_table
 __all__ = [
     "AtomsFrame",
     "BadFrame",
+    "BlockLog",
     "ExtrapolationWarning",
     "FrameBlock",
     "FrameLog",

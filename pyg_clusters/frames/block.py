@@ -69,6 +69,7 @@ class FrameBlock:
         unreadable: Frames of this stretch of the file that could not be read, where they are to be skipped.
         file_number: Place of the file among those that are read, from 0.
         block_number: Number of the block in the file, from 0.
+        partial: Whether frames of the block are left out because one of them stops the reading.
         origin: File and number that the frames had before they were put into a store, ``[num_frames]`` each.
     """
 
@@ -84,10 +85,16 @@ class FrameBlock:
     unreadable: list[BadFrame] = field(default_factory=list)
     file_number: int = 0
     block_number: int = 0
+    partial: bool = False
     origin: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.number)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Numbers of the file and of the block in it, which order the blocks."""
+        return self.file_number, self.block_number
 
     @property
     def sizes(self) -> np.ndarray:

@@ -144,7 +144,9 @@ class Frames:
         bad = block.unreadable[0]
         before = block.number < bad.number
         if before.any():
-            yield block.select(before)
+            whole = block.select(before)
+            whole.partial = True
+            yield whole
         raise InputError(str(bad))
 
 

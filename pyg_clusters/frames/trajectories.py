@@ -59,8 +59,8 @@ def check_trajectory(path: Path, topology: Path | None):
     _reader_class(path)
     if topology is None:
         raise InputError(
-            f"{path}: {FORMATS[path.suffix]} holds positions only; say what the atoms are with --topology FILE, any "
-            "file with a frame of the same atoms in the same order"
+            f"{path}: {FORMATS[path.suffix]} holds positions only; say what the atoms are with --topology FILE (of "
+            "predict and convert), any file with a frame of the same atoms in the same order"
         )
 
 
