@@ -108,7 +108,7 @@ def test_killed_at_the_worst_moments(folder, tmp_path, suffix, moment, capsys):
     out = tmp_path / f"out{suffix}"
     append = BlockLog.append
 
-    def die(*arguments):
+    def die(*arguments, **named):
         os.kill(os.getpid(), signal.SIGKILL)
 
     def cut_append(log, place, frames, results, bad=()):

@@ -74,6 +74,7 @@ def write_store(path: str | PathLike, blocks: Iterable[FrameBlock], *, single: b
             writer.append(block)
         if not writer.num_frames:
             raise InputError(f"{path}: no frames to write")
+        writer.finish()
     return writer.num_frames
 
 
@@ -110,11 +111,10 @@ class _Writer:
             self._append(name, values)
         self.num_frames += len(block)
         self.num_atoms += len(block.z)
-        names = list(self.files)
-        origin = self.file["origin"]
-        if "files" not in origin or len(origin["files"]) < len(names):
-            origin.pop("files", None)
-            origin.create_dataset("files", data=names, dtype=h5py.string_dtype())
+
+    def finish(self):
+        """Writes the names of the files that the frames came from."""
+        self.file.create_dataset("origin/files", data=list(self.files), dtype=h5py.string_dtype())
 
     def _append(self, name: str, values: np.ndarray):
         if name not in self.file:

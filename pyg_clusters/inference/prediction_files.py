@@ -147,14 +147,16 @@ class ParquetFormat(TableFormat):
     def _write(self, batches: Iterable[pyarrow.RecordBatch], out: Path):
         schema = self._no_rows().schema
         waiting: list[pyarrow.RecordBatch] = []
+        number = 0
         with replacing(out) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
             for batch in batches:
                 waiting.append(batch)
-                if sum(map(len, waiting)) >= ROWS_AT_ONCE:
+                number += len(batch)
+                if number >= ROWS_AT_ONCE:
                     table = pyarrow.Table.from_batches(waiting, schema)
-                    writer.write_table(table[:ROWS_AT_ONCE])
-                    waiting = table[ROWS_AT_ONCE:].to_batches()
-            writer.write_table(pyarrow.Table.from_batches(waiting, schema))
+                    writer.write_table(table[:ROWS_AT_ONCE].combine_chunks())
+                    waiting, number = table[ROWS_AT_ONCE:].to_batches(), number - ROWS_AT_ONCE
+            writer.write_table(pyarrow.Table.from_batches(waiting, schema).combine_chunks())
 
 
 class _Rows:

@@ -114,8 +114,6 @@ def checked(
     """The frames of each block that the model can take, and those that are left out."""
     domain = domain_of(predictor.model)
     for block in blocks:
-        if block.partial:  # an error follows
-            continue
         frames, bad = check_block(
             block,
             atomic_numbers=domain.atomic_numbers if domain else None,
@@ -123,6 +121,8 @@ def checked(
             on_bad=on_bad,
             ignore_cell=ignore_cell,
         )
+        if block.partial:  # an error follows
+            continue
         yield frames, sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
 
 
@@ -131,15 +131,17 @@ class _Energies:
 
     def __init__(self, log: BlockLog | None):
         self.blocks = iter([] if log is None else list(log.finished()))
-        self.stream = None if log is None or not log.num_blocks else log.results.open("rb")
+        self.log = log
         self.position = 0
 
     def pop(self, block: FrameBlock) -> np.ndarray | None:
         """Energies of a block, if they are there."""
         found = next(self.blocks, None)
-        if found is None or self.stream is None:
+        if found is None or self.log is None:
             return None
-        data = self.stream.read(found.end - self.position)
+        with self.log.results.open("rb") as stream:
+            stream.seek(self.position)
+            data = stream.read(found.end - self.position)
         self.position = found.end
         if found.place != block.place or found.frames != len(block):
             raise InputError(f"{block.file}: is not as it was when the run began; pass --overwrite to begin anew")

@@ -99,10 +99,12 @@ def _check_parts(parts: Sequence[Path], heads: Sequence[dict]):
         if number in of_number:
             raise InputError(f"{part} and {of_number[number]} are both part {number} of {count}; give each once")
         of_number[number] = part
-        for name, value in head["settings"].items():
-            if heads[0]["settings"].get(name) != value:
-                first = heads[0]["settings"].get(name)
-                raise InputError(f"{part} was made with {name} = {value!r}, but {parts[0]} with {first!r}")
+        first, this = heads[0]["settings"], head["settings"]
+        for name in {**first, **this}:
+            if first.get(name) != this.get(name):
+                raise InputError(
+                    f"{part} was made with {name} = {this.get(name)!r}, but {parts[0]} with {first.get(name)!r}"
+                )
     missing = sorted(set(range(1, count + 1)) - set(of_number))
     if missing:
         raise InputError(f"part {missing[0]} of {count} is missing; run predict --shard {missing[0]}/{count}")

@@ -14,7 +14,7 @@ from pyg_clusters.datasets.shipped import shipped_folder
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.atoms import read_atoms
 
-COPIES = 4
+COPIES = 20
 ASE_FRAMES = 200
 ROUNDS = 3
 MODEL = "gallium"
