@@ -174,11 +174,15 @@ def test_missing_file(model, tmp_path, capsys):
     assert "md.xyz" in refused(["predict", model, tmp_path / "md.xyz", "--out", tmp_path / "p.csv"], capsys)
 
 
+@pytest.mark.filterwarnings("always:.* may still be being written")
 def test_truncated_last_frame(model, trajectory, tmp_path, capsys):
     text = trajectory.read_text().splitlines()
     trajectory.write_text("\n".join(text[:-7]) + "\n")
-    line = refused(["predict", model, trajectory, "--out", tmp_path / "p.csv"], capsys)
-    assert "frame 4" in line and not (tmp_path / "p.csv").exists()
+    assert main(["predict", str(model), str(trajectory), "--out", str(tmp_path / "p.parquet")]) == 0
+    assert "frame 4, which may still be being written; the whole frames before it are taken" in capsys.readouterr().err
+    assert pyarrow.parquet.read_table(tmp_path / "p.parquet")["frame"].to_pylist() == [0, 1, 2, 3]
+    line = refused(["evaluate", model, "--data", trajectory], capsys)
+    assert "frame 4" in line and "after 4 whole frames" in line
 
 
 def test_one_atom(model, frames, tmp_path, capsys):

@@ -5,6 +5,7 @@ from ase import Atoms
 from ase.cluster import Icosahedron
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames import Frames, write_extxyz
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART
@@ -240,3 +241,65 @@ def test_own_attributes_called_domain_or_scale_are_left_alone(clusters):
 def test_cuda_equals_cpu(clusters):
     on_cpu, on_gpu = Predictor(dart()), Predictor(dart(), device="cuda")
     torch.testing.assert_close(on_gpu(*clusters).energy, on_cpu(*clusters).energy, rtol=1e-5, atol=1e-4)
+
+
+class Crowded(PairEnergies):
+    """Fits no more than some atoms into its memory."""
+
+    def __init__(self, max_atoms=10**9):
+        super().__init__()
+        self.max_atoms = max_atoms
+        self.batches = []
+
+    def forward(self, z, pos, batch):
+        self.batches.append(tuple(torch.bincount(batch).tolist()))
+        if z.numel() > self.max_atoms:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().forward(z, pos, batch)
+
+
+def test_a_batch_that_does_not_fit_is_halved(generator):
+    z, pos, ptr = random_clusters((13,) * 40 + (5,) * 3 + (30,), 31, generator)
+    expected = Predictor(PairEnergies())(z, pos, ptr).energy
+    model = Crowded(max_atoms=100)
+    energy = Predictor(model)(z, pos, ptr).energy
+    torch.testing.assert_close(energy, expected, rtol=1e-5, atol=1e-6)
+    thirteens = [len(batch) for batch in model.batches if batch[0] == 13]
+    assert thirteens[:4] == [40, 20, 10, 5]
+    assert set(thirteens[4:]) == {5}, "later batches are as small as the last that fitted"
+
+
+def test_one_cluster_that_does_not_fit(generator):
+    z, pos, ptr = random_clusters((13, 30, 13), 31, generator)
+    with pytest.raises(InputError, match="a cluster of 30 atoms does not fit in the memory of cpu"):
+        Predictor(Crowded(max_atoms=26))(z, pos, ptr)
+
+
+def test_batches_are_bounded_in_atoms_and_in_pairs(generator):
+    z, pos, ptr = random_clusters((4,) * 60 + (40,) * 8 + (150,) * 2, 31, generator)
+    model = Crowded()
+    Predictor(model, max_atoms=160)(z, pos, ptr)
+    assert [len(batch) for batch in model.batches] == [40, 20, 4, 4, 1, 1]
+    assert all(sum(n * n for n in batch) <= 160 * 128 for batch in model.batches if batch[0] < 150)
+    model.batches.clear()
+    Predictor(model, max_atoms=300)(z, pos, ptr)
+    assert [len(batch) for batch in model.batches] == [60, 7, 1, 1, 1]  # two of 150 atoms are 300 atoms, 45,000 pairs
+
+
+def test_frames_of_files(clusters, tmp_path):
+    z, pos, ptr = clusters
+    frames = [Atoms(z[a:b].numpy(), pos[a:b].numpy()) for a, b in zip(ptr, ptr[1:], strict=False) if b - a > 1]
+    model = dart()
+    expected = Predictor(model)(frames).energy
+    write_extxyz(tmp_path / "a.xyz", frames[:4])
+    write_extxyz(tmp_path / "b.xyz", frames[4:])
+    paths = [tmp_path / "a.xyz", tmp_path / "b.xyz"]
+    found = Predictor(model)(Frames.open(paths, block_size=3)).energy
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    frames[2].positions[1] = frames[2].positions[0]
+    write_extxyz(tmp_path / "a.xyz", frames[:4])
+    with pytest.raises(InputError, match=r"a\.xyz, frame 2: two atoms \(0 and 1\) are 0\.00 Å apart"):
+        Predictor(model)(Frames.open(paths))
+    found = Predictor(model)(Frames.open(paths, on_bad="skip", block_size=3)).energy
+    assert found.isnan().tolist() == [number == 2 for number in range(len(frames))]
+    torch.testing.assert_close(found[3:], expected[3:], rtol=1e-5, atol=1e-5)

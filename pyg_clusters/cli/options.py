@@ -9,7 +9,9 @@ from jsonargparse import ArgumentParser
 def add_frame_options(parser: ArgumentParser):
     """Adds the model, the files of frames, and how to read and score them."""
     parser.add_argument("model", type=Path, help="folder of a run, or of a saved model")
-    parser.add_argument("frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too")
+    parser.add_argument(
+        "frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too; frame stores (.h5)"
+    )
     add_reading_options(parser)
 
 

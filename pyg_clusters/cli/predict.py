@@ -4,19 +4,21 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from ase import Atoms
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
 from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.parsing import parse, verb_parser
+from pyg_clusters.cli.progress import counting
 from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, check_output, write_extxyz, write_table
-from pyg_clusters.inference.scoring import ScoredBlock, score_files
+from pyg_clusters.frames import BadFrame, BlockLog, Frames, Shard, check_output
+from pyg_clusters.frames.reading import BLOCK_SIZE
+from pyg_clusters.frames.store import is_store
+from pyg_clusters.inference.prediction_files import format_of
+from pyg_clusters.inference.scoring import ScoredBlock, score_frames
+from pyg_clusters.inference.shards import shard_file, write_shard
+from pyg_clusters.inference.work import settings_of
 
-SUFFIXES = (".csv", ".parquet", ".extxyz")
+FREE = ("on_bad",)
+"""Settings that may change when a run goes on."""
 
 
 def run(argv: Sequence[str]):
@@ -24,73 +26,64 @@ def run(argv: Sequence[str]):
     parser = verb_parser(
         "predict",
         "Energies of frames, as a table or added to what the frames hold already (.extxyz): file, frame number "
-        "(from 0), number of atoms, pred_energy (eV), pred_energy_per_atom (eV).",
+        "(from 0), number of atoms, pred_energy (eV), pred_energy_per_atom (eV); for frames of a store also the file "
+        "and number that they had before. A run that was stopped goes on with the same command.",
         "pyg-clusters predict runs/dart md.extxyz --out predictions.csv",
     )
     add_frame_options(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
+    parser.add_argument("--topology", type=Path | None, help="file that says what the atoms are, for DCD, XTC, ...")
+    parser.add_argument("--shard", type=str | None, help="i/n: only part i of n of the frames, for merge")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file that is there, and begin anew")
     parser.add_argument("--out", type=Path, required=True, help="predictions.csv, .parquet or .extxyz")
     options = parse(parser, argv)
-    if options.out.suffix not in SUFFIXES:
-        raise InputError(f"{options.out}: cannot write {options.out.suffix!r}; use one of {', '.join(SUFFIXES)}")
-    check_output(options.out, options.frames, options.overwrite)
+    make_format = format_of(options.out)
+    shard = None if options.shard is None else Shard.parse(options.shard)
+    folder = options.out.with_name(options.out.name + ".unfinished")
+    check_output(options.out, options.frames, options.overwrite or (folder / "settings.json").exists())
 
-    blocks = score_files(
-        predictor_of(options.model, options.device),
+    predictor = predictor_of(options.model, options.device)
+    frames = Frames.open(
         options.frames,
-        with_atoms=options.out.suffix == ".extxyz",
+        with_atoms=make_format.with_atoms,
+        block_size=BLOCK_SIZE,
         on_bad=options.on_bad,
-        ignore_cell=options.ignore_cell,
+        half_written="leave",
+        topology=options.topology,
     )
-    bad: list[BadFrame] = []
-    shown = with_progress(blocks, bad)
-    number = _write_frames(options.out, shown) if options.out.suffix == ".extxyz" else _write_table(options.out, shown)
-    list_bad(bad)
-    print(f"{number} frames in {options.out}")
+    style = make_format(origins=any(map(is_store, frames.paths)), dtype=str(predictor.dtype).removeprefix("torch."))
+    settings = settings_of(predictor, frames.paths, frames.wanted, options.ignore_cell) | {"shard": options.shard}
+    log = BlockLog(folder, settings, FREE, head=style.head(), overwrite=options.overwrite)
+    if log.num_blocks:
+        print(f"going on after {log.num_frames:,} frames", file=sys.stderr)
+    try:
+        blocks = score_frames(predictor, frames, ignore_cell=options.ignore_cell, start=log.next_place, shard=shard)
+        for scored in with_progress(blocks, []):
+            log.append(scored.frames.place, len(scored.frames), style.block(scored), scored.bad)
+    except InputError as error:
+        if log.num_blocks:
+            raise InputError(f"{error}; the {log.num_frames:,} frames that are done are kept in {folder}") from error
+        raise
+    if not log.num_frames and shard is None:
+        list_bad(log.bad)
+        log.remove()
+        raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to predict")
+    log.begin()
+    if shard is not None:
+        write_shard(options.out, shard, style, settings, log)
+    style.finish(log.results, options.out)
+    list_bad(log.bad)
+    print(f"{log.num_frames} frames in {options.out}" + (f" and {shard_file(options.out).name}" if shard else ""))
+    log.remove()
 
 
 def with_progress(blocks: Iterable[ScoredBlock], bad: list[BadFrame]) -> Iterator[ScoredBlock]:
     """Passes blocks on, counts their frames on standard error if that is a terminal, and collects bad frames."""
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} frames"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
-        task = progress.add_task("frames", total=None)
-        for block in blocks:
-            bad += block.bad
-            progress.advance(task, len(block.frames))
-            yield block
+    for block in counting(blocks, lambda block: len(block.frames)):
+        bad += block.bad
+        yield block
 
 
 def list_bad(bad: Sequence[BadFrame]):
     """Lists the frames that were left out on standard error."""
     if bad:
         print(f"{len(bad)} frames were left out:", *(f"  {frame}" for frame in bad), sep="\n", file=sys.stderr)
-
-
-def _write_table(path: Path, blocks: Iterable[ScoredBlock]) -> int:
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("file", "frame", "size", "pred_energy")}
-    for block in blocks:
-        columns["file"].append(np.full(len(block.frames), block.frames.file))
-        columns["frame"].append(block.frames.number)
-        columns["size"].append(block.frames.sizes)
-        columns["pred_energy"].append(block.energy)
-    table = {name: np.concatenate(parts) for name, parts in columns.items()}
-    table["pred_energy_per_atom"] = table["pred_energy"] / table["size"]
-    write_table(path, table)
-    return len(table["size"])
-
-
-def _write_frames(path: Path, blocks: Iterable[ScoredBlock]) -> int:
-    number = 0
-
-    def frames() -> Iterator[Atoms]:
-        nonlocal number
-        for block in blocks:
-            frames = block.frames
-            for atoms, energy, frame in zip(frames.atoms or (), block.energy, frames.number, strict=True):
-                atoms.info |= {"pred_energy": float(energy), "file": frames.file, "frame": int(frame)}
-                yield atoms
-                number += 1
-
-    write_extxyz(path, frames())
-    return number

@@ -22,7 +22,7 @@ from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, FrameBlock, check_output, read_blocks, write_extxyz, write_table
+from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_output, write_extxyz, write_table
 from pyg_clusters.frames.folders import VACUUM, check_folders, write_folders
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference import Predictor
@@ -39,6 +39,7 @@ from pyg_clusters.inference.choosing import (
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
 from pyg_clusters.inference.screening import Candidate, Screening, choose, choose_again, rank
 from pyg_clusters.inference.uniqueness import SAME_STRUCTURE
+from pyg_clusters.inference.work import score_log
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import model_folder, read_configuration
 from pyg_clusters.units import KCAL_PER_MOL
@@ -117,6 +118,13 @@ def run(argv: Sequence[str]):
         check_folders(options.out / options.write, options.write)
 
     predictor = predictor_of(options.model, options.device)
+    log = score_log(
+        options.out / "scores.unfinished",
+        predictor,
+        options.frames,
+        ignore_cell=options.ignore_cell,
+        overwrite=options.overwrite,
+    )
     blocks = score_files(
         predictor,
         options.frames,
@@ -124,6 +132,8 @@ def run(argv: Sequence[str]):
         with_atoms=options.choose not in BINNED,
         on_bad=options.on_bad,
         ignore_cell=options.ignore_cell,
+        half_written="leave",
+        log=log,
     )
     if options.truth:
         blocks = (check_numbers(block, options.truth) for block in blocks)
@@ -139,6 +149,7 @@ def run(argv: Sequence[str]):
     if options.write:
         structures = [candidate.atoms for candidate in screening.candidates]
         write_folders(options.out / options.write, structures, options.write, options.vacuum)
+    log.remove()
     print(f"{len(screening.candidates)} candidates of {len(screening.energy)} frames in {options.out}:")
     for name in RESULTS:
         print(f"  {options.out / name}")
@@ -192,7 +203,10 @@ def _screen_by_bins(blocks: Iterator[ScoredBlock], options: Namespace, predictor
     keys = [options.truth] if options.truth else []
 
     def reread() -> Iterator[FrameBlock]:
-        return read_blocks(options.frames, properties=keys, with_atoms=True, on_bad=options.on_bad)
+        frames = Frames.open(
+            options.frames, properties=keys, with_atoms=True, on_bad=options.on_bad, half_written="leave"
+        )
+        return frames.blocks()
 
     def describe(frames: FrameBlock) -> np.ndarray:
         return mean_shell_counts(frames.pos, frames.ptr, getattr(predictor.model, "radii", GALLIUM_RADII))

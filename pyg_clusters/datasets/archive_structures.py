@@ -16,7 +16,8 @@ from pyg_clusters.datasets.archives import is_archive, unpack
 from pyg_clusters.datasets.isolated import take_out_of_box
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame
-from pyg_clusters.frames.reading import OPENERS, XYZ_SUFFIXES, frames_of_file
+from pyg_clusters.frames.reading import frames_of_file
+from pyg_clusters.frames.xyz import OPENERS, XYZ_SUFFIXES
 
 POSCAR_SUFFIXES: tuple[str, ...] = (".vasp", ".poscar")
 TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", ".txt", ".dat")

@@ -2,21 +2,28 @@
 
 from pyg_clusters.frames.atoms import AtomsFrame, read_atoms
 from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.block_log import BlockLog
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
 from pyg_clusters.frames.log import FrameLog
-from pyg_clusters.frames.reading import read_blocks
+from pyg_clusters.frames.reading import Frames, read_blocks
+from pyg_clusters.frames.shard import Shard
+from pyg_clusters.frames.store import write_store
 from pyg_clusters.frames.writing import check_output, write_extxyz, write_table
 
 __all__ = [
     "AtomsFrame",
     "BadFrame",
+    "BlockLog",
     "ExtrapolationWarning",
     "FrameBlock",
     "FrameLog",
+    "Frames",
+    "Shard",
     "check_block",
     "check_output",
     "read_atoms",
     "read_blocks",
     "write_extxyz",
+    "write_store",
     "write_table",
 ]

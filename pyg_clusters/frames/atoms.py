@@ -9,9 +9,10 @@ from typing import Literal
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.ase_blocks import block_of_frames
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.checks import check_block
-from pyg_clusters.frames.reading import block_of_frames, frames_of_file
+from pyg_clusters.frames.reading import frames_of_file
 
 
 @dataclass(frozen=True)

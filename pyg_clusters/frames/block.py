@@ -1,7 +1,9 @@
 """Blocks of frames as flat arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import overload
 
 import numpy as np
 from ase import Atoms
@@ -25,6 +27,31 @@ class BadFrame:
         return f"{self.file}, frame {self.number}: {self.reason}"
 
 
+class LazyAtoms(Sequence[Atoms]):
+    """Frames that become ASE objects when they are asked for, each time anew.
+
+    Args:
+        makers: Makes each of them.
+    """
+
+    def __init__(self, makers: Iterable[Callable[[], Atoms]]):
+        self.makers = list(makers)
+
+    def __len__(self) -> int:
+        return len(self.makers)
+
+    @overload
+    def __getitem__(self, place: int) -> Atoms: ...
+    @overload
+    def __getitem__(self, place: slice) -> "LazyAtoms": ...
+    def __getitem__(self, place):
+        return LazyAtoms(self.makers[place]) if isinstance(place, slice) else self.makers[place]()
+
+    def select(self, places: Iterable[int]) -> "LazyAtoms":
+        """Those at the given places, in that order."""
+        return LazyAtoms(self.makers[place] for place in places)
+
+
 @dataclass
 class FrameBlock:
     """Consecutive frames of one file, of any sizes, as flat arrays.
@@ -40,6 +67,10 @@ class FrameBlock:
         atom_properties: Values per atom that were asked for, ``[num_atoms, ...]`` each.
         atoms: The frames as ASE has them, with everything that their file says, where they were asked for.
         unreadable: Frames of this stretch of the file that could not be read, where they are to be skipped.
+        file_number: Place of the file among those that are read, from 0.
+        block_number: Number of the block in the file, from 0.
+        partial: Whether frames of the block are left out because one of them stops the reading.
+        origin: File and number that the frames had before they were put into a store, ``[num_frames]`` each.
     """
 
     file: str
@@ -50,11 +81,20 @@ class FrameBlock:
     periodic: np.ndarray
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     atom_properties: dict[str, np.ndarray] = field(default_factory=dict)
-    atoms: list[Atoms] | None = None
+    atoms: Sequence[Atoms] | None = None
     unreadable: list[BadFrame] = field(default_factory=list)
+    file_number: int = 0
+    block_number: int = 0
+    partial: bool = False
+    origin: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.number)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Numbers of the file and of the block in it, which order the blocks."""
+        return self.file_number, self.block_number
 
     @property
     def sizes(self) -> np.ndarray:
@@ -68,17 +108,55 @@ class FrameBlock:
 
     def select(self, frames: Sequence[int] | np.ndarray) -> "FrameBlock":
         """The block of the given frames (places within the block, or a boolean mask), in that order."""
-        frames = np.arange(len(self))[np.asarray(frames)]
-        parts = [np.arange(self.ptr[frame], self.ptr[frame + 1]) for frame in frames]
+        places = np.arange(len(self))[np.asarray(frames)]
+        parts = [np.arange(self.ptr[frame], self.ptr[frame + 1]) for frame in places]
         atoms = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
         return FrameBlock(
             file=self.file,
-            number=self.number[frames],
+            number=self.number[places],
             z=self.z[atoms],
             pos=self.pos[atoms],
-            ptr=np.concatenate([[0], np.cumsum(self.sizes[frames])]).astype(np.int64),
-            periodic=self.periodic[frames],
-            properties={key: values[frames] for key, values in self.properties.items()},
+            ptr=np.concatenate([[0], np.cumsum(self.sizes[places])]).astype(np.int64),
+            periodic=self.periodic[places],
+            properties={key: values[places] for key, values in self.properties.items()},
             atom_properties={key: values[atoms] for key, values in self.atom_properties.items()},
-            atoms=None if self.atoms is None else [self.atoms[frame] for frame in frames],
+            atoms=_atoms_at(self.atoms, places.tolist()),
+            file_number=self.file_number,
+            block_number=self.block_number,
+            origin=None if self.origin is None else (self.origin[0][places], self.origin[1][places]),
         )
+
+
+def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
+    """One block of the frames of several, in the order of their numbers.
+
+    Raises:
+        ValueError: If a property has not the same shape in all.
+    """
+    first = parts[0]
+    joined = FrameBlock(
+        file=first.file,
+        number=np.concatenate([part.number for part in parts]),
+        z=np.concatenate([part.z for part in parts]),
+        pos=np.concatenate([part.pos for part in parts]),
+        ptr=np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in parts]))]).astype(np.int64),
+        periodic=np.concatenate([part.periodic for part in parts]),
+        properties={key: np.concatenate([part.properties[key] for part in parts]) for key in first.properties},
+        atom_properties={
+            key: np.concatenate([part.atom_properties[key] for part in parts]) for key in first.atom_properties
+        },
+        atoms=None
+        if first.atoms is None
+        else LazyAtoms(maker for part in parts for maker in _makers(part.atoms or ())),
+    )
+    return joined.select(np.argsort(joined.number, kind="stable"))
+
+
+def _makers(atoms: Sequence[Atoms]) -> list[Callable[[], Atoms]]:
+    return atoms.makers if isinstance(atoms, LazyAtoms) else [partial(atoms.__getitem__, n) for n in range(len(atoms))]
+
+
+def _atoms_at(atoms: Sequence[Atoms] | None, places: Sequence[int]) -> Sequence[Atoms] | None:
+    if atoms is None:
+        return None
+    return atoms.select(places) if isinstance(atoms, LazyAtoms) else [atoms[place] for place in places]

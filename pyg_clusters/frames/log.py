@@ -1,6 +1,5 @@
 """A file of frames that grows as they are made, and is gone on with after a stop."""
 
-import json
 from collections.abc import Collection, Mapping
 from io import StringIO
 from pathlib import Path
@@ -9,8 +8,8 @@ from ase import Atoms
 from ase.io.extxyz import read_xyz, write_xyz
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
-from pyg_clusters.frames.reading import XYZ_SUFFIXES
+from pyg_clusters.frames.settings import check_settings, write_settings
+from pyg_clusters.frames.xyz import XYZ_SUFFIXES
 
 
 class FrameLog:
@@ -51,7 +50,9 @@ class FrameLog:
             raise InputError(f"{path}: frames are added one by one, in a file that ends in .extxyz or .xyz; name such")
         if overwrite:
             self.path.unlink(missing_ok=True)
-        self._check_settings(dict(settings), free)
+        if self.path.exists():
+            check_settings(self.sidecar, settings, free, of=self.path)
+        write_settings(self.sidecar, settings)
         self.frames: list[Atoms] = self._recover() if self.path.exists() else []
         """The frames that the file had when it was opened."""
 
@@ -64,24 +65,6 @@ class FrameLog:
                 stream.write(text.getvalue())
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}; make room there and start again") from error
-
-    def _check_settings(self, settings: dict, free: Collection[str]):
-        settings = json.loads(json.dumps(settings))
-        if self.path.exists():
-            if not self.sidecar.exists():
-                raise InputError(
-                    f"{self.path} has no {self.sidecar.name} beside it: give another name, or pass --overwrite"
-                )
-            before = json.loads(self.sidecar.read_text(encoding="utf-8"))
-            other = [name for name in {**before, **settings} if name not in free]
-            for name in other:
-                if before.get(name) != settings.get(name):
-                    raise InputError(
-                        f"{self.path} was begun with {name} = {before.get(name)!r}, not {settings.get(name)!r}; give "
-                        "the same to go on, another file, or --overwrite to begin anew"
-                    )
-        with replacing(self.sidecar) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
     def _recover(self) -> list[Atoms]:
         """The whole frames of the file, which is cut after the last of them."""

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
-from pyg_clusters.frames.reading import OPENERS, XYZ_SUFFIXES
+from pyg_clusters.frames.xyz import OPENERS, XYZ_SUFFIXES
 
 TABLE_WRITERS = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
 """How to write a table, by the suffix of the file."""

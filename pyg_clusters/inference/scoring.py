@@ -9,8 +9,12 @@ from typing import Literal
 import numpy as np
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
+from pyg_clusters.frames import BadFrame, BlockLog, FrameBlock, Frames, Shard, check_block
+from pyg_clusters.frames.read_ahead import read_ahead
 from pyg_clusters.inference.predictor import Predictor, domain_of
+
+AHEAD: int = 4
+"""So many blocks are read and checked before the model asks for them."""
 
 
 @dataclass
@@ -36,22 +40,80 @@ def score_files(
     with_atoms: bool = False,
     on_bad: Literal["stop", "skip"] = "stop",
     ignore_cell: bool = False,
+    half_written: Literal["bad", "leave"] = "bad",
+    topology: str | PathLike | None = None,
+    log: BlockLog | None = None,
 ) -> Iterator[ScoredBlock]:
     """Reads frames, checks them against what the model knows, and predicts their energies, block by block.
 
+    Reading and checking go on in a thread while the model computes.
+
     Args:
         predictor: Of the model.
-        paths: Files of frames, in any format that ASE reads.
+        paths: Files of frames, in any format that :class:`~pyg_clusters.frames.Frames` reads.
         properties: Values per frame to read along.
         with_atoms: Keep the frames as ASE has them, with all their labels.
         on_bad: Stop at a frame that cannot be used, or leave it out.
         ignore_cell: Take frames with a periodic cell as isolated clusters.
+        half_written: Whether the last frame of an XYZ text that ends within it is bad, or left out with a warning.
+        topology: For formats that hold positions only: a file that says what the atoms are.
+        log: Where the energies of finished blocks are kept: those that are there are not computed again.
 
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
+    frames = Frames.open(
+        paths,
+        properties=properties,
+        with_atoms=with_atoms,
+        on_bad=on_bad,
+        half_written=half_written,
+        topology=topology,
+    )
+    return score_frames(predictor, frames, ignore_cell=ignore_cell, log=log)
+
+
+def score_frames(
+    predictor: Predictor,
+    frames: Frames,
+    *,
+    ignore_cell: bool = False,
+    start: tuple[int, int] = (0, 0),
+    shard: Shard | None = None,
+    log: BlockLog | None = None,
+) -> Iterator[ScoredBlock]:
+    """As :func:`score_files`, from a block on or for one part of the blocks.
+
+    Reading and checking go on in a thread while the model computes.
+
+    Args:
+        predictor: Of the model.
+        frames: What to score.
+        ignore_cell: Take frames with a periodic cell as isolated clusters.
+        start: The first block.
+        shard: Score the blocks of this part only.
+        log: Where the energies of finished blocks are kept: those that are there are not computed again.
+
+    Raises:
+        InputError: If a file or a frame cannot be used.
+    """
+    known = _Energies(log)
+    blocks = frames.blocks(ahead=0, start=start, shard=shard)
+    for block, bad in read_ahead(checked(blocks, predictor, frames.on_bad, ignore_cell), AHEAD):
+        energy = known.pop(block)
+        if energy is None:
+            energy = predictor(block.z, block.pos, block.ptr).energy.numpy()
+            if log is not None:
+                log.append(block.place, len(block), energy.tobytes(), bad)
+        yield ScoredBlock(block, energy, bad)
+
+
+def checked(
+    blocks: Iterable[FrameBlock], predictor: Predictor, on_bad: Literal["stop", "skip"], ignore_cell: bool
+) -> Iterator[tuple[FrameBlock, list[BadFrame]]]:
+    """The frames of each block that the model can take, and those that are left out."""
     domain = domain_of(predictor.model)
-    for block in read_blocks(paths, properties=properties, with_atoms=with_atoms, on_bad=on_bad):
+    for block in blocks:
         frames, bad = check_block(
             block,
             atomic_numbers=domain.atomic_numbers if domain else None,
@@ -59,8 +121,31 @@ def score_files(
             on_bad=on_bad,
             ignore_cell=ignore_cell,
         )
-        bad = sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
-        yield ScoredBlock(frames, predictor(frames.z, frames.pos, frames.ptr).energy.numpy(), bad)
+        if block.partial:  # an error follows
+            continue
+        yield frames, sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
+
+
+class _Energies:
+    """Energies of the blocks that a log holds, taken out one after the other."""
+
+    def __init__(self, log: BlockLog | None):
+        self.blocks = iter([] if log is None else list(log.finished()))
+        self.log = log
+        self.position = 0
+
+    def pop(self, block: FrameBlock) -> np.ndarray | None:
+        """Energies of a block, if they are there."""
+        found = next(self.blocks, None)
+        if found is None or self.log is None:
+            return None
+        with self.log.results.open("rb") as stream:
+            stream.seek(self.position)
+            data = stream.read(found.end - self.position)
+        self.position = found.end
+        if found.place != block.place or found.frames != len(block):
+            raise InputError(f"{block.file}: is not as it was when the run began; pass --overwrite to begin anew")
+        return np.frombuffer(data, dtype=np.dtype(f"f{len(data) // max(1, len(block))}")) if data else np.zeros(0)
 
 
 def check_numbers(block: ScoredBlock, key: str) -> ScoredBlock:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from ase import Atoms
@@ -56,21 +57,18 @@ class ShieldingPredictor(Predictor):
         self._check_elements(z)
         extra = {name: torch.as_tensor(value) for name, value in (values or {}).items()}
         shielding = torch.empty(z.numel(), dtype=self.dtype)
-        for frames, size in self._batches(ptr):
-            atoms = (ptr[frames][:, None] + torch.arange(size)).flatten()
-            positions = pos[atoms].view(-1, size, 3)
-            positions = (positions - positions.mean(dim=1, keepdim=True)).to(self.device, self.dtype)
-            numbers = z[atoms].view(-1, size).to(self.device)
-            chosen = {name: value[atoms].to(self.device) for name, value in extra.items()}
-            found = self._shieldings(numbers, positions, chosen)
+        for _, atoms, numbers, positions, chosen in self._batches(z, pos, ptr, extra):
+            found = self._in_memory(partial(self._shieldings, tuple(chosen)), numbers, positions, *chosen.values())
             if found.shape != atoms.shape:
                 name, shape = type(self.model).__name__, list(found.shape)
                 raise InputError(f"{name} returns {shape} for {atoms.numel()} atoms: it is no model of shieldings")
-            shielding[atoms] = found.to("cpu", self.dtype)
+            shielding[atoms] = found
         return ShieldingPrediction(shielding)
 
-    def _shieldings(self, z: Tensor, pos: Tensor, extra: Mapping[str, Tensor]) -> Tensor:
-        if not extra:
-            return self._energies(z, pos)  # the call of the model, with its graph if it needs one
+    def _shieldings(self, names: Sequence[str], z: Tensor, pos: Tensor, *values: Tensor) -> Tensor:
+        z, pos = z.to(self.device), pos.to(self.device, self.dtype)
+        if not names:
+            return self._energies(z, pos).to("cpu", self.dtype)  # the call of the model, with its graph if it needs one
+        extra = {name: value.flatten(0, 1).to(self.device) for name, value in zip(names, values, strict=True)}
         batch = torch.arange(z.size(0), device=z.device).repeat_interleave(z.size(1))
-        return self.model(z.flatten(), pos.flatten(0, 1), batch, **extra)
+        return self.model(z.flatten(), pos.flatten(0, 1), batch, **extra).to("cpu", self.dtype)

@@ -1,0 +1,57 @@
+"""``pyg-clusters convert``."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pyg_clusters.cli.parsing import parse, verb_parser
+from pyg_clusters.cli.predict import list_bad
+from pyg_clusters.cli.progress import counting
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block, check_output, write_store
+
+
+def run(argv: Sequence[str]):
+    """Puts frames of any formats into one frame store."""
+    parser = verb_parser(
+        "convert",
+        "Frames of any formats and sizes in one HDF5 file, which is read many times faster than text: positions, "
+        "elements, where each frame came from, and the labels that are named.",
+        "pyg-clusters convert md.extxyz other.traj frames.h5 --properties energy",
+    )
+    parser.add_argument("files", type=Path, nargs="+", help="files of frames, then the file to write (.h5)")
+    parser.add_argument("--properties", type=str, nargs="+", default=[], help="values per frame to store (energy)")
+    parser.add_argument("--atom-properties", type=str, nargs="+", default=[], help="values per atom to store (forces)")
+    parser.add_argument("--topology", type=Path | None, help="file that says what the atoms are, for DCD, XTC, ...")
+    parser.add_argument("--single", action="store_true", help="positions in single precision: half the space")
+    parser.add_argument(
+        "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
+    )
+    parser.add_argument("--ignore-cell", action="store_true", help="take frames with a periodic cell, and the cell off")
+    parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
+    options = parse(parser, argv)
+    *inputs, out = options.files
+    if not inputs:
+        raise InputError(f"convert needs files to read and the file to write, got only {out}")
+    check_output(out, inputs, options.overwrite)
+    frames = Frames.open(
+        inputs,
+        properties=options.properties,
+        atom_properties=options.atom_properties,
+        on_bad=options.on_bad,
+        half_written="leave",
+        topology=options.topology,
+    )
+    bad: list[BadFrame] = []
+
+    def good() -> Iterator[FrameBlock]:
+        for block in frames:
+            kept, left_out = check_block(block, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+            bad.extend(sorted({*left_out, *block.unreadable}, key=lambda frame: frame.number))
+            if options.ignore_cell:
+                kept.periodic[:] = False
+            yield kept
+
+    number = write_store(out, counting(good(), len), single=options.single)
+    list_bad(bad)
+    print(f"{number} frames in {out}")

@@ -1,0 +1,95 @@
+"""Blocks of frames that ASE has read."""
+
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import iread
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.wanted import LastFrame
+
+
+def block_of_frames(
+    path: Path,
+    frames: dict[int, Atoms],
+    properties: Sequence[str] = (),
+    atom_properties: Sequence[str] = (),
+    unreadable: Sequence[BadFrame] = (),
+) -> FrameBlock:
+    """The block of frames of a file by number."""
+    sizes = [len(atoms) for atoms in frames.values()]
+    values = {key: _stack(path, key, [_property(path, n, a, key) for n, a in frames.items()]) for key in properties}
+    atom_values = {}
+    for key in atom_properties:
+        parts = [_atom_property(path, number, atoms, key) for number, atoms in frames.items()]
+        atom_values[key] = np.concatenate(parts) if parts else np.zeros(0)
+    return FrameBlock(
+        file=str(path),
+        number=np.fromiter(frames, dtype=np.int64),
+        z=np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames.values())]),
+        pos=np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames.values())]),
+        ptr=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        periodic=np.array([bool(a.pbc.any() and a.cell.any()) for a in frames.values()], dtype=bool),
+        properties=values,
+        atom_properties=atom_values,
+        atoms=list(frames.values()),
+        unreadable=list(unreadable),
+    )
+
+
+def _property(path: Path, number: int, atoms: Atoms, key: str):
+    for values in (atoms.info, _results(atoms)):
+        if key in values:
+            return values[key]
+    raise InputError(f"{path}, frame {number}: no property {key!r}; {_keys_found(atoms)}")
+
+
+def _atom_property(path: Path, number: int, atoms: Atoms, key: str) -> np.ndarray:
+    for values in (atoms.arrays, _results(atoms)):
+        if key in values and np.shape(values[key])[:1] == (len(atoms),):
+            return np.asarray(values[key])
+    raise InputError(f"{path}, frame {number}: no property {key!r} per atom; {_keys_found(atoms)}")
+
+
+def _results(atoms: Atoms) -> dict:
+    return atoms.calc.results if atoms.calc is not None else {}
+
+
+def _keys_found(atoms: Atoms) -> str:
+    results = _results(atoms)
+    of_atoms = {key for key, value in results.items() if np.shape(value)[:1] == (len(atoms),)}
+    per_atom = sorted(of_atoms | (set(atoms.arrays) - {"numbers", "positions"}))
+    per_frame = sorted(set(atoms.info) | set(results) - of_atoms)
+    return f"found per frame: {', '.join(per_frame) or 'none'}; per atom: {', '.join(per_atom) or 'none'}"
+
+
+def _stack(path: Path, key: str, values: list) -> np.ndarray:
+    try:
+        return np.array(values)
+    except ValueError as error:  # values of different shapes
+        raise InputError(f"{path}: property {key!r} has not the same shape in all frames") from error
+
+
+def ase_frames(path: Path) -> Iterator[Atoms | BadFrame]:
+    """Each frame of a file of any format that ASE reads, or what is wrong with it."""
+    frames = iread(str(path), index=":", do_not_split_by_at_sign=True)
+    for number in count():
+        try:
+            atoms = next(frames)
+        except StopIteration:
+            return
+        except Exception as error:  # ASE's readers raise many kinds
+            if number == 0:
+                raise InputError(f"{path}: ASE cannot read it ({one_line(error)})") from error
+            yield LastFrame(str(path), number, f"cannot be read ({one_line(error)})")
+            return
+        yield atoms
+
+
+def one_line(error: Exception) -> str:
+    """Kind and text of an error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,226 @@
+"""Frames in one HDF5 file: flat arrays, chunked and compressed."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from os import PathLike
+from pathlib import Path
+
+import h5py
+import numpy as np
+from ase import Atoms
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.frames.ase_blocks import one_line
+from pyg_clusters.frames.block import FrameBlock, LazyAtoms
+from pyg_clusters.frames.wanted import Keep, Wanted
+
+STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
+"""Suffixes of frame stores."""
+
+FORMAT: str = "pyg_clusters frames"
+VERSION: int = 1
+
+CHUNK: int = 1 << 14
+"""Rows of a chunk: atoms, or frames."""
+
+COMPRESSION: Mapping[str, object] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+
+UNITS: tuple[tuple[str, str], ...] = (("energy", "eV"), ("forces", "eV/Å"), ("nmr_shielding", "ppm"))
+"""Units of labels whose names end so."""
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is a frame store, by its name."""
+    return path.suffix in STORE_SUFFIXES
+
+
+def write_store(path: str | PathLike, blocks: Iterable[FrameBlock], *, single: bool = False) -> int:
+    """Writes frames to an HDF5 store; no more than a block of them is held.
+
+    The file holds ``ptr [num_frames + 1]`` (offsets of the frames), ``z [num_atoms]``, ``pos [num_atoms, 3]`` (Å),
+    ``periodic [num_frames]``; the labels that the blocks have, in the groups ``properties`` (``[num_frames, ...]``) and
+    ``atom_properties`` (``[num_atoms, ...]``), with their ``units`` where they are known; and in the group ``origin``
+    where each frame came from: ``number [num_frames]`` in the file ``files[file[frame]]``.
+
+    Args:
+        path: The file, ``.h5`` or ``.hdf5``. It is there whole or not at all.
+        blocks: The frames, all with the same labels.
+        single: Store the positions in single precision: about half the space, rounded to 1e-6 Å.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        InputError: If the file cannot be written, there are no frames, or a label cannot be stored.
+
+    Example:
+        >>> import tempfile
+        >>> from pyg_clusters.frames import Frames, write_extxyz
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_extxyz(folder / "md.xyz", [Atoms("Na2", [[0, 0, 0], [0, 0, d]]) for d in (3.0, 3.1, 3.2)])
+        >>> write_store(folder / "md.h5", Frames.open(folder / "md.xyz"))
+        3
+        >>> with h5py.File(folder / "md.h5") as file:
+        ...     [float(z) for z in file["pos"][1::2, 2]]
+        [3.0, 3.1, 3.2]
+    """
+    path = Path(path)
+    if not is_store(path):
+        raise InputError(f"{path}: a frame store ends in {' or '.join(STORE_SUFFIXES)}")
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        writer = _Writer(file, single)
+        for block in blocks:
+            writer.append(block)
+        if not writer.num_frames:
+            raise InputError(f"{path}: no frames to write")
+        writer.finish()
+    return writer.num_frames
+
+
+class _Writer:
+    """Appends blocks to an open file."""
+
+    def __init__(self, file: h5py.File, single: bool):
+        self.file = file
+        self.num_frames = self.num_atoms = 0
+        self.files: dict[str, int] = {}
+        file.attrs.update({"format": FORMAT, "version": VERSION, "length_unit": "Å", "energy_unit": "eV"})
+        self._new("ptr", np.zeros(1, dtype=np.int64))
+        self._new("pos", np.zeros((0, 3), dtype=np.float32 if single else np.float64)).attrs["units"] = "Å"
+        self._new("z", np.zeros(0, dtype=np.uint8))
+
+    def append(self, block: FrameBlock):
+        if not len(block):
+            return
+        files, numbers = origin_of(block)
+        places = [self.files.setdefault(str(file), len(self.files)) for file in files]
+        of_frames = {
+            "ptr": self.num_atoms + block.ptr[1:],
+            "periodic": block.periodic,
+            "origin/file": np.array(places, dtype=np.int32),
+            "origin/number": numbers,
+            **{f"properties/{key}": values for key, values in block.properties.items()},
+        }
+        of_atoms = {
+            "z": block.z.astype(np.uint8),
+            "pos": block.pos,
+            **{f"atom_properties/{key}": values for key, values in block.atom_properties.items()},
+        }
+        for name, values in (of_frames | of_atoms).items():
+            self._append(name, values)
+        self.num_frames += len(block)
+        self.num_atoms += len(block.z)
+
+    def finish(self):
+        """Writes the names of the files that the frames came from."""
+        self.file.create_dataset("origin/files", data=list(self.files), dtype=h5py.string_dtype())
+
+    def _append(self, name: str, values: np.ndarray):
+        if name not in self.file:
+            self._new(name, _storable(name, values)[:0])
+        dataset = self.file[name]
+        if dataset.shape[1:] != values.shape[1:]:
+            raise InputError(f"{name.rpartition('/')[2]!r} has not the same shape in all frames: it cannot be stored")
+        start = len(dataset)
+        dataset.resize(start + len(values), axis=0)
+        dataset[start:] = _storable(name, values)
+
+    def _new(self, name: str, values: np.ndarray) -> h5py.Dataset:
+        text = values.dtype.kind == "O"
+        dataset = self.file.create_dataset(
+            name,
+            shape=values.shape,
+            dtype=h5py.string_dtype() if text else values.dtype,
+            maxshape=(None, *values.shape[1:]),
+            chunks=(max(1, CHUNK // max(1, int(np.prod(values.shape[1:])) // 3)), *values.shape[1:]),
+            **COMPRESSION,
+        )
+        if len(values):
+            dataset[:] = values
+        unit = next((unit for end, unit in UNITS if name.endswith(end)), None)
+        if unit:
+            dataset.attrs["units"] = unit
+        return dataset
+
+
+def _storable(name: str, values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind in "biuf":
+        return values
+    if values.dtype.kind == "U" or all(isinstance(value, str) for value in values.flat):
+        return values.astype(object)
+    raise InputError(f"{name.rpartition('/')[2]!r} is neither a number nor a text: it cannot be stored")
+
+
+def origin_of(block: FrameBlock) -> tuple[np.ndarray, np.ndarray]:
+    """File and number of each frame where it was first read, ``[num_frames]`` each."""
+    if block.origin is not None:
+        return block.origin
+    return np.full(len(block), block.file, dtype=object), block.number
+
+
+def store_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock | None]:
+    """Blocks of a frame store, none in place of one that is passed over.
+
+    Raises:
+        InputError: If the file is no frame store, is damaged, or has not what is wanted.
+    """
+    try:
+        with h5py.File(path) as file:
+            if file.attrs.get("format") != FORMAT or int(file.attrs["version"]) != VERSION:
+                raise InputError(f"{path}: HDF5, but no frame store of version {VERSION}; make one with convert")
+            _check_wanted(path, file, wanted)
+            num_frames = len(file["ptr"]) - 1
+            files = np.array([name.decode() for name in file["origin/files"][:]], dtype=object)
+            for number, first in enumerate(range(0, num_frames, wanted.block_size)):
+                end = min(first + wanted.block_size, num_frames)
+                yield _read(path, file, files, first, end, wanted) if keep(number) else None
+    except (OSError, KeyError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); is it damaged?") from error
+
+
+def _check_wanted(path: Path, file: h5py.File, wanted: Wanted):
+    found = {name: sorted(file.get(name, ())) for name in ("properties", "atom_properties")}
+    known = f"found per frame: {', '.join(found['properties']) or 'none'}; per atom: "
+    known += ", ".join(found["atom_properties"]) or "none"
+    for key in wanted.properties:
+        if key not in found["properties"]:
+            raise InputError(f"{path}: no property {key!r}; {known}")
+    for key in wanted.atom_properties:
+        if key not in found["atom_properties"]:
+            raise InputError(f"{path}: no property {key!r} per atom; {known}")
+
+
+def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, wanted: Wanted) -> FrameBlock:
+    ptr = file["ptr"][first : end + 1]
+    frames, atoms = slice(first, end), slice(ptr[0], ptr[-1])
+    block = FrameBlock(
+        file=str(path),
+        number=np.arange(first, end),
+        z=file["z"][atoms].astype(np.int64),
+        pos=file["pos"][atoms].astype(np.float64, copy=False),
+        ptr=ptr - ptr[0],
+        periodic=file["periodic"][frames],
+        properties={key: _values(file["properties"][key], frames) for key in wanted.properties},
+        atom_properties={key: _values(file["atom_properties"][key], atoms) for key in wanted.atom_properties},
+        origin=(files[file["origin/file"][frames]], file["origin/number"][frames]),
+    )
+    if wanted.with_atoms:
+        info = {key: _values(values, frames) for key, values in file.get("properties", {}).items()}
+        arrays = {key: _values(values, atoms) for key, values in file.get("atom_properties", {}).items()}
+        block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, place) for place in range(end - first))
+    return block
+
+
+def _values(dataset: h5py.Dataset, rows: slice) -> np.ndarray:
+    values = dataset[rows]
+    return values if values.dtype.kind != "O" else np.array([value.decode() for value in values])
+
+
+def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.ndarray], place: int) -> Atoms:
+    inside = slice(block.ptr[place], block.ptr[place + 1])
+    atoms = Atoms(numbers=block.z[inside], positions=block.pos[inside])
+    atoms.info.update({key: values[place] if values.ndim > 1 else values[place].item() for key, values in info.items()})
+    for key, values in arrays.items():
+        atoms.set_array(key, values[inside])
+    return atoms

@@ -1,0 +1,120 @@
+"""Binary trajectories that hold positions only, by MDAnalysis."""
+
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.frames.ase_blocks import ase_frames, one_line
+from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms
+from pyg_clusters.frames.wanted import Keep, Wanted
+from pyg_clusters.frames.xyz import is_xyz, xyz_frames
+
+FORMATS: dict[str, str] = {
+    ".dcd": "DCD",
+    ".xtc": "XTC",
+    ".trr": "TRR",
+    ".lammpstrj": "LAMMPSDUMP",
+    ".lammpsdump": "LAMMPSDUMP",
+}
+"""What MDAnalysis calls the formats, by suffix."""
+
+TEXT_FORMATS: tuple[str, ...] = ("LAMMPSDUMP",)
+"""Formats that ASE reads too, where they say what the atoms are."""
+
+
+def needs_topology(path: Path) -> bool:
+    """Whether a file says nothing of what its atoms are, by its name."""
+    return path.suffix in FORMATS and FORMATS[path.suffix] not in TEXT_FORMATS
+
+
+def is_trajectory(path: Path, topology: Path | None) -> bool:
+    """Whether a file is read by MDAnalysis."""
+    return needs_topology(path) or (path.suffix in FORMATS and topology is not None)
+
+
+def elements(topology: Path) -> np.ndarray:
+    """Atomic numbers ``[num_atoms]`` of the first frame of a file that says what the atoms are.
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    frame = next(xyz_frames(topology) if is_xyz(topology) else ase_frames(topology), None)
+    if isinstance(frame, BadFrame) or frame is None:
+        raise InputError(f"{topology}: no frame that says what the atoms are ({frame or 'it is empty'})")
+    return frame.numbers.astype(np.int64)
+
+
+def check_trajectory(path: Path, topology: Path | None):
+    """Checks that a file of positions can be read.
+
+    Raises:
+        MissingExtra: If MDAnalysis is not installed.
+        InputError: If nothing says what the atoms are.
+    """
+    _reader_class(path)
+    if topology is None:
+        raise InputError(
+            f"{path}: {FORMATS[path.suffix]} holds positions only; say what the atoms are with --topology FILE (of "
+            "predict and convert), any file with a frame of the same atoms in the same order"
+        )
+
+
+def trajectory_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock | None]:
+    """Blocks of a trajectory, none in place of one that is passed over.
+
+    Raises:
+        InputError: If it cannot be read, holds other atoms than the topology, or labels are wanted of it.
+    """
+    check_trajectory(path, wanted.topology)
+    assert wanted.topology is not None
+    if wanted.properties or wanted.atom_properties:
+        key = (*wanted.properties, *wanted.atom_properties)[0]
+        raise InputError(f"{path}: no property {key!r}; {FORMATS[path.suffix]} holds positions only")
+    z = elements(wanted.topology)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of units and time steps, which are not used
+            reader = _reader_class(path)(str(path), n_atoms=len(z))
+        with reader:
+            if reader.n_atoms != len(z):
+                raise InputError(f"{path}: {reader.n_atoms} atoms, but {wanted.topology} has {len(z)}")
+            for number, first in enumerate(range(0, reader.n_frames, wanted.block_size)):
+                end = min(first + wanted.block_size, reader.n_frames)
+                yield _read(path, reader, z, first, end, wanted) if keep(number) else None
+    except InputError:
+        raise
+    except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:
+        raise InputError(f"{path}: MDAnalysis cannot read it ({one_line(error)})") from error
+
+
+def _read(path: Path, reader, z: np.ndarray, first: int, end: int, wanted: Wanted) -> FrameBlock:
+    dimensions = reader[first].dimensions
+    periodic = dimensions is not None and bool(np.any(dimensions[:3]))
+    pos = reader.timeseries(start=first, stop=end, order="fac")
+    num_frames = len(pos)
+    block = FrameBlock(
+        file=str(path),
+        number=np.arange(first, first + num_frames),
+        z=np.tile(z, num_frames),
+        pos=pos.reshape(-1, 3).astype(np.float64),
+        ptr=np.arange(num_frames + 1) * len(z),
+        periodic=np.full(num_frames, periodic),
+    )
+    if wanted.with_atoms:
+        block.atoms = LazyAtoms(partial(Atoms, numbers=z, positions=positions) for positions in pos)
+    return block
+
+
+def _reader_class(path: Path):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from MDAnalysis.coordinates.core import get_reader_for
+    except ImportError as error:
+        raise MissingExtra("MDAnalysis", "traj", f"reading {FORMATS[path.suffix]} trajectories") from error
+    return get_reader_for(str(path), format=FORMATS[path.suffix])

@@ -1,0 +1,210 @@
+"""Files of predictions that grow block by block and are put together from parts."""
+
+import os
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet
+from ase.io.extxyz import write_xyz
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.frames import FrameBlock
+from pyg_clusters.frames.store import origin_of
+from pyg_clusters.inference.scoring import ScoredBlock
+
+ROWS_AT_ONCE: int = 1 << 20
+"""Rows of a row group of a Parquet file."""
+
+
+class PredictionFormat(ABC):
+    """How predictions are written: a beginning, then the bytes of each block, then the file made of them.
+
+    Args:
+        origins: Whether to write where frames of a store came from, too.
+        dtype: Name of the type of the energies.
+    """
+
+    with_atoms: bool = False
+    """Whether the frames are needed as ASE has them."""
+
+    def __init__(self, origins: bool = False, dtype: str = "float32"):
+        self.origins = origins
+        self.dtype = dtype
+
+    def head(self) -> bytes:
+        """What the results begin with."""
+        return b""
+
+    @abstractmethod
+    def block(self, scored: ScoredBlock) -> bytes:
+        """The results of a block."""
+
+    def finish(self, results: Path, out: Path):
+        """Makes the file of all results.
+
+        Raises:
+            InputError: If it cannot be written.
+        """
+        with replacing(out) as temporary:
+            try:
+                os.link(results, temporary)  # the results stay until the whole run is known to be done
+            except OSError:
+                shutil.copyfile(results, temporary)
+
+    def merge(self, parts: Sequence[Path], order: Iterable[tuple[int, int, int]], out: Path):
+        """Puts the blocks of several files into one.
+
+        Args:
+            parts: The files.
+            order: For each block in order: place of its file among the parts, number of its frames, and its length in
+                bytes.
+            out: The file to write.
+
+        Raises:
+            InputError: If a part is shorter than that, or the file cannot be written.
+        """
+        streams = [part.open("rb") for part in parts]
+        try:
+            heads = [stream.read(len(self.head())) for stream in streams]
+            with replacing(out) as temporary, temporary.open("wb") as whole:
+                whole.write(heads[0])
+                for part, _, length in order:
+                    data = streams[part].read(length)
+                    if len(data) != length:
+                        raise InputError(f"{parts[part]} is shorter than its blocks; make it anew")
+                    whole.write(data)
+        finally:
+            for stream in streams:
+                stream.close()
+
+
+class TableFormat(PredictionFormat):
+    """A row for each frame."""
+
+    def columns(self, frames: FrameBlock | None, energy: np.ndarray) -> pyarrow.Table:
+        """The rows of a block, none without one."""
+        text = pyarrow.string()
+        columns = {
+            "file": pyarrow.array([frames.file] * len(frames) if frames else [], text),
+            "frame": pyarrow.array(frames.number if frames else [], pyarrow.int64()),
+        }
+        if self.origins:
+            files, numbers = origin_of(frames) if frames else (np.zeros(0), np.zeros(0))
+            columns["origin_file"] = pyarrow.array([str(file) for file in files], text)
+            columns["origin_frame"] = pyarrow.array(numbers, pyarrow.int64())
+        sizes = frames.sizes if frames else np.zeros(0, dtype=np.int64)
+        columns["size"] = pyarrow.array(sizes)
+        columns["pred_energy"] = pyarrow.array(energy)
+        columns["pred_energy_per_atom"] = pyarrow.array(energy / sizes)
+        return pyarrow.table(columns)
+
+    def _no_rows(self) -> pyarrow.Table:
+        return self.columns(None, np.zeros(0, dtype=self.dtype))
+
+
+class CsvFormat(TableFormat):
+    """Comma-separated values."""
+
+    def head(self) -> bytes:
+        return _csv(self._no_rows(), header=True)
+
+    def block(self, scored: ScoredBlock) -> bytes:
+        return _csv(self.columns(scored.frames, scored.energy), header=False)
+
+
+def _csv(table: pyarrow.Table, header: bool) -> bytes:
+    stream = BytesIO()
+    pyarrow.csv.write_csv(table, stream, pyarrow.csv.WriteOptions(include_header=header))
+    return stream.getvalue()
+
+
+class ParquetFormat(TableFormat):
+    """Parquet, made of a stream of record batches in the end."""
+
+    def head(self) -> bytes:
+        return self._no_rows().schema.serialize().to_pybytes()
+
+    def block(self, scored: ScoredBlock) -> bytes:
+        batches = self.columns(scored.frames, scored.energy).to_batches()
+        return b"".join(batch.serialize().to_pybytes() for batch in batches)
+
+    def finish(self, results: Path, out: Path):
+        with results.open("rb") as stream:
+            self._write(pyarrow.ipc.open_stream(stream), out)
+
+    def merge(self, parts: Sequence[Path], order: Iterable[tuple[int, int, int]], out: Path):
+        rows = [_Rows(part) for part in parts]
+        self._write((batch for part, frames, _ in order for batch in rows[part].take(frames)), out)
+
+    def _write(self, batches: Iterable[pyarrow.RecordBatch], out: Path):
+        schema = self._no_rows().schema
+        waiting: list[pyarrow.RecordBatch] = []
+        number = 0
+        with replacing(out) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+            for batch in batches:
+                waiting.append(batch)
+                number += len(batch)
+                if number >= ROWS_AT_ONCE:
+                    table = pyarrow.Table.from_batches(waiting, schema)
+                    writer.write_table(table[:ROWS_AT_ONCE].combine_chunks())
+                    waiting, number = table[ROWS_AT_ONCE:].to_batches(), number - ROWS_AT_ONCE
+            writer.write_table(pyarrow.Table.from_batches(waiting, schema).combine_chunks())
+
+
+class _Rows:
+    """The rows of a Parquet file, taken in order."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.batches = pyarrow.parquet.ParquetFile(path).iter_batches()
+        self.rest: pyarrow.RecordBatch | None = None
+
+    def take(self, number: int) -> Iterator[pyarrow.RecordBatch]:
+        while number:
+            if self.rest is None or not len(self.rest):
+                self.rest = next(self.batches, None)
+                if self.rest is None:
+                    raise InputError(f"{self.path} has fewer rows than its blocks; make it anew")
+            taken = self.rest[:number]
+            self.rest = self.rest[number:]
+            number -= len(taken)
+            yield taken
+
+
+class ExtxyzFormat(PredictionFormat):
+    """The frames with all that they hold, and the predictions."""
+
+    with_atoms = True
+
+    def block(self, scored: ScoredBlock) -> bytes:
+        frames, text = scored.frames, StringIO()
+        files, numbers = origin_of(frames)
+        for place, (atoms, energy) in enumerate(zip(frames.atoms or (), scored.energy, strict=True)):
+            atoms.info |= {"pred_energy": float(energy), "file": frames.file, "frame": int(frames.number[place])}
+            if self.origins:
+                atoms.info |= {"origin_file": str(files[place]), "origin_frame": int(numbers[place])}
+            write_xyz(text, [atoms])
+        return text.getvalue().encode()
+
+
+FORMATS: dict[str, type[PredictionFormat]] = {".csv": CsvFormat, ".parquet": ParquetFormat, ".extxyz": ExtxyzFormat}
+"""How predictions are written, by the suffix of the file."""
+
+
+def format_of(path: Path) -> type[PredictionFormat]:
+    """How predictions are written to a file.
+
+    Raises:
+        InputError: If there is no such format.
+    """
+    if path.suffix not in FORMATS:
+        raise InputError(f"{path}: cannot write {path.suffix!r}; use one of {', '.join(FORMATS)}")
+    return FORMATS[path.suffix]

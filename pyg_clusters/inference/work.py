@@ -1,0 +1,67 @@
+"""What predictions depend on, so that a run goes on only where it is the same."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+
+from torch import nn
+
+from pyg_clusters.frames import BlockLog
+from pyg_clusters.frames.wanted import Wanted
+from pyg_clusters.inference.predictor import Predictor
+
+
+def settings_of(
+    predictor: Predictor, paths: Sequence[Path], wanted: Wanted, ignore_cell: bool = False
+) -> dict[str, object]:
+    """Model and input of predictions, in values that JSON knows.
+
+    A file counts as the same if its name, size and time of change are.
+    """
+    settings: dict[str, object] = {
+        "model": fingerprint(predictor.model),
+        "ignore_cell": ignore_cell,
+        "block_size": wanted.block_size,
+        "topology": None if wanted.topology is None else str(wanted.topology),
+        "properties": [*wanted.properties, *wanted.atom_properties],
+    }
+    for number, path in enumerate(paths):
+        found = path.stat() if path.exists() else None
+        settings[f"input {number}"] = f"{path}" + (f", {found.st_size} bytes of {found.st_mtime_ns}" if found else "")
+    return settings
+
+
+def score_log(
+    folder: Path,
+    predictor: Predictor,
+    paths: Iterable[str | PathLike],
+    *,
+    properties: Sequence[str] = (),
+    ignore_cell: bool = False,
+    overwrite: bool = False,
+) -> BlockLog:
+    """Where energies of finished blocks are kept, for :func:`~pyg_clusters.inference.scoring.score_files`.
+
+    Args:
+        folder: It is there as long as the work is not finished.
+        predictor: Of the model.
+        paths: The files that are scored.
+        properties: Values per frame that are read along.
+        ignore_cell: Whether frames with a periodic cell are taken.
+        overwrite: Begin anew.
+
+    Raises:
+        InputError: If the folder holds the energies of another run.
+    """
+    settings = settings_of(predictor, [Path(path) for path in paths], Wanted(tuple(properties)), ignore_cell)
+    return BlockLog(folder, settings, overwrite=overwrite)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A hash of the class of a model, how it prints, and its weights."""
+    found = hashlib.sha256(f"{type(model).__name__} {model}".encode())
+    for name, weight in model.state_dict().items():
+        found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        found.update(weight.detach().cpu().contiguous().flatten().numpy().tobytes())
+    return found.hexdigest()[:16]

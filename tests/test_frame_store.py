@@ -1,0 +1,168 @@
+"""Frames through the HDF5 store come out as they went in, and h5py alone can read them."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import Frames, write_extxyz, write_store
+
+SIZES = (5, 2, 9, 4, 7, 5, 30)
+LABELS = {"properties": ["energy", "group"], "atom_properties": ["forces", "nmr_shielding"]}
+
+
+def cluster(num_atoms: int, seed: int) -> Atoms:
+    generator = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*[np.arange(4.0)] * 3), -1).reshape(-1, 3)[:num_atoms] * 2.8
+    atoms = Atoms([31] * (num_atoms - 1) + [13], positions=grid + generator.normal(scale=0.1, size=grid.shape))
+    forces = generator.normal(size=grid.shape)
+    atoms.calc = SinglePointCalculator(atoms, energy=generator.normal(), forces=forces)
+    atoms.info["group"] = f"{num_atoms}-{seed}"
+    atoms.arrays["nmr_shielding"] = generator.normal(580, 40, size=num_atoms)
+    return atoms
+
+
+@pytest.fixture
+def paths(tmp_path):
+    """Two files of text."""
+    frames = [cluster(size, seed) for seed, size in enumerate(SIZES)]
+    write_extxyz(tmp_path / "a.extxyz", frames[:4])
+    write_extxyz(tmp_path / "b.extxyz", frames[4:])
+    return [tmp_path / "a.extxyz", tmp_path / "b.extxyz"]
+
+
+def joined(blocks, name):
+    return np.concatenate([getattr(block, name) for block in blocks])
+
+
+@pytest.mark.parametrize("block_size", [1, 3, 1000])
+def test_frames_come_out_as_they_went_in(paths, tmp_path, block_size):
+    store = tmp_path / "store.h5"
+    assert write_store(store, Frames.open(paths, **LABELS, block_size=2)) == len(SIZES)
+    before = list(Frames.open(paths, **LABELS))
+    after = list(Frames.open(store, **LABELS, block_size=block_size))
+    assert [len(block) for block in after] == [1] * 7 if block_size == 1 else True
+    for name in ("z", "pos", "sizes", "periodic"):
+        np.testing.assert_array_equal(joined(after, name), joined(before, name), strict=True)
+    for key in LABELS["properties"]:
+        values = [np.concatenate([block.properties[key] for block in blocks]) for blocks in (after, before)]
+        np.testing.assert_array_equal(*values)
+    for key in LABELS["atom_properties"]:
+        values = [np.concatenate([block.atom_properties[key] for block in blocks]) for blocks in (after, before)]
+        np.testing.assert_array_equal(*values)
+    origin = [(str(file), int(number)) for block in after for file, number in zip(*block.origin, strict=True)]
+    assert origin == [(str(paths[0]), n) for n in range(4)] + [(str(paths[1]), n) for n in range(3)]
+    assert joined(after, "number").tolist() == list(range(7)) and {block.file for block in after} == {str(store)}
+
+
+def test_h5py_alone_reads_it(paths, tmp_path):
+    write_store(tmp_path / "store.h5", Frames.open(paths, **LABELS))
+    with h5py.File(tmp_path / "store.h5") as file:
+        assert np.diff(file["ptr"]).tolist() == list(SIZES)
+        third = slice(*file["ptr"][2:4])
+        expected = cluster(9, 2)
+        np.testing.assert_allclose(file["pos"][third], expected.positions, atol=1e-8)
+        np.testing.assert_array_equal(file["z"][third], expected.numbers)
+        np.testing.assert_allclose(file["atom_properties/forces"][third], expected.get_forces(), atol=1e-8)
+        assert file["properties/energy"][2] == pytest.approx(expected.get_potential_energy())
+        assert file["properties/group"][2] == b"9-2"
+        units = {name: file[name].attrs["units"] for name in ("pos", "properties/energy", "atom_properties/forces")}
+        assert units == {"pos": "Å", "properties/energy": "eV", "atom_properties/forces": "eV/Å"}
+        assert file["atom_properties/nmr_shielding"].attrs["units"] == "ppm"
+        assert all(file[name].compression == "gzip" and file[name].chunks for name in ("pos", "z", "ptr"))
+
+
+def test_a_store_of_stores_knows_the_first_origin(paths, tmp_path):
+    write_store(tmp_path / "one.h5", Frames.open(paths))
+    write_store(tmp_path / "two.h5", Frames.open([tmp_path / "one.h5", paths[0]]))
+    (block,) = Frames.open(tmp_path / "two.h5")
+    assert block.origin[0][[0, 4, 7]].tolist() == [str(paths[0]), str(paths[1]), str(paths[0])]
+    assert block.origin[1].tolist() == [0, 1, 2, 3, 0, 1, 2, 0, 1, 2, 3]
+
+
+def test_single_precision(paths, tmp_path):
+    write_store(tmp_path / "single.h5", Frames.open(paths), single=True)
+    (block,) = Frames.open(tmp_path / "single.h5")
+    expected = joined(Frames.open(paths), "pos")
+    assert block.pos.dtype == np.float64 and not np.array_equal(block.pos, expected)
+    np.testing.assert_allclose(block.pos, expected, atol=1e-6)
+
+
+def test_frames_of_a_store_as_ase_has_them(paths, tmp_path):
+    write_store(tmp_path / "store.h5", Frames.open(paths, **LABELS))
+    (block,) = Frames.open(tmp_path / "store.h5", with_atoms=True)
+    atoms = block.select([2]).atoms[0]
+    assert atoms.info["group"] == "9-2" and atoms.info["energy"] == pytest.approx(cluster(9, 2).get_potential_energy())
+    np.testing.assert_allclose(atoms.arrays["nmr_shielding"], cluster(9, 2).arrays["nmr_shielding"], atol=1e-8)
+
+
+def refused(call, *words):
+    with pytest.raises(InputError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert str(word) in str(caught.value), caught.value
+
+
+def test_bad_stores(paths, tmp_path):
+    store = tmp_path / "store.h5"
+    write_store(store, Frames.open(paths, properties=["energy"]))
+    found = "store.h5: no property 'REF_energy'; found per frame: energy; per atom: none"
+    refused(lambda: list(Frames.open(store, properties=["REF_energy"])), found)
+    refused(lambda: list(Frames.open(store, atom_properties=["forces"])), "no property 'forces' per atom")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["positions"] = np.zeros((3, 3))
+    refused(lambda: list(Frames.open(tmp_path / "other.h5")), "other.h5", "no frame store", "convert")
+    (tmp_path / "cut.h5").write_bytes(store.read_bytes()[:2000])
+    refused(lambda: list(Frames.open(tmp_path / "cut.h5")), "cut.h5: cannot be read", "damaged?")
+    refused(lambda: write_store(tmp_path / "a.npz", []), "a.npz", ".h5")
+    refused(lambda: write_store(tmp_path / "none.h5", []), "no frames to write")
+    assert not (tmp_path / "none.h5").exists()
+
+
+def test_a_store_is_there_whole_or_not_at_all(paths, tmp_path):
+    def blocks():
+        yield from Frames.open(paths[0])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_store(tmp_path / "store.h5", blocks())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.extxyz", "b.extxyz"]
+
+
+def test_convert(paths, tmp_path, capsys):
+    out = tmp_path / "store.h5"
+    assert main(["convert", *map(str, paths), str(out), "--properties", "energy"]) == 0
+    assert f"7 frames in {out}" in capsys.readouterr().out
+    assert main(["convert", *map(str, paths), str(out)]) == 2 and "--overwrite" in capsys.readouterr().err
+    assert main(["convert", str(out)]) == 2 and "needs files to read" in capsys.readouterr().err
+    assert main(["convert", str(paths[0]), str(paths[1])]) == 2
+    with h5py.File(out) as file:
+        assert list(file["properties"]) == ["energy"] and "atom_properties" not in file
+
+
+def test_convert_leaves_bad_frames_out_on_request(paths, tmp_path, capsys):
+    boxed = cluster(5, 9)
+    boxed.set_cell([20, 20, 20])
+    boxed.pbc = True
+    write_extxyz(tmp_path / "c.extxyz", [cluster(4, 1), boxed])
+    out = tmp_path / "store.h5"
+    assert main(["convert", str(tmp_path / "c.extxyz"), str(out)]) == 2
+    assert "frame 1: has a periodic cell" in capsys.readouterr().err and not out.exists()
+    assert main(["convert", str(tmp_path / "c.extxyz"), str(out), "--on-bad", "skip"]) == 0
+    assert "1 frames in" in capsys.readouterr().out
+    assert main(["convert", str(tmp_path / "c.extxyz"), str(out), "--ignore-cell", "--overwrite"]) == 0
+    (block,) = Frames.open(out)
+    assert len(block) == 2 and not block.periodic.any()
+
+
+def test_positions_are_those_of_the_text_to_the_last_bit(tmp_path):
+    pos = torch.rand(40, 3, dtype=torch.double, generator=torch.Generator().manual_seed(0)).numpy() * 1000
+    write_extxyz(tmp_path / "a.xyz", [Atoms("Ga40", positions=pos)])
+    write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz"))
+    text, store = (next(iter(Frames.open(tmp_path / name))).pos for name in ("a.xyz", "a.h5"))
+    assert text.tobytes() == store.tobytes()

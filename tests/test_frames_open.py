@@ -1,0 +1,184 @@
+"""One way into frames of any format: order, parts, reading ahead, and what is still being written."""
+
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.io import write
+
+from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.frames import Frames, Shard, trajectories, write_extxyz, write_store
+from pyg_clusters.frames.read_ahead import read_ahead
+from pyg_clusters.frames.reading import frames_of_file
+
+
+def dimers(first: int, number: int) -> list[Atoms]:
+    """Clusters that differ in size and in a distance."""
+    return [
+        Atoms(f"Na{2 + n % 3}", [[0, 0, 3.0 * k + 0.01 * n] for k in range(2 + n % 3)])
+        for n in range(first, first + number)
+    ]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Text, compressed text, ASE's own format, and a store."""
+    write_extxyz(tmp_path / "a.xyz", dimers(0, 11))
+    write_extxyz(tmp_path / "b.xyz.gz", dimers(11, 3))
+    write(tmp_path / "c.traj", dimers(14, 7))
+    write_extxyz(tmp_path / "d.xyz", dimers(21, 9))
+    write_store(tmp_path / "d.h5", Frames.open(tmp_path / "d.xyz"))
+    return [tmp_path / name for name in ("a.xyz", "b.xyz.gz", "c.traj", "d.h5")]
+
+
+def first_z(blocks):
+    """What tells the frames apart."""
+    return [round(float(block.pos[start, 2]) * 100) for block in blocks for start in block.ptr[:-1]]
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 5])
+def test_formats_mix(files, ahead):
+    frames = Frames.open(files, block_size=4)
+    assert first_z(frames.blocks(ahead=ahead)) == list(range(30))
+    places = [block.place for block in frames.blocks(ahead=ahead)]
+    assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
+    assert [len(list(frames_of_file(path))) for path in files] == [11, 3, 7, 9]
+
+
+def test_reading_starts_at_any_block(files):
+    frames = Frames.open(files, block_size=4)
+    blocks = list(frames)
+    for number, block in enumerate(blocks):
+        assert first_z(frames.blocks(start=block.place)) == first_z(blocks[number:])
+    assert first_z(frames.blocks(start=(0, 3))) == list(range(11, 30))  # the first file has no block 3
+    assert first_z(frames.blocks(start=(3, 3))) == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 20])
+def test_parts_hold_each_frame_once(files, count):
+    frames = Frames.open(files, block_size=4)
+    parts = [first_z(frames.blocks(shard=Shard(number, count))) for number in range(1, count + 1)]
+    assert sorted(z for part in parts for z in part) == list(range(30))
+    assert all(part == sorted(part) for part in parts)
+    many = Frames.open([files[1]] * 12)
+    assert {len(list(many.blocks(shard=Shard(number, 4)))) for number in range(1, 5)} == {3}
+
+
+def test_nothing_is_read_before_it_is_asked_for(files):
+    missing = Frames.open([files[0], "none.xyz"], block_size=4)
+    blocks = missing.blocks()
+    assert [len(next(blocks)) for _ in range(3)] == [4, 4, 3]
+    with pytest.raises(InputError, match=r"none\.xyz: no such file"):
+        next(blocks)
+
+
+def test_reading_ahead_is_bounded_and_ends_with_its_reader():
+    made = []
+
+    def slow():
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    ahead = read_ahead(slow(), depth=3)
+    assert next(ahead) == 0
+    time.sleep(0.2)
+    assert len(made) <= 1 + 3 + 1
+    ahead.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("read_ahead")]
+
+    def failing():
+        yield 1
+        yield 2
+        raise KeyError("three")
+
+    found = []
+    with pytest.raises(KeyError, match="three"):
+        found.extend(read_ahead(failing(), depth=5))
+    assert list(read_ahead([], depth=2)) == []
+
+
+def test_a_trajectory_that_is_still_being_written(tmp_path):
+    path = tmp_path / "md.xyz"
+    write_extxyz(path, dimers(0, 6))
+    text = path.read_text()
+    starts = [
+        0,
+        *(
+            place + 1
+            for place in range(len(text))
+            if text[place] == "\n" and text[place + 1 : place + 3] in ("2\n", "3\n", "4\n")
+        ),
+    ]
+    for cut in range(starts[4] + 1, starts[5] - 18, 5):  # a last number that is cut short cannot be told
+        path.write_text(text[:cut])
+        with pytest.raises(InputError, match="frame 4: the file ends within this frame, after 4 whole frames"):
+            list(Frames.open(path))
+        with pytest.warns(UserWarning, match="frame 4, which may still be being written; the whole frames before it"):
+            (block,) = Frames.open(path, half_written="leave")
+        assert block.number.tolist() == [0, 1, 2, 3] and not block.unreadable
+    path.write_text(text[: starts[1] - 20])
+    with pytest.raises(InputError, match="frame 0: the file ends within this frame"):
+        list(Frames.open(path, half_written="leave"))
+
+
+def test_a_compressed_file_that_breaks_off_is_damaged(tmp_path):
+    write_extxyz(tmp_path / "md.xyz.gz", dimers(0, 600))
+    whole = (tmp_path / "md.xyz.gz").read_bytes()
+    (tmp_path / "md.xyz.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="the file ends within this frame"):
+        list(Frames.open(tmp_path / "md.xyz.gz", half_written="leave"))
+
+
+# MDAnalysis
+
+
+@pytest.fixture
+def topology(tmp_path):
+    write_extxyz(tmp_path / "first.xyz", [Atoms("Ga4Al", np.zeros((5, 3)))])
+    return tmp_path / "first.xyz"
+
+
+def test_positions_alone_need_a_topology(tmp_path, monkeypatch, topology):
+    (tmp_path / "md.dcd").write_bytes(b"nothing")
+    monkeypatch.setattr(trajectories, "_reader_class", lambda path: None)
+    with pytest.raises(InputError, match=r"md\.dcd: DCD holds positions only; .* --topology FILE"):
+        Frames.open(tmp_path / "md.dcd")
+
+
+def test_without_mdanalysis_the_extra_is_named(tmp_path, monkeypatch, topology):
+    (tmp_path / "md.dcd").write_bytes(b"nothing")
+    monkeypatch.setitem(sys.modules, "MDAnalysis.coordinates.core", None)
+    with pytest.raises(MissingExtra, match=r"needs MDAnalysis; install it with: pip install 'pyg-clusters\[traj\]'"):
+        Frames.open(tmp_path / "md.dcd", topology=topology)
+
+
+@pytest.mark.parametrize("suffix", ["dcd", "xtc", "trr"])
+@pytest.mark.filterwarnings("ignore")  # MDAnalysis warns of time steps and units when it writes
+def test_binary_trajectories(tmp_path, suffix, topology):
+    mda = pytest.importorskip("MDAnalysis")
+    pos = np.random.default_rng(0).uniform(0, 20, size=(9, 5, 3)).astype(np.float32)
+    universe = mda.Universe.empty(5, trajectory=True)
+    path = tmp_path / f"md.{suffix}"
+    with mda.Writer(str(path), n_atoms=5) as writer:
+        for frame in pos:
+            universe.atoms.positions = frame
+            universe.dimensions = None
+            writer.write(universe.atoms)
+    frames = Frames.open([path, topology], topology=topology, block_size=4, with_atoms=True)
+    blocks = list(frames)
+    assert [len(block) for block in blocks] == [4, 4, 1, 1]
+    found = np.concatenate([block.pos for block in blocks[:3]]).reshape(9, 5, 3)
+    np.testing.assert_allclose(found, pos, atol=0.006 if suffix == "xtc" else 1e-5)
+    assert all(block.z.tolist() == [31, 31, 31, 31, 13] * len(block) for block in blocks)
+    assert not any(block.periodic.any() for block in blocks)
+    np.testing.assert_allclose(blocks[1].atoms[2].positions, found[6], atol=1e-6)
+    assert [len(block) for block in frames.blocks(start=(0, 2))] == [1, 1]
+    with pytest.raises(InputError, match=r"no property 'energy'; .* holds positions only"):
+        list(Frames.open(path, topology=topology, properties=["energy"]))
+    write_extxyz(tmp_path / "other.xyz", [Atoms("Ga3", np.zeros((3, 3)))])
+    with pytest.raises(InputError, match=rf"md\.{suffix}: "):
+        list(Frames.open(path, topology=tmp_path / "other.xyz"))

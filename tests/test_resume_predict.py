@@ -1,0 +1,274 @@
+"""Runs that are killed at any moment and started again, or spread over parts, end with the output of one run."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from ase import Atoms
+
+from pyg_clusters.cli import predict
+from pyg_clusters.cli.main import main
+from pyg_clusters.frames import BlockLog, Frames, block_log, write_extxyz, write_store
+from pyg_clusters.models import DART
+from pyg_clusters.models.checkpoint import save_model
+
+FRAMES = 60
+BLOCK = 7
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A model, and frames of mixed sizes in two text files and a store."""
+    folder = tmp_path_factory.mktemp("resume")
+    generator = np.random.default_rng(3)
+    torch.manual_seed(0)
+    model = DART(hidden_channels=8, interaction_channels=(8,))
+    model.domain.fit(torch.full((12,), 31), torch.tensor([0, 4, 12]))
+    save_model(model, folder / "model")
+    frames = []
+    for number in range(FRAMES):
+        size = int(generator.integers(4, 9))
+        grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3)[:size] * 3
+        frames.append(Atoms(f"Ga{size}", grid + generator.normal(scale=0.2, size=grid.shape)))
+        frames[-1].info["temperature"] = 300 + number
+    frames[40].positions[1] = np.nan
+    write_extxyz(folder / "a.extxyz", frames[:24])
+    write_extxyz(folder / "b.extxyz", frames[24:])
+    write_store(folder / "store.h5", Frames.open([folder / "a.extxyz", folder / "b.extxyz"]))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(predict, "BLOCK_SIZE", BLOCK)
+
+
+def command(folder: Path, out: Path, *more: object) -> list[str]:
+    inputs = [folder / "a.extxyz", folder / "b.extxyz", folder / "a.extxyz"]
+    return list(map(str, ["predict", folder / "model", *inputs, "--on-bad", "skip", "--out", out, *more]))
+
+
+def in_child(work) -> int:
+    """The work in a process of its own; how that ended."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            sys.stdout = sys.stderr = open(os.devnull, "w")
+            code = work()
+        finally:
+            os._exit(code)
+    return child
+
+
+def whole_run(folder: Path, suffix: str) -> bytes:
+    out = folder / f"whole{suffix}"
+    if not out.exists():
+        assert main(command(folder, out)) == 0
+    return out.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
+def test_killed_at_random_moments(folder, tmp_path, suffix, capsys):
+    expected = whole_run(folder, suffix)
+    out = tmp_path / f"out{suffix}"
+    moments = random.Random(1)
+    start = time.monotonic()
+    assert os.waitpid(in_child(lambda: main(command(folder, tmp_path / f"timed{suffix}"))), 0)[1] == 0
+    duration = time.monotonic() - start
+    for _ in range(5):
+        child = in_child(lambda: main(command(folder, out)))
+        time.sleep(moments.uniform(0, duration))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        if out.exists():
+            assert out.read_bytes() == expected
+            shutil.rmtree(tmp_path / f"out{suffix}.unfinished", ignore_errors=True)
+            out.unlink()
+    capsys.readouterr()
+    assert main(command(folder, out)) == 0
+    assert out.read_bytes() == expected
+    assert not (tmp_path / f"out{suffix}.unfinished").exists()
+    assert capsys.readouterr().err.count("b.extxyz, frame 16: the position of atom 1 is [nan") == 1
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
+@pytest.mark.parametrize("moment", ["half results", "no line", "half a line", "written", "not removed"])
+def test_killed_at_the_worst_moments(folder, tmp_path, suffix, moment, capsys):
+    expected = whole_run(folder, suffix)
+    out = tmp_path / f"out{suffix}"
+    append = BlockLog.append
+
+    def die(*arguments, **named):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def cut_append(log, place, frames, results, bad=()):
+        if log.num_blocks == 4:
+            if moment == "half a line":
+                append(log, place, frames, results, bad)
+                os.truncate(log.blocks, log.blocks.stat().st_size - 3)
+                die()
+            with log.results.open("ab") as stream:
+                stream.write(results[: len(results) // 2] if moment == "half results" else results)
+            die()
+        append(log, place, frames, results, bad)
+
+    def work():
+        if moment == "written":
+            predict.list_bad = die
+        elif moment == "not removed":
+            block_log.shutil.rmtree = die
+        else:
+            BlockLog.append = cut_append
+        return main(command(folder, out))
+
+    status = os.waitpid(in_child(work), 0)[1]
+    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    assert out.exists() == (moment in ("written", "not removed"))
+    assert main(command(folder, out)) == 0
+    going_on = capsys.readouterr().err
+    if moment in ("half results", "no line", "half a line"):
+        assert f"going on after {4 * BLOCK - 4:,} frames" in going_on  # the last block of the first file has 3 frames
+    assert out.read_bytes() == expected
+
+
+def test_another_run_is_refused(folder, tmp_path, capsys):
+    out = tmp_path / "out.csv"
+    log = BlockLog(tmp_path / "out.csv.unfinished", {"model": "another"})
+    log.append((0, 0), 1, b"results of another model")
+    assert main(command(folder, out)) == 2
+    line = capsys.readouterr().err
+    assert "was begun with model = 'another'" in line and "--overwrite" in line and not out.exists()
+    assert log.results.read_bytes() == b"results of another model"
+    assert main(command(folder, out, "--overwrite")) == 0
+    assert out.read_bytes() == whole_run(folder, ".csv")
+
+
+def test_a_changed_input_is_another_run(folder, tmp_path, capsys):
+    given, out = tmp_path / "md.extxyz", tmp_path / "out.csv"
+    shutil.copy(folder / "b.extxyz", given)
+    arguments = ["predict", str(folder / "model"), str(given), "--out", str(out)]
+    assert main(arguments) == 2  # a bad frame
+    line = capsys.readouterr().err
+    assert "frame 16: the position" in line and f"the {2 * BLOCK} frames that are done are kept in {out}.unf" in line
+    os.utime(given, ns=(0, 1))
+    assert main([*arguments, "--on-bad", "skip"]) == 2
+    assert "was begun with input 0" in capsys.readouterr().err
+
+
+def test_a_run_that_a_bad_frame_stopped_goes_on_without_it(folder, tmp_path, capsys):
+    out = tmp_path / "out.parquet"
+    arguments = [argument for argument in command(folder, out) if argument not in ("--on-bad", "skip")]
+    assert main(arguments) == 2
+    capsys.readouterr()
+    assert main([*arguments, "--on-bad", "skip"]) == 0
+    assert f"going on after {24 + 2 * BLOCK:,} frames" in capsys.readouterr().err
+    assert out.read_bytes() == whole_run(folder, ".parquet")
+
+
+def test_screening_goes_on_with_the_energies_that_are_there(folder, tmp_path, monkeypatch):
+    arguments = ["screen", str(folder / "model"), str(folder / "store.h5"), "--on-bad", "skip", "--top", "3"]
+    assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0
+
+    def die(*more, **named):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def work():
+        from pyg_clusters.cli import screen
+
+        screen.write_results = die
+        return main([*arguments, "--out", str(tmp_path / "out")])
+
+    os.waitpid(in_child(work), 0)
+    assert (tmp_path / "out" / "scores.unfinished" / "blocks.jsonl").exists()
+    monkeypatch.setattr(DART, "forward", die)
+    monkeypatch.setattr("pyg_clusters.inference.predictor.FusedDART.__call__", die)
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    for name in ("candidates.csv", "candidates.extxyz"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    assert not (tmp_path / "out" / "scores.unfinished").exists()
+
+
+# Parts
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
+def test_parts_make_the_whole(folder, tmp_path, suffix, capsys):
+    parts = [tmp_path / f"part{number}{suffix}" for number in (1, 2, 3, 4)]
+    for number, part in enumerate(parts, start=1):
+        assert main(command(folder, part, "--shard", f"{number}/4")) == 0
+    capsys.readouterr()
+    out = tmp_path / f"merged{suffix}"
+    assert main(["merge", *map(str, reversed(parts)), "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert f"{FRAMES + 24 - 1} frames in {out}" in captured.out and "frame 16" in captured.err
+    assert out.read_bytes() == whole_run(folder, suffix)
+
+
+def test_parts_that_do_not_belong_together(folder, tmp_path, capsys):
+    one, two, other = (tmp_path / f"{name}.csv" for name in ("one", "two", "other"))
+    assert main(command(folder, one, "--shard", "1/3")) == 0
+    assert main(command(folder, two, "--shard", "2/3")) == 0
+    assert (
+        main(["predict", str(folder / "model"), str(folder / "a.extxyz"), "--out", str(other), "--shard", "3/3"]) == 0
+    )
+    out = tmp_path / "out.csv"
+
+    def refusal(*parts) -> str:
+        capsys.readouterr()
+        assert main(["merge", *map(str, parts), "--out", str(out)]) == 2 and not out.exists()
+        return capsys.readouterr().err
+
+    assert "part 3 of 3 is missing; run predict --shard 3/3" in refusal(one, two)
+    assert "are both part 1 of 3" in refusal(one, one, two)
+    assert "other.csv was made with " in refusal(one, two, other)
+    (tmp_path / "one.csv.shard.jsonl").unlink()
+    assert "one.csv.shard.jsonl is missing" in refusal(one, two)
+    for shard in ("0/3", "4/3", "3", "a/b", "1/0"):
+        assert main(command(folder, out, "--shard", shard)) == 2
+        assert "--shard" in capsys.readouterr().err
+
+
+# Stores
+
+
+def test_a_store_gives_the_energies_of_the_text(folder, tmp_path):
+    inputs = [str(folder / "a.extxyz"), str(folder / "b.extxyz")]
+    for name, given in (("text", inputs), ("store", [str(folder / "store.h5")])):
+        arguments = ["predict", str(folder / "model"), *given, "--on-bad", "skip", "--out"]
+        assert main([*arguments, str(tmp_path / f"{name}.parquet")]) == 0
+    text, store = (pyarrow.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("text", "store"))
+    assert store["origin_file"].to_pylist() == text["file"].to_pylist()
+    assert store["origin_frame"].to_pylist() == text["frame"].to_pylist()
+    assert set(store["file"].to_pylist()) == {str(folder / "store.h5")}
+    np.testing.assert_allclose(store["pred_energy"], text["pred_energy"], rtol=1e-6)
+
+
+def test_no_frame_that_can_be_used(folder, tmp_path, capsys):
+    write_extxyz(tmp_path / "bad.extxyz", [Atoms("Ga"), Atoms("Ga")])
+    arguments = ["predict", str(folder / "model"), str(tmp_path / "bad.extxyz"), "--on-bad", "skip"]
+    assert main([*arguments, "--out", str(tmp_path / "p.csv")]) == 2
+    assert "no frame of" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.extxyz"]
+
+
+def test_the_log_says_what_was_finished(tmp_path):
+    log = BlockLog(tmp_path / "log", {"a": 1, "b": 2}, ["b"], head=b"head,")
+    log.append((0, 0), 3, b"one,")
+    log.append((1, 0), 2, b"two,")
+    again = BlockLog(tmp_path / "log", {"a": 1, "b": 3}, ["b"], head=b"head,")
+    assert again.next_place == (1, 1) and again.num_frames == 5
+    assert [(block.place, block.end) for block in again.finished()] == [((0, 0), 9), ((1, 0), 13)]
+    assert json.loads((tmp_path / "log" / "settings.json").read_text()) == {"a": 1, "b": 3}
+    os.truncate(log.results, 12)  # what the line of the second block promises is not there
+    shorter = BlockLog(tmp_path / "log", {"a": 1, "b": 3}, ["b"], head=b"head,")
+    assert shorter.next_place == (0, 1) and log.results.read_bytes() == b"head,one,"
