@@ -34,7 +34,7 @@ def broken_symmetry(solution: ClosedShell, vector: np.ndarray) -> BrokenSymmetry
         vector: The unstable direction ``[num_virtual, num_valence]``, see :func:`triplet_stability`.
 
     Raises:
-        NotConverged: If the calculation does not converge.
+        NotLabelled: If the calculation does not converge.
     """
     closed = solution.mf
     mf = dft.UKS(closed.mol, xc=closed.xc)

@@ -6,6 +6,10 @@ import numpy as np
 import scipy.linalg
 
 from pyg_clusters.labels.chemistry import df, gto, lib
+from pyg_clusters.labels.labelled import NotLabelled
+
+BUFFER = 2e8
+"""Bytes of a buffer for the computation of integrals."""
 
 
 class FittedIntegrals:
@@ -19,14 +23,23 @@ class FittedIntegrals:
     Attributes:
         fitting_mol: The fitting basis as PySCF has it.
         metric_root: Lower triangular L, where the Coulomb metric of the fitting basis is L Lᵀ.
+
+    Raises:
+        NotLabelled: If the fitting basis is linearly dependent.
     """
 
     def __init__(self, mol: "gto.Mole", basis: str, unpack: bool = False):
-        fitting = df.DF(mol, auxbasis=basis).build()
-        self.fitting_mol = fitting.auxmol
-        self.metric_root = scipy.linalg.cholesky(fitting.auxmol.intor("int2c2e"), lower=True)
-        self.packed: np.ndarray = fitting._cderi
-        self.num_fitting, self.num_functions = len(self.packed), mol.nao
+        self.fitting_mol = df.addons.make_auxmol(mol, basis)
+        metric = self.fitting_mol.intor("int2c2e")
+        try:
+            self.metric_root = scipy.linalg.cholesky(metric, lower=True)
+        except scipy.linalg.LinAlgError as error:
+            raise NotLabelled(f"the functions of {basis} are linearly dependent; exact integrals do without") from error
+        self.num_fitting, self.num_functions = len(metric), mol.nao
+        # PySCF takes what memory it is given for buffers, but must have room for the result.
+        result = 8 * (metric.size + self.num_fitting * mol.nao * (mol.nao + 1) // 2)
+        memory = (result + 3 * BUFFER) / 0.98e6
+        self.packed: np.ndarray = df.incore.cholesky_eri(mol, auxmol=self.fitting_mol, max_memory=memory)
         self.unpacked: np.ndarray | None = lib.unpack_tril(self.packed) if unpack else None
 
     def blocks(self, size: int = 240) -> Iterator[tuple[int, int, np.ndarray]]:
@@ -37,6 +50,14 @@ class FittedIntegrals:
                 yield start, end, self.unpacked[start:end]
             else:
                 yield start, end, lib.unpack_tril(self.packed[start:end])
+
+    def last_blocks(self, size: int = 240) -> Iterator[tuple[int, int, np.ndarray]]:
+        """The same once and for all, from the last block to the first: the memory of each is given back."""
+        self.unpacked = None
+        for start in reversed(range(0, self.num_fitting, size)):
+            block = lib.unpack_tril(self.packed[start:])
+            self.packed.resize((start, self.packed.shape[1]), refcheck=False)
+            yield start, start + len(block), block
 
     def coulomb(self, density: np.ndarray) -> np.ndarray:
         """The Coulomb matrix of a density matrix, ``[num_functions, num_functions]`` both."""

@@ -11,6 +11,8 @@ from pyg_clusters.labels.chemistry import gto, lib
 from pyg_clusters.labels.fitted_integrals import FittedIntegrals
 from pyg_clusters.labels.integration_grid import IntegrationGrid, density_on_grid
 
+COLUMNS_AT_ONCE = 8192
+
 
 def overlap(mol: "gto.Mole") -> np.ndarray:
     """Overlap matrix in first order."""
@@ -51,7 +53,7 @@ def exchange_correlation(grid: IntegrationGrid, density: np.ndarray) -> np.ndarr
 
 
 def coulomb_exchange(
-    integrals: FittedIntegrals, mol: "gto.Mole", occupied: np.ndarray, half: np.ndarray
+    integrals: FittedIntegrals, mol: "gto.Mole", occupied: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Coulomb and exchange matrices in first order, with the integrals of the density fitting.
 
@@ -62,14 +64,16 @@ def coulomb_exchange(
         integrals: The fitted integrals B.
         mol: The cluster.
         occupied: Occupied orbitals ``[num_functions, num_occupied]``.
-        half: B with one index transformed to them, ``[num_fitting, num_occupied, num_functions]``; destroyed.
     """
     num_functions, num_occupied = occupied.shape
     root, fitting = integrals.metric_root, integrals.fitting_mol
+    half = np.empty((integrals.num_fitting, num_occupied, num_functions))
+    for start, end, block in integrals.blocks():
+        half[start:end] = np.matmul(np.ascontiguousarray(occupied.T), block)
     density = 2 * lib.einsum("pml,lm->p", half, occupied)
     density = scipy.linalg.solve_triangular(root, density, lower=True, trans="T")
     flat = half.reshape(len(half), -1)
-    half = scipy.linalg.solve_triangular(root, flat, lower=True, trans="T", overwrite_b=True).reshape(half.shape)
+    half = _solved_in_place(root, flat).reshape(half.shape)
     three_centre = _ThreeCentre(mol, fitting)
     coulomb, exchange = np.zeros((2, 3, num_functions, num_functions))
     for atom, (_, _, start, end) in enumerate(fitting.aoslice_by_atom()):
@@ -81,6 +85,14 @@ def coulomb_exchange(
             part = part.reshape(end - start, num_functions, num_occupied).transpose(1, 0, 2)
             exchange[axis] += 2 * lib.dot(np.ascontiguousarray(part).reshape(num_functions, -1), rows)
     return coulomb, exchange - exchange.transpose(0, 2, 1)
+
+
+def _solved_in_place(root: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """L⁻ᵀ times a matrix, in columns at a time, so that no second matrix is held."""
+    for start in range(0, matrix.shape[1], COLUMNS_AT_ONCE):
+        part = matrix[:, start : start + COLUMNS_AT_ONCE]
+        part[:] = scipy.linalg.solve_triangular(root, part, lower=True, trans="T")
+    return matrix
 
 
 class _ThreeCentre:

@@ -38,7 +38,7 @@ def shielding_on_gpu(mol, level: ShieldingLevel) -> tuple["dft.rks.RKS", np.ndar
         The calculation as PySCF has it, without a GPU, and the tensors.
 
     Raises:
-        NotConverged: If the calculation does not converge.
+        NotLabelled: If the calculation does not converge.
     """
     import cupy
     from gpu4pyscf.properties.shielding import eval_shielding

@@ -9,6 +9,7 @@ import numpy as np
 from pyg_clusters.labels.chemistry import dft, lib
 from pyg_clusters.labels.fitted_integrals import FittedIntegrals
 from pyg_clusters.labels.integration_grid import IntegrationGrid
+from pyg_clusters.labels.labelled import NotLabelled
 from pyg_clusters.labels.level import ShieldingLevel, num_core_orbitals
 from pyg_clusters.labels.memory import Room
 
@@ -23,10 +24,6 @@ CYCLES = (80, 100, 60)
 
 NO_ORBITAL = 1e-8
 """Occupation below which a natural orbital of a guess is left out."""
-
-
-class NotConverged(RuntimeError):
-    """A calculation did not converge: the message says which."""
 
 
 @dataclass
@@ -79,14 +76,14 @@ def solve_closed_shell(mol, level: ShieldingLevel, room: Room) -> ClosedShell:
     """The closed-shell solution of a cluster.
 
     Raises:
-        NotConverged: If it is not found, or if its highest occupied orbital lies above an empty one.
+        NotLabelled: If it is not found, or if its highest occupied orbital lies above an empty one.
     """
     mf = level.mean_field(mol)
     solution = with_orbitals(mf, level, room)
     with fitted_potential(mf, solution.integrals, solution.grid) if level.fitting else nullcontext():
         converge(mf, mf.get_init_guess(), "the closed-shell SCF")
     if solution.gap <= 0:
-        raise NotConverged("the closed-shell SCF found no lowest state: an empty orbital lies below an occupied one")
+        raise NotLabelled("the closed-shell SCF found no lowest state: an empty orbital lies below an occupied one")
     return solution
 
 
@@ -100,14 +97,14 @@ def converge(mf, guess: np.ndarray | None, name: str):
     """Runs a calculation, once more with shifted levels if it does not converge.
 
     Raises:
-        NotConverged: If it does not converge even so.
+        NotLabelled: If it does not converge even so.
     """
     for part, (cycles, shift) in enumerate(zip(CYCLES, (0.0, LEVEL_SHIFT, 0.0), strict=True)):
         mf.max_cycle, mf.level_shift = cycles, shift
         mf.kernel(mf.make_rdm1() if part else guess)
         if mf.converged and not shift:
             return
-    raise NotConverged(f"{name} did not converge in {' + '.join(map(str, CYCLES))} cycles")
+    raise NotLabelled(f"{name} did not converge in {' + '.join(map(str, CYCLES))} cycles")
 
 
 @contextmanager

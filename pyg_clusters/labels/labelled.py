@@ -8,6 +8,10 @@ OF_ANOTHER_ENERGY = ("binding_energy",)
 """What is said of a frame that would contradict a new energy."""
 
 
+class NotLabelled(RuntimeError):
+    """A cluster cannot be labelled, as when a calculation does not converge: the message says why."""
+
+
 @dataclass(frozen=True)
 class Labelled:
     """A frame with its labels, or with the reason why it is set aside."""

@@ -65,7 +65,6 @@ class ShieldingLevel:
             cart=self.cartesian,
             charge=charge,
             verbose=0,
-            max_memory=10**6,  # in MB: what does not fit is refused beforehand, see memory.py
         )
 
     def mean_field(self, mol: "gto.Mole") -> "dft.rks.RKS":

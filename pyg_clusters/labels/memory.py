@@ -34,10 +34,12 @@ def needed_memory(atoms: Atoms, level: ShieldingLevel) -> float:
     functions, fitting = _sizes(atoms, level)
     electrons = float(atoms.numbers.sum())
     occupied, virtual = electrons / 2, functions - electrons / 2
-    packed = 8 * fitting * functions**2 / 2
-    response = 4 * fitting * functions**2 + 8 * fitting * occupied * functions
-    first_order = 3 * 8 * functions**2 * (fitting / len(atoms)) + 4 * 8 * 240 * functions**2
-    return BASE + packed + max(response, response * virtual / functions + first_order)
+    packed = 8 * fitting * functions * (functions + 1) / 2
+    metric, blocks = 3 * 8 * fitting**2, 3 * 8 * 240 * functions**2
+    half = 8 * fitting * occupied * functions
+    of_atom = 4 * 8 * functions**2 * fitting / len(atoms)
+    response = 4 * fitting * (occupied**2 + occupied * virtual + virtual**2)
+    return BASE + metric + blocks + max(packed + half + of_atom, response)
 
 
 def room_in(memory: float, atoms: Atoms, level: ShieldingLevel) -> Room:

@@ -3,7 +3,8 @@
 import numpy as np
 
 from pyg_clusters.labels.chemistry import lib
-from pyg_clusters.labels.kohn_sham import ClosedShell, NotConverged
+from pyg_clusters.labels.kohn_sham import ClosedShell
+from pyg_clusters.labels.labelled import NotLabelled
 
 MAX_CYCLES = 20
 FITTING_AT_ONCE = 200
@@ -17,34 +18,23 @@ class MagneticResponse:
     """Coupled-perturbed Kohn-Sham equations of an imaginary perturbation, with fitted exchange.
 
     The field changes no density in first order, so that the exact exchange alone couples the orbitals. Its integrals
-    are held in single precision, which changes shieldings by less than 1e-4 ppm.
+    are held in single precision, which changes shieldings by less than 1e-4 ppm. They take the place of those of the
+    solution, which are given up: the two together would need twice the memory.
     """
 
     def __init__(self, solution: ClosedShell):
         self.solution = solution
         self.num_occupied, self.num_virtual = solution.occupied.shape[1], solution.virtual.shape[1]
         num_fitting = solution.integrals.num_fitting
-        self._half: np.ndarray | None = np.empty((num_fitting, self.num_occupied, len(solution.occupied)))
         self.inner = np.empty((num_fitting, self.num_occupied, self.num_occupied), np.float32)
         self.outer = np.empty((num_fitting, self.num_occupied, self.num_virtual), np.float32)
         self.empty = np.empty((num_fitting, self.num_virtual, self.num_virtual), np.float32)
         occupied, virtual = np.ascontiguousarray(solution.occupied.T), np.ascontiguousarray(solution.virtual.T)
-        for start, end, block in solution.integrals.blocks():
+        for start, end, block in solution.integrals.last_blocks():
             half = np.matmul(occupied, block)
-            self._half[start:end] = half
             self.inner[start:end] = half @ solution.occupied
             self.outer[start:end] = half @ solution.virtual
             self.empty[start:end] = np.matmul(virtual, block) @ solution.virtual
-
-    def take_half(self) -> np.ndarray:
-        """The fitted integrals with one index in the occupied orbitals ``[num_fitting, num_occupied, num_functions]``.
-
-        They are let go of here, so that their memory is free once the caller is done with them.
-        """
-        half, self._half = self._half, None
-        if half is None:
-            raise RuntimeError("the transformed integrals have been taken already")
-        return half
 
     def solve(self, first_order: np.ndarray, overlap: np.ndarray, tolerance: float) -> np.ndarray:
         """Orbitals in first order in the field, as coefficients of those of zeroth.
@@ -58,7 +48,7 @@ class MagneticResponse:
             ``[3, num_orbitals, num_occupied]``.
 
         Raises:
-            NotConverged: If the equations are not solved.
+            NotLabelled: If the equations are not solved.
         """
         occupied, energies = self.solution.mf.mo_occ > 0, self.solution.mf.mo_energy
         inner = -0.5 * overlap[:, occupied]
@@ -73,7 +63,7 @@ class MagneticResponse:
         found = lib.krylov(coupled, right, tol=tolerance, max_cycle=MAX_CYCLES, lindep=LINEAR_DEPENDENCE)
         residual = float(np.linalg.norm(found.reshape(3, -1) + coupled(found) - right, axis=1).max())
         if not residual < ENOUGH * tolerance:
-            raise NotConverged(f"the coupled-perturbed equations did not converge, their residual is {residual:.1e}")
+            raise NotLabelled(f"the coupled-perturbed equations did not converge, their residual is {residual:.1e}")
         result = np.empty_like(first_order)
         result[:, occupied] = inner
         result[:, ~occupied] = found.reshape(3, self.num_virtual, self.num_occupied)

@@ -10,8 +10,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.labels.broken_symmetry import broken_symmetry
 from pyg_clusters.labels.chemistry import HARTREE, need_pyscf
 from pyg_clusters.labels.gpu import check_gpu, shielding_on_gpu
-from pyg_clusters.labels.kohn_sham import ClosedShell, NotConverged, solve_closed_shell, with_orbitals
-from pyg_clusters.labels.labelled import Labelled, unlabelled
+from pyg_clusters.labels.kohn_sham import ClosedShell, solve_closed_shell, with_orbitals
+from pyg_clusters.labels.labelled import Labelled, NotLabelled, unlabelled
 from pyg_clusters.labels.level import ShieldingLevel, charge_of, problem_of
 from pyg_clusters.labels.memory import GB, free_memory, needed_memory, room_in
 from pyg_clusters.labels.populations import gross_populations, mulliken_charges, population_table
@@ -94,8 +94,8 @@ class ShieldingLabeller:
         result = unlabelled(atoms)
         try:
             reason = self._label(result)
-        except NotConverged as error:
-            return Labelled(unlabelled(atoms), str(error), "not converged")
+        except NotLabelled as error:
+            return Labelled(unlabelled(atoms), str(error), "not labelled")
         info = result.info
         note = f"lambda_triplet {info['lambda_triplet']:.3f} eV"
         if "s2" in info:

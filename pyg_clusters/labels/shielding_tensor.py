@@ -20,22 +20,21 @@ def shielding_tensors(solution: ClosedShell, tolerance: float) -> np.ndarray:
     lies.
 
     Args:
-        solution: The closed-shell solution, with density fitting.
+        solution: The closed-shell solution, with density fitting; its integrals are used up.
         tolerance: Convergence of the coupled-perturbed equations.
 
     Raises:
-        NotConverged: If these do not converge.
+        NotLabelled: If these do not converge.
     """
     mol, coefficients, occupied = solution.mf.mol, solution.mf.mo_coeff, solution.occupied
-    response = MagneticResponse(solution)
-    coulomb, exchange = giao.coulomb_exchange(solution.integrals, mol, occupied, response.take_half())
+    coulomb, exchange = giao.coulomb_exchange(solution.integrals, mol, occupied)
     kohn_sham = giao.one_electron(mol) + coulomb - 0.5 * solution.hybrid * exchange
     kohn_sham -= giao.exchange_correlation(solution.grid, solution.density)
     first_order, overlap = (
         np.array([coefficients.T @ matrix @ occupied for matrix in matrices])
         for matrices in (kohn_sham, giao.overlap(mol))
     )
-    orbitals = response.solve(first_order, overlap, tolerance)
+    orbitals = MagneticResponse(solution).solve(first_order, overlap, tolerance)
     changes = np.array([2 * coefficients @ part @ occupied.T for part in orbitals])
     return PPM * (diamagnetic(mol, solution.density) + paramagnetic(mol, changes))
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 import numpy as np
 
 from pyg_clusters.labels.integration_grid import density_on_grid
-from pyg_clusters.labels.kohn_sham import ClosedShell, NotConverged
+from pyg_clusters.labels.kohn_sham import ClosedShell
+from pyg_clusters.labels.labelled import NotLabelled
 
 TOLERANCE = 2e-3
 """Norm of the residual at which the lowest eigenvalue is taken, in hartree: its error is of second order."""
@@ -31,7 +32,7 @@ def triplet_stability(solution: ClosedShell) -> tuple[float, np.ndarray]:
         The eigenvalue in hartree, and its vector ``[num_virtual, num_valence]``.
 
     Raises:
-        NotConverged: If the eigenvalue is not found.
+        NotLabelled: If the eigenvalue is not found.
     """
     hessian = _TripletHessian(solution)
     value, vector = lowest_eigenpair(hessian, hessian.differences.ravel())
@@ -52,7 +53,7 @@ def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.n
         True
 
     Raises:
-        NotConverged: If it is not found.
+        NotLabelled: If it is not found.
     """
     guesses = np.argsort(diagonal)[:NUM_GUESSES]
     space = np.zeros((len(guesses), len(diagonal)))
@@ -72,7 +73,7 @@ def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.n
         new /= np.linalg.norm(new)
         space = np.vstack([space, new])
         images = np.vstack([images, product(new)])
-    raise NotConverged(f"the test of stability did not converge in {MAX_CYCLES} cycles")
+    raise NotLabelled(f"the test of stability did not converge in {MAX_CYCLES} cycles")
 
 
 class _TripletHessian:
