@@ -345,8 +345,11 @@ class Moody(LennardJones):
             self.results["energy"] = np.inf
 
 
+MOODY = f"{__name__}:Moody"
+
+
 def test_failures_are_set_aside():
-    label = EnergyLabeller("tests.test_labels:Moody")
+    label = EnergyLabeller(MOODY)
     assert label(dimer("Ar", 3.0)).reason is None
     assert label(dimer("Ar", 6.0)).reason == "no self-consistency"
     assert "not finite" in label(dimer("Ar", 0.9)).reason
@@ -372,7 +375,7 @@ def frames(tmp_path):
 
 
 def label(frames, out, *options) -> int:
-    arguments = ["label", "energy", str(frames), "--calculator", "tests.test_labels:Moody", "--out", str(out)]
+    arguments = ["label", "energy", str(frames), "--calculator", MOODY, "--out", str(out)]
     return main([*arguments, *options])
 
 

@@ -1,6 +1,5 @@
 """What the verbs ``label shielding`` and ``label energy`` share."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,9 +36,7 @@ def add_label_options(parser: ArgumentParser):
         "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes, each with a frame of its own")
-    parser.add_argument(
-        "--threads", type=int | None, help="threads of each; by default the processors are shared out evenly"
-    )
+    parser.add_argument("--threads", type=int, default=1, help="threads of each; more workers use processors better")
     parser.add_argument("--overwrite", action="store_true", help="begin anew, whatever is in the file")
     parser.add_argument("--out", type=Path, required=True, help="labelled.extxyz, which grows")
 
@@ -53,7 +50,7 @@ def label_files(labeller: Labeller, settings: Mapping[str, object], options: Nam
         options: Those of :func:`add_label_options`.
     """
     for name in ("workers", "threads"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
+        if getattr(options, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if options.out.exists():
         check_output(options.out, options.frames, overwrite=True)
@@ -64,10 +61,9 @@ def label_files(labeller: Labeller, settings: Mapping[str, object], options: Nam
     waiting = [(key, frame) for key, frame in zip(keys, frames, strict=True) if key not in files.done]
     if len(waiting) < len(frames):
         print(f"{len(frames) - len(waiting)} of {len(frames)} frames are done: going on", file=sys.stderr)
-    threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
     with _Progress(len(frames), len(frames) - len(waiting)) as progress:
         for place, labelled, seconds in label_frames(
-            [frame.atoms for _, frame in waiting], labeller, workers=options.workers, threads=threads
+            [frame.atoms for _, frame in waiting], labeller, workers=options.workers, threads=options.threads
         ):
             key, frame = waiting[place]
             files.add(key, labelled, seconds, file=frame.file, frame=frame.number)

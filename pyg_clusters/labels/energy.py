@@ -30,7 +30,7 @@ class EnergyLabeller:
     Example:
         >>> labelled = EnergyLabeller("gupta")(Atoms("Na2", [[0, 0, 0], [0, 0, 3.08]]))
         >>> round(labelled.atoms.get_potential_energy(), 2), labelled.reason
-        (-0.93, None)
+        (-0.55, None)
     """
 
     calculator: str

@@ -20,7 +20,7 @@ def frame_keys(frames: Iterable[Atoms]) -> Iterator[str]:
     Example:
         >>> dimers = [Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]]), Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]])]
         >>> list(frame_keys(dimers))
-        ['Na2-4ff4a9a6d4c5', 'Na2-4ff4a9a6d4c5-2']
+        ['Na2-ae3301d87d04', 'Na2-ae3301d87d04-2']
     """
     seen: Counter[str] = Counter()
     for atoms in frames:
