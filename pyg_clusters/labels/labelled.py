@@ -1,11 +1,12 @@
 """What comes of labelling a frame."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ase import Atoms
 
-OF_ANOTHER_ENERGY = ("binding_energy",)
-"""What is said of a frame that would contradict a new energy."""
+OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "set_aside")
+"""What a frame may have of another label, and would contradict a new one."""
 
 
 class NotLabelled(RuntimeError):
@@ -24,10 +25,16 @@ class Labelled:
     """The result in a few words."""
 
 
-def unlabelled(atoms: Atoms) -> Atoms:
-    """A copy of a frame without a cell, without results of another calculation and energies that come of them."""
+def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
+    """A copy of a frame without a cell, without results of another calculation, and without some values.
+
+    Args:
+        atoms: The frame.
+        names: Values of frames or atoms that are left out, beside :data:`OLD`.
+    """
     copy = atoms.copy()
     copy.cell[:], copy.pbc = 0.0, False
-    for name in OF_ANOTHER_ENERGY:
+    for name in (*OLD, *names):
         copy.info.pop(name, None)
+        copy.arrays.pop(name, None)
     return copy

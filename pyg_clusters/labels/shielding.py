@@ -19,6 +19,12 @@ from pyg_clusters.labels.released_nmr import exact_shielding
 from pyg_clusters.labels.shielding_tensor import shielding_tensors
 from pyg_clusters.labels.stability import triplet_stability
 
+WRITTEN: tuple[str, ...] = (
+    *("nmr_shielding", "nmr_tensor", "gop", "gop_columns", "mulliken_charge", "method", "homo_lumo_gap"),
+    *("lambda_triplet", "rks_stable", "s2", "broken_symmetry_lowering"),
+)
+"""What is written of a cluster, beside its energy: none of it is kept from an earlier label."""
+
 
 @dataclass(frozen=True)
 class ShieldingLabeller:
@@ -91,11 +97,11 @@ class ShieldingLabeller:
         return free_memory() if self.memory is None else self.memory
 
     def __call__(self, atoms: Atoms) -> Labelled:
-        result = unlabelled(atoms)
+        result = unlabelled(atoms, WRITTEN)
         try:
             reason = self._label(result)
         except NotLabelled as error:
-            return Labelled(unlabelled(atoms), str(error), "not labelled")
+            return Labelled(unlabelled(atoms, WRITTEN), str(error), "not labelled")
         info = result.info
         note = f"lambda_triplet {info['lambda_triplet']:.3f} eV"
         if "s2" in info:
