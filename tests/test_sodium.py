@@ -152,6 +152,19 @@ def script():
     return module
 
 
+def test_frames_of_the_command_are_as_those_of_the_labeller(script):
+    frame = labelled()
+    for before, after in (
+        ("energy=-324.50000000 energy_unit=Hartree", f"energy={-324.5 * script.HARTREE} label_key=Na2-5f"),
+        ("lambda_t=0.010000", f"lambda_triplet={0.01 * script.HARTREE}"),
+        ("gap=0.040000 wall=9.9 sel=random shielding_unit=ppm", f"homo_lumo_gap={0.04 * script.HARTREE}"),
+    ):
+        assert before in frame
+        frame = frame.replace(before, after)
+    expected, found = (script.converted(*next(script.frames_of(text))) for text in (labelled(), frame))
+    assert found == expected and "energy=-8830.094837" in found.text
+
+
 def test_new_frames_are_merged_once(script, copied, tmp_path):
     before = Card.load(copied / "card.yaml")
     file = tmp_path / "new.extxyz"

@@ -1,11 +1,12 @@
-"""Merges frames of the shielding labeller into the files of this data set.
+"""Merges labelled frames into the files of this data set.
 
     python datasets/sodium_shielding/append.py NEW.extxyz [MORE.extxyz ...]
 
-The labeller writes extended XYZ with energies in Hartree; the files here are in eV, centred, and compressed. A cluster
-is known by its size, family and seed: those that are there already are skipped, so that the same file can be merged
-again while it grows (a frame that is cut off at its end is left for the next time). Clusters whose closed-shell
-solution is unstable go to a file of their own. Frame counts and checksums of ``card.yaml`` are renewed.
+Frames come from ``pyg-clusters label shielding``, or from the labeller that the set began with, which writes energies
+in Hartree; the files here are in eV, centred, and compressed. A cluster is known by its size, family and seed; those
+that are there already are skipped, so that the same file can be merged again while it grows (a frame that is cut off
+at its end is left for the next time). Clusters whose closed-shell solution is unstable go to a file of their own.
+Frame counts and checksums of ``card.yaml`` are renewed.
 
 Each file is replaced at once. After a kill between two of them the checksums do not fit: run it again.
 """
@@ -92,7 +93,9 @@ def frames_of(text: str) -> Iterator[tuple[dict, list[str]]]:
 
 
 def converted(header: dict, lines: list[str]) -> Frame:
-    """A frame of the labeller in the units and under the names of this data set."""
+    """A frame of a labeller in the units and under the names of this data set."""
+    if "label_key" in header:
+        header = of_command(header)
     for key, expected in (("energy_unit", "Hartree"), ("shielding_unit", "ppm"), ("gop_columns", POPULATIONS)):
         if _text(header[key]) != expected:
             raise ValueError(f"{key} must be {expected!r}, got {_text(header[key])!r}")
@@ -113,6 +116,16 @@ def converted(header: dict, lines: list[str]) -> Frame:
     )
     atoms = [" ".join(["Na", *(f"{x:.6f}" for x in xyz), *row[4:]]) for xyz, row in zip(positions, rows, strict=True)]
     return Frame((size, family, seed), stable, "\n".join([str(size), comment, *atoms]) + "\n")
+
+
+def of_command(header: dict) -> dict:
+    """A header of ``pyg-clusters label shielding``, in eV, as the first labeller has it.
+
+    ``seed``, and ``family`` and ``selection`` where they are not S-BLDA and random, must be in the frames labelled.
+    """
+    energies = {"energy": "energy", "lambda_triplet": "lambda_t", "homo_lumo_gap": "gap"}
+    told = {"energy_unit": "Hartree", "shielding_unit": "ppm", "sel": header.get("selection", "random")}
+    return {**header, **told, **{name: header[key] / HARTREE for key, name in energies.items()}}
 
 
 def check_values(values: np.ndarray):

@@ -20,6 +20,7 @@ VERBS = {
     "found": "what DFT found for the candidates, beside what was predicted",
     "generate": "random clusters",
     "relax": "clusters at local minima of a potential",
+    "label": "energies of a calculator, or shieldings by DFT, for clusters",
     "describe": "what the descriptor sees of clusters: g(r), shell radii, counts, collisions",
     "analyse": "what a trained model makes of core and surface",
     "reproduce": "the tables of a paper, computed anew and set beside it",

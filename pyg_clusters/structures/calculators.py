@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Collection
+from pathlib import Path
 
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import parameters
@@ -11,7 +12,7 @@ from pyg_clusters.structures.cluster_emt import ClusterEMT
 from pyg_clusters.structures.gupta import GUPTA_PARAMETERS
 from pyg_clusters.structures.model_calculator import GuptaCalculator
 
-CALCULATORS: str = "gupta, emt, tblite or module:Class"
+CALCULATORS: str = "gupta, emt, tblite, gap:FILE or module:Class"
 """What :func:`named_calculator` knows, in words."""
 
 
@@ -21,6 +22,8 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
     - ``gupta``: :class:`~pyg_clusters.structures.GuptaCalculator`, for one element;
     - ``emt``: :class:`~pyg_clusters.structures.ClusterEMT`, for Al, Ni, Cu, Pd, Ag, Pt, Au and their alloys;
     - ``tblite``: GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput. 2017, 13, 1989);
+    - ``gap:FILE``: the Gaussian approximation potential in an XML file (Bartók, Payne, Kondor, Csányi, Phys. Rev. Lett.
+      2010, 104, 136403), or another potential of QUIP's;
     - ``module:Class``: a class of your own that is made without arguments.
 
     Args:
@@ -43,6 +46,8 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
         return ClusterEMT()
     if name == "tblite":
         return _tblite()
+    if name.startswith("gap:"):
+        return _gap(Path(name.removeprefix("gap:")))
     if ":" in name:
         return _own(name)
     raise InputError(f"there is no calculator {name!r}; give {CALCULATORS}")
@@ -64,6 +69,19 @@ def _tblite() -> Calculator:
     except ImportError as error:
         raise MissingExtra("tblite", "tblite", "the calculator tblite") from error
     return TBLite(method="GFN1-xTB", verbosity=0)
+
+
+def _gap(file: Path) -> Calculator:
+    if not file.is_file():
+        raise InputError(f"the calculator gap:{file}: there is no such file; name the XML file of a potential")
+    try:
+        from quippy.potential import Potential
+    except ImportError as error:
+        raise MissingExtra("quippy-ase", "gap", "the calculator gap") from error
+    try:
+        return Potential(param_filename=str(file))
+    except RuntimeError as error:
+        raise InputError(f"the calculator gap:{file}: {' '.join(str(error).split())[:120]}") from error
 
 
 def _own(name: str) -> Calculator:

@@ -1,0 +1,64 @@
+"""Labelling clusters with energies and forces."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, CalculatorError
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.labels.labelled import Labelled, unlabelled
+from pyg_clusters.structures import named_calculator
+from pyg_clusters.structures.calculators import check_elements
+
+FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
+"""What calculators raise for a cluster that they cannot do."""
+
+
+@dataclass(frozen=True)
+class EnergyLabeller:
+    """Gives a cluster the energy (eV) and the forces (eV/Å) of an ASE calculator.
+
+    Called with a cluster it returns a copy that has them as ASE has results, and its ``calculator`` in ``info``. A
+    cluster that the calculator fails on, or whose energy or forces are not finite, is set aside with the reason.
+
+    Args:
+        calculator: A name that :func:`~pyg_clusters.structures.named_calculator` knows.
+
+    Example:
+        >>> labelled = EnergyLabeller("gupta")(Atoms("Na2", [[0, 0, 0], [0, 0, 3.08]]))
+        >>> round(labelled.atoms.get_potential_energy(), 2), labelled.reason
+        (-0.55, None)
+    """
+
+    calculator: str
+
+    def problem(self, atoms: Atoms) -> str | None:
+        """Why the calculator cannot do a cluster, if so."""
+        try:
+            check_elements(self.calculator, sorted(set(atoms.get_chemical_symbols())))
+        except InputError as error:
+            return str(error)
+        return None
+
+    def __call__(self, atoms: Atoms) -> Labelled:
+        result = unlabelled(atoms)
+        result.info["calculator"] = self.calculator
+        calculator = _calculator(self.calculator, tuple(sorted(set(atoms.get_chemical_symbols()))))
+        bare = Atoms(atoms.numbers, atoms.positions, calculator=calculator)
+        try:
+            energy, forces = float(bare.get_potential_energy()), bare.get_forces()
+        except FAILURES as error:
+            return Labelled(result, " ".join(str(error).split()) or type(error).__name__, "failed")
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+            return Labelled(result, "the energy or a force is not finite", "failed")
+        result.calc = SinglePointCalculator(result, energy=energy, forces=forces)
+        largest = float(np.linalg.norm(forces, axis=1).max())
+        return Labelled(result, None, f"{energy:.4f} eV, largest force {largest:.3f} eV/Å")
+
+
+@lru_cache(maxsize=16)
+def _calculator(name: str, elements: tuple[str, ...]) -> Calculator:
+    return named_calculator(name, elements)

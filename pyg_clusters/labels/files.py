@@ -1,0 +1,103 @@
+"""The files of labelled frames and of those set aside."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+
+from ase.io.extxyz import key_val_str_to_dict
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.frames import FrameLog
+from pyg_clusters.labels.identity import KEY
+from pyg_clusters.labels.labelled import Labelled
+
+REASON = "set_aside"
+"""Where the reason is kept in the ``info`` of a frame that is set aside."""
+
+
+class LabelFiles:
+    """``NAME.extxyz`` of labelled frames, ``NAME.set_aside.extxyz`` of the others, and ``NAME.log.jsonl``.
+
+    A frame is on the disk as soon as it is added. Opened again with the same settings, :attr:`done` has the frames that
+    are there; one that was cut short by a kill is removed.
+
+    Args:
+        path: The file of labelled frames, ``.extxyz`` or ``.xyz``.
+        settings: What labels depend on, in values that JSON knows.
+        overwrite: Begin anew, whatever is there.
+
+    Raises:
+        InputError: If there are files of other settings, or they cannot be read or written.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, object], *, overwrite: bool = False):
+        self.path = Path(path)
+        self.aside = self.path.with_name(f"{self.path.stem}.set_aside{self.path.suffix}")
+        self.log = self.path.with_name(f"{self.path.stem}.log.jsonl")
+        self.settings = dict(settings)
+        self._logs: dict[Path, FrameLog] = {}
+        self.done: dict[str, str | None] = {}
+        """Reason, or none, of each frame that is there, by its name."""
+        if overwrite:
+            for file in (self.aside, self.log):
+                file.unlink(missing_ok=True)
+        self._open(self.path, overwrite)
+        if self.aside.exists():
+            self._open(self.aside)
+        for log in self._logs.values():
+            for number, atoms in enumerate(log.frames):
+                if KEY not in atoms.info:
+                    raise InputError(f"{log.path}, frame {number}: has no {KEY}; give another file, or --overwrite")
+                self.done[atoms.info[KEY]] = atoms.info.get(REASON)
+            log.frames = []
+
+    def add(self, key: str, labelled: Labelled, seconds: float, **where: object):
+        """Writes a frame, and a line to the log.
+
+        Args:
+            key: Name of the frame.
+            labelled: What came of it.
+            seconds: How long it took.
+            where: What else is said in the log, such as the file that it came from.
+        """
+        atoms = labelled.atoms
+        atoms.info[KEY] = key
+        path = self.path
+        if labelled.reason is not None:
+            atoms.info[REASON] = labelled.reason
+            path = self.aside
+        line = {"time": datetime.now().isoformat(timespec="seconds"), "key": key, **where}
+        line |= {"seconds": round(seconds, 2), "note": labelled.note, REASON: labelled.reason}
+        self._open(path).append(atoms)
+        self.done[key] = labelled.reason
+        with self.log.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+    def sort(self, keys: Iterable[str]):
+        """Puts the frames of both files into the order of names; others stay before them."""
+        place = {key: number for number, key in enumerate(keys)}
+        for path in self._logs:
+            if not path.exists():
+                continue
+            frames = list(_frames_as_text(path.read_text(encoding="utf-8")))
+            ordered = sorted(frames, key=lambda frame: place.get(frame[0], -1))
+            if ordered != frames:
+                with replacing(path) as temporary:
+                    temporary.write_text("".join(text for _, text in ordered), encoding="utf-8")
+
+    def _open(self, path: Path, overwrite: bool = False) -> FrameLog:
+        if path not in self._logs:
+            self._logs[path] = FrameLog(path, self.settings, overwrite=overwrite)
+        return self._logs[path]
+
+
+def _frames_as_text(text: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each frame."""
+    lines = text.splitlines(keepends=True)
+    start = 0
+    while start < len(lines):
+        end = start + 2 + int(lines[start])
+        yield str(key_val_str_to_dict(lines[start + 1])[KEY]), "".join(lines[start:end])
+        start = end

@@ -1,0 +1,166 @@
+"""Labelling clusters with shieldings."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.labels.broken_symmetry import broken_symmetry
+from pyg_clusters.labels.chemistry import HARTREE, need_pyscf
+from pyg_clusters.labels.gpu import check_gpu, shielding_on_gpu
+from pyg_clusters.labels.kohn_sham import ClosedShell, solve_closed_shell, with_orbitals
+from pyg_clusters.labels.labelled import Labelled, NotLabelled, unlabelled
+from pyg_clusters.labels.level import ShieldingLevel, charge_of, problem_of
+from pyg_clusters.labels.memory import GB, free_memory, needed_memory, room_in
+from pyg_clusters.labels.populations import gross_populations, mulliken_charges, population_table
+from pyg_clusters.labels.released_nmr import exact_shielding
+from pyg_clusters.labels.shielding_tensor import shielding_tensors
+from pyg_clusters.labels.stability import triplet_stability
+
+WRITTEN: tuple[str, ...] = (
+    *("nmr_shielding", "nmr_tensor", "gop", "gop_columns", "mulliken_charge", "method", "homo_lumo_gap"),
+    *("lambda_triplet", "rks_stable", "s2", "broken_symmetry_lowering"),
+)
+"""What is written of a cluster, beside its energy: none of it is kept from an earlier label."""
+
+
+@dataclass(frozen=True)
+class ShieldingLabeller:
+    r"""Gives a cluster the shielding of every atom by density functional theory (Kaneko et al. 2023).
+
+    Called with a cluster it returns a copy that has, per atom, ``nmr_shielding`` (isotropic, ppm), ``nmr_tensor`` (row
+    by row, ppm) and ``gop`` (gross orbital populations in electrons; their names are ``info["gop_columns"]``), or
+    ``mulliken_charge`` where there are several elements; and in ``info``: ``energy`` (eV), ``homo_lumo_gap`` (eV),
+    ``lambda_triplet`` (eV, lowest eigenvalue of the triplet stability matrix), ``rks_stable`` (whether it is positive),
+    ``s2`` (:math:`\langle S^2 \rangle` of the broken-symmetry singlet, 0 where the closed shell is stable) and
+    ``method``.
+
+    Shieldings are those of the closed shell. A cluster whose :math:`\langle S^2 \rangle` is too large, as the paper
+    has it, or whose calculation does not converge, is set aside with the reason.
+
+    Args:
+        level: Functional, basis, and numerical settings.
+        charge: Total charge of clusters whose ``info`` has no ``charge``.
+        max_s2: A cluster is set aside from this :math:`\langle S^2 \rangle` on.
+        spin_test: ``"s2"`` follows an instability to the broken-symmetry singlet, ``"stability"`` sets aside all
+            clusters with a triplet-unstable closed shell, which is the cheap test.
+        label_unstable: Compute the shieldings of clusters that are set aside for their spin, too.
+        memory: Bytes that a calculation may take; by default most of what is free.
+        device: ``"cpu"``, or ``"cuda"`` for gpu4pyscf.
+
+    Raises:
+        MissingExtra: If PySCF is not installed, or gpu4pyscf for a GPU.
+        InputError: If an argument is out of range, or there is no GPU.
+
+    Example:
+        >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.08]])
+        >>> labelled = ShieldingLabeller()(dimer)                                # doctest: +SKIP
+        >>> labelled.atoms.arrays["nmr_shielding"].round(1), labelled.reason    # doctest: +SKIP
+        (array([611.3, 611.3]), None)
+    """
+
+    level: ShieldingLevel = field(default_factory=ShieldingLevel)
+    charge: int = 0
+    max_s2: float = 0.05
+    spin_test: Literal["s2", "stability"] = "s2"
+    label_unstable: bool = False
+    memory: float | None = None
+    device: str = "cpu"
+
+    def __post_init__(self):
+        need_pyscf("label shielding")
+        if self.max_s2 <= 0:
+            raise InputError(f"the limit of <S^2> must be positive, got {self.max_s2}")
+        if self.device not in ("cpu", "cuda"):
+            raise InputError(f"the device is cpu or cuda, got {self.device!r}")
+        if self.device == "cuda":
+            check_gpu()
+
+    def problem(self, atoms: Atoms) -> str | None:
+        """Why a cluster cannot be labelled, if so: odd electrons, an element without basis, not enough memory."""
+        try:
+            problem = problem_of(atoms, charge_of(atoms, self.charge), self.level)
+        except InputError as error:
+            return str(error)
+        if problem is None and needed_memory(atoms, self.level) > self.limit:
+            needed, given = needed_memory(atoms, self.level) / GB, self.limit / GB
+            return (
+                f"{len(atoms)} atoms need {needed:.1f} GB of memory, {given:.1f} are given; see --memory and --workers"
+            )
+        return problem
+
+    @property
+    def limit(self) -> float:
+        """Bytes that a calculation may take."""
+        return free_memory() if self.memory is None else self.memory
+
+    def __call__(self, atoms: Atoms) -> Labelled:
+        result = unlabelled(atoms, WRITTEN)
+        try:
+            reason = self._label(result)
+        except NotLabelled as error:
+            return Labelled(unlabelled(atoms, WRITTEN), str(error), "not labelled")
+        info = result.info
+        note = f"lambda_triplet {info['lambda_triplet']:.3f} eV"
+        if "s2" in info:
+            note += f", <S^2> {info['s2']:.3f}"
+        if "nmr_shielding" in result.arrays:
+            shieldings = result.arrays["nmr_shielding"]
+            note = f"{shieldings.mean():.1f} ± {shieldings.std():.1f} ppm, {note}"
+        return Labelled(result, reason, note)
+
+    def _label(self, atoms: Atoms) -> str | None:
+        """Labels a cluster in place, and returns why it is to be set aside."""
+        mol = self.level.molecule(atoms, charge_of(atoms, self.charge))
+        room = room_in(self.limit, atoms, self.level)
+        tensors = None
+        if self.device == "cuda":
+            mf, tensors = shielding_on_gpu(mol, self.level)
+            solution = with_orbitals(mf, self.level, room)
+        else:
+            solution = solve_closed_shell(mol, self.level, room)
+        reason = self._judge(solution, atoms.info)
+        atoms.info["energy"] = HARTREE * float(solution.mf.e_tot)
+        atoms.info["homo_lumo_gap"] = HARTREE * solution.gap
+        atoms.info["method"] = str(self.level)
+        if reason is None or self.label_unstable:
+            solution.free_memory()
+            if tensors is None:
+                tensors = self._tensors(solution)
+            atoms.arrays["nmr_shielding"] = np.trace(tensors, axis1=1, axis2=2) / 3
+            atoms.arrays["nmr_tensor"] = tensors.reshape(len(atoms), 9)
+            _add_populations(atoms, solution)
+        return reason
+
+    def _judge(self, solution: ClosedShell, info: dict) -> str | None:
+        """Writes what the spin is like, and returns why the cluster is to be set aside."""
+        value, vector = triplet_stability(solution)
+        info["lambda_triplet"] = HARTREE * value
+        info["rks_stable"] = value > 0
+        if value > 0:
+            info["s2"] = 0.0
+            return None
+        if self.spin_test == "stability":
+            return f"the closed shell is triplet-unstable: lowest eigenvalue {HARTREE * value:.3f} eV"
+        found = broken_symmetry(solution, vector)
+        info["s2"], info["broken_symmetry_lowering"] = found.spin_squared, HARTREE * found.lowering
+        if found.spin_squared < self.max_s2:
+            return None
+        return f"<S^2> of the broken-symmetry singlet is {found.spin_squared:.3f}, not below {self.max_s2}"
+
+    def _tensors(self, solution: ClosedShell) -> np.ndarray:
+        if self.level.fitting:
+            return shielding_tensors(solution, self.level.response_tolerance)
+        return exact_shielding(solution.mf, self.level.response_tolerance)
+
+
+def _add_populations(atoms: Atoms, solution: ClosedShell):
+    populations = gross_populations(solution)
+    table = population_table(solution, populations)
+    if table is None:
+        atoms.arrays["mulliken_charge"] = mulliken_charges(solution, populations)
+    else:
+        names, atoms.arrays["gop"] = table
+        atoms.info["gop_columns"] = " ".join(names)
