@@ -4,6 +4,7 @@ As in :mod:`~pyg_clusters.analysis.plots`, every function takes plain arrays and
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -188,7 +189,7 @@ def shielding_by_coordination(coordination: np.ndarray, shielding: np.ndarray, l
     """
     figure, axes = _figure_with_axes("neighbours within 4.0 Å", SHIELDING)
     below = shielding < low
-    style = {"markersize": 3.2, "alpha": 0.6, "markeredgewidth": 0}
+    style: dict[str, Any] = {"markersize": 3.2, "alpha": 0.6, "markeredgewidth": 0}
     axes.plot(coordination[~below], shielding[~below], "o", color=BLUE, label=f"{low:g} ppm and above", **style)
     axes.plot(coordination[below], shielding[below], "o", color=ORANGE, label=f"below: {below.sum()} atoms", **style)
     whole = np.round(coordination)
@@ -225,6 +226,7 @@ def running_coordination_numbers(
         for atom in np.argsort(-values):  # the lowest shieldings on top
             upper.plot(SODIUM_RADII, numbers[atom], color=color(scale(values[atom])), linewidth=1.1)
         upper.set_title(labels[column], fontsize=9.5)
+        upper.yaxis.set_major_locator(MaxNLocator(8, integer=True))
         upper.axvline(4.0, color=GREY, linewidth=0.9, linestyle=":")
         low, high = np.sort(values)[:2], values.max()
         text = f"lowest {low[0]:.1f}, {low[1]:.1f} ppm\nhighest {high:.1f} ppm"

@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.csv
@@ -96,9 +97,11 @@ class Division:
         name = "sizes" if self.fold is None else f"fold{self.fold}"
         return name if self.most is None else f"{name}_of{self.most}"
 
-    def arguments(self) -> dict[str, str | int]:
+    def arguments(self) -> dict[str, Any]:
         """Arguments of :class:`~pyg_clusters.training.ClusterDataModule`."""
-        kind = {"split": "paper"} if self.fold is None else {"split": "fold", "folds": FOLDS, "fold": self.fold}
+        kind: dict[str, Any] = (
+            {"split": "paper"} if self.fold is None else {"split": "fold", "folds": FOLDS, "fold": self.fold}
+        )
         return kind if self.most is None else {**kind, "max_train_clusters": self.most}
 
 

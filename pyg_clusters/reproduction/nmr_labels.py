@@ -116,7 +116,8 @@ def clusters_of_figure_7(
         pairs: Random clusters beside what they were relaxed to.
     """
     if pairs:
-        return list(min(pairs, key=lambda pair: pair[0].shielding.min()))
+        lowest_pair = min(pairs, key=lambda pair: float(pair[0].shielding.min()))
+        return list(lowest_pair)
     batch = ClusterBatches(dataset).stored(range(len(dataset)))
     lowest = np.array([values.min() for values in batch.y.split(batch.ptr.diff().tolist())])
     worst = int(lowest.argmin())
