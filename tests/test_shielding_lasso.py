@@ -111,8 +111,15 @@ def test_wrong_input(halves):
     with pytest.raises(InputError, match=r"got \[280, 3\]"):
         ShieldingLasso("both")(train.z, train.pos, train.batch, populations=torch.zeros(280, 3))
     val.y.fill_(600.0)
-    with pytest.raises(InputError, match="all 140 values are 600"):
+    with pytest.raises(InputError, match="all 140 shieldings to fit to are 600 ppm"):
         ShieldingLasso(transform=True).fit(val, val)
+    val.y[3] = float("nan")
+    for first, second, part in ((val, train, "training"), (train, val, "validation")):
+        with pytest.raises(InputError, match=f"the shielding of atom 3 of the {part} set is nan; leave its cluster"):
+            ShieldingLasso().fit(first, second)
+    one = Data(z=train.z[:1], pos=train.pos[:1], batch=train.batch[:1], y=train.y[:1])
+    with pytest.raises(InputError, match="at least 2 atoms in the training set, got 1"):
+        ShieldingLasso().fit(one, train)
 
 
 @pytest.mark.slow

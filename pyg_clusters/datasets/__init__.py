@@ -1,5 +1,6 @@
 """Data sets and their splits."""
 
+from pyg_clusters.datasets.as_grown import AsGrown
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.copper_gold import CopperGoldClusters
@@ -13,6 +14,7 @@ from pyg_clusters.datasets.splits import Split, fold_split, group_split, largest
 __all__ = [
     "GNC",
     "POPULATIONS",
+    "AsGrown",
     "Card",
     "ClusterDataset",
     "CopperGoldClusters",

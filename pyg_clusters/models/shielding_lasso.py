@@ -152,11 +152,18 @@ class ShieldingLasso(nn.Module):
             Validation RMSE in ppm by α.
 
         Raises:
-            InputError: If populations are needed and not there, or the distribution cannot be fitted.
+            InputError: If populations are needed and not there, a shielding is not finite, those of the training set
+                are fewer than two or all equal, there are none to validate, or the distribution cannot be fitted.
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import Lasso
 
+        _check_shieldings(train.y, "training", at_least=2)
+        _check_shieldings(val.y, "validation", at_least=1)
+        if train.y.min() == train.y.max():
+            raise InputError(
+                f"all {train.y.numel()} shieldings to fit to are {train.y[0]:g} ppm: nothing to be learned"
+            )
         variables = self._variables_of_data(train)
         mean, deviation = variables.mean(axis=0), self._deviation_of(variables)
         target = train.y.double()
@@ -200,3 +207,12 @@ class ShieldingLasso(nn.Module):
     def extra_repr(self) -> str:
         used = int((self.linear.weight != 0).sum())
         return f"variables={self.variables!r}, transform={self.transform}, nonzero={used}"
+
+
+def _check_shieldings(shielding: Tensor, part: str, at_least: int):
+    if shielding.numel() < at_least:
+        raise InputError(f"a Lasso needs at least {at_least} atoms in the {part} set, got {shielding.numel()}")
+    wrong = (~shielding.isfinite()).nonzero().flatten()
+    if wrong.numel():
+        atom = int(wrong[0])
+        raise InputError(f"the shielding of atom {atom} of the {part} set is {shielding[atom]}; leave its cluster out")

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_clusters.distributions import GeneralizedLogistic
+from pyg_clusters.errors import InputError
 
 
 class ShieldingScale(nn.Module):
@@ -48,9 +49,12 @@ class ShieldingScale(nn.Module):
             shielding: ``[num_atoms]`` in ppm. Where all are equal the scale is one.
 
         Raises:
-            InputError: If the distribution cannot be fitted.
+            InputError: If a shielding is not finite, there is none, or the distribution cannot be fitted.
         """
         values = shielding.double()
+        if not values.numel() or not values.isfinite().all():
+            what = "there is none" if not values.numel() else f"one is {values[~values.isfinite()][0]:g}"
+            raise InputError(f"shieldings to learn from must be finite numbers: {what}; leave such clusters out")
         if self.transform is not None:
             self.transform.load_state_dict(GeneralizedLogistic.fit(values).state_dict())
             values = self.transform(values)

@@ -14,6 +14,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.reproduction.findings import Finding
 from pyg_clusters.reproduction.trainings import Training, seconds_of
 from pyg_clusters.training.data import ClusterBatches
 
@@ -244,15 +245,6 @@ def _errors_apart(run: Path, dataset: ClusterDataset, sizes: Sequence[int]) -> d
     batch = ClusterBatches(dataset).stored(clusters)
     predicted = Predictor(load_model(run))(batch.z, batch.pos, batch.ptr).energy
     return energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A statement of the paper, and what our figures say of it."""
-
-    statement: str
-    holds: bool
-    figures: str
 
 
 def findings(found: Sequence[Result]) -> list[Finding]:
