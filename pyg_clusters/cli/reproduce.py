@@ -14,6 +14,7 @@ from rich.table import Table
 from pyg_clusters.analysis import plots
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.recipes import shipped_recipe
+from pyg_clusters.cli.reproduce_layers import run_layers
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.reproduction import dart
@@ -39,10 +40,14 @@ SHIPPED_DATA = "of GAP energies of the shipped gallium minima, of which there ar
 
 def run(argv: Sequence[str]):
     """Trains what is missing and sets the figures of a paper beside ours."""
+    if argv and argv[0] == "layers":
+        run_layers(argv[1:])
+        return
     parser = verb_parser(
         "reproduce",
         "The tables of a paper, beside ours: trains what is missing (a run that is stopped goes on when it is called "
-        "again), and writes a table (Markdown, CSV), figures, and which of the paper's findings hold.",
+        "again), and writes a table (Markdown, CSV), figures, and which of the paper's findings hold. "
+        "`reproduce layers` compares layers instead: see its --help.",
         "pyg-clusters reproduce dart --out runs/reproduce_dart",
     )
     parser.add_argument("paper", type=Literal["dart"], help="dart: Modee et al. 2021")

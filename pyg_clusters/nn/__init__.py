@@ -2,7 +2,9 @@
 
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.nn.shielding_scale import ShieldingScale
+from pyg_clusters.nn.whole_model import WholeModel
 
-__all__ = ["EnergyScale", "InputScale", "ShellConv", "ShieldingScale"]
+__all__ = ["EnergyScale", "GraphKind", "InputScale", "LayerAdapter", "ShellConv", "ShieldingScale", "WholeModel"]
