@@ -1,4 +1,9 @@
+import csv
+import doctest
 import json
+import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,15 +14,21 @@ from torch_geometric.nn.models import dimenet
 from torch_geometric.nn.models.schnet import InteractionBlock
 from torch_geometric.utils import scatter
 
+from pyg_clusters.cli.main import main
+from pyg_clusters.cli.recipes import shipped_recipe
+from pyg_clusters.datasets import GalliumClusters
+from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch, radius_pairs
 from pyg_clusters.inference import Predictor, ShieldingPredictor
 from pyg_clusters.models import LayeredModel, load_model
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.nn import GraphKind, LayerAdapter, ShellConv, WholeModel
+from pyg_clusters.reproduction import layers
 from pyg_clusters.testing import random_clusters, validate_model
 from pyg_clusters.transforms import RadiusGraph, ShellGraph
 
+PAGE = Path(__file__).parents[1] / "docs" / "layers.md"
 PYG, SCHNET = "torch_geometric.nn.", "torch_geometric.nn.models.schnet."
 LAYERS = {
     **{
@@ -366,3 +377,86 @@ def test_forces_are_the_slope_of_the_energy():
     difference = (model(z, pos + step, batch) - model(z, pos - step, batch)) / 2e-5
     assert abs(float(slope[1, 0])) > 1e-5
     torch.testing.assert_close(slope[1, 0], difference[0], rtol=1e-5, atol=1e-9)
+
+
+@pytest.fixture
+def own_layers(tmp_path, monkeypatch):
+    """The layer of the how-to, in a file of a folder that is the current one."""
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if "class DistanceGate" in block]
+    (tmp_path / "my_layers.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield
+    sys.modules.pop("my_layers", None)
+
+
+def test_the_how_to_is_right(own_layers):
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    done = doctest.testfile(str(PAGE), module_relative=False, optionflags=flags)
+    assert done.failed == 0 and done.attempted >= 9
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["layered_gallium.yaml", "layered_sodium.yaml"])
+def test_own_layer_in_a_recipe(own_layers, recipe):
+    model = "--model.model.init_args" if "gallium" in recipe else "--model.init_args.model.init_args"
+    options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "1"]
+    options += [f"{model}.conv", "my_layers.DistanceGate", f"{model}.conv_args", "{}"]
+    assert main(["train", "--config", str(shipped_recipe(recipe)), "--out", "run", *options]) == 0
+    assert load_model("run").conv == "my_layers.DistanceGate"
+    assert main(["train", "--resume", "run"]) == 0
+
+
+def write_run(folder, name, target, fold, mae):
+    """A finished run of a tiny model, as far as the comparison reads it."""
+    run = folder / layers.folder_name(name, target, fold)
+    layer = layers.LAYERS[name]
+    cutoff = None if layer.every_pair else 5.0
+    model = make(layer.conv, conv_args=layer.conv_args, cutoff=cutoff, target=target)
+    save_model(model, run / "best")
+    Split(torch.arange(8), torch.arange(8, 10), torch.arange(10, 14)).save(run / "splits")
+    unit = "kcal_mol" if target == "energy" else "ppm"
+    metrics = {"overall": {f"mae_{unit}": mae, f"rmse_{unit}": 2 * mae}}
+    (run / "test_metrics.json").write_text(json.dumps(metrics))
+    (run / "finished.json").write_text('{"seconds": 10.0}')
+
+
+def test_layers_are_compared(tmp_path, capsys):
+    names = ["GCNConv", "ShellConv"]
+    for name, mae in zip(names, (6.0, 4.0), strict=True):
+        write_run(tmp_path / "full", name, "energy", 0, mae)
+        for fold in range(2):
+            write_run(tmp_path / "full", name, "shielding", fold, mae + fold)
+    arguments = ["reproduce", "layers", "--only", *names, "--folds", "2", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    assert "6 trainings, 6 of them finished already" in capsys.readouterr().out
+    header, *lines = csv.reader((tmp_path / "results.csv").read_text().splitlines())
+    rows = {(line[0], line[1]): dict(zip(header, line, strict=True)) for line in lines}
+    assert rows["energy", "GCNConv"]["MAE"] == "6.00" and rows["shielding", "ShellConv"]["MAE"] == "4.50 ± 0.71"
+    assert rows["energy", "ShellConv"]["edges"] == "all, by shell"
+    parameters = sum(weight.numel() for weight in make(PYG + "GCNConv").parameters())
+    assert rows["energy", "GCNConv"]["parameters"] == f"{parameters:,}"
+    assert all(float(row["seconds per epoch"]) > 0 for row in rows.values())
+    assert (tmp_path / "error_against_speed.png").stat().st_size > 10_000
+    assert main([*arguments[:3], "NoConv", "--out", str(tmp_path)]) == 2
+    assert main([*arguments, "--epochs", "0"]) == 2
+    assert "--epochs must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_measuring_the_speed_leaves_the_model_as_it_was(clusters):
+    z, pos, batch = clusters
+    model = make(PYG + "GINEConv").eval()
+    before = model(z, pos.float(), batch)
+    dataset = GalliumClusters()[:4]
+    layers.epoch_seconds(model, dataset, Split(torch.arange(2), torch.arange(2, 3), torch.arange(3, 4)))
+    assert model.eval()(z, pos.float(), batch).equal(before)
+
+
+def test_every_layer_has_trainings_and_the_ten_are_among_them(tmp_path):
+    budget = layers.Budget(epochs=7, folds=2)
+    recipes = {target: tmp_path / target for target in layers.TARGETS}
+    made = layers.trainings(layers.TEN, layers.TARGETS, recipes, budget)
+    assert len(layers.TEN) == 10 and len(made) == 30 and len({training.name for training in made}) == 30
+    with pytest.raises(InputError, match="--folds must be from 1 to 5, got 6"):
+        layers.Budget(folds=6)
