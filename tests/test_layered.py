@@ -229,6 +229,17 @@ def test_atoms_of_a_whole_model_for_shieldings(clusters):
     validate_model(model, sizes=SIZES, per_atom=True)
 
 
+class SchNetBlock(nn.Module):
+    """A layer that keeps its cut-off, as PyG's CFConv does."""
+
+    def __init__(self, cutoff):
+        super().__init__()
+        self.cutoff = cutoff
+
+    def forward(self, x, edge_weight):
+        return x
+
+
 @pytest.mark.parametrize(
     ("conv", "arguments", "message"),
     [
@@ -252,6 +263,9 @@ def test_atoms_of_a_whole_model_for_shieldings(clusters):
         (PYG + "ViSNet", {"conv_args": {"derivative": True}}, "leave derivative out"),
         ({"class": PYG + "GCNConv"}, {}, "conv must have class_path and init_args, got class"),
         (3, {}, "conv must be a layer, its class, or the import path of its class, got 3"),
+        (PYG + "GCNConv", {"transform": True}, "transform is for shieldings"),
+        (SchNetBlock(6.0), {"cutoff": None}, "ends at 6.0 Å, but the graph has no cutoff"),
+        (GCNConv(8, 8), {"conv_args": {"bias": False}}, "conv_args go with a class, but GCNConv is an instance"),
         (PYG + "GCNConv", {"num_layers": 0}, "num_layers must be at least 1, got 0"),
         (PYG + "GCNConv", {"target": "charge"}, "target must be one of energy, shielding, got 'charge'"),
     ],
@@ -277,6 +291,21 @@ def test_ways_to_name_a_layer_are_the_same(clusters):
     first, second = instance.convs
     assert not first.lin_l.weight.equal(make(GATv2Conv(8, 8)).convs[1].lin_l.weight)
     assert first.lin_l.weight is not second.lin_l.weight
+
+
+@pytest.mark.parametrize("conv", [PYG + "GATv2Conv", PYG + "SchNet"])
+def test_reset_is_as_new(clusters, conv):
+    z, _, batch = clusters
+    model, other = make(conv), make(conv)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(1.0)
+    model.scale.fit(z, batch_to_ptr(batch), -2.4 * torch.tensor(SIZES))
+    for each in (model, other):
+        torch.manual_seed(3)
+        each.reset_parameters()
+    for name, tensor in model.state_dict().items():
+        assert tensor.equal(other.state_dict()[name]), name
 
 
 def test_arguments_of_a_module_within_a_layer(tmp_path, clusters):

@@ -106,6 +106,8 @@ class LayeredModel(nn.Module):
         )
         _check_choice("embedding", embedding, ("tad", "element", "both"))
         _check_choice("target", target, ("energy", "shielding"))
+        if transform and target == "energy":
+            raise InputError("transform is for shieldings (target: shielding), not for energies")
         found, self._conv, self._conv_args = _layer_and_arguments(conv, conv_args)
         self.num_layers = num_layers
         self.hidden_channels = hidden_channels

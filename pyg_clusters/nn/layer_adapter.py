@@ -85,7 +85,7 @@ class LayerAdapter:
 
     def _accepted(self) -> tuple[str, ...]:
         """Names of what ``forward`` takes of the graph."""
-        _, _, *parameters = inspect.signature(self.layer_class.forward).parameters.values()  # self and the features
+        parameters = list(inspect.signature(self.layer_class.forward).parameters.values())[2:]  # self, the features
         for parameter in parameters:
             if parameter.kind in NAMED and parameter.default is parameter.empty and parameter.name not in GRAPH_INPUTS:
                 raise InputError(
@@ -104,11 +104,9 @@ class LayerAdapter:
         return True
 
     def _check_arguments(self):
-        if self.instance is not None:
-            if self.arguments:
-                raise InputError(f"conv_args go with a class, but {self.name} is an instance: give {self.name} itself")
-            return
-        own, cutoff = self.arguments.get("cutoff"), self.kind.cutoff
+        if self.instance is not None and self.arguments:
+            raise InputError(f"conv_args go with a class, but {self.name} is an instance: give {self.name} itself")
+        own, cutoff = self.arguments.get("cutoff", getattr(self.instance, "cutoff", None)), self.kind.cutoff
         if own is not None and (cutoff is None or own < cutoff):
             reach = "has no cutoff" if cutoff is None else f"reaches to {cutoff} Å"
             raise InputError(
