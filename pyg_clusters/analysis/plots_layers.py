@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from pyg_clusters.analysis.plots import BLUE, SIZE, SMALL, _plain_log_ticks, _tidy
 
@@ -24,7 +25,11 @@ def error_against_speed(panels: Mapping[str, tuple[Sequence[str], np.ndarray, np
         axes.plot(speed, error, "o", color=BLUE, markersize=6)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.margins(x=0.22, y=0.12)
+        axes.set_xlim(min(speed) / 2, max(speed) * 2)  # room for the names
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(y=0.12)
         _plain_log_ticks(axes)
         for place, (name, x, y) in enumerate(sorted(zip(names, speed, error, strict=True), key=lambda row: row[2])):
             left = place % 2 == 1

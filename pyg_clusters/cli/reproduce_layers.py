@@ -24,7 +24,7 @@ QUICK = layers.Budget(train_clusters=300, epochs=2, shielding_epochs=5, folds=1,
 METALS = ("gallium", "sodium")
 """Whose clusters have the targets."""
 
-UNITS = {"energy": "kcal/mol per cluster", "shielding": "ppm per atom"}
+UNITS = {"energy": "kcal mol⁻¹ per cluster", "shielding": "ppm per atom"}
 
 COLUMNS = (
     "target",
