@@ -26,7 +26,7 @@ from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.nn import GraphKind, LayerAdapter, ShellConv, WholeModel
 from pyg_clusters.reproduction import layers
 from pyg_clusters.testing import random_clusters, validate_model
-from pyg_clusters.transforms import RadiusGraph, ShellGraph
+from pyg_clusters.transforms import RadiusGraph, ShellGraph, TopologicalDescriptor
 
 PAGE = Path(__file__).parents[1] / "docs" / "layers.md"
 PYG, SCHNET = "torch_geometric.nn.", "torch_geometric.nn.models.schnet."
@@ -175,6 +175,9 @@ def test_a_shell_graph_alone_is_enough_without_a_cutoff(clusters):
     data = ShellGraph()(Data(z=z, pos=pos, batch=batch))
     given = model(z, None, batch, edge_index=data.edge_index, edge_type=data.edge_type)
     torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-12)
+    near = data.edge_index[:, data.edge_type == 0]  # of some edges the counts are not those of the positions
+    some = model(z, pos, batch, edge_index=near)
+    torch.testing.assert_close(some, model(z, pos, batch, x=TopologicalDescriptor()(data).x, edge_index=near))
 
 
 @pytest.mark.parametrize("name", WHOLE)

@@ -251,7 +251,8 @@ class LayeredModel(nn.Module):
         if z is not None:
             graph["z"] = z
         if self.counts is not None and x is None:
-            x = self._counts(pos, batch, graph)
+            every_pair = self.cutoff is None and (edge_index is None or pos is None)
+            x = self._counts(pos, batch, graph if every_pair else {})
         missing = [name for name in self.adapter.inputs if name not in graph]
         if missing:
             raise InputError(f"{self.adapter.name} takes {', '.join(missing)}: give positions, or what it takes")
@@ -275,7 +276,8 @@ class LayeredModel(nn.Module):
         return sum(parts[1:], parts[0])
 
     def _counts(self, pos: Tensor | None, batch: Tensor, graph: Mapping[str, Tensor]) -> Tensor:
-        if self.cutoff is None and "edge_type" in graph:
+        """Neighbours per shell ``[num_atoms, num_shells]``, from a graph of every pair or from positions."""
+        if "edge_type" in graph:
             return edge_shell_counts(graph["edge_index"], graph["edge_type"], batch.numel(), len(self.radii) + 1)
         if pos is None:
             raise InputError("counts of neighbours are needed: give positions or x (or embedding: element)")
