@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 from pyg_clusters.cli import reproduce_dart, reproduce_nmr
+from pyg_clusters.cli.reproduce_layers import run_layers
 from pyg_clusters.errors import InputError
 
 PAPERS = {
     "dart": (reproduce_dart.run, "Modee et al. 2021: energies of gallium clusters"),
     "nmr": (reproduce_nmr.run, "Kaneko et al. 2023: shieldings of sodium clusters"),
+    "layers": (run_layers, "no paper: ten layers of PyG in the same model"),
 }
 
 HELP = f"""usage: pyg-clusters reproduce PAPER [ARGUMENTS]    (PAPER --help tells the arguments)

@@ -5,6 +5,7 @@ from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.models.dart import DART, AtomicEnergies
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.models.hdnn import HDNN
+from pyg_clusters.models.layered import LayeredModel
 from pyg_clusters.models.node_schnet import NodeSchNet
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
 from pyg_clusters.models.smooth_dart import SmoothDART
@@ -15,6 +16,7 @@ __all__ = [
     "AlloyDART",
     "AtomicEnergies",
     "Domain",
+    "LayeredModel",
     "NodeSchNet",
     "ShieldingLasso",
     "SmoothDART",

@@ -2,8 +2,19 @@
 
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.nn.spherical_harmonics import spherical_harmonics
+from pyg_clusters.nn.whole_model import WholeModel
 
-__all__ = ["EnergyScale", "InputScale", "ShellConv", "ShieldingScale", "spherical_harmonics"]
+__all__ = [
+    "EnergyScale",
+    "GraphKind",
+    "InputScale",
+    "LayerAdapter",
+    "ShellConv",
+    "ShieldingScale",
+    "WholeModel",
+    "spherical_harmonics",
+]

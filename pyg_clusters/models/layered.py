@@ -1,0 +1,383 @@
+"""A model of any layers."""
+
+import inspect
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn.models.schnet import GaussianSmearing
+from torch_geometric.utils import scatter
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import (
+    GALLIUM_RADII,
+    all_pairs,
+    batch_to_ptr,
+    check_radii,
+    check_shells,
+    edge_shell_counts,
+    radius_pairs,
+    shell_counts,
+    shell_of,
+    squared_distance,
+)
+from pyg_clusters.models.domain import Domain
+from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER, EnergyScale
+from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter, reset_copy, two_layers
+from pyg_clusters.nn.layer_classes import class_path, filled, layer_class, make
+from pyg_clusters.nn.shared_weights import save_shared_weights_once
+from pyg_clusters.nn.shielding_scale import ShieldingScale
+from pyg_clusters.nn.whole_model import WholeModel
+
+
+class LayeredModel(nn.Module):
+    r"""Layers of any kind between an embedding of the atoms and a value per atom or cluster.
+
+    .. math::
+        \mathbf{h}^0_i = \mathrm{embed}(z_i, \mathbf{x}_i), \qquad
+        \mathbf{h}^{l+1}_i = \mathbf{h}^l_i + \mathrm{SiLU}\big(\mathrm{norm}(\mathrm{conv}^l(\mathbf{h}^l)_i)\big),
+        \qquad r_i = \mathrm{MLP}(\mathbf{h}^L_i)
+
+    where :math:`\mathbf{x}_i` is the topological atomic descriptor, the counts of neighbours per shell, and norm the
+    layer normalisation. The energy is the sum of :math:`o(z_i) + s\,r_i` over the cluster
+    (:class:`~pyg_clusters.nn.EnergyScale`), the shielding that of each atom
+    (:class:`~pyg_clusters.nn.ShieldingScale`).
+
+    The convolution is any layer of PyG or of one's own. What its constructor and its ``forward`` take is told by their
+    names (:class:`~pyg_clusters.nn.LayerAdapter`); it must return as many features as it gets. Edges are all the pairs
+    closer than the cut-off, or all there are without one; no neighbour is dropped.
+
+    A whole model that takes ``(z, pos, batch)`` (``SchNet``, ``DimeNet``, ``DimeNetPlusPlus``, ``ViSNet``) can stand
+    in place of the convolution: then it is all there is but offset and scale
+    (:class:`~pyg_clusters.nn.WholeModel`), ``num_layers`` is the number of its blocks, and edges and counts that are
+    given are not used.
+
+    Args:
+        conv (str, type or torch.nn.Module): Import path of a class, the class itself, a mapping of ``class_path`` and
+            ``init_args``, or an instance. An instance is copied for each layer, and its copies are reset; such a model
+            cannot be saved.
+        num_layers (int): Number of layers.
+        hidden_channels (int): Features of an atom.
+        conv_args (dict, optional): Arguments of the class beside those that are known.
+        embedding (str): What an atom begins with: its counts (``"tad"``), its ``"element"``, or ``"both"``.
+        target (str): ``"energy"`` of a cluster in eV or ``"shielding"`` of each atom in ppm.
+        radii (sequence of float): Shell radii in Å, of the counts and of ``edge_type``.
+        cutoff (float, optional): Largest length of an edge in Å, exclusive. ``None``: every pair is an edge, for layers
+            that tell shells apart; edges then have no features.
+        num_gaussians (int): Gaussians that the length of an edge is expanded in, at least two.
+        transform (bool): For shieldings: see :class:`~pyg_clusters.nn.ShieldingScale`.
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
+          [num_atoms]`` (sorted)
+        - **output:** energies ``[num_graphs]`` in eV or shieldings ``[num_atoms]`` in ppm
+
+    Raises:
+        InputError: If the layer cannot be found, made or used: the message tells what to add.
+
+    Example:
+        >>> import torch
+        >>> model = LayeredModel("torch_geometric.nn.GATv2Conv", num_layers=2, conv_args={"heads": 4, "concat": False})
+        >>> z, batch = torch.tensor([31, 31]), torch.tensor([0, 0])
+        >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7]])
+        >>> model(z, pos, batch).shape
+        torch.Size([1])
+    """
+
+    def __init__(
+        self,
+        conv: str | dict | type[nn.Module] | nn.Module,
+        num_layers: int = 3,
+        hidden_channels: int = 64,
+        conv_args: dict | None = None,  # not dict[str, Any]: recipes are parsed by it, and Any would make modules of it
+        embedding: Literal["tad", "element", "both"] = "both",
+        target: Literal["energy", "shielding"] = "energy",
+        radii: tuple[float, ...] = GALLIUM_RADII,
+        cutoff: float | None = 6.0,
+        num_gaussians: int = 25,
+        transform: bool = False,
+    ):
+        super().__init__()
+        _check_numbers(
+            num_layers=(num_layers, 1), hidden_channels=(hidden_channels, 2), num_gaussians=(num_gaussians, 2)
+        )
+        _check_choice("embedding", embedding, ("tad", "element", "both"))
+        _check_choice("target", target, ("energy", "shielding"))
+        if transform and target == "energy":
+            raise InputError("transform is for shieldings (target: shielding), not for energies")
+        found, self._conv, self._conv_args = _layer_and_arguments(conv, conv_args)
+        self.num_layers = num_layers
+        self.hidden_channels = hidden_channels
+        self.embedding = embedding
+        self.target = target
+        self.radii = check_radii(radii)
+        self.cutoff = None if cutoff is None else check_radii([cutoff])[0]
+        self.num_gaussians = num_gaussians
+        self.transform = transform
+
+        num_shells = len(self.radii) + 1
+        self.whole: WholeModel | None = None
+        if _is_whole(found):
+            self.whole = _whole_model(found, self._conv_args, self)
+        else:
+            kind = GraphKind(hidden_channels, num_shells, self.cutoff, num_gaussians)
+            self.adapter = LayerAdapter(found, self._conv_args, kind)
+            self.counts = InputScale(num_shells) if embedding != "element" else None
+            self.count_embedding = nn.Linear(num_shells, hidden_channels) if embedding != "element" else None
+            self.element_embedding = (
+                nn.Embedding(MAX_ATOMIC_NUMBER + 1, hidden_channels) if embedding != "tad" else None
+            )
+            self.convs = nn.ModuleList(self.adapter.make() for _ in range(num_layers))
+            self.norms = nn.ModuleList(nn.LayerNorm(hidden_channels) for _ in range(num_layers))
+            self.act = nn.SiLU()
+            self.head = two_layers(hidden_channels, hidden_channels // 2, 1)
+            if self.cutoff is not None:
+                self.distance_expansion = GaussianSmearing(0.0, self.cutoff, num_gaussians)
+            for layer in self.convs:
+                self.adapter.check(layer)
+        self.scale: EnergyScale | ShieldingScale = EnergyScale() if target == "energy" else ShieldingScale(transform)
+        self.domain = Domain()
+        save_shared_weights_once(self)
+
+    @property
+    def conv(self) -> str:
+        """Import path of the layer, for saving the model.
+
+        Raises:
+            TypeError: If the layer was given as an instance, or its class cannot be imported.
+        """
+        if self._conv is None:
+            raise TypeError(
+                "a LayeredModel of an instance cannot be saved, as its arguments are not known: give the class (conv) "
+                "and its arguments (conv_args)"
+            )
+        if "<locals>" in self._conv:
+            raise TypeError(
+                f"{self._conv} cannot be imported: define the class at the top of a module to save the model"
+            )
+        return self._conv
+
+    @property
+    def conv_args(self) -> dict[str, Any]:
+        """Arguments of the layer, for saving the model.
+
+        Raises:
+            TypeError: If one of them cannot be written to a file.
+        """
+        try:
+            json.dumps(self._conv_args)
+        except TypeError as error:
+            raise TypeError(f"conv_args: {error}; name modules as {{class_path: ..., init_args: ...}}") from error
+        return self._conv_args
+
+    def reset_parameters(self):
+        """Every part as it resets itself; the scale as before it is fitted."""
+        for module in self.children():
+            layers = module if isinstance(module, nn.ModuleList | nn.Sequential) else [module]
+            for layer in layers:
+                if hasattr(layer, "reset_parameters"):
+                    layer.reset_parameters()
+
+    def forward(
+        self,
+        z: Tensor,
+        pos: Tensor | None,
+        batch: Tensor,
+        *,
+        x: Tensor | None = None,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        edge_type: Tensor | None = None,
+    ) -> Tensor:
+        """Energies of the clusters or shieldings of the atoms.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where counts and edges are given.
+            batch: Cluster of each atom ``[num_atoms]``.
+            x: Counts of neighbours ``[num_atoms, num_shells]``, where they are already known.
+            edge_index: Pairs ``[2, num_edges]`` (source j, target i), where they are already there; those beyond the
+                cut-off are left out.
+            edge_weight: Their distances ``[num_edges]`` in Å.
+            edge_type: Their shells ``[num_edges]``.
+
+        Returns:
+            ``[num_graphs]`` in eV or ``[num_atoms]`` in ppm.
+
+        Raises:
+            InputError: If what a layer needs is neither given nor can be computed.
+        """
+        values = self.atomic_values(
+            z, pos, batch, x=x, edge_index=edge_index, edge_weight=edge_weight, edge_type=edge_type
+        )
+        return values if self.target == "shielding" else scatter(values, batch, dim=0, reduce="sum")
+
+    def atomic_values(
+        self,
+        z: Tensor,
+        pos: Tensor | None,
+        batch: Tensor,
+        *,
+        x: Tensor | None = None,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        edge_type: Tensor | None = None,
+    ) -> Tensor:
+        """Share of each atom in the energy of its cluster in eV, or its shielding in ppm, ``[num_atoms]``; the
+        arguments are those of :meth:`forward`.
+        """
+        if self.whole is not None:
+            if pos is None:
+                raise InputError(f"{type(self.whole.model).__name__} needs positions")
+            raw = self.whole(z, pos, batch)
+        else:
+            raw = self._raw(z, pos, batch, x, edge_index, edge_weight, edge_type)
+        return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
+
+    def _raw(
+        self,
+        z: Tensor,
+        pos: Tensor | None,
+        batch: Tensor,
+        x: Tensor | None,
+        edge_index: Tensor | None,
+        edge_weight: Tensor | None,
+        edge_type: Tensor | None,
+    ) -> Tensor:
+        graph = self._graph(pos, batch, edge_index, edge_weight, edge_type) | {"batch": batch}
+        if z is not None:
+            graph["z"] = z
+        if self.counts is not None and x is None:
+            every_pair = self.cutoff is None and (edge_index is None or pos is None)
+            x = self._counts(pos, batch, graph if every_pair else {})
+        missing = [name for name in self.adapter.inputs if name not in graph]
+        if missing:
+            raise InputError(f"{self.adapter.name} takes {', '.join(missing)}: give positions, or what it takes")
+        h = self._embed(z, x)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            h = h + self.act(norm(self.adapter(conv, h, graph)))  # [num_atoms, hidden_channels]
+        return self.head(h).squeeze(-1)  # [num_atoms]
+
+    def _embed(self, z: Tensor | None, x: Tensor | None) -> Tensor:
+        """``[num_atoms, hidden_channels]``."""
+        parts = []
+        if self.counts is not None and self.count_embedding is not None:
+            if x is None or x.size(-1) != self.counts.num_features:
+                found = "none" if x is None else str(x.size(-1))
+                raise InputError(f"counts of {self.counts.num_features} shells an atom are needed, got {found}")
+            parts.append(self.count_embedding(self.counts(x.to(self.counts.mean.dtype))))
+        if self.element_embedding is not None:
+            if z is None:
+                raise InputError("atomic numbers z are needed for the embedding of elements (or give embedding: tad)")
+            parts.append(self.element_embedding(z))
+        return sum(parts[1:], parts[0])
+
+    def _counts(self, pos: Tensor | None, batch: Tensor, graph: Mapping[str, Tensor]) -> Tensor:
+        """Neighbours per shell ``[num_atoms, num_shells]``, from a graph of every pair or from positions."""
+        if "edge_type" in graph:
+            return edge_shell_counts(graph["edge_index"], graph["edge_type"], batch.numel(), len(self.radii) + 1)
+        if pos is None:
+            raise InputError("counts of neighbours are needed: give positions or x (or embedding: element)")
+        return shell_counts(pos.detach(), batch_to_ptr(batch), self.radii)
+
+    def _graph(
+        self,
+        pos: Tensor | None,
+        batch: Tensor,
+        edge_index: Tensor | None,
+        edge_weight: Tensor | None,
+        edge_type: Tensor | None,
+    ) -> dict[str, Tensor]:
+        """Edges within the cut-off, and what is known of them."""
+        edge_index, distance = self._edges(pos, batch, edge_index, edge_weight)
+        if self.cutoff is not None and distance is not None:
+            inside = distance < self.cutoff
+            if not bool(inside.all()):
+                edge_index, distance = edge_index[:, inside], distance[inside]
+                edge_type = None if edge_type is None else edge_type[inside]
+        graph = {"edge_index": edge_index}
+        dtype = self.head[0].weight.dtype
+        if pos is not None:
+            graph["pos"] = pos.to(dtype)
+        if edge_type is not None:
+            check_shells(edge_type, len(self.radii) + 1)
+            graph["edge_type"] = edge_type
+        elif pos is not None:
+            squared = squared_distance(pos.detach()[edge_index[0]], pos.detach()[edge_index[1]])
+            graph["edge_type"] = shell_of(squared, self.radii)
+        if self.cutoff is not None and distance is not None:
+            distance = distance.to(dtype)
+            closeness = 0.5 * (torch.cos(torch.pi * distance / self.cutoff) + 1)
+            graph["edge_weight"] = distance if self.adapter.takes_distance else closeness
+            if "edge_attr" in self.adapter.inputs:
+                graph["edge_attr"] = self.distance_expansion(distance)  # [num_edges, num_gaussians]
+        return graph
+
+    def _edges(
+        self, pos: Tensor | None, batch: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Pairs and, where they can be known, their distances in Å."""
+        if edge_index is not None:
+            if edge_weight is None and pos is not None:
+                edge_weight = squared_distance(pos[edge_index[0]], pos[edge_index[1]]).sqrt()
+            if edge_weight is None and self.cutoff is not None:
+                raise InputError(f"a model with a cutoff of {self.cutoff} Å needs distances: give pos or edge_weight")
+            return edge_index, edge_weight
+        if pos is None:
+            raise InputError("a LayeredModel needs positions, or edges (edge_index) and their distances (edge_weight)")
+        ptr = batch_to_ptr(batch)
+        return (all_pairs(ptr), None) if self.cutoff is None else radius_pairs(pos, ptr, self.cutoff)
+
+
+def _check_numbers(**limits: tuple[int, int]):
+    for name, (value, least) in limits.items():
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, got {value}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]):
+    if value not in choices:
+        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _layer_and_arguments(
+    conv: str | Mapping[str, Any] | type[nn.Module] | nn.Module, arguments: Mapping[str, Any] | None
+) -> tuple[type[nn.Module] | nn.Module, str | None, dict[str, Any]]:
+    """The layer, its import path (none for an instance), and its arguments."""
+    given = dict(arguments or {})
+    if isinstance(conv, Mapping):
+        unknown = [key for key in conv if key not in ("class_path", "init_args")]
+        if unknown or "class_path" not in conv:
+            raise InputError(f"conv must have class_path and init_args, got {', '.join(map(str, conv)) or 'nothing'}")
+        given = {**(conv.get("init_args") or {}), **given}
+        conv = conv["class_path"]
+    if isinstance(conv, nn.Module):
+        return conv, None, given
+    if isinstance(conv, type) and issubclass(conv, nn.Module):
+        return conv, class_path(conv), given
+    if isinstance(conv, str):
+        return layer_class(conv), conv, given
+    raise InputError(f"conv must be a layer, its class, or the import path of its class, got {conv!r}")
+
+
+def _is_whole(layer: type[nn.Module] | nn.Module) -> bool:
+    """Whether it takes atomic numbers and positions instead of features."""
+    forward = layer.forward if isinstance(layer, type) else type(layer).forward
+    return list(inspect.signature(forward).parameters)[1:4] == ["z", "pos", "batch"]
+
+
+def _whole_model(layer: type[nn.Module] | nn.Module, arguments: Mapping[str, Any], model: LayeredModel) -> WholeModel:
+    if isinstance(layer, nn.Module):
+        return WholeModel(reset_copy(layer))
+    if model.cutoff is None:
+        raise InputError(f"{layer.__name__} needs a cutoff: give the model one, 6.0 (Å), say")
+    channels = model.hidden_channels
+    known: dict[str, Any] = dict.fromkeys(("hidden_channels", "num_filters", "out_emb_channels"), channels)
+    known |= dict.fromkeys(("num_interactions", "num_layers", "num_blocks"), model.num_layers)
+    known |= dict.fromkeys(("num_gaussians", "num_rbf"), model.num_gaussians)
+    known |= {"cutoff": model.cutoff, "out_channels": 1, "int_emb_size": channels // 2, "basis_emb_size": 8}
+    known |= {"num_spherical": 3, "num_radial": 6}  # PyG takes ten seconds to derive the 7 harmonics of the paper
+    return WholeModel(make(layer, filled(layer, arguments, known)))

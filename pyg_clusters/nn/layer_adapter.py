@@ -1,0 +1,234 @@
+"""What a layer of any origin is made with, and what of a graph it is given."""
+
+import copy
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import CGConv, EdgeConv, GINConv, GINEConv, NNConv
+from torch_geometric.nn.models.schnet import CFConv, ShiftedSoftplus
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.nn.layer_classes import NAMED, filled, make
+
+GRAPH_INPUTS: tuple[str, ...] = ("edge_index", "edge_weight", "edge_attr", "edge_type", "pos", "batch", "z")
+"""Names of what a layer can be given beside the features of the atoms."""
+
+EDGE_WIDTHS: tuple[str, ...] = ("edge_dim", "in_edge_channels")
+"""What constructors call the number of edge features."""
+
+
+@dataclass(frozen=True)
+class GraphKind:
+    """Widths and radii of the graph that layers work on.
+
+    Attributes:
+        channels: Features of an atom.
+        num_shells: Number of distance shells.
+        cutoff: Pairs beyond it (in Å) are left out; without it every pair is an edge, and edges have no features.
+        num_gaussians: Features of an edge: Gaussians of its length.
+    """
+
+    channels: int
+    num_shells: int
+    cutoff: float | None
+    num_gaussians: int
+
+
+class LayerAdapter:
+    r"""Makes layers of one class and calls them with what their ``forward`` takes.
+
+    Arguments of the constructor that are not given are filled by their names: ``in_channels``, ``out_channels``,
+    ``channels``, ``hidden_channels``, ``num_filters`` with the width of the model; ``edge_dim``, ``in_edge_channels``,
+    ``num_gaussians`` with that of the edges; ``num_relations``, ``num_shells`` with the number of shells; ``cutoff``;
+    and the network ``nn`` of ``GINConv``, ``GINEConv``, ``NNConv``, ``EdgeConv`` and ``CFConv`` with one of two linear
+    layers.
+
+    The first argument of ``forward`` is the features of the atoms ``[num_atoms, channels]``, the others are told by
+    their names (:data:`GRAPH_INPUTS`): ``edge_index [2, num_edges]`` (source j, target i), ``edge_attr [num_edges,
+    num_gaussians]``, ``edge_type [num_edges]`` (the shell), ``edge_weight [num_edges]``, ``pos [num_atoms, 3]`` in Å,
+    ``batch`` and ``z [num_atoms]``. The ``edge_weight`` is the distance in Å where the class is made with a ``cutoff``
+    (SchNet's layers), else the closeness :math:`(\cos(\pi d / r_c) + 1) / 2`, as ``GCNConv`` and its like weigh their
+    neighbours.
+
+    Args:
+        layer: A class, or an instance that is copied (and reset) for each layer.
+        arguments: Arguments of the constructor; ``{class_path: ..., init_args: {...}}`` stands for a module.
+        kind: What the layers work on.
+
+    Raises:
+        InputError: If the layer needs what is not there, or does not take an argument.
+
+    Example:
+        >>> from torch_geometric.nn import GATv2Conv
+        >>> adapter = LayerAdapter(GATv2Conv, {}, GraphKind(channels=64, num_shells=3, cutoff=6.0, num_gaussians=25))
+        >>> adapter.inputs
+        ('edge_index', 'edge_attr')
+        >>> adapter.make()
+        GATv2Conv(64, 64, heads=1)
+    """
+
+    def __init__(self, layer: type[nn.Module] | nn.Module, arguments: Mapping[str, Any], kind: GraphKind):
+        self.instance = layer if isinstance(layer, nn.Module) else None
+        self.layer_class = layer if isinstance(layer, type) else type(layer)
+        self.name = self.layer_class.__name__
+        self.arguments = dict(arguments)
+        self.kind = kind
+        self._constructor = dict(inspect.signature(self.layer_class).parameters)
+        self.takes_distance = "cutoff" in self._constructor
+        self.accepted = self._accepted()
+        self.inputs = tuple(name for name in self.accepted if self._is_there(name))
+        self._check_arguments()
+
+    def _accepted(self) -> tuple[str, ...]:
+        """Names of what ``forward`` takes of the graph."""
+        parameters = list(inspect.signature(self.layer_class.forward).parameters.values())[2:]  # self, the features
+        for parameter in parameters:
+            if parameter.kind in NAMED and parameter.default is parameter.empty and parameter.name not in GRAPH_INPUTS:
+                raise InputError(
+                    f"{self.name} needs {parameter.name!r}, which the graph has not: wrap the layer in a module whose "
+                    f"forward takes the features and any of {', '.join(GRAPH_INPUTS)}, and makes it of them"
+                )
+        return tuple(parameter.name for parameter in parameters if parameter.name in GRAPH_INPUTS)
+
+    def _is_there(self, name: str) -> bool:
+        if name == "edge_weight":
+            return self.kind.cutoff is not None
+        if name == "edge_attr":
+            source = self.arguments if self.instance is None else vars(self.instance)
+            switched_off = any(width in source and not source[width] for width in EDGE_WIDTHS)
+            return self.kind.cutoff is not None and not switched_off
+        return True
+
+    def _check_arguments(self):
+        if self.instance is not None and self.arguments:
+            raise InputError(f"conv_args go with a class, but {self.name} is an instance: give {self.name} itself")
+        own, cutoff = self.arguments.get("cutoff", getattr(self.instance, "cutoff", None)), self.kind.cutoff
+        if own is not None and (cutoff is None or own < cutoff):
+            reach = "has no cutoff" if cutoff is None else f"reaches to {cutoff} Å"
+            raise InputError(
+                f"{self.name} ends at {own} Å, but the graph {reach}: give the cutoff to the model instead"
+            )
+
+    def make(self) -> nn.Module:
+        """A new layer.
+
+        Raises:
+            InputError: If an argument is missing, or the class refuses what it is given.
+        """
+        if self.instance is not None:
+            return reset_copy(self.instance)
+        arguments = self._filled()
+        of_edges = [name for name in ("cutoff", "num_gaussians", *EDGE_WIDTHS) if self._must_have(name)]
+        if self.kind.cutoff is None and any(name not in arguments for name in of_edges):
+            raise InputError(f"{self.name} needs a cutoff: give the model one, 6.0 (Å), say")
+        return make(self.layer_class, arguments)
+
+    def _must_have(self, name: str) -> bool:
+        """Whether the constructor has an argument without a default."""
+        return name in self._constructor and self._constructor[name].default is inspect.Parameter.empty
+
+    def _filled(self) -> dict[str, Any]:
+        """The given arguments and those that are known by their names."""
+        kind = self.kind
+        offers: dict[str, Any] = dict.fromkeys(
+            ("in_channels", "out_channels", "channels", "hidden_channels", "num_filters"), kind.channels
+        )
+        offers |= dict.fromkeys(("num_relations", "num_shells"), kind.num_shells)
+        if kind.cutoff is not None:
+            offers |= {"cutoff": kind.cutoff, "num_gaussians": kind.num_gaussians}
+            if "edge_attr" in self.inputs:
+                offers |= dict.fromkeys(EDGE_WIDTHS, kind.num_gaussians)
+                if issubclass(self.layer_class, CGConv) or self._must_have("dim"):
+                    offers["dim"] = kind.num_gaussians
+        arguments = filled(self.layer_class, self.arguments, offers)
+        network = self._network(arguments) if "nn" not in arguments else None
+        return arguments if network is None else arguments | {"nn": network}
+
+    def _network(self, arguments: Mapping[str, Any]) -> nn.Sequential | None:
+        """The network ``nn`` that a class is made with, if it is one of those known."""
+        channels, edge = self.kind.channels, self.kind.num_gaussians
+        if issubclass(self.layer_class, GINConv | GINEConv):
+            return two_layers(channels, channels, channels)
+        if issubclass(self.layer_class, EdgeConv):
+            return two_layers(2 * channels, channels, channels)
+        if issubclass(self.layer_class, NNConv):
+            return two_layers(edge, channels, arguments["in_channels"] * arguments["out_channels"])
+        if issubclass(self.layer_class, CFConv):
+            filters = arguments["num_filters"]
+            return two_layers(edge, filters, filters, ShiftedSoftplus())
+        return None
+
+    def __call__(self, layer: nn.Module, h: Tensor, graph: Mapping[str, Tensor]) -> Tensor:
+        """Output of a layer for features ``[num_atoms, channels]`` and a graph that has all of :attr:`inputs`."""
+        return layer(h, **{name: graph[name] for name in self.inputs})
+
+    @torch.no_grad()
+    def check(self, layer: nn.Module):
+        """Tries a layer on a cluster of three atoms.
+
+        Raises:
+            InputError: If it fails, or its output has not the width of the model.
+        """
+        graph = self._triangle(layer)
+        h = torch.ones(3, self.kind.channels, dtype=graph["pos"].dtype)
+        training = layer.training
+        try:
+            with torch.random.fork_rng(devices=[]):
+                out = self(layer.eval(), h, graph)
+        except Exception as error:
+            reason = " ".join(str(error).split())[:300] or "no reason given"
+            if "edge_attr" in self.accepted and "edge_attr" not in self.inputs:
+                what = "give the model a cutoff" if self.kind.cutoff is None else "do not switch off its edge_dim"
+                reason += f"; it takes edge_attr, Gaussians of the distance: {what}"
+            raise InputError(
+                f"{self.name} fails on a cluster of three atoms: {type(error).__name__}: {reason}"
+            ) from error
+        finally:
+            layer.train(training)
+        self._check_output(out, layer)
+
+    def _check_output(self, out: object, layer: nn.Module):
+        channels = self.kind.channels
+        if not isinstance(out, Tensor) or out.dim() != 2 or out.size(0) != 3:
+            found = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
+            raise InputError(f"{self.name} returns {found} for 3 atoms: a layer must return [num_atoms, {channels}]")
+        width, asked = out.size(1), getattr(layer, "out_channels", None)
+        if width == channels:
+            return
+        remedy = f"give it the width {channels}"
+        if isinstance(asked, int) and (asked * channels) % width == 0 and asked * channels >= width:
+            remedy = f"give it out_channels: {asked * channels // width} (conv_args)"
+        if getattr(layer, "concat", False) is True:
+            remedy += " or concat: false"
+        raise InputError(f"{self.name} returns {width} features an atom, the model has {channels}: {remedy}")
+
+    def _triangle(self, layer: nn.Module) -> dict[str, Tensor]:
+        dtype = next((weight.dtype for weight in layer.parameters()), torch.get_default_dtype())
+        side = 2.5 if self.kind.cutoff is None else min(2.5, 0.5 * self.kind.cutoff)
+        edge_index = torch.tensor([[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]])
+        return {
+            "edge_index": edge_index,
+            "edge_weight": torch.full((6,), side, dtype=dtype),
+            "edge_attr": torch.ones(6, self.kind.num_gaussians, dtype=dtype),
+            "edge_type": torch.zeros(6, dtype=torch.long),
+            "pos": side * torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.75**0.5, 0.0]], dtype=dtype),
+            "batch": torch.zeros(3, dtype=torch.long),
+            "z": torch.full((3,), 31),
+        }
+
+
+def reset_copy(layer: nn.Module) -> nn.Module:
+    """A copy of a layer with weights of its own, drawn anew if it can."""
+    copied = copy.deepcopy(layer)
+    if hasattr(copied, "reset_parameters"):
+        copied.reset_parameters()
+    return copied
+
+
+def two_layers(inputs: int, hidden: int, outputs: int, act: nn.Module | None = None) -> nn.Sequential:
+    """A network of two linear layers with an activation (SiLU) in between."""
+    return nn.Sequential(nn.Linear(inputs, hidden), act or nn.SiLU(), nn.Linear(hidden, outputs))

@@ -1,0 +1,155 @@
+"""Whole models of PyG on exact pair lists, with a value per atom."""
+
+import types
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import Tensor, nn
+from torch_geometric.nn import DimeNet, SchNet, ViSNet
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import batch_to_ptr, radius_pairs
+
+
+class WholeModel(nn.Module):
+    r"""A :class:`~torch_geometric.nn.SchNet`, :class:`~torch_geometric.nn.DimeNet`,
+    :class:`~torch_geometric.nn.DimeNetPlusPlus` or :class:`~torch_geometric.nn.ViSNet` with a value per atom.
+
+    PyG's models look their neighbours up with an extension package and drop those that are more than
+    ``max_num_neighbors``. Here the pairs are those of :func:`pyg_clusters.geometry.radius_pairs`: all of them, without
+    a package. The last step of these models, the sum over the cluster, is left out, so that their output has an offset
+    per element and serves for values of atoms as well.
+
+    Args:
+        model: The model. SchNet and ViSNet are changed: they keep the exact pairs.
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
+          [num_atoms]`` (sorted)
+        - **output:** ``[num_atoms]``
+
+    Raises:
+        InputError: If the model is another, or has no scalar per atom.
+
+    Example:
+        >>> import torch
+        >>> from torch_geometric.nn import SchNet
+        >>> model = WholeModel(SchNet(hidden_channels=16, num_filters=16, num_interactions=1))
+        >>> model(torch.tensor([31, 31]), torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7]]), torch.tensor([0, 0])).shape
+        torch.Size([2])
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        name = type(model).__name__
+        if isinstance(model, SchNet):
+            if model.dipole:
+                raise InputError("a SchNet of dipole moments has no value per atom: leave dipole out")
+            model.interaction_graph = ExactInteractionGraph(model.cutoff)
+            model.readout = KeepAtoms()
+        elif isinstance(model, ViSNet):
+            if model.derivative:
+                raise InputError("a ViSNet here gives no forces: leave derivative out")
+            distance = model.representation_model.distance
+            model.representation_model.distance = ExactDistance(distance.cutoff, distance.add_self_loops)
+        elif not isinstance(model, DimeNet):
+            raise InputError(
+                f"{name} takes (z, pos, batch), but its pairs cannot be replaced: SchNet, DimeNet, DimeNetPlusPlus and "
+                "ViSNet are known; name any other model itself as the model of the recipe"
+            )
+        self.model = model
+
+    def reset_parameters(self):
+        self.model.reset_parameters()
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+        pos = pos.to(next(self.model.parameters()).dtype)
+        if isinstance(self.model, SchNet):
+            out = self.model(z, pos, batch)
+        else:
+            out = exact_forward(type(self.model).forward)(self.model, z, pos, batch)
+        out = out[0] if isinstance(out, tuple) else out
+        if out.shape != (z.numel(), 1):
+            raise InputError(f"{type(self.model).__name__} has {out.size(-1)} values an atom: give it out_channels: 1")
+        return out.squeeze(-1)
+
+
+class KeepAtoms(nn.Module):
+    """In place of a sum over clusters: passes values of atoms on."""
+
+    def forward(self, x: Tensor, *_, **__) -> Tensor:
+        return x
+
+
+class ExactInteractionGraph(nn.Module):
+    """All pairs within a cut-off and their distances: SchNet's ``interaction_graph``."""
+
+    def __init__(self, cutoff: float):
+        super().__init__()
+        self.cutoff = cutoff
+
+    def forward(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        return radius_pairs(pos, batch_to_ptr(batch), self.cutoff)
+
+
+class ExactDistance(nn.Module):
+    """All pairs within a cut-off, their distances and vectors from target to source: the ``distance`` of ViSNet."""
+
+    def __init__(self, cutoff: float, add_self_loops: bool = True):
+        super().__init__()
+        self.cutoff = cutoff
+        self.add_self_loops = add_self_loops
+
+    def forward(self, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        edge_index, edge_weight = radius_pairs(pos, batch_to_ptr(batch), self.cutoff)
+        if self.add_self_loops:
+            atoms = torch.arange(pos.size(0), device=pos.device)
+            edge_index = torch.cat([edge_index, atoms.expand(2, -1)], dim=1)
+            edge_weight = torch.cat([edge_weight, edge_weight.new_zeros(atoms.numel())])
+        return edge_index, edge_weight, pos[edge_index[0]] - pos[edge_index[1]]
+
+
+def exact_radius_graph(pos: Tensor, r: float, batch: Tensor, max_num_neighbors: int = 0) -> Tensor:
+    """All pairs within ``r``, with the arguments of :func:`torch_geometric.nn.radius_graph`; no cap is heeded."""
+    return radius_pairs(pos, batch_to_ptr(batch), r)[0]
+
+
+def triplets(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
+    """Pairs of edges k→j and j→i with k ≠ i, for DimeNet.
+
+    Args:
+        edge_index: ``[2, num_edges]`` (source j, target i), ordered by target.
+        num_nodes: Number of atoms.
+
+    Returns:
+        Target i and source j of each edge ``[num_edges]``; atoms i, j, k of each triplet and its edges k→j and j→i
+        ``[num_triplets]``.
+    """
+    j, i = edge_index
+    degree = torch.bincount(i, minlength=num_nodes)
+    start = degree.cumsum(0) - degree
+    count = degree[j]  # edges that end where the edge begins
+    edge_ji = torch.repeat_interleave(count)
+    within = torch.arange(edge_ji.numel(), device=j.device) - (count.cumsum(0) - count)[edge_ji]
+    edge_kj = start[j[edge_ji]] + within
+    different = j[edge_kj] != i[edge_ji]
+    edge_kj, edge_ji = edge_kj[different], edge_ji[different]
+    return i, j, i[edge_ji], j[edge_ji], j[edge_kj], edge_kj, edge_ji
+
+
+def keep_atoms(x: Tensor, *_, **__) -> Tensor:
+    """In place of :func:`torch_geometric.utils.scatter` over clusters."""
+    return x
+
+
+@cache
+def exact_forward(forward: Callable) -> Callable:
+    """A ``forward`` that finds exact pairs, and keeps the atoms apart.
+
+    DimeNet and ViSNet take no graph and no readout: they call functions by their global names. This is the same code
+    with other functions under these names; nothing of PyG is changed.
+    """
+    functions = {"radius_graph": exact_radius_graph, "triplets": triplets, "scatter": keep_atoms}
+    names = forward.__globals__ | functions
+    return types.FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
