@@ -20,11 +20,12 @@ SUFFIXES = (".csv", ".parquet", ".extxyz")
 
 
 def run(argv: Sequence[str]):
-    """Writes the predicted energy of every frame."""
+    """Writes the predicted energy of every frame, or the shielding of every atom."""
     parser = verb_parser(
         "predict",
         "Energies of frames, as a table or added to what the frames hold already (.extxyz): file, frame number "
-        "(from 0), number of atoms, pred_energy (eV), pred_energy_per_atom (eV).",
+        "(from 0), number of atoms, pred_energy (eV), pred_energy_per_atom (eV). A model of shieldings gives "
+        "pred_nmr_shielding (ppm): a row per atom, with its number in the frame (from 0), or an array.",
         "pyg-clusters predict runs/dart md.extxyz --out predictions.csv",
     )
     add_frame_options(parser)
@@ -68,16 +69,38 @@ def list_bad(bad: Sequence[BadFrame]):
 
 
 def _write_table(path: Path, blocks: Iterable[ScoredBlock]) -> int:
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("file", "frame", "size", "pred_energy")}
+    columns: dict[str, list[np.ndarray]] = {}
+    number = 0
     for block in blocks:
-        columns["file"].append(np.full(len(block.frames), block.frames.file))
-        columns["frame"].append(block.frames.number)
-        columns["size"].append(block.frames.sizes)
-        columns["pred_energy"].append(block.energy)
-    table = {name: np.concatenate(parts) for name, parts in columns.items()}
-    table["pred_energy_per_atom"] = table["pred_energy"] / table["size"]
-    write_table(path, table)
-    return len(table["size"])
+        number += len(block.frames)
+        rows = _rows_of_atoms(block) if block.prediction.per_atom else _rows_of_frames(block)
+        if len(block.frames) or not columns:
+            for name, values in rows.items():
+                columns.setdefault(name, []).append(values)
+    write_table(path, {name: np.concatenate(parts) for name, parts in columns.items()})
+    return number
+
+
+def _rows_of_frames(block: ScoredBlock) -> dict[str, np.ndarray]:
+    frames, energy = block.frames, block.energy
+    return {
+        "file": np.full(len(frames), frames.file),
+        "frame": frames.number,
+        "size": frames.sizes,
+        "pred_energy": energy,
+        "pred_energy_per_atom": energy / frames.sizes,
+    }
+
+
+def _rows_of_atoms(block: ScoredBlock) -> dict[str, np.ndarray]:
+    frames, frame_of_atom = block.frames, block.frames.frame_of_atom
+    return {
+        "file": np.full(len(frame_of_atom), frames.file),
+        "frame": frames.number[frame_of_atom],
+        "size": frames.sizes[frame_of_atom],
+        "atom": np.arange(len(frame_of_atom)) - frames.ptr[frame_of_atom],
+        "pred_nmr_shielding": block.shielding,
+    }
 
 
 def _write_frames(path: Path, blocks: Iterable[ScoredBlock]) -> int:
@@ -87,8 +110,12 @@ def _write_frames(path: Path, blocks: Iterable[ScoredBlock]) -> int:
         nonlocal number
         for block in blocks:
             frames = block.frames
-            for atoms, energy, frame in zip(frames.atoms or (), block.energy, frames.number, strict=True):
-                atoms.info |= {"pred_energy": float(energy), "file": frames.file, "frame": int(frame)}
+            for place, atoms in enumerate(frames.atoms or ()):
+                atoms.info |= {"file": frames.file, "frame": int(frames.number[place])}
+                if block.prediction.per_atom:
+                    atoms.arrays["pred_nmr_shielding"] = block.shielding[frames.ptr[place] : frames.ptr[place + 1]]
+                else:
+                    atoms.info["pred_energy"] = float(block.energy[place])
                 yield atoms
                 number += 1
 

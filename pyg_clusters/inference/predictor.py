@@ -1,6 +1,6 @@
 """Predictions for many frames of any sizes."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,22 +24,56 @@ ATOMS_AT_ONCE: int = 8192
 
 @dataclass
 class Prediction:
-    """Predictions in the order of the input."""
+    """Predictions in the order of the input: a value per frame or per atom, as the model has it."""
 
-    energy: Tensor
-    """Energies ``[num_frames]`` in eV."""
+    values: Tensor
+    """Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm, the atoms of one frame after another's."""
+    num_frames: int
+    num_atoms: int
+    model: str
+    """Name of the model's class."""
+
+    @property
+    def per_atom(self) -> bool:
+        """Whether there is a value per atom. (Of frames of one atom both are the same.)"""
+        return self.values.numel() != self.num_frames
+
+    @property
+    def energy(self) -> Tensor:
+        """Energies ``[num_frames]`` in eV.
+
+        Raises:
+            InputError: If the model is one of shieldings.
+        """
+        return self._if("energies", self.num_frames)
+
+    @property
+    def shielding(self) -> Tensor:
+        """Shieldings ``[num_atoms]`` in ppm.
+
+        Raises:
+            InputError: If the model is one of energies.
+        """
+        return self._if("shieldings", self.num_atoms)
+
+    def _if(self, kind: str, number: int) -> Tensor:
+        if self.values.numel() != number:
+            what = "atom" if self.per_atom else "cluster"
+            raise InputError(f"{self.model} gives a value per {what}: it is no model of {kind}")
+        return self.values
 
 
 class Predictor:
-    """Predicts the energies of many frames at once.
+    """Predicts the energies of many frames at once, or the shieldings of their atoms.
 
     Frames are gathered by size into batches without padding; results come in the order of the input. Positions are
     centred in their own precision before they are cast to that of the model, so that a trajectory far off the origin
     loses nothing.
 
     Args:
-        model: A model that is called as ``model(z, pos, batch)`` and returns ``[num_graphs]`` in eV. It is put into
-            evaluation mode, and onto the device if one is named. Weights that are changed in place are followed.
+        model: A model that is called as ``model(z, pos, batch)`` and returns energies ``[num_graphs]`` in eV or
+            shieldings ``[num_atoms]`` in ppm. It is put into evaluation mode, and onto the device if one is named.
+            Weights that are changed in place are followed.
         device: Where to compute; by default where the model is.
         max_atoms: Bound on the atoms of a batch.
         transform: For a model that needs a graph: makes it, cluster by cluster, as it did for the training
@@ -50,10 +84,12 @@ class Predictor:
 
     Example:
         >>> import torch
-        >>> from pyg_clusters.models import DART
+        >>> from pyg_clusters.models import DART, NodeSchNet
         >>> z, pos = torch.full((5, 4), 31), torch.rand(5, 4, 3) * 9
         >>> Predictor(DART())(z, pos).energy.shape
         torch.Size([5])
+        >>> Predictor(NodeSchNet())(z, pos).shielding.shape
+        torch.Size([20])
     """
 
     def __init__(
@@ -70,11 +106,11 @@ class Predictor:
         self.transform = transform
         if transform is None:
             check_extra_arguments(model, (), "give Predictor a transform that makes it")
-        self._energies: Callable[[Tensor, Tensor], Tensor] = self._energies_by_forward
+        self._values: Callable[..., Tensor] = self._values_by_forward
         if transform is not None:
-            self._energies = self._energies_by_graphs
+            self._values = self._values_by_graphs
         elif type(model) is DART and len(model.interaction) > 1:
-            self._energies = FusedDART(model)
+            self._values = FusedDART(model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -82,47 +118,64 @@ class Predictor:
         return next((weight.dtype for weight in self.model.parameters()), torch.get_default_dtype())
 
     @torch.no_grad()
-    def __call__(self, z: Array | Sequence[Atoms], pos: Array | None = None, ptr: Array | None = None) -> Prediction:
+    def __call__(
+        self,
+        z: Array | Sequence[Atoms],
+        pos: Array | None = None,
+        ptr: Array | None = None,
+        extra: Mapping[str, Array] | None = None,
+    ) -> Prediction:
         """Predicts frames given as flat arrays, as arrays of one size, or as a list of ASE ``Atoms``.
 
         Args:
             z: Atomic numbers ``[num_atoms]`` with ``ptr``, ``[num_frames, num_atoms]`` without; or the list.
             pos: Positions in Å, ``[num_atoms, 3]`` or ``[num_frames, num_atoms, 3]``.
             ptr: Offsets of the frames ``[num_frames + 1]``.
+            extra: Arrays of atoms ``[num_atoms, ...]`` by name that the model takes besides (``populations``).
 
         Raises:
             ValueError: If the shapes do not belong together.
-            InputError: If an element occurs that the model was not trained on, or a position is not finite.
+            InputError: If an element occurs that the model was not trained on, a position is not finite, or the model
+                returns neither a value per frame nor one per atom.
         """
         z, pos, ptr = _flat_tensors(z, pos, ptr)
         _check_finite(pos, ptr)
         self._check_elements(z)
-        energy = torch.empty(ptr.numel() - 1, dtype=self.dtype)
+        given = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
+        values = torch.empty(0, dtype=self.dtype)
+        per_atom: bool | None = None
         for frames, size in self._batches(ptr):
             atoms = ptr[frames][:, None] + torch.arange(size)
             positions = pos[atoms.flatten()].view(-1, size, 3)
             positions = (positions - positions.mean(dim=1, keepdim=True)).to(self.device, self.dtype)
-            found = self._energies(z[atoms].to(self.device), positions)
-            if found.shape != frames.shape:
-                name, shape = type(self.model).__name__, list(found.shape)
-                raise InputError(f"{name} returns {shape} for {frames.numel()} frames: it is no model of energies")
-            energy[frames] = found.to("cpu")
-        return Prediction(energy)
+            chosen = {name: value[atoms.flatten()].to(self.device) for name, value in given.items()}
+            found = self._values(z[atoms].to(self.device), positions, **chosen)
+            if per_atom is None:  # frames of one atom, where there is no telling, come last
+                per_atom = found.shape != frames.shape
+                values = values.new_empty(z.numel() if per_atom else ptr.numel() - 1)
+            places = atoms.flatten() if per_atom else frames
+            if found.shape != places.shape:
+                raise InputError(
+                    f"{type(self.model).__name__} returns {list(found.shape)} for {frames.numel()} frames of {size} "
+                    "atoms: neither a value per frame nor one per atom"
+                )
+            values[places] = found.to("cpu", self.dtype)
+        return Prediction(values, ptr.numel() - 1, z.numel(), type(self.model).__name__)
 
     def _batches(self, ptr: Tensor) -> Iterator[tuple[Tensor, int]]:
-        """Numbers of frames of one size, at most ``max_atoms`` atoms at a time."""
+        """Numbers of frames of one size, the largest first, at most ``max_atoms`` atoms at a time."""
         sizes = ptr.diff()
-        for size in torch.unique(sizes).tolist():
+        for size in torch.unique(sizes).flip(0).tolist():
             frames = (sizes == size).nonzero().flatten()
             for part in frames.split(max(1, self.max_atoms // size)):
                 yield part, size
 
-    def _energies_by_forward(self, z: Tensor, pos: Tensor) -> Tensor:
+    def _values_by_forward(self, z: Tensor, pos: Tensor, **extra: Tensor) -> Tensor:
         num_frames, size = z.shape
         batch = torch.arange(num_frames, device=z.device).repeat_interleave(size)
-        return self.model(z.flatten(), pos.flatten(0, 1), batch)
+        return self.model(z.flatten(), pos.flatten(0, 1), batch, **extra)
 
-    def _energies_by_graphs(self, z: Tensor, pos: Tensor) -> Tensor:
+    def _values_by_graphs(self, z: Tensor, pos: Tensor) -> Tensor:
         assert self.transform is not None
         graphs = [self.transform(Data(z=numbers, pos=positions)) for numbers, positions in zip(z, pos, strict=True)]
         batch = Batch.from_data_list(graphs)

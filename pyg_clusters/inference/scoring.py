@@ -10,7 +10,7 @@ import numpy as np
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
-from pyg_clusters.inference.predictor import Predictor, domain_of
+from pyg_clusters.inference.predictor import Prediction, Predictor, domain_of
 
 
 @dataclass
@@ -19,13 +19,31 @@ class ScoredBlock:
 
     Attributes:
         frames: The frames that could be used.
-        energy: Their predicted energies in eV, ``[num_frames]``.
+        prediction: Their predicted energies, or the shieldings of their atoms.
         bad: The frames of this stretch of the file that were left out.
     """
 
     frames: FrameBlock
-    energy: np.ndarray
+    prediction: Prediction
     bad: list[BadFrame]
+
+    @property
+    def energy(self) -> np.ndarray:
+        """Predicted energies in eV, ``[num_frames]``.
+
+        Raises:
+            InputError: If the model is one of shieldings.
+        """
+        return self.prediction.energy.numpy()
+
+    @property
+    def shielding(self) -> np.ndarray:
+        """Predicted shieldings in ppm, ``[num_atoms]``.
+
+        Raises:
+            InputError: If the model is one of energies.
+        """
+        return self.prediction.shielding.numpy()
 
 
 def score_files(
@@ -33,16 +51,18 @@ def score_files(
     paths: Iterable[str | PathLike],
     *,
     properties: Sequence[str] = (),
+    atom_properties: Sequence[str] = (),
     with_atoms: bool = False,
     on_bad: Literal["stop", "skip"] = "stop",
     ignore_cell: bool = False,
 ) -> Iterator[ScoredBlock]:
-    """Reads frames, checks them against what the model knows, and predicts their energies, block by block.
+    """Reads frames, checks them against what the model knows, and predicts energies or shieldings, block by block.
 
     Args:
         predictor: Of the model.
         paths: Files of frames, in any format that ASE reads.
         properties: Values per frame to read along.
+        atom_properties: Values per atom to read along.
         with_atoms: Keep the frames as ASE has them, with all their labels.
         on_bad: Stop at a frame that cannot be used, or leave it out.
         ignore_cell: Take frames with a periodic cell as isolated clusters.
@@ -51,7 +71,9 @@ def score_files(
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
     domain = domain_of(predictor.model)
-    for block in read_blocks(paths, properties=properties, with_atoms=with_atoms, on_bad=on_bad):
+    for block in read_blocks(
+        paths, properties=properties, atom_properties=atom_properties, with_atoms=with_atoms, on_bad=on_bad
+    ):
         frames, bad = check_block(
             block,
             atomic_numbers=domain.atomic_numbers if domain else None,
@@ -60,7 +82,7 @@ def score_files(
             ignore_cell=ignore_cell,
         )
         bad = sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
-        yield ScoredBlock(frames, predictor(frames.z, frames.pos, frames.ptr).energy.numpy(), bad)
+        yield ScoredBlock(frames, predictor(frames.z, frames.pos, frames.ptr), bad)
 
 
 def check_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
@@ -77,6 +99,26 @@ def check_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
     raise InputError(
         f"{frames.file}, frame {frames.number[place]}: {key!r} must be a number, got {values[place]!s}; mend the frame"
     )
+
+
+def check_atom_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
+    """The block, whose property ``key`` is a finite number for every atom.
+
+    Raises:
+        InputError: Naming the first atom where it is not.
+    """
+    frames = block.frames
+    values = frames.atom_properties[key]
+    numbers = values.ndim == 1 and values.dtype.kind in "iuf"
+    wrong = np.flatnonzero(~np.isfinite(values)) if numbers else np.arange(len(values))
+    if wrong.size:
+        atom = int(wrong[0])
+        frame = int(frames.frame_of_atom[atom])
+        raise InputError(
+            f"{frames.file}, frame {frames.number[frame]}: {key!r} of atom {atom - frames.ptr[frame]} must be a "
+            f"number, got {values[atom]!s}; mend the frame"
+        )
+    return block
 
 
 def _is_finite_number(value: object) -> bool:

@@ -1,8 +1,10 @@
 """Layers: convolutions over shells, and the scaling of outputs to energies and shieldings."""
 
 from pyg_clusters.nn.energy_scale import EnergyScale
+from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.nn.interpolation import Interpolation
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.nn.shielding_scale import ShieldingScale
 
-__all__ = ["EnergyScale", "InputScale", "ShellConv", "ShieldingScale"]
+__all__ = ["EnergyScale", "InputScale", "Interpolation", "ShellConv", "ShieldingScale", "filtered_sum"]
