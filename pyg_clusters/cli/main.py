@@ -12,7 +12,8 @@ from pyg_clusters.errors import InputError, MissingExtra
 VERBS = {
     "train": "train a model as a recipe says",
     "evaluate": "errors of a trained model on its test set or on labelled frames",
-    "predict": "energies of frames",
+    "predict": "energies of frames, or shieldings of their atoms",
+    "spectrum": "NMR spectra from the predicted shieldings of frames",
     "screen": "the lowest-energy candidates of a trajectory",
     "generate": "random clusters",
     "relax": "clusters at local minima of a potential",
