@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -252,9 +252,10 @@ def write_results(groups: Sequence[Group], settings: dict, folder: Path):
     save_figure(_figure(groups), folder / "spectrum.png")
 
 
-def _row(group: Group) -> dict[str, str | int | float | None]:
+def _row(group: Group) -> dict[str, Any]:
+    """What is said of a group beside its curves; without energies or labels there is less."""
     spectra = group.spectra
-    row: dict[str, str | int | float | None] = {"size": group.name, "clusters": group.clusters, "atoms": group.atoms}
+    row: dict[str, Any] = {"size": group.name, "clusters": group.clusters, "atoms": group.atoms}
     row |= {f"{name}_peak_ppm": lines.peak for name, lines in spectra.items()}
     for ending in ("", "_boltzmann"):
         if f"dft{ending}" in spectra:
