@@ -20,7 +20,7 @@ from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch, radius_pairs
-from pyg_clusters.inference import Predictor, ShieldingPredictor
+from pyg_clusters.inference import Predictor
 from pyg_clusters.models import LayeredModel, load_model
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.nn import GraphKind, LayerAdapter, ShellConv, WholeModel
@@ -395,7 +395,7 @@ def test_predictors(clusters):
     by_graphs = Predictor(model, transform=RadiusGraph(5.0))(z, pos, ptr).energy
     torch.testing.assert_close(by_graphs, found, rtol=1e-4, atol=1e-5)
     per_atom = make(PYG + "GINEConv", target="shielding")
-    assert ShieldingPredictor(per_atom)(z, pos, ptr).shielding.shape == z.shape
+    assert Predictor(per_atom)(z, pos, ptr).shielding.shape == z.shape
 
 
 def test_forces_are_the_slope_of_the_energy():

@@ -53,6 +53,34 @@ def test_same_weights_sum_to_schnet_of_pyg(clusters, arguments):
     torch.testing.assert_close(summed, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("arguments", [{}, {"num_gaussians": 2}, {"num_gaussians": 50, "cutoff": 8.0}], ids=str)
+@pytest.mark.parametrize("sharper", [1.0, 4.0])
+def test_interpolated_filters_are_those_of_the_network(clusters, arguments, sharper):
+    """Values, and gradients of weights and positions, beside PyG's blocks in double precision."""
+    z, pos, ptr = clusters
+    model, batch = make(**arguments).double(), ptr_to_batch(ptr)
+    with torch.no_grad():
+        for block in model.interactions:
+            block.mlp[0].weight.mul_(sharper)  # filters that vary more rapidly than those of fresh weights
+
+    def by_pyg(pos):
+        edge_index, _ = radius_pairs(pos, ptr, model.cutoff)
+        distance = (pos[edge_index[0]] - pos[edge_index[1]]).norm(dim=-1)
+        h = model.embedding(z)
+        for block in model.interactions:
+            h = h + block(h, edge_index, distance, model.distance_expansion(distance))
+        return model.lin2(model.act(model.lin1(h))).squeeze(-1)
+
+    pos = pos.requires_grad_()
+    found, expected = model.raw(z, pos, batch), by_pyg(pos)
+    assert found.dtype == torch.double
+    assert float((found - expected).detach().abs().max() / expected.detach().abs().max()) < 1e-6
+    wanted = [pos, *model.parameters()]
+    ours, theirs = (torch.autograd.grad(values.square().sum(), wanted) for values in (found, expected))
+    for a, b in zip(ours, theirs, strict=True):
+        assert float((a - b).norm() / b.norm()) < 1e-5
+
+
 @pytest.mark.parametrize("transform", [False, True])
 def test_physics(transform, shieldings, clusters):
     z, _, ptr = clusters

@@ -5,14 +5,16 @@ import json
 import pytest
 from ase import Atoms
 
+from pyg_clusters.analysis.spectrum import overlap, shift_axis, shifts, spectrum
 from pyg_clusters.cli.main import main
-from pyg_clusters.datasets import GalliumClusters, group_split
+from pyg_clusters.datasets import GalliumClusters, SodiumShielding, group_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
-from pyg_clusters.models import DART, load_model
+from pyg_clusters.models import DART, NodeSchNet, load_model
 from pyg_clusters.models.checkpoint import SHIPPED, shipped_models
+from pyg_clusters.shielding_metrics import shielding_metrics
 from pyg_clusters.testing import validate_model
 from pyg_clusters.training.data import ClusterBatches
 
@@ -25,7 +27,10 @@ def test_every_model_is_small_has_a_card_and_keeps_its_promises():
         card = (folder / "README.md").read_text()
         for word in ("Training data", "Split", "MAE", "Limits", "Cite"):
             assert word in card, f"{name}: the card says nothing of {word}"
-        validate_model(load_model(name))
+        model = load_model(name)
+        validate_model(
+            model, atomic_number=model.domain.atomic_numbers[0], per_atom=isinstance(model, NodeSchNet), tolerance=1e-8
+        )
 
 
 def test_gallium_by_name(tmp_path, capsys):
@@ -57,6 +62,45 @@ def test_figures_of_the_gallium_card():
         assert metrics["rmse_kcal_mol"] == pytest.approx(notes[f"{prefix}_rmse_kcal_mol"], abs=0.01)
     card = (SHIPPED / "gallium" / "README.md").read_text()
     assert f"{notes['test_mae_kcal_mol']:.2f}" in card and f"{notes['test_rmse_kcal_mol']:.2f}" in card
+
+
+SODIUM = ("sodium", "sodium_spectrum")
+
+
+@pytest.mark.parametrize("name", SODIUM)
+def test_sodium_by_name(name, tmp_path, capsys):
+    model = NodeSchNet.from_pretrained(name)
+    assert model.domain.atomic_numbers == [11] and model.domain.size_range[0] == 14
+    dataset = SodiumShielding()
+    write_extxyz(tmp_path / "frames.xyz", [_atoms(dataset[number]) for number in (0, 30)])
+    assert main(["predict", name, str(tmp_path / "frames.xyz"), "--out", str(tmp_path / "p.csv")]) == 0
+    table = (tmp_path / "p.csv").read_text().splitlines()
+    assert len(table) == 1 + sum(dataset[number].z.numel() for number in (0, 30))
+    assert all(400 < float(row.split(",")[-1]) < 680 for row in table[1:])
+    assert main(["info", name]) == 0
+    assert "test_rmse_ppm" in capsys.readouterr().out
+    with pytest.raises(InputError, match="gallium is a DART, not a NodeSchNet"):
+        NodeSchNet.from_pretrained("gallium")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SODIUM)
+def test_figures_of_the_sodium_cards(name):
+    """The clusters of the split are named, so that figures stay the same when the data set grows."""
+    notes = json.loads((SHIPPED / name / "model.json").read_text())["notes"]
+    card = (SHIPPED / name / "README.md").read_text()
+    dataset = SodiumShielding()
+    groups = [dataset.group_names[number] for number in dataset.groups]
+    for part in ("val", "test"):
+        batch = ClusterBatches(dataset).stored([groups.index(group) for group in notes[f"{part}_groups"]])
+        predicted = Predictor(NodeSchNet.from_pretrained(name))(batch.z, batch.pos, batch.ptr).shielding.numpy()
+        metrics = shielding_metrics(predicted, batch.y.numpy())
+        ours, dft = shifts(predicted), shifts(batch.y.numpy())
+        axis = shift_axis([*ours, *dft], 10.0)
+        metrics["overlap_10_ppm"] = overlap(spectrum(ours, 10.0, axis=axis), spectrum(dft, 10.0, axis=axis))
+        for key, value in metrics.items():
+            assert value == pytest.approx(notes[f"{part}_{key}"], abs=0.01), f"{part} {key}"
+        assert f"{metrics['rmse_ppm']:.1f}" in card and f"{metrics['wasserstein_ppm']:.1f}" in card
 
 
 def _atoms(data):

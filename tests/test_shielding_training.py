@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 import yaml
 from ase import Atoms
+from ase.io import read
 from safetensors.torch import load_file
 from torch_geometric.data import Batch
 
@@ -18,7 +20,7 @@ from pyg_clusters.cli.evaluate import read_columns
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.frames import write_extxyz
-from pyg_clusters.inference import ShieldingPredictor
+from pyg_clusters.inference import Predictor
 from pyg_clusters.losses import SortedPenaltyLoss
 from pyg_clusters.models import DART, NodeSchNet
 from pyg_clusters.models.checkpoint import load_model
@@ -199,9 +201,62 @@ def test_energies_are_refused(recipe, tmp_path, capsys):
 
 
 def test_shieldings_are_no_energies(finished, frames, tmp_path, capsys):
-    assert main(["predict", str(finished), str(frames), "--out", str(tmp_path / "p.csv")]) == 2
+    assert main(["screen", str(finished), str(frames), "--out", str(tmp_path / "screening")]) == 2
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1 and "it is no model of energies" in error
+
+
+def test_predict_has_a_row_per_atom(finished, frames, dataset, tmp_path):
+    out = tmp_path / "p.parquet"
+    assert main(["predict", str(finished), str(frames), "--out", str(out)]) == 0
+    table = pyarrow.parquet.read_table(out).to_pydict()
+    data = some(dataset, range(len(dataset)))
+    expected = Predictor(load_model(finished))(data.z, data.pos, data.ptr).shielding
+    np.testing.assert_allclose(table["pred_nmr_shielding"], expected, rtol=1e-5)
+    assert table["frame"] == data.batch.tolist() and set(table["file"]) == {str(frames)}
+    assert table["size"] == data.ptr.diff()[data.batch].tolist()
+    assert table["atom"] == (torch.arange(data.z.numel()) - data.ptr[data.batch]).tolist()
+
+
+def test_predict_adds_an_array_to_frames(finished, frames, dataset, tmp_path):
+    out = tmp_path / "p.extxyz"
+    assert main(["predict", str(finished), str(frames), "--out", str(out)]) == 0
+    written = read(out, ":")
+    data = some(dataset, range(len(dataset)))
+    expected = Predictor(load_model(finished))(data.z, data.pos, data.ptr).shielding
+    found = np.concatenate([atoms.arrays["pred_nmr_shielding"] for atoms in written])
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    np.testing.assert_allclose(np.concatenate([atoms.arrays["sigma"] for atoms in written]), data.y, atol=1e-3)
+    assert [atoms.info["frame"] for atoms in written] == list(range(40)) and "pred_energy" not in written[0].info
+
+
+def test_evaluate_on_labelled_frames(finished, frames, dataset, tmp_path, capsys):
+    out = tmp_path / "errors.json"
+    command = ["evaluate", str(finished), "--data", str(frames), "--target", "sigma", "--device", "cpu"]
+    assert main([*command, "--out", str(out)]) == 0
+    data = some(dataset, range(len(dataset)))
+    error = Predictor(load_model(finished))(data.z, data.pos, data.ptr).shielding - data.y
+    overall = json.loads(out.read_text())["overall"]
+    assert overall["rmse_ppm"] == pytest.approx(float(error.square().mean().sqrt()), rel=1e-4)
+    assert "RMSE (ppm)" in capsys.readouterr().out
+    assert main(["evaluate", str(finished), "--data", str(frames)]) == 2
+    assert "no property 'nmr_shielding' per atom" in capsys.readouterr().err
+
+
+def test_evaluate_names_the_atom_without_a_number(finished, frames, tmp_path, capsys):
+    clusters = read(frames, ":3")
+    clusters[1].arrays["sigma"][4] = np.nan
+    write_extxyz(tmp_path / "some.extxyz", clusters)
+    assert main(["evaluate", str(finished), "--data", str(tmp_path / "some.extxyz"), "--target", "sigma"]) == 2
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1
+    assert "some.extxyz, frame 1: 'sigma' of atom 4 must be a number, got nan" in error
+
+
+def test_evaluate_heeds_the_device(finished, frames, capsys):
+    for arguments in ([], ["--data", str(frames), "--target", "sigma"]):
+        assert main(["evaluate", str(finished), *arguments, "--device", "warp"]) == 2
+        assert "device warp cannot be used" in capsys.readouterr().err
 
 
 def test_unknown_options_are_one_line(recipe, tmp_path, capsys):
@@ -236,7 +291,7 @@ def test_predictor_equals_the_model(dataset, transform):
     data = some(dataset, range(12))
     model = NodeSchNet(16, 16, transform=transform)
     model.scale.fit(data.z, data.ptr, data.y)
-    predictor = ShieldingPredictor(model, max_atoms=20)
+    predictor = Predictor(model, max_atoms=20)
     with torch.no_grad():
         expected = model(data.z, data.pos, data.batch)
     torch.testing.assert_close(predictor(data.z, data.pos, data.ptr).shielding, expected, rtol=1e-5, atol=1e-3)
@@ -246,8 +301,39 @@ def test_predictor_equals_the_model(dataset, transform):
 
 def test_model_of_energies_is_refused(dataset):
     data = some(dataset)
-    with pytest.raises(ValueError, match="model of shieldings"):
-        ShieldingPredictor(DART())(data.z, data.pos, data.ptr)
+    prediction = Predictor(DART())(data.z, data.pos, data.ptr)
+    assert not prediction.per_atom and prediction.energy.shape == (4,)
+    with pytest.raises(ValueError, match="DART gives a value per cluster: it is no model of shieldings"):
+        _ = prediction.shielding
+
+
+def test_frames_of_one_atom_do_not_hide_what_a_model_gives(generator):
+    z, pos, ptr = random_clusters((1, 3, 1, 1), 11, generator)
+    prediction = Predictor(NodeSchNet(16, 16))(z, pos, ptr)
+    assert prediction.per_atom and prediction.shielding.shape == (6,)
+    alone = Predictor(NodeSchNet(16, 16))(z[:1], pos[:1], ptr[:2])
+    assert alone.shielding.equal(alone.energy)
+
+
+def test_arrays_that_a_model_takes_besides(dataset):
+    class Charged(torch.nn.Module):
+        def forward(self, z, pos, batch, *, charge=None):
+            return pos.norm(dim=1) * 0 + (0 if charge is None else charge)
+
+    data = some(dataset, range(12))
+    charge = torch.arange(data.z.numel(), dtype=torch.float)
+    found = Predictor(Charged(), max_atoms=20)(data.z, data.pos, data.ptr, {"charge": charge})
+    assert found.shielding.equal(charge)
+
+
+def test_a_model_that_gives_neither_is_refused(dataset):
+    class Odd(torch.nn.Module):
+        def forward(self, z, pos, batch):
+            return pos
+
+    data = some(dataset)
+    with pytest.raises(ValueError, match=r"Odd returns .* neither a value per frame nor one per atom"):
+        Predictor(Odd())(data.z, data.pos, data.ptr)
 
 
 def test_shieldings_are_not_trained_as_energies(tmp_path, capsys):

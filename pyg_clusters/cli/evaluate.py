@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,18 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_clusters.analysis import plots
-from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings
+from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings, report_shieldings
 from pyg_clusters.cli.options import add_reading_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.runs import data_of_run, predictor_of
+from pyg_clusters.cli.runs import data_of_run, default_device, predictor_of
 from pyg_clusters.cli.tables import cell, for_json
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.geometry import ptr_to_batch
-from pyg_clusters.inference.scoring import check_numbers, score_files
+from pyg_clusters.inference.predictor import usable_device
+from pyg_clusters.inference.scoring import check_atom_numbers, check_numbers, score_files
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.extra_arguments import extra_arguments
@@ -55,7 +57,12 @@ def run(argv: Sequence[str]):
     )
     parser.add_argument("run", type=Path, help="folder of a run, or of a saved model")
     parser.add_argument("--data", type=str, nargs="+", help="labelled frames, instead of the test set of the run")
-    parser.add_argument("--target", type=str, default="binding_energy", help="name of the energy (eV) in the frames")
+    parser.add_argument(
+        "--target",
+        type=str | None,
+        help="name of the label in the frames: the energy in eV (by default binding_energy), or the shielding of each "
+        "atom in ppm (nmr_shielding)",
+    )
     parser.add_argument("--out", type=Path, help="JSON file of the result, if --data is given")
     add_reading_options(parser)
     options = parse(parser, argv)
@@ -64,21 +71,26 @@ def run(argv: Sequence[str]):
             raise InputError("--out goes with --data; the errors of a run are written to its test_metrics.json")
         evaluate_run(options.run, device=options.device)
         return
-    blocks = score_files(
-        predictor_of(options.run, options.device),
-        options.data,
-        properties=[options.target],
-        on_bad=options.on_bad,
-        ignore_cell=options.ignore_cell,
-    )
-    scored = [check_numbers(block, options.target) for block in blocks]
-    list_bad([frame for block in scored for frame in block.bad])
-    predicted = np.concatenate([block.energy for block in scored])
-    if not predicted.size:
+    predictor = predictor_of(options.run, options.device)
+    score = partial(score_files, predictor, options.data, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+    some = next((block for block in score() if len(block.frames)), None)
+    if some is None:
         raise InputError(f"no frame of {', '.join(options.data)} can be used")
-    true = np.concatenate([block.frames.properties[options.target] for block in scored if len(block.frames)])
+    title = f"{options.run} on {', '.join(options.data)}"
+    if some.prediction.per_atom:
+        target = options.target or "nmr_shielding"
+        scored = [check_atom_numbers(block, target) for block in score(atom_properties=[target])]
+        predicted = np.concatenate([block.shielding for block in scored])
+        true = np.concatenate([block.frames.atom_properties[target] for block in scored if len(block.frames)])
+    else:
+        target = options.target or "binding_energy"
+        scored = [check_numbers(block, target) for block in score(properties=[target])]
+        predicted = np.concatenate([block.energy for block in scored])
+        true = np.concatenate([block.frames.properties[target] for block in scored if len(block.frames)])
+    list_bad([frame for block in scored for frame in block.bad])
     sizes = np.concatenate([block.frames.sizes for block in scored])
-    _report(predicted, true, sizes, f"{options.run} on {', '.join(options.data)}", options.out)
+    report = report_shieldings if some.prediction.per_atom else _report
+    report(predicted, true, sizes, title, options.out)
 
 
 def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: bool = True, device: str | None = None):
@@ -92,7 +104,7 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: b
     """
     data = data_of_run(folder) if data is None else data
     if getattr(data.dataset, "per_atom", False):
-        evaluate_shieldings(folder, data, by_size)
+        evaluate_shieldings(folder, data, by_size, device)
         return
     clusters = data.split.test
     if clusters.numel() == 0:
@@ -101,7 +113,7 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: b
     if "pos" in batch:
         predicted = predictor_of(folder, device)(batch.z, batch.pos, batch.ptr).energy.numpy()
     else:  # published descriptors: a graph is all that there is
-        predicted = _energies_of_graphs(load_model(folder), data, clusters)
+        predicted = _energies_of_graphs(load_model(folder), data, clusters, usable_device(device or default_device()))
     target, sizes = batch.y.numpy(), batch.ptr.diff().numpy()
     write_table(
         folder / "test_predictions.csv",
@@ -141,14 +153,16 @@ def _force_errors(model: nn.Module, batch: Data) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _energies_of_graphs(model: nn.Module, data: ClusterDataModule, clusters: Tensor) -> np.ndarray:
-    names = extra_arguments(model)
+def _energies_of_graphs(
+    model: nn.Module, data: ClusterDataModule, clusters: Tensor, device: torch.device
+) -> np.ndarray:
+    model, names = model.to(device), extra_arguments(model)
     energies = []
     for part in clusters.split(data.batch_size):
-        batch = data.batches[part.tolist()]
+        batch = data.batches[part.tolist()].to(device)
         extra = {name: batch[name] for name in names if name in batch}
         energies.append(model(batch.z, batch.get("pos"), batch.batch, **extra))
-    return torch.cat(energies).numpy()
+    return torch.cat(energies).cpu().numpy()
 
 
 def _report(

@@ -3,14 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from pyg_clusters.cli.runs import default_device
 from pyg_clusters.cli.tables import cell, for_json
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
-from pyg_clusters.inference import ShieldingPredictor
+from pyg_clusters.inference import Predictor
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.extra_arguments import extra_arguments
 from pyg_clusters.shielding_metrics import shielding_metrics
@@ -29,13 +31,14 @@ LABELS = {
 }
 
 
-def evaluate_shieldings(folder: Path, data: ClusterDataModule, by_size: bool = True):
+def evaluate_shieldings(folder: Path, data: ClusterDataModule, by_size: bool = True, device: str | None = None):
     """Errors on the test set of a run; writes ``test_metrics.json`` and ``test_predictions.csv``.
 
     Args:
         folder: Folder of the run.
         data: Its data.
         by_size: Whether to print the errors of each cluster size; they are written in any case.
+        device: Where to compute.
     """
     clusters = data.split.test
     if clusters.numel() == 0:
@@ -43,34 +46,48 @@ def evaluate_shieldings(folder: Path, data: ClusterDataModule, by_size: bool = T
     batch = data.batches.stored(clusters.tolist())
     model = load_model(folder)
     values = {name: batch[name] for name in extra_arguments(model) if name in batch}
-    predictor = ShieldingPredictor(model, transform=None if values else data.dataset.transform)
+    transform = None if values else data.dataset.transform
+    predictor = Predictor(model, device=device or default_device(), transform=transform)
     predicted = predictor(batch.z, batch.pos, batch.ptr, values).shielding.numpy()
-    target, sizes = batch.y.numpy(), batch.ptr.diff()
-    size_of_atom = sizes.repeat_interleave(sizes).numpy()
+    target, sizes = batch.y.numpy(), batch.ptr.diff().numpy()
     table = {
-        "idx": clusters.repeat_interleave(sizes).numpy(),
-        "size": size_of_atom,
-        "atom": [atom for size in sizes.tolist() for atom in range(size)],
+        "idx": clusters.numpy().repeat(sizes),
+        "size": sizes.repeat(sizes),
+        "atom": np.concatenate([np.arange(size) for size in sizes]),
         "nmr_shielding": target,
         "pred_nmr_shielding": predicted,
     }
     write_table(folder / "test_predictions.csv", table)
+    report_shieldings(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size)
+
+
+def report_shieldings(
+    predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, title: str, out: Path | None, by_size: bool = True
+):
+    """Prints errors over all atoms and by cluster size, and writes them as JSON.
+
+    Args:
+        predicted: Shieldings in ppm, ``[num_atoms]``.
+        target: Shieldings in ppm, ``[num_atoms]``.
+        sizes: Number of atoms of each cluster, ``[num_graphs]``.
+        title: What was evaluated.
+        out: The JSON file, if one is wanted.
+        by_size: Whether to print the errors of each cluster size.
+    """
     overall = shielding_metrics(predicted, target)
+    size_of_atom = sizes.repeat(sizes)
     rows = []
-    for size in sizes.unique().tolist():
+    for size in np.unique(sizes).tolist():
         chosen = size_of_atom == size
         rows.append({"size": size, **shielding_metrics(predicted[chosen], target[chosen])})
-    with replacing(folder / "test_metrics.json") as path:
-        result = {"overall": for_json(overall), "by_size": [for_json(row) for row in rows]}
-        path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    _print(overall, rows if by_size else [], f"test set of {folder}")
-
-
-def _print(overall: dict, rows: list[dict], title: str):
+    if out is not None:
+        with replacing(out) as path:
+            result = {"overall": for_json(overall), "by_size": [for_json(row) for row in rows]}
+            path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     console = Console(width=100)
     table = Table(title=f"Errors per atom: {title}", title_justify="left")
     table.add_column("")
-    columns = [overall, *rows]
+    columns = [overall, *(rows if by_size else [])]
     for column in columns:
         table.add_column(f"{column['size']} atoms" if "size" in column else "all", justify="right")
     for key, label in LABELS.items():

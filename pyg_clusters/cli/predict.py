@@ -22,12 +22,13 @@ FREE = ("on_bad",)
 
 
 def run(argv: Sequence[str]):
-    """Writes the predicted energy of every frame."""
+    """Writes the predicted energy of every frame, or the shielding of every atom."""
     parser = verb_parser(
         "predict",
         "Energies of frames, as a table or added to what the frames hold already (.extxyz): file, frame number "
         "(from 0), number of atoms, pred_energy (eV), pred_energy_per_atom (eV); for frames of a store also the file "
-        "and number that they had before. A run that was stopped goes on with the same command.",
+        "and number that they had before. A model of shieldings gives pred_nmr_shielding (ppm): a row per atom, with "
+        "its number in the frame (from 0), or an array. A run that was stopped goes on with the same command.",
         "pyg-clusters predict runs/dart md.extxyz --out predictions.csv",
     )
     add_frame_options(parser)
@@ -50,7 +51,8 @@ def run(argv: Sequence[str]):
         half_written="leave",
         topology=options.topology,
     )
-    style = make_format(origins=any(map(is_store, frames.paths)), dtype=str(predictor.dtype).removeprefix("torch."))
+    dtype = str(predictor.dtype).removeprefix("torch.")
+    style = make_format(any(map(is_store, frames.paths)), dtype, predictor.per_atom)
     settings = settings_of(predictor, frames.paths, frames.wanted, options.ignore_cell) | {"shard": options.shard}
     log = BlockLog(folder, settings, FREE, head=style.head(), overwrite=options.overwrite)
     if log.num_blocks:

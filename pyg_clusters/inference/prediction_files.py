@@ -29,15 +29,17 @@ class PredictionFormat(ABC):
 
     Args:
         origins: Whether to write where frames of a store came from, too.
-        dtype: Name of the type of the energies.
+        dtype: Name of the type of the predictions.
+        per_atom: Whether there is a prediction for each atom (a shielding), not for each frame.
     """
 
     with_atoms: bool = False
     """Whether the frames are needed as ASE has them."""
 
-    def __init__(self, origins: bool = False, dtype: str = "float32"):
+    def __init__(self, origins: bool = False, dtype: str = "float32", per_atom: bool = False):
         self.origins = origins
         self.dtype = dtype
+        self.per_atom = per_atom
 
     def head(self) -> bytes:
         """What the results begin with."""
@@ -87,24 +89,34 @@ class PredictionFormat(ABC):
 
 
 class TableFormat(PredictionFormat):
-    """A row for each frame."""
+    """A row for each frame, or for each atom."""
 
-    def columns(self, frames: FrameBlock | None, energy: np.ndarray) -> pyarrow.Table:
+    def columns(self, frames: FrameBlock | None, values: np.ndarray) -> pyarrow.Table:
         """The rows of a block, none without one."""
         text = pyarrow.string()
+        of_row = np.zeros(0, dtype=np.int64)
+        if frames:
+            of_row = frames.frame_of_atom if self.per_atom else np.arange(len(frames))
+        numbers, sizes = (frames.number[of_row], frames.sizes[of_row]) if frames else (of_row, of_row)
         columns = {
-            "file": pyarrow.array([frames.file] * len(frames) if frames else [], text),
-            "frame": pyarrow.array(frames.number if frames else [], pyarrow.int64()),
+            "file": pyarrow.array([frames.file] * len(of_row) if frames else [], text),
+            "frame": pyarrow.array(numbers, pyarrow.int64()),
         }
         if self.origins:
-            files, numbers = origin_of(frames) if frames else (np.zeros(0), np.zeros(0))
-            columns["origin_file"] = pyarrow.array([str(file) for file in files], text)
-            columns["origin_frame"] = pyarrow.array(numbers, pyarrow.int64())
-        sizes = frames.sizes if frames else np.zeros(0, dtype=np.int64)
+            files, places = origin_of(frames) if frames else (np.zeros(0), np.zeros(0))
+            columns["origin_file"] = pyarrow.array([str(files[frame]) for frame in of_row], text)
+            columns["origin_frame"] = pyarrow.array(np.asarray(places)[of_row], pyarrow.int64())
         columns["size"] = pyarrow.array(sizes)
-        columns["pred_energy"] = pyarrow.array(energy)
-        columns["pred_energy_per_atom"] = pyarrow.array(energy / sizes)
+        if self.per_atom:
+            columns["atom"] = pyarrow.array(np.arange(len(of_row)) - frames.ptr[of_row] if frames else of_row)
+            columns["pred_nmr_shielding"] = pyarrow.array(values)
+        else:
+            columns["pred_energy"] = pyarrow.array(values)
+            columns["pred_energy_per_atom"] = pyarrow.array(values / sizes)
         return pyarrow.table(columns)
+
+    def _rows(self, scored: ScoredBlock) -> pyarrow.Table:
+        return self.columns(scored.frames, scored.shielding if self.per_atom else scored.energy)
 
     def _no_rows(self) -> pyarrow.Table:
         return self.columns(None, np.zeros(0, dtype=self.dtype))
@@ -117,7 +129,7 @@ class CsvFormat(TableFormat):
         return _csv(self._no_rows(), header=True)
 
     def block(self, scored: ScoredBlock) -> bytes:
-        return _csv(self.columns(scored.frames, scored.energy), header=False)
+        return _csv(self._rows(scored), header=False)
 
 
 def _csv(table: pyarrow.Table, header: bool) -> bytes:
@@ -133,7 +145,7 @@ class ParquetFormat(TableFormat):
         return self._no_rows().schema.serialize().to_pybytes()
 
     def block(self, scored: ScoredBlock) -> bytes:
-        batches = self.columns(scored.frames, scored.energy).to_batches()
+        batches = self._rows(scored).to_batches()
         return b"".join(batch.serialize().to_pybytes() for batch in batches)
 
     def finish(self, results: Path, out: Path):
@@ -141,6 +153,8 @@ class ParquetFormat(TableFormat):
             self._write(pyarrow.ipc.open_stream(stream), out)
 
     def merge(self, parts: Sequence[Path], order: Iterable[tuple[int, int, int]], out: Path):
+        if self.per_atom:
+            raise InputError(f"{out}: rows of atoms are not put together in Parquet; let the parts be .csv or .extxyz")
         rows = [_Rows(part) for part in parts]
         self._write((batch for part, frames, _ in order for batch in rows[part].take(frames)), out)
 
@@ -187,8 +201,12 @@ class ExtxyzFormat(PredictionFormat):
     def block(self, scored: ScoredBlock) -> bytes:
         frames, text = scored.frames, StringIO()
         files, numbers = origin_of(frames)
-        for place, (atoms, energy) in enumerate(zip(frames.atoms or (), scored.energy, strict=True)):
-            atoms.info |= {"pred_energy": float(energy), "file": frames.file, "frame": int(frames.number[place])}
+        for place, atoms in enumerate(frames.atoms or ()):
+            atoms.info |= {"file": frames.file, "frame": int(frames.number[place])}
+            if self.per_atom:
+                atoms.arrays["pred_nmr_shielding"] = scored.shielding[frames.ptr[place] : frames.ptr[place + 1]]
+            else:
+                atoms.info["pred_energy"] = float(scored.energy[place])
             if self.origins:
                 atoms.info |= {"origin_file": str(files[place]), "origin_frame": int(numbers[place])}
             write_xyz(text, [atoms])

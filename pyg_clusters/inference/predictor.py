@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
@@ -34,14 +35,47 @@ PAIRS_PER_ATOM: int = 128
 
 @dataclass
 class Prediction:
-    """Predictions in the order of the input."""
+    """Predictions in the order of the input: a value per frame or per atom, as the model has it."""
 
-    energy: Tensor
-    """Energies ``[num_frames]`` in eV."""
+    values: Tensor
+    """Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm, the atoms of one frame after another's."""
+    num_frames: int
+    num_atoms: int
+    model: str
+    """Name of the model's class."""
+
+    @property
+    def per_atom(self) -> bool:
+        """Whether there is a value per atom. (Of frames of one atom both are the same.)"""
+        return self.values.numel() != self.num_frames
+
+    @property
+    def energy(self) -> Tensor:
+        """Energies ``[num_frames]`` in eV.
+
+        Raises:
+            InputError: If the model is one of shieldings.
+        """
+        return self._if("energies", self.num_frames)
+
+    @property
+    def shielding(self) -> Tensor:
+        """Shieldings ``[num_atoms]`` in ppm.
+
+        Raises:
+            InputError: If the model is one of energies.
+        """
+        return self._if("shieldings", self.num_atoms)
+
+    def _if(self, kind: str, number: int) -> Tensor:
+        if self.values.numel() != number:
+            what = "atom" if self.per_atom else "cluster"
+            raise InputError(f"{self.model} gives a value per {what}: it is no model of {kind}")
+        return self.values
 
 
 class Predictor:
-    """Predicts the energies of many frames at once.
+    """Predicts the energies of many frames at once, or the shieldings of their atoms.
 
     Frames are gathered by size into batches without padding, bounded in atoms and in pairs of atoms; results come in
     the order of the input. Positions are centred in their own precision before they are cast to that of the model, so
@@ -49,8 +83,9 @@ class Predictor:
     and so are those after it.
 
     Args:
-        model: A model that is called as ``model(z, pos, batch)`` and returns ``[num_graphs]`` in eV. It is put into
-            evaluation mode, and onto the device if one is named. Weights that are changed in place are followed.
+        model: A model that is called as ``model(z, pos, batch)`` and returns energies ``[num_graphs]`` in eV or
+            shieldings ``[num_atoms]`` in ppm. It is put into evaluation mode, and onto the device if one is named.
+            Weights that are changed in place are followed.
         device: Where to compute; by default where the model is.
         max_atoms: Bound on the atoms of a batch; by default what suits the device. Pairs of atoms are bounded to
             :data:`PAIRS_PER_ATOM` times as many.
@@ -62,10 +97,12 @@ class Predictor:
 
     Example:
         >>> import torch
-        >>> from pyg_clusters.models import DART
+        >>> from pyg_clusters.models import DART, NodeSchNet
         >>> z, pos = torch.full((5, 4), 31), torch.rand(5, 4, 3) * 9
         >>> Predictor(DART())(z, pos).energy.shape
         torch.Size([5])
+        >>> Predictor(NodeSchNet())(z, pos).shielding.shape
+        torch.Size([20])
     """
 
     def __init__(
@@ -83,11 +120,11 @@ class Predictor:
         self.transform = transform
         if transform is None:
             check_extra_arguments(model, (), "give Predictor a transform that makes it")
-        self._energies: Callable[[Tensor, Tensor], Tensor] = self._energies_by_forward
+        self._values: Callable[..., Tensor] = self._values_by_forward
         if transform is not None:
-            self._energies = self._energies_by_graphs
+            self._values = self._values_by_graphs
         elif type(model) is DART and len(model.interaction) > 1:
-            self._energies = FusedDART(model)
+            self._values = FusedDART(model)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -96,7 +133,11 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(
-        self, z: Array | Sequence[Atoms] | Frames, pos: Array | None = None, ptr: Array | None = None
+        self,
+        z: Array | Sequence[Atoms] | Frames,
+        pos: Array | None = None,
+        ptr: Array | None = None,
+        extra: Mapping[str, Array] | None = None,
     ) -> Prediction:
         """Predicts frames given as flat arrays, as arrays of one size, as a list of ASE ``Atoms``, or as files.
 
@@ -106,29 +147,58 @@ class Predictor:
                 be used stops it; where they are to be skipped its energy is not-a-number.
             pos: Positions in Å, ``[num_atoms, 3]`` or ``[num_frames, num_atoms, 3]``.
             ptr: Offsets of the frames ``[num_frames + 1]``.
+            extra: Arrays of atoms ``[num_atoms, ...]`` by name that the model takes besides (``populations``).
 
         Raises:
             ValueError: If the shapes do not belong together.
-            InputError: If an element occurs that the model was not trained on, a position is not finite, or a cluster
-                does not fit in the memory of the device.
+            InputError: If an element occurs that the model was not trained on, a position is not finite, a cluster does
+                not fit in the memory of the device, or the model returns neither a value per frame nor one per atom.
         """
         if isinstance(z, Frames):
-            parts = [self._energies_of_block(block, z.on_bad) for block in z]
-            return Prediction(torch.cat(parts) if parts else torch.empty(0, dtype=self.dtype))
+            return self._of_frames(z)
         z, pos, ptr = _flat_tensors(z, pos, ptr)
         _check_finite(pos, ptr)
         self._check_elements(z)
-        energy = torch.empty(ptr.numel() - 1, dtype=self.dtype)
-        for frames, _, numbers, positions, _ in self._batches(z, pos, ptr):
-            found = self._in_memory(self._energies_on_device, numbers, positions)
-            if found.shape != frames.shape:
-                name, shape = type(self.model).__name__, list(found.shape)
-                raise InputError(f"{name} returns {shape} for {frames.numel()} frames: it is no model of energies")
-            energy[frames] = found
-        return Prediction(energy)
+        given = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
+        values = torch.empty(0, dtype=self.dtype)
+        per_atom: bool | None = None
+        for frames, atoms, numbers, positions, chosen in self._batches(z, pos, ptr, given):
+            compute = partial(self._values_on_device, tuple(chosen))
+            found = self._in_memory(compute, numbers, positions, *chosen.values())
+            if per_atom is None:  # frames of one atom, where there is no telling, come last
+                per_atom = found.shape != frames.shape
+                values = values.new_empty(z.numel() if per_atom else ptr.numel() - 1)
+            places = atoms if per_atom else frames
+            if found.shape != places.shape:
+                raise InputError(
+                    f"{type(self.model).__name__} returns {list(found.shape)} for {frames.numel()} frames of "
+                    f"{numbers.size(1)} atoms: neither a value per frame nor one per atom"
+                )
+            values[places] = found
+        return Prediction(values, ptr.numel() - 1, z.numel(), type(self.model).__name__)
 
-    def _energies_of_block(self, block: FrameBlock, on_bad: Literal["stop", "skip"]) -> Tensor:
-        """Energies of the frames of a block, bad ones among them."""
+    @property
+    def per_atom(self) -> bool:
+        """Whether the model gives a value per atom, tried on three atoms of an element that it knows."""
+        domain = domain_of(self.model)
+        known = domain.atomic_numbers if domain else getattr(self.model, "elements", (11,))
+        number = atomic_numbers[known[0]] if isinstance(known[0], str) else int(known[0])
+        triangle = torch.tensor([[[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
+        return self(torch.full((1, 3), number), triangle).per_atom
+
+    def _of_frames(self, frames: Frames) -> Prediction:
+        """Predictions for the frames of files, block by block."""
+        parts: list[Tensor] = []
+        num_frames = num_atoms = 0
+        for block in frames:
+            found = self._of_block(block, frames.on_bad)
+            parts.append(found.values)
+            num_frames, num_atoms = num_frames + found.num_frames, num_atoms + found.num_atoms
+        values = torch.cat(parts) if parts else torch.empty(0, dtype=self.dtype)
+        return Prediction(values, num_frames, num_atoms, type(self.model).__name__)
+
+    def _of_block(self, block: FrameBlock, on_bad: Literal["stop", "skip"]) -> Prediction:
+        """Predictions for the frames of a block; energies of bad ones among them are not-a-number."""
         domain = domain_of(self.model)
         good, bad = check_block(
             block,
@@ -136,22 +206,27 @@ class Predictor:
             size_range=domain.size_range if domain else None,
             on_bad=on_bad,
         )
+        found = self(good.z, good.pos, good.ptr)
+        if not bad:
+            return found
+        if found.per_atom:
+            raise InputError(f"{bad[0]}; shieldings of the other frames: score_files(..., on_bad='skip')")
         numbers = torch.tensor([*good.number.tolist(), *(frame.number for frame in bad)])
         energy = torch.full((numbers.numel(),), math.nan, dtype=self.dtype)
-        energy[: len(good)] = self(good.z, good.pos, good.ptr).energy
-        return energy[numbers.argsort()]
+        energy[: len(good)] = found.energy
+        return Prediction(energy[numbers.argsort()], numbers.numel(), found.num_atoms, found.model)
 
     def _batches(
-        self, z: Tensor, pos: Tensor, ptr: Tensor, values: Mapping[str, Tensor] | None = None
+        self, z: Tensor, pos: Tensor, ptr: Tensor, values: Mapping[str, Tensor]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]]:
-        """Batches of frames of one size, within the bounds on atoms and pairs of atoms.
+        """Batches of frames of one size, the largest first, within the bounds on atoms and pairs of atoms.
 
         Yields:
             Numbers of the frames, of their atoms ``[num_frames * size]``, then atomic numbers ``[num_frames, size]``,
             centred positions ``[num_frames, size, 3]`` and values of atoms ``[num_frames, size, ...]``.
         """
         sizes = ptr.diff()
-        for size in torch.unique(sizes).tolist():
+        for size in torch.unique(sizes).flip(0).tolist():
             waiting = (sizes == size).nonzero().flatten()
             while waiting.numel():
                 fit = min(self.max_atoms // size, self.max_atoms * PAIRS_PER_ATOM // size**2)
@@ -159,7 +234,7 @@ class Predictor:
                 atoms = (ptr[frames][:, None] + torch.arange(size)).flatten()
                 positions = pos[atoms].view(-1, size, 3)
                 positions = positions - positions.mean(dim=1, keepdim=True)
-                chosen = {name: value[atoms].unflatten(0, (-1, size)) for name, value in (values or {}).items()}
+                chosen = {name: value[atoms].unflatten(0, (-1, size)) for name, value in values.items()}
                 yield frames, atoms, z[atoms].view(-1, size), positions, chosen
 
     def _in_memory(self, compute: Callable[..., Tensor], *batch: Tensor) -> Tensor:
@@ -187,15 +262,17 @@ class Predictor:
             self.max_atoms = min(self.max_atoms, fit * size)
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _energies_on_device(self, z: Tensor, pos: Tensor) -> Tensor:
-        return self._energies(z.to(self.device), pos.to(self.device, self.dtype)).to("cpu")
+    def _values_on_device(self, names: Sequence[str], z: Tensor, pos: Tensor, *values: Tensor) -> Tensor:
+        extra = {name: value.flatten(0, 1).to(self.device) for name, value in zip(names, values, strict=True)}
+        found = self._values(z.to(self.device), pos.to(self.device, self.dtype), **extra)
+        return found.to("cpu", self.dtype)
 
-    def _energies_by_forward(self, z: Tensor, pos: Tensor) -> Tensor:
+    def _values_by_forward(self, z: Tensor, pos: Tensor, **extra: Tensor) -> Tensor:
         num_frames, size = z.shape
         batch = torch.arange(num_frames, device=z.device).repeat_interleave(size)
-        return self.model(z.flatten(), pos.flatten(0, 1), batch)
+        return self.model(z.flatten(), pos.flatten(0, 1), batch, **extra)
 
-    def _energies_by_graphs(self, z: Tensor, pos: Tensor) -> Tensor:
+    def _values_by_graphs(self, z: Tensor, pos: Tensor) -> Tensor:
         assert self.transform is not None
         graphs = [self.transform(Data(z=numbers, pos=positions)) for numbers, positions in zip(z, pos, strict=True)]
         batch = Batch.from_data_list(graphs)

@@ -7,11 +7,12 @@ from os import PathLike
 from typing import Literal
 
 import numpy as np
+import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, FrameBlock, Frames, Shard, check_block
 from pyg_clusters.frames.read_ahead import read_ahead
-from pyg_clusters.inference.predictor import Predictor, domain_of
+from pyg_clusters.inference.predictor import Prediction, Predictor, domain_of
 
 AHEAD: int = 4
 """So many blocks are read and checked before the model asks for them."""
@@ -23,13 +24,31 @@ class ScoredBlock:
 
     Attributes:
         frames: The frames that could be used.
-        energy: Their predicted energies in eV, ``[num_frames]``.
+        prediction: Their predicted energies, or the shieldings of their atoms.
         bad: The frames of this stretch of the file that were left out.
     """
 
     frames: FrameBlock
-    energy: np.ndarray
+    prediction: Prediction
     bad: list[BadFrame]
+
+    @property
+    def energy(self) -> np.ndarray:
+        """Predicted energies in eV, ``[num_frames]``.
+
+        Raises:
+            InputError: If the model is one of shieldings.
+        """
+        return self.prediction.energy.numpy()
+
+    @property
+    def shielding(self) -> np.ndarray:
+        """Predicted shieldings in ppm, ``[num_atoms]``.
+
+        Raises:
+            InputError: If the model is one of energies.
+        """
+        return self.prediction.shielding.numpy()
 
 
 def score_files(
@@ -37,6 +56,7 @@ def score_files(
     paths: Iterable[str | PathLike],
     *,
     properties: Sequence[str] = (),
+    atom_properties: Sequence[str] = (),
     with_atoms: bool = False,
     on_bad: Literal["stop", "skip"] = "stop",
     ignore_cell: bool = False,
@@ -44,7 +64,7 @@ def score_files(
     topology: str | PathLike | None = None,
     log: BlockLog | None = None,
 ) -> Iterator[ScoredBlock]:
-    """Reads frames, checks them against what the model knows, and predicts their energies, block by block.
+    """Reads frames, checks them against what the model knows, and predicts energies or shieldings, block by block.
 
     Reading and checking go on in a thread while the model computes.
 
@@ -52,12 +72,13 @@ def score_files(
         predictor: Of the model.
         paths: Files of frames, in any format that :class:`~pyg_clusters.frames.Frames` reads.
         properties: Values per frame to read along.
+        atom_properties: Values per atom to read along.
         with_atoms: Keep the frames as ASE has them, with all their labels.
         on_bad: Stop at a frame that cannot be used, or leave it out.
         ignore_cell: Take frames with a periodic cell as isolated clusters.
         half_written: Whether the last frame of an XYZ text that ends within it is bad, or left out with a warning.
         topology: For formats that hold positions only: a file that says what the atoms are.
-        log: Where the energies of finished blocks are kept: those that are there are not computed again.
+        log: Where the predictions for finished blocks are kept: those that are there are not computed again.
 
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
@@ -65,6 +86,7 @@ def score_files(
     frames = Frames.open(
         paths,
         properties=properties,
+        atom_properties=atom_properties,
         with_atoms=with_atoms,
         on_bad=on_bad,
         half_written=half_written,
@@ -97,15 +119,15 @@ def score_frames(
     Raises:
         InputError: If a file or a frame cannot be used.
     """
-    known = _Energies(log)
+    known = _Finished(log, predictor)
     blocks = frames.blocks(ahead=0, start=start, shard=shard)
     for block, bad in read_ahead(checked(blocks, predictor, frames.on_bad, ignore_cell), AHEAD):
-        energy = known.pop(block)
-        if energy is None:
-            energy = predictor(block.z, block.pos, block.ptr).energy.numpy()
+        prediction = known.pop(block)
+        if prediction is None:
+            prediction = predictor(block.z, block.pos, block.ptr)
             if log is not None:
-                log.append(block.place, len(block), energy.tobytes(), bad)
-        yield ScoredBlock(block, energy, bad)
+                log.append(block.place, len(block), prediction.values.numpy().tobytes(), bad)
+        yield ScoredBlock(block, prediction, bad)
 
 
 def checked(
@@ -126,16 +148,18 @@ def checked(
         yield frames, sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
 
 
-class _Energies:
-    """Energies of the blocks that a log holds, taken out one after the other."""
+class _Finished:
+    """Predictions for the blocks that a log holds, taken out one after the other."""
 
-    def __init__(self, log: BlockLog | None):
+    def __init__(self, log: BlockLog | None, predictor: Predictor):
         self.blocks = iter([] if log is None else list(log.finished()))
         self.log = log
         self.position = 0
+        self.dtype = np.dtype(str(predictor.dtype).removeprefix("torch."))
+        self.model = type(predictor.model).__name__
 
-    def pop(self, block: FrameBlock) -> np.ndarray | None:
-        """Energies of a block, if they are there."""
+    def pop(self, block: FrameBlock) -> Prediction | None:
+        """Predictions for a block, if they are there."""
         found = next(self.blocks, None)
         if found is None or self.log is None:
             return None
@@ -145,7 +169,8 @@ class _Energies:
         self.position = found.end
         if found.place != block.place or found.frames != len(block):
             raise InputError(f"{block.file}: is not as it was when the run began; pass --overwrite to begin anew")
-        return np.frombuffer(data, dtype=np.dtype(f"f{len(data) // max(1, len(block))}")) if data else np.zeros(0)
+        values = torch.from_numpy(np.frombuffer(data, dtype=self.dtype).copy())
+        return Prediction(values, len(block), len(block.z), self.model)
 
 
 def check_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
@@ -162,6 +187,26 @@ def check_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
     raise InputError(
         f"{frames.file}, frame {frames.number[place]}: {key!r} must be a number, got {values[place]!s}; mend the frame"
     )
+
+
+def check_atom_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
+    """The block, whose property ``key`` is a finite number for every atom.
+
+    Raises:
+        InputError: Naming the first atom where it is not.
+    """
+    frames = block.frames
+    values = frames.atom_properties[key]
+    numbers = values.ndim == 1 and values.dtype.kind in "iuf"
+    wrong = np.flatnonzero(~np.isfinite(values)) if numbers else np.arange(len(values))
+    if wrong.size:
+        atom = int(wrong[0])
+        frame = int(frames.frame_of_atom[atom])
+        raise InputError(
+            f"{frames.file}, frame {frames.number[frame]}: {key!r} of atom {atom - frames.ptr[frame]} must be a "
+            f"number, got {values[atom]!s}; mend the frame"
+        )
+    return block
 
 
 def _is_finite_number(value: object) -> bool:

@@ -5,7 +5,7 @@ import inspect
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +14,8 @@ from torch import nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
+
+Model = TypeVar("Model", bound=nn.Module)
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "model.json"
@@ -72,6 +74,18 @@ def load_model(path: str | Path) -> nn.Module:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: the model cannot be rebuilt: {type(error).__name__}: {reason[:300]}") from error
     return model.eval()
+
+
+def load_model_of(model_class: type[Model], path: str | Path) -> Model:
+    """As :func:`load_model`, a model of a known class.
+
+    Raises:
+        InputError: If it is of another class, too.
+    """
+    model = load_model(path)
+    if not isinstance(model, model_class):
+        raise InputError(f"{path} is a {type(model).__name__}, not a {model_class.__name__}")
+    return model
 
 
 def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
     beyond_masks,
@@ -20,7 +19,7 @@ from pyg_clusters.geometry import (
     masks_to_counts,
     pad_clusters,
 )
-from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.checkpoint import load_model_of
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv
@@ -191,10 +190,7 @@ class DART(nn.Module):
         Raises:
             InputError: If there is no such model, or it is of another class.
         """
-        model = load_model(name)
-        if not isinstance(model, cls):
-            raise InputError(f"{name} is a {type(model).__name__}, not a {cls.__name__}")
-        return model
+        return load_model_of(cls, name)
 
     @classmethod
     def from_published_checkpoint(cls, path: str | Path) -> "DART":

@@ -1,7 +1,9 @@
 """Layers: convolutions over shells, and the scaling of outputs to energies and shieldings."""
 
 from pyg_clusters.nn.energy_scale import EnergyScale
+from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.nn.interpolation import Interpolation
 from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.nn.shielding_scale import ShieldingScale
@@ -12,9 +14,11 @@ __all__ = [
     "EnergyScale",
     "GraphKind",
     "InputScale",
+    "Interpolation",
     "LayerAdapter",
     "ShellConv",
     "ShieldingScale",
     "WholeModel",
+    "filtered_sum",
     "spherical_harmonics",
 ]

@@ -15,7 +15,7 @@ from torch import nn
 from pyg_clusters.datasets import ClusterDataset, GalliumClusters, SodiumShielding
 from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError
-from pyg_clusters.inference import Predictor, ShieldingPredictor
+from pyg_clusters.inference import Predictor
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.reproduction.trainings import Training, seconds_of
 from pyg_clusters.training.data import ClusterBatches
@@ -193,8 +193,7 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
 def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split, frames: int = 64) -> float:
     """Clusters of the test set that a model predicts in a second of processor time, on one thread."""
     batch = ClusterBatches(dataset).stored(split.test[:frames].tolist())
-    maker = ShieldingPredictor if dataset.per_atom else Predictor
-    predictor = maker(model, max_atoms=2048)
+    predictor = Predictor(model, max_atoms=2048)
     with one_thread():
         seconds = _processor_seconds(lambda: predictor(batch.z, batch.pos, batch.ptr))
     return (batch.ptr.numel() - 1) / seconds

@@ -1,0 +1,172 @@
+"""NMR spectra of clusters from the shieldings of their atoms."""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from ase.units import kB
+from numpy.typing import ArrayLike
+from scipy.signal import fftconvolve
+from scipy.special import voigt_profile
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.units import SODIUM_REFERENCE_PPM
+
+Shape = Literal["gaussian", "lorentzian", "voigt"]
+
+POINTS_PER_WIDTH: int = 20
+"""Points of the axis in the width of a line."""
+
+REACH: dict[str, float] = {"gaussian": 3.0, "lorentzian": 30.0, "voigt": 30.0}
+"""How far a line is followed, in widths: its intensity is below 1/3000 of the maximum there."""
+
+MAX_POINTS: int = 2_000_000
+"""Most points of an axis."""
+
+GAUSSIAN_DEVIATIONS: float = float(2 * np.sqrt(2 * np.log(2)))
+"""Full width at half maximum of a Gaussian in standard deviations."""
+
+EQUAL_VOIGT: float = float(0.5346 + np.sqrt(0.2166 + 1.0))
+"""Full width of a Voigt line in that of its Gaussian and its Lorentzian part, where both are equal (Olivero &
+Longbothum, J. Quant. Spectrosc. Radiat. Transfer 1977, 17, 233; to 0.02 %)."""
+
+
+@dataclass
+class Spectrum:
+    """Intensity along the axis of shifts, of integral 1."""
+
+    shift: np.ndarray
+    """Shifts in ppm, evenly spaced and increasing, ``[num_points]``. (Figures show them increasing to the left.)"""
+    intensity: np.ndarray
+    """Per ppm, ``[num_points]``."""
+
+    @property
+    def peak(self) -> float:
+        """Shift of the greatest intensity in ppm."""
+        return float(self.shift[self.intensity.argmax()])
+
+
+def shifts(shielding: ArrayLike, reference: float = SODIUM_REFERENCE_PPM) -> np.ndarray:
+    r"""Chemical shifts :math:`\delta = \sigma_{ref} - \sigma` in ppm.
+
+    Args:
+        shielding: Shieldings in ppm, of any shape.
+        reference: Shielding of the standard at the same level of theory in ppm, by default that of 23Na in hydrated
+            Na⁺ (:data:`~pyg_clusters.units.SODIUM_REFERENCE_PPM`, whose limits are told there).
+    """
+    return reference - np.asarray(shielding, dtype=np.float64)
+
+
+def shift_axis(shift: ArrayLike, width: float, shape: Shape = "gaussian") -> np.ndarray:
+    """An axis on which lines at all of these shifts have room, ``[num_points]`` in ppm.
+
+    Spectra that are compared need a common one: give the shifts of all.
+
+    Raises:
+        InputError: If there are no shifts, one is not finite, or the width is not positive or far too small.
+    """
+    shift = np.asarray(shift, dtype=np.float64).ravel()
+    if shape not in get_args(Shape):
+        raise InputError(f"the shape of a line must be one of {', '.join(get_args(Shape))}, got {shape!r}")
+    if not (np.isfinite(width) and width > 0):
+        raise InputError(f"the width of a line must be positive (in ppm), got {width:g}")
+    if not shift.size or not np.isfinite(shift).all():
+        raise InputError("a spectrum needs at least one shift, and all of them finite")
+    step = width / POINTS_PER_WIDTH
+    start = np.floor(shift.min() / step - REACH[shape] * POINTS_PER_WIDTH)
+    end = np.ceil(shift.max() / step + REACH[shape] * POINTS_PER_WIDTH)
+    if end - start > MAX_POINTS:
+        raise InputError(f"lines of {width:g} ppm are too narrow for shifts over {np.ptp(shift):.0f} ppm; widen them")
+    return step * np.arange(start, end + 1)
+
+
+def spectrum(
+    shift: ArrayLike,
+    width: float,
+    shape: Shape = "gaussian",
+    *,
+    weights: ArrayLike | None = None,
+    axis: np.ndarray | None = None,
+) -> Spectrum:
+    """Lines of one width and shape at the shifts of all atoms, summed and normalised.
+
+    The shifts are shared out to the two nearest points of the axis, which keeps their mean, and the result is convolved
+    with the line: the number of atoms hardly matters.
+
+    Args:
+        shift: Of each atom in ppm ``[num_atoms]``.
+        width: Full width of a line at half maximum in ppm. It stands for whatever broadens the lines of a measured
+            spectrum (23Na has a quadrupole moment); it is chosen, not computed.
+        shape: ``"gaussian"``, ``"lorentzian"``, or ``"voigt"``, the convolution of both with equal widths.
+        weights: Of each atom ``[num_atoms]``, not negative; all alike if not given.
+        axis: Of :func:`shift_axis`, for spectra that are compared.
+
+    Raises:
+        InputError: As :func:`shift_axis`, or if no weight is positive.
+
+    Example:
+        >>> lines = spectrum([-60.0, -60.0, 0.0], width=10.0)
+        >>> lines.peak, round(float(np.trapezoid(lines.intensity, lines.shift)), 6)
+        (-60.0, 1.0)
+    """
+    shift = np.asarray(shift, dtype=np.float64).ravel()
+    axis = shift_axis(shift, width, shape) if axis is None else axis
+    weights = np.ones_like(shift) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
+    if weights.shape != shift.shape or not (weights >= 0).all() or not weights.sum() > 0:
+        raise InputError("weights must be one per shift, not negative, and some of them positive")
+    step = axis[1] - axis[0]
+    place = (shift - axis[0]) / step
+    left = np.clip(np.floor(place).astype(np.int64), 0, len(axis) - 2)
+    right_share = np.clip(place - left, 0.0, 1.0)
+    lines = np.bincount(left, weights * (1 - right_share), len(axis))
+    lines += np.bincount(left + 1, weights * right_share, len(axis))
+    reach = int(REACH[shape] * POINTS_PER_WIDTH)
+    intensity = fftconvolve(lines, _line(step * np.arange(-reach, reach + 1), width, shape), mode="same")
+    intensity = intensity.clip(min=0.0)
+    return Spectrum(axis, intensity / np.trapezoid(intensity, axis))
+
+
+def overlap(first: Spectrum, second: Spectrum) -> float:
+    r"""Common area of two spectra, :math:`\int \min(f, g)\, \mathrm{d}\delta`: 1 if they are equal, 0 if disjoint.
+
+    Raises:
+        ValueError: If their axes differ.
+    """
+    if not np.array_equal(first.shift, second.shift):
+        raise ValueError("spectra must have a common axis to be compared: make them with one shift_axis")
+    return float(np.trapezoid(np.minimum(first.intensity, second.intensity), first.shift))
+
+
+def boltzmann_weights(energy: ArrayLike, temperature: float) -> np.ndarray:
+    r"""Shares of isomers in thermal equilibrium, :math:`w \propto e^{-E / k_B T}`, ``[num_isomers]``, of sum 1.
+
+    Potential energies stand for free energies here: vibrations, rotations and symmetry numbers are left out.
+
+    Args:
+        energy: In eV ``[num_isomers]``, of isomers of one composition.
+        temperature: In K.
+
+    Raises:
+        InputError: If the temperature is not positive, or an energy not finite.
+
+    Example:
+        >>> boltzmann_weights([-1.0, -1.0, 0.0], temperature=300.0).round(3).tolist()
+        [0.5, 0.5, 0.0]
+    """
+    energy = np.asarray(energy, dtype=np.float64)
+    if not (np.isfinite(temperature) and temperature > 0):
+        raise InputError(f"the temperature must be positive (in K), got {temperature:g}")
+    if not np.isfinite(energy).all():
+        raise InputError("energies of isomers must be finite")
+    weights = np.exp(-(energy - energy.min(initial=np.inf)) / (kB * temperature))
+    return weights / weights.sum()
+
+
+def _line(distance: np.ndarray, width: float, shape: Shape) -> np.ndarray:
+    """A line at zero, of any height."""
+    if shape == "gaussian":
+        return np.exp(-0.5 * (distance * GAUSSIAN_DEVIATIONS / width) ** 2)
+    if shape == "lorentzian":
+        return 1 / (1 + (2 * distance / width) ** 2)
+    part = width / EQUAL_VOIGT
+    return voigt_profile(distance, part / GAUSSIAN_DEVIATIONS, part / 2)
