@@ -18,6 +18,7 @@ from ase import Atoms
 from pyg_clusters.cli import predict
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import BlockLog, Frames, block_log, write_extxyz, write_store
+from pyg_clusters.inference import prediction_files
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
 
@@ -272,3 +273,16 @@ def test_the_log_says_what_was_finished(tmp_path):
     os.truncate(log.results, 12)  # what the line of the second block promises is not there
     shorter = BlockLog(tmp_path / "log", {"a": 1, "b": 3}, ["b"], head=b"head,")
     assert shorter.next_place == (0, 1) and log.results.read_bytes() == b"head,one,"
+
+
+def test_row_groups_are_of_one_size_however_rows_arrive(folder, tmp_path, monkeypatch):
+    whole_run(folder, ".parquet")
+    monkeypatch.setattr(prediction_files, "ROWS_AT_ONCE", 10)
+    parts = [tmp_path / f"part{number}.parquet" for number in (1, 2)]
+    for number, part in enumerate(parts, start=1):
+        assert main(command(folder, part, "--shard", f"{number}/2")) == 0
+    assert main(["merge", *map(str, parts), "--out", str(tmp_path / "merged.parquet")]) == 0
+    merged = pyarrow.parquet.ParquetFile(tmp_path / "merged.parquet")
+    groups = [merged.metadata.row_group(number).num_rows for number in range(merged.metadata.num_row_groups)]
+    assert groups == [10] * 8 + [3]
+    assert merged.read().equals(pyarrow.parquet.read_table(folder / "whole.parquet"))
