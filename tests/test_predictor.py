@@ -279,11 +279,11 @@ def test_batches_are_bounded_in_atoms_and_in_pairs(generator):
     z, pos, ptr = random_clusters((4,) * 60 + (40,) * 8 + (150,) * 2, 31, generator)
     model = Crowded()
     Predictor(model, max_atoms=160)(z, pos, ptr)
-    assert [len(batch) for batch in model.batches] == [40, 20, 4, 4, 1, 1]
+    assert [len(batch) for batch in model.batches] == [1, 1, 4, 4, 40, 20]
     assert all(sum(n * n for n in batch) <= 160 * 128 for batch in model.batches if batch[0] < 150)
     model.batches.clear()
     Predictor(model, max_atoms=300)(z, pos, ptr)
-    assert [len(batch) for batch in model.batches] == [60, 7, 1, 1, 1]  # two of 150 atoms are 300 atoms, 45,000 pairs
+    assert [len(batch) for batch in model.batches] == [1, 1, 7, 1, 60]  # two of 150 atoms are 300 atoms, 45,000 pairs
 
 
 def test_frames_of_files(clusters, tmp_path):

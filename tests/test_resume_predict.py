@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pyarrow.parquet
 import pytest
@@ -19,7 +20,7 @@ from pyg_clusters.cli import predict
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import BlockLog, Frames, block_log, write_extxyz, write_store
 from pyg_clusters.inference import prediction_files
-from pyg_clusters.models import DART
+from pyg_clusters.models import DART, NodeSchNet
 from pyg_clusters.models.checkpoint import save_model
 
 FRAMES = 60
@@ -186,7 +187,7 @@ def test_screening_goes_on_with_the_energies_that_are_there(folder, tmp_path, mo
     def work():
         from pyg_clusters.cli import screen
 
-        screen.write_results = die
+        screen.write_candidates = die
         return main([*arguments, "--out", str(tmp_path / "out")])
 
     os.waitpid(in_child(work), 0)
@@ -286,3 +287,29 @@ def test_row_groups_are_of_one_size_however_rows_arrive(folder, tmp_path, monkey
     groups = [merged.metadata.row_group(number).num_rows for number in range(merged.metadata.num_row_groups)]
     assert groups == [10] * 8 + [3]
     assert merged.read().equals(pyarrow.parquet.read_table(folder / "whole.parquet"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".extxyz"])
+def test_shieldings_are_shared_out_like_energies(folder, tmp_path, suffix):
+    torch.manual_seed(0)
+    save_model(NodeSchNet(hidden_channels=8, num_filters=8), tmp_path / "model")
+    arguments = ["predict", str(tmp_path / "model"), str(folder / "a.extxyz")]
+    whole = tmp_path / f"whole{suffix}"
+    assert main([*arguments, "--out", str(whole)]) == 0
+    parts = [tmp_path / f"part{number}{suffix}" for number in (1, 2)]
+    for number, part in enumerate(parts, start=1):
+        assert main([*arguments, "--shard", f"{number}/2", "--out", str(part)]) == 0
+    assert main(["merge", *map(str, parts), "--out", str(tmp_path / f"merged{suffix}")]) == 0
+    assert (tmp_path / f"merged{suffix}").read_bytes() == whole.read_bytes()
+    if suffix == ".csv":
+        atoms = sum(len(atoms) for atoms in ase.io.read(folder / "a.extxyz", ":"))
+        assert len(whole.read_text().splitlines()) == 1 + atoms
+
+
+def test_rows_of_atoms_are_not_merged_in_parquet(folder, tmp_path, capsys):
+    save_model(NodeSchNet(hidden_channels=8, num_filters=8), tmp_path / "model")
+    part = tmp_path / "part.parquet"
+    arguments = ["predict", str(tmp_path / "model"), str(folder / "a.extxyz"), "--shard", "1/1", "--out", str(part)]
+    assert main(arguments) == 0
+    assert main(["merge", str(part), "--out", str(tmp_path / "merged.parquet")]) == 2
+    assert "let the parts be .csv or .extxyz" in capsys.readouterr().err
