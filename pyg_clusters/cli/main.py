@@ -12,6 +12,7 @@ from pyg_clusters.errors import InputError, MissingExtra
 VERBS = {
     "train": "train a model as a recipe says",
     "evaluate": "errors of a trained model on its test set or on labelled frames",
+    "evaluate-screening": "what choosing frames by a model is worth, on frames of known energy",
     "predict": "energies of frames",
     "screen": "the lowest-energy candidates of a trajectory",
     "generate": "random clusters",
@@ -22,11 +23,11 @@ VERBS = {
     "info": "what is in a file of frames, a run or a model",
     "demo": "the main job from end to end on the data that ship",
 }
-"""The verbs, each a module of this package with a function ``run(argv)``, and what they do."""
+"""The verbs, each a module of this package (- is _ in its name) with a function ``run(argv)``, and what they do."""
 
 USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help tells the arguments)
 
-{os.linesep.join(f"  {verb:<10} {purpose}" for verb, purpose in VERBS.items())}
+{os.linesep.join(f"  {verb:<18} {purpose}" for verb, purpose in VERBS.items())}
 
 options of every verb:
   --debug    show the traceback of an error
@@ -56,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:  # a model or data set of one's own, in a file beside one's recipe
         sys.path.append(os.getcwd())
     try:
-        importlib.import_module(f"pyg_clusters.cli.{verb}").run(rest)
+        importlib.import_module(f"pyg_clusters.cli.{verb.replace('-', '_')}").run(rest)
     except (InputError, MissingExtra) as error:
         if debug:
             raise
