@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
+from torch_geometric.data import Data
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings
@@ -21,10 +22,12 @@ from pyg_clusters.cli.tables import cell, for_json
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
+from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference.scoring import check_numbers, score_files
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.extra_arguments import extra_arguments
+from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.training import ClusterDataModule
 
 LABELS = {
@@ -36,7 +39,11 @@ LABELS = {
     "spearman_within_size": "Spearman within a size",
     "spearman": "Spearman",
     "size": "atoms",
+    "mae_mev_per_angstrom": "MAE (meV/Å)",
+    "rmse_mev_per_angstrom": "RMSE (meV/Å)",
 }
+CLUSTERS_AT_ONCE = 64
+"""Clusters whose forces are computed together."""
 
 
 def run(argv: Sequence[str]):
@@ -101,7 +108,36 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: b
         {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted},
     )
     _write_figures(folder, predicted, target, sizes)
-    _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size)
+    more = _by_file(predicted, target, sizes, data, clusters)
+    if "force" in batch:
+        more["forces"] = _force_errors(load_model(folder), batch)
+    _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size, more)
+
+
+def _by_file(
+    predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, data: ClusterDataModule, clusters: Tensor
+) -> dict[str, dict]:
+    """Errors on the clusters of each file, where the data set has several and tells them apart."""
+    files = getattr(data.dataset, "file_of_cluster", torch.zeros(len(data.dataset), dtype=torch.long))[clusters].numpy()
+    if len(set(files.tolist())) < 2:
+        return {}
+    chosen = {data.dataset.files[number].name: files == number for number in np.unique(files)}
+    return {name: energy_metrics(predicted[of], target[of], sizes[of]) for name, of in chosen.items()}
+
+
+def _force_errors(model: nn.Module, batch: Data) -> dict[str, float]:
+    """Errors of the components of the forces in meV/Å."""
+    errors = []
+    for first in range(0, batch.ptr.numel() - 1, CLUSTERS_AT_ONCE):
+        ptr = batch.ptr[first : first + CLUSTERS_AT_ONCE + 1]
+        atoms = slice(int(ptr[0]), int(ptr[-1]))
+        _, forces = energy_and_forces(model, batch.z[atoms], batch.pos[atoms], ptr_to_batch(ptr - ptr[0]))
+        errors.append(1000 * (forces - batch.force[atoms]).flatten())
+    error = torch.cat(errors)
+    return {
+        "mae_mev_per_angstrom": float(error.abs().mean()),
+        "rmse_mev_per_angstrom": float(error.square().mean() ** 0.5),
+    }
 
 
 @torch.no_grad()
@@ -116,17 +152,28 @@ def _energies_of_graphs(model: nn.Module, data: ClusterDataModule, clusters: Ten
 
 
 def _report(
-    predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, title: str, out: Path | None, print_sizes: bool = True
+    predicted: np.ndarray,
+    target: np.ndarray,
+    sizes: np.ndarray,
+    title: str,
+    out: Path | None,
+    print_sizes: bool = True,
+    more: Mapping[str, dict] | None = None,
 ):
+    """Prints the errors and writes them; further ones by a name (a file, ``forces``) beside them."""
+    more = more or {}
     overall, by_size = energy_metrics(predicted, target, sizes), metrics_by_size(predicted, target, sizes)
     if out is not None:
         with replacing(out) as path:
             result = {"overall": for_json(overall), "by_size": [for_json(row) for row in by_size]}
+            result |= {name: for_json(row) for name, row in more.items()}
             path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     console = Console(width=100)
     if print_sizes:
         console.print(_table(by_size, f"Errors by cluster size: {title}"))
     console.print(_table([overall], f"Errors: {title}"))
+    for name, row in more.items():
+        console.print(_table([row], f"Errors: {name}"))
 
 
 def _table(rows: Sequence[dict], title: str) -> Table:

@@ -14,13 +14,12 @@ from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
 from pyg_clusters.datasets.card import sha256_of
-from pyg_clusters.datasets.splits import Split, group_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames import FrameBlock, check_block, read_blocks
 from pyg_clusters.nn.energy_scale import fit_references, shift_of_references
 
-FORMAT_VERSION: int = 2
+FORMAT_VERSION: int = 1
 """Changes whenever processed files are made differently."""
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
@@ -124,8 +123,8 @@ class ClusterDataset(InMemoryDataset):
     def _check_arguments(self):
         if not self.files:
             raise InputError("no files were given; name at least one")
-        if unknown := [file for file in self.minima if file not in self.files]:
-            raise InputError(f"minima names {unknown[0]}, which is not among the files")
+        if strange := [file for file in self.minima if file not in self.files]:
+            raise InputError(f"minima names {strange[0]}, which is not among the files")
         for key in (*self.keep, *self.keep_atoms.values()):
             if key in RESERVED or "index" in key or "batch" in key or not key.isidentifier():
                 raise InputError(f"a value called {key!r} cannot be kept: the name has a meaning of its own in a batch")
@@ -153,8 +152,8 @@ class ClusterDataset(InMemoryDataset):
             "names": list(self._names().values()) if self.group_key is None else [],
             "target": [self.target, self.per_atom, self._references_asked],
             "keys": [self.group_key, self.keep, self.forces, self.ignore_cell],
-            "minima": [self.files.index(file) for file in self.minima],
             "keep_atoms": list(self.keep_atoms.items()),
+            **({"minima": [self.files.index(file) for file in self.minima]} if self.minima else {}),
             "pre": [ADDRESS.sub("", fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform)],
         }
         return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
@@ -182,18 +181,15 @@ class ClusterDataset(InMemoryDataset):
 
     def process(self):
         """Reads the files and stores the clusters."""
-        clusters, file_of_cluster, group_names, references = self._read()
+        clusters, group_names, references = self._read()
         if self.pre_filter is not None:
-            kept = [bool(self.pre_filter(cluster)) for cluster in clusters]
-            clusters = [cluster for cluster, keep in zip(clusters, kept, strict=True) if keep]
-            file_of_cluster = file_of_cluster[torch.tensor(kept)]
+            clusters = [cluster for cluster in clusters if self.pre_filter(cluster)]
         if not clusters:
             raise InputError(f"{self.files[0]}: pre_filter leaves no cluster")
         if self.pre_transform is not None:
             clusters = [self.pre_transform(cluster) for cluster in clusters]
         data, slices = self.collate(clusters)
         content = {"data": data.to_dict(), "slices": slices, "group_names": group_names, "references": references}
-        content["file_of_cluster"] = file_of_cluster
         with replacing(self.processed_paths[0]) as temporary, open(temporary, "wb") as stream:
             torch.save(content, stream)
 
@@ -206,36 +202,11 @@ class ClusterDataset(InMemoryDataset):
             """The groups by number, in the order of appearance."""
             self.references: dict[str, float] = content["references"]
             """Energy in eV of an atom of each element that was subtracted from the energies."""
-            self._file_of_cluster: Tensor = content["file_of_cluster"]
         except Exception as error:  # whatever a damaged file makes torch raise
             raise InputError(f"{path}: is damaged; delete it or pass force_reload=True") from error
 
-    @property
-    def file_of_cluster(self) -> Tensor:
-        """Place of the file of each cluster in :attr:`files`, ``[num_graphs]`` (long)."""
-        return self._file_of_cluster[torch.as_tensor(list(self.indices()), dtype=torch.long)]
-
-    def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
-        """:func:`~pyg_clusters.datasets.group_split` by :attr:`groups`, file by file.
-
-        Each file has its share in every part, and is split as it is alone. Where a group has clusters in several files
-        (or is a file) all of them are split together.
-        """
-        of_group = torch.stack([self.groups, self.file_of_cluster], dim=1).unique(dim=0)
-        if self.group_key is None or of_group.size(0) > self.groups.unique().numel():
-            return group_split(self.groups, fractions, seed)
-        parts = []
-        for file in self.file_of_cluster.unique():
-            places = (self.file_of_cluster == file).nonzero().flatten()
-            alone = group_split(self.groups[places], fractions, seed)
-            parts.append([places[part] for part in (alone.train, alone.val, alone.test)])
-        return Split(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-    def _read(self) -> tuple[list[Data], Tensor, list[str], dict[str, float]]:
-        by_file = [self._read_file(file) for file in self.files]
-        blocks = [block for blocks_of_file in by_file for block in blocks_of_file]
-        frames = torch.tensor([sum(map(len, blocks_of_file)) for blocks_of_file in by_file])
-        file_of_cluster = torch.repeat_interleave(frames)
+    def _read(self) -> tuple[list[Data], list[str], dict[str, float]]:
+        blocks = [block for file in self.files for block in self._read_file(file)]
         z = torch.from_numpy(np.concatenate([block.z for block in blocks])).long()
         pos = torch.from_numpy(np.concatenate([block.pos for block in blocks])).float()
         sizes = torch.from_numpy(np.concatenate([block.sizes for block in blocks])).long()
@@ -268,7 +239,7 @@ class ClusterDataset(InMemoryDataset):
         rows = {key: values.view(-1, 1).unbind(0) for key, values in per_cluster.items()}
         parts = atoms | rows
         clusters = [Data(**dict(zip(parts, values, strict=True))) for values in zip(*parts.values(), strict=True)]
-        return clusters, file_of_cluster, names, references
+        return clusters, names, references
 
     def _read_file(self, file: Path) -> list[FrameBlock]:
         properties = [*self.keep, *([self.group_key] if self.group_key else [])]

@@ -1,12 +1,16 @@
 """The shipped gallium clusters."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.splits import Split, group_split
 from pyg_clusters.errors import InputError
 
 
@@ -86,6 +90,7 @@ class GalliumClusters(ClusterDataset):
         self.card = Card.load(folder / "card.yaml")
         parts = subset.split("_") if subset == "forces_minima" else [subset]
         files = [self.card.verify(folder, f"gallium_{part}.extxyz.xz") for part in parts]
+        self._ends = torch.tensor([self.card.files[file.name].frames for file in files]).cumsum(0)
         super().__init__(
             root if root is not None else cache_folder() / "gallium_clusters",
             files,
@@ -99,6 +104,20 @@ class GalliumClusters(ClusterDataset):
             pre_filter=pre_filter,
             force_reload=force_reload,
         )
+
+    @property
+    def file_of_cluster(self) -> Tensor:
+        """Place of the file of each cluster in :attr:`files`, ``[num_graphs]`` (long)."""
+        return torch.bucketize(self._data.idx[torch.as_tensor(list(self.indices()))], self._ends, right=True)
+
+    def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
+        """:func:`~pyg_clusters.datasets.group_split` by :attr:`groups`, each file as it is split alone."""
+        parts = []
+        for file in self.file_of_cluster.unique():
+            places = (self.file_of_cluster == file).nonzero().flatten()
+            alone = group_split(self.groups[places], fractions, seed)
+            parts.append([places[part] for part in (alone.train, alone.val, alone.test)])
+        return Split(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
 
 def cache_folder() -> Path:

@@ -165,8 +165,9 @@ class SmoothDART(nn.Module):
 
     def _invariants(self, direction: Tensor, pairs: Tensor, masks: Tensor) -> Tensor:
         harmonics = spherical_harmonics(direction, self.degree)  # [num_graphs, num_atoms, num_atoms, orders]
-        outer = torch.cat([pairs[:, :, None].to(masks.dtype), masks[:, :, :-1]], dim=2)
-        sums = (outer - masks) @ harmonics  # over the shells within the last radius, [..., num_shells - 1, orders]
-        products = sums[:, :, self.first_shell] * sums[:, :, self.second_shell]
-        by_degree = products.split([2 * degree + 1 for degree in range(1, self.degree + 1)], dim=-1)
-        return torch.cat([part.sum(-1) for part in by_degree], dim=-1)
+        weights = pairs[:, :, None].to(harmonics.dtype)
+        further = torch.cat([weights @ harmonics, masks @ harmonics], dim=2)  # of a shell and all outside of it
+        sums = further[:, :, :-1] - further[:, :, 1:]  # [num_graphs, num_atoms, num_shells - 1, orders]
+        by_degree = sums.split([2 * degree + 1 for degree in range(1, self.degree + 1)], dim=-1)
+        products = torch.stack([part @ part.mT for part in by_degree], dim=2)
+        return products[..., self.first_shell, self.second_shell].flatten(2)

@@ -52,9 +52,10 @@ class ModelCalculator(Calculator):
         batch = torch.zeros_like(z)
         energy, forces = energy_and_forces(self.model, z, pos, batch)
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
-        if hasattr(self.model, "atomic_energies"):
+        atomic_energies = getattr(self.model, "atomic_energies", None)
+        if atomic_energies is not None:
             with torch.no_grad():
-                self.results["energies"] = self.model.atomic_energies(z, pos, batch).double().cpu().numpy()
+                self.results["energies"] = atomic_energies(z, pos, batch).double().cpu().numpy()
 
 
 class GuptaCalculator(ModelCalculator):

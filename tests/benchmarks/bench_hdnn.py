@@ -1,11 +1,11 @@
-"""HDNN beside DART: symmetry functions, energies from positions, and an epoch of training, on the same clusters."""
+"""HDNN beside DART and SmoothDART: symmetry functions, energies from positions, and an epoch of training, on the same clusters."""
 
 import pytest
 import torch
 from torch.nn.functional import l1_loss
 
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART, HDNN
+from pyg_clusters.models import DART, HDNN, SmoothDART
 from pyg_clusters.training import AdamWWithSGD
 from pyg_clusters.training.data import ClusterBatches
 
@@ -16,6 +16,8 @@ CLUSTERS = 128
 TORCHANI_CLUSTERS = 32
 TRAINING_CLUSTERS = 256
 BATCH = 32
+SMOOTH_RADII = tuple(round(2.5 + 0.4 * number, 1) for number in range(11))
+"""Those of the recipe smooth_dart_gallium.yaml."""
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +59,19 @@ def test_energies_from_positions(of_one_size, least_seconds, capsys):
     z, pos, ptr = of_one_size
     torch.manual_seed(0)
     hdnn, dart = Predictor(HDNN(), device="cpu"), Predictor(DART(), device="cpu")
-    seconds = least_seconds(3, ours=lambda: hdnn(z, pos, ptr), dart=lambda: dart(z, pos, ptr))
-    of_hdnn, of_dart = ((ptr.numel() - 1) / seconds[key] for key in ("ours", "dart"))
+    smooth = Predictor(SmoothDART(descriptor_radii=SMOOTH_RADII, width=0.15), device="cpu")
+    seconds = least_seconds(
+        3, ours=lambda: hdnn(z, pos, ptr), dart=lambda: dart(z, pos, ptr), smooth=lambda: smooth(z, pos, ptr)
+    )
+    of_hdnn, of_dart, of_smooth = ((ptr.numel() - 1) / seconds[key] for key in ("ours", "dart", "smooth"))
     with capsys.disabled():
         print(
             f"\n\nEnergies from positions of clusters of {SIZE} atoms, one thread, least of 3 rounds"
             f"\n  DART                                         {of_dart:10,.0f} clusters/s"
+            f"\n  SmoothDART                                   {of_smooth:10,.0f} clusters/s"
             f"\n  HDNN                                         {of_hdnn:10,.0f} clusters/s"
-            f"\n  ratio                                        {of_hdnn / of_dart:10.2f}"
+            f"\n  ratio of HDNN to DART                        {of_hdnn / of_dart:10.3f}"
+            f"\n  ratio of SmoothDART to HDNN                  {of_smooth / of_hdnn:10.1f}"
         )
 
 
