@@ -5,16 +5,17 @@ import json
 import pytest
 from ase import Atoms
 
+from pyg_clusters.analysis.screening_worth import isomers_by_energy, ranking
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import GalliumClusters, group_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
-from pyg_clusters.models import DART, load_model
+from pyg_clusters.models import DART, SmoothDART, load_model
 from pyg_clusters.models.checkpoint import SHIPPED, shipped_models
 from pyg_clusters.testing import validate_model
-from pyg_clusters.training.data import ClusterBatches
+from pyg_clusters.training.data import ClusterBatches, ClusterDataModule
 
 
 def test_every_model_is_small_has_a_card_and_keeps_its_promises():
@@ -57,6 +58,40 @@ def test_figures_of_the_gallium_card():
         assert metrics["rmse_kcal_mol"] == pytest.approx(notes[f"{prefix}_rmse_kcal_mol"], abs=0.01)
     card = (SHIPPED / "gallium" / "README.md").read_text()
     assert f"{notes['test_mae_kcal_mol']:.2f}" in card and f"{notes['test_rmse_kcal_mol']:.2f}" in card
+
+
+def test_gallium_screening_by_name():
+    assert SmoothDART.from_pretrained("gallium-screening").domain.atomic_numbers == [31]
+    with pytest.raises(InputError, match="gallium-screening is a SmoothDART, not a DART"):
+        DART.from_pretrained("gallium-screening")
+
+
+@pytest.mark.slow
+def test_figures_of_the_gallium_screening_card():
+    folder = SHIPPED / "gallium-screening"
+    notes = json.loads((folder / "model.json").read_text())["notes"]
+    model, quenched = SmoothDART.from_pretrained("gallium-screening"), "quench_binding_energy"
+    dataset = GalliumClusters(subset="md_quench", target=quenched)
+    split = ClusterDataModule(dataset, fractions=(0.85, 0.1, 0.05), left_out_sizes=(46, 57, 60)).split
+    for part, prefix in ((split.val, "val"), (split.test, "test")):
+        batch = ClusterBatches(dataset).stored(part.tolist())
+        predicted = Predictor(model)(batch.z, batch.pos, batch.ptr).energy
+        metrics = energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
+        assert metrics["mae_kcal_mol"] == pytest.approx(notes[f"{prefix}_mae_kcal_mol"], abs=0.01)
+        assert metrics["rmse_kcal_mol"] == pytest.approx(notes[f"{prefix}_rmse_kcal_mol"], abs=0.01)
+    for size in (46, 57):
+        dataset = GalliumClusters(subset=f"md_{size}", target=quenched)
+        batch = ClusterBatches(dataset).stored(range(len(dataset)))
+        truth = batch.y.double().numpy()
+        isomer = isomers_by_energy(truth)
+        found = ranking(Predictor(model)(batch.z, batch.pos, batch.ptr).energy.numpy(), truth, isomer, size)
+        assert found.spearman == pytest.approx(notes[f"ga{size}_spearman"], abs=0.002)
+        assert found.recall_of_four == pytest.approx(notes[f"ga{size}_recall_of_four"], abs=0.021)
+        assert found.rank_of_lowest == pytest.approx(notes[f"ga{size}_rank_of_lowest"], abs=5)
+        poor = ranking(
+            Predictor(DART.from_pretrained())(batch.z, batch.pos, batch.ptr).energy.numpy(), truth, isomer, size
+        )
+        assert found.spearman > poor.spearman + 0.05
 
 
 def _atoms(data):

@@ -25,7 +25,6 @@ def test_a_minimum_quenches_to_itself(both):
     assert torch.equal(both._data.y, torch.cat([hot._data.y, minima._data.y]))
     assert torch.equal(both.sizes, torch.cat([hot.sizes, minima.sizes]))
     assert torch.equal(hot._data.y, hot._data.quench_binding_energy)
-    # 3 to 4.5 eV of heat in a frame: what it has over its minimum
     assert (GalliumClusters(subset="md_quench")._data.y > hot._data.y).all()
 
 
@@ -49,7 +48,7 @@ def test_no_structure_of_the_screened_sizes_is_seen(both):
 
 
 def test_files_of_minima_with_a_target_of_their_own(tmp_path):
-    frame = '1\nProperties=species:S:1:pos:R:3 {}={} pbc="F F F"\nGa 0 0 0\n'
+    frame = '2\nProperties=species:S:1:pos:R:3 {}={} pbc="F F F"\nGa 0 0 0\nGa 0 0 2.7\n'
     hot, minima = tmp_path / "hot.extxyz", tmp_path / "minima.extxyz"
     hot.write_text(frame.format("quenched", -3.0))
     minima.write_text(frame.format("own", -5.0))
