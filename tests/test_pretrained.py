@@ -5,6 +5,7 @@ import json
 import pytest
 from ase import Atoms
 
+from pyg_clusters.analysis.screening_worth import isomers_by_energy, ranking
 from pyg_clusters.analysis.spectrum import overlap, shift_axis, shifts, spectrum
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import GalliumClusters, SodiumShielding, group_split
@@ -12,11 +13,11 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
-from pyg_clusters.models import DART, NodeSchNet, load_model
+from pyg_clusters.models import DART, NodeSchNet, SmoothDART, load_model
 from pyg_clusters.models.checkpoint import SHIPPED, shipped_models
 from pyg_clusters.shielding_metrics import shielding_metrics
 from pyg_clusters.testing import validate_model
-from pyg_clusters.training.data import ClusterBatches
+from pyg_clusters.training.data import ClusterBatches, ClusterDataModule
 
 
 def test_every_model_is_small_has_a_card_and_keeps_its_promises():
@@ -101,6 +102,40 @@ def test_figures_of_the_sodium_cards(name):
         for key, value in metrics.items():
             assert value == pytest.approx(notes[f"{part}_{key}"], abs=0.01), f"{part} {key}"
         assert f"{metrics['rmse_ppm']:.1f}" in card and f"{metrics['wasserstein_ppm']:.1f}" in card
+
+
+def test_gallium_screening_by_name():
+    assert SmoothDART.from_pretrained("gallium-screening").domain.atomic_numbers == [31]
+    with pytest.raises(InputError, match="gallium-screening is a SmoothDART, not a DART"):
+        DART.from_pretrained("gallium-screening")
+
+
+@pytest.mark.slow
+def test_figures_of_the_gallium_screening_card():
+    folder = SHIPPED / "gallium-screening"
+    notes = json.loads((folder / "model.json").read_text())["notes"]
+    model, quenched = SmoothDART.from_pretrained("gallium-screening"), "quench_binding_energy"
+    dataset = GalliumClusters(subset="md_quench", target=quenched)
+    split = ClusterDataModule(dataset, fractions=(0.85, 0.1, 0.05), left_out_sizes=(46, 57, 60)).split
+    for part, prefix in ((split.val, "val"), (split.test, "test")):
+        batch = ClusterBatches(dataset).stored(part.tolist())
+        predicted = Predictor(model)(batch.z, batch.pos, batch.ptr).energy
+        metrics = energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
+        assert metrics["mae_kcal_mol"] == pytest.approx(notes[f"{prefix}_mae_kcal_mol"], abs=0.01)
+        assert metrics["rmse_kcal_mol"] == pytest.approx(notes[f"{prefix}_rmse_kcal_mol"], abs=0.01)
+    for size in (46, 57):
+        dataset = GalliumClusters(subset=f"md_{size}", target=quenched)
+        batch = ClusterBatches(dataset).stored(range(len(dataset)))
+        truth = batch.y.double().numpy()
+        isomer = isomers_by_energy(truth)
+        found = ranking(Predictor(model)(batch.z, batch.pos, batch.ptr).energy.numpy(), truth, isomer, size)
+        assert found.spearman == pytest.approx(notes[f"ga{size}_spearman"], abs=0.002)
+        assert found.recall_of_four == pytest.approx(notes[f"ga{size}_recall_of_four"], abs=0.021)
+        assert found.rank_of_lowest == pytest.approx(notes[f"ga{size}_rank_of_lowest"], abs=5)
+        poor = ranking(
+            Predictor(DART.from_pretrained())(batch.z, batch.pos, batch.ptr).energy.numpy(), truth, isomer, size
+        )
+        assert found.spearman > poor.spearman + 0.05
 
 
 def _atoms(data):

@@ -61,6 +61,7 @@ class ClusterDataset(InMemoryDataset):
         forces (bool): Whether to keep the forces.
         minima (sequence of str or Path): Which of the files hold local minima, on whose atoms there is no force: it
             need not be in the files.
+        minima_target (str, optional): Name of the target in the files of ``minima``, if it is another one there.
         ignore_cell (bool): Take frames with a periodic cell as isolated clusters instead of refusing them.
         transform (callable, optional): Changes a cluster at every access.
         pre_transform (callable, optional): Changes a cluster before it is stored. It is known again by its ``repr``
@@ -98,6 +99,7 @@ class ClusterDataset(InMemoryDataset):
         keep_atoms: Sequence[str] | Mapping[str, str] = (),
         forces: bool = False,
         minima: Sequence[str | Path] = (),
+        minima_target: str | None = None,
         ignore_cell: bool = False,
         transform: Callable | None = None,
         pre_transform: Callable | None = None,
@@ -114,6 +116,7 @@ class ClusterDataset(InMemoryDataset):
         self.keep_atoms = dict(keep_atoms) if isinstance(keep_atoms, Mapping) else {key: key for key in keep_atoms}
         self.forces = forces
         self.minima = [Path(file).expanduser().absolute() for file in minima]
+        self.minima_target = minima_target
         self.ignore_cell = ignore_cell
         self._check_arguments()
         self._checksums = [sha256_of(file) for file in self.files]
@@ -154,6 +157,7 @@ class ClusterDataset(InMemoryDataset):
             "keys": [self.group_key, self.keep, self.forces, self.ignore_cell],
             "keep_atoms": list(self.keep_atoms.items()),
             **({"minima": [self.files.index(file) for file in self.minima]} if self.minima else {}),
+            **({"minima_target": self.minima_target} if self.minima_target else {}),
             "pre": [ADDRESS.sub("", fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform)],
         }
         return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
@@ -244,7 +248,7 @@ class ClusterDataset(InMemoryDataset):
     def _read_file(self, file: Path) -> list[FrameBlock]:
         properties = [*self.keep, *([self.group_key] if self.group_key else [])]
         atom_properties = [*self.keep_atoms, *(["forces"] if self._has_forces(file) else [])]
-        (atom_properties if self.per_atom else properties).append(self.target)
+        (atom_properties if self.per_atom else properties).append(self._target_in(file))
         blocks = read_blocks(file, properties=properties, atom_properties=atom_properties)
         return [check_block(block, ignore_cell=self.ignore_cell)[0] for block in blocks]
 
@@ -256,13 +260,17 @@ class ClusterDataset(InMemoryDataset):
             return np.zeros_like(block.pos)
         return _finite(block, "forces", block.atom_properties["forces"])
 
+    def _target_in(self, file: Path) -> str:
+        return self.minima_target if self.minima_target and file in self.minima else self.target
+
     def _target_of(self, block: FrameBlock) -> np.ndarray:
+        target = self._target_in(Path(block.file))
         if not self.per_atom:
-            return _finite(block, self.target, _numbers(block, self.target))
-        values = block.atom_properties[self.target]
+            return _finite(block, target, _numbers(block, target))
+        values = block.atom_properties[target]
         if values.ndim != 1 or values.dtype.kind not in "iuf":
-            raise InputError(f"{block.file}: {self.target!r} is not one number per atom")
-        return _finite(block, self.target, values.astype(np.float64))
+            raise InputError(f"{block.file}: {target!r} is not one number per atom")
+        return _finite(block, target, values.astype(np.float64))
 
     def _references_of(self, z: Tensor, ptr: Tensor, target: Tensor) -> dict[str, float]:
         asked = self._references_asked

@@ -37,6 +37,8 @@ class GalliumClusters(ClusterDataset):
                                                     forces; grouped by run
     ``forces_minima``   9,530   31 to 70            ``forces`` and ``minima``, on which there are none;
                                                     by group each is split as it is alone
+    ``quench_minima``   13,430  31 to 70            ``md_quench`` and ``minima``, with the energy of the
+                                                    minimum that each quenches to (its own, if it is one)
     ==================  ======  ==================  =================================================
 
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [1]`` in eV, ``idx [1]``,
@@ -47,8 +49,8 @@ class GalliumClusters(ClusterDataset):
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/gallium_clusters`` in
             the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
         subset (str): One of the above.
-        target (str): ``"binding_energy"``, or ``"quench_binding_energy"`` of the ``md_*`` subsets (both eV; that of
-            the minimum that a hot frame quenches to).
+        target (str): ``"binding_energy"``, or ``"quench_binding_energy"`` of ``md_*`` and ``quench_minima`` (both eV;
+            that of the minimum that a frame quenches to).
         transform, pre_transform, pre_filter, force_reload: As those of :class:`ClusterDataset`.
 
     Example:
@@ -66,8 +68,15 @@ class GalliumClusters(ClusterDataset):
         "md_quench": ("temperature", "time_fs", "quench_binding_energy"),
         "forces": ("temperature", "time_fs"),
         "forces_minima": (),
+        "quench_minima": (),
     }
     """The subsets, with the values per cluster that each has beside the target."""
+
+    FILES: dict[str, tuple[str, ...]] = {
+        "forces_minima": ("forces", "minima"),
+        "quench_minima": ("md_quench", "minima"),
+    }
+    """The files of the subsets that are of several."""
 
     def __init__(
         self,
@@ -82,13 +91,14 @@ class GalliumClusters(ClusterDataset):
     ):
         if subset not in self.SUBSETS:
             raise InputError(f"GalliumClusters has no subset {subset!r}; choose one of {', '.join(self.SUBSETS)}")
-        targets = ("binding_energy", *(key for key in self.SUBSETS[subset] if key == "quench_binding_energy"))
+        quenched = subset == "quench_minima" or "quench_binding_energy" in self.SUBSETS[subset]
+        targets = ("binding_energy", "quench_binding_energy") if quenched else ("binding_energy",)
         if target not in targets:
             raise InputError(f"the subset {subset!r} has no target {target!r}; choose one of {', '.join(targets)}")
         self.subset = subset
         folder = shipped_folder("gallium_clusters")
         self.card = Card.load(folder / "card.yaml")
-        parts = subset.split("_") if subset == "forces_minima" else [subset]
+        parts = self.FILES.get(subset, (subset,))
         files = [self.card.verify(folder, f"gallium_{part}.extxyz.xz") for part in parts]
         self._ends = torch.tensor([self.card.files[file.name].frames for file in files]).cumsum(0)
         super().__init__(
@@ -98,7 +108,8 @@ class GalliumClusters(ClusterDataset):
             group="group",
             keep=self.SUBSETS[subset],
             forces="forces" in parts,
-            minima=[file for part, file in zip(parts, files, strict=True) if "forces" in parts and part == "minima"],
+            minima=[file for part, file in zip(parts, files, strict=True) if len(parts) > 1 and part == "minima"],
+            minima_target="binding_energy" if subset == "quench_minima" else None,
             transform=transform,
             pre_transform=pre_transform,
             pre_filter=pre_filter,

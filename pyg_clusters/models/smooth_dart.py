@@ -16,6 +16,7 @@ from pyg_clusters.geometry import (
     pair_distances,
     soft_beyond_masks,
 )
+from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
@@ -119,6 +120,22 @@ class SmoothDART(nn.Module):
             elif isinstance(module, nn.Linear) or (hasattr(module, "weight") and hasattr(module, "bias")):
                 nn.init.kaiming_normal_(module.weight, a=1.0)
                 nn.init.zeros_(module.bias)
+
+    @classmethod
+    def from_pretrained(cls, name: str = "gallium-screening") -> "SmoothDART":
+        """A trained model that comes with the package, or one from the folder of a run.
+
+        Args:
+            name: Its name; ``gallium-screening`` (energies of the minima that hot frames of gallium quench to) is
+                described in ``pyg_clusters/pretrained/gallium-screening/README.md``.
+
+        Raises:
+            InputError: If there is no such model, or it is of another class.
+        """
+        model = load_model(name)
+        if not isinstance(model, cls):
+            raise InputError(f"{name} is a {type(model).__name__}, not a {cls.__name__}")
+        return model
 
     def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         """Energies of the clusters, ``[num_graphs]`` in eV.
