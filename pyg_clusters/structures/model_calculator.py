@@ -29,7 +29,7 @@ class ModelCalculator(Calculator):
         >>> cluster = Icosahedron("Na", 2, latticeconstant=5.2)
         >>> cluster.calc = ModelCalculator(Gupta("Na"))
         >>> print(f"{cluster.get_potential_energy():.2f} eV, {cluster.get_potential_energies()[0]:.2f} of the centre")
-        -8.82 eV, -0.86 of the centre
+        -8.82 eV, -0.81 of the centre
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces"]
