@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 
 from pyg_clusters.analysis import shielding_plots
@@ -18,6 +19,7 @@ from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import write_table
+from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.reproduction import nmr
 from pyg_clusters.reproduction.nmr import Division, Extent, Row, lasso, schnet
 from pyg_clusters.reproduction.nmr_findings import findings
@@ -309,6 +311,20 @@ def test_figures_of_few_atoms_are_made():
         shielding_plots.running_coordination_numbers([atoms], [y[:14]], [running], ["one"]),
     ]
     assert all(len(render(figure)) > 10_000 for figure in made)
+
+
+def test_shieldings_that_cannot_be_learned():
+    """One line for a value that is missing, for no atom, one atom, and values that are all equal."""
+    z, ptr = torch.full((12,), 11), torch.tensor([0, 12])
+    scale = ShieldingScale(transform=True)
+    for values, message in (
+        (torch.tensor([600.0, float("nan")] * 6), "must be finite numbers: one is nan"),
+        (torch.zeros(0), "there is none"),
+        (torch.tensor([600.0]), "at least 10 values to be fitted, got 1"),
+        (torch.full((12,), 600.0), "all 12 values are 600"),
+    ):
+        with pytest.raises(InputError, match=message):
+            scale.fit(z, ptr, values)
 
 
 def test_wrong_arguments(tmp_path, capsys):
