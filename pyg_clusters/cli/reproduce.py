@@ -28,5 +28,5 @@ def run(argv: Sequence[str]):
         raise SystemExit(0)
     paper, *rest = argv
     if paper not in PAPERS:
-        raise InputError(f"reproduce: there is no paper {paper!r}; give {' or '.join(PAPERS)} first")
+        raise InputError(f"reproduce: there is no paper {paper!r}; give one of {', '.join(PAPERS)} first")
     PAPERS[paper][0](rest)
