@@ -316,7 +316,10 @@ def _table(text: bytes, columns: Columns, num_atoms: int) -> pyarrow.Table | Non
     if b"\r" in text:
         text = text.replace(b"\r\n", b"\n")
     if b"  " in text or b"\t" in text or b" \n" in text or text.startswith(b" ") or b"\n " in text:
-        text = re.sub(rb"[ \t]+", b" ", text).replace(b" \n", b"\n").replace(b"\n ", b"\n").strip(b" ")
+        text = text.replace(b"\t", b" ").replace(b" " * 8, b" ")
+        while b"  " in text:  # several times faster than a regular expression
+            text = text.replace(b"  ", b" ")
+        text = text.replace(b" \n", b"\n").replace(b"\n ", b"\n").strip(b" ")
     types = {"S": pyarrow.string(), "R": pyarrow.float64(), "I": pyarrow.int64(), "L": pyarrow.string()}
     column_types = {name: types[kind] for name, kind in zip(columns.names, columns.kinds, strict=True)}
     column_types["symbols 0"] = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
