@@ -11,11 +11,13 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import GalliumClusters, SodiumShielding, group_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
+from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models import DART, NodeSchNet, SmoothDART, load_model
 from pyg_clusters.models.checkpoint import SHIPPED, shipped_models
 from pyg_clusters.shielding_metrics import shielding_metrics
+from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.testing import validate_model
 from pyg_clusters.training.data import ClusterBatches, ClusterDataModule
 
@@ -102,6 +104,23 @@ def test_figures_of_the_sodium_cards(name):
         for key, value in metrics.items():
             assert value == pytest.approx(notes[f"{part}_{key}"], abs=0.01), f"{part} {key}"
         assert f"{metrics['rmse_ppm']:.1f}" in card and f"{metrics['wasserstein_ppm']:.1f}" in card
+
+
+@pytest.mark.slow
+def test_figures_of_the_gallium_forces_card():
+    notes = json.loads((SHIPPED / "gallium-forces" / "model.json").read_text())["notes"]
+    model, dataset = SmoothDART.from_pretrained("gallium-forces"), GalliumClusters(subset="forces_minima")
+    test = dataset.group_split(seed=notes["split_seed"]).test
+    hot = dataset.file_of_cluster[test] == 0
+    for part, prefix in ((test[~hot], "test_"), (test[hot], "test_hot_")):
+        batch = ClusterBatches(dataset).stored(part.tolist())
+        predicted = Predictor(model)(batch.z, batch.pos, batch.ptr).energy
+        metrics = energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
+        assert metrics["mae_kcal_mol"] == pytest.approx(notes[f"{prefix}mae_kcal_mol"], abs=0.01)
+        some = int(batch.ptr[60])
+        _, forces = energy_and_forces(model, batch.z[:some], batch.pos[:some], ptr_to_batch(batch.ptr[:61]))
+        error = 1000 * (forces - batch.force[:some]).abs().mean()
+        assert float(error) == pytest.approx(notes[f"{prefix}force_mae_mev_per_angstrom"], rel=0.1)
 
 
 def test_gallium_screening_by_name():
