@@ -13,16 +13,21 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_clusters.analysis import plots
+from pyg_clusters.analysis.plots_uncertainty import reliability
 from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings
 from pyg_clusters.cli.options import add_reading_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
+from pyg_clusters.cli.calibrate import groups_of
 from pyg_clusters.cli.runs import data_of_run, predictor_of
 from pyg_clusters.cli.tables import cell, for_json
+from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
+from pyg_clusters.conformal import interval_metrics, reliability_rows
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.inference import Calibration, Prediction
 from pyg_clusters.inference.scoring import check_numbers, score_files
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.models.checkpoint import load_model
@@ -39,6 +44,11 @@ LABELS = {
     "spearman_within_size": "Spearman within a size",
     "spearman": "Spearman",
     "size": "atoms",
+    "coverage": "coverage asked for",
+    "coverage_reached": "coverage reached",
+    "standard_error": "standard error",
+    "mean_width_kcal_mol": "mean width (kcal/mol)",
+    "num_groups": "groups",
     "mae_mev_per_angstrom": "MAE (meV/Å)",
     "rmse_mev_per_angstrom": "RMSE (meV/Å)",
 }
@@ -57,15 +67,17 @@ def run(argv: Sequence[str]):
     parser.add_argument("--data", type=str, nargs="+", help="labelled frames, instead of the test set of the run")
     parser.add_argument("--target", type=str, default="binding_energy", help="name of the energy (eV) in the frames")
     parser.add_argument("--out", type=Path, help="JSON file of the result, if --data is given")
+    add_coverage_option(parser)
     add_reading_options(parser)
     options = parse(parser, argv)
+    calibration = calibration_for(options.run, options.coverage) if options.coverage is not None else None
     if options.data is None:
         if options.out is not None:
             raise InputError("--out goes with --data; the errors of a run are written to its test_metrics.json")
-        evaluate_run(options.run, device=options.device)
+        evaluate_run(options.run, device=options.device, calibration=calibration, coverage=options.coverage)
         return
     blocks = score_files(
-        predictor_of(options.run, options.device),
+        predictor_of(options.run, options.device, calibration),
         options.data,
         properties=[options.target],
         on_bad=options.on_bad,
@@ -78,10 +90,23 @@ def run(argv: Sequence[str]):
         raise InputError(f"no frame of {', '.join(options.data)} can be used")
     true = np.concatenate([block.frames.properties[options.target] for block in scored if len(block.frames)])
     sizes = np.concatenate([block.frames.sizes for block in scored])
-    _report(predicted, true, sizes, f"{options.run} on {', '.join(options.data)}", options.out)
+    more = {}
+    if calibration is not None:
+        spreads = [block.spread for block in scored if block.spread is not None]
+        spread = np.concatenate(spreads) if spreads else None
+        unit = calibration.half_width(options.coverage, sizes, spread)
+        more["intervals"] = interval_metrics(predicted - true, unit, options.coverage)
+    _report(predicted, true, sizes, f"{options.run} on {', '.join(options.data)}", options.out, more=more)
 
 
-def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: bool = True, device: str | None = None):
+def evaluate_run(
+    folder: Path,
+    data: ClusterDataModule | None = None,
+    by_size: bool = True,
+    device: str | None = None,
+    calibration: Calibration | None = None,
+    coverage: float | None = None,
+):
     """Errors on the test set of a run; writes ``test_metrics.json``, ``test_predictions.csv`` and figures.
 
     Args:
@@ -89,6 +114,8 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: b
         data: Its data, where they are at hand.
         by_size: Whether to print the errors of each cluster size; they are written in any case.
         device: Where to compute.
+        calibration: Of the model, for intervals.
+        coverage: Of the intervals.
     """
     data = data_of_run(folder) if data is None else data
     if getattr(data.dataset, "per_atom", False):
@@ -99,16 +126,23 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: b
         raise InputError(f"{folder}: the test part of the split is empty; give labelled frames with --data")
     batch = data.batches.stored(clusters.tolist())
     if "pos" in batch:
-        predicted = predictor_of(folder, device)(batch.z, batch.pos, batch.ptr).energy.numpy()
+        found = predictor_of(folder, device, calibration)(batch.z, batch.pos, batch.ptr)
     else:  # published descriptors: a graph is all that there is
-        predicted = _energies_of_graphs(load_model(folder), data, clusters)
-    target, sizes = batch.y.numpy(), batch.ptr.diff().numpy()
-    write_table(
-        folder / "test_predictions.csv",
-        {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted},
-    )
+        found = _energies_of_graphs(load_model(folder), data, clusters)
+    predicted, target, sizes = found.energy.numpy(), batch.y.numpy(), batch.ptr.diff().numpy()
+    table = {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted}
+    if found.spread is not None:
+        table["pred_energy_spread"] = found.spread.numpy()
+    write_table(folder / "test_predictions.csv", table)
     _write_figures(folder, predicted, target, sizes)
     more = _by_file(predicted, target, sizes, data, clusters)
+    if calibration is not None and coverage is not None:
+        spread, groups = table.get("pred_energy_spread"), groups_of(data, clusters)
+        error = predicted.astype(float) - target
+        half = calibration.half_width(coverage, sizes, spread)
+        more["intervals"] = interval_metrics(error, half, coverage, groups)
+        rows = reliability_rows(error, lambda asked: calibration.half_width(asked, sizes, spread), groups)
+        plots.save_figure(reliability(rows), folder / "figures" / "reliability.png")
     if "force" in batch:
         more["forces"] = _force_errors(load_model(folder), batch)
     _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size, more)
@@ -141,14 +175,14 @@ def _force_errors(model: nn.Module, batch: Data) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _energies_of_graphs(model: nn.Module, data: ClusterDataModule, clusters: Tensor) -> np.ndarray:
+def _energies_of_graphs(model: nn.Module, data: ClusterDataModule, clusters: Tensor) -> Prediction:
     names = extra_arguments(model)
     energies = []
     for part in clusters.split(data.batch_size):
         batch = data.batches[part.tolist()]
         extra = {name: batch[name] for name in names if name in batch}
         energies.append(model(batch.z, batch.get("pos"), batch.batch, **extra))
-    return torch.cat(energies).numpy()
+    return Prediction(torch.cat(energies))
 
 
 def _report(

@@ -1,6 +1,8 @@
 """Batched inference over large sets of frames."""
 
+from pyg_clusters.inference.calibration import Calibration
 from pyg_clusters.inference.predictor import Prediction, Predictor
 from pyg_clusters.inference.shielding_predictor import ShieldingPrediction, ShieldingPredictor
+from pyg_clusters.inference.trained_range import TrainedRange
 
-__all__ = ["Prediction", "Predictor", "ShieldingPrediction", "ShieldingPredictor"]
+__all__ = ["Calibration", "Prediction", "Predictor", "ShieldingPrediction", "ShieldingPredictor", "TrainedRange"]

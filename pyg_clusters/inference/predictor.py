@@ -14,6 +14,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.inference.fused_dart import FusedDART
 from pyg_clusters.models.dart import DART
 from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.ensemble import Ensemble, mean_and_spread
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
 
 Array = np.ndarray | Tensor
@@ -28,6 +29,8 @@ class Prediction:
 
     energy: Tensor
     """Energies ``[num_frames]`` in eV."""
+    spread: Tensor | None = None
+    """Standard deviations ``[num_frames]`` in eV, of a model that gives them (an ensemble, a posterior)."""
 
 
 class Predictor:
@@ -39,7 +42,8 @@ class Predictor:
 
     Args:
         model: A model that is called as ``model(z, pos, batch)`` and returns ``[num_graphs]`` in eV. It is put into
-            evaluation mode, and onto the device if one is named. Weights that are changed in place are followed.
+            evaluation mode, and onto the device if one is named. Weights that are changed in place are followed. If it
+            has a method ``mean_and_spread`` (:class:`~pyg_clusters.models.Ensemble`), that is called instead.
         device: Where to compute; by default where the model is.
         max_atoms: Bound on the atoms of a batch.
         transform: For a model that needs a graph: makes it, cluster by cluster, as it did for the training
@@ -73,8 +77,8 @@ class Predictor:
         self._energies: Callable[[Tensor, Tensor], Tensor] = self._energies_by_forward
         if transform is not None:
             self._energies = self._energies_by_graphs
-        elif type(model) is DART and len(model.interaction) > 1:
-            self._energies = FusedDART(model)
+        else:
+            self._energies = _fused(model) or self._energies
 
     @property
     def dtype(self) -> torch.dtype:
@@ -97,17 +101,31 @@ class Predictor:
         z, pos, ptr = _flat_tensors(z, pos, ptr)
         _check_finite(pos, ptr)
         self._check_elements(z)
-        energy = torch.empty(ptr.numel() - 1, dtype=self.dtype)
+        energy = self._room(ptr.numel() - 1)
         for frames, size in self._batches(ptr):
             atoms = ptr[frames][:, None] + torch.arange(size)
             positions = pos[atoms.flatten()].view(-1, size, 3)
             positions = (positions - positions.mean(dim=1, keepdim=True)).to(self.device, self.dtype)
             found = self._energies(z[atoms].to(self.device), positions)
-            if found.shape != frames.shape:
+            if found.shape != energy[frames].shape:
                 name, shape = type(self.model).__name__, list(found.shape)
                 raise InputError(f"{name} returns {shape} for {frames.numel()} frames: it is no model of energies")
             energy[frames] = found.to("cpu")
-        return Prediction(energy)
+        return Prediction(*energy.unbind(1)) if self.gives_spread else Prediction(energy)
+
+    @property
+    def gives_spread(self) -> bool:
+        """Whether the model tells how sure it is."""
+        return hasattr(self.model, "mean_and_spread")
+
+    def _room(self, number: int) -> Tensor:
+        """For what the model says of so many frames or atoms: a column of means and one of spreads, if it has them."""
+        return torch.empty((number, 2) if self.gives_spread else (number,), dtype=self.dtype)
+
+    def _call(self, *arguments: Tensor, **extra: Tensor) -> Tensor:
+        if not self.gives_spread:
+            return self.model(*arguments, **extra)
+        return torch.stack(self.model.mean_and_spread(*arguments, **extra), dim=1)
 
     def _batches(self, ptr: Tensor) -> Iterator[tuple[Tensor, int]]:
         """Numbers of frames of one size, at most ``max_atoms`` atoms at a time."""
@@ -120,7 +138,7 @@ class Predictor:
     def _energies_by_forward(self, z: Tensor, pos: Tensor) -> Tensor:
         num_frames, size = z.shape
         batch = torch.arange(num_frames, device=z.device).repeat_interleave(size)
-        return self.model(z.flatten(), pos.flatten(0, 1), batch)
+        return self._call(z.flatten(), pos.flatten(0, 1), batch)
 
     def _energies_by_graphs(self, z: Tensor, pos: Tensor) -> Tensor:
         assert self.transform is not None
@@ -128,7 +146,7 @@ class Predictor:
         batch = Batch.from_data_list(graphs)
         extra = {name: batch[name] for name in extra_arguments(self.model) if name in batch}
         check_extra_arguments(self.model, extra, f"{self.transform} does not make it")
-        return self.model(batch.z, batch.pos, batch.batch, **extra)
+        return self._call(batch.z, batch.pos, batch.batch, **extra)
 
     def _check_elements(self, z: Tensor):
         domain = domain_of(self.model)
@@ -138,6 +156,16 @@ class Predictor:
         if unknown:
             names, known = _symbols(unknown), _symbols(domain.atomic_numbers)
             raise InputError(f"the model was trained on {known} and knows nothing of {names}")
+
+
+def _fused(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The fast path of a model, where there is one."""
+    if type(model) is DART and len(model.interaction) > 1:
+        return FusedDART(model)
+    members = [_fused(member) for member in model.members] if isinstance(model, Ensemble) else []
+    if not members or None in members:
+        return None
+    return lambda z, pos: torch.stack(mean_and_spread(torch.stack([member(z, pos) for member in members])), dim=1)
 
 
 def domain_of(model: nn.Module) -> Domain | None:

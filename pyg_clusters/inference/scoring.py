@@ -21,11 +21,13 @@ class ScoredBlock:
         frames: The frames that could be used.
         energy: Their predicted energies in eV, ``[num_frames]``.
         bad: The frames of this stretch of the file that were left out.
+        spread: Standard deviations of the energies in eV, ``[num_frames]``, of a model that gives them.
     """
 
     frames: FrameBlock
     energy: np.ndarray
     bad: list[BadFrame]
+    spread: np.ndarray | None = None
 
 
 def score_files(
@@ -60,7 +62,8 @@ def score_files(
             ignore_cell=ignore_cell,
         )
         bad = sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
-        yield ScoredBlock(frames, predictor(frames.z, frames.pos, frames.ptr).energy.numpy(), bad)
+        found = predictor(frames.z, frames.pos, frames.ptr)
+        yield ScoredBlock(frames, found.energy.numpy(), bad, None if found.spread is None else found.spread.numpy())
 
 
 def check_numbers(block: ScoredBlock, key: str) -> ScoredBlock:

@@ -17,6 +17,8 @@ class ShieldingPrediction:
 
     shielding: Tensor
     """Shieldings ``[num_atoms]`` in ppm, the atoms of one frame after those of the other."""
+    spread: Tensor | None = None
+    """Standard deviations ``[num_atoms]`` in ppm, of a model that gives them (an ensemble)."""
 
 
 class ShieldingPredictor(Predictor):
@@ -55,7 +57,7 @@ class ShieldingPredictor(Predictor):
         _check_finite(pos, ptr)
         self._check_elements(z)
         extra = {name: torch.as_tensor(value) for name, value in (values or {}).items()}
-        shielding = torch.empty(z.numel(), dtype=self.dtype)
+        shielding = self._room(z.numel())
         for frames, size in self._batches(ptr):
             atoms = (ptr[frames][:, None] + torch.arange(size)).flatten()
             positions = pos[atoms].view(-1, size, 3)
@@ -63,14 +65,14 @@ class ShieldingPredictor(Predictor):
             numbers = z[atoms].view(-1, size).to(self.device)
             chosen = {name: value[atoms].to(self.device) for name, value in extra.items()}
             found = self._shieldings(numbers, positions, chosen)
-            if found.shape != atoms.shape:
+            if found.shape != shielding[atoms].shape:
                 name, shape = type(self.model).__name__, list(found.shape)
                 raise InputError(f"{name} returns {shape} for {atoms.numel()} atoms: it is no model of shieldings")
             shielding[atoms] = found.to("cpu", self.dtype)
-        return ShieldingPrediction(shielding)
+        return ShieldingPrediction(*shielding.unbind(1)) if self.gives_spread else ShieldingPrediction(shielding)
 
     def _shieldings(self, z: Tensor, pos: Tensor, extra: Mapping[str, Tensor]) -> Tensor:
         if not extra:
             return self._energies(z, pos)  # the call of the model, with its graph if it needs one
         batch = torch.arange(z.size(0), device=z.device).repeat_interleave(z.size(1))
-        return self.model(z.flatten(), pos.flatten(0, 1), batch, **extra)
+        return self._call(z.flatten(), pos.flatten(0, 1), batch, **extra)

@@ -4,10 +4,11 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
-from torch import nn
+from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.structures.gupta import Gupta
 
@@ -18,7 +19,9 @@ class ModelCalculator(Calculator):
     Args:
         model: Called as ``model(z, pos, batch)``; returns ``[num_graphs]`` in eV, differentiable with respect to the
             positions (:class:`~pyg_clusters.models.SmoothDART`, :class:`~pyg_clusters.structures.Gupta`). Energies per
-            atom are those of its method ``atomic_energies``, if it has one.
+            atom are those of its method ``atomic_energies``, if it has one. Of an
+            :class:`~pyg_clusters.models.Ensemble` all are means, and the standard deviation of the energy over the
+            members is ``results["energy_spread"]`` (eV).
 
     Raises:
         InputError: When it is used, if the model has no forces, or was not trained on an element.
@@ -50,8 +53,18 @@ class ModelCalculator(Calculator):
         centred = torch.from_numpy(cluster.positions - cluster.positions.mean(axis=0))
         pos = centred.to(weight.device, weight.dtype)
         batch = torch.zeros_like(z)
-        energy, forces = energy_and_forces(self.model, z, pos, batch)
+        spread: list[float] = []
+
+        def mean(*arguments: Tensor) -> Tensor:
+            energies, deviations = self.model.mean_and_spread(*arguments)
+            spread.append(float(deviations.detach()))
+            return energies
+
+        function = mean if isinstance(self.model, Ensemble) else self.model
+        energy, forces = energy_and_forces(function, z, pos, batch)
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
+        if spread:
+            self.results["energy_spread"] = spread[0]
         atomic_energies = getattr(self.model, "atomic_energies", None)
         if atomic_energies is not None:
             with torch.no_grad():
