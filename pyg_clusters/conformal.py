@@ -1,15 +1,15 @@
 r"""Intervals with a stated coverage from a held-out set: split conformal prediction.
 
 A held-out set gives scores :math:`s_i = |y_i - \hat y_i| / w_i`, where the width :math:`w_i` is any guess of the error
-that was made without the held-out set. The interval :math:`\hat y \pm q\, w` with q the suitable quantile of the scores
-holds the truth of a new cluster with at least the stated probability, whatever the model and however bad the guess,
-provided that the new cluster is drawn like the held-out ones (Vovk, Gammerman, Shafer, *Algorithmic learning in a random
-world*, 2005; Angelopoulos & Bates, `"A gentle introduction to conformal prediction"
+that was made without the held-out set. The interval :math:`\hat y \pm q\, w` with q the suitable quantile of the
+scores holds the truth of a new cluster with at least the stated probability, whatever the model and however bad the
+guess, provided that the new cluster is drawn like the held-out ones (Vovk, Gammerman, Shafer, *Algorithmic learning in
+a random world*, 2005; Angelopoulos & Bates, `"A gentle introduction to conformal prediction"
 <https://arxiv.org/abs/2107.07511>`_, 2021, sections 1 and 2.3).
 
-Clusters of one search segment or trajectory are alike: what is drawn anew is then a segment, not a cluster. With groups,
-each of K held-out groups has weight 1 / (K + 1), shared by its clusters, and the rest lies at infinity (Lee, Barber,
-Willett, `"Distribution-free inference with hierarchical data" <https://arxiv.org/abs/2306.06342>`_, 2023, section 3.1).
+Clusters of one search segment or trajectory are alike: what is drawn anew is then a segment, not a cluster. With
+groups, each of K held-out groups has weight 1 / (K + 1), shared by its clusters, and the rest lies at infinity (Lee,
+Barber, Willett, `"Distribution-free inference with hierarchical data" <https://arxiv.org/abs/2306.06342>`_, 2023).
 Where every cluster is a group of its own, that is the usual quantile of rank :math:`\lceil (n + 1)\, c \rceil`.
 """
 

@@ -118,13 +118,13 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
     for number, target in enumerate(("energy", "binding_energy")):
         save_model(darts(1)[0], tmp_path / f"m{number}", {"target": target})
     save_ensemble(tmp_path, [tmp_path / "m0", tmp_path / "m1"])
-    with pytest.raises(InputError, match="m0 was trained on energy, .*m1 on binding_energy"):
+    with pytest.raises(InputError, match=r"m0 was trained on energy, .*m1 on binding_energy"):
         load_model(tmp_path)
     save_ensemble(tmp_path, [tmp_path / "m0", tmp_path / "m2"])
     with pytest.raises(InputError, match="m2 is not a folder"):
         load_model(tmp_path)
     (tmp_path / "ensemble.json").write_text('{"member')
-    with pytest.raises(InputError, match="ensemble.json: damaged"):
+    with pytest.raises(InputError, match=r"ensemble\.json: damaged"):
         load_model(tmp_path)
 
 
@@ -147,14 +147,15 @@ def test_coverage_holds_for_a_new_group_where_clusters_alone_are_too_few():
     rng = np.random.default_rng(1)
     by_group, by_cluster = [], []
     for _ in range(1500):
-        sizes = np.append(rng.choice([1, 40], 20, p=[0.8, 0.2]), 1)
+        sizes = rng.choice([1, 40], 21, p=[0.8, 0.2])
         scale = np.where(sizes == 1, 3.0, 1.0)
         groups = np.repeat(np.arange(21), sizes)
         scores = np.abs(rng.normal(size=len(groups))) * scale[groups]
         known = groups < 20
         by_group.append(scores[-1] <= conformal_quantile(scores[known], 0.8, groups[known]))
         by_cluster.append(scores[-1] <= conformal_quantile(scores[known], 0.8))
-    assert np.mean(by_cluster) < 0.6 < 0.77 < np.mean(by_group)
+    assert np.mean(by_cluster) < 0.6
+    assert 0.8 - 4 * np.sqrt(0.8 * 0.2 / 1500) < np.mean(by_group) < 0.8 + 2 / 21
 
 
 def test_quantile_by_hand():
@@ -369,7 +370,16 @@ def test_intervals_of_a_single_model(ensemble, tmp_path):
     shutil.copytree(ensemble / "run" / "member_0", run)
     for kind in ("none", "last_layer"):
         assert main(["calibrate", str(run), "--spread", kind]) == 0
-        arguments = ["predict", str(run), frames, "--coverage", "0.5", "--overwrite", "--out", str(tmp_path / "p.parquet")]
+        arguments = [
+            "predict",
+            str(run),
+            frames,
+            "--coverage",
+            "0.5",
+            "--overwrite",
+            "--out",
+            str(tmp_path / "p.parquet"),
+        ]
         assert main(arguments) == 0
         names = pyarrow.parquet.read_table(tmp_path / "p.parquet").column_names
         assert ("pred_energy_spread" in names) == (kind == "last_layer")

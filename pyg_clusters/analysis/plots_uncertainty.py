@@ -27,7 +27,15 @@ def reliability(rows: Sequence[Mapping[str, float]], labels: Sequence[str] = (),
         )
         shift = 0.004 * (1 if color == ORANGE else -1) if more else 0.0
         axes.errorbar(
-            asked + shift, reached, error, color=color, marker=marker, markersize=4, linewidth=1.2, capsize=2, label=name
+            asked + shift,
+            reached,
+            error,
+            color=color,
+            marker=marker,
+            markersize=4,
+            linewidth=1.2,
+            capsize=2,
+            label=name,
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     _legend(axes, loc="upper left")

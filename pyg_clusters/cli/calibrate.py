@@ -35,8 +35,8 @@ def run(argv: Sequence[str]):
         "--spread",
         type=Literal["none", "last_layer"],
         default="none",
-        help="of a single model: intervals that grow with the root of the number of atoms, or also with the spread of a "
-        "Gaussian posterior of the last layer (an ensemble has its own spread)",
+        help="of a single model: intervals that grow with the root of the number of atoms, or also with the spread of "
+        "a Gaussian posterior of the last layer (an ensemble has its own spread)",
     )
     parser.add_argument("--device", type=str | None, help="cpu, cuda, ...; by default CUDA where there is one")
     options = parse(parser, argv)
@@ -46,7 +46,9 @@ def run(argv: Sequence[str]):
     calibration = calibrate_run(options.run, "ensemble" if ensemble else options.spread, options.device)
     calibration.save(options.run / CALIBRATION)
     number = len(set(calibration.groups))
-    print(f"{len(calibration.scores)} held-out clusters in {number} groups: coverage up to {highest_coverage(number):.3f}")
+    print(
+        f"{len(calibration.scores)} held-out clusters in {number} groups: coverage up to {highest_coverage(number):.3f}"
+    )
     size = int(np.median(calibration.notes["sizes"]))
     for coverage in (coverage for coverage in (0.5, 0.8, 0.9, 0.95) if coverage < highest_coverage(number)):
         half = float(calibration.half_width(coverage, [size])[0]) * KCAL_PER_MOL

@@ -14,11 +14,11 @@ from torch_geometric.data import Data
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plots_uncertainty import reliability
+from pyg_clusters.cli.calibrate import groups_of
 from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings
 from pyg_clusters.cli.options import add_reading_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.calibrate import groups_of
 from pyg_clusters.cli.runs import data_of_run, predictor_of
 from pyg_clusters.cli.tables import cell, for_json
 from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for

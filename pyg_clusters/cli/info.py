@@ -14,7 +14,14 @@ from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks
 from pyg_clusters.inference.predictor import domain_of
-from pyg_clusters.models.checkpoint import is_ensemble, load_model, member_folders, model_folder, read_configuration, shipped_models
+from pyg_clusters.models.checkpoint import (
+    is_ensemble,
+    load_model,
+    member_folders,
+    model_folder,
+    read_configuration,
+    shipped_models,
+)
 
 
 def run(argv: Sequence[str]):

@@ -146,7 +146,9 @@ def _load_ensemble(folder: Path) -> Ensemble:
     targets = [read_configuration(model_folder(member)).get("notes", {}).get("target") for member in folders]
     for member, target in zip(folders, targets, strict=True):
         if target != targets[0]:
-            raise InputError(f"{folder}: {folders[0]} was trained on {targets[0]}, {member} on {target}; give members of one")
+            raise InputError(
+                f"{folder}: {folders[0]} was trained on {targets[0]}, {member} on {target}; give members of one"
+            )
     return ensemble
 
 

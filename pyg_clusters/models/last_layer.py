@@ -41,7 +41,9 @@ class LastLayerPosterior(nn.Module):
     def __init__(self, model: nn.Module, covariance: Tensor | Sequence[Sequence[float]]):
         super().__init__()
         if not isinstance(model, DART):
-            raise InputError(f"a posterior of the last layer is for DART, not {type(model).__name__}; train an ensemble")
+            raise InputError(
+                f"a posterior of the last layer is for DART, not {type(model).__name__}; train an ensemble"
+            )
         self.model = model
         self.register_buffer("covariance", torch.as_tensor(covariance, dtype=torch.double))
         self.domain = model.domain
