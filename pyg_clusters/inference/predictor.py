@@ -162,8 +162,10 @@ def _fused(model: nn.Module) -> Callable[[Tensor, Tensor], Tensor] | None:
     """The fast path of a model, where there is one."""
     if type(model) is DART and len(model.interaction) > 1:
         return FusedDART(model)
-    members = [_fused(member) for member in model.members] if isinstance(model, Ensemble) else []
-    if not members or None in members:
+    if not isinstance(model, Ensemble):
+        return None
+    members = [fused for member in model.members if (fused := _fused(member)) is not None]
+    if len(members) < len(model.members):
         return None
     return lambda z, pos: torch.stack(mean_and_spread(torch.stack([member(z, pos) for member in members])), dim=1)
 

@@ -4,7 +4,7 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.data import chemical_symbols
-from torch import Tensor, nn
+from torch import nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.domain import Domain
@@ -53,18 +53,11 @@ class ModelCalculator(Calculator):
         centred = torch.from_numpy(cluster.positions - cluster.positions.mean(axis=0))
         pos = centred.to(weight.device, weight.dtype)
         batch = torch.zeros_like(z)
-        spread: list[float] = []
-
-        def mean(*arguments: Tensor) -> Tensor:
-            energies, deviations = self.model.mean_and_spread(*arguments)
-            spread.append(float(deviations.detach()))
-            return energies
-
-        function = mean if isinstance(self.model, Ensemble) else self.model
-        energy, forces = energy_and_forces(function, z, pos, batch)
+        energy, forces = energy_and_forces(self.model, z, pos, batch)
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
-        if spread:
-            self.results["energy_spread"] = spread[0]
+        if isinstance(self.model, Ensemble):
+            with torch.no_grad():
+                self.results["energy_spread"] = float(self.model.mean_and_spread(z, pos, batch)[1])
         atomic_energies = getattr(self.model, "atomic_energies", None)
         if atomic_energies is not None:
             with torch.no_grad():
