@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from pyg_clusters.cli.evaluate import read_columns
 from pyg_clusters.cli.main import main
 from pyg_clusters.conformal import conformal_quantile
+from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.inference import Calibration, Predictor, TrainedRange
@@ -179,6 +180,7 @@ def test_expected_error_adds_spread_and_noise_of_the_atoms():
 
 def test_posterior_of_the_last_layer_is_that_of_linear_regression(generator):
     z, pos, ptr = random_clusters((31,) * 30 + (40,) * 30, 31, generator)
+    torch.manual_seed(1)  # no feature is the same for all atoms
     model = DART(hidden_channels=16, interaction_channels=(8, 3)).double()
     pos = pos.double()
     posterior = LastLayerPosterior.fit(model, z, pos, ptr, noise=0.05)
@@ -215,7 +217,7 @@ def test_flags_say_what_the_training_set_had_not():
     short.positions[1] = short.positions[0] + [0.0, 0.0, 1.5]
     far.positions[5] *= 3
     alien.numbers[3] = 11
-    shuffled.positions *= [1.0, 1.0, 0.82]
+    shuffled.positions *= [1.0, 1.0, 1.4]
     flags = known.flags(*flat([larger, short, far, alien, cluster, shuffled]))
     assert flags[0].startswith("size 55 outside 13 to 13") and "counts of 100 %" in flags[0]
     assert "distance 1.50 Å below" in flags[1]
@@ -228,7 +230,7 @@ def test_flags_say_what_the_training_set_had_not():
 
 def test_a_model_alone_knows_its_elements_and_the_ends_of_its_sizes():
     known = TrainedRange.of_domain(darts(1)[0].domain)
-    frames = [Icosahedron("Ga", 2), Icosahedron("Ga", 3), Icosahedron("Na", 3)]
+    frames = [Icosahedron(element, shells, 4.2) for element, shells in (("Ga", 2), ("Ga", 3), ("Na", 3))]
     assert known.flags(*flat(frames)).tolist() == ["size 13 outside 31 to 70", "", "Na not seen"]
 
 
@@ -326,6 +328,22 @@ def test_stopped_and_resumed_ensemble_equals_an_uninterrupted_one(ensemble, tmp_
     assert (run / "test_metrics.json").read_text() == (ensemble / "run" / "test_metrics.json").read_text()
     assert main([*train_command(ensemble, run), "--trainer.max_epochs", "9"]) == 2
     assert "was begun by another recipe or other options" in capsys.readouterr().err
+
+
+def test_the_model_that_ships_is_calibrated(tmp_path):
+    dataset = GalliumClusters()
+    frames = [Atoms(dataset[number].z.numpy(), dataset[number].pos.numpy()) for number in (0, 3000)]
+    frames.append(frames[0].copy())
+    frames[2].rattle(0.3, seed=0)
+    write_extxyz(tmp_path / "frames.xyz", frames)
+    out = tmp_path / "p.parquet"
+    arguments = ["predict", "gallium", str(tmp_path / "frames.xyz"), "--coverage", "0.9", "--out", str(out)]
+    assert main(arguments) == 0
+    table = pyarrow.parquet.read_table(out).to_pydict()
+    for place, number in enumerate((0, 3000)):
+        half = (table["pred_energy_high"][place] - table["pred_energy_low"][place]) / 2
+        assert 0.2 < half < 0.5 and abs(table["pred_energy"][place] - float(dataset[number].y)) < 2 * half
+    assert table["flag"][:2] == ["", ""] and "distance" in table["flag"][2]
 
 
 @pytest.mark.slow
