@@ -77,19 +77,26 @@ def highest_coverage(num_groups: int) -> float:
 
 
 def interval_metrics(
-    error: ArrayLike, half_width: ArrayLike, coverage: float, groups: ArrayLike | None = None
+    error: ArrayLike,
+    half_width: ArrayLike,
+    coverage: float,
+    groups: ArrayLike | None = None,
+    unit: str = "kcal_mol",
+    per_unit: float = KCAL_PER_MOL,
 ) -> dict[str, float | int]:
-    """How often intervals of energies hold the truth, and how wide they are.
+    """How often intervals hold the truth, and how wide they are.
 
     Args:
-        error: Errors of the predictions in eV ``[num]``.
-        half_width: Half widths of the intervals in eV ``[num]``.
+        error: Errors of the predictions in eV (or ppm) ``[num]``.
+        half_width: Half widths of the intervals in the same unit ``[num]``.
         coverage: What they were made for.
-        groups: Group of each cluster ``[num]``; each is one of its own, if not given.
+        groups: Group of each prediction ``[num]``; each is one of its own, if not given.
+        unit: Unit of the widths that are reported.
+        per_unit: Factor from the unit of the errors to it.
 
     Returns:
-        ``coverage``, ``coverage_reached``, its ``standard_error`` (clusters of a group counted as drawn together),
-        ``mean_width_kcal_mol`` and ``num_groups``.
+        ``coverage``, ``coverage_reached``, its ``standard_error`` (those of a group counted as drawn together),
+        ``mean_width_kcal_mol`` (named by the unit) and ``num_groups``.
 
     Example:
         >>> metrics = interval_metrics([0.1, -0.3, 0.2, 0.0], [0.2, 0.2, 0.2, 0.2], 0.8)
@@ -105,23 +112,24 @@ def interval_metrics(
         "coverage": coverage,
         "coverage_reached": reached,
         "standard_error": float(np.sqrt(np.square(residuals).sum()) / len(error)),
-        "mean_width_kcal_mol": float(2 * half_width.mean() * KCAL_PER_MOL),
+        f"mean_width_{unit}": float(2 * half_width.mean() * per_unit),
         "num_groups": int(group.max()) + 1,
     }
 
 
 def reliability_rows(
-    error: ArrayLike, half_width: Callable[[float], ArrayLike], groups: ArrayLike | None = None
+    error: ArrayLike, half_width: Callable[[float], ArrayLike], groups: ArrayLike | None = None, **unit
 ) -> list[dict[str, float | int]]:
     """:func:`interval_metrics` at the nominal coverages of :data:`COVERAGES`, as far as they can be asked for.
 
     Args:
         error: Errors of the predictions in eV ``[num]``.
         half_width: Half widths in eV ``[num]`` for a coverage.
-        groups: Group of each cluster ``[num]``.
+        groups: Group of each prediction ``[num]``.
+        unit: Unit and factor of :func:`interval_metrics`.
     """
     rows = []
     for coverage in COVERAGES:
         with suppress(InputError):
-            rows.append(interval_metrics(error, half_width(coverage), coverage, groups))
+            rows.append(interval_metrics(error, half_width(coverage), coverage, groups, **unit))
     return rows

@@ -403,6 +403,35 @@ def test_intervals_of_a_single_model(ensemble, tmp_path):
         assert ("pred_energy_spread" in names) == (kind == "last_layer")
 
 
+def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
+    frames = ase.io.read(ensemble / "clusters.extxyz", ":")
+    for atoms in frames:
+        atoms.arrays["nmr"] = 500.0 + 10.0 * (atoms.get_all_distances() < 3.49).sum(1)
+    write_extxyz(tmp_path / "nmr.extxyz", frames)
+    files = {"root": str(tmp_path), "files": [str(tmp_path / "nmr.extxyz")], "target": "nmr", "per_atom": True}
+    model = {"class_path": "pyg_clusters.models.NodeSchNet", "init_args": {"hidden_channels": 8, "num_filters": 8}}
+    recipe = {
+        "data": {
+            "dataset": {"class_path": "pyg_clusters.datasets.ClusterDataset", "init_args": files},
+            "split": "random",
+            "fractions": [0.4, 0.3, 0.3],
+        },
+        "model": {"class_path": "pyg_clusters.training.ShieldingTraining", "init_args": {"model": model}},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run = tmp_path / "run"
+    assert main(["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(run)]) == 0
+    assert main(["calibrate", str(run)]) == 0
+    assert "in 18 groups" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--coverage", "0.6"]) == 0
+    found = json.loads((run / "test_metrics.json").read_text())["intervals"]
+    table = read_columns(run / "test_predictions.csv")
+    half = found["mean_width_ppm"] / 2
+    inside = np.abs(table["pred_nmr_shielding"] - table["nmr_shielding"]) <= half * (1 + 1e-6)
+    assert found["coverage_reached"] == pytest.approx(inside.mean()) and found["num_groups"] == 18
+
+
 def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
     run, frames = tmp_path / "run", str(ensemble / "clusters.extxyz")
     shutil.copytree(ensemble / "run" / "member_0", run)

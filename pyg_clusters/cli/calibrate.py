@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 from torch_geometric.data import Data
 
+from pyg_clusters.cli.evaluate_shieldings import shieldings_of
 from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.runs import data_of_run, predictor_of
+from pyg_clusters.cli.runs import data_of_run, groups_of, predictor_of
 from pyg_clusters.conformal import highest_coverage
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference import Calibration, Predictor, TrainedRange
@@ -45,20 +45,12 @@ def run(argv: Sequence[str]):
         raise InputError(f"{options.run} is an ensemble, which has its own spread: leave out --spread")
     calibration = calibrate_run(options.run, "ensemble" if ensemble else options.spread, options.device)
     calibration.save(options.run / CALIBRATION)
-    number = len(set(calibration.groups))
-    print(
-        f"{len(calibration.scores)} held-out clusters in {number} groups: coverage up to {highest_coverage(number):.3f}"
-    )
-    size = int(np.median(calibration.notes["sizes"]))
-    for coverage in (coverage for coverage in (0.5, 0.8, 0.9, 0.95) if coverage < highest_coverage(number)):
-        half = float(calibration.half_width(coverage, [size])[0]) * KCAL_PER_MOL
-        more = ", and more with the spread" if calibration.spread != "none" else ""
-        print(f"  {100 * coverage:.0f} %: ± {half:.2f} kcal/mol for {size} atoms{more}")
+    _print(calibration)
     print(f"written to {options.run / CALIBRATION}")
 
 
 def calibrate_run(folder: Path, spread: SpreadKind, device: str | None = None) -> Calibration:
-    """Calibration of a model of energies on the validation part of its split.
+    """Calibration of a model of energies or shieldings on the validation part of its split.
 
     Args:
         folder: Folder of the run or the ensemble.
@@ -66,12 +58,16 @@ def calibrate_run(folder: Path, spread: SpreadKind, device: str | None = None) -
         device: Where to compute.
 
     Raises:
-        InputError: If the folder is not that of a run of energies with positions.
+        InputError: If the folder is not that of a run on clusters with positions.
     """
     data = data_of_run(folder)
-    if getattr(data.dataset, "per_atom", False):
-        raise InputError(f"{folder} predicts values of atoms; calibrate is for energies of clusters")
     train, held_out = (data.batches.stored(part.tolist()) for part in (data.split.train, data.split.val))
+    if getattr(data.dataset, "per_atom", False):
+        if spread == "last_layer":
+            raise InputError(
+                f"{folder} predicts values of atoms; a posterior of the last layer is for energies of DART"
+            )
+        return _of_shieldings(folder, data, train, held_out, spread)
     if "pos" not in train:
         raise InputError(f"{folder} was trained on descriptors without positions; calibrate needs positions")
     predictor = predictor_of(folder, device)
@@ -93,8 +89,42 @@ def calibrate_run(folder: Path, spread: SpreadKind, device: str | None = None) -
         weights=weights_hash(folder),
         covariance=covariance,
         range=known,
-        notes={"sizes": sorted(set(sizes.tolist())), "train_clusters": len(data.split.train)},
+        notes={"unit": "eV", "size": int(np.median(sizes)), "train_clusters": len(data.split.train)},
     )
+
+
+def _of_shieldings(
+    folder: Path, data: ClusterDataModule, train: Data, held_out: Data, spread: SpreadKind
+) -> Calibration:
+    """Calibration of values of atoms, of which those of a cluster are alike."""
+    errors, deviation = [], None
+    for batch in (train, held_out):
+        found = shieldings_of(folder, data, batch)
+        errors.append(found.shielding.double().numpy() - batch.y.double().numpy())
+        deviation = None if found.spread is None else found.spread.numpy()
+    noise = noise_of(errors[0], np.ones(len(errors[0])))
+    scores = np.abs(errors[1]) / expected_error(noise, np.ones(len(errors[1])), deviation)
+    return Calibration(
+        spread=spread,
+        noise=noise,
+        scores=scores.tolist(),
+        groups=np.repeat(groups_of(data, data.split.val), held_out.ptr.diff().numpy()).tolist(),
+        weights=weights_hash(folder),
+        notes={"unit": "ppm", "train_clusters": len(data.split.train)},
+    )
+
+
+def _print(calibration: Calibration):
+    number, energies = len(set(calibration.groups)), calibration.notes["unit"] == "eV"
+    what, unit, per_unit = ("clusters", "kcal/mol", KCAL_PER_MOL) if energies else ("atoms", "ppm", 1.0)
+    highest = highest_coverage(number)
+    print(f"{len(calibration.scores)} held-out {what} in {number} groups: coverage up to {highest:.3f}")
+    size = calibration.notes.get("size", 1)
+    where = f" for {size} atoms" if energies else ""
+    more = ", and more with the spread" if calibration.spread != "none" else ""
+    for coverage in (coverage for coverage in (0.5, 0.8, 0.9, 0.95) if coverage < highest):
+        half = float(calibration.half_width(coverage, [size])[0]) * per_unit
+        print(f"  {100 * coverage:.0f} %: ± {half:.2f} {unit}{where}{more}")
 
 
 def errors_of(predictor: Predictor, batch: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
@@ -102,14 +132,6 @@ def errors_of(predictor: Predictor, batch: Data) -> tuple[np.ndarray, np.ndarray
     found = predictor(batch.z, batch.pos, batch.ptr)
     error = found.energy.double().numpy() - batch.y.double().numpy()
     return error, batch.ptr.diff().numpy(), None if found.spread is None else found.spread.numpy()
-
-
-def groups_of(data: ClusterDataModule, clusters: Tensor) -> np.ndarray:
-    """Which clusters are alike, ``[num_graphs]``: those of a group, where the data were split by group; else none."""
-    groups = getattr(data.dataset, "groups", None)
-    if groups is None or bool(torch.isin(groups[clusters], groups[data.split.train]).any()):
-        return clusters.numpy()
-    return groups[clusters].numpy()
 
 
 def _one(model: nn.Module) -> nn.Module:

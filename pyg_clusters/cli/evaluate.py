@@ -14,12 +14,11 @@ from torch_geometric.data import Data
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plots_uncertainty import reliability
-from pyg_clusters.cli.calibrate import groups_of
 from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings
 from pyg_clusters.cli.options import add_reading_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.runs import data_of_run, predictor_of
+from pyg_clusters.cli.runs import data_of_run, groups_of, predictor_of
 from pyg_clusters.cli.tables import cell, for_json
 from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
 from pyg_clusters.conformal import interval_metrics, reliability_rows
@@ -119,7 +118,7 @@ def evaluate_run(
     """
     data = data_of_run(folder) if data is None else data
     if getattr(data.dataset, "per_atom", False):
-        evaluate_shieldings(folder, data, by_size)
+        evaluate_shieldings(folder, data, by_size, calibration, coverage)
         return
     clusters = data.split.test
     if clusters.numel() == 0:

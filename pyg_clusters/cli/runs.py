@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from torch import Tensor
 from torch_geometric.transforms import Compose
 
 from pyg_clusters.cli.parsing import explain
@@ -110,6 +112,14 @@ def calibration_of(path: Path, required: bool = False) -> Calibration | None:
             raise InputError(f"{file} belongs to other weights: run pyg-clusters calibrate {path} again")
         return None
     return calibration
+
+
+def groups_of(data: ClusterDataModule, clusters: Tensor) -> np.ndarray:
+    """Which clusters are alike, ``[num_graphs]``: those of a group, where the data were split by group; else none."""
+    groups = getattr(data.dataset, "groups", None)
+    if groups is None or bool(torch.isin(groups[clusters], groups[data.split.train]).any()):
+        return clusters.numpy()
+    return groups[clusters].numpy()
 
 
 def predictor_of(path: Path, device: str | None = None, calibration: Calibration | None = None) -> Predictor:
