@@ -122,7 +122,7 @@ def member_folders(folder: str | Path) -> list[Path]:
     file = Path(folder) / ENSEMBLE
     try:
         names = json.loads(file.read_text())["members"]
-        return [file.parent / name for name in names]
+        return [Path(os.path.normpath(file.parent / name)) for name in names]
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: damaged ({reason}); make it anew with pyg-clusters ensemble") from error
