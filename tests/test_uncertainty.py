@@ -38,6 +38,7 @@ from pyg_clusters.models import (
 from pyg_clusters.reproduction import trainings
 from pyg_clusters.structures.model_calculator import ModelCalculator
 from pyg_clusters.testing import random_clusters
+from pyg_clusters.training import EnergyTraining
 
 
 def darts(number: int = 3, element: int = 31) -> list[DART]:
@@ -116,6 +117,8 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
         Ensemble([DART(), NodeSchNet()])
     with pytest.raises(InputError, match="at least two members, got 1"):
         Ensemble(darts(1))
+    with pytest.raises(InputError, match="give one of its members"):
+        EnergyTraining(DART()).start_from(Ensemble(darts()))
     for number, target in enumerate(("energy", "binding_energy")):
         save_model(darts(1)[0], tmp_path / f"m{number}", {"target": target})
     save_ensemble(tmp_path, [tmp_path / "m0", tmp_path / "m1"])
@@ -430,6 +433,23 @@ def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
     half = found["mean_width_ppm"] / 2
     inside = np.abs(table["pred_nmr_shielding"] - table["nmr_shielding"]) <= half * (1 + 1e-6)
     assert found["coverage_reached"] == pytest.approx(inside.mean()) and found["num_groups"] == 18
+
+    labelled = ["--data", str(tmp_path / "nmr.extxyz"), "--target", "nmr", "--out", str(tmp_path / "errors.json")]
+    assert main(["evaluate", str(run), *labelled, "--coverage", "0.6"]) == 0
+    found = json.loads((tmp_path / "errors.json").read_text())["intervals"]
+    assert found["num_groups"] == len(frames) and found["mean_width_ppm"] == pytest.approx(2 * half, rel=1e-5)
+    capsys.readouterr()
+    arguments = [
+        "predict",
+        str(run),
+        str(tmp_path / "nmr.extxyz"),
+        "--coverage",
+        "0.6",
+        "--out",
+        str(tmp_path / "p.csv"),
+    ]
+    assert main(arguments) == 2
+    assert "intervals of shieldings: evaluate --coverage" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
