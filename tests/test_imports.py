@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"distributions", "transforms"},
     {"nn"},
     {"models"},
-    {"losses", "metrics", "shielding_metrics"},
+    {"conformal", "losses", "metrics", "shielding_metrics"},
     {"frames"},
     {"datasets"},
     {"training", "inference", "structures", "labels"},

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
@@ -19,9 +20,12 @@ from ase import Atoms
 from pyg_clusters.cli import predict
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import BlockLog, Frames, block_log, write_extxyz, write_store
-from pyg_clusters.inference import prediction_files
-from pyg_clusters.models import DART, NodeSchNet
-from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.inference import Calibration, Predictor, TrainedRange, prediction_files
+from pyg_clusters.inference.calibration import CALIBRATION
+from pyg_clusters.inference.scoring import ScoredBlock, score_files
+from pyg_clusters.inference.work import score_log
+from pyg_clusters.models import DART, NodeSchNet, load_model, save_ensemble
+from pyg_clusters.models.checkpoint import save_model, weights_hash
 
 FRAMES = 60
 BLOCK = 7
@@ -238,6 +242,124 @@ def test_parts_that_do_not_belong_together(folder, tmp_path, capsys):
     for shard in ("0/3", "4/3", "3", "a/b", "1/0"):
         assert main(command(folder, out, "--shard", shard)) == 2
         assert "--shard" in capsys.readouterr().err
+
+
+# Spreads, intervals and flags
+
+
+@pytest.fixture(scope="module")
+def calibrated(folder) -> Path:
+    """An ensemble that was calibrated on the frames of one file, which those of the other are unlike."""
+    members = [folder / f"member_{seed}" for seed in (0, 1)]
+    for seed, member in enumerate(members):
+        torch.manual_seed(seed)
+        model = DART(hidden_channels=8, interaction_channels=(8,))
+        model.domain.fit(torch.full((12,), 31), torch.tensor([0, 4, 12]))
+        save_model(model, member)
+    save_ensemble(folder / "ensemble", members)
+    block = next(iter(Frames.open(folder / "a.extxyz")))
+    known = TrainedRange.fit(*(torch.from_numpy(part) for part in (block.z, block.pos, block.ptr)), radii=(3.49,))
+    scores = np.linspace(0.1, 2.0, 20).tolist()
+    weights = weights_hash(folder / "ensemble")
+    Calibration("ensemble", 0.1, scores, list(range(20)), weights, range=known).save(folder / "ensemble" / CALIBRATION)
+    return folder / "ensemble"
+
+
+def with_intervals(folder: Path, out: Path, *more: object) -> list[str]:
+    arguments = command(folder, out, "--coverage", "0.9", *more)
+    return [str(folder / "ensemble") if word == str(folder / "model") else word for word in arguments]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
+def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, tmp_path, suffix, capsys):
+    whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
+    assert main(with_intervals(folder, whole)) == 0
+    append = BlockLog.append
+
+    def cut_append(log, *block):
+        if log.num_blocks == 4:
+            os.kill(os.getpid(), signal.SIGKILL)
+        append(log, *block)
+
+    def work():
+        BlockLog.append = cut_append
+        return main(with_intervals(folder, out))
+
+    os.waitpid(in_child(work), 0)
+    capsys.readouterr()
+    other = [word if word != "0.9" else "0.8" for word in with_intervals(folder, out)]
+    assert main(other) == 2
+    assert "was begun with coverage = 0.9" in capsys.readouterr().err
+    assert main(with_intervals(folder, out)) == 0
+    assert "going on after" in capsys.readouterr().err and out.read_bytes() == whole.read_bytes()
+
+    parts = [tmp_path / f"part{number}{suffix}" for number in (1, 2, 3)]
+    for number, part in enumerate(parts, start=1):
+        assert main(with_intervals(folder, part, "--shard", f"{number}/3")) == 0
+    merged = tmp_path / f"merged{suffix}"
+    assert main(["merge", *map(str, parts), "--out", str(merged)]) == 0
+    assert merged.read_bytes() == whole.read_bytes()
+    if suffix == ".parquet":
+        table = pyarrow.parquet.read_table(whole).to_pydict()
+        low, energy, high = (np.array(table[name]) for name in ("pred_energy_low", "pred_energy", "pred_energy_high"))
+        spread = np.array(table["pred_energy_spread"])
+        assert (spread > 0).all()
+        half = 1.9 * np.sqrt(spread**2 + 0.1**2 * np.array(table["size"]))
+        np.testing.assert_allclose([high - energy, energy - low], [half, half], rtol=1e-5)
+        flagged = np.array(table["flag"]) != ""
+        assert not flagged[:24].any() and flagged[24:-24].any() and not flagged[-24:].any()
+
+
+def test_parts_of_other_intervals_are_not_merged(folder, calibrated, tmp_path, capsys):
+    parts = [tmp_path / f"part{number}.csv" for number in (1, 2)]
+    for number, part in enumerate(parts, start=1):
+        arguments = with_intervals(folder, part, "--shard", f"{number}/2")
+        assert main([word if word != "0.9" else f"0.{number}" for word in arguments]) == 0
+    capsys.readouterr()
+    assert main(["merge", *map(str, parts), "--out", str(tmp_path / "merged.csv")]) == 2
+    assert "was made with coverage = 0.2" in capsys.readouterr().err
+
+
+def test_spreads_are_kept_with_the_energies_of_finished_blocks(folder, calibrated, tmp_path, monkeypatch):
+    predictor, paths = Predictor(load_model(calibrated)), [folder / "a.extxyz", folder / "b.extxyz"]
+
+    def blocks() -> list[ScoredBlock]:
+        log = score_log(tmp_path / "log", predictor, paths)
+        return list(score_files(predictor, paths, on_bad="skip", log=log))
+
+    first = blocks()
+    monkeypatch.setattr(Predictor, "__call__", None)
+    for block, again in zip(first, blocks(), strict=True):
+        np.testing.assert_array_equal(again.spread, block.spread)
+        np.testing.assert_array_equal(again.energy, block.energy)
+
+
+def test_spreads_of_files_are_those_of_arrays(folder, calibrated):
+    predictor = Predictor(load_model(calibrated))
+    found = predictor(Frames.open(folder / "b.extxyz", block_size=BLOCK, on_bad="skip"))
+    frames = ase.io.read(folder / "b.extxyz", ":")
+    good = np.array([bool(np.isfinite(atoms.positions).all()) for atoms in frames])
+    expected = predictor([atoms for atoms, usable in zip(frames, good, strict=True) if usable])
+    assert found.spread.isfinite().tolist() == found.energy.isfinite().tolist() == good.tolist()
+    np.testing.assert_allclose(found.spread[good], expected.spread, rtol=1e-5)
+    np.testing.assert_allclose(found.energy[good], expected.energy, rtol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".extxyz"])
+def test_spreads_of_shieldings(folder, tmp_path, suffix):
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_model(NodeSchNet(hidden_channels=8, num_filters=8), tmp_path / f"m{seed}")
+    save_ensemble(tmp_path / "ensemble", [tmp_path / "m0", tmp_path / "m1"])
+    arguments = ["predict", str(tmp_path / "ensemble"), str(folder / "a.extxyz"), "--out", str(tmp_path / f"p{suffix}")]
+    assert main(arguments) == 0
+    each = [Predictor(load_model(tmp_path / f"m{seed}"))(Frames.open(folder / "a.extxyz")).shielding for seed in (0, 1)]
+    if suffix == ".csv":
+        spread = pyarrow.csv.read_csv(tmp_path / "p.csv")["pred_nmr_shielding_spread"].to_numpy()
+    else:
+        written = ase.io.read(tmp_path / "p.extxyz", ":")
+        spread = np.concatenate([atoms.arrays["pred_nmr_shielding_spread"] for atoms in written])
+    np.testing.assert_allclose(spread, (each[0] - each[1]).abs() / 2**0.5, rtol=1e-3, atol=1e-5)
 
 
 # Stores

@@ -14,16 +14,20 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_clusters.analysis import plots
-from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings, report_shieldings
+from pyg_clusters.analysis.plots_uncertainty import reliability
+from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings, intervals_of_atoms, report_shieldings
 from pyg_clusters.cli.options import add_reading_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.runs import data_of_run, default_device, predictor_of
+from pyg_clusters.cli.runs import data_of_run, default_device, groups_of, predictor_of
 from pyg_clusters.cli.tables import cell, for_json
+from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
+from pyg_clusters.conformal import interval_metrics, reliability_rows
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.inference import Calibration, Prediction
 from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.inference.scoring import check_atom_numbers, check_numbers, score_files
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
@@ -41,6 +45,11 @@ LABELS = {
     "spearman_within_size": "Spearman within a size",
     "spearman": "Spearman",
     "size": "atoms",
+    "coverage": "coverage asked for",
+    "coverage_reached": "coverage reached",
+    "standard_error": "standard error",
+    "mean_width_kcal_mol": "mean width (kcal/mol)",
+    "num_groups": "groups",
     "mae_mev_per_angstrom": "MAE (meV/Å)",
     "rmse_mev_per_angstrom": "RMSE (meV/Å)",
 }
@@ -64,14 +73,17 @@ def run(argv: Sequence[str]):
         "atom in ppm (nmr_shielding)",
     )
     parser.add_argument("--out", type=Path, help="JSON file of the result, if --data is given")
+    add_coverage_option(parser)
     add_reading_options(parser)
     options = parse(parser, argv)
+    coverage = options.coverage
+    calibration = None if coverage is None else calibration_for(options.run, coverage)
     if options.data is None:
         if options.out is not None:
             raise InputError("--out goes with --data; the errors of a run are written to its test_metrics.json")
-        evaluate_run(options.run, device=options.device)
+        evaluate_run(options.run, device=options.device, calibration=calibration, coverage=coverage)
         return
-    predictor = predictor_of(options.run, options.device)
+    predictor = predictor_of(options.run, options.device, calibration)
     score = partial(score_files, predictor, options.data, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
     some = next((block for block in score() if len(block.frames)), None)
     if some is None:
@@ -89,11 +101,28 @@ def run(argv: Sequence[str]):
         true = np.concatenate([block.frames.properties[target] for block in scored if len(block.frames)])
     list_bad([frame for block in scored for frame in block.bad])
     sizes = np.concatenate([block.frames.sizes for block in scored])
+    more = {}
+    if calibration is not None:
+        spreads = [block.spread for block in scored if block.spread is not None]
+        spread = np.concatenate(spreads) if spreads else None
+        if some.prediction.per_atom:
+            groups = np.arange(len(sizes)).repeat(sizes)
+            more["intervals"] = intervals_of_atoms(predicted, true, spread, calibration, coverage, groups)
+        else:
+            half = calibration.half_width(coverage, sizes, spread)
+            more["intervals"] = interval_metrics(predicted - true, half, coverage)
     report = report_shieldings if some.prediction.per_atom else _report
-    report(predicted, true, sizes, title, options.out)
+    report(predicted, true, sizes, title, options.out, more=more)
 
 
-def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: bool = True, device: str | None = None):
+def evaluate_run(
+    folder: Path,
+    data: ClusterDataModule | None = None,
+    by_size: bool = True,
+    device: str | None = None,
+    calibration: Calibration | None = None,
+    coverage: float | None = None,
+):
     """Errors on the test set of a run; writes ``test_metrics.json``, ``test_predictions.csv`` and figures.
 
     Args:
@@ -101,26 +130,35 @@ def evaluate_run(folder: Path, data: ClusterDataModule | None = None, by_size: b
         data: Its data, where they are at hand.
         by_size: Whether to print the errors of each cluster size; they are written in any case.
         device: Where to compute.
+        calibration: Of the model, for intervals.
+        coverage: Of the intervals.
     """
     data = data_of_run(folder) if data is None else data
     if getattr(data.dataset, "per_atom", False):
-        evaluate_shieldings(folder, data, by_size, device)
+        evaluate_shieldings(folder, data, by_size, device, calibration, coverage)
         return
     clusters = data.split.test
     if clusters.numel() == 0:
         raise InputError(f"{folder}: the test part of the split is empty; give labelled frames with --data")
     batch = data.batches.stored(clusters.tolist())
     if "pos" in batch:
-        predicted = predictor_of(folder, device)(batch.z, batch.pos, batch.ptr).energy.numpy()
+        found = predictor_of(folder, device, calibration)(batch.z, batch.pos, batch.ptr)
     else:  # published descriptors: a graph is all that there is
-        predicted = _energies_of_graphs(load_model(folder), data, clusters, usable_device(device or default_device()))
-    target, sizes = batch.y.numpy(), batch.ptr.diff().numpy()
-    write_table(
-        folder / "test_predictions.csv",
-        {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted},
-    )
+        found = _energies_of_graphs(load_model(folder), data, clusters, usable_device(device or default_device()))
+    predicted, target, sizes = found.energy.numpy(), batch.y.numpy(), batch.ptr.diff().numpy()
+    table = {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted}
+    if found.spread is not None:
+        table["pred_energy_spread"] = found.spread.numpy()
+    write_table(folder / "test_predictions.csv", table)
     _write_figures(folder, predicted, target, sizes)
     more = _by_file(predicted, target, sizes, data, clusters)
+    if calibration is not None and coverage is not None:
+        spread, groups = table.get("pred_energy_spread"), groups_of(data, clusters)
+        error = predicted.astype(float) - target
+        half = calibration.half_width(coverage, sizes, spread)
+        more["intervals"] = interval_metrics(error, half, coverage, groups)
+        rows = reliability_rows(error, lambda asked: calibration.half_width(asked, sizes, spread), groups)
+        plots.save_figure(reliability(rows), folder / "figures" / "reliability.png")
     if "force" in batch:
         more["forces"] = _force_errors(load_model(folder), batch)
     _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size, more)
@@ -155,14 +193,15 @@ def _force_errors(model: nn.Module, batch: Data) -> dict[str, float]:
 @torch.no_grad()
 def _energies_of_graphs(
     model: nn.Module, data: ClusterDataModule, clusters: Tensor, device: torch.device
-) -> np.ndarray:
+) -> Prediction:
     model, names = model.to(device), extra_arguments(model)
-    energies = []
+    energies, num_atoms = [], 0
     for part in clusters.split(data.batch_size):
         batch = data.batches[part.tolist()].to(device)
         extra = {name: batch[name] for name in names if name in batch}
         energies.append(model(batch.z, batch.get("pos"), batch.batch, **extra))
-    return torch.cat(energies).cpu().numpy()
+        num_atoms += batch.batch.numel()
+    return Prediction(torch.cat(energies).cpu(), clusters.numel(), num_atoms, type(model).__name__)
 
 
 def _report(

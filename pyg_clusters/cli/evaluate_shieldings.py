@@ -1,18 +1,21 @@
 """Errors of a trained model of shieldings."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from torch_geometric.data import Data
 
-from pyg_clusters.cli.runs import default_device
+from pyg_clusters.cli.runs import default_device, groups_of
 from pyg_clusters.cli.tables import cell, for_json
+from pyg_clusters.conformal import interval_metrics
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
-from pyg_clusters.inference import Predictor
+from pyg_clusters.inference import Calibration, Prediction, Predictor
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.extra_arguments import extra_arguments
 from pyg_clusters.shielding_metrics import shielding_metrics
@@ -31,7 +34,14 @@ LABELS = {
 }
 
 
-def evaluate_shieldings(folder: Path, data: ClusterDataModule, by_size: bool = True, device: str | None = None):
+def evaluate_shieldings(
+    folder: Path,
+    data: ClusterDataModule,
+    by_size: bool = True,
+    device: str | None = None,
+    calibration: Calibration | None = None,
+    coverage: float | None = None,
+):
     """Errors on the test set of a run; writes ``test_metrics.json`` and ``test_predictions.csv``.
 
     Args:
@@ -39,17 +49,15 @@ def evaluate_shieldings(folder: Path, data: ClusterDataModule, by_size: bool = T
         data: Its data.
         by_size: Whether to print the errors of each cluster size; they are written in any case.
         device: Where to compute.
+        calibration: Of the model, for intervals.
+        coverage: Of the intervals.
     """
     clusters = data.split.test
     if clusters.numel() == 0:
         raise InputError(f"{folder}: the test part of the split is empty; split the data otherwise")
     batch = data.batches.stored(clusters.tolist())
-    model = load_model(folder)
-    values = {name: batch[name] for name in extra_arguments(model) if name in batch}
-    transform = None if values else data.dataset.transform
-    predictor = Predictor(model, device=device or default_device(), transform=transform)
-    predicted = predictor(batch.z, batch.pos, batch.ptr, values).shielding.numpy()
-    target, sizes = batch.y.numpy(), batch.ptr.diff().numpy()
+    found = shieldings_of(folder, data, batch, device)
+    predicted, target, sizes = found.shielding.numpy(), batch.y.numpy(), batch.ptr.diff().numpy()
     table = {
         "idx": clusters.numpy().repeat(sizes),
         "size": sizes.repeat(sizes),
@@ -57,12 +65,48 @@ def evaluate_shieldings(folder: Path, data: ClusterDataModule, by_size: bool = T
         "nmr_shielding": target,
         "pred_nmr_shielding": predicted,
     }
+    if found.spread is not None:
+        table["pred_nmr_shielding_spread"] = found.spread.numpy()
     write_table(folder / "test_predictions.csv", table)
-    report_shieldings(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size)
+    more = {}
+    if calibration is not None and coverage is not None:
+        spread = table.get("pred_nmr_shielding_spread")
+        groups = groups_of(data, clusters).repeat(sizes)
+        more["intervals"] = intervals_of_atoms(predicted, target, spread, calibration, coverage, groups)
+    out = folder / "test_metrics.json"
+    report_shieldings(predicted, target, sizes, f"test set of {folder}", out, by_size, more)
+
+
+def shieldings_of(folder: Path, data: ClusterDataModule, batch: Data, device: str | None = None) -> Prediction:
+    """What the model of a run says of clusters of its data."""
+    model = load_model(folder)
+    values = {name: batch[name] for name in extra_arguments(model) if name in batch}
+    transform = None if values else data.dataset.transform
+    predictor = Predictor(model, device=device or default_device(), transform=transform)
+    return predictor(batch.z, batch.pos, batch.ptr, values)
+
+
+def intervals_of_atoms(
+    shielding: np.ndarray,
+    target: np.ndarray,
+    spread: np.ndarray | None,
+    calibration: Calibration,
+    coverage: float,
+    group_of_atom: np.ndarray,
+) -> dict[str, float | int]:
+    """How often intervals of shieldings ``[num_atoms]`` (ppm) hold the truth, and how wide they are."""
+    half = calibration.half_width(coverage, np.ones(len(shielding)), spread)
+    return interval_metrics(shielding - target, half, coverage, group_of_atom, "ppm", 1.0)
 
 
 def report_shieldings(
-    predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, title: str, out: Path | None, by_size: bool = True
+    predicted: np.ndarray,
+    target: np.ndarray,
+    sizes: np.ndarray,
+    title: str,
+    out: Path | None,
+    by_size: bool = True,
+    more: Mapping[str, dict] | None = None,
 ):
     """Prints errors over all atoms and by cluster size, and writes them as JSON.
 
@@ -73,7 +117,9 @@ def report_shieldings(
         title: What was evaluated.
         out: The JSON file, if one is wanted.
         by_size: Whether to print the errors of each cluster size.
+        more: What else to print and write, by a name (``intervals``).
     """
+    more = more or {}
     overall = shielding_metrics(predicted, target)
     size_of_atom = sizes.repeat(sizes)
     rows = []
@@ -83,6 +129,7 @@ def report_shieldings(
     if out is not None:
         with replacing(out) as path:
             result = {"overall": for_json(overall), "by_size": [for_json(row) for row in rows]}
+            result |= {name: for_json(row) for name, row in more.items()}
             path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
     console = Console(width=100)
     table = Table(title=f"Errors per atom: {title}", title_justify="left")
@@ -93,3 +140,5 @@ def report_shieldings(
     for key, label in LABELS.items():
         table.add_row(label, *(cell(column[key]) for column in columns))
     console.print(table)
+    for row in more.values():
+        print("  ".join(f"{name} {cell(value)}" for name, value in row.items()))

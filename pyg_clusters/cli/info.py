@@ -14,7 +14,14 @@ from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks
 from pyg_clusters.inference.predictor import domain_of
-from pyg_clusters.models.checkpoint import load_model, model_folder, read_configuration, shipped_models
+from pyg_clusters.models.checkpoint import (
+    is_ensemble,
+    load_model,
+    member_folders,
+    model_folder,
+    read_configuration,
+    shipped_models,
+)
 
 
 def run(argv: Sequence[str]):
@@ -31,15 +38,20 @@ def run(argv: Sequence[str]):
 
 
 def _describe_model(path: Path):
-    folder = model_folder(path)
-    model, configuration = load_model(folder), read_configuration(folder)
-    print(f"{path}: {type(model).__name__}, {sum(weights.numel() for weights in model.parameters()):,} parameters")
+    ensemble = is_ensemble(path)
+    folder = model_folder(member_folders(path)[0] if ensemble else path)
+    model, configuration = load_model(path), read_configuration(folder)
+    name = str(model) if ensemble else type(model).__name__
+    print(f"{path}: {name}, {sum(weights.numel() for weights in model.parameters()):,} parameters")
     _print_pairs(configuration["init_args"])
     domain = domain_of(model)
     if domain is not None:
         symbols = ", ".join(chemical_symbols[number] for number in domain.atomic_numbers)
         _print_pairs({"trained on": "{} clusters of {} to {} atoms".format(symbols, *domain.size_range)})
-    _print_pairs(configuration.get("notes", {}))
+    if ensemble:
+        _print_pairs({"members": ", ".join(map(str, member_folders(path)))})
+    else:
+        _print_pairs(configuration.get("notes", {}))
     metrics = path / "test_metrics.json"
     if metrics.is_file():
         try:

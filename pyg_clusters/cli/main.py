@@ -12,6 +12,8 @@ from pyg_clusters.errors import InputError, MissingExtra
 VERBS = {
     "train": "train a model as a recipe says",
     "evaluate": "errors of a trained model on its test set or on labelled frames",
+    "ensemble": "one model of several runs",
+    "calibrate": "intervals of a stated coverage from held-out errors",
     "evaluate-screening": "what choosing frames by a model is worth, on frames of known energy",
     "convert": "frames of any formats in one fast file",
     "predict": "energies of frames, or shieldings of their atoms",

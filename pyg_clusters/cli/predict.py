@@ -8,6 +8,7 @@ from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.progress import counting
 from pyg_clusters.cli.runs import predictor_of
+from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, Frames, Shard, check_output
 from pyg_clusters.frames.reading import BLOCK_SIZE
@@ -15,6 +16,7 @@ from pyg_clusters.frames.store import is_store
 from pyg_clusters.inference.prediction_files import format_of
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.inference.shards import shard_file, write_shard
+from pyg_clusters.inference.uncertainty import Uncertainty
 from pyg_clusters.inference.work import settings_of
 
 FREE = ("on_bad",)
@@ -28,10 +30,13 @@ def run(argv: Sequence[str]):
         "Energies of frames, as a table or added to what the frames hold already (.extxyz): file, frame number "
         "(from 0), number of atoms, pred_energy (eV), pred_energy_per_atom (eV); for frames of a store also the file "
         "and number that they had before. A model of shieldings gives pred_nmr_shielding (ppm): a row per atom, with "
-        "its number in the frame (from 0), or an array. A run that was stopped goes on with the same command.",
+        "its number in the frame (from 0), or an array. An ensemble gives their spread, too (pred_energy_spread); with "
+        "--coverage there are pred_energy_low and pred_energy_high (eV); flag says what of a frame the training had "
+        "not. A run that was stopped goes on with the same command.",
         "pyg-clusters predict runs/dart md.extxyz --out predictions.csv",
     )
     add_frame_options(parser)
+    add_coverage_option(parser)
     parser.add_argument("--topology", type=Path | None, help="file that says what the atoms are, for DCD, XTC, ...")
     parser.add_argument("--shard", type=str | None, help="i/n: only part i of n of the frames, for merge")
     parser.add_argument("--overwrite", action="store_true", help="replace the file that is there, and begin anew")
@@ -42,7 +47,9 @@ def run(argv: Sequence[str]):
     folder = options.out.with_name(options.out.name + ".unfinished")
     check_output(options.out, options.frames, options.overwrite or (folder / "settings.json").exists())
 
-    predictor = predictor_of(options.model, options.device)
+    calibration = calibration_for(options.model, options.coverage)
+    predictor = predictor_of(options.model, options.device, calibration if options.coverage else None)
+    uncertainty = Uncertainty.of(predictor, calibration, options.coverage)
     frames = Frames.open(
         options.frames,
         with_atoms=make_format.with_atoms,
@@ -52,15 +59,17 @@ def run(argv: Sequence[str]):
         topology=options.topology,
     )
     dtype = str(predictor.dtype).removeprefix("torch.")
-    style = make_format(any(map(is_store, frames.paths)), dtype, predictor.per_atom)
-    settings = settings_of(predictor, frames.paths, frames.wanted, options.ignore_cell) | {"shard": options.shard}
+    style = make_format(any(map(is_store, frames.paths)), dtype, predictor.per_atom, uncertainty.types)
+    settings = settings_of(predictor, frames.paths, frames.wanted, options.ignore_cell)
+    settings |= {"shard": options.shard, **uncertainty.settings()}
     log = BlockLog(folder, settings, FREE, head=style.head(), overwrite=options.overwrite)
     if log.num_blocks:
         print(f"going on after {log.num_frames:,} frames", file=sys.stderr)
     try:
         blocks = score_frames(predictor, frames, ignore_cell=options.ignore_cell, start=log.next_place, shard=shard)
         for scored in with_progress(blocks, []):
-            log.append(scored.frames.place, len(scored.frames), style.block(scored), scored.bad)
+            results = style.block(scored, uncertainty.columns(scored))
+            log.append(scored.frames.place, len(scored.frames), results, scored.bad)
     except InputError as error:
         if log.num_blocks:
             raise InputError(f"{error}; the {log.num_frames:,} frames that are done are kept in {folder}") from error

@@ -1,16 +1,22 @@
 """What a run folder says of its data and its model."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from torch import Tensor
 from torch_geometric.transforms import Compose
 
 from pyg_clusters.cli.parsing import explain
+from pyg_clusters.datasets.splits import PARTS, Split
 from pyg_clusters.errors import InputError
-from pyg_clusters.inference import Predictor
-from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.inference import Calibration, Predictor
+from pyg_clusters.inference.calibration import CALIBRATION
+from pyg_clusters.models import LastLayerPosterior
+from pyg_clusters.models.checkpoint import is_ensemble, load_model, member_folders, model_folder, weights_hash
 from pyg_clusters.models.extra_arguments import extra_arguments
 from pyg_clusters.training import ClusterDataModule
 
@@ -24,9 +30,13 @@ FINGERPRINT = "data.sha256"
 def data_of_run(folder: Path) -> ClusterDataModule:
     """Data set and split of a run, from its resolved configuration and its saved split.
 
+    Those of an ensemble are those of its members, which must be one split of one data set.
+
     Raises:
         InputError: If the folder is not that of a run, or its configuration is damaged.
     """
+    if is_ensemble(folder):
+        return _data_of_members(member_folders(folder))
     configuration = folder / CONFIGURATION
     if not configuration.is_file():
         raise InputError(f"{folder} is not the folder of a run (no config.yaml in it); give frames with --data")
@@ -45,6 +55,26 @@ def data_of_run(folder: Path) -> ClusterDataModule:
     return module
 
 
+def target_of_run(folder: Path) -> str | None:
+    """Name of the target of a run, where its configuration tells."""
+    try:
+        return yaml.safe_load((folder / CONFIGURATION).read_text())["data"]["dataset"]["init_args"]["target"]
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return None
+
+
+def _data_of_members(folders: Sequence[Path]) -> ClusterDataModule:
+    first = data_of_run(folders[0])
+    for folder in folders[1:]:
+        kept = [other / FINGERPRINT for other in (folders[0], folder)]
+        if all(path.is_file() for path in kept) and kept[0].read_text() != kept[1].read_text():
+            raise InputError(f"{folder} was trained on other data than {folders[0]}: they make no ensemble")
+        split = Split.load(folder / "splits")
+        if not all(torch.equal(getattr(split, part), getattr(first.split, part)) for part in PARTS):
+            raise InputError(f"{folder} was split otherwise than {folders[0]}: no cluster is held out from all members")
+    return first
+
+
 def check_fingerprint(folder: Path, dataset: object):
     """Checks that a data set is that which the run was split for.
 
@@ -59,15 +89,55 @@ def check_fingerprint(folder: Path, dataset: object):
         )
 
 
-def predictor_of(path: Path, device: str | None = None) -> Predictor:
+def calibration_of(path: Path, required: bool = False) -> Calibration | None:
+    """The calibration of a run, an ensemble or a saved model, if it was made and the weights are still the same.
+
+    Args:
+        path: The folder, or the name of a model that ships.
+        required: Whether to insist on one.
+
+    Raises:
+        InputError: If there is none where one is required, it is damaged, or it belongs to other weights.
+    """
+    file = path / CALIBRATION
+    if not file.is_file() and not is_ensemble(path):
+        file = model_folder(path) / CALIBRATION
+    if not file.is_file():
+        if required:
+            raise InputError(f"{path} is not calibrated: run pyg-clusters calibrate {path} first")
+        return None
+    calibration = Calibration.load(file)
+    if calibration.weights != weights_hash(path):
+        if required:
+            raise InputError(f"{file} belongs to other weights: run pyg-clusters calibrate {path} again")
+        return None
+    return calibration
+
+
+def groups_of(data: ClusterDataModule, clusters: Tensor) -> np.ndarray:
+    """Which clusters are alike, ``[num_graphs]``: those of a group, where the data were split by group; else none."""
+    groups = getattr(data.dataset, "groups", None)
+    if groups is None or bool(torch.isin(groups[clusters], groups[data.split.train]).any()):
+        return clusters.numpy()
+    return groups[clusters].numpy()
+
+
+def predictor_of(path: Path, device: str | None = None, calibration: Calibration | None = None) -> Predictor:
     """Predictor of a run or a saved model; a model that needs a graph gets the transform of its run.
+
+    Args:
+        path: Its folder.
+        device: Where to compute.
+        calibration: Its calibration, where the spread is to come from what that says.
 
     Raises:
         InputError: If there is no model, no such device, or no run to take the transform from.
     """
     model = load_model(path)
+    if calibration is not None and calibration.covariance is not None:
+        model = LastLayerPosterior(model, calibration.covariance)
     transform = None
-    if any(extra_arguments(model).values()) and (path / CONFIGURATION).is_file():
+    if any(extra_arguments(model).values()) and (is_ensemble(path) or (path / CONFIGURATION).is_file()):
         dataset = data_of_run(path).dataset
         transform = Compose([step for step in (dataset.pre_transform, dataset.transform) if step is not None])
     return Predictor(model, device=device or default_device(), transform=transform)

@@ -41,7 +41,7 @@ from pyg_clusters.inference.screening import Candidate, Screening, choose, choos
 from pyg_clusters.inference.uniqueness import SAME_STRUCTURE
 from pyg_clusters.inference.work import score_log
 from pyg_clusters.metrics import energy_metrics
-from pyg_clusters.models.checkpoint import model_folder, read_configuration
+from pyg_clusters.models.checkpoint import is_ensemble, model_folder, read_configuration
 from pyg_clusters.units import KCAL_PER_MOL
 
 MANY_SIZES = 5
@@ -241,6 +241,8 @@ def error_on_test_set(model: Path) -> float | None:
     metrics = model / "test_metrics.json"
     if metrics.is_file():
         return json.loads(metrics.read_text())["overall"].get("mae_kcal_mol")
+    if is_ensemble(model):
+        return None
     return read_configuration(model_folder(model)).get("notes", {}).get("test_mae_kcal_mol")
 
 

@@ -17,9 +17,10 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pyg_clusters.cli.evaluate import evaluate_run
 from pyg_clusters.cli.parsing import explain
 from pyg_clusters.cli.runs import CONFIGURATION, FINGERPRINT, check_fingerprint
+from pyg_clusters.cli.train_ensemble import resume_ensemble, train_ensemble
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
-from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.checkpoint import is_ensemble, load_model
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
 from pyg_clusters.training.progress import TrainingProgress
 from pyg_clusters.training.run_folder import FINISHED
@@ -42,7 +43,8 @@ The folder of the run holds the resolved configuration, metrics.csv (an epoch a 
 resume from, the split, and at the end the predictions and errors of the test set and figures. A run that was stopped,
 killed even, goes on with --resume and reaches what it would have reached. --trainer.max_time DD:HH:MM:SS ends it after
 an epoch; the time before a --resume counts. Model, optimiser, schedule and data set are classes named in the recipe
-(class_path)."""
+(class_path). --ensemble 5 trains members of the seeds 0 to 4 on one split, each into a folder of its own under --out,
+--workers of them (2 by default) at a time; the folder is then used as that of a run is."""
 EXAMPLE = "example: pyg-clusters train --config train/dart_gallium.yaml --out runs/dart"
 
 
@@ -85,7 +87,11 @@ class TrainCLI(LightningCLI):
 
     def instantiate_trainer(self, **kwargs) -> pl.Trainer:
         own = self.config_init["trainer"].get("callbacks") or []
-        self.run_folder = RunFolder(self.config["out"], {"config": CONFIGURATION})
+        notes = {"config": CONFIGURATION}
+        target = getattr(self.datamodule.dataset, "target", None)
+        if isinstance(target, str):
+            notes["target"] = target
+        self.run_folder = RunFolder(self.config["out"], notes)
         # The trainer's own limit would stop within an epoch, of which a resumed run then lacks the rest.
         self.timer = Timer(self.config_init["trainer"].get("max_time"), interval="epoch", verbose=False)
         callbacks = [*own, TrainingProgress(), self.timer, self.run_folder]
@@ -99,8 +105,13 @@ class TrainCLI(LightningCLI):
 
 
 def run(argv: Sequence[str]):
-    """Trains; with ``--resume RUN`` goes on with a run that was stopped."""
+    """Trains; with ``--resume RUN`` goes on with a run that was stopped, with ``--ensemble N`` trains N members."""
     argv, resumed = _take_option(list(argv), "--resume")
+    argv, members = _take_option(argv, "--ensemble")
+    argv, workers = _take_option(argv, "--workers")
+    if members is not None or (resumed is not None and is_ensemble(resumed)):
+        _ensemble(argv, resumed, members, workers)
+        return
     if resumed is not None:
         configuration = Path(resumed) / CONFIGURATION
         if not configuration.is_file():
@@ -110,6 +121,26 @@ def run(argv: Sequence[str]):
     elif not any(argument.split("=")[0] in ("--config", "-c", "--help", "-h", "--data.dataset") for argument in argv):
         raise InputError("train needs a recipe: --config FILE (train/*.yaml are some), or --resume RUN")
     train(argv, resume=resumed is not None)
+
+
+def _ensemble(argv: list[str], resumed: str | None, members: str | None, workers: str | None):
+    number, at_a_time = _whole("--ensemble", members or "2"), _whole("--workers", workers or "2")
+    if resumed is not None:
+        if members is not None or argv:
+            raise InputError("--resume of an ensemble takes no other option than --workers")
+        resume_ensemble(Path(resumed), at_a_time)
+        return
+    argv, recipe = _take_option(argv, "--config")
+    argv, out = _take_option(argv, "--out")
+    if recipe is None or out is None:
+        raise InputError("an ensemble needs a recipe and a folder: --config FILE --ensemble 5 --out RUN")
+    train_ensemble(Path(recipe), argv, number, Path(out), at_a_time)
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise InputError(f"{name} needs a whole number, got {text!r}")
+    return int(text)
 
 
 def train(argv: Sequence[str], resume: bool = False):

@@ -1,5 +1,7 @@
 """Batched inference over large sets of frames."""
 
+from pyg_clusters.inference.calibration import Calibration
 from pyg_clusters.inference.predictor import Prediction, Predictor
+from pyg_clusters.inference.trained_range import TrainedRange
 
-__all__ = ["Prediction", "Predictor"]
+__all__ = ["Calibration", "Prediction", "Predictor", "TrainedRange"]

@@ -3,9 +3,10 @@
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import BytesIO, StringIO
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow
@@ -23,6 +24,9 @@ from pyg_clusters.inference.scoring import ScoredBlock
 ROWS_AT_ONCE: int = 1 << 20
 """Rows of a row group of a Parquet file."""
 
+Columns = Mapping[str, np.ndarray]
+NO_COLUMNS: Columns = MappingProxyType({})
+
 
 class PredictionFormat(ABC):
     """How predictions are written: a beginning, then the bytes of each block, then the file made of them.
@@ -31,23 +35,36 @@ class PredictionFormat(ABC):
         origins: Whether to write where frames of a store came from, too.
         dtype: Name of the type of the predictions.
         per_atom: Whether there is a prediction for each atom (a shielding), not for each frame.
+        columns: Types of further columns by name, as Arrow calls them.
     """
 
     with_atoms: bool = False
     """Whether the frames are needed as ASE has them."""
 
-    def __init__(self, origins: bool = False, dtype: str = "float32", per_atom: bool = False):
+    def __init__(
+        self,
+        origins: bool = False,
+        dtype: str = "float32",
+        per_atom: bool = False,
+        columns: Mapping[str, str] | None = None,
+    ):
         self.origins = origins
         self.dtype = dtype
         self.per_atom = per_atom
+        self.columns = dict(columns or {})
 
     def head(self) -> bytes:
         """What the results begin with."""
         return b""
 
     @abstractmethod
-    def block(self, scored: ScoredBlock) -> bytes:
-        """The results of a block."""
+    def block(self, scored: ScoredBlock, more: Columns = NO_COLUMNS) -> bytes:
+        """The results of a block.
+
+        Args:
+            scored: Its frames and predictions.
+            more: Values of the further columns by name, ``[num_frames]`` or ``[num_atoms]``.
+        """
 
     def finish(self, results: Path, out: Path):
         """Makes the file of all results.
@@ -91,7 +108,7 @@ class PredictionFormat(ABC):
 class TableFormat(PredictionFormat):
     """A row for each frame, or for each atom."""
 
-    def columns(self, frames: FrameBlock | None, values: np.ndarray) -> pyarrow.Table:
+    def rows(self, frames: FrameBlock | None, values: np.ndarray, more: Columns) -> pyarrow.Table:
         """The rows of a block, none without one."""
         text = pyarrow.string()
         of_row = np.zeros(0, dtype=np.int64)
@@ -113,13 +130,15 @@ class TableFormat(PredictionFormat):
         else:
             columns["pred_energy"] = pyarrow.array(values)
             columns["pred_energy_per_atom"] = pyarrow.array(values / sizes)
+        for name, kind in self.columns.items():
+            columns[name] = pyarrow.array(more[name], pyarrow.type_for_alias(kind))
         return pyarrow.table(columns)
 
-    def _rows(self, scored: ScoredBlock) -> pyarrow.Table:
-        return self.columns(scored.frames, scored.shielding if self.per_atom else scored.energy)
+    def _rows(self, scored: ScoredBlock, more: Columns) -> pyarrow.Table:
+        return self.rows(scored.frames, scored.shielding if self.per_atom else scored.energy, more)
 
     def _no_rows(self) -> pyarrow.Table:
-        return self.columns(None, np.zeros(0, dtype=self.dtype))
+        return self.rows(None, np.zeros(0, dtype=self.dtype), dict.fromkeys(self.columns, np.zeros(0, dtype=object)))
 
 
 class CsvFormat(TableFormat):
@@ -128,8 +147,8 @@ class CsvFormat(TableFormat):
     def head(self) -> bytes:
         return _csv(self._no_rows(), header=True)
 
-    def block(self, scored: ScoredBlock) -> bytes:
-        return _csv(self._rows(scored), header=False)
+    def block(self, scored: ScoredBlock, more: Columns = NO_COLUMNS) -> bytes:
+        return _csv(self._rows(scored, more), header=False)
 
 
 def _csv(table: pyarrow.Table, header: bool) -> bytes:
@@ -144,8 +163,8 @@ class ParquetFormat(TableFormat):
     def head(self) -> bytes:
         return self._no_rows().schema.serialize().to_pybytes()
 
-    def block(self, scored: ScoredBlock) -> bytes:
-        batches = self._rows(scored).to_batches()
+    def block(self, scored: ScoredBlock, more: Columns = NO_COLUMNS) -> bytes:
+        batches = self._rows(scored, more).to_batches()
         return b"".join(batch.serialize().to_pybytes() for batch in batches)
 
     def finish(self, results: Path, out: Path):
@@ -198,15 +217,18 @@ class ExtxyzFormat(PredictionFormat):
 
     with_atoms = True
 
-    def block(self, scored: ScoredBlock) -> bytes:
+    def block(self, scored: ScoredBlock, more: Columns = NO_COLUMNS) -> bytes:
         frames, text = scored.frames, StringIO()
         files, numbers = origin_of(frames)
         for place, atoms in enumerate(frames.atoms or ()):
             atoms.info |= {"file": frames.file, "frame": int(frames.number[place])}
             if self.per_atom:
-                atoms.arrays["pred_nmr_shielding"] = scored.shielding[frames.ptr[place] : frames.ptr[place + 1]]
+                own = slice(frames.ptr[place], frames.ptr[place + 1])
+                atoms.arrays["pred_nmr_shielding"] = scored.shielding[own]
+                atoms.arrays |= {name: more[name][own] for name in self.columns}
             else:
                 atoms.info["pred_energy"] = float(scored.energy[place])
+                atoms.info |= {name: more[name][place].item() for name in self.columns}
             if self.origins:
                 atoms.info |= {"origin_file": str(files[place]), "origin_frame": int(numbers[place])}
             write_xyz(text, [atoms])

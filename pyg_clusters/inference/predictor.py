@@ -19,6 +19,7 @@ from pyg_clusters.frames import FrameBlock, Frames, check_block
 from pyg_clusters.inference.fused_dart import FusedDART
 from pyg_clusters.models.dart import DART
 from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.ensemble import Ensemble, mean_and_spread
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
 
 Array = np.ndarray | Tensor
@@ -43,6 +44,8 @@ class Prediction:
     num_atoms: int
     model: str
     """Name of the model's class."""
+    spread: Tensor | None = None
+    """Standard deviations of the values, in their unit, of a model that gives them (an ensemble)."""
 
     @property
     def per_atom(self) -> bool:
@@ -85,7 +88,8 @@ class Predictor:
     Args:
         model: A model that is called as ``model(z, pos, batch)`` and returns energies ``[num_graphs]`` in eV or
             shieldings ``[num_atoms]`` in ppm. It is put into evaluation mode, and onto the device if one is named.
-            Weights that are changed in place are followed.
+            Weights that are changed in place are followed. If it has a method ``mean_and_spread``
+            (:class:`~pyg_clusters.models.Ensemble`), that is called instead.
         device: Where to compute; by default where the model is.
         max_atoms: Bound on the atoms of a batch; by default what suits the device. Pairs of atoms are bounded to
             :data:`PAIRS_PER_ATOM` times as many.
@@ -123,8 +127,8 @@ class Predictor:
         self._values: Callable[..., Tensor] = self._values_by_forward
         if transform is not None:
             self._values = self._values_by_graphs
-        elif type(model) is DART and len(model.interaction) > 1:
-            self._values = FusedDART(model)
+        else:
+            self._values = _fused(model) or self._values
 
     @property
     def dtype(self) -> torch.dtype:
@@ -160,22 +164,27 @@ class Predictor:
         _check_finite(pos, ptr)
         self._check_elements(z)
         given = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
-        values = torch.empty(0, dtype=self.dtype)
+        values = self._room(0)
         per_atom: bool | None = None
         for frames, atoms, numbers, positions, chosen in self._batches(z, pos, ptr, given):
             compute = partial(self._values_on_device, tuple(chosen))
             found = self._in_memory(compute, numbers, positions, *chosen.values())
             if per_atom is None:  # frames of one atom, where there is no telling, come last
-                per_atom = found.shape != frames.shape
-                values = values.new_empty(z.numel() if per_atom else ptr.numel() - 1)
+                per_atom = found.shape[:1] != frames.shape
+                values = self._room(z.numel() if per_atom else ptr.numel() - 1)
             places = atoms if per_atom else frames
-            if found.shape != places.shape:
+            if found.shape != (*places.shape, *values.shape[1:]):
                 raise InputError(
                     f"{type(self.model).__name__} returns {list(found.shape)} for {frames.numel()} frames of "
                     f"{numbers.size(1)} atoms: neither a value per frame nor one per atom"
                 )
             values[places] = found
-        return Prediction(values, ptr.numel() - 1, z.numel(), type(self.model).__name__)
+        return self._prediction(values, ptr.numel() - 1, z.numel())
+
+    @property
+    def gives_spread(self) -> bool:
+        """Whether the model tells how sure it is."""
+        return hasattr(self.model, "mean_and_spread")
 
     @property
     def per_atom(self) -> bool:
@@ -188,17 +197,16 @@ class Predictor:
 
     def _of_frames(self, frames: Frames) -> Prediction:
         """Predictions for the frames of files, block by block."""
-        parts: list[Tensor] = []
+        parts = [self._room(0)]
         num_frames = num_atoms = 0
         for block in frames:
             found = self._of_block(block, frames.on_bad)
-            parts.append(found.values)
+            parts.append(_columns(found))
             num_frames, num_atoms = num_frames + found.num_frames, num_atoms + found.num_atoms
-        values = torch.cat(parts) if parts else torch.empty(0, dtype=self.dtype)
-        return Prediction(values, num_frames, num_atoms, type(self.model).__name__)
+        return self._prediction(torch.cat(parts), num_frames, num_atoms)
 
     def _of_block(self, block: FrameBlock, on_bad: Literal["stop", "skip"]) -> Prediction:
-        """Predictions for the frames of a block; energies of bad ones among them are not-a-number."""
+        """Predictions for the frames of a block; what is said of bad ones among them is not-a-number."""
         domain = domain_of(self.model)
         good, bad = check_block(
             block,
@@ -212,9 +220,18 @@ class Predictor:
         if found.per_atom:
             raise InputError(f"{bad[0]}; shieldings of the other frames: score_files(..., on_bad='skip')")
         numbers = torch.tensor([*good.number.tolist(), *(frame.number for frame in bad)])
-        energy = torch.full((numbers.numel(),), math.nan, dtype=self.dtype)
-        energy[: len(good)] = found.energy
-        return Prediction(energy[numbers.argsort()], numbers.numel(), found.num_atoms, found.model)
+        values = self._room(numbers.numel()).fill_(math.nan)
+        values[: len(good)] = _columns(found)
+        return self._prediction(values[numbers.argsort()], numbers.numel(), found.num_atoms)
+
+    def _room(self, number: int) -> Tensor:
+        """For what the model says of so many frames or atoms: a column of values and one of spreads, if it has them."""
+        return torch.empty((number, 2) if self.gives_spread else (number,), dtype=self.dtype)
+
+    def _prediction(self, values: Tensor, num_frames: int, num_atoms: int) -> Prediction:
+        """A prediction from what :meth:`_room` has room for."""
+        values, spread = values.T.contiguous() if self.gives_spread else (values, None)
+        return Prediction(values, num_frames, num_atoms, type(self.model).__name__, spread)
 
     def _batches(
         self, z: Tensor, pos: Tensor, ptr: Tensor, values: Mapping[str, Tensor]
@@ -270,7 +287,7 @@ class Predictor:
     def _values_by_forward(self, z: Tensor, pos: Tensor, **extra: Tensor) -> Tensor:
         num_frames, size = z.shape
         batch = torch.arange(num_frames, device=z.device).repeat_interleave(size)
-        return self.model(z.flatten(), pos.flatten(0, 1), batch, **extra)
+        return self._call(z.flatten(), pos.flatten(0, 1), batch, **extra)
 
     def _values_by_graphs(self, z: Tensor, pos: Tensor) -> Tensor:
         assert self.transform is not None
@@ -278,7 +295,12 @@ class Predictor:
         batch = Batch.from_data_list(graphs)
         extra = {name: batch[name] for name in extra_arguments(self.model) if name in batch}
         check_extra_arguments(self.model, extra, f"{self.transform} does not make it")
-        return self.model(batch.z, batch.pos, batch.batch, **extra)
+        return self._call(batch.z, batch.pos, batch.batch, **extra)
+
+    def _call(self, *arguments: Tensor, **extra: Tensor) -> Tensor:
+        if not self.gives_spread:
+            return self.model(*arguments, **extra)
+        return torch.stack(self.model.mean_and_spread(*arguments, **extra), dim=1)
 
     def _check_elements(self, z: Tensor):
         domain = domain_of(self.model)
@@ -288,6 +310,23 @@ class Predictor:
         if unknown:
             names, known = _symbols(unknown), _symbols(domain.atomic_numbers)
             raise InputError(f"the model was trained on {known} and knows nothing of {names}")
+
+
+def _columns(found: Prediction) -> Tensor:
+    """Values ``[num]``, or values and spreads ``[num, 2]``."""
+    return found.values if found.spread is None else torch.stack([found.values, found.spread], dim=1)
+
+
+def _fused(model: nn.Module) -> Callable[..., Tensor] | None:
+    """The fast path of a model, where there is one."""
+    if type(model) is DART and len(model.interaction) > 1:
+        return FusedDART(model)
+    if not isinstance(model, Ensemble):
+        return None
+    members = [fused for member in model.members if (fused := _fused(member)) is not None]
+    if len(members) < len(model.members):
+        return None
+    return lambda z, pos: torch.stack(mean_and_spread(torch.stack([member(z, pos) for member in members])), dim=1)
 
 
 def domain_of(model: nn.Module) -> Domain | None:

@@ -50,6 +50,11 @@ class ScoredBlock:
         """
         return self.prediction.shielding.numpy()
 
+    @property
+    def spread(self) -> np.ndarray | None:
+        """Standard deviations of the energies in eV or of the shieldings in ppm, of a model that gives them."""
+        return None if self.prediction.spread is None else self.prediction.spread.numpy()
+
 
 def score_files(
     predictor: Predictor,
@@ -126,7 +131,7 @@ def score_frames(
         if prediction is None:
             prediction = predictor(block.z, block.pos, block.ptr)
             if log is not None:
-                log.append(block.place, len(block), prediction.values.numpy().tobytes(), bad)
+                log.append(block.place, len(block), _to_bytes(prediction), bad)
         yield ScoredBlock(block, prediction, bad)
 
 
@@ -148,6 +153,12 @@ def checked(
         yield frames, sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
 
 
+def _to_bytes(prediction: Prediction) -> bytes:
+    """The values, and after them the spreads if there are some."""
+    columns = (prediction.values, prediction.spread)
+    return b"".join(column.numpy().tobytes() for column in columns if column is not None)
+
+
 class _Finished:
     """Predictions for the blocks that a log holds, taken out one after the other."""
 
@@ -157,6 +168,7 @@ class _Finished:
         self.position = 0
         self.dtype = np.dtype(str(predictor.dtype).removeprefix("torch."))
         self.model = type(predictor.model).__name__
+        self.gives_spread = predictor.gives_spread
 
     def pop(self, block: FrameBlock) -> Prediction | None:
         """Predictions for a block, if they are there."""
@@ -170,7 +182,8 @@ class _Finished:
         if found.place != block.place or found.frames != len(block):
             raise InputError(f"{block.file}: is not as it was when the run began; pass --overwrite to begin anew")
         values = torch.from_numpy(np.frombuffer(data, dtype=self.dtype).copy())
-        return Prediction(values, len(block), len(block.z), self.model)
+        values, spread = values.view(2, values.numel() // 2) if self.gives_spread else (values, None)
+        return Prediction(values, len(block), len(block.z), self.model, spread)
 
 
 def check_numbers(block: ScoredBlock, key: str) -> ScoredBlock:

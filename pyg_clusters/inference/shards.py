@@ -26,7 +26,7 @@ def write_shard(out: Path, shard: Shard, style: PredictionFormat, settings: Mapp
     """
     common = {name: value for name, value in settings.items() if name != "shard"}
     first = {"part": [shard.number, shard.count], "origins": style.origins, "dtype": style.dtype}
-    first |= {"per_atom": style.per_atom, "settings": common}
+    first |= {"per_atom": style.per_atom, "columns": style.columns, "settings": common}
     with replacing(shard_file(out)) as temporary, temporary.open("w", encoding="utf-8") as stream:
         stream.write(json.dumps(first) + "\n")
         for block in log.finished():
@@ -62,7 +62,7 @@ def merge_shards(parts: Sequence[Path], out: Path) -> Merged:
     other = next((part for part in parts if part.suffix != out.suffix), None)
     if other is not None:
         raise InputError(f"{other} is no {out.suffix}; give --out the same ending as the parts")
-    style = make_format(heads[0]["origins"], heads[0]["dtype"], heads[0]["per_atom"])
+    style = make_format(*(heads[0][name] for name in ("origins", "dtype", "per_atom", "columns")))
     bad: list[BadFrame] = []
     num_frames = 0
 

@@ -59,8 +59,8 @@ def score_log(
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A hash of the class of a model, how it prints, and its weights."""
-    found = hashlib.sha256(f"{type(model).__name__} {model}".encode())
+    """A hash of the class of a model, how it and its parts print, and its weights."""
+    found = hashlib.sha256(f"{type(model).__name__} {model} {list(model.children())}".encode())
     for name, weight in model.state_dict().items():
         found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         found.update(weight.detach().cpu().contiguous().flatten().numpy().tobytes())

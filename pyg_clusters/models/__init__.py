@@ -1,10 +1,12 @@
 """Models of cluster energies and of the shieldings of atoms."""
 
 from pyg_clusters.models.alloy_dart import AlloyDART
-from pyg_clusters.models.checkpoint import load_model, save_model
+from pyg_clusters.models.checkpoint import load_model, save_ensemble, save_model
 from pyg_clusters.models.dart import DART, AtomicEnergies
 from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.hdnn import HDNN
+from pyg_clusters.models.last_layer import LastLayerPosterior
 from pyg_clusters.models.layered import LayeredModel
 from pyg_clusters.models.node_schnet import NodeSchNet
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
@@ -16,10 +18,13 @@ __all__ = [
     "AlloyDART",
     "AtomicEnergies",
     "Domain",
+    "Ensemble",
+    "LastLayerPosterior",
     "LayeredModel",
     "NodeSchNet",
     "ShieldingLasso",
     "SmoothDART",
     "load_model",
+    "save_ensemble",
     "save_model",
 ]

@@ -1,9 +1,11 @@
 """Trained models on disk: weights as safetensors, everything else as JSON. Nothing is unpickled."""
 
+import hashlib
 import importlib
 import inspect
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,11 +16,14 @@ from torch import nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
+from pyg_clusters.models.ensemble import Ensemble
 
 Model = TypeVar("Model", bound=nn.Module)
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "model.json"
+ENSEMBLE = "ensemble.json"
+"""Names the folders of the members of an ensemble."""
 
 SHIPPED: Path = Path(__file__).parent.parent / "pretrained"
 """Folder of the trained models that come with the package, each with its card (README.md)."""
@@ -55,9 +60,13 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
 def load_model(path: str | Path) -> nn.Module:
     """Reads a model from its folder, from the folder of the run that trained it, or a shipped one by its name.
 
+    The folder of an ensemble (``ensemble.json``) gives an :class:`~pyg_clusters.models.Ensemble`.
+
     Raises:
         InputError: If there is no model, or its files do not belong together.
     """
+    if is_ensemble(path):
+        return _load_ensemble(Path(path))
     folder = model_folder(path)
     configuration = read_configuration(folder)
     try:
@@ -86,6 +95,75 @@ def load_model_of(model_class: type[Model], path: str | Path) -> Model:
     if not isinstance(model, model_class):
         raise InputError(f"{path} is a {type(model).__name__}, not a {model_class.__name__}")
     return model
+
+
+def save_ensemble(folder: str | Path, members: Sequence[str | Path], notes: dict[str, Any] | None = None):
+    """Writes ``ensemble.json``, by which :func:`load_model` reads runs or saved models as one ensemble.
+
+    Args:
+        folder: Folder of the ensemble, made if it is not there.
+        members: Folders of the members, which stay where they are; they are named relative to ``folder``. They need
+            not be trained yet.
+        notes: What else is worth knowing, in JSON's types.
+
+    Example:
+        >>> import tempfile
+        >>> from pyg_clusters.models import DART
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for number in range(3):
+        ...     save_model(DART(), folder / f"member_{number}")
+        >>> save_ensemble(folder, [folder / f"member_{number}" for number in range(3)])
+        >>> load_model(folder)
+        Ensemble(3 x DART)
+    """
+    folder = Path(folder)
+    names = [os.path.relpath(Path(member).absolute(), folder.absolute()) for member in members]
+    with replacing(folder / ENSEMBLE) as path:
+        path.write_text(json.dumps({"members": names, "notes": notes or {}}, indent=2) + "\n")
+
+
+def is_ensemble(path: str | Path) -> bool:
+    """Whether a folder is that of an ensemble."""
+    return (Path(path) / ENSEMBLE).is_file()
+
+
+def member_folders(folder: str | Path) -> list[Path]:
+    """Folders of the members of an ensemble.
+
+    Raises:
+        InputError: If ``ensemble.json`` is damaged.
+    """
+    file = Path(folder) / ENSEMBLE
+    try:
+        names = json.loads(file.read_text())["members"]
+        return [Path(os.path.normpath(file.parent / name)) for name in names]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{file}: damaged ({reason}); make it anew with pyg-clusters ensemble") from error
+
+
+def weights_hash(path: str | Path) -> str:
+    """What tells the weights of a model, or those of the members of an ensemble, from others."""
+    folders = member_folders(path) if is_ensemble(path) else [Path(path)]
+    digest = hashlib.sha256()
+    for folder in folders:
+        digest.update((model_folder(folder) / WEIGHTS).read_bytes())
+    return digest.hexdigest()
+
+
+def _load_ensemble(folder: Path) -> Ensemble:
+    folders = member_folders(folder)
+    try:
+        ensemble = Ensemble([load_model(member) for member in folders]).eval()
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
+    targets = [read_configuration(model_folder(member)).get("notes", {}).get("target") for member in folders]
+    for member, target in zip(folders, targets, strict=True):
+        if target != targets[0]:
+            raise InputError(
+                f"{folder}: {folders[0]} was trained on {targets[0]}, {member} on {target}; give members of one"
+            )
+    return ensemble
 
 
 def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:

@@ -6,13 +6,17 @@ from collections.abc import Container
 from torch import nn
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.models.ensemble import Ensemble
 
 
 def extra_arguments(model: nn.Module) -> dict[str, bool]:
     """Names of what ``model(z, pos, batch, ...)`` takes besides its first three arguments, and whether it must have it.
 
     What a data set holds under such a name (``x``, ``edge_index``, a descriptor of its own) is given to the model.
+    An ensemble takes what its members take.
     """
+    if isinstance(model, Ensemble):
+        model = model.members[0]
     parameters = list(inspect.signature(model.forward).parameters.values())
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return {p.name: p.default is p.empty for p in parameters[3:] if p.kind in named}

@@ -8,6 +8,7 @@ from torch import nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.structures.gupta import Gupta
 
@@ -18,7 +19,9 @@ class ModelCalculator(Calculator):
     Args:
         model: Called as ``model(z, pos, batch)``; returns ``[num_graphs]`` in eV, differentiable with respect to the
             positions (:class:`~pyg_clusters.models.SmoothDART`, :class:`~pyg_clusters.structures.Gupta`). Energies per
-            atom are those of its method ``atomic_energies``, if it has one.
+            atom are those of its method ``atomic_energies``, if it has one. Of an
+            :class:`~pyg_clusters.models.Ensemble` all are means, and the standard deviation of the energy over the
+            members is ``results["energy_spread"]`` (eV).
 
     Raises:
         InputError: When it is used, if the model has no forces, or was not trained on an element.
@@ -52,6 +55,9 @@ class ModelCalculator(Calculator):
         batch = torch.zeros_like(z)
         energy, forces = energy_and_forces(self.model, z, pos, batch)
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
+        if isinstance(self.model, Ensemble):
+            with torch.no_grad():
+                self.results["energy_spread"] = float(self.model.mean_and_spread(z, pos, batch)[1])
         atomic_energies = getattr(self.model, "atomic_energies", None)
         if atomic_energies is not None:
             with torch.no_grad():

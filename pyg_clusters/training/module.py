@@ -14,6 +14,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.checkpoint import init_args
 from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
 from pyg_clusters.nn import EnergyScale, ShieldingScale
 from pyg_clusters.training.data import ClusterDataModule
@@ -99,8 +100,10 @@ class EnergyTraining(pl.LightningModule):
         """Takes over the weights of a trained model, and its offset and scale: they are not learned anew.
 
         Raises:
-            InputError: If it is of another class or has other arguments.
+            InputError: If it is an ensemble, of another class, or has other arguments.
         """
+        if isinstance(trained, Ensemble):
+            raise InputError("an ensemble has no weights to start from: give one of its members")
         ours, theirs = (f"{type(model).__name__}({_listed(init_args(model))})" for model in (self.model, trained))
         if type(self.model) is not type(trained) or ours != theirs:
             raise InputError(f"the recipe has {ours}, the model to start from is {theirs}: make the recipe's like it")

@@ -1,0 +1,71 @@
+"""Training of the members of an ensemble."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from pyg_clusters.cli.evaluate import evaluate_run
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import replacing
+from pyg_clusters.models import save_ensemble
+from pyg_clusters.models.checkpoint import ENSEMBLE
+from pyg_clusters.reproduction.trainings import Training, run_trainings
+
+RECIPE = "recipe.yaml"
+"""The recipe of the members, in the folder of an ensemble."""
+
+
+def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Path, workers: int):
+    """Trains members that differ in their seeds (0, 1, ...) alone, then evaluates the ensemble.
+
+    Args:
+        recipe: Recipe of a member.
+        options: Options of ``pyg-clusters train`` that change it.
+        number: Number of members.
+        folder: Folder of the ensemble; those of the members are in it. Finished members are left alone, others go on.
+        workers: Trainings at a time, one thread each.
+
+    Raises:
+        InputError: If a training fails, or the folder holds something else.
+    """
+    if number < 2 or workers < 1:
+        raise InputError(f"an ensemble needs at least two members and one worker, got {number} and {workers}")
+    if not recipe.is_file():
+        raise InputError(f"{recipe}: no such recipe")
+    if (folder / "config.yaml").exists():
+        raise InputError(f"{folder} holds a run already; choose another --out")
+    kept = {"number": number, "options": list(options)}
+    if (folder / ENSEMBLE).exists():
+        if notes_of(folder) != kept or (folder / RECIPE).read_text() != recipe.read_text():
+            raise InputError(f"{folder} was begun by another recipe or other options; choose another --out")
+    else:
+        with replacing(folder / RECIPE) as path:
+            path.write_text(recipe.read_text())
+        save_ensemble(folder, [folder / f"member_{seed}" for seed in range(number)], kept)
+    trainings = [
+        Training(
+            f"member_{seed}",
+            folder / RECIPE,
+            (*options, "--seed_everything", str(seed), "--data.shuffle_seed", str(seed)),
+        )
+        for seed in range(number)
+    ]
+    run_trainings(trainings, folder, workers)
+    evaluate_run(folder, by_size=False)
+    print(f"ensemble of {number} in {folder}; intervals: pyg-clusters calibrate {folder}")
+
+
+def resume_ensemble(folder: Path, workers: int):
+    """Goes on with an ensemble that was stopped."""
+    notes = notes_of(folder)
+    if not notes:
+        raise InputError(f"{folder} is an ensemble of runs that were trained apart; resume each of them")
+    train_ensemble(folder / RECIPE, notes["options"], notes["number"], folder, workers)
+
+
+def notes_of(folder: Path) -> dict:
+    """What the members of an ensemble are trained by."""
+    try:
+        return json.loads((folder / ENSEMBLE).read_text())["notes"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder / ENSEMBLE}: damaged; train the ensemble anew") from error

@@ -1,0 +1,171 @@
+"""What a training set looked like, and which frames are unlike it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from pyg_clusters.geometry import beyond_masks, check_radii, masks_to_counts
+from pyg_clusters.models.dart import distinct_counts
+from pyg_clusters.models.domain import Domain
+
+FRAMES_AT_ONCE: int = 64
+PAIRS_AT_ONCE: int = 1 << 20
+BASE: int = 1 << 15
+"""More than the atoms of any cluster: digits of a number that stands for a row of counts."""
+
+COMMON: float = 0.99
+"""Share of held-out clusters of the kind trained on that are not to be flagged for their counts."""
+
+
+@dataclass
+class TrainedRange:
+    """Elements, sizes, distances and shell counts of a training set.
+
+    Attributes:
+        atomic_numbers: The elements.
+        sizes: Every number of atoms that occurs; with :attr:`between`, only the smallest and the largest.
+        between: Whether sizes between the smallest and the largest count as seen.
+        shortest: Smallest distance of two atoms in Å.
+        farthest: Largest distance of an atom from its nearest neighbour in Å.
+        radii: Shell radii in Å of the counts; none, if the model has none.
+        rows: Distinct rows of counts, as numbers, sorted.
+        new_rows: Share of atoms with a row that does not occur in training, above which a cluster is flagged.
+    """
+
+    atomic_numbers: list[int]
+    sizes: list[int]
+    between: bool = False
+    shortest: float = 0.0
+    farthest: float = float("inf")
+    radii: tuple[float, ...] = ()
+    rows: Sequence[int] = ()
+    new_rows: float = 1.0
+
+    @classmethod
+    def of_domain(cls, domain: Domain) -> "TrainedRange":
+        """What a model itself knows: elements, and the smallest and the largest size."""
+        return cls(domain.atomic_numbers, list(domain.size_range), between=True)
+
+    @classmethod
+    def fit(cls, z: Tensor, pos: Tensor, ptr: Tensor, radii: Sequence[float] = ()) -> "TrainedRange":
+        """The range of a training set.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            pos: Positions ``[num_atoms, 3]`` in Å.
+            ptr: Offsets of the clusters ``[num_graphs + 1]``.
+            radii: Shell radii in Å of the model's counts.
+        """
+        shortest, farthest, rows = float("inf"), 0.0, [torch.zeros(0, dtype=torch.long)]
+        radii = check_radii(radii) if radii else ()
+        for _, padded in _by_size(pos, ptr):
+            near = _nearest(padded)
+            shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
+            if radii:
+                rows.append(_rows(padded, radii)[0])
+        return cls(
+            atomic_numbers=torch.unique(z).tolist(),
+            sizes=torch.unique(ptr.diff()).tolist(),
+            shortest=shortest,
+            farthest=farthest,
+            radii=tuple(radii),
+            rows=torch.unique(torch.cat(rows)).tolist(),
+        )
+
+    def allow(self, pos: Tensor, ptr: Tensor):
+        """Sets the share of new rows that is still common, from held-out clusters of the kind trained on."""
+        shares = self._new_shares(pos, ptr)
+        self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
+
+    def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
+        """Why each frame is unlike the training set, ``[num_frames]``; an empty string where it is not.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            pos: Positions ``[num_atoms, 3]`` in Å.
+            ptr: Offsets of the frames ``[num_frames + 1]``.
+        """
+        reasons: list[list[str]] = [[] for _ in range(ptr.numel() - 1)]
+        self._flag_elements(reasons, z, ptr)
+        self._flag_sizes(reasons, ptr)
+        if self.shortest or self.farthest < float("inf"):
+            self._flag_distances(reasons, pos, ptr)
+        if self.radii:
+            shares = self._new_shares(pos, ptr)
+            for frame in np.flatnonzero(shares > self.new_rows):
+                reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
+        return np.array(["; ".join(reason) for reason in reasons], dtype=object)
+
+    def _flag_elements(self, reasons: list[list[str]], z: Tensor, ptr: Tensor):
+        unknown = torch.isin(z, torch.tensor(self.atomic_numbers), invert=True)
+        for atom in unknown.nonzero().flatten().tolist():
+            text = f"{chemical_symbols[int(z[atom])]} not seen"
+            frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
+            if text not in reasons[frame]:
+                reasons[frame].append(text)
+
+    def _flag_sizes(self, reasons: list[list[str]], ptr: Tensor):
+        low, high, seen = min(self.sizes), max(self.sizes), set(self.sizes)
+        for frame, size in enumerate(ptr.diff().tolist()):
+            if not low <= size <= high:
+                reasons[frame].append(f"size {size} outside {low} to {high}")
+            elif not self.between and size not in seen:
+                reasons[frame].append(f"size {size} not seen")
+
+    def _flag_distances(self, reasons: list[list[str]], pos: Tensor, ptr: Tensor):
+        for frames, padded in _by_size(pos, ptr):
+            near = _nearest(padded)
+            for frame, short, far in zip(frames.tolist(), near.amin(1).tolist(), near.amax(1).tolist(), strict=True):
+                if short < self.shortest:
+                    reasons[frame].append(f"distance {short:.2f} Å below {self.shortest:.2f}")
+                if far > self.farthest:
+                    reasons[frame].append(f"atom {far:.2f} Å from its nearest, above {self.farthest:.2f}")
+
+    def _new_shares(self, pos: Tensor, ptr: Tensor) -> np.ndarray:
+        """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``."""
+        shares = np.zeros(ptr.numel() - 1)
+        known = torch.as_tensor(self.rows, dtype=torch.long)
+        for frames, padded in _by_size(pos, ptr):
+            rows, row_of_atom = _rows(padded, self.radii)
+            new = torch.isin(rows, known, invert=True)[row_of_atom].view(frames.numel(), -1)
+            shares[frames.numpy()] = new.double().mean(1).numpy()
+        return shares
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TrainedRange":
+        """What :meth:`to_json` gave."""
+        return cls(**{**values, "radii": tuple(values["radii"])})
+
+
+def _by_size(pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of frames of one size and their centred positions ``[num_frames, size, 3]`` in single precision."""
+    sizes = ptr.diff()
+    for size in torch.unique(sizes).tolist():
+        at_once = max(1, min(FRAMES_AT_ONCE, PAIRS_AT_ONCE // size**2))
+        for frames in (sizes == size).nonzero().flatten().split(at_once):
+            padded = pos[(ptr[frames][:, None] + torch.arange(size)).flatten()].view(-1, size, 3)
+            yield frames, (padded - padded.mean(dim=1, keepdim=True)).float()
+
+
+def _nearest(pos: Tensor) -> Tensor:
+    """Distance of each atom from its nearest neighbour, ``[num_frames, size]`` in Å."""
+    distance = torch.cdist(pos, pos, compute_mode="donot_use_mm_for_euclid_dist")
+    distance.diagonal(dim1=1, dim2=2).fill_(float("inf"))
+    return distance.amin(2)
+
+
+def _rows(pos: Tensor, radii: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """The distinct rows of counts, each as a number, and the row of each atom."""
+    counts = masks_to_counts(beyond_masks(pos, radii), pos.size(1) - 1).flatten(0, 1)
+    rows, row_of_atom = distinct_counts(counts)
+    inner = rows[:, :4].long()  # of at most four shells: what fits in a number, and tells clusters apart
+    return (inner * BASE ** torch.arange(inner.size(1))).sum(1), row_of_atom

@@ -1,0 +1,114 @@
+"""Deep ensembles: the mean of several models, and how far they are apart."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor, nn
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.models.domain import Domain
+
+
+class Ensemble(nn.Module):
+    r"""Several models trained alike from different seeds (Lakshminarayanan, Pritzel, Blundell, `"Simple and scalable
+    predictive uncertainty estimation using deep ensembles" <https://arxiv.org/abs/1612.01474>`_, 2017).
+
+    It is called as its members are and returns their mean; :meth:`mean_and_spread` gives the standard deviation over
+    the members besides,
+
+    .. math::
+        s^2 = \frac{1}{M - 1} \sum_m (E_m - \bar E)^2.
+
+    The spread tells what the data leave open between models of this kind. An error that all members make is not in it.
+
+    Args:
+        members (sequence of Module): At least two models of the same elements and the same kind of target.
+
+    Raises:
+        InputError: If there are fewer than two, or they do not belong together.
+
+    Example:
+        >>> import torch
+        >>> from pyg_clusters.models import DART
+        >>> ensemble = Ensemble([DART(), DART(), DART()])
+        >>> z, batch, pos = torch.full((4,), 31), torch.tensor([0, 0, 1, 1]), 3 * torch.rand(4, 3)
+        >>> mean, spread = ensemble.mean_and_spread(z, pos, batch)
+        >>> mean.shape, spread.shape
+        (torch.Size([2]), torch.Size([2]))
+    """
+
+    def __init__(self, members: Sequence[nn.Module]):
+        super().__init__()
+        if len(members) < 2:
+            raise InputError(f"an ensemble needs at least two members, got {len(members)}")
+        _check_alike(members)
+        self.members = nn.ModuleList(members)
+        domains = [member.domain for member in members if isinstance(getattr(member, "domain", None), Domain)]
+        if len(domains) == len(members):
+            self.domain = _common(domains)
+
+    def forward(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **extra: Tensor) -> Tensor:
+        """Mean over the members, of the shape that each returns; the arguments are those of a member."""
+        return self.of_members(z, pos, batch, **extra).mean(0)
+
+    def mean_and_spread(
+        self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **extra: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over the members, each of the shape that a member returns, in its unit."""
+        return mean_and_spread(self.of_members(z, pos, batch, **extra))
+
+    def of_members(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **extra: Tensor) -> Tensor:
+        """What each member says, ``[num_members, ...]``."""
+        return torch.stack([member(z, pos, batch, **extra) for member in self.members])
+
+    @property
+    def atomic_energies(self) -> Callable[..., Tensor]:
+        """Mean shares of the atoms ``[num_atoms]`` in eV, where the members have them."""
+        functions = [member.atomic_energies for member in self.members]
+        return lambda *arguments: torch.stack([_energy(function(*arguments)) for function in functions]).mean(0)
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({len(self.members)} x {type(self.members[0]).__name__})"
+
+
+def mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (over one less than the number of members) of ``[num_members, ...]``."""
+    return values.mean(0), values.std(0, correction=1)
+
+
+def _energy(found: Tensor | tuple) -> Tensor:
+    return found if isinstance(found, Tensor) else found[0]
+
+
+def _check_alike(members: Sequence[nn.Module]):
+    first = members[0]
+    for number, member in enumerate(members[1:], start=1):
+        kinds = [type(getattr(model, "scale", None)).__name__ for model in (first, member)]
+        if kinds[0] != kinds[1]:
+            raise InputError(
+                f"members 0 ({type(first).__name__}) and {number} ({type(member).__name__}) of the ensemble do not "
+                "predict the same: their targets must be alike"
+            )
+        elements = [_elements(model) for model in (first, member)]
+        if elements[0] != elements[1]:
+            raise InputError(
+                f"members 0 and {number} of the ensemble were trained on other elements: {elements[0]} and "
+                f"{elements[1]}; give members of the same data"
+            )
+
+
+def _elements(model: nn.Module) -> str:
+    domain = getattr(model, "domain", None)
+    if not isinstance(domain, Domain) or not domain.known:
+        return "none known"
+    return ", ".join(chemical_symbols[number] for number in domain.atomic_numbers)
+
+
+def _common(domains: Sequence[Domain]) -> Domain:
+    """Elements of the first, and the sizes that all of them have seen."""
+    domain = Domain()
+    domain.elements.copy_(domains[0].elements)
+    sizes = torch.stack([other.sizes for other in domains])
+    domain.sizes.copy_(torch.stack([sizes[:, 0].max(), sizes[:, 1].min()]))
+    return domain

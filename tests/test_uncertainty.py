@@ -1,0 +1,488 @@
+"""Ensembles, intervals that cover what they say, and predictions outside the trained range."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import ase.io
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+import yaml
+from ase import Atoms
+from ase.cluster import Icosahedron
+from safetensors.torch import load_file
+
+from pyg_clusters.cli.evaluate import read_columns
+from pyg_clusters.cli.main import main
+from pyg_clusters.conformal import conformal_quantile
+from pyg_clusters.datasets import GalliumClusters
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import write_extxyz
+from pyg_clusters.inference import Calibration, Predictor, TrainedRange
+from pyg_clusters.inference.calibration import expected_error, noise_of
+from pyg_clusters.models import (
+    DART,
+    Ensemble,
+    LastLayerPosterior,
+    NodeSchNet,
+    SmoothDART,
+    load_model,
+    save_ensemble,
+    save_model,
+)
+from pyg_clusters.reproduction import trainings
+from pyg_clusters.structures.model_calculator import ModelCalculator
+from pyg_clusters.testing import random_clusters
+from pyg_clusters.training import EnergyTraining
+
+
+def darts(number: int = 3, element: int = 31) -> list[DART]:
+    """Untrained members of different weights that say that they know clusters of 31 to 70 atoms."""
+    members = []
+    for seed in range(number):
+        torch.manual_seed(seed)
+        members.append(DART(hidden_channels=16))
+        members[-1].domain.fit(torch.full((101,), element), torch.tensor([0, 31, 101]))
+    return members
+
+
+# Ensembles
+
+
+def test_ensemble_is_mean_and_spread_of_its_members(generator):
+    members = darts()
+    z, pos, ptr = random_clusters((31, 40, 40, 52), 31, generator)
+    each = np.stack([Predictor(member)(z, pos, ptr).energy.numpy() for member in members])
+    by_hand = np.sqrt(((each - each.mean(0)) ** 2).sum(0) / 2)
+    found = Predictor(Ensemble(members))(z, pos, ptr)
+    np.testing.assert_allclose(found.energy, each.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.spread, by_hand, rtol=1e-4)
+    assert Predictor(members[0])(z, pos, ptr).spread is None
+    alone = Predictor(Ensemble(members))(z[31:71], pos[31:71], [0, 40])
+    np.testing.assert_allclose(alone.spread, found.spread[1:2], rtol=1e-5)
+
+
+def test_ensemble_without_a_fast_path_is_the_same(generator):
+    z, pos, ptr = random_clusters((5, 8), 31, generator)
+    smooth = [SmoothDART(degree=1, hidden_channels=8, interaction_channels=(8,)) for _ in range(2)]
+    each = np.stack([Predictor(member)(z, pos, ptr).energy.numpy() for member in smooth])
+    found = Predictor(Ensemble(smooth))(z, pos, ptr)
+    np.testing.assert_allclose(found.energy, each.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(found.spread, np.abs(each[0] - each[1]) / np.sqrt(2), rtol=1e-4, atol=1e-7)
+
+
+def test_ensemble_in_files(tmp_path, generator):
+    for number, member in enumerate(darts()):
+        save_model(member, tmp_path / "runs" / f"m{number}" / "best")
+    folders = [tmp_path / "runs" / f"m{number}" for number in range(3)]
+    save_ensemble(tmp_path / "ensemble", folders)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("runs", "ensemble"):  # members are found by their place beside the ensemble
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    ensemble = load_model(tmp_path / "elsewhere" / "ensemble")
+    z, pos, ptr = random_clusters((31, 40), 31, generator)
+    expected = Predictor(Ensemble(darts()))(z, pos, ptr)
+    found = Predictor(ensemble)(z, pos, ptr)
+    assert torch.equal(found.energy, expected.energy) and torch.equal(found.spread, expected.spread)
+    assert ensemble.domain.size_range == (31, 70) and not ensemble.training
+
+
+def test_calculator_of_an_ensemble_has_mean_forces_and_spread():
+    torch.manual_seed(0)
+    members = [SmoothDART(degree=1, hidden_channels=8, interaction_channels=(8,)).double() for _ in range(3)]
+    cluster = Icosahedron("Ga", 2, latticeconstant=4.0)
+    cluster.rattle(0.1, seed=1)
+    results = []
+    for model in (*members, Ensemble(members)):
+        cluster.calc = ModelCalculator(model)
+        cluster.get_forces()
+        results.append(cluster.calc.results)
+    energies = [result["energy"] for result in results[:3]]
+    assert results[3]["energy"] == pytest.approx(np.mean(energies))
+    assert results[3]["energy_spread"] == pytest.approx(np.std(energies, ddof=1))
+    np.testing.assert_allclose(results[3]["forces"], np.mean([r["forces"] for r in results[:3]], axis=0), atol=1e-10)
+    np.testing.assert_allclose(results[3]["energies"].sum(), results[3]["energy"])
+    assert "energy_spread" not in results[0]
+
+
+def test_members_that_do_not_belong_together_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"trained on other elements: Ga and Na"):
+        Ensemble([*darts(1), *darts(1, element=11)])
+    with pytest.raises(InputError, match="targets must be alike"):
+        Ensemble([DART(), NodeSchNet()])
+    with pytest.raises(InputError, match="at least two members, got 1"):
+        Ensemble(darts(1))
+    with pytest.raises(InputError, match="give one of its members"):
+        EnergyTraining(DART()).start_from(Ensemble(darts()))
+    for number, target in enumerate(("energy", "binding_energy")):
+        save_model(darts(1)[0], tmp_path / f"m{number}", {"target": target})
+    save_ensemble(tmp_path, [tmp_path / "m0", tmp_path / "m1"])
+    with pytest.raises(InputError, match=r"m0 was trained on energy, .*m1 on binding_energy"):
+        load_model(tmp_path)
+    save_ensemble(tmp_path, [tmp_path / "m0", tmp_path / "m2"])
+    with pytest.raises(InputError, match="m2 is not a folder"):
+        load_model(tmp_path)
+    (tmp_path / "ensemble.json").write_text('{"member')
+    with pytest.raises(InputError, match=r"ensemble\.json: damaged"):
+        load_model(tmp_path)
+
+
+# Conformal intervals
+
+
+@pytest.mark.parametrize("num", [19, 100])
+def test_coverage_is_at_least_what_is_asked_for_on_exchangeable_data(num):
+    """Coverage of a new score over many draws is ceil((n + 1) c) / (n + 1), whatever the distribution."""
+    rng = np.random.default_rng(0)
+    repeats, coverage = 4000, 0.9
+    draws = rng.standard_t(2, (repeats, num + 1)) ** 2
+    inside = [draw[-1] <= conformal_quantile(draw[:-1], coverage) for draw in draws]
+    expected = np.ceil((num + 1) * coverage - 1e-9) / (num + 1)
+    assert np.mean(inside) == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / repeats))
+
+
+def test_coverage_holds_for_a_new_group_where_clusters_alone_are_too_few():
+    """Groups of unequal sizes whose errors share a scale: by group covered, cluster by cluster not."""
+    rng = np.random.default_rng(1)
+    by_group, by_cluster = [], []
+    for _ in range(1500):
+        sizes = rng.choice([1, 40], 21, p=[0.8, 0.2])
+        scale = np.where(sizes == 1, 3.0, 1.0)
+        groups = np.repeat(np.arange(21), sizes)
+        scores = np.abs(rng.normal(size=len(groups))) * scale[groups]
+        known = groups < 20
+        by_group.append(scores[-1] <= conformal_quantile(scores[known], 0.8, groups[known]))
+        by_cluster.append(scores[-1] <= conformal_quantile(scores[known], 0.8))
+    assert np.mean(by_cluster) < 0.6
+    assert 0.8 - 4 * np.sqrt(0.8 * 0.2 / 1500) < np.mean(by_group) < 0.8 + 2 / 21
+
+
+def test_quantile_by_hand():
+    scores = [0.5, 3.0, 1.0, 2.0]
+    assert conformal_quantile(scores, 0.6) == 2.0  # rank ceil(5 * 0.6) = 3
+    assert conformal_quantile(scores, 0.61) == 3.0
+    # Two groups, weight 1/3 each: 1/12 a score of the first, 1/3 the only one of the second.
+    assert conformal_quantile([1, 2, 3, 5, 4], 0.25, ["a", "a", "a", "a", "b"]) == 3
+    assert conformal_quantile([1, 2, 3, 5, 4], 0.30, ["a", "a", "a", "a", "b"]) == 4
+    for coverage in (0.0, 1.0, -0.1, 1.5, float("nan")):
+        with pytest.raises(InputError, match=r"between 0 and 1"):
+            conformal_quantile(scores, coverage)
+    with pytest.raises(InputError, match=r"coverage 0.9 needs 9 independent groups .*, there are 4; .* at most 0.800"):
+        conformal_quantile(scores, 0.9)
+
+
+def test_expected_error_adds_spread_and_noise_of_the_atoms():
+    assert expected_error(0.3, [4, 16], [0.8, 0.5]).tolist() == pytest.approx([1.0, 1.3])
+    assert noise_of([0.2, -0.4], [4, 16]) == pytest.approx(0.1)
+
+
+def test_posterior_of_the_last_layer_is_that_of_linear_regression(generator):
+    z, pos, ptr = random_clusters((31,) * 30 + (40,) * 30, 31, generator)
+    torch.manual_seed(1)  # no feature is the same for all atoms
+    model = DART(hidden_channels=16, interaction_channels=(8, 3)).double()
+    pos = pos.double()
+    posterior = LastLayerPosterior.fit(model, z, pos, ptr, noise=0.05)
+    batch = torch.repeat_interleave(ptr.diff())
+    features = model.atomic_energies(z, pos, batch).features.detach().numpy()
+    phi = np.stack([np.append(features[a:b].sum(0), float(b - a)) for a, b in zip(ptr[:-1], ptr[1:], strict=True)])
+    rows = phi / np.sqrt(ptr.diff().numpy())[:, None]
+    covariance = 0.05**2 * np.linalg.inv(rows.T @ rows)
+    expected = np.sqrt(np.einsum("ki,ij,kj->k", phi, covariance, phi))
+    found = Predictor(posterior)(z, pos, ptr)
+    np.testing.assert_allclose(found.spread, expected, rtol=1e-5)
+    np.testing.assert_allclose(found.energy, Predictor(model)(z, pos, ptr).energy, rtol=1e-9)
+    stretched = Predictor(posterior)(z, 2 * pos, ptr)
+    assert stretched.spread.mean() > 2 * found.spread.mean()
+    with pytest.raises(InputError, match="is for DART, not SmoothDART"):
+        LastLayerPosterior(SmoothDART(), posterior.covariance)
+
+
+# Outside the trained range
+
+
+def test_flags_say_what_the_training_set_had_not():
+    cluster = Icosahedron("Ga", 2, latticeconstant=4.2)
+    seen = [cluster.copy() for _ in range(20)]
+    for number, atoms in enumerate(seen):
+        atoms.rattle(0.02, seed=number)
+    z, pos, ptr = flat(seen)
+    known = TrainedRange.fit(z, pos, ptr, (3.49,))
+    known.allow(pos, ptr)
+    assert (known.flags(z, pos, ptr) == "").all()
+
+    larger = Icosahedron("Ga", 3, latticeconstant=4.2)
+    short, far, alien, shuffled = (cluster.copy() for _ in range(4))
+    short.positions[1] = short.positions[0] + [0.0, 0.0, 1.5]
+    far.positions[5] *= 3
+    alien.numbers[3] = 11
+    shuffled.positions *= [1.0, 1.0, 1.4]
+    flags = known.flags(*flat([larger, short, far, alien, cluster, shuffled]))
+    assert flags[0].startswith("size 55 outside 13 to 13") and "counts of 100 %" in flags[0]
+    assert "distance 1.50 Å below" in flags[1]
+    assert "from its nearest, above" in flags[2]
+    assert flags[3] == "Na not seen" and flags[4] == ""
+    assert "counts of" in flags[5]
+    again = TrainedRange.from_json(json.loads(json.dumps(known.to_json())))
+    assert (again.flags(*flat([larger, short, far, alien])) == flags[:4]).all()
+
+
+def test_a_model_alone_knows_its_elements_and_the_ends_of_its_sizes():
+    known = TrainedRange.of_domain(darts(1)[0].domain)
+    frames = [Icosahedron(element, shells, 4.2) for element, shells in (("Ga", 2), ("Ga", 3), ("Na", 3))]
+    assert known.flags(*flat(frames)).tolist() == ["size 13 outside 31 to 70", "", "Na not seen"]
+
+
+def flat(frames: list[Atoms]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    z = torch.cat([torch.from_numpy(atoms.numbers).long() for atoms in frames])
+    pos = torch.cat([torch.from_numpy(atoms.positions) for atoms in frames])
+    return z, pos, torch.tensor([0, *map(len, frames)]).cumsum(0)
+
+
+# On the command line
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory) -> Path:
+    """Two members of two epochs on clusters whose energy is that of the bonds, -0.3 eV each."""
+    folder = tmp_path_factory.mktemp("ensemble")
+    generator = torch.Generator().manual_seed(5)
+    sizes = torch.randint(5, 12, (60,), generator=generator).tolist()
+    z, pos, ptr = random_clusters(tuple(sizes), 31, generator)
+    clusters = []
+    for number, (start, end) in enumerate(zip(ptr, ptr[1:], strict=False)):
+        atoms = Atoms(z[start:end].numpy(), pos[start:end].numpy())
+        bonds = (atoms.get_all_distances()[np.triu_indices(len(atoms), 1)] < 3.49).sum()
+        atoms.info = {"binding": -0.3 * float(bonds), "segment": f"s{number // 3}"}
+        clusters.append(atoms)
+    write_extxyz(folder / "clusters.extxyz", clusters)
+    files = {"root": str(folder), "files": [str(folder / "clusters.extxyz")], "target": "binding", "group": "segment"}
+    recipe = {
+        "data": {
+            "dataset": {"class_path": "pyg_clusters.datasets.ClusterDataset", "init_args": files},
+            "fractions": [0.4, 0.3, 0.3],
+            "batch_size": 8,
+        },
+        "model": {"model": {"class_path": "pyg_clusters.models.DART", "init_args": {"hidden_channels": 8}}},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu"},
+    }
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    with in_this_process():
+        assert main(train_command(folder, folder / "run")) == 0
+    return folder
+
+
+def train_command(folder: Path, out: Path) -> list[str]:
+    return ["train", "--config", str(folder / "recipe.yaml"), "--ensemble", "2", "--out", str(out)]
+
+
+@contextmanager
+def in_this_process() -> Iterator[list[list[str]]]:
+    """Trains members here instead of in processes of their own, which take seconds to begin."""
+    begun: list[list[str]] = []
+
+    @contextmanager
+    def process(training, folder):
+        begun.append(training.arguments(folder))
+        code = main(begun[-1])
+        yield SimpleNamespace(poll=lambda: code, returncode=code)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainings, "_process", process)
+        patch.setattr(trainings, "POLL_SECONDS", 0.0)
+        yield begun
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "best" / "model.safetensors")
+
+
+def test_members_are_of_one_split_and_other_seeds(ensemble):
+    members = [ensemble / "run" / f"member_{seed}" for seed in (0, 1)]
+    splits, firsts = [], []
+    for seed, member in enumerate(members):
+        configuration = yaml.safe_load((member / "config.yaml").read_text())
+        assert configuration["seed_everything"] == configuration["data"]["shuffle_seed"] == seed
+        splits.append([(member / "splits" / f"{part}.txt").read_text() for part in ("train", "val", "test")])
+        firsts.append(weights(member)["interaction.0.weight"])
+    assert splits[0] == splits[1] and not torch.equal(*firsts)
+    metrics = json.loads((ensemble / "run" / "test_metrics.json").read_text())
+    assert metrics["overall"]["num_clusters"] > 10
+    assert "pred_energy_spread" in read_columns(ensemble / "run" / "test_predictions.csv")
+
+
+def test_stopped_and_resumed_ensemble_equals_an_uninterrupted_one(ensemble, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(ensemble / "run", run)
+    shutil.rmtree(run / "member_1")
+    (run / "test_metrics.json").unlink()
+    with pytest.raises(InputError, match="member_1 is not a folder"):
+        load_model(run)
+    with in_this_process() as begun:
+        assert main(["train", "--resume", str(run)]) == 0
+    assert [arguments[1] for arguments in begun] == ["--config"]  # the finished member is left alone
+    for member in ("member_0", "member_1"):
+        whole, resumed = weights(ensemble / "run" / member), weights(run / member)
+        assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert (run / "test_metrics.json").read_text() == (ensemble / "run" / "test_metrics.json").read_text()
+    assert main([*train_command(ensemble, run), "--trainer.max_epochs", "9"]) == 2
+    assert "was begun by another recipe or other options" in capsys.readouterr().err
+
+
+def test_the_model_that_ships_is_calibrated(tmp_path):
+    dataset = GalliumClusters()
+    frames = [Atoms(dataset[number].z.numpy(), dataset[number].pos.numpy()) for number in (0, 3000)]
+    frames.append(frames[0].copy())
+    frames[2].rattle(0.3, seed=0)
+    write_extxyz(tmp_path / "frames.xyz", frames)
+    out = tmp_path / "p.parquet"
+    arguments = ["predict", "gallium", str(tmp_path / "frames.xyz"), "--coverage", "0.9", "--out", str(out)]
+    assert main(arguments) == 0
+    table = pyarrow.parquet.read_table(out).to_pydict()
+    for place, number in enumerate((0, 3000)):
+        half = (table["pred_energy_high"][place] - table["pred_energy_low"][place]) / 2
+        assert 0.2 < half < 0.5 and abs(table["pred_energy"][place] - float(dataset[number].y)) < 2 * half
+    assert table["flag"][:2] == ["", ""] and "distance" in table["flag"][2]
+
+
+@pytest.mark.slow
+def test_members_are_trained_in_processes_of_their_own(ensemble, tmp_path):
+    assert main([*train_command(ensemble, tmp_path / "run"), "--workers", "2"]) == 0
+    for member in ("member_0", "member_1"):
+        whole, other = weights(ensemble / "run" / member), weights(tmp_path / "run" / member)
+        assert all(torch.equal(whole[name], other[name]) for name in whole)
+
+
+def test_intervals_of_predict_and_evaluate(ensemble, tmp_path, capsys):
+    run, frames, out = str(ensemble / "run"), str(ensemble / "clusters.extxyz"), tmp_path / "p.parquet"
+    assert main(["predict", run, frames, "--coverage", "0.5", "--out", str(out)]) == 2
+    assert "is not calibrated: run pyg-clusters calibrate" in capsys.readouterr().err
+    assert main(["calibrate", run]) == 0
+    assert main(["predict", run, frames, "--coverage", "0.5", "--out", str(out)]) == 0
+    table = {name: np.array(values) for name, values in pyarrow.parquet.read_table(out).to_pydict().items()}
+    calibration = Calibration.load(Path(run) / "calibration.json")
+    assert len(set(calibration.groups)) < len(calibration.scores)
+    half = calibration.quantile(0.5) * np.sqrt(table["pred_energy_spread"] ** 2 + calibration.noise**2 * table["size"])
+    np.testing.assert_allclose(table["pred_energy_high"] - table["pred_energy"], half, rtol=1e-4)
+    np.testing.assert_allclose(table["pred_energy"] - table["pred_energy_low"], half, rtol=1e-4)
+    train = [int(line) for line in (Path(run) / "member_0/splits/train.txt").read_text().split()]
+    assert set(table["flag"][train]) == {""}
+    assert main(["predict", run, frames, "--coverage", "0.5", "--out", str(tmp_path / "p.extxyz")]) == 0
+    first = ase.io.read(tmp_path / "p.extxyz", 0).info
+    assert first["pred_energy_low"] == pytest.approx(table["pred_energy_low"][0]) and "flag" in first
+
+    assert main(["evaluate", run, "--coverage", "0.5"]) == 0
+    found = json.loads((Path(run) / "test_metrics.json").read_text())["intervals"]
+    tested = read_columns(Path(run) / "test_predictions.csv")
+    width = calibration.half_width(0.5, tested["size"], tested["pred_energy_spread"])
+    assert found["coverage_reached"] == pytest.approx(np.mean(abs(tested["pred_energy"] - tested["energy"]) <= width))
+    assert found["mean_width_kcal_mol"] == pytest.approx(2 * width.mean() * 23.060548, rel=1e-5)
+    assert (Path(run) / "figures" / "reliability.png").stat().st_size > 5000
+    assert main(["info", run]) == 0
+    assert "Ensemble(2 x DART)" in capsys.readouterr().out
+
+
+def test_intervals_of_a_single_model(ensemble, tmp_path):
+    run, frames = tmp_path / "run", str(ensemble / "clusters.extxyz")
+    shutil.copytree(ensemble / "run" / "member_0", run)
+    for kind in ("none", "last_layer"):
+        assert main(["calibrate", str(run), "--spread", kind]) == 0
+        arguments = [
+            "predict",
+            str(run),
+            frames,
+            "--coverage",
+            "0.5",
+            "--overwrite",
+            "--out",
+            str(tmp_path / "p.parquet"),
+        ]
+        assert main(arguments) == 0
+        names = pyarrow.parquet.read_table(tmp_path / "p.parquet").column_names
+        assert ("pred_energy_spread" in names) == (kind == "last_layer")
+
+
+def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
+    frames = ase.io.read(ensemble / "clusters.extxyz", ":")
+    for atoms in frames:
+        atoms.arrays["nmr"] = 500.0 + 10.0 * (atoms.get_all_distances() < 3.49).sum(1)
+    write_extxyz(tmp_path / "nmr.extxyz", frames)
+    files = {"root": str(tmp_path), "files": [str(tmp_path / "nmr.extxyz")], "target": "nmr", "per_atom": True}
+    model = {"class_path": "pyg_clusters.models.NodeSchNet", "init_args": {"hidden_channels": 8, "num_filters": 8}}
+    recipe = {
+        "data": {
+            "dataset": {"class_path": "pyg_clusters.datasets.ClusterDataset", "init_args": files},
+            "split": "random",
+            "fractions": [0.4, 0.3, 0.3],
+        },
+        "model": {"class_path": "pyg_clusters.training.ShieldingTraining", "init_args": {"model": model}},
+        "trainer": {"max_epochs": 1, "accelerator": "cpu"},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run = tmp_path / "run"
+    assert main(["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(run)]) == 0
+    assert main(["calibrate", str(run)]) == 0
+    assert "in 18 groups" in capsys.readouterr().out
+    assert main(["evaluate", str(run), "--coverage", "0.6"]) == 0
+    found = json.loads((run / "test_metrics.json").read_text())["intervals"]
+    table = read_columns(run / "test_predictions.csv")
+    half = found["mean_width_ppm"] / 2
+    inside = np.abs(table["pred_nmr_shielding"] - table["nmr_shielding"]) <= half * (1 + 1e-6)
+    assert found["coverage_reached"] == pytest.approx(inside.mean()) and found["num_groups"] == 18
+
+    labelled = ["--data", str(tmp_path / "nmr.extxyz"), "--target", "nmr", "--out", str(tmp_path / "errors.json")]
+    assert main(["evaluate", str(run), *labelled, "--coverage", "0.6"]) == 0
+    found = json.loads((tmp_path / "errors.json").read_text())["intervals"]
+    assert found["num_groups"] == len(frames) and found["mean_width_ppm"] == pytest.approx(2 * half, rel=1e-5)
+    capsys.readouterr()
+    arguments = [
+        "predict",
+        str(run),
+        str(tmp_path / "nmr.extxyz"),
+        "--coverage",
+        "0.6",
+        "--out",
+        str(tmp_path / "p.csv"),
+    ]
+    assert main(arguments) == 2
+    assert "intervals of shieldings: evaluate --coverage" in capsys.readouterr().err
+
+
+def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
+    run, frames = tmp_path / "run", str(ensemble / "clusters.extxyz")
+    shutil.copytree(ensemble / "run" / "member_0", run)
+    out = str(tmp_path / "p.csv")
+    recipe = ["train", "--config", str(ensemble / "recipe.yaml")]
+    assert main(["calibrate", str(run)]) == 0
+    save_model(darts(1)[0], tmp_path / "other")
+    shutil.copytree(ensemble / "run" / "member_1", tmp_path / "moved")
+    (tmp_path / "moved" / "splits" / "val.txt").write_text("0\n")
+    save_ensemble(tmp_path / "mixed", [run, tmp_path / "moved"])
+    for arguments, message in (
+        (["predict", run, frames, "--coverage", "1.2", "--out", out], "between 0 and 1 (0.9, say), got 1.2"),
+        (["evaluate", run, "--coverage", "0"], "between 0 and 1"),
+        (["predict", run, frames, "--coverage", "0.99", "--out", out], "coverage 0.99 needs 99 independent groups"),
+        (["ensemble", run, tmp_path / "nosuch", "--out", tmp_path / "e"], "nosuch is not a folder"),
+        (["ensemble", run, "--out", tmp_path / "e"], "at least two members"),
+        (["calibrate", tmp_path / "other"], "is not the folder of a run"),
+        (["calibrate", tmp_path / "mixed"], "was split otherwise than"),
+        (["calibrate", ensemble / "run", "--spread", "last_layer"], "has its own spread"),
+        ([*recipe, "--ensemble", "one", "--out", tmp_path / "e"], "--ensemble needs a whole number, got 'one'"),
+        ([*recipe, "--ensemble", "1", "--out", tmp_path / "e"], "at least two members"),
+        ([*recipe, "--ensemble", "2", "--out", run], "holds a run already"),
+    ):
+        capsys.readouterr()
+        assert main([str(argument) for argument in arguments]) == 2, arguments
+        lines = capsys.readouterr().err.strip().splitlines()
+        assert len(lines) == 1 and message in lines[0], lines
+    assert not (tmp_path / "e").exists() and not Path(out).exists()
+    shutil.copy(ensemble / "run/member_1/best/model.safetensors", run / "best/model.safetensors")
+    assert main(["predict", str(run), frames, "--coverage", "0.5", "--out", out]) == 2
+    assert "belongs to other weights" in capsys.readouterr().err
+    (run / "calibration.json").write_text('{"spread": 3')
+    assert main(["predict", str(run), frames, "--coverage", "0.5", "--out", out]) == 2
+    assert "calibration.json: damaged" in capsys.readouterr().err
