@@ -98,7 +98,7 @@ def test_wrong_use():
 
 
 TWO_PROCESSES = """
-import sys, torch, torch.distributed as dist
+import os, sys, torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from pyg_clusters.losses import SortedPenaltyLoss
 
@@ -116,7 +116,8 @@ for within in ("batch", "graph", "size"):
     loss.backward()
     results[within] = [loss.detach(), *(p.grad for p in model.module.parameters())]
 torch.save(results, f"{out}.{rank}")
-dist.destroy_process_group()
+dist.barrier()
+os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
 """
 
 

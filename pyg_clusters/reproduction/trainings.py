@@ -63,7 +63,10 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2,
     say(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished already")
     running: dict[Training, tuple[subprocess.Popen, float]] = {}
     with ExitStack() as stack:
-        stack.callback(signal.signal, signal.SIGTERM, signal.signal(signal.SIGTERM, _leave))  # the callbacks stop all
+        # Only noted when it comes, so that no training is lost between its beginning and the callback that stops it.
+        asked_to_stop: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
+        stack.callback(signal.signal, signal.SIGTERM, before)
         while waiting or running:
             while waiting and len(running) < workers:
                 training = waiting.pop(0)
@@ -72,6 +75,8 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2,
                 running[training] = process, time.monotonic()
                 say(f"begin {training.name}")
             time.sleep(POLL_SECONDS)
+            if asked_to_stop:
+                sys.exit("stopped; the same command goes on")  # the callbacks stop all
             for training, (process, begin) in list(running.items()):
                 if process.poll() is None:
                     continue
@@ -79,10 +84,6 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2,
                 if process.returncode:
                     raise InputError(f"training {training.name} failed ({_last_line(folder, training)})")
                 say(f"end   {training.name} after {(time.monotonic() - begin) / 60:.1f} min")
-
-
-def _leave(*_):
-    sys.exit("stopped; the same command goes on")
 
 
 def _remember(training: Training, folder: Path):
