@@ -64,7 +64,12 @@ def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     (Never by the matrix-product form of :func:`torch.cdist`, which loses 0.09 Å in single precision on a cluster
     100 Å off the origin.)
     """
-    dx, dy, dz = (a - b).unbind(-1)
+    return squared_norm(a - b)
+
+
+def squared_norm(difference: Tensor) -> Tensor:
+    """Squared length in Å² of ``difference [..., 3]``, several times faster than a sum over a last axis of three."""
+    dx, dy, dz = difference.unbind(-1)
     return dx * dx + dy * dy + dz * dz
 
 
@@ -214,22 +219,23 @@ def beyond_masks(pos: Tensor, radii: Sequence[float], dtype: torch.dtype | None 
     return masks
 
 
-def pair_distances(pos: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def pair_distances(pos: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Differences and distances of all pairs of each cluster, differentiable with respect to the positions.
 
     Args:
-        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å; padded atoms have not-a-number positions.
+        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å, the padding last, whatever stands there.
+        sizes: Cluster sizes ``[num_graphs]``.
 
     Returns:
         Which pairs are there (different atoms, no padding), ``[num_graphs, num_atoms, num_atoms]`` (bool); the
         differences from the first atom to the second in Å, with one dimension more; and the distances, 1 where no
         pair is there.
     """
-    valid = ~pos[..., 0].isnan()
+    valid = torch.arange(pos.size(1), device=pos.device) < sizes[:, None]
     pairs = valid[:, :, None] & valid[:, None] & ~torch.eye(pos.size(1), dtype=torch.bool, device=pos.device)
-    pos = pos.nan_to_num()
+    pos = torch.where(valid[..., None], pos, 0.0)  # not-a-number would go on into the gradients
     difference = pos[:, None] - pos[:, :, None]
-    squared = difference.square().sum(-1)
+    squared = squared_norm(difference)
     return pairs, difference, torch.where(pairs, squared, 1.0).sqrt()
 
 

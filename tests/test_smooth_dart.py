@@ -45,7 +45,7 @@ def test_physics(options):
 def test_memberships_sum_to_one_and_count_neighbours():
     _, pos, batch = clusters()
     padded, _, sizes = pad_clusters(pos, batch)
-    pairs, _, distance = pair_distances(padded)
+    pairs, _, distance = pair_distances(padded, sizes)
     masks = soft_beyond_masks(distance, pairs, (3.0, 4.0, 6.0), 0.3)
     outer = torch.cat([pairs[:, :, None].double(), masks], dim=2)
     weights = outer - torch.cat([masks, torch.zeros_like(masks[:, :, :1])], dim=2)

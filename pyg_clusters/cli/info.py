@@ -13,7 +13,6 @@ from ase.data import chemical_symbols
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks
-from pyg_clusters.inference.predictor import domain_of
 from pyg_clusters.models.checkpoint import (
     is_ensemble,
     load_model,
@@ -22,6 +21,7 @@ from pyg_clusters.models.checkpoint import (
     read_configuration,
     shipped_models,
 )
+from pyg_clusters.models.domain import domain_of
 
 
 def run(argv: Sequence[str]):
@@ -46,8 +46,7 @@ def _describe_model(path: Path):
     _print_pairs(configuration["init_args"])
     domain = domain_of(model)
     if domain is not None:
-        symbols = ", ".join(chemical_symbols[number] for number in domain.atomic_numbers)
-        _print_pairs({"trained on": "{} clusters of {} to {} atoms".format(symbols, *domain.size_range)})
+        _print_pairs({"trained on": "{} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)})
     if ensemble:
         _print_pairs({"members": ", ".join(map(str, member_folders(path)))})
     else:

@@ -58,8 +58,8 @@ def run(argv: Sequence[str]):
         half_written="leave",
         topology=options.topology,
     )
-    dtype = str(predictor.dtype).removeprefix("torch.")
-    style = make_format(any(map(is_store, frames.paths)), dtype, predictor.per_atom, uncertainty.types)
+    origins = any(map(is_store, frames.paths))
+    style = make_format(origins, predictor.dtype_name, predictor.per_atom, uncertainty.types)
     settings = settings_of(predictor, frames.paths, frames.wanted, options.ignore_cell)
     settings |= {"shard": options.shard, **uncertainty.settings()}
     log = BlockLog(folder, settings, FREE, head=style.head(), overwrite=options.overwrite)

@@ -3,26 +3,24 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import torch
 from ase import Atoms
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_numbers
 from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import FrameBlock, Frames, check_block
+from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
+from pyg_clusters.inference.flat_frames import Array, check_finite, flat_tensors
 from pyg_clusters.inference.fused_dart import FusedDART
+from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.models.dart import DART
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.domain import domain_of
 from pyg_clusters.models.ensemble import Ensemble, mean_and_spread
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
-
-Array = np.ndarray | Tensor
 
 ATOMS_AT_ONCE: int = 8192
 """Default number of atoms in a batch on a processor: its working set stays in the cache."""
@@ -32,49 +30,6 @@ ATOMS_AT_ONCE_ON_GPU: int = 1 << 18
 
 PAIRS_PER_ATOM: int = 128
 """A batch has at most so many pairs of atoms for each atom that it may have: larger clusters come fewer at a time."""
-
-
-@dataclass
-class Prediction:
-    """Predictions in the order of the input: a value per frame or per atom, as the model has it."""
-
-    values: Tensor
-    """Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm, the atoms of one frame after another's."""
-    num_frames: int
-    num_atoms: int
-    model: str
-    """Name of the model's class."""
-    spread: Tensor | None = None
-    """Standard deviations of the values, in their unit, of a model that gives them (an ensemble)."""
-
-    @property
-    def per_atom(self) -> bool:
-        """Whether there is a value per atom. (Of frames of one atom both are the same.)"""
-        return self.values.numel() != self.num_frames
-
-    @property
-    def energy(self) -> Tensor:
-        """Energies ``[num_frames]`` in eV.
-
-        Raises:
-            InputError: If the model is one of shieldings.
-        """
-        return self._if("energies", self.num_frames)
-
-    @property
-    def shielding(self) -> Tensor:
-        """Shieldings ``[num_atoms]`` in ppm.
-
-        Raises:
-            InputError: If the model is one of energies.
-        """
-        return self._if("shieldings", self.num_atoms)
-
-    def _if(self, kind: str, number: int) -> Tensor:
-        if self.values.numel() != number:
-            what = "atom" if self.per_atom else "cluster"
-            raise InputError(f"{self.model} gives a value per {what}: it is no model of {kind}")
-        return self.values
 
 
 class Predictor:
@@ -135,6 +90,11 @@ class Predictor:
         """Type of the weights, that of the results."""
         return next((weight.dtype for weight in self.model.parameters()), torch.get_default_dtype())
 
+    @property
+    def dtype_name(self) -> str:
+        """:attr:`dtype` as NumPy and Arrow call it."""
+        return str(self.dtype).removeprefix("torch.")
+
     @torch.no_grad()
     def __call__(
         self,
@@ -160,8 +120,8 @@ class Predictor:
         """
         if isinstance(z, Frames):
             return self._of_frames(z)
-        z, pos, ptr = _flat_tensors(z, pos, ptr)
-        _check_finite(pos, ptr)
+        z, pos, ptr = flat_tensors(z, pos, ptr)
+        check_finite(pos, ptr)
         self._check_elements(z)
         given = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
         values = self._room(0)
@@ -207,13 +167,7 @@ class Predictor:
 
     def _of_block(self, block: FrameBlock, on_bad: Literal["stop", "skip"]) -> Prediction:
         """Predictions for the frames of a block; what is said of bad ones among them is not-a-number."""
-        domain = domain_of(self.model)
-        good, bad = check_block(
-            block,
-            atomic_numbers=domain.atomic_numbers if domain else None,
-            size_range=domain.size_range if domain else None,
-            on_bad=on_bad,
-        )
+        good, bad = check_for_model(block, self.model, on_bad)
         found = self(good.z, good.pos, good.ptr)
         if not bad:
             return found
@@ -304,12 +258,9 @@ class Predictor:
 
     def _check_elements(self, z: Tensor):
         domain = domain_of(self.model)
-        if domain is None:
-            return
-        unknown = sorted(set(torch.unique(z).tolist()) - set(domain.atomic_numbers))
-        if unknown:
-            names, known = _symbols(unknown), _symbols(domain.atomic_numbers)
-            raise InputError(f"the model was trained on {known} and knows nothing of {names}")
+        problem = None if domain is None else domain.problem(torch.unique(z).tolist())
+        if problem:
+            raise InputError(problem)
 
 
 def _columns(found: Prediction) -> Tensor:
@@ -329,10 +280,18 @@ def _fused(model: nn.Module) -> Callable[..., Tensor] | None:
     return lambda z, pos: torch.stack(mean_and_spread(torch.stack([member(z, pos) for member in members])), dim=1)
 
 
-def domain_of(model: nn.Module) -> Domain | None:
-    """What a model knows of the elements and sizes that it was trained on, if anything."""
-    domain = getattr(model, "domain", None)
-    return domain if isinstance(domain, Domain) and domain.known else None
+def check_for_model(
+    block: FrameBlock, model: nn.Module, on_bad: Literal["stop", "skip"], ignore_cell: bool = False
+) -> tuple[FrameBlock, list[BadFrame]]:
+    """:func:`~pyg_clusters.frames.check_block` against the elements and sizes that a model was trained on."""
+    domain = domain_of(model)
+    return check_block(
+        block,
+        atomic_numbers=domain.atomic_numbers if domain else None,
+        size_range=domain.size_range if domain else None,
+        on_bad=on_bad,
+        ignore_cell=ignore_cell,
+    )
 
 
 def usable_device(device: torch.device | str) -> torch.device:
@@ -347,47 +306,3 @@ def usable_device(device: torch.device | str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device {device!s} cannot be used ({str(error).splitlines()[0][:120]})") from error
     return device
-
-
-def _check_finite(pos: Tensor, ptr: Tensor):
-    wrong = (~pos.isfinite().all(dim=1)).nonzero()
-    if wrong.numel():
-        atom = int(wrong[0])
-        frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
-        raise InputError(
-            f"frame {frame}: atom {atom - int(ptr[frame])} is at {pos[atom].tolist()}, which is no position"
-        )
-
-
-def _symbols(atomic_numbers: Sequence[int]) -> str:
-    return ", ".join(chemical_symbols[number] for number in atomic_numbers)
-
-
-def _flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None) -> tuple[Tensor, Tensor, Tensor]:
-    if pos is None and isinstance(z, np.ndarray | Tensor):
-        raise ValueError("positions are needed beside atomic numbers (or a list of ASE Atoms instead of both)")
-    if pos is None:
-        frames = list(z)
-        z = np.concatenate([atoms.numbers for atoms in frames]) if frames else np.zeros(0, dtype=np.int64)
-        pos = np.concatenate([atoms.positions for atoms in frames]) if frames else np.zeros((0, 3))
-        ptr = np.cumsum([0, *(len(atoms) for atoms in frames)])
-    z, pos = torch.as_tensor(z), torch.as_tensor(pos)
-    if ptr is None:
-        if z.dim() != 2 or pos.shape != (*z.shape, 3):
-            raise ValueError(
-                f"without ptr, z [frames, atoms] and pos [frames, atoms, 3] are needed, got {_shapes(z, pos)}"
-            )
-        ptr = torch.arange(z.size(0) + 1) * z.size(1)
-        z, pos = z.flatten(), pos.flatten(0, 1)
-    ptr = torch.as_tensor(ptr).long()
-    ends = ptr[[0, -1]].tolist() if ptr.numel() else []
-    if pos.shape != (z.numel(), 3) or ends != [0, z.numel()] or bool((ptr.diff() < 1).any()):
-        raise ValueError(
-            "z [atoms], pos [atoms, 3] and increasing ptr [frames + 1] from 0 to atoms are needed, got "
-            f"{_shapes(z, pos)} and ptr with ends {ends}"
-        )
-    return z.long().cpu(), pos.cpu(), ptr.cpu()
-
-
-def _shapes(z: Tensor, pos: Tensor) -> str:
-    return f"z {list(z.shape)} and pos {list(pos.shape)}"

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, BlockLog, FrameBlock, Frames, Shard, check_block
+from pyg_clusters.frames import BadFrame, BlockLog, FrameBlock, Frames, Shard
 from pyg_clusters.frames.read_ahead import read_ahead
-from pyg_clusters.inference.predictor import Prediction, Predictor, domain_of
+from pyg_clusters.inference.prediction import Prediction
+from pyg_clusters.inference.predictor import Predictor, check_for_model
 
 AHEAD: int = 4
 """So many blocks are read and checked before the model asks for them."""
@@ -139,15 +140,8 @@ def checked(
     blocks: Iterable[FrameBlock], predictor: Predictor, on_bad: Literal["stop", "skip"], ignore_cell: bool
 ) -> Iterator[tuple[FrameBlock, list[BadFrame]]]:
     """The frames of each block that the model can take, and those that are left out."""
-    domain = domain_of(predictor.model)
     for block in blocks:
-        frames, bad = check_block(
-            block,
-            atomic_numbers=domain.atomic_numbers if domain else None,
-            size_range=domain.size_range if domain else None,
-            on_bad=on_bad,
-            ignore_cell=ignore_cell,
-        )
+        frames, bad = check_for_model(block, predictor.model, on_bad, ignore_cell)
         if block.partial:  # an error follows
             continue
         yield frames, sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
@@ -166,7 +160,7 @@ class _Finished:
         self.blocks = iter([] if log is None else list(log.finished()))
         self.log = log
         self.position = 0
-        self.dtype = np.dtype(str(predictor.dtype).removeprefix("torch."))
+        self.dtype = np.dtype(predictor.dtype_name)
         self.model = type(predictor.model).__name__
         self.gives_spread = predictor.gives_spread
 

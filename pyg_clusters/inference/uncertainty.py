@@ -7,9 +7,10 @@ import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference.calibration import Calibration
-from pyg_clusters.inference.predictor import Predictor, domain_of
+from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.inference.trained_range import TrainedRange
+from pyg_clusters.models.domain import domain_of
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Uncertainty:
         Raises:
             InputError: If intervals are asked of a model of shieldings.
         """
-        dtype = str(predictor.dtype).removeprefix("torch.")
+        dtype = predictor.dtype_name
         if predictor.per_atom:
             if coverage is not None:
                 raise InputError("--coverage of predict is for energies; intervals of shieldings: evaluate --coverage")

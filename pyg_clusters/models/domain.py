@@ -1,6 +1,9 @@
 """The range of clusters that a model was trained on."""
 
+from collections.abc import Iterable
+
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
@@ -53,6 +56,18 @@ class Domain(nn.Module):
         return self.elements.nonzero().flatten().tolist()
 
     @property
+    def symbols(self) -> str:
+        """Symbols of the elements seen in training, with commas between them."""
+        return _symbols(self.atomic_numbers)
+
+    def problem(self, numbers: Iterable[int]) -> str | None:
+        """Why a model cannot do clusters of some elements (atomic numbers), if so."""
+        unknown = sorted(set(numbers) - set(self.atomic_numbers))
+        if not unknown:
+            return None
+        return f"the model was trained on {self.symbols} and knows nothing of {_symbols(unknown)}"
+
+    @property
     def size_range(self) -> tuple[int, int]:
         """Number of atoms of the smallest and of the largest cluster seen in training."""
         return int(self.sizes[0]), int(self.sizes[1])
@@ -61,3 +76,13 @@ class Domain(nn.Module):
         if not self.known:
             return f"{self.__class__.__name__}()"
         return f"{self.__class__.__name__}(atomic_numbers={self.atomic_numbers}, sizes={self.size_range})"
+
+
+def domain_of(model: nn.Module) -> Domain | None:
+    """What a model knows of the elements and sizes that it was trained on, if anything."""
+    domain = getattr(model, "domain", None)
+    return domain if isinstance(domain, Domain) and domain.known else None
+
+
+def _symbols(atomic_numbers: Iterable[int]) -> str:
+    return ", ".join(chemical_symbols[number] for number in atomic_numbers)

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.domain import Domain, domain_of
 
 
 class Ensemble(nn.Module):
@@ -99,10 +98,8 @@ def _check_alike(members: Sequence[nn.Module]):
 
 
 def _elements(model: nn.Module) -> str:
-    domain = getattr(model, "domain", None)
-    if not isinstance(domain, Domain) or not domain.known:
-        return "none known"
-    return ", ".join(chemical_symbols[number] for number in domain.atomic_numbers)
+    domain = domain_of(model)
+    return "none known" if domain is None else domain.symbols
 
 
 def _common(domains: Sequence[Domain]) -> Domain:

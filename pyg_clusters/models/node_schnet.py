@@ -11,6 +11,7 @@ from pyg_clusters.models.checkpoint import load_model_of
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.interpolation import Interpolation
+from pyg_clusters.nn.shared_weights import save_shared_weights_once
 from pyg_clusters.nn.shielding_scale import ShieldingScale
 
 NODES_PER_GAUSSIAN: int = 8
@@ -88,8 +89,7 @@ class NodeSchNet(nn.Module):
         self.lin2 = nn.Linear(hidden_channels // 2, 1)
         self.scale = ShieldingScale(transform)
         self.domain = Domain()
-        self.register_state_dict_post_hook(_drop_second_names)
-        self.register_load_state_dict_pre_hook(_restore_second_names)
+        save_shared_weights_once(self)
         self.reset_parameters()
 
     def reset_parameters(self):
@@ -174,19 +174,3 @@ class NodeSchNet(nn.Module):
             edge_weight = (pos[edge_index[0]] - pos[edge_index[1]]).norm(dim=-1)
         inside = edge_weight < self.cutoff
         return edge_index[:, inside], edge_weight[inside]
-
-
-# PyG's interaction block holds its filter network twice, as `mlp` and as `conv.nn`. A state dict has it once here:
-# safetensors refuses tensors that share memory.
-
-SECOND, FIRST = ".conv.nn.", ".mlp."
-
-
-def _drop_second_names(model: nn.Module, state: dict, prefix: str, metadata: dict):
-    for key in [key for key in state if key.startswith(f"{prefix}interactions.") and SECOND in key]:
-        del state[key]
-
-
-def _restore_second_names(model: nn.Module, state: dict, prefix: str, *rest):
-    for key in [key for key in state if key.startswith(f"{prefix}interactions.") and FIRST in key]:
-        state.setdefault(key.replace(FIRST, SECOND), state[key])

@@ -16,7 +16,7 @@ from pyg_clusters.geometry import (
     pair_distances,
     soft_beyond_masks,
 )
-from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.checkpoint import load_model_of
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
@@ -132,10 +132,7 @@ class SmoothDART(nn.Module):
         Raises:
             InputError: If there is no such model, or it is of another class.
         """
-        model = load_model(name)
-        if not isinstance(model, cls):
-            raise InputError(f"{name} is a {type(model).__name__}, not a {cls.__name__}")
-        return model
+        return load_model_of(cls, name)
 
     def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         """Energies of the clusters, ``[num_graphs]`` in eV.
@@ -169,7 +166,7 @@ class SmoothDART(nn.Module):
 
     def _descriptor(self, pos: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptor ``[num_graphs, num_atoms, channels]`` and the soft masks of the shells that are summed over."""
-        pairs, difference, distance = pair_distances(pos)
+        pairs, difference, distance = pair_distances(pos, sizes)
         masks = soft_beyond_masks(distance, pairs, self.radii, self.width)
         fine = masks
         if self.descriptor_radii != self.radii:

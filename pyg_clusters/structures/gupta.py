@@ -8,7 +8,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import batch_to_ptr, squared_distance
+from pyg_clusters.geometry import pad_clusters, pair_distances
 
 LI = "Li, Blaisten-Barojas, Papaconstantopoulos, Phys. Rev. B 1998, 57, 15519"
 CLERI_ROSATO = "Cleri, Rosato, Phys. Rev. B 1993, 48, 22"
@@ -98,16 +98,11 @@ class Gupta(nn.Module):
             InputError: If there is another element.
         """
         self._check_elements(z)
-        ptr = batch_to_ptr(batch)
-        sizes = ptr.diff()
-        place = torch.arange(pos.size(0), device=pos.device) - ptr[batch]
-        largest = int(sizes.max()) if sizes.numel() else 0
-        padded = pos.new_zeros(sizes.numel(), largest, 3).index_put((batch, place), pos)
-        within = torch.arange(largest, device=pos.device) < sizes[:, None]  # [num_graphs, largest]
-        pairs = within[:, :, None] & within[:, None] & ~torch.eye(largest, dtype=torch.bool, device=pos.device)
-        squared = squared_distance(padded[:, :, None], padded[:, None])  # [num_graphs, largest, largest]
-        stretch = torch.where(pairs, squared, 1.0).sqrt() / self.constants.r0 - 1
-        return self._terms(stretch, pairs)[batch, place]
+        if not batch.numel():
+            return pos.new_zeros(0)
+        padded, place, sizes = pad_clusters(pos, batch)
+        pairs, _, distance = pair_distances(padded, sizes)
+        return self._terms(distance / self.constants.r0 - 1, pairs).flatten()[place]
 
     def _terms(self, stretch: Tensor, pairs: Tensor) -> Tensor:
         """The terms i from ``r_ij / r0 - 1 [..., num_atoms, num_atoms]`` of the pairs that count."""

@@ -3,11 +3,10 @@
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.data import chemical_symbols
 from torch import nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.domain import domain_of
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.structures.gupta import Gupta
@@ -79,11 +78,5 @@ def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
     """Why a model cannot do a frame, if so."""
     if atoms.pbc.any():
         return "models and potentials are for isolated clusters: set atoms.pbc = False"
-    domain = getattr(model, "domain", None)
-    if isinstance(domain, Domain) and domain.known:
-        unknown = set(atoms.numbers.tolist()) - set(domain.atomic_numbers)
-        if unknown:
-            names = ", ".join(chemical_symbols[number] for number in sorted(unknown))
-            known = ", ".join(chemical_symbols[number] for number in domain.atomic_numbers)
-            return f"the model was trained on {known} and knows nothing of {names}"
-    return None
+    domain = domain_of(model)
+    return None if domain is None else domain.problem(atoms.numbers.tolist())

@@ -1,0 +1,62 @@
+"""Frames in the forms that users have them, as flat tensors."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from pyg_clusters.errors import InputError
+
+Array = np.ndarray | Tensor
+
+
+def check_finite(pos: Tensor, ptr: Tensor):
+    """Checks positions ``[num_atoms, 3]`` of frames with the offsets ``ptr [num_frames + 1]``.
+
+    Raises:
+        InputError: Naming the first atom that is nowhere.
+    """
+    wrong = (~pos.isfinite().all(dim=1)).nonzero()
+    if wrong.numel():
+        atom = int(wrong[0])
+        frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
+        raise InputError(
+            f"frame {frame}: atom {atom - int(ptr[frame])} is at {pos[atom].tolist()}, which is no position"
+        )
+
+
+def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` and offsets ``[num_frames + 1]`` of any such frames.
+
+    Raises:
+        ValueError: If the shapes do not belong together.
+    """
+    if pos is None and isinstance(z, np.ndarray | Tensor):
+        raise ValueError("positions are needed beside atomic numbers (or a list of ASE Atoms instead of both)")
+    if pos is None:
+        frames = list(z)
+        z = np.concatenate([atoms.numbers for atoms in frames]) if frames else np.zeros(0, dtype=np.int64)
+        pos = np.concatenate([atoms.positions for atoms in frames]) if frames else np.zeros((0, 3))
+        ptr = np.cumsum([0, *(len(atoms) for atoms in frames)])
+    z, pos = torch.as_tensor(z), torch.as_tensor(pos)
+    if ptr is None:
+        if z.dim() != 2 or pos.shape != (*z.shape, 3):
+            raise ValueError(
+                f"without ptr, z [frames, atoms] and pos [frames, atoms, 3] are needed, got {_shapes(z, pos)}"
+            )
+        ptr = torch.arange(z.size(0) + 1) * z.size(1)
+        z, pos = z.flatten(), pos.flatten(0, 1)
+    ptr = torch.as_tensor(ptr).long()
+    ends = ptr[[0, -1]].tolist() if ptr.numel() else []
+    if pos.shape != (z.numel(), 3) or ends != [0, z.numel()] or bool((ptr.diff() < 1).any()):
+        raise ValueError(
+            "z [atoms], pos [atoms, 3] and increasing ptr [frames + 1] from 0 to atoms are needed, got "
+            f"{_shapes(z, pos)} and ptr with ends {ends}"
+        )
+    return z.long().cpu(), pos.cpu(), ptr.cpu()
+
+
+def _shapes(z: Tensor, pos: Tensor) -> str:
+    return f"z {list(z.shape)} and pos {list(pos.shape)}"
