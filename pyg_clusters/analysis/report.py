@@ -12,7 +12,8 @@ import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis.plots import render, structure_gallery
+from pyg_clusters.analysis.plot_style import render
+from pyg_clusters.analysis.plots_structures import structure_gallery
 from pyg_clusters.files import replacing
 
 PAGE = Template("""\

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis import plots
+from pyg_clusters.analysis import plots_core_surface
 from pyg_clusters.analysis.core_surface import (
     REGIONS,
     AtomicFeatures,
@@ -22,6 +22,8 @@ from pyg_clusters.analysis.core_surface import (
     regions,
     silhouette,
 )
+from pyg_clusters.analysis.descriptor import shell_name
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.report import Report
 from pyg_clusters.cli.frame_sets import FrameSet, parse_radii, read_set
 from pyg_clusters.cli.options import add_frame_options
@@ -287,7 +289,7 @@ def write_results(result: CoreSurface, model: DART, model_folder: Path, folder: 
         path.write_text(json.dumps(summary(result, model, model_folder), indent=2) + "\n")
     figures = core_surface_figures(result)
     for name, figure in figures.items():
-        plots.save_figure(figure, folder / "figures" / f"{name}.png")
+        save_figure(figure, folder / "figures" / f"{name}.png")
     make_report(result, model, model_folder, figures).write(folder / "report.html")
 
 
@@ -305,7 +307,7 @@ def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
         "tsne_1": result.places[:, 0],
         "tsne_2": result.places[:, 1],
     }
-    names = (plots.shell_name(shell) for shell in range(result.atoms.counts.shape[1]))
+    names = (shell_name(shell) for shell in range(result.atoms.counts.shape[1]))
     return columns | {f"count_{name}": values for name, values in zip(names, result.atoms.counts.T, strict=True)}
 
 
@@ -319,9 +321,9 @@ def core_surface_figures(result: CoreSurface) -> dict[str, Figure]:
         for place, part in zip(drawn, parts, strict=True)
     ]
     return {
-        "tsne": plots.region_map(result.places, result.region, REGIONS, energy),
-        "energy_by_distance": plots.energy_by_distance(result.distance, energy, result.radii, REGIONS),
-        "structures": plots.energies_on_structures(
+        "tsne": plots_core_surface.region_map(result.places, result.region, REGIONS, energy),
+        "energy_by_distance": plots_core_surface.energy_by_distance(result.distance, energy, result.radii, REGIONS),
+        "structures": plots_core_surface.energies_on_structures(
             [frames.atoms(place) for place in drawn], [energy[part] for part in parts], labels
         ),
     }
@@ -374,7 +376,7 @@ def make_report(result: CoreSurface, model: DART, model_folder: Path, figures: d
         f"Logistic regression for the region, cross-validated over {result.settings['num_groups']} groups (each a "
         f"{result.settings['groups']}); chance is 0.333. Silhouettes go from -1 to 1, 0 where regions overlap.",
     )
-    names = [f"mean {plots.shell_name(shell)}" for shell in range(result.atoms.counts.shape[1])]
+    names = [f"mean {shell_name(shell)}" for shell in range(result.atoms.counts.shape[1])]
     table = [
         [row["region"], row["atoms"], row["mean_energy_ev"], row["std_energy_ev"], *row["mean_counts"]]
         for row in region_rows(result)

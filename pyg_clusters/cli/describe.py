@@ -11,7 +11,7 @@ import torch
 from ase.data import chemical_symbols
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis import plots
+from pyg_clusters.analysis import plots_descriptor
 from pyg_clusters.analysis.descriptor import (
     DISTINCT_ENERGY,
     DISTINCT_STRUCTURE,
@@ -22,6 +22,7 @@ from pyg_clusters.analysis.descriptor import (
     shell_name,
 )
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.report import Report
 from pyg_clusters.cli.frame_sets import SHIPPED_TARGETS, FrameSet, energies_of, parse_radii, read_set
 from pyg_clusters.cli.options import add_check_options
@@ -198,8 +199,8 @@ def _check_shells(counts: np.ndarray, radii: tuple[float, ...], longest: float):
     empty = empty_shells(counts)
     if empty:
         raise InputError(
-            f"no atom of the set has a neighbour in shell {plots.shell_text(empty[0], radii)}; the clusters are at "
-            f"most {longest:.2f} Å across: choose other --radii"
+            f"no atom of the set has a neighbour in shell {plots_descriptor.shell_text(empty[0], radii)}; the clusters "
+            f"are at most {longest:.2f} Å across: choose other --radii"
         )
 
 
@@ -247,7 +248,7 @@ def write_results(description: Description, folder: Path, names: Sequence[str]):
         path.write_text(json.dumps(summary(description, names), indent=2) + "\n")
     figures = description_figures(description)
     for name, figure in figures.items():
-        plots.save_figure(figure, folder / "figures" / f"{name}.png")
+        save_figure(figure, folder / "figures" / f"{name}.png")
     make_report(description, figures, names).write(folder / "report.html")
 
 
@@ -294,11 +295,11 @@ def description_figures(description: Description) -> dict[str, Figure]:
     sizes = np.array([row["size"] for row in rows])
     means = np.array([[row[key] for key in row if key.startswith("mean_")] for row in rows])
     return {
-        "pair_distribution": plots.pair_distribution_curve(
+        "pair_distribution": plots_descriptor.pair_distribution_curve(
             distribution.r, distribution.g, distribution.neighbors_within(), description.radii, description.minima
         ),
-        "clusters_per_size": plots.clusters_per_size(sizes, np.array([row["num_clusters"] for row in rows])),
-        "shell_counts": plots.mean_shell_counts(sizes, means, description.radii),
+        "clusters_per_size": plots_descriptor.clusters_per_size(sizes, np.array([row["num_clusters"] for row in rows])),
+        "shell_counts": plots_descriptor.mean_shell_counts(sizes, means, description.radii),
     }
 
 

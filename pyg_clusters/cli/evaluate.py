@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_clusters.analysis import plots
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_uncertainty import reliability
 from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings, intervals_of_atoms, report_shieldings
 from pyg_clusters.cli.options import add_reading_options
@@ -158,7 +159,7 @@ def evaluate_run(
         half = calibration.half_width(coverage, sizes, spread)
         more["intervals"] = interval_metrics(error, half, coverage, groups)
         rows = reliability_rows(error, lambda asked: calibration.half_width(asked, sizes, spread), groups)
-        plots.save_figure(reliability(rows), folder / "figures" / "reliability.png")
+        save_figure(reliability(rows), folder / "figures" / "reliability.png")
     if "force" in batch:
         more["forces"] = _force_errors(load_model(folder), batch)
     _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size, more)
@@ -240,7 +241,7 @@ def _table(rows: Sequence[dict], title: str) -> Table:
 
 def _write_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray):
     for name, figure in run_figures(folder, predicted, target, sizes).items():
-        plots.save_figure(figure, folder / "figures" / f"{name}.png")
+        save_figure(figure, folder / "figures" / f"{name}.png")
 
 
 def run_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray) -> dict:

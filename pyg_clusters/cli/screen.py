@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
+from pyg_clusters.analysis.plot_style import MAX_PANELS, save_figure
 from pyg_clusters.analysis.plots_screening import picked_by_size
 from pyg_clusters.analysis.report import Report
 from pyg_clusters.cli.evaluate import read_columns, run_figures
@@ -266,7 +267,7 @@ def write_candidates(screening: Screening, folder: Path, truth: str | None = Non
 def write_report(screening: Screening, folder: Path, model: Path, truth: str | None = None, way: str = "rank"):
     """Writes the report and its figures."""
     for name, figure in screening_figures(screening, truth).items():
-        plots.save_figure(figure, folder / "figures" / f"{name}.png")
+        save_figure(figure, folder / "figures" / f"{name}.png")
     make_report(screening, model, truth, way).write(folder / "report.html")
 
 
@@ -306,7 +307,7 @@ def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figu
     """The trajectory with the frames that were picked, and where they lie among all."""
     true = screening.properties.get(truth) if truth else None
     number = np.arange(len(screening.energy))
-    few = len(np.unique(screening.size)) <= plots.MAX_PANELS
+    few = len(np.unique(screening.size)) <= MAX_PANELS
     histogram = picked_by_size if few else plots.picked_histogram
     return {
         "trajectory": plots.energy_along_trajectory(number, screening.energy, screening.picked, true, screening.size),
