@@ -35,10 +35,10 @@ def run_part(verb: str, kind: str, parts: Mapping[str, Part], examples: Sequence
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: pyg-clusters {verb} {kind.upper()} [ARGUMENTS]    ({kind.upper()} --help tells the arguments)\n")
         for name, part in parts.items():
-            print(f"  {name:<10} {part.purpose}")
+            print(f"  {name:<14} {part.purpose}")
         print("", *(f"example: {example}" for example in examples), sep="\n")
         raise SystemExit(0)
     name, *rest = argv
     if name not in parts:
-        raise InputError(f"{verb}: there is no {kind} {name!r}; give one of {', '.join(parts)} first")
+        raise InputError(f"{verb}: there is no {kind} {name!r}; give {', '.join(parts)} first")
     parts[name].run(rest)
