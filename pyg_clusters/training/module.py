@@ -1,6 +1,6 @@
 """What happens in a step and an epoch of training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytorch_lightning as pl
 import torch
@@ -114,7 +114,7 @@ class EnergyTraining(pl.LightningModule):
         """Lets the model learn from the training set; a resumed run reads what it learned instead."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.check(data)
-        self.learn_from(data.training_set())
+        self.learn_from(data.training_blocks())
         if self.average_decay is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
             self.average.requires_grad_(False)
@@ -143,17 +143,20 @@ class EnergyTraining(pl.LightningModule):
         example = data.batches[data.split.train[:1].tolist()]
         check_extra_arguments(self.model, example, "let the data set have it (transform or pre_transform)")
 
-    def learn_from(self, data: Data):
-        """Sets offset, scale and domain of the model from the training set; only widens the domain of a trained one."""
+    def learn_from(self, blocks: Iterable[Data]):
+        """Sets offset, scale and domain of the model from the training set; only widens the domain of a trained one.
+
+        Args:
+            blocks: The training set in batches, which can be gone through more than once.
+        """
         scale, domain = getattr(self.model, "scale", None), getattr(self.model, "domain", None)
-        if self.goes_on:
-            if isinstance(domain, Domain):
-                domain.widen(data.z, data.ptr)
-            return
-        if isinstance(scale, EnergyScale | ShieldingScale):
-            scale.fit(data.z, data.ptr, data.y)
+        if isinstance(scale, EnergyScale | ShieldingScale) and not self.goes_on:
+            scale.fit_blocks((block.z, block.ptr, block.y) for block in blocks)
         if isinstance(domain, Domain):
-            domain.fit(data.z, data.ptr)
+            if not self.goes_on:
+                domain.reset_parameters()
+            for block in blocks:
+                (domain.widen if self.goes_on else domain.add)(block.z, block.ptr)
 
     def on_train_start(self):
         """A run that was killed when it had nothing left to train is not trained on."""
