@@ -70,7 +70,7 @@ def run(argv: Sequence[str]):
     if options.choose == "bins":
         warn_of_narrow_bins(screening, options.bins or BINS, options.model)
     write_candidates(screening, options.out, options.truth)
-    write_report(screening, options.out, options.model, options.truth, options.choose)
+    write_report(screening, options.out, predictor, options.model, options.truth, options.choose)
     if options.write:
         structures = [candidate.atoms for candidate in screening.candidates]
         write_folders(options.out / options.write, structures, options.write, options.vacuum)

@@ -10,6 +10,8 @@ from pyg_clusters.analysis.plots_screening import picked_by_size
 from pyg_clusters.analysis.report import Report
 from pyg_clusters.cli.evaluate import read_columns, run_figures
 from pyg_clusters.cli.screening_options import WAYS
+from pyg_clusters.cli.screening_structures import add_candidates
+from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.screening import Screening
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.units import KCAL_PER_MOL
@@ -22,16 +24,32 @@ CAPTIONS = {
 }
 
 
-def write_report(screening: Screening, folder: Path, model: Path, truth: str | None = None, way: str = "rank"):
-    """Writes the report and its figures."""
+def write_report(
+    screening: Screening,
+    folder: Path,
+    predictor: Predictor,
+    model: Path,
+    truth: str | None = None,
+    way: str = "rank",
+):
+    """Writes the report and its figures.
+
+    Args:
+        screening: What was found.
+        folder: Where to.
+        predictor: Of the model, for the energies of the atoms.
+        model: Its folder, or its name.
+        truth: Name of the true energy.
+        way: One of :data:`~pyg_clusters.cli.screening_options.WAYS`.
+    """
     figures = screening_figures(screening, truth)
     for name, figure in figures.items():
         plots.save_figure(figure, folder / "figures" / f"{name}.png")
-    make_report(screening, figures, model, truth, way).write(folder / "report.html")
+    make_report(screening, figures, predictor, model, truth, way).write(folder / "report.html")
 
 
 def make_report(
-    screening: Screening, figures: dict[str, Figure], model: Path, truth: str | None, way: str = "rank"
+    screening: Screening, figures: dict[str, Figure], predictor: Predictor, model: Path, truth: str | None, way: str
 ) -> Report:
     """What was screened, what was picked, and how good the model is."""
     report = Report("Screening of cluster trajectories")
@@ -49,9 +67,7 @@ def make_report(
     )
     report.figure(figures["picked"], "Where the candidates lie among all frames.")
     _add_summary(report, screening, truth)
-    lowest = screening.candidates[:10]
-    labels = [f"{candidate.rank}: frame {candidate.frame}, {candidate.energy:.2f} eV" for candidate in lowest]
-    report.structures([candidate.atoms for candidate in lowest], labels, "The first candidates.")
+    add_candidates(report, screening, predictor, truth)
     _add_model(report, model)
     return report
 
@@ -108,6 +124,7 @@ def _add_model(report: Report, model: Path):
     table = read_columns(predictions)
     arrays = table["pred_energy"], table["energy"], table["size"].astype(int)
     metrics = energy_metrics(*arrays)
+    report.text("## The model")
     report.text(
         f"The model on its test set of {metrics['num_clusters']} clusters: MAE {metrics['mae_kcal_mol']:.2f}, RMSE "
         f"{metrics['rmse_kcal_mol']:.2f} kcal/mol per cluster, {metrics['mae_mev_per_atom']:.1f} meV per atom, rank "
