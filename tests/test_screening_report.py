@@ -14,7 +14,7 @@ from pyg_clusters.cli import screening_report, screening_structures
 from pyg_clusters.errors import MissingExtra
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.atomic_energies import atomic_energies
-from pyg_clusters.inference.screening import Candidate, Screening
+from pyg_clusters.inference.candidates import Candidate, Screening
 from pyg_clusters.models import DART, Ensemble, LastLayerPosterior
 
 ICOSAHEDRON = Icosahedron("Cu", 2, latticeconstant=3.6)

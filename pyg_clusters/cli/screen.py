@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
-from pyg_clusters.cli.runs import predictor_of
+from pyg_clusters.cli.runs import calibration_of, predictor_of
+from pyg_clusters.cli.screening_bins import warn_of_narrow_bins
 from pyg_clusters.cli.screening_files import write_candidates
 from pyg_clusters.cli.screening_options import BINNED, BINS, POOLS, add_screening_options, check_screening_options
+from pyg_clusters.cli.screening_relax import check_forces
 from pyg_clusters.cli.screening_report import write_report
-from pyg_clusters.cli.screening_ways import screen_frames, warn_of_narrow_bins
+from pyg_clusters.cli.screening_ways import check_spread, screen_frames
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_output
 from pyg_clusters.frames.folders import check_folders, write_folders
@@ -26,7 +28,8 @@ def run(argv: Sequence[str]):
     parser = verb_parser(
         "screen",
         "The lowest-energy candidates among the frames of trajectories, by cluster size: candidates.extxyz, "
-        "candidates.csv (file, frame, size, rank, predicted energy, why chosen) and report.html.",
+        "candidates.csv (file, frame, size, rank, predicted energy, its spread if the model tells, why chosen) and "
+        "report.html. With --relax they are relaxed; model_energy, model_fmax, model_steps and converged tell how.",
         "pyg-clusters screen runs/dart md.extxyz --top 100 --out screening",
     )
     add_screening_options(parser)
@@ -42,7 +45,11 @@ def run(argv: Sequence[str]):
     if options.write:
         check_folders(options.out / options.write, options.write)
 
-    predictor = predictor_of(options.model, options.device)
+    calibration = calibration_of(options.model) if options.choose == "uncertain" else None
+    predictor = predictor_of(options.model, options.device, calibration)
+    check_spread(options, predictor)
+    if options.relax:
+        check_forces(predictor)
     log = score_log(
         options.out / "scores.unfinished",
         predictor,

@@ -15,6 +15,12 @@ BINS = 100
 """Default number of bins, the paper's."""
 POOLS = {"unique": 10, "diverse": 3}
 """Among how many times as many of the lowest frames as are wanted the distinct or diverse ones are sought."""
+RELAXED_POOL = 10
+"""How many times as many of the lowest frames as are wanted are relaxed."""
+SPREAD_WEIGHT = 2.0
+"""Default weight of the spread."""
+FMAX, STEPS = 0.02, 500
+"""Defaults of a relaxation: largest force on an atom in the end in eV/Å, most evaluations of the forces."""
 BINNED = ("bins", "descriptor-bins")
 WAYS = {
     "rank": "the lowest predicted energies",
@@ -22,6 +28,7 @@ WAYS = {
     "descriptor-bins": "the lowest frames of the cells of a grid over the mean descriptor, for comparison",
     "unique": "the lowest predicted energies of distinct structures",
     "diverse": "the frames of low predicted energy that differ most from each other to the model",
+    "uncertain": "the lowest predicted energies less a multiple of their spread, of an ensemble: what to label next",
 }
 
 
@@ -30,7 +37,7 @@ def add_screening_options(parser: ArgumentParser):
     add_frame_options(parser)
     parser.add_argument(
         "--choose",
-        type=Literal["rank", "bins", "descriptor-bins", "unique", "diverse"],
+        type=Literal["rank", "bins", "descriptor-bins", "unique", "diverse", "uncertain"],
         default="rank",
         help="; ".join(f"{way}: {what}" for way, what in WAYS.items()),
     )
@@ -45,7 +52,24 @@ def add_screening_options(parser: ArgumentParser):
     parser.add_argument(
         "--pool",
         type=int | None,
-        help="for unique and diverse: lowest frames of a size to choose among, 10 and 3 times --top if not given",
+        help="for unique and diverse, and with --relax: lowest frames of a size to choose among, 10 times --top if not "
+        "given (for diverse without --relax 3 times)",
+    )
+    parser.add_argument(
+        "--spread-weight",
+        type=float | None,
+        help=f"for uncertain: how many times the spread is taken from the energy, {SPREAD_WEIGHT:g} if not given",
+    )
+    parser.add_argument(
+        "--relax",
+        action="store_true",
+        help="relax the frames of the pool with the forces of the model, and choose among what they relax to",
+    )
+    parser.add_argument(
+        "--fmax", type=float | None, help=f"for --relax: largest force on an atom in the end, {FMAX} eV/Å if not given"
+    )
+    parser.add_argument(
+        "--steps", type=int | None, help=f"for --relax: most evaluations of the forces of a frame, {STEPS} if not given"
     )
     parser.add_argument("--truth", type=str | None, help="name of the true energy (eV) in the frames, for the report")
     parser.add_argument(
@@ -66,13 +90,27 @@ def check_screening_options(options: Namespace):
     Raises:
         InputError: Naming the one that is not.
     """
-    for name, ways in {"bins": BINNED, "tolerance": ("unique",), "pool": ("unique", "diverse")}.items():
-        if getattr(options, name) is not None and options.choose not in ways:
-            raise InputError(f"--{name} goes with --choose {' or '.join(ways)}, not with {options.choose}")
-    for name in ("top", "bins", "pool"):
+    ways = {"bins": BINNED, "tolerance": ("unique",), "spread_weight": ("uncertain",)}
+    if not options.relax:
+        ways["pool"] = ("unique", "diverse")
+    for name, fitting in ways.items():
+        if getattr(options, name) is not None and options.choose not in fitting:
+            option = name.replace("_", "-")
+            more = ", or with --relax" if name == "pool" else ""
+            raise InputError(f"--{option} goes with --choose {' or '.join(fitting)}{more}, not with {options.choose}")
+    if options.relax and options.choose in BINNED:
+        raise InputError(f"--relax goes with --choose rank, unique, diverse or uncertain, not with {options.choose}")
+    for name in ("fmax", "steps"):
+        if getattr(options, name) is not None and not options.relax:
+            raise InputError(f"--{name} goes with --relax")
+    for name in ("top", "bins", "pool", "steps"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} must be at least 1, got {value}")
+    if options.fmax is not None and not (math.isfinite(options.fmax) and options.fmax > 0):
+        raise InputError(f"--fmax must be a positive force in eV/Å, got {options.fmax:g}")
+    if options.spread_weight is not None and not (math.isfinite(options.spread_weight) and options.spread_weight >= 0):
+        raise InputError(f"--spread-weight must be 0 or more, got {options.spread_weight:g}")
     if options.tolerance is not None and not (math.isfinite(options.tolerance) and options.tolerance > 0):
         raise InputError(f"--tolerance must be positive (in Å), got {options.tolerance:g}")
     if not (math.isfinite(options.vacuum) and options.vacuum >= 0):

@@ -13,7 +13,7 @@ from pyg_clusters.cli.evaluate import read_columns, run_figures
 from pyg_clusters.cli.screening_options import WAYS
 from pyg_clusters.cli.screening_structures import add_candidates
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.screening import Screening
+from pyg_clusters.inference.candidates import Screening
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -61,6 +61,14 @@ def make_report(
         f"{len(screening.candidates)} of them are the candidates: {WAYS[way]}. Energies are binding energies in eV per "
         "cluster; errors are in kcal/mol per cluster."
     )
+    relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
+    if relaxed:
+        converged = sum(bool(candidate.relaxation["converged"]) for candidate in relaxed)
+        report.text(
+            "They were chosen after the lowest frames of each size had been relaxed with the forces of the model; "
+            f"{converged} of {len(relaxed)} candidates are converged. Both figures and the table below show the "
+            "energies before, those of the candidates are the ones after."
+        )
     report.figure(
         figures["trajectory"],
         "Predicted energy along the trajectory, and the frames that were picked."

@@ -10,7 +10,7 @@ from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first
 from pyg_clusters.errors import MissingExtra
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.atomic_energies import atomic_energies
-from pyg_clusters.inference.screening import Candidate, Screening
+from pyg_clusters.inference.candidates import Candidate, Screening
 
 DRAWN = 10
 """Candidates that are drawn where they cannot be turned."""
@@ -19,10 +19,13 @@ ROWS = 40
 SHORT = {
     "predicted energy": "predicted",
     "predicted energy above the lowest": "above lowest",
+    "energy before relaxing": "before relaxing",
     "true energy": "true",
     "true energy above the lowest": "true above lowest",
 }
 """Headings of its columns."""
+RELAXATION = {"energy before relaxing": "frame_energy", "largest force": "model_fmax", "steps": "model_steps"}
+UNITS = {"frame_energy": "eV", "model_fmax": "eV/Å"}
 OF_ATOM = "energy of the atom / eV"
 
 
@@ -82,13 +85,22 @@ def candidate_properties(
     """
     size = np.array([candidate.size for candidate in chosen])
     energy = np.array([candidate.energy for candidate in chosen])
+    relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
+    everything = (screening.energy, screening.size)
+    if relaxed:  # these energies are lower than those of all frames
+        everything = (np.array([one.energy for one in relaxed]), np.array([one.size for one in relaxed]))
     properties = {
         "rank": Property(np.array([candidate.rank for candidate in chosen])),
         "atoms": Property(size),
         "predicted energy": Property(energy, "eV"),
-        "predicted energy above the lowest": Property(energy - _lowest(screening.energy, screening.size, size), "eV"),
-        "frame": Property(np.array([candidate.frame for candidate in chosen])),
+        "predicted energy above the lowest": Property(energy - _lowest(*everything, size), "eV"),
     }
+    if screening.spread is not None:
+        properties["spread"] = Property(np.array([candidate.spread for candidate in chosen], dtype=float), "eV")
+    if relaxed:
+        for name, key in RELAXATION.items():
+            properties[name] = Property(np.array([float(one.relaxation[key]) for one in chosen]), UNITS.get(key, ""))
+    properties["frame"] = Property(np.array([candidate.frame for candidate in chosen]))
     if truth:
         true = np.array([candidate.properties[truth] for candidate in chosen], dtype=float)
         above = true - _lowest(screening.properties[truth], screening.size, size)
