@@ -128,10 +128,12 @@ def test_clicking_a_point_shows_its_structure(page, screened):
 
 def test_the_energies_of_the_atoms_are_those_of_the_model(page, screened):
     data = page.evaluate("viewer._dataset")
-    shares = np.array(data["properties"]["energy of the atom / eV"]["values"])
+    shares = np.array(data["properties"]["energy of the atom"]["values"])
     ends = np.cumsum([0, *data["properties"]["atoms"]["values"]])
     energies = [shares[first:last].sum() for first, last in zip(ends, ends[1:], strict=False)]
     np.testing.assert_allclose(energies, data["properties"]["predicted energy"]["values"], atol=1e-3)
+    shown = np.array(data["properties"]["energy of the atom above the mean / meV"]["values"])
+    np.testing.assert_allclose(shown, 1000 * (shares - shares.mean()), atol=0.1)
     first = data["structures"][5]
     pos = np.array([first[axis] for axis in "xyz"]).T
     z = np.full((1, first["size"]), 31)

@@ -28,10 +28,11 @@ def screening(sizes: tuple[int, ...] = (13, 13, 12)) -> Screening:
         energy = -2.0 * size + 0.5 * (number - 1)
         properties = {"dft": energy + 1.0}
         atoms = Atoms("Ga" * size, ICOSAHEDRON.positions[:size])
-        candidates.append(Candidate("a.xyz", place, energy, number, atoms, properties, place, f"lowest {number}"))
+        file = "a.xyz" if place + 1 < len(sizes) else "b.xyz"
+        candidates.append(Candidate(file, place, energy, number, atoms, properties, place, f"lowest {number}"))
     size, energy = np.array(sizes), np.array([candidate.energy for candidate in candidates])
     everywhere = np.ones(len(sizes), dtype=bool)
-    files = np.array(["a.xyz"] * len(sizes))
+    files = np.array(["a.xyz"] * (len(sizes) - 1) + ["b.xyz"])
     return Screening(files, np.arange(len(sizes)), size, energy, {"dft": energy + 1.0}, everywhere, candidates, [])
 
 
@@ -65,6 +66,7 @@ def test_what_is_known_of_candidates():
     found = screening()
     properties = screening_structures.candidate_properties(found, found.candidates, "dft")
     assert properties["atoms"].values.tolist() == [13, 13, 12]
+    assert properties["file"].values.tolist() == ["a.xyz", "a.xyz", "b.xyz"]
     assert properties["predicted energy"].values.tolist() == [-26.0, -25.5, -24.0]
     for kind in ("predicted", "true"):
         assert properties[f"{kind} energy above the lowest"].values.tolist() == [0.0, 0.5, 0.0]

@@ -26,7 +26,8 @@ SHORT = {
 """Headings of its columns."""
 RELAXATION = {"energy before relaxing": "frame_energy", "largest force": "model_fmax", "steps": "model_steps"}
 UNITS = {"frame_energy": "eV", "model_fmax": "eV/Å"}
-OF_ATOM = "energy of the atom / eV"
+OF_ATOM = "energy of the atom above the mean / meV"
+"""What colours the atoms: its differences are small beside the energies."""
 
 
 def add_candidates(report: Report, screening: Screening, predictor: Predictor, truth: str | None = None):
@@ -49,13 +50,18 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
     properties = candidate_properties(screening, chosen, truth)
     energies = atomic_energies(predictor, atoms)
     if energies is not None:
-        properties[OF_ATOM] = Property(np.concatenate(energies), of_atoms=True)
-    several = len({candidate.size for candidate in chosen}) > 1
+        shares = np.concatenate(energies)
+        properties["energy of the atom"] = Property(shares, "eV", of_atoms=True)
+        properties[OF_ATOM] = Property(1000 * (shares - shares.mean()), of_atoms=True)
     caption = (
         "A point for each candidate: click on it to see its structure, drag the structure to turn it. The buttons with "
         "three bars change what is shown."
     )
-    caption += " The colour of an atom is its share in the predicted energy." if energies is not None else ""
+    caption += (
+        " The colour of an atom is its share in the predicted energy, above the mean of all."
+        if energies is not None
+        else ""
+    )
     if len(chosen) < len(everything):
         caption += (
             f" The first {len(chosen):,} of {len(everything):,} candidates, size by size: a page shows at most "
@@ -100,6 +106,8 @@ def candidate_properties(
     if relaxed:
         for name, key in RELAXATION.items():
             properties[name] = Property(np.array([float(one.relaxation[key]) for one in chosen]), UNITS.get(key, ""))
+    if len(np.unique(screening.file)) > 1:
+        properties["file"] = Property(np.array([Path(candidate.file).name for candidate in chosen]))
     properties["frame"] = Property(np.array([candidate.frame for candidate in chosen]))
     if truth:
         true = np.array([candidate.properties[truth] for candidate in chosen], dtype=float)
@@ -121,8 +129,7 @@ def _add_table(report: Report, screening: Screening, truth: str | None):
     begin = {size: sizes.index(size) for size in set(sizes)}
     each = -(-ROWS // len(begin))
     chosen = [one for place, one in enumerate(everything) if place - begin[one.size] < each]
-    files = len({candidate.file for candidate in chosen}) > 1
-    columns: dict[str, Sequence[object]] = {"file": [Path(one.file).name for one in chosen]} if files else {}
+    columns: dict[str, Sequence[object]] = {}
     for name, given in candidate_properties(screening, chosen, truth).items():
         columns[f"{SHORT.get(name, name)} ({given.unit})" if given.unit else name] = given.values.tolist()
     columns["why"] = [candidate.why for candidate in chosen]
