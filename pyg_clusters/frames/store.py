@@ -1,6 +1,7 @@
 """Frames in one HDF5 file: flat arrays, chunked and compressed."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -165,16 +166,32 @@ def store_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock 
     Raises:
         InputError: If the file is no frame store, is damaged, or has not what is wanted.
     """
+    with _opened(path) as file:
+        _check_wanted(path, file, wanted)
+        num_frames = len(file["ptr"]) - 1
+        files = np.array([name.decode() for name in file["origin/files"][:]], dtype=object)
+        for number, first in enumerate(range(0, num_frames, wanted.block_size)):
+            end = min(first + wanted.block_size, num_frames)
+            yield _read(path, file, files, first, end, wanted) if keep(number) else None
+
+
+def num_frames_of_store(path: Path) -> int:
+    """Number of frames in a store.
+
+    Raises:
+        InputError: If the file is no frame store, or is damaged.
+    """
+    with _opened(path) as file:
+        return len(file["ptr"]) - 1
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path) as file:
             if file.attrs.get("format") != FORMAT or int(file.attrs["version"]) != VERSION:
                 raise InputError(f"{path}: HDF5, but no frame store of version {VERSION}; make one with convert")
-            _check_wanted(path, file, wanted)
-            num_frames = len(file["ptr"]) - 1
-            files = np.array([name.decode() for name in file["origin/files"][:]], dtype=object)
-            for number, first in enumerate(range(0, num_frames, wanted.block_size)):
-                end = min(first + wanted.block_size, num_frames)
-                yield _read(path, file, files, first, end, wanted) if keep(number) else None
+            yield file
     except (OSError, KeyError) as error:
         raise InputError(f"{path}: cannot be read ({one_line(error)}); is it damaged?") from error
 
