@@ -73,17 +73,17 @@ def squared_norm(difference: Tensor) -> Tensor:
     return dx * dx + dy * dy + dz * dz
 
 
-def beyond(squared: Tensor, radii: Sequence[float], shell: int) -> Tensor:
+def beyond(squared: Tensor, radii: Sequence[float], shell: int, out: Tensor | None = None) -> Tensor:
     """Which distances lie in shell number ``shell >= 1`` or further out, as a boolean tensor.
 
     Args:
         squared: Squared distances in Å², of any shape. Not-a-number (a padded pair) lies in no shell.
         radii: Increasing shell radii in Å.
         shell: The inner radius of this shell is the boundary.
+        out: Where to write them, as ones and zeros of its type.
     """
     radius = squared.new_tensor(radii[shell - 1])
-    boundary = radius * radius
-    return squared >= boundary if shell == 1 else squared > boundary
+    return (torch.ge if shell == 1 else torch.gt)(squared, radius * radius, out=out)
 
 
 def shell_of(squared: Tensor, radii: Sequence[float]) -> Tensor:
@@ -208,14 +208,28 @@ def beyond_masks(pos: Tensor, radii: Sequence[float], dtype: torch.dtype | None 
     Returns:
         ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
     """
-    x, y, z = pos.unbind(-1)
-    num_graphs, num_atoms = x.shape
+    return shell_masks(squared_distances(pos), radii, dtype)
+
+
+def squared_distances(pos: Tensor) -> Tensor:
+    """Squared distances ``[num_graphs, num_atoms, num_atoms]`` in Å² of clusters of one size.
+
+    Args:
+        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å.
+    """
+    x, y, z = pos.movedim(-1, 0).contiguous()  # vectorised along the last axis
     squared = (x[:, :, None] - x[:, None]).square_()
     squared += (y[:, :, None] - y[:, None]).square_()
     squared += (z[:, :, None] - z[:, None]).square_()
-    masks = pos.new_empty((num_graphs, num_atoms, len(radii), num_atoms), dtype=dtype or pos.dtype)
+    return squared
+
+
+def shell_masks(squared: Tensor, radii: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
+    """:func:`beyond_masks` from the :func:`squared_distances`."""
+    num_graphs, num_atoms, _ = squared.shape
+    masks = squared.new_empty((num_graphs, num_atoms, len(radii), num_atoms), dtype=dtype or squared.dtype)
     for shell in range(1, len(radii) + 1):
-        masks[:, :, shell - 1] = beyond(squared, radii, shell)
+        beyond(squared, radii, shell, out=masks[:, :, shell - 1])
     return masks
 
 

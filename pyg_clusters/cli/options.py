@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
+
+from pyg_clusters.errors import InputError
 
 
 def add_frame_options(parser: ArgumentParser):
@@ -29,3 +31,28 @@ def add_check_options(parser: ArgumentParser):
     parser.add_argument(
         "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
     )
+
+
+def add_engine_options(parser: ArgumentParser):
+    """Adds on what machines to compute."""
+    parser.add_argument(
+        "--engine",
+        type=Literal["local", "ray"],
+        default="local",
+        help="local: in this process; ray: spread over workers, a model on each (extra ray)",
+    )
+    parser.add_argument(
+        "--address",
+        type=str | None,
+        help="of the Ray cluster, host:port or auto; by default RAY_ADDRESS, or else the cores of this machine",
+    )
+
+
+def check_engine_options(options: Namespace):
+    """Checks the options that :func:`add_engine_options` added.
+
+    Raises:
+        InputError: If there is an address, but not for Ray.
+    """
+    if options.address is not None and options.engine != "ray":
+        raise InputError(f"--address {options.address} is that of a Ray cluster; add --engine ray")

@@ -1,10 +1,14 @@
 """``pyg-clusters predict``."""
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from pyg_clusters.cli.options import add_frame_options
+from jsonargparse import Namespace
+
+from pyg_clusters.cli.options import add_engine_options, add_frame_options, check_engine_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.progress import counting
 from pyg_clusters.cli.runs import predictor_of
@@ -13,7 +17,9 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, Frames, Shard, check_output
 from pyg_clusters.frames.reading import BLOCK_SIZE
 from pyg_clusters.frames.store import is_store
-from pyg_clusters.inference.prediction_files import format_of
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.on_ray import score_on_ray
+from pyg_clusters.inference.prediction_files import PredictionFormat, format_of
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.inference.shards import shard_file, write_shard
 from pyg_clusters.inference.uncertainty import Uncertainty
@@ -32,23 +38,27 @@ def run(argv: Sequence[str]):
         "and number that they had before. A model of shieldings gives pred_nmr_shielding (ppm): a row per atom, with "
         "its number in the frame (from 0), or an array. An ensemble gives their spread, too (pred_energy_spread); with "
         "--coverage there are pred_energy_low and pred_energy_high (eV); flag says what of a frame the training had "
-        "not. A run that was stopped goes on with the same command.",
+        "not. A run that was stopped goes on with the same command; with --engine ray the work is spread over the "
+        "machines of a Ray cluster, or over the cores of this one.",
         "pyg-clusters predict runs/dart md.extxyz --out predictions.csv",
     )
     add_frame_options(parser)
     add_coverage_option(parser)
     parser.add_argument("--topology", type=Path | None, help="file that says what the atoms are, for DCD, XTC, ...")
     parser.add_argument("--shard", type=str | None, help="i/n: only part i of n of the frames, for merge")
+    add_engine_options(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the file that is there, and begin anew")
     parser.add_argument("--out", type=Path, required=True, help="predictions.csv, .parquet or .extxyz")
     options = parse(parser, argv)
+    check_engine_options(options)
     make_format = format_of(options.out)
     shard = None if options.shard is None else Shard.parse(options.shard)
     folder = options.out.with_name(options.out.name + ".unfinished")
     check_output(options.out, options.frames, options.overwrite or (folder / "settings.json").exists())
 
     calibration = calibration_for(options.model, options.coverage)
-    predictor = predictor_of(options.model, options.device, calibration if options.coverage else None)
+    device = "cpu" if options.engine == "ray" else options.device
+    predictor = predictor_of(options.model, device, calibration if options.coverage else None)
     uncertainty = Uncertainty.of(predictor, calibration, options.coverage)
     frames = Frames.open(
         options.frames,
@@ -65,11 +75,11 @@ def run(argv: Sequence[str]):
     log = BlockLog(folder, settings, FREE, head=style.head(), overwrite=options.overwrite)
     if log.num_blocks:
         print(f"going on after {log.num_frames:,} frames", file=sys.stderr)
+    where = {"start": log.next_place, "shard": shard, "trained": uncertainty.range}
     try:
-        blocks = score_frames(predictor, frames, ignore_cell=options.ignore_cell, start=log.next_place, shard=shard)
-        for scored in with_progress(blocks, []):
-            results = style.block(scored, uncertainty.columns(scored))
-            log.append(scored.frames.place, len(scored.frames), results, scored.bad)
+        written = _written_blocks(options, predictor, frames, partial(_written, style, uncertainty), where)
+        for block in counting(written, lambda block: block.frames):
+            log.append(block.place, block.frames, block.results, block.bad)
     except InputError as error:
         if log.num_blocks:
             raise InputError(f"{error}; the {log.num_frames:,} frames that are done are kept in {folder}") from error
@@ -85,6 +95,38 @@ def run(argv: Sequence[str]):
     list_bad(log.bad)
     print(f"{log.num_frames} frames in {options.out}" + (f" and {shard_file(options.out).name}" if shard else ""))
     log.remove()
+
+
+class Written(NamedTuple):
+    """What is written of a block."""
+
+    place: tuple[int, int]
+    """Numbers of its file and of the block in it."""
+    frames: int
+    """Number of its frames that were used."""
+    results: bytes
+    """As the file of predictions has them."""
+    bad: list[BadFrame]
+    """Frames that were left out."""
+
+
+def _written(style: PredictionFormat, uncertainty: Uncertainty, scored: ScoredBlock) -> Written:
+    results = style.block(scored, uncertainty.columns(scored))
+    return Written(scored.frames.place, len(scored.frames), results, scored.bad)
+
+
+def _written_blocks(
+    options: Namespace,
+    predictor: Predictor,
+    frames: Frames,
+    each: Callable[[ScoredBlock], Written],
+    where: Mapping[str, Any],
+) -> Iterator[Written]:
+    """The blocks in order, by the engine that is asked for."""
+    if options.engine == "ray":
+        given = {"ignore_cell": options.ignore_cell, "device": options.device, "address": options.address}
+        return score_on_ray(predictor, frames, each=each, **given, **where)
+    return map(each, score_frames(predictor, frames, ignore_cell=options.ignore_cell, **where))
 
 
 def with_progress(blocks: Iterable[ScoredBlock], bad: list[BadFrame]) -> Iterator[ScoredBlock]:

@@ -108,15 +108,17 @@ def close_pairs(block: FrameBlock, cutoff: float) -> tuple[np.ndarray, np.ndarra
     Returns:
         Two atoms of each pair and their distance in Å, ``[num_pairs]`` each. Atoms count from the start of the block.
     """
-    frame_of_atom = block.frame_of_atom
-    order = np.lexsort((block.pos[:, 0], frame_of_atom))
-    frame, pos = frame_of_atom[order], block.pos[order]
+    order = _order_by_x(block)
+    frame = block.frame_of_atom
+    pos = block.pos[order]
+    x, y, z = pos.T.copy()
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for lag in range(1, int(block.sizes.max(initial=0))):
-        near = (frame[lag:] == frame[:-lag]) & (pos[lag:, 0] - pos[:-lag, 0] < cutoff)
-        (start,) = np.nonzero(near)
+        (start,) = np.nonzero((x[lag:] - x[:-lag] < cutoff) & (frame[lag:] == frame[:-lag]))
         if not start.size:
             break
+        start = start[np.abs(y[start + lag] - y[start]) < cutoff]
+        start = start[np.abs(z[start + lag] - z[start]) < cutoff]
         distance = np.linalg.norm(pos[start + lag] - pos[start], axis=1)
         close = distance < cutoff
         found.append((order[start[close]], order[start[close] + lag], distance[close]))
@@ -124,6 +126,15 @@ def close_pairs(block: FrameBlock, cutoff: float) -> tuple[np.ndarray, np.ndarra
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0)
     first, second, distances = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return first, second, distances
+
+
+def _order_by_x(block: FrameBlock) -> np.ndarray:
+    """The atoms of each frame in the order of x, ``[num_atoms]``; the frames stay in theirs."""
+    x, sizes = block.pos[:, 0], block.sizes
+    if not len(sizes) or (sizes != sizes[0]).any():
+        return np.lexsort((x, block.frame_of_atom))
+    size = int(sizes[0])
+    return (np.argsort(x.reshape(-1, size), axis=1) + block.ptr[:-1, None]).ravel()
 
 
 def _warn_of_sizes(block: FrameBlock, size_range: tuple[int, int]):

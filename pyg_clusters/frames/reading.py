@@ -11,6 +11,7 @@ from ase import Atoms
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_blocks import ase_frames, block_of_frames
 from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.piece import Piece, pieces_of_file
 from pyg_clusters.frames.read_ahead import read_ahead
 from pyg_clusters.frames.shard import Shard
 from pyg_clusters.frames.store import is_store, store_blocks
@@ -97,35 +98,52 @@ class Frames:
     def __iter__(self) -> Iterator[FrameBlock]:
         return self.blocks()
 
-    def blocks(self, *, ahead: int = 4, start: Place = (0, 0), shard: Shard | None = None) -> Iterator[FrameBlock]:
+    def pieces(self, blocks: int, file_number: int) -> list[Piece]:
+        """The pieces of a file that can be read apart from one another, each of so many blocks.
+
+        Raises:
+            InputError: If the file cannot be read.
+        """
+        path = self.paths[file_number]
+        _check_file(path)
+        return list(pieces_of_file(path, self.wanted, file_number, blocks))
+
+    def blocks(
+        self, *, ahead: int = 4, start: Place = (0, 0), shard: Shard | None = None, piece: Piece | None = None
+    ) -> Iterator[FrameBlock]:
         """The blocks, each of one file, in order.
 
         Args:
             ahead: So many are read, in a thread, before they are asked for; none if 0.
             start: The first block to read.
             shard: Give the blocks of this part only.
+            piece: Give the blocks of this piece only.
 
         Raises:
             InputError: If a file is missing, empty or of no readable format, a frame is cut short, or a property is
                 missing (the message lists those found).
         """
-        blocks = self._blocks(start, shard)
+        pieces = [piece] if piece else [Piece(number) for number in range(start[0], len(self.paths))]
+        blocks = (block for part in pieces for block in self._blocks(part, start, shard))
         return read_ahead(blocks, ahead) if ahead else blocks
 
-    def _blocks(self, start: Place, shard: Shard | None) -> Iterator[FrameBlock]:
-        for file_number, path in enumerate(self.paths[start[0] :], start=start[0]):
-            first = start[1] if file_number == start[0] else 0
+    def _blocks(self, piece: Piece, start: Place, shard: Shard | None) -> Iterator[FrameBlock]:
+        file_number, path = piece.file_number, self.paths[piece.file_number]
 
-            def keep(number: int, first: int = first, file_number: int = file_number) -> bool:
-                return number >= first and (shard is None or shard.has(file_number, number))
+        def keep(number: int) -> bool:
+            place = (file_number, number)
+            return number >= piece.first and place >= start and (shard is None or shard.has(*place))
 
-            number = -1
-            for number, block in enumerate(blocks_of_file(path, self.wanted, keep)):
-                if block is not None:
-                    block.file_number, block.block_number = file_number, number
-                    yield from self._without_bad(block)
-            if number < 0:
-                raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
+        first = piece.first if piece.offset else 0
+        number = None
+        for number, block in enumerate(blocks_of_file(path, self.wanted, keep, first, piece.offset), start=first):
+            if block is not None:
+                block.file_number, block.block_number = file_number, number
+                yield from self._without_bad(block)
+            if number + 1 == piece.end:
+                return
+        if number is None and not first:
+            raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
 
     def _without_bad(self, block: FrameBlock) -> Iterator[FrameBlock]:
         """The block; or its frames before the first bad one, then the error."""
@@ -171,13 +189,18 @@ def read_blocks(
     return frames.blocks(ahead=0)
 
 
-def blocks_of_file(path: Path, wanted: Wanted, keep: Keep = lambda number: True) -> Iterator[FrameBlock | None]:
-    """Blocks of a file by the reader of its format, none in place of one that is passed over."""
+def blocks_of_file(
+    path: Path, wanted: Wanted, keep: Keep, start: int = 0, offset: int = 0
+) -> Iterator[FrameBlock | None]:
+    """Blocks of a file by the reader of its format, none in place of one that is passed over.
+
+    Of a text that is not compressed, those from block ``start`` on, which begins ``offset`` bytes from the beginning.
+    """
     _check_file(path)
     if is_store(path):
         return store_blocks(path, wanted, keep)
     if is_xyz(path):
-        return xyz_blocks(path, wanted, keep)
+        return xyz_blocks(path, wanted, keep, start, offset)
     if is_trajectory(path, wanted.topology):
         return trajectory_blocks(path, wanted, keep)
     return _ase_blocks(path, wanted, keep)

@@ -196,6 +196,16 @@ def store_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock 
             yield _read(path, file, files, first, end, wanted) if keep(number) else None
 
 
+def num_frames_of_store(path: Path) -> int:
+    """Number of frames in a store.
+
+    Raises:
+        InputError: If the file is no frame store, or is damaged.
+    """
+    with open_store(path) as file:
+        return len(file["ptr"]) - 1
+
+
 def _check_wanted(path: Path, file: h5py.File, wanted: Wanted):
     found = {name: sorted(file.get(name, ())) for name in ("properties", "atom_properties")}
     known = f"found per frame: {', '.join(found['properties']) or 'none'}; per atom: "

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -70,11 +71,30 @@ def trajectory_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameB
     Raises:
         InputError: If it cannot be read, holds other atoms than the topology, or labels are wanted of it.
     """
-    check_trajectory(path, wanted.topology)
-    assert wanted.topology is not None
     if wanted.properties or wanted.atom_properties:
         key = (*wanted.properties, *wanted.atom_properties)[0]
         raise InputError(f"{path}: no property {key!r}; {FORMATS[path.suffix]} holds positions only")
+    with _opened(path, wanted) as (reader, z):
+        for number, first in enumerate(range(0, reader.n_frames, wanted.block_size)):
+            end = min(first + wanted.block_size, reader.n_frames)
+            yield _read(path, reader, z, first, end, wanted) if keep(number) else None
+
+
+def num_frames_of_trajectory(path: Path, wanted: Wanted) -> int:
+    """Number of frames of a trajectory.
+
+    Raises:
+        InputError: If it cannot be read, or holds other atoms than the topology.
+    """
+    with _opened(path, wanted) as (reader, _):
+        return reader.n_frames
+
+
+@contextmanager
+def _opened(path: Path, wanted: Wanted):
+    """MDAnalysis' reader and the atomic numbers ``[num_atoms]``."""
+    check_trajectory(path, wanted.topology)
+    assert wanted.topology is not None
     z = elements(wanted.topology)
     try:
         with warnings.catch_warnings():
@@ -83,9 +103,7 @@ def trajectory_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameB
         with reader:
             if reader.n_atoms != len(z):
                 raise InputError(f"{path}: {reader.n_atoms} atoms, but {wanted.topology} has {len(z)}")
-            for number, first in enumerate(range(0, reader.n_frames, wanted.block_size)):
-                end = min(first + wanted.block_size, reader.n_frames)
-                yield _read(path, reader, z, first, end, wanted) if keep(number) else None
+            yield reader, z
     except InputError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:

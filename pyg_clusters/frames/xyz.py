@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from io import StringIO
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -51,6 +52,8 @@ class TextFrame(NamedTuple):
     """The lines of the atoms, with their ends."""
     num_atoms: int
     """Number of atoms that the first line says."""
+    offset: int
+    """Where the first line begins in the text, in bytes."""
 
 
 class Columns(NamedTuple):
@@ -70,14 +73,26 @@ def is_xyz(path: Path) -> bool:
     return inner.suffix in XYZ_SUFFIXES
 
 
-def xyz_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock | None]:
+def is_plain_xyz(path: Path) -> bool:
+    """Whether a file is (extended) XYZ text that is not compressed, by its name."""
+    return path.suffix in XYZ_SUFFIXES
+
+
+def xyz_blocks(path: Path, wanted: Wanted, keep: Keep, start: int = 0, offset: int = 0) -> Iterator[FrameBlock | None]:
     """Blocks of a file, none in place of one that is passed over.
 
     Frames of the usual columns are parsed together, without an object for each; what is unusual goes through ASE.
+
+    Args:
+        path: The file.
+        wanted: What is to be read.
+        keep: Which blocks are to be read.
+        start: Number of the first block.
+        offset: Where that begins, in bytes.
     """
     block: list[TextFrame | BadFrame] = []
-    first = 0
-    for frame in text_frames(path):
+    first = start * wanted.block_size
+    for frame in text_frames(path, first, offset):
         block.append(frame)
         if len(block) == wanted.block_size:
             yield _parse_block(path, first, block, wanted) if keep(first // wanted.block_size) else None
@@ -93,23 +108,39 @@ def xyz_frames(path: Path) -> Iterator[Atoms | BadFrame]:
         yield frame if isinstance(frame, BadFrame) else _by_ase(path, number, frame)
 
 
-def text_frames(path: Path) -> Iterator[TextFrame | BadFrame]:
-    """The text of each frame; no more than a frame and some of the next are held at a time."""
+def offsets_of_frames(path: Path, step: int) -> list[int]:
+    """Where in a text that is not compressed the first and every ``step``-th frame after it begins, in bytes."""
+    frames = islice(text_frames(path), step, None, step)
+    return [0, *(frame.offset for frame in frames if isinstance(frame, TextFrame))]
+
+
+def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFrame | BadFrame]:
+    """The text of each frame from one on; no more than a frame and some of the next are held at a time.
+
+    Args:
+        path: The file.
+        number: Number of the first frame.
+        offset: Where that begins, in bytes.
+    """
     # ASE alone would end silently at a blank line, look through the whole file before the first frame, and seek in
     # compressed files.
-    number = 0
     kind = LastFrame if path.suffix in OPENERS else HalfFrame
     try:
         with OPENERS.get(path.suffix, open)(path, "rb") as stream:
-            for frame in _split(path, stream, kind):
+            if offset:
+                stream.seek(offset)
+            for frame in _split(path, stream, kind, number, offset):
                 yield frame
                 number += 1
     except (OSError, UnicodeDecodeError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"{path}: cannot be read at frame {number} ({one_line(error)}); is it damaged?") from error
 
 
-def _split(path: Path, stream: BinaryIO, kind: type[LastFrame]) -> Iterator[TextFrame | BadFrame]:
-    rest, ended, number = b"", False, 0
+def _split(
+    path: Path, stream: BinaryIO, kind: type[LastFrame], number: int, offset: int
+) -> Iterator[TextFrame | BadFrame]:
+    """The frames of a stream, which stands at ``offset``, where frame ``number`` begins."""
+    rest, ended = b"", False
     while not ended:
         text, ended, cut = _more(stream)
         text = rest + text
@@ -136,13 +167,15 @@ def _split(path: Path, stream: BinaryIO, kind: type[LastFrame]) -> Iterator[Text
             if last >= len(ends):
                 break
             comment, atoms = text[ends[line] + 1 : ends[line + 1]], text[ends[line + 1] + 1 : ends[last] + 1]
+            frame = TextFrame(header, comment, atoms, num_atoms, offset + position)
             if unended and last == len(ends) - 1:
-                yield from _unended(path, number, TextFrame(header, comment, atoms, num_atoms), kind)
+                yield from _unended(path, number, frame, kind)
                 return
-            yield TextFrame(header, comment, atoms, num_atoms)
+            yield frame
             number += 1
             position, line = ends[last] + 1, last + 1
         rest = text[position:]
+        offset += position
         if cut or (ended and rest.strip()):
             yield cut_frame(kind, path, number)
             return

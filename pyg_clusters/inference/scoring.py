@@ -11,9 +11,11 @@ import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, FrameBlock, Frames, Shard
+from pyg_clusters.frames.piece import Piece
 from pyg_clusters.frames.read_ahead import read_ahead
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model
+from pyg_clusters.inference.trained_range import TrainedRange
 
 AHEAD: int = 4
 """So many blocks are read and checked before the model asks for them."""
@@ -27,11 +29,13 @@ class ScoredBlock:
         frames: The frames that could be used.
         prediction: Their predicted energies, or the shieldings of their atoms.
         bad: The frames of this stretch of the file that were left out.
+        flags: Why each frame is unlike those that the model was trained on, ``[num_frames]``, where that was asked for.
     """
 
     frames: FrameBlock
     prediction: Prediction
     bad: list[BadFrame]
+    flags: np.ndarray | None = None
 
     @property
     def energy(self) -> np.ndarray:
@@ -108,11 +112,13 @@ def score_frames(
     ignore_cell: bool = False,
     start: tuple[int, int] = (0, 0),
     shard: Shard | None = None,
+    piece: Piece | None = None,
+    trained: TrainedRange | None = None,
     log: BlockLog | None = None,
 ) -> Iterator[ScoredBlock]:
     """As :func:`score_files`, from a block on or for one part of the blocks.
 
-    Reading and checking go on in a thread while the model computes.
+    Reading, checking and flagging go on in a thread while the model computes.
 
     Args:
         predictor: Of the model.
@@ -120,20 +126,29 @@ def score_frames(
         ignore_cell: Take frames with a periodic cell as isolated clusters.
         start: The first block.
         shard: Score the blocks of this part only.
+        piece: Score the blocks of this piece only.
+        trained: Flag the frames that are unlike these.
         log: Where the energies of finished blocks are kept: those that are there are not computed again.
 
     Raises:
         InputError: If a file or a frame cannot be used.
     """
     known = _Finished(log, predictor)
-    blocks = frames.blocks(ahead=0, start=start, shard=shard)
-    for block, bad in read_ahead(checked(blocks, predictor, frames.on_bad, ignore_cell), AHEAD):
+    blocks = checked(
+        frames.blocks(ahead=0, start=start, shard=shard, piece=piece), predictor, frames.on_bad, ignore_cell
+    )
+    flagged = ((block, bad, None if trained is None else _flags(block, trained)) for block, bad in blocks)
+    for block, bad, flags in read_ahead(flagged, AHEAD):
         prediction = known.pop(block)
         if prediction is None:
             prediction = predictor(block.z, block.pos, block.ptr)
             if log is not None:
                 log.append(block.place, len(block), _to_bytes(prediction), bad)
-        yield ScoredBlock(block, prediction, bad)
+        yield ScoredBlock(block, prediction, bad, flags)
+
+
+def _flags(block: FrameBlock, trained: TrainedRange) -> np.ndarray:
+    return trained.flags(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (block.z, block.pos, block.ptr)))
 
 
 def checked(

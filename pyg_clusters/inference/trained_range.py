@@ -9,14 +9,16 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from pyg_clusters.geometry import beyond_masks, check_radii, masks_to_counts
-from pyg_clusters.models.dart import distinct_counts
+from pyg_clusters.geometry import check_radii, masks_to_counts, shell_masks, squared_distances
 from pyg_clusters.models.domain import Domain
 
 FRAMES_AT_ONCE: int = 64
 PAIRS_AT_ONCE: int = 1 << 20
 BASE: int = 1 << 15
 """More than the atoms of any cluster: digits of a number that stands for a row of counts."""
+
+SAME: float = 1e-4
+"""Distances in Å that differ by less are the same: single precision."""
 
 COMMON: float = 0.99
 """Share of held-out clusters of the kind trained on that are not to be flagged for their counts."""
@@ -76,11 +78,11 @@ class TrainedRange:
         elements, sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(3))
         for z, pos, ptr in blocks:
             found = [rows]
-            for _, padded in _by_size(pos, ptr):
-                near = _nearest(padded)
-                shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
+            for _, squared in _squared_by_size(pos, ptr):
                 if radii:
-                    found.append(_rows(padded, radii)[0])
+                    found.append(torch.unique(_rows(squared, radii)))
+                near = _nearest(squared)
+                shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
             rows = torch.unique(torch.cat(found))
             elements = torch.unique(torch.cat([elements, z]))
             sizes = torch.unique(torch.cat([sizes, ptr.diff()]))
@@ -99,8 +101,13 @@ class TrainedRange:
 
     def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
         """As :meth:`allow`, from clusters that come in blocks of ``z``, ``pos`` and ``ptr``."""
-        shares = np.concatenate([self._new_shares(pos, ptr) for _, pos, ptr in blocks])
+        shares = np.concatenate(
+            [self._new_shares(self._rows_by_size(pos, ptr), ptr.numel() - 1) for _, pos, ptr in blocks]
+        )
         self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
+
+    def _rows_by_size(self, pos: Tensor, ptr: Tensor) -> list[tuple[Tensor, Tensor]]:
+        return [(frames, _rows(squared, self.radii)) for frames, squared in _squared_by_size(pos, ptr)]
 
     def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
         """Why each frame is unlike the training set, ``[num_frames]``; an empty string where it is not.
@@ -113,12 +120,8 @@ class TrainedRange:
         reasons: list[list[str]] = [[] for _ in range(ptr.numel() - 1)]
         self._flag_elements(reasons, z, ptr)
         self._flag_sizes(reasons, ptr)
-        if self.shortest or self.farthest < float("inf"):
-            self._flag_distances(reasons, pos, ptr)
-        if self.radii:
-            shares = self._new_shares(pos, ptr)
-            for frame in np.flatnonzero(shares > self.new_rows):
-                reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
+        if self.radii or self.shortest or self.farthest < float("inf"):
+            self._flag_geometry(reasons, pos, ptr)
         return np.array(["; ".join(reason) for reason in reasons], dtype=object)
 
     def _flag_elements(self, reasons: list[list[str]], z: Tensor, ptr: Tensor):
@@ -137,23 +140,36 @@ class TrainedRange:
             elif not self.between and size not in seen:
                 reasons[frame].append(f"size {size} not seen")
 
-    def _flag_distances(self, reasons: list[list[str]], pos: Tensor, ptr: Tensor):
-        for frames, padded in _by_size(pos, ptr):
-            near = _nearest(padded)
+    def _flag_geometry(self, reasons: list[list[str]], pos: Tensor, ptr: Tensor):
+        rows: list[tuple[Tensor, Tensor]] = []
+        for frames, squared in _squared_by_size(pos, ptr):
+            if self.radii:
+                rows.append((frames, _rows(squared, self.radii)))
+            near = _nearest(squared)
             for frame, short, far in zip(frames.tolist(), near.amin(1).tolist(), near.amax(1).tolist(), strict=True):
-                if short < self.shortest:
+                if short < self.shortest - SAME:
                     reasons[frame].append(f"distance {short:.2f} Å below {self.shortest:.2f}")
-                if far > self.farthest:
+                if far > self.farthest + SAME:
                     reasons[frame].append(f"atom {far:.2f} Å from its nearest, above {self.farthest:.2f}")
+        shares = self._new_shares(rows, len(reasons))
+        for frame in np.flatnonzero(shares > self.new_rows):
+            reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
 
-    def _new_shares(self, pos: Tensor, ptr: Tensor) -> np.ndarray:
-        """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``."""
-        shares = np.zeros(ptr.numel() - 1)
-        known = torch.as_tensor(self.rows, dtype=torch.long)
-        for frames, padded in _by_size(pos, ptr):
-            rows, row_of_atom = _rows(padded, self.radii)
-            new = torch.isin(rows, known, invert=True)[row_of_atom].view(frames.numel(), -1)
-            shares[frames.numpy()] = new.double().mean(1).numpy()
+    def _new_shares(self, rows: Sequence[tuple[Tensor, Tensor]], num_frames: int) -> np.ndarray:
+        """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.
+
+        Args:
+            rows: Numbers of frames of one size, and the rows of their atoms, ``[num_frames, size]``.
+            num_frames: Number of all frames.
+        """
+        shares = np.zeros(num_frames)
+        if not rows:
+            return shares
+        new = np.isin(np.concatenate([part.flatten() for _, part in rows]), self.rows, invert=True)
+        start = 0
+        for frames, part in rows:
+            found, start = new[start : start + part.numel()], start + part.numel()
+            shares[frames.numpy()] = found.reshape(part.shape).mean(1)
         return shares
 
     def to_json(self) -> dict[str, Any]:
@@ -166,26 +182,24 @@ class TrainedRange:
         return cls(**{**values, "radii": tuple(values["radii"])})
 
 
-def _by_size(pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Numbers of frames of one size and their centred positions ``[num_frames, size, 3]`` in single precision."""
+def _squared_by_size(pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of frames of one size and their squared distances ``[num_frames, size, size]``, single precision."""
     sizes = ptr.diff()
     for size in torch.unique(sizes).tolist():
         at_once = max(1, min(FRAMES_AT_ONCE, PAIRS_AT_ONCE // size**2))
         for frames in (sizes == size).nonzero().flatten().split(at_once):
             padded = pos[(ptr[frames][:, None] + torch.arange(size)).flatten()].view(-1, size, 3)
-            yield frames, (padded - padded.mean(dim=1, keepdim=True)).float()
+            yield frames, squared_distances((padded - padded.mean(dim=1, keepdim=True)).float())
 
 
-def _nearest(pos: Tensor) -> Tensor:
-    """Distance of each atom from its nearest neighbour, ``[num_frames, size]`` in Å."""
-    distance = torch.cdist(pos, pos, compute_mode="donot_use_mm_for_euclid_dist")
-    distance.diagonal(dim1=1, dim2=2).fill_(float("inf"))
-    return distance.amin(2)
+def _nearest(squared: Tensor) -> Tensor:
+    """Distance of each atom from its nearest neighbour, ``[num_frames, size]`` in Å; changes the diagonals."""
+    squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
+    return squared.amin(2).sqrt_()
 
 
-def _rows(pos: Tensor, radii: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """The distinct rows of counts, each as a number, and the row of each atom."""
-    counts = masks_to_counts(beyond_masks(pos, radii), pos.size(1) - 1).flatten(0, 1)
-    rows, row_of_atom = distinct_counts(counts)
-    inner = rows[:, :4].long()  # of at most four shells: what fits in a number, and tells clusters apart
-    return (inner * BASE ** torch.arange(inner.size(1))).sum(1), row_of_atom
+def _rows(squared: Tensor, radii: Sequence[float]) -> Tensor:
+    """The row of counts of each atom as a number, ``[num_frames, size]``."""
+    counts = masks_to_counts(shell_masks(squared, radii), squared.size(1) - 1)
+    inner = counts[..., :4].long()  # of at most four shells: what fits in a number, and tells clusters apart
+    return (inner * BASE ** torch.arange(inner.size(-1))).sum(-1)

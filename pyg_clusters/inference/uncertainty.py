@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference.calibration import Calibration
@@ -54,15 +53,17 @@ class Uncertainty:
         return cls(types if known is None else types | {"flag": "string"}, calibration, coverage, known)
 
     def columns(self, scored: ScoredBlock) -> dict[str, np.ndarray]:
-        """Values of the frames of a block ``[num_frames]``, or of their atoms ``[num_atoms]``."""
+        """Values of the frames of a block ``[num_frames]``, or of their atoms ``[num_atoms]``.
+
+        The block has been flagged by :attr:`range`, if there is one.
+        """
         frames, spread = scored.frames, scored.spread
         columns = {} if spread is None else {next(iter(self.types)): spread}
         if "pred_energy_low" in self.types:
             half = self.calibration.half_width(self.coverage, frames.sizes, spread)
             columns |= {"pred_energy_low": scored.energy - half, "pred_energy_high": scored.energy + half}
-        if self.range is not None:
-            arrays = (torch.from_numpy(np.ascontiguousarray(part)) for part in (frames.z, frames.pos, frames.ptr))
-            columns["flag"] = self.range.flags(*arrays).astype(str)
+        if scored.flags is not None:
+            columns["flag"] = scored.flags.astype(str)
         return columns
 
     def settings(self) -> dict[str, object]:

@@ -1,0 +1,20 @@
+"""The page of costs is what its script makes of the figures that were measured."""
+
+import json
+import runpy
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_page_is_made_of_the_figures():
+    script = runpy.run_path(str(ROOT / "docs/make_costs.py"))
+    measured = json.loads((ROOT / "tests/benchmarks/results/predict.json").read_text())
+    assert (ROOT / "docs/costs.md").read_text() == script["page"](measured)
+
+
+def test_estimates_are_products():
+    script = runpy.run_path(str(ROOT / "docs/make_costs.py"))
+    assert script["times"](1e6 / 3600) == ["1", "1,000", "1,000,000"]
+    assert script["cores"](1000.0, 3600) == ["1", "278", "277,778"]
+    assert script["spaces"](1300.0) == ["1.3 GB", "1.3 TB", "1.3 PB"]

@@ -1,0 +1,180 @@
+"""A Ray cluster of two nodes gives what one process gives, whatever is lost on the way."""
+
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from pyg_clusters.cli import predict
+from pyg_clusters.cli.main import main
+from pyg_clusters.frames import BlockLog, Frames, write_extxyz, write_store
+from pyg_clusters.inference import on_ray
+from pyg_clusters.inference.scoring import ScoredBlock, score_frames
+from pyg_clusters.models import DART
+from pyg_clusters.models.checkpoint import save_model
+
+FRAMES, BLOCK = 120, 5
+
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore::{kind}") for kind in ("DeprecationWarning", "FutureWarning", "ResourceWarning")
+]  # of Ray
+LOSS = "default:a Ray worker was lost:UserWarning"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A model, and frames of mixed sizes in two text files and a store; one frame cannot be used."""
+    folder = tmp_path_factory.mktemp("ray")
+    rng = np.random.default_rng(3)
+    torch.manual_seed(0)
+    model = DART(hidden_channels=8, interaction_channels=(8,))
+    model.domain.fit(torch.full((24,), 31), torch.tensor([0, 4, 24]))
+    save_model(model, folder / "model")
+    grid = np.stack(np.meshgrid(*[np.arange(3.0)] * 3), -1).reshape(-1, 3) * 3
+    frames = []
+    for size in rng.integers(4, 20, FRAMES):
+        frames.append(Atoms(f"Ga{size}", grid[:size] + rng.normal(scale=0.2, size=(size, 3))))
+    frames[70].positions[1] = np.nan
+    write_extxyz(folder / "a.extxyz", frames[:47])
+    write_extxyz(folder / "b.extxyz", frames[47:])
+    write_store(folder / "store.h5", Frames.open([folder / "a.extxyz", folder / "b.extxyz"]))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(predict, "BLOCK_SIZE", BLOCK)
+    monkeypatch.setattr(on_ray, "BLOCKS_OF_PIECE", 2)
+
+
+def command(folder: Path, out: Path, *more: object) -> list[str]:
+    inputs = [folder / "store.h5", folder / "a.extxyz", folder / "b.extxyz"]
+    return list(map(str, ["predict", folder / "model", *inputs, "--on-bad", "skip", "--out", out, *more]))
+
+
+def local_run(folder: Path, suffix: str) -> bytes:
+    out = folder / f"local{suffix}"
+    if not out.exists():
+        assert main(command(folder, out)) == 0
+    return out.read_bytes()
+
+
+# Without a cluster
+
+
+def test_a_missing_extra_is_one_line(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    out = tmp_path / "out.csv"
+    assert main(command(folder, out, "--engine", "ray")) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "pyg-clusters: the engine ray needs ray; install it with: pip install 'pyg-clusters[ray]'"
+    )
+    assert not out.exists()
+
+
+def test_an_address_is_for_ray(folder, tmp_path, capsys):
+    assert main(command(folder, tmp_path / "out.csv", "--address", "head:6379")) == 2
+    assert "--address head:6379 is that of a Ray cluster; add --engine ray" in capsys.readouterr().err
+
+
+def test_no_cluster_at_the_address_is_one_line(folder, tmp_path, capsys):
+    pytest.importorskip("ray", reason="needs the extra ray")
+    assert main(command(folder, tmp_path / "out.csv", "--engine", "ray", "--address", "127.0.0.1:1")) == 2
+    assert "--address 127.0.0.1:1: no Ray cluster there" in capsys.readouterr().err.splitlines()[-1]
+
+
+# On a cluster of two nodes, on this machine
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    from ray.cluster_utils import Cluster
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_ray_gives_what_one_process_gives(folder, cluster, tmp_path, capsys):
+    out = tmp_path / "out.csv"
+    assert main(command(folder, out, "--engine", "ray")) == 0
+    captured = capsys.readouterr()
+    assert out.read_bytes() == local_run(folder, ".csv")
+    assert captured.err.count("b.extxyz, frame 23: the position of atom 1 is [nan") == 1
+    assert f"{2 * FRAMES - 2} frames in {out}" in captured.out
+
+
+@pytest.mark.slow
+def test_a_run_that_a_bad_frame_stopped_goes_on(folder, cluster, tmp_path, capsys):
+    out = tmp_path / "out.extxyz"
+    arguments = [word for word in command(folder, out, "--engine", "ray") if word not in ("--on-bad", "skip")]
+    assert main(arguments) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "store.h5, frame 70: the position of atom 1 is [nan" in last and f"the {70} frames that are done" in last
+    assert main([*arguments, "--on-bad", "skip"]) == 0
+    assert "going on after 70 frames" in capsys.readouterr().err
+    assert out.read_bytes() == local_run(folder, ".extxyz")
+
+
+@pytest.mark.slow
+def test_blocks_as_the_local_engine_gives_them(folder, cluster):
+    predictor = on_ray.Predictor(DART(hidden_channels=8))
+    frames = Frames.open([folder / "a.extxyz", folder / "store.h5"], block_size=BLOCK, on_bad="skip", with_atoms=True)
+    found = on_ray.score_on_ray(predictor, frames, each=as_it_is, start=(0, 3))
+    for block, expected in zip(found, score_frames(predictor, frames, start=(0, 3)), strict=True):
+        assert block.frames.place == expected.frames.place and block.bad == expected.bad
+        np.testing.assert_array_equal(block.energy, expected.energy)
+        np.testing.assert_array_equal(block.frames.pos, expected.frames.pos)
+        assert list(block.frames.atoms) == list(expected.frames.atoms)
+
+
+def as_it_is(scored: ScoredBlock) -> ScoredBlock:
+    return scored
+
+
+def killed_once(marker: Path, written, style, uncertainty, scored: ScoredBlock):
+    if scored.frames.place == (0, 15) and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return written(style, uncertainty, scored)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(LOSS)
+def test_a_killed_worker_changes_nothing(folder, cluster, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "out.parquet"
+    monkeypatch.setattr(predict, "_written", partial(killed_once, tmp_path / "killed", predict._written))
+    assert main(command(folder, out, "--engine", "ray")) == 0
+    assert (tmp_path / "killed").exists()
+    assert capsys.readouterr().err.count("warning: a Ray worker was lost") == 1
+    assert out.read_bytes() == local_run(folder, ".parquet")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings(LOSS)
+def test_a_lost_node_changes_nothing(folder, cluster, tmp_path, monkeypatch, capsys):
+    append, lost = BlockLog.append, []
+
+    def and_a_node_is_lost(log, *block):
+        append(log, *block)
+        if log.num_blocks == 8:
+            lost.append(next(iter(cluster.worker_nodes)))
+            cluster.remove_node(lost[0], allow_graceful=False)
+
+    monkeypatch.setattr(BlockLog, "append", and_a_node_is_lost)
+    out = tmp_path / "out.parquet"
+    assert main(command(folder, out, "--engine", "ray")) == 0
+    assert lost and "warning: a Ray worker was lost" in capsys.readouterr().err
+    assert out.read_bytes() == local_run(folder, ".parquet")
