@@ -95,7 +95,7 @@ def estimates(rate: dict[str, float], size: dict[str, float]) -> str:
 
 def gpus(rate: dict[str, float]) -> str:
     """What is known of GPUs."""
-    return f"""**GPUs**: none was measured. With G frames per second of the model on one (`bench_inference.py` tells),
+    return f"""**GPUs**: none was measured. With G frames per second of the model on one (`bench_gpu.py` tells),
 n frames take n / (3600 G) hours of a GPU, and each GPU wants G / {rate["store"]:,} cores that read a frame store, or
 G / {rate["text"]:,} that parse text. Were G 2,000,000, the aim, that would be {2e6 / rate["store"]:.0f} or
 {2e6 / rate["text"]:.0f} cores beside each GPU, and {1e12 / 2e6 / 3600:,.0f} GPU hours for 10^12 frames.

@@ -149,7 +149,7 @@ def test_core_surface_refuses(clusters, model, tmp_path, capsys):
     assert "perplexity" in refused([*start, "--radii", "3.49,5.5", "--perplexity", "1000"], capsys)
     assert "at least two clusters" in refused([*start, "--radii", "3.49,5.5", "--sizes", "62"], capsys)
     assert "no property 'origin'" in refused([*start, "--group", "origin"], capsys)
-    assert "unknown analysis 'surface'" in refused(["analyse", "surface", model, clusters], capsys)
+    assert "there is no analysis 'surface'" in refused(["analyse", "surface", model, clusters], capsys)
     torch.manual_seed(0)
     save_model(NodeSchNet(), tmp_path / "schnet")
     assert "give a DART" in refused(["analyse", "core-surface", tmp_path / "schnet", clusters, "--out", "o"], capsys)

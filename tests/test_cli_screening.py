@@ -135,7 +135,10 @@ def test_bad_options_of_choosing(model, trajectory, tmp_path, capsys):
     arguments = ["screen", model, trajectory, "--out", tmp_path / "s"]
     for options, message in (
         (["--bins", "9"], "--bins goes with --choose bins or descriptor-bins, not with rank"),
-        (["--choose", "rank", "--pool", "9"], "--pool goes with --choose unique or diverse, not with rank"),
+        (
+            ["--choose", "rank", "--pool", "9"],
+            "--pool goes with --choose unique or diverse, or with --relax, not with rank",
+        ),
         (["--choose", "diverse", "--tolerance", "1"], "--tolerance goes with --choose unique, not with diverse"),
         (["--choose", "bins", "--bins", "0"], "--bins must be at least 1, got 0"),
         (["--choose", "unique", "--tolerance", "0"], "--tolerance must be positive (in Å), got 0"),

@@ -472,7 +472,7 @@ def test_an_odd_frame_stops_before_anything_is_computed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["label", "colour"], "shielding or energy"),
+        (["label", "colour"], "shielding, energy"),
         (["label", "energy", "x.extxyz", "--calculator", "vasp", "--out", "o.extxyz"], "no calculator 'vasp'"),
         (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--workers", "0"], "--workers"),
         (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz"], "no such file"),

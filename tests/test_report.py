@@ -6,15 +6,15 @@ from ase import Atoms
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots import (
     energy_along_trajectory,
     error_by_size,
     learning_curve,
     parity,
     picked_histogram,
-    save_figure,
-    structure_gallery,
 )
+from pyg_clusters.analysis.plots_structures import structure_gallery
 from pyg_clusters.analysis.report import MISSING, Report
 from pyg_clusters.errors import InputError
 from pyg_clusters.metrics import metrics_by_size

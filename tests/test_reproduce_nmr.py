@@ -9,8 +9,8 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.analysis import shielding_plots
-from pyg_clusters.analysis.plots import render
+from pyg_clusters.analysis import plots_shieldings
+from pyg_clusters.analysis.plot_style import render
 from pyg_clusters.cli import reproduce_nmr
 from pyg_clusters.cli.main import main
 from pyg_clusters.cli.recipes import shipped_recipe
@@ -304,11 +304,11 @@ def test_figures_of_few_atoms_are_made():
     atoms = Atoms("Na14", np.random.default_rng(0).normal(0, 4, (14, 3)))
     running = np.linspace(0, 13, 14 * len(SODIUM_RADII)).reshape(14, -1)
     made = [
-        shielding_plots.distribution_by_size(y, np.full(28, 14), fit),
-        shielding_plots.predicted_distributions(["one"], [y + 5], y),
-        shielding_plots.quantiles(["one"], [y + 5], y, fit),
-        shielding_plots.shielding_by_coordination(np.arange(28) % 12, y),
-        shielding_plots.running_coordination_numbers([atoms], [y[:14]], [running], ["one"]),
+        plots_shieldings.distribution_by_size(y, np.full(28, 14), fit),
+        plots_shieldings.predicted_distributions(["one"], [y + 5], y),
+        plots_shieldings.quantiles(["one"], [y + 5], y, fit),
+        plots_shieldings.shielding_by_coordination(np.arange(28) % 12, y),
+        plots_shieldings.running_coordination_numbers([atoms], [y[:14]], [running], ["one"]),
     ]
     assert all(len(render(figure)) > 10_000 for figure in made)
 
@@ -333,7 +333,7 @@ def test_wrong_arguments(tmp_path, capsys):
     assert "--only 'nosuch' is in no table; there are Five folds" in capsys.readouterr().err
     assert main(["reproduce", "nmr", "--epochs", "0", *out]) == 2
     assert main(["reproduce", "nosuch", *out]) == 2
-    assert "no paper 'nosuch'; give one of dart, nmr, layers first" in capsys.readouterr().err
+    assert "no paper 'nosuch'; give dart, nmr, layers first" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -100,7 +100,7 @@ def test_loss_is_that_of_standardised_values(dataset, transform):
     data = some(dataset, range(10))
     model = NodeSchNet(16, 16, transform=transform)
     module = ShieldingTraining(model, loss=SortedPenaltyLoss(3.0))
-    module.learn_from(data)
+    module.learn_from([data])
     predicted = module(data)
     raw = model.raw(data.z, data.pos, data.batch)
     expected = SortedPenaltyLoss(3.0)(raw, model.scale.standardize(data.y))
@@ -116,7 +116,7 @@ def test_loss_is_that_of_standardised_values(dataset, transform):
 def test_losses_that_take_clusters_get_them(dataset):
     data = some(dataset)
     module = ShieldingTraining(NodeSchNet(16, 16), loss=SortedPenaltyLoss(3.0, "graph"))
-    module.learn_from(data)
+    module.learn_from([data])
     predicted, scale = module(data), module.model.scale
     expected = SortedPenaltyLoss(3.0, "graph")(scale.standardize(predicted), scale.standardize(data.y), data.batch)
     torch.testing.assert_close(module.loss_of(predicted, data), expected)

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from pyg_clusters.analysis.plots import BLUE, SIZE, SMALL, _plain_log_ticks, _tidy
+from pyg_clusters.analysis.plot_style import BLUE, SIZE, SMALL, plain_log_ticks, tidy
 
 
 def error_against_speed(panels: Mapping[str, tuple[Sequence[str], np.ndarray, np.ndarray]], title: str = "") -> Figure:
@@ -21,7 +21,7 @@ def error_against_speed(panels: Mapping[str, tuple[Sequence[str], np.ndarray, np
     for axes, (label, (names, speed, error)) in zip(
         np.atleast_1d(figure.subplots(1, len(panels))), panels.items(), strict=True
     ):
-        _tidy(axes, "clusters per second of processor time, one thread", label)
+        tidy(axes, "clusters per second of processor time, one thread", label)
         axes.plot(speed, error, "o", color=BLUE, markersize=6)
         axes.set_xscale("log")
         axes.set_yscale("log")
@@ -30,7 +30,7 @@ def error_against_speed(panels: Mapping[str, tuple[Sequence[str], np.ndarray, np
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.margins(y=0.12)
-        _plain_log_ticks(axes)
+        plain_log_ticks(axes)
         for place, (name, x, y) in enumerate(sorted(zip(names, speed, error, strict=True), key=lambda row: row[2])):
             left = place % 2 == 1
             axes.annotate(

@@ -6,17 +6,17 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from pyg_clusters.analysis.plots import (
+from pyg_clusters.analysis.plot_style import (
     BLUE,
     GREY,
     MAX_PANELS,
     ORANGE,
     SHELL_COLORS,
     SMALL,
-    _bins,
-    _legend,
-    _padded_limits,
-    _tidy,
+    bin_edges,
+    legend,
+    padded_limits,
+    tidy,
 )
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -33,7 +33,7 @@ def recall_curves(curves: Mapping[int, tuple[np.ndarray, np.ndarray]], lowest: i
     figure = Figure(figsize=(8.4, 3.8), layout=ConstrainedLayoutEngine(wspace=0.06))
     titles = f"share of the lowest {lowest} frames", f"share of the isomers within {window:g} eV"
     for number, (axes, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True)):
-        _tidy(axes, "DFT runs, lowest prediction first", title)
+        tidy(axes, "DFT runs, lowest prediction first", title)
         shown = list(curves.items())[:MAX_PANELS]
         for (size, pair), color in zip(shown, SHELL_COLORS, strict=False):
             runs = np.arange(1, len(pair[number]) + 1)
@@ -43,7 +43,7 @@ def recall_curves(curves: Mapping[int, tuple[np.ndarray, np.ndarray]], lowest: i
             [0, longest], [0, 1], color="black", linestyle=":", linewidth=1, label="random" if not number else "_"
         )
         axes.set_ylim(0, 1.02)
-        _legend(axes, loc="lower right")
+        legend(axes, loc="lower right")
     return figure
 
 
@@ -58,8 +58,8 @@ def worth_by_way(rows: Sequence[Mapping[str, object]], window: float) -> Figure:
     ways = list(dict.fromkeys(str(row["way"]) for row in rows))
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    _tidy(left, f"distinct isomers within {window:g} eV (runs)", "")
-    _tidy(right, "lowest chosen above the lowest / kcal mol⁻¹", "")
+    tidy(left, f"distinct isomers within {window:g} eV (runs)", "")
+    tidy(right, "lowest chosen above the lowest / kcal mol⁻¹", "")
     height = 0.8 / len(sizes)
     for number, (size, color) in enumerate(zip(sizes, SHELL_COLORS, strict=False)):
         place = np.arange(len(ways))[::-1] + 0.4 - height * (number + 0.5)
@@ -74,7 +74,7 @@ def worth_by_way(rows: Sequence[Mapping[str, object]], window: float) -> Figure:
     for axes in (left, right):
         axes.set_xlim(right=1.2 * axes.get_xlim()[1])
         axes.grid(visible=False, axis="y")
-    _legend(right, loc="best")
+    legend(right, loc="best")
     return figure
 
 
@@ -89,8 +89,8 @@ def predicted_and_found(predicted: np.ndarray, found: np.ndarray, composition: n
     predicted, found = (np.asarray(values, dtype=float) * KCAL_PER_MOL for values in (predicted, found))
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    _tidy(axes, "found above the mean / kcal mol⁻¹", "predicted above the mean / kcal mol⁻¹")
-    limits = _padded_limits(np.concatenate([predicted, found]))
+    tidy(axes, "found above the mean / kcal mol⁻¹", "predicted above the mean / kcal mol⁻¹")
+    limits = padded_limits(np.concatenate([predicted, found]))
     axes.plot(limits, limits, color=GREY, linewidth=1.0, zorder=1)
     formulas = list(dict.fromkeys(np.asarray(composition).tolist()))
     for number, formula in enumerate(formulas):
@@ -101,7 +101,7 @@ def predicted_and_found(predicted: np.ndarray, found: np.ndarray, composition: n
         )
     axes.set(xlim=limits, ylim=limits, box_aspect=1)
     if len(formulas) <= len(SHELL_COLORS):
-        _legend(axes, loc="upper left")
+        legend(axes, loc="upper left")
     return figure
 
 
@@ -111,7 +111,7 @@ def picked_by_size(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray)
     Args:
         predicted: In eV per cluster ``[num_frames]``.
         picked: Whether each was picked, ``[num_frames]``.
-        sizes: Number of atoms of each, ``[num_frames]``; up to :data:`~pyg_clusters.analysis.plots.MAX_PANELS` sizes.
+        sizes: Number of atoms of each, ``[num_frames]``; up to :data:`~pyg_clusters.analysis.MAX_PANELS` sizes.
     """
     shown = np.unique(sizes)[:MAX_PANELS]
     figure = Figure(figsize=(6.4, 1.2 + 2.0 * len(shown)), layout="constrained")
@@ -119,11 +119,11 @@ def picked_by_size(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray)
     for axes, size in zip(panels, shown, strict=True):
         of_size = sizes == size
         energy, chosen = predicted[of_size], predicted[of_size & picked]
-        bins = _bins(energy)
-        _tidy(axes, "", "number of frames")
+        bins = bin_edges(energy)
+        tidy(axes, "", "number of frames")
         axes.hist(energy, bins=bins, color=BLUE, alpha=0.45, label=f"{len(energy):,} frames of {size} atoms")
         axes.hist(chosen, bins=bins, color=ORANGE, label=f"{len(chosen):,} picked")
         axes.plot(chosen, np.zeros(len(chosen)), "|", color="black", markersize=8, clip_on=False)
-        _legend(axes, loc="upper right")
+        legend(axes, loc="upper right")
     panels[-1].set_xlabel("predicted energy / eV per cluster")
     return figure

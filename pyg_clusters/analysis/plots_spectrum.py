@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pyg_clusters.analysis.plots import BLUE, ORANGE, SMALL, _tidy
+from pyg_clusters.analysis.plot_style import BLUE, ORANGE, SMALL, tidy
 from pyg_clusters.analysis.spectrum import Spectrum, overlap
 
 COLORS: dict[str, str] = {"predicted": BLUE, "DFT": ORANGE}
@@ -39,7 +39,7 @@ def spectra_figure(rows: Sequence[Sequence[Panel]], columns: Sequence[str] = ())
     grid = figure.subplots(len(rows), num_columns, sharex=True, squeeze=False)
     for number, panels in enumerate(rows):
         for axes, panel in zip(grid[number], panels, strict=True):
-            _tidy(axes, "", "")
+            tidy(axes, "", "")
             axes.grid(visible=False)
             for name, lines in panel.spectra.items():
                 axes.plot(lines.shift, lines.intensity, color=COLORS[name], linewidth=1.4, label=name)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis.plots import BLUE, GREY, ORANGE, _figure_with_axes, _legend
+from pyg_clusters.analysis.plot_style import BLUE, GREY, ORANGE, figure_with_axes, legend
 
 
 def reliability(rows: Sequence[Mapping[str, float]], labels: Sequence[str] = (), more: Sequence = ()) -> Figure:
@@ -16,7 +16,7 @@ def reliability(rows: Sequence[Mapping[str, float]], labels: Sequence[str] = (),
         labels: A label of these rows, and of each of the further ones.
         more: Further rows, to be drawn beside them.
     """
-    figure, axes = _figure_with_axes("coverage asked for", "coverage reached")
+    figure, axes = figure_with_axes("coverage asked for", "coverage reached")
     figure.set_size_inches(4.6, 4.4)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle="--")
     curves = [rows, *more]
@@ -38,5 +38,5 @@ def reliability(rows: Sequence[Mapping[str, float]], labels: Sequence[str] = (),
             label=name,
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
-    _legend(axes, loc="upper left")
+    legend(axes, loc="upper left")
     return figure

@@ -3,7 +3,7 @@
 import base64
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,7 +12,9 @@ import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis.plots import render, structure_gallery
+from pyg_clusters.analysis.plot_style import render
+from pyg_clusters.analysis.plots_structures import structure_gallery
+from pyg_clusters.analysis.viewer import STYLE, Property, viewer_section
 from pyg_clusters.files import replacing
 
 PAGE = Template("""\
@@ -48,7 +50,7 @@ td.number, th.number { text-align: right; }
   h2 { break-after: avoid; }
   .table { overflow-x: visible; }
 }
-</style>
+$style</style>
 </head>
 <body>
 <main>
@@ -83,6 +85,7 @@ class Report:
     def __init__(self, title: str):
         self.title = title
         self._sections: list[str] = []
+        self._style = ""
 
     def text(self, text: str):
         """Adds paragraphs, which empty lines part.
@@ -138,9 +141,38 @@ class Report:
         names = ", ".join(" ".join(label.split()) for label in labels)
         self.figure(structure_gallery(atoms, labels), caption, alt=f"{caption} Drawn are: {names}")
 
+    def viewer(
+        self,
+        atoms: Sequence[Atoms],
+        properties: Mapping[str, Property],
+        caption: str = "Structures.",
+        *,
+        x: str,
+        y: str,
+        color: str,
+        atom_color: str | None = None,
+    ):
+        """Adds clusters that can be turned, beside a map with a point for each of them; one to a report.
+
+        Args:
+            atoms: The clusters.
+            properties: What the map and the colours can show, by name.
+            caption: What is shown; may hold ``**bold**`` and backquoted ``code``.
+            x: Property along the horizontal axis at first.
+            y: Property along the vertical axis.
+            color: Property that colours the points.
+            atom_color: Property that colours the atoms; by default their element does.
+
+        Raises:
+            MissingExtra: If chemiscope is not installed.
+        """
+        section = viewer_section(atoms, properties, x=x, y=y, color=color, atom_color=atom_color)
+        self._sections.append(f"<figure>\n{section}\n<figcaption>{_inline(caption)}</figcaption>\n</figure>")
+        self._style = STYLE
+
     def html(self) -> str:
         """The page."""
-        return PAGE.substitute(title=escape(self.title), body="\n".join(self._sections))
+        return PAGE.substitute(title=escape(self.title), style=self._style, body="\n".join(self._sections))
 
     def write(self, path: str | Path):
         """Writes the page: the old file or the new one is there at any time, never a part."""

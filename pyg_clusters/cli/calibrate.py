@@ -1,11 +1,11 @@
 """``pyg-clusters calibrate``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_clusters.cli.evaluate_shieldings import shieldings_of
@@ -13,7 +13,7 @@ from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.runs import data_of_run, groups_of, predictor_of
 from pyg_clusters.conformal import highest_coverage
 from pyg_clusters.errors import InputError
-from pyg_clusters.inference import Calibration, Predictor, TrainedRange
+from pyg_clusters.inference import Calibration, Prediction, Predictor, TrainedRange
 from pyg_clusters.inference.calibration import CALIBRATION, SpreadKind, expected_error, noise_of
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import is_ensemble, weights_hash
@@ -61,26 +61,26 @@ def calibrate_run(folder: Path, spread: SpreadKind, device: str | None = None) -
         InputError: If the folder is not that of a run on clusters with positions.
     """
     data = data_of_run(folder)
-    train, held_out = (data.batches.stored(part.tolist()) for part in (data.split.train, data.split.val))
+    train, held_out = (data.batches.blocks(part) for part in (data.split.train, data.split.val))
     if getattr(data.dataset, "per_atom", False):
         if spread == "last_layer":
             raise InputError(
                 f"{folder} predicts values of atoms; a posterior of the last layer is for energies of DART"
             )
         return _of_shieldings(folder, data, train, held_out, spread, device)
-    if "pos" not in train:
+    if "pos" not in next(iter(train)):
         raise InputError(f"{folder} was trained on descriptors without positions; calibrate needs positions")
     predictor = predictor_of(folder, device)
     error, sizes, _ = errors_of(predictor, train)
     noise = noise_of(error, sizes)
     covariance = None
     if spread == "last_layer":
-        posterior = LastLayerPosterior.fit(predictor.model.cpu(), train.z, train.pos, train.ptr, noise)
+        posterior = LastLayerPosterior.fit_blocks(predictor.model.cpu(), map(_atoms, train), noise)
         covariance = posterior.covariance.tolist()
         predictor = Predictor(posterior, device=predictor.device)
     error, sizes, deviation = errors_of(predictor, held_out)
-    known = TrainedRange.fit(train.z, train.pos, train.ptr, getattr(_one(predictor.model), "radii", ()))
-    known.allow(held_out.pos, held_out.ptr)
+    known = TrainedRange.fit_blocks(map(_atoms, train), getattr(_one(predictor.model), "radii", ()))
+    known.allow_blocks(map(_atoms, held_out))
     return Calibration(
         spread=spread,
         noise=noise,
@@ -94,21 +94,27 @@ def calibrate_run(folder: Path, spread: SpreadKind, device: str | None = None) -
 
 
 def _of_shieldings(
-    folder: Path, data: ClusterDataModule, train: Data, held_out: Data, spread: SpreadKind, device: str | None
+    folder: Path,
+    data: ClusterDataModule,
+    train: Iterable[Data],
+    held_out: Iterable[Data],
+    spread: SpreadKind,
+    device: str | None,
 ) -> Calibration:
     """Calibration of values of atoms, of which those of a cluster are alike."""
-    errors, deviation = [], None
-    for batch in (train, held_out):
-        found = shieldings_of(folder, data, batch, device)
-        errors.append(found.shielding.double().numpy() - batch.y.double().numpy())
-        deviation = None if found.spread is None else found.spread.numpy()
-    noise = noise_of(errors[0], np.ones(len(errors[0])))
-    scores = np.abs(errors[1]) / expected_error(noise, np.ones(len(errors[1])), deviation)
+
+    def predict(batch: Data) -> Prediction:
+        return shieldings_of(folder, data, batch, device)
+
+    error, _, _ = _errors(predict, train)
+    noise = noise_of(error, np.ones(len(error)))
+    error, sizes, deviation = _errors(predict, held_out)
+    scores = np.abs(error) / expected_error(noise, np.ones(len(error)), deviation)
     return Calibration(
         spread=spread,
         noise=noise,
         scores=scores.tolist(),
-        groups=np.repeat(groups_of(data, data.split.val), held_out.ptr.diff().numpy()).tolist(),
+        groups=np.repeat(groups_of(data, data.split.val), sizes).tolist(),
         weights=weights_hash(folder),
         notes={"unit": "ppm", "train_clusters": len(data.split.train)},
     )
@@ -127,11 +133,28 @@ def _print(calibration: Calibration):
         print(f"  {100 * coverage:.0f} %: ± {half:.2f} {unit}{where}{more}")
 
 
-def errors_of(predictor: Predictor, batch: Data) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Errors in eV, sizes and spreads in eV of the clusters of a batch, ``[num_graphs]`` each."""
-    found = predictor(batch.z, batch.pos, batch.ptr)
-    error = found.energy.double().numpy() - batch.y.double().numpy()
-    return error, batch.ptr.diff().numpy(), None if found.spread is None else found.spread.numpy()
+def errors_of(predictor: Predictor, blocks: Iterable[Data]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Errors in eV, sizes and spreads in eV of clusters that come in batches, ``[num_graphs]`` each."""
+    return _errors(lambda batch: predictor(batch.z, batch.pos, batch.ptr), blocks)
+
+
+def _errors(
+    predict: Callable[[Data], Prediction], blocks: Iterable[Data]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Errors and spreads per target, and sizes of the clusters."""
+    errors, sizes, spreads = [], [], []
+    for batch in blocks:
+        found = predict(batch)
+        values = found.shielding if found.per_atom else found.energy
+        errors.append(values.double().numpy() - batch.y.double().numpy())
+        sizes.append(batch.ptr.diff().numpy())
+        if found.spread is not None:
+            spreads.append(found.spread.numpy())
+    return np.concatenate(errors), np.concatenate(sizes), np.concatenate(spreads) if spreads else None
+
+
+def _atoms(batch: Data) -> tuple[Tensor, Tensor, Tensor]:
+    return batch.z, batch.pos, batch.ptr
 
 
 def _one(model: nn.Module) -> nn.Module:

@@ -25,6 +25,9 @@ def run(argv: Sequence[str]):
     parser.add_argument("--topology", type=Path | None, help="file that says what the atoms are, for DCD, XTC, ...")
     parser.add_argument("--single", action="store_true", help="positions in single precision: half the space")
     parser.add_argument(
+        "--uncompressed", action="store_true", help="for training from disk: single frames are read many times faster"
+    )
+    parser.add_argument(
         "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
     )
     parser.add_argument("--ignore-cell", action="store_true", help="take frames with a periodic cell, and the cell off")
@@ -52,6 +55,6 @@ def run(argv: Sequence[str]):
                 kept.periodic[:] = False
             yield kept
 
-    number = write_store(out, counting(good(), len), single=options.single)
+    number = write_store(out, counting(good(), len), single=options.single, compressed=not options.uncompressed)
     list_bad(bad)
     print(f"{number} frames in {out}")

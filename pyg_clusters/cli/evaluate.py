@@ -1,7 +1,6 @@
 """``pyg-clusters evaluate``."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,20 +13,20 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_clusters.analysis import plots
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_uncertainty import reliability
 from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings, intervals_of_atoms, report_shieldings
 from pyg_clusters.cli.options import add_reading_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.cli.runs import data_of_run, default_device, groups_of, predictor_of
-from pyg_clusters.cli.tables import cell, for_json
+from pyg_clusters.cli.tables import cell, write_errors
 from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
 from pyg_clusters.conformal import interval_metrics, reliability_rows
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.geometry import ptr_to_batch
-from pyg_clusters.inference import Calibration, Prediction
+from pyg_clusters.inference import Calibration, Prediction, Predictor
 from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.inference.scoring import check_atom_numbers, check_numbers, score_files
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
@@ -158,9 +157,9 @@ def evaluate_run(
         half = calibration.half_width(coverage, sizes, spread)
         more["intervals"] = interval_metrics(error, half, coverage, groups)
         rows = reliability_rows(error, lambda asked: calibration.half_width(asked, sizes, spread), groups)
-        plots.save_figure(reliability(rows), folder / "figures" / "reliability.png")
+        save_figure(reliability(rows), folder / "figures" / "reliability.png")
     if "force" in batch:
-        more["forces"] = _force_errors(load_model(folder), batch)
+        more["forces"] = _force_errors(predictor_of(folder, device), batch)
     _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size, more)
 
 
@@ -175,14 +174,15 @@ def _by_file(
     return {name: energy_metrics(predicted[of], target[of], sizes[of]) for name, of in chosen.items()}
 
 
-def _force_errors(model: nn.Module, batch: Data) -> dict[str, float]:
+def _force_errors(predictor: Predictor, batch: Data) -> dict[str, float]:
     """Errors of the components of the forces in meV/Å."""
     errors = []
     for first in range(0, batch.ptr.numel() - 1, CLUSTERS_AT_ONCE):
         ptr = batch.ptr[first : first + CLUSTERS_AT_ONCE + 1]
         atoms = slice(int(ptr[0]), int(ptr[-1]))
-        _, forces = energy_and_forces(model, batch.z[atoms], batch.pos[atoms], ptr_to_batch(ptr - ptr[0]))
-        errors.append(1000 * (forces - batch.force[atoms]).flatten())
+        inputs = batch.z[atoms], batch.pos[atoms], ptr_to_batch(ptr - ptr[0])
+        _, forces = energy_and_forces(predictor.model, *(part.to(predictor.device) for part in inputs))
+        errors.append(1000 * (forces.cpu() - batch.force[atoms]).flatten())
     error = torch.cat(errors)
     return {
         "mae_mev_per_angstrom": float(error.abs().mean()),
@@ -217,10 +217,7 @@ def _report(
     more = more or {}
     overall, by_size = energy_metrics(predicted, target, sizes), metrics_by_size(predicted, target, sizes)
     if out is not None:
-        with replacing(out) as path:
-            result = {"overall": for_json(overall), "by_size": [for_json(row) for row in by_size]}
-            result |= {name: for_json(row) for name, row in more.items()}
-            path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        write_errors(out, overall, by_size, more)
     console = Console(width=100)
     if print_sizes:
         console.print(_table(by_size, f"Errors by cluster size: {title}"))
@@ -240,7 +237,7 @@ def _table(rows: Sequence[dict], title: str) -> Table:
 
 def _write_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray):
     for name, figure in run_figures(folder, predicted, target, sizes).items():
-        plots.save_figure(figure, folder / "figures" / f"{name}.png")
+        save_figure(figure, folder / "figures" / f"{name}.png")
 
 
 def run_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray) -> dict:

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pyg_clusters.analysis.plots import save_figure
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_screening import recall_curves, worth_by_way
 from pyg_clusters.analysis.screening_worth import (
     LOWEST,

@@ -1,6 +1,5 @@
 """Errors of a trained model of shieldings."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,10 +9,9 @@ from rich.table import Table
 from torch_geometric.data import Data
 
 from pyg_clusters.cli.runs import default_device, groups_of
-from pyg_clusters.cli.tables import cell, for_json
+from pyg_clusters.cli.tables import cell, write_errors
 from pyg_clusters.conformal import interval_metrics
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.inference import Calibration, Prediction, Predictor
 from pyg_clusters.models.checkpoint import load_model
@@ -127,10 +125,7 @@ def report_shieldings(
         chosen = size_of_atom == size
         rows.append({"size": size, **shielding_metrics(predicted[chosen], target[chosen])})
     if out is not None:
-        with replacing(out) as path:
-            result = {"overall": for_json(overall), "by_size": [for_json(row) for row in rows]}
-            result |= {name: for_json(row) for name, row in more.items()}
-            path.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        write_errors(out, overall, rows, more)
     console = Console(width=100)
     table = Table(title=f"Errors per atom: {title}", title_justify="left")
     table.add_column("")

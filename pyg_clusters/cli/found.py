@@ -11,7 +11,7 @@ from ase.symbols import Symbols
 from rich.console import Console
 from rich.table import Table
 
-from pyg_clusters.analysis.plots import save_figure
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_screening import predicted_and_found
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.tables import cell

@@ -6,13 +6,18 @@ from pathlib import Path
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 from jsonargparse import Namespace
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from pyg_clusters.cli.options import add_check_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.relax_batched import BatchedEnergy, batched_energy, chunks, lasting_info, relax_chunk
+from pyg_clusters.cli.relax_batched import (
+    BatchedEnergy,
+    batched_energy,
+    chunks,
+    lasting_info,
+    relax_chunk,
+    relax_progress,
+)
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, check_output, read_atoms, write_extxyz
 from pyg_clusters.structures import local_minimum, named_calculator
@@ -88,7 +93,7 @@ def _relax_batched(
     counts: list[bool] = []
 
     def relaxed() -> Iterator[Atoms]:
-        with _progress() as progress:
+        with relax_progress() as progress:
             task = progress.add_task("frames", total=None)
             for chunk in chunks(frames, bad):
                 for atoms in relax_chunk(chunk, by, options.fmax, options.steps, lambda n: progress.advance(task, n)):
@@ -109,7 +114,7 @@ def _relax_one_by_one(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFram
     log = FrameLog(options.out, {key: getattr(options, key) for key in names}, overwrite=options.overwrite)
     counts = [bool(atoms.info["converged"]) for atoms in log.frames]
     done = len(counts)
-    with _progress() as progress:
+    with relax_progress() as progress:
         task = progress.add_task("frames", total=None)
         number = 0
         for frame in frames:
@@ -123,9 +128,3 @@ def _relax_one_by_one(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFram
                 counts.append(atoms.info["converged"])
             progress.advance(task)
     return counts
-
-
-def _progress() -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} frames relaxed"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import torch
 from ase import Atoms
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import nn
 
 from pyg_clusters.frames import AtomsFrame, BadFrame
@@ -29,6 +31,8 @@ class BatchedEnergy(Protocol):
     """What the results are called by."""
     dtype: torch.dtype
     """Precision of the positions."""
+    device: torch.device
+    """Where it is computed."""
 
     def problem(self, atoms: Atoms) -> str | None:
         """Why there is no energy of a frame, if so."""
@@ -42,6 +46,7 @@ class GuptaEnergy:
 
     name = "gupta"
     dtype = torch.double
+    device = torch.device("cpu")
 
     def problem(self, atoms: Atoms) -> str | None:
         symbols = atoms.get_chemical_symbols()
@@ -68,7 +73,8 @@ class ModelEnergy:
 
     def __init__(self, model: nn.Module):
         self.model = model
-        self.dtype = next(model.parameters()).dtype
+        weight = next(model.parameters())
+        self.dtype, self.device = weight.dtype, weight.device
 
     def problem(self, atoms: Atoms) -> str | None:
         return model_problem(self.model, atoms)
@@ -122,8 +128,9 @@ def relax_chunk(
         z = torch.cat([torch.from_numpy(atoms.numbers).long() for atoms in chosen])
         centres = [atoms.positions.mean(axis=0) for atoms in chosen]
         pos = torch.cat([torch.from_numpy(atoms.positions - c) for atoms, c in zip(chosen, centres, strict=True)])
-        energy, batch = by.energy_of(element), ptr_to_batch(ptr)
-        found = relax(energy, z, pos.to(by.dtype), batch, fmax=fmax, max_steps=steps, progress=progress)
+        energy, batch = by.energy_of(element), ptr_to_batch(ptr).to(by.device)
+        start = pos.to(by.device, by.dtype)
+        found = relax(energy, z.to(by.device), start, batch, fmax=fmax, max_steps=steps, progress=progress)
         for number, (place, atoms) in enumerate(zip(places, chosen, strict=True)):
             info = {
                 **lasting_info(atoms),
@@ -132,6 +139,13 @@ def relax_chunk(
                 f"{by.name}_steps": int(found.steps[number]),
                 "converged": bool(found.converged[number]),
             }
-            positions = found.pos[ptr[number] : ptr[number + 1]].double().numpy() + centres[number]
+            positions = found.pos[ptr[number] : ptr[number + 1]].double().cpu().numpy() + centres[number]
             result[place] = Atoms(atoms.numbers, positions, info=info)
     return [result[place] for place in range(len(frames))]
+
+
+def relax_progress() -> Progress:
+    """Counts relaxed frames on standard error if that is a terminal."""
+    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} frames relaxed"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from pyg_clusters.analysis import plots
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.cli.paper_tables import (
     QUICK_MARK,
     QUICK_TITLE,
+    chosen_rows,
     deviation,
     markdown_findings,
     markdown_table,
@@ -92,18 +94,12 @@ def _chosen(only: Sequence[str] | None, gnc: bool) -> list[dart.Row]:
     rows = dart.rows(hdnn, gnc)
     if not hdnn:
         print("BPSF-HDNN is left out: it needs torchani (pip install 'pyg-clusters[hdnn]')")
-    if only is None:
-        return rows
-    unknown = [word for word in only if not any(_matches(word, row) for row in rows)]
-    if unknown:
-        names = ", ".join(dict.fromkeys([*(row.table for row in rows), *(row.training for row in rows)]))
-        raise InputError(f"--only {unknown[0]!r} is in no table; there are {names}")
-    return [row for row in rows if any(_matches(word, row) for word in only)]
+    return chosen_rows(only, rows, _names)
 
 
-def _matches(word: str, row: dart.Row) -> bool:
-    everything = row.training == "dart_by_group" and word.lower() == "learning curve"  # its last point
-    return word == row.training or word.lower() == row.table.lower() or everything
+def _names(row: dart.Row) -> tuple[str, ...]:
+    curve = ("Learning curve",) if row.training == "dart_by_group" else ()  # its last point
+    return (row.table, row.training, *curve)
 
 
 def _write(results: Sequence[dart.Result], folder: Path, quick: bool, data: str):
@@ -117,7 +113,7 @@ def _write(results: Sequence[dart.Result], folder: Path, quick: bool, data: str)
     write_csv(folder / f"{name}results.csv", [*COLUMNS, "note"], [[*line, mark] for line in lines])
     write_text(folder / f"{name}results.md", _markdown(lines, findings, mark, data))
     for title, figure in _figures(results, mark).items():
-        plots.save_figure(figure, folder / f"{name}{title}.png")
+        save_figure(figure, folder / f"{name}{title}.png")
     print(f"results in {folder / f'{name}results.md'}, .csv, and figures beside them")
 
 

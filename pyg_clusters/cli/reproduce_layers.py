@@ -1,21 +1,17 @@
 """``pyg-clusters reproduce layers``."""
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from pyg_clusters.analysis.plots import save_figure
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_layers import error_against_speed
+from pyg_clusters.cli.paper_tables import markdown_table, mean_and_spread, print_table, write_csv, write_text
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.recipes import shipped_recipe
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
 from pyg_clusters.reproduction import layers
 from pyg_clusters.reproduction.trainings import run_trainings
 
@@ -38,8 +34,11 @@ COLUMNS = (
     "frames per second",
 )
 
+WORDS: int = 3
+"""The first columns hold words, the others numbers."""
 
-def run_layers(argv: Sequence[str]):
+
+def run(argv: Sequence[str]):
     """Trains what is missing and compares layers in the same model."""
     full = layers.Budget()
     parser = verb_parser(
@@ -90,21 +89,10 @@ def _chosen(only: Sequence[str] | None) -> list[str]:
 def _write(results: Sequence[layers.Result], folder: Path, quick: bool, budget: layers.Budget):
     lines = [_line(result) for result in results]
     mark = "QUICK RUN, two epochs of a narrow model: these are not the figures that the layers reach" if quick else ""
-    console = Console(width=150)
-    table = Table(title="Layers in the same model", title_justify="left", caption=mark)
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in COLUMNS[:3] else "right")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
-
+    print_table("Layers in the same model", COLUMNS, lines, mark, words=WORDS)
     name = "quick_" if quick else ""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[*COLUMNS, "note"], *([*line, mark] for line in lines)])
-    with replacing(folder / f"{name}results.csv") as path:
-        path.write_text(text.getvalue())
-    with replacing(folder / f"{name}results.md") as path:
-        path.write_text(_markdown(lines, mark, budget))
+    write_csv(folder / f"{name}results.csv", [*COLUMNS, "note"], [[*line, mark] for line in lines])
+    write_text(folder / f"{name}results.md", _markdown(lines, mark, budget))
     panels = {}
     for target in dict.fromkeys(result.target for result in results):
         rows = [result for result in results if result.target == target]
@@ -112,7 +100,7 @@ def _write(results: Sequence[layers.Result], folder: Path, quick: bool, budget: 
         error = np.array([layers.mean(row.mae) for row in rows])
         panels[f"{target}: mean absolute error / {UNITS[target]}"] = [row.name for row in rows], speed, error
     save_figure(error_against_speed(panels, mark), folder / f"{name}error_against_speed.png")
-    print(f"results in {folder / name}results.md, .csv, and error_against_speed.png beside them")
+    print(f"results in {folder / f'{name}results.md'}, .csv, and {name}error_against_speed.png beside them")
 
 
 def _line(result: layers.Result) -> list[str]:
@@ -121,20 +109,15 @@ def _line(result: layers.Result) -> list[str]:
         result.name,
         "all, by shell" if layers.LAYERS[result.name].every_pair else "within the cut-off",
         f"{result.parameters:,}",
-        _mean_and_spread(result.mae),
-        _mean_and_spread(result.rmse),
+        mean_and_spread(result.mae),
+        mean_and_spread(result.rmse),
         str(len(result.mae)),
         f"{result.epoch_seconds:.3g}",
         f"{result.frames_per_second:,.0f}",
     ]
 
 
-def _mean_and_spread(values: Sequence[float]) -> str:
-    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.2f}{spread}"
-
-
-def _markdown(lines: Sequence[Sequence[str]], mark: str, budget: layers.Budget) -> str:
+def _markdown(lines: Sequence[Sequence[str]], mark: str, budget: layers.Budget) -> list[str]:
     text = ["# Layers in the same model", ""]
     text += [f"**{mark}.**", ""] if mark else []
     text += [
@@ -145,8 +128,6 @@ def _markdown(lines: Sequence[Sequence[str]], mark: str, budget: layers.Budget) 
         f"{budget.folds} of five folds by cluster.",
         "Seconds (training steps of an epoch) and frames per second are in processor time of one thread.",
         "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|---|---|---|" + "--:|" * (len(COLUMNS) - 3),
+        *markdown_table(COLUMNS, lines, WORDS),
     ]
-    text += ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join(text) + "\n"
+    return text

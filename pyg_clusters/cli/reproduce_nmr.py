@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis import plots, shielding_plots
+from pyg_clusters.analysis import plots_shieldings
+from pyg_clusters.analysis.plot_style import SMALL, save_figure
 from pyg_clusters.cli.paper_tables import (
     QUICK_MARK,
     QUICK_TITLE,
+    chosen_rows,
     deviation,
     markdown_findings,
     markdown_table,
@@ -87,7 +89,7 @@ def run(argv: Sequence[str]):
     extent = nmr.QUICK if options.quick else nmr.Extent()
     if options.epochs is not None:
         extent = replace(extent, epochs=options.epochs)
-    rows = _chosen(options.only, nmr.rows(len(dataset), extent))
+    rows = chosen_rows(options.only, nmr.rows(len(dataset), extent), lambda row: (row.table, row.method.name))
     recipe = options.recipe or shipped_recipe("sodium_node_schnet.yaml")
     trainings = nmr.trainings(rows, recipe, options.seeds, extent.epochs)
     runs = options.out / ("quick" if options.quick else "full")
@@ -98,20 +100,6 @@ def run(argv: Sequence[str]):
     run_trainings(trainings, runs, options.workers)
     results = nmr.results(rows, runs, options.seeds)
     _write(results, dataset, extent, options.out, options.quick)
-
-
-def _chosen(only: Sequence[str] | None, rows: Sequence[nmr.Row]) -> list[nmr.Row]:
-    if only is None:
-        return list(rows)
-    unknown = [word for word in only if not any(_matches(word, row) for row in rows)]
-    if unknown:
-        names = ", ".join(dict.fromkeys([*(row.table for row in rows), *(row.method.name for row in rows)]))
-        raise InputError(f"--only {unknown[0]!r} is in no table; there are {names}")
-    return [row for row in rows if any(_matches(word, row) for word in only)]
-
-
-def _matches(word: str, row: nmr.Row) -> bool:
-    return word == row.method.name or word.lower() == row.table.lower()
 
 
 def _write(results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.Extent, folder: Path, quick: bool):
@@ -135,7 +123,7 @@ def _write(results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.
     for title, figure in figures.items():
         if quick:
             figure.suptitle(QUICK_TITLE, fontsize=10)
-        plots.save_figure(figure, folder / f"{name}{title}.png")
+        save_figure(figure, folder / f"{name}{title}.png")
     print(f"results in {folder / f'{name}results.md'}, .csv, and figures beside them")
 
 
@@ -246,22 +234,22 @@ def _markdown(
 def _figures_of_labels(labels: Labels, dataset: SodiumShielding, pairs: Sequence) -> dict[str, Figure]:
     fit = GeneralizedLogistic.fit(labels.shielding)
     shown = clusters_of_figure_7(dataset, pairs)
-    structures = shielding_plots.running_coordination_numbers(
+    structures = plots_shieldings.running_coordination_numbers(
         [cluster.atoms for cluster in shown],
         [cluster.shielding for cluster in shown],
         [cluster.running for cluster in shown],
         [cluster.name for cluster in shown],
     )
     if not pairs:
-        structures.supxlabel("None is labelled relaxed: two random clusters of one size", fontsize=plots.SMALL)
+        structures.supxlabel("None is labelled relaxed: two random clusters of one size", fontsize=SMALL)
     return {
-        "figure_1_distribution": shielding_plots.distribution_by_size(labels.shielding, labels.sizes, fit),
-        "figure_2_populations": shielding_plots.populations(
+        "figure_1_distribution": plots_shieldings.distribution_by_size(labels.shielding, labels.sizes, fit),
+        "figure_2_populations": plots_shieldings.populations(
             {name: labels.populations[name] for name in ("3S", "3PX", "4S", "4PX")},
             labels.shielding,
             labels.coordination,
         ),
-        "figure_6_coordination": shielding_plots.shielding_by_coordination(labels.coordination, labels.shielding),
+        "figure_6_coordination": plots_shieldings.shielding_by_coordination(labels.coordination, labels.shielding),
         "figure_7_structures": structures,
     }
 
@@ -275,12 +263,12 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
         shown = [result for key, result in tested.items() if key.startswith(name) and "both" not in key]
         if shown:
             labels = [result.row.label.split(", ", 1)[1] for result in shown]
-            figures[title] = shielding_plots.predicted_distributions(
+            figures[title] = plots_shieldings.predicted_distributions(
                 labels, [result.predicted for result in shown], shown[0].target
             )
     beside = [tested[method.name] for method in nmr.METHODS if not method.transform and method.name in tested]
     if beside:
-        figures["figure_4_quantiles"] = shielding_plots.quantiles(
+        figures["figure_4_quantiles"] = plots_shieldings.quantiles(
             [result.row.label for result in beside],
             [result.predicted for result in beside],
             beside[0].target,
@@ -288,7 +276,7 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
         )
     curve = [result for result in results if result.row.table == nmr.TRADE_OFF]
     if len(curve) > 1:
-        figures["trade_off"] = shielding_plots.trade_off(
+        figures["trade_off"] = plots_shieldings.trade_off(
             np.array([result.row.method.a for result in curve]),
             np.array([result.mean("rmse_ppm") for result in curve]),
             np.array([result.mean("wasserstein_ppm") for result in curve]),
@@ -298,7 +286,7 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
         if result.row.table == nmr.CURVE:
             series.setdefault(result.row.method.label, []).append(result)
     if any(len(points) > 1 for points in series.values()):
-        figures["learning_curve"] = shielding_plots.errors_by_training_clusters(
+        figures["learning_curve"] = plots_shieldings.errors_by_training_clusters(
             list(series),
             [np.array([point.train_clusters for point in points]) for points in series.values()],
             [np.array([point.mean("rmse_ppm") for point in points]) for points in series.values()],

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from rich.console import Console
 from rich.table import Table
 
-from pyg_clusters.analysis.plots import save_figure
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_spectrum import Panel, spectra_figure
 from pyg_clusters.analysis.spectrum import Shape, Spectrum, boltzmann_weights, overlap, shift_axis, shifts, spectrum
 from pyg_clusters.cli.info import labels_of

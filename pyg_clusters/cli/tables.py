@@ -1,6 +1,11 @@
 """Numbers in tables and JSON."""
 
+import json
 import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pyg_clusters.files import replacing
 
 
 def cell(value: float | int) -> str:
@@ -13,3 +18,11 @@ def cell(value: float | int) -> str:
 def for_json(row: dict) -> dict:
     """A value that does not exist is null in JSON."""
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+
+
+def write_errors(path: Path, overall: dict, by_size: Sequence[dict], more: Mapping[str, dict]):
+    """Writes errors as JSON: ``overall``, ``by_size``, and further ones by their names."""
+    result = {"overall": for_json(overall), "by_size": [for_json(row) for row in by_size]}
+    result |= {name: for_json(row) for name, row in more.items()}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")

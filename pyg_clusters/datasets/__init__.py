@@ -6,6 +6,7 @@ from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.copper_gold import CopperGoldClusters
 from pyg_clusters.datasets.gallium import GalliumClusters
 from pyg_clusters.datasets.gnc import GNC
+from pyg_clusters.datasets.on_disk import OnDiskClusters
 from pyg_clusters.datasets.published_descriptors import PublishedDescriptors
 from pyg_clusters.datasets.shipped import shipped_folder
 from pyg_clusters.datasets.sodium import POPULATIONS, SodiumShielding
@@ -19,6 +20,7 @@ __all__ = [
     "ClusterDataset",
     "CopperGoldClusters",
     "GalliumClusters",
+    "OnDiskClusters",
     "PublishedDescriptors",
     "SodiumShielding",
     "Split",

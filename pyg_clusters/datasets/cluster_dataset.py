@@ -13,7 +13,9 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
+from pyg_clusters.datasets.block_labels import atom_numbers, finite, number_of_each_atom, numbers
 from pyg_clusters.datasets.card import sha256_of
+from pyg_clusters.datasets.label_choices import check_kept_names, check_references, given_references
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames import FrameBlock, check_block, read_blocks
@@ -24,8 +26,6 @@ FORMAT_VERSION: int = 1
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
 """What the ``repr`` of an object that does not say what it is has in it."""
-
-RESERVED: frozenset[str] = frozenset({"z", "pos", "y", "idx", "cluster_size", "group", "force", "x", "size"})
 
 
 class ClusterDataset(InMemoryDataset):
@@ -128,19 +128,8 @@ class ClusterDataset(InMemoryDataset):
             raise InputError("no files were given; name at least one")
         if strange := [file for file in self.minima if file not in self.files]:
             raise InputError(f"minima names {strange[0]}, which is not among the files")
-        for key in (*self.keep, *self.keep_atoms.values()):
-            if key in RESERVED or "index" in key or "batch" in key or not key.isidentifier():
-                raise InputError(f"a value called {key!r} cannot be kept: the name has a meaning of its own in a batch")
-        names = (*self.keep, *self.keep_atoms.values())
-        if len(set(names)) < len(names):
-            raise InputError(f"values to keep must have different names, got {', '.join(names)}")
-        asked = self._references_asked
-        if self.per_atom and asked is not None:
-            raise InputError("reference energies belong to a target per cluster; this one is per atom")
-        if isinstance(asked, str) and asked != "fit":
-            raise InputError(f"references must be 'fit' or energies by element symbol, got {asked!r}")
-        if isinstance(asked, Mapping) and (unknown := [symbol for symbol in asked if symbol not in atomic_numbers]):
-            raise InputError(f"references: {unknown[0]!r} is no element symbol")
+        check_kept_names((*self.keep, *self.keep_atoms.values()))
+        check_references(self._references_asked, self.per_atom)
 
     @property
     def raw_file_names(self) -> list[str]:
@@ -230,13 +219,13 @@ class ClusterDataset(InMemoryDataset):
             "group": torch.tensor([number_of_name[name] for name in groups.tolist()]),
         }
         for key in self.keep:
-            per_cluster[key] = torch.from_numpy(np.concatenate([_numbers(block, key) for block in blocks])).float()
+            per_cluster[key] = torch.from_numpy(np.concatenate([numbers(block, key) for block in blocks])).float()
         per_atom = {"z": z, "pos": pos}
         if self.forces:
             force = np.concatenate([self._forces_of(block) for block in blocks])
             per_atom["force"] = torch.from_numpy(force).float()
         for key, name in self.keep_atoms.items():
-            per_atom[name] = torch.from_numpy(np.concatenate([_atom_numbers(b, key) for b in blocks])).float()
+            per_atom[name] = torch.from_numpy(np.concatenate([atom_numbers(b, key) for b in blocks])).float()
         (per_atom if self.per_atom else per_cluster)["y"] = target.float()
 
         atoms = {key: values.split(sizes.tolist()) for key, values in per_atom.items()}
@@ -258,7 +247,7 @@ class ClusterDataset(InMemoryDataset):
     def _forces_of(self, block: FrameBlock) -> np.ndarray:
         if "forces" not in block.atom_properties:
             return np.zeros_like(block.pos)
-        return _finite(block, "forces", block.atom_properties["forces"])
+        return finite(block, "forces", block.atom_properties["forces"])
 
     def _target_in(self, file: Path) -> str:
         return self.minima_target if self.minima_target and file in self.minima else self.target
@@ -266,11 +255,8 @@ class ClusterDataset(InMemoryDataset):
     def _target_of(self, block: FrameBlock) -> np.ndarray:
         target = self._target_in(Path(block.file))
         if not self.per_atom:
-            return _finite(block, target, _numbers(block, target))
-        values = block.atom_properties[target]
-        if values.ndim != 1 or values.dtype.kind not in "iuf":
-            raise InputError(f"{block.file}: {target!r} is not one number per atom")
-        return _finite(block, target, values.astype(np.float64))
+            return finite(block, target, numbers(block, target))
+        return number_of_each_atom(block, target)
 
     def _references_of(self, z: Tensor, ptr: Tensor, target: Tensor) -> dict[str, float]:
         asked = self._references_asked
@@ -278,10 +264,7 @@ class ClusterDataset(InMemoryDataset):
             return {}
         if asked == "fit":
             return {chemical_symbols[number]: value for number, value in fit_references(z, ptr, target).items()}
-        missing = {chemical_symbols[number] for number in z.unique().tolist()} - set(asked)
-        if missing:
-            raise InputError(f"no reference energy for {', '.join(sorted(missing))}; given are {', '.join(asked)}")
-        return {symbol: float(value) for symbol, value in asked.items()}
+        return given_references(asked, z.unique().tolist())
 
     def _names(self) -> dict[Path, str]:
         """A name of each file: its own, with those of its folders as far as is needed to tell the files apart."""
@@ -312,28 +295,3 @@ def fingerprint_of(value: object) -> str:
         return f"{value!r} {fingerprint_of(value.state_dict())}"
     content = getattr(value, "__dict__", None)
     return f"{value!r} {fingerprint_of(content)}" if content else repr(value)
-
-
-def _numbers(block: FrameBlock, key: str) -> np.ndarray:
-    """Values of a property, ``[num_frames]`` in double precision."""
-    values = block.properties[key]
-    if values.dtype.kind not in "iuf" or values.size != len(block):
-        raise InputError(f"{block.file}, frame {block.number[0]}: {key!r} is not a number but {values[0]!r}")
-    return values.reshape(-1).astype(np.float64)
-
-
-def _atom_numbers(block: FrameBlock, key: str) -> np.ndarray:
-    """Values of an array of atoms, ``[num_atoms, ...]`` in double precision."""
-    values = block.atom_properties[key]
-    if values.dtype.kind not in "iuf":
-        raise InputError(f"{block.file}, frame {block.number[0]}: {key!r} are not numbers but {values[0]!r}")
-    return _finite(block, key, values.astype(np.float64))
-
-
-def _finite(block: FrameBlock, key: str, values: np.ndarray) -> np.ndarray:
-    """The values per frame or per atom, if all are finite."""
-    wrong = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
-    if wrong.size:
-        frame = wrong[0] if len(values) == len(block) else block.frame_of_atom[wrong[0]]
-        raise InputError(f"{block.file}, frame {block.number[frame]}: {key!r} is {values[wrong[0]]}; remove the frame")
-    return values

@@ -209,7 +209,8 @@ def _draw_groups(order: np.ndarray, group_sizes: np.ndarray, wanted: int, spare:
         if group_sizes[group] <= missing and len(order) - len(drawn) > spare:
             drawn.append(int(group))
             missing -= group_sizes[group]
-    left = [int(group) for group in order if group not in set(drawn)]
+    taken = set(drawn)
+    left = [int(group) for group in order if int(group) not in taken]
     smallest = min(left, key=lambda group: group_sizes[group])
     if len(left) > spare and (group_sizes[smallest] < 2 * missing or (wanted and not drawn)):
         drawn.append(smallest)

@@ -5,6 +5,7 @@ from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.block_log import BlockLog
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
 from pyg_clusters.frames.log import FrameLog
+from pyg_clusters.frames.random_access import StoreReader
 from pyg_clusters.frames.reading import Frames, read_blocks
 from pyg_clusters.frames.shard import Shard
 from pyg_clusters.frames.store import write_store
@@ -19,6 +20,7 @@ __all__ = [
     "FrameLog",
     "Frames",
     "Shard",
+    "StoreReader",
     "check_block",
     "check_output",
     "read_atoms",

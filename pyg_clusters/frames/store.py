@@ -36,7 +36,9 @@ def is_store(path: Path) -> bool:
     return path.suffix in STORE_SUFFIXES
 
 
-def write_store(path: str | PathLike, blocks: Iterable[FrameBlock], *, single: bool = False) -> int:
+def write_store(
+    path: str | PathLike, blocks: Iterable[FrameBlock], *, single: bool = False, compressed: bool = True
+) -> int:
     """Writes frames to an HDF5 store; no more than a block of them is held.
 
     The file holds ``ptr [num_frames + 1]`` (offsets of the frames), ``z [num_atoms]``, ``pos [num_atoms, 3]`` (Å),
@@ -48,6 +50,8 @@ def write_store(path: str | PathLike, blocks: Iterable[FrameBlock], *, single: b
         path: The file, ``.h5`` or ``.hdf5``. It is there whole or not at all.
         blocks: The frames, all with the same labels.
         single: Store the positions in single precision: about half the space, rounded to 1e-6 Å.
+        compressed: Whether to compress with gzip. Where single frames are read in any order (training from disk), a
+            compressed store is many times slower: for each of them a whole chunk is unpacked.
 
     Returns:
         The number of frames.
@@ -70,7 +74,7 @@ def write_store(path: str | PathLike, blocks: Iterable[FrameBlock], *, single: b
     if not is_store(path):
         raise InputError(f"{path}: a frame store ends in {' or '.join(STORE_SUFFIXES)}")
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        writer = _Writer(file, single)
+        writer = _Writer(file, single, COMPRESSION if compressed else {})
         for block in blocks:
             writer.append(block)
         if not writer.num_frames:
@@ -82,8 +86,9 @@ def write_store(path: str | PathLike, blocks: Iterable[FrameBlock], *, single: b
 class _Writer:
     """Appends blocks to an open file."""
 
-    def __init__(self, file: h5py.File, single: bool):
+    def __init__(self, file: h5py.File, single: bool, compression: Mapping[str, object]):
         self.file = file
+        self.compression = compression
         self.num_frames = self.num_atoms = 0
         self.files: dict[str, int] = {}
         file.attrs.update({"format": FORMAT, "version": VERSION, "length_unit": "Å", "energy_unit": "eV"})
@@ -135,7 +140,7 @@ class _Writer:
             dtype=h5py.string_dtype() if text else values.dtype,
             maxshape=(None, *values.shape[1:]),
             chunks=(max(1, CHUNK // max(1, int(np.prod(values.shape[1:])) // 3)), *values.shape[1:]),
-            **COMPRESSION,
+            **self.compression,
         )
         if len(values):
             dataset[:] = values
@@ -160,13 +165,29 @@ def origin_of(block: FrameBlock) -> tuple[np.ndarray, np.ndarray]:
     return np.full(len(block), block.file, dtype=object), block.number
 
 
+@contextmanager
+def open_store(path: Path) -> Iterator[h5py.File]:
+    """An open frame store.
+
+    Raises:
+        InputError: If the file is no frame store, or is damaged.
+    """
+    try:
+        with h5py.File(path) as file:
+            if file.attrs.get("format") != FORMAT or int(file.attrs["version"]) != VERSION:
+                raise InputError(f"{path}: HDF5, but no frame store of version {VERSION}; make one with convert")
+            yield file
+    except (OSError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); is it damaged?") from error
+
+
 def store_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock | None]:
     """Blocks of a frame store, none in place of one that is passed over.
 
     Raises:
         InputError: If the file is no frame store, is damaged, or has not what is wanted.
     """
-    with _opened(path) as file:
+    with open_store(path) as file:
         _check_wanted(path, file, wanted)
         num_frames = len(file["ptr"]) - 1
         files = np.array([name.decode() for name in file["origin/files"][:]], dtype=object)
@@ -181,19 +202,8 @@ def num_frames_of_store(path: Path) -> int:
     Raises:
         InputError: If the file is no frame store, or is damaged.
     """
-    with _opened(path) as file:
+    with open_store(path) as file:
         return len(file["ptr"]) - 1
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[h5py.File]:
-    try:
-        with h5py.File(path) as file:
-            if file.attrs.get("format") != FORMAT or int(file.attrs["version"]) != VERSION:
-                raise InputError(f"{path}: HDF5, but no frame store of version {VERSION}; make one with convert")
-            yield file
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); is it damaged?") from error
 
 
 def _check_wanted(path: Path, file: h5py.File, wanted: Wanted):

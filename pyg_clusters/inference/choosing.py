@@ -39,6 +39,39 @@ def lowest(energy: np.ndarray, top: int) -> Choice:
     return Choice(places, [f"lowest {number}" for number in range(1, len(places) + 1)])
 
 
+def lower_bounds(energy: np.ndarray, spread: np.ndarray, weight: float) -> np.ndarray:
+    r"""Lower confidence bounds of energies, :math:`E - k s`: low where a low energy is predicted or not excluded.
+
+    Auer, `"Using confidence bounds for exploitation-exploration trade-offs"
+    <https://www.jmlr.org/papers/v3/auer02a.html>`_, J. Mach. Learn. Res. 2002, 3, 397; for energies that are to be low.
+
+    Args:
+        energy: Predicted energies ``[num_frames]`` in eV.
+        spread: Their standard deviations ``[num_frames]`` in eV, of an ensemble say.
+        weight: k; 0 is the energy alone, and the larger it is the more the unknown counts.
+
+    Example:
+        >>> lower_bounds(np.array([-10.0, -9.9]), np.array([0.01, 0.2]), weight=2.0)
+        array([-10.02, -10.3 ])
+    """
+    return energy - weight * spread
+
+
+def lowest_bounds(energy: np.ndarray, spread: np.ndarray, weight: float, top: int) -> Choice:
+    """The lowest of :func:`lower_bounds`, for what to label next; of equal ones the earlier comes first.
+
+    Args:
+        energy: Predicted energies ``[num_frames]`` in eV.
+        spread: Their standard deviations ``[num_frames]`` in eV.
+        weight: How much the spread counts.
+        top: How many.
+    """
+    bounds = lower_bounds(energy, spread, weight)
+    places = np.argsort(bounds, kind="stable")[:top]
+    why = [f"lower bound {n}: {bounds[p]:.3f} eV, the energy - {weight:g} spread" for n, p in enumerate(places, 1)]
+    return Choice(places, why)
+
+
 def lowest_of_bins(energy: np.ndarray, bins: int) -> Choice:
     """The lowest frame of each of equal-width bins of predicted energy (section 3.5, the way to distinct isomers).
 

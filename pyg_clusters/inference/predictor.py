@@ -17,6 +17,7 @@ from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
 from pyg_clusters.inference.flat_frames import Array, check_finite, flat_tensors
 from pyg_clusters.inference.fused_dart import FusedDART
 from pyg_clusters.inference.prediction import Prediction
+from pyg_clusters.inference.tabulated_dart import TabulatedDART
 from pyg_clusters.models.dart import DART
 from pyg_clusters.models.domain import domain_of
 from pyg_clusters.models.ensemble import Ensemble, mean_and_spread
@@ -50,9 +51,11 @@ class Predictor:
             :data:`PAIRS_PER_ATOM` times as many.
         transform: For a model that needs a graph: makes it, cluster by cluster, as it did for the training
             (:class:`~pyg_clusters.transforms.ShellGraph`, say).
+        half: Matrix products in half precision, for DART
+            (:class:`~pyg_clusters.inference.tabulated_dart.TabulatedDART` says how exact it is); faster on a GPU only.
 
     Raises:
-        InputError: If there is no such device, or the model needs what it is not given.
+        InputError: If there is no such device, the model needs what it is not given, or half precision is not for it.
 
     Example:
         >>> import torch
@@ -70,6 +73,7 @@ class Predictor:
         device: torch.device | str | None = None,
         max_atoms: int | None = None,
         transform: Callable[[Data], Data] | None = None,
+        half: bool = False,
     ):
         first = next(model.parameters(), torch.empty(0))
         self.device = first.device if device is None else usable_device(device)
@@ -79,11 +83,11 @@ class Predictor:
         self.transform = transform
         if transform is None:
             check_extra_arguments(model, (), "give Predictor a transform that makes it")
-        self._values: Callable[..., Tensor] = self._values_by_forward
-        if transform is not None:
-            self._values = self._values_by_graphs
-        else:
-            self._values = _fused(model) or self._values
+        fused = _fused(model, self.device, half) if transform is None else None
+        if half and fused is None:
+            raise InputError(f"half precision is for DART and ensembles of it, not for {type(model).__name__}")
+        by_model = self._values_by_forward if transform is None else self._values_by_graphs
+        self._values: Callable[..., Tensor] = fused or by_model
 
     @property
     def dtype(self) -> torch.dtype:
@@ -268,13 +272,13 @@ def _columns(found: Prediction) -> Tensor:
     return found.values if found.spread is None else torch.stack([found.values, found.spread], dim=1)
 
 
-def _fused(model: nn.Module) -> Callable[..., Tensor] | None:
-    """The fast path of a model, where there is one."""
+def _fused(model: nn.Module, device: torch.device, half: bool) -> Callable[..., Tensor] | None:
+    """The fast path of a model on a device, where there is one."""
     if type(model) is DART and len(model.interaction) > 1:
-        return FusedDART(model)
+        return FusedDART(model) if device.type == "cpu" and not half else TabulatedDART(model, half)
     if not isinstance(model, Ensemble):
         return None
-    members = [fused for member in model.members if (fused := _fused(member)) is not None]
+    members = [fused for member in model.members if (fused := _fused(member, device, half)) is not None]
     if len(members) < len(model.members):
         return None
     return lambda z, pos: torch.stack(mean_and_spread(torch.stack([member(z, pos) for member in members])), dim=1)

@@ -1,72 +1,18 @@
 """Candidates for a DFT calculation among the frames of trajectories."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 from ase import Atoms
 
 from pyg_clusters.frames import BadFrame, FrameBlock
+from pyg_clusters.inference.candidates import Candidate, Screening, ranks_of
 from pyg_clusters.inference.choosing import Choice
 from pyg_clusters.inference.scoring import ScoredBlock
 
 
-@dataclass
-class Candidate:
-    """A frame that was picked.
-
-    Attributes:
-        file: The file that it came from.
-        frame: Its number in the file, from 0.
-        energy: Predicted energy in eV.
-        rank: 1 for the lowest of all frames of its cluster size.
-        atoms: The structure.
-        properties: Values that were read along.
-        place: Its place among all frames that were scored.
-        why: What it was chosen for.
-    """
-
-    file: str
-    frame: int
-    energy: float
-    rank: int
-    atoms: Atoms
-    properties: dict[str, float] = field(default_factory=dict)
-    place: int = 0
-    why: str = ""
-
-    @property
-    def size(self) -> int:
-        """Number of atoms."""
-        return len(self.atoms)
-
-
-@dataclass
-class Screening:
-    """All frames that were scored, and the candidates.
-
-    Attributes:
-        file: File of each frame, ``[num_frames]``.
-        frame: Its number in the file, from 0, ``[num_frames]``.
-        size: Number of atoms, ``[num_frames]``.
-        energy: Predicted energy in eV, ``[num_frames]``.
-        properties: Values that were read along, ``[num_frames]`` each.
-        picked: Whether it is a candidate, ``[num_frames]``.
-        candidates: By size, then in the order of the choice: the lowest energy first.
-        bad: Frames that were left out.
-    """
-
-    file: np.ndarray
-    frame: np.ndarray
-    size: np.ndarray
-    energy: np.ndarray
-    properties: dict[str, np.ndarray]
-    picked: np.ndarray
-    candidates: list[Candidate]
-    bad: list[BadFrame]
-
-
-def rank(blocks: Iterable[ScoredBlock], top: int) -> Screening:
+def rank(blocks: Iterable[ScoredBlock], top: int, by: Callable[[ScoredBlock], np.ndarray] | None = None) -> Screening:
     """Picks the lowest predicted energies of each cluster size (Modee et al. 2021, section 3.5, the first way).
 
     Only the structures that are among the lowest so far are kept. Of equal energies the earlier frame comes first.
@@ -74,21 +20,33 @@ def rank(blocks: Iterable[ScoredBlock], top: int) -> Screening:
     Args:
         blocks: Scored frames.
         top: Number of candidates per cluster size.
+        by: What is to be low instead of the energy, ``[num_frames]`` of a block.
     """
     table = _Table()
     best: dict[int, list[tuple[float, int, Candidate]]] = {}
     for block in blocks:
         frames = block.frames
+        value = block.energy if by is None else by(block)
         for size in np.unique(frames.sizes).tolist():
+            kept = best.get(size, [])
             places = np.flatnonzero(frames.sizes == size)
-            places = places[np.argsort(block.energy[places], kind="stable")[:top]]
-            pool = best.get(size, []) + [_entry(block, int(place), table.length) for place in places]
-            best[size] = sorted(pool, key=lambda entry: entry[:2])[:top]
+            if len(kept) == top:
+                places = places[value[places] < kept[-1][0]]
+            places = places[np.argsort(value[places], kind="stable")[:top]]
+            found = [
+                (float(value[place]), table.length + place, _candidate(block, place, table.length))
+                for place in places.tolist()
+            ]
+            best[size] = sorted(kept + found, key=lambda entry: entry[:2])[:top]
         table.add(block)
+    everything = table.screening([])
     candidates = []
     for size in sorted(best):
-        for number, (_, _, candidate) in enumerate(best[size], start=1):
-            candidates.append(replace(candidate, rank=number, why=f"lowest {number}"))
+        ranks = ranks_of(everything.energy[everything.size == size])
+        place_in_size = np.cumsum(everything.size == size) - 1
+        for number, (_, place, candidate) in enumerate(best[size], start=1):
+            rank_of_frame = int(ranks[place_in_size[place]])
+            candidates.append(replace(candidate, rank=rank_of_frame, why=f"lowest {number}"))
     return table.screening(candidates)
 
 
@@ -120,16 +78,15 @@ def choose(
     for size in np.unique(everything.size):
         places = np.flatnonzero(everything.size == size)
         energy = everything.energy[places]
-        ranks = np.empty(len(places), dtype=int)
-        ranks[np.argsort(energy, kind="stable")] = np.arange(1, len(places) + 1)
+        ranks = ranks_of(energy)
         choice = way(energy, features[places])
         for place, why in zip(choice.places, choice.why, strict=True):
             number = int(places[place])
             file, frame = str(everything.file[number]), int(everything.frame[number])
             values = {name: column[number].item() for name, column in everything.properties.items()}
-            rank_of_frame = int(ranks[place])
+            spread = None if everything.spread is None else float(everything.spread[number])
             chosen[file, frame] = Candidate(
-                file, frame, float(energy[place]), rank_of_frame, Atoms(), values, number, why
+                file, frame, float(energy[place]), int(ranks[place]), Atoms(), values, number, why, spread
             )
     for frames in reread():
         for place, number in enumerate(frames.number.tolist()):
@@ -138,27 +95,31 @@ def choose(
     return table.screening(list(chosen.values()))
 
 
-def choose_again(screening: Screening, way: Callable[[list[Candidate]], Choice]) -> Screening:
+def choose_again(
+    screening: Screening, way: Callable[[list[Candidate]], Choice], lowest_first: bool = True
+) -> Screening:
     """Chooses among the candidates of a screening, size by size.
 
     Args:
         screening: Its candidates are the pool.
         way: Chooses among candidates of one size.
+        lowest_first: Whether the candidates of a size come by their energies, or in the order of the choice.
     """
     chosen = []
     for size in sorted({candidate.size for candidate in screening.candidates}):
         pool = [candidate for candidate in screening.candidates if candidate.size == size]
         choice = way(pool)
         picks = [replace(pool[place], why=why) for place, why in zip(choice.places, choice.why, strict=True)]
-        chosen += sorted(picks, key=lambda candidate: candidate.rank)
+        chosen += sorted(picks, key=lambda candidate: candidate.rank) if lowest_first else picks
     return replace(screening, candidates=chosen, picked=_picked(len(screening.energy), chosen))
 
 
 class _Table:
-    """What is kept of every frame."""
+    """What is kept of every frame: what is said of it, and apart from that the values that were read along."""
 
     def __init__(self):
         self.columns: dict[str, list[np.ndarray]] = {}
+        self.properties: dict[str, list[np.ndarray]] = {}
         self.bad: list[BadFrame] = []
         self.length = 0
 
@@ -169,18 +130,25 @@ class _Table:
             "frame": frames.number,
             "size": frames.sizes,
             "energy": block.energy,
-            **frames.properties,
         }
+        if block.spread is not None:
+            values["spread"] = block.spread
         for name, value in values.items():
             self.columns.setdefault(name, []).append(value)
+        for name, value in frames.properties.items():
+            self.properties.setdefault(name, []).append(value)
         self.bad += block.bad
         self.length += len(frames)
 
     def screening(self, candidates: list[Candidate]) -> Screening:
-        table = {name: np.concatenate(parts) for name, parts in self.columns.items()} if self.columns else _nothing()
-        main = {name: table.pop(name) for name in ("file", "frame", "size", "energy")}
+        main, properties = (
+            {name: np.concatenate(parts) for name, parts in columns.items()}
+            for columns in (self.columns, self.properties)
+        )
         picked = _picked(self.length, candidates)
-        return Screening(**main, properties=table, picked=picked, candidates=candidates, bad=self.bad)
+        return Screening(
+            **(main or _nothing()), properties=properties, picked=picked, candidates=candidates, bad=self.bad
+        )
 
 
 def _picked(length: int, candidates: list[Candidate]) -> np.ndarray:
@@ -189,19 +157,19 @@ def _picked(length: int, candidates: list[Candidate]) -> np.ndarray:
     return picked
 
 
-def _entry(block: ScoredBlock, place: int, scored: int) -> tuple[float, int, Candidate]:
+def _candidate(block: ScoredBlock, place: int, scored: int) -> Candidate:
+    """The frame at a place of a block, before which so many frames were scored."""
     frames = block.frames
-    energy = float(block.energy[place])
-    candidate = Candidate(
+    return Candidate(
         file=frames.file,
         frame=int(frames.number[place]),
-        energy=energy,
+        energy=float(block.energy[place]),
         rank=0,
         atoms=_structure(frames, place),
         properties={name: values[place].item() for name, values in frames.properties.items()},
         place=scored + place,
+        spread=None if block.spread is None else float(block.spread[place]),
     )
-    return energy, scored + place, candidate
 
 
 def _structure(frames: FrameBlock, place: int) -> Atoms:

@@ -1,6 +1,6 @@
 """What a training set looked like, and which frames are unlike it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -63,26 +63,45 @@ class TrainedRange:
             ptr: Offsets of the clusters ``[num_graphs + 1]``.
             radii: Shell radii in Å of the model's counts.
         """
-        shortest, farthest, rows = float("inf"), 0.0, [torch.zeros(0, dtype=torch.long)]
+        return cls.fit_blocks([(z, pos, ptr)], radii)
+
+    @classmethod
+    def fit_blocks(cls, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], radii: Sequence[float] = ()) -> "TrainedRange":
+        """As :meth:`fit`, of clusters that come in blocks, of which no more than one is held at a time.
+
+        Args:
+            blocks: ``z``, ``pos`` and ``ptr`` of each.
+            radii: Shell radii in Å of the model's counts.
+        """
         radii = check_radii(radii) if radii else ()
-        for _, squared in _squared_by_size(pos, ptr):
-            if radii:
-                rows.append(torch.unique(_rows(squared, radii)))
-            near = _nearest(squared)
-            shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
+        shortest, farthest = float("inf"), 0.0
+        elements, sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(3))
+        for z, pos, ptr in blocks:
+            found = [rows]
+            for _, squared in _squared_by_size(pos, ptr):
+                if radii:
+                    found.append(_rows(squared, radii).flatten())
+                near = _nearest(squared)
+                shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
+            rows = torch.unique(torch.cat(found))
+            elements = torch.unique(torch.cat([elements, z]))
+            sizes = torch.unique(torch.cat([sizes, ptr.diff()]))
         return cls(
-            atomic_numbers=torch.unique(z).tolist(),
-            sizes=torch.unique(ptr.diff()).tolist(),
+            atomic_numbers=elements.tolist(),
+            sizes=sizes.tolist(),
             shortest=shortest,
             farthest=farthest,
             radii=tuple(radii),
-            rows=torch.unique(torch.cat(rows)).tolist(),
+            rows=rows.tolist(),
         )
 
     def allow(self, pos: Tensor, ptr: Tensor):
         """Sets the share of new rows that is still common, from held-out clusters of the kind trained on."""
-        rows = [(frames, _rows(squared, self.radii)) for frames, squared in _squared_by_size(pos, ptr)]
-        shares = self._new_shares(rows, ptr.numel() - 1)
+        self.allow_blocks([(torch.zeros(0, dtype=torch.long), pos, ptr)])
+
+    def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
+        """As :meth:`allow`, from clusters that come in blocks of ``z``, ``pos`` and ``ptr``."""
+        shares = np.concatenate([self._shares(pos, ptr) for _, pos, ptr in blocks])
         self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
 
     def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
@@ -130,6 +149,10 @@ class TrainedRange:
         shares = self._new_shares(rows, len(reasons))
         for frame in np.flatnonzero(shares > self.new_rows):
             reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
+
+    def _shares(self, pos: Tensor, ptr: Tensor) -> np.ndarray:
+        rows = [(frames, _rows(squared, self.radii)) for frames, squared in _squared_by_size(pos, ptr)]
+        return self._new_shares(rows, ptr.numel() - 1)
 
     def _new_shares(self, rows: Sequence[tuple[Tensor, Tensor]], num_frames: int) -> np.ndarray:
         """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.

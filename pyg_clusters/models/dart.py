@@ -174,8 +174,11 @@ class DART(nn.Module):
         masks = beyond_masks(padded, self.radii, dtype)
         counts = masks_to_counts(masks, sizes.to(dtype) - 1).flatten(0, 1)[place]
 
-        rows, row_of_atom = distinct_counts(counts)
-        terms = self.conv.atom_terms(rows).flatten(1).index_select(0, row_of_atom)
+        if torch.compiler.is_compiling():  # where no shape may depend on values
+            terms = self.conv.atom_terms(counts).flatten(1)
+        else:
+            rows, row_of_atom = distinct_counts(counts)
+            terms = self.conv.atom_terms(rows).flatten(1).index_select(0, row_of_atom)
         padded_terms = terms.new_zeros(num_graphs * largest, terms.size(1)).index_copy(0, place, terms)
         padded_terms = padded_terms.view(num_graphs, largest, -1, self.hidden_channels)
         return self.conv.combine_dense(padded_terms, masks).flatten(0, 1).index_select(0, place)

@@ -24,11 +24,20 @@ class Domain(nn.Module):
         self.register_buffer("elements", torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool))
         self.register_buffer("sizes", torch.zeros(2, dtype=torch.long))
 
+    def reset_parameters(self):
+        """Forgets everything."""
+        self.elements.zero_()
+        self.sizes.zero_()
+
     def fit(self, z: Tensor, ptr: Tensor):
         """Records the elements and the smallest and largest cluster of a training set."""
-        self.elements.zero_()
+        self.reset_parameters()
+        self.add(z, ptr)
+
+    def add(self, z: Tensor, ptr: Tensor):
+        """Adds further clusters of a training set, whatever their elements."""
+        sizes = torch.cat([ptr.diff(), self.sizes.to(ptr.device)]) if self.known else ptr.diff()
         self.elements[z] = True
-        sizes = ptr.diff()
         self.sizes.copy_(torch.stack([sizes.min(), sizes.max()]))
 
     def widen(self, z: Tensor, ptr: Tensor):
@@ -37,13 +46,10 @@ class Domain(nn.Module):
         Raises:
             InputError: If it holds other elements.
         """
-        if not self.known:
-            return self.fit(z, ptr)
-        unknown = sorted(set(z.unique().tolist()) - set(self.atomic_numbers))
+        unknown = sorted(set(z.unique().tolist()) - set(self.atomic_numbers)) if self.known else []
         if unknown:
             raise InputError(f"the model does not know the elements {unknown} (atomic numbers) of the training set")
-        sizes = torch.cat([ptr.diff(), self.sizes.to(ptr.device)])
-        self.sizes.copy_(torch.stack([sizes.min(), sizes.max()]))
+        self.add(z, ptr)
 
     @property
     def known(self) -> bool:

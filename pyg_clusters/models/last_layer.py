@@ -1,6 +1,6 @@
 """How sure a single model is of its last layer: a Gaussian posterior in closed form."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -61,7 +61,6 @@ class LastLayerPosterior(nn.Module):
         return energy, variance.clamp(min=0.0).sqrt().to(energy.dtype)
 
     @classmethod
-    @torch.no_grad()
     def fit(cls, model: nn.Module, z: Tensor, pos: Tensor, ptr: Tensor, noise: float) -> "LastLayerPosterior":
         """The posterior of a trained model on its training set.
 
@@ -72,15 +71,30 @@ class LastLayerPosterior(nn.Module):
             ptr: Offsets of the clusters ``[num_graphs + 1]``.
             noise: Standard deviation σ of the errors in eV, for a cluster of one atom.
         """
+        return cls.fit_blocks(model, [(z, pos, ptr)], noise)
+
+    @classmethod
+    @torch.no_grad()
+    def fit_blocks(
+        cls, model: nn.Module, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], noise: float
+    ) -> "LastLayerPosterior":
+        """As :meth:`fit`, on a training set of which no more than a block is held at a time.
+
+        Args:
+            model: The model.
+            blocks: ``z``, ``pos`` and ``ptr`` of each.
+            noise: Standard deviation σ of the errors in eV, for a cluster of one atom.
+        """
         posterior = cls(model, torch.zeros(0, 0))
         precision: Tensor | float = 0.0
-        for first in range(0, ptr.numel() - 1, CLUSTERS_AT_ONCE):
-            ends = ptr[first : first + CLUSTERS_AT_ONCE + 1]
-            atoms = slice(int(ends[0]), int(ends[-1]))
-            sizes = ends.diff()
-            batch = torch.repeat_interleave(sizes)
-            sums = _sums(posterior.model.atomic_energies(z[atoms], pos[atoms], batch).features, batch)
-            precision = precision + (sums / sizes[:, None]).T @ sums
+        for z, pos, ptr in blocks:
+            for first in range(0, ptr.numel() - 1, CLUSTERS_AT_ONCE):
+                ends = ptr[first : first + CLUSTERS_AT_ONCE + 1]
+                atoms = slice(int(ends[0]), int(ends[-1]))
+                sizes = ends.diff()
+                batch = torch.repeat_interleave(sizes)
+                sums = _sums(posterior.model.atomic_energies(z[atoms], pos[atoms], batch).features, batch)
+                precision = precision + (sums / sizes[:, None]).T @ sums
         scale = torch.as_tensor(precision).diagonal().clamp(min=1e-12).rsqrt()  # unit diagonal, for the inverse
         scaled = torch.as_tensor(precision) * scale[:, None] * scale
         inverse = torch.linalg.pinv(scaled, hermitian=True, rtol=1e-10)

@@ -180,7 +180,7 @@ class SmoothDART(nn.Module):
     def _invariants(self, direction: Tensor, pairs: Tensor, masks: Tensor) -> Tensor:
         harmonics = spherical_harmonics(direction, self.degree)  # [num_graphs, num_atoms, num_atoms, orders]
         weights = pairs[:, :, None].to(harmonics.dtype)
-        further = torch.cat([weights @ harmonics, masks @ harmonics], dim=2)  # of a shell and all outside of it
+        further = torch.cat([weights, masks], dim=2) @ harmonics  # of a shell and all outside of it
         sums = further[:, :, :-1] - further[:, :, 1:]  # [num_graphs, num_atoms, num_shells - 1, orders]
         by_degree = sums.split([2 * degree + 1 for degree in range(1, self.degree + 1)], dim=-1)
         products = torch.stack([part @ part.mT for part in by_degree], dim=2)

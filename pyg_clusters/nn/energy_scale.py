@@ -1,7 +1,7 @@
 """Offset and scale that turn a network's raw numbers into energies."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,6 @@ class EnergyScale(nn.Module):
         self.offset.zero_()
         self.scale.fill_(1 / KCAL_PER_MOL)
 
-    @torch.no_grad()
     def fit(self, z: Tensor, ptr: Tensor, energy: Tensor):
         """Sets the offset of each element by least squares on cluster energies.
 
@@ -46,19 +45,33 @@ class EnergyScale(nn.Module):
             ptr: Offsets of the clusters ``[num_graphs + 1]``.
             energy: Energies ``[num_graphs]`` in eV.
         """
+        self.fit_blocks([(z, ptr, energy)])
+
+    @torch.no_grad()
+    def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
+        """As :meth:`fit`, on clusters of which no more than a block is held at a time.
+
+        Args:
+            blocks: ``z``, ``ptr`` and ``energy`` of each.
+        """
+        fit, largest, dtype = ReferenceFit(), 0.0, torch.double
+        for z, ptr, energy in blocks:
+            fit.add(z, ptr, energy)
+            largest, dtype = max(largest, float(energy.abs().max())), energy.dtype
         self.offset.zero_()
-        for number, value in fit_references(z, ptr, energy).items():
+        for number, value in fit.solution().items():
             self.offset[number] = value
-        coarse = float(energy.abs().max()) * torch.finfo(energy.dtype).eps
+        coarse = largest * torch.finfo(dtype).eps
         if coarse > 1e-4:
             warnings.warn(
-                f"energies as large as {float(energy.abs().max()):.6g} eV are known to {coarse:.1g} eV only in "
-                f"{str(energy.dtype).removeprefix('torch.')}: subtract energies of the atoms first "
+                f"energies as large as {largest:.6g} eV are known to {coarse:.1g} eV only in "
+                f"{str(dtype).removeprefix('torch.')}: subtract energies of the atoms first "
                 "(references='fit', or their values, of ClusterDataset)",
                 stacklevel=2,
             )
 
     def forward(self, raw: Tensor, z: Tensor | None) -> Tensor:
+        raw = raw.to(self.scale.dtype)  # of mixed precision: a sum over atoms in bfloat16 would lose digits
         if z is None:
             if self.offset.count_nonzero() > 1:
                 raise InputError("atomic numbers z are needed: the model was trained on several elements")
@@ -70,22 +83,60 @@ class EnergyScale(nn.Module):
         return f"{self.__class__.__name__}(scale={float(self.scale):.6g} eV, offset={fitted} eV)"
 
 
-def fit_references(z: Tensor, ptr: Tensor, energy: Tensor) -> dict[int, float]:
-    """Energy per atom of each element, in eV, that fits cluster energies best (least squares in double precision).
+class ReferenceFit:
+    """Energy per atom of each element that fits cluster energies best, of clusters that come in blocks.
 
-    Elements whose shares cannot be told apart get the solution of the smallest norm.
+    Least squares in double precision by the triangular factor of compositions and energies beside each other, which is
+    all that is kept of a block: as accurate as with all clusters at once.
+
+    Example:
+        >>> fit = ReferenceFit()
+        >>> for energy in (-2.0, -4.0):
+        ...     fit.add(torch.tensor([31, 31]), torch.tensor([0, 2]), torch.tensor([energy]))
+        >>> round(fit.solution()[31], 9)
+        -1.5
+    """
+
+    clusters_at_once: int = 4096
+
+    def __init__(self):
+        self._factor = torch.zeros(0, MAX_ATOMIC_NUMBER + 2, dtype=torch.double)
+
+    def add(self, z: Tensor, ptr: Tensor, energy: Tensor):
+        """Adds clusters.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            ptr: Offsets of the clusters ``[num_graphs + 1]``.
+            energy: Energies ``[num_graphs]`` in eV.
+        """
+        z, ptr, energy = z.cpu(), ptr.cpu(), energy.cpu()
+        for first in range(0, energy.numel(), self.clusters_at_once):
+            ends = ptr[first : first + self.clusters_at_once + 1]
+            num, row = ends.numel() - 1, torch.repeat_interleave(ends.diff())
+            key = row * (MAX_ATOMIC_NUMBER + 1) + z[int(ends[0]) : int(ends[-1])]
+            composition = torch.bincount(key, minlength=num * (MAX_ATOMIC_NUMBER + 1)).view(num, -1)
+            columns = torch.cat([composition.double(), energy[first : first + num].double().view(-1, 1)], dim=1)
+            self._factor = torch.linalg.qr(torch.cat([self._factor, columns]), mode="r").R
+
+    def solution(self) -> dict[int, float]:
+        """Energy in eV by atomic number; elements whose shares cannot be told apart get that of the smallest norm."""
+        elements = self._factor[:, :-1].any(dim=0).nonzero().flatten()
+        found = torch.linalg.lstsq(self._factor[:, elements], self._factor[:, -1:], driver="gelsd").solution
+        return dict(zip(elements.tolist(), found.flatten().tolist(), strict=True))
+
+
+def fit_references(z: Tensor, ptr: Tensor, energy: Tensor) -> dict[int, float]:
+    """Energy per atom of each element, in eV, that fits cluster energies best (:class:`ReferenceFit`).
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
         energy: Energies ``[num_graphs]`` in eV.
     """
-    elements, column = torch.unique(z, return_inverse=True)
-    row = torch.repeat_interleave(ptr.diff())
-    flat = torch.bincount(row * elements.numel() + column, minlength=(ptr.numel() - 1) * elements.numel())
-    composition = flat.view(-1, elements.numel()).double()
-    solution = torch.linalg.lstsq(composition, energy.double().view(-1, 1), driver=_driver(composition)).solution
-    return dict(zip(elements.tolist(), solution.flatten().tolist(), strict=True))
+    fit = ReferenceFit()
+    fit.add(z, ptr, energy)
+    return fit.solution()
 
 
 def shift_of_references(z: Tensor, ptr: Tensor, references: Mapping[int, float]) -> Tensor:
@@ -103,7 +154,3 @@ def shift_of_references(z: Tensor, ptr: Tensor, references: Mapping[int, float])
         raise ValueError(f"no reference energy for atomic numbers {missing}; given are {sorted(references)}")
     row = torch.repeat_interleave(ptr.diff())
     return torch.zeros(ptr.numel() - 1, dtype=torch.double).index_add_(0, row, values)
-
-
-def _driver(matrix: Tensor) -> str:
-    return "gelsd" if matrix.device.type == "cpu" else "gels"

@@ -1,5 +1,7 @@
 """Scale and distribution that turn a network's raw numbers into shieldings."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor, nn
 
@@ -62,7 +64,17 @@ class ShieldingScale(nn.Module):
         self.mean.copy_(values.mean())
         self.scale.copy_(deviation if deviation > 0 else torch.ones_like(deviation))
 
+    def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
+        """As :meth:`fit`, on clusters that come in blocks, of which the shieldings alone are kept.
+
+        Args:
+            blocks: ``z``, ``ptr`` and ``shielding`` of each.
+        """
+        values = torch.cat([shielding for _, _, shielding in blocks])
+        self.fit(values.new_zeros(0), values.new_zeros(0), values)
+
     def forward(self, raw: Tensor) -> Tensor:
+        raw = raw.to(self.scale.dtype)  # of mixed precision, in which a shielding is known to 2 ppm only
         values = self.mean + self.scale * raw
         return values if self.transform is None else self.transform.inverse(values)
 

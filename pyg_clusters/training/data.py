@@ -1,6 +1,7 @@
 """Batches of clusters for training."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import Batch, Data, InMemoryDataset
+from torch_geometric.data import Dataset as GraphDataset
 
+from pyg_clusters.datasets.on_disk import OnDiskClusters
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_split, size_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
@@ -41,6 +44,10 @@ class ClusterBatches(Dataset):
             return Batch.from_data_list([self.dataset[cluster] for cluster in clusters])
         return self.stored(clusters)
 
+    def blocks(self, clusters: Tensor, positions: bool = True) -> Iterable[Data]:
+        """Clusters as :meth:`stored` gives them, in one block: they are in memory already."""
+        return [self.stored(clusters.tolist())]
+
     def stored(self, clusters: Sequence[int]) -> Data:
         """A batch of the values that are stored per atom and per cluster, without edges and before any transform."""
         chosen = self.places[torch.as_tensor(clusters, dtype=torch.long)]
@@ -52,6 +59,66 @@ class ClusterBatches(Dataset):
             if key == "z":
                 batch.ptr, batch.batch = offsets, ptr_to_batch(offsets)
         return batch
+
+
+class DiskBatches(Dataset):
+    """Batches of an on-disk data set, by the numbers of their clusters, like :class:`ClusterBatches`.
+
+    Args:
+        dataset: Clusters in a file.
+    """
+
+    def __init__(self, dataset: OnDiskClusters):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, clusters: Sequence[int]) -> Data:
+        if self.dataset.transform is not None:
+            return Batch.from_data_list(self.dataset.__getitems__(list(clusters)))
+        return self.dataset.read(clusters)
+
+    def stored(self, clusters: Sequence[int]) -> Data:
+        """A batch of the values that are stored, before any transform."""
+        return self.dataset.read(clusters)
+
+    def blocks(self, clusters: Tensor, positions: bool = True) -> Iterable[Data]:
+        """Clusters in blocks, of which no more than one is held.
+
+        Args:
+            clusters: Their numbers.
+            positions: Whether to read the positions; without them only ``z``, ``ptr``, the target, and what is there
+                per cluster.
+        """
+        return Blocks(partial(self.dataset.blocks, clusters, positions))
+
+
+class Blocks(Iterable[Data]):
+    """Batches that are made anew each time one goes through them.
+
+    Args:
+        make: Makes them.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[Data]]):
+        self.make = make
+
+    def __iter__(self) -> Iterator[Data]:
+        return self.make()
+
+
+def batches_of(dataset: GraphDataset) -> ClusterBatches | DiskBatches:
+    """Batches of a data set, in memory or on disk.
+
+    Raises:
+        InputError: If it is of another kind.
+    """
+    if isinstance(dataset, OnDiskClusters):
+        return DiskBatches(dataset)
+    if isinstance(dataset, InMemoryDataset):
+        return ClusterBatches(dataset)
+    raise InputError(f"a data set in memory or OnDiskClusters is needed to train on, got a {type(dataset).__name__}")
 
 
 def _is_flat(content: Data, key: str, value: object) -> bool:
@@ -81,10 +148,21 @@ class EpochSampler(Sampler[list[int]]):
         seed: Of the shuffling.
         rank: Number of this process.
         world_size: Number of processes.
+        sizes: Number of atoms of each of the clusters, for ``max_pairs``.
+        max_pairs: Bound on the pairs of atoms of a batch, :func:`bounded_batches`. How many batches there are then
+            depends on the order; the sampler has no length.
     """
 
     def __init__(
-        self, clusters: Tensor, batch_size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        clusters: Tensor,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        sizes: Tensor | None = None,
+        max_pairs: int | None = None,
     ):
         self.clusters = clusters
         self.batch_size = batch_size
@@ -92,6 +170,8 @@ class EpochSampler(Sampler[list[int]]):
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.sizes = sizes
+        self.max_pairs = max_pairs
         self.epoch = 0
 
     def set_epoch(self, epoch: int):
@@ -103,21 +183,57 @@ class EpochSampler(Sampler[list[int]]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
             order = torch.randperm(order.numel(), generator=generator)
-        for batch in self.clusters[order].split(self.batch_size):
-            share = batch[self.rank :: self.world_size].tolist()
-            if batch.numel() >= self.world_size:
-                yield share
+        parts: Iterable[Tensor] = order.split(self.batch_size)
+        if self.max_pairs is not None and self.sizes is not None:
+            parts = bounded_batches(order, self.sizes, self.batch_size, self.max_pairs, self.world_size)
+        for part in parts:
+            if part.numel() >= self.world_size:
+                yield self.clusters[part[self.rank :: self.world_size]].tolist()
 
     def __len__(self) -> int:
+        if self.max_pairs is not None:
+            raise TypeError("the number of batches depends on the order of the clusters")
         full, rest = divmod(self.clusters.numel(), self.batch_size)
         return full + (rest >= self.world_size)
+
+
+def bounded_batches(
+    order: Tensor, sizes: Tensor, max_clusters: int, max_pairs: int, min_clusters: int = 1
+) -> Iterator[Tensor]:
+    """Cuts an order of clusters into batches that are bounded in clusters and in pairs of atoms.
+
+    The pairs of a batch are its number of clusters times the square of the atoms of the largest, what dense products
+    over padded clusters hold; the sum of the squares of the sizes is never more.
+
+    Args:
+        order: Places of the clusters.
+        sizes: Number of atoms of the cluster of each place.
+        max_clusters: Bound on the clusters of a batch.
+        max_pairs: Bound on the pairs.
+        min_clusters: So many clusters are taken whatever their pairs.
+
+    Example:
+        >>> parts = bounded_batches(torch.arange(5), torch.tensor([10, 10, 20, 10, 10]), 4, 800)
+        >>> [part.tolist() for part in parts]
+        [[0, 1], [2, 3], [4]]
+    """
+    start = largest = 0
+    for end, size in enumerate(sizes[order].tolist()):
+        widest = max(largest, size)
+        num = end - start
+        if num >= min_clusters and (num == max_clusters or (num + 1) * widest**2 > max_pairs):
+            yield order[start:end]
+            start, widest = end, size
+        largest = widest
+    if start < order.numel():
+        yield order[start:]
 
 
 class ClusterDataModule(pl.LightningDataModule):
     """Data set, split and loaders of a training.
 
     Args:
-        dataset: Clusters with a target.
+        dataset: Clusters with a target, in memory or on disk (:class:`~pyg_clusters.datasets.OnDiskClusters`).
         split: ``group`` keeps related structures (``dataset.groups``) on one side, ``random`` does not, ``size``
             holds out ``held_out_sizes``, ``fold`` is one of a cross-validation by group, ``paper`` is that of the
             paper the data set follows; or the folder of a saved split.
@@ -130,6 +246,9 @@ class ClusterDataModule(pl.LightningDataModule):
         folds: Number of folds, for ``fold``.
         fold: Which of them is the test set, from 0; the next one is the validation set.
         max_train_clusters: Use no more than so many clusters of the training set, the first ones of a random order.
+        max_pairs: Bound on a batch in pairs of atoms, over all processes: its number of clusters times the square of
+            the atoms of the largest. ``batch_size`` then is the largest number of clusters.
+        num_workers: Processes that read batches ahead; worth it for a data set on disk.
 
     Raises:
         InputError: If the split cannot be made.
@@ -137,7 +256,7 @@ class ClusterDataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        dataset: InMemoryDataset,
+        dataset: GraphDataset,
         split: Literal["random", "group", "size", "fold", "paper"] | Path = "group",
         fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
         held_out_sizes: Sequence[int] = (),
@@ -148,15 +267,22 @@ class ClusterDataModule(pl.LightningDataModule):
         max_train_clusters: int | None = None,
         folds: int = 5,
         fold: int = 0,
+        max_pairs: int | None = None,
+        num_workers: int = 0,
     ):
         super().__init__()
-        for name, number in (("batch_size", batch_size), ("max_train_clusters", max_train_clusters)):
+        at_least_one = {"batch_size": batch_size, "max_train_clusters": max_train_clusters, "max_pairs": max_pairs}
+        if num_workers < 0:
+            raise InputError(f"num_workers must not be negative, got {num_workers}")
+        for name, number in at_least_one.items():
             if number is not None and number < 1:
                 raise InputError(f"{name} must be at least 1, got {number}")
         self.dataset = dataset
         self.batch_size = batch_size
         self.shuffle_seed = shuffle_seed
-        self.batches = ClusterBatches(dataset)
+        self.max_pairs = max_pairs
+        self.num_workers = num_workers
+        self.batches = batches_of(dataset)
         if split == "fold":
             self.split = fold_split(dataset.groups, folds, fold, split_seed)
         else:
@@ -183,6 +309,12 @@ class ClusterDataModule(pl.LightningDataModule):
         """The whole training set as one batch, without edges and before any transform."""
         return self.batches.stored(self.split.train.tolist())
 
+    def training_blocks(self) -> Iterable[Data]:
+        """The training set without edges and before any transform: one batch, or many of a data set on disk, which then
+        come without positions.
+        """
+        return self.batches.blocks(self.split.train, positions=False)
+
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.split.train, self.batch_size, shuffle=True)
 
@@ -191,12 +323,21 @@ class ClusterDataModule(pl.LightningDataModule):
 
     def _loader(self, clusters: Tensor, batch_size: int, shuffle: bool) -> DataLoader:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochSampler(clusters, batch_size, shuffle, self.shuffle_seed, rank, world_size)
-        return DataLoader(self.batches, sampler=sampler, batch_size=None)
+        sizes = None if self.max_pairs is None else self.dataset.sizes[clusters]
+        sampler = EpochSampler(
+            clusters, batch_size, shuffle, self.shuffle_seed, rank, world_size, sizes, self.max_pairs
+        )
+        return DataLoader(
+            self.batches,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
 
 
 def _make_split(
-    dataset: InMemoryDataset,
+    dataset: GraphDataset,
     split: str | Path,
     fractions: tuple[float, float, float],
     held_out_sizes: Sequence[int],

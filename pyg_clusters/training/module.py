@@ -1,6 +1,6 @@
 """What happens in a step and an epoch of training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pytorch_lightning as pl
 import torch
@@ -17,6 +17,7 @@ from pyg_clusters.models.domain import Domain
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
 from pyg_clusters.nn import EnergyScale, ShieldingScale
+from pyg_clusters.training.compiling import check_compiler
 from pyg_clusters.training.data import ClusterDataModule
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -58,6 +59,8 @@ class EnergyTraining(pl.LightningModule):
             decay (0.99, say), instead of the weights of the last step.
         position_noise: Standard deviation in Å of a normal noise that is added to the positions at every training step,
             against learning the training clusters by heart.
+        compile: Run the model through :func:`torch.compile`. The weights keep their names; what is saved does not
+            depend on it.
     """
 
     unit: str = "kcal/mol"
@@ -76,6 +79,7 @@ class EnergyTraining(pl.LightningModule):
         stop_below_rate: float = 1e-8,
         average_decay: float | None = None,
         position_noise: float = 0.0,
+        compile: bool = False,
     ):
         super().__init__()
         if average_decay is not None and not 0 < average_decay < 1:
@@ -84,6 +88,7 @@ class EnergyTraining(pl.LightningModule):
         self.average_decay = average_decay
         self.average: AveragedModel | None = None
         self.position_noise = position_noise
+        self.compiled = compile
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.loss = nn.L1Loss() if loss is None else loss
@@ -114,18 +119,23 @@ class EnergyTraining(pl.LightningModule):
         """Lets the model learn from the training set; a resumed run reads what it learned instead."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.check(data)
-        self.learn_from(data.training_set())
+        self.learn_from(data.training_blocks())
         if self.average_decay is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
             self.average.requires_grad_(False)
+        if self.compiled:
+            self.model.compile(dynamic=True)
 
     def check(self, data: ClusterDataModule):
         """Checks that the target is of the right kind, and that the model can be trained and saved.
 
         Raises:
             InputError: If the target is one of atoms instead of clusters (or the reverse), or the model must be given
-                what the data set has not, or does not keep an argument under its name.
+                what the data set has not, or does not keep an argument under its name; or if there is nothing to
+                compile it with.
         """
+        if self.compiled:
+            check_compiler()
         if getattr(data.dataset, "per_atom", self.per_atom) != self.per_atom:
             wanted, found = ("atom", "cluster") if self.per_atom else ("cluster", "atom")
             other = "leave out model.class_path to train energies"
@@ -143,17 +153,20 @@ class EnergyTraining(pl.LightningModule):
         example = data.batches[data.split.train[:1].tolist()]
         check_extra_arguments(self.model, example, "let the data set have it (transform or pre_transform)")
 
-    def learn_from(self, data: Data):
-        """Sets offset, scale and domain of the model from the training set; only widens the domain of a trained one."""
+    def learn_from(self, blocks: Iterable[Data]):
+        """Sets offset, scale and domain of the model from the training set; only widens the domain of a trained one.
+
+        Args:
+            blocks: The training set in batches, which can be gone through more than once.
+        """
         scale, domain = getattr(self.model, "scale", None), getattr(self.model, "domain", None)
-        if self.goes_on:
-            if isinstance(domain, Domain):
-                domain.widen(data.z, data.ptr)
-            return
-        if isinstance(scale, EnergyScale | ShieldingScale):
-            scale.fit(data.z, data.ptr, data.y)
+        if isinstance(scale, EnergyScale | ShieldingScale) and not self.goes_on:
+            scale.fit_blocks((block.z, block.ptr, block.y) for block in blocks)
         if isinstance(domain, Domain):
-            domain.fit(data.z, data.ptr)
+            if not self.goes_on:
+                domain.reset_parameters()
+            for block in blocks:
+                (domain.widen if self.goes_on else domain.add)(block.z, block.ptr)
 
     def on_train_start(self):
         """A run that was killed when it had nothing left to train is not trained on."""

@@ -35,6 +35,7 @@ class ShieldingTraining(EnergyTraining):
             squared error, or a :class:`~pyg_clusters.losses.SortedPenaltyLoss`.
         stop_below_rate: Training ends when the learning rate falls below this.
         average_decay: Validate and keep the exponential moving average of the weights, with this decay.
+        compile: Run the model through :func:`torch.compile`.
     """
 
     unit = "ppm"
@@ -50,9 +51,10 @@ class ShieldingTraining(EnergyTraining):
         loss: nn.Module | None = None,
         stop_below_rate: float = 1e-8,
         average_decay: float | None = None,
+        compile: bool = False,
     ):
         loss = nn.MSELoss() if loss is None else loss
-        super().__init__(model, optimizer, scheduler, loss, stop_below_rate, average_decay)
+        super().__init__(model, optimizer, scheduler, loss, stop_below_rate, average_decay, compile=compile)
         self.val_loss = MeanMetric()
         self._loss_takes_batch = "batch" in inspect.signature(loss.forward).parameters
 

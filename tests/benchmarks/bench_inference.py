@@ -24,7 +24,7 @@ def test_energies_from_positions(minima, least_seconds, capsys):
     model = DART()
     predict = Predictor(model, device="cpu")
     published = PublishedDART(model)
-    products = interaction_products(model)
+    products = interaction_products(model, CLUSTERS)
 
     @torch.no_grad()
     def baseline():
@@ -52,13 +52,13 @@ def test_energies_from_positions(minima, least_seconds, capsys):
         )
 
 
-def interaction_products(model: DART):
+def interaction_products(model: DART, clusters: int, atoms_at_once: int = ATOMS_AT_ONCE):
     """The matrix products of the interaction network on all atoms, in the batches of the Predictor, nothing else."""
     weights = [layer.weight.detach().T for layer in model.interaction]
-    batch = ATOMS_AT_ONCE // SIZE * SIZE
-    batches = [min(batch, CLUSTERS * SIZE - first) for first in range(0, CLUSTERS * SIZE, batch)]
-    x = torch.rand(batch, weights[0].size(0))
-    buffers = [torch.empty(batch, weight.size(1)) for weight in weights]
+    batch = atoms_at_once // SIZE * SIZE
+    batches = [min(batch, clusters * SIZE - first) for first in range(0, clusters * SIZE, batch)]
+    x = torch.rand(batch, weights[0].size(0), device=weights[0].device)
+    buffers = [x.new_empty(batch, weight.size(1)) for weight in weights]
 
     def run():
         for rows in batches:

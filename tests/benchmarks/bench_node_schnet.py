@@ -1,15 +1,21 @@
-"""NodeSchNet beside PyG's SchNet, fed the same edges: a training step and inference on sodium clusters."""
+"""NodeSchNet beside PyG's SchNet and SchNetPack's, fed the same edges: a training step and inference."""
 
 import numpy as np
 import pytest
 import torch
-from torch_geometric.nn import SchNet
-from torch_geometric.utils import scatter
+from schnets import (
+    GET_SCHNETPACK,
+    Clusters,
+    node_schnet,
+    pyg_schnet,
+    schnetpack_name,
+    schnetpack_schnet,
+    sodium_clusters,
+)
+from torch import nn
 
-from pyg_clusters.geometry import ptr_to_batch, radius_pairs
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import NodeSchNet
-from pyg_clusters.structures import sblda
 
 CLUSTERS = 256
 TRAINING_CLUSTERS = 100
@@ -17,103 +23,100 @@ SIZES = (14, 40)
 ROUNDS = 9
 
 
-@pytest.fixture(scope="module")
-def clusters():
-    """``z``, ``pos``, ``ptr`` of S-BLDA clusters."""
+def clusters(number: int) -> Clusters:
     rng = np.random.default_rng(0)
-    sizes = rng.integers(SIZES[0], SIZES[1] + 1, CLUSTERS)
-    pos = np.concatenate([sblda(int(size), rng=rng) for size in sizes])
-    ptr = torch.from_numpy(np.cumsum([0, *sizes]))
-    return torch.full((len(pos),), 11), torch.from_numpy(pos).float(), ptr
+    return sodium_clusters(rng.integers(SIZES[0], SIZES[1] + 1, number), rng)
 
 
-def models(edge_index, edge_weight) -> tuple[NodeSchNet, SchNet]:
-    """The two with the same weights; PyG's is handed its edges."""
+@pytest.fixture
+def model() -> NodeSchNet:
     torch.manual_seed(0)
-    ours = NodeSchNet()
-    pooled = SchNet(
-        num_interactions=2, num_gaussians=25, cutoff=6.0, interaction_graph=lambda *_: (edge_index, edge_weight)
-    )
-    own = {key: value for key, value in ours.state_dict().items() if not key.startswith(("scale.", "domain."))}
-    missing = pooled.load_state_dict(own, strict=False).missing_keys
-    assert all(".conv.nn." in key for key in missing)  # the second name of the same weights
-    return ours, pooled
+    return NodeSchNet()
 
 
-def test_inference(clusters, least_seconds, capsys):
-    z, pos, ptr = clusters
-    batch = ptr_to_batch(ptr)
-    edge_index, edge_weight = radius_pairs(pos, ptr, 6.0)
-    model, pooled = models(edge_index, edge_weight)
+def test_inference(model, least_seconds, capsys):
+    given = clusters(CLUSTERS)
     predict = Predictor(model, device="cpu")
+    runs = {
+        "ours": node_schnet(model, given),
+        "PyG": pyg_schnet(model, given)[1],
+        "predictor": lambda: predict(given.z, given.pos, given.ptr),
+    }
+    if (theirs := schnetpack_schnet(model, given)) is not None:
+        runs["SchNetPack"] = theirs[1]
 
-    @torch.no_grad()
-    def ours():
-        return model(z, None, batch, edge_index=edge_index, edge_weight=edge_weight)
-
-    @torch.no_grad()
-    def baseline():
-        return pooled(z, pos, batch).flatten()
-
-    torch.testing.assert_close(scatter(ours(), batch), baseline(), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(predict(z, pos, ptr).shielding, ours(), rtol=1e-5, atol=1e-5)
-    seconds = least_seconds(ROUNDS, ours=ours, baseline=baseline, predictor=lambda: predict(z, pos, ptr))
+    with torch.no_grad():
+        for name in runs.keys() - {"ours", "predictor"}:
+            torch.testing.assert_close(runs["ours"](), runs[name](), rtol=1e-5, atol=1e-5)
+        found = predict(given.z, given.pos, given.ptr).shielding
+        torch.testing.assert_close(found, model(given.z, given.pos, given.batch), rtol=1e-5, atol=1e-5)
+        seconds = least_seconds(ROUNDS, **runs)
     rate = {name: CLUSTERS / least for name, least in seconds.items()}
     with capsys.disabled():
         print(
             f"\n\nShieldings of {CLUSTERS} clusters of {SIZES[0]} to {SIZES[1]} atoms, one thread, "
             f"least of {ROUNDS} rounds"
-            f"\n  baseline (PyG's SchNet, given its edges)     {rate['baseline']:10,.0f} clusters/s"
-            f"\n  NodeSchNet, given the same edges             {rate['ours']:10,.0f} clusters/s"
-            f"\n  ratio                                        {rate['ours'] / rate['baseline']:10.1f}"
+            f"\n  NodeSchNet, given the pairs                  {rate['ours']:10,.0f} clusters/s"
             f"\n  Predictor, from positions                    {rate['predictor']:10,.0f} clusters/s"
-            f"\n  ratio                                        {rate['predictor'] / rate['baseline']:10.1f}"
         )
+        for name in ("PyG", "SchNetPack"):
+            if name not in rate:
+                print(f"  {GET_SCHNETPACK}")
+                continue
+            print(
+                f"  {name + ', given the same pairs':<44} {rate[name]:10,.0f} clusters/s"
+                f"\n    ratio of NodeSchNet to it                  {rate['ours'] / rate[name]:10.1f}"
+                f"\n    ratio of the Predictor to it               {rate['predictor'] / rate[name]:10.1f}"
+            )
 
 
-def test_training_step(clusters, least_seconds, capsys):
-    z, pos, ptr = clusters
-    ptr = ptr[: TRAINING_CLUSTERS + 1]
-    z, pos, batch = z[: ptr[-1]], pos[: ptr[-1]], ptr_to_batch(ptr)
-    edge_index, edge_weight = radius_pairs(pos, ptr, 6.0)
-    model, pooled = models(edge_index, edge_weight)
+def test_training_step(model, least_seconds, capsys):
+    given = clusters(TRAINING_CLUSTERS)
+    ours = node_schnet(model, given)
+    others = {"PyG": pyg_schnet(model, given)}
+    check_equal(model, ours, *others["PyG"])
+    if (theirs := schnetpack_schnet(model, given)) is not None:
+        others["SchNetPack"] = theirs
+        check_equal(model, ours, *theirs, name_of=schnetpack_name)
 
-    def our_loss():
-        values = model(z, None, batch, edge_index=edge_index, edge_weight=edge_weight)
-        return scatter(values, batch).square().mean()
-
-    def their_loss():
-        return pooled(z, pos, batch).square().mean()
-
-    check_equal(our_loss(), model, their_loss(), pooled)
-    seconds = least_seconds(ROUNDS, ours=step(our_loss, model), baseline=step(their_loss, pooled))
+    runs = {name: step(sums, other) for name, (other, sums) in others.items()}
+    seconds = least_seconds(ROUNDS, ours=step(ours, model), **runs)
     with capsys.disabled():
         print(
             f"\n\nTraining step (Adam) on {TRAINING_CLUSTERS} clusters of {SIZES[0]} to {SIZES[1]} atoms, one thread, "
             f"least of {ROUNDS} rounds"
-            f"\n  baseline (PyG's SchNet, given its edges)     {1e3 * seconds['baseline']:10,.1f} ms"
-            f"\n  NodeSchNet, given the same edges             {1e3 * seconds['ours']:10,.1f} ms"
-            f"\n  ratio                                        {seconds['baseline'] / seconds['ours']:10.1f}"
+            f"\n  NodeSchNet, given the pairs                  {1e3 * seconds['ours']:10,.1f} ms"
         )
+        for name in ("PyG", "SchNetPack"):
+            if name not in seconds:
+                print(f"  {GET_SCHNETPACK}")
+                continue
+            print(
+                f"  {name + ', given the same pairs':<44} {1e3 * seconds[name]:10,.1f} ms"
+                f"\n    ratio                                      {seconds[name] / seconds['ours']:10.1f}"
+            )
 
 
-def check_equal(our_loss, model, their_loss, pooled):
-    """Loss and gradients, to 1e-5 and 1e-4 relative."""
-    torch.testing.assert_close(our_loss, their_loss, rtol=1e-5, atol=0)
-    our_loss.backward()
-    their_loss.backward()
-    theirs = dict(pooled.named_parameters())
+def check_equal(model, sums, other, their_sums, name_of=str):
+    """Loss and gradients, to 1e-5 and 1e-4 relative; ``name_of`` tells their name of a weight of ours."""
+    model.zero_grad()
+    losses = [function().square().mean() for function in (sums, their_sums)]
+    torch.testing.assert_close(*losses, rtol=1e-5, atol=0)
+    for loss in losses:
+        loss.backward()
+    theirs = dict(other.named_parameters())
     for name, parameter in model.named_parameters():
-        error = float((parameter.grad - theirs[name].grad).norm() / theirs[name].grad.norm())
+        grad = theirs[name_of(name)].grad
+        error = float((parameter.grad - grad).norm() / grad.norm())
         assert error <= 1e-4, f"gradient of {name}: relative difference {error:.2g}"
 
 
-def step(loss, model):
+def step(sums, model: nn.Module):
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def run():
         optimizer.zero_grad()
-        loss().backward()
+        sums().square().mean().backward()
         optimizer.step()
 
     return run

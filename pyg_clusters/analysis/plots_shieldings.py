@@ -17,20 +17,19 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import ks_1samp, norm
 
-from pyg_clusters.analysis.plots import (
+from pyg_clusters.analysis.plot_style import (
     BLUE,
     GREEN,
     GREY,
     ORANGE,
     SIZE,
     SMALL,
-    _draw,
-    _figure_with_axes,
-    _legend,
-    _padded_limits,
-    _tidy,
-    _view,
+    figure_with_axes,
+    legend,
+    padded_limits,
+    tidy,
 )
+from pyg_clusters.analysis.plots_structures import draw_atoms, view_of
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.shielding_metrics import peak_position
 from pyg_clusters.transforms.running_coordination import SODIUM_RADII
@@ -51,15 +50,15 @@ def distribution_by_size(shielding: np.ndarray, sizes: np.ndarray, fit: Generali
     columns = min(3, len(present) + 1)
     figure = Figure(figsize=(3.1 * columns, 2.3 * -(-(len(present) + 1) // columns)), layout="constrained")
     every = list(figure.subplots(-(-(len(present) + 1) // columns), columns, squeeze=False, sharex=True).flat)
-    bins = np.linspace(*_padded_limits(shielding), 41)
+    bins = np.linspace(*padded_limits(shielding), 41)
     for axes, size in zip(every, present, strict=False):
         chosen = shielding[sizes == size]
-        _tidy(axes, "", COUNT)
+        tidy(axes, "", COUNT)
         axes.hist(chosen, bins=bins, color=BLUE, alpha=0.85)
         number = f"{len(chosen) // size} cluster{'s' if len(chosen) > size else ''}"
         axes.set_title(f"Na{size}, {number}", fontsize=SMALL, loc="left")
     axes = every[len(present)]
-    _tidy(axes, "", COUNT)
+    tidy(axes, "", COUNT)
     axes.hist(shielding, bins=bins, color=GREY, alpha=0.85, label=f"peak {peak_position(shielding):.0f} ppm")
     x = np.linspace(bins[0], bins[-1], 401)
     expected = len(shielding) * np.diff(_cdf(fit, x)) * (bins[1] - bins[0]) / (x[1] - x[0])
@@ -69,7 +68,7 @@ def distribution_by_size(shielding: np.ndarray, sizes: np.ndarray, fit: Generali
     axes.plot(0.5 * (x[1:] + x[:-1]), expected, color=ORANGE, linewidth=1.6, label=label)
     axes.set_title("all, with the generalised logistic", fontsize=SMALL, loc="left")
     axes.set_ylim(top=1.5 * axes.dataLim.y1)  # room for the legend
-    _legend(axes, loc="upper left")
+    legend(axes, loc="upper left")
     for axes in every[len(present) + 1 :]:
         axes.set_axis_off()
     for axes in every[: len(present) + 1]:
@@ -93,11 +92,11 @@ def populations(values: Mapping[str, np.ndarray], shielding: np.ndarray, coordin
     panels = figure.subplots(2, 3)
     style = {"markersize": 2.2, "alpha": 0.5, "markeredgewidth": 0}
     for axes, name in zip(panels[:, :2].flat, names, strict=False):
-        _tidy(axes, f"{name} population / electrons", SHIELDING)
+        tidy(axes, f"{name} population / electrons", SHIELDING)
         axes.plot(values[name], shielding, "o", color=BLUE, **style)
         _correlation(axes, values[name], shielding)
     for axes, name in zip(panels[:, 2], names, strict=False):
-        _tidy(axes, "neighbours within 4.0 Å", f"{name} population / electrons")
+        tidy(axes, "neighbours within 4.0 Å", f"{name} population / electrons")
         axes.plot(coordination, values[name], "o", color=GREEN, **style)
         _correlation(axes, coordination, values[name])
     for axes in panels.flat:
@@ -123,12 +122,12 @@ def predicted_distributions(labels: Sequence[str], predicted: Sequence[np.ndarra
     bins = np.linspace(*limits, 36)
     for column, (label, values) in enumerate(zip(labels, predicted, strict=True)):
         upper, lower = panels[:, column]
-        _tidy(upper, "", COUNT if column == 0 else "")
+        tidy(upper, "", COUNT if column == 0 else "")
         upper.hist(target, bins=bins, color=GREY, alpha=0.55, label="DFT")
         upper.hist(values, bins=bins, histtype="step", color=ORANGE, linewidth=1.5, label="predicted")
         upper.set_title(label, fontsize=9.5)
-        _legend(upper, loc="upper left")
-        _tidy(lower, "DFT / ppm", "predicted / ppm" if column == 0 else "")
+        legend(upper, loc="upper left")
+        tidy(lower, "DFT / ppm", "predicted / ppm" if column == 0 else "")
         lower.plot(limits, limits, color=GREY, linewidth=1.0)
         lower.plot(target, values, "o", color=BLUE, markersize=2.2, alpha=0.5, markeredgewidth=0)
         rmse = np.sqrt(np.square(values - target).mean())
@@ -156,10 +155,10 @@ def quantiles(
     left, right = figure.subplots(1, 2)
     share = (np.arange(len(target)) + 0.5) / len(target)
     ordered = np.sort(target)
-    limits = _padded_limits(ordered)
+    limits = padded_limits(ordered)
     for axes in (left, right):
         axes.plot(limits, limits, color=GREY, linewidth=1.0)
-    _tidy(left, "quantile of the fitted distribution / ppm", "quantile of DFT / ppm")
+    tidy(left, "quantile of the fitted distribution / ppm", "quantile of DFT / ppm")
     fitted = fit.inverse(torch.from_numpy(norm.ppf(share))).numpy()
     left.plot(fitted, ordered, color=BLUE, linewidth=1.8, label="generalised logistic")
     left.plot(
@@ -170,12 +169,12 @@ def quantiles(
         linestyle="--",
         label="normal",
     )
-    _tidy(right, "quantile of DFT / ppm", "quantile of the predicted / ppm")
+    tidy(right, "quantile of DFT / ppm", "quantile of the predicted / ppm")
     for label, values, color in zip(labels, predicted, CURVE_COLORS, strict=False):
         right.plot(ordered, np.quantile(values, share), color=color, linewidth=1.4, label=label)
     for axes in (left, right):
         axes.set(xlim=limits, ylim=limits)
-        _legend(axes, loc="upper left")
+        legend(axes, loc="upper left")
     return figure
 
 
@@ -187,7 +186,7 @@ def shielding_by_coordination(coordination: np.ndarray, shielding: np.ndarray, l
         shielding: In ppm ``[num_atoms]``.
         low: Shieldings below this are marked.
     """
-    figure, axes = _figure_with_axes("neighbours within 4.0 Å", SHIELDING)
+    figure, axes = figure_with_axes("neighbours within 4.0 Å", SHIELDING)
     below = shielding < low
     style: dict[str, Any] = {"markersize": 3.2, "alpha": 0.6, "markeredgewidth": 0}
     axes.plot(coordination[~below], shielding[~below], "o", color=BLUE, label=f"{low:g} ppm and above", **style)
@@ -197,7 +196,7 @@ def shielding_by_coordination(coordination: np.ndarray, shielding: np.ndarray, l
     means = [shielding[whole == number].mean() for number in numbers]
     axes.plot(numbers, means, color="black", linewidth=1.3, marker="_", markersize=9, label="mean")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    _legend(axes, loc="lower right")
+    legend(axes, loc="lower right")
     return figure
 
 
@@ -218,11 +217,11 @@ def running_coordination_numbers(
     every = np.concatenate(shielding)
     scale = Normalize(every.min(), every.max())
     color = colormaps["viridis"]
-    views = [_view(cluster.positions) for cluster in atoms]
+    views = [view_of(cluster.positions) for cluster in atoms]
     extent = max(np.abs(view[:, :2]).max() for view in views) + 1.8
     for column, (cluster, values, numbers) in enumerate(zip(atoms, shielding, running, strict=True)):
         upper, lower = panels[:, column]
-        _tidy(upper, "radius / Å", "neighbours within the radius" if column == 0 else "")
+        tidy(upper, "radius / Å", "neighbours within the radius" if column == 0 else "")
         for atom in np.argsort(-values):  # the lowest shieldings on top
             upper.plot(SODIUM_RADII, numbers[atom], color=color(scale(values[atom])), linewidth=1.1)
         upper.set_title(labels[column], fontsize=9.5)
@@ -231,7 +230,7 @@ def running_coordination_numbers(
         low, high = np.sort(values)[:2], values.max()
         text = f"lowest {low[0]:.1f}, {low[1]:.1f} ppm\nhighest {high:.1f} ppm"
         upper.text(0.97, 0.05, text, transform=upper.transAxes, ha="right", fontsize=SMALL)
-        _draw(lower, views[column], cluster.numbers, color(scale(values))[:, :3], haze=0.0)
+        draw_atoms(lower, views[column], cluster.numbers, color(scale(values))[:, :3], haze=0.0)
         lower.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
         lower.set_axis_off()
     bar = figure.colorbar(ScalarMappable(scale, "viridis"), ax=panels, pad=0.02, shrink=0.8, ticks=MaxNLocator(6))
@@ -249,7 +248,7 @@ def trade_off(weights: np.ndarray, rmse: np.ndarray, wasserstein: np.ndarray) ->
         rmse: In ppm ``[num_rows]``.
         wasserstein: Distance of the distributions in ppm ``[num_rows]``.
     """
-    figure, axes = _figure_with_axes("root mean square error / ppm", "Wasserstein distance to DFT / ppm")
+    figure, axes = figure_with_axes("root mean square error / ppm", "Wasserstein distance to DFT / ppm")
     order = np.argsort(weights)
     axes.plot(rmse[order], wasserstein[order], color=BLUE, marker="o", linewidth=1.2)
     for a, x, y in zip(weights, rmse, wasserstein, strict=True):
@@ -270,7 +269,7 @@ def errors_by_training_clusters(
         rmse: In ppm, ``[num_rows]`` each.
         spread: Standard deviation over the test parts in ppm, ``[num_rows]`` each; not-a-number where there is one.
     """
-    figure, axes = _figure_with_axes("training clusters", "root mean square error / ppm")
+    figure, axes = figure_with_axes("training clusters", "root mean square error / ppm")
     figure.set_size_inches(SIZE[0], 3.6)
     for number, (label, x, y, deviation) in enumerate(zip(labels, clusters, rmse, spread, strict=True)):
         color, order = CURVE_COLORS[number % len(CURVE_COLORS)], np.argsort(x)
@@ -279,7 +278,7 @@ def errors_by_training_clusters(
         axes.errorbar(x[order], y[order], error, color=color, marker="o", capsize=2, linewidth=1.3, label=label)
     axes.text(0.02, 0.03, "bars: standard deviation over the test parts", transform=axes.transAxes, fontsize=SMALL)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    _legend(axes, loc="upper right")
+    legend(axes, loc="upper right")
     return figure
 
 

@@ -1,0 +1,42 @@
+"""How wide the bins of a screening are beside the error of the model."""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from pyg_clusters.inference.candidates import Screening
+from pyg_clusters.inference.choosing import bin_width
+from pyg_clusters.models.checkpoint import is_ensemble, model_folder, read_configuration
+from pyg_clusters.units import KCAL_PER_MOL
+
+
+def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Path):
+    """Says so where bins are narrower than the error of the model: it cannot tell the frames of two of them apart."""
+    error = error_on_test_set(model)
+    if error is None:
+        return
+    widths = {
+        int(size): KCAL_PER_MOL * bin_width(screening.energy[screening.size == size], num_bins)
+        for size in np.unique(screening.size)
+    }
+    narrow = {size: width for size, width in widths.items() if width < error}
+    if narrow:
+        size, width = min(narrow.items(), key=lambda item: item[1])
+        others = f" and of {len(narrow) - 1} other sizes" if len(narrow) > 1 else ""
+        warnings.warn(
+            f"the bins of {size} atoms{others} are {width:.2f} kcal/mol wide, narrower than the error of the model on "
+            f"its test set ({error:.2f} kcal/mol); it does not tell neighbouring bins apart, fewer --bins would do",
+            stacklevel=2,
+        )
+
+
+def error_on_test_set(model: Path) -> float | None:
+    """Mean absolute error of a model on its test set in kcal/mol per cluster, where its run or its notes tell it."""
+    metrics = model / "test_metrics.json"
+    if metrics.is_file():
+        return json.loads(metrics.read_text())["overall"].get("mae_kcal_mol")
+    if is_ensemble(model):
+        return None
+    return read_configuration(model_folder(model)).get("notes", {}).get("test_mae_kcal_mol")

@@ -1,0 +1,97 @@
+"""Candidates of a screening, relaxed with the forces of the model."""
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from pyg_clusters.cli.relax_batched import ModelEnergy, chunks, relax_chunk, relax_progress
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import AtomsFrame
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.candidates import Candidate, Screening, ranks_of
+from pyg_clusters.models.domain import domain_of
+from pyg_clusters.structures import energy_and_forces
+
+RESULTS = ("model_energy", "model_fmax", "model_steps", "converged")
+
+
+def check_forces(predictor: Predictor):
+    """Checks that a model has forces, before anything is computed with it.
+
+    Raises:
+        InputError: If it has none.
+    """
+    model = predictor.model
+    if predictor.transform is not None:
+        raise InputError(f"{type(model).__name__} needs a graph of each frame and has no forces; SmoothDART has")
+    domain = domain_of(model)
+    z = torch.full((3,), domain.atomic_numbers[0] if domain else 31, device=predictor.device)
+    triangle = torch.tensor([[0.0, 0.0, 0.0], [2.9, 0.0, 0.0], [0.0, 2.9, 0.0]])
+    energy_and_forces(model, z, triangle.to(predictor.device, predictor.dtype), torch.zeros_like(z))
+
+
+def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, steps: int) -> Screening:
+    """The screening with its candidates at the local minima of the model nearest to them.
+
+    They are relaxed in batches of about a million pairs of atoms, so that what is needed does not grow with their
+    number but for the candidates themselves. Energies, ranks and spreads are those of the relaxed structures. One
+    whose energy is no longer a number is left out with a warning.
+
+    Args:
+        screening: Its candidates are what is relaxed.
+        predictor: Of a model with forces.
+        fmax: A structure is relaxed when no force on an atom is larger, in eV/Å.
+        steps: Most evaluations of energy and forces for a structure.
+
+    Raises:
+        InputError: If none can be relaxed.
+    """
+    frames = (AtomsFrame(one.file, one.frame, one.atoms) for one in screening.candidates)
+    by = ModelEnergy(predictor.model)
+    relaxed: list[Candidate] = []
+    places = iter(screening.candidates)
+    with relax_progress() as progress:
+        task = progress.add_task("frames", total=len(screening.candidates))
+        for chunk in chunks(frames, []):
+            for atoms in relax_chunk(chunk, by, fmax, steps, lambda count: progress.advance(task, count)):
+                candidate = _relaxed(next(places), atoms)
+                if np.isfinite(candidate.energy) and np.isfinite(atoms.positions).all():
+                    relaxed.append(candidate)
+    lost = len(screening.candidates) - len(relaxed)
+    if lost:
+        warnings.warn(f"{lost} frames have no finite energy after relaxing and were left out", stacklevel=2)
+    if screening.candidates and not relaxed:
+        raise InputError("no frame has a finite energy after relaxing: the model cannot relax these frames")
+    return replace(screening, candidates=list(_with_ranks(_with_spreads(relaxed, predictor))))
+
+
+def _relaxed(candidate: Candidate, atoms: Atoms) -> Candidate:
+    found = {name: atoms.info[name] for name in RESULTS}
+    return replace(
+        candidate,
+        atoms=atoms,
+        energy=found["model_energy"],
+        relaxation={"frame_energy": candidate.energy, **found},
+    )
+
+
+def _with_spreads(candidates: list[Candidate], predictor: Predictor) -> list[Candidate]:
+    """The spreads of a model that gives them are those at the new positions."""
+    if not predictor.gives_spread or not candidates:
+        return candidates
+    spreads = predictor([candidate.atoms for candidate in candidates]).spread
+    assert spreads is not None
+    return [replace(one, spread=float(spread)) for one, spread in zip(candidates, spreads, strict=True)]
+
+
+def _with_ranks(candidates: list[Candidate]) -> Iterator[Candidate]:
+    """Size by size, the lowest first."""
+    for size in sorted({candidate.size for candidate in candidates}):
+        of_size = [candidate for candidate in candidates if candidate.size == size]
+        ranks = ranks_of(np.array([candidate.energy for candidate in of_size]))
+        for place in np.argsort(ranks):
+            yield replace(of_size[place], rank=int(ranks[place]))

@@ -1,0 +1,239 @@
+"""Data sets that are larger than memory."""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor
+from torch_geometric.data import Data, OnDiskDataset
+
+from pyg_clusters.datasets.label_choices import check_kept_names, check_references, given_references
+from pyg_clusters.datasets.store_index import Labels, StoreIndex
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import StoreReader
+from pyg_clusters.frames.store import is_store
+from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.nn.energy_scale import ReferenceFit, shift_of_references
+
+FORMAT_VERSION: int = 1
+"""Changes whenever an index is made, or clusters are read, differently."""
+
+CLUSTERS_AT_ONCE: int = 4096
+
+
+class OnDiskClusters(OnDiskDataset):
+    """Clusters and their labels straight from a frame store, for sets that do not fit into memory.
+
+    Each cluster is read from the file when it is asked for, and is what :class:`ClusterDataset` makes of the same file.
+    Held are some 30 bytes for each, whatever its atoms: offset, group, target. Any number of processes read the same
+    file (ranks of a distributed training, workers of a ``DataLoader``), none of which holds the atoms.
+
+    The first time, all frames are checked in one pass, and what was found is kept in a file beside the store, so that
+    the next start is quick. Write the store without compression (``pyg-clusters convert --uncompressed``): from a
+    compressed one single clusters are read many times slower.
+
+    Args:
+        file (str or Path): The store (``.h5``; :func:`~pyg_clusters.frames.write_store` or ``pyg-clusters convert``).
+        target (str): Name of the target in the store: of a value per cluster (an energy in eV), or per atom.
+        root (str or Path, optional): Folder of what is kept; by default that of the store.
+        per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
+        references (dict, optional): Energy in eV of an isolated atom by element symbol, whose sum over a cluster is
+            subtracted from its energy, in double precision; or ``"fit"``.
+        group (str, optional): Name of a value per cluster that says to which group of related clusters it belongs.
+            Without it the group is the file that the cluster was in before it came into the store.
+        keep (sequence of str): Names of further values per cluster to keep.
+        keep_atoms (sequence of str or dict): Names of further arrays per atom to keep, or the name that each gets in
+            the data by its name in the store.
+        forces (bool): Whether to read the forces.
+        ignore_cell (bool): Take frames with a periodic cell as isolated clusters instead of refusing them.
+        transform (callable, optional): Changes a cluster at every access.
+
+    Raises:
+        InputError: If the file is no frame store or damaged, a frame cannot be used, or a label is missing (the message
+            lists those found) or not finite.
+
+    Example:
+        >>> import tempfile
+        >>> from ase.cluster import Icosahedron
+        >>> from pyg_clusters.frames import Frames, write_extxyz, write_store
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> cluster = Icosahedron("Na", 2)
+        >>> cluster.info["energy"] = -13.2
+        >>> write_extxyz(folder / "sodium.extxyz", [cluster, cluster])
+        >>> frames = Frames.open(folder / "sodium.extxyz", properties=["energy"])
+        >>> number = write_store(folder / "sodium.h5", frames, compressed=False)
+        >>> dataset = OnDiskClusters(folder / "sodium.h5", references={"Na": -1.0})
+        >>> len(dataset), dataset[0].y
+        (2, tensor([-0.2000]))
+    """
+
+    def __init__(
+        self,
+        file: str | Path,
+        target: str = "energy",
+        *,
+        root: str | Path | None = None,
+        per_atom: bool = False,
+        references: Mapping[str, float] | Literal["fit"] | None = None,
+        group: str | None = None,
+        keep: Sequence[str] = (),
+        keep_atoms: Sequence[str] | Mapping[str, str] = (),
+        forces: bool = False,
+        ignore_cell: bool = False,
+        transform: Callable | None = None,
+    ):
+        self.file = Path(file).expanduser().absolute()
+        self.files = [self.file]
+        self.target = target
+        self.per_atom = per_atom
+        self.group_key = group
+        self.keep = tuple(keep)
+        self.keep_atoms = dict(keep_atoms) if isinstance(keep_atoms, Mapping) else {key: key for key in keep_atoms}
+        self.forces = forces
+        self.ignore_cell = ignore_cell
+        self._references_asked = dict(references) if isinstance(references, Mapping) else references
+        check_kept_names((*self.keep, *self.keep_atoms.values()))
+        check_references(self._references_asked, per_atom)
+        if not is_store(self.file):
+            raise InputError(f"{self.file}: no frame store; make one with pyg-clusters convert --uncompressed")
+        folder = self.file.parent if root is None else Path(root).expanduser().absolute()
+        super().__init__(str(folder), transform, log=False)
+        arrays = (*self.keep_atoms, *(("forces",) if forces else ()))
+        labels = Labels(target, per_atom, group, self.keep, arrays, ignore_cell)
+        self._index = StoreIndex.of(self.file, labels, folder / f"{self.file.stem}.{_hash_of(labels)[:12]}.index.npz")
+        self._store = StoreReader(self.file)
+        if not self._store.direct:
+            warnings.warn(
+                f"{self.file} is compressed: single clusters are read slowly from it; a copy that is read fast is made "
+                "with pyg-clusters convert --uncompressed",
+                stacklevel=2,
+            )
+        self.references = self._make_references()
+        """Energy in eV of an atom of each element that is subtracted from the energies."""
+
+    @property
+    def group_names(self) -> list[str]:
+        """The groups by number, in the order of appearance."""
+        return self._index.group_names
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the content of the file and of everything else that shapes the clusters."""
+        asked = self._references_asked
+        shaped_by = [self._index.checksum, self.target, self.per_atom, self.group_key, self.keep, self.forces]
+        shaped_by += [list(self.keep_atoms.items()), self.ignore_cell, asked, FORMAT_VERSION]
+        return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
+
+    @property
+    def sizes(self) -> Tensor:
+        """Number of atoms of each cluster, ``[num_graphs]`` (long)."""
+        return torch.from_numpy(np.diff(self._store.ptr)[self._frames(slice(None))])
+
+    @property
+    def groups(self) -> Tensor:
+        """Number of the group of each cluster, ``[num_graphs]`` (long)."""
+        return torch.from_numpy(self._index.group[self._frames(slice(None))]).long()
+
+    def len(self) -> int:
+        """Number of clusters in the file."""
+        return len(self._store.ptr) - 1
+
+    def read(self, clusters: Sequence[int] | Tensor | slice, positions: bool = True) -> Data:
+        """Clusters as one batch, before any transform: ``z``, ``pos``, ``y``, ..., ``ptr`` and ``batch``.
+
+        Args:
+            clusters: Their places in the data set, in any order.
+            positions: Whether to read the positions and all other arrays of atoms but the targets.
+
+        Raises:
+            InputError: If the file cannot be read any more.
+        """
+        return self._batch(self._frames(clusters), positions)
+
+    def blocks(self, clusters: Sequence[int] | Tensor, positions: bool = True) -> Iterator[Data]:
+        """Some thousand clusters at a time, in the given order, as :meth:`read` gives them."""
+        for part in torch.as_tensor(clusters, dtype=torch.long).split(CLUSTERS_AT_ONCE):
+            yield self.read(part, positions)
+
+    def get(self, idx: int) -> Data:
+        """The cluster of a place in the file, before any transform."""
+        return self._separate([idx])[0]
+
+    def multi_get(self, indices: Iterable[int] | Tensor | slice | range, batch_size: int | None = None) -> list[Data]:
+        """The clusters of some places in the file, transformed; all of them are read together."""
+        if isinstance(indices, slice):
+            indices = range(*indices.indices(self.len()))
+        clusters = self._separate(torch.as_tensor(list(indices), dtype=torch.long).tolist())
+        return clusters if self.transform is None else [self.transform(cluster) for cluster in clusters]
+
+    def __getitems__(self, indices: list[int]) -> list[Data]:
+        return self.multi_get(self._frames(indices).tolist())
+
+    def _frames(self, clusters: Sequence[int] | Tensor | slice) -> np.ndarray:
+        """Places in the file of clusters of this data set, which may be a part of all."""
+        chosen = clusters if isinstance(clusters, slice) else np.asarray(clusters, dtype=np.int64)
+        if self._indices is not None:
+            return np.asarray(self._indices, dtype=np.int64)[chosen]
+        return np.arange(self.len())[chosen] if isinstance(chosen, slice) else chosen
+
+    def _separate(self, frames: Sequence[int]) -> list[Data]:
+        batch = self._batch(np.asarray(frames, dtype=np.int64), True)
+        sizes, values = batch.ptr.diff().tolist(), batch.to_dict()
+        for key in ("ptr", "batch"):
+            del values[key]
+        of_atoms = {"z", "pos", "force", *self.keep_atoms.values(), *({"y"} if self.per_atom else ())}
+        parts = {key: value.split(sizes if key in of_atoms else 1) for key, value in values.items()}
+        return [Data(**dict(zip(parts, row, strict=True))) for row in zip(*parts.values(), strict=True)]
+
+    def _batch(self, frames: np.ndarray, positions: bool) -> Data:
+        sizes = torch.from_numpy(np.diff(self._store.ptr)[frames])
+        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        data = Data(z=torch.from_numpy(self._store.atoms("z", frames)).long())
+        if positions:
+            data.pos = self._atoms("pos", frames)
+            if self.forces:
+                data.force = self._atoms("atom_properties/forces", frames)
+            for key, name in self.keep_atoms.items():
+                data[name] = self._atoms(f"atom_properties/{key}", frames)
+        data.idx = torch.from_numpy(frames)
+        data.cluster_size = sizes
+        data.group = torch.from_numpy(self._index.group[frames]).long()
+        for key, values in self._index.kept.items():
+            data[key] = torch.from_numpy(values[frames])
+        data.y = self._targets(frames, data.z, ptr)
+        data.ptr, data.batch = ptr, ptr_to_batch(ptr)
+        return data
+
+    def _atoms(self, name: str, frames: np.ndarray) -> Tensor:
+        return torch.from_numpy(self._store.atoms(name, frames)).float()
+
+    def _targets(self, frames: np.ndarray, z: Tensor, ptr: Tensor) -> Tensor:
+        if self._index.target is None:
+            return self._atoms(f"atom_properties/{self.target}", frames)
+        target = torch.from_numpy(self._index.target[frames])
+        numbered = {atomic_numbers[symbol]: energy for symbol, energy in self.references.items()}
+        return (target - shift_of_references(z, ptr, numbered) if numbered else target).float()
+
+    def _make_references(self) -> dict[str, float]:
+        if self._references_asked is None:
+            return {}
+        if isinstance(self._references_asked, dict):
+            return given_references(self._references_asked, self._index.elements)
+        fit, target = ReferenceFit(), torch.as_tensor(self._index.target)
+        for first in range(0, self.len(), CLUSTERS_AT_ONCE):
+            frames = np.arange(first, min(first + CLUSTERS_AT_ONCE, self.len()))
+            z = torch.from_numpy(self._store.atoms("z", frames)).long()
+            ends = torch.from_numpy(self._store.ptr[first : frames[-1] + 2])
+            fit.add(z, ends - ends[0], target[frames])
+        return {chemical_symbols[number]: value for number, value in fit.solution().items()}
+
+
+def _hash_of(labels: Labels) -> str:
+    return hashlib.sha256(json.dumps([FORMAT_VERSION, astuple(labels)]).encode()).hexdigest()

@@ -1,0 +1,142 @@
+"""Any frames of a frame store, in any order."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.ase_blocks import one_line
+from pyg_clusters.frames.store import open_store
+
+
+class StoreReader:
+    """Reads single frames of a frame store.
+
+    Nothing but the offsets of the frames is held (8 bytes each). What is stored without compression is read from its
+    place in the file, with no more work than the system's own; of compressed data a whole chunk is unpacked for each
+    frame. A reader can be used in other processes than that which made it.
+
+    Args:
+        path: The store.
+
+    Attributes:
+        ptr: Offsets of the frames, ``[num_frames + 1]``.
+
+    Raises:
+        InputError: If it is no frame store, or is damaged.
+
+    Example:
+        >>> import tempfile
+        >>> from ase import Atoms
+        >>> from pyg_clusters.frames import Frames, write_extxyz, write_store
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> write_extxyz(folder / "md.xyz", [Atoms("Na2", [[0, 0, 0], [0, 0, d]]) for d in (3.0, 3.1, 3.2)])
+        >>> number = write_store(folder / "md.h5", Frames.open(folder / "md.xyz"), compressed=False)
+        >>> [float(z) for z in StoreReader(folder / "md.h5").atoms("pos", [2, 0])[:, 2]]
+        [0.0, 3.2, 0.0, 3.0]
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self._places: dict[str, _Places | None] = {}
+        with open_store(self.path) as file:
+            self.ptr = file["ptr"][:]
+            names = ["z", "pos", *(f"atom_properties/{key}" for key in file.get("atom_properties", ()))]
+            for name in names:
+                self._places[name] = _places(file[name])
+        self._process = 0  # which has opened the file
+        self._descriptor: int | None = None
+        self._file: h5py.File | None = None
+
+    @property
+    def direct(self) -> bool:
+        """Whether single frames are read without unpacking whole chunks."""
+        return all(self._places.values())
+
+    def atoms(self, name: str, frames: np.ndarray | list[int]) -> np.ndarray:
+        """Rows of the atoms of some frames, in their order, ``[num_atoms, ...]``.
+
+        Args:
+            name: ``pos``, ``z`` or ``atom_properties/NAME``.
+            frames: Numbers of the frames.
+
+        Raises:
+            InputError: If the file cannot be read.
+        """
+        frames = np.asarray(frames, dtype=np.int64)
+        starts, ends = self.ptr[frames], self.ptr[frames + 1]
+        try:
+            return self._read(name, *_runs(starts, ends))
+        except (OSError, KeyError, RuntimeError) as error:
+            raise InputError(f"{self.path}: cannot be read ({one_line(error)}); is it damaged?") from error
+
+    def _read(self, name: str, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        if self._process != os.getpid():  # what another process has opened is not to be used in this one
+            self._process, self._descriptor, self._file = os.getpid(), None, None
+        places = self._places[name]
+        if places is not None:
+            self._descriptor = os.open(self.path, os.O_RDONLY) if self._descriptor is None else self._descriptor
+            return places.read(self._descriptor, starts, ends)
+        self._file = h5py.File(self.path) if self._file is None else self._file
+        dataset = self._file[name]
+        rows = np.empty((int((ends - starts).sum()), *dataset.shape[1:]), dataset.dtype)
+        to = np.concatenate([[0], np.cumsum(ends - starts)])
+        for run in np.argsort(starts):  # a chunk that several frames lie in is unpacked once
+            if ends[run] > starts[run]:
+                dataset.read_direct(rows, np.s_[starts[run] : ends[run]], np.s_[to[run] : to[run + 1]])
+        return rows
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_process": 0, "_descriptor": None, "_file": None}
+
+    def __del__(self):
+        descriptor = getattr(self, "_descriptor", None)
+        if descriptor is not None and self._process == os.getpid():
+            os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Where the rows of a data set without compression lie in the file."""
+
+    dtype: np.dtype
+    row: tuple[int, ...]
+    chunk: int
+    offsets: np.ndarray
+
+    def read(self, descriptor: int, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        rows = np.empty((int((ends - starts).sum()), *self.row), self.dtype)
+        width = self.dtype.itemsize * int(np.prod(self.row))
+        view, to = rows.reshape(-1).view(np.uint8).data, 0
+        for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+            while start < end:
+                chunk, first = divmod(start, self.chunk)
+                num = min(end - start, self.chunk - first)
+                place = int(self.offsets[chunk]) + first * width
+                if os.preadv(descriptor, [view[to : to + num * width]], place) != num * width:
+                    raise OSError("it ends early")
+                start, to = start + num, to + num * width
+        return rows
+
+
+def _places(dataset: h5py.Dataset) -> _Places | None:
+    """Where the rows of a data set lie; none where they are compressed or the system cannot read from a place."""
+    plain = dataset.id.get_create_plist().get_nfilters() == 0 and dataset.dtype.kind in "biuf"
+    if not plain or not dataset.chunks or dataset.chunks[1:] != dataset.shape[1:] or not hasattr(os, "preadv"):
+        return None
+    offsets = np.full(-(-len(dataset) // dataset.chunks[0]), -1, dtype=np.int64)
+
+    def note(info: h5py.h5d.StoreInfo):
+        offsets[info.chunk_offset[0] // dataset.chunks[0]] = info.byte_offset
+
+    dataset.id.chunk_iter(note)
+    return _Places(dataset.dtype, dataset.shape[1:], dataset.chunks[0], offsets) if (offsets >= 0).all() else None
+
+
+def _runs(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same rows in as few stretches as there are."""
+    apart = starts[1:] != ends[:-1]
+    return starts[np.concatenate([[True], apart])[: len(starts)]], ends[np.concatenate([apart, [True]])[: len(ends)]]

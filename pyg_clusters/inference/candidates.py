@@ -1,0 +1,82 @@
+"""What a screening found."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from ase import Atoms
+
+from pyg_clusters.frames import BadFrame
+
+
+@dataclass
+class Candidate:
+    """A frame that was picked.
+
+    Attributes:
+        file: The file that it came from.
+        frame: Its number in the file, from 0.
+        energy: Predicted energy in eV.
+        rank: 1 for the lowest of all frames of its cluster size, or of those that were relaxed.
+        atoms: The structure.
+        properties: Values that were read along.
+        place: Its place among all frames that were scored.
+        why: What it was chosen for.
+        spread: How sure the model is of the energy, a standard deviation in eV, where it tells.
+        relaxation: How the structure was relaxed, if it was: ``frame_energy`` is the energy in eV that was predicted of
+            the frame as it stands in the file; ``energy``, ``spread`` and ``atoms`` are of the relaxed structure.
+    """
+
+    file: str
+    frame: int
+    energy: float
+    rank: int
+    atoms: Atoms
+    properties: dict[str, float] = field(default_factory=dict)
+    place: int = 0
+    why: str = ""
+    spread: float | None = None
+    relaxation: dict[str, float | int | bool] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Number of atoms."""
+        return len(self.atoms)
+
+
+@dataclass
+class Screening:
+    """All frames that were scored, and the candidates.
+
+    Attributes:
+        file: File of each frame, ``[num_frames]``.
+        frame: Its number in the file, from 0, ``[num_frames]``.
+        size: Number of atoms, ``[num_frames]``.
+        energy: Predicted energy in eV, ``[num_frames]``.
+        properties: Values that were read along, ``[num_frames]`` each.
+        picked: Whether it is a candidate, ``[num_frames]``.
+        candidates: By size, then in the order of the choice: the lowest energy first.
+        bad: Frames that were left out.
+        spread: How sure the model is of each energy in eV, ``[num_frames]``, where it tells.
+    """
+
+    file: np.ndarray
+    frame: np.ndarray
+    size: np.ndarray
+    energy: np.ndarray
+    properties: dict[str, np.ndarray]
+    picked: np.ndarray
+    candidates: list[Candidate]
+    bad: list[BadFrame]
+    spread: np.ndarray | None = None
+
+
+def ranks_of(energy: np.ndarray) -> np.ndarray:
+    """Rank of each energy, from 1; of equal ones the earlier comes first.
+
+    Example:
+        >>> ranks_of(np.array([-1.0, -3.0, -2.0, -3.0]))
+        array([4, 1, 3, 2])
+    """
+    ranks = np.empty(len(energy), dtype=int)
+    ranks[np.argsort(energy, kind="stable")] = np.arange(1, len(energy) + 1)
+    return ranks

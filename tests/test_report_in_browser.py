@@ -1,0 +1,151 @@
+"""The report of ``screen`` in headless Chromium: nothing from the network, no error, structures that can be turned."""
+
+import io
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from PIL import Image
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.frames import write_extxyz
+from pyg_clusters.inference import Predictor
+from pyg_clusters.models import DART
+from pyg_clusters.models.checkpoint import load_model, save_model
+from pyg_clusters.testing import random_clusters
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+pytest.importorskip("chemiscope", reason="chemiscope (extra report) is not installed")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright (extra dev) is not installed")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)")
+
+SIZES = (31, 40)
+PLOT = """() => {
+  const find = (root) => {
+    for (const element of root.querySelectorAll("*")) {
+      if (element.classList.contains("js-plotly-plot")) return element;
+      const inside = element.shadowRoot && find(element.shadowRoot);
+      if (inside) return inside;
+    }
+  };
+  return find(document);
+}"""
+PLACE = """([plot, x, y]) => {
+  const box = plot.getBoundingClientRect(), {xaxis, yaxis} = plot._fullLayout;
+  return [box.x + xaxis._offset + xaxis.l2p(x), box.y + yaxis._offset + yaxis.l2p(y)];
+}"""
+
+
+@pytest.fixture(scope="module")
+def screened(tmp_path_factory):
+    """A folder with the report of four candidates each of Ga31 and Ga40, and the model."""
+    folder = tmp_path_factory.mktemp("screened")
+    torch.manual_seed(0)
+    model = DART(hidden_channels=16)
+    model.domain.fit(torch.full((71,), 31), torch.tensor([0, 31, 71]))
+    save_model(model, folder / "model")
+    z, pos, ptr = random_clusters(SIZES * 6, 31, torch.Generator().manual_seed(1))
+    frames = [Atoms(z[a:b].numpy(), pos[a:b].double().numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    write_extxyz(folder / "</script><b>md.extxyz", frames)
+    arguments = [folder / "model", folder / "</script><b>md.extxyz", "--top", "4", "--out", folder / "out"]
+    assert main(["screen", *map(str, arguments)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--enable-unsafe-swiftshader"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def page(screened, browser):
+    """The report, loaded; what went wrong and what was asked for are kept in ``errors`` and ``requests``."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.errors, page.requests = [], []
+    page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    page.on("request", lambda request: page.requests.append(request.url))
+    page.goto((screened / "out/report.html").as_uri())
+    page.wait_for_function("window.viewer", timeout=120_000)
+    page.locator(".viewer").scroll_into_view_if_needed()
+    return page
+
+
+def drawn(page) -> np.ndarray:
+    """The picture of the structure, in grey."""
+    picture = page.locator("#viewer-structure canvas").first.screenshot()
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("L"), dtype=int)
+
+
+def camera(page) -> np.ndarray:
+    """Direction from the structure to the camera."""
+    eye = page.evaluate("viewer.saveSettings().structure[0].camera.eye")
+    return np.array([eye[axis] for axis in "xyz"]) / np.linalg.norm([eye[axis] for axis in "xyz"])
+
+
+def test_it_loads_without_network_and_without_an_error(page, screened):
+    assert page.errors == []
+    assert [url for url in page.requests if not url.startswith(("data:", "blob:"))] == [page.url]
+    assert page.url.startswith("file:") and page.locator("#viewer-warning").is_hidden()
+    assert page.locator("b").count() == 0
+
+
+def test_a_structure_turns_when_dragged(page):
+    before, eye = drawn(page), camera(page)
+    box = page.locator("#viewer-structure canvas").first.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 120, y + 30, steps=4)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert np.degrees(np.arccos(eye @ camera(page))) > 20
+    assert (np.abs(drawn(page) - before) > 40).mean() > 0.02
+    assert page.errors == []
+
+
+def test_clicking_a_point_shows_its_structure(page, screened):
+    """The sixth candidate is the second of Ga40: its number, size, and the energies of its atoms are shown."""
+    data = page.evaluate("viewer._dataset.properties")
+    assert data["rank"]["values"] == [1, 2, 3, 4] * 2 and data["atoms"]["values"] == [31] * 4 + [40] * 4
+    before = drawn(page)
+    plot = page.evaluate_handle(PLOT)
+    above = data["predicted energy above the lowest"]["values"]
+    x, y = page.evaluate(PLACE, [plot, 2, above[5]])
+    page.mouse.click(x, y)
+    number = page.locator("#viewer-info input[type=number]").first
+    page.wait_for_function("viewer.saveSettings().pinned[0] == 5", timeout=20_000)
+    page.wait_for_timeout(500)
+    assert number.input_value() == "5"
+    assert (np.abs(drawn(page) - before) > 40).mean() > 0.02
+    assert page.errors == []
+
+
+def test_the_energies_of_the_atoms_are_those_of_the_model(page, screened):
+    data = page.evaluate("viewer._dataset")
+    shares = np.array(data["properties"]["energy of the atom"]["values"])
+    ends = np.cumsum([0, *data["properties"]["atoms"]["values"]])
+    energies = [shares[first:last].sum() for first, last in zip(ends, ends[1:], strict=False)]
+    np.testing.assert_allclose(energies, data["properties"]["predicted energy"]["values"], atol=1e-3)
+    shown = np.array(data["properties"]["energy of the atom above the mean / meV"]["values"])
+    np.testing.assert_allclose(shown, 1000 * (shares - shares.mean()), atol=0.1)
+    first = data["structures"][5]
+    pos = np.array([first[axis] for axis in "xyz"]).T
+    z = np.full((1, first["size"]), 31)
+    energy = Predictor(load_model(screened / "model"))(z, pos[None]).energy
+    assert float(energy) == pytest.approx(energies[5], abs=0.05)  # positions are rounded to 0.001 Å
+
+
+def test_it_can_be_read_on_a_phone(screened, browser):
+    """The map lies above the structure, and nothing is wider than the screen."""
+    page = browser.new_page(viewport={"width": 400, "height": 800})
+    page.goto((screened / "out/report.html").as_uri())
+    page.wait_for_function("window.viewer", timeout=120_000)
+    upper, lower = (page.locator(f".viewer-{part}").bounding_box() for part in ("map", "structure"))
+    assert upper["y"] + upper["height"] <= lower["y"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= 400

@@ -1,0 +1,108 @@
+"""The report of a screening: its figures, its table, its structures with and without chemiscope."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.cluster import Icosahedron
+
+from pyg_clusters.analysis import viewer
+from pyg_clusters.analysis.viewer import Property, shown_first, viewer_section
+from pyg_clusters.cli import screening_report, screening_structures
+from pyg_clusters.errors import MissingExtra
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.atomic_energies import atomic_energies
+from pyg_clusters.inference.candidates import Candidate, Screening
+from pyg_clusters.models import DART, Ensemble, LastLayerPosterior
+
+ICOSAHEDRON = Icosahedron("Cu", 2, latticeconstant=3.6)
+
+
+def screening(sizes: tuple[int, ...] = (13, 13, 12)) -> Screening:
+    """One candidate of each size given, among frames of 13 and 12 atoms; the second of a size is 0.5 eV higher."""
+    candidates = []
+    for place, size in enumerate(sizes):
+        number = sizes[:place].count(size) + 1
+        energy = -2.0 * size + 0.5 * (number - 1)
+        properties = {"dft": energy + 1.0}
+        atoms = Atoms("Ga" * size, ICOSAHEDRON.positions[:size])
+        file = "a.xyz" if place + 1 < len(sizes) else "b.xyz"
+        candidates.append(Candidate(file, place, energy, number, atoms, properties, place, f"lowest {number}"))
+    size, energy = np.array(sizes), np.array([candidate.energy for candidate in candidates])
+    everywhere = np.ones(len(sizes), dtype=bool)
+    files = np.array(["a.xyz"] * (len(sizes) - 1) + ["b.xyz"])
+    return Screening(files, np.arange(len(sizes)), size, energy, {"dft": energy + 1.0}, everywhere, candidates, [])
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    torch.manual_seed(0)
+    return Predictor(DART(hidden_channels=8))
+
+
+def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
+    calls = []
+    original = screening_report.screening_figures
+    monkeypatch.setattr(screening_report, "screening_figures", lambda *more: calls.append(more) or original(*more))
+    screening_report.write_report(screening(), tmp_path, predictor, tmp_path, "dft")
+    assert len(calls) == 1
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"trajectory.png", "picked.png"}
+
+
+def test_without_chemiscope_the_structures_are_drawn(predictor, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "chemiscope", None)
+    screening_report.write_report(screening(), tmp_path, predictor, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("pip install &#x27;pyg-clusters[report]&#x27;") == 1
+    assert "<script" not in page and "The first candidates." in page
+    with pytest.raises(MissingExtra, match=r"pip install 'pyg-clusters\[report\]'"):
+        viewer_section([ICOSAHEDRON], {"rank": Property(np.arange(1))}, x="rank", y="rank", color="rank")
+
+
+def test_what_is_known_of_candidates():
+    """Energies above the lowest are those of a size; the true ones have a zero of their own."""
+    found = screening()
+    properties = screening_structures.candidate_properties(found, found.candidates, "dft")
+    assert properties["atoms"].values.tolist() == [13, 13, 12]
+    assert properties["file"].values.tolist() == ["a.xyz", "a.xyz", "b.xyz"]
+    assert properties["predicted energy"].values.tolist() == [-26.0, -25.5, -24.0]
+    for kind in ("predicted", "true"):
+        assert properties[f"{kind} energy above the lowest"].values.tolist() == [0.0, 0.5, 0.0]
+
+
+def test_a_page_holds_no_more_atoms_than_it_can(predictor, tmp_path, monkeypatch):
+    pytest.importorskip("chemiscope")
+    monkeypatch.setattr(screening_structures, "shown_first", lambda sizes: shown_first(sizes, max_atoms=30))
+    screening_report.write_report(screening(), tmp_path, predictor, tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "The first 2 of 3 candidates, size by size: a page shows at most 30,000 atoms" in page
+    assert page.count('"names":') == 2
+
+
+def test_the_first_of_each_size_come_before_the_second_of_any():
+    assert shown_first([40] * 5 + [10] * 5, max_atoms=110) == [0, 1, 5, 6]
+    assert shown_first([40] * 5, max_atoms=10) == [0]
+    assert shown_first([10] * 5) == [0, 1, 2, 3, 4]
+
+
+def test_bonds_of_an_icosahedron():
+    """12 from the centre, 30 along the edges, whichever the element."""
+    for element, length in (("Cu", 3.6), ("Na", 5.2)):
+        structure = viewer._structure(Icosahedron(element, 2, latticeconstant=length))
+        assert len(structure["bonds"]) == 42
+        assert np.abs([np.mean(structure[axis]) for axis in "xyz"]).max() < 1e-3
+
+
+def test_energies_of_atoms_sum_to_those_of_the_cluster():
+    torch.manual_seed(0)
+    dart, other = DART(hidden_channels=8), DART(hidden_channels=8)
+    clusters = [Atoms("Ga13", ICOSAHEDRON.positions + 100.0), Atoms("Ga5", 1.1 * ICOSAHEDRON.positions[:5])]
+    for model in (dart, Ensemble([dart, other]), LastLayerPosterior(dart, torch.eye(33))):
+        predictor = Predictor(model)
+        shares = atomic_energies(predictor, clusters)
+        assert [len(part) for part in shares] == [13, 5]
+        energy = predictor(clusters).energy.numpy()
+        np.testing.assert_allclose([part.sum() for part in shares], energy, rtol=1e-5)
+    assert atomic_energies(Predictor(torch.nn.Linear(1, 1)), clusters) is None
