@@ -37,8 +37,7 @@ python docs/make_costs.py
 
 {measured["hardware"]}; {measured["versions"]}. Processor time, all threads together.
 """
-    between = """
-## Estimated
+    between = """## Estimated
 
 The figures above times the number of frames: nothing of this size was run. Time grows a little more than in proportion
 to the atoms of a frame, space in proportion.
@@ -96,10 +95,9 @@ def estimates(rate: dict[str, float], size: dict[str, float]) -> str:
 
 def gpus(rate: dict[str, float]) -> str:
     """What is known of GPUs."""
-    return f"""
-**GPUs**: none was measured. With G frames per second of the model on one (`bench_inference.py` on yours says), n frames
-take n / (3600 G) hours of a GPU, and each GPU wants G / {rate["store"]:,} cores that read a frame store, or
-G / {rate["text"]:,} that parse text. At the aim of 2,000,000 a second that would be {2e6 / rate["store"]:.0f} or
+    return f"""**GPUs**: none was measured. With G frames per second of the model on one (`bench_gpu.py` tells),
+n frames take n / (3600 G) hours of a GPU, and each GPU wants G / {rate["store"]:,} cores that read a frame store, or
+G / {rate["text"]:,} that parse text. Were G 2,000,000, the aim, that would be {2e6 / rate["store"]:.0f} or
 {2e6 / rate["text"]:.0f} cores beside each GPU, and {1e12 / 2e6 / 3600:,.0f} GPU hours for 10^12 frames.
 """
 
@@ -166,6 +164,8 @@ def both(first: list[str], second: list[str]) -> list[str]:
 
 def rounded(value: float) -> str:
     """Two figures, or all before the point."""
+    if value < 0.001:
+        return "below 0.001"
     return f"{value:.2g}" if value < 1 else f"{float(f'{value:.2g}'):,.10g}"
 
 

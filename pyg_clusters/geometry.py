@@ -229,7 +229,10 @@ def shell_masks(squared: Tensor, radii: Sequence[float], dtype: torch.dtype | No
     num_graphs, num_atoms, _ = squared.shape
     masks = squared.new_empty((num_graphs, num_atoms, len(radii), num_atoms), dtype=dtype or squared.dtype)
     for shell in range(1, len(radii) + 1):
-        beyond(squared, radii, shell, out=masks[:, :, shell - 1])
+        if torch.compiler.is_compiling():  # what it compiles is not to write into a part of a tensor
+            masks[:, :, shell - 1] = beyond(squared, radii, shell)
+        else:
+            beyond(squared, radii, shell, out=masks[:, :, shell - 1])
     return masks
 
 

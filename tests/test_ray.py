@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -100,16 +101,18 @@ def cluster():
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
-    ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
     yield cluster
-    ray.shutdown()
     cluster.shutdown()
+
+
+def on_cluster(cluster, folder: Path, out: Path) -> list[str]:
+    return command(folder, out, "--engine", "ray", "--address", cluster.address)
 
 
 @pytest.mark.slow
 def test_ray_gives_what_one_process_gives(folder, cluster, tmp_path, capsys):
     out = tmp_path / "out.csv"
-    assert main(command(folder, out, "--engine", "ray")) == 0
+    assert main(on_cluster(cluster, folder, out)) == 0
     captured = capsys.readouterr()
     assert out.read_bytes() == local_run(folder, ".csv")
     assert captured.err.count("b.extxyz, frame 23: the position of atom 1 is [nan") == 1
@@ -119,7 +122,7 @@ def test_ray_gives_what_one_process_gives(folder, cluster, tmp_path, capsys):
 @pytest.mark.slow
 def test_a_run_that_a_bad_frame_stopped_goes_on(folder, cluster, tmp_path, capsys):
     out = tmp_path / "out.extxyz"
-    arguments = [word for word in command(folder, out, "--engine", "ray") if word not in ("--on-bad", "skip")]
+    arguments = [word for word in on_cluster(cluster, folder, out) if word not in ("--on-bad", "skip")]
     assert main(arguments) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert "store.h5, frame 70: the position of atom 1 is [nan" in last and f"the {70} frames that are done" in last
@@ -132,7 +135,7 @@ def test_a_run_that_a_bad_frame_stopped_goes_on(folder, cluster, tmp_path, capsy
 def test_blocks_as_the_local_engine_gives_them(folder, cluster):
     predictor = on_ray.Predictor(DART(hidden_channels=8))
     frames = Frames.open([folder / "a.extxyz", folder / "store.h5"], block_size=BLOCK, on_bad="skip", with_atoms=True)
-    found = on_ray.score_on_ray(predictor, frames, each=as_it_is, start=(0, 3))
+    found = on_ray.score_on_ray(predictor, frames, each=as_it_is, start=(0, 3), address=cluster.address)
     for block, expected in zip(found, score_frames(predictor, frames, start=(0, 3)), strict=True):
         assert block.frames.place == expected.frames.place and block.bad == expected.bad
         np.testing.assert_array_equal(block.energy, expected.energy)
@@ -156,25 +159,39 @@ def killed_once(marker: Path, written, style, uncertainty, scored: ScoredBlock):
 def test_a_killed_worker_changes_nothing(folder, cluster, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out.parquet"
     monkeypatch.setattr(predict, "_written", partial(killed_once, tmp_path / "killed", predict._written))
-    assert main(command(folder, out, "--engine", "ray")) == 0
+    assert main(on_cluster(cluster, folder, out)) == 0
     assert (tmp_path / "killed").exists()
     assert capsys.readouterr().err.count("warning: a Ray worker was lost") == 1
     assert out.read_bytes() == local_run(folder, ".parquet")
 
 
+def once_both_nodes_work(begun: Path, written, style, uncertainty, scored: ScoredBlock):
+    import ray
+
+    (begun / ray.get_runtime_context().get_node_id()).touch()
+    end = time.monotonic() + 120
+    while len(list(begun.iterdir())) < 2 and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(0.2)
+    return written(style, uncertainty, scored)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings(LOSS)
 def test_a_lost_node_changes_nothing(folder, cluster, tmp_path, monkeypatch, capsys):
-    append, lost = BlockLog.append, []
+    out, begun, append = tmp_path / "out.parquet", tmp_path / "begun", BlockLog.append
+    begun.mkdir()
 
     def and_a_node_is_lost(log, *block):
         append(log, *block)
-        if log.num_blocks == 8:
-            lost.append(next(iter(cluster.worker_nodes)))
-            cluster.remove_node(lost[0], allow_graceful=False)
+        if log.num_blocks == 3:
+            cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
     monkeypatch.setattr(BlockLog, "append", and_a_node_is_lost)
-    out = tmp_path / "out.parquet"
-    assert main(command(folder, out, "--engine", "ray")) == 0
-    assert lost and "warning: a Ray worker was lost" in capsys.readouterr().err
+    monkeypatch.setattr(predict, "_written", partial(once_both_nodes_work, begun, predict._written))
+    assert main(on_cluster(cluster, folder, out)) == 0
+    assert len(list(begun.iterdir())) == 2
+    assert "warning: a Ray worker was lost" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.setattr(predict, "BLOCK_SIZE", BLOCK)
     assert out.read_bytes() == local_run(folder, ".parquet")

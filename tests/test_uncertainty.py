@@ -231,6 +231,13 @@ def test_flags_say_what_the_training_set_had_not():
     assert (again.flags(*flat([larger, short, far, alien])) == flags[:4]).all()
 
 
+def test_the_range_of_a_chain_and_a_triangle():
+    chain, triangle = np.array([[0.0, 0, 0], [3, 0, 0], [6.2, 0, 0]]), np.array([[0.0, 0, 0], [3, 0, 0], [1.5, 2.7, 0]])
+    known = TrainedRange.fit(*flat([Atoms("Ga3", chain), Atoms("Ga3", triangle)]), (3.49, 6.3))
+    assert known.rows == [2, 1 + (1 << 15)]  # two J neighbours; one J and one K, in digits of 15 bits
+    np.testing.assert_allclose([known.shortest, known.farthest], [3.0, 3.2], rtol=1e-6)
+
+
 def test_a_model_alone_knows_its_elements_and_the_ends_of_its_sizes():
     known = TrainedRange.of_domain(darts(1)[0].domain)
     frames = [Icosahedron(element, shells, 4.2) for element, shells in (("Ga", 2), ("Ga", 3), ("Na", 3))]

@@ -80,7 +80,7 @@ class TrainedRange:
             found = [rows]
             for _, squared in _squared_by_size(pos, ptr):
                 if radii:
-                    found.append(torch.unique(_rows(squared, radii)))
+                    found.append(_rows(squared, radii).flatten())
                 near = _nearest(squared)
                 shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
             rows = torch.unique(torch.cat(found))
@@ -101,13 +101,8 @@ class TrainedRange:
 
     def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
         """As :meth:`allow`, from clusters that come in blocks of ``z``, ``pos`` and ``ptr``."""
-        shares = np.concatenate(
-            [self._new_shares(self._rows_by_size(pos, ptr), ptr.numel() - 1) for _, pos, ptr in blocks]
-        )
+        shares = np.concatenate([self._shares(pos, ptr) for _, pos, ptr in blocks])
         self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
-
-    def _rows_by_size(self, pos: Tensor, ptr: Tensor) -> list[tuple[Tensor, Tensor]]:
-        return [(frames, _rows(squared, self.radii)) for frames, squared in _squared_by_size(pos, ptr)]
 
     def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
         """Why each frame is unlike the training set, ``[num_frames]``; an empty string where it is not.
@@ -154,6 +149,10 @@ class TrainedRange:
         shares = self._new_shares(rows, len(reasons))
         for frame in np.flatnonzero(shares > self.new_rows):
             reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
+
+    def _shares(self, pos: Tensor, ptr: Tensor) -> np.ndarray:
+        rows = [(frames, _rows(squared, self.radii)) for frames, squared in _squared_by_size(pos, ptr)]
+        return self._new_shares(rows, ptr.numel() - 1)
 
     def _new_shares(self, rows: Sequence[tuple[Tensor, Tensor]], num_frames: int) -> np.ndarray:
         """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.
