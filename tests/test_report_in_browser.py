@@ -22,6 +22,8 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright (extr
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)")
 
 SIZES = (31, 40)
+PATIENCE = 120_000
+"""Milliseconds, for a busy machine; an idle one takes three seconds."""
 PLOT = """() => {
   const find = (root) => {
     for (const element of root.querySelectorAll("*")) {
@@ -62,18 +64,23 @@ def browser():
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def page(screened, browser):
+def opened(browser, screened, width: int, height: int):
     """The report, loaded; what went wrong and what was asked for are kept in ``errors`` and ``requests``."""
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.set_default_timeout(PATIENCE)
     page.errors, page.requests = [], []
     page.on("console", lambda message: page.errors.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.on("request", lambda request: page.requests.append(request.url))
     page.goto((screened / "out/report.html").as_uri())
-    page.wait_for_function("window.viewer", timeout=120_000)
+    page.wait_for_function("window.viewer")
     page.locator(".viewer").scroll_into_view_if_needed()
     return page
+
+
+@pytest.fixture(scope="module")
+def page(screened, browser):
+    return opened(browser, screened, 1280, 900)
 
 
 def drawn(page) -> np.ndarray:
@@ -119,7 +126,7 @@ def test_clicking_a_point_shows_its_structure(page, screened):
     x, y = page.evaluate(PLACE, [plot, 2, above[5]])
     page.mouse.click(x, y)
     number = page.locator("#viewer-info input[type=number]").first
-    page.wait_for_function("viewer.saveSettings().pinned[0] == 5", timeout=20_000)
+    page.wait_for_function("viewer.saveSettings().pinned[0] == 5")
     page.wait_for_timeout(500)
     assert number.input_value() == "5"
     assert (np.abs(drawn(page) - before) > 40).mean() > 0.02
@@ -143,9 +150,7 @@ def test_the_energies_of_the_atoms_are_those_of_the_model(page, screened):
 
 def test_it_can_be_read_on_a_phone(screened, browser):
     """The map lies above the structure, and nothing is wider than the screen."""
-    page = browser.new_page(viewport={"width": 400, "height": 800})
-    page.goto((screened / "out/report.html").as_uri())
-    page.wait_for_function("window.viewer", timeout=120_000)
+    page = opened(browser, screened, 400, 800)
     upper, lower = (page.locator(f".viewer-{part}").bounding_box() for part in ("map", "structure"))
     assert upper["y"] + upper["height"] <= lower["y"]
     assert page.evaluate("document.documentElement.scrollWidth") <= 400

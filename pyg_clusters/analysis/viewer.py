@@ -44,8 +44,9 @@ STYLE = """\
   margin-left: calc(50% - min(38rem, 50vw - 1.2rem)); padding: .6rem; border-radius: 6px; background: #ffffff;
   color: #1d2129; color-scheme: light; }
 .viewer > div { flex: 1 1 22rem; min-width: 0; height: 34rem; display: flex; flex-direction: column; }
-.viewer-map > div:last-child, #viewer-structure { flex: 1; min-height: 0; }
-#viewer-map > div:first-child { height: 100%; }
+#viewer-map, #viewer-structure, #viewer-map > div:first-child { flex: 1; min-height: 0; }
+#viewer-map { display: flex; flex-direction: column; }
+#viewer-map > div:first-child { height: auto !important; }
 #viewer-warning { color: var(--faint); font-size: .9rem; }
 @media print { .viewer { width: 100%; margin-left: 0; break-inside: avoid; } }
 """
