@@ -12,8 +12,9 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli import predict
+from pyg_clusters.cli import predict, screen
 from pyg_clusters.cli.main import main
+from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BlockLog, Frames, write_extxyz, write_store
 from pyg_clusters.inference import on_ray
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
@@ -146,6 +147,26 @@ def test_blocks_as_the_local_engine_gives_them(folder, cluster):
 
 def as_it_is(scored: ScoredBlock) -> ScoredBlock:
     return scored
+
+
+@pytest.mark.slow
+def test_screening_gives_what_one_process_gives(folder, cluster, tmp_path, monkeypatch, capsys):
+    inputs = [folder / "store.h5", folder / "a.extxyz", folder / "b.extxyz"]
+    start = list(map(str, ["screen", folder / "model", *inputs, "--on-bad", "skip", "--top", 3, "--out"]))
+    on_ray_too = [*start, str(tmp_path / "ray"), "--engine", "ray", "--address", cluster.address]
+    assert main([*start, str(tmp_path / "local")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(screen, "write_candidates", stopped)
+        assert main(on_ray_too) == 2
+    with monkeypatch.context() as patch:  # all that is left to do is to read the frames
+        patch.setattr(on_ray, "prediction_bytes", stopped)
+        assert main(on_ray_too) == 0
+    for name in ("candidates.extxyz", "candidates.csv"):
+        assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+
+
+def stopped(*arguments):
+    raise InputError("stopped")
 
 
 def killed_once(marker: Path, written, style, uncertainty, scored: ScoredBlock):

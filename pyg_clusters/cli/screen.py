@@ -1,7 +1,9 @@
 """``pyg-clusters screen``."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+
+from jsonargparse import Namespace
 
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
@@ -13,9 +15,11 @@ from pyg_clusters.cli.screening_relax import check_forces
 from pyg_clusters.cli.screening_report import write_report
 from pyg_clusters.cli.screening_ways import check_spread, screen_frames
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, check_output
+from pyg_clusters.frames import BadFrame, BlockLog, Frames, check_output
 from pyg_clusters.frames.folders import check_folders, write_folders
-from pyg_clusters.inference.scoring import check_numbers, score_files
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.on_ray import score_on_ray_with_log
+from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames
 from pyg_clusters.inference.work import score_log
 
 __all__ = ["BINS", "POOLS", "run"]
@@ -46,7 +50,7 @@ def run(argv: Sequence[str]):
         check_folders(options.out / options.write, options.write)
 
     calibration = calibration_of(options.model) if options.choose == "uncertain" else None
-    predictor = predictor_of(options.model, options.device, calibration)
+    predictor = predictor_of(options.model, "cpu" if options.engine == "ray" else options.device, calibration)
     check_spread(options, predictor)
     if options.relax:
         check_forces(predictor)
@@ -57,16 +61,14 @@ def run(argv: Sequence[str]):
         ignore_cell=options.ignore_cell,
         overwrite=options.overwrite,
     )
-    blocks = score_files(
-        predictor,
+    frames = Frames.open(
         options.frames,
         properties=[options.truth] if options.truth else [],
         with_atoms=options.choose not in BINNED,
         on_bad=options.on_bad,
-        ignore_cell=options.ignore_cell,
         half_written="leave",
-        log=log,
     )
+    blocks = _scored(options, predictor, frames, log)
     if options.truth:
         blocks = (check_numbers(block, options.truth) for block in blocks)
     bad: list[BadFrame] = []
@@ -87,3 +89,11 @@ def run(argv: Sequence[str]):
         print(f"  {options.out / name}")
     if options.write:
         print(f"  {options.out / options.write}{os.sep} (a folder each)")
+
+
+def _scored(options: Namespace, predictor: Predictor, frames: Frames, log: BlockLog) -> Iterator[ScoredBlock]:
+    """The blocks in order, by the engine that is asked for."""
+    if options.engine == "ray":
+        given = {"ignore_cell": options.ignore_cell, "device": options.device, "address": options.address}
+        return score_on_ray_with_log(predictor, frames, log, **given)
+    return score_frames(predictor, frames, ignore_cell=options.ignore_cell, log=log)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser, Namespace
 
-from pyg_clusters.cli.options import add_frame_options
+from pyg_clusters.cli.options import add_engine_options, add_frame_options, check_engine_options
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.folders import VACUUM
 from pyg_clusters.inference.uniqueness import SAME_STRUCTURE
@@ -71,6 +71,7 @@ def add_screening_options(parser: ArgumentParser):
     parser.add_argument(
         "--steps", type=int | None, help=f"for --relax: most evaluations of the forces of a frame, {STEPS} if not given"
     )
+    add_engine_options(parser)
     parser.add_argument("--truth", type=str | None, help="name of the true energy (eV) in the frames, for the report")
     parser.add_argument(
         "--write",
@@ -90,6 +91,7 @@ def check_screening_options(options: Namespace):
     Raises:
         InputError: Naming the one that is not.
     """
+    check_engine_options(options)
     ways = {"bins": BINNED, "tolerance": ("unique",), "spread_weight": ("uncertain",)}
     if not options.relax:
         ways["pool"] = ("unique", "diverse")

@@ -12,7 +12,9 @@ import pickle
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -20,10 +22,10 @@ import torch
 from torch import nn
 
 from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.frames import Frames, Shard
+from pyg_clusters.frames import BlockLog, Frames, Shard
 from pyg_clusters.frames.piece import Piece
 from pyg_clusters.inference.predictor import Predictor
-from pyg_clusters.inference.scoring import ScoredBlock, score_frames
+from pyg_clusters.inference.scoring import ScoredBlock, prediction_bytes, score_frames
 from pyg_clusters.inference.trained_range import TrainedRange
 
 T = TypeVar("T")
@@ -113,6 +115,41 @@ def score_on_ray(
     finally:
         if ours:
             ray.shutdown()
+
+
+def score_on_ray_with_log(
+    predictor: Predictor,
+    frames: Frames,
+    log: BlockLog,
+    *,
+    ignore_cell: bool = False,
+    device: str | None = None,
+    address: str | None = None,
+) -> Iterator[ScoredBlock]:
+    """As :func:`~pyg_clusters.inference.scoring.score_frames` with a log, on the workers of a Ray cluster.
+
+    Blocks whose predictions the log holds are read here; those of the others come whole from the workers.
+
+    Args:
+        predictor: Of the model, on the processor.
+        frames: What to score.
+        log: Where the predictions for finished blocks are kept.
+        ignore_cell: Take frames with a periodic cell as isolated clusters.
+        device: As for :func:`score_on_ray`.
+        address: Of the cluster, as there.
+    """
+    done, start = log.num_blocks, log.next_place
+    if done:
+        with closing(score_frames(predictor, frames, ignore_cell=ignore_cell, log=log)) as known:
+            yield from islice(known, done)
+    given = {"ignore_cell": ignore_cell, "device": device, "address": address}
+    for block in score_on_ray(predictor, frames, each=_whole, start=start, **given):
+        log.append(block.frames.place, len(block.frames), prediction_bytes(block.prediction), block.bad)
+        yield block
+
+
+def _whole(block: ScoredBlock) -> ScoredBlock:
+    return block
 
 
 def _ray() -> Any:

@@ -1,7 +1,7 @@
 """Predictions for the frames of files."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from typing import Literal
@@ -115,7 +115,7 @@ def score_frames(
     piece: Piece | None = None,
     trained: TrainedRange | None = None,
     log: BlockLog | None = None,
-) -> Iterator[ScoredBlock]:
+) -> Generator[ScoredBlock, None, None]:
     """As :func:`score_files`, from a block on or for one part of the blocks.
 
     Reading, checking and flagging go on in a thread while the model computes.
@@ -143,7 +143,7 @@ def score_frames(
         if prediction is None:
             prediction = predictor(block.z, block.pos, block.ptr)
             if log is not None:
-                log.append(block.place, len(block), _to_bytes(prediction), bad)
+                log.append(block.place, len(block), prediction_bytes(prediction), bad)
         yield ScoredBlock(block, prediction, bad, flags)
 
 
@@ -162,7 +162,7 @@ def checked(
         yield frames, sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
 
 
-def _to_bytes(prediction: Prediction) -> bytes:
+def prediction_bytes(prediction: Prediction) -> bytes:
     """The values, and after them the spreads if there are some."""
     columns = (prediction.values, prediction.spread)
     return b"".join(column.numpy().tobytes() for column in columns if column is not None)
