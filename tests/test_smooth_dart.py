@@ -18,6 +18,7 @@ from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import pad_clusters, pair_distances, ptr_to_batch, soft_beyond_masks
 from pyg_clusters.models import DART, SmoothDART, save_model
 from pyg_clusters.nn import spherical_harmonics
+from pyg_clusters.nn.spherical_harmonics import monomials, monomials_to_harmonics
 from pyg_clusters.structures import Gupta, ModelCalculator, energy_and_forces
 from pyg_clusters.testing import random_clusters, validate_model
 
@@ -63,6 +64,16 @@ def test_harmonics_obey_the_addition_theorem(degree):
     sums = (spherical_harmonics(a, 4)[:, orders] * spherical_harmonics(b, 4)[:, orders]).sum(-1)
     assert np.allclose(sums, eval_legendre(degree, (a * b).sum(-1).numpy()), atol=1e-12)
     assert torch.equal(spherical_harmonics(a, degree), spherical_harmonics(a, 4)[:, : (degree + 1) ** 2 - 1])
+
+
+@pytest.mark.parametrize("degree", [1, 2, 3, 4])
+def test_sums_of_monomials_become_sums_of_harmonics(degree):
+    generator = torch.Generator().manual_seed(1)
+    direction = torch.nn.functional.normalize(torch.randn(5, 9, 3, generator=generator, dtype=torch.double), dim=-1)
+    sums = monomials(direction, degree).sum(-1)  # over nine neighbours
+    assert sums.shape == (5, (degree + 1) ** 2) and (sums[:, 0] == 9).all()
+    harmonics = spherical_harmonics(direction, degree).sum(1)
+    assert torch.allclose(sums @ monomials_to_harmonics(degree), harmonics, rtol=0, atol=1e-12)
 
 
 def test_forces_are_exact():

@@ -11,7 +11,6 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
     check_radii,
-    masks_to_counts,
     pad_clusters,
     pair_distances,
     soft_beyond_masks,
@@ -21,7 +20,7 @@ from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.shell_conv import ShellConv
-from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, spherical_harmonics
+from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, monomials, monomials_to_harmonics
 
 
 class SmoothDART(nn.Module):
@@ -92,8 +91,7 @@ class SmoothDART(nn.Module):
 
         inner = len(self.descriptor_radii)
         first, second = torch.triu_indices(inner, inner)
-        self.register_buffer("first_shell", first, persistent=False)
-        self.register_buffer("second_shell", second, persistent=False)
+        self.register_buffer("upper_triangle", inner * first + second, persistent=False)
         in_channels = inner + 1 + degree * first.numel()
         num_shells = len(self.radii) + 1
         kwargs = {"act": act, "act_kwargs": {"alpha": 0.1} if act == "celu" else None}
@@ -109,8 +107,7 @@ class SmoothDART(nn.Module):
         self.domain = Domain()
         self.reset_parameters()
 
-    first_shell: Tensor
-    second_shell: Tensor
+    upper_triangle: Tensor
 
     def reset_parameters(self):
         """Kaiming normal weights with a = 1 and zero biases, as DART's; the inputs as they are."""
@@ -168,20 +165,19 @@ class SmoothDART(nn.Module):
         """Descriptor ``[num_graphs, num_atoms, channels]`` and the soft masks of the shells that are summed over."""
         pairs, difference, distance = pair_distances(pos, sizes)
         masks = soft_beyond_masks(distance, pairs, self.radii, self.width)
-        fine = masks
-        if self.descriptor_radii != self.radii:
-            fine = soft_beyond_masks(distance, pairs, self.descriptor_radii, self.width)
-        x = masks_to_counts(fine, sizes.to(fine.dtype) - 1)
-        if self.degree:
-            direction = difference / distance[..., None]
-            x = torch.cat([x, self._invariants(direction, pairs, fine)], dim=-1)
-        return x, masks
+        direction = difference / distance[..., None]
+        everywhere = (-self.descriptor_radii[-1] - 1e3 * self.width, *self.descriptor_radii)  # all neighbours first
+        fine = soft_beyond_masks(distance, pairs, everywhere, self.width)
+        # Of a shell and all outside of it, [num_graphs, num_atoms, num_shells, orders]; the first order counts.
+        further = fine @ monomials(direction, self.degree).mT
+        sums = torch.cat([further[:, :, :-1] - further[:, :, 1:], further[:, :, -1:]], dim=2)
+        counts = sums[..., 0]
+        if not self.degree:
+            return counts, masks
+        return torch.cat([counts, self._invariants(sums[:, :, :-1])], dim=-1), masks
 
-    def _invariants(self, direction: Tensor, pairs: Tensor, masks: Tensor) -> Tensor:
-        harmonics = spherical_harmonics(direction, self.degree)  # [num_graphs, num_atoms, num_atoms, orders]
-        weights = pairs[:, :, None].to(harmonics.dtype)
-        further = torch.cat([weights, masks], dim=2) @ harmonics  # of a shell and all outside of it
-        sums = further[:, :, :-1] - further[:, :, 1:]  # [num_graphs, num_atoms, num_shells - 1, orders]
-        by_degree = sums.split([2 * degree + 1 for degree in range(1, self.degree + 1)], dim=-1)
+    def _invariants(self, sums: Tensor) -> Tensor:
+        harmonics = sums @ monomials_to_harmonics(self.degree).to(sums)  # [..., num_shells - 1, orders]
+        by_degree = harmonics.split([2 * degree + 1 for degree in range(1, self.degree + 1)], dim=-1)
         products = torch.stack([part @ part.mT for part in by_degree], dim=2)
-        return products[..., self.first_shell, self.second_shell].flatten(2)
+        return products.flatten(3).index_select(-1, self.upper_triangle).flatten(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -126,10 +127,13 @@ class ShellConv(MessagePassing):
         Returns:
             ``[num_graphs, num_atoms, out_channels]``, of no meaning at padded atoms.
         """
-        terms = self.atom_terms(x)
-        if valid is not None:
-            terms = terms * valid[..., None, None]
-        return self.combine_dense(terms, masks)
+        root, h = self._values(x)
+        inner = h[0] if valid is None else h[0] * valid[..., None]  # the masks leave padded atoms out of the others
+        own = root - h[0] + inner.sum(dim=1, keepdim=True)
+        if len(h) == 1:
+            return own
+        steps = torch.stack([outer - inner for inner, outer in pairwise(h)], dim=1)
+        return torch.baddbmm(own, masks.flatten(2), steps.flatten(1, 2))
 
     def atom_terms(self, x: Tensor) -> Tensor:
         r"""What each atom contributes, in the form that :meth:`combine_dense` sums.
@@ -143,11 +147,15 @@ class ShellConv(MessagePassing):
         Returns:
             ``[..., num_shells + 1, out_channels]``.
         """
+        root, h = self._values(x)
+        return torch.stack([root - h[0], h[0], *(outer - inner for inner, outer in pairwise(h))], dim=-2)
+
+    def _values(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        r""":math:`\varphi(\mathbf{x})` and :math:`\varphi_s(\mathbf{x})` of each shell, zero where there is none."""
         zero = x.new_zeros(*x.shape[:-1], self.out_channels)
         root = zero if self.root is None else self.root(x)
-        h = [self.shells[str(shell)](x) if shell in self.active_shells else zero for shell in range(self.num_shells)]
-        steps = [h[shell] - h[shell - 1] for shell in range(1, self.num_shells)]
-        return torch.stack([root - h[0], h[0], *steps], dim=-2)
+        shells = (str(shell) for shell in range(self.num_shells))
+        return root, [self.shells[shell](x) if shell in self.shells else zero for shell in shells]
 
     @staticmethod
     def combine_dense(terms: Tensor, masks: Tensor) -> Tensor:

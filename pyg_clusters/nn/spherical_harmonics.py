@@ -1,5 +1,8 @@
 """Directions as real spherical harmonics."""
 
+from functools import cache
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -55,3 +58,41 @@ def spherical_harmonics(direction: Tensor, degree: int) -> Tensor:
             (d / 4) * (xx * (xx - 3 * yy) - yy * (3 * xx - yy)),
         ]
     return torch.stack(found, dim=-1)
+
+
+def monomials(direction: Tensor, degree: int) -> Tensor:
+    r"""Products :math:`x^a y^b z^c` with :math:`c \le 1` and :math:`a + b + c \le` ``degree`` of unit vectors.
+
+    On the unit sphere, where :math:`z^2 = 1 - x^2 - y^2`, they span what the spherical harmonics of degrees 0 to
+    ``degree`` span, of which there are as many, and each costs one multiplication. Sums over neighbours are therefore
+    taken of them, and turned into sums of harmonics by :func:`monomials_to_harmonics`.
+
+    Args:
+        direction: Unit vectors ``[..., num_neighbors, 3]``.
+        degree: Largest degree.
+
+    Returns:
+        ``[..., (degree + 1)**2, num_neighbors]``, the first of them one.
+    """
+    x, y, z = direction.unbind(-1)
+    one = torch.ones_like(x)
+    without_z = [[one], [x, y]]  # by degree
+    while len(without_z) <= degree:
+        before = without_z[-1]
+        without_z.append([x * value for value in before] + [y * before[-1]])
+    found = [one]
+    for lower, of_degree in pairwise(without_z[: degree + 1]):
+        found += of_degree + [z if value is one else z * value for value in lower]
+    return torch.stack(found, dim=-2)
+
+
+@cache
+def monomials_to_harmonics(degree: int) -> Tensor:
+    """Matrix ``[(degree + 1)**2, (degree + 1)**2 - 1]`` by which :func:`monomials` become the harmonics.
+
+    From some hundred directions, in double precision: exact to 1e-14, and zero where it should be.
+    """
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn(200, 3, dtype=torch.double, generator=generator), dim=-1)
+    matrix = torch.linalg.lstsq(monomials(direction, degree).mT, spherical_harmonics(direction, degree)).solution
+    return torch.where(matrix.abs() < 1e-12, 0.0, matrix)
