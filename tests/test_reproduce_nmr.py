@@ -227,12 +227,12 @@ def relaxed(tmp_path_factory) -> ClusterDataset:
     frames = []
     for seed, is_relaxed, lowest in ((1, 0, 400.0), (2, 0, 560.0), (1, 1, 580.0)):
         atoms = Atoms("Na14", np.random.default_rng(seed).normal(0, 4, (14, 3)), info={"seed": seed})
-        atoms.info["relaxed"] = is_relaxed
+        atoms.info |= {"relaxed": is_relaxed, "energy": -is_relaxed}
         atoms.arrays["sigma"] = np.linspace(lowest, 620.0, 14)
         frames.append(atoms)
     write_extxyz(folder / "frames.extxyz", frames)
     files = folder / "frames.extxyz"
-    return ClusterDataset(folder, files, target="sigma", per_atom=True, group="seed", keep=["relaxed"])
+    return ClusterDataset(folder, files, target="sigma", per_atom=True, group="seed", keep=["relaxed", "energy"])
 
 
 def test_relaxed_clusters_confirm_where_there_are_some(relaxed, dataset):
@@ -243,8 +243,10 @@ def test_relaxed_clusters_confirm_where_there_are_some(relaxed, dataset):
     reverse = [(after, grown), (grown, labelled_cluster(relaxed, 0, "as it was"))]
     finding = next(f for f in findings([], made_up_labels(1.0), reverse) if f.statement.startswith("Low shieldings"))
     assert finding.holds is False
-    assert clusters_of_figure_7(relaxed, pairs) == [grown, after]
-    worst, best = clusters_of_figure_7(dataset, [])
+    lowest, *pair = clusters_of_figure_7(relaxed, pairs, relaxed)
+    assert pair == [grown, after]
+    assert lowest.shielding.min() == 580 and lowest.name == "Na14, the lowest energy"
+    worst, best = clusters_of_figure_7(dataset, [], dataset)
     assert worst.shielding.min() == dataset._data.y.min() and best.shielding.min() > worst.shielding.min() + 50
     assert len(worst.atoms) == len(best.atoms)
 

@@ -35,11 +35,15 @@ def test_stable_clusters_are_those_of_the_card(stable):
     assert {size: count for size, count in enumerate(counts.tolist()) if count} == stable.card.files[
         "sodium_shielding.extxyz.xz"
     ].sizes
-    assert len(stable) >= 49 and len(set(stable.group_names)) == len(stable)
+    assert len(stable) >= 76
+    clusters = list(zip(stable.groups.tolist(), stable._data.relaxed.tolist(), strict=True))
+    assert len(set(clusters)) == len(clusters)
     assert (stable._data.z == 11).all() and (stable._data.lambda_triplet > 0).all()
     assert (stable._data.homo_lumo_gap > 0.5).all() and (stable._data.homo_lumo_gap < 2).all()  # eV
     assert (stable._data.lambda_triplet < 1).all()
-    assert set(stable._data.relaxed.tolist()) <= {0, 1}
+    assert set(stable._data.relaxed.tolist()) == {0, 1}
+    energy = stable._data.energy / stable.sizes
+    assert energy.mean() == pytest.approx(-4416.5, abs=1) and energy.std() < 0.2  # eV an atom, 11 electrons each
 
 
 def test_shieldings_are_those_of_the_paper_in_shape(stable):

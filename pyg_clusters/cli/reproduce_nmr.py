@@ -103,7 +103,8 @@ def run(argv: Sequence[str]):
 
 
 def _write(results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.Extent, folder: Path, quick: bool):
-    labels, pairs = Labels.of(dataset), relaxed_pairs(SodiumShielding())
+    every = SodiumShielding()
+    labels, pairs = Labels.of(dataset), relaxed_pairs(every)
     stated = _stated(labels)
     mark = QUICK_MARK if quick else ""
     lines, pair_lines = _lines(results), _pair_lines(results)
@@ -119,7 +120,7 @@ def _write(results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.
     write_csv(folder / f"{name}results.csv", [*COLUMNS, "note"], [[*line, *note] for line in lines])
     write_csv(folder / f"{name}parts.csv", [*PART_COLUMNS, "note"], [[*line, *note] for line in _part_lines(results)])
     write_text(folder / f"{name}results.md", _markdown(lines, pair_lines, said, mark, stated, extent))
-    figures = {**_figures_of_labels(labels, dataset, pairs), **_figures_of_models(results)}
+    figures = {**_figures_of_labels(labels, dataset, pairs, every), **_figures_of_models(results)}
     for title, figure in figures.items():
         if quick:
             figure.suptitle(QUICK_TITLE, fontsize=10)
@@ -231,9 +232,11 @@ def _markdown(
     return [*text, "", "## Findings of the paper", "", *markdown_findings(said)]
 
 
-def _figures_of_labels(labels: Labels, dataset: SodiumShielding, pairs: Sequence) -> dict[str, Figure]:
+def _figures_of_labels(
+    labels: Labels, dataset: SodiumShielding, pairs: Sequence, every: SodiumShielding
+) -> dict[str, Figure]:
     fit = GeneralizedLogistic.fit(labels.shielding)
-    shown = clusters_of_figure_7(dataset, pairs)
+    shown = clusters_of_figure_7(dataset, pairs, every)
     structures = plots_shieldings.running_coordination_numbers(
         [cluster.atoms for cluster in shown],
         [cluster.shielding for cluster in shown],

@@ -25,10 +25,10 @@ class SodiumShielding(ClusterDataset):
     r"""Random sodium clusters with the 23Na shielding of every atom in ppm, in the manner of `Kaneko et al. 2023
     <https://doi.org/10.20517/jmi.2022.39>`_.
 
-    B3LYP/6-31G(d) with GIAOs, closed shell. The clusters were grown by S-BLDA, not relaxed, and most were chosen by a
-    cheap stability filter before the calculation, which may bias them. **A few dozen clusters stand for the paper's
-    2,000**: :attr:`card` counts them. The files come with the package (CC-BY-4.0) and are compared with the checksums
-    of their card.
+    B3LYP/6-31G(d) with GIAOs, closed shell. Most clusters were grown by S-BLDA and not relaxed (:class:`AsGrown` keeps
+    those), and most were chosen by a cheap stability filter before the calculation, which may bias them. **A few dozen
+    clusters stand for the paper's 2,000**: :attr:`card` counts them. The files come with the package (CC-BY-4.0) and
+    are compared with the checksums of their card.
 
     ============  ==================================================================================
     subset        what
@@ -40,10 +40,10 @@ class SodiumShielding(ClusterDataset):
 
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [num_atoms]`` in ppm,
     ``populations [num_atoms, 19]`` in electrons (named by :data:`POPULATIONS`), ``tensor [num_atoms, 9]`` in ppm (row
-    by row), ``lambda_triplet [1]`` in eV (lowest eigenvalue of the triplet stability matrix, positive where stable),
-    ``homo_lumo_gap [1]`` in eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with a cheaper potential, of which
-    there are none yet), ``idx [1]``, ``cluster_size [1]``, ``group [1]``. A group holds the clusters made from one
-    random cluster, relaxed or not: :func:`group_split` and :func:`fold_split` by groups split by cluster.
+    by row), ``energy [1]`` in eV (total), ``lambda_triplet [1]`` in eV (lowest eigenvalue of the triplet stability
+    matrix, positive where stable), ``homo_lumo_gap [1]`` in eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with
+    the Gupta potential), ``idx [1]``, ``cluster_size [1]``, ``group [1]``. A group holds the clusters made from one random
+    cluster, relaxed or not: :func:`group_split` and :func:`fold_split` by groups split by cluster.
 
     The spin contamination :math:`\langle S^2 \rangle` of the broken-symmetry solution was not computed. Where the
     closed-shell solution is stable it is taken for zero; ``lambda_triplet`` tells how safely.
@@ -89,7 +89,7 @@ class SodiumShielding(ClusterDataset):
             target="nmr_shielding",
             per_atom=True,
             group="seed",
-            keep=("lambda_triplet", "homo_lumo_gap", "relaxed"),
+            keep=("energy", "lambda_triplet", "homo_lumo_gap", "relaxed"),
             keep_atoms={"gop": "populations", "nmr_tensor": "tensor"},
             transform=transform,
             pre_transform=pre_transform,

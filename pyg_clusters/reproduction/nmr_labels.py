@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from ase import Atoms
 
 from pyg_clusters.datasets import POPULATIONS, ClusterDataset
@@ -104,20 +105,26 @@ def relaxed_pairs(dataset: ClusterDataset) -> list[tuple[LabelledCluster, Labell
 
 
 def clusters_of_figure_7(
-    dataset: ClusterDataset, pairs: Sequence[tuple[LabelledCluster, LabelledCluster]]
+    dataset: ClusterDataset,
+    pairs: Sequence[tuple[LabelledCluster, LabelledCluster]],
+    every: ClusterDataset,
 ) -> list[LabelledCluster]:
     """The clusters that Fig. 7 of the paper is made of, as far as there are such.
 
-    A random cluster with an outlier and the same relaxed, where there is one. Else two random ones of one size: that of
-    the lowest shielding of all, and that whose lowest shielding is the highest.
+    Of the largest size of which there is a random cluster beside what it relaxes to: the cluster of the lowest energy,
+    the random one of the lowest shielding, and the same relaxed. Without such pairs two random ones of one size: that
+    of the lowest shielding of all, and that whose lowest shielding is the highest.
 
     Args:
         dataset: Random clusters.
         pairs: Random clusters beside what they were relaxed to.
+        every: Random and relaxed clusters, with their ``energy``.
     """
     if pairs:
-        lowest_pair = min(pairs, key=lambda pair: float(pair[0].shielding.min()))
-        return list(lowest_pair)
+        grown, relaxed = min(pairs, key=lambda pair: (-len(pair[0].atoms), float(pair[0].shielding.min())))
+        energy = ClusterBatches(every).stored(range(len(every))).energy.flatten()
+        place = int(energy.where(every.sizes == len(grown.atoms), torch.inf).argmin())
+        return [labelled_cluster(every, place, "the lowest energy"), grown, relaxed]
     batch = ClusterBatches(dataset).stored(range(len(dataset)))
     lowest = np.array([values.min() for values in batch.y.split(batch.ptr.diff().tolist())])
     worst = int(lowest.argmin())
