@@ -42,8 +42,8 @@ class SodiumShielding(ClusterDataset):
     ``populations [num_atoms, 19]`` in electrons (named by :data:`POPULATIONS`), ``tensor [num_atoms, 9]`` in ppm (row
     by row), ``energy [1]`` in eV (total), ``lambda_triplet [1]`` in eV (lowest eigenvalue of the triplet stability
     matrix, positive where stable), ``homo_lumo_gap [1]`` in eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with
-    the Gupta potential), ``idx [1]``, ``cluster_size [1]``, ``group [1]``. A group holds the clusters made from one random
-    cluster, relaxed or not: :func:`group_split` and :func:`fold_split` by groups split by cluster.
+    the Gupta potential), ``idx [1]``, ``cluster_size [1]``, ``group [1]``. A group holds the clusters made from one
+    random cluster, relaxed or not: :func:`group_split` and :func:`fold_split` by groups split by cluster.
 
     The spin contamination :math:`\langle S^2 \rangle` of the broken-symmetry solution was not computed. Where the
     closed-shell solution is stable it is taken for zero; ``lambda_triplet`` tells how safely.
