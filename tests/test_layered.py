@@ -492,3 +492,16 @@ def test_every_layer_has_trainings_and_the_ten_are_among_them(tmp_path):
     assert len(layers.TEN) == 10 and len(made) == 30 and len({training.name for training in made}) == 30
     with pytest.raises(InputError, match="--folds must be from 1 to 5, got 6"):
         layers.Budget(folds=6)
+
+
+@pytest.mark.parametrize("target", layers.TARGETS)
+def test_layers_that_tell_shells_apart_are_trained_on_every_pair(target, tmp_path):
+    recipes = {
+        name: shipped_recipe(f"layered_{what}.yaml") for name, what in (("energy", "gallium"), ("shielding", "sodium"))
+    }
+    budget = layers.Budget(train_clusters=20, epochs=1, shielding_epochs=1, folds=1, channels=8, num_layers=1)
+    (training,) = layers.trainings(["RGCNConv"], [target], recipes, budget)
+    assert main([*training.arguments(tmp_path), "--trainer.logger", "false"]) == 0
+    run = tmp_path / training.name
+    assert load_model(run).cutoff is None and load_model(run).hidden_channels == 8
+    assert "cutoff: null" in (run / "config.yaml").read_text()  # and so the run goes on

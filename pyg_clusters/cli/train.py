@@ -223,7 +223,7 @@ def _begin(folder: Path, cli: TrainCLI):
         with replacing(folder / FINGERPRINT) as path:
             path.write_text(fingerprint + "\n")
     with replacing(folder / CONFIGURATION) as path:
-        cli.parser.save(cli.config, path, overwrite=True)
+        cli.parser.save(cli.config, path, overwrite=True, skip_unset=False)
 
 
 def _finish(folder: Path, cli: TrainCLI):

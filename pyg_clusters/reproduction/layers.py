@@ -148,15 +148,21 @@ def _options(layer: Layer, target: str, budget: Budget, fold: int) -> tuple[str,
     if target == "shielding":
         data = ("--data.fold", str(fold))
     return (
+        *(("--config", _without_cutoff(target)) if layer.every_pair else ()),
         *(f"{model}.conv", layer.conv),
         *(f"{model}.conv_args", json.dumps(layer.conv_args)),
         *(f"{model}.hidden_channels", str(budget.channels)),
         *(f"{model}.num_layers", str(budget.num_layers)),
-        *((f"{model}.cutoff", "null") if layer.every_pair else ()),
         *data,
         *("--trainer.max_epochs", str(epochs)),
         *(f"{training}.scheduler.init_args.T_max", str(epochs)),
     )
+
+
+def _without_cutoff(target: str) -> str:
+    """A configuration that changes nothing else: an option of null does not reach the model of a class_path."""
+    model: dict[str, Any] = {"model": {"init_args": {"cutoff": None}}}
+    return json.dumps({"model": model if target == "energy" else {"init_args": model}})
 
 
 def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: int) -> list[Result]:
