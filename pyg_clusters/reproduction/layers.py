@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyg_clusters.datasets import ClusterDataset, GalliumClusters, SodiumShielding
+from pyg_clusters.datasets import AsGrown, ClusterDataset, GalliumClusters, SodiumShielding
 from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference import Predictor
@@ -173,7 +173,7 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
     """
     found = []
     for target in targets:
-        dataset: ClusterDataset = GalliumClusters() if target == "energy" else SodiumShielding()
+        dataset: ClusterDataset = GalliumClusters() if target == "energy" else SodiumShielding(pre_filter=AsGrown())
         unit = "kcal_mol" if target == "energy" else "ppm"
         for name in names:
             runs = [folder / folder_name(name, target, fold) for fold in range(folds if target == "shielding" else 1)]
