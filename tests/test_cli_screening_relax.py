@@ -10,7 +10,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli import relax_batched, screen
+from pyg_clusters.cli import evaluate_screening, relax_batched, screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.cli.screening_relax import relax_candidates
 from pyg_clusters.datasets.shipped import shipped_folder
@@ -22,6 +22,7 @@ from pyg_clusters.inference.choosing import lowest_bounds
 from pyg_clusters.models import DART, Ensemble, load_model, save_ensemble, save_model
 from pyg_clusters.structures import ModelCalculator, energy_and_forces
 from pyg_clusters.testing import random_clusters
+from pyg_clusters.units import KCAL_PER_MOL
 
 COPIES = 2
 
@@ -94,6 +95,37 @@ def test_ranks_are_those_after_relaxing(shaken, tmp_path):
     few = run_relaxed(shaken, tmp_path / "few", "--steps", "3", "--pool", "2")
     lowest = sorted(rows, key=lambda row: float(row["frame_energy"]))[:2]
     assert {row["frame"] for row in few} == {row["frame"] for row in lowest}
+
+
+def test_what_screening_is_worth_after_relaxing(shaken, tmp_path):
+    """Copies have one energy then, that of their minimum."""
+    arguments = [
+        "evaluate-screening",
+        "gallium-forces",
+        str(shaken),
+        "--truth",
+        "dft_energy",
+        "--top",
+        "3",
+        "--bins",
+        "3",
+    ]
+    assert main([*arguments, "--out", str(tmp_path / "hot")]) == 0
+    assert main([*arguments, "--relax", "--fmax", "0.01", "--out", str(tmp_path / "relaxed")]) == 0
+    block = next(iter(read_blocks([shaken], properties=["dft_energy"])))
+    z, pos = block.z.reshape(6, 31), block.pos.reshape(6, 31, 3)
+    predictor = Predictor(load_model("gallium-forces"))
+    hot = predictor(torch.from_numpy(z), torch.from_numpy(pos)).energy.numpy()
+    frames = evaluate_screening.SizeFrames(31, z, pos, hot, block.properties["dft_energy"], np.arange(6))
+    found = evaluate_screening.relaxed(frames, predictor, 0.01, 500)
+    assert (found.predicted < hot - 0.02).all()
+    np.testing.assert_allclose(found.predicted[::2], found.predicted[1::2], atol=2e-3)
+    (told,) = rows_of(tmp_path / "relaxed/ranking.csv")
+    assert float(told["mae_kcal_mol"]) == pytest.approx(
+        np.abs(found.predicted - frames.truth).mean() * KCAL_PER_MOL, rel=1e-3
+    )
+    assert told != rows_of(tmp_path / "hot/ranking.csv")[0]
+    assert main([*arguments, "--relax", "--fmax", "0", "--out", str(tmp_path / "not")]) == 2
 
 
 def test_diverse_after_relaxing(shaken, tmp_path):

@@ -11,6 +11,7 @@ from ase.cluster import Icosahedron
 from pyg_clusters.analysis import viewer
 from pyg_clusters.analysis.viewer import Property, shown_first, viewer_section
 from pyg_clusters.cli import screening_report, screening_structures
+from pyg_clusters.cli.screening_bins import text_of_bins
 from pyg_clusters.errors import MissingExtra
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.atomic_energies import atomic_energies
@@ -106,3 +107,11 @@ def test_energies_of_atoms_sum_to_those_of_the_cluster():
         energy = predictor(clusters).energy.numpy()
         np.testing.assert_allclose([part.sum() for part in shares], energy, rtol=1e-5)
     assert atomic_energies(Predictor(torch.nn.Linear(1, 1)), clusters) is None
+
+
+def test_width_of_bins_is_told_beside_the_error(tmp_path):
+    """0.5 eV in five bins: 0.1 eV, 2.31 kcal/mol; the one cluster of the other size has bins of no width."""
+    (tmp_path / "test_metrics.json").write_text('{"overall": {"mae_kcal_mol": 1.25}}')
+    assert text_of_bins(screening(), 5, tmp_path) == (
+        "The 5 bins of a size are 0.00 to 2.31 kcal/mol wide; the model is off by 1.25 kcal/mol on its test set."
+    )

@@ -1,10 +1,12 @@
 """``pyg-clusters evaluate-screening``."""
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from rich.console import Console
 from rich.table import Table
 
@@ -28,7 +30,8 @@ from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import predictor_of
-from pyg_clusters.cli.screen import BINS, POOLS
+from pyg_clusters.cli.screening_options import BINS, POOLS, STEPS
+from pyg_clusters.cli.screening_relax import check_forces, relax_atoms
 from pyg_clusters.cli.tables import cell
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, check_output, read_blocks, write_table
@@ -119,20 +122,31 @@ def run(argv: Sequence[str]):
         help="files of the minima of the frames, in the same order: isomers are the same if their structures are; "
         f"without this only if their true energies are within {SAME_ENERGY * 1000:g} meV",
     )
+    parser.add_argument(
+        "--relax", action="store_true", help="relax all frames with the forces of the model first, and choose by these"
+    )
+    parser.add_argument(
+        "--fmax", type=float, default=0.05, help="for --relax: largest force on an atom in the end, in eV/Å"
+    )
+    parser.add_argument("--steps", type=int, default=STEPS, help="for --relax: most evaluations of the forces")
     parser.add_argument("--top", type=int, default=100, help="frames that are chosen of each size")
     parser.add_argument("--bins", type=int, default=BINS, help="bins of predicted energy of each size")
     parser.add_argument("--overwrite", action="store_true", help="replace the results that are in the folder")
     parser.add_argument("--out", type=Path | None, help="folder of the results; without it they are printed only")
     options = parse(parser, argv)
-    for name in ("top", "bins"):
+    for name in ("top", "bins", "steps"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    if not (math.isfinite(options.fmax) and options.fmax > 0):
+        raise InputError(f"--fmax must be a positive force in eV/Å, got {options.fmax:g}")
     if options.out is not None:
         for name in RESULTS:
             check_output(options.out / name, [*options.frames, *(options.minima or [])], options.overwrite)
 
     keys = [options.truth, *([options.own] if options.own else [])]
     predictor = predictor_of(options.model, options.device)
+    if options.relax:
+        check_forces(predictor)
     blocks = score_files(
         predictor,
         options.frames,
@@ -151,6 +165,8 @@ def run(argv: Sequence[str]):
         raise InputError("--minima needs all frames: mend those that are listed, or leave --minima out")
     minima = list(read_blocks(options.minima)) if options.minima else None
     sets = frames_by_size(scored, options.truth, minima, options.own)
+    if options.relax:
+        sets = [relaxed(frames, predictor, options.fmax, options.steps) for frames in sets]
     ranks = [ranking(frames.predicted, frames.truth, frames.isomer, frames.size, frames.own) for frames in sets]
     worths = [row for frames in sets for row in ways(frames, predictor, options.top, options.bins)]
     console = Console(width=120)
@@ -161,6 +177,26 @@ def run(argv: Sequence[str]):
     if options.out is not None:
         write_results(sets, ranks, worths, options.out)
         print(f"tables and figures in {options.out}")
+
+
+def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -> SizeFrames:
+    """The frames at the minima of the model, with its energies there.
+
+    Args:
+        frames: Those of one size.
+        predictor: Of a model with forces.
+        fmax: A frame is relaxed when no force on an atom is larger, in eV/Å.
+        steps: Most evaluations of energy and forces for a frame.
+
+    Raises:
+        InputError: If a frame has no finite energy any more.
+    """
+    found = relax_atoms([Atoms(z, pos) for z, pos in zip(frames.z, frames.pos, strict=True)], predictor, fmax, steps)
+    energy = np.array([atoms.info["model_energy"] for atoms in found])
+    if not np.isfinite(energy).all():
+        number = int(np.flatnonzero(~np.isfinite(energy))[0])
+        raise InputError(f"frame {number} of those of {frames.size} atoms has no finite energy after relaxing")
+    return replace(frames, predicted=energy, pos=np.array([atoms.positions for atoms in found]))
 
 
 def frames_by_size(

@@ -10,7 +10,7 @@ from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import calibration_of, predictor_of
 from pyg_clusters.cli.screening_bins import warn_of_narrow_bins
 from pyg_clusters.cli.screening_files import write_candidates
-from pyg_clusters.cli.screening_options import BINNED, BINS, POOLS, add_screening_options, check_screening_options
+from pyg_clusters.cli.screening_options import BINNED, BINS, add_screening_options, check_screening_options
 from pyg_clusters.cli.screening_relax import check_forces
 from pyg_clusters.cli.screening_report import write_report
 from pyg_clusters.cli.screening_ways import check_spread, screen_frames
@@ -21,8 +21,6 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.on_ray import score_on_ray_with_log
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames
 from pyg_clusters.inference.work import score_log
-
-__all__ = ["BINS", "POOLS", "run"]
 
 RESULTS = ("candidates.extxyz", "candidates.csv", "report.html")
 
@@ -79,7 +77,8 @@ def run(argv: Sequence[str]):
     if options.choose == "bins":
         warn_of_narrow_bins(screening, options.bins or BINS, options.model)
     write_candidates(screening, options.out, options.truth)
-    write_report(screening, options.out, predictor, options.model, options.truth, options.choose)
+    bins = (options.bins or BINS) if options.choose == "bins" else None
+    write_report(screening, options.out, predictor, options.model, options.truth, options.choose, bins)
     if options.write:
         structures = [candidate.atoms for candidate in screening.candidates]
         write_folders(options.out / options.write, structures, options.write, options.vacuum)

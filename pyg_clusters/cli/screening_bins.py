@@ -17,10 +17,7 @@ def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Path):
     error = error_on_test_set(model)
     if error is None:
         return
-    widths = {
-        int(size): KCAL_PER_MOL * bin_width(screening.energy[screening.size == size], num_bins)
-        for size in np.unique(screening.size)
-    }
+    widths = widths_of_bins(screening, num_bins)
     narrow = {size: width for size, width in widths.items() if width < error}
     if narrow:
         size, width = min(narrow.items(), key=lambda item: item[1])
@@ -30,6 +27,24 @@ def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Path):
             f"its test set ({error:.2f} kcal/mol); it does not tell neighbouring bins apart, fewer --bins would do",
             stacklevel=2,
         )
+
+
+def widths_of_bins(screening: Screening, num_bins: int) -> dict[int, float]:
+    """Width of the bins of each size in kcal/mol."""
+    return {
+        int(size): KCAL_PER_MOL * bin_width(screening.energy[screening.size == size], num_bins)
+        for size in np.unique(screening.size)
+    }
+
+
+def text_of_bins(screening: Screening, num_bins: int, model: Path) -> str:
+    """How wide the bins are, beside the error of the model where it is known."""
+    widths = widths_of_bins(screening, num_bins).values()
+    low, high = min(widths), max(widths)
+    wide = f"{low:.2f}" if f"{low:.2f}" == f"{high:.2f}" else f"{low:.2f} to {high:.2f}"
+    error = error_on_test_set(model)
+    beside = "" if error is None else f"; the model is off by {error:.2f} kcal/mol on its test set"
+    return f"The {num_bins} bins of a size are {wide} kcal/mol wide{beside}."
 
 
 def error_on_test_set(model: Path) -> float | None:

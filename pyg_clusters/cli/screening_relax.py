@@ -1,7 +1,7 @@
 """Candidates of a screening, relaxed with the forces of the model."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +34,25 @@ def check_forces(predictor: Predictor):
     energy_and_forces(model, z, triangle.to(predictor.device, predictor.dtype), torch.zeros_like(z))
 
 
+def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:
+    """Structures at the local minima of a model nearest to them, with :data:`RESULTS` in their ``info``.
+
+    Args:
+        structures: What is relaxed, in batches of about a million pairs of atoms.
+        predictor: Of a model with forces.
+        fmax: A structure is relaxed when no force on an atom is larger, in eV/Å.
+        steps: Most evaluations of energy and forces for a structure.
+    """
+    frames = (AtomsFrame("", number, atoms) for number, atoms in enumerate(structures))
+    by = ModelEnergy(predictor.model)
+    found: list[Atoms] = []
+    with relax_progress() as progress:
+        task = progress.add_task("frames", total=len(structures))
+        for chunk in chunks(frames, []):
+            found += relax_chunk(chunk, by, fmax, steps, lambda count: progress.advance(task, count))
+    return found
+
+
 def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, steps: int) -> Screening:
     """The screening with its candidates at the local minima of the model nearest to them.
 
@@ -50,17 +69,12 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     Raises:
         InputError: If none can be relaxed.
     """
-    frames = (AtomsFrame(one.file, one.frame, one.atoms) for one in screening.candidates)
-    by = ModelEnergy(predictor.model)
     relaxed: list[Candidate] = []
-    places = iter(screening.candidates)
-    with relax_progress() as progress:
-        task = progress.add_task("frames", total=len(screening.candidates))
-        for chunk in chunks(frames, []):
-            for atoms in relax_chunk(chunk, by, fmax, steps, lambda count: progress.advance(task, count)):
-                candidate = _relaxed(next(places), atoms)
-                if np.isfinite(candidate.energy) and np.isfinite(atoms.positions).all():
-                    relaxed.append(candidate)
+    found = relax_atoms([one.atoms for one in screening.candidates], predictor, fmax, steps)
+    for one, atoms in zip(screening.candidates, found, strict=True):
+        candidate = _relaxed(one, atoms)
+        if np.isfinite(candidate.energy) and np.isfinite(atoms.positions).all():
+            relaxed.append(candidate)
     lost = len(screening.candidates) - len(relaxed)
     if lost:
         warnings.warn(f"{lost} frames have no finite energy after relaxing and were left out", stacklevel=2)

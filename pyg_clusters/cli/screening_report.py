@@ -10,6 +10,7 @@ from pyg_clusters.analysis.plot_style import MAX_PANELS, save_figure
 from pyg_clusters.analysis.plots_screening import picked_by_size
 from pyg_clusters.analysis.report import Report
 from pyg_clusters.cli.evaluate import read_columns, run_figures
+from pyg_clusters.cli.screening_bins import text_of_bins
 from pyg_clusters.cli.screening_options import WAYS
 from pyg_clusters.cli.screening_structures import add_candidates
 from pyg_clusters.inference import Predictor
@@ -32,6 +33,7 @@ def write_report(
     model: Path,
     truth: str | None = None,
     way: str = "rank",
+    bins: int | None = None,
 ):
     """Writes the report and its figures.
 
@@ -42,15 +44,22 @@ def write_report(
         model: Its folder, or its name.
         truth: Name of the true energy.
         way: One of :data:`~pyg_clusters.cli.screening_options.WAYS`.
+        bins: Number of bins of energy, where these were used.
     """
     figures = screening_figures(screening, truth)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
-    make_report(screening, figures, predictor, model, truth, way).write(folder / "report.html")
+    make_report(screening, figures, predictor, model, truth, way, bins).write(folder / "report.html")
 
 
 def make_report(
-    screening: Screening, figures: dict[str, Figure], predictor: Predictor, model: Path, truth: str | None, way: str
+    screening: Screening,
+    figures: dict[str, Figure],
+    predictor: Predictor,
+    model: Path,
+    truth: str | None,
+    way: str,
+    bins: int | None = None,
 ) -> Report:
     """What was screened, what was picked, and how good the model is."""
     report = Report("Screening of cluster trajectories")
@@ -61,6 +70,8 @@ def make_report(
         f"{len(screening.candidates)} of them are the candidates: {WAYS[way]}. Energies are binding energies in eV per "
         "cluster; errors are in kcal/mol per cluster."
     )
+    if bins is not None:
+        report.text(text_of_bins(screening, bins, model))
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
     if relaxed:
         converged = sum(bool(candidate.relaxation["converged"]) for candidate in relaxed)
