@@ -250,6 +250,19 @@ def test_uncertain_goes_by_energy_and_spread(ensemble, trajectory, tmp_path):
     assert kept[0] == kept[1]
 
 
+def test_what_choosing_by_uncertainty_is_worth(ensemble, trajectory, tmp_path):
+    frames = ase.io.read(trajectory, ":")
+    labelled = tmp_path / "labelled.extxyz"
+    for number, atoms in enumerate(frames):
+        atoms.info["truth"] = -2.5 * len(atoms) + 0.01 * number
+    write_extxyz(labelled, frames)
+    arguments = ["evaluate-screening", str(ensemble), str(labelled), "--truth", "truth", "--top", "2"]
+    assert main([*arguments, "--out", str(tmp_path / "worth")]) == 0
+    rows = [row for row in rows_of(tmp_path / "worth/worth.csv") if row["way"] == "uncertain"]
+    assert [row["size"] for row in rows] == sorted({str(len(atoms)) for atoms in frames}, key=int)
+    assert all(row["runs"] == "2" for row in rows)
+
+
 @pytest.mark.parametrize("way", ["bins", "unique"])
 def test_spreads_of_an_ensemble_are_told_in_any_case(ensemble, trajectory, tmp_path, way):
     arguments = ["screen", str(ensemble), str(trajectory), "--choose", way, "--out", str(tmp_path)]

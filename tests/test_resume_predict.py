@@ -204,6 +204,23 @@ def test_screening_goes_on_with_the_energies_that_are_there(folder, tmp_path, mo
     assert not (tmp_path / "out" / "scores.unfinished").exists()
 
 
+def test_screening_killed_at_random_moments(folder, tmp_path):
+    start = ["screen", str(folder / "model"), str(folder / "store.h5"), "--on-bad", "skip", "--top", "3", "--out"]
+    begin = time.monotonic()
+    assert os.waitpid(in_child(lambda: main([*start, str(tmp_path / "whole")])), 0)[1] == 0
+    duration, moments, out = time.monotonic() - begin, random.Random(2), tmp_path / "out"
+    for _ in range(5):
+        child = in_child(lambda: main([*start, str(out)]))
+        time.sleep(moments.uniform(0, duration))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    # Killed while it writes its results it asks for --overwrite, and keeps what is there.
+    more = ["--overwrite"] if (out / "candidates.extxyz").exists() else []
+    assert main([*start, str(out), *more]) == 0
+    for name in ("candidates.csv", "candidates.extxyz"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
 # Parts
 
 

@@ -30,7 +30,7 @@ from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import predictor_of
-from pyg_clusters.cli.screening_options import BINS, POOLS, STEPS
+from pyg_clusters.cli.screening_options import BINS, POOLS, SPREAD_WEIGHT, STEPS
 from pyg_clusters.cli.screening_relax import check_forces, relax_atoms
 from pyg_clusters.cli.tables import cell
 from pyg_clusters.errors import InputError
@@ -41,6 +41,7 @@ from pyg_clusters.inference.choosing import (
     cluster_features,
     farthest,
     lowest,
+    lowest_bounds,
     lowest_of_bins,
     lowest_of_cells,
     lowest_unique,
@@ -89,6 +90,7 @@ class SizeFrames:
         isomer: Number of the isomer of each ``[num_frames]``.
         structure: Number of the structure that each quenches to ``[num_frames]``, where the minima are known.
         own: Energies of the frames themselves ``[num_frames]`` in eV, where they are known.
+        spread: Of the predictions ``[num_frames]`` in eV, where the model gives one.
     """
 
     size: int
@@ -99,6 +101,7 @@ class SizeFrames:
     isomer: np.ndarray
     structure: np.ndarray | None = None
     own: np.ndarray | None = None
+    spread: np.ndarray | None = None
 
 
 def run(argv: Sequence[str]):
@@ -196,7 +199,13 @@ def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -
     if not np.isfinite(energy).all():
         number = int(np.flatnonzero(~np.isfinite(energy))[0])
         raise InputError(f"frame {number} of those of {frames.size} atoms has no finite energy after relaxing")
-    return replace(frames, predicted=energy, pos=np.array([atoms.positions for atoms in found]))
+    spread = predictor(found).spread if frames.spread is not None else None
+    return replace(
+        frames,
+        predicted=energy,
+        pos=np.array([atoms.positions for atoms in found]),
+        spread=None if spread is None else spread.numpy().astype(float),
+    )
 
 
 def frames_by_size(
@@ -217,6 +226,7 @@ def frames_by_size(
     z, pos, ptr = _flat([block.frames for block in scored])
     sizes = np.diff(ptr)
     predicted = np.concatenate([block.energy for block in scored]).astype(float)
+    spreads = [block.spread for block in scored if block.spread is not None]
     energies = {
         key: np.concatenate([block.frames.properties[key] for block in scored]).astype(float)
         for key in (truth, own)
@@ -235,6 +245,8 @@ def frames_by_size(
             of_size.isomer = joined(isomer, structure[frames])
         if own:
             of_size.own = energies[own][frames]
+        if spreads:
+            of_size.spread = np.concatenate(spreads)[frames].astype(float)
         sets.append(of_size)
     return sets
 
@@ -274,6 +286,8 @@ def ways(frames: SizeFrames, predictor: Predictor, top: int, num_bins: int) -> l
         "diverse": diverse[farthest(energy[diverse], features, top).places],
         **{way: np.arange(0, number, step) for way, step in EVERY.items()},
     }
+    if frames.spread is not None:
+        choices["uncertain"] = lowest_bounds(energy, frames.spread, SPREAD_WEIGHT, top).places
     known = (frames.truth, frames.isomer, size)
     rows = [worth(places, *known, way, structure=frames.structure) for way, places in choices.items()]
     at_random = [("random", top), ("random, as bins", len(choices["bins"]))]
