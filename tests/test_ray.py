@@ -50,6 +50,15 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
+def one_thread():
+    """As the workers have it: another number of threads rounds otherwise in the last digit."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(predict, "BLOCK_SIZE", BLOCK)
     monkeypatch.setattr(on_ray, "BLOCKS_OF_PIECE", 2)
@@ -137,7 +146,7 @@ def test_a_run_that_a_bad_frame_stopped_goes_on(folder, cluster, tmp_path, capsy
 def test_blocks_as_the_local_engine_gives_them(folder, cluster):
     predictor = on_ray.Predictor(DART(hidden_channels=8))
     frames = Frames.open([folder / "a.extxyz", folder / "store.h5"], block_size=BLOCK, on_bad="skip", with_atoms=True)
-    found = on_ray.score_on_ray(predictor, frames, each=as_it_is, start=(0, 3), address=cluster.address)
+    found = list(on_ray.score_on_ray(predictor, frames, each=as_it_is, start=(0, 3), address=cluster.address))
     for block, expected in zip(found, score_frames(predictor, frames, start=(0, 3)), strict=True):
         assert block.frames.place == expected.frames.place and block.bad == expected.bad
         np.testing.assert_array_equal(block.energy, expected.energy)
