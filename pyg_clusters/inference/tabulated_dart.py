@@ -1,11 +1,11 @@
 """DART without gradients on clusters of one size: the fast path of a graphics processor."""
 
-import shutil
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._triton import has_triton
 
 from pyg_clusters.geometry import beyond_masks, masks_to_counts
 from pyg_clusters.inference.fused_dart import FusedDART
@@ -53,7 +53,7 @@ class TabulatedDART:
         num_atoms, radii = z.size(1), tuple(self.model.radii)
         if num_atoms ** len(radii) > MOST_ROWS:
             return self.distinct(z, pos)
-        if self._raw is _raw_energies and (can_compile(pos.device) if self.compiled is None else self.compiled):
+        if self._raw is _raw_energies and (pos.is_cuda and has_triton() if self.compiled is None else self.compiled):
             self._raw = torch.compile(_raw_energies)
         dtype = torch.float16 if self.half else self.model.interaction[0].weight.dtype
         table = self._table(num_atoms, pos.device)
@@ -94,10 +94,3 @@ def _raw_energies(
     for weight, offset in weights:
         t = functional.linear(functional.celu(t, alpha).to(weight.dtype), weight, offset).to(own.dtype)
     return t.squeeze(-1)
-
-
-def can_compile(device: torch.device) -> bool:
-    """Whether ``torch.compile`` can make kernels for a device: Triton for a GPU, a C++ compiler for a processor."""
-    if device.type == "cuda":
-        return torch.utils._triton.has_triton()
-    return any(shutil.which(name) for name in ("g++", "clang++"))
