@@ -257,10 +257,11 @@ def pair_distances(pos: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], width: float) -> Tensor:
-    r"""Smooth :func:`beyond_masks`, :math:`\sigma((d - r_s) / w)` instead of a step at each radius.
+    r"""Smooth :func:`beyond_masks`: instead of a step at each radius a rise from 0 to 1, half a width to either side.
 
-    The membership of a shell is the difference of two successive ones, so that memberships sum to one at every
-    distance; for a width towards zero they become those of sharp shells.
+    The rise is :math:`t^3 (10 - 15 t + 6 t^2)` of :math:`t = (d - r_s) / w + 1/2`, whose first and second derivatives
+    are continuous. The membership of a shell is the difference of two successive ones, so that memberships sum to one
+    at every distance; for a width towards zero they become those of sharp shells.
 
     Args:
         distance: Distances ``[num_graphs, num_atoms, num_atoms]`` in Å.
@@ -272,7 +273,8 @@ def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], w
         ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
     """
     radius = distance.new_tensor(radii)[:, None]
-    return torch.sigmoid((distance[:, :, None] - radius) / width) * pairs[:, :, None]
+    t = ((distance[:, :, None] - radius) / width + 0.5).clamp(0.0, 1.0)
+    return t * t * t * (t * (6.0 * t - 15.0) + 10.0) * pairs[:, :, None]
 
 
 def masks_to_counts(masks: Tensor, num_neighbors: Tensor | int) -> Tensor:

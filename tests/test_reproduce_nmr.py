@@ -39,7 +39,9 @@ def skewed(number: int, seed: int = 0) -> np.ndarray:
     return np.clip(615 - np.random.default_rng(seed).exponential(40, number), 400, 640)
 
 
-def write_run(folder: Path, name: str, predicted: np.ndarray, target: np.ndarray, first: int = 0, size: int = 14):
+def write_run(
+    folder: Path, name: str, predicted: np.ndarray, target: np.ndarray, first: int = 0, size: int = 14, loss: float = 1
+):
     """A finished training or fit with the given predictions, as far as the tables read it."""
     run = folder / name
     (run / "splits").mkdir(parents=True)
@@ -47,6 +49,7 @@ def write_run(folder: Path, name: str, predicted: np.ndarray, target: np.ndarray
     clusters = first + np.arange(len(target)) // size
     table = {"idx": clusters, "size": np.full(len(target), size), "nmr_shielding": target}
     write_table(run / "test_predictions.csv", {**table, "pred_nmr_shielding": predicted})
+    (run / "metrics.csv").write_text(f"epoch,val_loss\n0,5.0\n1,{loss}\n2,2.0\n")
     (run / "finished.json").write_text(json.dumps({"seconds": 120.0}))
 
 
@@ -146,6 +149,25 @@ def test_differences_are_taken_part_by_part(tmp_path):
     assert (pair.mean, pair.lower, pair.number) == (pytest.approx(-1.5), 6, 6)
     assert pair.deviation == pytest.approx(np.std([-2, -2, -2, -1, -1, -1], ddof=1))
     assert nmr.paired(second, first).mean == pytest.approx(1.5)
+
+
+def test_seeds_are_joined(tmp_path):
+    """Errors of opposite sign cancel in the mean over seeds; the best one is chosen by validation, fold by fold."""
+    target = np.full(10, 600.0)
+    for fold, best in enumerate((0, 1, 1)):
+        for seed, error in enumerate((20.0, -12.0)):
+            loss = 1 if seed == best else 3
+            write_run(tmp_path, f"schnet_a0_fold{fold}_seed{seed}", target + error, target, loss=loss)
+    (result,) = nmr.results([Row(nmr.FOLDS_TABLE, schnet(), FOLDS)], tmp_path, 2)
+    rmse = {how: metrics["rmse_ppm"] for how, metrics in result.overall_of_seeds.items()}
+    assert rmse == {
+        nmr.BEST_OF_SEEDS: pytest.approx(np.sqrt((400 + 144 + 144) / 3)),
+        nmr.MEAN_OF_SEEDS: pytest.approx(4),
+    }
+    best = [metrics["rmse_ppm"] for metrics in result.of_seeds[nmr.BEST_OF_SEEDS].values()]
+    assert best == [pytest.approx(20), pytest.approx(12), pytest.approx(12)]
+    lines = {line[1]: line[3] for line in reproduce_nmr._lines([result])}
+    assert lines["NodeSchNet, MSE, mean over seeds"] == "4.0" and "NodeSchNet, MSE" in lines
 
 
 def test_findings_on_models_are_confirmed(tmp_path):

@@ -147,18 +147,25 @@ def _lines(results: Sequence[nmr.Result]) -> list[list[str]]:
             lines.append([table, "DFT", "", "", "", "", "", f"{peak:.0f}", f"{skewness:.2f}", "", "", "", ""])
         tables.add(table)
         paper = result.row.method.paper_rmse if table in (nmr.FOLDS_TABLE, nmr.SIZES_TABLE) else None
-        lines.append(
-            [
-                table,
-                result.row.label,
-                f"{paper:.1f}" if paper else "",
-                *(mean_and_spread(result.values(key), digits) for key, digits in zip(METRICS, DIGITS, strict=True)),
-                f"{result.train_clusters:.0f}",
-                str(result.clusters),
-                str(len(result.overall)),
-                f"{result.minutes:.1f}",
-            ]
-        )
+        ways = {"": result.overall}
+        if table in (nmr.FOLDS_TABLE, nmr.SIZES_TABLE):
+            ways |= {f", {how}": (metrics,) for how, metrics in result.overall_of_seeds.items()}
+        for how, of_each in ways.items():
+            lines.append(
+                [
+                    table,
+                    result.row.label + how,
+                    f"{paper:.1f}" if paper else "",
+                    *(
+                        mean_and_spread([float(metrics[key]) for metrics in of_each], digits)
+                        for key, digits in zip(METRICS, DIGITS, strict=True)
+                    ),
+                    f"{result.train_clusters:.0f}",
+                    str(result.clusters),
+                    str(len(result.overall)),
+                    f"{result.minutes:.1f}",
+                ]
+            )
     return lines
 
 
@@ -194,11 +201,18 @@ def _pair_lines(results: Sequence[nmr.Result]) -> list[list[str]]:
         if first.name not in by_name or second.name not in by_name:
             continue
         line = [nmr.FOLDS_TABLE, f"{first.label} − {second.label}"]
-        for key in ("rmse_ppm", "wasserstein_ppm"):
-            pair = nmr.paired(by_name[first.name], by_name[second.name], key)
-            line += [f"{pair.mean:+.1f} ± {pair.deviation:.1f}", f"{pair.lower} of {pair.number}"]
-        lines.append([*line, str(pair.number)])
+        lines.append(line + _pair(by_name[first.name], by_name[second.name]))
+        for how in by_name[first.name].of_seeds if second.variables else ():
+            joined = replace(by_name[first.name], parts=by_name[first.name].of_seeds[how])
+            line = [nmr.FOLDS_TABLE, f"{first.label}, {how} − {second.label}"]
+            lines.append(line + _pair(joined, by_name[second.name]))
     return lines
+
+
+def _pair(first: nmr.Result, second: nmr.Result) -> list[str]:
+    pairs = [nmr.paired(first, second, key) for key in ("rmse_ppm", "wasserstein_ppm")]
+    words = [(f"{pair.mean:+.1f} ± {pair.deviation:.1f}", f"{pair.lower} of {pair.number}") for pair in pairs]
+    return [*words[0], *words[1], str(pairs[0].number)]
 
 
 def _markdown(

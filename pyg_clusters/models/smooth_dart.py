@@ -10,6 +10,7 @@ from torch_geometric.utils import scatter
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
+    batch_to_ptr,
     check_radii,
     pad_clusters,
     pair_distances,
@@ -20,7 +21,10 @@ from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.shell_conv import ShellConv
-from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, monomials, monomials_to_harmonics
+from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, harmonic_scales, unscaled_harmonics
+
+ATOMS_AT_ONCE: int = 2048
+"""So many atoms, in whole clusters, are worked on at a time on a processor: what they need stays in its cache."""
 
 
 class SmoothDART(nn.Module):
@@ -32,8 +36,8 @@ class SmoothDART(nn.Module):
 
     Three things differ from DART (Modee et al. 2021, Eqs. 1-7), each of which can be switched off:
 
-    - *Soft shells.* An atom belongs to shell s by a weight :math:`w_s(d)`, the difference of two logistic steps of a
-      given width at the radii; the weights sum to one at every distance. With a width towards zero they are DART's.
+    - *Soft shells.* An atom belongs to shell s by a weight :math:`w_s(d)` that rises from 0 to 1 and falls again over a
+      given width about the radii; the weights sum to one at every distance. With a width towards zero they are DART's.
     - *A finer descriptor.* Soft counts over the radii of the descriptor, of which there are more than of the sums.
     - *Directions.* Of each shell of the descriptor but the outermost, the spherical harmonics of the neighbours are
       summed; their products that no rotation or reflection changes, :math:`\sum_m A_{slm} A_{s'lm}`, join the counts.
@@ -43,9 +47,9 @@ class SmoothDART(nn.Module):
 
     Args:
         radii (sequence of float): Radii in Å of the shells that are summed over.
-        width (float): Width of a boundary between shells in Å.
+        width (float): Width of a boundary between shells in Å, from 0 to 1.
         descriptor_radii (sequence of float, optional): Radii in Å of the descriptor; by default those of the sums.
-        degree (int): Largest degree of the spherical harmonics, 0 to 4; 0 leaves directions out.
+        degree (int): Largest degree of the spherical harmonics, 0 to 8; 0 leaves directions out.
         hidden_channels (int): Width of the shell networks.
         interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
         rounds (int): Rounds of shell-wise sums.
@@ -70,7 +74,7 @@ class SmoothDART(nn.Module):
     def __init__(
         self,
         radii: Sequence[float] = GALLIUM_RADII,
-        width: float = 0.3,
+        width: float = 1.2,
         descriptor_radii: Sequence[float] | None = None,
         degree: int = 3,
         hidden_channels: int = 128,
@@ -145,6 +149,16 @@ class SmoothDART(nn.Module):
         """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
         if batch.numel() == 0:
             return pos.new_zeros(0)
+        if batch.numel() <= ATOMS_AT_ONCE or pos.device.type != "cpu":
+            return self._of_block(z, pos, batch)
+        ptr = batch_to_ptr(batch)
+        first = ptr[torch.searchsorted(ptr, torch.arange(0, batch.numel(), ATOMS_AT_ONCE))]
+        blocks = torch.cat([first, ptr[-1:]]).unique().diff().tolist()
+        numbers = [None] * len(blocks) if z is None else z.split(blocks)
+        parts = zip(numbers, pos.split(blocks), batch.split(blocks), strict=True)
+        return torch.cat([self._of_block(z, pos, batch - batch[0]) for z, pos, batch in parts])
+
+    def _of_block(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         padded, place, sizes = pad_clusters(pos, batch)
         x, masks = self._descriptor(padded, sizes)
         x = self._standardised(x, place)
@@ -165,19 +179,30 @@ class SmoothDART(nn.Module):
         """Descriptor ``[num_graphs, num_atoms, channels]`` and the soft masks of the shells that are summed over."""
         pairs, difference, distance = pair_distances(pos, sizes)
         masks = soft_beyond_masks(distance, pairs, self.radii, self.width)
-        direction = difference / distance[..., None]
-        everywhere = (-self.descriptor_radii[-1] - 1e3 * self.width, *self.descriptor_radii)  # all neighbours first
-        fine = soft_beyond_masks(distance, pairs, everywhere, self.width)
-        # Of a shell and all outside of it, [num_graphs, num_atoms, num_shells, orders]; the first order counts.
-        further = fine @ monomials(direction, self.degree).mT
-        sums = torch.cat([further[:, :, :-1] - further[:, :, 1:], further[:, :, -1:]], dim=2)
-        counts = sums[..., 0]
+        num_others = pairs.sum(dim=-1, keepdim=True)
+        pairs, difference, distance = self._near(pairs, difference, distance)
+        everywhere = (-self.width, *self.descriptor_radii)  # all neighbours first
+        beyond = soft_beyond_masks(distance, pairs, everywhere, self.width)
+        members = beyond[:, :, :-1] - beyond[:, :, 1:]
+        # Of each shell but the outermost, [num_graphs, num_atoms, num_shells - 1, orders]; the first order counts.
+        harmonics = unscaled_harmonics(difference / distance[..., None], self.degree)
+        sums = members @ harmonics.movedim(0, -1) * harmonic_scales(self.degree).to(pos)
+        counts = torch.cat([sums[..., 0], num_others - sums[..., 0].sum(dim=-1, keepdim=True)], dim=-1)
         if not self.degree:
             return counts, masks
-        return torch.cat([counts, self._invariants(sums[:, :, :-1])], dim=-1), masks
+        return torch.cat([counts, self._invariants(sums)], dim=-1), masks
+
+    def _near(self, pairs: Tensor, difference: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the pairs of each atom, the nearest: all that lie in shells of the descriptor but the outermost."""
+        reach = self.descriptor_radii[-1] + self.width / 2
+        most = int((pairs & (distance < reach)).sum(dim=-1).max())
+        if most > 0.8 * distance.size(-1):  # not worth the sorting
+            return pairs, difference, distance
+        near = torch.where(pairs, distance.detach(), float("inf")).topk(most, largest=False, sorted=False).indices
+        difference = difference.gather(2, near[..., None].expand(-1, -1, -1, 3))
+        return pairs.gather(2, near), difference, distance.gather(2, near)
 
     def _invariants(self, sums: Tensor) -> Tensor:
-        harmonics = sums @ monomials_to_harmonics(self.degree).to(sums)  # [..., num_shells - 1, orders]
-        by_degree = harmonics.split([2 * degree + 1 for degree in range(1, self.degree + 1)], dim=-1)
+        by_degree = sums.split([2 * degree + 1 for degree in range(self.degree + 1)], dim=-1)[1:]
         products = torch.stack([part @ part.mT for part in by_degree], dim=2)
         return products.flatten(3).index_select(-1, self.upper_triangle).flatten(2)

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ Metrics = Mapping[str, float | int]
 FOLDS: int = 5
 
 FOLDS_TABLE, SIZES_TABLE, TRADE_OFF, CURVE = "Five folds", "Largest sizes", "Trade-off", "Learning curve"
+
+BEST_OF_SEEDS, MEAN_OF_SEEDS = "best seed by validation", "mean over seeds"
+"""Ways to make one prediction of the trainings with different seeds: the paper's, and that of a deep ensemble."""
 
 
 @dataclass(frozen=True)
@@ -263,6 +266,9 @@ class Result:
         clusters: Clusters of the test parts.
         train_clusters: Clusters of a training set, the mean over the divisions.
         minutes: Time of a training on one thread, the mean.
+        of_seeds: What the seeds make together, by the way they are joined (:data:`MEAN_OF_SEEDS`,
+            :data:`BEST_OF_SEEDS`): the metrics of each test part. None for one seed.
+        overall_of_seeds: The same over all test parts together.
     """
 
     row: Row
@@ -274,6 +280,8 @@ class Result:
     clusters: int
     train_clusters: float
     minutes: float
+    of_seeds: Mapping[str, Mapping[tuple[int, Division], Metrics]] = field(default_factory=dict)
+    overall_of_seeds: Mapping[str, Metrics] = field(default_factory=dict)
 
     def mean(self, key: str) -> float:
         """A metric, the mean over the seeds."""
@@ -299,39 +307,61 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int) -> list[Result]:
 
 
 def _result(row: Row, folder: Path, seeds: int) -> Result:
-    overall, parts, minutes, train_clusters = [], {}, [], []
-    tables = []
-    for seed in range(seeds):
-        tested = []
-        for division in row.divisions:
-            run = folder / folder_name(row.method, division, seed)
-            seconds = seconds_of(run)
-            if seconds is None:
-                raise InputError(f"{run}: not trained to the end yet")
-            table = {name: column.to_numpy() for name, column in _columns(run / "test_predictions.csv").items()}
-            parts[seed, division] = shielding_metrics(table["pred_nmr_shielding"], table["nmr_shielding"])
-            tested.append(table)
-            minutes.append(seconds / 60)
-            train_clusters.append(len((run / "splits" / "train.txt").read_text().split()))
-        tables.append({name: np.concatenate([table[name] for table in tested]) for name in tested[0]})
-        overall.append(shielding_metrics(tables[-1]["pred_nmr_shielding"], tables[-1]["nmr_shielding"]))
-    first = tables[0]
+    runs = {
+        (seed, division): folder / folder_name(row.method, division, seed)
+        for seed in range(seeds)
+        for division in row.divisions
+    }
+    seconds = {place: seconds_of(run) for place, run in runs.items()}
+    for place, run in runs.items():
+        if seconds[place] is None:
+            raise InputError(f"{run}: not trained to the end yet")
+    tables = {place: _columns(run / "test_predictions.csv") for place, run in runs.items()}
+    predicted = {place: table["pred_nmr_shielding"] for place, table in tables.items()}
+    target = {division: tables[0, division]["nmr_shielding"] for division in row.divisions}
+
+    def together(parts: Mapping[Division, np.ndarray]) -> Metrics:
+        """Of all test parts."""
+        return shielding_metrics(*(np.concatenate([of[part] for part in row.divisions]) for of in (parts, target)))
+
+    joined: dict[str, dict[Division, np.ndarray]] = {}
+    if seeds > 1:
+        best = {part: min(range(seeds), key=lambda seed: _val_loss(runs[seed, part])) for part in row.divisions}
+        joined[BEST_OF_SEEDS] = {part: predicted[best[part], part] for part in row.divisions}
+        joined[MEAN_OF_SEEDS] = {
+            part: np.mean([predicted[seed, part] for seed in range(seeds)], axis=0) for part in row.divisions
+        }
+    of_first = {
+        name: np.concatenate([tables[0, part][name] for part in row.divisions])
+        for name in ("pred_nmr_shielding", "nmr_shielding", "size", "idx")
+    }
+    train_clusters = [len((run / "splits" / "train.txt").read_text().split()) for run in runs.values()]
     return Result(
         row,
-        tuple(overall),
-        parts,
-        first["pred_nmr_shielding"],
-        first["nmr_shielding"],
-        first["size"],
-        len(np.unique(first["idx"])),
+        tuple(together({part: predicted[seed, part] for part in row.divisions}) for seed in range(seeds)),
+        {place: shielding_metrics(predicted[place], target[place[1]]) for place in runs},
+        of_first["pred_nmr_shielding"],
+        of_first["nmr_shielding"],
+        of_first["size"],
+        len(np.unique(of_first["idx"])),
         float(np.mean(train_clusters)),
-        float(np.mean(minutes)),
+        float(np.mean([value for value in seconds.values() if value is not None]) / 60),
+        {
+            how: {(0, part): shielding_metrics(values, target[part]) for part, values in parts.items()}
+            for how, parts in joined.items()
+        },
+        {how: together(parts) for how, parts in joined.items()},
     )
 
 
-def _columns(path: Path) -> dict:
+def _val_loss(run: Path) -> float:
+    """The best of a training."""
+    return float(np.nanmin(_columns(run / "metrics.csv")["val_loss"]))
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
     table = pyarrow.csv.read_csv(path)
-    return dict(zip(table.column_names, table.columns, strict=True))
+    return {name: column.to_numpy() for name, column in zip(table.column_names, table.columns, strict=True)}
 
 
 @dataclass(frozen=True)

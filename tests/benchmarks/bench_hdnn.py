@@ -16,7 +16,7 @@ CLUSTERS = 128
 TORCHANI_CLUSTERS = 32
 TRAINING_CLUSTERS = 256
 BATCH = 32
-SMOOTH_RADII = tuple(round(2.5 + 0.4 * number, 1) for number in range(11))
+SMOOTH_RADII = tuple(round(2.3 + 0.15 * number, 2) for number in range(8))
 """Those of the recipe smooth_dart_gallium.yaml."""
 
 
@@ -59,7 +59,7 @@ def test_energies_from_positions(of_one_size, least_seconds, capsys):
     z, pos, ptr = of_one_size
     torch.manual_seed(0)
     hdnn, dart = Predictor(HDNN(), device="cpu"), Predictor(DART(), device="cpu")
-    smooth = Predictor(SmoothDART(descriptor_radii=SMOOTH_RADII, width=0.15), device="cpu")
+    smooth = Predictor(SmoothDART(descriptor_radii=SMOOTH_RADII, width=1.2, degree=8), device="cpu")
     seconds = least_seconds(
         3, ours=lambda: hdnn(z, pos, ptr), dart=lambda: dart(z, pos, ptr), smooth=lambda: smooth(z, pos, ptr)
     )
