@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import ase.io
 import numpy as np
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
@@ -445,18 +446,14 @@ def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
     assert main(["evaluate", str(run), *labelled, "--coverage", "0.6"]) == 0
     found = json.loads((tmp_path / "errors.json").read_text())["intervals"]
     assert found["num_groups"] == len(frames) and found["mean_width_ppm"] == pytest.approx(2 * half, rel=1e-5)
-    capsys.readouterr()
-    arguments = [
-        "predict",
-        str(run),
-        str(tmp_path / "nmr.extxyz"),
-        "--coverage",
-        "0.6",
-        "--out",
-        str(tmp_path / "p.csv"),
-    ]
-    assert main(arguments) == 2
-    assert "intervals of shieldings: evaluate --coverage" in capsys.readouterr().err
+    predicted = tmp_path / "p.csv"
+    arguments = ["predict", str(run), str(tmp_path / "nmr.extxyz"), "--out", str(predicted), "--coverage", "0.6"]
+    assert main(arguments) == 0
+    table = {name: np.array(values) for name, values in pyarrow.csv.read_csv(predicted).to_pydict().items()}
+    shielding = np.concatenate([atoms.arrays["nmr"] for atoms in frames])
+    inside = (table["pred_nmr_shielding_low"] <= shielding) & (shielding <= table["pred_nmr_shielding_high"])
+    assert found["coverage_reached"] == pytest.approx(inside.mean())
+    np.testing.assert_allclose(table["pred_nmr_shielding_high"] - table["pred_nmr_shielding_low"], 2 * half, rtol=1e-5)
 
 
 def test_bad_input_is_one_line(ensemble, tmp_path, capsys):

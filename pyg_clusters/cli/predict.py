@@ -37,9 +37,9 @@ def run(argv: Sequence[str]):
         "(from 0), number of atoms, pred_energy (eV), pred_energy_per_atom (eV); for frames of a store also the file "
         "and number that they had before. A model of shieldings gives pred_nmr_shielding (ppm): a row per atom, with "
         "its number in the frame (from 0), or an array. An ensemble gives their spread, too (pred_energy_spread); with "
-        "--coverage there are pred_energy_low and pred_energy_high (eV); flag says what of a frame the training had "
-        "not. A run that was stopped goes on with the same command; with --engine ray the work is spread over the "
-        "machines of a Ray cluster, or over the cores of this one.",
+        "--coverage there are pred_energy_low and pred_energy_high (eV), too, or those of pred_nmr_shielding (ppm); "
+        "flag says what of a frame the training had not. A run that was stopped goes on with the same command; with "
+        "--engine ray the work is spread over the machines of a Ray cluster, or over the cores of this one.",
         "pyg-clusters predict runs/dart md.extxyz --out predictions.csv",
     )
     add_frame_options(parser)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.inference.calibration import Calibration
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock
@@ -16,8 +15,9 @@ from pyg_clusters.models.domain import domain_of
 class Uncertainty:
     """Further columns of predictions, in the order of :attr:`types`.
 
-    Of energies ``pred_energy_spread``, ``pred_energy_low``, ``pred_energy_high`` (eV) and ``flag``, as far as they are
-    known or asked for; of shieldings ``pred_nmr_shielding_spread`` (ppm).
+    ``pred_energy_spread``, ``pred_energy_low`` and ``pred_energy_high`` (eV) of frames, or
+    ``pred_nmr_shielding_spread`` and so on (ppm) of their atoms, as far as they are known or asked for; and ``flag`` of
+    frames.
 
     Attributes:
         types: Types of the columns by name, as numpy and Arrow call them.
@@ -33,19 +33,13 @@ class Uncertainty:
 
     @classmethod
     def of(cls, predictor: Predictor, calibration: Calibration | None, coverage: float | None) -> "Uncertainty":
-        """That of a model: what its calibration says of the training set, or else what the model itself does.
-
-        Raises:
-            InputError: If intervals are asked of a model of shieldings.
-        """
-        dtype = predictor.dtype_name
-        if predictor.per_atom:
-            if coverage is not None:
-                raise InputError("--coverage of predict is for energies; intervals of shieldings: evaluate --coverage")
-            return cls({"pred_nmr_shielding_spread": dtype} if predictor.gives_spread else {})
-        types = {"pred_energy_spread": dtype} if predictor.gives_spread else {}
+        """That of a model: what its calibration says of the training set, or else what the model itself does."""
+        name = "pred_nmr_shielding" if predictor.per_atom else "pred_energy"
+        types = {f"{name}_spread": predictor.dtype_name} if predictor.gives_spread else {}
         if calibration is not None and coverage is not None:
-            types |= {"pred_energy_low": "float64", "pred_energy_high": "float64"}
+            types |= {f"{name}_low": "float64", f"{name}_high": "float64"}
+        if predictor.per_atom:
+            return cls(types, calibration, coverage)
         domain = domain_of(predictor.model)
         known = calibration.range if calibration else None
         if known is None and domain is not None:
@@ -57,14 +51,15 @@ class Uncertainty:
 
         The block has been flagged by :attr:`range`, if there is one.
         """
-        frames, spread = scored.frames, scored.spread
-        columns = {} if spread is None else {next(iter(self.types)): spread}
-        if "pred_energy_low" in self.types:
-            half = self.calibration.half_width(self.coverage, frames.sizes, spread)
-            columns |= {"pred_energy_low": scored.energy - half, "pred_energy_high": scored.energy + half}
+        values, spread = scored.prediction.values.numpy(), scored.spread
+        found = [] if spread is None else [spread]
+        if self.calibration is not None and self.coverage is not None:
+            sizes = np.ones(len(values)) if scored.prediction.per_atom else scored.frames.sizes
+            half = self.calibration.half_width(self.coverage, sizes, spread)
+            found += [values - half, values + half]
         if scored.flags is not None:
-            columns["flag"] = scored.flags.astype(str)
-        return columns
+            found.append(scored.flags.astype(str))
+        return dict(zip(self.types, found, strict=True))
 
     def settings(self) -> dict[str, object]:
         """What the columns depend on beside the model and the frames, in values that JSON knows."""
