@@ -40,7 +40,7 @@ def test_stable_clusters_are_those_of_the_card(stable):
     assert len(set(clusters)) == len(clusters)
     assert (stable._data.z == 11).all() and (stable._data.lambda_triplet > 0).all()
     assert (stable._data.homo_lumo_gap > 0.5).all() and (stable._data.homo_lumo_gap < 2).all()  # eV
-    assert (stable._data.lambda_triplet < 1).all()
+    assert (stable._data.lambda_triplet < 1).all() and (stable._data.s2 == 0).all()
     assert set(stable._data.relaxed.tolist()) == {0, 1}
     energy = stable._data.energy / stable.sizes
     assert energy.mean() == pytest.approx(-4416.5, abs=1) and energy.std() < 0.2  # eV an atom, 11 electrons each
@@ -161,6 +161,7 @@ def test_frames_of_the_command_are_as_those_of_the_labeller(script):
     for before, after in (
         ("energy=-324.50000000 energy_unit=Hartree", f"energy={-324.5 * script.HARTREE} label_key=Na2-5f"),
         ("lambda_t=0.010000", f"lambda_triplet={0.01 * script.HARTREE}"),
+        ("s2=0.0000", "s2=0.0"),
         ("gap=0.040000 wall=9.9 sel=random shielding_unit=ppm", f"homo_lumo_gap={0.04 * script.HARTREE}"),
     ):
         assert before in frame
@@ -183,7 +184,7 @@ def test_new_frames_are_merged_once(script, copied, tmp_path):
         text = lzma.decompress(path.read_bytes()).decode()
     assert text.splitlines()[-3:-1] == [
         "Properties=species:S:1:pos:R:3:nmr_shielding:R:1:nmr_tensor:R:9:gop:R:19 energy=-8830.094837 "
-        "lambda_triplet=0.272114 rks_stable=F homo_lumo_gap=1.088455 seed=90001 selection=random family=sblda "
+        "lambda_triplet=0.272114 rks_stable=F s2=nan homo_lumo_gap=1.088455 seed=90001 selection=random family=sblda "
         'relaxed=0 pbc="F F F"',
         "Na 0.000000 0.000000 -1.550000 600.0000 600.0000 0 0 0 600.0000 0 0 0 600.0000 "
         + " ".join(["0.500000"] * 18 + ["2.000000"]),

@@ -93,8 +93,13 @@ def frames_of(text: str) -> Iterator[tuple[dict, list[str]]]:
 
 
 def converted(header: dict, lines: list[str]) -> Frame:
-    """A frame of a labeller in the units and under the names of this data set."""
-    if "label_key" in header:
+    """A frame of a labeller in the units and under the names of this data set.
+
+    The labeller that the set began with computed no broken-symmetry solution: <S^2> is zero for a closed shell that is
+    stable against one, and not known for another.
+    """
+    by_command = "label_key" in header
+    if by_command:
         header = of_command(header)
     for key, expected in (("energy_unit", "Hartree"), ("shielding_unit", "ppm"), ("gop_columns", POPULATIONS)):
         if _text(header[key]) != expected:
@@ -107,10 +112,11 @@ def converted(header: dict, lines: list[str]) -> Frame:
     positions = values[:, :3] - values[:, :3].mean(axis=0)
     stable = bool(header["rks_stable"])
     size, family, seed = len(rows), str(header.get("family", "sblda")), int(header["seed"])
+    s2 = float(header["s2"]) if by_command else 0.0 if stable else np.nan
     comment = (
         f"Properties={COLUMNS} energy={HARTREE * header['energy']:.6f} "
         f"lambda_triplet={HARTREE * header['lambda_t']:.6f} rks_stable={'T' if stable else 'F'} "
-        f"homo_lumo_gap={HARTREE * header['gap']:.6f} seed={seed} selection={header['sel']} family={family} "
+        f"s2={s2:.4f} homo_lumo_gap={HARTREE * header['gap']:.6f} seed={seed} selection={header['sel']} family={family} "
         f"relaxed={int(family != 'sblda')} "
         'pbc="F F F"'
     )

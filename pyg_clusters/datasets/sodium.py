@@ -41,12 +41,13 @@ class SodiumShielding(ClusterDataset):
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [num_atoms]`` in ppm,
     ``populations [num_atoms, 19]`` in electrons (named by :data:`POPULATIONS`), ``tensor [num_atoms, 9]`` in ppm (row
     by row), ``energy [1]`` in eV (total), ``lambda_triplet [1]`` in eV (lowest eigenvalue of the triplet stability
-    matrix, positive where stable), ``homo_lumo_gap [1]`` in eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with
-    the Gupta potential), ``idx [1]``, ``cluster_size [1]``, ``group [1]``. A group holds the clusters made from one
-    random cluster, relaxed or not: :func:`group_split` and :func:`fold_split` by groups split by cluster.
+    matrix, positive where stable), ``s2 [1]`` (spin contamination :math:`\langle S^2 \rangle`), ``homo_lumo_gap [1]`` in
+    eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with the Gupta potential), ``idx [1]``, ``cluster_size [1]``,
+    ``group [1]``. A group holds the clusters made from one random cluster, relaxed or not: :func:`group_split` and
+    :func:`fold_split` by groups split by cluster.
 
-    The spin contamination :math:`\langle S^2 \rangle` of the broken-symmetry solution was not computed. Where the
-    closed-shell solution is stable it is taken for zero; ``lambda_triplet`` tells how safely.
+    The spin contamination :math:`\langle S^2 \rangle` is that of the broken-symmetry singlet, which falls back to the
+    closed shell where that is stable: zero there, and ``lambda_triplet`` tells how safely.
 
     Args:
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/sodium_shielding`` in
@@ -89,7 +90,7 @@ class SodiumShielding(ClusterDataset):
             target="nmr_shielding",
             per_atom=True,
             group="seed",
-            keep=("energy", "lambda_triplet", "homo_lumo_gap", "relaxed"),
+            keep=("energy", "lambda_triplet", "s2", "homo_lumo_gap", "relaxed"),
             keep_atoms={"gop": "populations", "nmr_tensor": "tensor"},
             transform=transform,
             pre_transform=pre_transform,
