@@ -116,8 +116,8 @@ def converted(header: dict, lines: list[str]) -> Frame:
     comment = (
         f"Properties={COLUMNS} energy={HARTREE * header['energy']:.6f} "
         f"lambda_triplet={HARTREE * header['lambda_t']:.6f} rks_stable={'T' if stable else 'F'} "
-        f"s2={s2:.4f} homo_lumo_gap={HARTREE * header['gap']:.6f} seed={seed} selection={header['sel']} family={family} "
-        f"relaxed={int(family != 'sblda')} "
+        f"s2={s2:.4f} homo_lumo_gap={HARTREE * header['gap']:.6f} seed={seed} selection={header['sel']} "
+        f"family={family} relaxed={int(family != 'sblda')} "
         'pbc="F F F"'
     )
     atoms = [" ".join(["Na", *(f"{x:.6f}" for x in xyz), *row[4:]]) for xyz, row in zip(positions, rows, strict=True)]

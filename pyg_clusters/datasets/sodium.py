@@ -41,8 +41,8 @@ class SodiumShielding(ClusterDataset):
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [num_atoms]`` in ppm,
     ``populations [num_atoms, 19]`` in electrons (named by :data:`POPULATIONS`), ``tensor [num_atoms, 9]`` in ppm (row
     by row), ``energy [1]`` in eV (total), ``lambda_triplet [1]`` in eV (lowest eigenvalue of the triplet stability
-    matrix, positive where stable), ``s2 [1]`` (spin contamination :math:`\langle S^2 \rangle`), ``homo_lumo_gap [1]`` in
-    eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with the Gupta potential), ``idx [1]``, ``cluster_size [1]``,
+    matrix, positive where stable), ``s2 [1]`` (spin contamination :math:`\langle S^2 \rangle`), ``homo_lumo_gap [1]``
+    in eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with the Gupta potential), ``idx [1]``, ``cluster_size [1]``,
     ``group [1]``. A group holds the clusters made from one random cluster, relaxed or not: :func:`group_split` and
     :func:`fold_split` by groups split by cluster.
 
