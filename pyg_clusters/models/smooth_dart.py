@@ -184,10 +184,11 @@ class SmoothDART(nn.Module):
         everywhere = (-self.width, *self.descriptor_radii)  # all neighbours first
         beyond = soft_beyond_masks(distance, pairs, everywhere, self.width)
         members = beyond[:, :, :-1] - beyond[:, :, 1:]
-        # Of each shell but the outermost, [num_graphs, num_atoms, num_shells - 1, orders]; the first order counts.
+        # Of each shell but the outermost, [num_graphs, num_atoms, orders, num_shells - 1]; the first order counts.
         harmonics = unscaled_harmonics(difference / distance[..., None], self.degree)
-        sums = members @ harmonics.movedim(0, -1) * harmonic_scales(self.degree).to(pos)
-        counts = torch.cat([sums[..., 0], num_others - sums[..., 0].sum(dim=-1, keepdim=True)], dim=-1)
+        sums = harmonics @ members.mT * harmonic_scales(self.degree).to(pos)[:, None]
+        inner = sums[:, :, 0]
+        counts = torch.cat([inner, num_others - inner.sum(dim=-1, keepdim=True)], dim=-1)
         if not self.degree:
             return counts, masks
         return torch.cat([counts, self._invariants(sums)], dim=-1), masks
@@ -203,6 +204,6 @@ class SmoothDART(nn.Module):
         return pairs.gather(2, near), difference, distance.gather(2, near)
 
     def _invariants(self, sums: Tensor) -> Tensor:
-        by_degree = sums.split([2 * degree + 1 for degree in range(self.degree + 1)], dim=-1)[1:]
-        products = torch.stack([part @ part.mT for part in by_degree], dim=2)
+        by_degree = sums.split([2 * degree + 1 for degree in range(self.degree + 1)], dim=2)[1:]
+        products = torch.stack([part.mT @ part for part in by_degree], dim=2)
         return products.flatten(3).index_select(-1, self.upper_triangle).flatten(2)

@@ -27,7 +27,7 @@ def spherical_harmonics(direction: Tensor, degree: int) -> Tensor:
     """
     if not 1 <= degree <= MAX_DEGREE:
         raise ValueError(f"degree must be 1 to {MAX_DEGREE}, got {degree}")
-    return (unscaled_harmonics(direction, degree).movedim(0, -1) * harmonic_scales(degree).to(direction))[..., 1:]
+    return (unscaled_harmonics(direction[..., None, :], degree)[..., 0] * harmonic_scales(degree).to(direction))[..., 1:]
 
 
 def unscaled_harmonics(direction: Tensor, degree: int) -> Tensor:
@@ -38,11 +38,11 @@ def unscaled_harmonics(direction: Tensor, degree: int) -> Tensor:
     1)}{(2n - 1)(2n - 3)} Q_{n-2}`. Scaling sums over neighbours is cheaper than scaling what is summed.
 
     Args:
-        direction: Unit vectors ``[..., 3]``.
+        direction: Unit vectors ``[..., num_neighbors, 3]``.
         degree: Largest degree.
 
     Returns:
-        ``[(degree + 1)**2, ...]``, the orders of a degree from -n to n; the first of all is one.
+        ``[..., (degree + 1)**2, num_neighbors]``, the orders of a degree from -n to n; the first of all is one.
     """
     x, y, z = direction.movedim(-1, 0).contiguous()
     found = [z] * (degree + 1) ** 2
@@ -58,7 +58,7 @@ def unscaled_harmonics(direction: Tensor, degree: int) -> Tensor:
             if m:
                 found[centre - m] = imaginary * legendre
         real, imaginary = x * real - y * imaginary, x * imaginary + y * real
-    return torch.stack(found)
+    return torch.stack(found, dim=-2)
 
 
 @cache

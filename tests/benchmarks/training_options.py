@@ -23,7 +23,7 @@ OPTIONS = {
     "compiled": {"compile": True},
     "bf16-mixed, compiled": {"precision": "bf16-mixed", "compile": True},
 }
-RADII = (2.5, 2.9, 3.3, 3.7, 4.1, 4.5, 4.9, 5.3, 5.7, 6.1, 6.5)
+RADII = (2.3, 2.45, 2.6, 2.75, 2.9, 3.05, 3.2, 3.35)
 
 
 class Seconds(pl.Callback):
@@ -82,7 +82,7 @@ def main():
                 chosen = OPTIONS[option]
                 data = ClusterDataModule(dataset, batch_size=32, max_train_clusters=options.clusters)
                 torch.manual_seed(0)
-                model = DART() if name == "DART" else SmoothDART(descriptor_radii=RADII, width=0.15)
+                model = DART() if name == "DART" else SmoothDART(descriptor_radii=RADII, degree=8, hidden_channels=96)
                 if forces and "compile" in chosen:  # has no derivatives of derivatives
                     continue
                 module = ForceTraining(model) if forces else EnergyTraining(model, compile="compile" in chosen)
