@@ -27,7 +27,8 @@ def spherical_harmonics(direction: Tensor, degree: int) -> Tensor:
     """
     if not 1 <= degree <= MAX_DEGREE:
         raise ValueError(f"degree must be 1 to {MAX_DEGREE}, got {degree}")
-    return (unscaled_harmonics(direction[..., None, :], degree)[..., 0] * harmonic_scales(degree).to(direction))[..., 1:]
+    unscaled = unscaled_harmonics(direction[..., None, :], degree)[..., 0]
+    return (unscaled * harmonic_scales(degree).to(direction))[..., 1:]
 
 
 def unscaled_harmonics(direction: Tensor, degree: int) -> Tensor:
