@@ -21,7 +21,7 @@ from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.shell_conv import ShellConv
-from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, harmonic_scales, unscaled_harmonics
+from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, harmonics_of_neighbors
 
 ATOMS_AT_ONCE: int = 2048
 """So many atoms, in whole clusters, are worked on at a time on a processor: what they need stays in its cache."""
@@ -185,8 +185,7 @@ class SmoothDART(nn.Module):
         beyond = soft_beyond_masks(distance, pairs, everywhere, self.width)
         members = beyond[:, :, :-1] - beyond[:, :, 1:]
         # Of each shell but the outermost, [num_graphs, num_atoms, orders, num_shells - 1]; the first order counts.
-        harmonics = unscaled_harmonics(difference / distance[..., None], self.degree)
-        sums = harmonics @ members.mT * harmonic_scales(self.degree).to(pos)[:, None]
+        sums = harmonics_of_neighbors(difference / distance[..., None], self.degree) @ members.mT
         inner = sums[:, :, 0]
         counts = torch.cat([inner, num_others - inner.sum(dim=-1, keepdim=True)], dim=-1)
         if not self.degree:

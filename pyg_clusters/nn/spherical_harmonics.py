@@ -1,8 +1,5 @@
 """Directions as real spherical harmonics."""
 
-from functools import cache
-from math import factorial, prod
-
 import torch
 from torch import Tensor
 
@@ -27,16 +24,14 @@ def spherical_harmonics(direction: Tensor, degree: int) -> Tensor:
     """
     if not 1 <= degree <= MAX_DEGREE:
         raise ValueError(f"degree must be 1 to {MAX_DEGREE}, got {degree}")
-    unscaled = unscaled_harmonics(direction[..., None, :], degree)[..., 0]
-    return (unscaled * harmonic_scales(degree).to(direction))[..., 1:]
+    return harmonics_of_neighbors(direction[..., None, :], degree)[..., 1:, 0]
 
 
-def unscaled_harmonics(direction: Tensor, degree: int) -> Tensor:
-    r"""Spherical harmonics of degrees 0 to ``degree`` up to a factor each, :func:`harmonic_scales`.
+def harmonics_of_neighbors(direction: Tensor, degree: int) -> Tensor:
+    r"""As :func:`spherical_harmonics`, from degree 0 on, in the order in which sums over neighbours are quick.
 
-    Of order :math:`\pm m` they are the real and the imaginary part of :math:`(x + iy)^m` times a polynomial in z of
-    leading coefficient 1: the associated Legendre function, by :math:`Q_n = z Q_{n-1} - \frac{(n - m - 1)(n + m -
-    1)}{(2n - 1)(2n - 3)} Q_{n-2}`. Scaling sums over neighbours is cheaper than scaling what is summed.
+    Of order :math:`\pm m` they are the real and the imaginary part of :math:`(x + iy)^m` times a polynomial in z, the
+    normalised associated Legendre function, by its recurrence in the degree.
 
     Args:
         direction: Unit vectors ``[..., num_neighbors, 3]``.
@@ -47,27 +42,20 @@ def unscaled_harmonics(direction: Tensor, degree: int) -> Tensor:
     """
     x, y, z = direction.movedim(-1, 0).contiguous()
     found = [z] * (degree + 1) ** 2
-    real, imaginary = torch.ones_like(z), torch.zeros_like(z)  # of (x + iy)^m
+    real, imaginary = torch.ones_like(z), torch.zeros_like(z)  # the harmonics of degree m and order ±m
     for m in range(degree + 1):
+        if m:
+            rise = ((2 * m - 1) / (2 * m)) ** 0.5 if m > 1 else 1.0
+            right, up = rise * x, rise * y
+            real, imaginary = right * real - up * imaginary, right * imaginary + up * real
         before, legendre = torch.zeros_like(z), torch.ones_like(z)
         for n in range(m, degree + 1):
             if n > m:
-                share = (n - m - 1) * (n + m - 1) / ((2 * n - 1) * (2 * n - 3))
-                before, legendre = legendre, torch.sub(z * legendre, before, alpha=share) if share else z * legendre
+                share, of_z = ((n - 1) ** 2 - m**2) ** 0.5, (2 * n - 1)
+                norm = (n**2 - m**2) ** 0.5
+                before, legendre = legendre, torch.addcmul(before * (-share / norm), z, legendre, value=of_z / norm)
             centre = n * n + n
-            found[centre + m] = real * legendre if m else legendre
+            found[centre + m] = real * legendre
             if m:
                 found[centre - m] = imaginary * legendre
-        real, imaginary = x * real - y * imaginary, x * imaginary + y * real
     return torch.stack(found, dim=-2)
-
-
-@cache
-def harmonic_scales(degree: int) -> Tensor:
-    """Factors ``[(degree + 1)**2]`` that make :func:`unscaled_harmonics` those of Racah's normalisation."""
-    return torch.tensor([_scale(n, abs(m)) for n in range(degree + 1) for m in range(-n, n + 1)], dtype=torch.double)
-
-
-def _scale(n: int, m: int) -> float:
-    leading = prod(range(1, 2 * n, 2)) / factorial(n - m)  # coefficient of the associated Legendre function
-    return leading * ((2 if m else 1) * factorial(n - m) / factorial(n + m)) ** 0.5
