@@ -182,6 +182,15 @@ def test_resumed_equals_uninterrupted(recipe, finished, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_noise_on_the_positions_is_that_of_the_step(recipe, tmp_path):
+    losses = {}
+    for name, noise in (("quiet", "0.0"), ("shaken", "0.1"), ("again", "0.1")):
+        arguments = ["--out", str(tmp_path / name), "--model.position_noise", noise, "--trainer.max_epochs", "2"]
+        assert main(["train", "--config", str(recipe), *arguments]) == 0
+        losses[name] = read_columns(tmp_path / name / "metrics.csv")["train_mae"].tolist()
+    assert losses["shaken"] == losses["again"] and losses["shaken"][0] != losses["quiet"][0]
+
+
 def test_options_reach_into_the_named_class(recipe, tmp_path):
     run = tmp_path / "run"
     options = ["--model.init_args.loss.init_args.a", "0", "--model.init_args.model.init_args.transform", "true"]

@@ -190,17 +190,21 @@ class EnergyTraining(pl.LightningModule):
         return predicted
 
     def training_step(self, data: Data, step: int) -> Tensor:
-        if self.position_noise:
-            data.pos = data.pos + self._noise(data.pos)
+        self.shake(data)
         predicted = self(data)
         self.train_mae.update(predicted.detach() * self.per_unit, data.y * self.per_unit)
         return self.loss(predicted, data.y) * self._share(data.y)
 
-    def _noise(self, pos: Tensor) -> Tensor:
-        """Noise that depends on seed, step and process alone: a resumed run sees that of an uninterrupted one."""
-        seed = hash((torch.initial_seed(), self.trainer.global_step, self.trainer.global_rank)) % 2**63
-        generator = torch.Generator(pos.device).manual_seed(seed)
-        return self.position_noise * torch.randn(pos.shape, generator=generator, device=pos.device, dtype=pos.dtype)
+    def shake(self, data: Data):
+        """Adds the noise to the positions, if there is to be some.
+
+        It depends on seed, step and process alone: a resumed run sees that of an uninterrupted one.
+        """
+        if self.position_noise:
+            seed = hash((torch.initial_seed(), self.trainer.global_step, self.trainer.global_rank)) % 2**63
+            generator = torch.Generator(data.pos.device).manual_seed(seed)
+            noise = torch.randn(data.pos.shape, generator=generator, device=data.pos.device, dtype=data.pos.dtype)
+            data.pos = data.pos + self.position_noise * noise
 
     def validation_step(self, data: Data, step: int):
         predicted = self(data)

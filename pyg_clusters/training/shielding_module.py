@@ -35,6 +35,7 @@ class ShieldingTraining(EnergyTraining):
             squared error, or a :class:`~pyg_clusters.losses.SortedPenaltyLoss`.
         stop_below_rate: Training ends when the learning rate falls below this.
         average_decay: Validate and keep the exponential moving average of the weights, with this decay.
+        position_noise: Standard deviation in Å of a normal noise that is added to the positions at every training step.
         compile: Run the model through :func:`torch.compile`.
     """
 
@@ -51,10 +52,11 @@ class ShieldingTraining(EnergyTraining):
         loss: nn.Module | None = None,
         stop_below_rate: float = 1e-8,
         average_decay: float | None = None,
+        position_noise: float = 0.0,
         compile: bool = False,
     ):
         loss = nn.MSELoss() if loss is None else loss
-        super().__init__(model, optimizer, scheduler, loss, stop_below_rate, average_decay, compile=compile)
+        super().__init__(model, optimizer, scheduler, loss, stop_below_rate, average_decay, position_noise, compile)
         self.val_loss = MeanMetric()
         self._loss_takes_batch = "batch" in inspect.signature(loss.forward).parameters
 
@@ -67,6 +69,7 @@ class ShieldingTraining(EnergyTraining):
         return self.loss(predicted, target, data.batch) if self._loss_takes_batch else self.loss(predicted, target)
 
     def training_step(self, data: Data, step: int) -> Tensor:
+        self.shake(data)
         predicted = self(data)
         self.train_mae.update(predicted.detach(), data.y)
         loss = self.loss_of(predicted, data)
