@@ -59,7 +59,7 @@ def test_energies_from_positions(of_one_size, least_seconds, capsys):
     z, pos, ptr = of_one_size
     torch.manual_seed(0)
     hdnn, dart = Predictor(HDNN(), device="cpu"), Predictor(DART(), device="cpu")
-    smooth = Predictor(SmoothDART(descriptor_radii=SMOOTH_RADII, degree=8, hidden_channels=96), device="cpu")
+    smooth = Predictor(SmoothDART(descriptor_radii=SMOOTH_RADII, degree=7, hidden_channels=96), device="cpu")
     seconds = least_seconds(
         3, ours=lambda: hdnn(z, pos, ptr), dart=lambda: dart(z, pos, ptr), smooth=lambda: smooth(z, pos, ptr)
     )

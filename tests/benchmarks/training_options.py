@@ -82,7 +82,7 @@ def main():
                 chosen = OPTIONS[option]
                 data = ClusterDataModule(dataset, batch_size=32, max_train_clusters=options.clusters)
                 torch.manual_seed(0)
-                model = DART() if name == "DART" else SmoothDART(descriptor_radii=RADII, degree=8, hidden_channels=96)
+                model = DART() if name == "DART" else SmoothDART(descriptor_radii=RADII, degree=7, hidden_channels=96)
                 if forces and "compile" in chosen:  # has no derivatives of derivatives
                     continue
                 module = ForceTraining(model) if forces else EnergyTraining(model, compile="compile" in chosen)
