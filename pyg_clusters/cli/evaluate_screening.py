@@ -30,7 +30,7 @@ from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import predictor_of
-from pyg_clusters.cli.screening_options import BINS, POOLS, SPREAD_WEIGHT, STEPS
+from pyg_clusters.cli.screening_options import BINS, FMAX, POOLS, SPREAD_WEIGHT, STEPS
 from pyg_clusters.cli.screening_relax import check_forces, relax_atoms
 from pyg_clusters.cli.tables import cell
 from pyg_clusters.errors import InputError
@@ -129,7 +129,7 @@ def run(argv: Sequence[str]):
         "--relax", action="store_true", help="relax all frames with the forces of the model first, and choose by these"
     )
     parser.add_argument(
-        "--fmax", type=float, default=0.05, help="for --relax: largest force on an atom in the end, in eV/Å"
+        "--fmax", type=float, default=FMAX, help="for --relax: largest force on an atom in the end, in eV/Å"
     )
     parser.add_argument("--steps", type=int, default=STEPS, help="for --relax: most evaluations of the forces")
     parser.add_argument("--top", type=int, default=100, help="frames that are chosen of each size")

@@ -19,7 +19,7 @@ RELAXED_POOL = 10
 """How many times as many of the lowest frames as are wanted are relaxed."""
 SPREAD_WEIGHT = 2.0
 """Default weight of the spread."""
-FMAX, STEPS = 0.02, 500
+FMAX, STEPS = 0.01, 1000
 """Defaults of a relaxation: largest force on an atom in the end in eV/Å, most evaluations of the forces."""
 BINNED = ("bins", "descriptor-bins")
 WAYS = {

@@ -23,7 +23,7 @@ from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, harmonics_of_neighbors
 
-ATOMS_AT_ONCE: int = 2048
+ATOMS_AT_ONCE: int = 1536
 """So many atoms, in whole clusters, are worked on at a time on a processor: what they need stays in its cache."""
 
 
@@ -184,9 +184,9 @@ class SmoothDART(nn.Module):
         everywhere = (-self.width, *self.descriptor_radii)  # all neighbours first
         beyond = soft_beyond_masks(distance, pairs, everywhere, self.width)
         members = beyond[:, :, :-1] - beyond[:, :, 1:]
-        # Of each shell but the outermost, [num_graphs, num_atoms, orders, num_shells - 1]; the first order counts.
-        sums = harmonics_of_neighbors(difference / distance[..., None], self.degree) @ members.mT
-        inner = sums[:, :, 0]
+        # Of each shell but the outermost, [num_graphs, num_atoms, num_shells - 1, orders]; the first order counts.
+        sums = members @ harmonics_of_neighbors(difference / distance[..., None], self.degree).mT
+        inner = sums[..., 0]
         counts = torch.cat([inner, num_others - inner.sum(dim=-1, keepdim=True)], dim=-1)
         if not self.degree:
             return counts, masks
@@ -203,6 +203,6 @@ class SmoothDART(nn.Module):
         return pairs.gather(2, near), difference, distance.gather(2, near)
 
     def _invariants(self, sums: Tensor) -> Tensor:
-        by_degree = sums.split([2 * degree + 1 for degree in range(self.degree + 1)], dim=2)[1:]
-        products = torch.stack([part.mT @ part for part in by_degree], dim=2)
+        by_degree = sums.split([2 * degree + 1 for degree in range(self.degree + 1)], dim=-1)[1:]
+        products = torch.stack([part @ part.mT for part in by_degree], dim=2)
         return products.flatten(3).index_select(-1, self.upper_triangle).flatten(2)
