@@ -18,7 +18,7 @@ from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import pad_clusters, pair_distances, ptr_to_batch, soft_beyond_masks
 from pyg_clusters.models import DART, SmoothDART, save_model
 from pyg_clusters.nn import spherical_harmonics
-from pyg_clusters.structures import Gupta, ModelCalculator, energy_and_forces
+from pyg_clusters.structures import Gupta, ModelCalculator, energy_and_forces, relax
 from pyg_clusters.testing import random_clusters, validate_model
 
 SMALL = {"descriptor_radii": (2.5, 3.0, 3.5, 4.5), "width": 1.0, "hidden_channels": 16}
@@ -91,6 +91,17 @@ def test_energy_is_continuous_where_that_of_dart_jumps():
         steps = energy.diff().abs()
         jumps[type(model).__name__] = float(steps.max() / (energy.max() - energy.min()))
     assert jumps["DART"] > 0.4 and jumps["SmoothDART"] < 0.05
+
+
+def test_positions_in_double_precision_are_taken_by_a_model_in_single():
+    model = SmoothDART(degree=3, **SMALL).eval()
+    z, pos, batch = clusters((12, 9))
+    energy, forces = energy_and_forces(model, z, pos.double(), batch)
+    assert energy.dtype == forces.dtype == torch.double
+    of_single = energy_and_forces(model, z, pos.float(), batch)
+    assert torch.allclose(energy.float(), of_single[0]) and torch.allclose(forces.float(), of_single[1], atol=1e-5)
+    relaxed = relax(model, z, pos.double(), batch, fmax=1e9)
+    assert relaxed.converged.all() and torch.equal(relaxed.pos, pos.double())
 
 
 @pytest.mark.parametrize("change", ["every pair", "small blocks"])

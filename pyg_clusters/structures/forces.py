@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
 
@@ -16,17 +16,18 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
     """Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å of clusters.
 
     Args:
-        energy: A potential or a model.
+        energy: A potential or a model, which computes in the precision of its weights.
         z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å.
+        pos: Positions ``[num_atoms, 3]`` in Å; energies and forces have their precision.
         batch: Cluster of each atom ``[num_atoms]``, sorted.
 
     Raises:
         InputError: If the energy is no differentiable function of the positions.
     """
+    weight = next(energy.parameters(), pos) if isinstance(energy, nn.Module) else pos
     with torch.enable_grad():
         moved = pos.detach().requires_grad_()
-        energies = energy(z, moved, batch)
+        energies = energy(z, moved.to(weight.dtype), batch).to(pos.dtype)
         (gradient,) = torch.autograd.grad(energies.sum(), moved, allow_unused=True)
     if gradient is None:
         name = type(energy).__name__
