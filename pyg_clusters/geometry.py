@@ -264,13 +264,13 @@ def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], w
     at every distance; for a width towards zero they become those of sharp shells.
 
     Args:
-        distance: Distances ``[num_graphs, num_atoms, num_atoms]`` in Å.
+        distance: Distances ``[num_graphs, num_atoms, num_neighbors]`` in Å.
         pairs: Which pairs are there, of the same shape; of others the mask is zero.
         radii: Increasing shell radii in Å.
         width: Width w of the boundaries in Å.
 
     Returns:
-        ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
+        ``[num_graphs, num_atoms, num_shells - 1, num_neighbors]``.
     """
     radius = distance.new_tensor(radii)[:, None]
     t = ((distance[:, :, None] - radius) / width + 0.5).clamp(0.0, 1.0)

@@ -117,6 +117,17 @@ def test_what_saves_time_changes_nothing(monkeypatch, change):
         assert torch.allclose(found, expected, rtol=0, atol=1e-12)
 
 
+def test_inputs_are_standardised_by_the_whole_first_batch(monkeypatch):
+    z, pos, batch = clusters((45, 60, 20))
+    means = []
+    for atoms in (1000, 30):
+        monkeypatch.setattr("pyg_clusters.models.smooth_dart.ATOMS_AT_ONCE", atoms)
+        model = SmoothDART(**SMALL).double().train()
+        model(z, pos, batch)
+        means.append(model.inputs.mean)
+    assert torch.equal(*means)
+
+
 def test_directions_tell_angles_apart():
     def triple(angle):
         return torch.tensor([[0.0, 0.0, 0.0], [2.7, 0.0, 0.0], [2.7 * np.cos(angle), 2.7 * np.sin(angle), 0.0]])

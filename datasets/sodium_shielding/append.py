@@ -95,8 +95,8 @@ def frames_of(text: str) -> Iterator[tuple[dict, list[str]]]:
 def converted(header: dict, lines: list[str]) -> Frame:
     """A frame of a labeller in the units and under the names of this data set.
 
-    The labeller that the set began with computed no broken-symmetry solution: <S^2> is zero for a closed shell that is
-    stable against one, and not known for another.
+    Where no broken-symmetry solution was computed, as by the labeller that the set began with, <S^2> is zero for a
+    closed shell that is stable against one, and not known for another.
     """
     by_command = "label_key" in header
     if by_command:
@@ -112,7 +112,7 @@ def converted(header: dict, lines: list[str]) -> Frame:
     positions = values[:, :3] - values[:, :3].mean(axis=0)
     stable = bool(header["rks_stable"])
     size, family, seed = len(rows), str(header.get("family", "sblda")), int(header["seed"])
-    s2 = float(header["s2"]) if by_command else 0.0 if stable else np.nan
+    s2 = float(header["s2"]) if by_command and "s2" in header else 0.0 if stable else np.nan
     comment = (
         f"Properties={COLUMNS} energy={HARTREE * header['energy']:.6f} "
         f"lambda_triplet={HARTREE * header['lambda_t']:.6f} rks_stable={'T' if stable else 'F'} "

@@ -47,7 +47,8 @@ class SodiumShielding(ClusterDataset):
     :func:`fold_split` by groups split by cluster.
 
     The spin contamination :math:`\langle S^2 \rangle` is that of the broken-symmetry singlet, which falls back to the
-    closed shell where that is stable: zero there, and ``lambda_triplet`` tells how safely.
+    closed shell where that is stable: zero there, and ``lambda_triplet`` tells how safely. Elsewhere it is
+    not-a-number if it was not computed.
 
     Args:
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/sodium_shielding`` in

@@ -47,7 +47,7 @@ class SmoothDART(nn.Module):
 
     Args:
         radii (sequence of float): Radii in Å of the shells that are summed over.
-        width (float): Width of a boundary between shells in Å, from 0 to 1.
+        width (float): Width of a boundary between shells in Å, over which a weight goes from 0 to 1.
         descriptor_radii (sequence of float, optional): Radii in Å of the descriptor; by default those of the sums.
         degree (int): Largest degree of the spherical harmonics, 0 to 8; 0 leaves directions out.
         hidden_channels (int): Width of the shell networks.
@@ -148,8 +148,9 @@ class SmoothDART(nn.Module):
     def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
         if batch.numel() == 0:
-            return pos.new_zeros(0)
-        if batch.numel() <= ATOMS_AT_ONCE or pos.device.type != "cpu":
+            return pos.sum(dim=-1)
+        fitting = self.training and not self.inputs.fitted  # to the whole of the first batch
+        if fitting or batch.numel() <= ATOMS_AT_ONCE or pos.device.type != "cpu":
             return self._of_block(z, pos, batch)
         ptr = batch_to_ptr(batch)
         first = ptr[torch.searchsorted(ptr, torch.arange(0, batch.numel(), ATOMS_AT_ONCE))]
@@ -185,7 +186,8 @@ class SmoothDART(nn.Module):
         beyond = soft_beyond_masks(distance, pairs, everywhere, self.width)
         members = beyond[:, :, :-1] - beyond[:, :, 1:]
         # Of each shell but the outermost, [num_graphs, num_atoms, num_shells - 1, orders]; the first order counts.
-        sums = members @ harmonics_of_neighbors(difference / distance[..., None], self.degree).mT
+        direction = torch.where(pairs[..., None], difference, 0.0) / distance[..., None]
+        sums = members @ harmonics_of_neighbors(direction, self.degree).mT
         inner = sums[..., 0]
         counts = torch.cat([inner, num_others - inner.sum(dim=-1, keepdim=True)], dim=-1)
         if not self.degree:

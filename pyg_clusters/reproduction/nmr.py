@@ -267,7 +267,7 @@ class Result:
         train_clusters: Clusters of a training set, the mean over the divisions.
         minutes: Time of a training on one thread, the mean.
         of_seeds: What the seeds make together, by the way they are joined (:data:`MEAN_OF_SEEDS`,
-            :data:`BEST_OF_SEEDS`): the metrics of each test part. None for one seed.
+            :data:`BEST_OF_SEEDS`): the metrics of each test part. Empty for one seed.
         overall_of_seeds: The same over all test parts together.
     """
 
