@@ -35,7 +35,7 @@ def test_stable_clusters_are_those_of_the_card(stable):
     assert {size: count for size, count in enumerate(counts.tolist()) if count} == stable.card.files[
         "sodium_shielding.extxyz.xz"
     ].sizes
-    assert len(stable) >= 85
+    assert len(stable) >= 90
     clusters = list(zip(stable.groups.tolist(), stable._data.relaxed.tolist(), strict=True))
     assert len(set(clusters)) == len(clusters)
     assert (stable._data.z == 11).all() and (stable._data.lambda_triplet > 0).all()
