@@ -12,3 +12,12 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 def generator() -> torch.Generator:
     """A seeded source of random numbers, fresh for each test."""
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def one_thread():
+    """Torch on one thread, and as before after the test."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -50,12 +50,8 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    """As the workers have it: another number of threads rounds otherwise in the last digit."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def threads_of_a_worker(one_thread):
+    """Another number of threads rounds otherwise in the last digit."""
 
 
 @pytest.fixture(autouse=True)

@@ -287,10 +287,6 @@ class Result:
         """A metric, the mean over the seeds."""
         return float(np.mean([metrics[key] for metrics in self.overall]))
 
-    def values(self, key: str) -> list[float]:
-        """A metric of each seed."""
-        return [float(metrics[key]) for metrics in self.overall]
-
 
 def results(chosen: Sequence[Row], folder: Path, seeds: int) -> list[Result]:
     """What rows have come to whose trainings are finished.

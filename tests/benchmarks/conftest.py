@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-import torch
 
 from pyg_clusters.datasets import GalliumClusters
 
@@ -14,11 +13,8 @@ def pytest_configure(config):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def on_one_thread(one_thread):
+    """What is timed runs on one thread."""
 
 
 @pytest.fixture(scope="session")
