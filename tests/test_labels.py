@@ -21,9 +21,11 @@ from pyg_clusters.labels import (
     Labelled,
     ShieldingLabeller,
     ShieldingLevel,
+    StabilityLabeller,
     chemistry,
     frame_keys,
     kohn_sham,
+    tight_binding_gap,
 )
 from pyg_clusters.labels.shielding_tensor import shielding_tensors
 from pyg_clusters.structures import ClusterEMT, GuptaCalculator
@@ -210,6 +212,40 @@ def test_a_bond_that_breaks_is_set_aside():
     assert labels[4.0].atoms.info["s2"] == pytest.approx(1, abs=0.02)  # two atoms, half of a triplet
 
 
+def test_tight_binding_gap_of_known_shapes():
+    """In Hückel's picture, with the hopping between all atoms: one bond, a degenerate ring, a chain of two bonds."""
+    assert tight_binding_gap(dimer("Na", 3.6).positions) == pytest.approx(2)
+    assert tight_binding_gap(dimer("Na", 4.6).positions) == pytest.approx(2 * np.exp(-0.15))
+    ring = 3.6 * np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]])
+    assert tight_binding_gap(ring) == pytest.approx(0, abs=1e-12)
+    one_by_one = ring * [1, 1.5, 1]  # a rectangle: the degenerate pair splits into the bonds of its longer sides
+    short, long, across = (np.exp(-0.15 * 3.6 * (d - 1)) for d in (1, 1.5, np.hypot(1, 1.5)))
+    assert tight_binding_gap(one_by_one) == pytest.approx(2 * (short - long)) and across < long
+
+
+@needs_pyscf
+def test_valence_electrons_tell_the_stability_of_all():
+    """Near a minimum the closed shell is stable, at long distances it breaks: both calculations say when."""
+    for distance in (3.08, 5.5):
+        all_electrons = ShieldingLabeller(spin_test="stability")(dimer("Na", distance))
+        valence = StabilityLabeller()(dimer("Na", distance))
+        found = valence.atoms.info["valence_lambda_triplet"]
+        assert found == pytest.approx(all_electrons.atoms.info["lambda_triplet"], abs=0.3)
+        assert (valence.reason is None) == (all_electrons.reason is None) == (distance < 4)
+
+
+@needs_pyscf
+@pytest.mark.slow
+def test_shipped_clusters_pass_the_cheap_test():
+    (shipped,) = shipped_folder("sodium_shielding").glob("sodium_shielding.extxyz.xz")
+    clusters = [frame.atoms for frame in read_atoms([shipped])]
+    grown = [atoms for atoms in clusters if len(atoms) == 14 and not atoms.info["relaxed"]][:6]
+    for atoms in grown:
+        tested = StabilityLabeller(min_gap=0.1)(atoms)
+        assert tested.reason is None
+        assert tested.atoms.info["valence_lambda_triplet"] == pytest.approx(atoms.info["lambda_triplet"], abs=0.15)
+
+
 @needs_pyscf
 def test_options_of_the_spin_filter():
     broken = dimer("H", 1.8)
@@ -297,6 +333,8 @@ def test_wrong_settings():
         (lambda: ShieldingLevel(grid=10), "0 to 9"),
         (lambda: ShieldingLevel(scf_tolerance=0), "scf_tolerance"),
         (lambda: ShieldingLabeller(max_s2=0), "must be positive"),
+        (lambda: ShieldingLabeller(ShieldingLevel(basis="lanl2dz", core_potential="lanl2dz")), "from the cores"),
+        (lambda: StabilityLabeller(min_gap=-1), "must not be negative"),
         (lambda: ShieldingLabeller(device="tpu"), "cpu or cuda"),
         (lambda: ShieldingLabeller(ShieldingLevel(xc="lda"))(dimer("H", 0.7)), "lda"),
     ):
@@ -308,6 +346,8 @@ def test_missing_packages_are_named(monkeypatch):
     monkeypatch.setattr(chemistry, "gto", None)
     with pytest.raises(MissingExtra, match=r"pyg-clusters\[dft\]"):
         ShieldingLabeller()
+    with pytest.raises(MissingExtra, match="label stability"):
+        StabilityLabeller()
 
 
 @needs_pyscf
@@ -458,6 +498,25 @@ def test_shieldings_of_files(tmp_path, capsys):
 
 
 @needs_pyscf
+def test_stability_of_files(tmp_path, capsys):
+    frames, out = tmp_path / "na.extxyz", tmp_path / "stable.extxyz"
+    square = Atoms("Na4", 3.6 * np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]))
+    write_extxyz(frames, [dimer("Na", 3.1), square, dimer("Na", 6.0)])
+    command = ["label", "stability", str(frames), "--min-gap", "0.1", "--threads", "1", "--out", str(out)]
+    assert main(command) == 0
+    assert "1 frames in" in (told := capsys.readouterr()).out and "2 set aside" in told.out
+    (kept,) = ase.io.read(out, ":")
+    assert kept.info["tight_binding_gap"] > 0.1 and kept.info["valence_lambda_triplet"] > 0
+    flat, stretched = ase.io.read(tmp_path / "stable.set_aside.extxyz", ":")
+    assert flat.info["set_aside"] == "the tight-binding gap is 0.000, below 0.1"
+    assert "valence_lambda_triplet" not in flat.info
+    assert "triplet-unstable" in stretched.info["set_aside"] and stretched.info["valence_lambda_triplet"] < -0.04
+    assert main(command) == 0 and "3 of 3 frames are done" in capsys.readouterr().err
+    write_extxyz(frames, [dimer("K", 4.0)])
+    assert main(command) == 2 and "for Na alone, not for K" in capsys.readouterr().err
+
+
+@needs_pyscf
 def test_an_odd_frame_stops_before_anything_is_computed(tmp_path, capsys):
     frames = tmp_path / "na.extxyz"
     write_extxyz(frames, [dimer("H", 0.74), Atoms("H3", [[0, 0, 0], [0, 0, 0.8], [0, 0.8, 0]])])
@@ -472,7 +531,7 @@ def test_an_odd_frame_stops_before_anything_is_computed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["label", "colour"], "shielding, energy"),
+        (["label", "colour"], "shielding, stability, energy"),
         (["label", "energy", "x.extxyz", "--calculator", "vasp", "--out", "o.extxyz"], "no calculator 'vasp'"),
         (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--workers", "0"], "--workers"),
         (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz"], "no such file"),

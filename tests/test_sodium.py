@@ -168,6 +168,14 @@ def test_frames_of_the_command_are_as_those_of_the_labeller(script):
         frame = frame.replace(before, after)
     expected, found = (script.converted(*next(script.frames_of(text))) for text in (labelled(), frame))
     assert found == expected and "energy=-8830.094837" in found.text
+    for told, family, selection in (
+        ("gupta_energy=-1.2", "sblda_gupta", "random"),
+        ("gupta_energy=-1.2 tblite_energy=-16.0 valence_lambda_triplet=0.3", "sblda_xtb", "screened"),
+    ):
+        by_commands = frame.replace("seed=90000", f"seed=90000 {told}")
+        assert by_commands != frame
+        found = script.converted(*next(script.frames_of(by_commands)))
+        assert found.key[1] == family and f"selection={selection} family={family} relaxed=1" in found.text
 
 
 def test_new_frames_are_merged_once(script, copied, tmp_path):

@@ -6,7 +6,7 @@ Frames come from ``pyg-clusters label shielding``, or from the labeller that the
 in Hartree; the files here are in eV, centred, and compressed. A cluster is known by its size, family and seed; those
 that are there already are skipped, so that the same file can be merged again while it grows (a frame that is cut off
 at its end is left for the next time). Clusters whose closed-shell solution is unstable go to a file of their own.
-Frame counts and checksums of ``card.yaml`` are renewed.
+Frame counts and checksums of ``card.yaml`` are renewed. How to make more frames is told in the README beside it.
 
 Each file is replaced at once. After a kill between two of them the checksums do not fit: run it again.
 """
@@ -35,6 +35,9 @@ HARTREE = 27.211386245988
 COLUMNS = "species:S:1:pos:R:3:nmr_shielding:R:1:nmr_tensor:R:9:gop:R:19"
 POPULATIONS = "1S 2S 2PX 2PY 2PZ 3S 3PX 3PY 3PZ 4S 4PX 4PY 4PZ 5DXX 5DYY 5DZZ 5DXY 5DXZ 5DYZ"
 ELECTRONS = 11
+
+RELAXED = {"tblite_energy": "sblda_xtb", "gupta_energy": "sblda_gupta"}
+"""Family of relaxed clusters by what ``pyg-clusters relax`` writes; the last relaxation counts."""
 
 
 class Frame(NamedTuple):
@@ -127,11 +130,13 @@ def converted(header: dict, lines: list[str]) -> Frame:
 def of_command(header: dict) -> dict:
     """A header of ``pyg-clusters label shielding``, in eV, as the first labeller has it.
 
-    ``seed``, and ``family`` and ``selection`` where they are not S-BLDA and random, must be in the frames labelled.
+    ``family`` and ``selection`` are what ``relax`` and ``label stability`` have left behind, if they are not there.
     """
+    family = next((name for key, name in RELAXED.items() if key in header), "sblda")
+    selection = "screened" if "valence_lambda_triplet" in header else "random"
     energies = {"energy": "energy", "lambda_triplet": "lambda_t", "homo_lumo_gap": "gap"}
-    told = {"energy_unit": "Hartree", "shielding_unit": "ppm", "sel": header.get("selection", "random")}
-    return {**header, **told, **{name: header[key] / HARTREE for key, name in energies.items()}}
+    told = {"energy_unit": "Hartree", "shielding_unit": "ppm", "sel": header.get("selection", selection)}
+    return {"family": family, **header, **told, **{name: header[key] / HARTREE for key, name in energies.items()}}
 
 
 def check_values(values: np.ndarray):

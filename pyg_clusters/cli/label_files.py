@@ -1,4 +1,4 @@
-"""What the verbs ``label shielding`` and ``label energy`` share."""
+"""What the verbs of ``label`` share."""
 
 import sys
 from collections.abc import Mapping, Sequence

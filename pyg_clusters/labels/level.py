@@ -40,6 +40,8 @@ class ShieldingLevel:
     """Convergence of the energy in hartree."""
     response_tolerance: float = 1e-4
     """Convergence of the coupled-perturbed equations."""
+    core_potential: str | None = None
+    """Effective core potential, by PySCF's name, in place of the core electrons; there are no shieldings with it."""
 
     def __post_init__(self):
         if not 0 <= self.grid <= 9:
@@ -62,6 +64,7 @@ class ShieldingLevel:
             atom=list(zip(atoms.get_chemical_symbols(), positions, strict=True)),
             unit="Angstrom",
             basis=self.basis,
+            ecp=self.core_potential or {},
             cart=self.cartesian,
             charge=charge,
             verbose=0,

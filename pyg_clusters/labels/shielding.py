@@ -71,6 +71,8 @@ class ShieldingLabeller:
 
     def __post_init__(self):
         need_pyscf("label shielding")
+        if self.level.core_potential:
+            raise InputError("shieldings come from the cores: take a level without core_potential")
         if self.max_s2 <= 0:
             raise InputError(f"the limit of <S^2> must be positive, got {self.max_s2}")
         if self.device not in ("cpu", "cuda"):
