@@ -25,6 +25,7 @@ from pyg_clusters.labels import (
     chemistry,
     frame_keys,
     kohn_sham,
+    response,
     tight_binding_gap,
 )
 from pyg_clusters.labels.shielding_tensor import shielding_tensors
@@ -272,6 +273,19 @@ def test_no_convergence_is_no_label(monkeypatch):
     labelled = ShieldingLabeller()(dimer("H", 0.74))
     assert "did not converge" in labelled.reason
     assert set(labelled.atoms.arrays) == {"numbers", "positions"} and "energy" not in labelled.atoms.info
+
+
+@needs_pyscf
+def test_response_that_is_not_exact_enough_is_corrected(monkeypatch):
+    whole = shieldings(WATER)
+    monkeypatch.setattr(response, "ENOUGH", 0.03)
+    np.testing.assert_allclose(shieldings(WATER), whole, atol=0.02)
+    monkeypatch.setattr(response, "CORRECTIONS", 0)
+    labelled = ShieldingLabeller()(WATER)
+    assert "coupled-perturbed equations did not converge, their residual is" in labelled.reason
+    assert "nmr_shielding" not in labelled.atoms.arrays
+    monkeypatch.setattr(response, "MAX_CYCLES", 2)
+    assert "coupled-perturbed equations did not converge in 2 cycles" in ShieldingLabeller()(WATER).reason
 
 
 @needs_pyscf
