@@ -293,14 +293,12 @@ def in_this_process() -> Iterator[list[list[str]]]:
     """Trains members here instead of in processes of their own, which take seconds to begin."""
     begun: list[list[str]] = []
 
-    @contextmanager
-    def process(training, folder):
+    def begin(training, folder):
         begun.append(training.arguments(folder))
-        code = main(begun[-1])
-        yield SimpleNamespace(poll=lambda: code, returncode=code)
+        return SimpleNamespace(is_alive=lambda: False, exitcode=main(begun[-1]), join=lambda: None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainings, "_process", process)
+        patch.setattr(trainings, "_begin", begin)
         patch.setattr(trainings, "POLL_SECONDS", 0.0)
         yield begun
 

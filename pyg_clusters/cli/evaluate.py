@@ -84,34 +84,35 @@ def run(argv: Sequence[str]):
         return
     predictor = predictor_of(options.run, options.device, calibration)
     score = partial(score_files, predictor, options.data, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
-    some = next((block for block in score() if len(block.frames)), None)
-    if some is None:
-        raise InputError(f"no frame of {', '.join(options.data)} can be used")
-    title = f"{options.run} on {', '.join(options.data)}"
-    if some.prediction.per_atom:
-        target = options.target or "nmr_shielding"
-        scored = [check_atom_numbers(block, target) for block in score(atom_properties=[target])]
-        predicted = np.concatenate([block.shielding for block in scored])
-        true = np.concatenate([block.frames.atom_properties[target] for block in scored if len(block.frames)])
+    per_atom = predictor.per_atom
+    target = options.target or ("nmr_shielding" if per_atom else "binding_energy")
+    if per_atom:
+        blocks = [check_atom_numbers(block, target) for block in score(atom_properties=[target])]
     else:
-        target = options.target or "binding_energy"
-        scored = [check_numbers(block, target) for block in score(properties=[target])]
+        blocks = [check_numbers(block, target) for block in score(properties=[target])]
+    list_bad([frame for block in blocks for frame in block.bad])
+    scored = [block for block in blocks if len(block.frames)]
+    if not scored:
+        raise InputError(f"no frame of {', '.join(options.data)} can be used")
+    if per_atom:
+        predicted = np.concatenate([block.shielding for block in scored])
+        true = np.concatenate([block.frames.atom_properties[target] for block in scored])
+    else:
         predicted = np.concatenate([block.energy for block in scored])
-        true = np.concatenate([block.frames.properties[target] for block in scored if len(block.frames)])
-    list_bad([frame for block in scored for frame in block.bad])
+        true = np.concatenate([block.frames.properties[target] for block in scored])
     sizes = np.concatenate([block.frames.sizes for block in scored])
     more = {}
     if calibration is not None:
         spreads = [block.spread for block in scored if block.spread is not None]
         spread = np.concatenate(spreads) if spreads else None
-        if some.prediction.per_atom:
+        if per_atom:
             groups = np.arange(len(sizes)).repeat(sizes)
             more["intervals"] = intervals_of_atoms(predicted, true, spread, calibration, coverage, groups)
         else:
             half = calibration.half_width(coverage, sizes, spread)
             more["intervals"] = interval_metrics(predicted - true, half, coverage)
-    report = report_shieldings if some.prediction.per_atom else _report
-    report(predicted, true, sizes, title, options.out, more=more)
+    report = report_shieldings if per_atom else _report
+    report(predicted, true, sizes, f"{options.run} on {', '.join(options.data)}", options.out, more=more)
 
 
 def evaluate_run(
