@@ -12,6 +12,9 @@ from pyg_clusters.errors import InputError
 MIN_VALUES: int = 10
 """Fewest values that a distribution is fitted to."""
 
+EQUAL: float = 1e-9
+"""Values that differ by less, in proportion, are all the same."""
+
 # scipy.stats is imported where a distribution is fitted: it takes a second and changes the warning filters, and a
 # trained model does without it.
 
@@ -75,7 +78,7 @@ class GeneralizedLogistic(nn.Module):
         if not np.isfinite(array).all():
             wrong = np.flatnonzero(~np.isfinite(array))[0]
             raise InputError(f"a distribution cannot be fitted: value {wrong} is {array[wrong]}; remove it")
-        if np.ptp(array) == 0:
+        if np.ptp(array) <= EQUAL * np.abs(array).max():
             raise InputError(f"a distribution cannot be fitted: all {array.size} values are {array[0]:g}")
         center, width = array.mean(), array.std()
         standard = (array - center) / width

@@ -13,6 +13,9 @@ from pyg_clusters.cli.relax_batched import PAIRS_AT_ONCE
 from pyg_clusters.cli.sizes import parse_sizes
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
+from pyg_clusters.labels import prescreen, shielding
+from pyg_clusters.labels.files import REASON
+from pyg_clusters.labels.identity import KEY
 from pyg_clusters.structures import GuptaCalculator, sblda
 from pyg_clusters.structures.moves import random_compact
 
@@ -111,6 +114,19 @@ def test_relax_keeps_the_info_and_adds_what_it_found(clusters, tmp_path, capsys)
         assert np.linalg.norm(new.get_forces(), axis=1).max() <= 0.01 + 1e-5
 
 
+def test_relax_keeps_no_label_of_the_old_positions(tmp_path):
+    start, once, twice = (tmp_path / f"{name}.extxyz" for name in ("start", "once", "twice"))
+    atoms = Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]], info={"seed": 3, "valence_lambda_triplet": 0.3, "relaxed": 0})
+    per_atom = {"nmr_shielding", "nmr_tensor", "gop", "mulliken_charge"}
+    labels = {*shielding.WRITTEN, *prescreen.WRITTEN, KEY, REASON} - per_atom
+    atoms.info |= dict.fromkeys(labels, "of the old positions")
+    write_extxyz(start, [atoms])
+    assert main(["relax", str(start), "--out", str(once)]) == 0
+    assert main(["relax", str(once), "--out", str(twice)]) == 0
+    for path in (once, twice):
+        assert set(ase.io.read(path).info) == {"seed", "gupta_energy", "gupta_fmax", "gupta_steps", "converged"}
+
+
 def test_relax_in_parts_is_the_same(clusters, tmp_path, monkeypatch):
     results = []
     for pairs in (PAIRS_AT_ONCE, 1):
@@ -167,12 +183,14 @@ class Failing(EMT):
 def test_relax_marks_a_frame_that_the_calculator_cannot_do(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pyg_clusters.cli.relax.named_calculator", lambda name, elements: Failing())
     start, out = tmp_path / "start.extxyz", tmp_path / "relaxed.extxyz"
-    write_extxyz(start, [Atoms("CuAu", [[0, 0, 0], [0, 0, 2.5]]), Atoms("CuAg", [[0, 0, 0], [0, 0, 2.5]])])
+    dimers = [Atoms(symbols, [[0, 0, 0], [0, 0, 2.5]], info={"gupta_energy": -1.0}) for symbols in ("CuAu", "CuAg")]
+    write_extxyz(start, dimers)
     assert main(["relax", str(start), "--calculator", "emt", "--out", str(out)]) == 0
     assert "1 of them not converged" in capsys.readouterr().out
     failed = ase.io.read(out, 1)
     assert failed.info["emt_error"] == "the field is not self-consistent" and "emt_energy" not in failed.info
-    assert failed.get_distance(0, 1) == pytest.approx(2.5)
+    assert failed.get_distance(0, 1) == pytest.approx(2.5) and failed.info["gupta_energy"] == -1.0  # still true of it
+    assert "gupta_energy" not in ase.io.read(out, 0).info
 
 
 def test_relax_replaces_nothing_unasked(clusters, tmp_path, capsys):

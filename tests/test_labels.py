@@ -526,6 +526,11 @@ def test_stability_of_files(tmp_path, capsys):
     assert "valence_lambda_triplet" not in flat.info
     assert "triplet-unstable" in stretched.info["set_aside"] and stretched.info["valence_lambda_triplet"] < -0.04
     assert main(command) == 0 and "3 of 3 frames are done" in capsys.readouterr().err
+    write_extxyz(frames, [dimer("Na", 6.0)])
+    assert main([*command[:-1], str(tmp_path / "none.extxyz")]) == 0
+    assert "none.extxyz, which is not written; 1 set aside in" in capsys.readouterr().out
+    assert main([*command, "--charge", "2"]) == 2
+    assert "no electron is left outside the cores (Na2, charge 2)" in capsys.readouterr().err
     write_extxyz(frames, [dimer("K", 4.0)])
     assert main(command) == 2 and "for Na alone, not for K" in capsys.readouterr().err
 

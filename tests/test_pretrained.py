@@ -1,6 +1,7 @@
 """The trained models that come with the package."""
 
 import json
+from collections import Counter
 
 import pytest
 from ase import Atoms
@@ -86,6 +87,17 @@ def test_sodium_by_name(name, tmp_path, capsys):
         NodeSchNet.from_pretrained("gallium")
 
 
+def names_of_clusters(dataset: SodiumShielding) -> list[str]:
+    """Of each its group; #2 and so on for others of the group, grown and relaxed, in the order of the data."""
+    names: list[str] = []
+    members: Counter[str] = Counter()
+    for number in dataset.groups:
+        group = dataset.group_names[number]
+        members[group] += 1
+        names.append(group if members[group] == 1 else f"{group}#{members[group]}")
+    return names
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SODIUM)
 def test_figures_of_the_sodium_cards(name):
@@ -93,9 +105,9 @@ def test_figures_of_the_sodium_cards(name):
     notes = json.loads((SHIPPED / name / "model.json").read_text())["notes"]
     card = (SHIPPED / name / "README.md").read_text()
     dataset = SodiumShielding()
-    groups = [dataset.group_names[number] for number in dataset.groups]
+    names = names_of_clusters(dataset)
     for part in ("val", "test"):
-        batch = ClusterBatches(dataset).stored([groups.index(group) for group in notes[f"{part}_groups"]])
+        batch = ClusterBatches(dataset).stored([names.index(name) for name in notes[f"{part}_clusters"]])
         predicted = Predictor(NodeSchNet.from_pretrained(name))(batch.z, batch.pos, batch.ptr).shielding.numpy()
         metrics = shielding_metrics(predicted, batch.y.numpy())
         ours, dft = shifts(predicted), shifts(batch.y.numpy())

@@ -261,7 +261,7 @@ def test_relaxed_clusters_confirm_where_there_are_some(relaxed, dataset):
     ((grown, after),) = pairs = relaxed_pairs(relaxed)
     assert grown.shielding.min() == 400 and after.shielding.min() == 580 and after.name == "Na14, relaxed"
     finding = next(f for f in findings([], made_up_labels(1.0), pairs) if f.statement.startswith("Low shieldings come"))
-    assert finding.holds and "rises by 180 ppm" in finding.figures
+    assert finding.holds and "from 400 to 580 ppm, up in 1 of them, by 180 ppm" in finding.figures
     reverse = [(after, grown), (grown, labelled_cluster(relaxed, 0, "as it was"))]
     finding = next(f for f in findings([], made_up_labels(1.0), reverse) if f.statement.startswith("Low shieldings"))
     assert finding.holds is False

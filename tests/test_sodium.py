@@ -35,9 +35,8 @@ def test_stable_clusters_are_those_of_the_card(stable):
     assert {size: count for size, count in enumerate(counts.tolist()) if count} == stable.card.files[
         "sodium_shielding.extxyz.xz"
     ].sizes
-    assert len(stable) >= 90
-    clusters = list(zip(stable.groups.tolist(), stable._data.relaxed.tolist(), strict=True))
-    assert len(set(clusters)) == len(clusters)
+    assert len(stable) >= 150
+    assert len({tuple(cluster.y.sort().values.tolist()) for cluster in stable}) == len(stable)  # none is there twice
     assert (stable._data.z == 11).all() and (stable._data.lambda_triplet > 0).all()
     assert (stable._data.homo_lumo_gap > 0.5).all() and (stable._data.homo_lumo_gap < 2).all()  # eV
     assert (stable._data.lambda_triplet < 1).all() and (stable._data.s2 == 0).all()
@@ -53,7 +52,7 @@ def test_shieldings_are_those_of_the_paper_in_shape(stable):
     assert y.mean() == pytest.approx(580, abs=8) and y.std() == pytest.approx(41, abs=6)
     skewness = ((y - y.mean()) / y.std()).pow(3).mean()
     assert -2 < skewness < -0.8  # the tail is to the left
-    assert y.min() > 380 and y.max() < 700
+    assert y.min() > 380 and y.max() < 720  # the highest are inner atoms of relaxed clusters
 
 
 def test_values_of_atoms_agree_with_each_other(stable):
@@ -172,7 +171,7 @@ def test_frames_of_the_command_are_as_those_of_the_labeller(script):
         ("gupta_energy=-1.2", "sblda_gupta", "random"),
         ("gupta_energy=-1.2 tblite_energy=-16.0 valence_lambda_triplet=0.3", "sblda_xtb", "screened"),
     ):
-        by_commands = frame.replace("seed=90000", f"seed=90000 {told}")
+        by_commands = frame.replace("seed=90000", f"seed=90000 {told}")  # whatever family it is said to be of
         assert by_commands != frame
         found = script.converted(*next(script.frames_of(by_commands)))
         assert found.key[1] == family and f"selection={selection} family={family} relaxed=1" in found.text

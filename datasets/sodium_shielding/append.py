@@ -130,13 +130,13 @@ def converted(header: dict, lines: list[str]) -> Frame:
 def of_command(header: dict) -> dict:
     """A header of ``pyg-clusters label shielding``, in eV, as the first labeller has it.
 
-    ``family`` and ``selection`` are what ``relax`` and ``label stability`` have left behind, if they are not there.
+    What ``relax`` has left behind tells the ``family``, what ``label stability`` has the ``selection``.
     """
-    family = next((name for key, name in RELAXED.items() if key in header), "sblda")
+    family = next((name for key, name in RELAXED.items() if key in header), header.get("family", "sblda"))
     selection = "screened" if "valence_lambda_triplet" in header else "random"
     energies = {"energy": "energy", "lambda_triplet": "lambda_t", "homo_lumo_gap": "gap"}
     told = {"energy_unit": "Hartree", "shielding_unit": "ppm", "sel": header.get("selection", selection)}
-    return {"family": family, **header, **told, **{name: header[key] / HARTREE for key, name in energies.items()}}
+    return {**header, **told, "family": family, **{name: header[key] / HARTREE for key, name in energies.items()}}
 
 
 def check_values(values: np.ndarray):

@@ -88,7 +88,10 @@ def _read(labeller: Labeller, bad: list[BadFrame], options: Namespace) -> list[A
 
 def _summarise(keys: Sequence[str], files: LabelFiles):
     reasons = [reason for key in keys if (reason := files.done[key]) is not None]
-    print(f"{len(keys) - len(reasons)} frames in {files.path}, {len(reasons)} set aside", end="")
+    if files.path.exists():
+        print(f"{len(keys) - len(reasons)} frames in {files.path}, {len(reasons)} set aside", end="")
+    else:
+        print(f"no frame is left for {files.path}, which is not written; {len(reasons)} set aside", end="")
     print(f" in {files.aside}, each with the reason" if reasons else "")
 
 

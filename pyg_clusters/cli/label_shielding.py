@@ -7,10 +7,7 @@ from pyg_clusters.cli.label_files import add_label_options, label_files
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.errors import InputError
 from pyg_clusters.labels import ShieldingLabeller, ShieldingLevel
-from pyg_clusters.labels.memory import GB, free_memory
-
-FREE = 0.9
-"""Share of the free memory that is taken by default."""
+from pyg_clusters.labels.memory import FREE, GB, free_memory
 
 
 def run(argv: Sequence[str]):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pyg_clusters.cli.label_files import add_label_options, label_files
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.labels import StabilityLabeller
+from pyg_clusters.labels.memory import FREE, free_memory
 
 
 def run(argv: Sequence[str]):
@@ -15,7 +16,7 @@ def run(argv: Sequence[str]):
         "valence_lambda_triplet (eV, lowest eigenvalue of the triplet stability matrix with one electron per atom). "
         "Frames of a small gap or a low eigenvalue lie in OUT.set_aside.extxyz, with the reason. Each frame is written "
         "when it is done: killed and started with the same arguments the command goes on.",
-        "pyg-clusters label stability na.extxyz --min-gap 0.12 --out na_stable.extxyz",
+        "pyg-clusters label stability na.extxyz --min-gap 0.14 --out na_stable.extxyz",
     )
     add_label_options(parser)
     parser.add_argument("--charge", type=int, default=0, help="total charge of frames whose info has no charge")
@@ -31,4 +32,5 @@ def run(argv: Sequence[str]):
     options = parse(parser, argv)
     names = ("min_gap", "least", "charge")
     given = {name: getattr(options, name) for name in names}
-    label_files(StabilityLabeller(**given), given, options)
+    labeller = StabilityLabeller(**given, memory=FREE * free_memory() / max(options.workers, 1))
+    label_files(labeller, given, options)

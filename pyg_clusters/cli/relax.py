@@ -75,7 +75,7 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
         found = local_minimum(atoms, calculator, fmax=fmax, max_steps=steps)
     except CalculatorError as error:
         failed = {f"{name}_error": " ".join(str(error).split()) or type(error).__name__, "converged": False}
-        return Atoms(atoms.numbers, atoms.positions, info={**lasting_info(atoms), **failed})
+        return Atoms(atoms.numbers, atoms.positions, info={**atoms.info, **failed})
     result = {
         f"{name}_energy": found.energy,
         f"{name}_fmax": found.fmax,

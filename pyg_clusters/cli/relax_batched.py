@@ -23,6 +23,12 @@ PAIRS_AT_ONCE = 1_000_000
 
 OF_POSITIONS = ("energy", "fmax")
 
+LABELS: tuple[str, ...] = (
+    *("lambda_triplet", "rks_stable", "s2", "homo_lumo_gap", "broken_symmetry_lowering", "method", "gop_columns"),
+    *("tight_binding_gap", "valence_lambda_triplet", "label_key", "set_aside", "relaxed"),
+)
+"""What ``label`` writes of a frame, and what the shipped shieldings say of whether it was relaxed."""
+
 
 class BatchedEnergy(Protocol):
     """Energies of many frames at once."""
@@ -93,8 +99,8 @@ def batched_energy(name: str) -> BatchedEnergy | None:
 
 
 def lasting_info(atoms: Atoms) -> dict:
-    """What is said of a frame, but for energies and forces, which belong to its positions: names that end so."""
-    return {name: value for name, value in atoms.info.items() if not name.endswith(OF_POSITIONS)}
+    """What is said of a frame, but for what belongs to its positions: labels, names that end in energy or fmax."""
+    return {name: of for name, of in atoms.info.items() if not name.endswith(OF_POSITIONS) and name not in LABELS}
 
 
 def chunks(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) -> Iterator[list[Atoms]]:

@@ -123,7 +123,7 @@ def _write(results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.
     figures = {**_figures_of_labels(labels, dataset, pairs, every), **_figures_of_models(results)}
     for title, figure in figures.items():
         if quick:
-            figure.suptitle(QUICK_TITLE, fontsize=10)
+            figure.suptitle(QUICK_TITLE, fontsize=min(10, 1.8 * figure.get_figwidth()))
         save_figure(figure, folder / f"{name}{title}.png")
     print(f"results in {folder / f'{name}results.md'}, .csv, and figures beside them")
 

@@ -26,9 +26,9 @@ class SodiumShielding(ClusterDataset):
     <https://doi.org/10.20517/jmi.2022.39>`_.
 
     B3LYP/6-31G(d) with GIAOs, closed shell. Most clusters were grown by S-BLDA and not relaxed (:class:`AsGrown` keeps
-    those), and most were chosen by a cheap stability filter before the calculation, which may bias them. **A few dozen
-    clusters stand for the paper's 2,000**: :attr:`card` counts them. The files come with the package (CC-BY-4.0) and
-    are compared with the checksums of their card.
+    those), and most were chosen by a cheap stability filter before the calculation, which may bias them. **Less than
+    two hundred clusters stand for the paper's 2,000**: :attr:`card` counts them. The files come with the package
+    (CC-BY-4.0) and are compared with the checksums of their card.
 
     ============  ==================================================================================
     subset        what
@@ -42,9 +42,9 @@ class SodiumShielding(ClusterDataset):
     ``populations [num_atoms, 19]`` in electrons (named by :data:`POPULATIONS`), ``tensor [num_atoms, 9]`` in ppm (row
     by row), ``energy [1]`` in eV (total), ``lambda_triplet [1]`` in eV (lowest eigenvalue of the triplet stability
     matrix, positive where stable), ``s2 [1]`` (spin contamination :math:`\langle S^2 \rangle`), ``homo_lumo_gap [1]``
-    in eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with the Gupta potential), ``idx [1]``, ``cluster_size [1]``,
-    ``group [1]``. A group holds the clusters made from one random cluster, relaxed or not: :func:`group_split` and
-    :func:`fold_split` by groups split by cluster.
+    in eV, ``relaxed [1]`` (0: as it was grown; 1: relaxed with the Gupta potential or GFN1-xTB), ``idx [1]``,
+    ``cluster_size [1]``, ``group [1]``. A group holds the clusters made from one random cluster, relaxed or not:
+    :func:`group_split` and :func:`fold_split` by groups split by cluster.
 
     The spin contamination :math:`\langle S^2 \rangle` is that of the broken-symmetry singlet, which falls back to the
     closed shell where that is stable: zero there, and ``lambda_triplet`` tells how safely. Elsewhere it is

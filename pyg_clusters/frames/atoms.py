@@ -57,7 +57,7 @@ def read_atoms(
                     yield AtomsFrame(str(path), number, frame)
                     continue
             if on_bad == "stop":
-                raise InputError(str(bad))
+                raise InputError(f"{bad}; mend or remove the frame, or pass --on-bad skip to leave such frames out")
             if bad is not None:
                 yield bad
         if number < 0:

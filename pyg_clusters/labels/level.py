@@ -87,6 +87,8 @@ def problem_of(atoms: Atoms, charge: int, level: ShieldingLevel) -> str | None:
             f"{electrons} electrons ({atoms.get_chemical_formula()}, charge {charge}) cannot be a singlet; "
             "give another --charge, or a charge in the info of the frame"
         )
+    if level.core_potential and electrons <= num_core_electrons(atoms, level.core_potential):
+        return f"no electron is left outside the cores ({atoms.get_chemical_formula()}, charge {charge})"
     missing = without_basis(set(atoms.get_chemical_symbols()), level.basis)
     if missing:
         return f"there is no basis {level.basis} for {', '.join(missing)}"
@@ -130,6 +132,13 @@ def num_fitting_functions(symbol: str, basis: str, fitting: str) -> int:
     """Number of functions of an element in a fitting basis."""
     mol = gto.M(atom=symbol, basis=basis, spin=atomic_numbers[symbol] % 2, cart=True, verbose=0)
     return df.addons.make_auxmol(mol, fitting).nao
+
+
+def num_core_electrons(atoms: Atoms, core_potential: str) -> int:
+    """Electrons of a cluster that an effective core potential stands for."""
+    symbols = atoms.get_chemical_symbols()
+    cores = {symbol: gto.basis.load_ecp(core_potential, symbol) for symbol in set(symbols)}
+    return sum(cores[symbol][0] if cores[symbol] else 0 for symbol in symbols)
 
 
 def num_core_orbitals(numbers: np.ndarray) -> int:

@@ -12,11 +12,11 @@ GB = 1e9
 POINTS_PER_ATOM = 12_000
 """Bound on the points of the finest grid in use by default (level 1), for an element of the third row."""
 
+FREE = 0.9
+"""Share of the free memory that the commands take by default."""
+
 BASE = 0.5 * GB
 """Of the interpreter and its libraries."""
-
-SHARE = 0.8
-"""Of the free memory that is taken by default."""
 
 
 @dataclass(frozen=True)

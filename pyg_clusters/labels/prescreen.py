@@ -78,6 +78,7 @@ class StabilityLabeller:
         min_gap: Clusters of a smaller tight-binding gap are set aside.
         least: Clusters of a lower eigenvalue are set aside, in eV.
         charge: Total charge of clusters whose ``info`` has no ``charge``. The gap is that of the neutral cluster.
+        memory: Bytes that a calculation may take; by default most of what is free.
 
     Raises:
         MissingExtra: If PySCF is not installed.
@@ -93,6 +94,7 @@ class StabilityLabeller:
     min_gap: float = 0.0
     least: float = LEAST_EIGENVALUE
     charge: int = 0
+    memory: float | None = None
 
     def __post_init__(self):
         need_pyscf("label stability")
@@ -115,9 +117,10 @@ class StabilityLabeller:
         note = f"tight-binding gap {gap:.3f}"
         if gap < self.min_gap:
             return Labelled(result, f"the tight-binding gap is {gap:.3f}, below {self.min_gap:g}", note)
+        limit = free_memory() if self.memory is None else self.memory
         mol = VALENCE_LEVEL.molecule(result, charge_of(result, self.charge))
         try:
-            solution = solve_closed_shell(mol, VALENCE_LEVEL, room_in(free_memory(), result, VALENCE_LEVEL))
+            solution = solve_closed_shell(mol, VALENCE_LEVEL, room_in(limit, result, VALENCE_LEVEL))
             value = HARTREE * triplet_stability(solution)[0]
         except NotLabelled as error:
             return Labelled(result, str(error), note)
