@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import runpy
 import signal
 import sys
 import time
@@ -132,14 +133,13 @@ def _begin(training: Training, folder: Path) -> BaseProcess:
 
 
 def _train(arguments: list[str], log: Path):
-    """What the process does."""
-    from pyg_clusters.cli.main import main  # which imports this module
-
+    """What the process does: the same as ``python -m pyg_clusters``."""
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(output, 1)
     os.dup2(output, 2)
     torch.set_num_threads(1)
-    sys.exit(main(arguments))
+    sys.argv = ["pyg-clusters", *arguments]
+    runpy.run_module("pyg_clusters", run_name="__main__")
 
 
 @contextmanager
