@@ -56,9 +56,9 @@ def read_atoms(
                 if bad is None:
                     yield AtomsFrame(str(path), number, frame)
                     continue
-            if on_bad == "stop":
-                raise InputError(f"{bad}; mend or remove the frame, or pass --on-bad skip to leave such frames out")
             if bad is not None:
+                if on_bad == "stop":
+                    raise bad.error
                 yield bad
         if number < 0:
             raise InputError(f"{path}: no frames in it; give a file with at least one cluster")

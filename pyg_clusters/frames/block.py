@@ -8,6 +8,8 @@ from typing import overload
 import numpy as np
 from ase import Atoms
 
+from pyg_clusters.errors import InputError
+
 
 @dataclass(frozen=True)
 class BadFrame:
@@ -25,6 +27,11 @@ class BadFrame:
 
     def __str__(self) -> str:
         return f"{self.file}, frame {self.number}: {self.reason}"
+
+    @property
+    def error(self) -> InputError:
+        """What is raised where bad frames are not left out."""
+        return InputError(f"{self}; mend or remove the frame, or pass --on-bad skip to leave such frames out")
 
 
 class LazyAtoms(Sequence[Atoms]):

@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 from ase.data import chemical_symbols
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 
 MIN_DISTANCE: float = 0.5
@@ -52,7 +51,7 @@ def check_block(
     bad = [BadFrame(block.file, int(block.number[frame]), reason) for frame, reason in reasons.items()]
     bad = sorted([*bad, *block.unreadable], key=lambda frame: frame.number)
     if bad and on_bad == "stop":
-        raise InputError(f"{bad[0]}; mend or remove the frame, or pass --on-bad skip to leave such frames out")
+        raise bad[0].error
     if bad:
         good = np.ones(len(block), dtype=bool)
         good[list(reasons)] = False

@@ -68,7 +68,7 @@ class StabilityLabeller:
     Called with a cluster it returns a copy with ``tight_binding_gap`` (see :func:`tight_binding_gap`) and
     ``valence_lambda_triplet`` (eV, lowest eigenvalue of the triplet stability matrix of B3LYP/LANL2DZ, where one
     electron of each atom is computed) in ``info``. Those of a small gap are set aside for it without the calculation,
-    those of a negative eigenvalue after it.
+    those of a low eigenvalue after it.
 
     The paper's filter on :math:`\langle S^2 \rangle` (Kaneko et al. 2023, section "Data set") sets aside nearly all
     random clusters; this test spares most of them the calculation of all electrons. What passes is not a random choice
