@@ -1,5 +1,6 @@
 """Writing files so that a kill, an error or a full disk leaves either the old file or the new one."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,3 +38,26 @@ def replacing(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where not even the folder could be made, the error on its way says so
             temporary.unlink(missing_ok=True)
+
+
+def file_fingerprint(path: str | Path) -> str:
+    """Size and SHA-256 of the content of a file: equal for equal contents, whatever the name or the date.
+
+    It takes about a second per GB. Compressed files are hashed as they are.
+
+    Example:
+        >>> import tempfile
+        >>> file = Path(tempfile.mkdtemp()) / "md.xyz"
+        >>> _ = file.write_text("1")
+        >>> file_fingerprint(file)
+        '1 bytes, sha256 6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b'
+
+    Raises:
+        InputError: If it cannot be read.
+    """
+    try:
+        with open(path, "rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256")
+            return f"{stream.tell()} bytes, sha256 {digest.hexdigest()}"
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
