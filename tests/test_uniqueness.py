@@ -8,8 +8,9 @@ from scipy.spatial.transform import Rotation
 
 from pyg_clusters.datasets.shipped import shipped_folder
 from pyg_clusters.frames import read_blocks
-from pyg_clusters.inference.uniqueness import (
+from pyg_clusters.uniqueness import (
     SAME_STRUCTURE,
+    copies,
     key_share,
     representatives,
     sorted_distances,
@@ -20,7 +21,7 @@ from pyg_clusters.inference.uniqueness import (
 ENERGY = "binding_energy"
 
 
-def copies(pos: np.ndarray, count: int, rng: np.random.Generator, noise: float = 0.01) -> list[np.ndarray]:
+def perturbed(pos: np.ndarray, count: int, rng: np.random.Generator, noise: float = 0.01) -> list[np.ndarray]:
     """Turned, reflected, permuted, shifted copies with noise on each coordinate."""
     turns = Rotation.random(count, rng=rng).as_matrix() * rng.choice([-1, 1], count)[:, None, None]
     shifted = [(pos @ turn)[rng.permutation(len(pos))] + rng.normal(0, 50, 3) for turn in turns]
@@ -46,7 +47,7 @@ def test_every_copy_is_found_across_blocks_and_cells(minima):
     """120 minima x 25 copies of 31 to 70 atoms: all are found, none is taken for a copy of another minimum."""
     rng = np.random.default_rng(0)
     chosen = [minima[0][place] for place in rng.permutation(len(minima[0]))[:120]]
-    structures = [copy for pos in chosen for copy in copies(pos, 25, rng)]
+    structures = [copy for pos in chosen for copy in perturbed(pos, 25, rng)]
     label = np.repeat(np.arange(120), 25)
     order = rng.permutation(len(structures))
     found = representatives(*flat([structures[place] for place in order]))
@@ -56,12 +57,36 @@ def test_every_copy_is_found_across_blocks_and_cells(minima):
     assert (found <= np.arange(len(found))).all()
 
 
+def test_copies_of_known_structures(minima):
+    """Perturbed copies of 60 of 100 known minima are traced to them, other minima and other elements to none."""
+    rng = np.random.default_rng(2)
+    order = rng.permutation(len(minima[0]))
+    known, other = order[:100], order[100:140]
+    frames = [perturbed(minima[0][place], 1, rng)[0] for place in known[:60]] + [minima[0][place] for place in other]
+    z, pos, ptr = flat(frames)
+    training = flat([minima[0][place] for place in known])
+    np.testing.assert_array_equal(copies(z, pos, ptr, training), [*range(60), *[-1] * 40])
+    z[ptr[3] : ptr[4]] = 13
+    assert copies(z, pos, ptr, training)[:5].tolist() == [0, 1, 2, -1, 4]
+
+
+def test_a_copy_of_a_copy_of_a_known_structure_is_found():
+    """Every known structure counts: also one that lies within the tolerance of another known one."""
+    rng = np.random.default_rng(3)
+    first = rng.uniform(0, 12, (30, 3))
+    step = rng.normal(0, 1, first.shape)
+    step *= 0.06 / np.sqrt(np.square(step).sum(axis=1).mean())
+    z, pos, ptr = flat([first + 2 * step])
+    assert structure_distance(z, first, first + 2 * step) > 0.1
+    assert copies(z, pos, ptr, flat([first, first + step])).tolist() == [1]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 6, 9, 13, 20])
 def test_copies_of_small_clusters(size):
     rng = np.random.default_rng(size)
     pos = 2.7 * np.stack(np.unravel_index(rng.choice(64, size, replace=False), (4, 4, 4)), axis=1)
     pos = pos + rng.normal(0, 0.3, pos.shape)
-    assert (representatives(*flat(copies(pos, 300, rng, noise=0.007))) == 0).all()
+    assert (representatives(*flat(perturbed(pos, 300, rng, noise=0.007))) == 0).all()
 
 
 def test_copies_of_symmetric_and_flat_clusters():
@@ -71,7 +96,7 @@ def test_copies_of_symmetric_and_flat_clusters():
     plane = np.pad(np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), axis=-1).reshape(-1, 2), ((0, 0), (0, 1)))
     row = np.arange(8.0)[:, None] * [2.7, 0, 0]
     for pos in (Icosahedron("Cu", 4).positions, cube.positions, 2.7 * plane, row):
-        found = representatives(*flat(copies(pos, 12, rng)))
+        found = representatives(*flat(perturbed(pos, 12, rng)))
         assert (found == 0).all(), len(pos)
 
 
@@ -89,7 +114,7 @@ def test_shipped_minima_are_distinct(minima):
 
 def test_energies_choose_the_representative_and_part_structures():
     rng = np.random.default_rng(0)
-    arrays = flat(copies(rng.uniform(0, 10, (15, 3)), 4, rng))
+    arrays = flat(perturbed(rng.uniform(0, 10, (15, 3)), 4, rng))
     energy = np.array([-1.0, -1.5, -1.4995, -1.0005])
     assert representatives(*arrays, energy=energy).tolist() == [1, 1, 1, 1]
     assert representatives(*arrays, energy=energy, energy_tolerance=1e-3).tolist() == [3, 1, 1, 3]

@@ -48,7 +48,7 @@ from pyg_clusters.inference.choosing import (
     mean_shell_counts,
 )
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
-from pyg_clusters.inference.uniqueness import representatives
+from pyg_clusters.uniqueness import representatives
 
 EVERY = {"every 3rd": 3, "every 4th": 4}
 """The conventional way optimises every frame that is so many after the one before."""

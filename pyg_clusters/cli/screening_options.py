@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser, Namespace
 from pyg_clusters.cli.options import add_engine_options, add_frame_options, check_engine_options
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.folders import VACUUM
-from pyg_clusters.inference.uniqueness import SAME_STRUCTURE
+from pyg_clusters.uniqueness import SAME_STRUCTURE
 
 BINS = 100
 """Default number of bins, the paper's."""

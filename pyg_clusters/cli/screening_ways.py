@@ -35,7 +35,7 @@ from pyg_clusters.inference.choosing import (
 )
 from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.inference.screening import choose, choose_again, rank
-from pyg_clusters.inference.uniqueness import SAME_STRUCTURE
+from pyg_clusters.uniqueness import SAME_STRUCTURE
 
 
 def screen_frames(blocks: Iterator[ScoredBlock], options: Namespace, predictor: Predictor) -> Screening:

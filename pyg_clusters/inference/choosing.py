@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
-from pyg_clusters.inference.uniqueness import SAME_STRUCTURE, representatives, structure_keys
 from pyg_clusters.models.dart import DART
+from pyg_clusters.uniqueness import SAME_STRUCTURE, representatives, structure_keys
 
 FRAMES_AT_ONCE: int = 64
 """Frames whose features are computed together."""
@@ -154,7 +154,7 @@ def lowest_unique(
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the frames ``[num_frames + 1]``.
         top: How many.
-        tolerance: In Å, see :func:`~pyg_clusters.inference.uniqueness.representatives`.
+        tolerance: In Å, see :func:`~pyg_clusters.uniqueness.representatives`.
     """
     copy_of = representatives(z, pos, ptr, energy=energy, tolerance=tolerance)
     copies = np.bincount(copy_of, minlength=len(energy))
@@ -196,7 +196,7 @@ def cluster_features(model: nn.Module, z: np.ndarray, pos: np.ndarray) -> np.nda
     """What a model sees of clusters of one size.
 
     Of DART (and AlloyDART) the output of the last hidden layer, the mean over the atoms; of other models, which have
-    no such layer in common, the sorted pair distances (:func:`~pyg_clusters.inference.uniqueness.structure_keys`).
+    no such layer in common, the sorted pair distances (:func:`~pyg_clusters.uniqueness.structure_keys`).
 
     Args:
         model: The model.

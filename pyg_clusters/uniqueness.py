@@ -1,4 +1,4 @@
-r"""Which structures are copies of one another, in any orientation, handedness and order of the atoms.
+r"""Copies among structures, in any orientation, handedness and order of the atoms.
 
 Two clusters of one composition are copies if
 
@@ -35,6 +35,13 @@ nearer: 3 of the 6,030 shipped gallium minima have another within this distance 
 it), 21 one within 0.05 Å.
 """
 
+SPLIT_TOLERANCE: float = 2 * SAME_STRUCTURE
+"""Distance in Å within which a structure to be judged on is a copy of one that was trained on.
+
+Looser than :data:`SAME_STRUCTURE`: geometry optimisations of one minimum end as far apart as their
+criterion allows, and two structures too many held together do a split no harm.
+"""
+
 KEY_LENGTH: int = 64
 """Stretches of the sorted distances whose means are kept of each structure."""
 
@@ -45,10 +52,13 @@ FITTED: int = 20_000
 """Structures that the principal axes are taken from."""
 
 FRAMES_AT_ONCE: int = 1024
-"""Structures that are looked up, and of which keys are made, at a time."""
+"""Most structures that are looked up, and of which keys are made, at a time."""
 
 PAIRS_AT_ONCE: int = 128
-"""Pairs that are superposed at a time."""
+"""Most pairs that are superposed at a time."""
+
+DISTANCES_AT_ONCE: int = 1 << 22
+"""Bound on the distances that are held at a time, for large structures."""
 
 FAR: float = 100.0
 """Distance in Å between atoms of different elements: none is matched to another."""
@@ -105,6 +115,47 @@ def representatives(
         values = None if energy is None else np.asarray(energy, float)[frames][order]
         finder = _Finder(species, positions[order], tolerance, values, energy_tolerance)
         result[frames[order]] = frames[order][finder.representatives()]
+    return result
+
+
+def copies(
+    z: np.ndarray,
+    pos: np.ndarray,
+    ptr: np.ndarray,
+    known: tuple[np.ndarray, np.ndarray, np.ndarray],
+    tolerance: float = SPLIT_TOLERANCE,
+) -> np.ndarray:
+    """The known structure that each structure is a copy of.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the structures ``[num_frames + 1]``.
+        known: ``z``, ``pos`` and ``ptr`` of the structures that they may be copies of (those of a training set, say).
+        tolerance: In Å, root mean square over the atoms, see :func:`representatives`.
+
+    Returns:
+        Indices ``[num_frames]`` of known structures, -1 where a structure is a copy of none.
+
+    Raises:
+        ValueError: If the tolerance is not positive.
+
+    Example:
+        >>> triangle = np.array([[0, 0, 0], [2.7, 0, 0], [0, 3.1, 0]])
+        >>> pos, z = np.concatenate([triangle * 1.1, triangle[::-1] + 5.0]), np.full(6, 31)
+        >>> copies(z, pos, np.array([0, 3, 6]), (np.full(3, 31), triangle, np.array([0, 3])))
+        array([-1,  0])
+    """
+    if not tolerance > 0:
+        raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
+    num_known, num_atoms = len(known[2]) - 1, int(known[2][-1])
+    all_z, all_pos = np.concatenate([known[0], z]), np.concatenate([known[1], pos]).astype(float)
+    result = np.full(len(ptr) - 1, -1)
+    for frames, species, positions in _by_composition(all_z, all_pos, np.concatenate([known[2], ptr[1:] + num_atoms])):
+        first = int(np.searchsorted(frames, num_known))  # of those that may be copies
+        if 0 < first < len(frames):
+            found = frames[_Finder(species, positions, tolerance).copies_of_first(first)]
+            result[frames[first:] - num_known] = np.where(found < num_known, found, -1)
     return result
 
 
@@ -165,10 +216,16 @@ def structure_keys(pos: np.ndarray) -> np.ndarray:
     bounds = np.linspace(0, num_pairs, min(KEY_LENGTH, num_pairs) + 1).astype(int)
     weights = 1 / np.sqrt(np.diff(bounds) * num_pairs)
     keys = np.zeros((len(pos), len(weights)), dtype=np.float32)
-    for start in range(0, len(pos), FRAMES_AT_ONCE):
-        chosen = slice(start, start + FRAMES_AT_ONCE)
+    at_once = _at_once(FRAMES_AT_ONCE, num_pairs)
+    for start in range(0, len(pos), at_once):
+        chosen = slice(start, start + at_once)
         keys[chosen] = np.add.reduceat(sorted_distances(pos[chosen]), bounds[:-1], axis=1) * weights
     return keys
+
+
+def _at_once(most: int, num_distances: int) -> int:
+    """Number of structures, or pairs of them, whose distances are held at a time."""
+    return max(1, min(most, DISTANCES_AT_ONCE // max(num_distances, 1)))
 
 
 def key_share(num_atoms: int) -> float:
@@ -197,8 +254,8 @@ class _Finder:
         species: np.ndarray,
         pos: np.ndarray,
         tolerance: float,
-        energy: np.ndarray | None,
-        energy_tolerance: float | None,
+        energy: np.ndarray | None = None,
+        energy_tolerance: float | None = None,
     ):
         self.species = species
         self.pos = pos - pos.mean(axis=1, keepdims=True)
@@ -220,6 +277,15 @@ class _Finder:
             fresh = self._copies_of(frames, *known.near(frames, self.key_tolerance))
             known.add(self._first_of_each(fresh))
         return self.representative
+
+    def copies_of_first(self, number: int) -> np.ndarray:
+        """For each structure after the first ``number``, one of these that it is a copy of, else itself."""
+        known = _Trees(self.keys)
+        known.add(np.arange(number))
+        for start in range(number, len(self.pos), FRAMES_AT_ONCE):
+            frames = np.arange(start, min(start + FRAMES_AT_ONCE, len(self.pos)))
+            self._copies_of(frames, *known.near(frames, self.key_tolerance))
+        return self.representative[number:]
 
     def _copies_of(self, frames: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
         """Settles the frames that are copies of known representatives, and returns the others."""
@@ -254,7 +320,8 @@ class _Finder:
 
     def _same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Whether the structures of pairs are copies, ``[num_pairs]``."""
-        parts = [slice(start, start + PAIRS_AT_ONCE) for start in range(0, len(first), PAIRS_AT_ONCE)]
+        at_once = _at_once(PAIRS_AT_ONCE, len(self.species) ** 2)
+        parts = [slice(start, start + at_once) for start in range(0, len(first), at_once)]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
             found = threads.map(lambda part: self._same_of(first[part], second[part]), parts)
             return np.concatenate([np.zeros(0, dtype=bool), *found])
