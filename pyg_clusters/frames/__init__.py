@@ -5,6 +5,7 @@ from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.block_log import BlockLog
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
 from pyg_clusters.frames.log import FrameLog
+from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.random_access import StoreReader
 from pyg_clusters.frames.reading import Frames, read_blocks
 from pyg_clusters.frames.shard import Shard
@@ -23,6 +24,7 @@ __all__ = [
     "StoreReader",
     "check_block",
     "check_output",
+    "expand_paths",
     "read_atoms",
     "read_blocks",
     "write_extxyz",

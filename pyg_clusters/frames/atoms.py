@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from ase import Atoms
@@ -12,6 +11,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_blocks import block_of_frames
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.checks import check_block
+from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.reading import frames_of_file
 
 
@@ -37,7 +37,7 @@ def read_atoms(
     """Reads and checks the frames of files one by one, for work that takes longer than reading.
 
     Args:
-        paths: The files, in any format that ASE reads.
+        paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
         problem: What else is wrong with a frame, or nothing.
         on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
         ignore_cell: Take frames with a periodic cell as isolated clusters.
@@ -45,7 +45,7 @@ def read_atoms(
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
-    for path in map(Path, paths):
+    for path in expand_paths(paths):
         number = -1
         for number, frame in enumerate(frames_of_file(path)):
             bad = frame if isinstance(frame, BadFrame) else None

@@ -11,6 +11,7 @@ from ase import Atoms
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_blocks import ase_frames, block_of_frames
 from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.piece import Piece, pieces_of_file
 from pyg_clusters.frames.read_ahead import read_ahead
 from pyg_clusters.frames.shard import Shard
@@ -64,7 +65,7 @@ class Frames:
         """The frames of files, none of which is read yet.
 
         Args:
-            paths: The files, or one.
+            paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`; or one of them.
             properties: Names of values per frame to read along (an ``energy``): in XYZ text those of the comment line,
                 else those in ``atoms.info`` or the results of its calculator, where ASE puts some.
             atom_properties: Names of values per atom to read along (``forces``).
@@ -88,8 +89,7 @@ class Frames:
             block_size,
             None if topology is None else Path(topology),
         )
-        given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-        frames = cls([Path(path) for path in given], wanted, on_bad, half_written)
+        frames = cls(expand_paths(paths), wanted, on_bad, half_written)
         for path in frames.paths:
             if needs_topology(path):
                 check_trajectory(path, wanted.topology)

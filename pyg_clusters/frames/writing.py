@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
-from pyg_clusters.frames.xyz import OPENERS, XYZ_SUFFIXES
+from pyg_clusters.frames.compression import OPENERS
+from pyg_clusters.frames.paths import is_among
+from pyg_clusters.frames.xyz import XYZ_SUFFIXES
 
 TABLE_WRITERS = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
 """How to write a table, by the suffix of the file."""
@@ -44,8 +46,8 @@ def check_output(path: str | Path, inputs: Iterable[str | Path], overwrite: bool
         InputError: If it is one of the inputs, or is there already and not to be replaced.
     """
     path = Path(path)
-    for given in inputs:
-        if path.exists() and Path(given).exists() and path.samefile(given):
+    for given in map(Path, inputs):
+        if path.exists() and is_among(path, given):
             raise InputError(f"{path} is one of the inputs and would be lost; choose another --out")
     if path.exists() and not overwrite:
         raise InputError(f"{path} is there already; pass --overwrite to replace it, or choose another --out")

@@ -1,0 +1,122 @@
+"""Files, folders and patterns of frames, and their formats."""
+
+import gzip
+import os
+from pathlib import Path
+
+import pytest
+from ase import Atoms
+from ase.io import write
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import Frames, check_output, expand_paths, read_atoms, write_extxyz
+from pyg_clusters.frames.formats import file_format
+
+DIMER = Atoms("Au2", [[0, 0, 0], [0, 0, 2.6]])
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Twelve files of a frame each, among what lies in such folders."""
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    for number in range(12):
+        write_extxyz(runs / f"au{number}.xyz", [Atoms("Au2", [[0, 0, 0], [0, 0, 2.6 + 0.01 * number]])])
+    return runs
+
+
+def lengths(frames) -> list[int]:
+    return [round(float(block.pos[1, 2]) * 100) - 260 for block in frames]
+
+
+def test_a_folder_is_its_structures_in_natural_order(folder):
+    assert lengths(Frames.open(folder)) == list(range(12))
+    assert [path.name for path in expand_paths([folder / "au3.xyz", folder])][:3] == ["au3.xyz", "au0.xyz", "au1.xyz"]
+    assert [frame.atoms.positions[1, 2] for frame in read_atoms([folder])][10] == pytest.approx(2.7)
+
+
+def test_what_is_no_structure_is_left_out_with_its_count(folder):
+    (folder / ".hidden.xyz").write_text("1\n\nAu 0 0 0\n")
+    (folder / "README.md").write_text("# Gold\n")
+    (folder / "energies.csv").write_text("file,energy\nau0.xyz,1\n")
+    (folder / "settings.json").write_text('{"seed": 0}')
+    (folder / "more").mkdir()
+    with pytest.warns(UserWarning, match="4 entries are no structures and are left out: README.md, energies.csv, more"):
+        assert len(expand_paths(folder)) == 12
+
+
+def test_patterns(folder, tmp_path):
+    assert lengths(Frames.open(f"{folder}/au*.xyz")) == list(range(12))
+    assert lengths(Frames.open([f"{folder}/au?.xyz", folder / "au11.xyz"])) == [*range(10), 11]
+    assert lengths(Frames.open(f"{tmp_path}/**/au1*.xyz")) == [1, 10, 11]
+    (tmp_path / "a[1].xyz").write_text("2\n\nAu 0 0 0\nAu 0 0 2.6\n")
+    assert lengths(Frames.open(tmp_path / "a[1].xyz")) == [0]  # a file of that name is no pattern
+    with pytest.raises(InputError, match=r"none\*\.xyz: no file matches"):
+        Frames.open(f"{folder}/none*.xyz")
+
+
+def test_folders_that_are_refused(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty: no files of structures in the folder"):
+        Frames.open(tmp_path / "empty")
+    write(folder / "POSCAR", Atoms("Au2", DIMER.positions, cell=[20, 20, 20], pbc=True))
+    with pytest.raises(InputError, match=r"several formats in the folder: POSCAR \(vasp\), au11.xyz \(xyz\)"):
+        Frames.open(folder)
+
+
+def test_names_that_are_not_utf8(tmp_path):
+    name = os.fsdecode(b"a\xff.xyz")
+    (tmp_path / name).write_text("1\n\nAu 0 0 0\n")
+    for given in (tmp_path / name, tmp_path, f"{tmp_path}/*.xyz"):
+        with pytest.raises(InputError, match=r"a\\udcff.xyz': the name is not UTF-8; rename the file"):
+            Frames.open(given)
+
+
+def test_an_output_is_never_among_the_inputs(folder):
+    for given in (folder / "au1.xyz", folder, f"{folder}/*.xyz"):
+        with pytest.raises(InputError, match=r"au1\.xyz is one of the inputs"):
+            check_output(folder / "au1.xyz", [given], overwrite=True)
+    (folder / "energies.csv").touch()
+    check_output(folder / "energies.csv", [folder], overwrite=True)
+
+
+FORMATS = {
+    "a.xyz": "xyz",
+    "A.XYZ": "xyz",
+    "a.ExtXYZ": "xyz",
+    "frames": "xyz",
+    "a.txt": "xyz",
+    "a.xyz.0001": "xyz",
+    "XDATCAR_1": "xdatcar",
+    "xdatcar.old": "xdatcar",
+    "md.out_of_vasp": "xdatcar",
+    "dump.0": "lammps-dump",
+    "a.lammps": "lammps-dump",
+    "a.LAMMPSTRJ": "lammps-dump",
+    "poscar_2": "vasp",
+    "a.vasp": "vasp",
+    "A.CIF": "cif",
+    "a.GRO": "gromacs",
+}
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", FORMATS)
+def test_formats_by_content_then_name(tmp_path, name, compressed):
+    text = {
+        "xyz": "2\nenergy=1\nAu 0 0 0\nAu 0 0 2.6\n",
+        "xdatcar": "Au2\n1\n9 0 0\n0 9 0\n0 0 9\nAu\n2\nDirect configuration=  1\n0 0 0\n0 0 0.3\n",
+        "lammps-dump": "ITEM: TIMESTEP\n0\n",
+    }.get(FORMATS[name], "Au\n1\n9 0 0\n0 9 0\n0 0 9\nAu\n2\nDirect\n0 0 0\n0 0 0.3\n")
+    path = tmp_path / (f"{name}.gz" if compressed else name)
+    path.write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
+    assert file_format(path) == FORMATS[name]
+    path = path.rename(tmp_path / name)  # compressed under a name that does not say so
+    assert file_format(path) == FORMATS[name]
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.txt", "words"), ("b", "12\n"), ("c.png", "\x89PNG"), ("d.md", "# A")])
+def test_what_is_no_format(tmp_path, name, text):
+    Path(tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="neither its content nor its name tells a format of structures"):
+        file_format(tmp_path / name)
