@@ -22,7 +22,7 @@ def run(argv: Sequence[str]):
         "pyg-clusters label shielding na.extxyz --workers 2 --out na_shieldings.extxyz",
     )
     add_label_options(parser)
-    parser.add_argument("--charge", type=int, default=0, help="total charge of frames whose info has no charge")
+    parser.add_argument("--charge", type=int, default=0, help="total charge of frames that state none")
     parser.add_argument("--max-s2", type=float, default=0.05, help="frames from this <S^2> on are set aside")
     parser.add_argument(
         "--spin-test",

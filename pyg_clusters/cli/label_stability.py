@@ -19,7 +19,7 @@ def run(argv: Sequence[str]):
         "pyg-clusters label stability na.extxyz --min-gap 0.14 --out na_stable.extxyz",
     )
     add_label_options(parser)
-    parser.add_argument("--charge", type=int, default=0, help="total charge of frames whose info has no charge")
+    parser.add_argument("--charge", type=int, default=0, help="total charge of frames that state none")
     parser.add_argument(
         "--min-gap",
         type=float,

@@ -21,7 +21,7 @@ from pyg_clusters.cli.relax_batched import (
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, check_output, read_atoms, write_extxyz
 from pyg_clusters.structures import local_minimum, named_calculator
-from pyg_clusters.structures.calculators import CALCULATORS, check_elements
+from pyg_clusters.structures.calculators import CALCULATORS, calculator_problem
 
 
 def run(argv: Sequence[str]):
@@ -58,15 +58,6 @@ def run(argv: Sequence[str]):
     counts = _relax_batched(frames, bad, options, batched) if batched else _relax_one_by_one(frames, bad, options)
     list_bad(bad)
     print(f"{len(counts)} frames in {options.out}, {counts.count(False)} of them not converged")
-
-
-def calculator_problem(name: str, atoms: Atoms) -> str | None:
-    """Why a calculator cannot do a frame, if so."""
-    try:
-        check_elements(name, set(atoms.get_chemical_symbols()))
-    except InputError as error:
-        return str(error)
-    return None
 
 
 def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, steps: int) -> Atoms:

@@ -12,6 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import nn
 
 from pyg_clusters.frames import AtomsFrame, BadFrame
+from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models import load_model
 from pyg_clusters.models.checkpoint import shipped_models
@@ -62,7 +63,7 @@ class GuptaEnergy:
             if symbol != symbols[0]:
                 others = f"atom {number} is {symbol}, atom 0 {symbols[0]}"
                 return f"{others}, but the Gupta potential is for one element alone"
-        return None
+        return neutral_problem(atoms, "the Gupta potential")
 
     def energy_of(self, element: str) -> EnergyFunction:
         return Gupta(element)

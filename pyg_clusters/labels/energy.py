@@ -8,10 +8,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.labels.labelled import Labelled, unlabelled
 from pyg_clusters.structures import named_calculator
-from pyg_clusters.structures.calculators import check_elements
+from pyg_clusters.structures.calculators import calculator_problem, isolated
 
 FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
 """What calculators raise for a cluster that they cannot do."""
@@ -19,7 +18,7 @@ FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
 
 @dataclass(frozen=True)
 class EnergyLabeller:
-    """Gives a cluster the energy (eV) and the forces (eV/Å) of an ASE calculator.
+    """Gives a cluster the energy (eV) and the forces (eV/Å) of an ASE calculator, at the charge and spin of its frame.
 
     Called with a cluster it returns a copy that has them as ASE has results, and its ``calculator`` in ``info``. A
     cluster that the calculator fails on, or whose energy or forces are not finite, is set aside with the reason.
@@ -37,17 +36,13 @@ class EnergyLabeller:
 
     def problem(self, atoms: Atoms) -> str | None:
         """Why the calculator cannot do a cluster, if so."""
-        try:
-            check_elements(self.calculator, sorted(set(atoms.get_chemical_symbols())))
-        except InputError as error:
-            return str(error)
-        return None
+        return calculator_problem(self.calculator, atoms)
 
     def __call__(self, atoms: Atoms) -> Labelled:
         result = unlabelled(atoms)
         result.info["calculator"] = self.calculator
         calculator = _calculator(self.calculator, tuple(sorted(set(atoms.get_chemical_symbols()))))
-        bare = Atoms(atoms.numbers, atoms.positions, calculator=calculator)
+        bare = isolated(atoms, calculator)
         try:
             energy, forces = float(bare.get_potential_energy()), bare.get_forces()
         except FAILURES as error:

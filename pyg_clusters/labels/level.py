@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels.chemistry import df, dft, gto
 
 NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)
@@ -79,35 +80,32 @@ class ShieldingLevel:
         return mf
 
 
-def problem_of(atoms: Atoms, charge: int, level: ShieldingLevel) -> str | None:
-    """Why a cluster has no closed-shell calculation at this level, if so."""
-    electrons = int(atoms.numbers.sum()) - charge
+def problem_of(atoms: Atoms, default_charge: int, level: ShieldingLevel) -> str | None:
+    """Reason why a cluster has no closed-shell calculation at this level, if so.
+
+    Args:
+        atoms: The cluster, with the charge and spin of its frame.
+        default_charge: Total charge, if the frame states none.
+        level: The level of theory.
+    """
+    try:
+        state = electronic_state(atoms, default_charge)
+    except InputError as error:
+        return str(error)
+    charge, electrons = state.charge, state.electrons
     if electrons < 2 or electrons % 2:
         return (
             f"{electrons} electrons ({atoms.get_chemical_formula()}, charge {charge}) cannot be a singlet; "
             "give another --charge, or a charge in the info of the frame"
         )
+    if state.unpaired:
+        return f"its multiplicity is {state.multiplicity}, but this label is of closed shells; correct or remove it"
     if level.core_potential and electrons <= num_core_electrons(atoms, level.core_potential):
         return f"no electron is left outside the cores ({atoms.get_chemical_formula()}, charge {charge})"
     missing = without_basis(set(atoms.get_chemical_symbols()), level.basis)
     if missing:
         return f"there is no basis {level.basis} for {', '.join(missing)}"
     return None
-
-
-def charge_of(atoms: Atoms, default: int) -> int:
-    """Total charge of a cluster: what its ``info`` says, or else the default.
-
-    Raises:
-        InputError: If the info says something that is not a whole number.
-    """
-    charge = atoms.info.get("charge", default)
-    try:
-        if int(charge) == charge:
-            return int(charge)
-    except (TypeError, ValueError):
-        pass
-    raise InputError(f"the charge must be a whole number, got {charge!r}")
 
 
 def without_basis(symbols: Collection[str], basis: str) -> list[str]:

@@ -7,10 +7,11 @@ from ase import Atoms
 from scipy.spatial.distance import cdist
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels.chemistry import HARTREE, need_pyscf
 from pyg_clusters.labels.kohn_sham import solve_closed_shell
 from pyg_clusters.labels.labelled import Labelled, NotLabelled, unlabelled
-from pyg_clusters.labels.level import ShieldingLevel, charge_of, problem_of
+from pyg_clusters.labels.level import ShieldingLevel, problem_of
 from pyg_clusters.labels.memory import free_memory, room_in
 from pyg_clusters.labels.stability import triplet_stability
 
@@ -77,7 +78,7 @@ class StabilityLabeller:
     Args:
         min_gap: Clusters of a smaller tight-binding gap are set aside.
         least: Clusters of a lower eigenvalue are set aside, in eV.
-        charge: Total charge of clusters whose ``info`` has no ``charge``. The gap is that of the neutral cluster.
+        charge: Total charge of clusters whose frame states none. The gap is that of the neutral cluster.
         memory: Bytes that a calculation may take; by default most of what is free.
 
     Raises:
@@ -106,10 +107,7 @@ class StabilityLabeller:
         others = sorted(set(atoms.get_chemical_symbols()) - {"Na"})
         if others:
             return f"the test is for Na alone, not for {', '.join(others)}; label shielding tests any cluster"
-        try:
-            return problem_of(atoms, charge_of(atoms, self.charge), VALENCE_LEVEL)
-        except InputError as error:
-            return str(error)
+        return problem_of(atoms, self.charge, VALENCE_LEVEL)
 
     def __call__(self, atoms: Atoms) -> Labelled:
         result = unlabelled(atoms, WRITTEN)
@@ -118,7 +116,7 @@ class StabilityLabeller:
         if gap < self.min_gap:
             return Labelled(result, f"the tight-binding gap is {gap:.3f}, below {self.min_gap:g}", note)
         limit = free_memory() if self.memory is None else self.memory
-        mol = VALENCE_LEVEL.molecule(result, charge_of(result, self.charge))
+        mol = VALENCE_LEVEL.molecule(result, electronic_state(result, self.charge).charge)
         try:
             solution = solve_closed_shell(mol, VALENCE_LEVEL, room_in(limit, result, VALENCE_LEVEL))
             value = HARTREE * triplet_stability(solution)[0]

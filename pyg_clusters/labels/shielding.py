@@ -7,12 +7,13 @@ import numpy as np
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels.broken_symmetry import broken_symmetry
 from pyg_clusters.labels.chemistry import HARTREE, need_pyscf
 from pyg_clusters.labels.gpu import check_gpu, shielding_on_gpu
 from pyg_clusters.labels.kohn_sham import ClosedShell, solve_closed_shell, with_orbitals
 from pyg_clusters.labels.labelled import Labelled, NotLabelled, unlabelled
-from pyg_clusters.labels.level import ShieldingLevel, charge_of, problem_of
+from pyg_clusters.labels.level import ShieldingLevel, problem_of
 from pyg_clusters.labels.memory import GB, free_memory, needed_memory, room_in
 from pyg_clusters.labels.populations import gross_populations, mulliken_charges, population_table
 from pyg_clusters.labels.released_nmr import exact_shielding
@@ -42,7 +43,7 @@ class ShieldingLabeller:
 
     Args:
         level: Functional, basis, and numerical settings.
-        charge: Total charge of clusters whose ``info`` has no ``charge``.
+        charge: Total charge of clusters whose frame states none.
         max_s2: A cluster is set aside from this :math:`\langle S^2 \rangle` on.
         spin_test: ``"s2"`` follows an instability to the broken-symmetry singlet, ``"stability"`` sets aside all
             clusters with a triplet-unstable closed shell, which is the cheap test.
@@ -82,10 +83,7 @@ class ShieldingLabeller:
 
     def problem(self, atoms: Atoms) -> str | None:
         """Why a cluster cannot be labelled, if so: odd electrons, an element without basis, not enough memory."""
-        try:
-            problem = problem_of(atoms, charge_of(atoms, self.charge), self.level)
-        except InputError as error:
-            return str(error)
+        problem = problem_of(atoms, self.charge, self.level)
         if problem is None and needed_memory(atoms, self.level) > self.limit:
             needed, given = needed_memory(atoms, self.level) / GB, self.limit / GB
             return (
@@ -115,7 +113,7 @@ class ShieldingLabeller:
 
     def _label(self, atoms: Atoms) -> str | None:
         """Labels a cluster in place, and returns why it is to be set aside."""
-        mol = self.level.molecule(atoms, charge_of(atoms, self.charge))
+        mol = self.level.molecule(atoms, electronic_state(atoms, self.charge).charge)
         room = room_in(self.limit, atoms, self.level)
         tensors = None
         if self.device == "cuda":

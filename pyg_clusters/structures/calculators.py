@@ -2,12 +2,15 @@
 
 import importlib
 from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
 
+from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import parameters
 
 from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state, neutral_problem
 from pyg_clusters.structures.cluster_emt import ClusterEMT
 from pyg_clusters.structures.gupta import GUPTA_PARAMETERS
 from pyg_clusters.structures.model_calculator import GuptaCalculator
@@ -24,7 +27,9 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
     - ``tblite``: GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput. 2017, 13, 1989);
     - ``gap:FILE``: the Gaussian approximation potential in an XML file (Bartók, Payne, Kondor, Csányi, Phys. Rev. Lett.
       2010, 104, 136403), or another potential of QUIP's;
-    - ``module:Class``: a class of your own that is made without arguments.
+    - ``module:Class``: a class of your own that is made without arguments. It is given charged clusters if it has the
+      parameter ``charge`` (in ASE's ``default_parameters``) or says ``charge_from_info = True``, and reads
+      ``atoms.info`` itself.
 
     Args:
         name: One of these.
@@ -61,6 +66,61 @@ def check_elements(name: str, elements: Collection[str]):
             raise InputError(f"the calculator {name} knows only {', '.join(known)}, not {element}; take another")
     if name == "gupta" and len(set(elements)) > 1:
         raise InputError(f"the calculator gupta is for one element, not {', '.join(elements)}; emt does alloys")
+
+
+def calculator_problem(name: str, atoms: Atoms) -> str | None:
+    """Reason why a calculator cannot be used for a frame, if so: an element, or a charge or spin that it does not take.
+
+    Args:
+        name: A name that :func:`named_calculator` knows.
+        atoms: The frame.
+    """
+    try:
+        check_elements(name, set(atoms.get_chemical_symbols()))
+        state = electronic_state(atoms)
+        if (state.charge or not state.is_lowest_spin) and not _takes_charge(name):
+            return neutral_problem(atoms, f"the calculator {name}")
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
+    """A copy of a cluster without a cell, with a calculator that is given its charge and spin.
+
+    They become the parameters ``charge`` and ``multiplicity`` of a calculator that has these; the copy has the ``info``
+    and the initial charges and magnetic moments of the cluster, where other calculators look.
+    """
+    copy = Atoms(atoms.numbers, atoms.positions, info=dict(atoms.info))
+    for name in INITIAL_ARRAYS:
+        if name in atoms.arrays:
+            copy.set_array(name, atoms.arrays[name])
+    parameters = _parameters(calculator)
+    if "charge" in parameters:
+        state = electronic_state(atoms)
+        given: dict[str, object] = {"charge": state.charge}
+        if "multiplicity" in parameters:
+            given["multiplicity"] = state.multiplicity or type(calculator).default_parameters.get("multiplicity")
+        calculator.set(**given)
+    reset = getattr(calculator, "reset", None)
+    if reset:  # ASE would return the results of the ion for the neutral cluster at the same positions
+        reset()
+    copy.calc = calculator
+    return copy
+
+
+def _parameters(calculator: Calculator) -> dict:
+    """Parameters of a calculator by name, those that are not set included."""
+    return {**getattr(calculator, "default_parameters", {}), **getattr(calculator, "parameters", {})}
+
+
+@lru_cache
+def _takes_charge(name: str) -> bool:
+    """Whether a calculator has the parameter ``charge``, or looks for it in ``atoms.info``."""
+    if name == "gupta":
+        return False
+    calculator = named_calculator(name, ())
+    return "charge" in _parameters(calculator) or bool(getattr(calculator, "charge_from_info", False))
 
 
 def _tblite() -> Calculator:

@@ -7,6 +7,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from scipy.optimize import OptimizeResult, minimize
 
+from pyg_clusters.structures.calculators import isolated
+
 CORRECTIONS = 20
 """Steps that the optimizer remembers."""
 
@@ -62,10 +64,7 @@ class _Descent:
     """The lowest point so far and the evaluations that were made."""
 
     def __init__(self, atoms: Atoms, calculator: Calculator, max_steps: int):
-        reset = getattr(calculator, "reset", None)
-        if reset:
-            reset()
-        self.atoms = Atoms(atoms.numbers, atoms.positions, calculator=calculator)
+        self.atoms = isolated(atoms, calculator)
         self.max_steps, self.steps = max_steps, 0
         self.pos, self.energy, self.largest = atoms.positions.copy(), np.inf, np.inf
 

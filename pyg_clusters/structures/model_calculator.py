@@ -6,6 +6,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from torch import nn
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.models.domain import domain_of
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.structures.forces import energy_and_forces
@@ -79,4 +80,5 @@ def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
     if atoms.pbc.any():
         return "models and potentials are for isolated clusters: set atoms.pbc = False"
     domain = domain_of(model)
-    return None if domain is None else domain.problem(atoms.numbers.tolist())
+    problem = None if domain is None else domain.problem(atoms.numbers.tolist())
+    return problem or neutral_problem(atoms, f"the model {type(model).__name__}")

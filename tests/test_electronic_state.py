@@ -1,0 +1,144 @@
+"""Charge and spin of frames reach the calculators, or the frame is refused."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames.electronic_state import electronic_state
+from pyg_clusters.frames.reading import frames_of_file
+from pyg_clusters.labels import EnergyLabeller, frame_keys
+from pyg_clusters.structures import Gupta, ModelCalculator
+
+TRIMER = [[0.0, 0.0, 0.0], [3.3, 0.0, 0.0], [1.65, 2.858, 0.0]]
+
+
+def sodium(**info) -> Atoms:
+    return Atoms("Na3", TRIMER, info=info)
+
+
+class Recorder(Calculator):
+    """An energy that is the charge plus a tenth of the multiplicity."""
+
+    implemented_properties = ["energy", "forces"]
+    default_parameters = {"charge": 0, "multiplicity": None}
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
+        super().calculate(atoms, properties, system_changes)
+        energy = self.parameters.charge + 0.1 * (self.parameters.multiplicity or 0)
+        self.results = {"energy": energy, "forces": np.zeros((len(atoms), 3))}
+
+
+class FromInfo(Calculator):
+    """An energy that is the charge in the frame's info."""
+
+    implemented_properties = ["energy", "forces"]
+    charge_from_info = True
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
+        super().calculate(atoms, properties, system_changes)
+        energy = float(atoms.info.get("total_charge", 0)) + atoms.get_initial_charges().sum()
+        self.results = {"energy": energy, "forces": np.zeros((len(atoms), 3))}
+
+
+@pytest.mark.parametrize(
+    ("info", "charge", "multiplicity"),
+    [
+        ({}, 0, None),
+        ({"charge": 1}, 1, None),
+        ({"Charge": "+1"}, 1, None),
+        ({"total_charge": -1.0, "charge": -1}, -1, None),
+        ({"charge": 1, "multiplicity": 3}, 1, 3),
+        ({"spin_multiplicity": 2}, 0, 2),
+        ({"uhf": 3}, 0, 4),
+        ({"spin": 0.5}, 0, 2),  # S
+        ({"spin": 1}, 0, 2),  # 2S: one electron of 33 is unpaired
+        ({"spin": 2}, 0, 2),  # 2S + 1
+        ({"charge": 1, "spin": 0}, 1, 1),
+        ({"charge": np.array([1])}, 1, None),
+        ({"charge": None}, 0, None),
+    ],
+)
+def test_accepted_names(info, charge, multiplicity):
+    state = electronic_state(sodium(**info))
+    assert (state.charge, state.multiplicity, state.electrons) == (charge, multiplicity, 33 - charge)
+
+
+def test_initial_charges_and_moments_count_by_their_sums():
+    atoms = sodium()
+    atoms.set_initial_charges([0.5, 0.5, 0.0])
+    atoms.set_initial_magnetic_moments([1.0, 0.0, 1.0])
+    assert electronic_state(atoms).charge == 1 and electronic_state(atoms).multiplicity == 3
+    atoms.set_initial_charges([0.0, 0.0, 0.0])
+    atoms.set_initial_magnetic_moments([1.0, -1.0, 0.0])
+    assert electronic_state(atoms).charge == 0 and electronic_state(atoms).multiplicity is None
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"charge": 1, "total_charge": 0}, "charge and total_charge contradict each other"),
+        ({"charge": 0.5}, "charge must be a whole number, got 0.5"),
+        ({"charge": True}, "whole number"),
+        ({"charge": float("nan")}, "whole number"),
+        ({"multiplicity": 1}, "multiplicity means 0 unpaired electrons, impossible with 33 electrons"),
+        ({"multiplicity": 2, "charge": 1}, "impossible with 32 electrons (Na3, charge 1)"),
+        ({"multiplicity": 0}, "impossible"),
+        ({"charge": 1, "spin": 1}, "spin = 1 may mean 0 or 2 unpaired electrons of 32; state multiplicity"),
+    ],
+)
+def test_contradictions_are_refused(info, message, tmp_path, capsys):
+    with pytest.raises(ValueError) as error:
+        electronic_state(sodium(**info))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("calculator", [Recorder, FromInfo])
+@pytest.mark.parametrize("verb", ["label", "relax"])
+def test_charge_and_spin_reach_the_calculator(calculator, verb, tmp_path):
+    frames = [sodium(total_charge=1, multiplicity=3), sodium(), sodium(total_charge=-1)]
+    write_extxyz(tmp_path / "na.extxyz", frames)
+    name = f"{__name__}:{calculator.__name__}"
+    command = ["label", "energy"] if verb == "label" else ["relax"]
+    out = tmp_path / "out.extxyz"
+    assert main([*command, str(tmp_path / "na.extxyz"), "--calculator", name, "--out", str(out)]) == 0
+    key = f"{calculator.__name__.lower()}_energy"
+    read = [a.info[key] if verb == "relax" else a.get_potential_energy() for a in frames_of_file(out)]
+    assert read == pytest.approx([1.3, 0.0, -1.0] if calculator is Recorder else [1.0, 0.0, -1.0])
+
+
+@pytest.mark.parametrize("command", [["label", "energy"], ["relax"]])
+@pytest.mark.parametrize("stated", [{"charge": 1}, {"total_charge": -1}, {"multiplicity": 4}])
+def test_potentials_refuse_charge_and_spin(command, stated, tmp_path, capsys):
+    write_extxyz(tmp_path / "na.extxyz", [sodium(), sodium(**stated)])
+    options = ["--calculator", "gupta", "--out", str(tmp_path / "out.extxyz")]
+    assert main([*command, str(tmp_path / "na.extxyz"), *options]) == 2
+    line = capsys.readouterr().err
+    assert "na.extxyz, frame 1: its " in line and "remove the " in line
+    assert not (tmp_path / "out.extxyz").exists()
+
+
+def test_the_lowest_spin_is_no_matter_for_a_potential():
+    assert EnergyLabeller("gupta")(sodium(multiplicity=2, charge=0)).reason is None
+    assert EnergyLabeller("gupta").problem(sodium(multiplicity=2, charge=0)) is None
+
+
+def test_a_model_refuses_a_charged_cluster():
+    with pytest.raises(ValueError, match="its charge is 1, but the model Gupta does not take a charge"):
+        ModelCalculator(Gupta("Na")).get_potential_energy(sodium(charge=1))
+
+
+def test_frames_of_other_charge_or_spin_have_other_keys():
+    frames = [sodium(), sodium(total_charge=1), sodium(multiplicity=2), sodium(multiplicity=4)]
+    assert len({key.partition("-2")[0] for key in frame_keys(frames)}) == 4
+
+
+def test_sodium_cation_by_tblite():
+    pytest.importorskip("tblite")
+    ion = sodium(charge=1)
+    ion.positions[2, 1] = 3.3 * np.sqrt(0.75)
+    assert EnergyLabeller("tblite")(ion).atoms.get_potential_energy() == pytest.approx(-14.313, abs=2e-3)
+    ion.info["charge"] = 0
+    assert EnergyLabeller("tblite")(ion).atoms.get_potential_energy() == pytest.approx(-22.192, abs=2e-3)
