@@ -105,7 +105,7 @@ def test_relax_keeps_the_info_and_adds_what_it_found(clusters, tmp_path, capsys)
     before, after = 2 * ase.io.read(clusters, ":"), ase.io.read(out, ":")
     assert [atoms.info["name"] for atoms in after] == [atoms.info["name"] for atoms in before]
     for old, new in zip(before, after, strict=True):
-        assert new.calc is None and set(new.arrays) == {"numbers", "positions"}
+        assert new.calc is None and "forces" not in new.arrays
         assert new.info["converged"] and new.info["gupta_fmax"] <= 0.01 and new.info["gupta_steps"] > 0
         for atoms in (old, new):
             atoms.calc = GuptaCalculator(atoms.get_chemical_symbols()[0])
@@ -116,15 +116,30 @@ def test_relax_keeps_the_info_and_adds_what_it_found(clusters, tmp_path, capsys)
 
 def test_relax_keeps_no_label_of_the_old_positions(tmp_path):
     start, once, twice = (tmp_path / f"{name}.extxyz" for name in ("start", "once", "twice"))
-    atoms = Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]], info={"seed": 3, "valence_lambda_triplet": 0.3, "relaxed": 0})
+    atoms = Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]], info={"seed": 3, "Name": "a", "total_charge": 0, "multiplicity": 1})
     per_atom = {"nmr_shielding", "nmr_tensor", "gop", "mulliken_charge"}
-    labels = {*shielding.WRITTEN, *prescreen.WRITTEN, KEY, REASON} - per_atom
+    labels = {*shielding.WRITTEN, *prescreen.WRITTEN, KEY, REASON, "relaxed", "point_group"} - per_atom
+    labels |= {"E", "REF_Energy", "etot", "E_dft", "dft_energy", "energy_per_atom", "converged", "gupta_energy"}
     atoms.info |= dict.fromkeys(labels, "of the old positions")
+    atoms.arrays |= {name: np.full(2, -1.0) for name in per_atom | {"REF_forces", "momenta"}}
+    atoms.set_tags([1, 2])
+    atoms.set_initial_charges([0.5, -0.5])
+    results = {"energy": -7.0, "free_energy": -8.0, "dipole": np.ones(3), "forces": np.ones((2, 3)), "charges": [1, -1]}
+    atoms.calc = SinglePointCalculator(atoms, **results)
     write_extxyz(start, [atoms])
     assert main(["relax", str(start), "--out", str(once)]) == 0
     assert main(["relax", str(once), "--out", str(twice)]) == 0
-    for path in (once, twice):
-        assert set(ase.io.read(path).info) == {"seed", "gupta_energy", "gupta_fmax", "gupta_steps", "converged"}
+    old = {f"initial_{name}" for name in labels | {"energy", "free_energy", "dipole"}}
+    lasting = {"seed", "Name", "total_charge", "multiplicity", "source_file", "source_frame"}
+    result = {"gupta_energy", "gupta_fmax", "gupta_steps", "converged"}
+    again = {f"initial_{name}" for name in result}
+    for path, more in ((once, set()), (twice, again)):
+        found = ase.io.read(path)
+        assert found.calc is None and set(found.info) == old | lasting | result | more
+        arrays = {f"initial_{name}" for name in per_atom | {"REF_forces", "momenta", "forces"}}
+        assert set(found.arrays) == {"numbers", "positions", "tags", "initial_charges"} | arrays
+        assert found.info["initial_energy"] == -7.0 and found.info["initial_gupta_energy"] == "of the old positions"
+        assert found.info["source_file"] == str(start) and found.get_initial_charges().tolist() == [0.5, -0.5]
 
 
 def test_relax_in_parts_is_the_same(clusters, tmp_path, monkeypatch):

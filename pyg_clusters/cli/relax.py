@@ -14,12 +14,12 @@ from pyg_clusters.cli.relax_batched import (
     BatchedEnergy,
     batched_energy,
     chunks,
-    lasting_info,
     relax_chunk,
     relax_progress,
 )
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, check_output, read_atoms, write_extxyz
+from pyg_clusters.frames.provenance import at_new_positions, set_origin, write_values
 from pyg_clusters.structures import local_minimum, named_calculator
 from pyg_clusters.structures.calculators import CALCULATORS, calculator_problem
 
@@ -28,10 +28,11 @@ def run(argv: Sequence[str]):
     """Writes frames at local minima."""
     parser = verb_parser(
         "relax",
-        "Frames at the local minima nearest to them. Each keeps its info and gets, by the name of the calculator, "
-        "gupta_energy (eV), gupta_fmax (eV/Å), gupta_steps, and converged; what belongs to the old positions is left "
-        "out: energies, values per atom. Gupta and models relax many frames at once; other calculators one by "
-        "one, each written when it is done: killed and started with the same arguments they go on.",
+        "Frames at the local minima nearest to them. Each gets, by the name of the calculator, gupta_energy (eV), "
+        "gupta_fmax (eV/Å), gupta_steps, and converged; source_file and source_frame; and keeps names, groups, charge "
+        "and spin. Every other value that it had belongs to the old positions and becomes initial_*. Gupta and models "
+        "relax many frames at once; other calculators one by one, each written when it is done: killed and started "
+        "with the same arguments they go on.",
         "pyg-clusters relax na.extxyz --calculator gupta --fmax 0.02 --steps 500 --out relaxed.extxyz",
     )
     parser.add_argument("frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too")
@@ -53,11 +54,20 @@ def run(argv: Sequence[str]):
     def problem(atoms: Atoms) -> str | None:
         return batched.problem(atoms) if batched else calculator_problem(options.calculator, atoms)
 
-    frames = read_atoms(options.frames, problem=problem, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+    frames = _with_origins(
+        read_atoms(options.frames, problem=problem, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+    )
     bad: list[BadFrame] = []
     counts = _relax_batched(frames, bad, options, batched) if batched else _relax_one_by_one(frames, bad, options)
     list_bad(bad)
     print(f"{len(counts)} frames in {options.out}, {counts.count(False)} of them not converged")
+
+
+def _with_origins(frames: Iterable[AtomsFrame | BadFrame]) -> Iterator[AtomsFrame | BadFrame]:
+    for frame in frames:
+        if isinstance(frame, AtomsFrame):
+            set_origin(frame.atoms.info, frame.file, frame.number)
+        yield frame
 
 
 def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, steps: int) -> Atoms:
@@ -65,15 +75,19 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
     try:
         found = local_minimum(atoms, calculator, fmax=fmax, max_steps=steps)
     except CalculatorError as error:
-        failed = {f"{name}_error": " ".join(str(error).split()) or type(error).__name__, "converged": False}
-        return Atoms(atoms.numbers, atoms.positions, info={**atoms.info, **failed})
-    result = {
+        failed = atoms.copy()
+        failed.calc = atoms.calc
+        reason = " ".join(str(error).split()) or type(error).__name__
+        write_values(failed.info, {f"{name}_error": reason, "converged": False})
+        return failed
+    relaxed = at_new_positions(atoms, found.atoms.positions)
+    relaxed.info |= {
         f"{name}_energy": found.energy,
         f"{name}_fmax": found.fmax,
         f"{name}_steps": found.steps,
         "converged": found.converged,
     }
-    return Atoms(atoms.numbers, found.atoms.positions, info={**lasting_info(atoms), **result})
+    return relaxed
 
 
 def _relax_batched(

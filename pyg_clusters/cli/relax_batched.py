@@ -13,6 +13,7 @@ from torch import nn
 
 from pyg_clusters.frames import AtomsFrame, BadFrame
 from pyg_clusters.frames.electronic_state import neutral_problem
+from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models import load_model
 from pyg_clusters.models.checkpoint import shipped_models
@@ -21,14 +22,6 @@ from pyg_clusters.structures.forces import EnergyFunction
 from pyg_clusters.structures.model_calculator import model_problem
 
 PAIRS_AT_ONCE = 1_000_000
-
-OF_POSITIONS = ("energy", "fmax")
-
-LABELS: tuple[str, ...] = (
-    *("lambda_triplet", "rks_stable", "s2", "homo_lumo_gap", "broken_symmetry_lowering", "method", "gop_columns"),
-    *("tight_binding_gap", "valence_lambda_triplet", "label_key", "set_aside", "relaxed"),
-)
-"""What ``label`` writes of a frame, and what the shipped shieldings say of whether it was relaxed."""
 
 
 class BatchedEnergy(Protocol):
@@ -99,11 +92,6 @@ def batched_energy(name: str) -> BatchedEnergy | None:
     return None
 
 
-def lasting_info(atoms: Atoms) -> dict:
-    """What is said of a frame, but for what belongs to its positions: labels, names that end in energy or fmax."""
-    return {name: of for name, of in atoms.info.items() if not name.endswith(OF_POSITIONS) and name not in LABELS}
-
-
 def chunks(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) -> Iterator[list[Atoms]]:
     """Gathers frames to be relaxed at once, with at most about a million pairs of atoms; collects bad ones."""
     chunk: list[Atoms] = []
@@ -139,15 +127,14 @@ def relax_chunk(
         start = pos.to(by.device, by.dtype)
         found = relax(energy, z.to(by.device), start, batch, fmax=fmax, max_steps=steps, progress=progress)
         for number, (place, atoms) in enumerate(zip(places, chosen, strict=True)):
-            info = {
-                **lasting_info(atoms),
+            positions = found.pos[ptr[number] : ptr[number + 1]].double().cpu().numpy() + centres[number]
+            result[place] = at_new_positions(atoms, positions)
+            result[place].info |= {
                 f"{by.name}_energy": float(found.energy[number]),
                 f"{by.name}_fmax": float(found.fmax[number]),
                 f"{by.name}_steps": int(found.steps[number]),
                 "converged": bool(found.converged[number]),
             }
-            positions = found.pos[ptr[number] : ptr[number + 1]].double().cpu().numpy() + centres[number]
-            result[place] = Atoms(atoms.numbers, positions, info=info)
     return [result[place] for place in range(len(frames))]
 
 

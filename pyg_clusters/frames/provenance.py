@@ -1,0 +1,131 @@
+"""Names under which origins, predictions and values of an earlier geometry are written to a frame.
+
+Nothing that a frame holds is lost: a value whose name is needed is kept under a prefix, ``earlier_`` or ``initial_``;
+where that name is taken, the first value stays.
+"""
+
+import re
+from collections.abc import Mapping, MutableMapping
+from numbers import Integral
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import all_properties
+
+from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
+
+SOURCE_FILE: str = "source_file"
+"""File in which a frame was first read."""
+
+SOURCE_FRAME: str = "source_frame"
+"""Index of the frame in that file, from 0."""
+
+EARLIER: str = "earlier_"
+"""Prefix of a value whose name a later result has taken."""
+
+INITIAL: str = "initial_"
+"""Prefix of a value that belongs to the positions before a relaxation."""
+
+LASTING: frozenset[str] = STATE_NAMES | {
+    *("name", "title", "comment", "note", "label", "tag", "tags", "key", "group", "subset", "split", "fold"),
+    *("id", "uid", "uuid", "idx", "index", "number", "frame", "seed", "file", "filename", "path", "source"),
+    *("system", "formula", "composition", "size", "natoms", "num_atoms", "element", "elements"),
+    *("config", "config_type", "dataset", "author", "doi", "url", "license"),
+}
+"""Values of a frame, by name in any case, that do not depend on its positions; nor do names that end in ``_id``,
+``_name`` or ``_file`` or begin with ``source_``."""
+
+LASTING_PATTERN: re.Pattern[str] = re.compile(r"source_.*|.*_(id|name|file)")
+
+LASTING_ARRAYS: frozenset[str] = LASTING | {
+    *("numbers", "positions", "tags", "masses", "isotope", "names", "ids", "type", "types", "species", "symbols"),
+    *("residuenames", "residuenumbers", "atomtypes", *INITIAL_ARRAYS),
+}
+"""Values of atoms that do not depend on their positions."""
+
+PER_FRAME_RESULTS: frozenset[str] = frozenset({"energy", "free_energy", "stress", "dipole", "magmom"})
+"""Results of ASE calculators that a frame has one of, whatever their shape."""
+
+
+def origin_in(info: Mapping[str, object]) -> tuple[str, int] | None:
+    """File and index where a frame was first read, if its ``info`` has both."""
+    file, frame = info.get(SOURCE_FILE), info.get(SOURCE_FRAME)
+    if file is None or not isinstance(frame, Integral) or isinstance(frame, bool):
+        return None
+    return str(file), int(frame)
+
+
+def set_origin(info: MutableMapping[str, object], file: str, frame: int):
+    """Writes where a frame was read, unless it says where it was first read.
+
+    Example:
+        >>> info = {}
+        >>> set_origin(info, "md.xyz", 7)
+        >>> set_origin(info, "predictions.extxyz", 0)
+        >>> info
+        {'source_file': 'md.xyz', 'source_frame': 7}
+    """
+    if origin_in(info) is None:
+        write_values(info, {SOURCE_FILE: file, SOURCE_FRAME: frame})
+
+
+def write_values(holder: MutableMapping, values: Mapping[str, object], replaced: str = ""):
+    """Writes values to the ``info`` or ``arrays`` of a frame; what has their names is kept under ``earlier_``.
+
+    Args:
+        holder: The ``info`` or ``arrays``.
+        values: What is written.
+        replaced: Start of the names that these values replace, also where they have not the same name: a new
+            ``pred_energy`` leaves no ``pred_energy_spread`` of another model.
+
+    Example:
+        >>> info = {"pred_energy": -1.0, "pred_energy_spread": 0.1}
+        >>> write_values(info, {"pred_energy": -2.0}, replaced="pred_energy")
+        >>> info
+        {'earlier_pred_energy': -1.0, 'earlier_pred_energy_spread': 0.1, 'pred_energy': -2.0}
+    """
+    for name in [name for name in holder if name in values or (replaced and str(name).startswith(replaced))]:
+        holder.setdefault(EARLIER + name, holder.pop(name))
+    holder.update(values)
+
+
+def at_new_positions(atoms: Atoms, positions: np.ndarray) -> Atoms:
+    """A copy of a cluster at other positions, without a cell; values of the old ones get the prefix ``initial_``.
+
+    These are all but those known not to depend on positions (:data:`LASTING`, :data:`LASTING_ARRAYS`), the results of
+    a calculation included. Charges and magnetic moments that a calculation gave are left out, since ASE means the
+    input of one by ``initial_charges`` and ``initial_magmoms``. What is ``initial_`` already stays.
+
+    Args:
+        atoms: The cluster at the old positions.
+        positions: The new ones, ``[num_atoms, 3]`` in Å.
+
+    Example:
+        >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]], info={"name": "a", "E": -0.5})
+        >>> at_new_positions(dimer, dimer.positions / 2).info
+        {'name': 'a', 'initial_E': -0.5}
+    """
+    info, arrays = dict(atoms.info), {name: values for name, values in atoms.arrays.items() if name != "positions"}
+    for name, values in (atoms.calc.results if atoms.calc is not None else {}).items():
+        per_atom = name not in PER_FRAME_RESULTS and np.shape(values)[:1] == (len(atoms),)
+        (arrays if per_atom else info).setdefault(name, values)
+    moved = Atoms(atoms.numbers, positions, info=_renamed(info, LASTING))
+    for name, values in _renamed(arrays, LASTING_ARRAYS).items():
+        if name != "numbers":
+            moved.set_array(name, np.asarray(values))
+    return moved
+
+
+def _renamed(values: Mapping[str, object], lasting: frozenset[str]) -> dict[str, object]:
+    renamed = {name: value for name, value in values.items() if _lasts(name, lasting)}
+    for name, value in values.items():
+        if name not in renamed and INITIAL + name not in INITIAL_ARRAYS:
+            renamed.setdefault(INITIAL + name, value)
+    return renamed
+
+
+def _lasts(name: str, lasting: frozenset[str]) -> bool:
+    lower = str(name).lower()
+    if lower in all_properties:  # a magmom that a calculation gave belongs to its positions
+        return False
+    return lower in lasting or lower.startswith(INITIAL) or LASTING_PATTERN.fullmatch(lower) is not None
