@@ -13,7 +13,6 @@ import pytest
 import torch
 import yaml
 from ase import Atoms
-from filelock import FileLock
 from pytorch_lightning.callbacks import Timer
 from safetensors.torch import load_file
 from torch_geometric.data import Batch
@@ -23,6 +22,7 @@ from pyg_clusters.cli.evaluate import read_columns
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, Split
 from pyg_clusters.errors import InputError
+from pyg_clusters.files import output_lock
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import batch_to_ptr
 from pyg_clusters.models.checkpoint import load_model
@@ -311,10 +311,9 @@ def test_a_split_of_another_data_set_is_refused(dataset, tmp_path):
 
 def test_one_process_trains_in_a_folder(recipe, tmp_path, capsys):
     run = tmp_path / "run"
-    run.mkdir()
-    with FileLock(run / ".lock"):
+    with output_lock(run, folder=True):
         assert main(["train", "--config", str(recipe), "--out", str(run)]) == 2
-        assert "is being trained by another process" in capsys.readouterr().err
+        assert "is being written by process" in capsys.readouterr().err
     assert not (run / "config.yaml").exists()
 
 

@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from pyg_clusters.cli.core_surface import analyse
 from pyg_clusters.cli.core_surface_report import summary_lines, write_results
 from pyg_clusters.cli.frame_sets import parse_radii, read_set
 from pyg_clusters.cli.options import add_frame_options
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.cli.runs import default_device
@@ -43,7 +46,12 @@ def run(argv: Sequence[str]):
     options = parse(parser, argv)
     if options.seed < 0:
         raise InputError(f"--seed must not be negative, got {options.seed}")
+    with open_output(options.out, ("analyse", "core-surface", *argv), results=()):
+        analyse_frames(options)
 
+
+def analyse_frames(options: Namespace):
+    """Analyse the atoms of frames, and write and print the results."""
     model = load_model(options.model)
     if type(model) is not DART:
         raise InputError(f"{options.model}: a {type(model).__name__} has no atomic energies and features; give a DART")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_clusters.cli.evaluate_shieldings import shieldings_of
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.runs import data_of_run, groups_of, predictor_of
 from pyg_clusters.conformal import highest_coverage
@@ -43,8 +44,9 @@ def run(argv: Sequence[str]):
     ensemble = is_ensemble(options.run)
     if ensemble and options.spread != "none":
         raise InputError(f"{options.run} is an ensemble, which has its own spread: leave out --spread")
-    calibration = calibrate_run(options.run, "ensemble" if ensemble else options.spread, options.device)
-    calibration.save(options.run / CALIBRATION)
+    with open_output(options.run, ("calibrate", *argv), results=()):
+        calibration = calibrate_run(options.run, "ensemble" if ensemble else options.spread, options.device)
+        calibration.save(options.run / CALIBRATION)
     _print(calibration)
     print(f"written to {options.run / CALIBRATION}")
 

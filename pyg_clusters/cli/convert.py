@@ -4,11 +4,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from jsonargparse import Namespace
+
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.cli.progress import counting
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block, check_output, write_store
+from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block, write_store
 
 
 def run(argv: Sequence[str]):
@@ -36,7 +39,12 @@ def run(argv: Sequence[str]):
     *inputs, out = options.files
     if not inputs:
         raise InputError(f"convert needs files to read and the file to write, got only {out}")
-    check_output(out, inputs, options.overwrite)
+    with open_output(out, ("convert", *argv), inputs=inputs, overwrite=options.overwrite):
+        convert(inputs, out, options)
+
+
+def convert(inputs: Sequence[Path], out: Path, options: Namespace):
+    """Write the frames of files to a store."""
     frames = Frames.open(
         inputs,
         properties=options.properties,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyg_clusters.cli import screen, train
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.recipes import shipped_recipe
 from pyg_clusters.datasets.shipped import shipped_folder
@@ -24,9 +25,13 @@ def run(argv: Sequence[str]):
     parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder of the results")
     parser.add_argument("--top", type=int, default=100, help="number of candidates")
     options = parse(parser, argv)
+    with open_output(options.out, ("demo", *argv), results=()):
+        demo(options.out, options.top)
 
-    trained = options.out / "training"
-    screened = options.out / "screening"
+
+def demo(out: Path, top: int):
+    """Train, screen and print the results, in two folders below ``out``."""
+    trained, screened = out / "training", out / "screening"
     print("1. Training DART on the shipped gallium minima")
     if (trained / "config.yaml").exists():
         train.run(["--resume", str(trained)])
@@ -35,7 +40,7 @@ def run(argv: Sequence[str]):
     print(f"2. Screening {TRAJECTORY}")
     frames = shipped_folder("gallium_clusters") / TRAJECTORY
     truth = ["--truth", "quench_binding_energy"]
-    arguments = [str(trained), str(frames), "--top", str(options.top), *truth, "--out", str(screened), "--overwrite"]
+    arguments = [str(trained), str(frames), "--top", str(top), *truth, "--out", str(screened), "--overwrite"]
     screen.run(arguments)
     overall = json.loads((trained / "test_metrics.json").read_text())["overall"]
     print(

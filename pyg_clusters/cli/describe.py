@@ -4,10 +4,13 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from pyg_clusters.cli.description import describe
 from pyg_clusters.cli.description_report import summary_lines, write_results
 from pyg_clusters.cli.frame_sets import SHIPPED_TARGETS, parse_radii, read_set
 from pyg_clusters.cli.options import add_check_options
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.errors import InputError
@@ -44,6 +47,17 @@ def run(argv: Sequence[str]):
             raise InputError(f"--{name.replace('_', '-')} must be positive (in Å), got {value:g}")
     if options.bin_width < MIN_BIN_WIDTH:
         raise InputError(f"--bin-width must be at least {MIN_BIN_WIDTH} Å, got {options.bin_width:g}")
+    with open_output(options.out, ("describe", *argv), results=()):
+        describe_frames(options, radii)
+
+
+def describe_frames(options: Namespace, radii: tuple[float, ...] | None):
+    """Print the description of frames, and write it if asked to.
+
+    Args:
+        options: Of the command line.
+        radii: Shell radii in Å, if they were given.
+    """
     target = options.target or (SHIPPED_TARGETS.get(options.frames[0]) if len(options.frames) == 1 else None)
     frames = read_set(
         options.frames,

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.runs import target_of_run
 from pyg_clusters.errors import InputError
@@ -21,13 +22,21 @@ def run(argv: Sequence[str]):
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs or saved models, of the same data")
     parser.add_argument("--out", type=Path, required=True, help="folder of the ensemble")
     options = parse(parser, argv)
-    if (options.out / ENSEMBLE).exists():
-        raise InputError(f"{options.out} holds an ensemble already; choose another --out")
-    ensemble = Ensemble([load_model(member) for member in options.runs])
-    targets = {member: target for member in options.runs if (target := target_of_run(member)) is not None}
+    with open_output(options.out, ("ensemble", *argv), results=(ENSEMBLE,)):
+        join(options.runs, options.out)
+
+
+def join(runs: Sequence[Path], out: Path):
+    """Write the folder of an ensemble.
+
+    Raises:
+        InputError: If the runs are of different targets.
+    """
+    ensemble = Ensemble([load_model(member) for member in runs])
+    targets = {member: target for member in runs if (target := target_of_run(member)) is not None}
     for member, target in targets.items():
         first = next(iter(targets))
         if target != targets[first]:
             raise InputError(f"{first} was trained on {targets[first]}, {member} on {target}: they make no ensemble")
-    save_ensemble(options.out, options.runs)
-    print(f"{ensemble} in {options.out}")
+    save_ensemble(out, runs)
+    print(f"{ensemble} in {out}")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_uncertainty import reliability
 from pyg_clusters.cli.evaluate_shieldings import evaluate_shieldings, intervals_of_atoms, report_shieldings
 from pyg_clusters.cli.options import add_reading_options
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.cli.runs import data_of_run, default_device, groups_of, predictor_of
@@ -80,8 +82,21 @@ def run(argv: Sequence[str]):
     if options.data is None:
         if options.out is not None:
             raise InputError("--out goes with --data; the errors of a run are written to its test_metrics.json")
-        evaluate_run(options.run, device=options.device, calibration=calibration, coverage=coverage)
+        with open_output(options.run, ("evaluate", *argv), results=()):
+            evaluate_run(options.run, device=options.device, calibration=calibration, coverage=coverage)
         return
+    with open_output(options.out, ("evaluate", *argv), inputs=options.data, overwrite=True):
+        evaluate_frames(options, calibration)
+
+
+def evaluate_frames(options: Namespace, calibration: Calibration | None):
+    """Print the errors on labelled frames, and write them if asked to.
+
+    Args:
+        options: Of the command line.
+        calibration: Of the model, for intervals.
+    """
+    coverage = options.coverage
     predictor = predictor_of(options.run, options.device, calibration)
     score = partial(score_files, predictor, options.data, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
     per_atom = predictor.per_atom

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
@@ -27,6 +28,7 @@ from pyg_clusters.analysis.screening_worth import (
     worth_at_random,
 )
 from pyg_clusters.cli.options import add_frame_options
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import predictor_of
@@ -34,7 +36,7 @@ from pyg_clusters.cli.screening_options import BINS, FMAX, POOLS, SPREAD_WEIGHT,
 from pyg_clusters.cli.screening_relax import check_forces, relax_atoms
 from pyg_clusters.cli.tables import cell
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, FrameBlock, check_output, read_blocks, write_table
+from pyg_clusters.frames import BadFrame, FrameBlock, read_blocks, write_table
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.choosing import (
@@ -142,10 +144,13 @@ def run(argv: Sequence[str]):
             raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}")
     if not (math.isfinite(options.fmax) and options.fmax > 0):
         raise InputError(f"--fmax must be a positive force in eV/Å, got {options.fmax:g}")
-    if options.out is not None:
-        for name in RESULTS:
-            check_output(options.out / name, [*options.frames, *(options.minima or [])], options.overwrite)
+    command, inputs = ("evaluate-screening", *argv), [*options.frames, *(options.minima or [])]
+    with open_output(options.out, command, inputs=inputs, overwrite=options.overwrite, results=RESULTS):
+        evaluate_screening(options)
 
+
+def evaluate_screening(options: Namespace):
+    """Score frames of known energy, and print and write what choosing among them is worth."""
     keys = [options.truth, *([options.own] if options.own else [])]
     predictor = predictor_of(options.model, options.device)
     if options.relax:

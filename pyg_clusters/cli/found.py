@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.symbols import Symbols
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
 from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_screening import predicted_and_found
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.tables import cell
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import check_output, read_blocks, write_table
+from pyg_clusters.frames import read_blocks, write_table
 from pyg_clusters.metrics import metrics_by_size
 
 NUMBERED: re.Pattern[str] = re.compile(r"(\d{4,})_[A-Z]")
@@ -57,8 +59,18 @@ def run(argv: Sequence[str]):
     given = options.screening / "candidates.extxyz"
     if not given.is_file():
         raise InputError(f"{options.screening}: no candidates.extxyz in it; give the folder of a screening")
-    for name in RESULTS:
-        check_output(options.screening / name, options.files, options.overwrite)
+    command = ("found", *argv)
+    with open_output(options.screening, command, inputs=options.files, overwrite=options.overwrite, results=RESULTS):
+        write_found(given, options)
+
+
+def write_found(given: Path, options: Namespace):
+    """Write predicted and found energies of candidates.
+
+    Args:
+        given: File of the candidates.
+        options: Of the command line.
+    """
     candidates = [atoms for block in read_blocks(given, with_atoms=True) for atoms in block.atoms or ()]
     found = read_found(options.files, options.key, candidates)
     columns = compare(found, candidates)

@@ -1,16 +1,18 @@
 """``pyg-clusters generate quench``."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.sizes import parse_sizes
 from pyg_clusters.errors import InputError
@@ -80,19 +82,39 @@ def run(argv: Sequence[str]):
         "compositions": options.formula or [options.elements, options.sizes, options.compositions],
         "count": options.count,
     }
-    log = FrameLog(options.out, written, free=("count",), overwrite=options.overwrite)
+    with open_output(options.out, ("generate", "quench", *argv), overwrite=True):
+        log = FrameLog(options.out, written, free=("count",), overwrite=options.overwrite)
+        search(log, compositions, calculator, settings, isolated, options.count)
+
+
+def search(
+    log: FrameLog,
+    compositions: Sequence[Mapping[str, int]],
+    calculator: Calculator,
+    settings: QuenchSettings,
+    isolated: Mapping[str, float] | None,
+    count: int,
+):
+    """Search on after the minima of a log, to which those that are found are added.
+
+    Args:
+        log: Minima of an earlier run.
+        compositions: Number of atoms by element, of each composition.
+        calculator: Of energy and forces.
+        settings: Of the search.
+        isolated: Energies of isolated atoms in eV.
+        count: Number of minima to reach.
+    """
     found = len(log.frames)
     if found:
-        print(f"{found} minima are in {options.out}: going on", file=sys.stderr)
-    with _Progress(options.count, found) as progress:
-        for atoms in quench(
-            compositions, calculator, options.count, settings=settings, known=log.frames, isolated=isolated
-        ):
+        print(f"{found} minima are in {log.path}: going on", file=sys.stderr)
+    with _Progress(count, found) as progress:
+        for atoms in quench(compositions, calculator, count, settings=settings, known=log.frames, isolated=isolated):
             log.append(atoms)
             found += 1
             progress.found(found, atoms)
-    few = f"; nothing new was found any more, of {options.count} wanted" if found < options.count else ""
-    print(f"{found} minima of {len(compositions)} compositions in {options.out}{few}")
+    few = f"; nothing new was found any more, of {count} wanted" if found < count else ""
+    print(f"{found} minima of {len(compositions)} compositions in {log.path}{few}")
 
 
 def compositions_of(options: Namespace) -> list[dict[str, int]]:

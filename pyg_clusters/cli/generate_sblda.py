@@ -9,10 +9,11 @@ from ase.data import atomic_numbers
 from rich.console import Console
 from rich.progress import track
 
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.sizes import parse_sizes
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import check_output, write_extxyz
+from pyg_clusters.frames import write_extxyz
 from pyg_clusters.structures import sblda
 
 SODIUM = {"mu1": 3.50, "mu2": 3.60}
@@ -51,14 +52,12 @@ def run(argv: Sequence[str]):
     if None in lengths.values():
         raise InputError(f"--mu1 and --mu2 have no default for {options.element}: give its bond lengths in Å")
 
-    check_output(options.out, (), options.overwrite)
     console = Console(stderr=True)
     frames = generate(options.element, sizes, options.count, options.seed, lengths)
     total = len(sizes) * options.count
-    write_extxyz(
-        options.out,
-        track(frames, "clusters", total, console=console, transient=True, disable=not console.is_terminal),
-    )
+    progress = track(frames, "clusters", total, console=console, transient=True, disable=not console.is_terminal)
+    with open_output(options.out, ("generate", "sblda", *argv), overwrite=options.overwrite):
+        write_extxyz(options.out, progress)
     print(f"{total} clusters of {options.element} in {options.out}")
 
 

@@ -10,9 +10,10 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import AtomsFrame, BadFrame, check_output, read_atoms
+from pyg_clusters.frames import AtomsFrame, BadFrame, read_atoms
 from pyg_clusters.labels import LabelFiles, Labelled, frame_keys, label_frames
 
 
@@ -52,8 +53,12 @@ def label_files(labeller: Labeller, settings: Mapping[str, object], options: Nam
     for name in ("workers", "threads"):
         if getattr(options, name) < 1:
             raise InputError(f"--{name} must be at least 1, got {getattr(options, name)}")
-    if options.out.exists():
-        check_output(options.out, options.frames, overwrite=True)
+    with open_output(options.out, ("label",), inputs=options.frames, overwrite=True):
+        label_waiting(labeller, settings, options)
+
+
+def label_waiting(labeller: Labeller, settings: Mapping[str, object], options: Namespace):
+    """Label the frames that are not labelled yet, as :func:`label_files` does when it has locked the output."""
     bad: list[BadFrame] = []
     frames = _read(labeller, bad, options)
     keys = list(frame_keys(frame.atoms for frame in frames))

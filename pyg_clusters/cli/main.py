@@ -2,12 +2,14 @@
 
 import importlib
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 
 from pyg_clusters import __version__
 from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
 
 VERBS = {
     "train": "train a model as a recipe says",
@@ -46,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb.
 
     Returns:
-        The exit code: 0, or 2 after a one-line error about the input.
+        The exit code: 0; 2 after a one-line error about the input; 130 after SIGINT and 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in arguments
@@ -64,16 +66,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if os.getcwd() not in sys.path:  # a model or data set of one's own, in a file beside one's recipe
         sys.path.append(os.getcwd())
     try:
-        importlib.import_module(f"pyg_clusters.cli.{verb.replace('-', '_')}").run(rest)
+        with stopping_on_signals():
+            try:
+                importlib.import_module(f"pyg_clusters.cli.{verb.replace('-', '_')}").run(rest)
+            finally:
+                check_stopped()  # whatever a library has made of the signal
     except (InputError, MissingExtra) as error:
         if debug:
             raise
         return _fail(str(error))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
+        print(f"pyg-clusters: {stopped}", file=sys.stderr)
+        return stopped.exit_code
     return 0
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.frames import check_output
 from pyg_clusters.inference.shards import merge_shards
 
 
@@ -21,7 +21,7 @@ def run(argv: Sequence[str]):
     parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
     parser.add_argument("--out", type=Path, required=True, help="file of the same type as the parts")
     options = parse(parser, argv)
-    check_output(options.out, options.parts, options.overwrite)
-    merged = merge_shards(options.parts, options.out)
+    with open_output(options.out, ("merge", *argv), inputs=options.parts, overwrite=options.overwrite):
+        merged = merge_shards(options.parts, options.out)
     list_bad(merged.bad)
     print(f"{merged.num_frames} frames in {options.out}")

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from jsonargparse import Namespace
 
 from pyg_clusters.cli.options import add_engine_options, add_frame_options, check_engine_options
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.progress import counting
 from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, BlockLog, Frames, Shard, check_output
+from pyg_clusters.frames import BadFrame, BlockLog, Frames, Shard
 from pyg_clusters.frames.reading import BLOCK_SIZE
 from pyg_clusters.frames.store import is_store
 from pyg_clusters.inference import Predictor
@@ -54,8 +55,20 @@ def run(argv: Sequence[str]):
     make_format = format_of(options.out)
     shard = None if options.shard is None else Shard.parse(options.shard)
     folder = options.out.with_name(options.out.name + ".unfinished")
-    check_output(options.out, options.frames, options.overwrite or (folder / "settings.json").exists())
+    overwrite = options.overwrite or (folder / "settings.json").exists()
+    with open_output(options.out, ("predict", *argv), inputs=options.frames, overwrite=overwrite):
+        predict(options, make_format, shard, folder)
 
+
+def predict(options: Namespace, make_format: type[PredictionFormat], shard: Shard | None, folder: Path):
+    """Predict the frames that are not finished yet, and write the file of all of them.
+
+    Args:
+        options: Of the command line.
+        make_format: Format of the file.
+        shard: Part of the frames, if not all.
+        folder: Where finished blocks are kept until all are.
+    """
     calibration = calibration_for(options.model, options.coverage)
     device = "cpu" if options.engine == "ray" else options.device
     predictor = predictor_of(options.model, device, calibration if options.coverage else None)

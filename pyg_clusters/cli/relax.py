@@ -8,6 +8,7 @@ from ase.calculators.calculator import Calculator, CalculatorError
 from jsonargparse import Namespace
 
 from pyg_clusters.cli.options import add_check_options
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.cli.relax_batched import (
@@ -18,7 +19,7 @@ from pyg_clusters.cli.relax_batched import (
     relax_progress,
 )
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, check_output, read_atoms, write_extxyz
+from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, read_atoms, write_extxyz
 from pyg_clusters.frames.provenance import at_new_positions, set_origin, write_values
 from pyg_clusters.structures import local_minimum, named_calculator
 from pyg_clusters.structures.calculators import CALCULATORS, calculator_problem
@@ -50,6 +51,18 @@ def run(argv: Sequence[str]):
     if options.steps < 1:
         raise InputError(f"--steps must be at least 1, got {options.steps}")
     batched = batched_energy(options.calculator)
+    overwrite = options.overwrite or batched is None  # otherwise the log of frames tells what may be replaced
+    with open_output(options.out, ("relax", *argv), inputs=options.frames, overwrite=overwrite):
+        relax(options, batched)
+
+
+def relax(options: Namespace, batched: BatchedEnergy | None):
+    """Relax the frames that are not relaxed yet, and write them.
+
+    Args:
+        options: Of the command line.
+        batched: Energy of many frames at once, where the calculator is one.
+    """
 
     def problem(atoms: Atoms) -> str | None:
         return batched.problem(atoms) if batched else calculator_problem(options.calculator, atoms)
@@ -94,7 +107,6 @@ def _relax_batched(
     frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: Namespace, by: BatchedEnergy
 ) -> list[bool]:
     """Whether each frame converged."""
-    check_output(options.out, options.frames, options.overwrite)
     counts: list[bool] = []
 
     def relaxed() -> Iterator[Atoms]:
@@ -113,8 +125,6 @@ def _relax_one_by_one(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFram
     """Whether each frame converged, those of an earlier run included."""
     calculator = named_calculator(options.calculator, ())
     name = options.calculator.rpartition(":")[2].lower()
-    if options.out.exists():
-        check_output(options.out, options.frames, overwrite=True)
     names = ("frames", "calculator", "fmax", "steps", "on_bad", "ignore_cell")
     log = FrameLog(options.out, {key: getattr(options, key) for key in names}, overwrite=options.overwrite)
     counts = [bool(atoms.info["converged"]) for atoms in log.frames]

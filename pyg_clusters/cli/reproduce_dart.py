@@ -8,6 +8,7 @@ import numpy as np
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plot_style import save_figure
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.paper_tables import (
     QUICK_MARK,
     QUICK_TITLE,
@@ -82,11 +83,12 @@ def run(argv: Sequence[str]):
         quick,
         options.gnc,
     )
-    runs = options.out / ("quick" if options.quick else "full")
-    run_trainings(trainings, runs, options.workers)
-    results = dart.results(rows, runs, options.seeds, options.gnc)
-    data = SHIPPED_DATA if options.gnc is None else f"those of the paper's own data in {options.gnc}"
-    _write(results, options.out, options.quick, data)
+    with open_output(options.out, ("reproduce", "dart", *argv), results=()):
+        runs = options.out / ("quick" if options.quick else "full")
+        run_trainings(trainings, runs, options.workers)
+        results = dart.results(rows, runs, options.seeds, options.gnc)
+        data = SHIPPED_DATA if options.gnc is None else f"those of the paper's own data in {options.gnc}"
+        _write(results, options.out, options.quick, data)
 
 
 def _chosen(only: Sequence[str] | None, gnc: bool) -> list[dart.Row]:

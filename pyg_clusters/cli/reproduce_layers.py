@@ -8,6 +8,7 @@ import numpy as np
 
 from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_layers import error_against_speed
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.paper_tables import markdown_table, mean_and_spread, print_table, write_csv, write_text
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.recipes import shipped_recipe
@@ -71,10 +72,11 @@ def run(argv: Sequence[str]):
     recipes = {
         target: shipped_recipe(f"layered_{what}.yaml") for target, what in zip(layers.TARGETS, METALS, strict=True)
     }
-    runs = options.out / ("quick" if options.quick else "full")
-    run_trainings(layers.trainings(names, options.targets, recipes, budget), runs, options.workers)
-    found = layers.results(names, options.targets, runs, budget.folds)
-    _write(found, options.out, options.quick, budget)
+    with open_output(options.out, ("reproduce", "layers", *argv), results=()):
+        runs = options.out / ("quick" if options.quick else "full")
+        run_trainings(layers.trainings(names, options.targets, recipes, budget), runs, options.workers)
+        found = layers.results(names, options.targets, runs, budget.folds)
+        _write(found, options.out, options.quick, budget)
 
 
 def _chosen(only: Sequence[str] | None) -> list[str]:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots_shieldings
 from pyg_clusters.analysis.plot_style import SMALL, save_figure
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.paper_tables import (
     QUICK_MARK,
     QUICK_TITLE,
@@ -92,14 +93,15 @@ def run(argv: Sequence[str]):
     rows = chosen_rows(options.only, nmr.rows(len(dataset), extent), lambda row: (row.table, row.method.name))
     recipe = options.recipe or shipped_recipe("sodium_node_schnet.yaml")
     trainings = nmr.trainings(rows, recipe, options.seeds, extent.epochs)
-    runs = options.out / ("quick" if options.quick else "full")
-    for training in trainings:
-        if (runs / training.name / CONFIGURATION).exists():
-            check_fingerprint(runs / training.name, dataset)
-    nmr.fit_lassos(rows, dataset, runs)
-    run_trainings(trainings, runs, options.workers)
-    results = nmr.results(rows, runs, options.seeds)
-    _write(results, dataset, extent, options.out, options.quick)
+    with open_output(options.out, ("reproduce", "nmr", *argv), results=()):
+        runs = options.out / ("quick" if options.quick else "full")
+        for training in trainings:
+            if (runs / training.name / CONFIGURATION).exists():
+                check_fingerprint(runs / training.name, dataset)
+        nmr.fit_lassos(rows, dataset, runs)
+        run_trainings(trainings, runs, options.workers)
+        results = nmr.results(rows, runs, options.seeds)
+        _write(results, dataset, extent, options.out, options.quick)
 
 
 def _write(results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.Extent, folder: Path, quick: bool):

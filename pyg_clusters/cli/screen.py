@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from jsonargparse import Namespace
 
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import calibration_of, predictor_of
@@ -15,8 +16,8 @@ from pyg_clusters.cli.screening_relax import check_forces
 from pyg_clusters.cli.screening_report import write_report
 from pyg_clusters.cli.screening_ways import check_spread, screen_frames
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, BlockLog, Frames, check_output
-from pyg_clusters.frames.folders import check_folders, write_folders
+from pyg_clusters.frames import BadFrame, BlockLog, Frames
+from pyg_clusters.frames.folders import check_format, write_folders
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.on_ray import score_on_ray_with_log
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames
@@ -37,16 +38,28 @@ def run(argv: Sequence[str]):
     add_screening_options(parser)
     options = parse(parser, argv)
     check_screening_options(options)
-    present = [name for name in RESULTS if (options.out / name).exists()]
-    if present and not options.overwrite:
-        raise InputError(
-            f"{options.out} holds results already ({', '.join(present)}); pass --overwrite, or another --out"
-        )
-    for name in RESULTS:
-        check_output(options.out / name, options.frames, overwrite=True)
+    folders = []
     if options.write:
-        check_folders(options.out / options.write, options.write)
+        check_format(options.write)
+        folders.append(options.out / options.write)
+    with open_output(
+        options.out,
+        ("screen", *argv),
+        inputs=options.frames,
+        overwrite=options.overwrite,
+        results=RESULTS,
+        new_folders=folders,
+    ) as again:
+        screen(options, again)
 
+
+def screen(options: Namespace, again: bool = False):
+    """Screen the frames that are not scored yet, and write the candidates of all of them.
+
+    Args:
+        options: Of the command line.
+        again: Whether the folders of candidates that are there are those of the same command.
+    """
     calibration = calibration_of(options.model) if options.choose == "uncertain" else None
     predictor = predictor_of(options.model, "cpu" if options.engine == "ray" else options.device, calibration)
     check_spread(options, predictor)
@@ -81,7 +94,7 @@ def run(argv: Sequence[str]):
     write_report(screening, options.out, predictor, options.model, options.truth, options.choose, bins)
     if options.write:
         structures = [candidate.atoms for candidate in screening.candidates]
-        write_folders(options.out / options.write, structures, options.write, options.vacuum)
+        write_folders(options.out / options.write, structures, options.write, options.vacuum, overwrite=again)
     log.remove()
     print(f"{len(screening.candidates)} candidates of {len(screening.energy)} frames in {options.out}:")
     for name in RESULTS:

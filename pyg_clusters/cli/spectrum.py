@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
+from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
 
@@ -18,13 +19,14 @@ from pyg_clusters.analysis.plots_spectrum import Panel, spectra_figure
 from pyg_clusters.analysis.spectrum import Shape, Spectrum, boltzmann_weights, overlap, shift_axis, shifts, spectrum
 from pyg_clusters.cli.info import labels_of
 from pyg_clusters.cli.options import add_frame_options
+from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
 from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.cli.tables import cell
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
-from pyg_clusters.frames import BadFrame, FrameBlock, check_output, write_table
+from pyg_clusters.frames import BadFrame, FrameBlock, write_table
 from pyg_clusters.inference.scoring import ScoredBlock, score_files
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
@@ -96,11 +98,15 @@ def run(argv: Sequence[str]):
     parser.add_argument("--overwrite", action="store_true", help="replace the results that are in the folder")
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     options = parse(parser, argv)
-    for name in RESULTS:
-        check_output(options.out / name, options.frames, options.overwrite)
     shift_axis([0.0], options.width, options.shape)  # refuses a wrong width before the frames are read
     boltzmann_weights([], options.temperature)
+    command = ("spectrum", *argv)
+    with open_output(options.out, command, inputs=options.frames, overwrite=options.overwrite, results=RESULTS):
+        write_spectra(options)
 
+
+def write_spectra(options: Namespace):
+    """Predict the shieldings of frames, and write their spectra."""
     predictor = predictor_of(options.model, options.device)
     blocks = score_files(
         predictor, options.frames, with_atoms=True, on_bad=options.on_bad, ignore_cell=options.ignore_cell

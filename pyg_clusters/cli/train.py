@@ -3,13 +3,12 @@
 import json
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
 import yaml
-from filelock import FileLock, Timeout
 from jsonargparse import ArgumentError
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
@@ -19,14 +18,11 @@ from pyg_clusters.cli.parsing import explain
 from pyg_clusters.cli.runs import CONFIGURATION, FINGERPRINT, check_fingerprint
 from pyg_clusters.cli.train_ensemble import resume_ensemble, train_ensemble
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import output_lock, replacing
 from pyg_clusters.models.checkpoint import is_ensemble, load_model
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
 from pyg_clusters.training.progress import TrainingProgress
 from pyg_clusters.training.run_folder import FINISHED
-
-LOCK = ".lock"
-"""Held in the folder of a run by the process that trains."""
 
 TRAINER_DEFAULTS = {
     "max_epochs": 2000,
@@ -157,7 +153,7 @@ def train(argv: Sequence[str], resume: bool = False):
     cli.model.check(cli.datamodule)
     if cli.config.init_from is not None and not (resume and checkpoint.exists()):
         cli.model.start_from(load_model(cli.config.init_from))
-    with _alone(folder) if cli.trainer.is_global_zero else nullcontext():
+    with output_lock(folder, folder=True) if cli.trainer.is_global_zero else nullcontext():
         if not resume and not _is_helper_process():
             _begin(folder, cli)
         check_fingerprint(folder, cli.datamodule.dataset)
@@ -166,23 +162,10 @@ def train(argv: Sequence[str], resume: bool = False):
         _conclude(folder, cli)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keeps other trainings out of a folder; the system ends this with the process, however that ends."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            yield
-    except Timeout as error:
-        raise InputError(f"{folder} is being trained by another process; wait for it, or stop it") from error
-
-
 def _conclude(folder: Path, cli: TrainCLI):
     """Evaluates the best model, and says how the training ended."""
     if not cli.trainer.is_global_zero:
         return
-    if cli.trainer.interrupted:
-        raise KeyboardInterrupt
     if not (folder / "best").exists():
         raise InputError(f"{folder}: {_why_no_model(cli)}")
     best = f"{cli.run_folder.best:.2f} {cli.model.unit}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pyg_clusters.cli.evaluate import evaluate_run
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import output_lock, replacing
 from pyg_clusters.models import save_ensemble
 from pyg_clusters.models.checkpoint import ENSEMBLE
 from pyg_clusters.reproduction.trainings import Training, run_trainings
@@ -34,6 +34,11 @@ def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Pa
         raise InputError(f"{recipe}: no such recipe")
     if (folder / "config.yaml").exists():
         raise InputError(f"{folder} holds a run already; choose another --out")
+    with output_lock(folder, folder=True):
+        _train_members(recipe, options, number, folder, workers)
+
+
+def _train_members(recipe: Path, options: Sequence[str], number: int, folder: Path, workers: int):
     kept = {"number": number, "options": list(options)}
     if (folder / ENSEMBLE).exists():
         if notes_of(folder) != kept or (folder / RECIPE).read_text() != recipe.read_text():

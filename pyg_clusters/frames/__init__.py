@@ -10,7 +10,7 @@ from pyg_clusters.frames.random_access import StoreReader
 from pyg_clusters.frames.reading import Frames, read_blocks
 from pyg_clusters.frames.shard import Shard
 from pyg_clusters.frames.store import write_store
-from pyg_clusters.frames.writing import check_output, write_extxyz, write_table
+from pyg_clusters.frames.writing import write_extxyz, write_table
 
 __all__ = [
     "AtomsFrame",
@@ -23,7 +23,6 @@ __all__ = [
     "Shard",
     "StoreReader",
     "check_block",
-    "check_output",
     "expand_paths",
     "read_atoms",
     "read_blocks",

@@ -19,7 +19,9 @@ FILE_NAMES: dict[str, str] = {"vasp": "POSCAR", "aims": "geometry.in", "turbomol
 """Names that programs insist on, by ASE's name of the format."""
 
 
-def write_folders(folder: str | Path, frames: Sequence[Atoms], file_format: str, vacuum: float = VACUUM) -> list[str]:
+def write_folders(
+    folder: str | Path, frames: Sequence[Atoms], file_format: str, vacuum: float = VACUUM, *, overwrite: bool = False
+) -> list[str]:
     """Writes each structure to a folder of its own, ``0001_Ga46/POSCAR`` say, numbered from 1.
 
     Args:
@@ -27,6 +29,7 @@ def write_folders(folder: str | Path, frames: Sequence[Atoms], file_format: str,
         frames: The structures.
         file_format: ASE's name of the format: ``vasp``, ``aims``, ``gaussian-in``, ``xyz``, ...
         vacuum: See :func:`boxed`.
+        overwrite: Whether the folder need not be empty.
 
     Returns:
         The names of the folders.
@@ -35,7 +38,9 @@ def write_folders(folder: str | Path, frames: Sequence[Atoms], file_format: str,
         InputError: If the folder is there and not empty, or ASE cannot write the format.
     """
     folder = Path(folder)
-    check_folders(folder, file_format)
+    check_format(file_format)
+    if not overwrite:
+        check_empty(folder)
     names = [f"{number:04d}_{atoms.symbols.get_chemical_formula()}" for number, atoms in enumerate(frames, start=1)]
     for name, atoms in zip(names, frames, strict=True):
         with replacing(folder / name / file_name(file_format)) as path:
@@ -61,17 +66,24 @@ def boxed(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
     return copy
 
 
-def check_folders(folder: str | Path, file_format: str):
-    """Checks that structures can be written as folders.
+def check_empty(folder: Path):
+    """Check that a folder for structures is not there, or empty.
 
     Raises:
-        InputError: If the folder is there and not empty, or ASE cannot write the format.
+        InputError: If it is not.
     """
-    folder = Path(folder)
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(
             f"{folder} is there already, maybe with results for other structures; move it away, or choose another --out"
         )
+
+
+def check_format(file_format: str):
+    """Check that structures can be written in a format.
+
+    Raises:
+        InputError: If ASE cannot write it.
+    """
     known = ioformats.get(file_format)
     if known is None or not known.can_write:
         some = ", ".join(["vasp", "aims", "gaussian-in", "nwchem-in", "xyz"])

@@ -14,7 +14,6 @@ from numpy.typing import ArrayLike
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.compression import OPENERS
-from pyg_clusters.frames.paths import is_among
 from pyg_clusters.frames.xyz import XYZ_SUFFIXES
 
 TABLE_WRITERS = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
@@ -37,20 +36,6 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
     table = pyarrow.table({name: np.asarray(values) for name, values in columns.items()})
     with replacing(path) as temporary:
         TABLE_WRITERS[suffix](table, temporary)
-
-
-def check_output(path: str | Path, inputs: Iterable[str | Path], overwrite: bool = False):
-    """Checks that a result may be written to ``path``.
-
-    Raises:
-        InputError: If it is one of the inputs, or is there already and not to be replaced.
-    """
-    path = Path(path)
-    for given in map(Path, inputs):
-        if path.exists() and is_among(path, given):
-            raise InputError(f"{path} is one of the inputs and would be lost; choose another --out")
-    if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already; pass --overwrite to replace it, or choose another --out")
 
 
 def write_extxyz(path: str | Path, frames: Iterable[Atoms]):

@@ -18,6 +18,7 @@ import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
+from pyg_clusters.stopping import Stopped
 from pyg_clusters.training.run_folder import FINISHED
 
 POLL_SECONDS: float = 0.5
@@ -90,7 +91,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2,
                 say(f"begin {training.name}")
             time.sleep(POLL_SECONDS)
             if asked_to_stop:
-                sys.exit("stopped; the same command goes on")  # the callbacks stop all
+                raise Stopped(asked_to_stop[0])  # the callbacks stop all
             for training, (process, begin) in list(running.items()):
                 if process.is_alive():
                     continue
