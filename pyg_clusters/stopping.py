@@ -34,18 +34,27 @@ def stopping_on_signals() -> Iterator[None]:
     An exception that a signal raises is lost where Python cannot pass it on (in a finaliser, or a callback of HDF5):
     :func:`check_stopped` raises it again.
     """
-    _requested.clear()
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        before = {number: signal.getsignal(number) for number in SIGNALS}
+    with keeping_handlers():
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
+                    signal.signal(number, request_stop)
+        try:
+            yield
+        finally:
+            _requested.clear()
+
+
+@contextmanager
+def keeping_handlers() -> Iterator[None]:
+    """Restore the handlers of SIGINT and SIGTERM after a block in which a library sets its own."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:  # as under nohup
-                signal.signal(number, request_stop)
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def request_stop(number: int, _: object):

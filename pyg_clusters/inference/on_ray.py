@@ -27,6 +27,7 @@ from pyg_clusters.frames.piece import Piece
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock, prediction_bytes, score_frames
 from pyg_clusters.inference.trained_range import TrainedRange
+from pyg_clusters.stopping import keeping_handlers
 
 T = TypeVar("T")
 
@@ -169,7 +170,8 @@ def _connect(ray: Any, address: str | None):
     try:
         if port.isdigit() and "/" not in host:  # Ray itself waits for minutes where nobody answers
             socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN).close()
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+        with keeping_handlers():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (OSError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"--address {address}: no Ray cluster there ({reason}); {advice}") from error
