@@ -6,6 +6,7 @@ import tempfile
 import torch
 from torch import Tensor, nn
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models.checkpoint import rebuild, save_model
 
@@ -24,7 +25,9 @@ def validate_model(
 
     A rotation, a reflection and a translation change nothing; a permutation of the atoms changes nothing (or permutes
     values per atom); a cluster of a batch gets what it gets alone; clusters of one and two atoms are finite; inputs
-    stay as they are; a model that is rebuilt from its saved files gives the same; single precision agrees with double.
+    stay as they are; a model that is rebuilt from its saved files gives the same; single precision agrees with double;
+    a cluster with a position that is not finite, or of 1e200 Å, gives not-a-number (or an
+    :class:`~pyg_clusters.errors.InputError`) and leaves the other clusters of its batch alone.
 
     Args:
         model: Called as ``model(z, pos, batch)``. It is not changed.
@@ -73,6 +76,20 @@ def validate_model(
 
     alone = [run(pos[a:b], z[a:b], batch[a:b] * 0) for a, b in zip(ptr, ptr[1:], strict=False)]
     same(torch.cat(alone), "batched equals one by one", expected)
+
+    last = slice(int(ptr[-2]), int(ptr[-1])) if per_atom else slice(len(sizes) - 1, len(sizes))
+    for value in (float("nan"), float("inf"), 1e200):
+        wrong = pos.clone()
+        wrong[-1, 1] = value
+        try:
+            found = run(wrong)
+        except InputError:
+            continue
+        plausible = found[last].isfinite()
+        assert not plausible.any(), (
+            f"{type(model).__name__} fails: an atom at {value} Å gives {found[last][plausible][0]:.6g}"
+        )
+        same(found[: last.start], f"a cluster beside one with an atom at {value} Å", expected[: last.start])
 
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -7,24 +7,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from pyg_clusters.errors import InputError
-
 Array = np.ndarray | Tensor
-
-
-def check_finite(pos: Tensor, ptr: Tensor):
-    """Checks positions ``[num_atoms, 3]`` of frames with the offsets ``ptr [num_frames + 1]``.
-
-    Raises:
-        InputError: Naming the first atom that is nowhere.
-    """
-    wrong = (~pos.isfinite().all(dim=1)).nonzero()
-    if wrong.numel():
-        atom = int(wrong[0])
-        frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
-        raise InputError(
-            f"frame {frame}: atom {atom - int(ptr[frame])} is at {pos[atom].tolist()}, which is no position"
-        )
 
 
 def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None) -> tuple[Tensor, Tensor, Tensor]:

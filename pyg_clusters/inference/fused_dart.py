@@ -5,8 +5,9 @@ import math
 import torch
 from torch import Tensor
 
-from pyg_clusters.geometry import beyond_masks, masks_to_counts
+from pyg_clusters.geometry import masks_to_counts, shell_masks, squared_distances
 from pyg_clusters.models.dart import DART, distinct_counts
+from pyg_clusters.positions import defect_of_clusters
 
 CLUSTERS_AT_ONCE: int = 32
 """So many clusters of some tens of atoms stay in the cache of a processor core."""
@@ -59,7 +60,8 @@ class FusedDART:
         self._rearrange()
         num_graphs, num_atoms, _ = pos.shape
         num_steps = len(self.radii)
-        masks = beyond_masks(pos, self.radii, self.first_bias.dtype)
+        squared = squared_distances(pos)
+        masks = shell_masks(squared, self.radii, self.first_bias.dtype)
         counts = masks_to_counts(masks, num_atoms - 1)
 
         rows, row_of_atom = distinct_counts(counts.flatten(0, 1))
@@ -78,7 +80,8 @@ class FusedDART:
             t = torch.addmm(bias, t, weight, out=self._buffer(f"hidden {number}", t.size(0), bias.numel()))
             t = self._activate(t)
         raw = torch.addmv(self.last_bias, t, self.last_weight)  # [num_graphs * num_atoms]
-        return self.scale(raw.view(num_graphs, num_atoms), z).sum(dim=1)
+        energy = self.scale(raw.view(num_graphs, num_atoms), z).sum(dim=1)
+        return energy + defect_of_clusters(pos, squared).to(energy.dtype)
 
     def _activate(self, t: Tensor) -> Tensor:
         """ELU plus one, in place."""

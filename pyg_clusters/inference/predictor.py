@@ -14,7 +14,7 @@ from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
-from pyg_clusters.inference.flat_frames import Array, check_finite, flat_tensors
+from pyg_clusters.inference.flat_frames import Array, flat_tensors
 from pyg_clusters.inference.fused_dart import FusedDART
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.tabulated_dart import TabulatedDART
@@ -22,6 +22,7 @@ from pyg_clusters.models.dart import DART
 from pyg_clusters.models.domain import domain_of
 from pyg_clusters.models.ensemble import Ensemble, mean_and_spread
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
+from pyg_clusters.positions import check_positions
 
 ATOMS_AT_ONCE: int = 8192
 """Default number of atoms in a batch on a processor: its working set stays in the cache."""
@@ -119,13 +120,14 @@ class Predictor:
 
         Raises:
             ValueError: If the shapes do not belong together.
-            InputError: If an element occurs that the model was not trained on, a position is not finite, a cluster does
-                not fit in the memory of the device, or the model returns neither a value per frame nor one per atom.
+            InputError: If an element occurs that the model was not trained on, a position is not finite, two atoms
+                coincide, a cluster does not fit in the memory of the device, or the model returns neither a value per
+                frame nor one per atom.
         """
         if isinstance(z, Frames):
             return self._of_frames(z)
         z, pos, ptr = flat_tensors(z, pos, ptr)
-        check_finite(pos, ptr)
+        check_positions(pos, ptr)
         self._check_elements(z)
         given = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
         values = self._room(0)

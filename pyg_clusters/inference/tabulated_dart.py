@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._triton import has_triton
 
-from pyg_clusters.geometry import beyond_masks, masks_to_counts
+from pyg_clusters.geometry import masks_to_counts, shell_masks, squared_distances
 from pyg_clusters.inference.fused_dart import FusedDART
 from pyg_clusters.models.dart import DART
+from pyg_clusters.positions import defect_of_clusters
 
 MOST_ROWS: int = 1 << 16
 """Largest table; beyond it (clusters of more than 256 atoms with three shells) the distinct rows are sought instead."""
@@ -83,7 +84,8 @@ def _raw_energies(
 ) -> Tensor:
     """Outputs of the interaction network, ``[num_graphs, num_atoms]`` in single precision."""
     num_graphs, num_atoms, _ = pos.shape
-    masks = beyond_masks(pos, radii, steps.dtype)
+    squared = squared_distances(pos)
+    masks = shell_masks(squared, radii, steps.dtype)
     counts = masks_to_counts(masks, num_atoms - 1)[..., :-1].long()
     row = counts[..., 0]
     for shell in range(1, len(radii)):
@@ -93,4 +95,4 @@ def _raw_energies(
     t = t + masks.view(num_graphs, num_atoms, -1) @ of_neighbors
     for weight, offset in weights:
         t = functional.linear(functional.celu(t, alpha).to(weight.dtype), weight, offset).to(own.dtype)
-    return t.squeeze(-1)
+    return t.squeeze(-1) + defect_of_clusters(pos, squared)[:, None]

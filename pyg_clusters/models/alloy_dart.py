@@ -12,6 +12,7 @@ from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, pad
 from pyg_clusters.models.dart import DART, AtomicEnergies
 from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
 from pyg_clusters.nn.shell_conv import ShellConv
+from pyg_clusters.positions import usable_positions
 
 
 class AlloyDART(DART):
@@ -104,15 +105,16 @@ class AlloyDART(DART):
         if len(self.elements) == 1:
             self._numbers(z)
             return super().atomic_energies(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
+        pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
         if edge_index is None:
             if pos is None:
                 raise ValueError("AlloyDART needs positions, or a shell graph (edge_index and edge_type)")
             if batch.numel() == 0:
-                return self._read_out(pos.new_zeros(0, self.hidden_channels), z)
+                return self._read_out(pos.new_zeros(0, self.hidden_channels), z, defect)
             y = self._sums_of_positions(z, pos, batch)
         else:
             y = self._sums_of_edges(z, edge_index, edge_type)
-        return self._read_out(y, z)
+        return self._read_out(y, z, defect)
 
     def descriptor(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         """Counts of neighbours, the elements of the first shell first, and the element of the atom.

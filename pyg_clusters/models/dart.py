@@ -23,6 +23,7 @@ from pyg_clusters.models.checkpoint import load_model_of
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv
+from pyg_clusters.positions import usable_positions
 
 NUMPY_NUMBERS: list = [
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),  # its name before NumPy 2
@@ -146,11 +147,12 @@ class DART(nn.Module):
         edge_type: Tensor | None = None,
     ) -> AtomicEnergies:
         """Energies and features of the atoms; the arguments are those of :meth:`forward`."""
+        pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
         if edge_index is None:
             if pos is None:
                 raise ValueError("DART needs positions, or a shell graph (edge_index and edge_type)")
             if batch.numel() == 0:
-                return self._read_out(pos.new_zeros(0, self.hidden_channels), z)
+                return self._read_out(pos.new_zeros(0, self.hidden_channels), z, defect)
             y = self._shell_sums(pos, batch)
         else:
             check_shells(edge_type, len(self.radii) + 1)
@@ -158,13 +160,14 @@ class DART(nn.Module):
                 num_shells = len(self.radii) + 1
                 x = edge_shell_counts(edge_index, edge_type, batch.numel(), num_shells)
             y = self.conv(x.to(self.interaction[0].weight.dtype), edge_index, edge_type)
-        return self._read_out(y, z)
+        return self._read_out(y, z, defect)
 
-    def _read_out(self, y: Tensor, z: Tensor | None) -> AtomicEnergies:
+    def _read_out(self, y: Tensor, z: Tensor | None, defect: Tensor | None = None) -> AtomicEnergies:
         for layer in self.interaction[:-1]:
             y = self.act(layer(y))
         raw = self.interaction[-1](y)  # [num_atoms, 1]
-        return AtomicEnergies(self.scale(raw.squeeze(-1), z), y)
+        energy = self.scale(raw.squeeze(-1), z)
+        return AtomicEnergies(energy if defect is None else energy + defect.to(energy.dtype), y)
 
     def _shell_sums(self, pos: Tensor, batch: Tensor) -> Tensor:
         """Equations 1 to 5, ``[num_atoms, hidden_channels]``, by dense products over padded clusters."""

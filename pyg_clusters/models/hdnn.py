@@ -12,6 +12,7 @@ from pyg_clusters.geometry import batch_to_ptr
 from pyg_clusters.models.domain import Domain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.positions import usable_positions
 from pyg_clusters.transforms.symmetry_functions import SymmetryFunctions, element_numbers
 
 
@@ -107,6 +108,7 @@ class HDNN(nn.Module):
     ) -> Tensor:
         """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
         element = element_numbers(z, self.elements)
+        pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         x = self._functions(z, pos, batch) if symmetry_functions is None else symmetry_functions
         if x.size(-1) != self.functions.num_functions:
             raise ValueError(
@@ -118,7 +120,7 @@ class HDNN(nn.Module):
         for number, network in enumerate(self.networks.values()):
             atoms = (element == number).nonzero().flatten()
             raw = raw.index_put((atoms,), network(x[atoms]).squeeze(-1))
-        return self.scale(raw, z)
+        return self.scale(raw + defect, z)
 
     def check_data(self, dataset: object):
         """Checks that symmetry functions which a data set stores are those of the model.

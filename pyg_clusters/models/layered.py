@@ -31,6 +31,7 @@ from pyg_clusters.nn.layer_classes import class_path, filled, layer_class, make
 from pyg_clusters.nn.shared_weights import save_shared_weights_once
 from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.nn.whole_model import WholeModel
+from pyg_clusters.positions import usable_positions
 
 
 class LayeredModel(nn.Module):
@@ -229,12 +230,14 @@ class LayeredModel(nn.Module):
         """Share of each atom in the energy of its cluster in eV, or its shielding in ppm, ``[num_atoms]``; the
         arguments are those of :meth:`forward`.
         """
+        pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         if self.whole is not None:
             if pos is None:
                 raise InputError(f"{type(self.whole.model).__name__} needs positions")
             raw = self.whole(z, pos, batch)
         else:
             raw = self._raw(z, pos, batch, x, edge_index, edge_weight, edge_type)
+        raw = raw + defect
         return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
 
     def _raw(

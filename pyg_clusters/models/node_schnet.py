@@ -13,6 +13,7 @@ from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.interpolation import Interpolation
 from pyg_clusters.nn.shared_weights import save_shared_weights_once
 from pyg_clusters.nn.shielding_scale import ShieldingScale
+from pyg_clusters.positions import usable_positions
 
 NODES_PER_GAUSSIAN: int = 8
 """Distances in the spacing of two Gaussians at which the filter networks are evaluated."""
@@ -137,6 +138,7 @@ class NodeSchNet(nn.Module):
         """Output of the network before it is scaled to ppm, ``[num_atoms]``; the arguments are those of
         :meth:`forward`. To train on transformed values compare it with ``model.scale.standardize(y)``.
         """
+        pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         edge_index, edge_weight = self._edges(pos, batch, edge_index, edge_weight)
         edge_weight = edge_weight.to(self.lin1.weight.dtype)
         envelope = 0.5 * (torch.cos(edge_weight * (math.pi / self.cutoff)) + 1)
@@ -147,7 +149,7 @@ class NodeSchNet(nn.Module):
         for block in self.interactions:
             x = filtered_sum(block.conv.lin1(h), block.mlp(gaussians), edge_index, between)  # [num_atoms, num_filters]
             h = h + block.lin(block.act(block.conv.lin2(x)))
-        return self.lin2(self.act(self.lin1(h))).squeeze(-1)  # [num_atoms]
+        return self.lin2(self.act(self.lin1(h))).squeeze(-1) + defect  # [num_atoms]
 
     @classmethod
     def from_pretrained(cls, name: str = "sodium") -> "NodeSchNet":

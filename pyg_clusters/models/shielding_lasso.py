@@ -13,6 +13,7 @@ from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, check_radii
 from pyg_clusters.models.domain import Domain
+from pyg_clusters.positions import usable_positions
 from pyg_clusters.transforms.running_coordination import SODIUM_RADII, running_coordination
 
 Variables = Literal["coordination", "populations", "both"]
@@ -113,8 +114,9 @@ class ShieldingLasso(nn.Module):
         return self.variables != "coordination"
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor, *, populations: Tensor | None = None) -> Tensor:
+        pos, defect = usable_positions(pos, batch)
         variables = self.variables_of(pos, batch, populations).to(self.linear.weight.dtype)
-        values = self.linear((variables - self.mean) / self.deviation).squeeze(-1)  # [num_atoms]
+        values = self.linear((variables - self.mean) / self.deviation).squeeze(-1) + defect  # [num_atoms]
         return values if self.distribution is None else self.distribution.inverse(values)
 
     def variables_of(self, pos: Tensor, batch: Tensor, populations: Tensor | None = None) -> Tensor:

@@ -22,6 +22,7 @@ from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, harmonics_of_neighbors
+from pyg_clusters.positions import usable_positions
 
 ATOMS_AT_ONCE: int = 1536
 """So many atoms, in whole clusters, are worked on at a time on a processor: what they need stays in its cache."""
@@ -160,6 +161,7 @@ class SmoothDART(nn.Module):
         return torch.cat([self._of_block(z, pos, batch - batch[0]) for z, pos, batch in parts])
 
     def _of_block(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+        pos, defect = usable_positions(pos, batch)
         padded, place, sizes = pad_clusters(pos, batch)
         x, masks = self._descriptor(padded, sizes)
         x = self._standardised(x, place)
@@ -169,7 +171,8 @@ class SmoothDART(nn.Module):
         x = x.flatten(0, 1).index_select(0, place)
         for layer in self.interaction[:-1]:
             x = self.activation(layer(x))
-        return self.scale(self.interaction[-1](x).squeeze(-1), z)
+        energy = self.scale(self.interaction[-1](x).squeeze(-1), z)
+        return energy + defect.to(energy.dtype)
 
     def _standardised(self, x: Tensor, place: Tensor) -> Tensor:
         if self.training and not self.inputs.fitted:

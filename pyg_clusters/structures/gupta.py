@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import pad_clusters, pair_distances
+from pyg_clusters.positions import usable_positions
 
 LI = "Li, Blaisten-Barojas, Papaconstantopoulos, Phys. Rev. B 1998, 57, 15519"
 CLERI_ROSATO = "Cleri, Rosato, Phys. Rev. B 1993, 48, 22"
@@ -100,9 +101,10 @@ class Gupta(nn.Module):
         self._check_elements(z)
         if not batch.numel():
             return pos.new_zeros(0)
+        pos, defect = usable_positions(pos, batch)
         padded, place, sizes = pad_clusters(pos, batch)
         pairs, _, distance = pair_distances(padded, sizes)
-        return self._terms(distance / self.constants.r0 - 1, pairs).flatten()[place]
+        return self._terms(distance / self.constants.r0 - 1, pairs).flatten()[place] + defect
 
     def _terms(self, stretch: Tensor, pairs: Tensor) -> Tensor:
         """The terms i from ``r_ij / r0 - 1 [..., num_atoms, num_atoms]`` of the pairs that count."""

@@ -4,7 +4,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from pyg_clusters.geometry import check_radii, radius_pairs
-from pyg_clusters.transforms.topological_descriptor import ptr_of
+from pyg_clusters.transforms.topological_descriptor import checked_ptr
 
 
 class RadiusGraph(BaseTransform):
@@ -28,7 +28,7 @@ class RadiusGraph(BaseTransform):
         (self.cutoff,) = check_radii([cutoff])
 
     def forward(self, data: Data) -> Data:
-        data.edge_index, data.edge_weight = radius_pairs(data.pos, ptr_of(data), self.cutoff)
+        data.edge_index, data.edge_weight = radius_pairs(data.pos, checked_ptr(data), self.cutoff)
         return data
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from pyg_clusters.geometry import MAX_PAIRS_AT_ONCE, check_radii, radius_pairs
-from pyg_clusters.transforms.topological_descriptor import ptr_of
+from pyg_clusters.transforms.topological_descriptor import checked_ptr
 
 SODIUM_RADII: tuple[float, ...] = tuple(round(0.1 * step, 1) for step in range(31, 121))
 """Radii of Kaneko et al. 2023, 3.1, 3.2, ..., 12.0 Å."""
@@ -45,7 +45,7 @@ class RunningCoordination(BaseTransform):
         self.width = float(width)
 
     def forward(self, data: Data) -> Data:
-        data.running_coordination = running_coordination(data.pos, ptr_of(data), self.radii, self.width)
+        data.running_coordination = running_coordination(data.pos, checked_ptr(data), self.radii, self.width)
         return data
 
     def __repr__(self) -> str:

@@ -6,7 +6,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from pyg_clusters.geometry import GALLIUM_RADII, check_radii, shell_pairs
-from pyg_clusters.transforms.topological_descriptor import ptr_of
+from pyg_clusters.transforms.topological_descriptor import checked_ptr
 
 
 class ShellGraph(BaseTransform):
@@ -34,7 +34,7 @@ class ShellGraph(BaseTransform):
         self.radii = check_radii(radii)
 
     def forward(self, data: Data) -> Data:
-        data.edge_index, data.edge_type = shell_pairs(data.pos, ptr_of(data), self.radii)
+        data.edge_index, data.edge_type = shell_pairs(data.pos, checked_ptr(data), self.radii)
         return data
 
     def __repr__(self) -> str:

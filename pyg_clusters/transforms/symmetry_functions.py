@@ -13,7 +13,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.geometry import check_radii, radius_pairs
-from pyg_clusters.transforms.topological_descriptor import ptr_of
+from pyg_clusters.transforms.topological_descriptor import checked_ptr
 
 if TYPE_CHECKING:
     from torchani.aev import AEVComputer
@@ -107,7 +107,7 @@ class SymmetryFunctions(BaseTransform):
         return num_elements * self.num_radial_shifts + num_pairs * self.num_angular_shifts * self.num_angles
 
     def forward(self, data: Data) -> Data:
-        data.symmetry_functions = self.compute(data.z, data.pos, ptr_of(data))
+        data.symmetry_functions = self.compute(data.z, data.pos, checked_ptr(data))
         return data
 
     def compute(self, z: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from pyg_clusters.geometry import GALLIUM_RADII, batch_to_ptr, check_radii, shell_counts
+from pyg_clusters.positions import check_positions
 
 
 class TopologicalDescriptor(BaseTransform):
@@ -31,11 +32,22 @@ class TopologicalDescriptor(BaseTransform):
         self.radii = check_radii(radii)
 
     def forward(self, data: Data) -> Data:
-        data.x = shell_counts(data.pos, ptr_of(data), self.radii).to(data.pos.dtype)
+        data.x = shell_counts(data.pos, checked_ptr(data), self.radii).to(data.pos.dtype)
         return data
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}(radii={list(self.radii)})"
+
+
+def checked_ptr(data: Data) -> torch.Tensor:
+    """Offsets of the clusters of a batch, or of the one cluster of a single graph, whose positions are checked.
+
+    Raises:
+        InputError: If a position is not finite, or two atoms of a cluster coincide.
+    """
+    ptr = ptr_of(data)
+    check_positions(data.pos, ptr)
+    return ptr
 
 
 def ptr_of(data: Data) -> torch.Tensor:

@@ -1,0 +1,121 @@
+"""Positions that no energy belongs to: not finite, or of two atoms at once."""
+
+import torch
+from torch import Tensor
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import squared_distance, squared_norm
+
+COINCIDING: float = 1e-3
+"""Two atoms closer than this (in Å) are at one position."""
+
+DIRECTION: tuple[float, float, float] = (0.6123724356957945, 0.5477225575051661, 0.5700877125495690)
+"""A direction, roots of rational numbers, along which hardly any two atoms of a structure are level."""
+
+FARTHEST: float = 1e5
+"""Atoms further than this (in Å) from the origin are not sorted."""
+
+COMPARED: int = 3
+"""Atoms that follow each atom along :data:`DIRECTION` and are compared with it."""
+
+
+def usable_positions(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions that a model can compute with, and not-a-number for the clusters whose energy is to be none.
+
+    A cluster has no energy if an atom is :func:`nowhere`, or if two atoms coincide. A model adds the second tensor to
+    what it gives for each atom: the other clusters of a batch stay as they are, and nothing waits for the device.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        batch: Cluster of each atom ``[num_atoms]``, sorted.
+
+    Returns:
+        Positions ``[num_atoms, 3]``, zero where they were not finite; and 0 for each atom of a usable cluster,
+        not-a-number for those of the others, ``[num_atoms]``.
+
+    Example:
+        >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7], [0.0, 0.0, 0.0], [0.0, 0.0, float("inf")]])
+        >>> usable_positions(pos, torch.tensor([0, 0, 1, 1]))[1]
+        tensor([0., 0., nan, nan])
+    """
+    wrong = nowhere(pos)
+    pos = torch.where(wrong[:, None], 0.0, pos)
+    wrong = (wrong | coinciding(pos.detach(), batch)).to(pos.dtype)
+    in_cluster = wrong.new_zeros(batch.numel()).index_add(0, batch, wrong)[batch]
+    return pos, torch.where(in_cluster > 0, float("nan"), 0.0).to(pos.dtype)
+
+
+def nowhere(pos: Tensor) -> Tensor:
+    """Whether a coordinate is not finite, or so large that its square is not in single precision.
+
+    Args:
+        pos: Positions ``[..., 3]`` in Å.
+
+    Returns:
+        ``[...]`` (bool).
+    """
+    return ~squared_norm(pos.detach().float()).isfinite()
+
+
+def defect_of_clusters(pos: Tensor, squared: Tensor) -> Tensor:
+    """As the second result of :func:`usable_positions`, for clusters of one size whose distances are known already.
+
+    Args:
+        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å.
+        squared: Squared distances ``[num_graphs, num_atoms, num_atoms]`` in Å²; its diagonals are changed.
+
+    Returns:
+        0 for a usable cluster, not-a-number for others, ``[num_graphs]``.
+    """
+    squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
+    nearest = squared.amin(dim=(1, 2))
+    somewhere = ~nowhere(pos).any(dim=1)
+    return torch.where(somewhere & (nearest >= COINCIDING**2), 0.0, float("nan")).to(pos.dtype)
+
+
+def coinciding(pos: Tensor, batch: Tensor) -> Tensor:
+    """Whether another atom of the cluster is at the same position, ``[num_atoms]`` (bool).
+
+    The atoms of a cluster are sorted along a direction and compared with the next ones: the cost is that of sorting.
+    Of three and more atoms at one position at least two are found.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        batch: Cluster of each atom ``[num_atoms]``, sorted.
+    """
+    along = sum(part * share for part, share in zip(pos.double().unbind(1), DIRECTION, strict=True))
+    assert isinstance(along, Tensor)
+    order = (along.clamp(-FARTHEST, FARTHEST) + 2 * FARTHEST * batch).argsort()
+    sorted_pos, sorted_batch = pos[order], batch[order]
+    found = torch.zeros_like(batch, dtype=torch.bool)
+    for lag in range(1, min(COMPARED + 1, batch.numel())):
+        near = squared_distance(sorted_pos[lag:], sorted_pos[:-lag]) < COINCIDING**2
+        found[lag:] |= near & (sorted_batch[lag:] == sorted_batch[:-lag])
+    return torch.zeros_like(found).index_put((order,), found)
+
+
+def check_positions(pos: Tensor, ptr: Tensor):
+    """Checks that a structure can be read off positions.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the clusters ``[num_graphs + 1]``.
+
+    Raises:
+        InputError: Naming the first atom that is nowhere, or where another one is.
+    """
+    wrong = nowhere(pos)
+    if bool(wrong.any()):
+        frame, atom, where = _first(wrong, pos, ptr)
+        raise InputError(f"frame {frame}: atom {atom} is at {where}, which is no position")
+    same = coinciding(pos.detach(), torch.repeat_interleave(ptr.diff()))
+    if bool(same.any()):
+        frame, atom, where = _first(same, pos, ptr)
+        raise InputError(f"frame {frame}: atom {atom} is at {where}, where another atom of the frame is")
+
+
+def _first(marked: Tensor, pos: Tensor, ptr: Tensor) -> tuple[int, int, list[float]]:
+    """Frame, index in it, and position of the first marked atom."""
+    atom = int(marked.nonzero()[0])
+    frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
+    return frame, atom - int(ptr[frame]), pos[atom].tolist()
