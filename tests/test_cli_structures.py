@@ -179,6 +179,12 @@ def test_relax_with_another_calculator(tmp_path, capsys):
     out.write_bytes(whole[: len(whole) * 6 // 10])  # as a kill leaves it
     assert main(arguments) == 0 and out.read_bytes() == whole
     assert "fmax = 0.005, not 0.1" in refused([*arguments, "--fmax", "0.1"], capsys)
+    before = start.read_bytes()
+    write_extxyz(start, frames[::-1])  # another input of the same name
+    assert f"input 0 = '{start}, " in refused(arguments, capsys)
+    assert out.read_bytes() == whole
+    start.write_bytes(before)
+    assert main(arguments) == 0 and out.read_bytes() == whole
     assert main([*arguments, "--fmax", "0.1", "--overwrite"]) == 0
     own = ["relax", str(start), "--calculator", "ase.calculators.emt:EMT", "--steps", "3", "--out", str(start) + ".xyz"]
     assert main(own) == 0

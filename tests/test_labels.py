@@ -486,6 +486,30 @@ def test_only_what_is_new_is_done(frames, tmp_path, capsys):
     assert [atoms.info["name"] for atoms in ase.io.read(out, ":")] == ["n0", "n1", "n3", "n4", "n5"]  # in order
 
 
+def test_labels_of_frames_that_left_the_input_are_kept_apart(frames, tmp_path, capsys):
+    out, old, given = (tmp_path / name for name in ("labelled.extxyz", "labelled.old.extxyz", "given.extxyz"))
+    clusters = [frame.atoms for frame in read_atoms([frames])]
+    write_extxyz(given, clusters)
+    assert label(given, out) == 0
+    whole, aside = out.read_bytes(), (tmp_path / "labelled.set_aside.extxyz").read_bytes()
+    changed = [*clusters[:2], clusters[5].copy()]
+    changed[2].positions *= 1.01
+    write_extxyz(given, changed)
+    capsys.readouterr()
+    for _ in range(2):
+        assert label(given, out) == 0
+        told = capsys.readouterr()
+        assert "4 labelled frames are not in the input any more" in told.out and told.err.count("Ar2") <= 1
+        assert [atoms.info["name"] for atoms in ase.io.read(out, ":")] == ["n0", "n1", "n5"]
+        assert {atoms.info["name"] for atoms in ase.io.read(old, ":")} == {"n2", "n3", "n4", "n5"}
+    assert not (tmp_path / "labelled.set_aside.extxyz").exists()
+    write_extxyz(given, clusters)
+    assert label(given, out) == 0  # they come back
+    assert "6 of 6 frames are done" in capsys.readouterr().err
+    assert out.read_bytes() == whole and (tmp_path / "labelled.set_aside.extxyz").read_bytes() == aside
+    assert len(ase.io.read(old, ":")) == 1
+
+
 def test_workers_give_the_same(frames, tmp_path):
     one, two = tmp_path / "one.extxyz", tmp_path / "two.extxyz"
     assert label(frames, one) == 0 and label(frames, two, "--workers", "2", "--threads", "1") == 0

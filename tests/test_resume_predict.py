@@ -166,9 +166,13 @@ def test_a_changed_input_is_another_run(folder, tmp_path, capsys):
     assert main(arguments) == 2  # a bad frame
     line = capsys.readouterr().err
     assert "frame 16: the position" in line and f"the {2 * BLOCK} frames that are done are kept in {out}.unf" in line
-    os.utime(given, ns=(0, 1))
+    content = given.read_bytes()
+    given.write_bytes(content.replace(b"Ga", b"Al", 1))  # of the same size
     assert main([*arguments, "--on-bad", "skip"]) == 2
-    assert "was begun with input 0" in capsys.readouterr().err
+    assert "input 0" in capsys.readouterr().err
+    given.write_bytes(content)
+    os.utime(given, ns=(0, 1))  # its date does not matter
+    assert main([*arguments, "--on-bad", "skip"]) == 0
 
 
 def test_a_run_that_a_bad_frame_stopped_goes_on_without_it(folder, tmp_path, capsys):

@@ -26,7 +26,7 @@ from pyg_clusters.structures import (
     parse_formula,
     quench,
 )
-from pyg_clusters.structures.calculators import CALCULATORS
+from pyg_clusters.structures.calculators import CALCULATORS, calculator_identity
 
 
 def run(argv: Sequence[str]):
@@ -77,7 +77,7 @@ def run(argv: Sequence[str]):
 
     written = {
         **asdict(settings),
-        "calculator": options.calculator,
+        "calculator": calculator_identity(options.calculator),
         "isolated": isolated,
         "compositions": options.formula or [options.elements, options.sizes, options.compositions],
         "count": options.count,

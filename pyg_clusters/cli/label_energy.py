@@ -6,7 +6,7 @@ from pyg_clusters.cli.label_files import add_label_options, label_files
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.labels import EnergyLabeller
 from pyg_clusters.structures import named_calculator
-from pyg_clusters.structures.calculators import CALCULATORS
+from pyg_clusters.structures.calculators import CALCULATORS, calculator_identity
 
 
 def run(argv: Sequence[str]):
@@ -23,4 +23,4 @@ def run(argv: Sequence[str]):
     options = parse(parser, argv)
     if options.calculator != "gupta":
         named_calculator(options.calculator, ())  # a wrong name is told before frames are read
-    label_files(EnergyLabeller(options.calculator), {"calculator": options.calculator}, options)
+    label_files(EnergyLabeller(options.calculator), {"calculator": calculator_identity(options.calculator)}, options)

@@ -73,9 +73,11 @@ def label_waiting(labeller: Labeller, settings: Mapping[str, object], options: N
             key, frame = waiting[place]
             files.add(key, labelled, seconds, file=frame.file, frame=frame.number)
             progress.done(frame, labelled, seconds)
-    files.sort(keys)
+    old = files.sort(keys)
     list_bad(bad)
     _summarise(keys, files)
+    if old:
+        print(f"{old} labelled frames are not in the input any more: they are in {files.old}")
 
 
 def _read(labeller: Labeller, bad: list[BadFrame], options: Namespace) -> list[AtomsFrame]:

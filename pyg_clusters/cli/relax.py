@@ -20,9 +20,11 @@ from pyg_clusters.cli.relax_batched import (
 )
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, read_atoms, write_extxyz
+from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.provenance import at_new_positions, set_origin, write_values
+from pyg_clusters.frames.settings import input_settings
 from pyg_clusters.structures import local_minimum, named_calculator
-from pyg_clusters.structures.calculators import CALCULATORS, calculator_problem
+from pyg_clusters.structures.calculators import CALCULATORS, calculator_identity, calculator_problem
 
 
 def run(argv: Sequence[str]):
@@ -125,8 +127,10 @@ def _relax_one_by_one(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFram
     """Whether each frame converged, those of an earlier run included."""
     calculator = named_calculator(options.calculator, ())
     name = options.calculator.rpartition(":")[2].lower()
-    names = ("frames", "calculator", "fmax", "steps", "on_bad", "ignore_cell")
-    log = FrameLog(options.out, {key: getattr(options, key) for key in names}, overwrite=options.overwrite)
+    settings = {key: getattr(options, key) for key in ("fmax", "steps", "on_bad", "ignore_cell")}
+    settings |= {"calculator": calculator_identity(options.calculator)}
+    settings |= input_settings(expand_paths(options.frames))
+    log = FrameLog(options.out, settings, overwrite=options.overwrite)
     counts = [bool(atoms.info["converged"]) for atoms in log.frames]
     done = len(counts)
     with relax_progress() as progress:

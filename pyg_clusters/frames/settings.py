@@ -1,11 +1,11 @@
 """What a long piece of work was begun with, so that it is gone on with only if it is the same."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import file_fingerprint, replacing
 
 
 def check_settings(path: Path, settings: Mapping[str, object], free: Collection[str], of: Path):
@@ -40,3 +40,18 @@ def write_settings(path: Path, settings: Mapping[str, object]):
     """
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+def input_settings(paths: Iterable[Path]) -> dict[str, str]:
+    """Name and content of each input file, for the settings of a resumable job.
+
+    A missing file has its name only: reading it is refused.
+
+    Example:
+        >>> input_settings([Path("missing.xyz")])
+        {'input 0': 'missing.xyz'}
+    """
+    return {
+        f"input {number}": f"{path}, {file_fingerprint(path)}" if path.is_file() else str(path)
+        for number, path in enumerate(paths)
+    }

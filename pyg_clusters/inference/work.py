@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from pyg_clusters.frames import BlockLog
+from pyg_clusters.frames.settings import input_settings
 from pyg_clusters.frames.wanted import Wanted
 from pyg_clusters.inference.predictor import Predictor
 
@@ -15,21 +16,15 @@ from pyg_clusters.inference.predictor import Predictor
 def settings_of(
     predictor: Predictor, paths: Sequence[Path], wanted: Wanted, ignore_cell: bool = False
 ) -> dict[str, object]:
-    """Model and input of predictions, in values that JSON knows.
-
-    A file counts as the same if its name, size and time of change are.
-    """
+    """Model and input of predictions, in values that JSON knows; input files by name and content."""
     settings: dict[str, object] = {
         "model": fingerprint(predictor.model),
         "ignore_cell": ignore_cell,
         "block_size": wanted.block_size,
-        "topology": None if wanted.topology is None else str(wanted.topology),
         "properties": [*wanted.properties, *wanted.atom_properties],
     }
-    for number, path in enumerate(paths):
-        found = path.stat() if path.exists() else None
-        settings[f"input {number}"] = f"{path}" + (f", {found.st_size} bytes of {found.st_mtime_ns}" if found else "")
-    return settings
+    topology = [] if wanted.topology is None else [wanted.topology]
+    return settings | input_settings([*paths, *topology])
 
 
 def score_log(

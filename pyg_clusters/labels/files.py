@@ -1,4 +1,4 @@
-"""The files of labelled frames and of those set aside."""
+"""The files of labelled frames, of those set aside, and of those that are no longer in the input."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,6 +20,8 @@ REASON = "set_aside"
 class LabelFiles:
     """``NAME.extxyz`` of labelled frames, ``NAME.set_aside.extxyz`` of the others, and ``NAME.log.jsonl``.
 
+    Frames that are no longer in the input lie in ``NAME.old.extxyz``, from where they come back with it.
+
     A frame is on the disk as soon as it is added. Opened again with the same settings, :attr:`done` has the frames that
     are there; one that was cut short by a kill is removed.
 
@@ -35,17 +37,19 @@ class LabelFiles:
     def __init__(self, path: str | Path, settings: Mapping[str, object], *, overwrite: bool = False):
         self.path = Path(path)
         self.aside = self.path.with_name(f"{self.path.stem}.set_aside{self.path.suffix}")
+        self.old = self.path.with_name(f"{self.path.stem}.old{self.path.suffix}")
         self.log = self.path.with_name(f"{self.path.stem}.log.jsonl")
         self.settings = dict(settings)
         self._logs: dict[Path, FrameLog] = {}
         self.done: dict[str, str | None] = {}
         """Reason, or none, of each frame that is there, by its name."""
         if overwrite:
-            for file in (self.aside, self.log):
+            for file in (self.aside, self.old, self.log):
                 file.unlink(missing_ok=True)
         self._open(self.path, overwrite)
-        if self.aside.exists():
-            self._open(self.aside)
+        for file in (self.aside, self.old):
+            if file.exists():
+                self._open(file)
         for log in self._logs.values():
             for number, atoms in enumerate(log.frames):
                 if KEY not in atoms.info:
@@ -75,17 +79,39 @@ class LabelFiles:
         with self.log.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
-    def sort(self, keys: Iterable[str]):
-        """Puts the frames of both files into the order of names; others stay before them."""
-        place = {key: number for number, key in enumerate(keys)}
-        for path in self._logs:
-            if not path.exists():
-                continue
-            frames = list(_frames_as_text(path.read_text(encoding="utf-8")))
-            ordered = sorted(frames, key=lambda frame: place.get(frame[0], -1))
-            if ordered != frames:
+    def sort(self, keys: Iterable[str]) -> int:
+        """Puts the frames of the input in its order, and the others into ``NAME.old.extxyz``.
+
+        Args:
+            keys: Names of the frames of the input.
+
+        Returns:
+            Number of frames that are not in the input.
+        """
+        position = {key: number for number, key in enumerate(keys)}
+        before = {path: path.read_text(encoding="utf-8") if path.exists() else "" for path in self._files}
+        frames = {key: text for path in before for key, text in _frames_as_text(before[path])}
+        after: dict[Path, list[str]] = {
+            self.old: [],
+            self.aside: [],
+            self.path: [],
+        }
+        for key in sorted(frames, key=lambda key: position.get(key, -1)):
+            new = self.path if self.done[key] is None else self.aside
+            after[new if key in position else self.old].append(frames[key])
+        for path, texts in after.items():  # the old ones first, so that a kill loses none
+            text = "".join(texts)
+            if not text:
+                path.unlink(missing_ok=True)
+            elif text != before[path]:
+                self._open(path)
                 with replacing(path) as temporary:
-                    temporary.write_text("".join(text for _, text in ordered), encoding="utf-8")
+                    temporary.write_text(text, encoding="utf-8")
+        return len(after[self.old])
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return self.old, self.aside, self.path
 
     def _open(self, path: Path, overwrite: bool = False) -> FrameLog:
         if path not in self._logs:

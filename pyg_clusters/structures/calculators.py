@@ -10,6 +10,7 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.emt import parameters
 
 from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state, neutral_problem
 from pyg_clusters.structures.cluster_emt import ClusterEMT
 from pyg_clusters.structures.gupta import GUPTA_PARAMETERS
@@ -83,6 +84,12 @@ def calculator_problem(name: str, atoms: Atoms) -> str | None:
     except InputError as error:
         return str(error)
     return None
+
+
+def calculator_identity(name: str) -> str:
+    """Name of a calculator and content of its file, for the settings of a resumable job."""
+    file = Path(name.removeprefix("gap:"))
+    return f"{name}, {file_fingerprint(file)}" if name.startswith("gap:") and file.is_file() else name
 
 
 def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
