@@ -1,5 +1,7 @@
 """Frames through the HDF5 store come out as they went in, and h5py alone can read them."""
 
+from itertools import pairwise
+
 import h5py
 import numpy as np
 import pytest
@@ -84,12 +86,85 @@ def test_a_store_of_stores_knows_the_first_origin(paths, tmp_path):
     assert block.origin[1].tolist() == [0, 1, 2, 3, 0, 1, 2, 0, 1, 2, 3]
 
 
-def test_single_precision(paths, tmp_path):
-    write_store(tmp_path / "single.h5", Frames.open(paths), single=True)
-    (block,) = Frames.open(tmp_path / "single.h5")
-    expected = joined(Frames.open(paths), "pos")
-    assert block.pos.dtype == np.float64 and not np.array_equal(block.pos, expected)
-    np.testing.assert_allclose(block.pos, expected, atol=1e-6)
+@pytest.mark.parametrize("offset", [0.0, 100.0, 1e4])
+def test_single_precision_rounds_by_the_extent_of_a_cluster(tmp_path, offset):
+    frames = [cluster(size, seed) for seed, size in enumerate(SIZES)]
+    for atoms in frames:
+        atoms.positions += offset
+    write_extxyz(tmp_path / "far.extxyz", frames)
+    write_store(tmp_path / "single.h5", Frames.open(tmp_path / "far.extxyz"), single=True)
+    (block,), (before,) = Frames.open(tmp_path / "single.h5"), Frames.open(tmp_path / "far.extxyz")
+    assert block.pos.dtype == np.float64
+    for start, end in pairwise(before.ptr):
+        expected = before.pos[start:end] - before.pos[start:end].mean(axis=0)
+        np.testing.assert_allclose(block.pos[start:end], expected, rtol=0, atol=1e-6)
+
+
+def labelled(path, *labels, atom_type="R"):
+    """A file of two-atom frames with a text as label each, per frame or per atom."""
+    frames = []
+    for label in labels:
+        per_atom, per_frame = (f":q:{atom_type}:1", "") if isinstance(label, tuple) else ("", f" e={label}")
+        q = label if per_atom else ("", "")
+        lines = [f"Na 0.0 0.0 {z} {value}" for z, value in zip((0.0, 3.1), q, strict=True)]
+        frames.append("\n".join(["2", f"Properties=species:S:1:pos:R:3{per_atom}{per_frame}", *lines]) + "\n")
+    path.write_text("".join(frames))
+    return path
+
+
+@pytest.mark.parametrize("block_size", [1, 1000])
+def test_numbers_are_stored_in_double_precision_whatever_the_first_is(tmp_path, block_size):
+    first = labelled(tmp_path / "a.xyz", "0", "9007199254740992")
+    second = labelled(tmp_path / "b.xyz", "0.73", "-1.99", "-3.1415")
+    frames = Frames.open([first, second], properties=["e"], block_size=block_size)
+    write_store(tmp_path / "s.h5", frames)
+    with h5py.File(tmp_path / "s.h5") as file:
+        assert file["properties/e"].dtype == np.float64
+        assert file["properties/e"][:].tolist() == [0, 2**53, 0.73, -1.99, -3.1415]
+    first = labelled(tmp_path / "qa.xyz", ("1", "-1"), atom_type="I")
+    second = labelled(tmp_path / "qb.xyz", ("0.4", "-0.4"))
+    write_store(tmp_path / "q.h5", Frames.open([first, second], atom_properties=["q"]))
+    (block,) = Frames.open(tmp_path / "q.h5", atom_properties=["q"])
+    assert block.atom_properties["q"].tolist() == [1, -1, 0.4, -0.4]
+
+
+def test_texts_and_truth_values_stay_what_they_are(tmp_path):
+    texts = Frames.open(labelled(tmp_path / "a.xyz", "md", '"a b"', "Ü"), properties=["e"])
+    write_store(tmp_path / "texts.h5", texts)
+    (block,) = Frames.open(tmp_path / "texts.h5", properties=["e"])
+    assert block.properties["e"].tolist() == ["md", "a b", "Ü"]
+    write_store(tmp_path / "truth.h5", Frames.open(labelled(tmp_path / "b.xyz", "T", "F"), properties=["e"]))
+    (block,) = Frames.open(tmp_path / "truth.h5", properties=["e"])
+    assert block.properties["e"].dtype == bool and block.properties["e"].tolist() == [True, False]
+
+
+@pytest.mark.parametrize("block_size", [1, 1000])
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (("1", "a"), "b.xyz, frame 0: 'e' is 'a', a text, where the frames before have a number"),
+        (("a", "1.5"), "b.xyz, frame 0: 'e' is 1.5, a number, where the frames before have a text"),
+        (("1.5", "T"), "b.xyz, frame 0: 'e' is True, true or false, where the frames before have a number"),
+        (("1.5", "9007199254740993"), "'e' is 9007199254740993, which double precision would round"),
+        (("1.5", '"1 2"'), "b.xyz"),
+        (("1.5", '"_JSON {}"'), "b.xyz"),
+    ],
+)
+def test_what_is_not_alike_in_all_frames_is_named(tmp_path, labels, words, block_size):
+    paths = [labelled(tmp_path / f"{name}.xyz", label) for name, label in zip("ab", labels, strict=True)]
+    frames = Frames.open(paths, properties=["e"], block_size=block_size)
+    refused(lambda: write_store(tmp_path / "s.h5", frames), words)
+    both = labelled(tmp_path / "both.xyz", *labels)  # in one block, too
+    frames = Frames.open(both, properties=["e"], block_size=block_size)
+    refused(lambda: write_store(tmp_path / "s.h5", frames), "both.xyz", "'e'")
+    assert not (tmp_path / "s.h5").exists()
+
+
+def test_a_label_missing_in_later_blocks_is_named(tmp_path):
+    path = labelled(tmp_path / "a.xyz", "1.5")
+    blocks = [*Frames.open(path, properties=["e"]), *Frames.open(path)]
+    refused(lambda: write_store(tmp_path / "s.h5", blocks), "a.xyz, frame 0: has no label 'e'")
+    refused(lambda: write_store(tmp_path / "s.h5", blocks[::-1]), "a.xyz, frame 0: has label 'e'")
 
 
 def test_frames_of_a_store_as_ase_has_them(paths, tmp_path):

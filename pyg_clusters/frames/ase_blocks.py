@@ -10,6 +10,7 @@ from ase.io import iread
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.columns import column
 from pyg_clusters.frames.wanted import LastFrame
 
 
@@ -69,7 +70,7 @@ def _keys_found(atoms: Atoms) -> str:
 
 def _stack(path: Path, key: str, values: list) -> np.ndarray:
     try:
-        return np.array(values)
+        return column(values)
     except ValueError as error:  # values of different shapes
         raise InputError(f"{path}: property {key!r} has not the same shape in all frames") from error
 

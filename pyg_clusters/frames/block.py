@@ -134,6 +134,25 @@ class FrameBlock:
         )
 
 
+def centred(pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
+    """Positions less the mean of their frame, ``[num_atoms, 3]`` in double precision.
+
+    Casting to single precision then rounds by the extent of a cluster, not by its distance from the origin.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the frames ``[num_frames + 1]``, each of at least one atom.
+
+    Example:
+        >>> centred(np.array([[1e4, 0, 0], [1e4 + 3, 0, 0]]), np.array([0, 2]))[:, 0].tolist()
+        [-1.5, 1.5]
+    """
+    pos, sizes = pos.astype(np.float64, copy=False), np.diff(ptr)
+    if not len(sizes):
+        return pos
+    return pos - np.repeat(np.add.reduceat(pos, ptr[:-1]) / sizes[:, None], sizes, axis=0)
+
+
 def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     """One block of the frames of several, in the order of their numbers.
 

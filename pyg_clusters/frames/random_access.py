@@ -7,9 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_blocks import one_line
-from pyg_clusters.frames.store import open_store
+from pyg_clusters.frames.store_layout import MAX_ATOMIC_NUMBER, check_range, names_in, open_store, reading_store
 
 
 class StoreReader:
@@ -43,8 +41,8 @@ class StoreReader:
         self.path = Path(path)
         self._places: dict[str, _Places | None] = {}
         with open_store(self.path) as file:
-            self.ptr = file["ptr"][:]
-            names = ["z", "pos", *(f"atom_properties/{key}" for key in file.get("atom_properties", ()))]
+            self.ptr = file["ptr"][:].astype(np.int64)
+            names = ["z", "pos", *(f"atom_properties/{key}" for key in names_in(file, "atom_properties"))]
             for name in names:
                 self._places[name] = _places(file[name])
         self._process = 0  # which has opened the file
@@ -68,10 +66,11 @@ class StoreReader:
         """
         frames = np.asarray(frames, dtype=np.int64)
         starts, ends = self.ptr[frames], self.ptr[frames + 1]
-        try:
-            return self._read(name, *_runs(starts, ends))
-        except (OSError, KeyError, RuntimeError) as error:
-            raise InputError(f"{self.path}: cannot be read ({one_line(error)}); is it damaged?") from error
+        with reading_store(self.path):
+            values = self._read(name, *_runs(starts, ends))
+        if name == "z":
+            check_range(self.path, name, values, 1, MAX_ATOMIC_NUMBER)
+        return values
 
     def _read(self, name: str, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         if self._process != os.getpid():  # what another process has opened is not to be used in this one

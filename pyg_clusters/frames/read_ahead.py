@@ -1,7 +1,7 @@
 """Doing the next piece of work while the last one is used."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,7 +13,8 @@ _END = object()
 def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
     """Takes items in a thread, up to ``depth`` of them before they are asked for; in order.
 
-    What goes wrong in the thread is raised here, after the items before it.
+    What goes wrong in the thread is raised here, after the items before it. A generator is closed in the thread that
+    ran it, so that whatever it holds (an open file, a lock) is let go there.
 
     Example:
         >>> list(read_ahead(range(5), depth=2))
@@ -21,10 +22,14 @@ def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
     """
     iterator = iter(items)
     thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read_ahead")
+    waiting = deque(thread.submit(next, iterator, _END) for _ in range(max(1, depth)))
     try:
-        waiting = deque(thread.submit(next, iterator, _END) for _ in range(max(1, depth)))
         while (item := waiting.popleft().result()) is not _END:
             waiting.append(thread.submit(next, iterator, _END))
             yield item  # type: ignore[misc]
     finally:
-        thread.shutdown(wait=True, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        if isinstance(iterator, Generator):
+            thread.submit(iterator.close)
+        thread.shutdown(wait=True)

@@ -1,7 +1,6 @@
 """Frames in one HDF5 file: flat arrays, chunked and compressed."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from os import PathLike
 from pathlib import Path
@@ -12,15 +11,13 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
-from pyg_clusters.frames.ase_blocks import one_line
-from pyg_clusters.frames.block import FrameBlock, LazyAtoms
+from pyg_clusters.frames.block import FrameBlock, LazyAtoms, centred
+from pyg_clusters.frames.columns import KINDS, kind_of
+from pyg_clusters.frames.store_layout import FORMAT, MAX_ATOMIC_NUMBER, VERSION, check_range, names_in, open_store
 from pyg_clusters.frames.wanted import Keep, Wanted
 
 STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
 """Suffixes of frame stores."""
-
-FORMAT: str = "pyg_clusters frames"
-VERSION: int = 1
 
 CHUNK: int = 1 << 14
 """Rows of a chunk: atoms, or frames."""
@@ -46,10 +43,14 @@ def write_store(
     ``atom_properties`` (``[num_atoms, ...]``), with their ``units`` where they are known; and in the group ``origin``
     where each frame came from: ``number [num_frames]`` in the file ``files[file[frame]]``.
 
+    A label is of one kind in all frames: numbers are held in double precision (integers that it would round are
+    refused), texts as texts, truth values as such.
+
     Args:
         path: The file, ``.h5`` or ``.hdf5``. It is there whole or not at all.
         blocks: The frames, all with the same labels.
-        single: Store the positions in single precision: about half the space, rounded to 1e-6 Å.
+        single: Store the positions in single precision, less their mean over the frame, from which they are then
+            counted: about half the space, rounded to 1e-6 Å (up to 32 Å from the mean).
         compressed: Whether to compress with gzip. Where single frames are read in any order (training from disk), a
             compressed store is many times slower: for each of them a whole chunk is unpacked.
 
@@ -57,7 +58,8 @@ def write_store(
         The number of frames.
 
     Raises:
-        InputError: If the file cannot be written, there are no frames, or a label cannot be stored.
+        InputError: If the file cannot be written, there are no frames, or a label cannot be stored; it is named with
+            file and frame.
 
     Example:
         >>> import tempfile
@@ -91,6 +93,7 @@ class _Writer:
         self.compression = compression
         self.num_frames = self.num_atoms = 0
         self.files: dict[str, int] = {}
+        self.kinds: dict[str, str] = {}  # of each label
         file.attrs.update({"format": FORMAT, "version": VERSION, "length_unit": "Å", "energy_unit": "eV"})
         self._new("ptr", np.zeros(1, dtype=np.int64))
         self._new("pos", np.zeros((0, 3), dtype=np.float32 if single else np.float64)).attrs["units"] = "Å"
@@ -99,6 +102,8 @@ class _Writer:
     def append(self, block: FrameBlock):
         if not len(block):
             return
+        if (empty := np.flatnonzero(block.sizes == 0)).size:
+            raise InputError(f"{block.file}, frame {block.number[empty[0]]}: has no atoms; remove it")
         files, numbers = origin_of(block)
         places = [self.files.setdefault(str(file), len(self.files)) for file in files]
         of_frames = {
@@ -106,14 +111,15 @@ class _Writer:
             "periodic": block.periodic,
             "origin/file": np.array(places, dtype=np.int32),
             "origin/number": numbers,
-            **{f"properties/{key}": values for key, values in block.properties.items()},
         }
-        of_atoms = {
-            "z": block.z.astype(np.uint8),
-            "pos": block.pos,
-            **{f"atom_properties/{key}": values for key, values in block.atom_properties.items()},
-        }
-        for name, values in (of_frames | of_atoms).items():
+        pos = centred(block.pos, block.ptr) if self.file["pos"].dtype == np.float32 else block.pos
+        of_atoms = {"z": block.z.astype(np.uint8), "pos": pos}
+        labels = {f"properties/{key}": values for key, values in block.properties.items()}
+        labels |= {f"atom_properties/{key}": values for key, values in block.atom_properties.items()}
+        self._check_names(block, labels)
+        for name, values in labels.items():
+            labels[name] = self._storable(block, name, values)
+        for name, values in (of_frames | of_atoms | labels).items():
             self._append(name, values)
         self.num_frames += len(block)
         self.num_atoms += len(block.z)
@@ -122,15 +128,57 @@ class _Writer:
         """Writes the names of the files that the frames came from."""
         self.file.create_dataset("origin/files", data=list(self.files), dtype=h5py.string_dtype())
 
+    def _check_names(self, block: FrameBlock, labels: Mapping[str, np.ndarray]):
+        names = dict.fromkeys(labels, "") if not self.num_frames else self.kinds
+        if odd := sorted(names.keys() ^ labels.keys()):
+            has = "has" if odd[0] in labels else "has no"
+            raise InputError(
+                f"{block.file}, frame {block.number[0]}: {has} label {odd[0].rpartition('/')[2]!r}, unlike the frames "
+                "before it; all frames of a store have the same labels"
+            )
+        self.kinds = names
+
+    def _storable(self, block: FrameBlock, name: str, values: np.ndarray) -> np.ndarray:
+        """The values as they are stored: of the kind that the frames before have, and none of them rounded."""
+        key = name.rpartition("/")[2]
+        frames = block.number[block.frame_of_atom] if name.startswith("atom_properties") else block.number
+
+        def refused(row: int, reason: str) -> InputError:
+            return InputError(
+                f"{block.file}, frame {frames[row]}: {key!r} is {np.asarray(values[row]).tolist()!r}, {reason}"
+            )
+
+        kind = self.kinds[name]
+        kinds = [kind_of(value) for value in values] if values.dtype == object else [KINDS.get(values.dtype.kind, "")]
+        for row, found in enumerate(kinds):
+            kind = kind or found
+            if found not in KINDS.values():
+                raise refused(row, "neither a number nor a text: it cannot be stored")
+            if found != kind:
+                raise refused(row, f"{found}, where the frames before have {kind}: make them alike, or leave it out")
+        self.kinds[name] = kind
+        if name in self.file and self.file[name].shape[1:] != values.shape[1:]:
+            raise refused(0, f"of another shape than {self.file[name].shape[1:]} before: it cannot be stored")
+        if kind == KINDS["U"]:
+            if (wrong := next((row for row, value in enumerate(values.flat) if "\0" in value), None)) is not None:
+                raise refused(wrong * len(values) // values.size, "which holds a zero byte: it cannot be stored")
+            return values.astype(object)
+        if kind != KINDS["f"]:
+            return values.astype(bool)
+        if values.dtype.kind != "f":  # Python compares integers with floats exactly
+            rows = (np.asarray(value).ravel().tolist() for value in values)
+            rounded = next((row for row, found in enumerate(rows) if any(v != float(v) for v in found)), None)
+            if rounded is not None:
+                raise refused(rounded, "which double precision would round: store it as a text, or leave it out")
+        return values.astype(np.float64)
+
     def _append(self, name: str, values: np.ndarray):
         if name not in self.file:
-            self._new(name, _storable(name, values)[:0])
+            self._new(name, values[:0])
         dataset = self.file[name]
-        if dataset.shape[1:] != values.shape[1:]:
-            raise InputError(f"{name.rpartition('/')[2]!r} has not the same shape in all frames: it cannot be stored")
         start = len(dataset)
         dataset.resize(start + len(values), axis=0)
-        dataset[start:] = _storable(name, values)
+        dataset[start:] = values
 
     def _new(self, name: str, values: np.ndarray) -> h5py.Dataset:
         text = values.dtype.kind == "O"
@@ -150,35 +198,11 @@ class _Writer:
         return dataset
 
 
-def _storable(name: str, values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind in "biuf":
-        return values
-    if values.dtype.kind == "U" or all(isinstance(value, str) for value in values.flat):
-        return values.astype(object)
-    raise InputError(f"{name.rpartition('/')[2]!r} is neither a number nor a text: it cannot be stored")
-
-
 def origin_of(block: FrameBlock) -> tuple[np.ndarray, np.ndarray]:
     """File and number of each frame where it was first read, ``[num_frames]`` each."""
     if block.origin is not None:
         return block.origin
     return np.full(len(block), block.file, dtype=object), block.number
-
-
-@contextmanager
-def open_store(path: Path) -> Iterator[h5py.File]:
-    """An open frame store.
-
-    Raises:
-        InputError: If the file is no frame store, or is damaged.
-    """
-    try:
-        with h5py.File(path) as file:
-            if file.attrs.get("format") != FORMAT or int(file.attrs["version"]) != VERSION:
-                raise InputError(f"{path}: HDF5, but no frame store of version {VERSION}; make one with convert")
-            yield file
-    except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); is it damaged?") from error
 
 
 def store_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock | None]:
@@ -190,7 +214,7 @@ def store_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock 
     with open_store(path) as file:
         _check_wanted(path, file, wanted)
         num_frames = len(file["ptr"]) - 1
-        files = np.array([name.decode() for name in file["origin/files"][:]], dtype=object)
+        files = np.array([name.decode() for name in file["origin/files"][:].tolist()], dtype=object)
         for number, first in enumerate(range(0, num_frames, wanted.block_size)):
             end = min(first + wanted.block_size, num_frames)
             yield _read(path, file, files, first, end, wanted) if keep(number) else None
@@ -207,7 +231,7 @@ def num_frames_of_store(path: Path) -> int:
 
 
 def _check_wanted(path: Path, file: h5py.File, wanted: Wanted):
-    found = {name: sorted(file.get(name, ())) for name in ("properties", "atom_properties")}
+    found = {name: names_in(file, name) for name in ("properties", "atom_properties")}
     known = f"found per frame: {', '.join(found['properties']) or 'none'}; per atom: "
     known += ", ".join(found["atom_properties"]) or "none"
     for key in wanted.properties:
@@ -219,29 +243,34 @@ def _check_wanted(path: Path, file: h5py.File, wanted: Wanted):
 
 
 def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, wanted: Wanted) -> FrameBlock:
-    ptr = file["ptr"][first : end + 1]
+    ptr = file["ptr"][first : end + 1].astype(np.int64)
     frames, atoms = slice(first, end), slice(ptr[0], ptr[-1])
+    z, origins = file["z"][atoms], file["origin/file"][frames]
+    check_range(path, "z", z, 1, MAX_ATOMIC_NUMBER)
+    check_range(path, "origin/file", origins, 0, len(files) - 1)
     block = FrameBlock(
         file=str(path),
         number=np.arange(first, end),
-        z=file["z"][atoms].astype(np.int64),
+        z=z.astype(np.int64),
         pos=file["pos"][atoms].astype(np.float64, copy=False),
         ptr=ptr - ptr[0],
-        periodic=file["periodic"][frames],
+        periodic=file["periodic"][frames].astype(bool),
         properties={key: _values(file["properties"][key], frames) for key in wanted.properties},
         atom_properties={key: _values(file["atom_properties"][key], atoms) for key in wanted.atom_properties},
-        origin=(files[file["origin/file"][frames]], file["origin/number"][frames]),
+        origin=(files[origins], file["origin/number"][frames]),
     )
     if wanted.with_atoms:
-        info = {key: _values(values, frames) for key, values in file.get("properties", {}).items()}
-        arrays = {key: _values(values, atoms) for key, values in file.get("atom_properties", {}).items()}
+        info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
+        arrays = {key: _values(file["atom_properties"][key], atoms) for key in names_in(file, "atom_properties")}
         block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, place) for place in range(end - first))
     return block
 
 
 def _values(dataset: h5py.Dataset, rows: slice) -> np.ndarray:
     values = dataset[rows]
-    return values if values.dtype.kind != "O" else np.array([value.decode() for value in values])
+    if values.dtype.kind not in "SO":
+        return values
+    return np.array([value.decode() for value in values.flat], dtype=str).reshape(values.shape)
 
 
 def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.ndarray], place: int) -> Atoms:

@@ -23,6 +23,7 @@ from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict, read_xyz
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_blocks import block_of_frames, one_line
 from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, join_blocks
+from pyg_clusters.frames.columns import column
 from pyg_clusters.frames.wanted import HalfFrame, Keep, LastFrame, Wanted, cut_frame
 
 OPENERS: dict[str, Callable] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
@@ -424,4 +425,4 @@ def _values(key: str, comments: Sequence[bytes]) -> np.ndarray | None:
         if len(found) != 1 or re.search(r"[\"'{}\[\]\\]", outside) or len(anywhere.findall(outside)) != 1:
             return None
         values.append(key_val_str_to_dict(f"{key}={found[0]}")[key])
-    return np.array(values)
+    return column(values)

@@ -1,0 +1,191 @@
+"""The layout of a frame store, checked whenever one is opened."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.ase_blocks import one_line
+
+FORMAT: str = "pyg_clusters frames"
+VERSION: int = 1
+
+FILTERS: frozenset[int] = frozenset(
+    {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+)
+"""Filters that are read. Others may load code (plug-ins) or expand without bound."""
+
+MAX_ATOMIC_NUMBER: int = 118
+
+MAX_COMPRESSION: int = 1100
+"""Bound on how much smaller the filters make data: gzip reaches 1032."""
+
+MAX_CHUNK_BYTES: int = 1 << 28
+
+ROWS_AT_ONCE: int = 1 << 20
+
+
+@contextmanager
+def reading_store(path: Path) -> Iterator[None]:
+    """Raise whatever goes wrong while a store is read as an :class:`InputError` that names the file."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
+        raise InputError(f"{path}: cannot be read ({one_line(error)}); is it damaged?") from error
+
+
+@contextmanager
+def open_store(path: Path) -> Iterator[h5py.File]:
+    """An open frame store whose layout is sound.
+
+    Nothing outside the file is touched, and nothing is allocated that the file cannot fill: links, external storage,
+    virtual data sets and unknown filters are refused before they are followed.
+
+    Raises:
+        InputError: If the file is no frame store, its arrays do not fit together, or it is damaged.
+    """
+    with reading_store(path), h5py.File(path, "r") as file:
+        version = _attribute(file, "version")
+        if _attribute(file, "format") != FORMAT or not isinstance(version, int | np.integer) or version != VERSION:
+            raise InputError(f"{path}: HDF5, but no frame store of version {VERSION}; make one with convert")
+        _Layout(path, file).check()
+        yield file
+
+
+def _attribute(file: h5py.File, name: str) -> object:
+    try:
+        value = file.attrs[name]
+    except Exception:  # missing, or of a type that h5py cannot make an object of
+        return None
+    return value.decode(errors="replace") if isinstance(value, bytes) else value if np.ndim(value) == 0 else None
+
+
+class _Layout:
+    """Checks of an open file, which stop at the first fault."""
+
+    def __init__(self, path: Path, file: h5py.File):
+        self.path = path
+        self.file = file
+
+    def check(self):
+        """Check members, types, shapes and offsets.
+
+        Raises:
+            InputError: If one is wrong.
+        """
+        ptr = self._dataset(self.file, "ptr", "iu", [None])
+        num_atoms = len(self._dataset(self.file, "z", "iu", [None]))
+        num_frames = len(ptr) - 1
+        if num_frames < 1:
+            raise self._error("'ptr' has no frames")
+        self._dataset(self.file, "pos", "f", [num_atoms, 3])
+        self._dataset(self.file, "periodic", "biu", [num_frames])
+        origin = self._group("origin")
+        if origin is None:
+            raise self._error("'origin' is missing")
+        self._dataset(origin, "file", "iu", [num_frames])
+        self._dataset(origin, "number", "iu", [num_frames])
+        self._dataset(origin, "files", "SO", [None])
+        for name, length in (("properties", num_frames), ("atom_properties", num_atoms)):
+            if (group := self._group(name)) is None:
+                continue
+            for key in names_in(self.file, name):
+                self._dataset(group, key, "biufSO", [length, ...])
+        self._check_offsets(ptr, num_atoms)
+
+    def _error(self, fault: str) -> InputError:
+        return InputError(f"{self.path}: no sound frame store, {fault}; make it again with pyg-clusters convert")
+
+    def _group(self, name: str) -> h5py.Group | None:
+        member = self._member(self.file, name)
+        if member is not None and not isinstance(member, h5py.Group):
+            raise self._error(f"{name!r} is not a group")
+        return member
+
+    def _member(self, group: h5py.Group, name: str) -> object:
+        link = group.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            raise self._error(f"{name!r} is a link to somewhere else, which is not followed")
+        return group[name]
+
+    def _dataset(self, group: h5py.Group, name: str, kinds: str, shape: list) -> h5py.Dataset:
+        """A data set of one of some kinds of numpy types; of ``shape``, where ``None`` is any length."""
+        dataset = self._member(group, name)
+        if dataset is None:
+            raise self._error(f"{name!r} is missing")
+        if not isinstance(dataset, h5py.Dataset):
+            raise self._error(f"{name!r} is not a data set")
+        kind = dataset.dtype.kind
+        if kind not in kinds or (kind == "O" and h5py.check_string_dtype(dataset.dtype) is None):
+            raise self._error(f"{name!r} has the type {dataset.dtype}")
+        found = dataset.shape
+        fits = found is not None and (len(found) == len(shape) or (shape[-1] is ... and len(found) >= len(shape) - 1))
+        expected = [length for length in shape if length is not ...]
+        if not fits or any(b is not None and a != b for a, b in zip(found or (), expected, strict=False)):
+            wanted = ", ".join("..." if length is ... else "any" if length is None else str(length) for length in shape)
+            raise self._error(f"{name!r} has the shape {found}, not [{wanted}]")
+        self._check_storage(dataset, name)
+        return dataset
+
+    def _check_storage(self, dataset: h5py.Dataset, name: str):
+        plist = dataset.id.get_create_plist()
+        if dataset.is_virtual or dataset.external:
+            raise self._error(f"{name!r} lies in another file, which is not read")
+        filters = [plist.get_filter(place)[0] for place in range(plist.get_nfilters())]
+        if not set(filters) <= FILTERS or len(set(filters)) < len(filters):
+            raise self._error(f"{name!r} is compressed by filters {filters}, which are not read")
+        width = dataset.id.get_type().get_size()
+        if dataset.chunks and np.prod(dataset.chunks, dtype=float) * width > MAX_CHUNK_BYTES:
+            raise self._error(f"{name!r} has chunks of {dataset.chunks}, more than {MAX_CHUNK_BYTES >> 20} MiB each")
+        stored = dataset.id.get_storage_size() * (MAX_COMPRESSION if filters else 1)
+        if np.prod(dataset.shape, dtype=float) * width > stored:
+            raise self._error(f"{name!r} claims the shape {dataset.shape}, but the file does not hold so much")
+
+    def _check_offsets(self, ptr: h5py.Dataset, num_atoms: int):
+        """Whether the frames follow one another from the first atom to the last, each of at least one atom."""
+        end = -1
+        for first in range(0, len(ptr), ROWS_AT_ONCE):
+            part = ptr[first : first + ROWS_AT_ONCE]
+            exact = part.astype(np.int64)
+            steps = np.diff(exact, prepend=end)
+            wrong = np.flatnonzero((steps <= 0) | (exact < 0) | (exact > num_atoms))
+            if first == 0 and exact[0] != 0:
+                raise self._error(f"'ptr' starts at {part[0]}, not at 0")
+            if wrong.size:
+                frame = first + int(wrong[0]) - 1
+                raise self._error(
+                    f"'ptr' goes from {end if wrong[0] == 0 else part[wrong[0] - 1]} to {part[wrong[0]]} "
+                    f"at frame {frame} of {num_atoms} atoms in all"
+                )
+            end = int(exact[-1])
+        if end != num_atoms:
+            raise self._error(f"'ptr' ends at {end}, but there are {num_atoms} atoms")
+
+
+def names_in(file: h5py.File, group: str) -> list[str]:
+    """Names of the data sets of a group, none where there is no such group.
+
+    h5py's own iterators hold its lock while they wait to go on: one that an error leaves half-way in one thread stops
+    all other threads.
+    """
+    return sorted(file[group]) if group in file else []
+
+
+def check_range(path: Path, name: str, values: np.ndarray, lowest: int, highest: int):
+    """Check values of a store when they are read.
+
+    Raises:
+        InputError: If one is outside ``lowest`` to ``highest``.
+    """
+    wrong = values[(values < lowest) | (values > highest)]
+    if wrong.size:
+        raise InputError(
+            f"{path}: {name!r} holds {wrong[0]}, outside {lowest} to {highest}; make it again with pyg-clusters convert"
+        )
