@@ -5,9 +5,10 @@ from io import StringIO
 from pathlib import Path
 
 from ase import Atoms
-from ase.io.extxyz import read_xyz, write_xyz
+from ase.io.extxyz import read_xyz
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.extxyz_text import extxyz_text
 from pyg_clusters.frames.settings import check_settings, write_settings
 from pyg_clusters.frames.xyz import XYZ_SUFFIXES
 
@@ -58,11 +59,10 @@ class FrameLog:
 
     def append(self, atoms: Atoms):
         """Writes a frame at the end."""
-        text = StringIO()
-        write_xyz(text, [atoms])
+        text = extxyz_text(atoms)
         try:
             with self.path.open("a", encoding="utf-8") as stream:
-                stream.write(text.getvalue())
+                stream.write(text)
         except OSError as error:
             raise InputError(f"cannot write {self.path}: {error.strerror}; make room there and start again") from error
 

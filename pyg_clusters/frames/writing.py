@@ -8,12 +8,12 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 from ase import Atoms
-from ase.io.extxyz import write_xyz
 from numpy.typing import ArrayLike
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.compression import OPENERS
+from pyg_clusters.frames.extxyz_text import extxyz_text
 from pyg_clusters.frames.xyz import XYZ_SUFFIXES
 
 TABLE_WRITERS = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
@@ -42,7 +42,7 @@ def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
     """Writes frames, one by one, as extended XYZ; ``.xz``, ``.gz`` or ``.bz2`` at the end compresses it.
 
     Raises:
-        InputError: If the suffix is another, or the file cannot be written.
+        InputError: If the suffix is another, a value cannot be written, or the file cannot.
     """
     path = Path(path)
     inner = path.with_suffix("") if path.suffix in OPENERS else path
@@ -50,5 +50,5 @@ def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
         raise InputError(f"{path}: cannot write frames of type {inner.suffix!r}; use one of {', '.join(XYZ_SUFFIXES)}")
     opener = OPENERS.get(path.suffix, open)
     with replacing(path) as temporary, opener(temporary, "wt", encoding="utf-8") as stream:
-        for atoms in frames:
-            write_xyz(stream, [atoms])
+        for number, atoms in enumerate(frames):
+            stream.write(extxyz_text(atoms, f"frame {number} for {path.name}"))

@@ -4,7 +4,7 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from io import BytesIO, StringIO
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,11 +13,11 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.ipc
 import pyarrow.parquet
-from ase.io.extxyz import write_xyz
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames import FrameBlock
+from pyg_clusters.frames.extxyz_text import extxyz_text
 from pyg_clusters.frames.store import origin_of
 from pyg_clusters.inference.scoring import ScoredBlock
 
@@ -218,7 +218,7 @@ class ExtxyzFormat(PredictionFormat):
     with_atoms = True
 
     def block(self, scored: ScoredBlock, more: Columns = NO_COLUMNS) -> bytes:
-        frames, text = scored.frames, StringIO()
+        frames, texts = scored.frames, []
         files, numbers = origin_of(frames)
         for place, atoms in enumerate(frames.atoms or ()):
             atoms.info |= {"file": frames.file, "frame": int(frames.number[place])}
@@ -231,8 +231,8 @@ class ExtxyzFormat(PredictionFormat):
                 atoms.info |= {name: more[name][place].item() for name in self.columns}
             if self.origins:
                 atoms.info |= {"origin_file": str(files[place]), "origin_frame": int(numbers[place])}
-            write_xyz(text, [atoms])
-        return text.getvalue().encode()
+            texts.append(extxyz_text(atoms, f"{frames.file}, frame {frames.number[place]}"))
+        return "".join(texts).encode()
 
 
 FORMATS: dict[str, type[PredictionFormat]] = {".csv": CsvFormat, ".parquet": ParquetFormat, ".extxyz": ExtxyzFormat}
