@@ -377,7 +377,7 @@ def test_without_a_gpu():
 def test_energies_and_forces_are_the_calculators():
     rng = np.random.default_rng(0)
     atoms = Atoms(
-        "Cu3Au", rng.normal(size=(4, 3)) * 2, info={"seed": 5, "binding_energy": -1.0}, pbc=True, cell=[9] * 3
+        "Cu3Au", rng.normal(size=(4, 3)) * 1.5, info={"seed": 5, "binding_energy": -1.0}, pbc=True, cell=[30] * 3
     )
     atoms.calc = SinglePointCalculator(atoms, energy=0.0, forces=np.zeros((4, 3)))
     found = EnergyLabeller("emt")(atoms)

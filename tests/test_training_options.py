@@ -1,5 +1,6 @@
 """Mixed precision and ``torch.compile`` as options of a training."""
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -35,7 +36,8 @@ def dataset(tmp_path_factory) -> ClusterDataset:
         z=z.numpy(),
         pos=pos.double().numpy(),
         ptr=ptr.numpy(),
-        periodic=torch.zeros(40, dtype=torch.bool).numpy(),
+        cell=np.zeros((40, 3, 3)),
+        pbc=np.zeros((40, 3), dtype=bool),
         properties={"energy": torch.stack(energies).numpy()},
         atom_properties={"forces": torch.cat(forces).numpy()},
     )

@@ -61,7 +61,7 @@ def analyse_frames(options: Namespace):
         sizes=parse_sizes(options.sizes) if options.sizes else None,
         atomic_numbers=model.domain.atomic_numbers if model.domain.known else None,
         on_bad=options.on_bad,
-        ignore_cell=options.ignore_cell,
+        fragments=options.fragments,
     )
     list_bad(frames.bad)
     device = usable_device(options.device or default_device())

@@ -6,6 +6,7 @@ from typing import Literal
 
 from jsonargparse import Namespace
 
+from pyg_clusters.cli.options import add_fragments_option
 from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
@@ -33,7 +34,7 @@ def run(argv: Sequence[str]):
     parser.add_argument(
         "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
     )
-    parser.add_argument("--ignore-cell", action="store_true", help="take frames with a periodic cell, and the cell off")
+    add_fragments_option(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the file that is there")
     options = parse(parser, argv)
     *inputs, out = options.files
@@ -52,15 +53,14 @@ def convert(inputs: Sequence[Path], out: Path, options: Namespace):
         on_bad=options.on_bad,
         half_written="leave",
         topology=options.topology,
+        fragments=options.fragments,
     )
     bad: list[BadFrame] = []
 
     def good() -> Iterator[FrameBlock]:
         for block in frames:
-            kept, left_out = check_block(block, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+            kept, left_out = check_block(block, on_bad=options.on_bad)
             bad.extend(sorted({*left_out, *block.unreadable}, key=lambda frame: frame.number))
-            if options.ignore_cell:
-                kept.periodic[:] = False
             yield kept
 
     number = write_store(out, counting(good(), len), single=options.single, compressed=not options.uncompressed)

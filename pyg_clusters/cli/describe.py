@@ -63,7 +63,7 @@ def describe_frames(options: Namespace, radii: tuple[float, ...] | None):
         options.frames,
         properties=[target] if target else [],
         on_bad=options.on_bad,
-        ignore_cell=options.ignore_cell,
+        fragments=options.fragments,
     )
     list_bad(frames.bad)
     description = describe(frames, radii, target, options.r_max, options.bin_width)

@@ -98,7 +98,7 @@ def evaluate_frames(options: Namespace, calibration: Calibration | None):
     """
     coverage = options.coverage
     predictor = predictor_of(options.run, options.device, calibration)
-    score = partial(score_files, predictor, options.data, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+    score = partial(score_files, predictor, options.data, on_bad=options.on_bad, fragments=options.fragments)
     per_atom = predictor.per_atom
     target = options.target or ("nmr_shielding" if per_atom else "binding_energy")
     if per_atom:

@@ -160,7 +160,7 @@ def evaluate_screening(options: Namespace):
         options.frames,
         properties=keys,
         on_bad=options.on_bad,
-        ignore_cell=options.ignore_cell,
+        fragments=options.fragments,
     )
     bad: list[BadFrame] = []
     scored = list(with_progress(blocks, bad))
@@ -171,7 +171,7 @@ def evaluate_screening(options: Namespace):
         raise InputError(f"no frame of {', '.join(options.frames)} can be used")
     if options.minima and bad:
         raise InputError("--minima needs all frames: mend those that are listed, or leave --minima out")
-    minima = list(read_blocks(options.minima)) if options.minima else None
+    minima = list(read_blocks(options.minima, fragments=options.fragments)) if options.minima else None
     sets = frames_by_size(scored, options.truth, minima, options.own)
     if options.relax:
         sets = [relaxed(frames, predictor, options.fmax, options.steps) for frames in sets]

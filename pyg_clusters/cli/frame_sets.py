@@ -11,6 +11,7 @@ from ase import Atoms
 from pyg_clusters.datasets.shipped import shipped_folder
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_block, read_blocks
+from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.geometry import check_radii
 
 SHIPPED: dict[str, tuple[str, str]] = {
@@ -79,7 +80,7 @@ def read_set(
     sizes: Collection[int] | None = None,
     atomic_numbers: Collection[int] | None = None,
     on_bad: Literal["stop", "skip"] = "stop",
-    ignore_cell: bool = False,
+    fragments: Fragments = "refuse",
 ) -> FrameSet:
     """Reads and checks all frames of files.
 
@@ -89,7 +90,8 @@ def read_set(
         sizes: Numbers of atoms of the frames to keep; all by default.
         atomic_numbers: The elements that a model knows; all, if not given.
         on_bad: Stop at a frame that cannot be used, or leave it out.
-        ignore_cell: Take frames with a periodic cell as isolated clusters.
+        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
+            images.
 
     Raises:
         InputError: If a file or a frame cannot be used, or no frame is left.
@@ -97,10 +99,10 @@ def read_set(
     bad: list[BadFrame] = []
     blocks = []
     found: set[int] = set()
-    for read in read_blocks(frame_paths(names), properties=properties, on_bad=on_bad):
+    for read in read_blocks(frame_paths(names), properties=properties, on_bad=on_bad, fragments=fragments):
         found |= set(read.sizes.tolist())
         chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
-        block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, on_bad=on_bad, ignore_cell=ignore_cell)
+        block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, on_bad=on_bad)
         blocks.append(block)
         bad += sorted({*left_out, *read.unreadable}, key=lambda frame: frame.number)
     number = np.concatenate([block.number for block in blocks])

@@ -10,6 +10,7 @@ from jsonargparse import ArgumentParser, Namespace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pyg_clusters.cli.options import add_fragments_option
 from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.errors import InputError
@@ -33,9 +34,7 @@ def add_label_options(parser: ArgumentParser):
     parser.add_argument(
         "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
     )
-    parser.add_argument(
-        "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
-    )
+    add_fragments_option(parser)
     parser.add_argument("--workers", type=int, default=1, help="processes, each with a frame of its own")
     parser.add_argument("--threads", type=int, default=1, help="threads of each; more workers use processors better")
     parser.add_argument("--overwrite", action="store_true", help="begin anew, whatever is in the file")
@@ -84,7 +83,7 @@ def _read(labeller: Labeller, bad: list[BadFrame], options: Namespace) -> list[A
     """All good frames: a bad one is told before hours of work, not after."""
     frames: list[AtomsFrame] = []
     for frame in read_atoms(
-        options.frames, problem=labeller.problem, on_bad=options.on_bad, ignore_cell=options.ignore_cell
+        options.frames, problem=labeller.problem, on_bad=options.on_bad, fragments=options.fragments
     ):
         if isinstance(frame, AtomsFrame):
             frames.append(frame)

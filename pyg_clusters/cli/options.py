@@ -6,6 +6,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.wanted import Fragments
 
 
 def add_frame_options(parser: ArgumentParser):
@@ -28,8 +29,17 @@ def add_check_options(parser: ArgumentParser):
     parser.add_argument(
         "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
     )
+    add_fragments_option(parser)
+
+
+def add_fragments_option(parser: ArgumentParser):
+    """Adds what to do with frames in periodic cells that are no single clusters."""
     parser.add_argument(
-        "--ignore-cell", action="store_true", help="take frames with a periodic cell as isolated clusters"
+        "--fragments",
+        type=Fragments,
+        default="refuse",
+        help="a frame in a periodic cell is joined over its faces; if it stays in several pieces: refuse it, or keep "
+        "them at their nearest images",
     )
 
 

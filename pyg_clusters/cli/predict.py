@@ -80,10 +80,11 @@ def predict(options: Namespace, make_format: type[PredictionFormat], shard: Shar
         on_bad=options.on_bad,
         half_written="leave",
         topology=options.topology,
+        fragments=options.fragments,
     )
     origins = any(map(is_store, frames.paths))
     style = make_format(origins, predictor.dtype_name, predictor.per_atom, uncertainty.types)
-    settings = settings_of(predictor, frames.paths, frames.wanted, options.ignore_cell)
+    settings = settings_of(predictor, frames.paths, frames.wanted)
     settings |= {"shard": options.shard, **uncertainty.settings()}
     log = BlockLog(folder, settings, FREE, head=style.head(), overwrite=options.overwrite)
     if log.num_blocks:
@@ -137,9 +138,9 @@ def _written_blocks(
 ) -> Iterator[Written]:
     """The blocks in order, by the engine that is asked for."""
     if options.engine == "ray":
-        given = {"ignore_cell": options.ignore_cell, "device": options.device, "address": options.address}
+        given = {"device": options.device, "address": options.address}
         return score_on_ray(predictor, frames, each=each, **given, **where)
-    return map(each, score_frames(predictor, frames, ignore_cell=options.ignore_cell, **where))
+    return map(each, score_frames(predictor, frames, **where))
 
 
 def with_progress(blocks: Iterable[ScoredBlock], bad: list[BadFrame]) -> Iterator[ScoredBlock]:

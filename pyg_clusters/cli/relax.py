@@ -70,7 +70,7 @@ def relax(options: Namespace, batched: BatchedEnergy | None):
         return batched.problem(atoms) if batched else calculator_problem(options.calculator, atoms)
 
     frames = _with_origins(
-        read_atoms(options.frames, problem=problem, on_bad=options.on_bad, ignore_cell=options.ignore_cell)
+        read_atoms(options.frames, problem=problem, on_bad=options.on_bad, fragments=options.fragments)
     )
     bad: list[BadFrame] = []
     counts = _relax_batched(frames, bad, options, batched) if batched else _relax_one_by_one(frames, bad, options)
@@ -127,7 +127,7 @@ def _relax_one_by_one(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFram
     """Whether each frame converged, those of an earlier run included."""
     calculator = named_calculator(options.calculator, ())
     name = options.calculator.rpartition(":")[2].lower()
-    settings = {key: getattr(options, key) for key in ("fmax", "steps", "on_bad", "ignore_cell")}
+    settings = {key: getattr(options, key) for key in ("fmax", "steps", "on_bad", "fragments")}
     settings |= {"calculator": calculator_identity(options.calculator)}
     settings |= input_settings(expand_paths(options.frames))
     log = FrameLog(options.out, settings, overwrite=options.overwrite)

@@ -69,7 +69,7 @@ def screen(options: Namespace, again: bool = False):
         options.out / "scores.unfinished",
         predictor,
         options.frames,
-        ignore_cell=options.ignore_cell,
+        fragments=options.fragments,
         overwrite=options.overwrite,
     )
     frames = Frames.open(
@@ -78,6 +78,7 @@ def screen(options: Namespace, again: bool = False):
         with_atoms=options.choose not in BINNED,
         on_bad=options.on_bad,
         half_written="leave",
+        fragments=options.fragments,
     )
     blocks = _scored(options, predictor, frames, log)
     if options.truth:
@@ -106,6 +107,6 @@ def screen(options: Namespace, again: bool = False):
 def _scored(options: Namespace, predictor: Predictor, frames: Frames, log: BlockLog) -> Iterator[ScoredBlock]:
     """The blocks in order, by the engine that is asked for."""
     if options.engine == "ray":
-        given = {"ignore_cell": options.ignore_cell, "device": options.device, "address": options.address}
+        given = {"device": options.device, "address": options.address}
         return score_on_ray_with_log(predictor, frames, log, **given)
-    return score_frames(predictor, frames, ignore_cell=options.ignore_cell, log=log)
+    return score_frames(predictor, frames, log=log)

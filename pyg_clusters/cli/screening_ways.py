@@ -106,9 +106,14 @@ def _screen_by_bins(blocks: Iterator[ScoredBlock], options: Namespace, predictor
 
     def reread() -> Iterator[FrameBlock]:
         frames = Frames.open(
-            options.frames, properties=keys, with_atoms=True, on_bad=options.on_bad, half_written="leave"
+            options.frames,
+            properties=keys,
+            with_atoms=True,
+            on_bad=options.on_bad,
+            half_written="leave",
+            fragments=options.fragments,
         )
-        return frames.blocks()
+        return frames.blocks(report=False)
 
     def describe(frames: FrameBlock) -> np.ndarray:
         return mean_shell_counts(frames.pos, frames.ptr, getattr(predictor.model, "radii", GALLIUM_RADII))

@@ -108,9 +108,7 @@ def run(argv: Sequence[str]):
 def write_spectra(options: Namespace):
     """Predict the shieldings of frames, and write their spectra."""
     predictor = predictor_of(options.model, options.device)
-    blocks = score_files(
-        predictor, options.frames, with_atoms=True, on_bad=options.on_bad, ignore_cell=options.ignore_cell
-    )
+    blocks = score_files(predictor, options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)
     bad: list[BadFrame] = []
     atomic = gather(with_progress(blocks, bad), options.target, options.energy, options.reference is None)
     list_bad(bad)

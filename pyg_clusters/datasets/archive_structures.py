@@ -13,9 +13,9 @@ from ase import Atoms
 from ase.io import iread
 
 from pyg_clusters.datasets.archives import is_archive, unpack
-from pyg_clusters.datasets.isolated import take_out_of_box
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame
+from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.reading import frames_of_file
 from pyg_clusters.frames.xyz import OPENERS, XYZ_SUFFIXES
 
@@ -30,7 +30,7 @@ class Structure:
     Attributes:
         file: Name of the file, below the folder of all; a member of an archive is below the name of that.
         number: Number of the frame in the file, from 0.
-        atoms: The cluster, without a cell.
+        atoms: The cluster, joined and not periodic.
         comment: The comment line.
     """
 
@@ -93,8 +93,8 @@ def read_structures(name: str, path: Path) -> Iterator[Structure | BadFrame]:
             yield structure
             continue
         try:
-            atoms = take_out_of_box(structure.atoms)
-        except ValueError as error:
+            atoms = join_atoms(structure.atoms)
+        except InputError as error:
             yield BadFrame(name, structure.number, str(error))
         else:
             yield Structure(name, structure.number, atoms, structure.comment)

@@ -19,6 +19,8 @@ from pyg_clusters.datasets.label_choices import check_kept_names, check_referenc
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames import FrameBlock, check_block, read_blocks
+from pyg_clusters.frames.join import reporting_joined
+from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.nn.energy_scale import fit_references, shift_of_references
 
 FORMAT_VERSION: int = 1
@@ -62,7 +64,8 @@ class ClusterDataset(InMemoryDataset):
         minima (sequence of str or Path): Which of the files hold local minima, on whose atoms there is no force: it
             need not be in the files.
         minima_target (str, optional): Name of the target in the files of ``minima``, if it is another one there.
-        ignore_cell (bool): Take frames with a periodic cell as isolated clusters instead of refusing them.
+        fragments (str): What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, or ``"keep"``
+            the pieces at their nearest images.
         transform (callable, optional): Changes a cluster at every access.
         pre_transform (callable, optional): Changes a cluster before it is stored. It is known again by its ``repr``
             and its attributes; with one that shows an address there (a function) the files are read every time.
@@ -100,7 +103,7 @@ class ClusterDataset(InMemoryDataset):
         forces: bool = False,
         minima: Sequence[str | Path] = (),
         minima_target: str | None = None,
-        ignore_cell: bool = False,
+        fragments: Fragments = "refuse",
         transform: Callable | None = None,
         pre_transform: Callable | None = None,
         pre_filter: Callable | None = None,
@@ -117,7 +120,7 @@ class ClusterDataset(InMemoryDataset):
         self.forces = forces
         self.minima = [Path(file).expanduser().absolute() for file in minima]
         self.minima_target = minima_target
-        self.ignore_cell = ignore_cell
+        self.fragments = fragments
         self._check_arguments()
         self._checksums = [sha256_of(file) for file in self.files]
         super().__init__(str(root), transform, pre_transform, pre_filter, log=False, force_reload=force_reload)
@@ -143,7 +146,7 @@ class ClusterDataset(InMemoryDataset):
             "files": self._checksums,
             "names": list(self._names().values()) if self.group_key is None else [],
             "target": [self.target, self.per_atom, self._references_asked],
-            "keys": [self.group_key, self.keep, self.forces, self.ignore_cell],
+            "keys": [self.group_key, self.keep, self.forces, self.fragments],
             "keep_atoms": list(self.keep_atoms.items()),
             **({"minima": [self.files.index(file) for file in self.minima]} if self.minima else {}),
             **({"minima_target": self.minima_target} if self.minima_target else {}),
@@ -199,7 +202,7 @@ class ClusterDataset(InMemoryDataset):
             raise InputError(f"{path}: is damaged; delete it or pass force_reload=True") from error
 
     def _read(self) -> tuple[list[Data], list[str], dict[str, float]]:
-        blocks = [block for file in self.files for block in self._read_file(file)]
+        blocks = list(reporting_joined(block for file in self.files for block in self._read_file(file)))
         z = torch.from_numpy(np.concatenate([block.z for block in blocks])).long()
         pos = torch.from_numpy(np.concatenate([block.pos for block in blocks])).float()
         sizes = torch.from_numpy(np.concatenate([block.sizes for block in blocks])).long()
@@ -238,8 +241,10 @@ class ClusterDataset(InMemoryDataset):
         properties = [*self.keep, *([self.group_key] if self.group_key else [])]
         atom_properties = [*self.keep_atoms, *(["forces"] if self._has_forces(file) else [])]
         (atom_properties if self.per_atom else properties).append(self._target_in(file))
-        blocks = read_blocks(file, properties=properties, atom_properties=atom_properties)
-        return [check_block(block, ignore_cell=self.ignore_cell)[0] for block in blocks]
+        blocks = read_blocks(
+            file, properties=properties, atom_properties=atom_properties, fragments=self.fragments, report=False
+        )
+        return [check_block(block)[0] for block in blocks]
 
     def _has_forces(self, file: Path) -> bool:
         return self.forces and file not in self.minima

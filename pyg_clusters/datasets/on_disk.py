@@ -19,6 +19,7 @@ from pyg_clusters.datasets.store_index import Labels, StoreIndex
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import StoreReader
 from pyg_clusters.frames.store import is_store
+from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.nn.energy_scale import ReferenceFit, shift_of_references
 
@@ -52,7 +53,8 @@ class OnDiskClusters(OnDiskDataset):
         keep_atoms (sequence of str or dict): Names of further arrays per atom to keep, or the name that each gets in
             the data by its name in the store.
         forces (bool): Whether to read the forces.
-        ignore_cell (bool): Take frames with a periodic cell as isolated clusters instead of refusing them.
+        fragments (str): What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, or ``"keep"``
+            the pieces at their nearest images.
         transform (callable, optional): Changes a cluster at every access.
 
     Raises:
@@ -86,7 +88,7 @@ class OnDiskClusters(OnDiskDataset):
         keep: Sequence[str] = (),
         keep_atoms: Sequence[str] | Mapping[str, str] = (),
         forces: bool = False,
-        ignore_cell: bool = False,
+        fragments: Fragments = "refuse",
         transform: Callable | None = None,
     ):
         self.file = Path(file).expanduser().absolute()
@@ -97,7 +99,7 @@ class OnDiskClusters(OnDiskDataset):
         self.keep = tuple(keep)
         self.keep_atoms = dict(keep_atoms) if isinstance(keep_atoms, Mapping) else {key: key for key in keep_atoms}
         self.forces = forces
-        self.ignore_cell = ignore_cell
+        self.fragments = fragments
         self._references_asked = dict(references) if isinstance(references, Mapping) else references
         check_kept_names((*self.keep, *self.keep_atoms.values()))
         check_references(self._references_asked, per_atom)
@@ -106,7 +108,7 @@ class OnDiskClusters(OnDiskDataset):
         folder = self.file.parent if root is None else Path(root).expanduser().absolute()
         super().__init__(str(folder), transform, log=False)
         arrays = (*self.keep_atoms, *(("forces",) if forces else ()))
-        labels = Labels(target, per_atom, group, self.keep, arrays, ignore_cell)
+        labels = Labels(target, per_atom, group, self.keep, arrays, fragments)
         self._index = StoreIndex.of(self.file, labels, folder / f"{self.file.stem}.{_hash_of(labels)[:12]}.index.npz")
         self._store = StoreReader(self.file)
         if not self._store.direct:
@@ -128,7 +130,7 @@ class OnDiskClusters(OnDiskDataset):
         """Hash of the content of the file and of everything else that shapes the clusters."""
         asked = self._references_asked
         shaped_by = [self._index.checksum, self.target, self.per_atom, self.group_key, self.keep, self.forces]
-        shaped_by += [list(self.keep_atoms.items()), self.ignore_cell, asked, FORMAT_VERSION]
+        shaped_by += [list(self.keep_atoms.items()), self.fragments, asked, FORMAT_VERSION]
         return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
 
     @property

@@ -10,9 +10,11 @@ import numpy as np
 
 from pyg_clusters.datasets.block_labels import atom_numbers, finite, number_of_each_atom, numbers
 from pyg_clusters.datasets.card import sha256_of
+from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames import FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.store import origin_of
+from pyg_clusters.frames.wanted import Fragments
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Labels:
         group: Name of the value that tells groups of frames apart; ``None``: the file it was first read from.
         keep: Names of further values per frame.
         atom_arrays: Names of further arrays of atoms.
-        ignore_cell: Whether frames with a periodic cell are taken.
+        fragments: What to do with a periodic frame that stays in several pieces.
     """
 
     target: str
@@ -33,7 +35,7 @@ class Labels:
     group: str | None = None
     keep: tuple[str, ...] = ()
     atom_arrays: tuple[str, ...] = ()
-    ignore_cell: bool = False
+    fragments: Fragments = "refuse"
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,13 @@ class StoreIndex:
         number_of_name: dict[str, int] = {}
         targets, groups = [], []
         kept: dict[str, list[np.ndarray]] = {key: [] for key in labels.keep}
-        for block in read_blocks(store, properties=properties, atom_properties=atom_properties):
-            check_block(block, ignore_cell=labels.ignore_cell)
+        for block in read_blocks(
+            store, properties=properties, atom_properties=atom_properties, fragments=labels.fragments
+        ):
+            if block.joined is not None and block.joined.any():
+                frame = block.number[block.joined.argmax()]
+                raise InputError(f"{store}, frame {frame}: is cut by the faces of its cell; convert the store again")
+            check_block(block)
             elements.update(np.unique(block.z).tolist())
             if labels.per_atom:
                 number_of_each_atom(block, labels.target)

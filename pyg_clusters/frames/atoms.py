@@ -11,8 +11,10 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_blocks import block_of_frames
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.checks import check_block
+from pyg_clusters.frames.join import as_clusters, warn_of_joined
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.reading import frames_of_file
+from pyg_clusters.frames.wanted import Fragments
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class AtomsFrame:
     number: int
     """Number of the frame in the file, from 0."""
     atoms: Atoms
-    """The cluster, with its ``info`` and ``arrays``."""
+    """The cluster, not periodic, with its ``info`` and ``arrays``."""
 
 
 def read_atoms(
@@ -32,27 +34,37 @@ def read_atoms(
     *,
     problem: Callable[[Atoms], str | None] | None = None,
     on_bad: Literal["stop", "skip"] = "stop",
-    ignore_cell: bool = False,
+    fragments: Fragments = "refuse",
 ) -> Iterator[AtomsFrame | BadFrame]:
     """Reads and checks the frames of files one by one, for work that takes longer than reading.
+
+    Periodic frames are joined over the faces of their cells, see :func:`~pyg_clusters.frames.join.as_clusters`.
 
     Args:
         paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
         problem: What else is wrong with a frame, or nothing.
         on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
-        ignore_cell: Take frames with a periodic cell as isolated clusters.
+        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
+            images.
 
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
+    joined = total = 0
     for path in expand_paths(paths):
         number = -1
-        for number, frame in enumerate(frames_of_file(path)):
+        for number, frame in enumerate(frames_of_file(path, fragments)):
             bad = frame if isinstance(frame, BadFrame) else None
             if isinstance(frame, Atoms):
-                _, found = check_block(block_of_frames(path, {number: frame}), on_bad=on_bad, ignore_cell=ignore_cell)
-                reason = problem(frame) if problem and not found else None
-                bad = BadFrame(str(path), number, reason) if reason else next(iter(found), None)
+                block = as_clusters(block_of_frames(path, {number: frame}), fragments)
+                block, found = check_block(block, on_bad=on_bad)
+                bad = next(iter(found), None)
+                if bad is None:
+                    assert block.atoms is not None and block.joined is not None
+                    joined, total = joined + int(block.joined.sum()), total + 1
+                    frame = block.atoms[0]
+                    reason = problem(frame) if problem else None
+                    bad = BadFrame(str(path), number, reason) if reason else None
                 if bad is None:
                     yield AtomsFrame(str(path), number, frame)
                     continue
@@ -62,3 +74,4 @@ def read_atoms(
                 yield bad
         if number < 0:
             raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
+    warn_of_joined(joined, total)

@@ -69,7 +69,8 @@ class FrameBlock:
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å, in double precision.
         ptr: Offsets of the frames, ``[num_frames + 1]``.
-        periodic: Whether a frame has periodic boundary conditions with a cell, ``[num_frames]``.
+        cell: Lattice vectors of each frame in Å as the file has them ``[num_frames, 3, 3]``, in rows; zero without one.
+        pbc: Which of them are periodic ``[num_frames, 3]``.
         properties: Values per frame that were asked for, ``[num_frames]`` each.
         atom_properties: Values per atom that were asked for, ``[num_atoms, ...]`` each.
         atoms: The frames as ASE has them, with everything that their file says, where they were asked for.
@@ -77,6 +78,8 @@ class FrameBlock:
         file_number: Place of the file among those that are read, from 0.
         block_number: Number of the block in the file, from 0.
         partial: Whether frames of the block are left out because one of them stops the reading.
+        joined: Whether atoms of a frame were moved over the faces of its cell ``[num_frames]``; none as long as the
+            frames are as the file has them (see :func:`~pyg_clusters.frames.join.as_clusters`).
         origin: File and number that the frames had before they were put into a store, ``[num_frames]`` each.
     """
 
@@ -85,7 +88,8 @@ class FrameBlock:
     z: np.ndarray
     pos: np.ndarray
     ptr: np.ndarray
-    periodic: np.ndarray
+    cell: np.ndarray
+    pbc: np.ndarray
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     atom_properties: dict[str, np.ndarray] = field(default_factory=dict)
     atoms: Sequence[Atoms] | None = None
@@ -93,6 +97,7 @@ class FrameBlock:
     file_number: int = 0
     block_number: int = 0
     partial: bool = False
+    joined: np.ndarray | None = None
     origin: tuple[np.ndarray, np.ndarray] | None = None
 
     def __len__(self) -> int:
@@ -102,6 +107,11 @@ class FrameBlock:
     def place(self) -> tuple[int, int]:
         """Numbers of the file and of the block in it, which order the blocks."""
         return self.file_number, self.block_number
+
+    @property
+    def periodic(self) -> np.ndarray:
+        """Whether a frame has a periodic cell in its file, ``[num_frames]``."""
+        return (self.pbc & self.cell.any(axis=2)).any(axis=1)
 
     @property
     def sizes(self) -> np.ndarray:
@@ -124,12 +134,14 @@ class FrameBlock:
             z=self.z[atoms],
             pos=self.pos[atoms],
             ptr=np.concatenate([[0], np.cumsum(self.sizes[places])]).astype(np.int64),
-            periodic=self.periodic[places],
+            cell=self.cell[places],
+            pbc=self.pbc[places],
             properties={key: values[places] for key, values in self.properties.items()},
             atom_properties={key: values[atoms] for key, values in self.atom_properties.items()},
             atoms=_atoms_at(self.atoms, places.tolist()),
             file_number=self.file_number,
             block_number=self.block_number,
+            joined=None if self.joined is None else self.joined[places],
             origin=None if self.origin is None else (self.origin[0][places], self.origin[1][places]),
         )
 
@@ -166,19 +178,21 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         z=np.concatenate([part.z for part in parts]),
         pos=np.concatenate([part.pos for part in parts]),
         ptr=np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in parts]))]).astype(np.int64),
-        periodic=np.concatenate([part.periodic for part in parts]),
+        cell=np.concatenate([part.cell for part in parts]),
+        pbc=np.concatenate([part.pbc for part in parts]),
         properties={key: np.concatenate([part.properties[key] for part in parts]) for key in first.properties},
         atom_properties={
             key: np.concatenate([part.atom_properties[key] for part in parts]) for key in first.atom_properties
         },
         atoms=None
         if first.atoms is None
-        else LazyAtoms(maker for part in parts for maker in _makers(part.atoms or ())),
+        else LazyAtoms(maker for part in parts for maker in makers_of(part.atoms or ())),
     )
     return joined.select(np.argsort(joined.number, kind="stable"))
 
 
-def _makers(atoms: Sequence[Atoms]) -> list[Callable[[], Atoms]]:
+def makers_of(atoms: Sequence[Atoms]) -> list[Callable[[], Atoms]]:
+    """Functions that make each of some frames."""
     return atoms.makers if isinstance(atoms, LazyAtoms) else [partial(atoms.__getitem__, n) for n in range(len(atoms))]
 
 

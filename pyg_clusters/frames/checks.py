@@ -8,6 +8,8 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.join import as_clusters
+from pyg_clusters.frames.wanted import Fragments
 
 MIN_DISTANCE: float = 0.5
 """Atoms closer than this (in Å) are taken for an error in the file: no bond is that short."""
@@ -23,12 +25,13 @@ def check_block(
     atomic_numbers: Collection[int] | None = None,
     size_range: tuple[int, int] | None = None,
     on_bad: Literal["stop", "skip"] = "stop",
-    ignore_cell: bool = False,
+    fragments: Fragments = "refuse",
 ) -> tuple[FrameBlock, list[BadFrame]]:
     """Leaves out the frames that cannot be used, or stops at the first of them.
 
     Bad are frames that could not be read, with fewer than two atoms, with positions that are not finite, with two
-    atoms closer than :data:`MIN_DISTANCE`, with an element that the model does not know, and with a periodic cell.
+    atoms closer than :data:`MIN_DISTANCE`, with an element that the model does not know, and periodic ones that are no
+    isolated clusters (see :func:`~pyg_clusters.frames.join.join_frames`).
 
     Args:
         block: The frames.
@@ -37,7 +40,8 @@ def check_block(
             outside are warned of, not refused (the text names file and size, not the frame, so that Python's filter
             shows it once).
         on_bad: ``"stop"`` raises at the first bad frame, ``"skip"`` leaves them out.
-        ignore_cell: Take frames with a periodic cell as isolated clusters.
+        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
+            images.
 
     Returns:
         The block of good frames, and the bad ones in the order of the file.
@@ -45,8 +49,9 @@ def check_block(
     Raises:
         InputError: If a frame is bad and ``on_bad`` is ``"stop"``.
     """
+    block = as_clusters(block, fragments)
     reasons: dict[int, str] = {}
-    for frame, reason in _problems(block, atomic_numbers, ignore_cell):
+    for frame, reason in _problems(block, atomic_numbers):
         reasons.setdefault(frame, reason)
     bad = [BadFrame(block.file, int(block.number[frame]), reason) for frame, reason in reasons.items()]
     bad = sorted([*bad, *block.unreadable], key=lambda frame: frame.number)
@@ -61,16 +66,11 @@ def check_block(
     return block, bad
 
 
-def _problems(
-    block: FrameBlock, atomic_numbers: Collection[int] | None, ignore_cell: bool
-) -> Iterator[tuple[int, str]]:
+def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iterator[tuple[int, str]]:
     """Place of a bad frame in the block and what is wrong; the first thing said of a frame counts."""
     for frame in np.flatnonzero(block.sizes < 2):
         yield int(frame), f"number of atoms is {block.sizes[frame]}, a cluster has at least two"
     yield from _not_finite(block)
-    if not ignore_cell:
-        for frame in np.flatnonzero(block.periodic):
-            yield int(frame), "has a periodic cell, but clusters are isolated: remove the cell or pass --ignore-cell"
     if atomic_numbers is not None:
         yield from _unknown_elements(block, atomic_numbers)
     yield from _too_close(block)

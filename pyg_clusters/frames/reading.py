@@ -11,13 +11,14 @@ from ase import Atoms
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_blocks import ase_frames, block_of_frames
 from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.join import as_clusters, reporting_joined
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.piece import Piece, pieces_of_file
 from pyg_clusters.frames.read_ahead import read_ahead
 from pyg_clusters.frames.shard import Shard
 from pyg_clusters.frames.store import is_store, store_blocks
 from pyg_clusters.frames.trajectories import check_trajectory, is_trajectory, needs_topology, trajectory_blocks
-from pyg_clusters.frames.wanted import HalfFrame, Keep, Wanted
+from pyg_clusters.frames.wanted import Fragments, HalfFrame, Keep, Wanted
 from pyg_clusters.frames.xyz import is_xyz, xyz_blocks, xyz_frames
 
 BLOCK_SIZE: int = 1000
@@ -32,7 +33,9 @@ class Frames:
 
     Read are: frame stores (``.h5``, see :func:`write_store`); (extended) XYZ text, compressed (``.xz``, ``.gz``,
     ``.bz2``) or not, by a parser of its own; DCD, XTC, TRR and LAMMPS dumps by MDAnalysis, if a topology is given;
-    everything else that ASE reads. No more than some blocks are held at a time, however many frames there are.
+    everything else that ASE reads. Periodic frames are joined over the faces of their cells, see
+    :func:`~pyg_clusters.frames.join.join_frames`. No more than some blocks are held at a time, however many frames
+    there are.
 
     Make one with :meth:`open`; going through it reads ahead in a thread.
     """
@@ -61,6 +64,7 @@ class Frames:
         on_bad: Literal["stop", "skip"] = "stop",
         half_written: Literal["bad", "leave"] = "bad",
         topology: str | os.PathLike | None = None,
+        fragments: Fragments = "refuse",
     ) -> "Frames":
         """The frames of files, none of which is read yet.
 
@@ -77,6 +81,8 @@ class Frames:
                 writes it is at work: it is ``"bad"``, or ``"leave"`` it out with a warning.
             topology: For formats that hold positions only: a file whose first frame has the same atoms in the same
                 order.
+            fragments: What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, as one that
+                cannot be read, or ``"keep"`` the pieces at their nearest images.
 
         Raises:
             InputError: If a file is missing, or nothing says what its atoms are.
@@ -88,6 +94,7 @@ class Frames:
             with_atoms,
             block_size,
             None if topology is None else Path(topology),
+            fragments,
         )
         frames = cls(expand_paths(paths), wanted, on_bad, half_written)
         for path in frames.paths:
@@ -109,7 +116,13 @@ class Frames:
         return list(pieces_of_file(path, self.wanted, file_number, blocks))
 
     def blocks(
-        self, *, ahead: int = 4, start: Place = (0, 0), shard: Shard | None = None, piece: Piece | None = None
+        self,
+        *,
+        ahead: int = 4,
+        start: Place = (0, 0),
+        shard: Shard | None = None,
+        piece: Piece | None = None,
+        report: bool = True,
     ) -> Iterator[FrameBlock]:
         """The blocks, each of one file, in order.
 
@@ -118,6 +131,7 @@ class Frames:
             start: The first block to read.
             shard: Give the blocks of this part only.
             piece: Give the blocks of this piece only.
+            report: Warn in the end of how many frames were joined over the faces of their cells.
 
         Raises:
             InputError: If a file is missing, empty or of no readable format, a frame is cut short, or a property is
@@ -125,6 +139,7 @@ class Frames:
         """
         pieces = [piece] if piece else [Piece(number) for number in range(start[0], len(self.paths))]
         blocks = (block for part in pieces for block in self._blocks(part, start, shard))
+        blocks = reporting_joined(blocks) if report else blocks
         return read_ahead(blocks, ahead) if ahead else blocks
 
     def _blocks(self, piece: Piece, start: Place, shard: Shard | None) -> Iterator[FrameBlock]:
@@ -139,7 +154,7 @@ class Frames:
         for number, block in enumerate(blocks_of_file(path, self.wanted, keep, first, piece.offset), start=first):
             if block is not None:
                 block.file_number, block.block_number = file_number, number
-                yield from self._without_bad(block)
+                yield from self._without_bad(as_clusters(block, self.wanted.fragments))
             if number + 1 == piece.end:
                 return
         if number is None and not first:
@@ -176,6 +191,8 @@ def read_blocks(
     with_atoms: bool = False,
     block_size: int = BLOCK_SIZE,
     on_bad: Literal["stop", "skip"] = "stop",
+    fragments: Fragments = "refuse",
+    report: bool = True,
 ) -> Iterator[FrameBlock]:
     """Reads the frames of files in blocks, each from one file: ``Frames.open(...).blocks()``, without a thread."""
     frames = Frames.open(
@@ -185,8 +202,9 @@ def read_blocks(
         with_atoms=with_atoms,
         block_size=block_size,
         on_bad=on_bad,
+        fragments=fragments,
     )
-    return frames.blocks(ahead=0)
+    return frames.blocks(ahead=0, report=report)
 
 
 def blocks_of_file(
@@ -206,11 +224,11 @@ def blocks_of_file(
     return _ase_blocks(path, wanted, keep)
 
 
-def frames_of_file(path: Path) -> Iterator[Atoms | BadFrame]:
-    """Each frame, or what is wrong with it."""
+def frames_of_file(path: Path, fragments: Fragments = "refuse") -> Iterator[Atoms | BadFrame]:
+    """Each frame as its file has it, or what is wrong with it."""
     _check_file(path)
     if is_store(path):
-        return _atoms_of_blocks(store_blocks(path, Wanted(with_atoms=True), lambda number: True))
+        return _atoms_of_blocks(store_blocks(path, Wanted(with_atoms=True, fragments=fragments), lambda number: True))
     return xyz_frames(path) if is_xyz(path) else ase_frames(path)
 
 
@@ -246,7 +264,10 @@ def _ase_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock |
         yield block()
 
 
-def _atoms_of_blocks(blocks: Iterable[FrameBlock | None]) -> Iterator[Atoms]:
+def _atoms_of_blocks(blocks: Iterable[FrameBlock | None]) -> Iterator[Atoms | BadFrame]:
     for block in blocks:
-        if block is not None:
-            yield from block.atoms or ()
+        if block is not None and block.atoms is not None:
+            good = dict(zip(block.number.tolist(), range(len(block)), strict=True))
+            bad = {frame.number: frame for frame in block.unreadable}
+            for number in sorted([*good, *bad]):
+                yield bad[number] if number in bad else block.atoms[good[number]]

@@ -11,10 +11,19 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
-from pyg_clusters.frames.block import FrameBlock, LazyAtoms, centred
+from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, centred
 from pyg_clusters.frames.columns import KINDS, kind_of
-from pyg_clusters.frames.store_layout import FORMAT, MAX_ATOMIC_NUMBER, VERSION, check_range, names_in, open_store
-from pyg_clusters.frames.wanted import Keep, Wanted
+from pyg_clusters.frames.join import as_clusters, in_one_piece
+from pyg_clusters.frames.store_layout import (
+    FORMAT,
+    MAX_ATOMIC_NUMBER,
+    VERSION,
+    are_joined,
+    check_range,
+    names_in,
+    open_store,
+)
+from pyg_clusters.frames.wanted import Fragments, Keep, Wanted
 
 STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
 """Suffixes of frame stores."""
@@ -39,7 +48,9 @@ def write_store(
     """Writes frames to an HDF5 store; no more than a block of them is held.
 
     The file holds ``ptr [num_frames + 1]`` (offsets of the frames), ``z [num_atoms]``, ``pos [num_atoms, 3]`` (Å),
-    ``periodic [num_frames]``; the labels that the blocks have, in the groups ``properties`` (``[num_frames, ...]``) and
+    ``cell [num_frames, 3, 3]`` (Å), ``pbc [num_frames, 3]`` and ``periodic [num_frames]`` (of the files that the frames
+    came from: they are joined over the faces of their cells before they are stored, and the attribute ``joined`` says
+    so); the labels that the blocks have, in the groups ``properties`` (``[num_frames, ...]``) and
     ``atom_properties`` (``[num_atoms, ...]``), with their ``units`` where they are known; and in the group ``origin``
     where each frame came from: ``number [num_frames]`` in the file ``files[file[frame]]``.
 
@@ -78,7 +89,7 @@ def write_store(
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         writer = _Writer(file, single, COMPRESSION if compressed else {})
         for block in blocks:
-            writer.append(block)
+            writer.append(_as_clusters(block))
         if not writer.num_frames:
             raise InputError(f"{path}: no frames to write")
         writer.finish()
@@ -95,6 +106,7 @@ class _Writer:
         self.files: dict[str, int] = {}
         self.kinds: dict[str, str] = {}  # of each label
         file.attrs.update({"format": FORMAT, "version": VERSION, "length_unit": "Å", "energy_unit": "eV"})
+        file.attrs["joined"] = True
         self._new("ptr", np.zeros(1, dtype=np.int64))
         self._new("pos", np.zeros((0, 3), dtype=np.float32 if single else np.float64)).attrs["units"] = "Å"
         self._new("z", np.zeros(0, dtype=np.uint8))
@@ -108,6 +120,8 @@ class _Writer:
         places = [self.files.setdefault(str(file), len(self.files)) for file in files]
         of_frames = {
             "ptr": self.num_atoms + block.ptr[1:],
+            "cell": block.cell,
+            "pbc": block.pbc,
             "periodic": block.periodic,
             "origin/file": np.array(places, dtype=np.int32),
             "origin/number": numbers,
@@ -230,6 +244,26 @@ def num_frames_of_store(path: Path) -> int:
         return len(file["ptr"]) - 1
 
 
+def _as_clusters(block: FrameBlock) -> FrameBlock:
+    block = as_clusters(block)
+    if block.unreadable:
+        raise block.unreadable[0].error
+    return block
+
+
+def _without_torn(block: FrameBlock, periodic: np.ndarray, fragments: Fragments) -> FrameBlock:
+    """A block of a store that says neither that its frames are joined nor by what cells they could be."""
+    wrong = periodic | ~in_one_piece(block.z, block.pos, block.ptr)
+    if fragments == "keep" or not wrong.any():
+        return block
+    again = 'convert the files again, so that they are joined; or read it with --fragments keep (fragments="keep")'
+    reason = f"may be cut by the faces of a cell that the store, made by an earlier version, does not hold; {again}"
+    bad = [BadFrame(block.file, int(number), reason) for number in block.number[wrong]]
+    block = block.select(~wrong)
+    block.unreadable = bad
+    return block
+
+
 def _check_wanted(path: Path, file: h5py.File, wanted: Wanted):
     found = {name: names_in(file, name) for name in ("properties", "atom_properties")}
     known = f"found per frame: {', '.join(found['properties']) or 'none'}; per atom: "
@@ -254,7 +288,8 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
         z=z.astype(np.int64),
         pos=file["pos"][atoms].astype(np.float64, copy=False),
         ptr=ptr - ptr[0],
-        periodic=file["periodic"][frames].astype(bool),
+        cell=file["cell"][frames].astype(float) if "cell" in file else np.zeros((end - first, 3, 3)),
+        pbc=file["pbc"][frames].astype(bool) if "pbc" in file else np.zeros((end - first, 3), dtype=bool),
         properties={key: _values(file["properties"][key], frames) for key in wanted.properties},
         atom_properties={key: _values(file["atom_properties"][key], atoms) for key in wanted.atom_properties},
         origin=(files[origins], file["origin/number"][frames]),
@@ -263,6 +298,10 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
         info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
         arrays = {key: _values(file["atom_properties"][key], atoms) for key in names_in(file, "atom_properties")}
         block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, place) for place in range(end - first))
+    if are_joined(file):
+        block.joined = np.zeros(end - first, dtype=bool)
+    elif "cell" not in file:
+        block = _without_torn(block, file["periodic"][frames].astype(bool), wanted.fragments)
     return block
 
 
@@ -275,7 +314,7 @@ def _values(dataset: h5py.Dataset, rows: slice) -> np.ndarray:
 
 def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.ndarray], place: int) -> Atoms:
     inside = slice(block.ptr[place], block.ptr[place + 1])
-    atoms = Atoms(numbers=block.z[inside], positions=block.pos[inside])
+    atoms = Atoms(numbers=block.z[inside], positions=block.pos[inside], cell=block.cell[place])
     atoms.info.update({key: values[place] if values.ndim > 1 else values[place].item() for key, values in info.items()})
     for key, values in arrays.items():
         atoms.set_array(key, values[inside])

@@ -50,14 +50,20 @@ def open_store(path: Path) -> Iterator[h5py.File]:
         InputError: If the file is no frame store, its arrays do not fit together, or it is damaged.
     """
     with reading_store(path), h5py.File(path, "r") as file:
-        version = _attribute(file, "version")
-        if _attribute(file, "format") != FORMAT or not isinstance(version, int | np.integer) or version != VERSION:
+        version = attribute(file, "version")
+        if attribute(file, "format") != FORMAT or not isinstance(version, int | np.integer) or version != VERSION:
             raise InputError(f"{path}: HDF5, but no frame store of version {VERSION}; make one with convert")
         _Layout(path, file).check()
         yield file
 
 
-def _attribute(file: h5py.File, name: str) -> object:
+def are_joined(file: h5py.File) -> bool:
+    """Whether a store says that its frames are joined over the faces of their cells."""
+    return bool(attribute(file, "joined"))
+
+
+def attribute(file: h5py.File, name: str) -> object:
+    """An attribute of a store, a single value; ``None`` where there is none."""
     try:
         value = file.attrs[name]
     except Exception:  # missing, or of a type that h5py cannot make an object of
@@ -85,6 +91,9 @@ class _Layout:
             raise self._error("'ptr' has no frames")
         self._dataset(self.file, "pos", "f", [num_atoms, 3])
         self._dataset(self.file, "periodic", "biu", [num_frames])
+        if "cell" in self.file or "pbc" in self.file:  # stores of earlier versions have neither
+            self._dataset(self.file, "cell", "f", [num_frames, 3, 3])
+            self._dataset(self.file, "pbc", "biu", [num_frames, 3])
         origin = self._group("origin")
         if origin is None:
             raise self._error("'origin' is missing")

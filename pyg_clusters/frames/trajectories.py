@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import cellpar_to_cell
 
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames.ase_blocks import ase_frames, one_line
@@ -111,21 +112,29 @@ def _opened(path: Path, wanted: Wanted):
 
 
 def _read(path: Path, reader, z: np.ndarray, first: int, end: int, wanted: Wanted) -> FrameBlock:
-    dimensions = reader[first].dimensions
-    periodic = dimensions is not None and bool(np.any(dimensions[:3]))
     pos = reader.timeseries(start=first, stop=end, order="fac")
     num_frames = len(pos)
+    cell = _cells(reader, first, end)
     block = FrameBlock(
         file=str(path),
         number=np.arange(first, first + num_frames),
         z=np.tile(z, num_frames),
         pos=pos.reshape(-1, 3).astype(np.float64),
         ptr=np.arange(num_frames + 1) * len(z),
-        periodic=np.full(num_frames, periodic),
+        cell=cell,
+        pbc=cell.any(axis=2),
     )
     if wanted.with_atoms:
-        block.atoms = LazyAtoms(partial(Atoms, numbers=z, positions=positions) for positions in pos)
+        block.atoms = LazyAtoms(partial(Atoms, numbers=z, positions=p, cell=c) for p, c in zip(pos, cell, strict=True))
     return block
+
+
+def _cells(reader, first: int, end: int) -> np.ndarray:
+    """Lattice vectors of each frame in Å ``[num_frames, 3, 3]``, zero where there is no cell."""
+    lengths_and_angles = [reader[frame].dimensions for frame in range(first, end)]
+    known = [np.zeros(6) if found is None else np.asarray(found, dtype=float) for found in lengths_and_angles]
+    cells = {tuple(found): cellpar_to_cell(found) if found.all() else np.diag(found[:3]) for found in known}
+    return np.array([cells[tuple(found)] for found in known]).reshape(-1, 3, 3)
 
 
 def _reader_class(path: Path):

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pyg_clusters.frames.block import BadFrame
 
 Keep = Callable[[int], bool]
 """Whether a block of a file is to be read, by its number; the others are passed over."""
+
+Fragments = Literal["refuse", "keep"]
+"""What to do with a periodic frame that stays in several pieces: refuse it, or keep them at their nearest images."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,7 @@ class Wanted:
         with_atoms: Whether each frame is wanted as ASE has it, too.
         block_size: Number of frames in a block.
         topology: File whose first frame says what the atoms are, for formats that hold positions only.
+        fragments: What to do with a periodic frame that stays in several pieces.
     """
 
     properties: tuple[str, ...] = ()
@@ -27,6 +32,7 @@ class Wanted:
     with_atoms: bool = False
     block_size: int = 1000
     topology: Path | None = None
+    fragments: Fragments = "refuse"
 
 
 class LastFrame(BadFrame):

@@ -322,9 +322,9 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: W
         return None
     z = _atomic_numbers(table)
     comments = [frame.comment for frame in frames.values()]
-    periodic = _periodic(comments)
+    cells = _cells(comments)
     properties = {key: _values(key, comments) for key in wanted.properties}
-    if z is None or periodic is None or any(values is None for values in properties.values()):
+    if z is None or cells is None or any(values is None for values in properties.values()):
         return None
     atom_properties = {key: _array(table, columns, key) for key in wanted.atom_properties}
     makers = (partial(_atoms_of, path, number, frame) for number, frame in frames.items())
@@ -334,7 +334,8 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: W
         z=z,
         pos=_array(table, columns, "positions"),
         ptr=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        periodic=periodic,
+        cell=cells[0],
+        pbc=cells[1],
         properties=properties,  # type: ignore[arg-type]
         atom_properties=atom_properties,
         atoms=LazyAtoms(makers) if wanted.with_atoms else None,
@@ -386,30 +387,33 @@ def _array(table: pyarrow.Table, columns: Columns, key: str) -> np.ndarray:
     return values if values.dtype.kind == "f" else values.astype("i")
 
 
-def _periodic(comments: Sequence[bytes]) -> np.ndarray | None:
-    periodic = np.zeros(len(comments), dtype=bool)
+def _cells(comments: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
+    """Lattice vectors ``[num_frames, 3, 3]``, periodic or not ``[num_frames, 3]``; nothing where ASE has to look."""
+    cell, pbc = np.zeros((len(comments), 3, 3)), np.zeros((len(comments), 3), dtype=bool)
     for place, comment in enumerate(comments):
         if b"Lattice" in comment:
             text = comment.decode()
-            lattice, pbc = LATTICE.search(text), PBC.search(text)
-            if lattice is None or (pbc is None and "pbc" in text) or text.count("Lattice") > 1 or text.count("pbc") > 1:
+            lattice, flags = LATTICE.search(text), PBC.search(text)
+            known = lattice is not None and (flags is not None or "pbc" not in text)
+            if lattice is None or not known or text.count("Lattice") > 1 or text.count("pbc") > 1:
                 return None
-            found = _is_periodic(lattice[1], pbc[1] if pbc else "T")
+            found = _cell(lattice[1], flags[1] if flags else "T T T")
             if found is None:
                 return None
-            periodic[place] = found
-    return periodic
+            cell[place], pbc[place] = found
+    return cell, pbc
 
 
 @lru_cache(maxsize=100)
-def _is_periodic(lattice: str, pbc: str) -> bool | None:
+def _cell(lattice: str, pbc: str) -> tuple[np.ndarray, list[bool]] | None:
     try:
         cell = [float(value) for value in lattice.split()]
     except ValueError:
         return None
-    if len(cell) != 9 or not set(pbc.split()) <= {"T", "F"}:
+    flags = pbc.split()
+    if len(cell) != 9 or len(flags) != 3 or not set(flags) <= {"T", "F"}:
         return None
-    return any(cell) and "T" in pbc
+    return np.array(cell).reshape(3, 3), [flag == "T" for flag in flags]
 
 
 def _values(key: str, comments: Sequence[bytes]) -> np.ndarray | None:

@@ -7,13 +7,19 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.join import join_frames, warn_of_joined
+
 Array = np.ndarray | Tensor
 
 
 def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None) -> tuple[Tensor, Tensor, Tensor]:
     """Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` and offsets ``[num_frames + 1]`` of any such frames.
 
+    Periodic ASE ``Atoms`` are joined over the faces of their cells.
+
     Raises:
+        InputError: If one of them is no isolated cluster.
         ValueError: If the shapes do not belong together.
     """
     if pos is None and isinstance(z, np.ndarray | Tensor):
@@ -23,6 +29,7 @@ def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | Non
         z = np.concatenate([atoms.numbers for atoms in frames]) if frames else np.zeros(0, dtype=np.int64)
         pos = np.concatenate([atoms.positions for atoms in frames]) if frames else np.zeros((0, 3))
         ptr = np.cumsum([0, *(len(atoms) for atoms in frames)])
+        pos = _joined(frames, z, pos, ptr)
     z, pos = torch.as_tensor(z), torch.as_tensor(pos)
     if ptr is None:
         if z.dim() != 2 or pos.shape != (*z.shape, 3):
@@ -39,6 +46,17 @@ def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | Non
             f"{_shapes(z, pos)} and ptr with ends {ends}"
         )
     return z.long().cpu(), pos.cpu(), ptr.cpu()
+
+
+def _joined(frames: Sequence[Atoms], z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
+    if not any(atoms.cell.any() for atoms in frames):
+        return pos
+    cell, pbc = np.array([atoms.cell.array for atoms in frames]), np.array([atoms.pbc for atoms in frames])
+    joined = join_frames(z, pos, ptr, cell, pbc)
+    for frame, problem in joined.problems.items():
+        raise InputError(f"frame {frame}: {problem}")
+    warn_of_joined(int(joined.moved.sum()), len(frames))
+    return joined.pos
 
 
 def _shapes(z: Tensor, pos: Tensor) -> str:

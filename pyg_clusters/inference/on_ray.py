@@ -23,6 +23,7 @@ from torch import nn
 
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import BlockLog, Frames, Shard
+from pyg_clusters.frames.join import warn_of_joined
 from pyg_clusters.frames.piece import Piece
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock, prediction_bytes, score_frames
@@ -50,7 +51,6 @@ class _Job(Generic[T]):
     transform: Callable | None
     device: str
     each: Callable[[ScoredBlock], T]
-    ignore_cell: bool
     start: tuple[int, int]
     shard: Shard | None
     trained: TrainedRange | None
@@ -65,6 +65,8 @@ class _Answer(Generic[T]):
     result: T | None = None
     warnings: tuple[tuple[type[Warning], str], ...] = ()
     error: str | None = None
+    frames: int = 0
+    joined: int = 0
 
 
 def score_on_ray(
@@ -72,7 +74,6 @@ def score_on_ray(
     frames: Frames,
     *,
     each: Callable[[ScoredBlock], T],
-    ignore_cell: bool = False,
     start: tuple[int, int] = (0, 0),
     shard: Shard | None = None,
     trained: TrainedRange | None = None,
@@ -90,7 +91,6 @@ def score_on_ray(
         frames: What to score.
         each: What is wanted of each block, made where it was scored: a function of a module, or a
             :func:`functools.partial` of one.
-        ignore_cell: Take frames with a periodic cell as isolated clusters.
         start: The first block.
         shard: Score the blocks of this part only.
         trained: Flag the frames that are unlike these.
@@ -109,9 +109,7 @@ def score_on_ray(
         _connect(ray, address)
     try:
         device = _device(ray, device)
-        job = _Job(
-            frames, predictor.model, predictor.transform, device, each, ignore_cell, start, shard, trained, os.getcwd()
-        )
+        job = _Job(frames, predictor.model, predictor.transform, device, each, start, shard, trained, os.getcwd())
         yield from _answers(ray, job, _pieces(ray, job))
     finally:
         if ours:
@@ -123,7 +121,6 @@ def score_on_ray_with_log(
     frames: Frames,
     log: BlockLog,
     *,
-    ignore_cell: bool = False,
     device: str | None = None,
     address: str | None = None,
 ) -> Iterator[ScoredBlock]:
@@ -135,15 +132,14 @@ def score_on_ray_with_log(
         predictor: Of the model, on the processor.
         frames: What to score.
         log: Where the predictions for finished blocks are kept.
-        ignore_cell: Take frames with a periodic cell as isolated clusters.
         device: As for :func:`score_on_ray`.
         address: Of the cluster, as there.
     """
     done, start = log.num_blocks, log.next_place
     if done:
-        with closing(score_frames(predictor, frames, ignore_cell=ignore_cell, log=log)) as known:
+        with closing(score_frames(predictor, frames, log=log, report=False)) as known:
             yield from islice(known, done)
-    given = {"ignore_cell": ignore_cell, "device": device, "address": address}
+    given = {"device": device, "address": address}
     for block in score_on_ray(predictor, frames, each=_whole, start=start, **given):
         log.append(block.frames.place, len(block.frames), prediction_bytes(block.prediction), block.bad)
         yield block
@@ -218,7 +214,7 @@ def _enter(folder: str):
 
 def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
     """The results of all blocks in order, whatever workers are lost."""
-    lost = 0
+    lost = frames = joined = 0
     while pieces:
         try:
             for row in _dataset(ray, job, pieces).iter_rows():
@@ -230,6 +226,7 @@ def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
                 if answer.place is None:
                     pieces = pieces[1:]
                 else:
+                    frames, joined = frames + answer.frames, joined + answer.joined
                     yield answer.result  # type: ignore[misc]
                     job = replace(job, start=(answer.place[0], answer.place[1] + 1))
                 lost = 0
@@ -243,6 +240,7 @@ def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
                     f"{lost} workers were lost one after the other ({_kind(error)}); see to the nodes and their memory"
                 ) from error
             warnings.warn(f"a Ray worker was lost ({_kind(error)}); the others do its work", stacklevel=2)
+    warn_of_joined(joined, frames)
 
 
 def _kind(error: Exception) -> str:
@@ -301,7 +299,6 @@ class _Worker:
             blocks = score_frames(
                 self.predictor,
                 job.frames,
-                ignore_cell=job.ignore_cell,
                 start=job.start,
                 shard=job.shard,
                 piece=piece,
@@ -309,7 +306,9 @@ class _Worker:
             )
             try:
                 for scored in blocks:
-                    yield _Answer(scored.frames.place, job.each(scored), said())
+                    block = scored.frames
+                    joined = 0 if block.joined is None else int(block.joined.sum())
+                    yield _Answer(block.place, job.each(scored), said(), frames=len(block), joined=joined)
             except InputError as error:
                 yield _Answer(warnings=said(), error=str(error))
             else:

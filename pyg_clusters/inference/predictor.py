@@ -287,7 +287,7 @@ def _fused(model: nn.Module, device: torch.device, half: bool) -> Callable[..., 
 
 
 def check_for_model(
-    block: FrameBlock, model: nn.Module, on_bad: Literal["stop", "skip"], ignore_cell: bool = False
+    block: FrameBlock, model: nn.Module, on_bad: Literal["stop", "skip"]
 ) -> tuple[FrameBlock, list[BadFrame]]:
     """:func:`~pyg_clusters.frames.check_block` against the elements and sizes that a model was trained on."""
     domain = domain_of(model)
@@ -296,7 +296,6 @@ def check_for_model(
         atomic_numbers=domain.atomic_numbers if domain else None,
         size_range=domain.size_range if domain else None,
         on_bad=on_bad,
-        ignore_cell=ignore_cell,
     )
 
 

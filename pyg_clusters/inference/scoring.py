@@ -13,6 +13,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, FrameBlock, Frames, Shard
 from pyg_clusters.frames.piece import Piece
 from pyg_clusters.frames.read_ahead import read_ahead
+from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model
 from pyg_clusters.inference.trained_range import TrainedRange
@@ -69,7 +70,7 @@ def score_files(
     atom_properties: Sequence[str] = (),
     with_atoms: bool = False,
     on_bad: Literal["stop", "skip"] = "stop",
-    ignore_cell: bool = False,
+    fragments: Fragments = "refuse",
     half_written: Literal["bad", "leave"] = "bad",
     topology: str | PathLike | None = None,
     log: BlockLog | None = None,
@@ -85,7 +86,8 @@ def score_files(
         atom_properties: Values per atom to read along.
         with_atoms: Keep the frames as ASE has them, with all their labels.
         on_bad: Stop at a frame that cannot be used, or leave it out.
-        ignore_cell: Take frames with a periodic cell as isolated clusters.
+        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
+            images.
         half_written: Whether the last frame of an XYZ text that ends within it is bad, or left out with a warning.
         topology: For formats that hold positions only: a file that says what the atoms are.
         log: Where the predictions for finished blocks are kept: those that are there are not computed again.
@@ -101,20 +103,21 @@ def score_files(
         on_bad=on_bad,
         half_written=half_written,
         topology=topology,
+        fragments=fragments,
     )
-    return score_frames(predictor, frames, ignore_cell=ignore_cell, log=log)
+    return score_frames(predictor, frames, log=log)
 
 
 def score_frames(
     predictor: Predictor,
     frames: Frames,
     *,
-    ignore_cell: bool = False,
     start: tuple[int, int] = (0, 0),
     shard: Shard | None = None,
     piece: Piece | None = None,
     trained: TrainedRange | None = None,
     log: BlockLog | None = None,
+    report: bool = True,
 ) -> Generator[ScoredBlock, None, None]:
     """As :func:`score_files`, from a block on or for one part of the blocks.
 
@@ -123,20 +126,19 @@ def score_frames(
     Args:
         predictor: Of the model.
         frames: What to score.
-        ignore_cell: Take frames with a periodic cell as isolated clusters.
         start: The first block.
         shard: Score the blocks of this part only.
         piece: Score the blocks of this piece only.
         trained: Flag the frames that are unlike these.
         log: Where the energies of finished blocks are kept: those that are there are not computed again.
+        report: Warn in the end of how many frames were joined over the faces of their cells.
 
     Raises:
         InputError: If a file or a frame cannot be used.
     """
     known = _Finished(log, predictor)
-    blocks = checked(
-        frames.blocks(ahead=0, start=start, shard=shard, piece=piece), predictor, frames.on_bad, ignore_cell
-    )
+    read = frames.blocks(ahead=0, start=start, shard=shard, piece=piece, report=report and piece is None)
+    blocks = checked(read, predictor, frames.on_bad)
     flagged = ((block, bad, None if trained is None else _flags(block, trained)) for block, bad in blocks)
     for block, bad, flags in read_ahead(flagged, AHEAD):
         prediction = known.pop(block)
@@ -152,11 +154,11 @@ def _flags(block: FrameBlock, trained: TrainedRange) -> np.ndarray:
 
 
 def checked(
-    blocks: Iterable[FrameBlock], predictor: Predictor, on_bad: Literal["stop", "skip"], ignore_cell: bool
+    blocks: Iterable[FrameBlock], predictor: Predictor, on_bad: Literal["stop", "skip"]
 ) -> Iterator[tuple[FrameBlock, list[BadFrame]]]:
     """The frames of each block that the model can take, and those that are left out."""
     for block in blocks:
-        frames, bad = check_for_model(block, predictor.model, on_bad, ignore_cell)
+        frames, bad = check_for_model(block, predictor.model, on_bad)
         if block.partial:  # an error follows
             continue
         yield frames, sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)

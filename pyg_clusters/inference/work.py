@@ -9,17 +9,15 @@ from torch import nn
 
 from pyg_clusters.frames import BlockLog
 from pyg_clusters.frames.settings import input_settings
-from pyg_clusters.frames.wanted import Wanted
+from pyg_clusters.frames.wanted import Fragments, Wanted
 from pyg_clusters.inference.predictor import Predictor
 
 
-def settings_of(
-    predictor: Predictor, paths: Sequence[Path], wanted: Wanted, ignore_cell: bool = False
-) -> dict[str, object]:
+def settings_of(predictor: Predictor, paths: Sequence[Path], wanted: Wanted) -> dict[str, object]:
     """Model and input of predictions, in values that JSON knows; input files by name and content."""
     settings: dict[str, object] = {
         "model": fingerprint(predictor.model),
-        "ignore_cell": ignore_cell,
+        "fragments": wanted.fragments,
         "block_size": wanted.block_size,
         "properties": [*wanted.properties, *wanted.atom_properties],
     }
@@ -33,7 +31,7 @@ def score_log(
     paths: Iterable[str | PathLike],
     *,
     properties: Sequence[str] = (),
-    ignore_cell: bool = False,
+    fragments: Fragments = "refuse",
     overwrite: bool = False,
 ) -> BlockLog:
     """Where energies of finished blocks are kept, for :func:`~pyg_clusters.inference.scoring.score_files`.
@@ -43,13 +41,14 @@ def score_log(
         predictor: Of the model.
         paths: The files that are scored.
         properties: Values per frame that are read along.
-        ignore_cell: Whether frames with a periodic cell are taken.
+        fragments: What is done with a periodic frame that stays in several pieces.
         overwrite: Begin anew.
 
     Raises:
         InputError: If the folder holds the energies of another run.
     """
-    settings = settings_of(predictor, [Path(path) for path in paths], Wanted(tuple(properties)), ignore_cell)
+    wanted = Wanted(tuple(properties), fragments=fragments)
+    settings = settings_of(predictor, [Path(path) for path in paths], wanted)
     return BlockLog(folder, settings, overwrite=overwrite)
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from ase import Atoms
 
+from pyg_clusters.frames.join import join_atoms
+
 OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "set_aside")
 """What a frame may have of another label, and would contradict a new one."""
 
@@ -26,14 +28,18 @@ class Labelled:
 
 
 def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
-    """A copy of a frame without a cell, without results of another calculation, and without some values.
+    """A copy of a frame, joined and without a cell, without results of another calculation, and without some values.
 
     Args:
         atoms: The frame.
         names: Values of frames or atoms that are left out, beside :data:`OLD`.
+
+    Raises:
+        InputError: If it is periodic and no isolated cluster.
     """
-    copy = atoms.copy()
-    copy.cell[:], copy.pbc = 0.0, False
+    copy = join_atoms(atoms)
+    copy.calc = None
+    copy.cell[:] = 0.0
     for name in (*OLD, *names):
         copy.info.pop(name, None)
         copy.arrays.pop(name, None)

@@ -7,6 +7,7 @@ from torch import nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.electronic_state import neutral_problem
+from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.models.domain import domain_of
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.structures.forces import energy_and_forces
@@ -16,6 +17,8 @@ from pyg_clusters.structures.gupta import Gupta
 class ModelCalculator(Calculator):
     """ASE calculator of an isolated cluster: energy (eV), its shares per atom, and forces (eV/Å).
 
+    Of periodic atoms it computes the cluster joined over the faces of the cell; the atoms stay where they are.
+
     Args:
         model: Called as ``model(z, pos, batch)``; returns ``[num_graphs]`` in eV, differentiable with respect to the
             positions (:class:`~pyg_clusters.models.SmoothDART`, :class:`~pyg_clusters.structures.Gupta`). Energies per
@@ -24,7 +27,8 @@ class ModelCalculator(Calculator):
             members is ``results["energy_spread"]`` (eV).
 
     Raises:
-        InputError: When it is used, if the model has no forces, or was not trained on an element.
+        InputError: When it is used, if the model has no forces, or was not trained on an element, or the atoms are
+            periodic and no isolated cluster.
 
     Example:
         >>> from ase.cluster import Icosahedron
@@ -48,9 +52,10 @@ class ModelCalculator(Calculator):
         assert cluster is not None
         if problem := model_problem(self.model, cluster):
             raise InputError(problem)
+        positions = join_atoms(cluster).positions
         weight = next(self.model.parameters(), torch.zeros((), dtype=torch.double))
         z = torch.from_numpy(cluster.numbers).long().to(weight.device)
-        centred = torch.from_numpy(cluster.positions - cluster.positions.mean(axis=0))
+        centred = torch.from_numpy(positions - positions.mean(axis=0))
         pos = centred.to(weight.device, weight.dtype)
         batch = torch.zeros_like(z)
         energy, forces = energy_and_forces(self.model, z, pos, batch)
@@ -77,8 +82,6 @@ class GuptaCalculator(ModelCalculator):
 
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
     """Why a model cannot do a frame, if so."""
-    if atoms.pbc.any():
-        return "models and potentials are for isolated clusters: set atoms.pbc = False"
     domain = domain_of(model)
     problem = None if domain is None else domain.problem(atoms.numbers.tolist())
     return problem or neutral_problem(atoms, f"the model {type(model).__name__}")

@@ -36,7 +36,8 @@ def on_disk(minima: GalliumClusters, path: Path, compressed: bool) -> OnDiskClus
         z=batch.z.numpy(),
         pos=batch.pos.numpy(),
         ptr=batch.ptr.numpy(),
-        periodic=np.zeros(len(minima), dtype=bool),
+        cell=np.zeros((len(minima), 3, 3)),
+        pbc=np.zeros((len(minima), 3), dtype=bool),
         properties={"energy": batch.y.double().numpy()},
     )
     write_store(path, [block], single=True, compressed=compressed)

@@ -33,7 +33,8 @@ def blocks(num_frames: int) -> Iterator[FrameBlock]:
         z=np.full(BLOCK * SIZE, 31),
         pos=pos,
         ptr=np.arange(BLOCK + 1) * SIZE,
-        periodic=np.zeros(BLOCK, dtype=bool),
+        cell=np.zeros((BLOCK, 3, 3)),
+        pbc=np.zeros((BLOCK, 3), dtype=bool),
     )
     for first in range(0, num_frames, BLOCK):
         yield replace(block, number=np.arange(first, first + BLOCK))

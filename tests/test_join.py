@@ -1,0 +1,337 @@
+"""Clusters that the faces of a periodic cell cut are joined; crystals and torn structures are refused."""
+
+import warnings
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk, fcc111
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.cluster import Icosahedron
+from ase.io import read, write
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import Frames, read_atoms, read_blocks, write_extxyz, write_store
+from pyg_clusters.frames.join import join_atoms, join_frames
+from pyg_clusters.inference import Predictor
+from pyg_clusters.models import load_model
+from pyg_clusters.structures import ModelCalculator
+
+JOINED = r"joined \d+ of \d+ frames over the faces of their cells"
+OBLIQUE = [[24.0, 0.0, 0.0], [9.0, 22.0, 0.0], [-5.0, 6.0, 23.0]]
+CELLS = {
+    "cube": ([22.0, 22.0, 22.0], (True, True, True)),
+    "box": ([21.0, 25.0, 33.0], (True, True, True)),
+    "oblique": (OBLIQUE, (True, True, True)),
+    "left-handed": (OBLIQUE[::-1], (True, True, True)),
+    "skewed by ten cells": ([[22.0, 0.0, 0.0], [220.0, 22.0, 0.0], [-66.0, 150.0, 23.0]], (True, True, True)),
+    "two directions": (OBLIQUE, (True, False, True)),
+    "one direction": (OBLIQUE, (False, False, True)),
+    "two vectors": ([[22.0, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, 0.0, 24.0]], (True, False, True)),
+    "two vectors, all periodic": ([[22.0, 0.0, 0.0], [0.0, 0.0, 0.0], [3.0, 0.0, 24.0]], (True, True, True)),
+    "one vector": ([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 22.0]], (True, True, True)),
+}
+
+
+def gallium() -> Atoms:
+    """Ga13, shaken."""
+    cluster = Icosahedron("Ga", 2, latticeconstant=4.0)
+    cluster.rattle(0.1, seed=1)
+    return cluster
+
+
+def torn(cluster: Atoms, cell, pbc, seed: int) -> Atoms:
+    """The cluster somewhere in a cell, each atom moved by lattice vectors of its own."""
+    rng = np.random.default_rng(seed)
+    boxed = cluster.copy()
+    boxed.set_cell(cell)
+    boxed.pbc = pbc
+    boxed.positions += rng.uniform(-30, 30, 3)
+    by = rng.integers(-3, 4, (len(cluster), 3)) * (np.array(pbc) & boxed.cell.any(axis=1))
+    boxed.positions += by @ boxed.cell.array
+    return boxed
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_cluster_is_joined_in_any_cell(name):
+    cluster = gallium()
+    for seed in range(5):
+        cut = torn(cluster, *CELLS[name], seed)
+        joined = join_atoms(cut)
+        np.testing.assert_allclose(joined.get_all_distances(), cluster.get_all_distances(), rtol=0, atol=1e-9)
+        np.testing.assert_array_equal(joined.positions[0], cut.positions[0])  # the first atom stays
+        moved = (joined.positions - cut.positions) @ np.linalg.pinv(cut.cell.array)
+        np.testing.assert_allclose(moved, moved.round(), atol=1e-9)  # by lattice vectors only
+        assert not joined.pbc.any() and cut.pbc.any()
+
+
+def test_cluster_that_is_not_cut_does_not_move():
+    cluster = gallium()
+    cluster.set_cell(OBLIQUE)
+    cluster.pbc = True
+    cluster.positions += [-0.1, 7.3, 11.0]  # over a face, but in one piece
+    np.testing.assert_array_equal(join_atoms(cluster).positions, cluster.positions)
+
+
+def test_cluster_around_every_corner_of_a_small_cell():
+    """A rod longer than its cell, along the diagonal, and an L without a slab of vacuum are found by their bonds."""
+    rod = Atoms("Na9", [[3.2 * n, 0, 0] for n in range(9)])
+    corner = Atoms("Na9", [[3.2 * n, 0, 0] for n in range(5)] + [[0, 3.2 * n, 0] for n in range(1, 5)])
+    rod.rotate([1, 0, 0], [1, 1, 1])
+    for cluster, cell in ((rod, [[20, 0, 0], [0, 20, 0], [0, 0, 20]]), (corner, [[18, 0, 0], [0, 18, 0], [0, 0, 9]])):
+        for seed in range(5):
+            joined = join_atoms(torn(cluster, cell, (True, True, True), seed))
+            np.testing.assert_allclose(joined.get_all_distances(), cluster.get_all_distances(), atol=1e-9)
+
+
+def boxed(cluster: Atoms, cell, pbc=True) -> Atoms:
+    copy = cluster.copy()
+    copy.set_cell(cell)
+    copy.pbc = pbc
+    return copy
+
+
+def dimers(apart: float) -> Atoms:
+    """Two dimers in a box of 30 Å, wrapped so that a face is between them."""
+    pair = boxed(Atoms("Ga4", [[0, 0, 0], [2.5, 0, 0], [0, apart, 0], [2.5, apart, 0]]), [30, 30, 30])
+    pair.positions += [10, 28, 10]
+    pair.wrap()
+    return pair
+
+
+def slab() -> Atoms:
+    """Three layers of silver; the vectors of the cell are chosen askew."""
+    layers = fcc111("Ag", (2, 2, 3), a=4.1, vacuum=10)
+    a, b, c = layers.cell.array
+    return boxed(layers, [a + 3 * c, b, c])
+
+
+def reason_of(atoms: Atoms, **kwargs) -> str | None:
+    cell, pbc = atoms.cell.array[None], atoms.pbc[None]
+    return join_frames(atoms.numbers, atoms.positions, np.array([0, len(atoms)]), cell, pbc, **kwargs).problems.get(0)
+
+
+REFUSED = {
+    "is connected to its own image along a, b and c: a crystal": bulk("Au", cubic=True),
+    "is connected to its own image along [1 0 -3] and b: a slab": slab(),
+    "is connected to its own image along c: a wire": boxed(
+        Atoms("Ga4", [[0, 0, 2.7 * n] for n in range(4)]), [20, 20, 10.8]
+    ),
+    "is connected to its own image along [1 1 0]: a wire": boxed(
+        Atoms("Ga", [[0, 0, 0]]), [[2, 9, 0], [0, -9, 0], [0, 0, 9]]
+    ),
+    "stays in 2 pieces of 2 and 2 atoms, 9.0 Å apart": dimers(9.0),
+    "is only 4.5 Å from its periodic image, less than 5.0 Å": boxed(
+        Atoms("Ga2", [[0, 0, 0], [2.5, 0, 0]]), [7, 20, 20]
+    ),
+    "has a periodic cell whose vectors are not independent": boxed(gallium(), [[20, 0, 0], [40, 0, 0], [0, 0, 20]]),
+    "which is not finite": boxed(gallium(), [[20, 0, 0], [0, np.inf, 0], [0, 0, 20]]),
+    "has an atom 5e+07 cells away from the origin": boxed(Atoms("Ga2", [[0, 0, 0], [1e9, 0, 0]]), [20, 20, 20]),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_is_no_isolated_cluster_is_refused(reason):
+    found = reason_of(REFUSED[reason])
+    assert found is not None and reason in found
+
+
+def test_pieces_are_kept_at_their_nearest_images_on_request():
+    pair = dimers(9.0)
+    kept = join_atoms(pair, fragments="keep")
+    assert kept.get_distance(0, 2) == pytest.approx(9.0) and pair.get_distance(0, 2) == pytest.approx(21.0)
+    close = boxed(Atoms("Ga4", [[0, 0, 0], [2.5, 0, 0], [0, 4, 0], [2.5, 4, 0]]), [30, 8.2, 30])
+    assert reason_of(close, fragments="keep") == (
+        "is only 4.2 Å from its periodic image, less than 5.0 Å of vacuum: no cluster"
+    )
+    assert "a crystal" in str(reason_of(bulk("Au", cubic=True), fragments="keep"))
+
+
+def test_cell_that_is_not_periodic_is_left_alone_unless_it_would_join():
+    cluster = boxed(gallium(), [7, 7, 7], pbc=False)
+    assert reason_of(cluster) is None
+    apart = boxed(dimers(9.0), [90, 90, 90], pbc=False)
+    assert reason_of(apart) is None
+    cut = torn(gallium(), [22, 22, 22], True, 0)
+    cut.pbc = False
+    assert "but would be one across the faces along a, b and c, where pbc is F" in str(reason_of(cut))
+    cut.pbc = (True, True, False)
+    assert "but would be one across the faces along c, where pbc is F" in str(reason_of(cut))
+    assert reason_of(cut, fragments="keep") is None
+
+
+@pytest.fixture
+def frames(tmp_path) -> tuple[list[Atoms], list[Atoms]]:
+    """Free gallium clusters, and the same cut by the faces of a box, with energy and forces."""
+    free, cut = [], []
+    for seed in range(6):
+        cluster = Icosahedron("Ga", 3, latticeconstant=4.0)[:40]
+        cluster.rattle(0.1, seed=seed)
+        cluster.calc = SinglePointCalculator(cluster, energy=float(seed), forces=cluster.positions.copy())
+        free.append(cluster)
+        cut.append(torn(cluster, *CELLS["oblique"], seed))
+        cut[-1].calc = SinglePointCalculator(cut[-1], energy=float(seed), forces=cluster.positions.copy())
+    return free, cut
+
+
+@pytest.mark.parametrize("name", ["a.extxyz", "a.extxyz.gz", "a.traj", "XDATCAR", "a.h5"])
+def test_predictions_are_those_of_the_free_clusters(frames, tmp_path, name):
+    free, cut = frames
+    path = tmp_path / name
+    if name == "a.h5":
+        write_extxyz(tmp_path / "a.extxyz", cut)
+        with pytest.warns(UserWarning, match="joined 6 of 6 frames"):
+            write_store(path, Frames.open(tmp_path / "a.extxyz"))
+    elif "extxyz" in name:
+        write_extxyz(path, cut)
+    else:
+        write(path, cut, format="vasp-xdatcar" if name == "XDATCAR" else None)
+    predictor = Predictor(load_model("gallium-forces").double())
+    expected = predictor(free).energy
+    files = Frames.open(path)
+    if name == "a.h5":
+        found = predictor(files).energy
+    else:
+        with pytest.warns(UserWarning, match="joined 6 of 6 frames over the faces of their cells"):
+            found = predictor(files).energy
+    digits = {"a.traj": 1e-9, "XDATCAR": 1e-5}.get(name, 1e-7)  # texts hold eight decimals, of Å or of the cell
+    np.testing.assert_allclose(found, expected, rtol=0, atol=digits)
+    with pytest.warns(UserWarning, match=JOINED):
+        np.testing.assert_allclose(predictor(cut).energy, expected, rtol=0, atol=1e-9)
+
+
+def test_calculator_joins_and_leaves_the_atoms_where_they_are(frames):
+    free, cut = frames
+    calculator = ModelCalculator(load_model("gallium-forces").double())
+    before = cut[0].positions.copy()
+    for atoms in (free[0], cut[0]):
+        atoms.calc = calculator
+    assert cut[0].get_potential_energy() == pytest.approx(free[0].get_potential_energy(), abs=1e-9)
+    np.testing.assert_allclose(cut[0].get_forces(), free[0].get_forces(), atol=1e-9)
+    np.testing.assert_array_equal(cut[0].positions, before)
+
+
+def test_frames_of_ase_are_joined_and_keep_all_else(frames, tmp_path):
+    _, cut = frames
+    cut[1].info["name"], cut[1].arrays["tag"] = "second", np.arange(40)
+    write_extxyz(tmp_path / "a.extxyz", cut[:2])
+    with pytest.warns(UserWarning, match="joined 2 of 2"):
+        blocks = list(read_blocks(tmp_path / "a.extxyz", with_atoms=True))
+    with pytest.warns(UserWarning, match="joined 2 of 2"):
+        single = [frame.atoms for frame in read_atoms([tmp_path / "a.extxyz"])]
+    assert blocks[0].atoms is not None
+    for atoms in (blocks[0].atoms[1], single[1]):
+        np.testing.assert_array_equal(atoms.positions, blocks[0].pos[40:])
+        assert (
+            not atoms.pbc.any() and atoms.info["name"] == "second" and atoms.arrays["tag"].tolist() == list(range(40))
+        )
+        np.testing.assert_allclose(atoms.cell.array, OBLIQUE)
+        assert atoms.get_potential_energy() == 1.0  # the results belong to the new positions, too
+        np.testing.assert_allclose(atoms.get_forces(), cut[1].calc.results["forces"], atol=1e-8)
+
+
+def run(capsys, *arguments: str) -> str:
+    """What a command says on standard error."""
+    capsys.readouterr()
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert main(list(arguments)) == 0
+    return capsys.readouterr().err
+
+
+def test_store_says_that_its_frames_are_joined(frames, tmp_path, capsys):
+    _, cut = frames
+    write_extxyz(tmp_path / "a.extxyz", cut)
+    assert "joined 6 of 6 frames" in run(capsys, "convert", str(tmp_path / "a.extxyz"), str(tmp_path / "a.h5"))
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert file.attrs["joined"] and file["periodic"][:].all() and file["pbc"][:].all()
+        np.testing.assert_allclose(file["cell"][3], OBLIQUE)
+    (block,) = Frames.open(tmp_path / "a.h5")  # without a word: they were joined when it was made
+    assert block.periodic.all() and block.joined is not None and not block.joined.any()
+
+
+def test_earlier_store_of_torn_frames_is_refused(frames, tmp_path, capsys):
+    free, cut = frames
+    for atoms in (*free, *cut):
+        atoms.cell, atoms.pbc = None, False
+    for name, some in {"whole": free, "torn": [free[0], *cut]}.items():
+        write_extxyz(tmp_path / "a.extxyz", some)
+        labelled = Frames.open(tmp_path / "a.extxyz", properties=["energy"])
+        write_store(tmp_path / f"{name}.h5", labelled, compressed=False)
+        with h5py.File(tmp_path / f"{name}.h5", "a") as file:
+            del file.attrs["joined"], file["cell"], file["pbc"]
+    assert len(OnDiskClusters(tmp_path / "whole.h5")) == 6
+    torn_store = str(tmp_path / "torn.h5")
+    with pytest.raises(InputError, match=r"torn.h5, frame 1: may be cut by the faces .* convert the files again"):
+        OnDiskClusters(torn_store)
+    assert main(["predict", "gallium", torn_store, "--out", str(tmp_path / "p.csv")]) == 2
+    assert "frame 1: may be cut" in capsys.readouterr().err
+    assert main(["predict", "gallium", torn_store, "--on-bad", "skip", "--out", str(tmp_path / "p.csv")]) == 0
+    assert capsys.readouterr().out.startswith("1 frames in")
+    assert main(["relax", torn_store, "--calculator", "gallium-forces", "--out", str(tmp_path / "r.extxyz")]) == 2
+    assert "frame 1: may be cut" in capsys.readouterr().err
+
+
+def test_store_with_cells_made_by_others_is_joined(frames, tmp_path):
+    free, cut = frames
+    for atoms in free:
+        atoms.cell, atoms.pbc = OBLIQUE, True
+    write_extxyz(tmp_path / "a.extxyz", free)
+    write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.extxyz", properties=["energy"]), compressed=False)
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        del file.attrs["joined"]
+        file["pos"][:] = np.concatenate([atoms.positions for atoms in cut])
+    with pytest.warns(UserWarning, match="joined 6 of 6"):
+        (block,) = Frames.open(tmp_path / "a.h5")
+    expected = free[2].get_all_distances()
+    pos = block.pos[80:120]
+    np.testing.assert_allclose(np.linalg.norm(pos[:, None] - pos, axis=2), expected, atol=1e-7)
+    with pytest.raises(InputError, match="frame 0: is cut by the faces of its cell; convert the store again"):
+        OnDiskClusters(tmp_path / "a.h5")  # which reads single frames, unseen by what joins
+
+
+def test_data_sets_hold_the_joined_clusters(frames, tmp_path):
+    free, cut = frames
+    for name, some in {"free": free, "cut": cut}.items():
+        write_extxyz(tmp_path / f"{name}.extxyz", some)
+    expected = ClusterDataset(tmp_path, tmp_path / "free.extxyz", forces=True)
+    with pytest.warns(UserWarning, match="joined 6 of 6"):
+        found = ClusterDataset(tmp_path, tmp_path / "cut.extxyz", forces=True)
+    for one, other in zip(expected, found, strict=True):
+        torch.testing.assert_close(torch.pdist(one.pos), torch.pdist(other.pos), rtol=0, atol=1e-4)
+        torch.testing.assert_close(one.force, other.force)
+
+
+def test_verbs_join_refuse_and_keep(frames, tmp_path, capsys):
+    free, cut = frames
+    write_extxyz(tmp_path / "free.extxyz", free)
+    write_extxyz(tmp_path / "cut.extxyz", [cut[0], free[1], *cut[2:]])
+    write_extxyz(tmp_path / "pieces.extxyz", [dimers(9.0)])
+
+    cut_file, pieces, out = str(tmp_path / "cut.extxyz"), str(tmp_path / "pieces.extxyz"), str(tmp_path / "p.csv")
+    screen = ["--top", "3", "--write", "vasp", "--out"]
+    assert not run(capsys, "predict", "gallium", str(tmp_path / "free.extxyz"), "--out", str(tmp_path / "free.csv"))
+    assert not run(capsys, "screen", "gallium", str(tmp_path / "free.extxyz"), *screen, str(tmp_path / "free"))
+    for verb, out_of_cut in (("predict", [str(tmp_path / "cut.csv")]), ("screen", [str(tmp_path / "cut")])):
+        options = ["--out"] if verb == "predict" else screen
+        err = run(capsys, verb, "gallium", cut_file, *options, *out_of_cut)
+        assert err == "warning: joined 5 of 6 frames over the faces of their cells\n"
+    one, other = ((tmp_path / f"{name}.csv").read_text().replace(f"{name}.extxyz", "") for name in ("free", "cut"))
+    assert one == other
+    for folder in sorted((tmp_path / "free" / "vasp").iterdir()):
+        one, other = (read(tmp_path / name / "vasp" / folder.name / "POSCAR") for name in ("free", "cut"))
+        np.testing.assert_allclose(one.get_all_distances(), other.get_all_distances(), atol=1e-6)
+    assert main(["predict", "gallium", pieces, "--out", out]) == 2
+    assert "frame 0: stays in 2 pieces of 2 and 2 atoms, 9.0 Å apart; pass --fragments keep" in capsys.readouterr().err
+    assert "joined 1 of 1 frames" in run(capsys, "predict", "gallium", pieces, "--fragments", "keep", "--out", out)
+
+
+def test_large_clusters_are_joined():
+    cluster = Icosahedron("Ag", 7)
+    assert len(cluster) == 923
+    cut = torn(cluster, [60, 60, 60], True, 1)
+    np.testing.assert_allclose(join_atoms(cut).get_all_distances(), cluster.get_all_distances(), atol=1e-9)
