@@ -292,6 +292,40 @@ def with_intervals(folder: Path, out: Path, *more: object) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
+def test_corrupted_parts_are_refused(folder, tmp_path, suffix, capsys):
+    parts = [tmp_path / f"part{number}{suffix}" for number in (1, 2)]
+    for number, part in enumerate(parts, start=1):
+        assert main(command(folder, part, "--shard", f"{number}/2")) == 0
+    record = tmp_path / f"part2{suffix}.shard.jsonl"
+    lines, data = record.read_text().splitlines(keepends=True), parts[1].read_bytes()
+    damages = {
+        "cut": [*lines[:-1], lines[-1][:-4]],
+        "shorter": lines[:-1],
+        "doubled": [*lines[:2], lines[1], *lines[2:]],
+        "exchanged": [lines[0], lines[2], lines[1], *lines[3:]],
+        "edited": [lines[0].replace('"part": [2, 2]', '"part": [1, 2]'), *lines[1:]],
+        "no record": ["[1]\n"],
+    }
+    out = tmp_path / f"out{suffix}"
+    merge = ["merge", *map(str, parts), "--out", str(out)]
+    for changed in damages.values():
+        record.write_text("".join(changed))
+        capsys.readouterr()
+        assert main(merge) == 2
+        assert f"{record} is corrupted; rerun this part" in capsys.readouterr().err
+    record.write_text("".join(lines))
+    for changed in (data[:-10], data.replace(b"5", b"6", 1)):
+        parts[1].write_bytes(changed)
+        assert main(merge) == 2
+        line = capsys.readouterr().err
+        assert f"{parts[1]} is not as predict wrote it" in line and "--shard 2/2" in line
+    assert not out.exists()
+    parts[1].write_bytes(data)
+    assert main(merge) == 0
+    assert out.read_bytes() == whole_run(folder, suffix)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
 def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, tmp_path, suffix, capsys):
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
     assert main(with_intervals(folder, whole)) == 0

@@ -103,9 +103,9 @@ def predict(options: Namespace, make_format: type[PredictionFormat], shard: Shar
         log.remove()
         raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to predict")
     log.begin()
+    style.finish(log.results, options.out)
     if shard is not None:
         write_shard(options.out, shard, style, settings, log)
-    style.finish(log.results, options.out)
     list_bad(log.bad)
     print(f"{log.num_frames} frames in {options.out}" + (f" and {shard_file(options.out).name}" if shard else ""))
     log.remove()

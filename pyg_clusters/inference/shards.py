@@ -1,16 +1,22 @@
 """Predictions that several runs made of parts of the frames, put together."""
 
+import hashlib
 import heapq
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import file_fingerprint, replacing
 from pyg_clusters.frames import BadFrame, BlockLog, Shard
 from pyg_clusters.frames.block_log import FinishedBlock
 from pyg_clusters.inference.prediction_files import PredictionFormat, format_of
+
+STYLE = ("origins", "dtype", "per_atom", "columns")
+"""Arguments of :class:`~pyg_clusters.inference.prediction_files.PredictionFormat` in the record of a part."""
 
 
 def shard_file(out: Path) -> Path:
@@ -19,18 +25,72 @@ def shard_file(out: Path) -> Path:
 
 
 def write_shard(out: Path, shard: Shard, style: PredictionFormat, settings: Mapping[str, object], log: BlockLog):
-    """Writes which blocks the predictions of a part are of.
+    """Write the record of the part whose predictions are in a file: its blocks, and hashes of itself and of the file.
 
     Raises:
-        InputError: If the file cannot be written.
+        InputError: If the record cannot be written.
     """
     common = {name: value for name, value in settings.items() if name != "shard"}
-    first = {"part": [shard.number, shard.count], "origins": style.origins, "dtype": style.dtype}
-    first |= {"per_atom": style.per_atom, "columns": style.columns, "settings": common}
-    with replacing(shard_file(out)) as temporary, temporary.open("w", encoding="utf-8") as stream:
-        stream.write(json.dumps(first) + "\n")
-        for block in log.finished():
-            stream.write(block.to_json() + "\n")
+    head = {"part": [shard.number, shard.count], "origins": style.origins, "dtype": style.dtype}
+    head |= {"per_atom": style.per_atom, "columns": style.columns, "settings": common}
+    blocks = [block.to_json() for block in log.finished()]
+    head |= {"predictions": file_fingerprint(out), "frames": log.num_frames, "blocks": len(blocks)}
+    head["record"] = _hash(head, blocks)
+    with replacing(shard_file(out)) as temporary:
+        temporary.write_text("\n".join([json.dumps(head), *blocks]) + "\n", encoding="utf-8")
+
+
+def _hash(head: Mapping[str, object], blocks: Iterable[str]) -> str:
+    kept = {name: value for name, value in head.items() if name != "record"}
+    return hashlib.sha256("\n".join([json.dumps(kept, sort_keys=True), *blocks]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the parts that are put together.
+
+    Attributes:
+        path: File of its predictions.
+        head: What they depend on.
+        blocks: Its blocks, in order.
+    """
+
+    path: Path
+    head: Mapping[str, Any]
+    blocks: Sequence[FinishedBlock]
+
+    @property
+    def shard(self) -> Shard:
+        """Number of the part, and count of the parts."""
+        return Shard(*self.head["part"])
+
+    @classmethod
+    def read(cls, path: Path) -> "Part":
+        """The part whose predictions are in a file.
+
+        Raises:
+            InputError: If the file or its record is missing, or one of them is not as ``predict --shard`` wrote it.
+        """
+        record = shard_file(path)
+        if not path.is_file() or not record.is_file():
+            missing = record if path.is_file() else path
+            raise InputError(f"{missing} is missing: parts are what predict --shard wrote, with the .jsonl beside each")
+        try:
+            first, *lines = record.read_text(encoding="utf-8").splitlines()
+            head = json.loads(first)
+            blocks = [FinishedBlock.from_json(line) for line in lines]
+            sound = head["record"] == _hash(head, lines)
+        except (OSError, ValueError, TypeError, KeyError):
+            sound = False
+        if not sound:
+            raise InputError(f"{record} is corrupted; rerun this part with predict --shard and --overwrite")
+        part = cls(path, head, blocks)
+        if head["predictions"] != file_fingerprint(path):
+            raise InputError(
+                f"{path} is not as predict wrote it (corrupted or edited); rerun it with --shard {part.shard} and "
+                "--overwrite"
+            )
+        return part
 
 
 @dataclass(frozen=True)
@@ -56,65 +116,60 @@ def merge_shards(parts: Sequence[Path], out: Path) -> Merged:
     Raises:
         InputError: If a part is missing, given twice or of another run, or a file cannot be read or written.
     """
-    heads = [_head(part) for part in parts]
-    _check_parts(parts, heads)
+    read = [Part.read(path) for path in parts]
+    _check_parts(read)
     make_format = format_of(out)
     other = next((part for part in parts if part.suffix != out.suffix), None)
     if other is not None:
         raise InputError(f"{other} is no {out.suffix}; give --out the same ending as the parts")
-    style = make_format(*(heads[0][name] for name in ("origins", "dtype", "per_atom", "columns")))
-    bad: list[BadFrame] = []
-    num_frames = 0
-
-    def order() -> Iterator[tuple[int, int, int]]:
-        nonlocal num_frames
-        streams = (_blocks(part, number, len(style.head())) for number, part in enumerate(parts))
-        for block, number, length in heapq.merge(*streams, key=lambda entry: entry[0].place):
-            num_frames += block.frames
-            bad.extend(block.bad)
-            yield number, block.frames, length
-
-    style.merge(parts, order(), out)
-    return Merged(num_frames, bad)
+    style = make_format(*(read[0].head[name] for name in STYLE))
+    ordered = list(heapq.merge(*(_lengths(part, number, len(style.head())) for number, part in enumerate(read))))
+    _check_blocks([place for place, *_ in ordered], read)
+    style.merge(parts, (entry[1:] for entry in ordered), out)
+    blocks = heapq.merge(*(part.blocks for part in read), key=lambda block: block.place)
+    return Merged(sum(part.head["frames"] for part in read), [frame for block in blocks for frame in block.bad])
 
 
-def _head(part: Path) -> dict:
-    path = shard_file(part)
-    if not part.is_file() or not path.is_file():
-        missing = path if part.is_file() else part
-        raise InputError(f"{missing} is missing: parts are what predict --shard wrote, with the .jsonl beside each")
-    try:
-        with path.open(encoding="utf-8") as stream:
-            return json.loads(next(stream))
-    except (ValueError, StopIteration) as error:
-        raise InputError(f"{path} is damaged; make the part anew") from error
-
-
-def _check_parts(parts: Sequence[Path], heads: Sequence[dict]):
-    count = heads[0]["part"][1]
+def _check_parts(parts: Sequence[Part]):
+    """Check that the parts are all those of one run."""
+    first = parts[0]
+    count = first.shard.count
     of_number: dict[int, Path] = {}
-    for part, head in zip(parts, heads, strict=True):
-        number, of = head["part"]
+    for part in parts:
+        number, of = part.shard.number, part.shard.count
         if of != count:
-            raise InputError(f"{part} is part {number} of {of}, but {parts[0]} is one of {count}")
+            raise InputError(f"{part.path} is part {number} of {of}, but {first.path} is one of {count}")
         if number in of_number:
-            raise InputError(f"{part} and {of_number[number]} are both part {number} of {count}; give each once")
-        of_number[number] = part
-        first, this = heads[0]["settings"], head["settings"]
-        for name in {**first, **this}:
-            if first.get(name) != this.get(name):
+            raise InputError(f"{part.path} and {of_number[number]} are both part {number} of {count}; give each once")
+        of_number[number] = part.path
+        before, this = ({**one.head["settings"], **{name: one.head[name] for name in STYLE}} for one in (first, part))
+        for name in {**before, **this}:
+            if before.get(name) != this.get(name):
                 raise InputError(
-                    f"{part} was made with {name} = {this.get(name)!r}, but {parts[0]} with {first.get(name)!r}"
+                    f"{part.path} was made with {name} = {this.get(name)!r}, but {first.path} with "
+                    f"{before.get(name)!r}; rerun one of them"
                 )
     missing = sorted(set(range(1, count + 1)) - set(of_number))
     if missing:
         raise InputError(f"part {missing[0]} of {count} is missing; run predict --shard {missing[0]}/{count}")
 
 
-def _blocks(part: Path, number: int, start: int) -> Iterator[tuple[FinishedBlock, int, int]]:
-    with shard_file(part).open(encoding="utf-8") as stream:
-        next(stream)
-        for line in stream:
-            block = FinishedBlock.from_json(line)
-            yield block, number, block.end - start
-            start = block.end
+def _check_blocks(places: Sequence[tuple[int, int]], parts: Sequence[Part]):
+    """Check that every block of every file is there once, in its part."""
+    for part in parts:
+        for block in part.blocks:
+            if not part.shard.has(*block.place):
+                raise InputError(f"{part.path} has block {block.place}, which is not of part {part.shard}; rerun it")
+    for (file, block), (next_file, next_block) in pairwise([(-1, 0), *places]):
+        following = (file, block + 1) if next_file == file else (next_file, 0)
+        if next_file < file or (next_file, next_block) != following:
+            number = next(part.shard for part in parts if part.shard.has(*following))
+            missing = f"block {following[1]} of input {following[0]}"
+            raise InputError(f"{missing} is in no part; rerun predict --shard {number} --overwrite")
+
+
+def _lengths(part: Part, number: int, start: int) -> Iterator[tuple[tuple[int, int], int, int, int]]:
+    """For each block its place, number of its part, number of its frames, and length of its predictions in bytes."""
+    for block in part.blocks:
+        yield block.place, number, block.frames, block.end - start
+        start = block.end
