@@ -163,7 +163,7 @@ def _folders(path: Path, output: str | Path) -> Iterator[None]:
         yield
     finally:
         for parent in made:
-            with suppress(OSError):
+            if not any(parent.iterdir()):
                 parent.rmdir()
 
 
@@ -198,7 +198,7 @@ def _note(file: Path) -> dict[str, Any]:
 
 
 def remove_stale(path: Path, *, folder: bool = False):
-    """Remove temporary files of :func:`replacing` that dead processes left, of an output that this process has locked.
+    """Remove temporary files of :func:`replacing` that dead processes left, of a file or folder that is locked.
 
     Those of other outputs in the same folder, which have lock files of their own, stay.
     """

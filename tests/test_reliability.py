@@ -1,6 +1,8 @@
 """Two processes on one output, kills at any moment, signals, full disks."""
 
+import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -14,7 +16,7 @@ from ase import Atoms
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import output_lock, replacing
-from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames import Frames, write_extxyz
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
 
@@ -31,6 +33,10 @@ def folder(tmp_path_factory) -> Path:
     grid = np.stack(np.meshgrid(*[np.arange(2.0)] * 3), -1).reshape(-1, 3) * 2.8
     frames = [Atoms("Ga8", grid + generator.normal(scale=0.2, size=grid.shape)) for _ in range(6)]
     write_extxyz(folder / "md.extxyz", frames)
+    for symbol, length in (("Cu", 2.5), ("Na", 3.6)):
+        triangle = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0]]) * length
+        few = [Atoms(f"{symbol}3", triangle + generator.normal(scale=0.1, size=(3, 3))) for _ in range(3)]
+        write_extxyz(folder / f"{symbol.lower()}.xyz", few)
     return folder
 
 
@@ -183,3 +189,135 @@ def test_signals_end_a_command_with_one_line(folder, tmp_path, number, code, swa
     assert capsys.readouterr().err == f"pyg-clusters: stopped by {signal.Signals(number).name}\n"
     assert names(tmp_path) == set()
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+# Commands that the same command completes after a kill, and their results.
+RESUMABLE = {
+    "predict": (["predict", "MODEL", "MD", "--out", "OUT/x.csv"], ["x.csv"]),
+    "predict parquet": (["predict", "MODEL", "MD", "--shard", "1/1", "--out", "OUT/x.parquet"], ["x.parquet"]),
+    "screen": (
+        ["screen", "MODEL", "MD", "--top", "2", "--write", "vasp", "--out", "OUT/x"],
+        ["x/candidates.csv", "x/candidates.extxyz", "x/report.html", "x/vasp/0001_Ga8/POSCAR"],
+    ),
+    "convert": (["convert", "MD", "OUT/x.h5"], []),
+    "relax": (["relax", "CU", "--calculator", "emt", "--steps", "2", "--out", "OUT/x.extxyz"], ["x.extxyz"]),
+    "relax many": (["relax", "NA", "--calculator", "gupta", "--steps", "2", "--out", "OUT/x.extxyz"], ["x.extxyz"]),
+    "label": (["label", "energy", "CU", "--calculator", "emt", "--out", "OUT/x.extxyz"], ["x.extxyz"]),
+    "quench": (
+        ["generate", "quench", "--formula", "Cu4", "--calculator", "emt", "--count", "2", "--out", "OUT/x.xyz"],
+        ["x.xyz"],
+    ),
+}
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.truncate", "shutil.rmtree")
+
+
+def changes_files(event: str, arguments: tuple, below: str) -> bool:
+    """Whether an audited event changes files below a folder, or opens one to be changed."""
+    if not arguments or not str(arguments[0]).startswith(below):
+        return False
+    if event == "open":
+        return bool(arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND))
+    return event in CHANGES
+
+
+def killed_at(command: list[str], out: Path, number: int | None) -> int:
+    """Run a command in a process that is killed before its event of a number; the number of events without one."""
+    reading, writing = os.pipe()
+
+    def work():
+        count = 0
+
+        def hook(event, arguments):
+            nonlocal count
+            if changes_files(event, arguments, str(out)):
+                count += 1
+                if count == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(hook)
+        code = main(command)
+        os.write(writing, str(count).encode())
+        return code
+
+    status = in_child(work)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        counted = stream.read()
+    assert (status == 0) if number is None else os.WIFSIGNALED(status)
+    return int(counted or 0)
+
+
+def whole_run(folder: Path, tmp_path: Path, verb: str) -> tuple[list[str], set[str], dict[str, bytes]]:
+    """A command that has run; all files that it left, and the contents of its results."""
+    words, results = RESUMABLE[verb]
+    out = tmp_path / "out"
+    places = {"MODEL": folder / "model", "MD": folder / "md.extxyz", "CU": folder / "cu.xyz", "NA": folder / "na.xyz"}
+    command = [str(places.get(word, word.replace("OUT", str(out)))) for word in words]
+    out.mkdir()
+    assert main(command) == 0
+    return command, names(out), results_of(tmp_path, results)
+
+
+def results_of(tmp_path: Path, results) -> dict[str, bytes]:
+    return {name: (tmp_path / "out" / name).read_bytes() for name in results}
+
+
+def sweep(folder: Path, tmp_path: Path, verb: str, numbers):
+    command, listed, expected = whole_run(folder, tmp_path, verb)
+    out = tmp_path / "out"
+
+    def start_again():
+        shutil.rmtree(out)
+        out.mkdir()
+
+    start_again()
+    count = killed_at(command, out, None)
+    for number in numbers(count):
+        start_again()
+        killed_at(command, out, number)
+        where = f"after {number - 1} of {count} events"
+        assert main(command) == 0, where
+        assert names(out) == listed, where
+        assert results_of(tmp_path, expected) == expected, where
+        if verb == "convert":
+            assert sum(map(len, Frames.open(out / "x.h5"))) == 6
+        if verb == "label":
+            lines = (out / "x.log.jsonl").read_text().splitlines()
+            assert len({json.loads(line)["key"] for line in lines}) == len(lines) == 3
+
+
+@pytest.mark.parametrize("verb", RESUMABLE)
+def test_killed_at_some_of_its_file_events(folder, tmp_path, verb):
+    sweep(folder, tmp_path, verb, lambda count: (count // 3, 2 * count // 3, count - 1, count))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", RESUMABLE)
+def test_killed_at_each_of_its_file_events(folder, tmp_path, verb):
+    sweep(folder, tmp_path, verb, lambda count: range(1, count + 1))
+
+
+@pytest.mark.parametrize("limit", [400, 3000, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("verb", RESUMABLE)
+def test_full_disk(folder, tmp_path, verb, limit):
+    command, listed, expected = whole_run(folder, tmp_path, verb)
+    shutil.rmtree(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    log = tmp_path / "log"
+
+    def work():
+        with log.open("w") as stream:
+            sys.stderr = stream
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+            return main(command)
+
+    status = in_child(work)
+    assert os.WIFEXITED(status)
+    if os.WEXITSTATUS(status):
+        assert os.WEXITSTATUS(status) == 2
+        last = log.read_text().splitlines()[-1]
+        assert "cannot write" in last and "File too large" in last and "make room" in last
+        assert not [name for name in names(tmp_path) if ".partial" in name]
+        assert main(command) == 0
+    assert names(tmp_path / "out") == listed
+    assert results_of(tmp_path, expected) == expected

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ class FinishedBlock:
         block_number: Its number in the file, from 0.
         frames: Number of its frames that were used.
         end: Length of the results in bytes, this block included.
+        checksum: CRC-32 of the results of the block.
         bad: Frames that were left out.
     """
 
@@ -28,6 +30,7 @@ class FinishedBlock:
     block_number: int
     frames: int
     end: int
+    checksum: int
     bad: tuple[BadFrame, ...] = ()
 
     @property
@@ -38,7 +41,7 @@ class FinishedBlock:
     def to_json(self) -> str:
         """One line."""
         bad = [[frame.file, frame.number, frame.reason] for frame in self.bad]
-        return json.dumps([self.file_number, self.block_number, self.frames, self.end, bad])
+        return json.dumps([self.file_number, self.block_number, self.frames, self.end, self.checksum, bad])
 
     @classmethod
     def from_json(cls, line: str) -> "FinishedBlock":
@@ -47,8 +50,11 @@ class FinishedBlock:
         Raises:
             ValueError: If the line is not a whole one.
         """
-        file_number, block_number, frames, end, bad = json.loads(line)
-        return cls(file_number, block_number, frames, end, tuple(BadFrame(*frame) for frame in bad))
+        try:
+            file_number, block_number, frames, end, checksum, bad = json.loads(line)
+            return cls(file_number, block_number, frames, end, checksum, tuple(BadFrame(*frame) for frame in bad))
+        except TypeError as error:
+            raise ValueError(f"not the line of a block: {line[:80]!r}") from error
 
 
 class BlockLog:
@@ -56,7 +62,7 @@ class BlockLog:
 
     It holds ``settings.json``, what the results depend on; ``results``, to which the bytes of each block are added; and
     ``blocks.jsonl`` with a line for each block. Opened again with the same settings, it goes on after the last block of
-    which both are whole; what a kill has cut short is removed.
+    which both are whole; what a kill has cut short, or a power failure has not written, is removed.
 
     Args:
         folder: It is made with the first block.
@@ -123,13 +129,15 @@ class BlockLog:
 
     def _recover(self):
         """Takes what is whole, and cuts off the rest."""
-        size = self.results.stat().st_size if self.results.exists() else 0
         whole = 0
-        for line, block in _finished(self.blocks):
-            if block.end > size:
-                break
-            whole += line
-            self._count(block)
+        if self.results.exists():
+            with self.results.open("rb") as results:
+                self._end = len(results.read(len(self._head)))
+                for line, block in _finished(self.blocks):
+                    if zlib.crc32(results.read(block.end - self._end)) != block.checksum:
+                        break
+                    whole += line
+                    self._count(block)
         if self.num_blocks:
             write_settings(self.settings, self._settings)
             os.truncate(self.blocks, whole)
@@ -159,7 +167,7 @@ class BlockLog:
             InputError: If the system refuses to write.
         """
         self.begin()
-        block = FinishedBlock(place[0], place[1], frames, self._end + len(results), tuple(bad))
+        block = FinishedBlock(*place, frames, self._end + len(results), zlib.crc32(results), tuple(bad))
         try:
             with self.results.open("ab") as stream:
                 stream.write(results)

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.io.extxyz import read_xyz
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.files import remove_stale
 from pyg_clusters.frames.extxyz_text import extxyz_text
 from pyg_clusters.frames.settings import check_settings, write_settings
 from pyg_clusters.frames.xyz import XYZ_SUFFIXES
@@ -49,6 +50,8 @@ class FrameLog:
         self.sidecar = self.path.with_name(self.path.name + ".settings.json")
         if self.path.suffix not in XYZ_SUFFIXES:
             raise InputError(f"{path}: frames are added one by one, in a file that ends in .extxyz or .xyz; name such")
+        for file in (self.path, self.sidecar):
+            remove_stale(file)
         if overwrite:
             self.path.unlink(missing_ok=True)
         if self.path.exists():
@@ -68,7 +71,7 @@ class FrameLog:
 
     def _recover(self) -> list[Atoms]:
         """The whole frames of the file, which is cut after the last of them."""
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = list(StringIO(self.path.read_text(encoding="utf-8", errors="replace"), newline="\n"))
         frames: list[Atoms] = []
         first, whole = 0, 0
         while first < len(lines) and lines[first].strip().isdigit():

@@ -22,7 +22,10 @@ def check_settings(path: Path, settings: Mapping[str, object], free: Collection[
     """
     if not path.exists():
         raise InputError(f"{of} has no {path.name} beside it: give another name, or pass --overwrite")
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} is corrupted: give another name for {of}, or pass --overwrite") from error
     settings = json.loads(json.dumps(settings))
     for name in [name for name in {**before, **settings} if name not in free]:
         if before.get(name) != settings.get(name):

@@ -13,6 +13,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, centred
 from pyg_clusters.frames.columns import KINDS, kind_of
+from pyg_clusters.frames.hdf5_writing import new_hdf5
 from pyg_clusters.frames.join import as_clusters, in_one_piece
 from pyg_clusters.frames.store_layout import (
     FORMAT,
@@ -86,10 +87,11 @@ def write_store(
     path = Path(path)
     if not is_store(path):
         raise InputError(f"{path}: a frame store ends in {' or '.join(STORE_SUFFIXES)}")
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, new_hdf5(temporary) as (file, check):
         writer = _Writer(file, single, COMPRESSION if compressed else {})
         for block in blocks:
             writer.append(_as_clusters(block))
+            check()
         if not writer.num_frames:
             raise InputError(f"{path}: no frames to write")
         writer.finish()

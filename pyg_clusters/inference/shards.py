@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import file_fingerprint, replacing
+from pyg_clusters.files import file_fingerprint, remove_stale, replacing
 from pyg_clusters.frames import BadFrame, BlockLog, Shard
 from pyg_clusters.frames.block_log import FinishedBlock
 from pyg_clusters.inference.prediction_files import PredictionFormat, format_of
@@ -30,6 +30,7 @@ def write_shard(out: Path, shard: Shard, style: PredictionFormat, settings: Mapp
     Raises:
         InputError: If the record cannot be written.
     """
+    remove_stale(shard_file(out))
     common = {name: value for name, value in settings.items() if name != "shard"}
     head = {"part": [shard.number, shard.count], "origins": style.origins, "dtype": style.dtype}
     head |= {"per_atom": style.per_atom, "columns": style.columns, "settings": common}

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from io import StringIO
 from pathlib import Path
 
 from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import remove_stale, replacing
 from pyg_clusters.frames import FrameLog
 from pyg_clusters.labels.identity import KEY
 from pyg_clusters.labels.labelled import Labelled
@@ -56,6 +57,9 @@ class LabelFiles:
                     raise InputError(f"{log.path}, frame {number}: has no {KEY}; give another file, or --overwrite")
                 self.done[atoms.info[KEY]] = atoms.info.get(REASON)
             log.frames = []
+        remove_stale(self.log)
+        if self.log.exists():
+            self._recover_log()
 
     def add(self, key: str, labelled: Labelled, seconds: float, **where: object):
         """Writes a frame, and a line to the log.
@@ -74,10 +78,14 @@ class LabelFiles:
             path = self.aside
         line = {"time": datetime.now().isoformat(timespec="seconds"), "key": key, **where}
         line |= {"seconds": round(seconds, 2), "note": labelled.note, REASON: labelled.reason}
-        self._open(path).append(atoms)
+        frames = self._open(path)
+        try:
+            with self.log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write {self.log}: {error.strerror}; make room there and start again") from error
+        frames.append(atoms)  # after its line: a line without a frame is taken out again, one that is missing is lost
         self.done[key] = labelled.reason
-        with self.log.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line, ensure_ascii=False) + "\n")
 
     def sort(self, keys: Iterable[str]) -> int:
         """Puts the frames of the input in its order, and the others into ``NAME.old.extxyz``.
@@ -113,15 +121,32 @@ class LabelFiles:
     def _files(self) -> tuple[Path, ...]:
         return self.old, self.aside, self.path
 
+    def _recover_log(self):
+        """Removes the lines of frames that are not there, and a line that was cut short."""
+        with self.log.open(encoding="utf-8", errors="replace", newline="\n") as stream:
+            lines = list(stream)
+        whole = [line for line in lines if line.endswith("\n") and _key_of(line) in self.done]
+        if whole != lines:
+            with replacing(self.log) as temporary:
+                temporary.write_text("".join(whole), encoding="utf-8")
+
     def _open(self, path: Path, overwrite: bool = False) -> FrameLog:
         if path not in self._logs:
             self._logs[path] = FrameLog(path, self.settings, overwrite=overwrite)
         return self._logs[path]
 
 
+def _key_of(line: str) -> str | None:
+    """Name of the frame of a line of the log, if it is a whole one."""
+    try:
+        return json.loads(line)["key"]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
 def _frames_as_text(text: str) -> Iterator[tuple[str, str]]:
     """Name and text of each frame."""
-    lines = text.splitlines(keepends=True)
+    lines = list(StringIO(text, newline="\n"))
     start = 0
     while start < len(lines):
         end = start + 2 + int(lines[start])
