@@ -181,8 +181,8 @@ def test_truncated_last_frame(model, trajectory, tmp_path, capsys):
     assert main(["predict", str(model), str(trajectory), "--out", str(tmp_path / "p.parquet")]) == 0
     assert "frame 4, which may still be being written; the whole frames before it are taken" in capsys.readouterr().err
     assert pyarrow.parquet.read_table(tmp_path / "p.parquet")["frame"].to_pylist() == [0, 1, 2, 3]
-    line = refused(["evaluate", model, "--data", trajectory], capsys)
-    assert "frame 4" in line and "after 4 whole frames" in line
+    assert main(["evaluate", str(model), "--data", str(trajectory)]) == 0
+    assert "the file ends within frame 4" in capsys.readouterr().err
 
 
 def test_one_atom(model, frames, tmp_path, capsys):

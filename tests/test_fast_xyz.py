@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import Frames, xyz
+from pyg_clusters.frames import Frames, text_lines, xyz
 from pyg_clusters.frames.ase_blocks import block_of_frames
-from pyg_clusters.frames.xyz import text_frames, xyz_frames
+from pyg_clusters.frames.xyz import xyz_frames
+from pyg_clusters.frames.xyz_text import text_frames
 
 PLAIN = 'Properties=species:S:1:pos:R:3 energy=-1.25 step=7 pbc="F F F"'
 FORCES = "Properties=species:S:1:pos:R:3:forces:R:3:tag:I:1 energy=-3e1"
@@ -77,7 +78,7 @@ def no_ase(monkeypatch):
         raise AssertionError("ASE was asked")
 
     def forbid():
-        monkeypatch.setattr(xyz, "_by_ase", refuse)
+        monkeypatch.setattr(xyz, "frame_by_ase", refuse)
 
     return forbid
 
@@ -172,7 +173,7 @@ def test_text_is_cut_where_frames_end(tmp_path, monkeypatch):
     (tmp_path / "a.xyz").write_text(text)
     (tmp_path / "a.xyz.xz").write_bytes(lzma.compress(text.encode()))
     for size in (1, 7, 100, 1 << 20):
-        monkeypatch.setattr(xyz, "BYTES_AT_ONCE", size)
+        monkeypatch.setattr(text_lines, "BYTES_AT_ONCE", size)
         for name in ("a.xyz", "a.xyz.xz"):
             found = list(text_frames(tmp_path / name))
             assert [frame.num_atoms for frame in found] == [n % 4 + 1 for n in range(30)]

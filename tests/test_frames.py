@@ -16,7 +16,7 @@ from ase.io import read, write
 from pyg_clusters.datasets import shipped_folder
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
-from pyg_clusters.frames import ExtrapolationWarning, check_block, read_blocks, write_extxyz, write_table
+from pyg_clusters.frames import ExtrapolationWarning, check_block, read_atoms, read_blocks, write_extxyz, write_table
 from pyg_clusters.frames.checks import close_pairs
 from pyg_clusters.geometry import radius_pairs
 
@@ -119,10 +119,15 @@ def test_unreadable_formats(tmp_path):
     (tmp_path / "a.xyz.xz").write_bytes(b"not compressed")
     (tmp_path / "b.xyz.gz").write_bytes(b"not compressed")
     (tmp_path / "c.xyz").write_bytes(b"\xff\xfe\x00")
-    assert_refused(lambda: only_block(tmp_path / "notes.doc"), "notes.doc: ASE cannot read it (UnknownFileTypeError")
+    assert_refused(lambda: only_block(tmp_path / "notes.doc"), "notes.doc: neither its content nor its name tells a")
     assert_refused(lambda: only_block(tmp_path / "a.traj"), "a.traj: ASE cannot read it")
-    for name in ("a.xyz.xz", "b.xyz.gz", "c.xyz"):
-        assert_refused(lambda name=name: only_block(tmp_path / name), f"{name}: cannot be read at frame 0", "damaged?")
+    assert_refused(
+        lambda: only_block(tmp_path / "a.xyz.xz"), "expected a line with the number of atoms, got 'not compr"
+    )
+    assert_refused(lambda: only_block(tmp_path / "b.xyz.gz"), "b.xyz.gz, frame 0: expected a line with")
+    assert_refused(lambda: only_block(tmp_path / "c.xyz"), "c.xyz: is UTF-16 text or no text; save it as UTF-8")
+    (tmp_path / "d.xyz.gz").write_bytes(gzip.compress(b"2\n\nGa 0 0 0\nGa 0 0 3\n")[:-12] + bytes(12))
+    assert_refused(lambda: only_block(tmp_path / "d.xyz.gz"), "d.xyz.gz: cannot be read at frame 0", "damaged?")
     assert_refused(lambda: only_block(tmp_path), tmp_path)
 
 
@@ -135,15 +140,12 @@ def test_truncated_last_frame(tmp_path, frames, lost):
     lines_lost = text[last:].count("\n") - text[last:-lost].count("\n")
     assert lines_lost >= 1
     path.write_text(text[:-lost] if lost > 1 else text[: text.rindex(" ")])
-    read_before = []
-    message = "a.xyz, frame 4: the file ends within this frame, after 4 whole frames"
-    assert_refused(lambda: read_before.extend(read_blocks(path)), message)
-    assert [len(block) for block in read_before] == [4]
-    block = only_block(path, on_bad="skip")
-    assert len(block) == 4 and [bad.number for bad in block.unreadable] == [4]
-    kept, bad = check_block(block, on_bad="skip")
-    assert len(kept) == 4 and not kept.unreadable and "the file ends" in str(bad[0])
-    assert_refused(lambda: check_block(block), message)
+    for on_bad in ("stop", "skip"):
+        with pytest.warns(UserWarning, match="the file ends within frame 4.*; the whole frames before it are taken"):
+            block = only_block(path, on_bad=on_bad)
+        assert len(block) == 4 and not block.unreadable
+    with pytest.warns(UserWarning, match="the file ends within frame 4"):
+        assert len(list(read_atoms([path]))) == 4
 
 
 @pytest.mark.parametrize("opener", [lzma, gzip])
@@ -320,7 +322,7 @@ def test_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, frames, monkeyp
     )
     assert (tmp_path / "a.txt").read_text() == "old"
 
-    monkeypatch.setattr("pyg_clusters.frames.writing.write_xyz", full)
+    monkeypatch.setattr("pyg_clusters.frames.writing.extxyz_text", full)
     monkeypatch.setitem(write_table.__globals__["TABLE_WRITERS"], ".csv", full)
     assert_refused(lambda: write_extxyz(tmp_path / "b.xyz", frames), "b.xyz: No space left on device")
     assert_refused(lambda: write_table(tmp_path / "b.csv", {"a": [1]}), "b.csv: No space left on device")

@@ -51,7 +51,6 @@ def convert(inputs: Sequence[Path], out: Path, options: Namespace):
         properties=options.properties,
         atom_properties=options.atom_properties,
         on_bad=options.on_bad,
-        half_written="leave",
         topology=options.topology,
         fragments=options.fragments,
     )

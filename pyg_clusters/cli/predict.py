@@ -78,7 +78,6 @@ def predict(options: Namespace, make_format: type[PredictionFormat], shard: Shar
         with_atoms=make_format.with_atoms,
         block_size=BLOCK_SIZE,
         on_bad=options.on_bad,
-        half_written="leave",
         topology=options.topology,
         fragments=options.fragments,
     )

@@ -77,7 +77,6 @@ def screen(options: Namespace, again: bool = False):
         properties=[options.truth] if options.truth else [],
         with_atoms=options.choose not in BINNED,
         on_bad=options.on_bad,
-        half_written="leave",
         fragments=options.fragments,
     )
     blocks = _scored(options, predictor, frames, log)

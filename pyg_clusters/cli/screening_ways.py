@@ -106,12 +106,7 @@ def _screen_by_bins(blocks: Iterator[ScoredBlock], options: Namespace, predictor
 
     def reread() -> Iterator[FrameBlock]:
         frames = Frames.open(
-            options.frames,
-            properties=keys,
-            with_atoms=True,
-            on_bad=options.on_bad,
-            half_written="leave",
-            fragments=options.fragments,
+            options.frames, properties=keys, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments
         )
         return frames.blocks(report=False)
 

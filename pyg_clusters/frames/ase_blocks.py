@@ -1,16 +1,20 @@
 """Blocks of frames that ASE has read."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import iread
+from ase.db import connect
+from ase.io import Trajectory, iread
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.ase_formats import check_format, is_unfinished
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.columns import column
+from pyg_clusters.frames.compression import unpacked
 from pyg_clusters.frames.wanted import LastFrame
 
 
@@ -76,9 +80,35 @@ def _stack(path: Path, key: str, values: list) -> np.ndarray:
         raise InputError(f"{path}: property {key!r} has not the same shape in all frames") from error
 
 
-def ase_frames(path: Path) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a file of any format that ASE reads, or what is wrong with it."""
-    frames = iread(str(path), index=":", do_not_split_by_at_sign=True)
+def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
+    """Each frame of a file in a format of ASE, or what is wrong with it.
+
+    Of a VASP run that is still being written the whole frames are taken, with a warning.
+
+    Raises:
+        InputError: If the file cannot be read, or is in units that ASE would take for Å.
+    """
+    with unpacked(path) as copy:
+        check_format(path, copy, kind)
+        unfinished = is_unfinished(copy, kind)
+        if kind == "traj":
+            frames = _trajectory(path, copy)
+        elif kind in ("db", "json"):
+            frames = _database(path, copy, kind)
+        else:
+            frames = _frames(path, copy, kind, unfinished)
+        number = 0
+        for number, frame in enumerate(frames, start=1):  # noqa: B007
+            yield frame
+        if unfinished and number:
+            warnings.warn(
+                f"{path}: the file has no end and may still be being written; its {number} whole frames are taken",
+                stacklevel=2,
+            )
+
+
+def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Atoms | BadFrame]:
+    frames = iread(str(copy), index=":", format=kind, do_not_split_by_at_sign=True)
     for number in count():
         try:
             atoms = next(frames)
@@ -86,9 +116,48 @@ def ase_frames(path: Path) -> Iterator[Atoms | BadFrame]:
             return
         except Exception as error:  # ASE's readers raise many kinds
             if number == 0:
-                raise InputError(f"{path}: ASE cannot read it ({one_line(error)})") from error
-            yield LastFrame(str(path), number, f"cannot be read ({one_line(error)})")
+                raise InputError(f"{path}: ASE cannot read it as {kind} ({one_line(error)})") from error
+            if not unfinished:
+                reason = f"cannot be read ({one_line(error)}), nor can any frame after it"
+                yield LastFrame(str(path), number, reason)
             return
+        yield atoms
+
+
+def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
+    """The frames of ASE's own format, each of which can be read whatever is wrong with the others."""
+    try:
+        trajectory = Trajectory(str(copy))
+    except Exception as error:  # ASE's readers raise many kinds
+        raise InputError(f"{path}: ASE cannot read it as traj ({one_line(error)})") from error
+    with trajectory:
+        for number in range(len(trajectory)):
+            try:
+                atoms = trajectory[number]
+            except Exception as error:  # ASE's readers raise many kinds
+                yield BadFrame(str(path), number, f"cannot be read ({one_line(error)})")
+                continue
+            yield atoms
+
+
+def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
+    """The rows of an ASE database, with their ``key_value_pairs`` and ``data``."""
+    try:
+        rows = list(connect(str(copy), type=kind, serial=True).select())
+    except Exception as error:  # ASE's readers raise many kinds
+        raise InputError(f"{path}: ASE cannot read it as {kind} ({one_line(error)})") from error
+    for number, row in enumerate(rows):
+        try:
+            atoms = row.toatoms()
+            values = {**row.get("data", {}), **row.key_value_pairs}
+        except Exception as error:  # ASE's readers raise many kinds
+            yield BadFrame(str(path), number, f"cannot be read ({one_line(error)})")
+            continue
+        for key, value in values.items():
+            if isinstance(value, np.ndarray) and value.shape[:1] == (len(atoms),) and not atoms.has(key):
+                atoms.set_array(key, value)
+            else:
+                atoms.info[key] = value
         yield atoms
 
 

@@ -14,7 +14,7 @@ from pyg_clusters.frames.checks import check_block
 from pyg_clusters.frames.join import as_clusters, warn_of_joined
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.reading import frames_of_file
-from pyg_clusters.frames.wanted import Fragments
+from pyg_clusters.frames.wanted import Fragments, HalfFrame, warn_of_half_frame
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,9 @@ def read_atoms(
     for path in expand_paths(paths):
         number = -1
         for number, frame in enumerate(frames_of_file(path, fragments)):
+            if isinstance(frame, HalfFrame) and number > 0:
+                warn_of_half_frame(frame)
+                continue
             bad = frame if isinstance(frame, BadFrame) else None
             if isinstance(frame, Atoms):
                 block = as_clusters(block_of_frames(path, {number: frame}), fragments)

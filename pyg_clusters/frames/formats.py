@@ -12,12 +12,16 @@ from pyg_clusters.frames.compression import first_bytes, inner_name
 Own = Literal["store", "xyz", "lammps-dump", "xdatcar", "DCD", "XTC", "TRR"]
 """Formats that are not left to ASE."""
 
+POSITIONS_ONLY: tuple[str, ...] = ("DCD", "XTC", "TRR")
+"""Formats that do not say what their atoms are, by the names that MDAnalysis has for them."""
+
 SIGNATURES: dict[str, re.Pattern[bytes]] = {
     "store": re.compile(rb"\x89HDF\r\n\x1a\n"),
     "DCD": re.compile(rb".{4}(?:.{4})?CORD", re.DOTALL),
     "XTC": re.compile(rb"\x00\x00\x07[\xcb\xe3]"),
     "TRR": re.compile(rb"\x00\x00\x07\xc9"),
     "lammps-dump": re.compile(rb"\s*ITEM: [A-Z]+"),
+    "lammps-data": re.compile(rb"[^\n]*\n(?:\s*\n)*\s*\d+\s+atoms\b"),
     "xdatcar": re.compile(rb"(?:[^\n]*\n){5,9}?\s*Direct configuration=", re.IGNORECASE),
 }
 """Beginnings that no other format has."""

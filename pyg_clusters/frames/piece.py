@@ -4,10 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyg_clusters.frames.store import is_store, num_frames_of_store
-from pyg_clusters.frames.trajectories import is_trajectory, num_frames_of_trajectory
+from pyg_clusters.frames.compression import is_compressed
+from pyg_clusters.frames.formats import POSITIONS_ONLY, file_format
+from pyg_clusters.frames.store import num_frames_of_store
+from pyg_clusters.frames.trajectories import num_frames_of_trajectory
 from pyg_clusters.frames.wanted import Wanted
-from pyg_clusters.frames.xyz import is_plain_xyz, offsets_of_frames
+from pyg_clusters.frames.xyz_text import offsets_of_frames
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,12 @@ def pieces_of_file(path: Path, wanted: Wanted, file_number: int, blocks: int) ->
         InputError: If the file cannot be read.
     """
     step = blocks * wanted.block_size
-    if is_store(path):
+    kind = file_format(path)
+    if kind == "store":
         offsets = [0] * _parts(num_frames_of_store(path), step)
-    elif is_plain_xyz(path):
+    elif kind == "xyz" and not is_compressed(path):
         offsets = offsets_of_frames(path, step)
-    elif is_trajectory(path, wanted.topology):
+    elif kind in POSITIONS_ONLY:
         offsets = [0] * _parts(num_frames_of_trajectory(path, wanted), step)
     else:
         offsets = [0]

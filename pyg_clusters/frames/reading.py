@@ -1,7 +1,6 @@
 """Frames from files, in blocks."""
 
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,17 +8,19 @@ from typing import Literal
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_blocks import ase_frames, block_of_frames
+from pyg_clusters.frames.ase_blocks import block_of_frames
 from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.formats import POSITIONS_ONLY, file_format
 from pyg_clusters.frames.join import as_clusters, reporting_joined
+from pyg_clusters.frames.one_by_one import frames_by_format
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.piece import Piece, pieces_of_file
 from pyg_clusters.frames.read_ahead import read_ahead
 from pyg_clusters.frames.shard import Shard
-from pyg_clusters.frames.store import is_store, store_blocks
-from pyg_clusters.frames.trajectories import check_trajectory, is_trajectory, needs_topology, trajectory_blocks
-from pyg_clusters.frames.wanted import Fragments, HalfFrame, Keep, Wanted
-from pyg_clusters.frames.xyz import is_xyz, xyz_blocks, xyz_frames
+from pyg_clusters.frames.store import store_blocks
+from pyg_clusters.frames.trajectories import check_trajectory, trajectory_blocks
+from pyg_clusters.frames.wanted import Fragments, HalfFrame, Keep, Wanted, warn_of_half_frame
+from pyg_clusters.frames.xyz import xyz_blocks
 
 BLOCK_SIZE: int = 1000
 """Default number of frames in a block."""
@@ -32,10 +33,10 @@ class Frames:
     """The frames of any number of files, of any formats and sizes, in blocks of arrays.
 
     Read are: frame stores (``.h5``, see :func:`write_store`); (extended) XYZ text, compressed (``.xz``, ``.gz``,
-    ``.bz2``) or not, by a parser of its own; DCD, XTC, TRR and LAMMPS dumps by MDAnalysis, if a topology is given;
-    everything else that ASE reads. Periodic frames are joined over the faces of their cells, see
-    :func:`~pyg_clusters.frames.join.join_frames`. No more than some blocks are held at a time, however many frames
-    there are.
+    ``.bz2``) or not, LAMMPS dumps and XDATCAR by parsers of their own; DCD, XTC and TRR by MDAnalysis, if a topology is
+    given; everything else that ASE reads. The content of a file tells its format, or else its name. Periodic frames are
+    joined over the faces of their cells, see :func:`~pyg_clusters.frames.join.join_frames`. No more than some blocks
+    are held at a time, however many frames there are.
 
     Make one with :meth:`open`; going through it reads ahead in a thread.
     """
@@ -45,12 +46,10 @@ class Frames:
         paths: Sequence[Path],
         wanted: Wanted,
         on_bad: Literal["stop", "skip"] = "stop",
-        half_written: Literal["bad", "leave"] = "bad",
     ):
         self.paths = list(paths)
         self.wanted = wanted
         self.on_bad = on_bad
-        self.half_written = half_written
 
     @classmethod
     def open(
@@ -62,7 +61,6 @@ class Frames:
         with_atoms: bool = False,
         block_size: int = BLOCK_SIZE,
         on_bad: Literal["stop", "skip"] = "stop",
-        half_written: Literal["bad", "leave"] = "bad",
         topology: str | os.PathLike | None = None,
         fragments: Fragments = "refuse",
     ) -> "Frames":
@@ -77,8 +75,8 @@ class Frames:
             block_size: Number of frames in a block; the last of a file may have fewer.
             on_bad: What to do with a frame that cannot be read: ``"stop"`` raises (after the whole frames before it are
                 given), ``"skip"`` lists it in :attr:`FrameBlock.unreadable`, which may come with a block of no frames.
-            half_written: What to do with the last frame of an XYZ text that ends within it, as while the program that
-                writes it is at work: it is ``"bad"``, or ``"leave"`` it out with a warning.
+                Where a text that is not compressed ends within its last frame, as while the program that writes it is
+                at work, the whole frames are used with a warning in either case.
             topology: For formats that hold positions only: a file whose first frame has the same atoms in the same
                 order.
             fragments: What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, as one that
@@ -96,9 +94,9 @@ class Frames:
             None if topology is None else Path(topology),
             fragments,
         )
-        frames = cls(expand_paths(paths), wanted, on_bad, half_written)
+        frames = cls(expand_paths(paths), wanted, on_bad)
         for path in frames.paths:
-            if needs_topology(path):
+            if path.exists() and file_format(path) in POSITIONS_ONLY:
                 check_trajectory(path, wanted.topology)
         return frames
 
@@ -163,13 +161,9 @@ class Frames:
     def _without_bad(self, block: FrameBlock) -> Iterator[FrameBlock]:
         """The block; or its frames before the first bad one, then the error."""
         last = block.unreadable[-1] if block.unreadable else None
-        if isinstance(last, HalfFrame) and self.half_written == "leave" and last.number > 0:
+        if isinstance(last, HalfFrame) and last.number > 0:
             block.unreadable.pop()
-            warnings.warn(
-                f"{last.file}: the file ends within frame {last.number}, which may still be being written; "
-                "the whole frames before it are taken",
-                stacklevel=2,
-            )
+            warn_of_half_frame(last)
         if self.on_bad == "skip" or not block.unreadable:
             if len(block) or block.unreadable:
                 yield block
@@ -215,21 +209,26 @@ def blocks_of_file(
     Of a text that is not compressed, those from block ``start`` on, which begins ``offset`` bytes from the beginning.
     """
     _check_file(path)
-    if is_store(path):
+    kind = file_format(path)
+    if kind == "store":
         return store_blocks(path, wanted, keep)
-    if is_xyz(path):
+    if kind == "xyz":
         return xyz_blocks(path, wanted, keep, start, offset)
-    if is_trajectory(path, wanted.topology):
+    if kind in POSITIONS_ONLY:
         return trajectory_blocks(path, wanted, keep)
-    return _ase_blocks(path, wanted, keep)
+    return _blocks_of_frames(path, frames_by_format(path, kind, wanted.topology), wanted, keep)
 
 
 def frames_of_file(path: Path, fragments: Fragments = "refuse") -> Iterator[Atoms | BadFrame]:
     """Each frame as its file has it, or what is wrong with it."""
     _check_file(path)
-    if is_store(path):
-        return _atoms_of_blocks(store_blocks(path, Wanted(with_atoms=True, fragments=fragments), lambda number: True))
-    return xyz_frames(path) if is_xyz(path) else ase_frames(path)
+    kind = file_format(path)
+    wanted = Wanted(with_atoms=True, fragments=fragments)
+    if kind == "store":
+        return _atoms_of_blocks(store_blocks(path, wanted, lambda number: True))
+    if kind in POSITIONS_ONLY:
+        return _atoms_of_blocks(trajectory_blocks(path, wanted, lambda number: True))
+    return frames_by_format(path, kind)
 
 
 def _check_file(path: Path):
@@ -239,28 +238,30 @@ def _check_file(path: Path):
         raise InputError(f"{path}: no frames in it, the file is empty; give a file with at least one cluster")
 
 
-def _ase_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock | None]:
-    frames: dict[int, Atoms] = {}
+def _blocks_of_frames(
+    path: Path, frames: Iterable[Atoms | BadFrame], wanted: Wanted, keep: Keep
+) -> Iterator[FrameBlock | None]:
+    good: dict[int, Atoms] = {}
     unreadable: list[BadFrame] = []
     first = 0
 
     def block() -> FrameBlock | None:
         if not keep(first // wanted.block_size):
             return None
-        found = block_of_frames(path, frames, wanted.properties, wanted.atom_properties, unreadable)
+        found = block_of_frames(path, good, wanted.properties, wanted.atom_properties, unreadable)
         if not wanted.with_atoms:
             found.atoms = None
         return found
 
-    for number, frame in enumerate(ase_frames(path)):
+    for number, frame in enumerate(frames):
         if isinstance(frame, Atoms):
-            frames[number] = frame
+            good[number] = frame
         else:
             unreadable.append(frame)
         if number + 1 - first == wanted.block_size:
             yield block()
-            frames, unreadable, first = {}, [], number + 1
-    if frames or unreadable:
+            good, unreadable, first = {}, [], number + 1
+    if good or unreadable:
         yield block()
 
 

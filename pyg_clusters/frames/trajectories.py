@@ -11,44 +11,12 @@ from ase import Atoms
 from ase.geometry import cellpar_to_cell
 
 from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.frames.ase_blocks import ase_frames, one_line
-from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms
+from pyg_clusters.frames.ase_blocks import one_line
+from pyg_clusters.frames.block import FrameBlock, LazyAtoms
+from pyg_clusters.frames.compression import unpacked
+from pyg_clusters.frames.formats import file_format
+from pyg_clusters.frames.one_by_one import read_topology
 from pyg_clusters.frames.wanted import Keep, Wanted
-from pyg_clusters.frames.xyz import is_xyz, xyz_frames
-
-FORMATS: dict[str, str] = {
-    ".dcd": "DCD",
-    ".xtc": "XTC",
-    ".trr": "TRR",
-    ".lammpstrj": "LAMMPSDUMP",
-    ".lammpsdump": "LAMMPSDUMP",
-}
-"""What MDAnalysis calls the formats, by suffix."""
-
-TEXT_FORMATS: tuple[str, ...] = ("LAMMPSDUMP",)
-"""Formats that ASE reads too, where they say what the atoms are."""
-
-
-def needs_topology(path: Path) -> bool:
-    """Whether a file says nothing of what its atoms are, by its name."""
-    return path.suffix in FORMATS and FORMATS[path.suffix] not in TEXT_FORMATS
-
-
-def is_trajectory(path: Path, topology: Path | None) -> bool:
-    """Whether a file is read by MDAnalysis."""
-    return needs_topology(path) or (path.suffix in FORMATS and topology is not None)
-
-
-def elements(topology: Path) -> np.ndarray:
-    """Atomic numbers ``[num_atoms]`` of the first frame of a file that says what the atoms are.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
-    frame = next(xyz_frames(topology) if is_xyz(topology) else ase_frames(topology), None)
-    if isinstance(frame, BadFrame) or frame is None:
-        raise InputError(f"{topology}: no frame that says what the atoms are ({frame or 'it is empty'})")
-    return frame.numbers.astype(np.int64)
 
 
 def check_trajectory(path: Path, topology: Path | None):
@@ -61,8 +29,8 @@ def check_trajectory(path: Path, topology: Path | None):
     _reader_class(path)
     if topology is None:
         raise InputError(
-            f"{path}: {FORMATS[path.suffix]} holds positions only; say what the atoms are with --topology FILE (of "
-            "predict and convert), any file with a frame of the same atoms in the same order"
+            f"{path}: {file_format(path)} holds positions only; say what the atoms are with --topology FILE "
+            "(of predict and convert; topology= in Python), any file with a frame of the same atoms in the same order"
         )
 
 
@@ -74,7 +42,7 @@ def trajectory_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameB
     """
     if wanted.properties or wanted.atom_properties:
         key = (*wanted.properties, *wanted.atom_properties)[0]
-        raise InputError(f"{path}: no property {key!r}; {FORMATS[path.suffix]} holds positions only")
+        raise InputError(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
     with _opened(path, wanted) as (reader, z):
         for number, first in enumerate(range(0, reader.n_frames, wanted.block_size)):
             end = min(first + wanted.block_size, reader.n_frames)
@@ -96,12 +64,9 @@ def _opened(path: Path, wanted: Wanted):
     """MDAnalysis' reader and the atomic numbers ``[num_atoms]``."""
     check_trajectory(path, wanted.topology)
     assert wanted.topology is not None
-    z = elements(wanted.topology)
+    z = read_topology(wanted.topology).numbers
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of units and time steps, which are not used
-            reader = _reader_class(path)(str(path), n_atoms=len(z))
-        with reader:
+        with unpacked(path) as copy, _quiet(_reader_class(path), copy, len(z)) as reader:
             if reader.n_atoms != len(z):
                 raise InputError(f"{path}: {reader.n_atoms} atoms, but {wanted.topology} has {len(z)}")
             yield reader, z
@@ -109,6 +74,12 @@ def _opened(path: Path, wanted: Wanted):
         raise
     except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:
         raise InputError(f"{path}: MDAnalysis cannot read it ({one_line(error)})") from error
+
+
+def _quiet(reader_class, path: Path, num_atoms: int):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of units and time steps, which are not used
+        return reader_class(str(path), n_atoms=num_atoms)
 
 
 def _read(path: Path, reader, z: np.ndarray, first: int, end: int, wanted: Wanted) -> FrameBlock:
@@ -143,5 +114,5 @@ def _reader_class(path: Path):
             warnings.simplefilter("ignore")
             from MDAnalysis.coordinates.core import get_reader_for
     except ImportError as error:
-        raise MissingExtra("MDAnalysis", "traj", f"reading {FORMATS[path.suffix]} trajectories") from error
-    return get_reader_for(str(path), format=FORMATS[path.suffix])
+        raise MissingExtra("MDAnalysis", "traj", f"reading {file_format(path)} trajectories") from error
+    return get_reader_for(str(path), format=file_format(path))

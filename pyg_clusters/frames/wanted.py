@@ -1,5 +1,6 @@
 """What is to be read of the frames of files."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,4 +47,13 @@ class HalfFrame(LastFrame):
 def cut_frame(kind: type[LastFrame], path: Path, number: int) -> LastFrame:
     """A frame within which the file ends."""
     whole = "1 whole frame" if number == 1 else f"{number} whole frames"
-    return kind(str(path), number, f"the file ends within this frame, after {whole}; cut or copy it anew")
+    return kind(str(path), number, f"the file ends within this frame, after {whole}; copy it again, or remove the rest")
+
+
+def warn_of_half_frame(frame: HalfFrame):
+    """Warns that the last frame of a file is left out."""
+    warnings.warn(
+        f"{frame.file}: the file ends within frame {frame.number}, which may still be being written; "
+        "the whole frames before it are taken",
+        stacklevel=3,
+    )

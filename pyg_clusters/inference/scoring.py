@@ -71,7 +71,6 @@ def score_files(
     with_atoms: bool = False,
     on_bad: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
-    half_written: Literal["bad", "leave"] = "bad",
     topology: str | PathLike | None = None,
     log: BlockLog | None = None,
 ) -> Iterator[ScoredBlock]:
@@ -88,7 +87,6 @@ def score_files(
         on_bad: Stop at a frame that cannot be used, or leave it out.
         fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
             images.
-        half_written: Whether the last frame of an XYZ text that ends within it is bad, or left out with a warning.
         topology: For formats that hold positions only: a file that says what the atoms are.
         log: Where the predictions for finished blocks are kept: those that are there are not computed again.
 
@@ -101,7 +99,6 @@ def score_files(
         atom_properties=atom_properties,
         with_atoms=with_atoms,
         on_bad=on_bad,
-        half_written=half_written,
         topology=topology,
         fragments=fragments,
     )

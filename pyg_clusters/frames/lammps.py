@@ -1,0 +1,332 @@
+"""Text dumps of LAMMPS."""
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow
+from ase import Atoms
+from ase.calculators.lammps import convert
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.block import BadFrame
+from pyg_clusters.frames.compression import DAMAGED, is_compressed, open_binary
+from pyg_clusters.frames.elements import atomic_number, unknown_label
+from pyg_clusters.frames.limits import lifted_by, max_atoms
+from pyg_clusters.frames.text_lines import TextLines
+from pyg_clusters.frames.text_table import text_table
+from pyg_clusters.frames.wanted import HalfFrame, LastFrame, cut_frame
+
+UNITS: tuple[str, ...] = ("metal", "real", "si", "cgs", "electron", "micro", "nano")
+"""Systems of units that can be converted: all but ``lj``."""
+
+COORDINATES: Mapping[str, tuple[tuple[str, str, str], bool]] = {
+    "unwrapped": (("xu", "yu", "zu"), False),
+    "wrapped": (("x", "y", "z"), False),
+    "scaled and unwrapped": (("xsu", "ysu", "zsu"), True),
+    "scaled": (("xs", "ys", "zs"), True),
+}
+"""Columns of positions, the best first, and whether they are fractions of the box."""
+
+LENGTHS: Mapping[str, int] = {"UNITS": 1, "TIME": 1, "TIMESTEP": 1, "NUMBER OF ATOMS": 1, "BOX BOUNDS": 3}
+"""Number of lines of each section but the last."""
+
+
+FIRST_LINES: tuple[bytes, ...] = (b"ITEM: UNITS", b"ITEM: TIMESTEP")
+"""Beginnings of frames."""
+
+
+class Topology(NamedTuple):
+    """What the atoms of a system are, by a file beside its trajectory."""
+
+    file: Path
+    """The file."""
+    numbers: np.ndarray
+    """Atomic numbers ``[num_atoms]``."""
+    ids: np.ndarray | None
+    """Numbers of the atoms in LAMMPS ``[num_atoms]``, where the file has them."""
+
+
+@dataclass
+class Dump:
+    """What holds for the frames of a dump so far.
+
+    Attributes:
+        path: The file.
+        topology: What its atoms are, where it does not say so itself.
+        units: LAMMPS' name of its units, which are said once.
+    """
+
+    path: Path
+    topology: Topology | None
+    units: str = "metal"
+
+
+@dataclass
+class Section:
+    """The sections of a frame, by their names.
+
+    Attributes:
+        words: What stands behind the name.
+        text: The lines below it.
+    """
+
+    words: dict[str, str] = field(default_factory=dict)
+    text: dict[str, bytes] = field(default_factory=dict)
+
+
+class BrokenFrame(Exception):
+    """A frame that cannot be read, with the reason."""
+
+
+def dump_frames(path: Path, topology: Topology | None = None) -> Iterator[Atoms | BadFrame]:
+    """Each frame of a dump with its atoms in the order of their ids, or what is wrong with it.
+
+    Elements are those of the ``element`` column, or else of the topology; types are never taken for elements. Positions
+    are unscaled and in Å by the units that the dump names; where it names none they are those of ``metal``.
+
+    Args:
+        path: The file.
+        topology: What the atoms are.
+
+    Raises:
+        InputError: If the file is damaged, in units of Lennard-Jones, or nothing says what the atoms are.
+    """
+    kind = LastFrame if is_compressed(path) else HalfFrame
+    number = 0
+    try:
+        with open_binary(path) as stream:
+            for frame in _frames(Dump(path, topology), TextLines(path, stream), kind):
+                yield frame
+                number += 1
+    except DAMAGED as error:
+        raise InputError(f"{path}: cannot be read at frame {number} ({error}); is it damaged?") from error
+
+
+def _frames(dump: Dump, lines: TextLines, kind: type[LastFrame]) -> Iterator[Atoms | BadFrame]:
+    number = 0
+    while lines.skip_blank() or lines.cut:
+        first = lines.line
+        try:
+            sections = _sections(dump, lines)
+            if sections is None:
+                yield cut_frame(kind, dump.path, number)
+                return
+            yield _atoms(dump, number, sections)
+        except BrokenFrame as error:
+            yield BadFrame(str(dump.path), number, str(error))
+            while (line := lines.look(0)) is not None and (lines.line == first or not line.startswith(FIRST_LINES)):
+                lines.skip(1)
+        number += 1
+
+
+def _sections(dump: Dump, lines: TextLines) -> Section | None:
+    """The next frame; none if the file ends within it.
+
+    Raises:
+        BrokenFrame: If it is not as a frame must be.
+    """
+    sections, num_atoms = Section(), None
+    while (heading := lines.look(0)) is not None:
+        if _is_last_and_cut(lines):
+            return None
+        name, words = _heading(heading, lines.line)
+        if name in sections.words:
+            raise BrokenFrame(f"has no section 'ITEM: ATOMS' before line {lines.line}")
+        count = num_atoms if name == "ATOMS" else LENGTHS[name]
+        if count is None:
+            raise BrokenFrame("has no section 'ITEM: NUMBER OF ATOMS'")
+        text = lines.look(1, count) if count else b""
+        if text is None or (name == "ATOMS" and _is_cut(lines, text, words, count)):
+            return None
+        if b"ITEM:" in text:
+            raise BrokenFrame(f"has fewer than {count} lines below 'ITEM: {name}'")
+        lines.skip(1 + count)
+        sections.words[name], sections.text[name] = words, text
+        if name == "UNITS":
+            dump.units = _units(dump.path, text)
+        if name == "NUMBER OF ATOMS":
+            num_atoms = _number_of_atoms(dump.path, text)
+        if name == "ATOMS":
+            after = lines.look(0)
+            more = after is not None and after.strip() and not after.startswith(b"ITEM:")
+            if more and not _is_last_and_cut(lines):
+                raise BrokenFrame(f"has more than {num_atoms} lines below 'ITEM: ATOMS'")
+            return sections
+    return None
+
+
+def _is_last_and_cut(lines: TextLines) -> bool:
+    """Whether the next line is the last of the file and has no end."""
+    return not lines.has(2) and lines.unended
+
+
+def _heading(line: bytes, number: int) -> tuple[str, str]:
+    text = " ".join(line.decode("latin-1").split())
+    name = next((name for name in (*LENGTHS, "ATOMS") if text == f"ITEM: {name}"), None)
+    if name:
+        return name, ""
+    name = next((name for name in ("BOX BOUNDS", "ATOMS") if text.startswith(f"ITEM: {name} ")), None)
+    if name is None:
+        raise BrokenFrame(f"expected a section of a dump in line {number}, got {text[:40]!r}")
+    return name, text.removeprefix(f"ITEM: {name} ")
+
+
+def _is_cut(lines: TextLines, text: bytes, words: str, count: int) -> bool:
+    """Whether the file ends within the last line of these atoms."""
+    if not (count and lines.look(1 + count) is None and lines.unended):
+        return False
+    if len(text.splitlines()[-1].split()) < len(words.split()):
+        return True
+    warnings.warn(
+        f"{lines.path}: the last line has no end; if the file is still being written its last number may be cut short",
+        stacklevel=2,
+    )
+    return False
+
+
+def _units(path: Path, text: bytes) -> str:
+    units = text.decode("latin-1").strip()
+    if units not in UNITS:
+        raise InputError(
+            f"{path}: is in LAMMPS units {units!r}, which have no length in Å; convert its positions to Å first"
+        )
+    return units
+
+
+def _number_of_atoms(path: Path, text: bytes) -> int:
+    if not text.strip().isdigit():
+        raise BrokenFrame(f"the number of atoms is {text.decode('latin-1').strip()[:40]!r}")
+    number = int(text)
+    if number > max_atoms():
+        raise InputError(f"{path}: {number:,} atoms in a frame; {lifted_by()}")
+    return number
+
+
+def _atoms(dump: Dump, number: int, sections: Section) -> Atoms:
+    names = sections.words["ATOMS"].split()
+    kinds = {name: _kind(name) for name in names}
+    num_atoms = int(sections.text["NUMBER OF ATOMS"])
+    table = text_table(sections.text["ATOMS"], kinds, num_atoms) if num_atoms else None
+    if table is None:
+        raise BrokenFrame(f"has no {num_atoms} lines of {len(names)} values below 'ITEM: ATOMS'")
+    ids = table.column("id").to_numpy() if "id" in names else None
+    if ids is not None:
+        if len(np.unique(ids)) < len(ids):
+            raise BrokenFrame("an atom id occurs twice")
+        table = table.take(pyarrow.array(np.argsort(ids, kind="stable")))
+        ids = np.sort(ids)
+    numbers = _elements(dump, number, table, ids)
+    cell, origin, pbc = _box(sections)
+    cell, origin = (convert(part, "distance", dump.units, "ASE") for part in (cell, origin))
+    atoms = Atoms(numbers, positions=_positions(dump, table, cell, origin), cell=cell, pbc=pbc)
+    _add_values(dump, atoms, table, sections)
+    return atoms
+
+
+def _kind(name: str) -> str:
+    if name in ("element", "type", "typelabel"):
+        return "E"
+    return "I" if name in ("id", "mol", "ix", "iy", "iz") else "R"
+
+
+def _elements(dump: Dump, number: int, table: pyarrow.Table, ids: np.ndarray | None) -> np.ndarray:
+    """Atomic numbers of the atoms in the order of the table."""
+    where = f"{dump.path}, frame {number}"
+    topology = _topology_numbers(dump, where, table.num_rows, ids)
+    if "element" not in table.column_names:
+        if topology is None:
+            raise InputError(
+                f"{where}: its atoms have types, but nothing says what elements they are; give --topology FILE "
+                "(topology= in Python) with the same atoms, or write the dump with a column 'element' "
+                "(dump_modify element)"
+            )
+        return topology
+    labels = [str(label) for label in table.column("element").to_pylist()]
+    numbers = [None if label.isdecimal() else atomic_number(label) for label in labels]
+    if None in numbers:
+        raise BrokenFrame(unknown_label(labels[numbers.index(None)]))
+    found = np.array(numbers, dtype=np.int64)
+    if topology is not None and (found != topology).any():
+        atom = int(np.flatnonzero(found != topology)[0])
+        name = f"atom {atom}" if ids is None else f"the atom of id {ids[atom]}"
+        raise InputError(
+            f"{where}: {name} is {chemical_symbols[found[atom]]} by the column 'element', but "
+            f"{chemical_symbols[topology[atom]]} in {dump.topology.file}; read it without a topology, or with one of "
+            "the same atoms in the order of their ids"
+        )
+    return found
+
+
+def _topology_numbers(dump: Dump, where: str, num_atoms: int, ids: np.ndarray | None) -> np.ndarray | None:
+    topology = dump.topology
+    if topology is None:
+        return None
+    if ids is not None and topology.ids is not None:
+        order = np.argsort(topology.ids)
+        places = np.searchsorted(topology.ids[order], ids).clip(max=len(order) - 1)
+        missing = np.flatnonzero(topology.ids[order][places] != ids)
+        if missing.size:
+            raise InputError(f"{where}: the atom of id {ids[missing[0]]} is not in {topology.file}; give another one")
+        return topology.numbers[order][places]
+    if num_atoms != len(topology.numbers):
+        raise InputError(f"{where}: {num_atoms} atoms, but {topology.file} has {len(topology.numbers)}")
+    return topology.numbers
+
+
+def _box(sections: Section) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cell vectors ``[3, 3]``, the corner that they start from ``[3]``, and the periodic directions ``[3]``."""
+    if "BOX BOUNDS" not in sections.text:
+        return np.zeros((3, 3)), np.zeros(3), np.zeros(3, dtype=bool)
+    words = sections.words["BOX BOUNDS"].split()
+    try:
+        bounds = np.array([line.split() for line in sections.text["BOX BOUNDS"].splitlines()], dtype=float)
+    except ValueError:
+        raise BrokenFrame("the box is not three lines of numbers") from None
+    flags = words[-3:] if len(words) >= 3 and all(set(word) <= set("pfsm") for word in words[-3:]) else ["pp"] * 3
+    pbc = np.array(["p" in flag for flag in flags])
+    if words[:2] == ["abc", "origin"] and bounds.shape == (3, 4):
+        return bounds[:, :3], bounds[:, 3], pbc
+    if bounds.shape not in ((3, 2), (3, 3)):
+        raise BrokenFrame("the box is not three lines of two or three numbers")
+    tilt = bounds[:, 2] if bounds.shape[1] == 3 else np.zeros(3)
+    xy, xz, yz = tilt
+    low = bounds[:, 0] - [min(0.0, xy, xz, xy + xz), min(0.0, yz), 0.0]
+    high = bounds[:, 1] - [max(0.0, xy, xz, xy + xz), max(0.0, yz), 0.0]
+    x, y, z = high - low
+    return np.array([[x, 0, 0], [xy, y, 0], [xz, yz, z]]), low, pbc
+
+
+def _positions(dump: Dump, table: pyarrow.Table, cell: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Positions in Å, ``[num_atoms, 3]``."""
+    names = table.column_names
+    kind = next((kind for kind, (columns, _) in COORDINATES.items() if set(columns) <= set(names)), None)
+    if kind is None:
+        raise InputError(f"{dump.path}: no columns of positions (x y z, xu, xs or xsu); found {', '.join(names)}")
+    columns, scaled = COORDINATES[kind]
+    values = np.stack([table.column(name).to_numpy() for name in columns], axis=1)
+    return origin + values @ cell if scaled else convert(values, "distance", dump.units, "ASE")
+
+
+def _add_values(dump: Dump, atoms: Atoms, table: pyarrow.Table, sections: Section):
+    """Adds what else the frame holds: forces in eV/Å, other columns as they are."""
+    names = set(table.column_names)
+    forces = [name for name in ("fx", "fy", "fz") if name in names]
+    if len(forces) == 3:
+        values = np.stack([table.column(name).to_numpy() for name in forces], axis=1)
+        atoms.calc = SinglePointCalculator(atoms, forces=convert(values, "force", dump.units, "ASE"))
+    positions = {name for columns, _ in COORDINATES.values() for name in columns}
+    for name in table.column_names:
+        if name not in positions | {"element", *(forces if len(forces) == 3 else ())}:
+            values = table.column(name)
+            array = np.array(values.to_pylist()) if _kind(name) == "E" else values.to_numpy().copy()
+            atoms.set_array(name, array.astype(int) if name == "type" and np.char.isdecimal(array).all() else array)
+    for section, key in (("TIMESTEP", "timestep"), ("TIME", "time")):
+        if section in sections.text:
+            text = sections.text[section].decode("latin-1").strip()
+            atoms.info[key] = int(text) if text.isdigit() else text

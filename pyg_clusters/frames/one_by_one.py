@@ -1,0 +1,48 @@
+"""Frames one by one, as ASE has them, by the reader of their format."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ase import Atoms
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.ase_blocks import ase_frames
+from pyg_clusters.frames.block import BadFrame
+from pyg_clusters.frames.formats import POSITIONS_ONLY, file_format
+from pyg_clusters.frames.lammps import Topology, dump_frames
+from pyg_clusters.frames.xdatcar import xdatcar_frames
+from pyg_clusters.frames.xyz import xyz_frames
+
+
+def frames_by_format(path: Path, kind: str, topology: Path | None = None) -> Iterator[Atoms | BadFrame]:
+    """Each frame of a file that says what its atoms are, or what is wrong with it.
+
+    Args:
+        path: The file.
+        kind: Its format, see :func:`~pyg_clusters.frames.formats.file_format`.
+        topology: A file that says what the atoms of a LAMMPS dump are.
+    """
+    if kind == "xyz":
+        return xyz_frames(path)
+    if kind == "xdatcar":
+        return xdatcar_frames(path)
+    if kind == "lammps-dump":
+        return dump_frames(path, None if topology is None else read_topology(topology))
+    return ase_frames(path, kind)
+
+
+def read_topology(path: Path) -> Topology:
+    """What the atoms are by the first frame of a file.
+
+    Raises:
+        InputError: If it cannot be read, or does not say so.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file, but it is to say what the atoms are")
+    kind = file_format(path)
+    if kind in POSITIONS_ONLY or kind == "store":
+        raise InputError(f"{path}: a file of format {kind} cannot say what the atoms are; give one in XYZ, say")
+    frame = next(frames_by_format(path, kind), None)
+    if isinstance(frame, BadFrame) or frame is None:
+        raise InputError(f"{path}: no frame that says what the atoms are ({frame or 'it is empty'})")
+    return Topology(path, frame.numbers.astype(int), frame.arrays.get("id"))

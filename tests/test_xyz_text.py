@@ -1,0 +1,244 @@
+"""XYZ text as people have it: counts, comments, labels, units, encodings."""
+
+import lzma
+
+import numpy as np
+import pytest
+from ase.db import connect
+from ase.units import Bohr
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import Frames, read_atoms, write_extxyz
+from pyg_clusters.frames.xyz import xyz_frames
+
+LONG = ["Ga      0.00000000      0.00000000      0.00000000", "Ga      0.00000000      0.00000000      2.60000000"]
+SHORT = ["Ga 0 0 0", "Ga 0 0 2.6"]
+
+
+def frame(atoms=SHORT, comment="energy=-1.5", count=None):
+    return f"{len(atoms) if count is None else count}\n{comment}\n" + "".join(f"{line}\n" for line in atoms)
+
+
+def only_block(path, **kwargs):
+    (block,) = Frames.open(path, **kwargs)
+    return block
+
+
+def write_text(path, text):
+    path.write_bytes(lzma.compress(text.encode()) if path.suffix == ".xz" else text.encode())
+    return path
+
+
+# --- numbers of atoms that are wrong
+
+
+@pytest.mark.parametrize("atoms", [LONG * 3, SHORT * 3], ids=["long", "short"])
+@pytest.mark.parametrize("name", ["a.xyz", "a.xyz.xz"])
+@pytest.mark.parametrize("count", [5, 7, 1, 14, 15, 400, 0, "six", "6 atoms", "-6", ""])
+def test_reading_goes_on_behind_a_wrong_number_of_atoms(tmp_path, atoms, name, count):
+    """Frame 2 alone is lost, whether its number is too small, too large, that of two frames, or none."""
+    frames = [frame(atoms)] * 6
+    frames[2] = frame(atoms, count=count)
+    path = write_text(tmp_path / name, "".join(frames))
+    block = only_block(path, on_bad="skip")
+    assert block.number.tolist() == [0, 1, 3, 4, 5] and [bad.number for bad in block.unreadable] == [2]
+    reason = block.unreadable[0].reason
+    assert "its first line says" in reason or "expected a line with the number of atoms" in reason
+    with pytest.raises(InputError, match=f"{name}, frame 2: "):
+        list(Frames.open(path))
+
+
+def test_what_cannot_be_told_is_counted_in_lines(tmp_path):
+    path = write_text(tmp_path / "a.xyz", frame() * 2 + "2\n\nGa 0 0 0\nGa 0 0 2.6\nGa 0 0 5\n" + "words\n" * 30)
+    block = only_block(path, on_bad="skip")
+    assert len(block) == 2
+    (bad,) = block.unreadable
+    assert "says 2 atoms, but it has more; no frame can be told in the 35 lines from there to the end" in bad.reason
+
+
+def test_lines_that_are_missing_within_a_frame(tmp_path):
+    lines = (frame(LONG) * 5).splitlines(keepends=True)
+    del lines[6]  # an atom of frame 1
+    lines.insert(11, "\n")  # within frame 3
+    path = write_text(tmp_path / "a.xyz", "".join(lines))
+    block = only_block(path, on_bad="skip")
+    assert [bad.number for bad in block.unreadable] == [1] and block.number.tolist() == [0, 2, 3, 4]
+
+
+# --- comments
+
+
+COMMENTS = {
+    "": {},
+    "-1557.209": {"comment": -1557.209},
+    "  12 ": {"comment": 12.0},
+    "Properties of Ga": {"comment": "Properties of Ga"},
+    "Lattice constant, relaxed by hand": {"comment": "Lattice constant, relaxed by hand"},
+    "Properties of Ga energy=-118.36": {"of": True, "Ga": True, "energy": -118.36},
+    "Lattice constant energy = -3.2 eV": {"constant": True, "energy": -3.2, "eV": True},
+    'note="Lattice and Properties of it" energy=2': {"note": "Lattice and Properties of it", "energy": 2},
+    "pbc energy=2": {"energy": 2},
+    "it's 5 o'clock": {"comment": "it's 5 o'clock"},
+}
+
+
+@pytest.mark.parametrize("comment", COMMENTS)
+def test_a_comment_is_a_comment(tmp_path, comment):
+    path = write_text(tmp_path / "a.xyz", frame(comment=comment) * 2)
+    (atoms, _) = xyz_frames(path)
+    found = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
+    assert found == COMMENTS[comment] and not atoms.pbc.any()
+    block = only_block(path, properties=[key for key in ("comment", "energy") if key in COMMENTS[comment]])
+    assert not block.periodic.any()
+    for key, values in block.properties.items():
+        assert values.tolist() == [COMMENTS[comment][key]] * 2
+
+
+def test_a_lone_number_is_a_property(tmp_path):
+    path = write_text(tmp_path / "a.xyz", frame(comment="-3.25") + frame(comment="-4"))
+    assert only_block(path, properties=["comment"]).properties["comment"].tolist() == [-3.25, -4.0]
+    write_extxyz(tmp_path / "b.xyz", [item.atoms for item in read_atoms([path])])
+    assert only_block(tmp_path / "b.xyz", properties=["comment"]).properties["comment"].tolist() == [-3.25, -4.0]
+    with pytest.raises(InputError, match="frame 1: no property 'comment'; found per frame: none"):
+        only_block(write_text(tmp_path / "c.xyz", frame(comment="-3") + frame(comment="")), properties=["comment"])
+
+
+@pytest.mark.parametrize("key", ["Lattice", "lattice", "LATTICE"])
+def test_a_cell_in_upper_or_lower_case(tmp_path, key):
+    path = write_text(tmp_path / "a.xyz", frame(comment=f'{key}="20 0 0 0 20 0 0 0 20" energy=1'))
+    assert only_block(path).periodic.tolist() == [True]
+
+
+# --- encodings
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "latin-1", "cp1252"])
+def test_comments_in_any_encoding(tmp_path, encoding):
+    text = frame(comment='Lattice="20 0 0 0 20 0 0 0 20" note=5Å energy=-2') + frame(comment="gemessen in Köln")
+    (tmp_path / "a.xyz").write_bytes(text.encode(encoding))
+    first, second = Frames.open(tmp_path / "a.xyz", block_size=1, with_atoms=True)
+    assert first.periodic[0] and first.atoms[0].info["note"] == "5Å" and not second.periodic[0]
+    assert second.atoms[0].info == {"comment": "gemessen in Köln"}
+    assert len(list(read_atoms([tmp_path / "a.xyz"], on_bad="skip"))) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
+def test_wide_characters_are_refused(tmp_path, encoding):
+    (tmp_path / "a.xyz").write_bytes(frame().encode(encoding))
+    with pytest.raises(InputError, match=r"a\.xyz: is UTF-16 text or no text; save it as UTF-8"):
+        list(Frames.open(tmp_path / "a.xyz"))
+
+
+# --- labels
+
+
+LABELS = {"Ga": 31, "GA": 31, "ga": 31, "Ga1": 31, "Na_2": 11, "Na+": 11, "Na-1": 11, "Cu2+": 29, "Au_pv": 79, "31": 31}
+
+
+@pytest.mark.parametrize("label", LABELS)
+@pytest.mark.parametrize("columns", ["", "Properties=species:S:1:pos:R:3", "Properties=id:I:1:pos:R:3:species:S:1"])
+def test_labels_stand_for_elements(tmp_path, label, columns):
+    lines = [f"{label} 0 0 {z}" if "id" not in columns else f"{n} 0 0 {z} {label}" for n, z in enumerate((0, 2.6))]
+    path = write_text(tmp_path / "a.xyz", frame(lines, columns))
+    block = only_block(path, with_atoms=True)
+    assert block.z.tolist() == [LABELS[label]] * 2 == block.atoms[0].numbers.tolist()
+    np.testing.assert_allclose(block.pos[:, 2], [0, 2.6])
+
+
+def test_labels_that_stand_for_none(tmp_path):
+    for label in ("Ga*", "Q7", "Gallium", "300"):
+        path = write_text(tmp_path / "a.xyz", frame([f"{label} 0 0 0", "Ga 0 0 2.6"]))
+        with pytest.raises(InputError, match=r"frame 0: .* is no symbol of an element; write symbols such as"):
+            list(Frames.open(path))
+
+
+@pytest.mark.parametrize(
+    ("labels", "comment"), [(("1", "1"), ""), (("1", "2"), "made by hand"), (("29", "79"), "Atoms. Timestep: 0")]
+)
+def test_types_of_lammps_are_no_elements(tmp_path, labels, comment):
+    path = write_text(tmp_path / "a.xyz", frame([f"{labels[0]} 0 0 0", f"{labels[1]} 0 0 2.6"], comment))
+    with pytest.raises(InputError, match=r"frame 0: its atoms are called .*, which may be LAMMPS types"):
+        list(Frames.open(path))
+
+
+# --- units of length
+
+
+I_PI = "# CELL(abcABC): 56.69 56.69 56.69 90.0 90.0 90.0 Step: 4 Bead: 0 {} {}"
+STATED = {
+    I_PI.format("positions{atomic_unit}", "cell{atomic_unit}"): (Bohr, Bohr),
+    I_PI.format("positions{angstrom}", "cell{atomic_unit}"): (1, Bohr),
+    I_PI.format("positions{angstrom}", "cell{angstrom}"): (1, 1),
+    I_PI.format("x_centroid{nanometer}", "cell{angstrom}"): (10, 1),
+    "# CELL(H): 56.69 0 0 0 56.69 0 0 0 56.69 Step: 4 Bead: 0 positions{atomic_unit} cell{atomic_unit}": (Bohr, Bohr),
+    'length_unit=bohr Lattice="56.69 0 0 0 56.69 0 0 0 56.69"': (Bohr, Bohr),
+    'Lattice="56.69 0 0 0 56.69 0 0 0 56.69" pos_unit="Angstrom" unit=eV': (1, 1),
+    "length_unit: Bohr energy=2": (Bohr, 0),
+    "units=Angstrom energy=2": (1, 0),
+}
+
+
+@pytest.mark.parametrize("comment", STATED)
+def test_units_that_a_comment_states(tmp_path, comment):
+    length, of_cell = STATED[comment]
+    path = write_text(tmp_path / "a.xyz", frame(comment=comment) * 2)
+    block = only_block(path, with_atoms=True, fragments="keep")
+    np.testing.assert_allclose(block.pos[:, 2], [0, 2.6 * length] * 2)
+    np.testing.assert_allclose(block.cell[1].diagonal(), [56.69 * of_cell] * 3)
+    assert block.periodic.tolist() == [of_cell > 0] * 2
+    write_extxyz(tmp_path / "b.xyz", block.atoms)
+    np.testing.assert_allclose(only_block(tmp_path / "b.xyz").pos, block.pos, atol=1e-7)  # not converted again
+
+
+REFUSED = {
+    I_PI.format("", ""): "states no unit of its positions",
+    I_PI.format("forces{atomic_unit}", "cell{atomic_unit}"): "holds forces of i-PI, not positions",
+    I_PI.format("positions{furlong}", "cell{atomic_unit}"): "positions are in 'furlong'",
+    "coordinates in bohr": "says 'bohr', so that its positions may not be in Å",
+    "Coordinates (a.u.) of Ga2": "says 'Coordinates .a.u.'",
+    "energy=2 units=bohr": "says 'units=bohr'",
+    "energy=2 length_unit=ell": "its unit of length is 'ell'",
+}
+
+
+@pytest.mark.parametrize("comment", REFUSED)
+def test_units_that_are_not_clear_are_refused(tmp_path, comment):
+    path = write_text(tmp_path / "a.xyz", frame(comment=comment))
+    for read in (lambda: list(Frames.open(path)), lambda: list(read_atoms([path]))):
+        with pytest.raises(InputError, match=f"frame 0: .*{REFUSED[comment]}"):
+            read()
+
+
+def test_formats_of_ase_in_other_units_are_refused(tmp_path):
+    texts = {
+        "coord": "$coord angs\n 0 0 0 ga\n 0 0 2.6 ga\n$end\n",
+        "a.com": "# HF/6-31G units=au\n\nGa2\n\n0 1\nGa 0 0 0\nGa 0 0 5\n\n",
+        "a.lmp": "LAMMPS data file via write_data, units = lj\n\n2 atoms\n1 atom types\n0 9 xlo xhi\n0 9 ylo yhi\n"
+        "0 9 zlo zhi\n\nAtoms # atomic\n\n1 1 0 0 0\n2 1 0 0 2\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+        with pytest.raises(InputError, match=f"{name}: is in units that ASE does not convert"):
+            list(Frames.open(tmp_path / name))
+    (tmp_path / "b.lmp").write_text(texts["a.lmp"].replace("units = lj", "units = metal"))
+    with pytest.raises(InputError, match=r"b\.lmp: names no elements, only LAMMPS types"):
+        list(Frames.open(tmp_path / "b.lmp"))
+    (tmp_path / "coord").write_text("$coord\n 0 0 0 ga\n 0 0 5 ga\n$end\n")
+    assert only_block(tmp_path / "coord").pos[1, 2] == pytest.approx(5 * Bohr)
+
+
+# --- databases
+
+
+@pytest.mark.parametrize("name", ["a.db", "a.json"])
+def test_values_of_databases(tmp_path, name):
+    (atoms,) = xyz_frames(write_text(tmp_path / "a.xyz", frame(comment="")))
+    with connect(tmp_path / name) as database:
+        for energy in (-1.5, -2.5):
+            database.write(atoms, dft_energy=energy, group="a", data={"note": 7, "forces": np.ones((2, 3))})
+    block = only_block(tmp_path / name, properties=["dft_energy", "group", "note"], atom_properties=["forces"])
+    assert block.properties["dft_energy"].tolist() == [-1.5, -2.5]
+    assert block.properties["group"].tolist() == ["a", "a"] and block.properties["note"].tolist() == [7, 7]
+    assert block.atom_properties["forces"].shape == (4, 3)
+    with pytest.raises(InputError, match="no property 'energy'; found per frame: dft_energy, group, note"):
+        only_block(tmp_path / name, properties=["energy"])
