@@ -216,11 +216,15 @@ def remove_stale(path: Path, *, folder: bool = False):
                 Path(parent, name).unlink(missing_ok=True)
 
 
-def file_fingerprint(path: str | Path) -> str:
+def file_fingerprint(path: str | Path, *, whole: bool = False) -> str:
     """Size and SHA-256 of the content of a file: equal for equal contents, whatever the name or the date.
 
     Compressed files are hashed as they are. Of a file above 1 GB, which would take longer than a second, 256 evenly
     spaced pieces of 1 MB are hashed with the date of its last change.
+
+    Args:
+        path: The file.
+        whole: Hash all of a large file, too, so that its copies have the same fingerprint.
 
     Example:
         >>> import tempfile
@@ -235,7 +239,7 @@ def file_fingerprint(path: str | Path) -> str:
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            if size <= WHOLE:
+            if whole or size <= WHOLE:
                 return f"{size} bytes, sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()[:16]}"
             digest = hashlib.sha256(str(os.fstat(stream.fileno()).st_mtime_ns).encode())
             for piece in range(PIECES):

@@ -81,16 +81,38 @@ def test_predict_writes_what_the_model_says(model, frames, trajectory, tmp_path,
         assert main(["predict", str(model), str(trajectory), str(trajectory), "--out", str(out)]) == 0
         assert f"{2 * len(SIZES)} frames" in capsys.readouterr().out
     table = pyarrow.parquet.read_table(tmp_path / "p.parquet").to_pydict()
-    assert table["frame"] == 2 * list(range(len(SIZES)))
+    assert table["source_frame"] == 2 * list(range(len(SIZES)))
     assert table["size"] == 2 * list(SIZES)
-    assert set(table["file"]) == {str(trajectory)}
+    assert set(table["source_file"]) == {str(trajectory)}
     np.testing.assert_allclose(table["pred_energy"], np.tile(expected, 2), rtol=1e-6)
     np.testing.assert_allclose(np.array(table["pred_energy_per_atom"]) * table["size"], table["pred_energy"], rtol=1e-5)
     written = ase.io.read(tmp_path / "p.extxyz", ":")
-    assert [atoms.info["frame"] for atoms in written] == table["frame"]
+    assert [atoms.info["source_frame"] for atoms in written] == table["source_frame"]
     np.testing.assert_allclose([atoms.info["pred_energy"] for atoms in written], table["pred_energy"], rtol=1e-6)
     np.testing.assert_allclose(written[3].positions, frames[3].positions, atol=1e-6)
     assert (tmp_path / "p.csv").read_text().splitlines()[0].replace('"', "") == ",".join(table)
+
+
+def test_what_a_frame_holds_is_never_overwritten(model, frames, tmp_path):
+    given, once, twice, screened = (tmp_path / name for name in ("md.extxyz", "once.extxyz", "twice.extxyz", "s"))
+    own = {"file": "run3/md.lammpstrj", "frame": 1000, "flag": "mine", "rank": 77, "why": "so", "spread": 0.1}
+    own_prediction = {"pred_energy": -1.0, "pred_energy_spread": 0.2, "pred_reason": "so", "source_file": "x"}
+    written = [Atoms(atoms.numbers, atoms.positions, info=own | own_prediction) for atoms in frames]
+    write_extxyz(given, written)
+    assert main(["predict", str(model), str(given), "--out", str(once)]) == 0
+    assert main(["predict", str(model), str(once), "--out", str(twice)]) == 0
+    assert main(["screen", str(model), str(given), "--out", str(screened)]) == 0
+    energy = Predictor(load_model(model))(frames).energy.numpy()
+    for path in (once, twice, screened / "candidates.extxyz"):
+        for atoms in ase.io.read(path, ":"):
+            number = atoms.info["source_frame"]
+            assert own.items() <= atoms.info.items() and atoms.info["source_file"] == str(given)
+            assert atoms.info["pred_energy"] == pytest.approx(energy[number], rel=1e-5)
+            # an earlier prediction is kept, but not beside the new one
+            assert atoms.info["earlier_pred_energy"] == -1.0 and atoms.info["earlier_pred_energy_spread"] == 0.2
+            assert "pred_energy_spread" not in atoms.info and atoms.info["earlier_pred_reason"] == "so"
+            assert atoms.info["earlier_source_file"] == "x"
+    assert [atoms.info["source_frame"] for atoms in ase.io.read(twice, ":")] == list(range(len(frames)))
 
 
 def test_screen_picks_the_lowest_of_each_size(model, frames, trajectory, tmp_path):
@@ -100,10 +122,10 @@ def test_screen_picks_the_lowest_of_each_size(model, frames, trajectory, tmp_pat
     assert main(arguments) == 0
     picked = ase.io.read(out / "candidates.extxyz", ":")
     of_40 = sorted((energy[number], number) for number in (1, 2, 4))[:2]
-    assert [atoms.info["frame"] for atoms in picked] == [0, *(number for _, number in of_40), 3]
-    assert [atoms.info["rank"] for atoms in picked] == [1, 1, 2, 1]
+    assert [atoms.info["source_frame"] for atoms in picked] == [0, *(number for _, number in of_40), 3]
+    assert [atoms.info["pred_rank"] for atoms in picked] == [1, 1, 2, 1]
     assert [atoms.info["binding_energy"] for atoms in picked] == [
-        frames[atoms.info["frame"]].info["binding_energy"] for atoms in picked
+        frames[atoms.info["source_frame"]].info["binding_energy"] for atoms in picked
     ]
     assert len((out / "candidates.csv").read_text().splitlines()) == 5
     assert "<svg" in (out / "report.html").read_text() or "data:image" in (out / "report.html").read_text()
@@ -180,7 +202,7 @@ def test_truncated_last_frame(model, trajectory, tmp_path, capsys):
     trajectory.write_text("\n".join(text[:-7]) + "\n")
     assert main(["predict", str(model), str(trajectory), "--out", str(tmp_path / "p.parquet")]) == 0
     assert "frame 4, which may still be being written; the whole frames before it are taken" in capsys.readouterr().err
-    assert pyarrow.parquet.read_table(tmp_path / "p.parquet")["frame"].to_pylist() == [0, 1, 2, 3]
+    assert pyarrow.parquet.read_table(tmp_path / "p.parquet")["source_frame"].to_pylist() == [0, 1, 2, 3]
     assert main(["evaluate", str(model), "--data", str(trajectory)]) == 0
     assert "the file ends within frame 4" in capsys.readouterr().err
 
@@ -230,7 +252,7 @@ def test_bad_frames_are_skipped_on_request(model, frames, tmp_path, capsys):
     ase.io.write(path, [frames[0], bad, frames[2]], format="extxyz")
     out = tmp_path / "p.parquet"
     assert main(["predict", str(model), str(path), "--on-bad", "skip", "--out", str(out)]) == 0
-    assert pyarrow.parquet.read_table(out)["frame"].to_pylist() == [0, 2]
+    assert pyarrow.parquet.read_table(out)["source_frame"].to_pylist() == [0, 2]
     assert f"{path}, frame 1" in capsys.readouterr().err
 
 

@@ -123,7 +123,7 @@ def test_core_surface_writes_every_atom(clusters, model, tmp_path, capsys):
     assert main([*arguments, "--group", "segment", "--sizes", "60", "--out", str(out)]) == 0
     assert "balanced accuracy" in capsys.readouterr().out
     table = rows_of(out / "atoms.csv")
-    assert len(table) == 240 and [row["frame"] for row in table[::60]] == ["0", "1", "3", "4"]
+    assert len(table) == 240 and [row["source_frame"] for row in table[::60]] == ["0", "1", "3", "4"]
     assert [int(row["atom"]) for row in table[:60]] == list(range(60))
     for row in table:
         distance = float(row["distance"])

@@ -79,11 +79,11 @@ def test_bins(model, frames, trajectory, tmp_path):
     energy = Predictor(load_model(model))(frames).energy.numpy()
     of_40 = np.flatnonzero([len(atoms) == 40 for atoms in frames])
     rows = [row for row in rows_of(tmp_path / "s/candidates.csv") if row["size"] == "40"]
-    assert [int(row["frame"]) for row in rows] == of_40[lowest_of_bins(energy[of_40], 6).places].tolist()
-    assert rows[0]["rank"] == "1" and rows[0]["why"].startswith("lowest of bin 1 from ")
+    assert [int(row["source_frame"]) for row in rows] == of_40[lowest_of_bins(energy[of_40], 6).places].tolist()
+    assert rows[0]["pred_rank"] == "1" and rows[0]["pred_reason"].startswith("lowest of bin 1 from ")
     picked = [atoms for atoms in ase.io.read(tmp_path / "s/candidates.extxyz", ":") if len(atoms) == 40]
     for atoms, row in zip(picked, rows, strict=True):
-        original = frames[int(row["frame"])]
+        original = frames[int(row["source_frame"])]
         np.testing.assert_allclose(atoms.positions, original.positions, atol=1e-6)
         assert atoms.info["quenched"] == float(row["quenched"]) == original.info["quenched"]
 
@@ -100,7 +100,7 @@ def test_descriptor_bins(model, trajectory, tmp_path):
     assert main([str(argument) for argument in arguments]) == 0
     rows = rows_of(tmp_path / "s/candidates.csv")
     assert 2 < len(rows) <= 18
-    assert next(row["rank"] for row in rows if row["size"] == "31") == "1"
+    assert next(row["pred_rank"] for row in rows if row["size"] == "31") == "1"
     assert len(ase.io.read(tmp_path / "s/candidates.extxyz", ":")) == len(rows)
 
 
@@ -109,8 +109,8 @@ def test_unique(model, frames, trajectory, tmp_path):
     arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "20", "--out", tmp_path / "s"]
     assert main([str(argument) for argument in arguments]) == 0
     rows = rows_of(tmp_path / "s/candidates.csv")
-    assert sorted(int(row["frame"]) // COPIES for row in rows) == list(range(30))
-    assert rows[3]["why"] == "distinct structure 4; frames like it 3"
+    assert sorted(int(row["source_frame"]) // COPIES for row in rows) == list(range(30))
+    assert rows[3]["pred_reason"] == "distinct structure 4; frames like it 3"
     energies = [float(row["pred_energy"]) for row in rows if row["size"] == "31"]
     assert energies == sorted(energies)
 
@@ -127,8 +127,8 @@ def test_diverse(model, trajectory, tmp_path):
     arguments = ["screen", model, trajectory, "--choose", "diverse", "--top", "10", "--pool", "45"]
     assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
     rows = rows_of(tmp_path / "s/candidates.csv")
-    assert len({int(row["frame"]) // COPIES for row in rows}) == len(rows) == 20
-    assert [row["why"] for row in rows if row["rank"] == "1"] == ["lowest 1", "lowest 1"]
+    assert len({int(row["source_frame"]) // COPIES for row in rows}) == len(rows) == 20
+    assert [row["pred_reason"] for row in rows if row["pred_rank"] == "1"] == ["lowest 1", "lowest 1"]
 
 
 def test_bad_options_of_choosing(model, trajectory, tmp_path, capsys):
@@ -157,7 +157,7 @@ def test_write_folders_for_vasp(model, frames, trajectory, tmp_path, capsys):
     folders = sorted((tmp_path / "s/vasp").iterdir())
     assert [folder.name for folder in folders] == ["0001_Ga31", "0002_Ga31", "0003_Ga40", "0004_Ga40"]
     for folder, row in zip(folders, rows, strict=True):
-        atoms, original = ase.io.read(folder / "POSCAR"), frames[int(row["frame"])]
+        atoms, original = ase.io.read(folder / "POSCAR"), frames[int(row["source_frame"])]
         assert atoms.pbc.all() and (atoms.cell.lengths() == atoms.cell.lengths()[0]).all()
         assert atoms.cell.lengths()[0] == pytest.approx(np.ptp(original.positions, axis=0).max() + 16)
         assert (atoms.positions.min() > 7.99) and (atoms.positions.max() < atoms.cell.lengths()[0] - 7.99)
@@ -202,7 +202,9 @@ def test_found_in_numbered_folders(screened, capsys):
     assert "7 of 8 candidates" in capsys.readouterr().out
     rows = rows_of(folder / "found.csv")
     assert [int(row["candidate"]) for row in rows] == [1, 3, 4, 5, 6, 7, 8]
-    assert [int(row["frame"]) for row in rows] == [candidates[int(row["candidate"]) - 1].info["frame"] for row in rows]
+    assert [int(row["source_frame"]) for row in rows] == [
+        candidates[int(row["candidate"]) - 1].info["source_frame"] for row in rows
+    ]
     for row in rows:
         assert float(row["found_above_mean"]) == pytest.approx(2 * float(row["pred_above_mean"]), abs=1e-5)
     of_31 = [float(row["found_above_mean"]) for row in rows if row["size"] == "31"]

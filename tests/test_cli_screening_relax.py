@@ -64,13 +64,15 @@ def test_copies_are_found_after_relaxing(shaken, tmp_path):
     model, start = load_model("gallium-forces"), ase.io.read(shaken, ":")
     truth = ("--truth", "dft_energy")
     rows = run_relaxed(shaken, tmp_path / "s", "--choose", "unique", "--fmax", "0.01", *truth)
-    assert sorted({int(row["frame"]) // COPIES for row in rows}) == [0, 1, 2] and len(rows) == 3
-    assert [row["why"].endswith("frames like it 2") for row in rows] == [True] * 3
+    assert sorted({int(row["source_frame"]) // COPIES for row in rows}) == [0, 1, 2] and len(rows) == 3
+    assert [row["pred_reason"].endswith("frames like it 2") for row in rows] == [True] * 3
     relaxed = ase.io.read(tmp_path / "s/candidates.extxyz", ":")
     for atoms, row in zip(relaxed, rows, strict=True):
-        before = start[int(row["frame"])]
-        assert Path(atoms.info["file"]).name == "shaken.extxyz" and atoms.info["frame"] == int(row["frame"])
-        assert float(row["dft_energy"]) == before.info["dft_energy"] and "dft_energy" not in atoms.info
+        before = start[int(row["source_frame"])]
+        assert Path(atoms.info["source_file"]).name == "shaken.extxyz" and atoms.info["source_frame"] == int(
+            row["source_frame"]
+        )
+        assert float(row["initial_dft_energy"]) == before.info["dft_energy"] and "dft_energy" not in atoms.info
         assert row["converged"].lower() == "true" and atoms.info["converged"]
         assert 0 < atoms.info["model_steps"] == int(row["model_steps"]) < 500
         info = atoms.info.copy()
@@ -80,21 +82,21 @@ def test_copies_are_found_after_relaxing(shaken, tmp_path):
         assert float(row["pred_energy"]) == info["pred_energy"] == info["model_energy"]
         assert np.linalg.norm(atoms.get_forces(), axis=1).max() == pytest.approx(info["model_fmax"], abs=1e-3)
         assert info["model_fmax"] <= 0.01
-        assert before.get_potential_energy() == pytest.approx(float(row["frame_energy"]), abs=1e-4)
-        assert float(row["frame_energy"]) > float(row["pred_energy"]) + 0.02
+        assert before.get_potential_energy() == pytest.approx(float(row["initial_pred_energy"]), abs=1e-4)
+        assert float(row["initial_pred_energy"]) > float(row["pred_energy"]) + 0.02
     energies = [float(row["pred_energy"]) for row in rows]
     assert energies == sorted(energies)
 
 
 def test_ranks_are_those_after_relaxing(shaken, tmp_path):
     rows = run_relaxed(shaken, tmp_path / "s", "--steps", "3")
-    assert [int(row["rank"]) for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert [int(row["pred_rank"]) for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["converged"].lower() == "false" and row["model_steps"] == "3" for row in rows)
     energies = [float(row["pred_energy"]) for row in rows]
     assert energies == sorted(energies)
     few = run_relaxed(shaken, tmp_path / "few", "--steps", "3", "--pool", "2")
-    lowest = sorted(rows, key=lambda row: float(row["frame_energy"]))[:2]
-    assert {row["frame"] for row in few} == {row["frame"] for row in lowest}
+    lowest = sorted(rows, key=lambda row: float(row["initial_pred_energy"]))[:2]
+    assert {row["source_frame"] for row in few} == {row["source_frame"] for row in lowest}
 
 
 def test_what_screening_is_worth_after_relaxing(shaken, tmp_path):
@@ -130,7 +132,7 @@ def test_what_screening_is_worth_after_relaxing(shaken, tmp_path):
 
 def test_diverse_after_relaxing(shaken, tmp_path):
     rows = run_relaxed(shaken, tmp_path / "s", "--choose", "diverse", "--top", "3", "--fmax", "0.05", "--pool", "6")
-    assert sorted(int(row["frame"]) // COPIES for row in rows) == [0, 1, 2]
+    assert sorted(int(row["source_frame"]) // COPIES for row in rows) == [0, 1, 2]
 
 
 class Hole(torch.nn.Module):
@@ -165,7 +167,7 @@ def test_what_has_no_energy_any_more_is_left_out():
     assert [candidate.frame for candidate in found.candidates] in ([0, 2], [2, 0])
     for candidate in found.candidates:
         assert candidate.atoms.get_distance(0, 1) == pytest.approx(2.0, abs=1e-3)
-        assert candidate.relaxation["frame_energy"] == -1.0 and candidate.energy == pytest.approx(0.0, abs=1e-6)
+        assert candidate.relaxation["initial_pred_energy"] == -1.0 and candidate.energy == pytest.approx(0.0, abs=1e-6)
     with (
         pytest.raises(InputError, match="no frame has a finite energy after relaxing"),
         pytest.warns(UserWarning, match="left out"),
@@ -234,17 +236,22 @@ def test_uncertain_goes_by_energy_and_spread(ensemble, trajectory, tmp_path):
         order = of_size[np.argsort(energy[of_size] - 5 * spread[of_size])]
         assert list(order[:6]) != list(of_size[np.argsort(energy[of_size])][:6])
         chosen = [row for row in rows if row["size"] == str(size)]
-        assert [int(row["frame"]) for row in chosen] == order[:6].tolist()
+        assert [int(row["source_frame"]) for row in chosen] == order[:6].tolist()
         for row in chosen:
-            number = int(row["frame"])
-            assert int(row["rank"]) == 1 + (energy[of_size] < energy[number]).sum()
-            assert float(row["spread"]) == pytest.approx(spread[number], rel=1e-4)
-            assert f"{energy[number] - 5 * spread[number]:.3f} eV, the energy - 5 spread" in row["why"]
-    assert ase.io.read(tmp_path / "s/candidates.extxyz", 0).info["spread"] == pytest.approx(float(rows[0]["spread"]))
+            number = int(row["source_frame"])
+            assert int(row["pred_rank"]) == 1 + (energy[of_size] < energy[number]).sum()
+            assert float(row["pred_energy_spread"]) == pytest.approx(spread[number], rel=1e-4)
+            assert f"{energy[number] - 5 * spread[number]:.3f} eV, the energy - 5 spread" in row["pred_reason"]
+    assert ase.io.read(tmp_path / "s/candidates.extxyz", 0).info["pred_energy_spread"] == pytest.approx(
+        float(rows[0]["pred_energy_spread"])
+    )
     assert main([*arguments, "uncertain", "--spread-weight", "0", "--out", str(tmp_path / "zero")]) == 0
     assert main([*arguments, "rank", "--out", str(tmp_path / "rank")]) == 0
     kept = [
-        [(row["frame"], row["rank"], row["spread"]) for row in rows_of(tmp_path / f"{name}/candidates.csv")]
+        [
+            (row["source_frame"], row["pred_rank"], row["pred_energy_spread"])
+            for row in rows_of(tmp_path / f"{name}/candidates.csv")
+        ]
         for name in ("zero", "rank")
     ]
     assert kept[0] == kept[1]
@@ -269,7 +276,7 @@ def test_spreads_of_an_ensemble_are_told_in_any_case(ensemble, trajectory, tmp_p
     assert main(arguments) == 0
     spread = Predictor(load_model(ensemble))(ase.io.read(trajectory, ":")).spread
     for row in rows_of(tmp_path / "candidates.csv"):
-        assert float(row["spread"]) == pytest.approx(float(spread[int(row["frame"])]), rel=1e-4)
+        assert float(row["pred_energy_spread"]) == pytest.approx(float(spread[int(row["source_frame"])]), rel=1e-4)
 
 
 def test_spreads_are_those_of_the_relaxed_structures():

@@ -458,7 +458,7 @@ def test_energies_of_files(frames, tmp_path, capsys):
     (aside,) = ase.io.read(tmp_path / "labelled.set_aside.extxyz", ":")
     assert aside.info["name"] == "n2" and aside.info["set_aside"] == "no self-consistency"
     log = [json.loads(line) for line in (tmp_path / "labelled.log.jsonl").read_text().splitlines()]
-    assert [line["frame"] for line in log] == list(range(6)) and all(line["seconds"] >= 0 for line in log)
+    assert [line["source_frame"] for line in log] == list(range(6)) and all(line["seconds"] >= 0 for line in log)
 
 
 def test_resumed_is_the_same_as_not_stopped(frames, tmp_path):

@@ -361,7 +361,7 @@ def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, 
         assert (spread > 0).all()
         half = 1.9 * np.sqrt(spread**2 + 0.1**2 * np.array(table["size"]))
         np.testing.assert_allclose([high - energy, energy - low], [half, half], rtol=1e-5)
-        flagged = np.array(table["flag"]) != ""
+        flagged = np.array(table["pred_flag"]) != ""
         assert not flagged[:24].any() and flagged[24:-24].any() and not flagged[-24:].any()
 
 
@@ -426,9 +426,8 @@ def test_a_store_gives_the_energies_of_the_text(folder, tmp_path):
         arguments = ["predict", str(folder / "model"), *given, "--on-bad", "skip", "--out"]
         assert main([*arguments, str(tmp_path / f"{name}.parquet")]) == 0
     text, store = (pyarrow.parquet.read_table(tmp_path / f"{name}.parquet") for name in ("text", "store"))
-    assert store["origin_file"].to_pylist() == text["file"].to_pylist()
-    assert store["origin_frame"].to_pylist() == text["frame"].to_pylist()
-    assert set(store["file"].to_pylist()) == {str(folder / "store.h5")}
+    assert store["source_file"].to_pylist() == text["source_file"].to_pylist()
+    assert store["source_frame"].to_pylist() == text["source_frame"].to_pylist()
     np.testing.assert_allclose(store["pred_energy"], text["pred_energy"], rtol=1e-6)
 
 

@@ -67,7 +67,7 @@ def test_what_is_known_of_candidates():
     found = screening()
     properties = screening_structures.candidate_properties(found, found.candidates, "dft")
     assert properties["atoms"].values.tolist() == [13, 13, 12]
-    assert properties["file"].values.tolist() == ["a.xyz", "a.xyz", "b.xyz"]
+    assert properties["source_file"].values.tolist() == ["a.xyz", "a.xyz", "b.xyz"]
     assert properties["predicted energy"].values.tolist() == [-26.0, -25.5, -24.0]
     for kind in ("predicted", "true"):
         assert properties[f"{kind} energy above the lowest"].values.tolist() == [0.0, 0.5, 0.0]

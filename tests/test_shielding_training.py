@@ -222,7 +222,7 @@ def test_predict_has_a_row_per_atom(finished, frames, dataset, tmp_path):
     data = some(dataset, range(len(dataset)))
     expected = Predictor(load_model(finished))(data.z, data.pos, data.ptr).shielding
     np.testing.assert_allclose(table["pred_nmr_shielding"], expected, rtol=1e-5)
-    assert table["frame"] == data.batch.tolist() and set(table["file"]) == {str(frames)}
+    assert table["source_frame"] == data.batch.tolist() and set(table["source_file"]) == {str(frames)}
     assert table["size"] == data.ptr.diff()[data.batch].tolist()
     assert table["atom"] == (torch.arange(data.z.numel()) - data.ptr[data.batch]).tolist()
 
@@ -236,7 +236,7 @@ def test_predict_adds_an_array_to_frames(finished, frames, dataset, tmp_path):
     found = np.concatenate([atoms.arrays["pred_nmr_shielding"] for atoms in written])
     np.testing.assert_allclose(found, expected, atol=1e-3)
     np.testing.assert_allclose(np.concatenate([atoms.arrays["sigma"] for atoms in written]), data.y, atol=1e-3)
-    assert [atoms.info["frame"] for atoms in written] == list(range(40)) and "pred_energy" not in written[0].info
+    assert [atoms.info["source_frame"] for atoms in written] == list(range(40)) and "pred_energy" not in written[0].info
 
 
 def test_evaluate_on_labelled_frames(finished, frames, dataset, tmp_path, capsys):

@@ -352,7 +352,7 @@ def test_the_model_that_ships_is_calibrated(tmp_path):
     for place, number in enumerate((0, 3000)):
         half = (table["pred_energy_high"][place] - table["pred_energy_low"][place]) / 2
         assert 0.2 < half < 0.5 and abs(table["pred_energy"][place] - float(dataset[number].y)) < 2 * half
-    assert table["flag"][:2] == ["", ""] and "distance" in table["flag"][2]
+    assert table["pred_flag"][:2] == ["", ""] and "distance" in table["pred_flag"][2]
 
 
 @pytest.mark.slow
@@ -376,10 +376,10 @@ def test_intervals_of_predict_and_evaluate(ensemble, tmp_path, capsys):
     np.testing.assert_allclose(table["pred_energy_high"] - table["pred_energy"], half, rtol=1e-4)
     np.testing.assert_allclose(table["pred_energy"] - table["pred_energy_low"], half, rtol=1e-4)
     train = [int(line) for line in (Path(run) / "member_0/splits/train.txt").read_text().split()]
-    assert set(table["flag"][train]) == {""}
+    assert set(table["pred_flag"][train]) == {""}
     assert main(["predict", run, frames, "--coverage", "0.5", "--out", str(tmp_path / "p.extxyz")]) == 0
     first = ase.io.read(tmp_path / "p.extxyz", 0).info
-    assert first["pred_energy_low"] == pytest.approx(table["pred_energy_low"][0]) and "flag" in first
+    assert first["pred_energy_low"] == pytest.approx(table["pred_energy_low"][0]) and "pred_flag" in first
 
     assert main(["evaluate", run, "--coverage", "0.5"]) == 0
     found = json.loads((Path(run) / "test_metrics.json").read_text())["intervals"]

@@ -114,8 +114,8 @@ def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
     frames = result.frames
     sizes = frames.sizes
     columns = {
-        "file": np.repeat(frames.file, sizes),
-        "frame": np.repeat(frames.number, sizes),
+        "source_file": np.repeat(frames.file, sizes),
+        "source_frame": np.repeat(frames.number, sizes),
         "atom": np.concatenate([np.arange(size) for size in sizes]),
         "region": np.array(REGIONS)[result.region],
         "distance": result.distance,

@@ -19,6 +19,7 @@ from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.tables import cell
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks, write_table
+from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME
 from pyg_clusters.metrics import metrics_by_size
 
 NUMBERED: re.Pattern[str] = re.compile(r"(\d{4,})_[A-Z]")
@@ -137,8 +138,8 @@ def compare(found: Sequence[Found], candidates: Sequence[Atoms]) -> dict[str, li
         above[:, of_it] = [values[of_it] - values[of_it].mean() for values in (predicted, energy)]
     return {
         "candidate": [one.candidate for one in found],
-        "file": [str(one.info["file"]) for one in atoms],
-        "frame": [int(one.info["frame"]) for one in atoms],
+        SOURCE_FILE: [str(one.info[SOURCE_FILE]) for one in atoms],
+        SOURCE_FRAME: [int(one.info[SOURCE_FRAME]) for one in atoms],
         "size": [len(one) for one in atoms],
         "composition": composition.tolist(),
         "pred_energy": predicted.tolist(),

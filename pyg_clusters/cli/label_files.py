@@ -15,6 +15,7 @@ from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame, BadFrame, read_atoms
+from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.labels import LabelFiles, Labelled, frame_keys, label_frames
 
 
@@ -70,7 +71,7 @@ def label_waiting(labeller: Labeller, settings: Mapping[str, object], options: N
             [frame.atoms for _, frame in waiting], labeller, workers=options.workers, threads=options.threads
         ):
             key, frame = waiting[place]
-            files.add(key, labelled, seconds, file=frame.file, frame=frame.number)
+            files.add(key, labelled, seconds, source_file=frame.file, source_frame=frame.number)
             progress.done(frame, labelled, seconds)
     old = files.sort(keys)
     list_bad(bad)
@@ -86,6 +87,7 @@ def _read(labeller: Labeller, bad: list[BadFrame], options: Namespace) -> list[A
         options.frames, problem=labeller.problem, on_bad=options.on_bad, fragments=options.fragments
     ):
         if isinstance(frame, AtomsFrame):
+            set_origin(frame.atoms.info, frame.file, frame.number)
             frames.append(frame)
         else:
             bad.append(frame)

@@ -17,7 +17,6 @@ from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, Frames, Shard
 from pyg_clusters.frames.reading import BLOCK_SIZE
-from pyg_clusters.frames.store import is_store
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.on_ray import score_on_ray
 from pyg_clusters.inference.prediction_files import PredictionFormat, format_of
@@ -34,13 +33,13 @@ def run(argv: Sequence[str]):
     """Writes the predicted energy of every frame, or the shielding of every atom."""
     parser = verb_parser(
         "predict",
-        "Energies of frames, as a table or added to what the frames hold already (.extxyz): file, frame number "
-        "(from 0), number of atoms, pred_energy (eV), pred_energy_per_atom (eV); for frames of a store also the file "
-        "and number that they had before. A model of shieldings gives pred_nmr_shielding (ppm): a row per atom, with "
-        "its number in the frame (from 0), or an array. An ensemble gives their spread, too (pred_energy_spread); with "
+        "Energies of frames, as a table or added to what the frames hold already (.extxyz): source_file and "
+        "source_frame (where the frame was first read, from 0), number of atoms, pred_energy (eV), "
+        "pred_energy_per_atom (eV). A model of shieldings gives pred_nmr_shielding (ppm): a row per atom, with its "
+        "number in the frame (from 0), or an array. An ensemble gives their spread, too (pred_energy_spread); with "
         "--coverage there are pred_energy_low and pred_energy_high (eV), too, or those of pred_nmr_shielding (ppm); "
-        "flag says what of a frame the training had not. A run that was stopped goes on with the same command; with "
-        "--engine ray the work is spread over the machines of a Ray cluster, or over the cores of this one.",
+        "pred_flag says what of a frame the training had not. A run that was stopped goes on with the same command; "
+        "with --engine ray the work is spread over the machines of a Ray cluster, or over the cores of this one.",
         "pyg-clusters predict runs/dart md.extxyz --out predictions.csv",
     )
     add_frame_options(parser)
@@ -81,8 +80,7 @@ def predict(options: Namespace, make_format: type[PredictionFormat], shard: Shar
         topology=options.topology,
         fragments=options.fragments,
     )
-    origins = any(map(is_store, frames.paths))
-    style = make_format(origins, predictor.dtype_name, predictor.per_atom, uncertainty.types)
+    style = make_format(predictor.dtype_name, predictor.per_atom, uncertainty.types)
     settings = settings_of(predictor, frames.paths, frames.wanted)
     settings |= {"shard": options.shard, **uncertainty.settings()}
     log = BlockLog(folder, settings, FREE, head=style.head(), overwrite=options.overwrite)

@@ -31,8 +31,9 @@ def run(argv: Sequence[str]):
     parser = verb_parser(
         "screen",
         "The lowest-energy candidates among the frames of trajectories, by cluster size: candidates.extxyz, "
-        "candidates.csv (file, frame, size, rank, predicted energy, its spread if the model tells, why chosen) and "
-        "report.html. With --relax they are relaxed; model_energy, model_fmax, model_steps and converged tell how.",
+        "candidates.csv (source_file, source_frame, size, pred_rank, pred_energy, pred_energy_spread if the model "
+        "tells, pred_reason) and report.html. With --relax they are relaxed; initial_pred_energy, model_energy, "
+        "model_fmax, model_steps and converged tell how.",
         "pyg-clusters screen runs/dart md.extxyz --top 100 --out screening",
     )
     add_screening_options(parser)

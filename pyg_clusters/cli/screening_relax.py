@@ -89,7 +89,7 @@ def _relaxed(candidate: Candidate, atoms: Atoms) -> Candidate:
         candidate,
         atoms=atoms,
         energy=found["model_energy"],
-        relaxation={"frame_energy": candidate.energy, **found},
+        relaxation={"initial_pred_energy": candidate.energy, **found},
     )
 
 

@@ -24,8 +24,8 @@ SHORT = {
     "true energy above the lowest": "true above lowest",
 }
 """Headings of its columns."""
-RELAXATION = {"energy before relaxing": "frame_energy", "largest force": "model_fmax", "steps": "model_steps"}
-UNITS = {"frame_energy": "eV", "model_fmax": "eV/Å"}
+RELAXATION = {"energy before relaxing": "initial_pred_energy", "largest force": "model_fmax", "steps": "model_steps"}
+UNITS = {"initial_pred_energy": "eV", "model_fmax": "eV/Å"}
 OF_ATOM = "energy of the atom above the mean / meV"
 """What colours the atoms: its differences are small beside the energies."""
 
@@ -37,7 +37,7 @@ def add_candidates(report: Report, screening: Screening, predictor: Predictor, t
         _add_viewer(report, screening, predictor, truth)
     except MissingExtra:
         first = screening.candidates[:DRAWN]
-        labels = [f"{candidate.rank}: frame {candidate.frame}, {candidate.energy:.2f} eV" for candidate in first]
+        labels = [f"{candidate.rank}: frame {candidate.source_frame}, {candidate.energy:.2f} eV" for candidate in first]
         report.structures([candidate.atoms for candidate in first], labels, "The first candidates.")
         report.text("`pip install 'pyg-clusters[report]'` makes of these drawings structures that can be turned.")
     _add_table(report, screening, truth)
@@ -106,9 +106,9 @@ def candidate_properties(
     if relaxed:
         for name, key in RELAXATION.items():
             properties[name] = Property(np.array([float(one.relaxation[key]) for one in chosen]), UNITS.get(key, ""))
-    if len(np.unique(screening.file)) > 1:
-        properties["file"] = Property(np.array([Path(candidate.file).name for candidate in chosen]))
-    properties["frame"] = Property(np.array([candidate.frame for candidate in chosen]))
+    if len(np.unique(screening.file)) > 1 or any(one.source_file != one.file for one in chosen):
+        properties["source_file"] = Property(np.array([Path(candidate.source_file).name for candidate in chosen]))
+    properties["source_frame"] = Property(np.array([candidate.source_frame for candidate in chosen]))
     if truth:
         true = np.array([candidate.properties[truth] for candidate in chosen], dtype=float)
         above = true - _lowest(screening.properties[truth], screening.size, size)
@@ -132,7 +132,7 @@ def _add_table(report: Report, screening: Screening, truth: str | None):
     columns: dict[str, Sequence[object]] = {}
     for name, given in candidate_properties(screening, chosen, truth).items():
         columns[f"{SHORT.get(name, name)} ({given.unit})" if given.unit else name] = given.values.tolist()
-    columns["why"] = [candidate.why for candidate in chosen]
+    columns["reason"] = [candidate.why for candidate in chosen]
     caption = "The candidates."
     if len(chosen) < len(everything):
         caption = f"The first {each} candidates of each size, of {len(everything):,} in all."

@@ -26,6 +26,9 @@ EARLIER: str = "earlier_"
 INITIAL: str = "initial_"
 """Prefix of a value that belongs to the positions before a relaxation."""
 
+ENERGY_PREDICTION: tuple[str, ...] = ("pred_energy", "pred_flag", "pred_rank", "pred_reason")
+"""Starts of the names that belong to a predicted energy."""
+
 LASTING: frozenset[str] = STATE_NAMES | {
     *("name", "title", "comment", "note", "label", "tag", "tags", "key", "group", "subset", "split", "fold"),
     *("id", "uid", "uuid", "idx", "index", "number", "frame", "seed", "file", "filename", "path", "source"),
@@ -69,22 +72,22 @@ def set_origin(info: MutableMapping[str, object], file: str, frame: int):
         write_values(info, {SOURCE_FILE: file, SOURCE_FRAME: frame})
 
 
-def write_values(holder: MutableMapping, values: Mapping[str, object], replaced: str = ""):
+def write_values(holder: MutableMapping, values: Mapping[str, object], replaced: tuple[str, ...] = ()):
     """Writes values to the ``info`` or ``arrays`` of a frame; what has their names is kept under ``earlier_``.
 
     Args:
         holder: The ``info`` or ``arrays``.
         values: What is written.
-        replaced: Start of the names that these values replace, also where they have not the same name: a new
-            ``pred_energy`` leaves no ``pred_energy_spread`` of another model.
+        replaced: Starts of other names that these values replace: a new ``pred_energy`` leaves no
+            ``pred_energy_spread`` of another model beside it.
 
     Example:
         >>> info = {"pred_energy": -1.0, "pred_energy_spread": 0.1}
-        >>> write_values(info, {"pred_energy": -2.0}, replaced="pred_energy")
+        >>> write_values(info, {"pred_energy": -2.0}, replaced=("pred_energy",))
         >>> info
         {'earlier_pred_energy': -1.0, 'earlier_pred_energy_spread': 0.1, 'pred_energy': -2.0}
     """
-    for name in [name for name in holder if name in values or (replaced and str(name).startswith(replaced))]:
+    for name in [name for name in holder if name in values or str(name).startswith(replaced)]:
         holder.setdefault(EARLIER + name, holder.pop(name))
     holder.update(values)
 

@@ -22,8 +22,10 @@ class Candidate:
         place: Its place among all frames that were scored.
         why: What it was chosen for.
         spread: How sure the model is of the energy, a standard deviation in eV, where it tells.
-        relaxation: How the structure was relaxed, if it was: ``frame_energy`` is the energy in eV that was predicted of
-            the frame as it stands in the file; ``energy``, ``spread`` and ``atoms`` are of the relaxed structure.
+        relaxation: How the structure was relaxed, if it was: ``initial_pred_energy`` is the energy in eV that was
+            predicted of the frame as it stands in the file; ``energy``, ``spread`` and ``atoms`` are of the relaxed
+            structure.
+        origin: File and index where the frame was first read, if that is another one.
     """
 
     file: str
@@ -36,6 +38,17 @@ class Candidate:
     why: str = ""
     spread: float | None = None
     relaxation: dict[str, float | int | bool] = field(default_factory=dict)
+    origin: tuple[str, int] | None = None
+
+    @property
+    def source_file(self) -> str:
+        """File in which the frame was first read."""
+        return self.origin[0] if self.origin else self.file
+
+    @property
+    def source_frame(self) -> int:
+        """Index of the frame in that file, from 0."""
+        return self.origin[1] if self.origin else self.frame
 
     @property
     def size(self) -> int:

@@ -18,11 +18,15 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.extxyz_text import extxyz_text
+from pyg_clusters.frames.provenance import ENERGY_PREDICTION, SOURCE_FILE, SOURCE_FRAME, set_origin, write_values
 from pyg_clusters.frames.store import origin_of
 from pyg_clusters.inference.scoring import ScoredBlock
 
 ROWS_AT_ONCE: int = 1 << 20
 """Rows of a row group of a Parquet file."""
+
+ENERGY, SHIELDING = "pred_energy", "pred_nmr_shielding"
+"""Names of predictions."""
 
 Columns = Mapping[str, np.ndarray]
 NO_COLUMNS: Columns = MappingProxyType({})
@@ -32,7 +36,6 @@ class PredictionFormat(ABC):
     """How predictions are written: a beginning, then the bytes of each block, then the file made of them.
 
     Args:
-        origins: Whether to write where frames of a store came from, too.
         dtype: Name of the type of the predictions.
         per_atom: Whether there is a prediction for each atom (a shielding), not for each frame.
         columns: Types of further columns by name, as Arrow calls them.
@@ -43,12 +46,10 @@ class PredictionFormat(ABC):
 
     def __init__(
         self,
-        origins: bool = False,
         dtype: str = "float32",
         per_atom: bool = False,
         columns: Mapping[str, str] | None = None,
     ):
-        self.origins = origins
         self.dtype = dtype
         self.per_atom = per_atom
         self.columns = dict(columns or {})
@@ -114,22 +115,18 @@ class TableFormat(PredictionFormat):
         of_row = np.zeros(0, dtype=np.int64)
         if frames:
             of_row = frames.frame_of_atom if self.per_atom else np.arange(len(frames))
-        numbers, sizes = (frames.number[of_row], frames.sizes[of_row]) if frames else (of_row, of_row)
+        files, numbers = origin_of(frames) if frames else (of_row.astype(str), of_row)
         columns = {
-            "file": pyarrow.array([frames.file] * len(of_row) if frames else [], text),
-            "frame": pyarrow.array(numbers, pyarrow.int64()),
+            SOURCE_FILE: pyarrow.array(files[of_row], text),
+            SOURCE_FRAME: pyarrow.array(numbers[of_row], pyarrow.int64()),
+            "size": pyarrow.array(frames.sizes[of_row] if frames else of_row),
         }
-        if self.origins:
-            files, places = origin_of(frames) if frames else (np.zeros(0), np.zeros(0))
-            columns["origin_file"] = pyarrow.array([str(files[frame]) for frame in of_row], text)
-            columns["origin_frame"] = pyarrow.array(np.asarray(places)[of_row], pyarrow.int64())
-        columns["size"] = pyarrow.array(sizes)
         if self.per_atom:
             columns["atom"] = pyarrow.array(np.arange(len(of_row)) - frames.ptr[of_row] if frames else of_row)
-            columns["pred_nmr_shielding"] = pyarrow.array(values)
+            columns[SHIELDING] = pyarrow.array(values)
         else:
-            columns["pred_energy"] = pyarrow.array(values)
-            columns["pred_energy_per_atom"] = pyarrow.array(values / sizes)
+            columns[ENERGY] = pyarrow.array(values)
+            columns[f"{ENERGY}_per_atom"] = pyarrow.array(values / (frames.sizes if frames else of_row))
         for name, kind in self.columns.items():
             columns[name] = pyarrow.array(more[name], pyarrow.type_for_alias(kind))
         return pyarrow.table(columns)
@@ -221,16 +218,14 @@ class ExtxyzFormat(PredictionFormat):
         frames, texts = scored.frames, []
         files, numbers = origin_of(frames)
         for place, atoms in enumerate(frames.atoms or ()):
-            atoms.info |= {"file": frames.file, "frame": int(frames.number[place])}
+            set_origin(atoms.info, str(files[place]), int(numbers[place]))
             if self.per_atom:
                 own = slice(frames.ptr[place], frames.ptr[place + 1])
-                atoms.arrays["pred_nmr_shielding"] = scored.shielding[own]
-                atoms.arrays |= {name: more[name][own] for name in self.columns}
+                values = {name: more[name][own] for name in self.columns}
+                write_values(atoms.arrays, {SHIELDING: scored.shielding[own]} | values, replaced=(SHIELDING,))
             else:
-                atoms.info["pred_energy"] = float(scored.energy[place])
-                atoms.info |= {name: more[name][place].item() for name in self.columns}
-            if self.origins:
-                atoms.info |= {"origin_file": str(files[place]), "origin_frame": int(numbers[place])}
+                values = {name: more[name][place].item() for name in self.columns}
+                write_values(atoms.info, {ENERGY: float(scored.energy[place])} | values, replaced=ENERGY_PREDICTION)
             texts.append(extxyz_text(atoms, f"{frames.file}, frame {frames.number[place]}"))
         return "".join(texts).encode()
 

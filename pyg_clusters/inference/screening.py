@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from pyg_clusters.frames import BadFrame, FrameBlock
+from pyg_clusters.frames.store import origin_of
 from pyg_clusters.inference.candidates import Candidate, Screening, ranks_of
 from pyg_clusters.inference.choosing import Choice
 from pyg_clusters.inference.scoring import ScoredBlock
@@ -92,6 +93,7 @@ def choose(
         for place, number in enumerate(frames.number.tolist()):
             if (frames.file, number) in chosen:
                 chosen[frames.file, number].atoms = _structure(frames, place)
+                chosen[frames.file, number].origin = _origin(frames, place)
     return table.screening(list(chosen.values()))
 
 
@@ -169,7 +171,13 @@ def _candidate(block: ScoredBlock, place: int, scored: int) -> Candidate:
         properties={name: values[place].item() for name, values in frames.properties.items()},
         place=scored + place,
         spread=None if block.spread is None else float(block.spread[place]),
+        origin=_origin(frames, place),
     )
+
+
+def _origin(frames: FrameBlock, place: int) -> tuple[str, int]:
+    files, numbers = origin_of(frames)
+    return str(files[place]), int(numbers[place])
 
 
 def _structure(frames: FrameBlock, place: int) -> Atoms:

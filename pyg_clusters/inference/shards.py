@@ -15,7 +15,7 @@ from pyg_clusters.frames import BadFrame, BlockLog, Shard
 from pyg_clusters.frames.block_log import FinishedBlock
 from pyg_clusters.inference.prediction_files import PredictionFormat, format_of
 
-STYLE = ("origins", "dtype", "per_atom", "columns")
+STYLE = ("dtype", "per_atom", "columns")
 """Arguments of :class:`~pyg_clusters.inference.prediction_files.PredictionFormat` in the record of a part."""
 
 
@@ -32,10 +32,10 @@ def write_shard(out: Path, shard: Shard, style: PredictionFormat, settings: Mapp
     """
     remove_stale(shard_file(out))
     common = {name: value for name, value in settings.items() if name != "shard"}
-    head = {"part": [shard.number, shard.count], "origins": style.origins, "dtype": style.dtype}
+    head = {"part": [shard.number, shard.count], "dtype": style.dtype}
     head |= {"per_atom": style.per_atom, "columns": style.columns, "settings": common}
     blocks = [block.to_json() for block in log.finished()]
-    head |= {"predictions": file_fingerprint(out), "frames": log.num_frames, "blocks": len(blocks)}
+    head |= {"predictions": file_fingerprint(out, whole=True), "frames": log.num_frames, "blocks": len(blocks)}
     head["record"] = _hash(head, blocks)
     with replacing(shard_file(out)) as temporary:
         temporary.write_text("\n".join([json.dumps(head), *blocks]) + "\n", encoding="utf-8")
@@ -86,7 +86,7 @@ class Part:
         if not sound:
             raise InputError(f"{record} is corrupted; rerun this part with predict --shard and --overwrite")
         part = cls(path, head, blocks)
-        if head["predictions"] != file_fingerprint(path):
+        if head["predictions"] != file_fingerprint(path, whole=True):
             raise InputError(
                 f"{path} is not as predict wrote it (corrupted or edited); rerun it with --shard {part.shard} and "
                 "--overwrite"

@@ -16,8 +16,8 @@ class Uncertainty:
     """Further columns of predictions, in the order of :attr:`types`.
 
     ``pred_energy_spread``, ``pred_energy_low`` and ``pred_energy_high`` (eV) of frames, or
-    ``pred_nmr_shielding_spread`` and so on (ppm) of their atoms, as far as they are known or asked for; and ``flag`` of
-    frames.
+    ``pred_nmr_shielding_spread`` and so on (ppm) of their atoms, as far as they are known or asked for; and
+    ``pred_flag`` of frames.
 
     Attributes:
         types: Types of the columns by name, as numpy and Arrow call them.
@@ -44,7 +44,7 @@ class Uncertainty:
         known = calibration.range if calibration else None
         if known is None and domain is not None:
             known = TrainedRange.of_domain(domain)
-        return cls(types if known is None else types | {"flag": "string"}, calibration, coverage, known)
+        return cls(types if known is None else types | {"pred_flag": "string"}, calibration, coverage, known)
 
     def columns(self, scored: ScoredBlock) -> dict[str, np.ndarray]:
         """Values of the frames of a block ``[num_frames]``, or of their atoms ``[num_atoms]``.
