@@ -248,3 +248,29 @@ def file_fingerprint(path: str | Path, *, whole: bool = False) -> str:
             return f"{size} bytes, sha256 of pieces {digest.hexdigest()[:16]}"
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+@contextmanager
+def waiting_lock(path: str | Path) -> Iterator[None]:
+    """Let one process after the other make a file that all of them need.
+
+    Args:
+        path: The file, beside which ``.NAME.lock`` is locked by the system. Folders that do not exist are made.
+
+    Raises:
+        InputError: If the system refuses to write there.
+    """
+    path = Path(path)
+    file = path.with_name(f".{path.name}{LOCK}")
+    lock = FileLock(file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # whoever waits for the removed file makes a new one
+            file.unlink()
+        lock.release()

@@ -1,9 +1,16 @@
 """Labels out of blocks of frames, checked."""
 
+import math
+import re
+
 import numpy as np
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
+from pyg_clusters.frames.columns import kind_of
+
+NUMBER: re.Pattern[str] = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+"""Texts that are numbers."""
 
 
 def numbers(block: FrameBlock, key: str) -> np.ndarray:
@@ -14,7 +21,9 @@ def numbers(block: FrameBlock, key: str) -> np.ndarray:
     """
     values = block.properties[key]
     if values.dtype.kind not in "iuf" or values.size != len(block):
-        raise InputError(f"{block.file}, frame {block.number[0]}: {key!r} is not a number but {values[0]!r}")
+        wrong = next((n for n, value in enumerate(values) if kind_of(value) != "a number" or np.size(value) != 1), 0)
+        value = np.asarray(values[wrong]).tolist()
+        raise InputError(f"{block.file}, frame {block.number[wrong]}: {key!r} is not a number but {value!r}")
     return values.reshape(-1).astype(np.float64)
 
 
@@ -34,12 +43,52 @@ def number_of_each_atom(block: FrameBlock, key: str) -> np.ndarray:
     """Values of an array of one number per atom, ``[num_atoms]`` in double precision.
 
     Raises:
-        InputError: If that is not what it is, or one is not finite.
+        InputError: If that is not what it is.
     """
     values = block.atom_properties[key]
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise InputError(f"{block.file}: {key!r} is not one number per atom")
-    return finite(block, key, values.astype(np.float64))
+    return values.astype(np.float64)
+
+
+def group_labels(block: FrameBlock, key: str) -> np.ndarray:
+    """Names of the groups of frames ``[num_frames]``: a number is the same group however it is written.
+
+    ``1``, ``1.0`` and the text ``"1"`` are one group; so are they in files of which one has numbers and one texts.
+
+    Raises:
+        InputError: If a value is neither a number nor a text, or empty or not finite.
+    """
+    names = [group_label(value) for value in block.properties[key]]
+    if None in names:
+        frame = names.index(None)
+        value = np.asarray(block.properties[key][frame]).tolist()
+        raise InputError(
+            f"{block.file}, frame {block.number[frame]}: the group {key!r} is {value!r}, not one number or text"
+        )
+    return np.array(names, dtype=object)
+
+
+def group_label(value: object) -> str | None:
+    """The name of a group, none where it is no single number or text.
+
+    Example:
+        >>> [group_label(value) for value in (1, 1.0, "1", "1.0", 2.5, "2.50", "md", True)]
+        ['1', '1', '1', '1', '2.5', '2.5', 'md', 'True']
+    """
+    if np.ndim(value) or kind_of(value) == "something else":
+        return None
+    value = np.asarray(value).item()
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        value = value.strip()
+        if not NUMBER.fullmatch(value):
+            return value or None
+        value = int(value) if value.lstrip("+-").isdigit() else float(value)
+    if not math.isfinite(value):
+        return None
+    return str(int(value)) if value == int(value) else repr(value)
 
 
 def finite(block: FrameBlock, key: str, values: np.ndarray) -> np.ndarray:

@@ -13,17 +13,25 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_clusters.datasets.block_labels import atom_numbers, finite, number_of_each_atom, numbers
-from pyg_clusters.datasets.card import sha256_of
-from pyg_clusters.datasets.label_choices import check_kept_names, check_references, given_references
+from pyg_clusters.datasets.block_labels import atom_numbers, finite, group_labels, number_of_each_atom, numbers
+from pyg_clusters.datasets.label_choices import (
+    check_choice,
+    check_kept_names,
+    check_references,
+    given_references,
+    names_in_data,
+)
+from pyg_clusters.datasets.label_reading import LabelReader, Labels, isolated_references, report_skipped
+from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
-from pyg_clusters.frames import FrameBlock, check_block, read_blocks
+from pyg_clusters.files import file_fingerprint, replacing, waiting_lock
+from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
+from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.nn.energy_scale import fit_references, shift_of_references
 
-FORMAT_VERSION: int = 1
+FORMAT_VERSION: int = 3
 """Changes whenever processed files are made differently."""
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
@@ -39,7 +47,8 @@ class ClusterDataset(InMemoryDataset):
     Each cluster is a :class:`~torch_geometric.data.Data` with
 
     - ``z [num_atoms]`` (long): atomic numbers
-    - ``pos [num_atoms, 3]``: positions in Å
+    - ``pos [num_atoms, 3]``: positions in Å from their mean, so that single precision rounds by the extent of the
+      cluster and not by its distance from the origin
     - ``y [1]``: target, an energy in eV less the references; or ``[num_atoms]``, if it is one per atom
     - ``idx [1]`` (long): number of the cluster, counted through all files
     - ``cluster_size [1]`` (long): number of atoms
@@ -49,23 +58,32 @@ class ClusterDataset(InMemoryDataset):
 
     Args:
         root (str or Path): Folder for the processed file.
-        files (sequence of str or Path): The files, or one.
+        files (sequence of str or Path): Files, folders and patterns, or one of them
+            (:func:`~pyg_clusters.frames.expand_paths`).
         target (str): Name of the target in the files: of a value per cluster (an energy in eV), or per atom.
+            ``"comment"`` is the comment line of XYZ files, where that is a lone number.
+        labels (str or Path, optional): A table of energies beside the structures, by file or frame
+            (:class:`~pyg_clusters.datasets.label_table.LabelTable`); then ``target`` names its column.
         per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
         references (dict, optional): Energy in eV of an isolated atom by element symbol; their sum over a cluster is
             subtracted from its energy, in double precision. ``"fit"`` takes those that fit all energies of the files
-            best (least squares); see :attr:`references`.
+            best (least squares); ``"isolated_atoms"`` takes the energies of the frames of one atom; see
+            :attr:`references`.
         group (str, optional): Name of a value per cluster that says to which group of related clusters it belongs.
             Without it the group is the file, so that :func:`~pyg_clusters.datasets.group_split` splits by trajectory.
-        keep (sequence of str): Names of further values per cluster to keep (a temperature).
+        keep (sequence of str or dict): Names of further values per cluster to keep (a temperature), or the name that
+            each gets in the data by its name in the files.
         keep_atoms (sequence of str or dict): Names of further arrays per atom to keep (charges), or the name that each
             gets in the data by its name in the files.
-        forces (bool): Whether to keep the forces.
+        forces (bool or str): Whether to keep the forces, or their name in the files if it is not ``forces``.
         minima (sequence of str or Path): Which of the files hold local minima, on whose atoms there is no force: it
             need not be in the files.
         minima_target (str, optional): Name of the target in the files of ``minima``, if it is another one there.
         fragments (str): What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, or ``"keep"``
             the pieces at their nearest images.
+        on_missing (str): ``"stop"`` raises at a frame without a label or with one that is not finite, ``"skip"`` leaves
+            such frames out, listed in :attr:`skipped`.
+        on_bad (str): ``"stop"`` raises at a frame that cannot be used, ``"skip"`` leaves such frames out, listed too.
         transform (callable, optional): Changes a cluster at every access.
         pre_transform (callable, optional): Changes a cluster before it is stored. It is known again by its ``repr``
             and its attributes; with one that shows an address there (a function) the files are read every time.
@@ -96,33 +114,40 @@ class ClusterDataset(InMemoryDataset):
         target: str = "energy",
         *,
         per_atom: bool = False,
-        references: Mapping[str, float] | Literal["fit"] | None = None,
+        labels: str | Path | None = None,
+        references: Mapping[str, float] | Literal["fit", "isolated_atoms"] | None = None,
         group: str | None = None,
-        keep: Sequence[str] = (),
+        keep: Sequence[str] | Mapping[str, str] = (),
         keep_atoms: Sequence[str] | Mapping[str, str] = (),
-        forces: bool = False,
+        forces: bool | str = False,
         minima: Sequence[str | Path] = (),
         minima_target: str | None = None,
         fragments: Fragments = "refuse",
+        on_missing: Literal["stop", "skip"] = "stop",
+        on_bad: Literal["stop", "skip"] = "stop",
         transform: Callable | None = None,
         pre_transform: Callable | None = None,
         pre_filter: Callable | None = None,
         force_reload: bool = False,
     ):
-        files = [files] if isinstance(files, (str, Path)) else files
-        self.files = [Path(file).expanduser().absolute() for file in files]
+        self.files = _absolute(files)
         self.target = target
         self.per_atom = per_atom
         self._references_asked = dict(references) if isinstance(references, Mapping) else references
         self.group_key = group
-        self.keep = tuple(keep)
-        self.keep_atoms = dict(keep_atoms) if isinstance(keep_atoms, Mapping) else {key: key for key in keep_atoms}
-        self.forces = forces
-        self.minima = [Path(file).expanduser().absolute() for file in minima]
+        self.labels = None if labels is None else Path(labels).expanduser().absolute()
+        self.keep = names_in_data(keep)
+        self.keep_atoms = names_in_data(keep_atoms)
+        self.forces = bool(forces)
+        self.forces_key = forces if isinstance(forces, str) else "forces"
+        self.minima = _absolute(minima)
         self.minima_target = minima_target
         self.fragments = fragments
+        self.on_missing = on_missing
+        self.on_bad = on_bad
         self._check_arguments()
-        self._checksums = [sha256_of(file) for file in self.files]
+        self._file_names = self._names()
+        self._checksums = [file_fingerprint(file) for file in self.files]
         super().__init__(str(root), transform, pre_transform, pre_filter, log=False, force_reload=force_reload)
         self._load()
 
@@ -131,7 +156,16 @@ class ClusterDataset(InMemoryDataset):
             raise InputError("no files were given; name at least one")
         if strange := [file for file in self.minima if file not in self.files]:
             raise InputError(f"minima names {strange[0]}, which is not among the files")
-        check_kept_names((*self.keep, *self.keep_atoms.values()))
+        twice = next((file for n, file in enumerate(self.files) if file in self.files[:n]), None)
+        if twice is not None:
+            raise InputError(f"{twice}: is named twice; name each file once")
+        if (missing := next((file for file in self.files if not file.is_file()), None)) is not None:
+            raise InputError(f"{missing}: no such file")
+        if self.labels is not None and self.per_atom:
+            raise InputError(f"{self.labels}: a table has a target per cluster, not per atom; leave per_atom out")
+        check_choice("on_missing", self.on_missing)
+        check_choice("on_bad", self.on_bad)
+        check_kept_names(self.keep, self.keep_atoms)
         check_references(self._references_asked, self.per_atom)
 
     @property
@@ -144,10 +178,11 @@ class ClusterDataset(InMemoryDataset):
         shaped_by = {
             "format": [FORMAT_VERSION, type(self).__name__],
             "files": self._checksums,
-            "names": list(self._names().values()) if self.group_key is None else [],
+            "names": list(self._file_names.values()) if self.group_key is None or self.labels else [],
+            "labels": file_fingerprint(self.labels) if self.labels else None,
             "target": [self.target, self.per_atom, self._references_asked],
-            "keys": [self.group_key, self.keep, self.forces, self.fragments],
-            "keep_atoms": list(self.keep_atoms.items()),
+            "keys": [self.group_key, self.forces and self.forces_key, self.fragments, self.on_missing, self.on_bad],
+            "keep": [list(self.keep.items()), list(self.keep_atoms.items())],
             **({"minima": [self.files.index(file) for file in self.minima]} if self.minima else {}),
             **({"minima_target": self.minima_target} if self.minima_target else {}),
             "pre": [ADDRESS.sub("", fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform)],
@@ -172,11 +207,17 @@ class ClusterDataset(InMemoryDataset):
         # PyG's own also keeps the repr of pre_transform and pre_filter in files that it unpickles and compares: the
         # name of the processed file makes that needless.
         anonymous = any(ADDRESS.search(fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform))
-        if self.force_reload or anonymous or not Path(self.processed_paths[0]).exists():
-            self.process()
+        processed = Path(self.processed_paths[0])
+        if self.force_reload or anonymous or not processed.exists():
+            with waiting_lock(processed):  # the others of several processes wait for the first and take its result
+                if self.force_reload or anonymous or not processed.exists():
+                    self.process()
 
     def process(self):
         """Reads the files and stores the clusters."""
+        table = LabelTable(self.labels, self.files, self.target) if self.labels else None
+        take_atoms = self._references_asked == "isolated_atoms"
+        self._reader = LabelReader(self.on_missing, self.on_bad, take_atoms, table)
         clusters, group_names, references = self._read()
         if self.pre_filter is not None:
             clusters = [cluster for cluster in clusters if self.pre_filter(cluster)]
@@ -186,6 +227,7 @@ class ClusterDataset(InMemoryDataset):
             clusters = [self.pre_transform(cluster) for cluster in clusters]
         data, slices = self.collate(clusters)
         content = {"data": data.to_dict(), "slices": slices, "group_names": group_names, "references": references}
+        content["skipped"] = [(bad.file, bad.number, bad.reason) for bad in self._reader.skipped]
         with replacing(self.processed_paths[0]) as temporary, open(temporary, "wb") as stream:
             torch.save(content, stream)
 
@@ -198,13 +240,17 @@ class ClusterDataset(InMemoryDataset):
             """The groups by number, in the order of appearance."""
             self.references: dict[str, float] = content["references"]
             """Energy in eV of an atom of each element that was subtracted from the energies."""
+            self.skipped: list[BadFrame] = [BadFrame(*bad) for bad in content["skipped"]]
+            """The frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``."""
         except Exception as error:  # whatever a damaged file makes torch raise
             raise InputError(f"{path}: is damaged; delete it or pass force_reload=True") from error
+        report_skipped(self.skipped)
 
     def _read(self) -> tuple[list[Data], list[str], dict[str, float]]:
         blocks = list(reporting_joined(block for file in self.files for block in self._read_file(file)))
+        self._reader.check(self.files, len(blocks))
         z = torch.from_numpy(np.concatenate([block.z for block in blocks])).long()
-        pos = torch.from_numpy(np.concatenate([block.pos for block in blocks])).float()
+        pos = torch.from_numpy(np.concatenate([centred(block.pos, block.ptr) for block in blocks])).float()
         sizes = torch.from_numpy(np.concatenate([block.sizes for block in blocks])).long()
         ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
@@ -221,8 +267,8 @@ class ClusterDataset(InMemoryDataset):
             "cluster_size": sizes,
             "group": torch.tensor([number_of_name[name] for name in groups.tolist()]),
         }
-        for key in self.keep:
-            per_cluster[key] = torch.from_numpy(np.concatenate([numbers(block, key) for block in blocks])).float()
+        for key, name in self.keep.items():
+            per_cluster[name] = torch.from_numpy(np.concatenate([numbers(block, key) for block in blocks])).float()
         per_atom = {"z": z, "pos": pos}
         if self.forces:
             force = np.concatenate([self._forces_of(block) for block in blocks])
@@ -238,21 +284,22 @@ class ClusterDataset(InMemoryDataset):
         return clusters, names, references
 
     def _read_file(self, file: Path) -> list[FrameBlock]:
-        properties = [*self.keep, *([self.group_key] if self.group_key else [])]
-        atom_properties = [*self.keep_atoms, *(["forces"] if self._has_forces(file) else [])]
-        (atom_properties if self.per_atom else properties).append(self._target_in(file))
-        blocks = read_blocks(
-            file, properties=properties, atom_properties=atom_properties, fragments=self.fragments, report=False
+        arrays = (*self.keep_atoms, *((self.forces_key,) if self._has_forces(file) else ()))
+        labels = Labels(
+            self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, fragments=self.fragments
         )
-        return [check_block(block)[0] for block in blocks]
+        return list(self._reader.blocks(file, labels))
 
     def _has_forces(self, file: Path) -> bool:
         return self.forces and file not in self.minima
 
     def _forces_of(self, block: FrameBlock) -> np.ndarray:
-        if "forces" not in block.atom_properties:
+        if not self._has_forces(Path(block.file)):
             return np.zeros_like(block.pos)
-        return finite(block, "forces", block.atom_properties["forces"])
+        forces = atom_numbers(block, self.forces_key)
+        if forces.shape != block.pos.shape:
+            raise InputError(f"{block.file}: {self.forces_key!r} is not three numbers per atom; name the forces")
+        return forces
 
     def _target_in(self, file: Path) -> str:
         return self.minima_target if self.minima_target and file in self.minima else self.target
@@ -267,6 +314,9 @@ class ClusterDataset(InMemoryDataset):
         asked = self._references_asked
         if asked is None:
             return {}
+        if asked == "isolated_atoms":
+            found = {symbol: energy for symbol, (energy, _) in self._reader.atoms.items()}
+            return isolated_references(found, z.unique().tolist())
         if asked == "fit":
             return {chemical_symbols[number]: value for number, value in fit_references(z, ptr, target).items()}
         return given_references(asked, z.unique().tolist())
@@ -281,8 +331,13 @@ class ClusterDataset(InMemoryDataset):
 
     def _groups_of(self, block: FrameBlock) -> np.ndarray:
         if self.group_key is None:
-            return np.full(len(block), self._names()[Path(block.file)])
-        return block.properties[self.group_key].astype(str)
+            return np.full(len(block), self._file_names[Path(block.file)])
+        return group_labels(block, self.group_key)
+
+
+def _absolute(files: str | Path | Sequence[str | Path]) -> list[Path]:
+    given = [files] if isinstance(files, (str, Path)) else files
+    return [file.absolute() for file in expand_paths([Path(file).expanduser() for file in given])]
 
 
 def fingerprint_of(value: object) -> str:

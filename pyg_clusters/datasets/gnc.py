@@ -146,6 +146,7 @@ class GNC(ClusterDataset):
             target="energy",
             group="name",
             references=references,
+            on_bad=on_bad,
             transform=transform,
             pre_transform=pre_transform,
             pre_filter=pre_filter,

@@ -1,38 +1,94 @@
 """Checks of what a user asks a data set to keep and to subtract."""
 
+import keyword
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
+import torch
 from ase.data import atomic_numbers, chemical_symbols
+from torch_geometric.data import Batch, Data
+from torch_geometric.data.storage import E_KEYS, N_KEYS
 
 from pyg_clusters.errors import InputError
 
-RESERVED: frozenset[str] = frozenset({"z", "pos", "y", "idx", "cluster_size", "group", "force", "x", "size"})
-"""What a data set calls something else."""
+RESERVED: frozenset[str] = frozenset({"z", "y", "idx", "cluster_size", "group", "force", "adj", "adj_t"})
+"""Names that the data sets, and PyG outside its classes, give a meaning."""
 
 
-def check_kept_names(names: Sequence[str]):
+def names_in_data(names: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """The name in the data of each further value by its name in the files."""
+    if isinstance(names, str):
+        names = [names]
+    return dict(names) if isinstance(names, Mapping) else {key: key for key in names}
+
+
+def check_kept_names(keep: Mapping[str, str], keep_atoms: Mapping[str, str]):
     """Checks the names that further values get in the data.
 
     Raises:
         InputError: If one cannot be used, or is there twice.
     """
-    for key in names:
-        if key in RESERVED or "index" in key or "batch" in key or not key.isidentifier():
-            raise InputError(f"a value called {key!r} cannot be kept: the name has a meaning of its own in a batch")
+    names = [*keep.values(), *keep_atoms.values()]
+    for argument, renamed in (("keep", keep), ("keep_atoms", keep_atoms)):
+        for key, name in renamed.items():
+            if has_meaning(name):
+                free = re.sub(r"\W", "", name)
+                for meaning, word in (("index", "id"), ("batch", "set"), ("node", "atom")):
+                    free = free.replace(meaning, word)
+                raise InputError(
+                    f"{name!r} cannot be kept: the name has a meaning of its own in a batch, or is none; rename it, "
+                    f"{argument}={{{key!r}: 'my_{free}'}}"
+                )
     if len(set(names)) < len(names):
         raise InputError(f"values to keep must have different names, got {', '.join(names)}")
 
 
+def has_meaning(name: str) -> bool:
+    """Whether PyG, Python or a data set gives a meaning to an attribute of the data of this name.
+
+    It is asked of PyG itself: names of attributes of ``Data`` and ``Batch``, names from which it infers the number of
+    nodes or edges, names that it increments or joins along another axis.
+
+    Example:
+        >>> [name for name in ("temperature", "face", "num_nodes", "ptr", "keys", "my_index", "node_charge")
+        ...  if has_meaning(name)]
+        ['face', 'num_nodes', 'ptr', 'keys', 'my_index', 'node_charge']
+    """
+    probe = Data(pos=torch.zeros(2, 3))
+    batch = Batch.from_data_list([probe, probe])
+    value = torch.ones(2, dtype=torch.long)
+    return (
+        not name.isidentifier()
+        or keyword.iskeyword(name)
+        or name.startswith(("_", "edge_"))
+        or name in RESERVED | N_KEYS | E_KEYS
+        or "node" in name
+        or any(hasattr(type(data), name) or name in dir(data) or name in data for data in (probe, batch))
+        or probe.__cat_dim__(name, value) != 0
+        or probe.__inc__(name, value) != 0
+    )
+
+
+def check_choice(name: str, value: str, choices: Sequence[str] = ("stop", "skip")):
+    """Checks an argument that has a few values.
+
+    Raises:
+        InputError: If it is none of them.
+    """
+    if value not in choices:
+        raise InputError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+
+
 def check_references(asked: Mapping[str, float] | str | None, per_atom: bool):
-    """Checks the reference energies that are asked for: ``"fit"``, or values by element symbol.
+    """Checks the reference energies that are asked for: a way to find them, or values by element symbol.
 
     Raises:
         InputError: If they are something else, or the target is one per atom.
     """
     if per_atom and asked is not None:
         raise InputError("reference energies belong to a target per cluster; this one is per atom")
-    if isinstance(asked, str) and asked != "fit":
-        raise InputError(f"references must be 'fit' or energies by element symbol, got {asked!r}")
+    if isinstance(asked, str) and asked not in ("fit", "isolated_atoms"):
+        raise InputError(f"references must be 'fit', 'isolated_atoms' or energies by element symbol, got {asked!r}")
     if isinstance(asked, Mapping) and (unknown := [symbol for symbol in asked if symbol not in atomic_numbers]):
         raise InputError(f"references: {unknown[0]!r} is no element symbol")
 

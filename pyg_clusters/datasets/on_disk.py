@@ -14,16 +14,24 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 from torch_geometric.data import Data, OnDiskDataset
 
-from pyg_clusters.datasets.label_choices import check_kept_names, check_references, given_references
-from pyg_clusters.datasets.store_index import Labels, StoreIndex
+from pyg_clusters.datasets.label_choices import (
+    check_choice,
+    check_kept_names,
+    check_references,
+    given_references,
+    names_in_data,
+)
+from pyg_clusters.datasets.label_reading import LabelReader, Labels, isolated_references, report_skipped
+from pyg_clusters.datasets.store_index import StoreIndex
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import StoreReader
+from pyg_clusters.frames import BadFrame, StoreReader
+from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.store import is_store
 from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.nn.energy_scale import ReferenceFit, shift_of_references
 
-FORMAT_VERSION: int = 1
+FORMAT_VERSION: int = 2
 """Changes whenever an index is made, or clusters are read, differently."""
 
 CLUSTERS_AT_ONCE: int = 4096
@@ -46,20 +54,28 @@ class OnDiskClusters(OnDiskDataset):
         root (str or Path, optional): Folder of what is kept; by default that of the store.
         per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
         references (dict, optional): Energy in eV of an isolated atom by element symbol, whose sum over a cluster is
-            subtracted from its energy, in double precision; or ``"fit"``.
+            subtracted from its energy, in double precision; ``"fit"``; or ``"isolated_atoms"``, the energies of the
+            frames of one atom.
         group (str, optional): Name of a value per cluster that says to which group of related clusters it belongs.
             Without it the group is the file that the cluster was in before it came into the store.
-        keep (sequence of str): Names of further values per cluster to keep.
+        keep (sequence of str or dict): Names of further values per cluster to keep, or the name that each gets in the
+            data by its name in the store.
         keep_atoms (sequence of str or dict): Names of further arrays per atom to keep, or the name that each gets in
             the data by its name in the store.
-        forces (bool): Whether to read the forces.
+        forces (bool or str): Whether to read the forces, or their name in the store if it is not ``forces``.
         fragments (str): What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, or ``"keep"``
             the pieces at their nearest images.
+        on_missing (str): ``"stop"`` raises at a frame whose label is not finite, ``"skip"`` leaves such frames out.
+        on_bad (str): ``"stop"`` raises at a frame that cannot be used, ``"skip"`` leaves such frames out.
         transform (callable, optional): Changes a cluster at every access.
 
     Raises:
         InputError: If the file is no frame store or damaged, a frame cannot be used, or a label is missing (the message
             lists those found) or not finite.
+
+    Attributes:
+        references: Energy in eV of an atom of each element that is subtracted from the energies.
+        skipped: The frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``.
 
     Example:
         >>> import tempfile
@@ -83,12 +99,14 @@ class OnDiskClusters(OnDiskDataset):
         *,
         root: str | Path | None = None,
         per_atom: bool = False,
-        references: Mapping[str, float] | Literal["fit"] | None = None,
+        references: Mapping[str, float] | Literal["fit", "isolated_atoms"] | None = None,
         group: str | None = None,
-        keep: Sequence[str] = (),
+        keep: Sequence[str] | Mapping[str, str] = (),
         keep_atoms: Sequence[str] | Mapping[str, str] = (),
-        forces: bool = False,
+        forces: bool | str = False,
         fragments: Fragments = "refuse",
+        on_missing: Literal["stop", "skip"] = "stop",
+        on_bad: Literal["stop", "skip"] = "stop",
         transform: Callable | None = None,
     ):
         self.file = Path(file).expanduser().absolute()
@@ -96,20 +114,27 @@ class OnDiskClusters(OnDiskDataset):
         self.target = target
         self.per_atom = per_atom
         self.group_key = group
-        self.keep = tuple(keep)
-        self.keep_atoms = dict(keep_atoms) if isinstance(keep_atoms, Mapping) else {key: key for key in keep_atoms}
-        self.forces = forces
+        self.keep = names_in_data(keep)
+        self.keep_atoms = names_in_data(keep_atoms)
+        self.forces = bool(forces)
+        self.forces_key = forces if isinstance(forces, str) else "forces"
         self.fragments = fragments
         self._references_asked = dict(references) if isinstance(references, Mapping) else references
-        check_kept_names((*self.keep, *self.keep_atoms.values()))
+        check_choice("on_missing", on_missing)
+        check_choice("on_bad", on_bad)
+        check_kept_names(self.keep, self.keep_atoms)
         check_references(self._references_asked, per_atom)
         if not is_store(self.file):
             raise InputError(f"{self.file}: no frame store; make one with pyg-clusters convert --uncompressed")
         folder = self.file.parent if root is None else Path(root).expanduser().absolute()
         super().__init__(str(folder), transform, log=False)
-        arrays = (*self.keep_atoms, *(("forces",) if forces else ()))
-        labels = Labels(target, per_atom, group, self.keep, arrays, fragments)
-        self._index = StoreIndex.of(self.file, labels, folder / f"{self.file.stem}.{_hash_of(labels)[:12]}.index.npz")
+        arrays = (*self.keep_atoms, *((self.forces_key,) if forces else ()))
+        labels = Labels(target, per_atom, group, tuple(self.keep), arrays, fragments)
+        reader = LabelReader(on_missing, on_bad, take_atoms=self._references_asked == "isolated_atoms")
+        index_file = folder / f"{self.file.stem}.{_hash_of(labels, reader)[:12]}.index.npz"
+        self._index = StoreIndex.of(self.file, labels, reader, index_file)
+        self.skipped = [BadFrame(str(self.file), number, reason) for number, reason in self._index.skipped]
+        report_skipped(self.skipped)
         self._store = StoreReader(self.file)
         if not self._store.direct:
             warnings.warn(
@@ -117,8 +142,8 @@ class OnDiskClusters(OnDiskDataset):
                 "with pyg-clusters convert --uncompressed",
                 stacklevel=2,
             )
+        self._sizes = np.diff(self._store.ptr)[self._index.frames]
         self.references = self._make_references()
-        """Energy in eV of an atom of each element that is subtracted from the energies."""
 
     @property
     def group_names(self) -> list[str]:
@@ -129,14 +154,15 @@ class OnDiskClusters(OnDiskDataset):
     def fingerprint(self) -> str:
         """Hash of the content of the file and of everything else that shapes the clusters."""
         asked = self._references_asked
-        shaped_by = [self._index.checksum, self.target, self.per_atom, self.group_key, self.keep, self.forces]
+        shaped_by = [self._index.checksum, self.target, self.per_atom, self.group_key, list(self.keep.items())]
+        shaped_by += [self._index.frames.tolist() if self.skipped else None, self.forces and self.forces_key]
         shaped_by += [list(self.keep_atoms.items()), self.fragments, asked, FORMAT_VERSION]
         return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
 
     @property
     def sizes(self) -> Tensor:
         """Number of atoms of each cluster, ``[num_graphs]`` (long)."""
-        return torch.from_numpy(np.diff(self._store.ptr)[self._frames(slice(None))])
+        return torch.from_numpy(self._sizes[self._frames(slice(None))])
 
     @property
     def groups(self) -> Tensor:
@@ -144,8 +170,8 @@ class OnDiskClusters(OnDiskDataset):
         return torch.from_numpy(self._index.group[self._frames(slice(None))]).long()
 
     def len(self) -> int:
-        """Number of clusters in the file."""
-        return len(self._store.ptr) - 1
+        """Number of clusters in the file that can be used."""
+        return len(self._index.frames)
 
     def read(self, clusters: Sequence[int] | Tensor | slice, positions: bool = True) -> Data:
         """Clusters as one batch, before any transform: ``z``, ``pos``, ``y``, ..., ``ptr`` and ``batch``.
@@ -195,26 +221,29 @@ class OnDiskClusters(OnDiskDataset):
         return [Data(**dict(zip(parts, row, strict=True))) for row in zip(*parts.values(), strict=True)]
 
     def _batch(self, frames: np.ndarray, positions: bool) -> Data:
-        sizes = torch.from_numpy(np.diff(self._store.ptr)[frames])
+        sizes = torch.from_numpy(self._sizes[frames])
         ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-        data = Data(z=torch.from_numpy(self._store.atoms("z", frames)).long())
+        data = Data(z=torch.from_numpy(self._rows("z", frames)).long())
         if positions:
-            data.pos = self._atoms("pos", frames)
+            data.pos = torch.from_numpy(centred(self._rows("pos", frames), ptr.numpy())).float()
             if self.forces:
-                data.force = self._atoms("atom_properties/forces", frames)
+                data.force = self._atoms(f"atom_properties/{self.forces_key}", frames)
             for key, name in self.keep_atoms.items():
                 data[name] = self._atoms(f"atom_properties/{key}", frames)
         data.idx = torch.from_numpy(frames)
         data.cluster_size = sizes
         data.group = torch.from_numpy(self._index.group[frames]).long()
         for key, values in self._index.kept.items():
-            data[key] = torch.from_numpy(values[frames])
+            data[self.keep[key]] = torch.from_numpy(values[frames])
         data.y = self._targets(frames, data.z, ptr)
         data.ptr, data.batch = ptr, ptr_to_batch(ptr)
         return data
 
     def _atoms(self, name: str, frames: np.ndarray) -> Tensor:
-        return torch.from_numpy(self._store.atoms(name, frames)).float()
+        return torch.from_numpy(self._rows(name, frames)).float()
+
+    def _rows(self, name: str, frames: np.ndarray) -> np.ndarray:
+        return self._store.atoms(name, self._index.frames[frames])
 
     def _targets(self, frames: np.ndarray, z: Tensor, ptr: Tensor) -> Tensor:
         if self._index.target is None:
@@ -228,14 +257,20 @@ class OnDiskClusters(OnDiskDataset):
             return {}
         if isinstance(self._references_asked, dict):
             return given_references(self._references_asked, self._index.elements)
+        if self._references_asked == "isolated_atoms":
+            return isolated_references(self._index.atoms, self._index.elements)
         fit, target = ReferenceFit(), torch.as_tensor(self._index.target)
-        for first in range(0, self.len(), CLUSTERS_AT_ONCE):
-            frames = np.arange(first, min(first + CLUSTERS_AT_ONCE, self.len()))
-            z = torch.from_numpy(self._store.atoms("z", frames)).long()
-            ends = torch.from_numpy(self._store.ptr[first : frames[-1] + 2])
-            fit.add(z, ends - ends[0], target[frames])
+        for frames, z, ptr in self._compositions():
+            fit.add(z, ptr, target[frames])
         return {chemical_symbols[number]: value for number, value in fit.solution().items()}
 
+    def _compositions(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
+        """Places, atomic numbers and offsets of some thousand clusters at a time."""
+        for frames in np.array_split(np.arange(self.len()), -(-self.len() // CLUSTERS_AT_ONCE)):
+            ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(self._sizes[frames])]))
+            yield frames, torch.from_numpy(self._rows("z", frames)).long(), ptr
 
-def _hash_of(labels: Labels) -> str:
-    return hashlib.sha256(json.dumps([FORMAT_VERSION, astuple(labels)]).encode()).hexdigest()
+
+def _hash_of(labels: Labels, reader: LabelReader) -> str:
+    asked = [reader.on_missing, reader.on_bad, reader.take_atoms]
+    return hashlib.sha256(json.dumps([FORMAT_VERSION, astuple(labels), asked]).encode()).hexdigest()

@@ -96,6 +96,7 @@ class PublishedDescriptors(ClusterDataset):
             root if root is not None else cache_folder() / "published_descriptors",
             file,
             target="ener",
+            on_bad=on_bad,
             transform=transform,
             pre_transform=pre_transform,
             pre_filter=pre_filter,

@@ -1,5 +1,6 @@
 """What is known of each frame of a store without its atoms, found in one pass and kept beside the store."""
 
+import json
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,104 +9,93 @@ from typing import Any
 
 import numpy as np
 
-from pyg_clusters.datasets.block_labels import atom_numbers, finite, number_of_each_atom, numbers
-from pyg_clusters.datasets.card import sha256_of
+from pyg_clusters.datasets.block_labels import atom_numbers, group_labels, numbers
+from pyg_clusters.datasets.label_reading import LabelReader, Labels
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
-from pyg_clusters.frames import FrameBlock, check_block, read_blocks
+from pyg_clusters.files import file_fingerprint, replacing, waiting_lock
+from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.store import origin_of
-from pyg_clusters.frames.wanted import Fragments
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What is asked of each frame of a store.
-
-    Attributes:
-        target: Name of the target.
-        per_atom: Whether it is one per atom.
-        group: Name of the value that tells groups of frames apart; ``None``: the file it was first read from.
-        keep: Names of further values per frame.
-        atom_arrays: Names of further arrays of atoms.
-        fragments: What to do with a periodic frame that stays in several pieces.
-    """
-
-    target: str
-    per_atom: bool = False
-    group: str | None = None
-    keep: tuple[str, ...] = ()
-    atom_arrays: tuple[str, ...] = ()
-    fragments: Fragments = "refuse"
 
 
 @dataclass(frozen=True)
 class StoreIndex:
-    """Labels of the frames of a store, all of which can be used; some 20 bytes a frame.
+    """Labels of the frames of a store that can be used; some 30 bytes a frame.
 
     Attributes:
         checksum: SHA-256 of the store.
+        frames: Indices in the store of the frames that can be used ``[num_frames]``.
         elements: Atomic numbers that occur, ascending.
         target: Target of each frame in double precision ``[num_frames]``; none, if it is one per atom.
         group: Number of the group of each frame ``[num_frames]``.
         group_names: The groups by number, in the order of appearance.
         kept: Further values ``[num_frames]`` each.
+        skipped: Index and fault of each frame that was left out.
+        atoms: Energy of an isolated atom by element symbol, of frames of one atom.
     """
 
     checksum: str
+    frames: np.ndarray
     elements: list[int]
     target: np.ndarray | None
     group: np.ndarray
     group_names: list[str]
     kept: dict[str, np.ndarray]
+    skipped: list[tuple[int, str]]
+    atoms: dict[str, float]
 
     @classmethod
-    def of(cls, store: Path, labels: Labels, file: Path) -> "StoreIndex":
-        """The index in ``file``, which is made where it is missing, damaged, or that of an earlier state of the store.
+    def of(cls, store: Path, labels: Labels, reader: LabelReader, file: Path) -> "StoreIndex":
+        """The index in ``file``, which is made where it is missing, damaged, or of another content of the store.
+
+        The content is hashed again only where the system says that the store was written to since.
 
         Raises:
             InputError: If the store cannot be read, a frame cannot be used, or a label is missing or not finite.
         """
-        found = store.stat() if store.exists() else None
-        state = [] if found is None else [found.st_size, found.st_mtime_ns]
-        index = cls._load(file, state)
-        if index is None:
-            index = cls._build(store, labels)
-            index._save(file, state)
+        index = cls._load(file, _state_of(store))
+        if index is not None:
+            return index
+        with waiting_lock(file):  # the others of several processes take the result of the first
+            state = _state_of(store)
+            index = cls._load(file, state)
+            if index is None:
+                index = cls._load(file, None)
+                if index is None or index.checksum != file_fingerprint(store):
+                    index = cls._build(store, labels, reader)
+                index._save(file, state)
         return index
 
     @classmethod
-    def _build(cls, store: Path, labels: Labels) -> "StoreIndex":
-        properties = [*labels.keep, *([labels.group] if labels.group else [])]
-        atom_properties = list(labels.atom_arrays)
-        (atom_properties if labels.per_atom else properties).append(labels.target)
+    def _build(cls, store: Path, labels: Labels, reader: LabelReader) -> "StoreIndex":
         elements: set[int] = set()
         number_of_name: dict[str, int] = {}
+        frames: list[np.ndarray] = []
         targets, groups = [], []
         kept: dict[str, list[np.ndarray]] = {key: [] for key in labels.keep}
-        for block in read_blocks(
-            store, properties=properties, atom_properties=atom_properties, fragments=labels.fragments
-        ):
+        for block in reader.blocks(store, labels):
             if block.joined is not None and block.joined.any():
                 frame = block.number[block.joined.argmax()]
                 raise InputError(f"{store}, frame {frame}: is cut by the faces of its cell; convert the store again")
-            check_block(block)
+            frames.append(block.number)
             elements.update(np.unique(block.z).tolist())
-            if labels.per_atom:
-                number_of_each_atom(block, labels.target)
-            else:
-                targets.append(_finite_numbers(block, labels.target))
+            if not labels.per_atom:
+                targets.append(numbers(block, labels.target))
             for key in labels.atom_arrays:
                 atom_numbers(block, key)
             for key in labels.keep:
                 kept[key].append(numbers(block, key).astype(np.float32))
             groups.append(_numbered(_groups_of(block, labels.group), number_of_name))
+        reader.check([store], len(frames))
         return cls(
-            checksum=sha256_of(store),
+            checksum=file_fingerprint(store),
+            frames=np.concatenate(frames),
             elements=sorted(elements),
             target=None if labels.per_atom else np.concatenate(targets),
             group=np.concatenate(groups),
             group_names=list(number_of_name),
             kept={key: np.concatenate(values) for key, values in kept.items()},
+            skipped=[(bad.number, bad.reason) for bad in reader.skipped],
+            atoms={symbol: energy for symbol, (energy, _) in reader.atoms.items()},
         )
 
     def _save(self, file: Path, state: Sequence[int]):
@@ -113,6 +103,8 @@ class StoreIndex:
             "state": np.array(state),
             "checksum": np.array(self.checksum),
             "elements": np.array(self.elements),
+            "frames": self.frames,
+            "left_out": np.array(json.dumps([self.skipped, self.atoms])),
         }
         arrays |= {"group": self.group, "group_names": np.array(self.group_names)}
         arrays |= {} if self.target is None else {"target": self.target}
@@ -121,29 +113,38 @@ class StoreIndex:
             np.savez(stream, **arrays)
 
     @classmethod
-    def _load(cls, file: Path, state: Sequence[int]) -> "StoreIndex | None":
+    def _load(cls, file: Path, state: Sequence[int] | None) -> "StoreIndex | None":
+        """The index in a file, if there is a sound one, of a store in this state or in any."""
         try:
             with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                if arrays["state"].tolist() != list(state):
+                if state is not None and arrays["state"].tolist() != list(state):
                     return None
+                skipped, atoms = json.loads(str(arrays["left_out"]))
                 return cls(
                     checksum=str(arrays["checksum"]),
+                    frames=arrays["frames"],
                     elements=arrays["elements"].tolist(),
                     target=arrays["target"] if "target" in arrays else None,
                     group=arrays["group"],
                     group_names=arrays["group_names"].tolist(),
                     kept={key.removeprefix("kept_"): arrays[key] for key in arrays if key.startswith("kept_")},
+                    skipped=[tuple(bad) for bad in skipped],
+                    atoms=atoms,
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
 
 
-def _finite_numbers(block: FrameBlock, key: str) -> np.ndarray:
-    return finite(block, key, numbers(block, key))
+def _state_of(store: Path) -> list[int]:
+    """Size, identity and times of a file: the last of them cannot be set back by a program that writes to it."""
+    if not store.exists():
+        return []
+    found = store.stat()
+    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _groups_of(block: FrameBlock, key: str | None) -> np.ndarray:
-    return (origin_of(block)[0] if key is None else block.properties[key]).astype(str)
+    return origin_of(block)[0].astype(str) if key is None else group_labels(block, key)
 
 
 def _numbered(names: np.ndarray, number_of_name: dict[str, int]) -> np.ndarray:

@@ -9,10 +9,11 @@ import numpy as np
 from ase import Atoms
 from ase.db import connect
 from ase.io import Trajectory, iread
+from ase.outputs import all_outputs
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_formats import check_format, is_unfinished
-from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
 from pyg_clusters.frames.columns import column
 from pyg_clusters.frames.compression import unpacked
 from pyg_clusters.frames.wanted import LastFrame
@@ -25,12 +26,15 @@ def block_of_frames(
     atom_properties: Sequence[str] = (),
     unreadable: Sequence[BadFrame] = (),
 ) -> FrameBlock:
-    """The block of frames of a file by number."""
+    """The block of frames of a file by number; those that lack a property are unreadable."""
+    lacking = {n: bad for n, a in frames.items() if (bad := _lacking(path, n, a, properties, atom_properties))}
+    unreadable = sorted([*unreadable, *lacking.values()], key=lambda frame: frame.number)
+    frames = {number: atoms for number, atoms in frames.items() if number not in lacking}
     sizes = [len(atoms) for atoms in frames.values()]
-    values = {key: _stack(path, key, [_property(path, n, a, key) for n, a in frames.items()]) for key in properties}
+    values = {key: _stack(path, key, [_property(a, key) for a in frames.values()]) for key in properties}
     atom_values = {}
     for key in atom_properties:
-        parts = [_atom_property(path, number, atoms, key) for number, atoms in frames.items()]
+        parts = [_atom_property(atoms, key) for atoms in frames.values()]
         atom_values[key] = np.concatenate(parts) if parts else np.zeros(0)
     return FrameBlock(
         file=str(path),
@@ -47,30 +51,51 @@ def block_of_frames(
     )
 
 
-def _property(path: Path, number: int, atoms: Atoms, key: str):
+def _lacking(
+    path: Path, number: int, atoms: Atoms, properties: Sequence[str], atom_properties: Sequence[str]
+) -> UnlabelledFrame | None:
+    lacks = [key for key in properties if _property(atoms, key) is None]
+    lacks_of_atoms = [key for key in atom_properties if _atom_property(atoms, key) is None]
+    if not lacks and not lacks_of_atoms:
+        return None
+    key, kind = (lacks[0], "") if lacks else (lacks_of_atoms[0], " per atom")
+    per_frame, per_atom = _keys_found(atoms)
+    found = f"found per frame: {', '.join(per_frame) or 'none'}; per atom: {', '.join(per_atom) or 'none'}"
+    names = (*per_frame, *per_atom)
+    return UnlabelledFrame(str(path), number, f"no property {key!r}{kind}; {found}", key, names)
+
+
+def _property(atoms: Atoms, key: str):
     for values in (atoms.info, _results(atoms)):
-        if key in values:
+        if values.get(key) is not None:
             return values[key]
-    raise InputError(f"{path}, frame {number}: no property {key!r}; {_keys_found(atoms)}")
+    return None
 
 
-def _atom_property(path: Path, number: int, atoms: Atoms, key: str) -> np.ndarray:
-    for values in (atoms.arrays, _results(atoms)):
-        if key in values and np.shape(values[key])[:1] == (len(atoms),):
-            return np.asarray(values[key])
-    raise InputError(f"{path}, frame {number}: no property {key!r} per atom; {_keys_found(atoms)}")
+def _atom_property(atoms: Atoms, key: str) -> np.ndarray | None:
+    if key in atoms.arrays:
+        return atoms.arrays[key]
+    results = _results(atoms)
+    return np.asarray(results[key]) if key in results and _is_of_atoms(key, results[key], len(atoms)) else None
+
+
+def _is_of_atoms(key: str, value: object, num_atoms: int) -> bool:
+    """Whether a result of a calculator is one per atom: ASE knows of its own, whatever the number of atoms."""
+    if key in all_outputs:
+        return bool(all_outputs[key].shapespec) and all_outputs[key].shapespec[0] == "natoms"
+    return np.shape(value)[:1] == (num_atoms,)
 
 
 def _results(atoms: Atoms) -> dict:
     return atoms.calc.results if atoms.calc is not None else {}
 
 
-def _keys_found(atoms: Atoms) -> str:
-    results = _results(atoms)
-    of_atoms = {key for key, value in results.items() if np.shape(value)[:1] == (len(atoms),)}
+def _keys_found(atoms: Atoms) -> tuple[list[str], list[str]]:
+    """Names of the values per frame and per atom."""
+    results = {key: value for key, value in _results(atoms).items() if value is not None}
+    of_atoms = {key for key, value in results.items() if _is_of_atoms(key, value, len(atoms))}
     per_atom = sorted(of_atoms | (set(atoms.arrays) - {"numbers", "positions"}))
-    per_frame = sorted(set(atoms.info) | set(results) - of_atoms)
-    return f"found per frame: {', '.join(per_frame) or 'none'}; per atom: {', '.join(per_atom) or 'none'}"
+    return sorted(set(atoms.info) | set(results) - of_atoms), per_atom
 
 
 def _stack(path: Path, key: str, values: list) -> np.ndarray:

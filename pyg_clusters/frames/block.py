@@ -31,7 +31,20 @@ class BadFrame:
     @property
     def error(self) -> InputError:
         """What is raised where bad frames are not left out."""
-        return InputError(f"{self}; mend or remove the frame, or pass --on-bad skip to leave such frames out")
+        return InputError(f"{self}; fix or remove the frame, or leave such frames out: --on-bad skip (on_bad='skip')")
+
+
+@dataclass(frozen=True)
+class UnlabelledFrame(BadFrame):
+    """A frame without a value that is asked for.
+
+    Attributes:
+        key: Name of the value.
+        found: Names of the values that it has, of those per frame and per atom.
+    """
+
+    key: str = ""
+    found: tuple[str, ...] = ()
 
 
 class LazyAtoms(Sequence[Atoms]):

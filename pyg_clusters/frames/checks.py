@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from ase.data import chemical_symbols
 
-from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.wanted import Fragments
 
@@ -55,8 +55,9 @@ def check_block(
         reasons.setdefault(frame, reason)
     bad = [BadFrame(block.file, int(block.number[frame]), reason) for frame, reason in reasons.items()]
     bad = sorted([*bad, *block.unreadable], key=lambda frame: frame.number)
-    if bad and on_bad == "stop":
-        raise bad[0].error
+    stops = [frame for frame in bad if not isinstance(frame, UnlabelledFrame)]
+    if stops and on_bad == "stop":
+        raise stops[0].error
     if bad:
         good = np.ones(len(block), dtype=bool)
         good[list(reasons)] = False

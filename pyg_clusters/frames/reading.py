@@ -9,7 +9,7 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_blocks import block_of_frames
-from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
 from pyg_clusters.frames.formats import POSITIONS_ONLY, file_format
 from pyg_clusters.frames.join import as_clusters, reporting_joined
 from pyg_clusters.frames.one_by_one import frames_by_format
@@ -46,10 +46,12 @@ class Frames:
         paths: Sequence[Path],
         wanted: Wanted,
         on_bad: Literal["stop", "skip"] = "stop",
+        on_missing: Literal["stop", "skip"] = "stop",
     ):
         self.paths = list(paths)
         self.wanted = wanted
         self.on_bad = on_bad
+        self.on_missing = on_missing
 
     @classmethod
     def open(
@@ -63,6 +65,7 @@ class Frames:
         on_bad: Literal["stop", "skip"] = "stop",
         topology: str | os.PathLike | None = None,
         fragments: Fragments = "refuse",
+        on_missing: Literal["stop", "skip"] = "stop",
     ) -> "Frames":
         """The frames of files, none of which is read yet.
 
@@ -81,6 +84,7 @@ class Frames:
                 order.
             fragments: What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, as one that
                 cannot be read, or ``"keep"`` the pieces at their nearest images.
+            on_missing: What to do with a frame without a property that is asked for: as ``on_bad``.
 
         Raises:
             InputError: If a file is missing, or nothing says what its atoms are.
@@ -94,7 +98,7 @@ class Frames:
             None if topology is None else Path(topology),
             fragments,
         )
-        frames = cls(expand_paths(paths), wanted, on_bad)
+        frames = cls(expand_paths(paths), wanted, on_bad, on_missing)
         for path in frames.paths:
             if path.exists() and file_format(path) in POSITIONS_ONLY:
                 check_trajectory(path, wanted.topology)
@@ -164,17 +168,21 @@ class Frames:
         if isinstance(last, HalfFrame) and last.number > 0:
             block.unreadable.pop()
             warn_of_half_frame(last)
-        if self.on_bad == "skip" or not block.unreadable:
+        stops = [bad for bad in block.unreadable if self._stops(bad)]
+        if not stops:
             if len(block) or block.unreadable:
                 yield block
             return
-        bad = block.unreadable[0]
+        bad = stops[0]
         before = block.number < bad.number
         if before.any():
             whole = block.select(before)
             whole.partial = True
             yield whole
         raise InputError(str(bad))
+
+    def _stops(self, frame: BadFrame) -> bool:
+        return (self.on_missing if isinstance(frame, UnlabelledFrame) else self.on_bad) == "stop"
 
 
 def read_blocks(
@@ -185,6 +193,7 @@ def read_blocks(
     with_atoms: bool = False,
     block_size: int = BLOCK_SIZE,
     on_bad: Literal["stop", "skip"] = "stop",
+    on_missing: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
     report: bool = True,
 ) -> Iterator[FrameBlock]:
@@ -196,6 +205,7 @@ def read_blocks(
         with_atoms=with_atoms,
         block_size=block_size,
         on_bad=on_bad,
+        on_missing=on_missing,
         fragments=fragments,
     )
     return frames.blocks(ahead=0, report=report)

@@ -115,7 +115,7 @@ def _parse_by_ase(path: Path, frames: dict[int, TextFrame], wanted: Wanted) -> t
     block = block_of_frames(path, good, wanted.properties, wanted.atom_properties)
     if not wanted.with_atoms:
         block.atoms = None
-    return block, bad
+    return block, bad + block.unreadable
 
 
 PROPERTIES: re.Pattern[bytes] = re.compile(rb'(?:^|\s)Properties=([^\s"\'{}\[\]\\]+)(?=\s|$)')

@@ -1,0 +1,205 @@
+"""Frames of files with their labels, and the frames that are left out."""
+
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from pyg_clusters.datasets.block_labels import number_of_each_atom, numbers
+from pyg_clusters.datasets.label_table import LabelTable
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
+from pyg_clusters.frames.block import UnlabelledFrame
+from pyg_clusters.frames.wanted import Fragments
+
+SAME_ENERGY: float = 1e-5
+"""Energies of isolated atoms of an element may differ by so many eV."""
+
+NUM_LISTED: int = 5
+"""So many of the frames left out are named."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels that are asked for of each frame.
+
+    Attributes:
+        target: Name of the target.
+        per_atom: Whether it is one per atom.
+        group: Name of the value that tells groups of frames apart; ``None``: the file it was first read from.
+        keep: Names of further values per frame.
+        atom_arrays: Names of further arrays of atoms.
+        fragments: What to do with a periodic frame that stays in several pieces.
+    """
+
+    target: str
+    per_atom: bool = False
+    group: str | None = None
+    keep: tuple[str, ...] = ()
+    atom_arrays: tuple[str, ...] = ()
+    fragments: Fragments = "refuse"
+
+
+@dataclass
+class LabelReader:
+    """Reads frames that have all their labels, and notes those that do not or cannot be used.
+
+    Attributes:
+        on_missing: What to do with a frame without a label (or whose target is not finite).
+        on_bad: What to do with a frame that cannot be used.
+        take_atoms: Whether frames of one atom are isolated atoms, whose targets are taken as references.
+        table: Targets by file and frame, where they do not stand in the files.
+        skipped: The frames that were left out.
+        atoms: Target of an isolated atom by element symbol, and the frame that it is from.
+    """
+
+    on_missing: Literal["stop", "skip"] = "stop"
+    on_bad: Literal["stop", "skip"] = "stop"
+    take_atoms: bool = False
+    table: LabelTable | None = None
+    skipped: list[BadFrame] = field(default_factory=list)
+    atoms: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+    def blocks(self, file: Path, labels: Labels) -> Iterator[FrameBlock]:
+        """Blocks of the frames of a file that can be used, with all their labels.
+
+        Raises:
+            InputError: If a frame cannot be used or lacks a label, and is not to be skipped.
+        """
+        isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
+        for block in self._read(file, labels, labels.group, labels.keep, labels.atom_arrays):
+            block, bad = self._with_target(block, labels)
+            single = block.sizes == 1
+            bad += [
+                BadFrame(
+                    block.file,
+                    int(number),
+                    "number of atoms is 1, as of an isolated atom: references='isolated_atoms' takes its energy",
+                )
+                for number in block.number[single]
+            ]
+            if single.any():
+                block = block.select(~single)
+            block, unusable = check_block(block, on_bad="skip")
+            self._note([frame for frame in {*bad, *unusable} if frame.number not in isolated])
+            if len(block):
+                yield block
+
+    def check(self, files: Sequence[Path], num_blocks: int):
+        """Check what was read of all files.
+
+        Raises:
+            InputError: If there is no frame left, or a row of the table is of none.
+        """
+        if self.table is not None:
+            self.table.check_used()
+        if not num_blocks:
+            reason = f"the first: {self.skipped[0]}" if self.skipped else "they hold isolated atoms only"
+            raise InputError(f"{files[0]}{' ...' if len(files) > 1 else ''}: no frame can be used; {reason}")
+
+    def _read(
+        self,
+        file: Path,
+        labels: Labels,
+        group: str | None = None,
+        keep: tuple[str, ...] = (),
+        atom_arrays: tuple[str, ...] = (),
+    ) -> Iterator[FrameBlock]:
+        properties, atom_properties = [*keep, *([group] if group else [])], list(atom_arrays)
+        if self.table is None:
+            (atom_properties if labels.per_atom else properties).append(labels.target)
+        return read_blocks(
+            file,
+            properties=properties,
+            atom_properties=atom_properties,
+            fragments=labels.fragments,
+            on_bad="skip",
+            on_missing="skip",
+            report=False,
+        )
+
+    def _with_target(self, block: FrameBlock, labels: Labels) -> tuple[FrameBlock, list[BadFrame]]:
+        """The frames that have a finite target, and those that could not be read or have none."""
+        bad: list[BadFrame] = list(block.unreadable)
+        if self.table is not None:
+            block.properties[labels.target], missing = self.table.energies(block)
+            bad += missing
+        block.unreadable = []
+        if not len(block):
+            return block, bad
+        values = number_of_each_atom(block, labels.target) if labels.per_atom else numbers(block, labels.target)
+        wrong = ~np.isfinite(values)
+        if labels.per_atom:
+            wrong = np.logical_or.reduceat(wrong, block.ptr[:-1])
+        named = {frame.number for frame in bad}
+        for frame in np.flatnonzero(wrong):
+            number, value = int(block.number[frame]), values[frame]
+            if labels.per_atom:
+                of_frame = values[block.ptr[frame] : block.ptr[frame + 1]]
+                value = of_frame[~np.isfinite(of_frame)][0]
+            if number not in named:
+                bad.append(UnlabelledFrame(block.file, number, f"{labels.target!r} is {value}"))
+        return (block.select(~wrong) if wrong.any() else block), bad
+
+    def _note(self, bad: list[BadFrame]):
+        for frame in sorted(bad, key=lambda frame: frame.number):
+            if isinstance(frame, UnlabelledFrame) and self.on_missing == "stop":
+                raise InputError(f"{frame}{_hint(frame)}; or pass on_missing='skip' to leave such frames out")
+            if not isinstance(frame, UnlabelledFrame) and self.on_bad == "stop":
+                raise InputError(f"{frame}; fix or remove the frame, or pass on_bad='skip' to leave such frames out")
+            self.skipped.append(frame)
+
+    def _isolated_atoms(self, file: Path, labels: Labels) -> Iterator[int]:
+        """Takes the targets of the frames of one atom, which need no other labels, and gives their numbers."""
+        for block in self._read(file, labels):
+            block, _ = self._with_target(block, labels)
+            for frame in np.flatnonzero(block.sizes == 1):
+                symbol = chemical_symbols[block.z[block.ptr[frame]]]
+                energy = float(numbers(block, labels.target)[frame])
+                where = f"{block.file}, frame {block.number[frame]}"
+                known, first = self.atoms.setdefault(symbol, (energy, where))
+                if abs(known - energy) > SAME_ENERGY:
+                    raise InputError(
+                        f"{where}: the energy of an isolated {symbol} is {energy}, but {known} in {first}; keep one"
+                    )
+                yield int(block.number[frame])
+
+
+def _hint(frame: UnlabelledFrame) -> str:
+    """What may have been meant instead of a name that is missing."""
+    word = next((word for word in ("force", "energ") if word in frame.key.lower()), None)
+    alike = [name for name in frame.found if word is not None and word in name.lower()]
+    if not alike and word == "energ" and "comment" in frame.found:
+        alike = ["comment"]
+    if not alike:
+        return ""
+    argument = "forces" if word == "force" else "target"
+    return f"; {argument}={alike[0]!r} takes those" if len(alike) == 1 else ""
+
+
+def report_skipped(skipped: Sequence[BadFrame]):
+    """Warn of frames that were left out."""
+    if not skipped:
+        return
+    some = "; ".join(str(bad).partition("; found per frame")[0] for bad in skipped[:NUM_LISTED])
+    more = "; ..." if len(skipped) > NUM_LISTED else ""
+    warnings.warn(f"{len(skipped)} frames are left out (all in skipped): {some}{more}", stacklevel=3)
+
+
+def isolated_references(found: Mapping[str, float], numbers: Iterable[int]) -> dict[str, float]:
+    """Energies of isolated atoms in eV by element symbol, if there is one for each of the atomic numbers.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    missing = {chemical_symbols[number] for number in numbers} - set(found)
+    if missing:
+        raise InputError(
+            f"no isolated atom of {', '.join(sorted(missing))} among the frames (found: {', '.join(found) or 'none'}); "
+            "add a frame of one atom, or give references as energies by element symbol or 'fit'"
+        )
+    return dict(found)

@@ -1,0 +1,278 @@
+"""Energies in a table beside the structures."""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import units
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import FrameBlock
+from pyg_clusters.frames.block import UnlabelledFrame
+
+NAME_COLUMNS: frozenset[str] = frozenset({"file", "filename", "file_name", "name", "path", "structure", "id", "xyz"})
+FRAME_COLUMNS: frozenset[str] = frozenset({"frame", "index", "frame_index", "frame_number", "number", "#"})
+UNIT_COLUMNS: frozenset[str] = frozenset({"unit", "units", "energy_unit"})
+
+UNITS: dict[str, float] = {
+    "ev": units.eV,
+    "mev": units.eV / 1000,
+    "hartree": units.Hartree,
+    "ha": units.Hartree,
+    "rydberg": units.Rydberg,
+    "ry": units.Rydberg,
+    "kcal/mol": units.kcal / units.mol,
+    "kj/mol": units.kJ / units.mol,
+}
+"""Units of energy in eV, by their names in lower case."""
+
+UNIT_IN_NAME: re.Pattern[str] = re.compile(r"(.*?)\s*[(\[](.*)[)\]]")
+"""A column and its unit, as in ``energy (Ha)``."""
+
+FIX = "fix the table"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        line: Number of its line, from 1.
+        name: File that it names, if it does.
+        frame: Index of the frame in its file, from 0, if it names one.
+        energy: Energy in the unit of the labels.
+    """
+
+    line: int
+    name: str | None
+    frame: int | None
+    energy: float
+
+
+class LabelTable:
+    """Energies of structures by file, frame, or both; each row is of one structure and each structure has one row.
+
+    The table is a CSV (or separated by tabs, semicolons or white space) with or without a line of names: file (with or
+    without suffix and folders), frame (index in the file, from 0), energy, unit. A table of several columns of numbers
+    names the energy by its column. Lines that begin with ``#`` before the first row may name the columns.
+
+    Args:
+        path: The table.
+        files: The files of structures.
+        target: Name of the column of energies; if there is none of that name, the only other column.
+        unit: Energy in eV of the unit in which the table is, unless it has a unit of its own. Energies come in this.
+
+    Raises:
+        InputError: If the table cannot be read, a row is of no structure or of more than one, or two rows are of the
+            same; the row is named.
+    """
+
+    def __init__(self, path: Path, files: Sequence[Path], target: str, unit: float = 1.0):
+        self.path = path
+        self.files = list(files)
+        self.unit = unit
+        self._rows: dict[tuple[Path, int | None], Row] = {}
+        self._used: set[tuple[Path, int | None]] = set()
+        self._designated = _designations(self.files)
+        for row in self._rows_in(_lines(path), target):
+            key = (self._file_of(row), row.frame)
+            same = self._rows.get(key)
+            if same is not None:
+                raise self._error(row.line, f"is of the same structure as line {same.line} ({_named(key)})")
+            self._rows[key] = row
+        whole = {file for file, frame in self._rows if frame is None}
+        if both := [row for (file, frame), row in self._rows.items() if frame is not None and file in whole]:
+            raise self._error(both[0].line, "is of a file that another row names without a frame")
+
+    def energies(self, block: FrameBlock) -> tuple[np.ndarray, list[UnlabelledFrame]]:
+        """Energies of the frames of a block ``[num_frames]``, NaN where the table has none, and the frames without.
+
+        Raises:
+            InputError: If the table names no frame of a file of several.
+        """
+        file = Path(block.file)
+        if (file, None) in self._rows:
+            self._used.add((file, None))
+            row = self._rows[file, None]
+            if (block.number > 0).any():
+                raise self._error(row.line, f"names {file.name}, which has several frames; add a column frame")
+            return np.full(len(block), row.energy), []
+        keys = [(file, int(number)) for number in block.number]
+        self._used |= {*keys, *((file, bad.number) for bad in block.unreadable)} & self._rows.keys()
+        energies = np.array([self._rows[key].energy if key in self._rows else np.nan for key in keys])
+        missing = block.number[np.isnan(energies)].tolist()
+        return energies, [UnlabelledFrame(block.file, number, f"{self.path} has no row of it") for number in missing]
+
+    def check_used(self):
+        """Check that all rows were of a structure, after all files are read.
+
+        Raises:
+            InputError: If one was not.
+        """
+        unused = [row for key, row in self._rows.items() if key not in self._used]
+        if unused:
+            row = min(unused, key=lambda row: row.line)
+            more = f"; so do {len(unused) - 1} other rows" if len(unused) > 1 else ""
+            raise self._error(row.line, f"names frame {row.frame}, which is not there (frames count from 0){more}")
+
+    def _error(self, line: int, fault: str) -> InputError:
+        return InputError(f"{self.path}, line {line}: {fault}; {FIX}")
+
+    def _rows_in(self, lines: list[tuple[int, list[str]]], target: str) -> list[Row]:
+        if not lines:
+            raise InputError(f"{self.path}: no rows; {FIX}")
+        number, first = lines[0]
+        named = not any(_number(cell) is not None for cell in first)
+        names = first if named else _positions(self.path, number, first, lines)
+        rows = lines[1:] if named else lines
+        if not rows:
+            raise InputError(f"{self.path}: no rows below the names of its columns; {FIX}")
+        columns = self._columns(names, target, [cells for _, cells in rows])
+        return [self._row(line, cells, columns, len(names)) for line, cells in rows]
+
+    def _columns(self, names: list[str], target: str, rows: list[list[str]]) -> dict[str, int | float | None]:
+        """Place of the file, frame, energy and unit among the columns, and the unit in the name of the energy."""
+        stated = [UNIT_IN_NAME.fullmatch(name.strip()) for name in names]
+        plain = [match[1] if match else name.strip() for match, name in zip(stated, names, strict=True)]
+        lower = [name.lower() for name in plain]
+        if len(set(lower)) < len(lower):
+            raise InputError(f"{self.path}: two columns have the same name ({', '.join(plain)}); {FIX}")
+        places = {
+            kind: next((n for n, name in enumerate(lower) if name in known), None)
+            for kind, known in (("file", NAME_COLUMNS), ("frame", FRAME_COLUMNS), ("unit", UNIT_COLUMNS))
+        }
+        others = [n for n in range(len(names)) if n not in places.values()]
+        energy = next((n for n in others if target in (names[n].strip(), plain[n])), None)
+        if energy is None and places["file"] is None and places["frame"] is None and len(others) > 1:
+            places["file"] = others.pop(0)
+        if energy is None and len(others) == 1:
+            energy = others[0]
+        if energy is None:
+            raise InputError(
+                f"{self.path}: no column {target!r} among {', '.join(plain)}; name that of the energies by target"
+            )
+        if places["file"] is None and places["frame"] is None:
+            raise InputError(f"{self.path}: no column of files or frames among {', '.join(plain)}; name one so")
+        key = places["file"] if places["file"] is not None else places["frame"]
+        cells = [row[key] for row in rows if key is not None and key < len(row)]
+        if places["file"] is None and len(self.files) > 1:  # numbers may be names of files
+            places["file"], places["frame"] = places["frame"], None
+        elif places["frame"] is None and len(self.files) == 1 and not any(self._match(cell) for cell in cells):
+            if all(cell.isdigit() for cell in cells):
+                places["file"], places["frame"] = None, places["file"]
+        match = stated[energy]
+        return {**places, "energy": energy, "stated": None if match is None else self._unit(match[2], 1)}
+
+    def _row(self, line: int, cells: list[str], columns: dict, num_columns: int) -> Row:
+        if len(cells) != num_columns:
+            raise self._error(line, f"has {len(cells)} columns, not {num_columns}")
+        energy = _number(cells[columns["energy"]])
+        if energy is None or not np.isfinite(energy):
+            raise self._error(line, f"the energy is {cells[columns['energy']]!r}, not a finite number")
+        unit = columns["stated"] or self.unit
+        if columns["unit"] is not None:
+            unit = self._unit(cells[columns["unit"]], line)
+        frame = None if columns["frame"] is None else cells[columns["frame"]]
+        if frame is not None and not frame.isdigit():
+            raise self._error(line, f"the frame is {frame!r}, not an index from 0")
+        name = None if columns["file"] is None else cells[columns["file"]]
+        return Row(line, name, None if frame is None else int(frame), energy * (unit / self.unit))
+
+    def _unit(self, name: str, line: int) -> float:
+        if name.strip().lower() not in UNITS:
+            raise self._error(line, f"the unit is {name!r}; known are {', '.join(UNITS)}")
+        return UNITS[name.strip().lower()]
+
+    def _match(self, name: str) -> list[Path]:
+        """The files that a name stands for: by as much of its end as one has."""
+        parts = [part for part in re.split(r"[/\\]", name.strip()) if part not in ("", ".")]
+        for first in range(len(parts)):
+            if found := self._designated.get("/".join(parts[first:])):
+                return found
+        return []
+
+    def _file_of(self, row: Row) -> Path:
+        if row.name is None:
+            return self.files[0]
+        found = self._match(row.name)
+        if not found:
+            raise self._error(row.line, f"{row.name!r} is none of the {len(self.files)} files")
+        if len(found) > 1:
+            raise self._error(row.line, f"{row.name!r} may be {found[0]} or {found[1]}; write more of the path")
+        return found[0]
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Number and cells of each line that has any."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); name a table of energies") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is no text; name a table of energies in CSV or columns") from error
+    numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    rows = [(number, line) for number, line in numbered if not line.startswith("#")]
+    if not rows:
+        return []
+    delimiter = next((mark for mark in "\t;," if mark in rows[0][1]), None)
+    heads = [(number, line.lstrip("# ")) for number, line in numbered if line.startswith("#") and number < rows[0][0]]
+    cells = [(number, _cells(line, delimiter)) for number, line in rows]
+    if heads:
+        head = _cells(heads[-1][1], delimiter)
+        if len(head) == len(cells[0][1]) > 1 and any(_number(cell) is not None for cell in cells[0][1]):
+            cells.insert(0, (heads[-1][0], head))
+    return cells
+
+
+def _cells(line: str, delimiter: str | None) -> list[str]:
+    spaced = line if delimiter else " ".join(line.split())
+    row = next(csv.reader([spaced], delimiter=delimiter or " ", skipinitialspace=True))
+    return [cell.strip() for cell in row]
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(re.sub(r"(?<=\d)[dD](?=[+-]?\d)", "e", cell)) if "_" not in cell else None
+    except ValueError:
+        return None
+
+
+def _positions(path: Path, line: int, first: list[str], lines: list[tuple[int, list[str]]]) -> list[str]:
+    """Names of the columns of a table that has none, by their number and what is in them."""
+    if len(first) == 2:
+        return ["file", "energy"]
+    if len(first) == 3:
+        if all(len(cells) == 3 and cells[2].lower() in UNITS for _, cells in lines):
+            return ["file", "energy", "unit"]
+        if all(len(cells) == 3 and cells[1].isdigit() for _, cells in lines):
+            return ["file", "frame", "energy"]
+    if len(first) == 4:
+        return ["file", "frame", "energy", "unit"]
+    raise InputError(
+        f"{path}, line {line}: {len(first)} columns without names; write those of file, frame, energy, unit above"
+    )
+
+
+def _designations(files: Sequence[Path]) -> dict[str, list[Path]]:
+    """The files by all that may stand for them: ends of their paths, with and without suffixes, or only the folders."""
+    found: dict[str, list[Path]] = {}
+    alike = len(files) > 1 and len({file.name for file in files}) == 1
+    for file in files:
+        stem, names = file.name, {file.name}
+        while (shorter := Path(stem).stem) != stem and len(names) < 3:
+            stem = shorter
+            names.add(stem)
+        folders = file.parts[:-1]
+        ends = {"/".join((*folders[len(folders) - depth :], name)) for depth in range(len(folders)) for name in names}
+        if alike:
+            ends |= {"/".join(folders[-depth:]) for depth in range(1, len(folders))}
+        for end in ends:
+            found.setdefault(end, []).append(file)
+    return found
+
+
+def _named(key: tuple[Path, int | None]) -> str:
+    return key[0].name if key[1] is None else f"{key[0].name}, frame {key[1]}"

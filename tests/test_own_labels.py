@@ -1,0 +1,366 @@
+"""Labels are read as people have them, each for its structure; what is missing or ambiguous is named."""
+
+import os
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from torch_geometric.data import Batch, Data
+from torch_geometric.loader import DataLoader
+
+from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
+from pyg_clusters.datasets.label_choices import has_meaning
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import Frames, write_extxyz, write_store
+
+
+def cluster(size=3, symbol="Ga", offset=0.0, **info):
+    positions = np.array([[0, 0, 2.8 * n] for n in range(size)]) + offset
+    return Atoms(f"{symbol}{size}", positions=positions, info=info)
+
+
+def refused(call, *words):
+    with pytest.raises(InputError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    for word in words:
+        assert str(word) in str(caught.value), caught.value
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of single-frame files, each with its energy as comment: -10, -11, -12, ..."""
+    (tmp_path / "gold").mkdir()
+    for number in range(12):
+        lines = [f"Au 0 0 {2.8 * n}" for n in range(3)]
+        text = "\n".join(["3", f"  {-10.0 - number} ", *lines, ""])
+        (tmp_path / "gold" / f"{number}.xyz").write_text(text)
+    return tmp_path / "gold"
+
+
+def energies(dataset):
+    return dataset._data.y.tolist()
+
+
+ALL = [-10.0 - number for number in range(12)]
+
+
+def test_a_folder_or_pattern_with_lone_numbers_as_comments(tmp_path, folder):
+    assert energies(ClusterDataset(tmp_path / "a", folder, target="comment")) == ALL
+    pattern = ClusterDataset(tmp_path / "b", f"{folder}/1*.xyz", target="comment")
+    assert energies(pattern) == [-11.0, -20.0, -21.0] and pattern.group_names == ["1.xyz", "10.xyz", "11.xyz"]
+    refused(lambda: ClusterDataset(tmp_path / "c", folder), "0.xyz, frame 0: no property 'energy'", "target='comment'")
+    (folder / "3.xyz").write_text("1\nrelaxed, -13 eV\nAu 0 0 0\n")
+    refused(lambda: ClusterDataset(tmp_path / "d", folder, target="comment"), "3.xyz, frame 0", "'relaxed, -13 eV'")
+
+
+TABLES = {
+    "csv": ("file,energy\n", "{n}.xyz,{e}\n"),
+    "names without suffix": ("name,energy\n", "{n},{e}\n"),
+    "paths of another machine": ("path,energy\n", "/home/me/gold/{n}.xyz,{e}\n"),
+    "windows": ("\ufefffile;energy\r\n", "runs\\gold\\{n}.xyz;{e}\r\n"),
+    "tabs": ("energy\tstructure\n", "{e}\t{n}.xyz\n"),
+    "columns": ("", "{n}.xyz   {e}\n"),
+    "columns with a comment": ("# file energy\n# ---- \n", "{n}.xyz {e}\n"),
+    "unit column": ("file,energy,unit\n", "{n}.xyz,{kcal},kcal/mol\n"),
+    "unit in the name": ("file,energy (kJ/mol)\n", "{n}.xyz,{kj}\n"),
+    "unit column without names": ("", "{n} {kcal} kcal/mol\n"),
+    "other columns": ("id,time,energy,note\n", '{n},3.5,{e},"a, b"\n'),
+    "frames": ("file,frame,energy\n", "{n}.xyz,0,{e}\n"),
+    "frames without names": ("", "{n}.xyz 0 {e}\n"),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_energies_in_a_table(tmp_path, folder, name):
+    head, row = TABLES[name]
+    rows = [row.format(n=n, e=e, kcal=e * 23.060548, kj=e * 96.485332) for n, e in enumerate(ALL)]
+    (tmp_path / "energies.csv").write_text(head + "".join(rows[::-1]))
+    dataset = ClusterDataset(tmp_path / "a", folder, labels=tmp_path / "energies.csv")
+    assert energies(dataset) == pytest.approx(ALL, rel=1e-6)
+
+
+def test_a_table_of_frames_counts_from_zero(tmp_path):
+    write_extxyz(tmp_path / "md.xyz", [cluster(size) for size in (2, 3, 4)])
+    table = tmp_path / "e.csv"
+    table.write_text("frame,dft,xtb\n2,-3,1\n0,-1,1\n1,-2,1\n")
+    dataset = ClusterDataset(tmp_path, tmp_path / "md.xyz", target="dft", labels=table)
+    assert energies(dataset) == [-1, -2, -3] and dataset.sizes.tolist() == [2, 3, 4]
+    table.write_text("0 -1\n1 -2\n2 -3\n")
+    assert energies(ClusterDataset(tmp_path, tmp_path / "md.xyz", labels=table)) == [-1, -2, -3]
+    table.write_text("1 -1\n2 -2\n3 -3\n")  # counted from 1
+    refused(
+        lambda: ClusterDataset(tmp_path, tmp_path / "md.xyz", labels=table, on_missing="skip"),
+        "line 3: names frame 3, which is not there (frames count from 0)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            "0.xyz,-1\n",
+            "1.xyz, frame 0: ",
+        ),
+        ("0.xyz,-1\n0,-2\n", "line 2: is of the same structure as line 1 (0.xyz)"),
+        ("0.xyz,-1\nother.xyz,-2\n", "line 2: 'other.xyz' is none of the 12 files"),
+        ("0.xyz,low\n1.xyz,-2\n", "line 2: 'low' is none"),
+        ("file,energy\n0.xyz,low\n", "line 2: the energy is 'low', not a finite number"),
+        ("file,energy\n0.xyz,nan\n", "line 2: the energy is 'nan'"),
+        ("file,energy\n0.xyz,-1,5\n", "line 2: has 3 columns, not 2"),
+        ("file,energy,unit\n0.xyz,-1,volt\n", "line 2: the unit is 'volt'"),
+        ("file,dft,xtb\n0.xyz,-1,-2\n", "no column 'energy' among file, dft, xtb"),
+        ("file,energy,energy\n0.xyz,-1,-2\n", "two columns have the same name"),
+        ("file,frame,energy\n0.xyz,1.5,-2\n", "line 2: the frame is '1.5'"),
+        ("file,frame,energy\n0.xyz,1,-2\n", "line 2: names frame 1, which is not there"),
+        ("1 2 3 4 5\n", "5 columns without names"),
+        ("", "no rows"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(tmp_path, folder, table, words):
+    path = tmp_path / "energies.csv"
+    if words.startswith("line 2: 'low'"):
+        table, words = "low,-1\n0.xyz,-2\n", "line 1: 'low' is none"
+    path.write_text(table)
+    on_missing = "skip" if "not there" in words else "stop"
+    refused(lambda: ClusterDataset(tmp_path, folder, labels=path, on_missing=on_missing), words)
+
+
+def test_structures_without_a_row_are_listed_on_request(tmp_path, folder):
+    (tmp_path / "e.csv").write_text("".join(f"{n}.xyz,{e}\n" for n, e in enumerate(ALL) if n != 7))
+    refused(
+        lambda: ClusterDataset(tmp_path, folder, labels=tmp_path / "e.csv"), "7.xyz, frame 0", "no row", "on_missing"
+    )
+    with pytest.warns(UserWarning, match=r"1 frames are left out .*7\.xyz, frame 0"):
+        dataset = ClusterDataset(tmp_path, folder, labels=tmp_path / "e.csv", on_missing="skip")
+    assert energies(dataset) == ALL[:7] + ALL[8:] and [bad.file for bad in dataset.skipped] == [str(folder / "7.xyz")]
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for number in range(3):
+        (tmp_path / f"run{number}").mkdir()
+        write_extxyz(tmp_path / f"run{number}" / "final.xyz", [cluster(3 + number)])
+    files = [tmp_path / f"run{number}" / "final.xyz" for number in range(3)]
+    (tmp_path / "e.csv").write_text("run2/final.xyz,-3\nrun0,-1\nrun1/final,-2\n")
+    assert energies(ClusterDataset(tmp_path, files, labels=tmp_path / "e.csv")) == [-1, -2, -3]
+    (tmp_path / "e.csv").write_text("final.xyz,-3\nrun0,-1\nrun1,-2\n")
+    refused(lambda: ClusterDataset(tmp_path, files, labels=tmp_path / "e.csv"), "line 1: 'final.xyz' may be")
+
+
+def test_a_changed_table_is_noticed(tmp_path, folder):
+    (tmp_path / "e.csv").write_text("".join(f"{n}.xyz,{e}\n" for n, e in enumerate(ALL)))
+    ClusterDataset(tmp_path, folder, labels=tmp_path / "e.csv")
+    (tmp_path / "e.csv").write_text("".join(f"{n}.xyz,{2 * e}\n" for n, e in enumerate(ALL)))
+    assert energies(ClusterDataset(tmp_path, folder, labels=tmp_path / "e.csv")) == [2 * e for e in ALL]
+
+
+def test_key_value_pairs_and_data_of_a_database(tmp_path):
+    with connect(tmp_path / "a.db") as database:
+        for number in range(3):
+            data = {"e0": -5.0 - number, "f0": np.full((3, 3), 0.5)}
+            database.write(cluster(), dft_energy=-1.5 - number, run=f"r{number % 2}", data=data)
+    dataset = ClusterDataset(tmp_path, tmp_path / "a.db", target="dft_energy", group="run", forces="f0")
+    assert energies(dataset) == [-1.5, -2.5, -3.5] and dataset.groups.tolist() == [0, 1, 0]
+    assert (dataset[0].force == 0.5).all()
+    assert energies(ClusterDataset(tmp_path, tmp_path / "a.db", target="e0")) == [-5, -6, -7]
+
+
+def test_forces_of_any_name(tmp_path):
+    atoms = cluster(REF_energy=-3.0)
+    atoms.arrays["REF_forces"] = np.arange(9.0).reshape(3, 3)
+    write_extxyz(tmp_path / "a.extxyz", [atoms])
+    dataset = ClusterDataset(tmp_path, tmp_path / "a.extxyz", target="REF_energy", forces="REF_forces")
+    assert dataset[0].force.flatten().tolist() == list(range(9))
+    refused(
+        lambda: ClusterDataset(tmp_path, tmp_path / "a.extxyz", target="REF_energy", forces=True),
+        "no property 'forces' per atom",
+        "forces='REF_forces' takes those",
+    )
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.extxyz"), "target='REF_energy' takes those")
+    arguments = {"target": "REF_energy", "forces": "REF_forces"}
+    labels = {"properties": ["REF_energy"], "atom_properties": ["REF_forces"]}
+    write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.extxyz", **labels), compressed=False)
+    assert torch.equal(OnDiskClusters(tmp_path / "a.h5", **arguments)[0].force, dataset[0].force)
+
+
+def with_isolated_atoms(path):
+    frames = [cluster(1, "Ga", REF_energy=-0.2), cluster(4, "Ga", REF_energy=-9.0)]
+    frames += [cluster(1, "Al", REF_energy=-0.5), Atoms("GaAl", [[0, 0, 0], [0, 0, 2.7]], info={"REF_energy": -3.0})]
+    write_extxyz(path, frames)
+    return path
+
+
+def test_isolated_atoms_are_references_on_request(tmp_path):
+    path = with_isolated_atoms(tmp_path / "a.extxyz")
+    dataset = ClusterDataset(tmp_path, path, target="REF_energy", references="isolated_atoms")
+    assert dataset.references == {"Ga": -0.2, "Al": -0.5} and dataset.skipped == []
+    assert energies(dataset) == pytest.approx([-9.0 + 0.8, -3.0 + 0.7])
+    refused(
+        lambda: ClusterDataset(tmp_path, path, target="REF_energy"),
+        "frame 0: number of atoms is 1",
+        "references='isolated_atoms'",
+        "on_bad='skip'",
+    )
+    with pytest.warns(UserWarning, match="2 frames are left out"):
+        skipping = ClusterDataset(tmp_path, path, target="REF_energy", on_bad="skip")
+    assert energies(skipping) == [-9.0, -3.0] and [bad.number for bad in skipping.skipped] == [0, 2]
+    with warnings.catch_warnings(record=True) as caught:  # said again when it is read from the processed file
+        warnings.simplefilter("always")
+        ClusterDataset(tmp_path, path, target="REF_energy", on_bad="skip")
+    assert len(caught) == 1
+    write_store(tmp_path / "a.h5", Frames.open(path, properties=["REF_energy"]), compressed=False)
+    for _ in range(2):  # the second time from the index
+        on_disk = OnDiskClusters(tmp_path / "a.h5", "REF_energy", references="isolated_atoms")
+        assert on_disk.references == dataset.references and len(on_disk) == 2
+        for ours, other in zip(on_disk, dataset, strict=True):
+            assert torch.equal(ours.y, other.y) and torch.equal(ours.pos, other.pos) and torch.equal(ours.z, other.z)
+            assert torch.equal(ours.idx, other.idx)
+
+
+def test_isolated_atoms_need_no_other_labels(tmp_path):
+    cluster_frame, atom = cluster(3, energy=-5.0), cluster(1, energy=-0.25)
+    cluster_frame.calc = SinglePointCalculator(cluster_frame, energy=-5.0, forces=np.ones((3, 3)))
+    cluster_frame.info.clear()
+    write_extxyz(tmp_path / "a.extxyz", [atom, cluster_frame])
+    dataset = ClusterDataset(tmp_path, tmp_path / "a.extxyz", references="isolated_atoms", forces=True)
+    assert energies(dataset) == [-4.25] and dataset[0].force.shape == (3, 3)
+
+
+def test_isolated_atoms_that_contradict_or_lack(tmp_path):
+    frames = [cluster(1, energy=-0.2), cluster(1, energy=-0.3), cluster(3, energy=-5.0)]
+    write_extxyz(tmp_path / "a.xyz", frames)
+    arguments = {"references": "isolated_atoms"}
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", **arguments), "frame 1", "-0.3", "-0.2", "frame 0")
+    write_extxyz(tmp_path / "b.xyz", frames[2:])
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "b.xyz", **arguments), "no isolated atom of Ga", "'fit'")
+    write_extxyz(tmp_path / "c.xyz", frames[:1])
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "c.xyz", **arguments), "isolated atoms only")
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".extxyz.gz", ".traj"])
+def test_frames_without_a_label(tmp_path, suffix):
+    frames = [cluster(3, dft=-1.0), cluster(4), cluster(5, dft=float("nan")), cluster(6, dft=-4.0)]
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".traj":
+        from ase.io import write
+
+        for atoms in frames:  # info is not kept in this format: the energy is
+            atoms.calc = SinglePointCalculator(atoms, **({"energy": atoms.info["dft"]} if atoms.info else {}))
+        write(path, frames)
+    else:
+        write_extxyz(path, frames)
+    target = "energy" if suffix == ".traj" else "dft"
+    refused(lambda: ClusterDataset(tmp_path, path, target=target), "frame 1: no property", "on_missing='skip'")
+    with pytest.warns(UserWarning, match="2 frames are left out"):
+        dataset = ClusterDataset(tmp_path, path, target=target, on_missing="skip")
+    assert energies(dataset) == [-1, -4] and dataset.sizes.tolist() == [3, 6]
+    assert [bad.number for bad in dataset.skipped] == [1, 2]
+
+
+def test_frames_that_cannot_be_used_are_left_out_on_request(tmp_path):
+    text = "3\nenergy=-1\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n2\nenergy=-2\nGa 0 0 0\nGa 0 0 0.1\n"
+    (tmp_path / "a.xyz").write_text(text + "2\nenergy=-3\nGa 0 0 0\nGa 0 0 oops\n2\nenergy=-4\nGa 0 0 0\nGa 0 0 3\n")
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz"), "frame 1", "on_bad='skip'")
+    with pytest.warns(UserWarning, match="2 frames are left out"):
+        dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", on_bad="skip")
+    assert energies(dataset) == [-1, -4] and [bad.number for bad in dataset.skipped] == [1, 2]
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", on_bad="ignore"), "on_bad must be 'stop' or 'skip'")
+
+
+def test_frames_of_a_store_are_left_out_on_request(tmp_path):
+    frames = [cluster(size, energy=-float(size)) for size in (3, 4, 5, 6)]
+    frames[1].info["energy"] = float("nan")
+    frames[2].positions[1] = frames[2].positions[0]
+    write_extxyz(tmp_path / "a.xyz", frames)
+    write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz", properties=["energy"]), compressed=False)
+    refused(lambda: OnDiskClusters(tmp_path / "a.h5"), "frame 1: 'energy' is nan", "on_missing='skip'")
+    refused(lambda: OnDiskClusters(tmp_path / "a.h5", on_missing="skip"), "frame 2: two atoms", "on_bad='skip'")
+    with pytest.warns(UserWarning, match="2 frames are left out"):
+        dataset = OnDiskClusters(tmp_path / "a.h5", on_missing="skip", on_bad="skip", references="fit")
+    assert len(dataset) == 2 and dataset.sizes.tolist() == [3, 6]
+    assert [data.num_nodes for data in dataset] == [3, 6] and dataset.references == {"Ga": pytest.approx(-1.0)}
+    assert dataset[1].pos[:, 2].diff().tolist() == pytest.approx([2.8] * 5, abs=1e-6)
+
+
+def test_a_group_is_the_same_however_its_number_is_written(tmp_path):
+    write_extxyz(tmp_path / "a.xyz", [cluster(energy=-1.0, group=group) for group in (1, 2, "md")])
+    write_extxyz(tmp_path / "b.xyz", [cluster(energy=-1.0, group=group) for group in (1.0, 2.5, "1", True)])
+    dataset = ClusterDataset(tmp_path, [tmp_path / "a.xyz", tmp_path / "b.xyz"], group="group")
+    assert dataset.group_names == ["1", "2", "md", "2.5", "True"]
+    assert dataset.groups.tolist() == [0, 1, 2, 0, 3, 0, 4]
+    write_extxyz(tmp_path / "c.xyz", [cluster(energy=-1.0, group=group) for group in (1, float("nan"))])
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "c.xyz", group="group"), "frame 1: the group 'group' is nan")
+
+
+PYG_NAMES = "face num_nodes ptr num_graphs batch my_index batch_no edge_attr adj_t x z pos keys size to update".split()
+PYG_NAMES += ["num_edges", "n_id", "node_charge", "_store", "class", "a b"]
+
+
+def named(size, name):
+    atoms = cluster(size, energy=-1.0)
+    atoms.info[name] = size
+    return atoms
+
+
+@pytest.mark.parametrize("name", PYG_NAMES)
+def test_names_with_a_meaning_are_refused_or_renamed(tmp_path, name):
+    write_extxyz(tmp_path / "a.xyz", [named(size, name) for size in (3, 5)])
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", keep=[name]), f"{name!r} cannot be kept", "keep={")
+    dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", keep={name: "value"})
+    (batch,) = DataLoader(dataset, batch_size=2)
+    assert batch.value.tolist() == [3, 5] and batch.num_nodes == 8
+
+
+@pytest.mark.parametrize("name", ["temperature", "dft_energy", "charge", "dipole", "run", "label"])
+def test_names_without_a_meaning_come_through_a_batch_unchanged(name):
+    assert not has_meaning(name)
+    data = [Data(pos=torch.zeros(2, 3), **{name: torch.tensor([value])}) for value in (5, 7)]
+    assert Batch.from_data_list(data)[name].tolist() == [5, 7]
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_positions_far_from_the_origin_are_exact(tmp_path, single):
+    near, far = cluster(9, energy=-1.0), cluster(9, offset=1e4, energy=-1.0)
+    for atoms in (near, far):
+        atoms.rattle(0.1, seed=0)
+    write_store(tmp_path / "a.h5", Frames.open(_text(tmp_path, [near, far]), properties=["energy"]), compressed=False,
+                single=single)  # fmt: skip
+    expected = near.positions - near.positions.mean(axis=0)
+    for dataset in (ClusterDataset(tmp_path, tmp_path / "a.extxyz"), OnDiskClusters(tmp_path / "a.h5")):
+        for data in dataset:
+            np.testing.assert_allclose(data.pos.numpy(), expected, rtol=0, atol=1e-6)
+
+
+def _text(folder, frames):
+    write_extxyz(folder / "a.extxyz", frames)
+    return folder / "a.extxyz"
+
+
+def test_several_that_start_at_once_process_once(tmp_path, monkeypatch):
+    write_extxyz(tmp_path / "a.xyz", [cluster(energy=-1.0 - number) for number in range(200)])
+    processed = []
+    process = ClusterDataset.process
+    monkeypatch.setattr(ClusterDataset, "process", lambda self: (processed.append(1), process(self)))
+    with ThreadPoolExecutor(4) as threads:
+        datasets = list(threads.map(lambda _: ClusterDataset(tmp_path / "root", tmp_path / "a.xyz"), range(4)))
+    assert len(processed) == 1 and all(len(dataset) == 200 for dataset in datasets)
+    assert [path.suffix for path in (tmp_path / "root" / "processed").iterdir()] == [".pt"]
+
+
+def test_a_store_of_other_content_under_the_same_name_and_date_is_noticed(tmp_path):
+    for name, energy in (("a", -1.5), ("b", -2.5)):
+        write_extxyz(tmp_path / f"{name}.xyz", [cluster(energy=energy)])
+        write_store(tmp_path / f"{name}.h5", Frames.open(tmp_path / f"{name}.xyz", properties=["energy"]),
+                    compressed=False)  # fmt: skip
+    assert OnDiskClusters(tmp_path / "a.h5")[0].y == -1.5
+    times = (tmp_path / "a.h5").stat()
+    content = (tmp_path / "b.h5").read_bytes()
+    assert len(content) == times.st_size
+    (tmp_path / "a.h5").write_bytes(content)
+    os.utime(tmp_path / "a.h5", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert OnDiskClusters(tmp_path / "a.h5")[0].y == -2.5
