@@ -30,6 +30,7 @@ from pyg_clusters.models.domain import Domain
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule
 from pyg_clusters.training.data import ClusterBatches, EpochSampler
+from pyg_clusters.training.run_folder import RunFolder
 from pyg_clusters.transforms import ShellGraph, TopologicalDescriptor
 
 EPOCHS = 6
@@ -315,6 +316,41 @@ def test_one_process_trains_in_a_folder(recipe, tmp_path, capsys):
         assert main(["train", "--config", str(recipe), "--out", str(run)]) == 2
         assert "is being written by process" in capsys.readouterr().err
     assert not (run / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_training_that_can_be_resumed(recipe, finished, tmp_path, number, code, monkeypatch, capsys):
+    run = tmp_path / "run"
+    write = RunFolder.on_train_epoch_end
+
+    def write_and_stop(callback, trainer, module):
+        write(callback, trainer, module)
+        if trainer.current_epoch == 1:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "on_train_epoch_end", write_and_stop)
+        assert main(["train", "--config", str(recipe), "--out", str(run)]) == code
+    assert capsys.readouterr().err.splitlines()[-1] == f"pyg-clusters: stopped by {signal.Signals(number).name}"
+    assert not (run / "finished.json").exists() and not (run / ".lock").exists()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert (run / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+
+
+def test_a_finished_run_goes_on_to_more_epochs(recipe, finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    epochs = len(read_columns(finished / "metrics.csv")["epoch"])
+    assert main(["train", "--config", str(recipe), "--out", str(run), "--trainer.max_epochs", "2"]) == 0
+    capsys.readouterr()
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert main(["train", "--config", str(recipe), "--out", str(run)]) == 2
+    assert f"--resume {run} (if it is finished, with a larger --trainer.max_epochs)" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run), "--trainer.max_epochs", str(epochs)]) == 0
+    assert (run / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["max_epochs"] == epochs
+    assert main(["train", "--resume", str(run)]) == 0
+    assert "is finished" in capsys.readouterr().out
 
 
 def test_run_is_not_overwritten(recipe, finished, capsys):

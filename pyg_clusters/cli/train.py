@@ -33,11 +33,15 @@ TRAINER_DEFAULTS = {
     "inference_mode": False,  # forces are gradients in validation too
     "use_distributed_sampler": False,  # the sampler of ClusterDataModule shares the batches out
 }
+LIMITS = ("max_epochs", "max_steps")
+"""Arguments of the trainer that end a training, which a finished run may be resumed with larger values of."""
+
 DESCRIPTION = """Train a model as a recipe says.
 
 The folder of the run holds the resolved configuration, metrics.csv (an epoch a row), the best model, the state to
 resume from, the split, and at the end the predictions and errors of the test set and figures. A run that was stopped,
-killed even, goes on with --resume and reaches what it would have reached. --trainer.max_time DD:HH:MM:SS ends it after
+killed even, goes on with --resume and reaches what it would have reached; a finished one with a larger
+--trainer.max_epochs. --trainer.max_time DD:HH:MM:SS ends it after
 an epoch; the time before a --resume counts. Model, optimiser, schedule and data set are classes named in the recipe
 (class_path). --ensemble 5 trains members of the seeds 0 to 4 on one split, each into a folder of its own under --out,
 --workers of them (2 by default) at a time; the folder is then used as that of a run is."""
@@ -140,14 +144,17 @@ def _whole(name: str, text: str) -> int:
 
 
 def train(argv: Sequence[str], resume: bool = False):
-    """Trains and evaluates; a run that is finished already is left alone."""
+    """Train and evaluate; a finished run is left alone, unless it is to have more epochs or steps than before."""
     for name in ("pytorch_lightning", "lightning_fabric"):  # importing them has set their level
         logging.getLogger(name).setLevel(logging.ERROR)
     cli = TrainCLI(argv)
     folder = cli.run_folder.folder
     checkpoint = cli.run_folder.last_checkpoint
-    if (folder / FINISHED).exists() and resume:
-        print(f"{folder}: this run is finished; its errors are in {folder / 'test_metrics.json'}")
+    if resume and (folder / FINISHED).exists() and not _is_extended(folder, cli.trainer):
+        print(
+            f"{folder}: this run is finished; its errors are in {folder / 'test_metrics.json'}; a larger "
+            "--trainer.max_epochs goes on"
+        )
         return
     _check_validation(cli.trainer)
     cli.model.check(cli.datamodule)
@@ -157,6 +164,8 @@ def train(argv: Sequence[str], resume: bool = False):
         if not resume and not _is_helper_process():
             _begin(folder, cli)
         check_fingerprint(folder, cli.datamodule.dataset)
+        if resume and cli.trainer.is_global_zero:
+            _reopen(folder, cli.trainer)
         start = checkpoint if resume and checkpoint.exists() else None
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
         _conclude(folder, cli)
@@ -199,7 +208,10 @@ def _check_validation(trainer: pl.Trainer):
 def _begin(folder: Path, cli: TrainCLI):
     """Lays down the folder of a new run."""
     if (folder / CONFIGURATION).exists():
-        raise InputError(f"{folder} holds a run already; go on with --resume {folder}, or choose another --out")
+        raise InputError(
+            f"{folder} holds a run already; go on with pyg-clusters train --resume {folder} (if it is finished, with "
+            "a larger --trainer.max_epochs), or choose another --out"
+        )
     cli.datamodule.split.save(folder / "splits")
     fingerprint = getattr(cli.datamodule.dataset, "fingerprint", None)
     if fingerprint is not None:
@@ -213,11 +225,37 @@ def _finish(folder: Path, cli: TrainCLI):
     """Marks a run that has nothing left to train."""
     summary = {
         "epochs": cli.trainer.current_epoch,
+        **_limits(cli.trainer),
         f"best_val_mae_{cli.model.unit.replace('/', '_')}": cli.run_folder.best,
         "seconds": round(cli.timer.time_elapsed("train"), 1),
     }
     with replacing(folder / FINISHED) as path:
         path.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _limits(trainer: pl.Trainer) -> dict[str, int | None]:
+    return {name: getattr(trainer, name) for name in LIMITS}
+
+
+def _is_extended(folder: Path, trainer: pl.Trainer) -> bool:
+    """Whether a finished run is to have more epochs or steps than it was to have before."""
+    before = json.loads((folder / FINISHED).read_text())
+    larger = {
+        name: limit is None or limit < 0 or limit > before[name]
+        for name, limit in _limits(trainer).items()
+        if (before.get(name) or -1) >= 0
+    }
+    return any(larger.values())
+
+
+def _reopen(folder: Path, trainer: pl.Trainer):
+    """Notes the limits of a run that is to have more epochs or steps, so that a kill does not lose them."""
+    configuration = yaml.safe_load((folder / CONFIGURATION).read_text())
+    if any(configuration["trainer"].get(name) != limit for name, limit in _limits(trainer).items()):
+        configuration["trainer"] |= _limits(trainer)
+        with replacing(folder / CONFIGURATION) as path:
+            path.write_text(yaml.safe_dump(configuration, sort_keys=False))
+    (folder / FINISHED).unlink(missing_ok=True)
 
 
 def _is_helper_process() -> bool:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,7 @@ def label_frames(
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(threads, os.getpid()))
     finished = False
+    others = set(multiprocessing.active_children())
     try:
         places = {pool.submit(_timed, label, atoms): place for place, atoms in enumerate(frames)}
         for future in as_completed(places):
@@ -55,7 +57,10 @@ def label_frames(
             "is done is kept"
         ) from error
     finally:
+        workers_left = set() if finished else set(multiprocessing.active_children()) - others
         pool.shutdown(wait=finished, cancel_futures=True)
+        for process in workers_left:  # a calculation may take hours
+            process.terminate()
 
 
 def _timed(label: Callable[[Atoms], Labelled], atoms: Atoms) -> tuple[Labelled, float]:
@@ -64,7 +69,8 @@ def _timed(label: Callable[[Atoms], Labelled], atoms: Atoms) -> tuple[Labelled, 
 
 
 def _begin(threads: int, parent: int):
-    """Starts a worker."""
+    """Starts a worker, which leaves it to the main process what Ctrl-C does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_threads(threads)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
