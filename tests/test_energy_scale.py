@@ -3,7 +3,7 @@ import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.nn import EnergyScale
-from pyg_clusters.nn.energy_scale import fit_references, shift_of_references
+from pyg_clusters.nn.energy_scale import fit_references, in_needed_precision, shift_of_references
 
 
 def mixed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -90,5 +90,45 @@ def test_atomic_numbers_are_needed_for_several_elements():
 
 
 def test_totals_too_large_for_their_precision_are_warned_of():
-    with pytest.warns(UserWarning, match="subtract energies of the atoms"):
+    with pytest.warns(UserWarning, match="give them in double precision"):
         EnergyScale().fit(torch.tensor([31, 31]), torch.tensor([0, 2]), torch.tensor([-2.0 * 52907.0]))
+
+
+def test_reference_energies_keep_every_digit_in_single_precision_models():
+    scale = EnergyScale()
+    scale.set_references({"Ga": -52826.0867})
+    z = torch.full((46,), 31)
+    # 46 x 52826.0867 eV = 2429999.9882 eV, where single precision has steps of 0.25 eV.
+    assert float(scale(torch.zeros(46), z).sum()) == pytest.approx(-2429999.9882, abs=1e-8)
+    for changed in (scale.float(), scale.half(), scale.double().float()):
+        assert changed.references.dtype == torch.double
+        assert float(changed.references[31]) == -52826.0867
+
+
+def test_an_element_without_reference_energy_has_no_energy():
+    scale = EnergyScale()
+    scale.set_references({"Na": -4410.25})
+    assert scale(torch.zeros(2), torch.tensor([11, 31])).isinf().tolist() == [False, True]
+    assert float(scale(torch.zeros(()), None)) == -4410.25
+
+
+def test_reference_energies_travel_with_the_weights_and_are_absent_without_them():
+    plain, other = EnergyScale(), EnergyScale()
+    assert set(plain.state_dict()) == {"offset", "scale"}
+    other.set_references({"Na": -4410.25, "K": -16000.0})
+    plain.load_state_dict(other.state_dict())
+    assert plain.reference_energies() == {"Na": -4410.25, "K": -16000.0}
+    plain.load_state_dict(EnergyScale().state_dict())
+    assert plain.references is None
+    assert plain(torch.zeros(1), torch.tensor([11])).dtype == torch.float32
+
+
+def test_totals_too_large_for_single_precision_are_fitted_in_double():
+    z, ptr = torch.full((4,), 31), torch.tensor([0, 2, 4])
+    energy = torch.tensor([-105800.0123, -105800.1234], dtype=torch.double)
+    assert in_needed_precision(energy).dtype == torch.double
+    assert in_needed_precision(energy / 1000).dtype == torch.float32
+    scale = EnergyScale()
+    scale.fit(z, ptr, energy)
+    assert scale.offset.abs().sum() == 0
+    assert scale.reference_energies() == {"Ga": pytest.approx(-52900.033925, abs=1e-9)}

@@ -73,14 +73,14 @@ def calibrate_run(folder: Path, spread: SpreadKind, device: str | None = None) -
     if "pos" not in next(iter(train)):
         raise InputError(f"{folder} was trained on descriptors without positions; calibrate needs positions")
     predictor = predictor_of(folder, device)
-    error, sizes, _ = errors_of(predictor, train)
+    error, sizes, _ = errors_of(predictor, train, data.labels)
     noise = noise_of(error, sizes)
     covariance = None
     if spread == "last_layer":
         posterior = LastLayerPosterior.fit_blocks(predictor.model.cpu(), map(_atoms, train), noise)
         covariance = posterior.covariance.tolist()
         predictor = Predictor(posterior, device=predictor.device)
-    error, sizes, deviation = errors_of(predictor, held_out)
+    error, sizes, deviation = errors_of(predictor, held_out, data.labels)
     known = TrainedRange.fit_blocks(map(_atoms, train), getattr(_one(predictor.model), "radii", ()))
     known.allow_blocks(map(_atoms, held_out))
     return Calibration(
@@ -108,9 +108,9 @@ def _of_shieldings(
     def predict(batch: Data) -> Prediction:
         return shieldings_of(folder, data, batch, device)
 
-    error, _, _ = _errors(predict, train)
+    error, _, _ = _errors(predict, train, data.labels)
     noise = noise_of(error, np.ones(len(error)))
-    error, sizes, deviation = _errors(predict, held_out)
+    error, sizes, deviation = _errors(predict, held_out, data.labels)
     scores = np.abs(error) / expected_error(noise, np.ones(len(error)), deviation)
     return Calibration(
         spread=spread,
@@ -135,20 +135,28 @@ def _print(calibration: Calibration):
         print(f"  {100 * coverage:.0f} %: ± {half:.2f} {unit}{where}{more}")
 
 
-def errors_of(predictor: Predictor, blocks: Iterable[Data]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Errors in eV, sizes and spreads in eV of clusters that come in batches, ``[num_graphs]`` each."""
-    return _errors(lambda batch: predictor(batch.z, batch.pos, batch.ptr), blocks)
+def errors_of(
+    predictor: Predictor, blocks: Iterable[Data], labels: Callable[[Data], Tensor]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Errors in eV, sizes and spreads in eV of clusters that come in batches, ``[num_graphs]`` each.
+
+    Args:
+        predictor: Of the model.
+        blocks: The clusters.
+        labels: True energies ``[num_graphs]`` in eV of a batch (:meth:`ClusterDataModule.labels`).
+    """
+    return _errors(lambda batch: predictor(batch.z, batch.pos, batch.ptr), blocks, labels)
 
 
 def _errors(
-    predict: Callable[[Data], Prediction], blocks: Iterable[Data]
+    predict: Callable[[Data], Prediction], blocks: Iterable[Data], labels: Callable[[Data], Tensor]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Errors and spreads per target, and sizes of the clusters."""
     errors, sizes, spreads = [], [], []
     for batch in blocks:
         found = predict(batch)
         values = found.shielding if found.per_atom else found.energy
-        errors.append(values.double().numpy() - batch.y.double().numpy())
+        errors.append(values.double().numpy() - labels(batch).double().numpy())
         sizes.append(batch.ptr.diff().numpy())
         if found.spread is not None:
             spreads.append(found.spread.numpy())

@@ -160,7 +160,7 @@ def evaluate_run(
         found = predictor_of(folder, device, calibration)(batch.z, batch.pos, batch.ptr)
     else:  # published descriptors: a graph is all that there is
         found = _energies_of_graphs(load_model(folder), data, clusters, usable_device(device or default_device()))
-    predicted, target, sizes = found.energy.numpy(), batch.y.numpy(), batch.ptr.diff().numpy()
+    predicted, target, sizes = found.energy.numpy(), data.labels(batch).numpy(), batch.ptr.diff().numpy()
     table = {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted}
     if found.spread is not None:
         table["pred_energy_spread"] = found.spread.numpy()

@@ -22,6 +22,7 @@ from pyg_clusters.models.checkpoint import (
     shipped_models,
 )
 from pyg_clusters.models.domain import domain_of
+from pyg_clusters.nn.energy_scale import reference_energies
 
 
 def run(argv: Sequence[str]):
@@ -47,6 +48,9 @@ def _describe_model(path: Path):
     domain = domain_of(model)
     if domain is not None:
         _print_pairs({"trained on": "{} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)})
+    if references := reference_energies(model):
+        values = ", ".join(f"{symbol} {energy:.10g} eV" for symbol, energy in references.items())
+        _print_pairs({"reference energies": values})
     if ensemble:
         _print_pairs({"members": ", ".join(map(str, member_folders(path)))})
     else:

@@ -16,6 +16,7 @@ from torch_geometric.data import Data, InMemoryDataset
 from pyg_clusters.datasets.block_labels import atom_numbers, finite, group_labels, number_of_each_atom, numbers
 from pyg_clusters.datasets.label_choices import (
     check_choice,
+    check_energies_above_references,
     check_kept_names,
     check_references,
     given_references,
@@ -29,7 +30,7 @@ from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
 from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.frames.wanted import Fragments
-from pyg_clusters.nn.energy_scale import fit_references, shift_of_references
+from pyg_clusters.nn.energy_scale import fit_references, in_needed_precision, shift_of_references
 
 FORMAT_VERSION: int = 3
 """Changes whenever processed files are made differently."""
@@ -49,7 +50,8 @@ class ClusterDataset(InMemoryDataset):
     - ``z [num_atoms]`` (long): atomic numbers
     - ``pos [num_atoms, 3]``: positions in Å from their mean, so that single precision rounds by the extent of the
       cluster and not by its distance from the origin
-    - ``y [1]``: target, an energy in eV less the references; or ``[num_atoms]``, if it is one per atom
+    - ``y [1]``: target, an energy in eV less the references, in double precision if single would round one of the data
+      set by more than 0.1 meV; or ``[num_atoms]``, if it is one per atom
     - ``idx [1]`` (long): number of the cluster, counted through all files
     - ``cluster_size [1]`` (long): number of atoms
     - ``group [1]`` (long): number of its group in :attr:`group_names`
@@ -68,7 +70,8 @@ class ClusterDataset(InMemoryDataset):
         references (dict, optional): Energy in eV of an isolated atom by element symbol; their sum over a cluster is
             subtracted from its energy, in double precision. ``"fit"`` takes those that fit all energies of the files
             best (least squares); ``"isolated_atoms"`` takes the energies of the frames of one atom; see
-            :attr:`references`.
+            :attr:`references`. A model that is trained on the data set adds them again: its energies are on the scale
+            of the labels.
         group (str, optional): Name of a value per cluster that says to which group of related clusters it belongs.
             Without it the group is the file, so that :func:`~pyg_clusters.datasets.group_split` splits by trajectory.
         keep (sequence of str or dict): Names of further values per cluster to keep (a temperature), or the name that
@@ -259,6 +262,7 @@ class ClusterDataset(InMemoryDataset):
         if references:
             numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
             target = target - shift_of_references(z, ptr, numbered)
+            check_energies_above_references(target, sizes, references)
         groups = np.concatenate([self._groups_of(block) for block in blocks])
         names = list(dict.fromkeys(groups.tolist()))
         number_of_name = {name: number for number, name in enumerate(names)}
@@ -275,7 +279,10 @@ class ClusterDataset(InMemoryDataset):
             per_atom["force"] = torch.from_numpy(force).float()
         for key, name in self.keep_atoms.items():
             per_atom[name] = torch.from_numpy(np.concatenate([atom_numbers(b, key) for b in blocks])).float()
-        (per_atom if self.per_atom else per_cluster)["y"] = target.float()
+        if self.per_atom:
+            per_atom["y"] = target.float()
+        else:
+            per_cluster["y"] = in_needed_precision(target)
 
         atoms = {key: values.split(sizes.tolist()) for key, values in per_atom.items()}
         rows = {key: values.view(-1, 1).unbind(0) for key, values in per_cluster.items()}

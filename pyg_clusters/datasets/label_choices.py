@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.data.storage import E_KEYS, N_KEYS
 
@@ -13,6 +14,9 @@ from pyg_clusters.errors import InputError
 
 RESERVED: frozenset[str] = frozenset({"z", "y", "idx", "cluster_size", "group", "force", "adj", "adj_t"})
 """Names that the data sets, and PyG outside its classes, give a meaning."""
+
+MOST_BINDING: float = 100.0
+"""Largest energy in eV per atom that a cluster can have beside its separate atoms."""
 
 
 def names_in_data(names: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
@@ -91,6 +95,28 @@ def check_references(asked: Mapping[str, float] | str | None, per_atom: bool):
         raise InputError(f"references must be 'fit', 'isolated_atoms' or energies by element symbol, got {asked!r}")
     if isinstance(asked, Mapping) and (unknown := [symbol for symbol in asked if symbol not in atomic_numbers]):
         raise InputError(f"references: {unknown[0]!r} is no element symbol")
+
+
+def check_energies_above_references(energy: Tensor, sizes: Tensor, references: Mapping[str, float]):
+    """Checks that energies count from the references that were subtracted from them.
+
+    Args:
+        energy: What is left of them ``[num_graphs]`` in eV.
+        sizes: Numbers of atoms ``[num_graphs]``.
+        references: What was subtracted, in eV by element symbol.
+
+    Raises:
+        InputError: If more is left of one than any bond can hold.
+    """
+    per_atom = energy / sizes
+    largest = int(per_atom.abs().argmax())
+    if abs(float(per_atom[largest])) > MOST_BINDING:
+        given = ", ".join(f"{symbol} {value:.6g}" for symbol, value in references.items())
+        raise InputError(
+            f"an energy is {float(per_atom[largest]):.6g} eV per atom away from the references ({given} eV): they and "
+            "the labels, or the labels among each other, have different zeros or units; check energy_unit and "
+            "references, or let them be fitted (references='fit')"
+        )
 
 
 def given_references(asked: Mapping[str, float], numbers: Iterable[int]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from torch_geometric.data import Data, OnDiskDataset
 
 from pyg_clusters.datasets.label_choices import (
     check_choice,
+    check_energies_above_references,
     check_kept_names,
     check_references,
     given_references,
@@ -29,7 +30,7 @@ from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.store import is_store
 from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.geometry import ptr_to_batch
-from pyg_clusters.nn.energy_scale import ReferenceFit, shift_of_references
+from pyg_clusters.nn.energy_scale import ReferenceFit, is_coarse, shift_of_references
 
 FORMAT_VERSION: int = 2
 """Changes whenever an index is made, or clusters are read, differently."""
@@ -144,6 +145,8 @@ class OnDiskClusters(OnDiskDataset):
             )
         self._sizes = np.diff(self._store.ptr)[self._index.frames]
         self.references = self._make_references()
+        """Energy in eV of an atom of each element that is subtracted from the energies."""
+        self._energy_dtype = torch.float32 if per_atom else self._needed_precision()
 
     @property
     def group_names(self) -> list[str]:
@@ -250,7 +253,17 @@ class OnDiskClusters(OnDiskDataset):
             return self._atoms(f"atom_properties/{self.target}", frames)
         target = torch.from_numpy(self._index.target[frames])
         numbered = {atomic_numbers[symbol]: energy for symbol, energy in self.references.items()}
-        return (target - shift_of_references(z, ptr, numbered) if numbered else target).float()
+        return (target - shift_of_references(z, ptr, numbered) if numbered else target).to(self._energy_dtype)
+
+    def _needed_precision(self) -> torch.dtype:
+        """Single precision for the targets, or double where that would round one of them."""
+        largest = float(np.abs(np.asarray(self._index.target)).max()) if not self.references else 0.0
+        self._energy_dtype = torch.double
+        for frames, z, ptr in self._compositions() if self.references else ():
+            energy = self._targets(frames, z, ptr)
+            check_energies_above_references(energy, ptr.diff(), self.references)
+            largest = max(largest, float(energy.abs().max()))
+        return torch.double if is_coarse(largest) else torch.float32
 
     def _make_references(self) -> dict[str, float]:
         if self._references_asked is None:

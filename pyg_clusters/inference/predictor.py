@@ -20,8 +20,9 @@ from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.tabulated_dart import TabulatedDART
 from pyg_clusters.models.dart import DART
 from pyg_clusters.models.domain import domain_of
-from pyg_clusters.models.ensemble import Ensemble, mean_and_spread
+from pyg_clusters.models.ensemble import Ensemble, mean_and_spread, stacked
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
+from pyg_clusters.nn.energy_scale import reference_energies
 from pyg_clusters.positions import check_positions
 
 ATOMS_AT_ONCE: int = 8192
@@ -92,13 +93,18 @@ class Predictor:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights, that of the results."""
+        """Type of the weights, in which the model computes."""
         return next((weight.dtype for weight in self.model.parameters()), torch.get_default_dtype())
 
     @property
+    def value_dtype(self) -> torch.dtype:
+        """Type of the results: double of a model with reference energies, else that of the weights."""
+        return torch.double if reference_energies(self.model) else self.dtype
+
+    @property
     def dtype_name(self) -> str:
-        """:attr:`dtype` as NumPy and Arrow call it."""
-        return str(self.dtype).removeprefix("torch.")
+        """:attr:`value_dtype` as NumPy and Arrow call it."""
+        return str(self.value_dtype).removeprefix("torch.")
 
     @torch.no_grad()
     def __call__(
@@ -186,7 +192,7 @@ class Predictor:
 
     def _room(self, number: int) -> Tensor:
         """For what the model says of so many frames or atoms: a column of values and one of spreads, if it has them."""
-        return torch.empty((number, 2) if self.gives_spread else (number,), dtype=self.dtype)
+        return torch.empty((number, 2) if self.gives_spread else (number,), dtype=self.value_dtype)
 
     def _prediction(self, values: Tensor, num_frames: int, num_atoms: int) -> Prediction:
         """A prediction from what :meth:`_room` has room for."""
@@ -242,7 +248,7 @@ class Predictor:
     def _values_on_device(self, names: Sequence[str], z: Tensor, pos: Tensor, *values: Tensor) -> Tensor:
         extra = {name: value.flatten(0, 1).to(self.device) for name, value in zip(names, values, strict=True)}
         found = self._values(z.to(self.device), pos.to(self.device, self.dtype), **extra)
-        return found.to("cpu", self.dtype)
+        return found.to("cpu", self.value_dtype)
 
     def _values_by_forward(self, z: Tensor, pos: Tensor, **extra: Tensor) -> Tensor:
         num_frames, size = z.shape
@@ -283,7 +289,7 @@ def _fused(model: nn.Module, device: torch.device, half: bool) -> Callable[..., 
     members = [fused for member in model.members if (fused := _fused(member, device, half)) is not None]
     if len(members) < len(model.members):
         return None
-    return lambda z, pos: torch.stack(mean_and_spread(torch.stack([member(z, pos) for member in members])), dim=1)
+    return lambda z, pos: torch.stack(mean_and_spread(stacked([member(z, pos) for member in members])), dim=1)
 
 
 def check_for_model(

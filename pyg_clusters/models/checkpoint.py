@@ -174,7 +174,7 @@ def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:
     folder = Path(folder)
     model = model_class(**read_configuration(folder)["init_args"])
     weights = load_file(folder / WEIGHTS)
-    if any(weight.dtype == torch.double for weight in weights.values()):
+    if any(weights[name].dtype == torch.double for name, _ in model.named_parameters() if name in weights):
         model = model.double()
     model.load_state_dict(weights)
     return model.eval()

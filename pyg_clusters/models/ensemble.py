@@ -1,6 +1,7 @@
 """Deep ensembles: the mean of several models, and how far they are apart."""
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -59,16 +60,22 @@ class Ensemble(nn.Module):
 
     def of_members(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **extra: Tensor) -> Tensor:
         """What each member says, ``[num_members, ...]``."""
-        return torch.stack([member(z, pos, batch, **extra) for member in self.members])
+        return stacked([member(z, pos, batch, **extra) for member in self.members])
 
     @property
     def atomic_energies(self) -> Callable[..., Tensor]:
         """Mean shares of the atoms ``[num_atoms]`` in eV, where the members have them."""
         functions = [member.atomic_energies for member in self.members]
-        return lambda *arguments: torch.stack([_energy(function(*arguments)) for function in functions]).mean(0)
+        return lambda *arguments: stacked([_energy(function(*arguments)) for function in functions]).mean(0)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({len(self.members)} x {type(self.members[0]).__name__})"
+
+
+def stacked(values: Sequence[Tensor]) -> Tensor:
+    """Values of the members ``[num_members, ...]``, in the highest precision that one of them has."""
+    dtype = reduce(torch.promote_types, (value.dtype for value in values))
+    return torch.stack([value.to(dtype) for value in values])
 
 
 def mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:

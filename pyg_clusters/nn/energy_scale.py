@@ -1,9 +1,10 @@
 """Offset and scale that turn a network's raw numbers into energies."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
+from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
@@ -11,31 +12,64 @@ from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_ATOMIC_NUMBER: int = 118
 
+COARSE: float = 1e-4
+"""Rounding in eV from which on a precision does not do for energies."""
+
 
 class EnergyScale(nn.Module):
-    r"""Energy of an atom in eV from the raw output of a network, :math:`E_i = o(z_i) + s\, r_i`.
+    r"""Energy of an atom in eV from the raw output of a network, :math:`E_i = e(z_i) + o(z_i) + s\, r_i`.
 
-    Offset and scale are buffers, so that they are saved and moved with the model and targets stay as they are in the
-    data set. Until :meth:`fit` sets them the offset is zero and the raw output is in kcal/mol.
+    Offset :math:`o`, scale :math:`s` and reference energies :math:`e` are buffers, so that they are saved and moved
+    with the model. Until :meth:`fit` sets them the offset is zero and the raw output is in kcal/mol.
+
+    The reference energies put the energies of a model on the scale of its labels. They are in double precision whatever
+    the precision of the model, and so is the output where they are set: the sum over a cluster keeps every digit of a
+    total energy. A model without them has none in its file. In a model that has them for others, an element without a
+    reference energy has an infinite energy.
 
     Shapes:
         - **input:** raw output ``[num_atoms]``, atomic numbers ``z [num_atoms]`` (or ``None``: no offset is looked up
           but that of the only element fitted)
-        - **output:** ``[num_atoms]`` in eV
+        - **output:** ``[num_atoms]`` in eV; in double precision if there are reference energies
+
+    Example:
+        >>> scale = EnergyScale()
+        >>> scale.set_references({"Na": -4410.25})
+        >>> scale(torch.zeros(2), torch.tensor([11, 11])).sum()
+        tensor(-8820.5000, dtype=torch.float64)
     """
 
     offset: Tensor
     scale: Tensor
+    references: Tensor | None
 
     def __init__(self):
         super().__init__()
         self.register_buffer("offset", torch.zeros(MAX_ATOMIC_NUMBER + 1))
         self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("references", None)
         self.reset_parameters()
 
     def reset_parameters(self):
         self.offset.zero_()
         self.scale.fill_(1 / KCAL_PER_MOL)
+        self.references = None
+
+    def set_references(self, references: Mapping[str, float]):
+        """Sets the reference energy in eV of an atom of each element, by its symbol; none removes all."""
+        numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
+        self.references = reference_table(numbered).to(self.offset.device) if numbered else None
+
+    def reference_energies(self) -> dict[str, float]:
+        """Reference energy in eV of an atom of each element, by its symbol."""
+        if self.references is None:
+            return {}
+        return {chemical_symbols[int(z)]: float(self.references[z]) for z in self.references.isfinite().nonzero()}
+
+    def sums_of_references(self, z: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
+        """Sum of the reference energies over each cluster, ``[num_graphs]`` in eV in double precision."""
+        sums = torch.zeros(num_graphs, dtype=torch.double, device=z.device)
+        return sums if self.references is None else sums.index_add_(0, batch, self.references[z])
 
     def fit(self, z: Tensor, ptr: Tensor, energy: Tensor):
         """Sets the offset of each element by least squares on cluster energies.
@@ -58,29 +92,58 @@ class EnergyScale(nn.Module):
         for z, ptr, energy in blocks:
             fit.add(z, ptr, energy)
             largest, dtype = max(largest, float(energy.abs().max())), energy.dtype
-        self.offset.zero_()
-        for number, value in fit.solution().items():
-            self.offset[number] = value
-        coarse = largest * torch.finfo(dtype).eps
-        if coarse > 1e-4:
+        if is_coarse(largest, dtype):
             warnings.warn(
-                f"energies as large as {largest:.6g} eV are known to {coarse:.1g} eV only in "
-                f"{str(dtype).removeprefix('torch.')}: subtract energies of the atoms first "
-                "(references='fit', or their values, of ClusterDataset)",
+                f"energies as large as {largest:.6g} eV are known to {largest * torch.finfo(dtype).eps:.1g} eV only in "
+                f"{str(dtype).removeprefix('torch.')}: give them in double precision",
                 stacklevel=2,
             )
+        self.offset.zero_()
+        found = fit.solution()
+        if self.references is None and is_coarse(largest, self.offset.dtype):
+            self.set_references({chemical_symbols[number]: value for number, value in found.items()})
+            return
+        for number, value in found.items():
+            self.offset[number] = value
 
     def forward(self, raw: Tensor, z: Tensor | None) -> Tensor:
         raw = raw.to(self.scale.dtype)  # of mixed precision: a sum over atoms in bfloat16 would lose digits
         if z is None:
-            if self.offset.count_nonzero() > 1:
-                raise InputError("atomic numbers z are needed: the model was trained on several elements")
-            return self.scale * raw + self.offset.sum()
-        return self.scale * raw + self.offset[z]
+            z = self._only_element()
+        energy = self.scale * raw + self.offset[z]
+        return energy if self.references is None else energy.double() + self.references[z]
+
+    def _only_element(self) -> Tensor:
+        known = self.offset.bool() if self.references is None else self.references.isfinite()
+        if known.count_nonzero() > 1:
+            raise InputError("atomic numbers z are needed: the model was trained on several elements")
+        return known.int().argmax()
+
+    def _apply(self, fn: Callable, recurse: bool = True):
+        # The reference energies go to another device with the model, but not to another precision.
+        references, self.references = self.references, None
+        super()._apply(fn, recurse)
+        if references is not None:
+            self.references = references.to(self.offset.device)
+        return self
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args):
+        there = state_dict.get(f"{prefix}references")
+        self.references = None if there is None else torch.empty_like(there, device=self.offset.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def __repr__(self) -> str:
         fitted = {int(number): round(float(self.offset[number]), 6) for number in self.offset.nonzero().flatten()}
-        return f"{self.__class__.__name__}(scale={float(self.scale):.6g} eV, offset={fitted} eV)"
+        found = f"scale={float(self.scale):.6g} eV, offset={fitted} eV"
+        if self.references is not None:
+            found += f", references={self.reference_energies()} eV"
+        return f"{self.__class__.__name__}({found})"
+
+
+def reference_energies(model: nn.Module) -> dict[str, float]:
+    """Reference energy in eV of an atom of each element that a model (an ensemble's first member) adds, by symbol."""
+    scales = (module for module in model.modules() if isinstance(module, EnergyScale))
+    return next((scale.reference_energies() for scale in scales if scale.references is not None), {})
 
 
 class ReferenceFit:
@@ -139,18 +202,43 @@ def fit_references(z: Tensor, ptr: Tensor, energy: Tensor) -> dict[int, float]:
     return fit.solution()
 
 
+def is_coarse(largest: float, dtype: torch.dtype = torch.float32) -> bool:
+    """Whether energies as large as this (in eV) are rounded by a precision to more than 0.1 meV.
+
+    Example:
+        >>> is_coarse(-170.0), is_coarse(-2430000.0123), is_coarse(-2430000.0123, torch.double)
+        (False, True, False)
+    """
+    return abs(largest) * torch.finfo(dtype).eps > COARSE
+
+
+def in_needed_precision(energy: Tensor) -> Tensor:
+    """Energies ``[num_graphs]`` in eV in single precision, or in double where that would round them.
+
+    Example:
+        >>> in_needed_precision(torch.tensor([-2430000.0123, -2430000.1234], dtype=torch.double)).diff()
+        tensor([-0.1111], dtype=torch.float64)
+    """
+    return energy if energy.numel() and is_coarse(float(energy.abs().max())) else energy.float()
+
+
+def reference_table(references: Mapping[int, float]) -> Tensor:
+    """Reference energies by atomic number, ``[119]`` in double precision, infinite where there is none."""
+    table = torch.full((MAX_ATOMIC_NUMBER + 1,), float("inf"), dtype=torch.double)
+    for number, value in references.items():
+        table[number] = value
+    return table
+
+
 def shift_of_references(z: Tensor, ptr: Tensor, references: Mapping[int, float]) -> Tensor:
     """Sum of per-element reference energies over each cluster, ``[num_graphs]`` in eV, in double precision.
 
     Raises:
         ValueError: If an element has no reference.
     """
-    table = torch.full((MAX_ATOMIC_NUMBER + 1,), float("nan"), dtype=torch.double)
-    for number, value in references.items():
-        table[number] = value
-    values = table[z]
-    if values.isnan().any():
-        missing = sorted(set(z[values.isnan()].tolist()))
+    values = reference_table(references)[z]
+    if values.isinf().any():
+        missing = sorted(set(z[values.isinf()].tolist()))
         raise ValueError(f"no reference energy for atomic numbers {missing}; given are {sorted(references)}")
     row = torch.repeat_interleave(ptr.diff())
     return torch.zeros(ptr.numel() - 1, dtype=torch.double).index_add_(0, row, values)

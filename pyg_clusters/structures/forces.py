@@ -18,7 +18,8 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
     Args:
         energy: A potential or a model, which computes in the precision of its weights.
         z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å; energies and forces have their precision.
+        pos: Positions ``[num_atoms, 3]`` in Å; energies and forces have their precision. (Energies of a model with
+            reference energies are in double precision in any case.)
         batch: Cluster of each atom ``[num_atoms]``, sorted.
 
     Raises:
@@ -27,7 +28,8 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
     weight = next(energy.parameters(), pos) if isinstance(energy, nn.Module) else pos
     with torch.enable_grad():
         moved = pos.detach().requires_grad_()
-        energies = energy(z, moved.to(weight.dtype), batch).to(pos.dtype)
+        energies = energy(z, moved.to(weight.dtype), batch)
+        energies = energies.to(torch.promote_types(energies.dtype, pos.dtype))
         (gradient,) = torch.autograd.grad(energies.sum(), moved, allow_unused=True)
     if gradient is None:
         name = type(energy).__name__

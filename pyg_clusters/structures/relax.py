@@ -80,6 +80,7 @@ def relax(
     engine = _Fire(z, pos.clone(), batch, max_move)
     for step in range(max_steps + 1):
         energies, forces = energy_and_forces(energy, engine.z, engine.pos, engine.batch)
+        result.energy = result.energy.to(energies.dtype)
         largest = _largest_norm(forces, engine.batch)
         converged = largest <= fmax
         result.energy[active], result.fmax[active], result.steps[active] = energies, largest, step

@@ -7,6 +7,7 @@ from typing import Literal
 
 import pytorch_lightning as pl
 import torch
+from ase.data import atomic_numbers
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch_geometric.data import Batch, Data, InMemoryDataset
@@ -16,6 +17,7 @@ from pyg_clusters.datasets.on_disk import OnDiskClusters
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_split, size_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.nn.energy_scale import shift_of_references
 
 
 class ClusterBatches(Dataset):
@@ -106,6 +108,11 @@ class Blocks(Iterable[Data]):
 
     def __iter__(self) -> Iterator[Data]:
         return self.make()
+
+
+def references_of(dataset: object) -> dict[str, float]:
+    """Energy in eV of an atom by element symbol that a data set subtracts from its targets, if it does."""
+    return getattr(dataset, "references", None) or {}
 
 
 def batches_of(dataset: GraphDataset) -> ClusterBatches | DiskBatches:
@@ -314,6 +321,21 @@ class ClusterDataModule(pl.LightningDataModule):
         come without positions.
         """
         return self.batches.blocks(self.split.train, positions=False)
+
+    def labels(self, batch: Data) -> Tensor:
+        """Targets of a batch on the scale of the labels: ``y`` and the reference energies that it lacks.
+
+        Args:
+            batch: As :attr:`batches` and their blocks give it.
+
+        Returns:
+            ``[num_graphs]`` in eV, in double precision if there are references; or ``y`` as it is.
+        """
+        references = references_of(self.dataset)
+        if not references:
+            return batch.y
+        numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
+        return batch.y + shift_of_references(batch.z, batch.ptr, numbered)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.split.train, self.batch_size, shuffle=True)

@@ -64,14 +64,16 @@ class ForceTraining(EnergyTraining):
 
     def training_step(self, data: Data, step: int) -> Tensor:
         energy, forces = self.energy_and_forces(data)
-        self.train_mae.update(energy.detach() * self.per_unit, data.y * self.per_unit)
-        loss = self.loss(energy, data.y) * self._share(data.y)
+        target = self.target(data)
+        self.train_mae.update(energy.detach() * self.per_unit, target * self.per_unit)
+        loss = self.loss(energy, target) * self._share(target)
         return loss + self.force_weight * self.loss(forces, data.force) * self._share(data.force)
 
     def validation_step(self, data: Data, step: int):
         energy, forces = self.energy_and_forces(data)
-        self.val_mae.update(energy.detach() * self.per_unit, data.y * self.per_unit)
-        self.val_rmse.update(energy.detach() * self.per_unit, data.y * self.per_unit)
+        target = self.target(data)
+        self.val_mae.update(energy.detach() * self.per_unit, target * self.per_unit)
+        self.val_rmse.update(energy.detach() * self.per_unit, target * self.per_unit)
         self.val_force_mae.update(forces.flatten() * 1000, data.force.flatten() * 1000)
 
     def on_validation_epoch_end(self):

@@ -1,6 +1,6 @@
 """What happens in a step and an epoch of training."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pytorch_lightning as pl
 import torch
@@ -18,7 +18,7 @@ from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
 from pyg_clusters.nn import EnergyScale, ShieldingScale
 from pyg_clusters.training.compiling import check_compiler
-from pyg_clusters.training.data import ClusterDataModule
+from pyg_clusters.training.data import ClusterDataModule, references_of
 from pyg_clusters.units import KCAL_PER_MOL
 
 OptimizerCallable = Callable[..., Optimizer]
@@ -97,6 +97,7 @@ class EnergyTraining(pl.LightningModule):
         self.val_mae = MeanAbsoluteError()
         self.val_rmse = MeanSquaredError(squared=False)
         self._extra_arguments = tuple(extra_arguments(model))
+        self._targets_lack_references = False
         self._scheduler: LRScheduler | None = None
         self._scheduler_state: dict | None = None
         self.goes_on = False
@@ -119,7 +120,7 @@ class EnergyTraining(pl.LightningModule):
         """Lets the model learn from the training set; a resumed run reads what it learned instead."""
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         self.check(data)
-        self.learn_from(data.training_blocks())
+        self.learn_from(data.training_blocks(), references_of(data.dataset))
         if self.average_decay is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
             self.average.requires_grad_(False)
@@ -147,19 +148,29 @@ class EnergyTraining(pl.LightningModule):
             init_args(self.model)
         except TypeError as error:
             raise InputError(str(error)) from error
+        if references_of(data.dataset) and not isinstance(getattr(self.model, "scale", None), EnergyScale):
+            raise InputError(
+                f"{type(self.model).__name__} cannot keep the reference energies of the data set, so that it would "
+                "predict on another scale than the labels: give it an EnergyScale called scale, or leave references out"
+            )
         check_data = getattr(self.model, "check_data", None)
         if check_data is not None:
             check_data(data.dataset)
         example = data.batches[data.split.train[:1].tolist()]
         check_extra_arguments(self.model, example, "let the data set have it (transform or pre_transform)")
 
-    def learn_from(self, blocks: Iterable[Data]):
+    def learn_from(self, blocks: Iterable[Data], references: Mapping[str, float] | None = None):
         """Sets offset, scale and domain of the model from the training set; only widens the domain of a trained one.
 
         Args:
             blocks: The training set in batches, which can be gone through more than once.
+            references: Energy in eV of an atom by element symbol that was subtracted from the targets: it becomes part
+                of the model, whose energies are on the scale of the labels.
         """
         scale, domain = getattr(self.model, "scale", None), getattr(self.model, "domain", None)
+        self._targets_lack_references = bool(references)
+        if isinstance(scale, EnergyScale) and (references or not self.goes_on):
+            scale.set_references(references or {})
         if isinstance(scale, EnergyScale | ShieldingScale) and not self.goes_on:
             scale.fit_blocks((block.z, block.ptr, block.y) for block in blocks)
         if isinstance(domain, Domain):
@@ -189,11 +200,17 @@ class EnergyTraining(pl.LightningModule):
             )
         return predicted
 
+    def target(self, data: Data) -> Tensor:
+        """Targets on the scale of the labels, as predictions are: with the reference energies that were subtracted."""
+        if not self._targets_lack_references:
+            return data.y
+        return data.y + self.model.scale.sums_of_references(data.z, data.batch, data.y.numel())
+
     def training_step(self, data: Data, step: int) -> Tensor:
         self.shake(data)
-        predicted = self(data)
-        self.train_mae.update(predicted.detach() * self.per_unit, data.y * self.per_unit)
-        return self.loss(predicted, data.y) * self._share(data.y)
+        predicted, target = self(data), self.target(data)
+        self.train_mae.update(predicted.detach() * self.per_unit, target * self.per_unit)
+        return self.loss(predicted, target) * self._share(target)
 
     def shake(self, data: Data):
         """Adds the noise to the positions, if there is to be some.
@@ -207,9 +224,9 @@ class EnergyTraining(pl.LightningModule):
             data.pos = data.pos + self.position_noise * noise
 
     def validation_step(self, data: Data, step: int):
-        predicted = self(data)
-        self.val_mae.update(predicted * self.per_unit, data.y * self.per_unit)
-        self.val_rmse.update(predicted * self.per_unit, data.y * self.per_unit)
+        predicted, target = self(data), self.target(data)
+        self.val_mae.update(predicted * self.per_unit, target * self.per_unit)
+        self.val_rmse.update(predicted * self.per_unit, target * self.per_unit)
 
     def on_validation_epoch_end(self):
         self.log("val_mae", self.val_mae.compute())
