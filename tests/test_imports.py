@@ -18,7 +18,7 @@ LAYERS: list[set[str]] = [
     {"distributions", "transforms"},
     {"nn"},
     {"models"},
-    {"conformal", "losses", "metrics", "shielding_metrics"},
+    {"baseline", "conformal", "losses", "metrics", "shielding_metrics"},
     {"frames"},
     {"datasets"},
     {"training", "inference", "structures", "labels"},

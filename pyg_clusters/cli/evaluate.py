@@ -21,11 +21,13 @@ from pyg_clusters.cli.options import add_reading_options
 from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.runs import data_of_run, default_device, groups_of, predictor_of
-from pyg_clusters.cli.tables import cell, write_errors
+from pyg_clusters.cli.runs import data_of_run, default_device, groups_of, predictor_of, target_of_run
+from pyg_clusters.cli.tables import cell, print_lines, write_errors
+from pyg_clusters.cli.training_set import TITLES, TrainingSet, energy_context
 from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
 from pyg_clusters.conformal import interval_metrics, reliability_rows
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Calibration, Prediction, Predictor
@@ -70,8 +72,8 @@ def run(argv: Sequence[str]):
     parser.add_argument(
         "--target",
         type=str | None,
-        help="name of the label in the frames: the energy in eV (by default binding_energy), or the shielding of each "
-        "atom in ppm (nmr_shielding)",
+        help="name of the label in the frames: the energy, or the shielding of each atom in ppm; by default what the "
+        "model was trained on, or binding_energy (nmr_shielding) if that is not known",
     )
     parser.add_argument("--out", type=Path, help="JSON file of the result, if --data is given")
     add_coverage_option(parser)
@@ -100,7 +102,7 @@ def evaluate_frames(options: Namespace, calibration: Calibration | None):
     predictor = predictor_of(options.run, options.device, calibration)
     score = partial(score_files, predictor, options.data, on_bad=options.on_bad, fragments=options.fragments)
     per_atom = predictor.per_atom
-    target = options.target or ("nmr_shielding" if per_atom else "binding_energy")
+    target = options.target or target_of_run(options.run) or ("nmr_shielding" if per_atom else "binding_energy")
     if per_atom:
         blocks = [check_atom_numbers(block, target) for block in score(atom_properties=[target])]
     else:
@@ -116,7 +118,7 @@ def evaluate_frames(options: Namespace, calibration: Calibration | None):
         predicted = np.concatenate([block.energy for block in scored])
         true = np.concatenate([block.frames.properties[target] for block in scored])
     sizes = np.concatenate([block.frames.sizes for block in scored])
-    more = {}
+    more = {} if per_atom else _context_of_frames(options.run, predicted, true, [block.frames for block in scored])
     if calibration is not None:
         spreads = [block.spread for block in scored if block.spread is not None]
         spread = np.concatenate(spreads) if spreads else None
@@ -166,7 +168,16 @@ def evaluate_run(
         table["pred_energy_spread"] = found.spread.numpy()
     write_table(folder / "test_predictions.csv", table)
     _write_figures(folder, predicted, target, sizes)
-    more = _by_file(predicted, target, sizes, data, clusters)
+    more, lines = energy_context(
+        predicted,
+        target,
+        batch.z.numpy(),
+        batch.pos.numpy() if "pos" in batch else None,
+        batch.ptr.numpy(),
+        TrainingSet.of(data),
+    )
+    print_lines(lines)
+    more |= _by_file(predicted, target, sizes, data, clusters)
     if calibration is not None and coverage is not None:
         spread, groups = table.get("pred_energy_spread"), groups_of(data, clusters)
         error = predicted.astype(float) - target
@@ -177,6 +188,17 @@ def evaluate_run(
     if "force" in batch:
         more["forces"] = _force_errors(predictor_of(folder, device), batch)
     _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size, more)
+
+
+def _context_of_frames(
+    folder: Path, predicted: np.ndarray, true: np.ndarray, blocks: Sequence[FrameBlock]
+) -> dict[str, dict]:
+    """Errors to read those of labelled frames beside; prints the remarks on them."""
+    z, pos = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("z", "pos"))
+    ptr = np.concatenate([[0], np.cumsum(np.concatenate([block.sizes for block in blocks]))])
+    rows, lines = energy_context(predicted, true.astype(float), z, pos, ptr, TrainingSet.of_run(folder))
+    print_lines(lines)
+    return rows
 
 
 def _by_file(
@@ -239,7 +261,7 @@ def _report(
         console.print(_table(by_size, f"Errors by cluster size: {title}"))
     console.print(_table([overall], f"Errors: {title}"))
     for name, row in more.items():
-        console.print(_table([row], f"Errors: {name}"))
+        console.print(_table([row], f"Errors: {TITLES.get(name, name)}"))
 
 
 def _table(rows: Sequence[dict], title: str) -> Table:

@@ -27,14 +27,15 @@ from pyg_clusters.analysis.screening_worth import (
     worth,
     worth_at_random,
 )
+from pyg_clusters.baseline import OtherZero, other_zero
 from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
-from pyg_clusters.cli.runs import predictor_of
+from pyg_clusters.cli.runs import predictor_of, target_of_run
 from pyg_clusters.cli.screening_options import BINS, FMAX, POOLS, SPREAD_WEIGHT, STEPS
 from pyg_clusters.cli.screening_relax import check_forces, relax_atoms
-from pyg_clusters.cli.tables import cell
+from pyg_clusters.cli.tables import cell, print_lines
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, read_blocks, write_table
 from pyg_clusters.geometry import GALLIUM_RADII
@@ -116,7 +117,11 @@ def run(argv: Sequence[str]):
         "pyg-clusters evaluate-screening gallium gallium_md_46.extxyz.xz --truth quench_binding_energy --out worth",
     )
     add_frame_options(parser)
-    parser.add_argument("--truth", type=str, required=True, help="name of the true energy (eV) in the frames")
+    parser.add_argument(
+        "--truth",
+        type=str | None,
+        help="name of the true energy (eV) in the frames; by default what the model was trained on",
+    )
     parser.add_argument(
         "--own", type=str | None, help="name of the energy of the frame itself (eV): the error against it is told, too"
     )
@@ -151,8 +156,11 @@ def run(argv: Sequence[str]):
 
 def evaluate_screening(options: Namespace):
     """Score frames of known energy, and print and write what choosing among them is worth."""
-    keys = [options.truth, *([options.own] if options.own else [])]
     predictor = predictor_of(options.model, options.device)
+    truth = options.truth or target_of_run(options.model)
+    if truth is None:
+        raise InputError(f"{options.model} does not tell what it was trained on: name the true energy by --truth")
+    keys = [truth, *([options.own] if options.own else [])]
     if options.relax:
         check_forces(predictor)
     blocks = score_files(
@@ -172,7 +180,8 @@ def evaluate_screening(options: Namespace):
     if options.minima and bad:
         raise InputError("--minima needs all frames: mend those that are listed, or leave --minima out")
     minima = list(read_blocks(options.minima, fragments=options.fragments)) if options.minima else None
-    sets = frames_by_size(scored, options.truth, minima, options.own)
+    sets = frames_by_size(scored, truth, minima, options.own)
+    print_lines([f"warning: {zero} (--truth {truth})" for zero in _zeros(sets)])
     if options.relax:
         sets = [relaxed(frames, predictor, options.fmax, options.steps) for frames in sets]
     ranks = [ranking(frames.predicted, frames.truth, frames.isomer, frames.size, frames.own) for frames in sets]
@@ -185,6 +194,16 @@ def evaluate_screening(options: Namespace):
     if options.out is not None:
         write_results(sets, ranks, worths, options.out)
         print(f"tables and figures in {options.out}")
+
+
+def _zeros(sets: Sequence[SizeFrames]) -> list[OtherZero]:
+    """The difference between the zeros of true and predicted energies, if there is one."""
+    z, predicted, true = (
+        np.concatenate([getattr(frames, name).ravel() for frames in sets]) for name in ("z", "predicted", "truth")
+    )
+    sizes = np.concatenate([np.full(len(frames.truth), frames.size) for frames in sets])
+    zero = other_zero(z, np.concatenate([[0], np.cumsum(sizes)]), predicted, true)
+    return [] if zero is None else [zero]
 
 
 def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -> SizeFrames:

@@ -16,7 +16,14 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.inference import Calibration, Predictor
 from pyg_clusters.inference.calibration import CALIBRATION
 from pyg_clusters.models import LastLayerPosterior
-from pyg_clusters.models.checkpoint import is_ensemble, load_model, member_folders, model_folder, weights_hash
+from pyg_clusters.models.checkpoint import (
+    is_ensemble,
+    load_model,
+    member_folders,
+    model_folder,
+    read_configuration,
+    weights_hash,
+)
 from pyg_clusters.models.extra_arguments import extra_arguments
 from pyg_clusters.training import ClusterDataModule
 
@@ -55,12 +62,15 @@ def data_of_run(folder: Path) -> ClusterDataModule:
     return module
 
 
-def target_of_run(folder: Path) -> str | None:
-    """Name of the target of a run, where its configuration tells."""
-    try:
-        return yaml.safe_load((folder / CONFIGURATION).read_text())["data"]["dataset"]["init_args"]["target"]
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return None
+def target_of_run(path: Path) -> str | None:
+    """Name of the target that a run, the members of an ensemble or a saved model were trained on, where it is known.
+
+    Raises:
+        InputError: If there is no model, or its files are damaged.
+    """
+    folder = model_folder(member_folders(path)[0] if is_ensemble(path) else path)
+    target = read_configuration(folder).get("notes", {}).get("target")
+    return target if isinstance(target, str) else None
 
 
 def _data_of_members(folders: Sequence[Path]) -> ClusterDataModule:

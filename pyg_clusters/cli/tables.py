@@ -15,6 +15,12 @@ def cell(value: float | int) -> str:
     return str(value)
 
 
+def print_lines(lines: Sequence[str]):
+    """Prints remarks, a line each, above the tables that they belong to."""
+    for line in lines:
+        print(line)
+
+
 def for_json(row: dict) -> dict:
     """A value that does not exist is null in JSON."""
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}

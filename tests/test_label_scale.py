@@ -1,0 +1,184 @@
+"""Energies leave a model on the scale of the labels that it was trained on."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.cluster import Icosahedron
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import Frames, write_extxyz, write_store
+from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.tabulated_dart import TabulatedDART
+from pyg_clusters.models import DART, AlloyDART, Ensemble, LastLayerPosterior, LayeredModel, SmoothDART, load_model
+from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.structures import energy_and_forces, relax
+from pyg_clusters.structures.model_calculator import ModelCalculator
+from pyg_clusters.testing import random_clusters
+
+GA = -52826.0867
+"""An energy of all electrons of an atom in eV."""
+
+MODELS = {
+    "DART": DART,
+    "SmoothDART": lambda: SmoothDART(degree=2),
+    "AlloyDART": lambda: AlloyDART(elements=(29, 31)),
+    "LayeredModel": lambda: LayeredModel("torch_geometric.nn.GATv2Conv", hidden_channels=16, num_layers=1),
+}
+
+
+def clusters() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    z, pos, ptr = random_clusters((13, 20, 7), 31, torch.Generator().manual_seed(1))
+    return z, pos.float(), ptr
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_references_are_added_in_double_precision(name):
+    z, pos, ptr = clusters()
+    model = MODELS[name]().eval()
+    without = model(z, pos, ptr_to_batch(ptr)).detach()
+    plain = Predictor(model)(z, pos, ptr).energy
+    model.scale.set_references({"Ga": GA})
+    sums = GA * ptr.diff().double()
+    found = model(z, pos, ptr_to_batch(ptr)).detach()
+    assert found.dtype == torch.double
+    np.testing.assert_allclose(found - sums, without, atol=2e-5)
+    energy = Predictor(model)(z, pos, ptr).energy
+    assert energy.dtype == torch.double
+    np.testing.assert_allclose(energy - sums, plain, atol=2e-5)
+
+
+def test_references_are_in_every_way_that_energies_leave_a_model(tmp_path):
+    z, pos, ptr = clusters()
+    model = SmoothDART(degree=2).eval()
+    energy, forces = energy_and_forces(model, z, pos, ptr_to_batch(ptr))
+    atoms = Atoms(z[:13].numpy(), pos[:13].numpy(), calculator=ModelCalculator(model))
+    low = atoms.get_potential_energy()
+    relaxed = relax(model, z, pos, ptr_to_batch(ptr), max_steps=3)
+    model.scale.set_references({"Ga": GA})
+    save_model(model, tmp_path / "model")
+    model = load_model(tmp_path / "model")
+    assert next(model.parameters()).dtype == torch.float32
+    total, same_forces = energy_and_forces(model, z, pos, ptr_to_batch(ptr))
+    np.testing.assert_allclose(total - GA * ptr.diff().double(), energy, atol=2e-5)
+    np.testing.assert_allclose(same_forces, forces, atol=1e-5)
+    atoms.calc = ModelCalculator(model)
+    assert atoms.get_potential_energy() - 13 * GA == pytest.approx(low, abs=2e-5)
+    assert atoms.get_potential_energies().sum() == pytest.approx(atoms.get_potential_energy(), abs=1e-6)
+    again = relax(model, z, pos, ptr_to_batch(ptr), max_steps=3)
+    np.testing.assert_allclose(again.energy - GA * ptr.diff().double(), relaxed.energy, atol=1e-4)
+
+
+def test_references_of_ensembles_posteriors_and_tables():
+    z, pos, ptr = clusters()
+    members = [DART().eval() for _ in range(3)]
+    ensemble = Ensemble(members)
+    plain = Predictor(ensemble)(z, pos, ptr)
+    for member in members[:2]:
+        member.scale.set_references({"Ga": GA})
+    members[2].scale.set_references({"Ga": GA - 3.0})
+    found = Predictor(ensemble)(z, pos, ptr)
+    np.testing.assert_allclose(found.energy - (GA - 1.0) * ptr.diff().double(), plain.energy, atol=2e-5)
+    assert found.spread.dtype == torch.double and (found.spread > plain.spread).all()
+    posterior = LastLayerPosterior(members[0], np.eye(33).tolist())
+    same = Predictor(posterior)(z, pos, ptr).energy
+    np.testing.assert_allclose(same, Predictor(members[0])(z, pos, ptr).energy, atol=2e-5)
+    one = TabulatedDART(members[0], compiled=False)(z[:13].view(1, 13), pos[:13].view(1, 13, 3))
+    np.testing.assert_allclose(one, same[:1], atol=2e-5)
+
+
+def write_totals(path, per_atom: float = GA, number: int = 40) -> list[float]:
+    """Distorted Ga13, whose energies differ by fractions of an eV above 13 atoms; returns the energies."""
+    generator = np.random.default_rng(0)
+    frames, energies = [], []
+    for _ in range(number):
+        atoms = Icosahedron("Ga", 2, latticeconstant=4.0)
+        atoms.rattle(0.2, rng=generator)
+        stretch = float(np.linalg.norm(atoms.positions - atoms.positions.mean(axis=0), axis=1).std())
+        energies.append(13 * per_atom - 30 + 4 * stretch)
+        atoms.info["dft_total"] = energies[-1]
+        frames.append(atoms)
+    write_extxyz(path, frames)
+    return energies
+
+
+def test_totals_that_single_precision_would_round_are_told_apart(tmp_path):
+    given = [-2430000.0123, -2430000.1234, -2430000.2345, -2430000.3456]
+    frames = [Atoms("Ga46", np.random.default_rng(number).random((46, 3)) * 20) for number in range(4)]
+    spread = 3.0 * np.stack(np.meshgrid(*[np.arange(4)] * 3), axis=-1).reshape(-1, 3)[:46]
+    for atoms, energy in zip(frames, given, strict=True):
+        atoms.positions = spread + 0.01 * atoms.positions
+        atoms.info["energy"] = energy
+    write_extxyz(tmp_path / "totals.extxyz", frames)
+    data = ClusterDataset(tmp_path, tmp_path / "totals.extxyz")
+    assert [float(cluster.y) for cluster in data] == given
+    write_store(tmp_path / "t.h5", Frames.open(tmp_path / "totals.extxyz", properties=["energy"]), compressed=False)
+    stored = OnDiskClusters(tmp_path / "t.h5")
+    assert [float(cluster.y) for cluster in stored] == given
+    for fitted in (
+        ClusterDataset(tmp_path, tmp_path / "totals.extxyz", references="fit"),
+        OnDiskClusters(tmp_path / "t.h5", references="fit"),
+    ):
+        assert fitted[0].y.dtype == torch.float32
+        back = [float(cluster.y) + 46 * fitted.references["Ga"] for cluster in fitted]
+        assert back == pytest.approx(given, abs=1e-6)
+
+
+def test_references_of_another_unit_are_refused(tmp_path):
+    write_totals(tmp_path / "totals.extxyz", number=3)
+    with pytest.raises(InputError, match="have different zeros or units"):
+        ClusterDataset(tmp_path, tmp_path / "totals.extxyz", "dft_total", references={"Ga": GA / 27.2})
+
+
+@pytest.mark.parametrize("references", ["fit", {"Ga": GA}, None])
+def test_a_run_predicts_and_is_evaluated_on_the_scale_of_its_labels(tmp_path, capsys, references):
+    given = write_totals(tmp_path / "totals.extxyz")
+    dataset = {"root": str(tmp_path), "files": [str(tmp_path / "totals.extxyz")], "target": "dft_total"}
+    recipe = {
+        "data": {
+            "dataset": {
+                "class_path": "pyg_clusters.datasets.ClusterDataset",
+                "init_args": {**dataset, "references": references},
+            },
+            "split": "random",
+            "batch_size": 8,
+        },
+        "model": {"model": {"class_path": "pyg_clusters.models.DART", "init_args": {"hidden_channels": 8}}},
+        "trainer": {"max_epochs": 2},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    run = tmp_path / "run"
+    assert main(["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(run)]) == 0
+    assert json.loads((run / "test_metrics.json").read_text())["overall"]["mae_kcal_mol"] < 200
+    out = tmp_path / "predicted.csv"
+    assert main(["predict", str(run), str(tmp_path / "totals.extxyz"), "--out", str(out)]) == 0
+    with out.open() as stream:
+        energies = [float(row["pred_energy"]) for row in csv.DictReader(stream)]
+    np.testing.assert_allclose(energies, given, atol=8.0)  # of 686,739 eV
+    assert len({round(energy, 3) for energy in energies}) > 5
+    capsys.readouterr()
+    errors = tmp_path / "errors.json"
+    assert main(["evaluate", str(run), "--data", str(tmp_path / "totals.extxyz"), "--out", str(errors)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "32 of these 40 clusters are copies of structures that the model was trained on" in said
+    result = json.loads(errors.read_text())
+    assert result["overall"]["mae_kcal_mol"] < 200
+    assert result["new_structures"]["num_clusters"] == 8
+    labels = np.array(given)
+    train = [int(line) for line in (run / "splits" / "train.txt").read_text().split()]
+    expected = np.abs(labels - labels[train].mean()).mean() * 23.060548
+    assert result["baseline"]["mae_kcal_mol"] == pytest.approx(expected, abs=1e-3)
+    assert main(["info", str(run)]) == 0
+    assert "reference energies: Ga -528" in capsys.readouterr().out
+    if references == "fit":
+        write_totals(tmp_path / "binding.extxyz", per_atom=0.0)
+        assert main(["evaluate", str(run), "--data", str(tmp_path / "binding.extxyz")]) == 0
+        assert "the labels count from another zero than the model: they differ from its energies by Ga +5.28" in (
+            " ".join(capsys.readouterr().out.split())
+        )
