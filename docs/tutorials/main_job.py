@@ -34,7 +34,7 @@ def train(dataset: Dataset, validation: Dataset, epochs: int) -> DART:
     model = DART()
     everything = whole(dataset)
     model.scale.fit(everything.z, everything.ptr, everything.y)
-    model.domain.fit(everything.z, everything.ptr)
+    model.domain.fit(everything.z, everything.ptr, everything.pos)
 
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=epochs)

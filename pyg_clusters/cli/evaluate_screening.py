@@ -32,9 +32,10 @@ from pyg_clusters.cli.options import add_frame_options
 from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad, with_progress
+from pyg_clusters.cli.relax_batched import LEFT_RANGE
 from pyg_clusters.cli.runs import predictor_of, target_of_run
 from pyg_clusters.cli.screening_options import BINS, FMAX, POOLS, SPREAD_WEIGHT, STEPS
-from pyg_clusters.cli.screening_relax import check_forces, relax_atoms
+from pyg_clusters.cli.screening_relax import check_forces, relax_atoms, warn_of_left_range
 from pyg_clusters.cli.tables import cell, print_lines
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, read_blocks, write_table
@@ -220,6 +221,9 @@ def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -
     """
     found = relax_atoms([Atoms(z, pos) for z, pos in zip(frames.z, frames.pos, strict=True)], predictor, fmax, steps)
     energy = np.array([atoms.info["model_energy"] for atoms in found])
+    left = np.array([LEFT_RANGE in atoms.info for atoms in found])
+    warn_of_left_range([str(atoms.info[LEFT_RANGE]) for atoms in found if LEFT_RANGE in atoms.info], len(found))
+    energy[left] = max(energy[~left], default=0.0)  # last, but for the highest of the others
     if not np.isfinite(energy).all():
         number = int(np.flatnonzero(~np.isfinite(energy))[0])
         raise InputError(f"frame {number} of those of {frames.size} atoms has no finite energy after relaxing")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
@@ -12,6 +13,7 @@ from pyg_clusters.cli.outputs import open_output
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.cli.predict import list_bad
 from pyg_clusters.cli.relax_batched import (
+    LEFT_RANGE,
     BatchedEnergy,
     batched_energy,
     chunks,
@@ -73,9 +75,28 @@ def relax(options: Namespace, batched: BatchedEnergy | None):
         read_atoms(options.frames, problem=problem, on_bad=options.on_bad, fragments=options.fragments)
     )
     bad: list[BadFrame] = []
-    counts = _relax_batched(frames, bad, options, batched) if batched else _relax_one_by_one(frames, bad, options)
+    outcomes = _relax_batched(frames, bad, options, batched) if batched else _relax_one_by_one(frames, bad, options)
     list_bad(bad)
-    print(f"{len(counts)} frames in {options.out}, {counts.count(False)} of them not converged")
+    print(
+        f"{len(outcomes)} frames in {options.out}, {sum(not one.converged for one in outcomes)} of them not converged"
+    )
+    if lost := sum(one.left_range for one in outcomes):
+        print(
+            f"{lost} of these were stopped where they left the geometries that the energy is to be trusted in "
+            f"(info {LEFT_RANGE} says how): their energies mean nothing"
+        )
+
+
+class Outcome(NamedTuple):
+    """How the relaxation of a frame ended."""
+
+    converged: bool
+    left_range: bool
+
+    @classmethod
+    def of(cls, atoms: Atoms) -> "Outcome":
+        """The outcome that is written beside a frame."""
+        return cls(bool(atoms.info["converged"]), LEFT_RANGE in atoms.info)
 
 
 def _with_origins(frames: Iterable[AtomsFrame | BadFrame]) -> Iterator[AtomsFrame | BadFrame]:
@@ -96,6 +117,8 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
         write_values(failed.info, {f"{name}_error": reason, "converged": False})
         return failed
     relaxed = at_new_positions(atoms, found.atoms.positions)
+    if found.left_range is not None:
+        relaxed.info[LEFT_RANGE] = found.left_range
     relaxed.info |= {
         f"{name}_energy": found.energy,
         f"{name}_fmax": found.fmax,
@@ -107,32 +130,33 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
 
 def _relax_batched(
     frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: Namespace, by: BatchedEnergy
-) -> list[bool]:
-    """Whether each frame converged."""
-    counts: list[bool] = []
+) -> list[Outcome]:
+    outcomes: list[Outcome] = []
 
     def relaxed() -> Iterator[Atoms]:
         with relax_progress() as progress:
             task = progress.add_task("frames", total=None)
             for chunk in chunks(frames, bad):
                 for atoms in relax_chunk(chunk, by, options.fmax, options.steps, lambda n: progress.advance(task, n)):
-                    counts.append(atoms.info["converged"])
+                    outcomes.append(Outcome.of(atoms))
                     yield atoms
 
     write_extxyz(options.out, relaxed())
-    return counts
+    return outcomes
 
 
-def _relax_one_by_one(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: Namespace) -> list[bool]:
-    """Whether each frame converged, those of an earlier run included."""
+def _relax_one_by_one(
+    frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: Namespace
+) -> list[Outcome]:
+    """Outcomes of all frames, those of an earlier run included."""
     calculator = named_calculator(options.calculator, ())
     name = options.calculator.rpartition(":")[2].lower()
     settings = {key: getattr(options, key) for key in ("fmax", "steps", "on_bad", "fragments")}
     settings |= {"calculator": calculator_identity(options.calculator)}
     settings |= input_settings(expand_paths(options.frames))
     log = FrameLog(options.out, settings, overwrite=options.overwrite)
-    counts = [bool(atoms.info["converged"]) for atoms in log.frames]
-    done = len(counts)
+    outcomes = [Outcome.of(atoms) for atoms in log.frames]
+    done = len(outcomes)
     with relax_progress() as progress:
         task = progress.add_task("frames", total=None)
         number = 0
@@ -144,6 +168,6 @@ def _relax_one_by_one(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFram
             if number > done:
                 atoms = relax_frame(frame.atoms, calculator, name, options.fmax, options.steps)
                 log.append(atoms)
-                counts.append(atoms.info["converged"])
+                outcomes.append(Outcome.of(atoms))
             progress.advance(task)
-    return counts
+    return outcomes

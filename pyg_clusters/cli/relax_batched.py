@@ -17,11 +17,16 @@ from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models import load_model
 from pyg_clusters.models.checkpoint import shipped_models
+from pyg_clusters.models.domain import geometry_range_of
 from pyg_clusters.structures import GUPTA_PARAMETERS, Gupta, relax
 from pyg_clusters.structures.forces import EnergyFunction
 from pyg_clusters.structures.model_calculator import model_problem
 
 PAIRS_AT_ONCE = 1_000_000
+
+
+LEFT_RANGE = "left_range"
+"""Key of what is said of a frame that was stopped outside the geometries in which its energy is to be trusted."""
 
 
 class BatchedEnergy(Protocol):
@@ -126,6 +131,7 @@ def relax_chunk(
         energy, batch = by.energy_of(element), ptr_to_batch(ptr).to(by.device)
         start = pos.to(by.device, by.dtype)
         found = relax(energy, z.to(by.device), start, batch, fmax=fmax, max_steps=steps, progress=progress)
+        trained = geometry_range_of(energy)
         for number, (place, atoms) in enumerate(zip(places, chosen, strict=True)):
             positions = found.pos[ptr[number] : ptr[number + 1]].double().cpu().numpy() + centres[number]
             result[place] = at_new_positions(atoms, positions)
@@ -135,6 +141,10 @@ def relax_chunk(
                 f"{by.name}_steps": int(found.steps[number]),
                 "converged": bool(found.converged[number]),
             }
+            if found.left_range[number]:
+                result[place].info[LEFT_RANGE] = (
+                    trained.reason(result[place]) or "outside what the model was trained on"
+                )
     return [result[place] for place in range(len(frames))]
 
 

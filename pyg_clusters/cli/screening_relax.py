@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli.relax_batched import ModelEnergy, chunks, relax_chunk, relax_progress
+from pyg_clusters.cli.relax_batched import LEFT_RANGE, ModelEnergy, chunks, relax_chunk, relax_progress
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame
 from pyg_clusters.inference import Predictor
@@ -58,7 +58,8 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
 
     They are relaxed in batches of about a million pairs of atoms, so that what is needed does not grow with their
     number but for the candidates themselves. Energies, ranks and spreads are those of the relaxed structures. One
-    whose energy is no longer a number is left out with a warning.
+    whose energy is no longer a number, or that left the geometries which the model was trained on, is left out with a
+    warning.
 
     Args:
         screening: Its candidates are what is relaxed.
@@ -70,17 +71,35 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
         InputError: If none can be relaxed.
     """
     relaxed: list[Candidate] = []
+    left: list[str] = []
     found = relax_atoms([one.atoms for one in screening.candidates], predictor, fmax, steps)
     for one, atoms in zip(screening.candidates, found, strict=True):
         candidate = _relaxed(one, atoms)
-        if np.isfinite(candidate.energy) and np.isfinite(atoms.positions).all():
+        if LEFT_RANGE in atoms.info:
+            left.append(f"{one.file}, frame {one.frame}: {atoms.info[LEFT_RANGE]}")
+        elif np.isfinite(candidate.energy) and np.isfinite(atoms.positions).all():
             relaxed.append(candidate)
-    lost = len(screening.candidates) - len(relaxed)
+    warn_of_left_range(left, len(found))
+    lost = len(screening.candidates) - len(relaxed) - len(left)
     if lost:
         warnings.warn(f"{lost} frames have no finite energy after relaxing and were left out", stacklevel=2)
     if screening.candidates and not relaxed:
-        raise InputError("no frame has a finite energy after relaxing: the model cannot relax these frames")
-    return replace(screening, candidates=list(_with_ranks(_with_spreads(relaxed, predictor))))
+        raise InputError(
+            "no frame has a finite energy after relaxing inside the geometries that the model was trained on: screen "
+            "without --relax, or train the model on forces"
+        )
+    ranked = list(_with_ranks(_with_spreads(relaxed, predictor)))
+    return replace(screening, candidates=ranked, num_left_range=len(left))
+
+
+def warn_of_left_range(reasons: Sequence[str], num_frames: int):
+    """Warns of frames that left the geometries which a model was trained on."""
+    if reasons:
+        warnings.warn(
+            f"{len(reasons)} of {num_frames} frames left the geometries that the model was trained on while they were "
+            f"relaxed, and are no candidates (the first: {reasons[0]})",
+            stacklevel=3,
+        )
 
 
 def _relaxed(candidate: Candidate, atoms: Atoms) -> Candidate:

@@ -80,6 +80,11 @@ def make_report(
             f"{converged} of {len(relaxed)} candidates are converged. Both figures and the table below show the "
             "energies before, those of the candidates are the ones after."
         )
+        if screening.num_left_range:
+            report.text(
+                f"{screening.num_left_range} frames left the geometries that the model was trained on while they were "
+                "relaxed (shortest distance, coordination numbers); they were stopped there and are no candidates."
+            )
     report.figure(
         figures["trajectory"],
         "Predicted energy along the trajectory, and the frames that were picked."

@@ -70,6 +70,8 @@ class Screening:
         candidates: By size, then in the order of the choice: the lowest energy first.
         bad: Frames that were left out.
         spread: How sure the model is of each energy in eV, ``[num_frames]``, where it tells.
+        num_left_range: Number of frames that left the geometries which the model was trained on while they were
+            relaxed; they are no candidates.
     """
 
     file: np.ndarray
@@ -81,6 +83,7 @@ class Screening:
     candidates: list[Candidate]
     bad: list[BadFrame]
     spread: np.ndarray | None = None
+    num_left_range: int = 0
 
 
 def ranks_of(energy: np.ndarray) -> np.ndarray:

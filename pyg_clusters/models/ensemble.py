@@ -115,4 +115,8 @@ def _common(domains: Sequence[Domain]) -> Domain:
     domain.elements.copy_(domains[0].elements)
     sizes = torch.stack([other.sizes for other in domains])
     domain.sizes.copy_(torch.stack([sizes[:, 0].max(), sizes[:, 1].min()]))
+    ranges = [other.geometry for other in domains if other.geometry[0] > 0]
+    if ranges:
+        shared = torch.stack(ranges)
+        domain.geometry.copy_(torch.cat([shared[:, :1].amax(0), shared[:, 1:].amin(0)]))
     return domain

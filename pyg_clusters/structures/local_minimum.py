@@ -1,12 +1,17 @@
 """The local minimum below a structure, for any ASE calculator."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 from scipy.optimize import OptimizeResult, minimize
 
+from pyg_clusters.frames import ExtrapolationWarning
+from pyg_clusters.models.domain import geometry_range_of
+from pyg_clusters.models.geometry_range import measures
 from pyg_clusters.structures.calculators import isolated
 
 CORRECTIONS = 20
@@ -26,11 +31,13 @@ class Minimum:
     steps: int
     """Evaluations of energy and forces."""
     converged: bool
-    """Whether the largest force is below the limit."""
+    """Whether the largest force is below the limit, and the cluster inside the range."""
+    left_range: str | None = None
+    """How the cluster is outside the range where it stopped; none if it is inside."""
 
 
 class _Stop(Exception):
-    """No evaluation is left, or the energy is not finite."""
+    """No evaluation is left, the energy is not finite, or the cluster left the range."""
 
 
 def local_minimum(atoms: Atoms, calculator: Calculator, *, fmax: float = 0.01, max_steps: int = 1000) -> Minimum:
@@ -38,6 +45,10 @@ def local_minimum(atoms: Atoms, calculator: Calculator, *, fmax: float = 0.01, m
 
     It takes about 50 to 150 evaluations for a metal cluster of 20 to 60 atoms, about half of those of FIRE. For many
     clusters with a batched potential see :func:`~pyg_clusters.structures.relax`.
+
+    A cluster that leaves the range of geometries in which the energy is to be trusted is stopped there and not
+    converged: that of the training set for a :class:`~pyg_clusters.structures.ModelCalculator`, what is physically
+    possible for other calculators.
 
     Args:
         atoms: The cluster; it is not changed.
@@ -67,6 +78,8 @@ class _Descent:
         self.atoms = isolated(atoms, calculator)
         self.max_steps, self.steps = max_steps, 0
         self.pos, self.energy, self.largest = atoms.positions.copy(), np.inf, np.inf
+        self.trained = geometry_range_of(getattr(calculator, "model", None))
+        self.start = self.measures()
 
     def to(self, fmax: float):
         def enough(intermediate_result: OptimizeResult):
@@ -86,15 +99,25 @@ class _Descent:
             raise _Stop
         self.steps += 1
         self.atoms.positions = flat.reshape(-1, 3)
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExtrapolationWarning)  # a line search may try what it does not take
             energy, forces = float(self.atoms.get_potential_energy()), self.atoms.get_forces()
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise _Stop
         if energy <= self.energy:
             self.pos, self.energy = self.atoms.positions.copy(), energy
             self.largest = float(np.sqrt((forces**2).sum(axis=1).max()))
+            if self.trained.outside(self.measures(), self.start):
+                raise _Stop
         return energy, -forces.ravel()
 
+    def measures(self) -> torch.Tensor:
+        """Distances and coordination numbers of the cluster as it is, ``[1, 3]``."""
+        z, pos = torch.from_numpy(self.atoms.numbers).long(), torch.from_numpy(self.atoms.positions)
+        return measures(z, pos, torch.zeros_like(z))
+
     def result(self, fmax: float) -> Minimum:
-        converged = bool(np.isfinite(self.energy) and self.largest <= fmax)
-        return Minimum(Atoms(self.atoms.numbers, self.pos), self.energy, self.largest, self.steps, converged)
+        atoms = Atoms(self.atoms.numbers, self.pos)
+        left_range = self.trained.reason(atoms)
+        converged = bool(np.isfinite(self.energy) and self.largest <= fmax and left_range is None)
+        return Minimum(atoms, self.energy, self.largest, self.steps, converged, left_range)

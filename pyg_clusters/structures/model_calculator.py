@@ -1,14 +1,17 @@
 """Potentials and models for ASE."""
 
+import warnings
+
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from torch import nn
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames import ExtrapolationWarning
 from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.join import join_atoms
-from pyg_clusters.models.domain import domain_of
+from pyg_clusters.models.domain import domain_of, geometry_range_of
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.structures.gupta import Gupta
@@ -24,7 +27,8 @@ class ModelCalculator(Calculator):
             positions (:class:`~pyg_clusters.models.SmoothDART`, :class:`~pyg_clusters.structures.Gupta`). Energies per
             atom are those of its method ``atomic_energies``, if it has one. Of an
             :class:`~pyg_clusters.models.Ensemble` all are means, and the standard deviation of the energy over the
-            members is ``results["energy_spread"]`` (eV).
+            members is ``results["energy_spread"]`` (eV). Where the cluster is outside the geometries that the model
+            was trained on, ``results["outside_training"]`` says how, and the first such cluster is warned of.
 
     Raises:
         InputError: When it is used, if the model has no forces, or was not trained on an element, or the atoms are
@@ -44,6 +48,7 @@ class ModelCalculator(Calculator):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.model = model.eval()
+        self._warned = False
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=tuple(all_changes)):
         """Fills in the results; called by ASE."""
@@ -60,6 +65,7 @@ class ModelCalculator(Calculator):
         batch = torch.zeros_like(z)
         energy, forces = energy_and_forces(self.model, z, pos, batch)
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
+        self._check_geometry(cluster)
         if isinstance(self.model, Ensemble):
             with torch.no_grad():
                 self.results["energy_spread"] = float(self.model.mean_and_spread(z, pos, batch)[1])
@@ -67,6 +73,17 @@ class ModelCalculator(Calculator):
         if atomic_energies is not None:
             with torch.no_grad():
                 self.results["energies"] = atomic_energies(z, pos, batch).double().cpu().numpy()
+
+    def _check_geometry(self, cluster: Atoms):
+        """Notes, and warns once, that the cluster is outside the range of geometries that the model knows."""
+        reason = geometry_range_of(self.model).reason(cluster)
+        if reason is None:
+            return
+        self.results["outside_training"] = reason
+        if not self._warned:
+            self._warned = True
+            text = f"{reason}: do not trust this energy, nor what follows (results['outside_training'])"
+            warnings.warn(text, ExtrapolationWarning, stacklevel=4)
 
 
 class GuptaCalculator(ModelCalculator):

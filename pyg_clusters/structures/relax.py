@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch
+from pyg_clusters.models.domain import geometry_range_of
+from pyg_clusters.models.geometry_range import GeometryRange, measures
 from pyg_clusters.structures.forces import EnergyFunction, energy_and_forces
 
 FIRST_STEP, LONGEST_STEP = 0.1, 1.0
@@ -27,7 +29,9 @@ class Relaxation:
     steps: Tensor
     """Steps that were made, ``[num_graphs]``."""
     converged: Tensor
-    """Whether the largest force is below the limit, ``[num_graphs]``."""
+    """Whether the largest force is below the limit, and the cluster inside the range, ``[num_graphs]``."""
+    left_range: Tensor
+    """Whether the cluster is outside the range where it stopped, ``[num_graphs]``."""
 
 
 @torch.no_grad()
@@ -40,14 +44,16 @@ def relax(
     fmax: float = 0.02,
     max_steps: int = 500,
     max_move: float = 0.2,
+    trained: GeometryRange | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Relaxation:
     """Moves the atoms of many clusters to local minima of the energy.
 
     The fast inertial relaxation engine (FIRE; Bitzek et al., Phys. Rev. Lett. 2006, 97, 170201) with its published
     constants and a velocity, time step and mixing of its own for each cluster: a cluster goes the way that it would go
-    alone, and leaves the batch when it has converged. So does one whose energy or forces are no longer finite; it is
-    not converged.
+    alone, and leaves the batch when it has converged. So does one whose energy or forces are no longer finite, and one
+    that leaves the range of geometries in which the energy is to be trusted; these are not converged. (A cluster may
+    start outside, from a hot run, as long as it does not go further out.)
 
     Args:
         energy: A potential or a model, called as ``energy(z, pos, batch)``, that gives ``[num_graphs]`` in eV.
@@ -57,6 +63,8 @@ def relax(
         fmax: A cluster is relaxed when no force on an atom is larger, in eV/Å.
         max_steps: Most steps for a cluster.
         max_move: Most that an atom moves in a step, in Å.
+        trained: Where the energy is to be trusted; by default what the model was trained on
+            (:func:`~pyg_clusters.models.domain.geometry_range_of`), or what is physically possible.
         progress: Called after each step with the number of clusters that left the batch.
 
     Example:
@@ -73,19 +81,25 @@ def relax(
         fmax=pos.new_zeros(sizes.numel()),
         steps=torch.zeros_like(sizes),
         converged=torch.zeros_like(sizes, dtype=torch.bool),
+        left_range=torch.zeros_like(sizes, dtype=torch.bool),
     )
     if not sizes.numel():
         return result
     active = torch.arange(sizes.numel(), device=pos.device)  # clusters that still move
     engine = _Fire(z, pos.clone(), batch, max_move)
+    trained = geometry_range_of(energy) if trained is None else trained
+    start = measures(z, pos, batch)
     for step in range(max_steps + 1):
         energies, forces = energy_and_forces(energy, engine.z, engine.pos, engine.batch)
         result.energy = result.energy.to(energies.dtype)
         largest = _largest_norm(forces, engine.batch)
-        converged = largest <= fmax
+        geometry = measures(engine.z, engine.pos, engine.batch)
+        outside = trained.outside(geometry)
+        converged = (largest <= fmax) & ~outside
         result.energy[active], result.fmax[active], result.steps[active] = energies, largest, step
-        result.converged[active] = converged
-        done = converged | ~largest.isfinite() | ~energies.isfinite()
+        result.converged[active], result.left_range[active] = converged, outside
+        further_out = trained.outside(geometry, start[active])
+        done = (largest <= fmax) | further_out | ~largest.isfinite() | ~energies.isfinite()
         if step == max_steps:
             done = torch.ones_like(done)
         if done.any():

@@ -317,10 +317,8 @@ class ClusterDataModule(pl.LightningDataModule):
         return self.batches.stored(self.split.train.tolist())
 
     def training_blocks(self) -> Iterable[Data]:
-        """The training set without edges and before any transform: one batch, or many of a data set on disk, which then
-        come without positions.
-        """
-        return self.batches.blocks(self.split.train, positions=False)
+        """The training set without edges and before any transform: one batch, or many of a data set on disk."""
+        return self.batches.blocks(self.split.train)
 
     def labels(self, batch: Data) -> Tensor:
         """Targets of a batch on the scale of the labels: ``y`` and the reference energies that it lacks.

@@ -177,7 +177,7 @@ class EnergyTraining(pl.LightningModule):
             if not self.goes_on:
                 domain.reset_parameters()
             for block in blocks:
-                (domain.widen if self.goes_on else domain.add)(block.z, block.ptr)
+                (domain.widen if self.goes_on else domain.add)(block.z, block.ptr, block.get("pos"))
 
     def on_train_start(self):
         """A run that was killed when it had nothing left to train is not trained on."""
