@@ -49,7 +49,7 @@ def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.n
     Example:
         >>> matrix = np.diag([1.0, 2.0, 3.0]) - 0.1
         >>> value, _ = lowest_eigenpair(lambda vector: matrix @ vector, matrix.diagonal())
-        >>> round(float(value - np.linalg.eigvalsh(matrix)[0]), 4)
+        >>> round(abs(float(value - np.linalg.eigvalsh(matrix)[0])), 4)
         0.0
 
     Raises:
