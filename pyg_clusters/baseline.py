@@ -93,7 +93,7 @@ def other_zero(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, labels: np
     if not len(labels):
         return None
     counts = compositions(z, ptr)
-    elements = counts.any(axis=0).nonzero()[0]
+    elements = np.flatnonzero(counts.any(axis=0))
     counts, sizes = counts[:, elements].astype(float), np.diff(ptr)
     error = labels - predicted
     shifts = np.linalg.lstsq(counts, error, rcond=None)[0]

@@ -424,7 +424,7 @@ def _superposed(species: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray
     result = np.full(len(a), np.inf)
     alien = np.where(species[:, None] != species, FAR, 0.0) if len(set(species)) > 1 else 0.0
     for handedness in (1, -1):
-        apart = _apart(turned_a, turned_b * np.float32([1, 1, handedness])) + alien
+        apart = _apart(turned_a, turned_b * np.array([1, 1, handedness], dtype=np.float32)) + alien
         nearest = apart.argmin(axis=2)  # [num_pairs, num_atoms]
         whole = (np.sort(nearest, axis=1) == np.arange(len(species))).all(axis=1)
         matched = np.take_along_axis(b[whole], nearest[whole][:, :, None], axis=1)

@@ -339,11 +339,13 @@ def test_a_file_that_names_anything_but_a_layer_is_refused(tmp_path):
     save_model(make(PYG + "GCNConv"), tmp_path)
     file = tmp_path / "model.json"
     file.write_text(file.read_text().replace(PYG + "GCNConv", "os.system"))
-    with pytest.raises(InputError, match=r"os\.system is not a class of torch\.nn\.Module"):
+    with pytest.raises(InputError, match=r"names os\.system, .* add --trust"):
         load_model(tmp_path)
+    with pytest.raises(InputError, match=r"os\.system is not a class of torch\.nn\.Module"):
+        load_model(tmp_path, trust=True)
     save_model(make(PYG + "GINEConv", conv_args={"nn": LINEAR}), tmp_path)
     file.write_text(file.read_text().replace("torch.nn.Linear", "subprocess.Popen"))
-    with pytest.raises(InputError, match=r"subprocess\.Popen is not a class of torch\.nn\.Module"):
+    with pytest.raises(InputError, match=r"names subprocess\.Popen, .* add --trust"):
         load_model(tmp_path)
 
 
@@ -418,12 +420,12 @@ def own_layers(tmp_path, monkeypatch):
     (code,) = [block for block in blocks if "class DistanceGate" in block]
     (tmp_path / "my_layers.py").write_text(code)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
     yield
     sys.modules.pop("my_layers", None)
 
 
-def test_the_how_to_is_right(own_layers):
+def test_the_how_to_is_right(own_layers, monkeypatch):
+    monkeypatch.syspath_prepend(Path.cwd())
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     done = doctest.testfile(str(PAGE), module_relative=False, optionflags=flags)
     assert done.failed == 0 and done.attempted >= 9
@@ -436,8 +438,11 @@ def test_own_layer_in_a_recipe(own_layers, recipe):
     options = ["--trainer.max_epochs", "1", "--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "1"]
     options += [f"{model}.conv", "my_layers.DistanceGate", f"{model}.conv_args", "{}"]
     assert main(["train", "--config", str(shipped_recipe(recipe)), "--out", "run", *options]) == 0
-    assert load_model("run").conv == "my_layers.DistanceGate"
-    assert main(["train", "--resume", "run"]) == 0
+    with pytest.raises(InputError, match=r"model.json names my_layers.DistanceGate, .* add --trust"):
+        load_model("run")
+    assert load_model("run", trust=True).conv == "my_layers.DistanceGate"
+    assert main(["train", "--resume", "run"]) == main(["evaluate", "run"]) == 2
+    assert main(["train", "--resume", "run", "--trust"]) == main(["evaluate", "run", "--trust"]) == 0
 
 
 def write_run(folder, name, target, fold, mae):

@@ -248,7 +248,9 @@ def test_evaluate_on_labelled_frames(finished, frames, dataset, tmp_path, capsys
     overall = json.loads(out.read_text())["overall"]
     assert overall["rmse_ppm"] == pytest.approx(float(error.square().mean().sqrt()), rel=1e-4)
     assert "RMSE (ppm)" in capsys.readouterr().out
-    assert main(["evaluate", str(finished), "--data", str(frames)]) == 2
+    assert main(["evaluate", str(finished), "--data", str(frames)]) == 0  # by the key of its own run
+    assert f"{overall['rmse_ppm']:.1f}"[:4] in capsys.readouterr().out
+    assert main(["evaluate", str(finished), "--data", str(frames), "--target", "nmr_shielding"]) == 2
     assert "no property 'nmr_shielding' per atom" in capsys.readouterr().err
 
 

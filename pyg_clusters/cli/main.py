@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pyg_clusters import __version__
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
+from pyg_clusters.trusted import trusting_files
 
 VERBS = {
     "train": "train a model as a recipe says",
@@ -40,6 +41,7 @@ USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help te
 
 options of every verb:
   --debug    show the traceback of an error
+  --trust    import and run whatever classes the folder of a model or run names, code of their own say
   --version  print the version
 """
 
@@ -51,8 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 2 after a one-line error about the input; 130 after SIGINT and 143 after SIGTERM.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    debug, trust = "--debug" in arguments, "--trust" in arguments
+    arguments = [argument for argument in arguments if argument not in ("--debug", "--trust")]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE, end="")
         return 0
@@ -63,10 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if verb not in VERBS:
         return _fail(f"unknown verb {verb!r}; there are {', '.join(VERBS)}")
     _speak_briefly()
-    if os.getcwd() not in sys.path:  # a model or data set of one's own, in a file beside one's recipe
-        sys.path.append(os.getcwd())
     try:
-        with stopping_on_signals():
+        with stopping_on_signals(), trusting_files(trust):
             try:
                 importlib.import_module(f"pyg_clusters.cli.{verb.replace('-', '_')}").run(rest)
             finally:

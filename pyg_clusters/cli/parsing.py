@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
@@ -50,3 +50,11 @@ def explain(message: str, parser: ArgumentParser) -> str:
     keys = options | {key.rpartition(".")[2] for key in options}
     near = difflib.get_close_matches(unknown, options, n=1) or difflib.get_close_matches(unknown, keys, n=1)
     return f"unknown option {unknown!r}" + (f"; did you mean {near[0]!r}?" if near else "") + f" ({text[:300]})"
+
+
+def options_of(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Names and values of options, of ``--name value`` and ``--name=value``."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        name, equals, value = argument.partition("=")
+        if name.startswith("-"):
+            yield name.lstrip("-"), value if equals else following

@@ -1,6 +1,7 @@
 """What a run folder says of its data and its model."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,13 @@ from pyg_clusters.models.checkpoint import (
 )
 from pyg_clusters.models.extra_arguments import extra_arguments
 from pyg_clusters.training import ClusterDataModule
+from pyg_clusters.trusted import check_trusted, current_folder, trusts_files
 
 CONFIGURATION = "config.yaml"
 """The resolved configuration in the folder of a run."""
+
+RECIPE_KEYS = ("seed_everything", "trainer", "model", "data", "out", "init_from")
+"""What a recipe holds."""
 
 FINGERPRINT = "data.sha256"
 """Hash of the data set that a run was split for."""
@@ -47,19 +52,53 @@ def data_of_run(folder: Path) -> ClusterDataModule:
     configuration = folder / CONFIGURATION
     if not configuration.is_file():
         raise InputError(f"{folder} is not the folder of a run (no config.yaml in it); give frames with --data")
+    data = read_yaml(configuration).get("data")
+    if not isinstance(data, dict):
+        raise InputError(f"{configuration}: damaged (it says nothing of the data); restore it, or give --data")
+    check_trusted(data, configuration, "data")
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(ClusterDataModule, "data")
+    data["split"] = str(folder / "splits")
+    data["max_train_clusters"] = None  # the saved split is the final one
     try:
-        data = yaml.safe_load(configuration.read_text())["data"]
-        data["split"] = str(folder / "splits")
-        data["max_train_clusters"] = None  # the saved split is the final one
-        module = parser.instantiate_classes(parser.parse_object({"data": data})).data
+        with current_folder() if trusts_files() else nullcontext():
+            module = parser.instantiate_classes(parser.parse_object({"data": data})).data
+    except InputError:
+        raise
     except ArgumentError as error:
         raise InputError(f"{configuration}: {explain(str(error), parser)}") from error
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
         raise InputError(f"{configuration}: damaged ({' '.join(str(error).split())[:200]})") from error
     check_fingerprint(folder, module.dataset)
     return module
+
+
+def read_yaml(file: Path) -> dict:
+    """The values of a recipe, or of the resolved configuration of a run.
+
+    Raises:
+        InputError: If it cannot be read or is damaged.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: damaged ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: damaged (it holds no recipe)")
+    return values
+
+
+def check_run_configuration(file: Path):
+    """Checks the recipe in a folder, or the resolved configuration of a run, before it is trained by.
+
+    Raises:
+        InputError: If it is damaged, holds something else, or names a class that is not trusted.
+    """
+    values = read_yaml(file)
+    unknown = [str(name) for name in values if name not in RECIPE_KEYS]
+    if unknown:
+        raise InputError(f"{file}: {', '.join(unknown)[:80]} is in no recipe; it holds {', '.join(RECIPE_KEYS)}")
+    check_trusted(values, file)
 
 
 def target_of_run(path: Path) -> str | None:

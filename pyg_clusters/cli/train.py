@@ -3,8 +3,8 @@
 import json
 import logging
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -14,8 +14,8 @@ from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
 from pyg_clusters.cli.evaluate import evaluate_run
-from pyg_clusters.cli.parsing import explain
-from pyg_clusters.cli.runs import CONFIGURATION, FINGERPRINT, check_fingerprint
+from pyg_clusters.cli.parsing import explain, options_of
+from pyg_clusters.cli.runs import CONFIGURATION, FINGERPRINT, check_fingerprint, check_run_configuration
 from pyg_clusters.cli.train_ensemble import resume_ensemble, train_ensemble
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import output_lock, replacing
@@ -23,6 +23,7 @@ from pyg_clusters.models.checkpoint import is_ensemble, load_model
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
 from pyg_clusters.training.progress import TrainingProgress
 from pyg_clusters.training.run_folder import FINISHED
+from pyg_clusters.trusted import import_named, names_of_classes, trusting_files, trusts_files
 
 TRAINER_DEFAULTS = {
     "max_epochs": 2000,
@@ -116,6 +117,7 @@ def run(argv: Sequence[str]):
         configuration = Path(resumed) / CONFIGURATION
         if not configuration.is_file():
             raise InputError(f"{resumed}: no {CONFIGURATION} in it; --resume takes the folder of a run")
+        check_run_configuration(configuration)
         split = ["--data.split", str(Path(resumed) / "splits"), "--data.max_train_clusters", "null"]
         argv = ["--config", str(configuration), *split, *argv, "--out", resumed]
     elif not any(argument.split("=")[0] in ("--config", "-c", "--help", "-h", "--data.dataset") for argument in argv):
@@ -134,7 +136,8 @@ def _ensemble(argv: list[str], resumed: str | None, members: str | None, workers
     argv, out = _take_option(argv, "--out")
     if recipe is None or out is None:
         raise InputError("an ensemble needs a recipe and a folder: --config FILE --ensemble 5 --out RUN")
-    train_ensemble(Path(recipe), argv, number, Path(out), at_a_time)
+    with trusting_files():  # the user's own recipe
+        train_ensemble(Path(recipe), argv, number, Path(out), at_a_time)
 
 
 def _whole(name: str, text: str) -> int:
@@ -147,6 +150,10 @@ def train(argv: Sequence[str], resume: bool = False):
     """Train and evaluate; a finished run is left alone, unless it is to have more epochs or steps than before."""
     for name in ("pytorch_lightning", "lightning_fabric"):  # importing them has set their level
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Classes of the user's own recipe; those of a run that is resumed were checked, unless it is trusted.
+    if not resume or trusts_files():
+        import_named(name for values in _recipes(argv) for name in names_of_classes(values))
+    import_named(_classes_of_options(argv))
     cli = TrainCLI(argv)
     folder = cli.run_folder.folder
     checkpoint = cli.run_folder.last_checkpoint
@@ -168,7 +175,8 @@ def train(argv: Sequence[str], resume: bool = False):
             _reopen(folder, cli.trainer)
         start = checkpoint if resume and checkpoint.exists() else None
         cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
-        _conclude(folder, cli)
+        with trusting_files(not resume):  # the user's own recipe
+            _conclude(folder, cli)
 
 
 def _conclude(folder: Path, cli: TrainCLI):
@@ -265,19 +273,26 @@ def _is_helper_process() -> bool:
 
 def _names_training(argv: Sequence[str]) -> bool:
     """Whether a recipe or an option names the class that trains (``model.class_path``), not its arguments alone."""
-    for place, argument in enumerate(argv):
-        option, _, value = argument.partition("=")
-        if option in ("--model", "--model.class_path"):
-            return True
-        if option not in ("--config", "-c"):
-            continue
-        try:
-            recipe = yaml.safe_load(Path(value or argv[place + 1]).read_text())
-            if "class_path" in recipe["model"]:
-                return True
-        except (OSError, IndexError, KeyError, TypeError, ValueError, yaml.YAMLError):
-            continue  # the parser tells what is wrong with it
-    return False
+    if any(argument.partition("=")[0] in ("--model", "--model.class_path") for argument in argv):
+        return True
+    models = [recipe.get("model") for recipe in _recipes(argv)]
+    return any(isinstance(model, dict) and "class_path" in model for model in models)
+
+
+def _recipes(argv: Sequence[str]) -> Iterator[dict]:
+    """Values of the recipes that can be read; what is wrong with another one the parser tells."""
+    for name, value in options_of(argv):
+        with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
+            recipe = yaml.safe_load(Path(value).read_text(encoding="utf-8")) if name in ("config", "c") else None
+            if isinstance(recipe, dict):
+                yield recipe
+
+
+def _classes_of_options(argv: Sequence[str]) -> Iterator[str]:
+    """Import paths of classes among the values of options."""
+    for name, value in options_of(argv):
+        with suppress(yaml.YAMLError, RecursionError):
+            yield from names_of_classes(yaml.safe_load(value), name.rpartition(".")[2])
 
 
 def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:

@@ -4,12 +4,17 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from pyg_clusters.cli.evaluate import evaluate_run
+from pyg_clusters.cli.parsing import options_of
+from pyg_clusters.cli.runs import CONFIGURATION, check_run_configuration
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import output_lock, replacing
 from pyg_clusters.models import save_ensemble
-from pyg_clusters.models.checkpoint import ENSEMBLE
+from pyg_clusters.models.checkpoint import ENSEMBLE, member_folders
 from pyg_clusters.reproduction.trainings import Training, run_trainings
+from pyg_clusters.trusted import check_trusted
 
 RECIPE = "recipe.yaml"
 """The recipe of the members, in the folder of an ensemble."""
@@ -65,12 +70,27 @@ def resume_ensemble(folder: Path, workers: int):
     notes = notes_of(folder)
     if not notes:
         raise InputError(f"{folder} is an ensemble of runs that were trained apart; resume each of them")
+    check_run_configuration(folder / RECIPE)
+    for name, value in options_of(notes["options"]):
+        check_trusted(yaml.safe_load(value), folder / ENSEMBLE, name.rpartition(".")[2].rstrip("+"))
+    for member in member_folders(folder):
+        if (member / CONFIGURATION).exists():
+            check_run_configuration(member / CONFIGURATION)
     train_ensemble(folder / RECIPE, notes["options"], notes["number"], folder, workers)
 
 
 def notes_of(folder: Path) -> dict:
-    """What the members of an ensemble are trained by."""
+    """Options and number of the members of an ensemble, as :func:`train_ensemble` was called.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
     try:
-        return json.loads((folder / ENSEMBLE).read_text())["notes"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{folder / ENSEMBLE}: damaged; train the ensemble anew") from error
+        notes = json.loads((folder / ENSEMBLE).read_text(encoding="utf-8"))["notes"]
+        if notes:
+            number, options = notes["number"], notes["options"]
+            if not isinstance(number, int) or not all(isinstance(option, str) for option in options):
+                raise ValueError("number and options are of other types")
+        return notes
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{folder / ENSEMBLE}: damaged; train the ensemble again") from error

@@ -2,6 +2,7 @@
 
 import math
 import re
+from typing import Any
 
 import numpy as np
 
@@ -69,7 +70,7 @@ def group_labels(block: FrameBlock, key: str) -> np.ndarray:
     return np.array(names, dtype=object)
 
 
-def group_label(value: object) -> str | None:
+def group_label(value: Any) -> str | None:
     """The name of a group, none where it is no single number or text.
 
     Example:

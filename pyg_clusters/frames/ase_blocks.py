@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -34,7 +35,7 @@ def block_of_frames(
     values = {key: _stack(path, key, [_property(a, key) for a in frames.values()]) for key in properties}
     atom_values = {}
     for key in atom_properties:
-        parts = [_atom_property(atoms, key) for atoms in frames.values()]
+        parts = [np.asarray(_atom_property(atoms, key)) for atoms in frames.values()]
         atom_values[key] = np.concatenate(parts) if parts else np.zeros(0)
     return FrameBlock(
         file=str(path),
@@ -79,7 +80,7 @@ def _atom_property(atoms: Atoms, key: str) -> np.ndarray | None:
     return np.asarray(results[key]) if key in results and _is_of_atoms(key, results[key], len(atoms)) else None
 
 
-def _is_of_atoms(key: str, value: object, num_atoms: int) -> bool:
+def _is_of_atoms(key: str, value: Any, num_atoms: int) -> bool:
     """Whether a result of a calculator is one per atom: ASE knows of its own, whatever the number of atoms."""
     if key in all_outputs:
         return bool(all_outputs[key].shapespec) and all_outputs[key].shapespec[0] == "natoms"

@@ -124,7 +124,7 @@ class FrameBlock:
     @property
     def periodic(self) -> np.ndarray:
         """Whether a frame has a periodic cell in its file, ``[num_frames]``."""
-        return (self.pbc & self.cell.any(axis=2)).any(axis=1)
+        return np.asarray((self.pbc & self.cell.any(axis=2)).any(axis=1))
 
     @property
     def sizes(self) -> np.ndarray:

@@ -97,7 +97,7 @@ def join_frames(
     for frames, atoms in _alike(ptr, np.flatnonzero(usable)):
         numbers, positions = z[atoms], pos[atoms]
         shift, whole = _by_vacuum(numbers, positions, lattice[frames])
-        moves = shift.any(axis=(1, 2))
+        moves = np.asarray(shift.any(axis=(1, 2)))
         positions[moves] += shift[moves]
         whole &= _is_bonded(numbers, positions)
         for place in np.flatnonzero(~whole):
@@ -263,7 +263,7 @@ def _steps_over_gaps(fractions: np.ndarray, needed: np.ndarray) -> tuple[np.ndar
     widest = gaps.argmax(axis=2)[:, :, None]
     gap = np.take_along_axis(gaps, widest, axis=2)
     steps = np.floor(fractions - np.take_along_axis(inside, widest, axis=2) - gap / 2)
-    return steps - steps[:, :, :1], (gap[:, :, 0] >= needed).all(axis=1)
+    return steps - steps[:, :, :1], np.asarray((gap[:, :, 0] >= needed).all(axis=1))
 
 
 def in_one_piece(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:

@@ -257,8 +257,8 @@ def _elements(dump: Dump, number: int, table: pyarrow.Table, ids: np.ndarray | N
         name = f"atom {atom}" if ids is None else f"the atom of id {ids[atom]}"
         raise InputError(
             f"{where}: {name} is {chemical_symbols[found[atom]]} by the column 'element', but "
-            f"{chemical_symbols[topology[atom]]} in {dump.topology.file}; read it without a topology, or with one of "
-            "the same atoms in the order of their ids"
+            f"{chemical_symbols[topology[atom]]} in {dump.topology and dump.topology.file}; read it without a "
+            "topology, or with one of the same atoms in the order of their ids"
         )
     return found
 
@@ -294,7 +294,7 @@ def _box(sections: Section) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return bounds[:, :3], bounds[:, 3], pbc
     if bounds.shape not in ((3, 2), (3, 3)):
         raise BrokenFrame("the box is not three lines of two or three numbers")
-    tilt = bounds[:, 2] if bounds.shape[1] == 3 else np.zeros(3)
+    tilt = bounds[:, 2] if bounds.size == 9 else np.zeros(3)
     xy, xz, yz = tilt
     low = bounds[:, 0] - [min(0.0, xy, xz, xy + xz), min(0.0, yz), 0.0]
     high = bounds[:, 1] - [max(0.0, xy, xz, xy + xz), max(0.0, yz), 0.0]

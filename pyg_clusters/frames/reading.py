@@ -140,7 +140,7 @@ class Frames:
                 missing (the message lists those found).
         """
         pieces = [piece] if piece else [Piece(number) for number in range(start[0], len(self.paths))]
-        blocks = (block for part in pieces for block in self._blocks(part, start, shard))
+        blocks: Iterator[FrameBlock] = (block for part in pieces for block in self._blocks(part, start, shard))
         blocks = reporting_joined(blocks) if report else blocks
         return read_ahead(blocks, ahead) if ahead else blocks
 

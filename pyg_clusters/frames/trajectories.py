@@ -93,7 +93,7 @@ def _read(path: Path, reader, z: np.ndarray, first: int, end: int, wanted: Wante
         pos=pos.reshape(-1, 3).astype(np.float64),
         ptr=np.arange(num_frames + 1) * len(z),
         cell=cell,
-        pbc=cell.any(axis=2),
+        pbc=np.asarray(cell.any(axis=2)),
     )
     if wanted.with_atoms:
         block.atoms = LazyAtoms(partial(Atoms, numbers=z, positions=p, cell=c) for p, c in zip(pos, cell, strict=True))

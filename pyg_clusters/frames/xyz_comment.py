@@ -158,5 +158,5 @@ def _of_i_pi(text: str) -> Comment | None:
         vectors = values.reshape(3, 3).T
     else:
         raise UnusableText(f"its cell {cell[0][:60]!r} is not one of i-PI")
-    info = {name.lower(): int(value) for name, value in re.findall(r"\b(Step|Bead):\s*(\d+)", text)}
+    info: dict[str, object] = {name.lower(): int(value) for name, value in re.findall(r"\b(Step|Bead):\s*(\d+)", text)}
     return Comment("", info, factors[quantity], vectors * (factors["cell"] / factors[quantity]))

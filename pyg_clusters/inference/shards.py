@@ -32,7 +32,7 @@ def write_shard(out: Path, shard: Shard, style: PredictionFormat, settings: Mapp
     """
     remove_stale(shard_file(out))
     common = {name: value for name, value in settings.items() if name != "shard"}
-    head = {"part": [shard.number, shard.count], "dtype": style.dtype}
+    head: dict[str, object] = {"part": [shard.number, shard.count], "dtype": style.dtype}
     head |= {"per_atom": style.per_atom, "columns": style.columns, "settings": common}
     blocks = [block.to_json() for block in log.finished()]
     head |= {"predictions": file_fingerprint(out, whole=True), "frames": log.num_frames, "blocks": len(blocks)}
@@ -158,9 +158,9 @@ def _check_parts(parts: Sequence[Part]):
 def _check_blocks(places: Sequence[tuple[int, int]], parts: Sequence[Part]):
     """Check that every block of every file is there once, in its part."""
     for part in parts:
-        for block in part.blocks:
-            if not part.shard.has(*block.place):
-                raise InputError(f"{part.path} has block {block.place}, which is not of part {part.shard}; rerun it")
+        for finished in part.blocks:
+            if not part.shard.has(*finished.place):
+                raise InputError(f"{part.path} has block {finished.place}, which is not of part {part.shard}; rerun it")
     for (file, block), (next_file, next_block) in pairwise([(-1, 0), *places]):
         following = (file, block + 1) if next_file == file else (next_file, 0)
         if next_file < file or (next_file, next_block) != following:

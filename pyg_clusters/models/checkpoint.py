@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ from torch import nn
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.models.ensemble import Ensemble
+from pyg_clusters.models.weight_limit import bounded_weights
+from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, trusts_files
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -57,29 +60,44 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
         path.write_text(text)
 
 
-def load_model(path: str | Path) -> nn.Module:
+def load_model(path: str | Path, trust: bool = False) -> nn.Module:
     """Reads a model from its folder, from the folder of the run that trained it, or a shipped one by its name.
 
     The folder of an ensemble (``ensemble.json``) gives an :class:`~pyg_clusters.models.Ensemble`.
 
+    Args:
+        path: Folder or name.
+        trust: Whether the folder may name any class, of your own say: importing and making one runs its code. Without
+            it only the classes of :data:`pyg_clusters.trusted.TRUSTED` are made.
+
     Raises:
-        InputError: If there is no model, or its files do not belong together.
+        InputError: If there is no model, it names a class that is not trusted, or its files do not belong together.
     """
-    if is_ensemble(path):
-        return _load_ensemble(Path(path))
+    with trusting_files(trust):
+        return _load_ensemble(Path(path)) if is_ensemble(path) else _load_single(path)
+
+
+def _load_single(path: str | Path) -> nn.Module:
     folder = model_folder(path)
     configuration = read_configuration(folder)
+    made_of = {name: configuration[name] for name in ("class_path", "init_args")}
+    check_trusted(made_of, folder / CONFIGURATION)
     try:
-        module, _, name = configuration["class_path"].rpartition(".")
-        model_class = getattr(importlib.import_module(module), name)
-        if not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
-            raise InputError(f"{folder / CONFIGURATION}: {configuration['class_path']} is not a torch.nn.Module")
-        model = rebuild(model_class, folder)
-    except InputError:
-        raise
+        with current_folder() if trusts_files() else nullcontext():
+            module, _, name = configuration["class_path"].rpartition(".")
+            model_class = getattr(importlib.import_module(module), name)
+            if not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
+                raise InputError(f"{folder / CONFIGURATION}: {configuration['class_path']} is not a torch.nn.Module")
+            with bounded_weights():
+                model = rebuild(model_class, folder)
+    except InputError as error:
+        raise InputError(f"{folder}: the model cannot be rebuilt: {error}") from error
     except SafetensorError as error:
         raise InputError(f"{folder / WEIGHTS}: the weights are damaged ({error}); copy or train them again") from error
-    except (KeyError, TypeError, ValueError, AttributeError, ImportError, OSError, RuntimeError) as error:
+    except (
+        *(KeyError, TypeError, ValueError, AttributeError, ImportError, OSError, RuntimeError, AssertionError),
+        *(ArithmeticError, IndexError, MemoryError, NotImplementedError, RecursionError),
+    ) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder}: the model cannot be rebuilt: {type(error).__name__}: {reason[:300]}") from error
     return model.eval()
@@ -135,9 +153,11 @@ def member_folders(folder: str | Path) -> list[Path]:
     """
     file = Path(folder) / ENSEMBLE
     try:
-        names = json.loads(file.read_text())["members"]
+        names = json.loads(file.read_text(encoding="utf-8"))["members"]
+        if not isinstance(names, list) or not names:
+            raise ValueError("its members are no list of folders")
         return [Path(os.path.normpath(file.parent / name)) for name in names]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: damaged ({reason}); make it anew with pyg-clusters ensemble") from error
 
@@ -154,10 +174,10 @@ def weights_hash(path: str | Path) -> str:
 def _load_ensemble(folder: Path) -> Ensemble:
     folders = member_folders(folder)
     try:
-        ensemble = Ensemble([load_model(member) for member in folders]).eval()
+        ensemble = Ensemble([_load_single(member) for member in folders]).eval()
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
-    targets = [read_configuration(model_folder(member)).get("notes", {}).get("target") for member in folders]
+    targets = [read_configuration(model_folder(member))["notes"].get("target") for member in folders]
     for member, target in zip(folders, targets, strict=True):
         if target != targets[0]:
             raise InputError(
@@ -205,13 +225,22 @@ def shipped_models() -> list[str]:
 
 
 def read_configuration(folder: Path) -> dict[str, Any]:
-    """The JSON half of a saved model: ``class_path``, ``init_args``, ``notes``."""
+    """The JSON half of a saved model: ``class_path``, ``init_args``, ``notes``.
+
+    Raises:
+        InputError: If it is damaged.
+    """
+    file = folder / CONFIGURATION
     try:
-        configuration = json.loads((folder / CONFIGURATION).read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{folder / CONFIGURATION}: damaged ({error}); copy or train the model again") from error
+        configuration = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: damaged ({error}); copy or train the model again") from error
     if not isinstance(configuration, dict) or not {"class_path", "init_args"} <= configuration.keys():
-        raise InputError(f"{folder / CONFIGURATION}: class_path and init_args are missing; not a model of this package")
+        raise InputError(f"{file}: class_path and init_args are missing; not a model of this package")
+    configuration.setdefault("notes", {})
+    for name, kind in {"class_path": str, "init_args": dict, "notes": dict}.items():
+        if not isinstance(configuration[name], kind):
+            raise InputError(f"{file}: damaged ({name} is a {type(configuration[name]).__name__}); copy it again")
     return configuration
 
 

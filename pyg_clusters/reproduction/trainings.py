@@ -20,12 +20,14 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
 from pyg_clusters.stopping import Stopped
 from pyg_clusters.training.run_folder import FINISHED
+from pyg_clusters.trusted import trusts_files
 
 POLL_SECONDS: float = 0.5
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "Agg",
+    "PYTHONSAFEPATH": "1",  # no file of the current folder is imported in place of a package
     # Fresh memory for every large tensor costs more than the arithmetic on it: let the process keep what it has.
     "MALLOC_TRIM_THRESHOLD_": "2000000000",
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
@@ -51,7 +53,7 @@ class Training:
         """Arguments of ``pyg-clusters`` that begin it, or go on with it."""
         run = folder / self.name
         if (run / "config.yaml").exists():
-            return ["train", "--resume", str(run)]
+            return ["train", "--resume", str(run), *(["--trust"] if trusts_files() else [])]
         return ["train", "--config", str(self.recipe), "--out", str(run), *self.options]
 
 

@@ -15,6 +15,7 @@ from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_stat
 from pyg_clusters.structures.cluster_emt import ClusterEMT
 from pyg_clusters.structures.gupta import GUPTA_PARAMETERS
 from pyg_clusters.structures.model_calculator import GuptaCalculator
+from pyg_clusters.trusted import current_folder
 
 CALCULATORS: str = "gupta, emt, tblite, gap:FILE or module:Class"
 """What :func:`named_calculator` knows, in words."""
@@ -154,7 +155,8 @@ def _gap(file: Path) -> Calculator:
 def _own(name: str) -> Calculator:
     module, _, attribute = name.partition(":")
     try:
-        calculator = getattr(importlib.import_module(module), attribute)()
+        with current_folder():
+            calculator = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise InputError(f"the calculator {name} cannot be made: {error}; is its module on PYTHONPATH?") from error
     if not hasattr(calculator, "get_property"):

@@ -1,0 +1,203 @@
+"""Classes that a file may name; every other one is only made for who trusts the file."""
+
+import importlib
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from pyg_clusters.errors import InputError
+
+TRUSTED: dict[str, frozenset[str]] = {
+    package: frozenset(names.split())
+    for package, names in {
+        "pyg_clusters.models": "DART SmoothDART AlloyDART HDNN NodeSchNet LayeredModel ShieldingLasso",
+        "pyg_clusters.transforms": "RadiusGraph RunningCoordination ShellGraph SymmetryFunctions TopologicalDescriptor",
+        "pyg_clusters.datasets": "AsGrown ClusterDataset CopperGoldClusters GNC GalliumClusters OnDiskClusters "
+        "PublishedDescriptors SodiumShielding",
+        "pyg_clusters.losses": "SortedPenaltyLoss",
+        "pyg_clusters.nn": "ShellConv",
+        "pyg_clusters.training": "AdamWWithSGD EnergyTraining ForceTraining ShieldingTraining adam fast_adam plateau",
+        "torch_geometric.nn": "CGConv DimeNet DimeNetPlusPlus EdgeConv FiLMConv GATConv GATv2Conv GCNConv GINConv "
+        "GINEConv GeneralConv GraphConv MLP NNConv RGATConv RGCNConv SAGEConv SchNet TransformerConv ViSNet",
+        "torch_geometric.nn.models.schnet": "CFConv InteractionBlock ShiftedSoftplus",
+        "torch.nn": "ELU GELU HuberLoss L1Loss LeakyReLU Linear MSELoss ReLU SiLU Sigmoid SmoothL1Loss Softplus Tanh",
+        "torch.optim": "Adagrad Adam AdamW Adamax NAdam RAdam RMSprop SGD",
+        "torch.optim.lr_scheduler": "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR "
+        "LinearLR MultiStepLR OneCycleLR PolynomialLR ReduceLROnPlateau StepLR",
+        "pytorch_lightning.callbacks": "EarlyStopping LearningRateMonitor",
+    }.items()
+}
+"""Classes by the package that has them: ours, and those of PyTorch, PyG and Lightning that are made of plain values."""
+
+CLASS_KEYS: frozenset[str] = frozenset(
+    "callbacks class_path conv dataset interaction_graph logger loss model nn optimizer plugins pre_filter "
+    "pre_transform prior_model profiler scheduler transform".split()
+)
+"""Arguments in which a string is the name of a class or function."""
+
+GROUP_KEYS: frozenset[str] = frozenset("config data init_args trainer".split())
+"""Groups of arguments in which a string is the name of a file with more of them."""
+
+WORDS: frozenset[str] = frozenset(
+    "abs across-relation add advanced additive additive-self-attention auto batch_norm cos dot_product elu epoch gelu "
+    "glorot_orthogonal graph_norm instance_norm layer_norm leaky_relu linear max mean min mul "
+    "multiplicative-self-attention none relu rel selu sigmoid silu simple softmax softplus source_to_target std step "
+    "sum swish tanh target_to_source train_mae triangular val_loss val_mae val_rmse var within-relation zeros".split()
+)
+"""Strings that classes of other packages may be given."""
+
+REMEDY: str = "if you trust where the file comes from, add --trust (trust=True)"
+
+OWN: str = "pyg_clusters"
+
+PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+"""Import path of a class."""
+
+DEEPEST: int = 20
+"""Limit of lists and mappings within each other."""
+
+_everything: ContextVar[bool] = ContextVar("trust_everything", default=False)
+
+
+@contextmanager
+def trusting_files(trust: bool = True) -> Iterator[None]:
+    """Within the block, files may name any class, if ``trust`` says so: what they name is imported and run."""
+    token = _everything.set(trust or _everything.get())
+    try:
+        yield
+    finally:
+        _everything.reset(token)
+
+
+def trusts_files() -> bool:
+    """Whether files may name any class."""
+    return _everything.get()
+
+
+def check_trusted(configuration: object, file: str | os.PathLike[str], key: str = "", own: bool = True):
+    """Checks that a configuration names no class but those of :data:`TRUSTED`, before anything of it is imported.
+
+    A name is not enough to go by: some classes of well-known packages evaluate a string that they are given. Hence
+    classes of other packages are given numbers, lists, known words and trusted classes alone.
+
+    Args:
+        configuration: Values of a JSON or YAML file.
+        file: Its name, for the message.
+        key: Name of what the configuration is of, ``"conv"`` say.
+        own: Whether strings are handed to this package.
+
+    Raises:
+        InputError: If there is another class, or an argument that it may not have.
+
+    Example:
+        >>> check_trusted({"class_path": "pyg_clusters.models.DART", "init_args": {"radii": [3.5]}}, "model.json")
+        >>> check_trusted({"class_path": "my_models.Net", "init_args": {}}, "model.json")
+        Traceback (most recent call last):
+        pyg_clusters.errors.InputError: model.json names my_models.Net, ... add --trust (trust=True)
+    """
+    if not trusts_files():
+        _check(configuration, os.fspath(file), key, own, 0)
+
+
+def _check(value: object, file: str, key: str, own: bool, depth: int):
+    if depth > DEEPEST:
+        raise InputError(f"{file}: {key} is nested more than {DEEPEST} deep; not a configuration of this package")
+    if isinstance(value, Mapping):
+        if "class_path" in value:
+            own = _check_class(value, file)
+            value = value.get("init_args") or {}
+            if not isinstance(value, Mapping):
+                raise InputError(f"{file}: init_args must be a mapping of names to values, got {str(value)[:80]!r}")
+        for name, part in value.items():
+            inner = own and name != "conv_args"  # goes to a layer of any package
+            _check(part, file, str(name), inner, depth + 1)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _check(part, file, key, own, depth + 1)
+    elif isinstance(value, str):
+        if key in CLASS_KEYS | GROUP_KEYS and not (key in CLASS_KEYS and is_trusted(value)) and value not in WORDS:
+            raise _refusal(value, file)
+        if not own and value not in WORDS and not is_trusted(value):
+            raise InputError(f"{file}: {key} is {value[:80]!r}, which is no word that layers are given; {REMEDY}")
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{file}: {key} is {value}; a finite number is needed")
+    elif value is not None and not isinstance(value, bool | int | float):
+        raise InputError(f"{file}: {key} is a {type(value).__name__}; a number, text or a list of them is needed")
+
+
+def _check_class(value: Mapping, file: str) -> bool:
+    """Checks the class of a ``class_path``; whether it is one of this package."""
+    path, unknown = value["class_path"], [key for key in value if key not in ("class_path", "init_args")]
+    if not isinstance(path, str):
+        raise InputError(f"{file}: class_path must be the import path of a class, got {str(path)[:80]!r}")
+    if not is_trusted(path):
+        raise _refusal(path, file)
+    if unknown:
+        raise InputError(f"{file}: {path} has {', '.join(map(repr, unknown))[:80]} beside class_path and init_args")
+    return path.split(".")[0] == OWN
+
+
+def _refusal(path: str, file: str) -> InputError:
+    return InputError(
+        f"{file} names {path[:120]}, which is none of the classes that are loaded from a file without being asked: it "
+        f"would be imported and could run any code; {REMEDY}"
+    )
+
+
+def is_trusted(path: str) -> bool:
+    """Whether an import path is that of a class of :data:`TRUSTED`, by its package or by a module in it."""
+    module, _, name = path.rpartition(".")
+    if not PATH.fullmatch(path):
+        return False
+    return any(
+        name in names and (module == package or module.startswith(f"{package}.")) for package, names in TRUSTED.items()
+    )
+
+
+def names_of_classes(configuration: object, key: str = "") -> Iterator[str]:
+    """Import paths that a configuration names."""
+    if isinstance(configuration, Mapping):
+        for name, part in configuration.items():
+            yield from names_of_classes(part, str(name))
+    elif isinstance(configuration, list | tuple):
+        for part in configuration:
+            yield from names_of_classes(part, key)
+    elif isinstance(configuration, str) and key in CLASS_KEYS and PATH.fullmatch(configuration):
+        yield configuration
+
+
+@contextmanager
+def current_folder() -> Iterator[None]:
+    """Within the block, modules are looked for in the current folder, too, after everywhere else."""
+    folder = os.getcwd()
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        del sys.path[len(sys.path) - 1 - sys.path[::-1].index(folder)]
+
+
+def import_named(paths: Iterable[str]):
+    """Imports the modules of classes that the user named, which may be files in the current folder.
+
+    A module that is not there is left to whoever makes the class, who knows what it is for.
+
+    Raises:
+        InputError: If a module fails.
+    """
+    for path in paths:
+        module, root = path.rpartition(".")[0], path.partition(".")[0]
+        if root in sys.modules:
+            continue
+        try:
+            with current_folder():
+                importlib.import_module(module)
+        except Exception as error:  # of code that is not ours
+            if isinstance(error, ModuleNotFoundError) and error.name == root:
+                continue
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            raise InputError(f"{path} cannot be imported: {reason}") from error
