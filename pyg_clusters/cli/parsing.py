@@ -54,7 +54,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
 
 def options_of(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Names and values of options, of ``--name value`` and ``--name=value``."""
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+    for argument, following in zip(argv, [*argv[1:], ""], strict=False):
         name, equals, value = argument.partition("=")
         if name.startswith("-"):
             yield name.lstrip("-"), value if equals else following
