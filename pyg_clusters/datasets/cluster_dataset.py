@@ -65,7 +65,7 @@ class ClusterDataset(InMemoryDataset):
         target (str): Name of the target in the files: of a value per cluster (an energy in eV), or per atom.
             ``"comment"`` is the comment line of XYZ files, where that is a lone number.
         labels (str or Path, optional): A table of energies beside the structures, by file or frame
-            (:class:`~pyg_clusters.datasets.label_table.LabelTable`); then ``target`` names its column.
+            (see ``LabelTable``); then ``target`` names its column.
         per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
         references (dict, optional): Energy in eV of an isolated atom by element symbol; their sum over a cluster is
             subtracted from its energy, in double precision. ``"fit"`` takes those that fit all energies of the files
