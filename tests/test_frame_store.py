@@ -160,6 +160,14 @@ def test_what_is_not_alike_in_all_frames_is_named(tmp_path, labels, words, block
     assert not (tmp_path / "s.h5").exists()
 
 
+def test_values_of_atoms_of_several_kinds_are_named(tmp_path):
+    numbers = labelled(tmp_path / "a.xyz", ("1.5", "2.5")).read_text()
+    texts = labelled(tmp_path / "b.xyz", ("core", "shell"), atom_type="S").read_text()
+    (tmp_path / "both.xyz").write_text(numbers + texts)
+    frames = Frames.open(tmp_path / "both.xyz", atom_properties=["q"])
+    refused(lambda: write_store(tmp_path / "s.h5", frames), "both.xyz, frame 1: 'q' is 'core', a text, where")
+
+
 def test_a_label_missing_in_later_blocks_is_named(tmp_path):
     path = labelled(tmp_path / "a.xyz", "1.5")
     blocks = [*Frames.open(path, properties=["e"]), *Frames.open(path)]

@@ -15,7 +15,7 @@ from ase.outputs import all_outputs
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_formats import check_format, is_unfinished
 from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
-from pyg_clusters.frames.columns import column
+from pyg_clusters.frames.columns import column, concatenated
 from pyg_clusters.frames.compression import unpacked
 from pyg_clusters.frames.wanted import LastFrame
 
@@ -36,7 +36,10 @@ def block_of_frames(
     atom_values = {}
     for key in atom_properties:
         parts = [np.asarray(_atom_property(atoms, key)) for atoms in frames.values()]
-        atom_values[key] = np.concatenate(parts) if parts else np.zeros(0)
+        try:
+            atom_values[key] = concatenated(parts) if parts else np.zeros(0)
+        except ValueError as error:  # values of different shapes
+            raise InputError(f"{path}: property {key!r} has not the same shape in all frames") from error
     return FrameBlock(
         file=str(path),
         number=np.fromiter(frames, dtype=np.int64),

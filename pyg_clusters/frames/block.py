@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.columns import concatenated
 
 
 @dataclass(frozen=True)
@@ -193,9 +194,9 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         ptr=np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in parts]))]).astype(np.int64),
         cell=np.concatenate([part.cell for part in parts]),
         pbc=np.concatenate([part.pbc for part in parts]),
-        properties={key: np.concatenate([part.properties[key] for part in parts]) for key in first.properties},
+        properties={key: concatenated([part.properties[key] for part in parts]) for key in first.properties},
         atom_properties={
-            key: np.concatenate([part.atom_properties[key] for part in parts]) for key in first.atom_properties
+            key: concatenated([part.atom_properties[key] for part in parts]) for key in first.atom_properties
         },
         atoms=None
         if first.atoms is None

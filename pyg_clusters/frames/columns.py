@@ -42,6 +42,23 @@ def column(values: Sequence) -> np.ndarray:
     return mixed
 
 
+def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Columns one after the other, of objects where they are of several kinds (as :func:`column`).
+
+    Raises:
+        ValueError: If they have different shapes.
+
+    Example:
+        >>> concatenated([np.array([1.5]), np.array(["a"])]).tolist()
+        [1.5, 'a']
+    """
+    filled = [part for part in parts if len(part)] or parts[:1]
+    kinds = {KINDS.get(part.dtype.kind, "something else") for part in filled}
+    if len(kinds) > 1 or _rounds(filled):
+        filled = [part.astype(object) for part in filled]
+    return np.concatenate(filled)
+
+
 def _rounds(values: Sequence) -> bool:
     """Whether integers would be rounded to join others in double precision."""
     types = {np.asarray(value).dtype.kind for value in values}
