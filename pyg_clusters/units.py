@@ -1,7 +1,48 @@
 """Units: energies in eV, lengths in Å, shieldings in ppm everywhere; kcal/mol only where people read errors."""
 
+from collections.abc import Mapping
+
+from ase import units
+
+from pyg_clusters.errors import InputError
+
 KCAL_PER_MOL: float = 23.060548
 """One eV in kcal/mol."""
+
+ENERGY_UNITS: Mapping[str, float] = {
+    "eV": units.eV,
+    "meV": units.eV / 1000,
+    **dict.fromkeys(("Hartree", "Ha"), units.Hartree),
+    **dict.fromkeys(("Rydberg", "Ry"), units.Rydberg),
+    "kcal/mol": units.kcal / units.mol,
+    "kJ/mol": units.kJ / units.mol,
+}
+"""Units of energy in eV, by the names that ASE has for them."""
+
+LENGTH_UNITS: Mapping[str, float] = {
+    **dict.fromkeys(("Angstrom", "Ang"), 1.0),
+    "Bohr": units.Bohr,
+    "nm": units.nm,
+    "pm": units.nm / 1000,
+}
+"""Units of length in Å, by the names that ASE has for them."""
+
+
+def unit_of(name: str, known: Mapping[str, float], argument: str) -> float:
+    """Value of a unit, whose name may be in upper or lower case.
+
+    Raises:
+        InputError: If it is not among those known.
+
+    Example:
+        >>> unit_of("bohr", LENGTH_UNITS, "length_unit")
+        0.5291772105638411
+    """
+    value = next((value for key, value in known.items() if key.lower() == name.strip().lower()), None)
+    if value is None:
+        raise InputError(f"{argument} is {name!r}; known are {', '.join(known)}")
+    return value
+
 
 MEV: float = 1000.0
 """One eV in meV."""

@@ -188,6 +188,42 @@ def test_forces_of_any_name(tmp_path):
     assert torch.equal(OnDiskClusters(tmp_path / "a.h5", **arguments)[0].force, dataset[0].force)
 
 
+@pytest.mark.filterwarnings("ignore:joined 1 of 1 frames:UserWarning")
+@pytest.mark.parametrize(("energy_unit", "length_unit"), [("eV", "Angstrom"), ("hartree", "Bohr"), ("kcal/mol", "nm")])
+def test_units_of_labels_and_positions(tmp_path, energy_unit, length_unit):
+    energy = {"eV": 1.0, "hartree": 27.211386, "kcal/mol": 0.0433641}[energy_unit]
+    length = {"Angstrom": 1.0, "Bohr": 0.5291772, "nm": 10.0}[length_unit]
+    force = np.arange(9.0).reshape(3, 3)
+    atom, trimer = cluster(1, REF_energy=-0.5 / energy), cluster(3, REF_energy=-6.0 / energy)
+    trimer.positions /= length
+    for atoms, values in ((atom, np.zeros((1, 3))), (trimer, force * length / energy)):
+        atoms.arrays["dft"] = values
+        atoms.set_cell([20 / length] * 3)
+        atoms.pbc = True
+    trimer.positions[0, 2] += 20 / length  # over the face of the cell
+    path = _text(tmp_path, [atom, trimer])
+    arguments = {"target": "REF_energy", "forces": "dft", "references": "isolated_atoms", "energy_unit": energy_unit}
+    dataset = ClusterDataset(tmp_path, path, length_unit=length_unit, **arguments)
+    assert dataset.references == {"Ga": pytest.approx(-0.5, rel=1e-5)}
+    assert energies(dataset) == pytest.approx([-4.5], rel=1e-5)
+    np.testing.assert_allclose(dataset[0].force, force, rtol=1e-5, atol=1e-5)
+    assert dataset[0].pos[:, 2].sort().values.tolist() == pytest.approx([-2.8, 0.0, 2.8], abs=1e-5)
+    if length_unit == "Angstrom":
+        return
+    refused(lambda: ClusterDataset(tmp_path, path, energy_unit="volt"), "energy_unit is 'volt'", "Hartree", "kJ/mol")
+    refused(lambda: ClusterDataset(tmp_path, path, length_unit="eV"), "length_unit is 'eV'", "Bohr")
+
+
+def test_units_of_a_store_and_of_a_table(tmp_path, folder):
+    write_extxyz(tmp_path / "a.xyz", [cluster(energy=-1.0)])
+    write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz", properties=["energy"]), compressed=False)
+    assert OnDiskClusters(tmp_path / "a.h5", energy_unit="Hartree")[0].y.item() == pytest.approx(-27.211386)
+    assert OnDiskClusters(tmp_path / "a.h5")[0].y.item() == -1.0
+    (tmp_path / "e.csv").write_text("".join(f"{n},{e / 27.211386}\n" for n, e in enumerate(ALL)))
+    dataset = ClusterDataset(tmp_path, folder, labels=tmp_path / "e.csv", energy_unit="Ha")
+    assert energies(dataset) == pytest.approx(ALL, rel=1e-6)
+
+
 def with_isolated_atoms(path):
     frames = [cluster(1, "Ga", REF_energy=-0.2), cluster(4, "Ga", REF_energy=-9.0)]
     frames += [cluster(1, "Al", REF_energy=-0.5), Atoms("GaAl", [[0, 0, 0], [0, 0, 2.7]], info={"REF_energy": -3.0})]

@@ -31,6 +31,7 @@ from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.nn.energy_scale import fit_references, in_needed_precision, shift_of_references
+from pyg_clusters.units import ENERGY_UNITS, LENGTH_UNITS, unit_of
 
 FORMAT_VERSION: int = 3
 """Changes whenever processed files are made differently."""
@@ -67,6 +68,10 @@ class ClusterDataset(InMemoryDataset):
         labels (str or Path, optional): A table of energies beside the structures, by file or frame
             (see ``LabelTable``); then ``target`` names its column.
         per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
+        energy_unit (str): Unit of the target and of the energy in the forces: a name of ``ase.units`` such as
+            ``"Hartree"`` or ``"kcal/mol"``. They are in eV in the data.
+        length_unit (str): Unit of the positions, the cells and the length in the forces, such as ``"Bohr"``. They
+            are in Å in the data. Leave it out where the files state their unit: these are in Å when they are read.
         references (dict, optional): Energy in eV of an isolated atom by element symbol; their sum over a cluster is
             subtracted from its energy, in double precision. ``"fit"`` takes those that fit all energies of the files
             best (least squares); ``"isolated_atoms"`` takes the energies of the frames of one atom; see
@@ -118,6 +123,8 @@ class ClusterDataset(InMemoryDataset):
         *,
         per_atom: bool = False,
         labels: str | Path | None = None,
+        energy_unit: str = "eV",
+        length_unit: str = "Angstrom",
         references: Mapping[str, float] | Literal["fit", "isolated_atoms"] | None = None,
         group: str | None = None,
         keep: Sequence[str] | Mapping[str, str] = (),
@@ -146,6 +153,8 @@ class ClusterDataset(InMemoryDataset):
         self.minima = _absolute(minima)
         self.minima_target = minima_target
         self.fragments = fragments
+        self.energy_unit = unit_of(energy_unit, ENERGY_UNITS, "energy_unit")
+        self.length_unit = unit_of(length_unit, LENGTH_UNITS, "length_unit")
         self.on_missing = on_missing
         self.on_bad = on_bad
         self._check_arguments()
@@ -166,6 +175,8 @@ class ClusterDataset(InMemoryDataset):
             raise InputError(f"{missing}: no such file")
         if self.labels is not None and self.per_atom:
             raise InputError(f"{self.labels}: a table has a target per cluster, not per atom; leave per_atom out")
+        if self.per_atom and self.energy_unit != 1:
+            raise InputError("energy_unit belongs to a target per cluster; this one is per atom: leave it out")
         check_choice("on_missing", self.on_missing)
         check_choice("on_bad", self.on_bad)
         check_kept_names(self.keep, self.keep_atoms)
@@ -185,6 +196,7 @@ class ClusterDataset(InMemoryDataset):
             "labels": file_fingerprint(self.labels) if self.labels else None,
             "target": [self.target, self.per_atom, self._references_asked],
             "keys": [self.group_key, self.forces and self.forces_key, self.fragments, self.on_missing, self.on_bad],
+            "units": [self.energy_unit, self.length_unit],
             "keep": [list(self.keep.items()), list(self.keep_atoms.items())],
             **({"minima": [self.files.index(file) for file in self.minima]} if self.minima else {}),
             **({"minima_target": self.minima_target} if self.minima_target else {}),
@@ -218,7 +230,7 @@ class ClusterDataset(InMemoryDataset):
 
     def process(self):
         """Reads the files and stores the clusters."""
-        table = LabelTable(self.labels, self.files, self.target) if self.labels else None
+        table = LabelTable(self.labels, self.files, self.target, self.energy_unit) if self.labels else None
         take_atoms = self._references_asked == "isolated_atoms"
         self._reader = LabelReader(self.on_missing, self.on_bad, take_atoms, table)
         clusters, group_names, references = self._read()
@@ -293,7 +305,14 @@ class ClusterDataset(InMemoryDataset):
     def _read_file(self, file: Path) -> list[FrameBlock]:
         arrays = (*self.keep_atoms, *((self.forces_key,) if self._has_forces(file) else ()))
         labels = Labels(
-            self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, fragments=self.fragments
+            self._target_in(file),
+            self.per_atom,
+            self.group_key,
+            tuple(self.keep),
+            arrays,
+            self.fragments,
+            self.energy_unit,
+            self.length_unit,
         )
         return list(self._reader.blocks(file, labels))
 
@@ -306,7 +325,7 @@ class ClusterDataset(InMemoryDataset):
         forces = atom_numbers(block, self.forces_key)
         if forces.shape != block.pos.shape:
             raise InputError(f"{block.file}: {self.forces_key!r} is not three numbers per atom; name the forces")
-        return forces
+        return forces * (self.energy_unit / self.length_unit)
 
     def _target_in(self, file: Path) -> str:
         return self.minima_target if self.minima_target and file in self.minima else self.target

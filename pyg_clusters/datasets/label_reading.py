@@ -34,6 +34,8 @@ class Labels:
         keep: Names of further values per frame.
         atom_arrays: Names of further arrays of atoms.
         fragments: What to do with a periodic frame that stays in several pieces.
+        energy: Unit of the target in eV, if it is an energy.
+        length: Unit of the positions in Å.
     """
 
     target: str
@@ -42,6 +44,8 @@ class Labels:
     keep: tuple[str, ...] = ()
     atom_arrays: tuple[str, ...] = ()
     fragments: Fragments = "refuse"
+    energy: float = 1.0
+    length: float = 1.0
 
 
 @dataclass
@@ -117,6 +121,7 @@ class LabelReader:
             properties=properties,
             atom_properties=atom_properties,
             fragments=labels.fragments,
+            length=labels.length,
             on_bad="skip",
             on_missing="skip",
             report=False,
@@ -125,6 +130,8 @@ class LabelReader:
     def _with_target(self, block: FrameBlock, labels: Labels) -> tuple[FrameBlock, list[BadFrame]]:
         """The frames that have a finite target, and those that could not be read or have none."""
         bad: list[BadFrame] = list(block.unreadable)
+        if not self.table and not labels.per_atom and labels.energy != 1 and len(block):
+            block.properties[labels.target] = numbers(block, labels.target) * labels.energy
         if self.table is not None:
             block.properties[labels.target], missing = self.table.energies(block)
             bad += missing

@@ -7,27 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase import units
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.block import UnlabelledFrame
+from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 NAME_COLUMNS: frozenset[str] = frozenset({"file", "filename", "file_name", "name", "path", "structure", "id", "xyz"})
 FRAME_COLUMNS: frozenset[str] = frozenset({"frame", "index", "frame_index", "frame_number", "number", "#"})
 UNIT_COLUMNS: frozenset[str] = frozenset({"unit", "units", "energy_unit"})
-
-UNITS: dict[str, float] = {
-    "ev": units.eV,
-    "mev": units.eV / 1000,
-    "hartree": units.Hartree,
-    "ha": units.Hartree,
-    "rydberg": units.Rydberg,
-    "ry": units.Rydberg,
-    "kcal/mol": units.kcal / units.mol,
-    "kj/mol": units.kJ / units.mol,
-}
-"""Units of energy in eV, by their names in lower case."""
 
 UNIT_IN_NAME: re.Pattern[str] = re.compile(r"(.*?)\s*[(\[](.*)[)\]]")
 """A column and its unit, as in ``energy (Ha)``."""
@@ -43,7 +31,7 @@ class Row:
         line: Number of its line, from 1.
         name: File that it names, if it does.
         frame: Index of the frame in its file, from 0, if it names one.
-        energy: Energy in the unit of the labels.
+        energy: Energy in eV.
     """
 
     line: int
@@ -63,7 +51,7 @@ class LabelTable:
         path: The table.
         files: The files of structures.
         target: Name of the column of energies; if there is none of that name, the only other column.
-        unit: Energy in eV of the unit in which the table is, unless it has a unit of its own. Energies come in this.
+        unit: Energy in eV of the unit in which the table is, unless it has a unit of its own.
 
     Raises:
         InputError: If the table cannot be read, a row is of no structure or of more than one, or two rows are of the
@@ -88,7 +76,7 @@ class LabelTable:
             raise self._error(both[0].line, "is of a file that another row names without a frame")
 
     def energies(self, block: FrameBlock) -> tuple[np.ndarray, list[UnlabelledFrame]]:
-        """Energies of the frames of a block ``[num_frames]``, NaN where the table has none, and the frames without.
+        """Energies in eV of the frames of a block ``[num_frames]``, NaN where the table has none; the frames without.
 
         Raises:
             InputError: If the table names no frame of a file of several.
@@ -179,12 +167,10 @@ class LabelTable:
         if frame is not None and not frame.isdigit():
             raise self._error(line, f"the frame is {frame!r}, not an index from 0")
         name = None if columns["file"] is None else cells[columns["file"]]
-        return Row(line, name, None if frame is None else int(frame), energy * (unit / self.unit))
+        return Row(line, name, None if frame is None else int(frame), energy * unit)
 
     def _unit(self, name: str, line: int) -> float:
-        if name.strip().lower() not in UNITS:
-            raise self._error(line, f"the unit is {name!r}; known are {', '.join(UNITS)}")
-        return UNITS[name.strip().lower()]
+        return unit_of(name, ENERGY_UNITS, f"{self.path}, line {line}: the unit")
 
     def _match(self, name: str) -> list[Path]:
         """The files that a name stands for: by as much of its end as one has."""
@@ -245,7 +231,7 @@ def _positions(path: Path, line: int, first: list[str], lines: list[tuple[int, l
     if len(first) == 2:
         return ["file", "energy"]
     if len(first) == 3:
-        if all(len(cells) == 3 and cells[2].lower() in UNITS for _, cells in lines):
+        if all(len(cells) == 3 and cells[2].lower() in map(str.lower, ENERGY_UNITS) for _, cells in lines):
             return ["file", "energy", "unit"]
         if all(len(cells) == 3 and cells[1].isdigit() for _, cells in lines):
             return ["file", "frame", "energy"]

@@ -31,6 +31,7 @@ from pyg_clusters.frames.store import is_store
 from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.nn.energy_scale import ReferenceFit, is_coarse, shift_of_references
+from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 FORMAT_VERSION: int = 2
 """Changes whenever an index is made, or clusters are read, differently."""
@@ -54,6 +55,8 @@ class OnDiskClusters(OnDiskDataset):
         target (str): Name of the target in the store: of a value per cluster (an energy in eV), or per atom.
         root (str or Path, optional): Folder of what is kept; by default that of the store.
         per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
+        energy_unit (str): Unit of the target and of the energy in the forces in the store: a name of ``ase.units`` such
+            as ``"Hartree"``. They are in eV in the data.
         references (dict, optional): Energy in eV of an isolated atom by element symbol, whose sum over a cluster is
             subtracted from its energy, in double precision; ``"fit"``; or ``"isolated_atoms"``, the energies of the
             frames of one atom.
@@ -100,6 +103,7 @@ class OnDiskClusters(OnDiskDataset):
         *,
         root: str | Path | None = None,
         per_atom: bool = False,
+        energy_unit: str = "eV",
         references: Mapping[str, float] | Literal["fit", "isolated_atoms"] | None = None,
         group: str | None = None,
         keep: Sequence[str] | Mapping[str, str] = (),
@@ -121,6 +125,9 @@ class OnDiskClusters(OnDiskDataset):
         self.forces_key = forces if isinstance(forces, str) else "forces"
         self.fragments = fragments
         self._references_asked = dict(references) if isinstance(references, Mapping) else references
+        self.energy_unit = unit_of(energy_unit, ENERGY_UNITS, "energy_unit")
+        if per_atom and self.energy_unit != 1:
+            raise InputError("energy_unit belongs to a target per cluster; this one is per atom: leave it out")
         check_choice("on_missing", on_missing)
         check_choice("on_bad", on_bad)
         check_kept_names(self.keep, self.keep_atoms)
@@ -130,7 +137,7 @@ class OnDiskClusters(OnDiskDataset):
         folder = self.file.parent if root is None else Path(root).expanduser().absolute()
         super().__init__(str(folder), transform, log=False)
         arrays = (*self.keep_atoms, *((self.forces_key,) if forces else ()))
-        labels = Labels(target, per_atom, group, tuple(self.keep), arrays, fragments)
+        labels = Labels(target, per_atom, group, tuple(self.keep), arrays, fragments, self.energy_unit)
         reader = LabelReader(on_missing, on_bad, take_atoms=self._references_asked == "isolated_atoms")
         index_file = folder / f"{self.file.stem}.{_hash_of(labels, reader)[:12]}.index.npz"
         self._index = StoreIndex.of(self.file, labels, reader, index_file)
@@ -159,7 +166,7 @@ class OnDiskClusters(OnDiskDataset):
         asked = self._references_asked
         shaped_by = [self._index.checksum, self.target, self.per_atom, self.group_key, list(self.keep.items())]
         shaped_by += [self._index.frames.tolist() if self.skipped else None, self.forces and self.forces_key]
-        shaped_by += [list(self.keep_atoms.items()), self.fragments, asked, FORMAT_VERSION]
+        shaped_by += [list(self.keep_atoms.items()), self.fragments, asked, self.energy_unit, FORMAT_VERSION]
         return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
 
     @property
@@ -230,7 +237,8 @@ class OnDiskClusters(OnDiskDataset):
         if positions:
             data.pos = torch.from_numpy(centred(self._rows("pos", frames), ptr.numpy())).float()
             if self.forces:
-                data.force = self._atoms(f"atom_properties/{self.forces_key}", frames)
+                force = self._rows(f"atom_properties/{self.forces_key}", frames) * self.energy_unit
+                data.force = torch.from_numpy(force).float()
             for key, name in self.keep_atoms.items():
                 data[name] = self._atoms(f"atom_properties/{key}", frames)
         data.idx = torch.from_numpy(frames)

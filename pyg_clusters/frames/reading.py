@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -155,6 +156,8 @@ class Frames:
         number = None
         for number, block in enumerate(blocks_of_file(path, self.wanted, keep, first, piece.offset), start=first):
             if block is not None:
+                if self.wanted.length != 1:
+                    block.pos, block.cell = block.pos * self.wanted.length, block.cell * self.wanted.length
                 block.file_number, block.block_number = file_number, number
                 yield from self._without_bad(as_clusters(block, self.wanted.fragments))
             if number + 1 == piece.end:
@@ -196,8 +199,12 @@ def read_blocks(
     on_missing: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
     report: bool = True,
+    length: float = 1.0,
 ) -> Iterator[FrameBlock]:
-    """Reads the frames of files in blocks, each from one file: ``Frames.open(...).blocks()``, without a thread."""
+    """Reads the frames of files in blocks, each from one file: ``Frames.open(...).blocks()``, without a thread.
+
+    Positions and cells are taken to be in units of ``length`` Å, where a file does not say its unit.
+    """
     frames = Frames.open(
         paths,
         properties=properties,
@@ -208,6 +215,7 @@ def read_blocks(
         on_missing=on_missing,
         fragments=fragments,
     )
+    frames.wanted = replace(frames.wanted, length=length)
     return frames.blocks(ahead=0, report=report)
 
 

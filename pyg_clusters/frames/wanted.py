@@ -26,6 +26,7 @@ class Wanted:
         block_size: Number of frames in a block.
         topology: File whose first frame says what the atoms are, for formats that hold positions only.
         fragments: What to do with a periodic frame that stays in several pieces.
+        length: Unit of the positions and cells in Å.
     """
 
     properties: tuple[str, ...] = ()
@@ -34,6 +35,7 @@ class Wanted:
     block_size: int = 1000
     topology: Path | None = None
     fragments: Fragments = "refuse"
+    length: float = 1.0
 
 
 class LastFrame(BadFrame):
