@@ -13,6 +13,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from pyg_clusters.cli import screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames.folders import boxed
+from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.choosing import lowest_of_bins
 from pyg_clusters.models import DART
@@ -213,27 +215,80 @@ def test_found_in_numbered_folders(screened, capsys):
     assert "--overwrite" in refused(["found", folder, *files], capsys)
 
 
-def test_found_in_order(screened, tmp_path):
+def test_found_by_structure(screened, tmp_path, capsys):
+    """Names in any order (run10 before run2), atoms in another order, turned over, wrapped over the faces of a box."""
     folder, candidates = screened
-    write_extxyz(tmp_path / "all.extxyz", candidates)
-    assert main(["found", str(folder), str(tmp_path / "all.extxyz"), "--key", "pred_energy"]) == 0
+    files = []
+    for number, atoms in enumerate(candidates):
+        start = boxed(atoms)[::-1]
+        start.rotate(90, "z", rotate_cell=True)
+        start.positions += 0.5 * start.cell.lengths()[2] * np.array([0, 0, 1])
+        start.wrap()
+        end = start.copy()
+        end.positions += np.random.default_rng(number).normal(scale=0.1, size=end.positions.shape)
+        for step, energy in ((start, 0.0), (end, 3 * atoms.info["pred_energy"] - 50)):
+            step.calc = SinglePointCalculator(step, energy=energy)
+        files.append(tmp_path / f"run{(7 * number) % 8 + 3}/final.traj")
+        files[-1].parent.mkdir()
+        ase.io.write(files[-1], [start, end])
+    assert main(["found", str(folder), *sorted(map(str, files))]) == 0
+    rows = rows_of(folder / "found.csv")
+    assert [row["output"] for row in rows] == [str(file) for file in files]
+    for row in rows:
+        assert float(row["found_above_mean"]) == pytest.approx(3 * float(row["pred_above_mean"]), abs=1e-5)
+
+
+def test_found_in_one_file(screened, tmp_path):
+    """Candidates after one another, in any order, also when our own verbs have relaxed them."""
+    folder, candidates = screened
+    shuffled = [candidates[number] for number in (3, 0, 7, 1, 2, 6, 5, 4)]
+    write_extxyz(
+        tmp_path / "all.extxyz", [Atoms(a.numbers, a.positions, info={"e": a.info["pred_energy"]}) for a in shuffled]
+    )
+    assert main(["found", str(folder), str(tmp_path / "all.extxyz"), "--key", "e"]) == 0
     rows = rows_of(folder / "found.csv")
     assert len(rows) == 8 and all(row["pred_energy"] == row["found_energy"] for row in rows)
+    moved = []
+    for atoms in shuffled:
+        moved.append(at_new_positions(atoms, atoms.positions * 1.05))
+        moved[-1].info["e"] = atoms.info["pred_energy"]
+    write_extxyz(tmp_path / "relaxed.extxyz", moved)
+    assert main(["found", str(folder), str(tmp_path / "relaxed.extxyz"), "--key", "e", "--overwrite"]) == 0
+    rows = rows_of(folder / "found.csv")
+    assert len(rows) == 8 and all(row["pred_energy"] == row["found_energy"] for row in rows)
+
+
+def test_found_without_the_first_structure(screened, tmp_path, capsys):
+    folder, candidates = screened
+    for scale, name, result in ((1.002, "end", 0), (1.3, "end", 2), (1.3, "0003_Ga31", 0), (1.3, "0005_Ga31", 2)):
+        end = Atoms(candidates[2].numbers, candidates[2].positions * scale)
+        end.calc = SinglePointCalculator(end, energy=-1.0)
+        (tmp_path / name).mkdir(exist_ok=True)
+        ase.io.write(tmp_path / name / "end.traj", end)
+        assert main(["found", str(folder), str(tmp_path / name / "end.traj"), "--overwrite"]) == result
+        line = capsys.readouterr().err
+        if not result:
+            assert [row["candidate"] for row in rows_of(folder / "found.csv")] == ["3"]
+        elif name == "end":
+            assert (
+                "end.traj, frame 0: starts from no candidate (the nearest, " in line and "put it into a folder" in line
+            )
+        else:
+            assert "Ga31, but candidate 5 is Ga40" in line
 
 
 def test_found_refuses(screened, tmp_path, capsys):
     folder, candidates = screened
     one = folder / "vasp/0001_Ga31/relaxed.traj"
-    copied = tmp_path / "0005_Ga40/relaxed.traj"
+    copied = tmp_path / "0009_Ga31/end.traj"
     copied.parent.mkdir()
-    copied.write_bytes(one.read_bytes())
-    assert "relaxed.traj: Ga31, but candidate 5 is Ga40" in refused(["found", folder, copied], capsys)
+    end = Atoms("Ga31", candidates[0].positions * 1.3)
+    end.calc = SinglePointCalculator(end, energy=-1.0)
+    ase.io.write(copied, end)
     assert "candidate 1 was found in" in refused(["found", folder, one, one], capsys)
-    copied.parent.rename(tmp_path / "0009_Ga31")
-    assert "there is no candidate 9" in refused(["found", folder, tmp_path / "0009_Ga31/relaxed.traj"], capsys)
-    write_extxyz(tmp_path / "few.extxyz", candidates[:3])
-    message = refused(["found", folder, tmp_path / "few.extxyz", "--key", "pred_energy"], capsys)
-    assert "3 structures in the files, 8 candidates" in message
+    assert "there is no candidate 9" in refused(["found", folder, copied], capsys)
+    write_extxyz(tmp_path / "other.extxyz", [Atoms("Ga2", [[0, 0, 0], [0, 0, 2.5]], info={"energy": -1.0})])
+    assert "Ga2, but no candidate is" in refused(["found", folder, tmp_path / "other.extxyz"], capsys)
     assert "no candidates.extxyz" in refused(["found", tmp_path, one], capsys)
     assert not (folder / "found.csv").exists()
 

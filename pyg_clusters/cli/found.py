@@ -1,13 +1,10 @@
 """``pyg-clusters found``."""
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.symbols import Symbols
 from jsonargparse import Namespace
 from rich.console import Console
 from rich.table import Table
@@ -20,26 +17,10 @@ from pyg_clusters.cli.tables import cell
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks, write_table
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME
+from pyg_clusters.inference.dft_results import DftResult, read_results
 from pyg_clusters.metrics import metrics_by_size
 
-NUMBERED: re.Pattern[str] = re.compile(r"(\d{4,})_[A-Z]")
-"""A folder that ``screen --write`` made for a candidate."""
-
 RESULTS = ("found.csv", "found.png")
-
-
-@dataclass
-class Found:
-    """The energy that was found for a candidate."""
-
-    candidate: int
-    """Number of the candidate, from 1."""
-    energy: float
-    """In eV, whatever it counts from."""
-    symbols: Symbols
-    """Its atoms."""
-    file: str
-    """Where it was read."""
 
 
 def run(argv: Sequence[str]):
@@ -47,9 +28,10 @@ def run(argv: Sequence[str]):
     parser = verb_parser(
         "found",
         "What DFT (or any other program) found for the candidates of a screening beside what was predicted: found.csv "
-        "and found.png in the folder of the screening. Files in the folders that screen --write made (0001_Ga46, ...) "
-        "are told by these, some may be missing, and the last structure of each counts; others must hold all "
-        "candidates in their order. Energies are compared within a composition, so they may count from anywhere.",
+        "and found.png in the folder of the screening. An output belongs to the candidate that its first structure is, "
+        "whatever its name, and its last structure counts; where the first is missing, to that of the number of its "
+        "folder (0001_Ga46, ...). Some may be missing. Energies are compared within a composition, so they may count "
+        "from anywhere.",
         "pyg-clusters found screening screening/vasp/*/OUTCAR",
     )
     parser.add_argument("screening", type=Path, help="folder of the results of pyg-clusters screen")
@@ -73,7 +55,7 @@ def write_found(given: Path, options: Namespace):
         options: Of the command line.
     """
     candidates = [atoms for block in read_blocks(given, with_atoms=True) for atoms in block.atoms or ()]
-    found = read_found(options.files, options.key, candidates)
+    found = read_results(options.files, options.key, candidates)
     columns = compare(found, candidates)
     write_table(options.screening / RESULTS[0], columns)
     arrays = {name: np.asarray(values) for name, values in columns.items()}
@@ -85,51 +67,10 @@ def write_found(given: Path, options: Namespace):
     )
 
 
-def read_found(files: Sequence[str], key: str, candidates: Sequence[Atoms]) -> list[Found]:
-    """Energies of candidates from the outputs of another program.
-
-    Args:
-        files: The outputs: in numbered folders, or all candidates in their order.
-        key: Name of the energy in eV.
-        candidates: The candidates.
-
-    Raises:
-        InputError: If an output belongs to no candidate, or is of another composition, or some are too many or few.
-    """
-    numbers = [_number_of(Path(file)) for file in files]
-    if all(number is not None for number in numbers):
-        found = [_read(file, key)[-1] for file in files]
-        for one, number in zip(found, numbers, strict=True):
-            one.candidate = int(number or 0)
-    else:
-        found = [one for file in files for one in _read(file, key)]
-        if len(found) != len(candidates):
-            raise InputError(
-                f"{len(found)} structures in the files, {len(candidates)} candidates: give one for each, in their "
-                "order, or files in folders that begin with the number of the candidate (0001_Ga46)"
-            )
-        for number, one in enumerate(found, start=1):
-            one.candidate = number
-    seen: dict[int, str] = {}
-    for one in found:
-        if not 1 <= one.candidate <= len(candidates):
-            raise InputError(f"{one.file}: there is no candidate {one.candidate}, there are {len(candidates)}")
-        if one.candidate in seen:
-            raise InputError(f"{one.file}: candidate {one.candidate} was found in {seen[one.candidate]} already")
-        seen[one.candidate] = one.file
-        wanted = candidates[one.candidate - 1].symbols.get_chemical_formula()
-        formula = one.symbols.get_chemical_formula()
-        if formula != wanted:
-            raise InputError(f"{one.file}: {formula}, but candidate {one.candidate} is {wanted}")
-        if not np.isfinite(one.energy):
-            raise InputError(f"{one.file}: {key!r} must be a number, got {one.energy}; leave the file out")
-    return sorted(found, key=lambda one: one.candidate)
-
-
-def compare(found: Sequence[Found], candidates: Sequence[Atoms]) -> dict[str, list]:
+def compare(found: Sequence[DftResult], candidates: Sequence[Atoms]) -> dict[str, list]:
     """Columns of predicted and found energies; both also above their mean over the found ones of a composition."""
     atoms = [candidates[one.candidate - 1] for one in found]
-    composition = np.array([one.symbols.get_chemical_formula() for one in found])
+    composition = np.array([one.symbols.get_chemical_formula() for one in atoms])
     predicted = np.array([float(one.info["pred_energy"]) for one in atoms])
     energy = np.array([one.energy for one in found])
     above = np.zeros((2, len(found)))
@@ -148,19 +89,6 @@ def compare(found: Sequence[Found], candidates: Sequence[Atoms]) -> dict[str, li
         "found_above_mean": above[1].tolist(),
         "output": [one.file for one in found],
     }
-
-
-def _number_of(path: Path) -> int | None:
-    matches = (NUMBERED.match(part) for part in reversed(path.parts))
-    return next((int(match[1]) for match in matches if match), None)
-
-
-def _read(file: str, key: str) -> list[Found]:
-    found = []
-    for block in read_blocks(file, properties=[key], with_atoms=True):
-        for atoms, energy in zip(block.atoms or (), block.properties[key], strict=True):
-            found.append(Found(0, float(energy), atoms.symbols, file))
-    return found
 
 
 def _table(columns: dict[str, list]) -> Table:
