@@ -9,6 +9,7 @@ from pathlib import Path
 
 import ase.io
 import numpy as np
+import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import torch
@@ -113,6 +114,33 @@ def test_what_a_frame_holds_is_never_overwritten(model, frames, tmp_path):
             assert "pred_energy_spread" not in atoms.info and atoms.info["earlier_pred_reason"] == "so"
             assert atoms.info["earlier_source_file"] == "x"
     assert [atoms.info["source_frame"] for atoms in ase.io.read(twice, ":")] == list(range(len(frames)))
+
+
+def test_the_first_origin_is_kept_everywhere(model, frames, trajectory, tmp_path):
+    def run(verb, *arguments):
+        assert main([verb, *map(str, arguments)]) == 0
+
+    once, store, labelled = tmp_path / "once.extxyz", tmp_path / "frames.h5", tmp_path / "labelled.extxyz"
+    run("predict", model, trajectory, "--out", once)
+    given = ase.io.read(once, ":")[::-1]
+    given[1].info["quoted"] = 'a "quoted" text'
+    write_extxyz(once, given)
+    ase.io.write(tmp_path / "once.traj", given)
+    run("convert", once, store)
+    run("label", "energy", store, "--calculator", "ase.calculators.lj:LennardJones", "--out", labelled)
+    for path in (once, tmp_path / "once.traj", store, labelled):
+        for suffix in ("csv", "extxyz"):
+            run("predict", model, path, "--out", tmp_path / f"p.{suffix}", "--overwrite")
+        table = pyarrow.csv.read_csv(tmp_path / "p.csv").to_pydict()
+        assert table["source_frame"] == list(range(len(frames)))[::-1] and set(table["source_file"]) == {
+            str(trajectory)
+        }
+        written = ase.io.read(tmp_path / "p.extxyz", ":")
+        assert [atoms.info["source_frame"] for atoms in written] == table["source_frame"]
+        run("screen", model, path, "--top", "9", "--out", tmp_path / "s", "--overwrite")
+        rows = pyarrow.csv.read_csv(tmp_path / "s/candidates.csv").to_pydict()
+        assert sorted(rows["source_frame"]) == list(range(len(frames)))
+        assert [len(frames[number]) for number in rows["source_frame"]] == rows["size"]
 
 
 def test_screen_picks_the_lowest_of_each_size(model, frames, trajectory, tmp_path):

@@ -17,6 +17,7 @@ from pyg_clusters.frames.ase_formats import check_format, is_unfinished
 from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
 from pyg_clusters.frames.columns import column, concatenated
 from pyg_clusters.frames.compression import unpacked
+from pyg_clusters.frames.provenance import origins_of
 from pyg_clusters.frames.wanted import LastFrame
 
 
@@ -52,6 +53,7 @@ def block_of_frames(
         atom_properties=atom_values,
         atoms=list(frames.values()),
         unreadable=list(unreadable),
+        origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
     )
 
 

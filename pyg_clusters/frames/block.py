@@ -94,7 +94,8 @@ class FrameBlock:
         partial: Whether frames of the block are left out because one of them stops the reading.
         joined: Whether atoms of a frame were moved over the faces of its cell ``[num_frames]``; none as long as the
             frames are as the file has them (see :func:`~pyg_clusters.frames.join.as_clusters`).
-        origin: File and number that the frames had before they were put into a store, ``[num_frames]`` each.
+        origin: File and index where the frames were first read, ``[num_frames]`` each, if that is another file: the one
+            that a store was made of, or what the frames say by ``source_file`` and ``source_frame``.
     """
 
     file: str
@@ -186,6 +187,10 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         ValueError: If a property has not the same shape in all.
     """
     first = parts[0]
+    origin = None
+    if any(part.origin is not None for part in parts):
+        origins = [part.origin or (np.full(len(part), part.file, dtype=object), part.number) for part in parts]
+        origin = np.concatenate([files for files, _ in origins]), np.concatenate([numbers for _, numbers in origins])
     joined = FrameBlock(
         file=first.file,
         number=np.concatenate([part.number for part in parts]),
@@ -201,6 +206,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         atoms=None
         if first.atoms is None
         else LazyAtoms(maker for part in parts for maker in makers_of(part.atoms or ())),
+        origin=origin,
     )
     return joined.select(np.argsort(joined.number, kind="stable"))
 

@@ -5,7 +5,7 @@ where that name is taken, the first value stays.
 """
 
 import re
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from numbers import Integral
 
 import numpy as np
@@ -56,6 +56,17 @@ def origin_in(info: Mapping[str, object]) -> tuple[str, int] | None:
     if file is None or not isinstance(frame, Integral) or isinstance(frame, bool):
         return None
     return str(file), int(frame)
+
+
+def origins_of(
+    file: str, numbers: Iterable[int], infos: Sequence[Mapping[str, object]]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """File and index where each frame of a file was first read, ``[num_frames]`` each; none if all are of this file."""
+    found = [origin_in(info) for info in infos]
+    if not any(found):
+        return None
+    first = [origin or (file, number) for origin, number in zip(found, numbers, strict=True)]
+    return np.array([name for name, _ in first], dtype=object), np.array([number for _, number in first])
 
 
 def set_origin(info: MutableMapping[str, object], file: str, frame: int):

@@ -15,6 +15,7 @@ from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, centred
 from pyg_clusters.frames.columns import KINDS, kind_of
 from pyg_clusters.frames.hdf5_writing import new_hdf5
 from pyg_clusters.frames.join import as_clusters, in_one_piece
+from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.frames.store_layout import (
     FORMAT,
     MAX_ATOMIC_NUMBER,
@@ -318,6 +319,8 @@ def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.
     inside = slice(block.ptr[place], block.ptr[place + 1])
     atoms = Atoms(numbers=block.z[inside], positions=block.pos[inside], cell=block.cell[place])
     atoms.info.update({key: values[place] if values.ndim > 1 else values[place].item() for key, values in info.items()})
+    files, numbers = origin_of(block)
+    set_origin(atoms.info, str(files[place]), int(numbers[place]))
     for key, values in arrays.items():
         atoms.set_array(key, values[inside])
     return atoms

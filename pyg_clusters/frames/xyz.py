@@ -16,6 +16,7 @@ from pyg_clusters.frames.ase_blocks import block_of_frames
 from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, join_blocks
 from pyg_clusters.frames.columns import column
 from pyg_clusters.frames.elements import atomic_number
+from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
 from pyg_clusters.frames.text_table import text_table
 from pyg_clusters.frames.wanted import Keep, Wanted
 from pyg_clusters.frames.xyz_comment import decoded, may_name_a_unit, plain_comment
@@ -27,6 +28,10 @@ XYZ_SUFFIXES: tuple[str, ...] = (".xyz", ".extxyz")
 
 LEFT_TO_ASE: frozenset[str] = frozenset({"numbers", "move_mask", "initial_charges"})
 """Columns that change what ASE makes of the others."""
+
+
+ORIGIN: bytes = f"{SOURCE_FRAME}=".encode()
+"""This stands in the comment of every frame that says where it was first read."""
 
 
 class Columns(NamedTuple):
@@ -170,6 +175,12 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: W
     comments = [frame.comment for frame in frames.values()]
     cells = _cells(comments)
     properties = {key: _values(key, comments) for key in wanted.properties}
+    origin = None
+    if any(ORIGIN in comment for comment in comments):
+        try:
+            origin = origins_of(str(path), frames, [key_val_str_to_dict(decoded(comment)) for comment in comments])
+        except (ValueError, IndexError):
+            return None
     if z is None or cells is None or any(values is None for values in properties.values()):
         return None
     atom_properties = {key: _array(table, columns, key) for key in wanted.atom_properties}
@@ -185,6 +196,7 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: W
         properties=properties,  # type: ignore[arg-type]
         atom_properties=atom_properties,
         atoms=LazyAtoms(makers) if wanted.with_atoms else None,
+        origin=origin,
     )
 
 
