@@ -64,6 +64,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, *rest = arguments
     if verb not in VERBS:
         return _fail(f"unknown verb {verb!r}; there are {', '.join(VERBS)}")
+    strange = next((argument for argument in rest if not _is_utf8(argument)), None)
+    if strange is not None:
+        return _fail(f"{strange!a}: the name is not UTF-8; rename the file")
     _speak_briefly()
     try:
         with stopping_on_signals(), trusting_files(trust):
@@ -82,6 +85,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"pyg-clusters: {stopped}", file=sys.stderr)
         return stopped.exit_code
     return 0
+
+
+def _is_utf8(argument: str) -> bool:
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fail(message: str) -> int:

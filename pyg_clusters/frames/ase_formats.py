@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.limits import lifted_by, max_atoms
 
 REFUSED: Mapping[str, str] = {
     "qbox": "is in Bohr, which ASE takes for Å; convert it to XYZ in Å",
@@ -36,14 +37,20 @@ def check_format(path: Path, copy: Path, kind: str):
         kind: ASE's name of the format.
 
     Raises:
-        InputError: If it is in other units than ASE takes it for, or names no elements.
+        InputError: If it is in other units than ASE takes it for, names no elements, or has too many atoms.
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
-    if kind not in BOHR_IN:
+    if kind not in BOHR_IN and kind != "vasp":
         return
     with copy.open(encoding="latin-1") as stream:
         text = stream.read(1 << 20)
+    if kind == "vasp":
+        counts = [line.split() for line in text.splitlines()[5:7]]
+        number = sum(int(word) for words in counts for word in words if word.isdecimal())
+        if number > max_atoms():
+            raise InputError(f"{path}: {number:,} atoms; {lifted_by()}")
+        return
     match = BOHR_IN[kind].search(text)
     if match:
         found = " ".join(match[0].split())[-40:]

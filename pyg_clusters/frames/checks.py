@@ -9,10 +9,14 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
 from pyg_clusters.frames.join import as_clusters
+from pyg_clusters.frames.limits import lifted_by, max_atoms
 from pyg_clusters.frames.wanted import Fragments
 
 MIN_DISTANCE: float = 0.5
 """Atoms closer than this (in Å) are taken for an error in the file: no bond is that short."""
+
+MAX_COORDINATE: float = 1e6
+"""Positions farther out (in Å) are taken for an error in the file."""
 
 
 class ExtrapolationWarning(UserWarning):
@@ -29,9 +33,10 @@ def check_block(
 ) -> tuple[FrameBlock, list[BadFrame]]:
     """Leaves out the frames that cannot be used, or stops at the first of them.
 
-    Bad are frames that could not be read, with fewer than two atoms, with positions that are not finite, with two
-    atoms closer than :data:`MIN_DISTANCE`, with an element that the model does not know, and periodic ones that are no
-    isolated clusters (see :func:`~pyg_clusters.frames.join.join_frames`).
+    Bad are frames that could not be read, with fewer than two atoms, with positions that are not finite or beyond
+    :data:`MAX_COORDINATE`, with dummy atoms, with two atoms closer than :data:`MIN_DISTANCE`, with an element that the
+    model does not know, and periodic ones that are no isolated clusters (see
+    :func:`~pyg_clusters.frames.join.join_frames`).
 
     Args:
         block: The frames.
@@ -71,16 +76,20 @@ def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iter
     """Place of a bad frame in the block and what is wrong; the first thing said of a frame counts."""
     for frame in np.flatnonzero(block.sizes < 2):
         yield int(frame), f"number of atoms is {block.sizes[frame]}, a cluster has at least two"
+    for frame in np.flatnonzero(block.sizes > max_atoms()):
+        yield int(frame), f"number of atoms is {block.sizes[frame]:,}; {lifted_by()}"
     yield from _not_finite(block)
+    for atom in np.flatnonzero((block.z < 1) | (block.z >= len(chemical_symbols))):
+        frame = int(block.frame_of_atom[atom])
+        yield frame, f"atom {atom - block.ptr[frame]} is a dummy of atomic number {block.z[atom]}; remove it"
     if atomic_numbers is not None:
         yield from _unknown_elements(block, atomic_numbers)
     yield from _too_close(block)
 
 
 def _not_finite(block: FrameBlock) -> Iterator[tuple[int, str]]:
-    with np.errstate(over="ignore"):  # what overflows in single precision is as far from anything as infinity
-        squared = np.square(block.pos.astype(np.float32)).sum(axis=1)
-    for atom in np.flatnonzero(~np.isfinite(squared)):
+    """Positions that are not finite, or so far away that they are an error in the file."""
+    for atom in np.flatnonzero(~(np.abs(block.pos).max(axis=1, initial=0.0) <= MAX_COORDINATE)):
         frame = int(block.frame_of_atom[atom])
         yield frame, f"the position of atom {atom - block.ptr[frame]} is {block.pos[atom].tolist()}"
 
@@ -133,7 +142,7 @@ def close_pairs(block: FrameBlock, cutoff: float) -> tuple[np.ndarray, np.ndarra
 def _order_by_x(block: FrameBlock) -> np.ndarray:
     """The atoms of each frame in the order of x, ``[num_atoms]``; the frames stay in theirs."""
     x, sizes = block.pos[:, 0], block.sizes
-    if not len(sizes) or (sizes != sizes[0]).any():
+    if not len(x) or (sizes != sizes[0]).any():
         return np.lexsort((x, block.frame_of_atom))
     size = int(sizes[0])
     return (np.argsort(x.reshape(-1, size), axis=1) + block.ptr[:-1, None]).ravel()

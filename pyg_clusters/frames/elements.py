@@ -9,6 +9,10 @@ LABEL: re.Pattern[str] = re.compile(r"([A-Za-z]{1,2})(?:[-_]?\d*[+-]?\d*[+-]?|_[
 """A symbol, then a number, a charge, or the name of a potential: Ga1, Na_2, Na+, Na_pv."""
 
 
+LONGEST: int = 60
+"""Longer labels stand for no element."""
+
+
 @lru_cache(maxsize=1000)
 def atomic_number(label: str) -> int | None:
     """The atomic number that a label stands for, 0 for the dummy atom X; none if it stands for no element.
@@ -17,6 +21,8 @@ def atomic_number(label: str) -> int | None:
         >>> [atomic_number(label) for label in ("Ga", "GA", "ga1", "Na_2", "Na+", "Na_pv", "31", "Q7")]
         [31, 31, 31, 11, 11, 11, 31, None]
     """
+    if len(label) > LONGEST:
+        return None
     if label.isdecimal():
         return int(label) if int(label) < len(atomic_numbers) else None
     match = LABEL.fullmatch(label)

@@ -21,7 +21,7 @@ SIGNATURES: dict[str, re.Pattern[bytes]] = {
     "XTC": re.compile(rb"\x00\x00\x07[\xcb\xe3]"),
     "TRR": re.compile(rb"\x00\x00\x07\xc9"),
     "lammps-dump": re.compile(rb"\s*ITEM: [A-Z]+"),
-    "lammps-data": re.compile(rb"[^\n]*\n(?:\s*\n)*\s*\d+\s+atoms\b"),
+    "lammps-data": re.compile(rb"[^\n]*\n\s*\d+[ \t]+atoms\b"),
     "xdatcar": re.compile(rb"(?:[^\n]*\n){5,9}?\s*Direct configuration=", re.IGNORECASE),
 }
 """Beginnings that no other format has."""

@@ -122,6 +122,7 @@ def _frames(dump: Dump, lines: TextLines, kind: type[LastFrame]) -> Iterator[Ato
             yield BadFrame(str(dump.path), number, str(error))
             while (line := lines.look(0)) is not None and (lines.line == first or not line.startswith(FIRST_LINES)):
                 lines.skip(1)
+                lines.check_passed_over(lines.line - first)
         number += 1
 
 

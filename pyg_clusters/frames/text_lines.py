@@ -7,7 +7,7 @@ from typing import BinaryIO
 import numpy as np
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.limits import lifted_by, max_frame, max_line
+from pyg_clusters.frames.limits import lifted_by, max_atoms, max_frame, max_line
 
 BYTES_AT_ONCE: int = 1 << 20
 """So much text is taken from a file at a time."""
@@ -47,7 +47,7 @@ class TextLines:
         self._short: list[int] = []
         self._next = 0  # of the lines in the text
         self._start = 0
-        self._max_line, self._max_text = max_line(), max_frame()
+        self._max_line, self._max_text, self._max_passed_over = max_line(), max_frame(), 10 * max_atoms()
 
     def has(self, count: int) -> bool:
         """Whether there are so many lines."""
@@ -87,11 +87,22 @@ class TextLines:
 
     def skip_blank(self) -> bool:
         """Passes over lines without a word; whether there is a line after them."""
+        first = self.line
         while (line := self.look(0)) is not None:
             if line.strip():
                 return True
             self.skip(1)
+            self.check_passed_over(self.line - first)
         return False
+
+    def check_passed_over(self, count: int):
+        """Refuses to pass over more lines than any frame has.
+
+        Raises:
+            InputError: If it is more.
+        """
+        if count > self._max_passed_over:
+            raise InputError(f"{self.path}: no frame in {count - 1:,} lines before line {self.line:,}; {lifted_by()}")
 
     def short_lines(self, first: int, count: int) -> list[bytes]:
         """Those of the ``count`` lines from ``first`` after the next line that are short, as far as they are held."""

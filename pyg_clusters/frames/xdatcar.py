@@ -92,10 +92,12 @@ def _frames(path: Path, lines: TextLines, kind: type[LastFrame]) -> Iterator[Ato
 def _lines_above(lines: TextLines) -> list[str] | None:
     """The words of the lines before the next "Direct configuration=", which then is the next line; none at the end."""
     above: list[str] = []
+    first = lines.line
     while (line := lines.look(0)) is not None:
         if b"configuration=" in line:
             return above
         lines.skip(1)
+        lines.check_passed_over(lines.line - first)
         if line.strip():
             above = [*above, line.decode("latin-1").strip()][-HEADER_LINES:]
     return None

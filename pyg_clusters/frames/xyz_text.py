@@ -110,6 +110,7 @@ def _pass_over(lines: TextLines, number: int, problem: str) -> BadFrame:
         if _begins_frame(lines):
             return BadFrame(str(lines.path), number, problem)
         lines.skip(1)
+        lines.check_passed_over(lines.line - first)
     count = lines.line - first
     reason = f"{problem}; no frame can be told in the {count} lines from there to the end of the file"
     return LastFrame(str(lines.path), number, reason)
