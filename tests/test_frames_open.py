@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -180,3 +181,39 @@ def test_binary_trajectories(tmp_path, suffix, topology):
     write_extxyz(tmp_path / "other.xyz", [Atoms("Ga3", np.zeros((3, 3)))])
     with pytest.raises(InputError, match=rf"md\.{suffix}: "):
         list(Frames.open(path, topology=tmp_path / "other.xyz"))
+
+
+@pytest.mark.parametrize("num_atoms", [5, 40])
+@pytest.mark.parametrize("cell", [None, [60, 60, 60, 90, 90, 90]])
+@pytest.mark.parametrize("suffix", ["dcd", "xtc", "trr"])
+@pytest.mark.filterwarnings("ignore")  # MDAnalysis warns of time steps and units when it writes
+def test_binary_trajectories_that_are_cut(tmp_path, suffix, cell, num_atoms):
+    """Whole frames are used and the rest is said, wherever the file ends."""
+    mda = pytest.importorskip("MDAnalysis")
+    grid = np.stack(np.unravel_index(np.arange(num_atoms), (4, 4, 4)), axis=1) * 2.7
+    write_extxyz(tmp_path / "first.xyz", [Atoms(f"Ga{num_atoms}", grid)])
+    universe = mda.Universe.empty(num_atoms, trajectory=True)
+    path, ends = tmp_path / f"md.{suffix}", []
+    for number in range(1, 5):
+        with mda.Writer(str(path), n_atoms=num_atoms) as writer:
+            for frame in range(number):
+                universe.atoms.positions = (grid + 0.01 * frame).astype(np.float32)
+                universe.dimensions = cell
+                writer.write(universe.atoms)
+        ends.append(path.stat().st_size)
+    content = path.read_bytes()
+    for number, end in enumerate(ends, start=1):
+        for rest in (0, 1, 60) if suffix == "xtc" else (0, 1, 7, 60):
+            if end + rest > len(content):
+                continue
+            part = tmp_path / f"{number}_{rest}.{suffix}"
+            part.write_bytes(content[: end + rest])
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                (block,) = Frames.open(part, topology=tmp_path / "first.xyz")
+            assert len(block) == number
+            said = [str(w.message) for w in caught if "the whole frames before it are taken" in str(w.message)]
+            assert len(said) == (rest > 0)
+    (tmp_path / f"none.{suffix}").write_bytes(content[: ends[0] - 1])
+    with pytest.raises(InputError, match="the file ends within its first frame"):
+        list(Frames.open(tmp_path / f"none.{suffix}", topology=tmp_path / "first.xyz"))

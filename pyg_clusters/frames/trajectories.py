@@ -16,7 +16,8 @@ from pyg_clusters.frames.block import FrameBlock, LazyAtoms
 from pyg_clusters.frames.compression import unpacked
 from pyg_clusters.frames.formats import file_format
 from pyg_clusters.frames.one_by_one import read_topology
-from pyg_clusters.frames.wanted import Keep, Wanted
+from pyg_clusters.frames.trajectory_end import check_first_frame, whole_frames
+from pyg_clusters.frames.wanted import HalfFrame, Keep, Wanted, cut_frame
 
 
 def check_trajectory(path: Path, topology: Path | None):
@@ -43,10 +44,15 @@ def trajectory_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameB
     if wanted.properties or wanted.atom_properties:
         key = (*wanted.properties, *wanted.atom_properties)[0]
         raise InputError(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
-    with _opened(path, wanted) as (reader, z):
-        for number, first in enumerate(range(0, reader.n_frames, wanted.block_size)):
-            end = min(first + wanted.block_size, reader.n_frames)
-            yield _read(path, reader, z, first, end, wanted) if keep(number) else None
+    with _opened(path, wanted) as (reader, z, num_frames, cut):
+        if not num_frames:
+            raise cut_frame(HalfFrame, path, 0).error
+        for number, first in enumerate(range(0, num_frames, wanted.block_size)):
+            end = min(first + wanted.block_size, num_frames)
+            block = _read(path, reader, z, first, end, wanted) if keep(number) else None
+            if cut and block is not None and end == num_frames:
+                block.unreadable = [cut_frame(HalfFrame, path, num_frames)]
+            yield block
 
 
 def num_frames_of_trajectory(path: Path, wanted: Wanted) -> int:
@@ -55,31 +61,38 @@ def num_frames_of_trajectory(path: Path, wanted: Wanted) -> int:
     Raises:
         InputError: If it cannot be read, or holds other atoms than the topology.
     """
-    with _opened(path, wanted) as (reader, _):
-        return reader.n_frames
+    with _opened(path, wanted) as (_, _, num_frames, _):
+        return num_frames
 
 
 @contextmanager
 def _opened(path: Path, wanted: Wanted):
-    """MDAnalysis' reader and the atomic numbers ``[num_atoms]``."""
+    """MDAnalysis' reader, the atomic numbers ``[num_atoms]``, the number of whole frames, and whether one is cut."""
     check_trajectory(path, wanted.topology)
     assert wanted.topology is not None
     z = read_topology(wanted.topology).numbers
     try:
-        with unpacked(path) as copy, _quiet(_reader_class(path), copy, len(z)) as reader:
+        with unpacked(path) as copy, _reader(path, copy, len(z)) as reader:
             if reader.n_atoms != len(z):
                 raise InputError(f"{path}: {reader.n_atoms} atoms, but {wanted.topology} has {len(z)}")
-            yield reader, z
+            yield reader, z, *whole_frames(copy, file_format(path), _offsets(reader))
     except InputError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:
-        raise InputError(f"{path}: MDAnalysis cannot read it ({one_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as {file_format(path)} ({one_line(error)})") from error
 
 
-def _quiet(reader_class, path: Path, num_atoms: int):
+def _offsets(reader) -> np.ndarray:
+    """Where the frames of an XTC or TRR begin, in bytes."""
+    return reader._xdr.offsets if hasattr(reader, "_xdr") else np.zeros(0, dtype=int)
+
+
+def _reader(path: Path, copy: Path, num_atoms: int):
+    check_first_frame(copy, file_format(path))
+    reader_class = _reader_class(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of units and time steps, which are not used
-        return reader_class(str(path), n_atoms=num_atoms)
+        return reader_class(str(copy), n_atoms=num_atoms)
 
 
 def _read(path: Path, reader, z: np.ndarray, first: int, end: int, wanted: Wanted) -> FrameBlock:
