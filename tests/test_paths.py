@@ -8,6 +8,7 @@ import pytest
 from ase import Atoms
 from ase.io import write
 
+from pyg_clusters.cli.main import main
 from pyg_clusters.cli.outputs import check_output
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, expand_paths, read_atoms, write_extxyz
@@ -34,6 +35,18 @@ def test_a_folder_is_its_structures_in_natural_order(folder):
     assert lengths(Frames.open(folder)) == list(range(12))
     assert [path.name for path in expand_paths([folder / "au3.xyz", folder])][:3] == ["au3.xyz", "au0.xyz", "au1.xyz"]
     assert [frame.atoms.positions[1, 2] for frame in read_atoms([folder])][10] == pytest.approx(2.7)
+
+
+def test_folders_on_the_command_line(folder, tmp_path, capsys):
+    """With a lone number in each comment line as a label."""
+    for number, path in enumerate(sorted(folder.iterdir())):
+        path.write_text(f"2\n{-1.5 - number}\nAu 0 0 0\nAu 0 0 2.6\n")
+    assert main(["info", str(folder)]) == 0
+    assert "12 frames" in capsys.readouterr().out
+    assert main(["convert", str(folder), str(tmp_path / "a.h5"), "--properties", "comment"]) == 0
+    (block,) = Frames.open(tmp_path / "a.h5", properties=["comment"])
+    assert sorted(block.properties["comment"], reverse=True) == [-1.5 - number for number in range(12)]
+    assert block.origin is not None and block.origin[0][10].endswith("au10.xyz")
 
 
 def test_what_is_no_structure_is_left_out_with_its_count(folder):

@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks
+from pyg_clusters.frames.formats import holds_structures
 from pyg_clusters.models.checkpoint import (
     is_ensemble,
     load_model,
@@ -32,10 +33,15 @@ def run(argv: Sequence[str]):
         "What is in a file of frames (sizes, elements, labels), in the folder of a run, or of a saved model.",
         "pyg-clusters info md.extxyz",
     )
-    parser.add_argument("paths", type=Path, nargs="+", help="files of frames, folders of runs or models")
+    parser.add_argument("paths", type=Path, nargs="+", help="files or folders of frames, folders of runs or models")
     for path in parse(parser, argv).paths:
         shipped = not path.exists() and str(path) in shipped_models()
-        _describe_model(path) if path.is_dir() or shipped else _describe_frames(path)
+        of_model = shipped or (path.is_dir() and not any(map(holds_structures, _visible_files(path))))
+        _describe_model(path) if of_model else _describe_frames(path)
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
 
 
 def _describe_model(path: Path):

@@ -80,8 +80,8 @@ def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iter
         yield int(frame), f"number of atoms is {block.sizes[frame]:,}; {lifted_by()}"
     yield from _not_finite(block)
     for atom in np.flatnonzero((block.z < 1) | (block.z >= len(chemical_symbols))):
-        frame = int(block.frame_of_atom[atom])
-        yield frame, f"atom {atom - block.ptr[frame]} is a dummy of atomic number {block.z[atom]}; remove it"
+        of_atom = int(block.frame_of_atom[atom])
+        yield of_atom, f"atom {atom - block.ptr[of_atom]} is a dummy of atomic number {block.z[atom]}; remove it"
     if atomic_numbers is not None:
         yield from _unknown_elements(block, atomic_numbers)
     yield from _too_close(block)

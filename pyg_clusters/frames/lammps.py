@@ -244,8 +244,8 @@ def _elements(dump: Dump, number: int, table: pyarrow.Table, ids: np.ndarray | N
         if topology is None:
             raise InputError(
                 f"{where}: its atoms have types, but nothing says what elements they are; give --topology FILE "
-                "(topology= in Python) with the same atoms, or write the dump with a column 'element' "
-                "(dump_modify element)"
+                "(of predict and convert; topology= in Python) with the same atoms, or write the dump with a column "
+                "'element' (dump_modify element)"
             )
         return topology
     labels = [str(label) for label in table.column("element").to_pylist()]

@@ -108,6 +108,7 @@ class _Writer:
         self.num_frames = self.num_atoms = 0
         self.files: dict[str, int] = {}
         self.kinds: dict[str, str] = {}  # of each label
+        self.waiting: dict[str, list[np.ndarray]] = {}
         file.attrs.update({"format": FORMAT, "version": VERSION, "length_unit": "Å", "energy_unit": "eV"})
         file.attrs["joined"] = True
         self._new("ptr", np.zeros(1, dtype=np.int64))
@@ -140,9 +141,12 @@ class _Writer:
             self._append(name, values)
         self.num_frames += len(block)
         self.num_atoms += len(block.z)
+        if sum(map(len, self.waiting["z"])) >= CHUNK:
+            self._flush()
 
     def finish(self):
-        """Writes the names of the files that the frames came from."""
+        """Writes what waits, and the names of the files that the frames came from."""
+        self._flush()
         self.file.create_dataset("origin/files", data=list(self.files), dtype=h5py.string_dtype())
 
     def _check_names(self, block: FrameBlock, labels: Mapping[str, np.ndarray]):
@@ -192,10 +196,17 @@ class _Writer:
     def _append(self, name: str, values: np.ndarray):
         if name not in self.file:
             self._new(name, values[:0])
-        dataset = self.file[name]
-        start = len(dataset)
-        dataset.resize(start + len(values), axis=0)
-        dataset[start:] = values
+        self.waiting.setdefault(name, []).append(values)
+
+    def _flush(self):
+        """Writes what waits, so that thousands of blocks of a frame cost no more than one of them all."""
+        for name, parts in self.waiting.items():
+            values = np.concatenate(parts)
+            dataset = self.file[name]
+            start = len(dataset)
+            dataset.resize(start + len(values), axis=0)
+            dataset[start:] = values
+        self.waiting.clear()
 
     def _new(self, name: str, values: np.ndarray) -> h5py.Dataset:
         text = values.dtype.kind == "O"

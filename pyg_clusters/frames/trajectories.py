@@ -1,5 +1,6 @@
 """Binary trajectories that hold positions only, by MDAnalysis."""
 
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pyg_clusters.frames.block import FrameBlock, LazyAtoms
 from pyg_clusters.frames.compression import unpacked
 from pyg_clusters.frames.formats import file_format
 from pyg_clusters.frames.one_by_one import read_topology
-from pyg_clusters.frames.trajectory_end import check_first_frame, whole_frames
+from pyg_clusters.frames.trajectory_end import whole_frames
 from pyg_clusters.frames.wanted import HalfFrame, Keep, Wanted, cut_frame
 
 
@@ -44,9 +45,8 @@ def trajectory_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameB
     if wanted.properties or wanted.atom_properties:
         key = (*wanted.properties, *wanted.atom_properties)[0]
         raise InputError(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
-    with _opened(path, wanted) as (reader, z, num_frames, cut):
-        if not num_frames:
-            raise cut_frame(HalfFrame, path, 0).error
+    with _opened(path, wanted) as (reader, z, cut):
+        num_frames = reader.n_frames
         for number, first in enumerate(range(0, num_frames, wanted.block_size)):
             end = min(first + wanted.block_size, num_frames)
             block = _read(path, reader, z, first, end, wanted) if keep(number) else None
@@ -61,34 +61,47 @@ def num_frames_of_trajectory(path: Path, wanted: Wanted) -> int:
     Raises:
         InputError: If it cannot be read, or holds other atoms than the topology.
     """
-    with _opened(path, wanted) as (_, _, num_frames, _):
-        return num_frames
+    with _opened(path, wanted) as (reader, _, _):
+        return reader.n_frames
 
 
 @contextmanager
 def _opened(path: Path, wanted: Wanted):
-    """MDAnalysis' reader, the atomic numbers ``[num_atoms]``, the number of whole frames, and whether one is cut."""
+    """MDAnalysis' reader, the atomic numbers ``[num_atoms]``, and whether a frame is cut behind the whole ones."""
     check_trajectory(path, wanted.topology)
     assert wanted.topology is not None
     z = read_topology(wanted.topology).numbers
     try:
-        with unpacked(path) as copy, _reader(path, copy, len(z)) as reader:
+        with (
+            unpacked(path) as copy,
+            _without_rest(copy, file_format(path)) as (whole, cut),
+            _reader(path, whole, len(z)) as reader,
+        ):
             if reader.n_atoms != len(z):
                 raise InputError(f"{path}: {reader.n_atoms} atoms, but {wanted.topology} has {len(z)}")
-            yield reader, z, *whole_frames(copy, file_format(path), _offsets(reader))
+            yield reader, z, cut
     except InputError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:
         raise InputError(f"{path}: cannot be read as {file_format(path)} ({one_line(error)})") from error
 
 
-def _offsets(reader) -> np.ndarray:
-    """Where the frames of an XTC or TRR begin, in bytes."""
-    return reader._xdr.offsets if hasattr(reader, "_xdr") else np.zeros(0, dtype=int)
+@contextmanager
+def _without_rest(path: Path, kind: str) -> Iterator[tuple[Path, bool]]:
+    """A path with the whole frames of a file, its own where there are no others, and whether there is a rest."""
+    _, end = whole_frames(path, kind)
+    if end == path.stat().st_size:
+        yield path, False
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / path.name
+        with path.open("rb") as source, copy.open("wb") as target:
+            while (left := end - target.tell()) > 0:
+                target.write(source.read(min(left, 1 << 24)))
+        yield copy, True
 
 
 def _reader(path: Path, copy: Path, num_atoms: int):
-    check_first_frame(copy, file_format(path))
     reader_class = _reader_class(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of units and time steps, which are not used

@@ -1,59 +1,51 @@
 """Where the last whole frame of a binary trajectory ends, which MDAnalysis leaves out or fails at without a word."""
 
 import struct
-from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 XTC_HEADER: int = 52
 """Bytes of a frame of an XTC before the number of atoms that begins its positions."""
 
-XTC_WIDE: int = 2023
-"""First number of frames of an XTC whose size is stored in eight bytes."""
+XTC_NARROW, XTC_WIDE = 1995, 2023
+"""Numbers with which frames of an XTC begin; of the second kind sizes are stored in eight bytes."""
+
+TRR_MAGIC: int = 1993
+"""Number with which frames of a TRR begin."""
 
 TRR_SIZES: int = 10
 """Parts of a frame of a TRR whose sizes its header holds."""
 
 
-def whole_frames(path: Path, kind: str, offsets: Sequence[int]) -> tuple[int, bool]:
-    """Number of whole frames of a trajectory, and whether a part of another one is behind them.
+def whole_frames(path: Path, kind: str) -> tuple[int, int]:
+    """Number of whole frames of a trajectory, and where the last of them ends, in bytes.
 
     Args:
         path: The file.
         kind: ``"DCD"``, ``"XTC"`` or ``"TRR"``.
-        offsets: Where the frames of an XTC or TRR begin, the last of which may be cut.
+
+    Raises:
+        OSError: If the first frame is not whole, or the file is of another format.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
         if kind == "DCD":
             first, of_frame = _dcd_sizes(stream)
-            return (size - first) // of_frame, (size - first) % of_frame != 0
-        if not len(offsets):
-            return 0, size > 0
-        stream.seek(int(offsets[-1]))
-        try:
-            end = int(offsets[-1]) + (_xtc_size(stream) if kind == "XTC" else _trr_size(stream))
-        except struct.error:
-            end = size + 1
-    return (len(offsets) - 1, True) if end > size else (len(offsets), end < size)
-
-
-def check_first_frame(path: Path, kind: str):
-    """Checks that the first frame of a trajectory is whole: MDAnalysis prints tracebacks where it is not.
-
-    Raises:
-        OSError: If it is not, or the file is of another format.
-    """
-    with path.open("rb") as stream:
-        if kind == "DCD":
-            _dcd_sizes(stream)
-            return
-        try:
-            end = _xtc_size(stream) if kind == "XTC" else _trr_size(stream)
-        except struct.error:
-            end = path.stat().st_size + 1
-    if end > path.stat().st_size:
+            number = (size - first) // of_frame
+            return number, first + number * of_frame
+        number = end = 0
+        while end < size:
+            try:
+                of_frame = _xtc_size(stream) if kind == "XTC" else _trr_size(stream)
+            except struct.error:  # within the head of a frame
+                break
+            if of_frame <= 0 or end + of_frame > size:
+                break
+            number, end = number + 1, end + of_frame
+            stream.seek(end)
+    if not number:
         raise OSError("the file ends within its first frame")
+    return number, end
 
 
 def _dcd_sizes(stream: BinaryIO) -> tuple[int, int]:
@@ -94,6 +86,8 @@ def _xtc_size(stream: BinaryIO) -> int:
     """Bytes of the frame of an XTC that begins here."""
     head = stream.read(XTC_HEADER + 4)
     magic, num_atoms = struct.unpack(">2i", head[:8])
+    if magic not in (XTC_NARROW, XTC_WIDE):
+        raise OSError("a frame of it does not begin as those of an XTC")
     if num_atoms <= 9:  # not compressed
         return XTC_HEADER + 4 + 12 * num_atoms
     stream.seek(32, 1)  # precision, smallest and largest coordinates, index of the small numbers
@@ -105,7 +99,9 @@ def _xtc_size(stream: BinaryIO) -> int:
 def _trr_size(stream: BinaryIO) -> int:
     """Bytes of the frame of a TRR that begins here."""
     start = stream.tell()
-    _, _, length = struct.unpack(">3i", stream.read(12))
+    magic, _, length = struct.unpack(">3i", stream.read(12))
+    if magic != TRR_MAGIC:
+        raise OSError("a frame of it does not begin as those of a TRR")
     stream.seek(-(-length // 4) * 4, 1)
     numbers = struct.unpack(f">{TRR_SIZES + 3}i", stream.read(4 * (TRR_SIZES + 3)))
     sizes, num_atoms = numbers[:TRR_SIZES], numbers[TRR_SIZES]
