@@ -256,7 +256,7 @@ def test_element_unknown_to_the_model(model, frames, tmp_path, capsys):
 
 def test_periodic_cell(model, frames, tmp_path, capsys):
     bad = frames[0].copy()
-    bad.set_cell([30, 30, 12])
+    bad.set_cell([30, 30, 10])
     bad.pbc = True
     line = refused_frames([bad], model, tmp_path, capsys)
     assert "frame 0: is only 3.7 Å from its periodic image, less than 5.0 Å of vacuum: no cluster" in line

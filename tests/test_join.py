@@ -130,7 +130,7 @@ REFUSED = {
     ),
     "has a periodic cell whose vectors are not independent": boxed(gallium(), [[20, 0, 0], [40, 0, 0], [0, 0, 20]]),
     "which is not finite": boxed(gallium(), [[20, 0, 0], [0, np.inf, 0], [0, 0, 20]]),
-    "has an atom 5e+07 cells away from the origin": boxed(Atoms("Ga2", [[0, 0, 0], [1e9, 0, 0]]), [20, 20, 20]),
+    "has an atom 1e+09 Å away from the origin": boxed(Atoms("Ga2", [[0, 0, 0], [1e9, 0, 0]]), [20, 20, 20]),
 }
 
 

@@ -12,8 +12,9 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import read_blocks
+from pyg_clusters.frames import BadFrame, read_blocks
 from pyg_clusters.frames.formats import holds_structures
+from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.models.checkpoint import (
     is_ensemble,
     load_model,
@@ -73,16 +74,27 @@ def _describe_model(path: Path):
 def _describe_frames(path: Path):
     sizes: Counter[int] = Counter()
     elements: Counter[int] = Counter()
-    periodic = 0
+    periodic = joined = 0
+    no_clusters: list[BadFrame] = []
     labels: dict[str, Label] = {}
-    for block in read_blocks(path, with_atoms=True):
+    for block in read_blocks(path, with_atoms=True, on_bad="skip", report=False):
+        for frame in block.unreadable:
+            if not isinstance(frame, NoCluster):
+                raise InputError(str(frame))
+            no_clusters.append(frame)
         for atoms in block.atoms or ():
             for name, value in labels_of(atoms).items():
                 labels.setdefault(name, Label()).add(value)
         sizes.update(block.sizes.tolist())
         elements.update(block.z.tolist())
         periodic += int(block.periodic.sum())
-    print(f"{path}: {sizes.total():,} frames")
+        joined += 0 if block.joined is None else int(block.joined.sum())
+    print(f"{path}: {sizes.total() + len(no_clusters):,} frames")
+    if no_clusters:
+        reason = no_clusters[0].reason
+        _print_pairs({"no isolated clusters": f"{len(no_clusters)}, first frame {no_clusters[0].number}: {reason}"})
+    if not sizes:
+        return
     smallest, largest = min(sizes), max(sizes)
     _print_pairs(
         {
@@ -94,7 +106,7 @@ def _describe_frames(path: Path):
     for name, label in sorted(labels.items()):
         _print_pairs({name: label.describe(sizes.total())})
     if periodic:
-        _print_pairs({"periodic cells": f"in {periodic} frames"})
+        _print_pairs({"periodic cells": f"in {periodic:,} frames, of which {joined:,} are joined over their faces"})
 
 
 @dataclass

@@ -4,6 +4,7 @@ from pyg_clusters.frames.atoms import AtomsFrame, read_atoms
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.block_log import BlockLog
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
+from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.log import FrameLog
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.random_access import StoreReader
@@ -24,6 +25,7 @@ __all__ = [
     "StoreReader",
     "check_block",
     "expand_paths",
+    "join_atoms",
     "read_atoms",
     "read_blocks",
     "write_extxyz",

@@ -11,11 +11,12 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import replacing
-from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, centred
+from pyg_clusters.frames.block import FrameBlock, LazyAtoms, centred
 from pyg_clusters.frames.columns import KINDS, kind_of
 from pyg_clusters.frames.hdf5_writing import new_hdf5
-from pyg_clusters.frames.join import as_clusters, in_one_piece
+from pyg_clusters.frames.join import NoCluster, as_clusters
 from pyg_clusters.frames.provenance import set_origin
+from pyg_clusters.frames.quick_join import in_one_piece
 from pyg_clusters.frames.store_layout import (
     FORMAT,
     MAX_ATOMIC_NUMBER,
@@ -272,9 +273,9 @@ def _without_torn(block: FrameBlock, periodic: np.ndarray, fragments: Fragments)
         return block
     again = 'convert the files again, so that they are joined; or read it with --fragments keep (fragments="keep")'
     reason = f"may be cut by the faces of a cell that the store, made by an earlier version, does not hold; {again}"
-    bad = [BadFrame(block.file, int(number), reason) for number in block.number[wrong]]
+    bad = [NoCluster(block.file, int(number), reason) for number in block.number[wrong]]
     block = block.select(~wrong)
-    block.unreadable = bad
+    block.unreadable = [*bad]
     return block
 
 
