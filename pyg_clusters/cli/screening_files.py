@@ -50,5 +50,6 @@ def _atoms(screening: Screening) -> Iterator[Atoms]:
         spread = {} if candidate.spread is None else {"pred_energy_spread": candidate.spread}
         set_origin(atoms.info, candidate.source_file, candidate.source_frame)
         rank = {"pred_energy": candidate.energy, **spread, "pred_rank": candidate.rank, "pred_reason": candidate.why}
-        write_values(atoms.info, {**candidate.relaxation, **rank}, replaced=ENERGY_PREDICTION)
+        relaxation = {name: value for name, value in candidate.relaxation.items() if value != ""}
+        write_values(atoms.info, {**relaxation, **rank}, replaced=ENERGY_PREDICTION)
         yield atoms

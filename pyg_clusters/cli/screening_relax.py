@@ -58,8 +58,8 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
 
     They are relaxed in batches of about a million pairs of atoms, so that what is needed does not grow with their
     number but for the candidates themselves. Energies, ranks and spreads are those of the relaxed structures. One
-    whose energy is no longer a number, or that left the geometries which the model was trained on, is left out with a
-    warning.
+    whose energy is no longer a number is left out with a warning. One that left the geometries which the model was
+    trained on was stopped there; these come last, with a warning of how many they are.
 
     Args:
         screening: Its candidates are what is relaxed.
@@ -75,19 +75,16 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     found = relax_atoms([one.atoms for one in screening.candidates], predictor, fmax, steps)
     for one, atoms in zip(screening.candidates, found, strict=True):
         candidate = _relaxed(one, atoms)
-        if LEFT_RANGE in atoms.info:
+        if not candidate.inside:
             left.append(f"{one.file}, frame {one.frame}: {atoms.info[LEFT_RANGE]}")
-        elif np.isfinite(candidate.energy) and np.isfinite(atoms.positions).all():
+        if np.isfinite(candidate.energy) and np.isfinite(atoms.positions).all():
             relaxed.append(candidate)
     warn_of_left_range(left, len(found))
-    lost = len(screening.candidates) - len(relaxed) - len(left)
+    lost = len(screening.candidates) - len(relaxed)
     if lost:
         warnings.warn(f"{lost} frames have no finite energy after relaxing and were left out", stacklevel=2)
     if screening.candidates and not relaxed:
-        raise InputError(
-            "no frame has a finite energy after relaxing inside the geometries that the model was trained on: screen "
-            "without --relax, or train the model on forces"
-        )
+        raise InputError("no frame has a finite energy after relaxing: the model cannot relax these frames")
     ranked = list(_with_ranks(_with_spreads(relaxed, predictor)))
     return replace(screening, candidates=ranked, num_left_range=len(left))
 
@@ -97,7 +94,7 @@ def warn_of_left_range(reasons: Sequence[str], num_frames: int):
     if reasons:
         warnings.warn(
             f"{len(reasons)} of {num_frames} frames left the geometries that the model was trained on while they were "
-            f"relaxed, and are no candidates (the first: {reasons[0]})",
+            f"relaxed, and were stopped there: they come after all others (the first: {reasons[0]})",
             stacklevel=3,
         )
 
@@ -108,7 +105,7 @@ def _relaxed(candidate: Candidate, atoms: Atoms) -> Candidate:
         candidate,
         atoms=atoms,
         energy=found["model_energy"],
-        relaxation={"initial_pred_energy": candidate.energy, **found},
+        relaxation={"initial_pred_energy": candidate.energy, **found, LEFT_RANGE: atoms.info.get(LEFT_RANGE, "")},
     )
 
 
@@ -122,9 +119,10 @@ def _with_spreads(candidates: list[Candidate], predictor: Predictor) -> list[Can
 
 
 def _with_ranks(candidates: list[Candidate]) -> Iterator[Candidate]:
-    """Size by size, the lowest first."""
+    """Size by size, the lowest first, and last those that left what the model was trained on."""
     for size in sorted({candidate.size for candidate in candidates}):
         of_size = [candidate for candidate in candidates if candidate.size == size]
         ranks = ranks_of(np.array([candidate.energy for candidate in of_size]))
+        ranks = ranks_of(ranks + len(of_size) * np.array([not candidate.inside for candidate in of_size]))
         for place in np.argsort(ranks):
             yield replace(of_size[place], rank=int(ranks[place]))

@@ -83,7 +83,8 @@ def make_report(
         if screening.num_left_range:
             report.text(
                 f"{screening.num_left_range} frames left the geometries that the model was trained on while they were "
-                "relaxed (shortest distance, coordination numbers); they were stopped there and are no candidates."
+                "relaxed (distances, coordination numbers). They were stopped there and come after all others: a frame "
+                "is a candidate only where all of its size left them, and `left_range` then says how."
             )
     report.figure(
         figures["trajectory"],

@@ -106,6 +106,8 @@ def candidate_properties(
     if relaxed:
         for name, key in RELAXATION.items():
             properties[name] = Property(np.array([float(one.relaxation[key]) for one in chosen]), UNITS.get(key, ""))
+        if not all(one.inside for one in chosen):
+            properties["left range"] = Property(np.array([str(one.relaxation["left_range"]) for one in chosen]))
     if len(np.unique(screening.file)) > 1 or any(one.source_file != one.file for one in chosen):
         properties["source_file"] = Property(np.array([Path(candidate.source_file).name for candidate in chosen]))
     properties["source_frame"] = Property(np.array([candidate.source_frame for candidate in chosen]))

@@ -24,7 +24,7 @@ class Candidate:
         spread: How sure the model is of the energy, a standard deviation in eV, where it tells.
         relaxation: How the structure was relaxed, if it was: ``initial_pred_energy`` is the energy in eV that was
             predicted of the frame as it stands in the file; ``energy``, ``spread`` and ``atoms`` are of the relaxed
-            structure.
+            structure, and ``left_range`` tells how that is outside what the model was trained on (empty: it is inside).
         origin: File and index where the frame was first read, if that is another one.
     """
 
@@ -37,7 +37,7 @@ class Candidate:
     place: int = 0
     why: str = ""
     spread: float | None = None
-    relaxation: dict[str, float | int | bool] = field(default_factory=dict)
+    relaxation: dict[str, float | int | bool | str] = field(default_factory=dict)
     origin: tuple[str, int] | None = None
 
     @property
@@ -55,6 +55,11 @@ class Candidate:
         """Number of atoms."""
         return len(self.atoms)
 
+    @property
+    def inside(self) -> bool:
+        """Whether the structure is inside what the model was trained on, as far as a relaxation tells."""
+        return not self.relaxation.get("left_range")
+
 
 @dataclass
 class Screening:
@@ -71,7 +76,7 @@ class Screening:
         bad: Frames that were left out.
         spread: How sure the model is of each energy in eV, ``[num_frames]``, where it tells.
         num_left_range: Number of frames that left the geometries which the model was trained on while they were
-            relaxed; they are no candidates.
+            relaxed.
     """
 
     file: np.ndarray

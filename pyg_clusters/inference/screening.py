@@ -102,6 +102,8 @@ def choose_again(
 ) -> Screening:
     """Chooses among the candidates of a screening, size by size.
 
+    Candidates that left what the model was trained on take part only where no other of their size is there.
+
     Args:
         screening: Its candidates are the pool.
         way: Chooses among candidates of one size.
@@ -110,6 +112,7 @@ def choose_again(
     chosen = []
     for size in sorted({candidate.size for candidate in screening.candidates}):
         pool = [candidate for candidate in screening.candidates if candidate.size == size]
+        pool = [candidate for candidate in pool if candidate.inside] or pool
         choice = way(pool)
         picks = [replace(pool[place], why=why) for place, why in zip(choice.places, choice.why, strict=True)]
         chosen += sorted(picks, key=lambda candidate: candidate.rank) if lowest_first else picks

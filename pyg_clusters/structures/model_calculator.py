@@ -65,7 +65,7 @@ class ModelCalculator(Calculator):
         batch = torch.zeros_like(z)
         energy, forces = energy_and_forces(self.model, z, pos, batch)
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
-        self._check_geometry(cluster)
+        self._check_geometry(Atoms(cluster.numbers, positions))
         if isinstance(self.model, Ensemble):
             with torch.no_grad():
                 self.results["energy_spread"] = float(self.model.mean_and_spread(z, pos, batch)[1])

@@ -1,0 +1,196 @@
+"""Structures that leave the geometries of the training set are stopped there and marked."""
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.cluster import Icosahedron
+from ase.data import covalent_radii
+from ase.optimize import BFGS
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.cli.screening_relax import relax_candidates
+from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.frames import ExtrapolationWarning, read_atoms, write_extxyz
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.candidates import Candidate, Screening
+from pyg_clusters.inference.choosing import lowest
+from pyg_clusters.inference.screening import choose_again
+from pyg_clusters.models import Domain, Ensemble, SmoothDART, load_model, save_model
+from pyg_clusters.models.geometry_range import GeometryRange, measures
+from pyg_clusters.structures import ClusterEMT, ModelCalculator, local_minimum, relax
+
+SUM = 2 * covalent_radii[31]  # 2.44 Å
+
+
+class Holed(torch.nn.Module):
+    """Pairs of gallium atoms with a minimum at 2.6 Å, and a bottomless hole below 2.3 Å; trained on 2.5 to 3 Å."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones((), dtype=torch.double))
+        self.domain = Domain()
+        for distance in (2.5, 3.0):
+            pair = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, distance]])
+            self.domain.add(torch.tensor([31, 31]), torch.tensor([0, 2]), pair)
+
+    def forward(self, z, pos, batch):
+        ends = pos.view(-1, 2, 3)
+        distance = (ends[:, 0] - ends[:, 1]).norm(dim=1)
+        return self.weight * torch.where(distance > 2.3, (distance - 2.6).square() - 1, 4 * (distance - 2.3) - 0.91)
+
+
+def pair(distance: float) -> Atoms:
+    return Atoms("Ga2", [[0, 0, 0], [0, 0, distance]])
+
+
+def relaxed(*distances: float):
+    pos = torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, distance]] for distance in distances], dtype=torch.double)
+    number = len(distances)
+    batch = torch.arange(number).repeat_interleave(2)
+    return relax(Holed(), torch.full((2 * number,), 31), pos.view(-1, 3), batch, fmax=1e-3)
+
+
+def test_measures_of_an_icosahedron_and_an_alloy():
+    """13 atoms: the centre has 12 neighbours and is nearest to all; a Cu-Au pair in sums of its own radii."""
+    ico = Icosahedron("Ga", 2, latticeconstant=3.8)
+    edge = 3.8 / np.sqrt(2)
+    z, pos = torch.from_numpy(ico.numbers), torch.from_numpy(ico.positions)
+    z = torch.cat([z, torch.tensor([29, 79, 31])])
+    pos = torch.cat([pos, torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.68], [1.0, 1.0, 1.0]])])
+    found = measures(z, pos, torch.tensor([0] * 13 + [1, 1, 2]))
+    nearest = ico.get_all_distances()[0, 1] / SUM
+    assert nearest == pytest.approx(0.951057 * edge / SUM, rel=0.1)
+    torch.testing.assert_close(found[0], torch.tensor([nearest, 12, nearest], dtype=torch.double))
+    assert found[1].tolist() == pytest.approx([2.68 / (1.32 + 1.36)] * 1 + [1, 2.68 / 2.68])
+    assert found[2].tolist() == [float("inf"), 0, 0]
+
+
+def test_a_domain_keeps_what_was_seen_block_by_block(tmp_path):
+    """Shortest, most, farthest over all blocks; saved with the model, and absent from weights that lack it."""
+    model = Holed()
+    assert model.domain.geometry.tolist() == pytest.approx([2.5 / SUM, 1, 3.0 / SUM])
+    assert Domain().geometry_range == GeometryRange()
+    smooth = SmoothDART(degree=1)
+    smooth.domain.fit(torch.tensor([31, 31]), torch.tensor([0, 2]), torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.6]]))
+    save_model(smooth, tmp_path / "model")
+    assert load_model(tmp_path / "model").domain.geometry_range == smooth.domain.geometry_range
+    state = {name: value for name, value in smooth.state_dict().items() if "geometry" not in name}
+    older = SmoothDART(degree=1)
+    older.load_state_dict(state)
+    assert older.domain.geometry_range == GeometryRange()
+    other = SmoothDART(degree=1)
+    other.domain.fit(torch.tensor([31, 31]), torch.tensor([0, 2]), torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.9]]))
+    both = Ensemble([smooth, other]).domain.geometry_range
+    assert (both.shortest, both.farthest) == pytest.approx((2.9 / SUM, 2.6 / SUM))
+
+
+def test_relax_stops_what_falls_into_a_hole():
+    """The limit is a tenth below 2.5 Å: 2.4 Å relaxes to 2.6 Å, 2.28 Å falls and is stopped; the others go on."""
+    found = relaxed(2.4, 2.28, 2.9, 2.75)
+    assert found.converged.tolist() == [True, False, True, True]
+    assert found.left_range.tolist() == [False, True, False, False]
+    ends = found.pos.view(-1, 2, 3)
+    distance = (ends[:, 0] - ends[:, 1]).norm(dim=1)
+    assert distance[[0, 2, 3]].tolist() == pytest.approx([2.6] * 3, abs=1e-3)
+    assert 1.8 < distance[1] < 2.25  # one step beyond
+    assert found.steps[1] < 20
+
+
+def test_relax_may_come_from_outside():
+    """3.4 Å is farther than what was trained on, and goes in; 2.2 Å is nearer and goes further."""
+    found = relaxed(3.4, 2.2)
+    assert found.converged.tolist() == [True, False] and found.left_range.tolist() == [False, True]
+
+
+def test_without_a_range_atoms_are_not_closer_than_is_possible():
+    """A model that carries no range stops at half the sum of the covalent radii, 1.22 Å."""
+    model = Holed()
+    model.domain.reset_parameters()
+    pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.2]], dtype=torch.double)
+    found = relax(model, torch.tensor([31, 31]), pos, torch.tensor([0, 0]))
+    assert found.left_range.tolist() == [True]
+    assert 0.8 < float((found.pos[0] - found.pos[1]).norm()) < 1.22
+
+
+def test_any_optimiser_of_ase_is_warned_and_results_are_marked():
+    atoms = pair(2.25)
+    atoms.calc = ModelCalculator(Holed())
+    with pytest.warns(ExtrapolationWarning, match=r"atoms 0 and 1 are .* Å apart, below what the model was trained on"):
+        BFGS(atoms, logfile=None).run(fmax=0.01, steps=1)
+    assert "below" in atoms.calc.results["outside_training"]
+    atoms.positions[1, 2] = 2.7
+    atoms.get_potential_energy()
+    assert "outside_training" not in atoms.calc.results
+
+
+def test_local_minimum_of_models_and_other_calculators():
+    found = local_minimum(pair(2.28), ModelCalculator(Holed()))
+    assert not found.converged and "below what the model was trained on (2.25 Å)" in found.left_range
+    assert 0.5 < found.atoms.get_distance(0, 1) < 2.25
+    inside = local_minimum(pair(2.4), ModelCalculator(Holed()))
+    assert inside.converged and inside.left_range is None
+    emt = local_minimum(Atoms("Cu2", [[0, 0, 0], [0, 0, 2.8]]), ClusterEMT())
+    assert emt.converged and emt.left_range is None
+
+
+def test_reasons_name_atoms_and_values():
+    ico = Icosahedron("Ga", 2, latticeconstant=3.8)
+    few = GeometryRange(shortest=0.9, coordination=6, farthest=1.3)
+    assert few.reason(ico) == "atom 0 has 12 neighbours, above what the model was trained on (7)"
+    apart = pair(4.0)
+    assert "atom 0 is 4.00 Å from its nearest neighbour, above" in few.reason(apart)
+    assert few.reason(pair(2.5)) is None and few.reason(Atoms("Ga")) is None
+    assert "below what is physically possible (1.22 Å)" in GeometryRange().reason(pair(1.0))
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """Three gallium minima, and a model of forces that calls every one of them too dense."""
+    model = load_model("gallium-forces")
+    model.domain.geometry.copy_(torch.tensor([1.3, 12.0, 1.5]))
+    folder = tmp_path_factory.mktemp("narrow")
+    save_model(model, folder / "model")
+    frames = read_atoms([str(shipped_folder("gallium_clusters") / "gallium_minima.extxyz.xz")])
+    write_extxyz(folder / "frames.extxyz", [Atoms(next(frames).atoms.symbols, next(frames).atoms.positions)] * 2)
+    return folder
+
+
+def test_relax_says_what_left_the_range(narrow, tmp_path, capsys):
+    out = tmp_path / "out.extxyz"
+    command = ["relax", str(narrow / "frames.extxyz"), "--calculator", str(narrow / "model"), "--steps", "5"]
+    assert main([*command, "--out", str(out)]) == 0
+    assert "2 of these were stopped where they left the geometries" in capsys.readouterr().out
+    for atoms in ase.io.read(out, ":"):
+        assert not atoms.info["converged"]
+        assert "below what the model was trained on (2.85 Å)" in atoms.info["left_range"]
+
+
+def test_screening_ranks_them_last():
+    """Lower in energy than all others, and yet after them; chosen only where nothing else is there."""
+    distances = (2.7, 2.28, 2.45)
+    candidates = [Candidate("md.xyz", n, -1.0, 1, pair(d), place=n) for n, d in enumerate(distances)]
+    screening = Screening(
+        np.array(["md.xyz"] * 3), np.arange(3), np.full(3, 2), -np.ones(3), {}, np.ones(3, dtype=bool), candidates, []
+    )
+    with pytest.warns(UserWarning, match=r"1 of 3 frames left the geometries .* md.xyz, frame 1: atoms 0 and 1 are"):
+        found = relax_candidates(screening, Predictor(Holed()), fmax=1e-3, steps=100)
+    assert [one.frame for one in found.candidates][-1] == 1 and found.num_left_range == 1
+    assert found.candidates[-1].rank == 3 and found.candidates[-1].energy < found.candidates[0].energy
+    energies = lambda pool: lowest(np.array([one.energy for one in pool]), 3)  # noqa: E731
+    assert {one.frame for one in choose_again(found, energies).candidates} == {0, 2}
+    with pytest.warns(UserWarning, match="1 of 1 frames"):
+        alone = relax_candidates(
+            Screening(
+                *(getattr(screening, name)[1:2] for name in ("file", "frame", "size", "energy")),
+                {},
+                np.ones(1, dtype=bool),
+                [candidates[1]],
+                [],
+            ),
+            Predictor(Holed()),
+            fmax=1e-3,
+            steps=100,
+        )
+    assert "below" in alone.candidates[0].relaxation["left_range"]
