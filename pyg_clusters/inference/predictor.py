@@ -20,6 +20,7 @@ from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.tabulated_dart import TabulatedDART
 from pyg_clusters.models.dart import DART
 from pyg_clusters.models.domain import domain_of
+from pyg_clusters.models.element_blind import blind_problem
 from pyg_clusters.models.ensemble import Ensemble, mean_and_spread, stacked
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
 from pyg_clusters.nn.energy_scale import reference_energies
@@ -126,9 +127,9 @@ class Predictor:
 
         Raises:
             ValueError: If the shapes do not belong together.
-            InputError: If an element occurs that the model was not trained on, a position is not finite, two atoms
-                coincide, a cluster does not fit in the memory of the device, or the model returns neither a value per
-                frame nor one per atom.
+            InputError: If an element occurs that the model was not trained on, or several that it does not tell apart,
+                a position is not finite, two atoms coincide, a cluster does not fit in the memory of the device, or the
+                model returns neither a value per frame nor one per atom.
         """
         if isinstance(z, Frames):
             return self._of_frames(z)
@@ -270,7 +271,8 @@ class Predictor:
 
     def _check_elements(self, z: Tensor):
         domain = domain_of(self.model)
-        problem = None if domain is None else domain.problem(torch.unique(z).tolist())
+        numbers = torch.unique(z).tolist()
+        problem = (domain.problem(numbers) if domain else None) or blind_problem(self.model, numbers)
         if problem:
             raise InputError(problem)
 

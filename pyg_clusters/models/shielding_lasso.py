@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
@@ -154,8 +155,9 @@ class ShieldingLasso(nn.Module):
             Validation RMSE in ppm by α.
 
         Raises:
-            InputError: If populations are needed and not there, a shielding is not finite, those of the training set
-                are fewer than two or all equal, there are none to validate, or the distribution cannot be fitted.
+            InputError: If there are several elements, populations are needed and not there, a shielding is not finite,
+                those of the training set are fewer than two or all equal, there are none to validate, or the
+                distribution cannot be fitted.
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import Lasso
@@ -166,6 +168,10 @@ class ShieldingLasso(nn.Module):
             raise InputError(
                 f"all {train.y.numel()} shieldings to fit to are {train.y[0]:g} ppm: nothing to be learned"
             )
+        elements = torch.cat([train.z, val.z]).unique()
+        if elements.numel() > 1:
+            symbols = ", ".join(chemical_symbols[number] for number in elements.tolist())
+            raise InputError(f"a Lasso does not tell elements apart, and there are {symbols}: NodeSchNet does")
         variables = self._variables_of_data(train)
         mean, deviation = variables.mean(axis=0), self._deviation_of(variables)
         target = train.y.double()

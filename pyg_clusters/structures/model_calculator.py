@@ -12,6 +12,7 @@ from pyg_clusters.frames import ExtrapolationWarning
 from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.models.domain import domain_of, geometry_range_of
+from pyg_clusters.models.element_blind import blind_problem
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.structures.gupta import Gupta
@@ -100,5 +101,6 @@ class GuptaCalculator(ModelCalculator):
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
     """Why a model cannot do a frame, if so."""
     domain = domain_of(model)
-    problem = None if domain is None else domain.problem(atoms.numbers.tolist())
+    numbers = atoms.numbers.tolist()
+    problem = (domain.problem(numbers) if domain else None) or blind_problem(model, numbers)
     return problem or neutral_problem(atoms, f"the model {type(model).__name__}")

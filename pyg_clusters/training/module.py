@@ -14,6 +14,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.checkpoint import init_args
 from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.element_blind import blind_problem
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
 from pyg_clusters.nn import EnergyScale, ShieldingScale
@@ -132,8 +133,8 @@ class EnergyTraining(pl.LightningModule):
 
         Raises:
             InputError: If the target is one of atoms instead of clusters (or the reverse), or the model must be given
-                what the data set has not, or does not keep an argument under its name; or if there is nothing to
-                compile it with.
+                what the data set has not, or does not keep an argument under its name, or does not tell apart the
+                elements of the training set; or if there is nothing to compile it with.
         """
         if self.compiled:
             check_compiler()
@@ -158,6 +159,9 @@ class EnergyTraining(pl.LightningModule):
             check_data(data.dataset)
         example = data.batches[data.split.train[:1].tolist()]
         check_extra_arguments(self.model, example, "let the data set have it (transform or pre_transform)")
+        blocks = data.batches.blocks(data.split.train, positions=False)
+        if problem := blind_problem(self.model, torch.cat([block.z.unique() for block in blocks]).tolist()):
+            raise InputError(problem)
 
     def learn_from(self, blocks: Iterable[Data], references: Mapping[str, float] | None = None):
         """Sets offset, scale and domain of the model from the training set; only widens the domain of a trained one.
