@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import chemical_symbols
 
+from pyg_clusters.composition import compositions
+
 MUCH_LARGER: float = 5.0
 """Energies have another zero if they are off by so many times what varies among them."""
 
@@ -107,14 +109,6 @@ def other_zero(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, labels: np
         return None
     named = {chemical_symbols[number]: float(shift) for number, shift in zip(elements, shifts, strict=True)}
     return OtherZero(named, spread, predicted + offset)
-
-
-def compositions(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Number of atoms of each element in each cluster, ``[num_graphs, 119]``."""
-    num = len(ptr) - 1
-    row = np.repeat(np.arange(num), np.diff(ptr))
-    width = len(chemical_symbols)
-    return np.bincount(row * width + np.asarray(z), minlength=num * width).reshape(num, width)
 
 
 def _root_mean_square(values: np.ndarray) -> float:

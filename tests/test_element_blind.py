@@ -65,7 +65,9 @@ def test_which_models_tell_elements_apart(make, blind):
 def test_offsets_of_elements_are_no_sight():
     """Energies per atom of each element do not depend on which atom is which."""
     model = DART()
-    model.scale.fit(torch.tensor([29, 79, 79]), torch.tensor([0, 1, 3]), torch.tensor([-1000.0, -40000.0], dtype=torch.double))
+    model.scale.fit(
+        torch.tensor([29, 79, 79]), torch.tensor([0, 1, 3]), torch.tensor([-1000.0, -40000.0], dtype=torch.double)
+    )
     assert is_blind(model, CU_AU)
 
 

@@ -14,7 +14,7 @@ PACKAGE = Path(pyg_clusters.__file__).parent
 
 # Parts of the package, lowest first. A module imports from its own row and from those above it.
 LAYERS: list[set[str]] = [
-    {"errors", "files", "geometry", "positions", "stopping", "trusted", "uniqueness", "units"},
+    {"composition", "errors", "files", "geometry", "positions", "stopping", "trusted", "uniqueness", "units"},
     {"distributions", "transforms"},
     {"nn"},
     {"models"},

@@ -29,6 +29,7 @@ from pyg_clusters.analysis.plot_style import (
     text_box,
     tidy,
 )
+from pyg_clusters.composition import kind_label
 from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_MARKED_DROPS: int = 8
@@ -139,7 +140,7 @@ def energy_along_trajectory(
         predicted: Energies in eV ``[num_frames]``.
         picked: Which frames were picked: a mask ``[num_frames]``, or their positions in the arrays.
         truth: True energies in eV ``[num_frames]``, where they are known; not-a-number where not.
-        sizes: Number of atoms of each frame ``[num_frames]``, if they differ.
+        sizes: Number of atoms of each frame ``[num_frames]``, if they differ; or their compositions.
         xlabel: What ``number`` is, with its unit.
     """
     number, predicted = np.asarray(number), np.asarray(predicted, dtype=float)
@@ -181,7 +182,7 @@ def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarra
     Args:
         predicted: Energies in eV ``[num_frames]``; shown relative to the lowest one of the same cluster size.
         picked: Which frames were picked: a mask ``[num_frames]``, or their positions in the arrays.
-        sizes: Number of atoms of each frame ``[num_frames]``, if they differ.
+        sizes: Number of atoms of each frame ``[num_frames]``, if they differ; or their compositions.
     """
     predicted = _above_lowest(np.asarray(predicted, dtype=float), sizes)
     picked = _mask(picked, len(predicted))
@@ -267,7 +268,7 @@ def _mask(picked: np.ndarray, length: int) -> np.ndarray:
 
 def _size_groups(sizes: np.ndarray | None, length: int) -> dict[str, np.ndarray]:
     sizes = np.zeros(length, dtype=int) if sizes is None else np.asarray(sizes)
-    return {f"{size} atoms": sizes == size for size in np.unique(sizes)}
+    return {kind_label(kind): sizes == kind for kind in np.unique(sizes).tolist()}
 
 
 def _above_lowest(energies: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:

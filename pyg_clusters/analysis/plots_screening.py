@@ -18,15 +18,16 @@ from pyg_clusters.analysis.plot_style import (
     padded_limits,
     tidy,
 )
+from pyg_clusters.composition import kind_label
 from pyg_clusters.units import KCAL_PER_MOL
 
 
-def recall_curves(curves: Mapping[int, tuple[np.ndarray, np.ndarray]], lowest: int, window: float) -> Figure:
+def recall_curves(curves: Mapping[int | str, tuple[np.ndarray, np.ndarray]], lowest: int, window: float) -> Figure:
     """What is found among the lowest predictions, by the number of DFT runs.
 
     Args:
-        curves: By cluster size, share of the lowest frames and share of the low isomers among the 1, 2, 3, ... lowest
-            predictions, ``[num_frames]`` each.
+        curves: By cluster size or composition, share of the lowest frames and share of the low isomers among the 1, 2,
+            3, ... lowest predictions, ``[num_frames]`` each.
         lowest: Number of frames that were to be found.
         window: Isomers this far above the lowest in eV were to be found.
     """
@@ -37,7 +38,7 @@ def recall_curves(curves: Mapping[int, tuple[np.ndarray, np.ndarray]], lowest: i
         shown = list(curves.items())[:MAX_PANELS]
         for (size, pair), color in zip(shown, SHELL_COLORS, strict=False):
             runs = np.arange(1, len(pair[number]) + 1)
-            axes.plot(runs, pair[number], color=color, linewidth=1.5, label=f"{size} atoms")
+            axes.plot(runs, pair[number], color=color, linewidth=1.5, label=kind_label(size))
         longest = max(len(pair[number]) for _, pair in shown)
         axes.plot(
             [0, longest], [0, 1], color="black", linestyle=":", linewidth=1, label="random" if not number else "_"
@@ -54,7 +55,7 @@ def worth_by_way(rows: Sequence[Mapping[str, object]], window: float) -> Figure:
         rows: Of :class:`~pyg_clusters.analysis.screening_worth.Worth` as dictionaries.
         window: Isomers this far above the lowest in eV are counted.
     """
-    sizes = list(dict.fromkeys(row["size"] for row in rows))[:MAX_PANELS]
+    sizes = list(dict.fromkeys(_kind(row) for row in rows))[:MAX_PANELS]
     ways = list(dict.fromkeys(str(row["way"]) for row in rows))
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
@@ -63,10 +64,10 @@ def worth_by_way(rows: Sequence[Mapping[str, object]], window: float) -> Figure:
     height = 0.8 / len(sizes)
     for number, (size, color) in enumerate(zip(sizes, SHELL_COLORS, strict=False)):
         place = np.arange(len(ways))[::-1] + 0.4 - height * (number + 0.5)
-        of_size = {str(row["way"]): row for row in rows if row["size"] == size}
+        of_size = {str(row["way"]): row for row in rows if _kind(row) == size}
         for axes, key in ((left, "low_isomers"), (right, "regret_kcal_mol")):
             values = [float(str(of_size[way][key])) for way in ways]
-            axes.barh(place, values, 0.9 * height, color=color, label=f"{size} atoms")
+            axes.barh(place, values, 0.9 * height, color=color, label=kind_label(size))
             for y, value, way in zip(place, values, ways, strict=True):
                 text = f"{value:.0f} ({of_size[way]['runs']:.0f})" if axes is left else f"{value:.1f}"
                 axes.annotate(text, (value, y), (3, 0), textcoords="offset points", va="center", fontsize=SMALL - 1)
@@ -76,6 +77,11 @@ def worth_by_way(rows: Sequence[Mapping[str, object]], window: float) -> Figure:
         axes.grid(visible=False, axis="y")
     legend(right, loc="best")
     return figure
+
+
+def _kind(row: Mapping[str, object]) -> int | str:
+    """Composition of a row, or the number of atoms where there are no alloys."""
+    return str(row["composition"]) if row.get("composition") else int(str(row["size"]))
 
 
 def predicted_and_found(predicted: np.ndarray, found: np.ndarray, composition: np.ndarray) -> Figure:
@@ -111,9 +117,10 @@ def picked_by_size(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray)
     Args:
         predicted: In eV per cluster ``[num_frames]``.
         picked: Whether each was picked, ``[num_frames]``.
-        sizes: Number of atoms of each, ``[num_frames]``; up to :data:`~pyg_clusters.analysis.MAX_PANELS` sizes.
+        sizes: Number of atoms, or composition, of each, ``[num_frames]``; up to
+            :data:`~pyg_clusters.analysis.MAX_PANELS` of these.
     """
-    shown = np.unique(sizes)[:MAX_PANELS]
+    shown = np.unique(sizes)[:MAX_PANELS].tolist()
     figure = Figure(figsize=(6.4, 1.2 + 2.0 * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for axes, size in zip(panels, shown, strict=True):
@@ -121,7 +128,7 @@ def picked_by_size(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray)
         energy, chosen = predicted[of_size], predicted[of_size & picked]
         bins = bin_edges(energy)
         tidy(axes, "", "number of frames")
-        axes.hist(energy, bins=bins, color=BLUE, alpha=0.45, label=f"{len(energy):,} frames of {size} atoms")
+        axes.hist(energy, bins=bins, color=BLUE, alpha=0.45, label=f"{len(energy):,} frames of {kind_label(size)}")
         axes.hist(chosen, bins=bins, color=ORANGE, label=f"{len(chosen):,} picked")
         axes.plot(chosen, np.zeros(len(chosen)), "|", color="black", markersize=8, clip_on=False)
         legend(axes, loc="upper right")

@@ -4,7 +4,7 @@ al. 2021, and past it).
 The true energy of a frame is that of the isomer which a DFT optimisation of it would give: for the shipped frames the
 energy of the minimum that each quenches to. Two frames are of distinct isomers if their true energies differ (by more
 than :data:`SAME_ENERGY`) and, where the minima are known, their structures differ, too. Everything is for the frames of
-one cluster size; energies are in eV per cluster.
+one composition; energies are in eV per cluster.
 """
 
 from dataclasses import asdict, dataclass
@@ -31,7 +31,7 @@ DRAWS: int = 200
 
 @dataclass
 class Ranking:
-    """How well predictions rank the frames of a size.
+    """How well predictions rank the frames of a composition.
 
     Attributes:
         size: Number of atoms.
@@ -44,6 +44,7 @@ class Ranking:
         recall: Share of the :data:`LOWEST` frames (fewer if there are no more) by true energy among as many
             predicted, and among four times as many (for 200 of 1,000 frames a random choice has 0.2).
         recall_of_four: The latter.
+        composition: Formula, where there are alloys.
     """
 
     size: int
@@ -55,6 +56,7 @@ class Ranking:
     rank_of_lowest: int
     recall: float
     recall_of_four: float
+    composition: str = ""
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Worth:
             these are not known.
         low_isomers: Number of isomers among the chosen that are within :data:`WINDOW` of the lowest of all frames.
         low_isomers_share: Their share of those among all frames.
+        composition: Formula, where there are alloys.
     """
 
     size: int
@@ -87,6 +90,7 @@ class Worth:
     distinct_structures: float
     low_isomers: float
     low_isomers_share: float
+    composition: str = ""
 
 
 def isomers_by_energy(energy: np.ndarray, tolerance: float = SAME_ENERGY) -> np.ndarray:
@@ -241,7 +245,7 @@ def worth_at_random(
         asdict(worth(rng.choice(len(truth), number, replace=False), truth, isomer, size, way, **options))
         for _ in range(draws)
     ]
-    names = [name for name in rows[0] if name not in ("size", "way", "runs")]
+    names = [name for name in rows[0] if name not in ("size", "way", "runs", "composition")]
     means = {name: float(np.mean([row[name] for row in rows])) for name in names}
     return Worth(size=int(size), way=way, runs=number, **means)
 

@@ -25,6 +25,7 @@ from pyg_clusters.cli.runs import data_of_run, default_device, groups_of, predic
 from pyg_clusters.cli.tables import cell, print_lines, write_errors
 from pyg_clusters.cli.training_set import TITLES, TrainingSet, energy_context
 from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
+from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.conformal import interval_metrics, reliability_rows
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
@@ -48,6 +49,7 @@ LABELS = {
     "spearman_within_size": "Spearman within a size",
     "spearman": "Spearman",
     "size": "atoms",
+    "composition": "composition",
     "coverage": "coverage asked for",
     "coverage_reached": "coverage reached",
     "standard_error": "standard error",
@@ -128,8 +130,12 @@ def evaluate_frames(options: Namespace, calibration: Calibration | None):
         else:
             half = calibration.half_width(coverage, sizes, spread)
             more["intervals"] = interval_metrics(predicted - true, half, coverage)
-    report = report_shieldings if per_atom else _report
-    report(predicted, true, sizes, f"{options.run} on {', '.join(options.data)}", options.out, more=more)
+    title = f"{options.run} on {', '.join(options.data)}"
+    if per_atom:
+        report_shieldings(predicted, true, sizes, title, options.out, more=more)
+    else:
+        names = np.concatenate([composition_names(block.frames.z, block.frames.ptr) for block in scored])
+        _report(predicted, true, sizes, comparable(names, sizes), title, options.out, more=more)
 
 
 def evaluate_run(
@@ -163,7 +169,10 @@ def evaluate_run(
     else:  # published descriptors: a graph is all that there is
         found = _energies_of_graphs(load_model(folder), data, clusters, usable_device(device or default_device()))
     predicted, target, sizes = found.energy.numpy(), data.labels(batch).numpy(), batch.ptr.diff().numpy()
+    kinds = comparable(composition_names(batch.z.numpy(), batch.ptr.numpy()), sizes)
     table = {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted}
+    if kinds.dtype.kind == "U":
+        table["composition"] = kinds
     if found.spread is not None:
         table["pred_energy_spread"] = found.spread.numpy()
     write_table(folder / "test_predictions.csv", table)
@@ -177,7 +186,7 @@ def evaluate_run(
         TrainingSet.of(data),
     )
     print_lines(lines)
-    more |= _by_file(predicted, target, sizes, data, clusters)
+    more |= _by_file(predicted, target, sizes, kinds, data, clusters)
     if calibration is not None and coverage is not None:
         spread, groups = table.get("pred_energy_spread"), groups_of(data, clusters)
         error = predicted.astype(float) - target
@@ -187,7 +196,7 @@ def evaluate_run(
         save_figure(reliability(rows), folder / "figures" / "reliability.png")
     if "force" in batch:
         more["forces"] = _force_errors(predictor_of(folder, device), batch)
-    _report(predicted, target, sizes, f"test set of {folder}", folder / "test_metrics.json", by_size, more)
+    _report(predicted, target, sizes, kinds, f"test set of {folder}", folder / "test_metrics.json", by_size, more)
 
 
 def _context_of_frames(
@@ -202,14 +211,19 @@ def _context_of_frames(
 
 
 def _by_file(
-    predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, data: ClusterDataModule, clusters: Tensor
+    predicted: np.ndarray,
+    target: np.ndarray,
+    sizes: np.ndarray,
+    kinds: np.ndarray,
+    data: ClusterDataModule,
+    clusters: Tensor,
 ) -> dict[str, dict]:
     """Errors on the clusters of each file, where the data set has several and tells them apart."""
     files = getattr(data.dataset, "file_of_cluster", torch.zeros(len(data.dataset), dtype=torch.long))[clusters].numpy()
     if len(set(files.tolist())) < 2:
         return {}
     chosen = {data.dataset.files[number].name: files == number for number in np.unique(files)}
-    return {name: energy_metrics(predicted[of], target[of], sizes[of]) for name, of in chosen.items()}
+    return {name: energy_metrics(predicted[of], target[of], sizes[of], kinds[of]) for name, of in chosen.items()}
 
 
 def _force_errors(predictor: Predictor, batch: Data) -> dict[str, float]:
@@ -246,6 +260,7 @@ def _report(
     predicted: np.ndarray,
     target: np.ndarray,
     sizes: np.ndarray,
+    kinds: np.ndarray,
     title: str,
     out: Path | None,
     print_sizes: bool = True,
@@ -253,21 +268,24 @@ def _report(
 ):
     """Prints the errors and writes them; further ones by a name (a file, ``forces``) beside them."""
     more = more or {}
-    overall, by_size = energy_metrics(predicted, target, sizes), metrics_by_size(predicted, target, sizes)
+    overall = energy_metrics(predicted, target, sizes, kinds)
+    by_size = metrics_by_size(predicted, target, sizes, kinds)
+    within = "composition" if kinds.dtype.kind == "U" else "size"
     if out is not None:
         write_errors(out, overall, by_size, more)
     console = Console(width=100)
     if print_sizes:
-        console.print(_table(by_size, f"Errors by cluster size: {title}"))
-    console.print(_table([overall], f"Errors: {title}"))
+        by = "composition" if within == "composition" else "cluster size"
+        console.print(_table(by_size, f"Errors by {by}: {title}"))
+    console.print(_table([overall], f"Errors: {title}", within))
     for name, row in more.items():
-        console.print(_table([row], f"Errors: {TITLES.get(name, name)}"))
+        console.print(_table([row], f"Errors: {TITLES.get(name, name)}", within))
 
 
-def _table(rows: Sequence[dict], title: str) -> Table:
+def _table(rows: Sequence[dict], title: str, within: str = "size") -> Table:
     table = Table(title=title, title_justify="left")
     for key in rows[0]:
-        table.add_column(LABELS[key], justify="right")
+        table.add_column(LABELS[key].replace("within a size", f"within a {within}"), justify="right")
     for row in rows:
         table.add_row(*(cell(value) for value in row.values()))
     return table
@@ -293,7 +311,10 @@ def run_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: 
 
 
 def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a CSV file of numbers."""
+    """The columns of a CSV file of numbers, and of a ``composition`` as text."""
     with path.open() as stream:
         header, *rows = csv.reader(stream)
-    return {name: np.array([float(row[place]) for row in rows]) for place, name in enumerate(header)}
+    return {
+        name: np.array([row[place] if name == "composition" else float(row[place]) for row in rows])
+        for place, name in enumerate(header)
+    }

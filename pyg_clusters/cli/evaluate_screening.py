@@ -37,6 +37,7 @@ from pyg_clusters.cli.runs import predictor_of, target_of_run
 from pyg_clusters.cli.screening_options import BINS, FMAX, POOLS, SPREAD_WEIGHT, STEPS
 from pyg_clusters.cli.screening_relax import check_forces, relax_atoms, warn_of_left_range
 from pyg_clusters.cli.tables import cell, print_lines
+from pyg_clusters.composition import comparable, composition_names, kind_label
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, read_blocks, write_table
 from pyg_clusters.geometry import GALLIUM_RADII
@@ -61,6 +62,7 @@ RESULTS = ("ranking.csv", "worth.csv", "recall.csv")
 
 LABELS = {
     "size": "atoms",
+    "composition": "composition",
     "frames": "frames",
     "spearman": "Spearman",
     "kendall": "Kendall",
@@ -83,7 +85,7 @@ LABELS = {
 
 @dataclass
 class SizeFrames:
-    """The frames of one size.
+    """The frames of one size; where there are alloys, of one composition.
 
     Attributes:
         size: Number of atoms.
@@ -95,6 +97,7 @@ class SizeFrames:
         structure: Number of the structure that each quenches to ``[num_frames]``, where the minima are known.
         own: Energies of the frames themselves ``[num_frames]`` in eV, where they are known.
         spread: Of the predictions ``[num_frames]`` in eV, where the model gives one.
+        composition: Formula, where there are alloys.
     """
 
     size: int
@@ -106,6 +109,12 @@ class SizeFrames:
     structure: np.ndarray | None = None
     own: np.ndarray | None = None
     spread: np.ndarray | None = None
+    composition: str = ""
+
+    @property
+    def kind(self) -> int | str:
+        """What the frames are told from others by."""
+        return self.composition or self.size
 
 
 def run(argv: Sequence[str]):
@@ -185,13 +194,20 @@ def evaluate_screening(options: Namespace):
     print_lines([f"warning: {zero} (--truth {truth})" for zero in _zeros(sets)])
     if options.relax:
         sets = [relaxed(frames, predictor, options.fmax, options.steps) for frames in sets]
-    ranks = [ranking(frames.predicted, frames.truth, frames.isomer, frames.size, frames.own) for frames in sets]
+    ranks = [
+        replace(
+            ranking(frames.predicted, frames.truth, frames.isomer, frames.size, frames.own),
+            composition=frames.composition,
+        )
+        for frames in sets
+    ]
     worths = [row for frames in sets for row in ways(frames, predictor, options.top, options.bins)]
     console = Console(width=120)
     console.print(_table(ranks, "Ranking by prediction"))
     for frames in sets:
-        title = f"Ways of choosing among {len(frames.truth):,} frames of {frames.size} atoms"
-        console.print(_table([row for row in worths if row.size == frames.size], title, leave=("size",)))
+        title = f"Ways of choosing among {len(frames.truth):,} frames of {kind_label(frames.kind)}"
+        rows = [row for row in worths if (row.composition or row.size) == frames.kind]
+        console.print(_table(rows, title, leave=("size", "composition")))
     if options.out is not None:
         write_results(sets, ranks, worths, options.out)
         print(f"tables and figures in {options.out}")
@@ -226,7 +242,7 @@ def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -
     energy[left] = max(energy[~left], default=0.0)  # last, but for the highest of the others
     if not np.isfinite(energy).all():
         number = int(np.flatnonzero(~np.isfinite(energy))[0])
-        raise InputError(f"frame {number} of those of {frames.size} atoms has no finite energy after relaxing")
+        raise InputError(f"frame {number} of those of {kind_label(frames.kind)} has no finite energy after relaxing")
     spread = predictor(found).spread if frames.spread is not None else None
     return replace(
         frames,
@@ -239,7 +255,7 @@ def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -
 def frames_by_size(
     scored: Sequence[ScoredBlock], truth: str, minima: Sequence[FrameBlock] | None = None, own: str | None = None
 ) -> list[SizeFrames]:
-    """Gathers scored frames by size.
+    """Gathers scored frames by size, or by composition where there are alloys.
 
     Args:
         scored: The frames.
@@ -262,12 +278,15 @@ def frames_by_size(
     }
     structure = None if minima is None else _structures(minima, z, ptr, energies[truth])
     sets = []
-    for size in np.unique(sizes):
-        frames = np.flatnonzero(sizes == size)
+    kinds = comparable(composition_names(z, ptr), sizes)
+    for kind in np.unique(kinds).tolist():
+        frames = np.flatnonzero(kinds == kind)
+        size = sizes[frames[0]]
         atoms = ptr[frames][:, None] + np.arange(size)
         true = energies[truth][frames]
         isomer = isomers_by_energy(true)
         of_size = SizeFrames(int(size), z[atoms], pos[atoms], predicted[frames], true, isomer)
+        of_size.composition = kind if isinstance(kind, str) else ""
         if structure is not None:
             of_size.structure = structure[frames]
             of_size.isomer = joined(isomer, structure[frames])
@@ -320,13 +339,13 @@ def ways(frames: SizeFrames, predictor: Predictor, top: int, num_bins: int) -> l
     rows = [worth(places, *known, way, structure=frames.structure) for way, places in choices.items()]
     at_random = [("random", top), ("random, as bins", len(choices["bins"]))]
     rows += [worth_at_random(runs, *known, way, structure=frames.structure) for way, runs in at_random]
-    return rows
+    return [replace(row, composition=frames.composition) for row in rows]
 
 
 def write_results(sets: Sequence[SizeFrames], ranks: Sequence[Ranking], worths: Sequence[Worth], folder: Path):
     """Writes tables and figures."""
     curves = {
-        frames.size: (
+        frames.kind: (
             recall_curve(frames.predicted, frames.truth),
             isomer_curve(frames.predicted, frames.truth, frames.isomer),
         )
@@ -336,11 +355,13 @@ def write_results(sets: Sequence[SizeFrames], ranks: Sequence[Ranking], worths: 
     write_table(folder / "worth.csv", _columns(worths))
     lengths = [len(recall) for recall, _ in curves.values()]
     table = {
-        "size": np.repeat(list(curves), lengths),
+        "size": np.repeat([frames.size for frames in sets], lengths),
         "runs": np.concatenate([np.arange(1, length + 1) for length in lengths]),
         "recall": np.concatenate([recall for recall, _ in curves.values()]),
         "low_isomers_share": np.concatenate([isomers for _, isomers in curves.values()]),
     }
+    if any(frames.composition for frames in sets):
+        table["composition"] = np.repeat(list(curves), lengths)
     write_table(folder / "recall.csv", table)
     save_figure(recall_curves(curves, LOWEST, WINDOW), folder / "figures" / "recall.png")
     save_figure(worth_by_way([asdict(row) for row in worths], WINDOW), folder / "figures" / "worth.png")
@@ -353,14 +374,14 @@ def _flat(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, np.ndar
 
 def _columns(rows: Sequence[Ranking] | Sequence[Worth]) -> dict[str, list]:
     dicts = [asdict(row) for row in rows]
-    return {name: [row[name] for row in dicts] for name in dicts[0]}
+    return {name: [row[name] for row in dicts] for name in dicts[0] if name != "composition" or dicts[0][name]}
 
 
 def _table(rows: Sequence[Ranking] | Sequence[Worth], title: str, leave: Sequence[str] = ()) -> Table:
     table = Table(title=title, title_justify="left")
-    names = [name for name in asdict(rows[0]) if name not in leave]
+    names = [name for name in _columns(rows) if name not in leave]
     for name in names:
-        table.add_column(LABELS[name], justify="left" if name == "way" else "right")
+        table.add_column(LABELS[name], justify="left" if name in ("way", "composition") else "right")
     for row in rows:
         table.add_row(*(cell(getattr(row, name)) for name in names))
     return table

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from pyg_clusters.cli.parsing import parse, verb_parser
+from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, read_blocks
 from pyg_clusters.frames.formats import holds_structures
@@ -25,6 +26,9 @@ from pyg_clusters.models.checkpoint import (
 )
 from pyg_clusters.models.domain import domain_of
 from pyg_clusters.nn.energy_scale import reference_energies
+
+MOST_FORMULAS = 20
+"""Compositions that are listed."""
 
 
 def run(argv: Sequence[str]):
@@ -73,6 +77,7 @@ def _describe_model(path: Path):
 
 def _describe_frames(path: Path):
     sizes: Counter[int] = Counter()
+    formulas: Counter[str] = Counter()
     elements: Counter[int] = Counter()
     periodic = joined = 0
     no_clusters: list[BadFrame] = []
@@ -86,6 +91,7 @@ def _describe_frames(path: Path):
             for name, value in labels_of(atoms).items():
                 labels.setdefault(name, Label()).add(value)
         sizes.update(block.sizes.tolist())
+        formulas.update(composition_names(block.z, block.ptr).tolist())
         elements.update(block.z.tolist())
         periodic += int(block.periodic.sum())
         joined += 0 if block.joined is None else int(block.joined.sum())
@@ -100,6 +106,7 @@ def _describe_frames(path: Path):
         {
             "atoms": f"{smallest} to {largest}" if smallest < largest else smallest,
             "frames per size": ", ".join(f"{size}: {number}" for size, number in sorted(sizes.items())),
+            **_formulas(formulas, len(elements)),
             "elements": ", ".join(f"{chemical_symbols[z]} ({number:,} atoms)" for z, number in elements.items()),
         }
     )
@@ -107,6 +114,14 @@ def _describe_frames(path: Path):
         _print_pairs({name: label.describe(sizes.total())})
     if periodic:
         _print_pairs({"periodic cells": f"in {periodic:,} frames, of which {joined:,} are joined over their faces"})
+
+
+def _formulas(formulas: Counter[str], num_elements: int) -> dict[str, str]:
+    """Frames per composition, the most frequent ones, where there are several elements."""
+    if num_elements < 2:
+        return {}
+    text = ", ".join(f"{name}: {number}" for name, number in formulas.most_common(MOST_FORMULAS))
+    return {"frames per composition": text + (", ..." if len(formulas) > MOST_FORMULAS else "")}
 
 
 @dataclass

@@ -30,7 +30,8 @@ def run(argv: Sequence[str]):
     """Picks candidates of each cluster size and writes them with a report."""
     parser = verb_parser(
         "screen",
-        "The lowest-energy candidates among the frames of trajectories, by cluster size: candidates.extxyz, "
+        "The lowest-energy candidates among the frames of trajectories, by cluster size (of alloys by composition): "
+        "candidates.extxyz, "
         "candidates.csv (source_file, source_frame, size, pred_rank, pred_energy, pred_energy_spread if the model "
         "tells, pred_reason) and report.html. With --relax they are relaxed; initial_pred_energy, model_energy, "
         "model_fmax, model_steps and converged tell how.",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pyg_clusters.composition import kind_label
 from pyg_clusters.inference.candidates import Screening
 from pyg_clusters.inference.choosing import bin_width
 from pyg_clusters.models.checkpoint import is_ensemble, model_folder, read_configuration
@@ -21,19 +22,24 @@ def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Path):
     narrow = {size: width for size, width in widths.items() if width < error}
     if narrow:
         size, width = min(narrow.items(), key=lambda item: item[1])
-        others = f" and of {len(narrow) - 1} other sizes" if len(narrow) > 1 else ""
+        others = (
+            f" and of {len(narrow) - 1} other {'compositions' if isinstance(size, str) else 'sizes'}"
+            if len(narrow) > 1
+            else ""
+        )
         warnings.warn(
-            f"the bins of {size} atoms{others} are {width:.2f} kcal/mol wide, narrower than the error of the model on "
-            f"its test set ({error:.2f} kcal/mol); it does not tell neighbouring bins apart, fewer --bins would do",
+            f"the bins of {kind_label(size)}{others} are {width:.2f} kcal/mol wide, narrower than the error of the "
+            f"model on its test set ({error:.2f} kcal/mol); it does not tell neighbouring bins apart, fewer --bins "
+            "would do",
             stacklevel=2,
         )
 
 
-def widths_of_bins(screening: Screening, num_bins: int) -> dict[int, float]:
-    """Width of the bins of each size in kcal/mol."""
+def widths_of_bins(screening: Screening, num_bins: int) -> dict[int | str, float]:
+    """Width of the bins of each size (composition, for alloys) in kcal/mol."""
     return {
-        int(size): KCAL_PER_MOL * bin_width(screening.energy[screening.size == size], num_bins)
-        for size in np.unique(screening.size)
+        kind: KCAL_PER_MOL * bin_width(screening.energy[screening.kind == kind], num_bins)
+        for kind in np.unique(screening.kind).tolist()
     }
 
 

@@ -26,6 +26,9 @@ def write_candidates(screening: Screening, folder: Path, truth: str | None = Non
         SOURCE_FILE: [candidate.source_file for candidate in chosen],
         SOURCE_FRAME: [candidate.source_frame for candidate in chosen],
         "size": [candidate.size for candidate in chosen],
+        **(
+            {"composition": [candidate.composition for candidate in chosen]} if screening.kind.dtype.kind == "U" else {}
+        ),
         "pred_rank": [candidate.rank for candidate in chosen],
         "pred_energy": [candidate.energy for candidate in chosen],
     }

@@ -41,8 +41,15 @@ def add_screening_options(parser: ArgumentParser):
         default="rank",
         help="; ".join(f"{way}: {what}" for way, what in WAYS.items()),
     )
-    parser.add_argument("--top", type=int, default=100, help="candidates per cluster size, at most (not of bins)")
-    parser.add_argument("--bins", type=int | None, help=f"number of bins per cluster size, {BINS} if not given")
+    parser.add_argument(
+        "--top",
+        type=int,
+        default=100,
+        help="candidates per cluster size or composition, at most (not of bins)",
+    )
+    parser.add_argument(
+        "--bins", type=int | None, help=f"number of bins per cluster size or composition, {BINS} if not given"
+    )
     parser.add_argument(
         "--tolerance",
         type=float | None,

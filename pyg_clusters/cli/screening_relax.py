@@ -12,7 +12,7 @@ from pyg_clusters.cli.relax_batched import LEFT_RANGE, ModelEnergy, chunks, rela
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.candidates import Candidate, Screening, ranks_of
+from pyg_clusters.inference.candidates import Candidate, Screening, by_composition, ranks_of
 from pyg_clusters.models.domain import domain_of
 from pyg_clusters.structures import energy_and_forces
 
@@ -119,10 +119,9 @@ def _with_spreads(candidates: list[Candidate], predictor: Predictor) -> list[Can
 
 
 def _with_ranks(candidates: list[Candidate]) -> Iterator[Candidate]:
-    """Size by size, the lowest first, and last those that left what the model was trained on."""
-    for size in sorted({candidate.size for candidate in candidates}):
-        of_size = [candidate for candidate in candidates if candidate.size == size]
-        ranks = ranks_of(np.array([candidate.energy for candidate in of_size]))
-        ranks = ranks_of(ranks + len(of_size) * np.array([not candidate.inside for candidate in of_size]))
+    """Composition by composition, the lowest first, and last those that left what the model was trained on."""
+    for kind in by_composition(candidates):
+        ranks = ranks_of(np.array([candidate.energy for candidate in kind]))
+        ranks = ranks_of(ranks + len(kind) * np.array([not candidate.inside for candidate in kind]))
         for place in np.argsort(ranks):
-            yield replace(of_size[place], rank=int(ranks[place]))
+            yield replace(kind[place], rank=int(ranks[place]))

@@ -13,6 +13,7 @@ from pyg_clusters.cli.evaluate import read_columns, run_figures
 from pyg_clusters.cli.screening_bins import text_of_bins
 from pyg_clusters.cli.screening_options import WAYS
 from pyg_clusters.cli.screening_structures import add_candidates
+from pyg_clusters.composition import kind_label
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.candidates import Screening
 from pyg_clusters.metrics import energy_metrics
@@ -102,31 +103,33 @@ def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figu
     """The trajectory with the frames that were picked, and where they lie among all."""
     true = screening.properties.get(truth) if truth else None
     number = np.arange(len(screening.energy))
-    few = len(np.unique(screening.size)) <= MAX_PANELS
+    few = len(np.unique(screening.kind)) <= MAX_PANELS
     histogram = picked_by_size if few else plots.picked_histogram
     return {
-        "trajectory": plots.energy_along_trajectory(number, screening.energy, screening.picked, true, screening.size),
-        "picked": histogram(screening.energy, screening.picked, screening.size),
+        "trajectory": plots.energy_along_trajectory(number, screening.energy, screening.picked, true, screening.kind),
+        "picked": histogram(screening.energy, screening.picked, screening.kind),
     }
 
 
 def _add_summary(report: Report, screening: Screening, truth: str | None):
     rows = _summary(screening, screening.properties.get(truth) if truth else None)
+    kind = next(iter(rows[0]))
     if len(rows) <= MANY_SIZES:  # beside each other, a column for each size
-        columns = ["", *(f"{row['atoms']} atoms" for row in rows)]
-        lines = [[key, *(row[key] for row in rows)] for key in rows[0] if key != "atoms"]
+        columns = ["", *(kind_label(row[kind]) for row in rows)]
+        lines = [[key, *(row[key] for row in rows)] for key in rows[0] if key != kind]
     else:
         columns, lines = list(rows[0]), [list(row.values()) for row in rows]
-    report.table(columns, lines, "What was picked, by cluster size.")
+    report.table(columns, lines, f"What was picked, by {'composition' if kind == 'composition' else 'cluster size'}.")
 
 
 def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, object]]:
     rows = []
-    for size in np.unique(screening.size):
-        of_size = screening.size == size
+    kinds = screening.kind
+    for kind in np.unique(kinds).tolist():
+        of_size = kinds == kind
         predicted, picked = screening.energy[of_size], screening.picked[of_size]
         row: dict[str, object] = {
-            "atoms": int(size),
+            "composition" if isinstance(kind, str) else "atoms": kind,
             "frames": int(of_size.sum()),
             "candidates": int(picked.sum()),
             "lowest predicted (eV)": f"{predicted.min():.3f}",
@@ -134,7 +137,7 @@ def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, ob
         }
         if true is not None:
             above = (true[of_size][picked].min() - true[of_size].min()) * KCAL_PER_MOL
-            metrics = energy_metrics(predicted, true[of_size], np.full(len(predicted), size))
+            metrics = energy_metrics(predicted, true[of_size], screening.size[of_size])
             row["best true energy among them above the lowest (kcal/mol)"] = f"{above:.2f}"
             row["Spearman, predicted against true"] = f"{metrics['spearman_within_size']:.2f}"
             row["MAE (kcal/mol)"] = f"{metrics['mae_kcal_mol']:.1f}"
@@ -149,12 +152,13 @@ def _add_model(report: Report, model: Path):
         return
     table = read_columns(predictions)
     arrays = table["pred_energy"], table["energy"], table["size"].astype(int)
-    metrics = energy_metrics(*arrays)
+    metrics = energy_metrics(*arrays, table.get("composition"))
+    within = "composition" if "composition" in table else "size"
     report.text("## The model")
     report.text(
         f"The model on its test set of {metrics['num_clusters']} clusters: MAE {metrics['mae_kcal_mol']:.2f}, RMSE "
         f"{metrics['rmse_kcal_mol']:.2f} kcal/mol per cluster, {metrics['mae_mev_per_atom']:.1f} meV per atom, rank "
-        f"correlation within a size {metrics['spearman_within_size']:.2f}."
+        f"correlation within a {within} {metrics['spearman_within_size']:.2f}."
     )
     figures = run_figures(model, *arrays)
     for name, caption in CAPTIONS.items():

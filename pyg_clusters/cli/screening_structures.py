@@ -92,15 +92,18 @@ def candidate_properties(
     size = np.array([candidate.size for candidate in chosen])
     energy = np.array([candidate.energy for candidate in chosen])
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
-    everything = (screening.energy, screening.size)
+    kind = np.array([screening.kind_of(candidate) for candidate in chosen])
+    everything = (screening.energy, screening.kind)
     if relaxed:  # these energies are lower than those of all frames
-        everything = (np.array([one.energy for one in relaxed]), np.array([one.size for one in relaxed]))
+        everything = (np.array([one.energy for one in relaxed]), np.array([screening.kind_of(one) for one in relaxed]))
     properties = {
         "rank": Property(np.array([candidate.rank for candidate in chosen])),
         "atoms": Property(size),
         "predicted energy": Property(energy, "eV"),
-        "predicted energy above the lowest": Property(energy - _lowest(*everything, size), "eV"),
+        "predicted energy above the lowest": Property(energy - _lowest(*everything, kind), "eV"),
     }
+    if kind.dtype.kind == "U":
+        properties["composition"] = Property(kind)
     if screening.spread is not None:
         properties["spread"] = Property(np.array([candidate.spread for candidate in chosen], dtype=float), "eV")
     if relaxed:
@@ -113,13 +116,13 @@ def candidate_properties(
     properties["source_frame"] = Property(np.array([candidate.source_frame for candidate in chosen]))
     if truth:
         true = np.array([candidate.properties[truth] for candidate in chosen], dtype=float)
-        above = true - _lowest(screening.properties[truth], screening.size, size)
+        above = true - _lowest(screening.properties[truth], screening.kind, kind)
         properties |= {"true energy": Property(true, "eV"), "true energy above the lowest": Property(above, "eV")}
     return properties
 
 
 def _lowest(energy: np.ndarray, sizes: np.ndarray, of_sizes: np.ndarray) -> np.ndarray:
-    """Lowest energy of all frames of each of some sizes."""
+    """Lowest energy of all frames of each of some sizes or compositions."""
     lowest = {size: energy[sizes == size].min() for size in np.unique(of_sizes).tolist()}
     return np.array([lowest[size] for size in of_sizes.tolist()])
 
@@ -127,10 +130,10 @@ def _lowest(energy: np.ndarray, sizes: np.ndarray, of_sizes: np.ndarray) -> np.n
 def _add_table(report: Report, screening: Screening, truth: str | None):
     """The first candidates, as many of each size."""
     everything = screening.candidates
-    sizes = [candidate.size for candidate in everything]
-    begin = {size: sizes.index(size) for size in set(sizes)}
+    kinds = [screening.kind_of(candidate) for candidate in everything]
+    begin = {kind: kinds.index(kind) for kind in set(kinds)}
     each = -(-ROWS // len(begin))
-    chosen = [one for place, one in enumerate(everything) if place - begin[one.size] < each]
+    chosen = [one for place, one in enumerate(everything) if place - begin[kinds[place]] < each]
     columns: dict[str, Sequence[object]] = {}
     for name, given in candidate_properties(screening, chosen, truth).items():
         columns[f"{SHORT.get(name, name)} ({given.unit})" if given.unit else name] = given.values.tolist()

@@ -9,6 +9,7 @@ import numpy as np
 
 from pyg_clusters.baseline import CompositionMean, other_zero
 from pyg_clusters.cli.runs import CONFIGURATION, data_of_run
+from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import is_ensemble
@@ -104,23 +105,24 @@ def energy_context(
         Further rows of errors by their names, and lines to print.
     """
     sizes = np.diff(ptr)
+    kinds = comparable(composition_names(z, ptr), sizes)
     rows: dict[str, dict] = {}
     lines: list[str] = []
     if zero := other_zero(z, ptr, predicted, target):
         lines.append(f"warning: {zero}")
-        rows["on_the_zero_of_the_labels"] = energy_metrics(zero.without, target, sizes)
+        rows["on_the_zero_of_the_labels"] = energy_metrics(zero.without, target, sizes, kinds)
     if trained is None:
         mean, name = CompositionMean(z, ptr, target), "baseline_of_these_labels"
         lines.append("the training set of the model is not at hand: whether these clusters were in it is not known")
     else:
         mean, name = trained.mean, "baseline"
-    rows[name] = energy_metrics(mean(z, ptr), target, sizes)
+    rows[name] = energy_metrics(mean(z, ptr), target, sizes, kinds)
     if trained is not None and pos is not None:
         known = trained.copies(Clusters(z, pos, ptr))
         lines += _copies_line(known)
         if known.any() and not known.all():
             rest = ~known
-            rows["new_structures"] = energy_metrics(predicted[rest], target[rest], sizes[rest])
+            rows["new_structures"] = energy_metrics(predicted[rest], target[rest], sizes[rest], kinds[rest])
     return rows, lines
 
 

@@ -1,10 +1,13 @@
 """What a screening found."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from ase import Atoms
 
+from pyg_clusters.composition import comparable
 from pyg_clusters.frames import BadFrame
 
 
@@ -16,7 +19,7 @@ class Candidate:
         file: The file that it came from.
         frame: Its number in the file, from 0.
         energy: Predicted energy in eV.
-        rank: 1 for the lowest of all frames of its cluster size, or of those that were relaxed.
+        rank: 1 for the lowest of all frames of its composition, or of those that were relaxed.
         atoms: The structure.
         properties: Values that were read along.
         place: Its place among all frames that were scored.
@@ -56,6 +59,11 @@ class Candidate:
         return len(self.atoms)
 
     @property
+    def composition(self) -> str:
+        """Formula."""
+        return self.atoms.get_chemical_formula()
+
+    @property
     def inside(self) -> bool:
         """Whether the structure is inside what the model was trained on, as far as a relaxation tells."""
         return not self.relaxation.get("left_range")
@@ -72,9 +80,10 @@ class Screening:
         energy: Predicted energy in eV, ``[num_frames]``.
         properties: Values that were read along, ``[num_frames]`` each.
         picked: Whether it is a candidate, ``[num_frames]``.
-        candidates: By size, then in the order of the choice: the lowest energy first.
+        candidates: By size and composition, then in the order of the choice: the lowest energy first.
         bad: Frames that were left out.
         spread: How sure the model is of each energy in eV, ``[num_frames]``, where it tells.
+        composition: Formula of each frame, ``[num_frames]``; none where all are of one element.
         num_left_range: Number of frames that left the geometries which the model was trained on while they were
             relaxed.
     """
@@ -88,7 +97,25 @@ class Screening:
     candidates: list[Candidate]
     bad: list[BadFrame]
     spread: np.ndarray | None = None
+    composition: np.ndarray | None = None
     num_left_range: int = 0
+
+    @cached_property
+    def kind(self) -> np.ndarray:
+        """What the frames are compared within, ``[num_frames]``: sizes, or compositions where there are alloys."""
+        return self.size if self.composition is None else comparable(self.composition, self.size)
+
+    def kind_of(self, candidate: Candidate) -> int | str:
+        """The kind of a candidate, as :attr:`kind` has those of the frames."""
+        return candidate.size if self.kind.dtype.kind != "U" else candidate.composition
+
+
+def by_composition(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    """The candidates of each composition, in their order; the smallest clusters first."""
+    kinds: dict[tuple[int, str], list[Candidate]] = {}
+    for candidate in candidates:
+        kinds.setdefault((candidate.size, candidate.composition), []).append(candidate)
+    return [kinds[kind] for kind in sorted(kinds)]
 
 
 def ranks_of(energy: np.ndarray) -> np.ndarray:

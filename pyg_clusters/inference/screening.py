@@ -6,31 +6,34 @@ from dataclasses import replace
 import numpy as np
 from ase import Atoms
 
+from pyg_clusters.composition import composition_names
 from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.frames.store import origin_of
-from pyg_clusters.inference.candidates import Candidate, Screening, ranks_of
+from pyg_clusters.inference.candidates import Candidate, Screening, by_composition, ranks_of
 from pyg_clusters.inference.choosing import Choice
 from pyg_clusters.inference.scoring import ScoredBlock
 
 
 def rank(blocks: Iterable[ScoredBlock], top: int, by: Callable[[ScoredBlock], np.ndarray] | None = None) -> Screening:
-    """Picks the lowest predicted energies of each cluster size (Modee et al. 2021, section 3.5, the first way).
+    """Picks the lowest predicted energies of each composition (Modee et al. 2021, section 3.5, the first way).
 
     Only the structures that are among the lowest so far are kept. Of equal energies the earlier frame comes first.
 
     Args:
         blocks: Scored frames.
-        top: Number of candidates per cluster size.
+        top: Number of candidates per composition.
         by: What is to be low instead of the energy, ``[num_frames]`` of a block.
     """
     table = _Table()
-    best: dict[int, list[tuple[float, int, Candidate]]] = {}
+    best: dict[tuple[int, str], list[tuple[float, int, Candidate]]] = {}
     for block in blocks:
         frames = block.frames
         value = block.energy if by is None else by(block)
-        for size in np.unique(frames.sizes).tolist():
-            kept = best.get(size, [])
-            places = np.flatnonzero(frames.sizes == size)
+        compositions = composition_names(frames.z, frames.ptr)
+        for name in np.unique(compositions).tolist():
+            places = np.flatnonzero(compositions == name)
+            kind = (int(frames.sizes[places[0]]), name)
+            kept = best.get(kind, [])
             if len(kept) == top:
                 places = places[value[places] < kept[-1][0]]
             places = places[np.argsort(value[places], kind="stable")[:top]]
@@ -38,15 +41,16 @@ def rank(blocks: Iterable[ScoredBlock], top: int, by: Callable[[ScoredBlock], np
                 (float(value[place]), table.length + place, _candidate(block, place, table.length))
                 for place in places.tolist()
             ]
-            best[size] = sorted(kept + found, key=lambda entry: entry[:2])[:top]
+            best[kind] = sorted(kept + found, key=lambda entry: entry[:2])[:top]
         table.add(block)
     everything = table.screening([])
     candidates = []
-    for size in sorted(best):
-        ranks = ranks_of(everything.energy[everything.size == size])
-        place_in_size = np.cumsum(everything.size == size) - 1
-        for number, (_, place, candidate) in enumerate(best[size], start=1):
-            rank_of_frame = int(ranks[place_in_size[place]])
+    for kind in sorted(best):
+        of_kind = everything.composition == kind[1]
+        ranks = ranks_of(everything.energy[of_kind])
+        place_in_kind = np.cumsum(of_kind) - 1
+        for number, (_, place, candidate) in enumerate(best[kind], start=1):
+            rank_of_frame = int(ranks[place_in_kind[place]])
             candidates.append(replace(candidate, rank=rank_of_frame, why=f"lowest {number}"))
     return table.screening(candidates)
 
@@ -57,14 +61,14 @@ def choose(
     reread: Callable[[], Iterable[FrameBlock]],
     describe: Callable[[FrameBlock], np.ndarray] | None = None,
 ) -> Screening:
-    """Chooses among all frames, size by size, by their energies (bins of them, section 3.5) and some features.
+    """Chooses among all frames, composition by composition, by energies (bins of them, section 3.5) and some features.
 
     No structures are held: the files are read again for the frames that were chosen.
 
     Args:
         blocks: Scored frames.
         way: Chooses by the energies ``[num_frames]`` in eV and the features ``[num_frames, num_features]`` of the
-            frames of one size.
+            frames of one composition.
         reread: Reads the frames anew, with whatever belongs to a candidate.
         describe: Features ``[num_frames, num_features]`` of the frames of a block; none by default.
     """
@@ -76,8 +80,8 @@ def choose(
     everything = table.screening([])
     features = np.concatenate(described) if described else np.zeros((0, 0))
     chosen: dict[tuple[str, int], Candidate] = {}
-    for size in np.unique(everything.size):
-        places = np.flatnonzero(everything.size == size)
+    for kind in np.unique(everything.kind):
+        places = np.flatnonzero(everything.kind == kind)
         energy = everything.energy[places]
         ranks = ranks_of(energy)
         choice = way(energy, features[places])
@@ -100,19 +104,18 @@ def choose(
 def choose_again(
     screening: Screening, way: Callable[[list[Candidate]], Choice], lowest_first: bool = True
 ) -> Screening:
-    """Chooses among the candidates of a screening, size by size.
+    """Chooses among the candidates of a screening, composition by composition.
 
-    Candidates that left what the model was trained on take part only where no other of their size is there.
+    Candidates that left what the model was trained on take part only where no other of their composition is there.
 
     Args:
         screening: Its candidates are the pool.
-        way: Chooses among candidates of one size.
-        lowest_first: Whether the candidates of a size come by their energies, or in the order of the choice.
+        way: Chooses among candidates of one composition.
+        lowest_first: Whether the candidates of a composition come by their energies, or in the order of the choice.
     """
     chosen = []
-    for size in sorted({candidate.size for candidate in screening.candidates}):
-        pool = [candidate for candidate in screening.candidates if candidate.size == size]
-        pool = [candidate for candidate in pool if candidate.inside] or pool
+    for everything in by_composition(screening.candidates):
+        pool = [candidate for candidate in everything if candidate.inside] or everything
         choice = way(pool)
         picks = [replace(pool[place], why=why) for place, why in zip(choice.places, choice.why, strict=True)]
         chosen += sorted(picks, key=lambda candidate: candidate.rank) if lowest_first else picks
@@ -134,6 +137,7 @@ class _Table:
             "file": np.full(len(frames), frames.file),
             "frame": frames.number,
             "size": frames.sizes,
+            "composition": composition_names(frames.z, frames.ptr),
             "energy": block.energy,
         }
         if block.spread is not None:
@@ -191,4 +195,10 @@ def _structure(frames: FrameBlock, place: int) -> Atoms:
 
 
 def _nothing() -> dict[str, np.ndarray]:
-    return {"file": np.zeros(0, str), "frame": np.zeros(0, int), "size": np.zeros(0, int), "energy": np.zeros(0)}
+    return {
+        "file": np.zeros(0, str),
+        "frame": np.zeros(0, int),
+        "size": np.zeros(0, int),
+        "energy": np.zeros(0),
+        "composition": np.zeros(0, str),
+    }
