@@ -5,6 +5,8 @@ different sizes are compared by their errors only; ranks are compared within a s
 where they decide which isomer goes to a DFT calculation.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import spearmanr
@@ -57,7 +59,7 @@ def energy_metrics(
 
 def metrics_by_size(
     predicted: ArrayLike, target: ArrayLike, sizes: ArrayLike, kinds: ArrayLike | None = None
-) -> list[dict[str, float | int | str]]:
+) -> list[dict[str, Any]]:
     """Errors and rank correlation of each cluster size, or composition of alloys, a row for each in increasing order.
 
     The arguments and errors are those of :func:`energy_metrics`.
@@ -82,7 +84,7 @@ def _checked(*arrays: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _rows(
     predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray, kinds: ArrayLike | None
-) -> list[dict[str, float | int | str]]:
+) -> list[dict[str, Any]]:
     kinds = sizes if kinds is None else np.asarray(kinds)
     rows = []
     for kind in np.unique(kinds).tolist():

@@ -8,6 +8,7 @@ one composition; energies are in eV per cluster.
 """
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -246,7 +247,7 @@ def worth_at_random(
         for _ in range(draws)
     ]
     names = [name for name in rows[0] if name not in ("size", "way", "runs", "composition")]
-    means = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    means: dict[str, Any] = {name: float(np.mean([row[name] for row in rows])) for name in names}
     return Worth(size=int(size), way=way, runs=number, **means)
 
 

@@ -1,6 +1,7 @@
 """The report of a screening."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -122,7 +123,7 @@ def _add_summary(report: Report, screening: Screening, truth: str | None):
     report.table(columns, lines, f"What was picked, by {'composition' if kind == 'composition' else 'cluster size'}.")
 
 
-def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, object]]:
+def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, Any]]:
     rows = []
     kinds = screening.kind
     for kind in np.unique(kinds).tolist():
