@@ -22,7 +22,7 @@ from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.store_index import StoreIndex
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, StoreReader, write_extxyz, write_store
-from pyg_clusters.models import DART
+from pyg_clusters.models import AlloyDART
 from pyg_clusters.nn.energy_scale import ReferenceFit
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule, EnergyTraining
@@ -147,7 +147,7 @@ def recipe(frames, store, tmp_path_factory) -> Path:
     for name, (kind, arguments) in datasets.items():
         dataset = {"class_path": f"pyg_clusters.datasets.{kind}", "init_args": arguments}
         data = {"dataset": dataset, "split": "group", "fractions": [0.6, 0.2, 0.2], "batch_size": 8}
-        model = {"model": {"class_path": "pyg_clusters.models.DART", "init_args": {"hidden_channels": 16}}}
+        model = {"model": {"class_path": "pyg_clusters.models.AlloyDART", "init_args": {"elements": [11, 31]}}}
         configuration = {"data": data, "model": model, "trainer": {"max_epochs": 3, "accelerator": "cpu"}}
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(configuration))
     return folder
@@ -234,7 +234,7 @@ def test_every_epoch_of_the_trainer_has_every_cluster(on_disk):
     counted = Counted()
     options = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "accelerator": "cpu"}
     trainer = pl.Trainer(max_epochs=4, callbacks=[counted], enable_model_summary=False, **options)
-    trainer.fit(EnergyTraining(DART(hidden_channels=8)), data)
+    trainer.fit(EnergyTraining(AlloyDART((11, 31), hidden_channels=8)), data)
     assert counted.clusters == [48] * 4
     assert trainer.callback_metrics["val_mae"] > 0
 

@@ -41,8 +41,17 @@ def run(argv: Sequence[str]):
     parser.add_argument("paths", type=Path, nargs="+", help="files or folders of frames, folders of runs or models")
     for path in parse(parser, argv).paths:
         shipped = not path.exists() and str(path) in shipped_models()
-        of_model = shipped or (path.is_dir() and not any(map(holds_structures, _visible_files(path))))
+        of_model = shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path)))
         _describe_model(path) if of_model else _describe_frames(path)
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder is that of a run, an ensemble or a saved model."""
+    return is_ensemble(folder) or any((folder / name).exists() for name in ("config.yaml", "model.json", "best"))
+
+
+def _has_structures(folder: Path) -> bool:
+    return any(map(holds_structures, _visible_files(folder)))
 
 
 def _visible_files(folder: Path) -> list[Path]:
