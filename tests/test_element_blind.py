@@ -50,6 +50,8 @@ class ZeroHead(nn.Module):
         (lambda: layered("element"), False),
         (lambda: layered("tad", "SchNet"), False),  # a whole model takes the elements itself
         (lambda: AlloyDART(elements=CU_AU), False),
+        (lambda: AlloyDART(elements=CU_AU, radii=(3.3, 5.75), element_networks="shared"), False),
+        (lambda: AlloyDART(elements=CU_AU, radii=(3.3, 5.75)), False),
         (NodeSchNet, False),
         (ZeroHead, False),
     ],

@@ -68,10 +68,12 @@ def is_blind(model: nn.Module, elements: Iterable[int]) -> bool:
     for first, second in pairwise(sorted(elements)):
         z = torch.tensor([first, second, second, second, first, second, first, first])
         try:
-            here, exchanged, there = (tried(*given, batch) for given in ((z, pos), (z.flip(0), pos), (z, moved)))
+            here, there = tried(z, pos, batch), tried(z, moved, batch)
+            # Several arrangements: a symmetry of the cluster may bring one of them back.
+            exchanged = max(_apart(here, tried(z.roll(steps), pos, batch)) for steps in range(1, 8))
         except (InputError, ValueError, IndexError):  # another check says what it cannot do
             continue
-        if _apart(here, exchanged) <= UNCHANGED * _apart(here, there):
+        if exchanged <= UNCHANGED * _apart(here, there):
             return _apart(here, there) > 0
     return False
 
