@@ -1,11 +1,15 @@
 """Fixtures of all tests."""
 
 import os
+import signal
 
 import pytest
 import torch
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+# Processes that a shell starts in the background ignore SIGINT; the tests of signals need Python's own handler.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
