@@ -136,7 +136,7 @@ def test_frames_of_other_charge_or_spin_have_other_keys():
 
 
 def test_sodium_cation_by_tblite():
-    pytest.importorskip("tblite")
+    pytest.importorskip("tblite", reason="needs the extra tblite")
     ion = sodium(charge=1)
     ion.positions[2, 1] = 3.3 * np.sqrt(0.75)
     assert EnergyLabeller("tblite")(ion).atoms.get_potential_energy() == pytest.approx(-14.313, abs=2e-3)

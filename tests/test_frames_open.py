@@ -158,7 +158,7 @@ def test_without_mdanalysis_the_extra_is_named(tmp_path, monkeypatch, topology):
 @pytest.mark.parametrize("suffix", ["dcd", "xtc", "trr"])
 @pytest.mark.filterwarnings("ignore")  # MDAnalysis warns of time steps and units when it writes
 def test_binary_trajectories(tmp_path, suffix, topology):
-    mda = pytest.importorskip("MDAnalysis")
+    mda = pytest.importorskip("MDAnalysis", reason="needs the extra traj")
     pos = np.random.default_rng(0).uniform(0, 20, size=(9, 5, 3)).astype(np.float32)
     universe = mda.Universe.empty(5, trajectory=True)
     path = tmp_path / f"md.{suffix}"
@@ -189,7 +189,7 @@ def test_binary_trajectories(tmp_path, suffix, topology):
 @pytest.mark.filterwarnings("ignore")  # MDAnalysis warns of time steps and units when it writes
 def test_binary_trajectories_that_are_cut(tmp_path, suffix, cell, num_atoms):
     """Whole frames are used and the rest is said, wherever the file ends."""
-    mda = pytest.importorskip("MDAnalysis")
+    mda = pytest.importorskip("MDAnalysis", reason="needs the extra traj")
     grid = np.stack(np.unravel_index(np.arange(num_atoms), (4, 4, 4)), axis=1) * 2.7
     write_extxyz(tmp_path / "first.xyz", [Atoms(f"Ga{num_atoms}", grid)])
     universe = mda.Universe.empty(num_atoms, trajectory=True)

@@ -259,11 +259,12 @@ def test_calculators_by_name():
     ):
         with pytest.raises(InputError, match=told):
             named_calculator(name, elements)
-    try:
-        import tblite.ase  # noqa: F401
-    except ImportError:
-        with pytest.raises(MissingExtra, match="tblite"):
-            named_calculator("tblite", ["Cu"])
+
+
+def test_without_tblite_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tblite.ase", None)
+    with pytest.raises(MissingExtra, match="tblite"):
+        named_calculator("tblite", ["Cu"])
 
 
 # The file that grows
