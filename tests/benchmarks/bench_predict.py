@@ -17,7 +17,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.datasets.shipped import shipped_folder
 from pyg_clusters.frames import Frames, write_extxyz, write_store
-from pyg_clusters.frames.xyz import offsets_of_frames
+from pyg_clusters.frames.xyz_text import offsets_of_frames
 
 ATOMS = 50
 COPIES = 20

@@ -7,6 +7,9 @@ import pytest
 
 from pyg_clusters.datasets import GalliumClusters
 
+collect_ignore = ["beside_mace.py"]
+"""A program for an environment of its own, with MACE."""
+
 
 def pytest_configure(config):
     config.addinivalue_line("python_files", "bench_*.py")
