@@ -8,7 +8,9 @@ import warnings
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.geometry import cellpar_to_cell, wrap_positions
 from ase.io import write
+from scipy.spatial.distance import pdist
 
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import Frames, Shard, trajectories, write_extxyz, write_store
@@ -181,6 +183,26 @@ def test_binary_trajectories(tmp_path, suffix, topology):
     write_extxyz(tmp_path / "other.xyz", [Atoms("Ga3", np.zeros((3, 3)))])
     with pytest.raises(InputError, match=rf"md\.{suffix}: "):
         list(Frames.open(path, topology=tmp_path / "other.xyz"))
+
+
+@pytest.mark.parametrize("suffix", ["dcd", "xtc", "trr"])
+@pytest.mark.filterwarnings("ignore")  # MDAnalysis warns of time steps and units when it writes
+def test_binary_trajectories_over_the_faces_of_a_cell(tmp_path, suffix):
+    """A cube of 27 atoms about a corner of a triclinic cell has the distances of the cube in one piece."""
+    mda = pytest.importorskip("MDAnalysis", reason="needs the extra traj")
+    cube = np.stack(np.unravel_index(np.arange(27), (3, 3, 3)), axis=1) * 2.8
+    write_extxyz(tmp_path / "first.xyz", [Atoms("Ga27", cube)])
+    dimensions = [30, 28, 26, 70, 80, 100]
+    universe = mda.Universe.empty(27, trajectory=True)
+    with mda.Writer(str(tmp_path / f"md.{suffix}"), n_atoms=27) as writer:
+        for shift in ([-3, -3, -3], [5, -4, 1]):
+            universe.atoms.positions = wrap_positions(cube + shift, cellpar_to_cell(dimensions))
+            universe.dimensions = dimensions
+            writer.write(universe.atoms)
+    (block,) = Frames.open(tmp_path / f"md.{suffix}", topology=tmp_path / "first.xyz")
+    assert len(block) == 2
+    for pos in block.pos.reshape(2, 27, 3):
+        np.testing.assert_allclose(pdist(pos), pdist(cube), atol=0.02 if suffix == "xtc" else 1e-4)
 
 
 @pytest.mark.parametrize("num_atoms", [5, 40])
