@@ -54,6 +54,9 @@ FITTED: int = 20_000
 FRAMES_AT_ONCE: int = 1024
 """Most structures that are looked up, and of which keys are made, at a time."""
 
+LOOKED_UP_AT_ONCE: int = 128
+"""Structures all of whose neighbours are looked up at a time: of 10,000 copies each has 10,000."""
+
 PAIRS_AT_ONCE: int = 128
 """Most pairs that are superposed at a time."""
 
@@ -62,6 +65,9 @@ DISTANCES_AT_ONCE: int = 1 << 22
 
 FAR: float = 100.0
 """Distance in Å between atoms of different elements: none is matched to another."""
+
+UNLIKE: float = 6.0
+"""Atoms whose surroundings differ by more than so many tolerances are not each other's partners in copies."""
 
 TRIED: int = 16
 """Orientations, the best by the distances of nearest atoms, in which two structures are matched atom by atom."""
@@ -156,6 +162,37 @@ def copies(
         if 0 < first < len(frames):
             found = frames[_Finder(species, positions, tolerance).copies_of_first(first)]
             result[frames[first:] - num_known] = np.where(found < num_known, found, -1)
+    return result
+
+
+def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: float = SPLIT_TOLERANCE) -> np.ndarray:
+    """Groups of structures that are copies of each other, directly or through further ones.
+
+    No structure of a group is a copy of one of another group.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the structures ``[num_frames + 1]``.
+        tolerance: In Å, root mean square over the atoms, see :func:`representatives`.
+
+    Returns:
+        Index of the first structure of the group of each structure, ``[num_frames]``.
+
+    Raises:
+        ValueError: If the tolerance is not positive.
+
+    Example:
+        >>> triangle = np.array([[0, 0, 0], [2.7, 0, 0], [0, 3.1, 0]])
+        >>> pos = np.concatenate([triangle * 1.1, triangle, triangle[::-1] + 5.0])
+        >>> copy_groups(np.full(9, 31), pos, np.array([0, 3, 6, 9]))
+        array([0, 1, 1])
+    """
+    if not tolerance > 0:
+        raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
+    result = np.arange(len(ptr) - 1)
+    for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
+        result[frames] = frames[_Finder(species, positions, tolerance).groups()]
     return result
 
 
@@ -287,6 +324,40 @@ class _Finder:
             self._copies_of(frames, *known.near(frames, self.key_tolerance))
         return self.representative[number:]
 
+    def groups(self) -> np.ndarray:
+        """For each structure the first one of its group, which copies of copies belong to as well."""
+        first = self.representatives().copy()
+        kinds = np.flatnonzero(first == np.arange(len(first)))
+        # Copies of each other are no further from their representatives than these are from one another.
+        pairs = kinds[cKDTree(self.keys[kinds]).query_pairs(3 * self.key_tolerance, output_type="ndarray")]
+        several = np.flatnonzero(np.isin(first, pairs))
+        if not several.size:
+            return self.representative
+        tree = cKDTree(self.keys[several])
+        for frames in np.array_split(several, -(-len(several) // LOOKED_UP_AT_ONCE)):
+            near = tree.query_ball_point(self.keys[frames], self.key_tolerance)
+            earlier = several[np.concatenate(near).astype(int)]
+            later = np.repeat(frames, [len(places) for places in near])
+            apart = (earlier < later) & (self.representative[earlier] != self.representative[later])
+            self._unite(earlier[apart], later[apart])
+        return self.representative
+
+    def _unite(self, earlier: np.ndarray, later: np.ndarray):
+        """Joins the groups of pairs of structures that are copies."""
+        distance = np.linalg.norm(self.keys[earlier] - self.keys[later], axis=1)
+        order = np.lexsort((distance, later))
+        earlier, later = earlier[order], later[order]
+        while later.size:
+            _, nearest = np.unique(later, return_index=True)
+            same = nearest[self._same(earlier[nearest], later[nearest])]
+            for pair in zip(earlier[same], later[same], strict=True):
+                first, second = sorted(self.representative[list(pair)])
+                if first != second:
+                    self.representative[self.representative == second] = first
+            left = self.representative[earlier] != self.representative[later]
+            left[nearest] = False
+            earlier, later = earlier[left], later[left]
+
     def _copies_of(self, frames: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
         """Settles the frames that are copies of known representatives, and returns the others."""
         distance = np.linalg.norm(self.keys[earlier] - self.keys[later], axis=1)
@@ -330,6 +401,9 @@ class _Finder:
         same = np.ones(len(first), dtype=bool)
         if len(self.species) < 2:
             return same
+        # One direction whatever the order of a pair: at the tolerance the answer must not depend on it.
+        swapped = self.radii[first].sum(axis=1) > self.radii[second].sum(axis=1)
+        first, second = np.where(swapped, second, first), np.where(swapped, first, second)
         if self.energy is not None:
             same &= np.abs(self.energy[first] - self.energy[second]) <= self.energy_tolerance
         near = np.flatnonzero(same)
@@ -340,8 +414,9 @@ class _Finder:
         same[near] = radii <= self.tolerance  # they never differ by more than the atoms
         near = np.flatnonzero(same)
         a, b = self.pos[first[near]], self.pos[second[near]]
-        superposed = _superposed(self.species, a, b) <= self.tolerance
-        for place in np.flatnonzero(~superposed):
+        apart, certain = _superposed(self.species, a, b, self.tolerance)
+        superposed = apart <= self.tolerance
+        for place in np.flatnonzero(~superposed & ~certain):
             distance = structure_distance(self.species, a[place], b[place], 4 * self.tolerance)
             superposed[place] = distance <= self.tolerance
         same[near] = superposed
@@ -401,11 +476,15 @@ def _sorted_radii(species: np.ndarray, pos: np.ndarray) -> np.ndarray:
     return np.concatenate(parts, axis=1).astype(np.float32)
 
 
-def _superposed(species: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Root mean square distances ``[num_pairs]`` in Å of pairs of centred structures that are most likely copies.
+def _superposed(species: np.ndarray, a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
+    """Distances of pairs of centred structures that are most likely copies, and whether they are the smallest.
 
     Two atoms of each ``a [num_pairs, num_atoms, 3]`` that differ most from all others in their surroundings are taken
-    to those of ``b`` that are most like them. Infinite where the others do not then find one partner each.
+    to those of ``b`` that are most like them.
+
+    Returns:
+        Root mean square distances ``[num_pairs]`` in Å, infinite where the other atoms do not then find one partner
+        each; and whether no other two atoms of ``b`` come into question, ``[num_pairs]``.
     """
     rows = np.arange(len(a))
     features_a, features_b = _surroundings(species, a), _surroundings(species, b)
@@ -415,10 +494,11 @@ def _superposed(species: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray
     radius = np.linalg.norm(a, axis=2)
     first = np.argmax(gap * (radius > 0.3 * radius.max(axis=1, keepdims=True)), axis=1)
     second = np.argmax(gap * _off_axis(a, a[rows, first]), axis=1)
-    partners = [
-        np.argmin(np.square(features_b - features_a[rows, atom][:, None]).sum(axis=2), axis=1)
-        for atom in (first, second)
-    ]
+    unlike = [
+        np.linalg.norm(features_b - features_a[rows, atom][:, None], axis=2) for atom in (first, second)
+    ]  # [num_pairs, num_atoms] each
+    partners = [of_atom.argmin(axis=1) for of_atom in unlike]
+    certain = np.array([np.partition(of_atom, 1, axis=1)[:, 1] > UNLIKE * tolerance for of_atom in unlike]).all(axis=0)
     turned_a = (a @ _axes(a[rows, first], a[rows, second]).transpose(0, 2, 1)).astype(np.float32)
     turned_b = (b @ _axes(b[rows, partners[0]], b[rows, partners[1]]).transpose(0, 2, 1)).astype(np.float32)
     result = np.full(len(a), np.inf)
@@ -429,7 +509,7 @@ def _superposed(species: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray
         whole = (np.sort(nearest, axis=1) == np.arange(len(species))).all(axis=1)
         matched = np.take_along_axis(b[whole], nearest[whole][:, :, None], axis=1)
         result[whole] = np.minimum(result[whole], _least_rms(a[whole], matched))
-    return result
+    return result, certain & np.isfinite(result)
 
 
 def _surroundings(species: np.ndarray, pos: np.ndarray) -> np.ndarray:

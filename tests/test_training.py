@@ -20,10 +20,10 @@ from torch_geometric.utils import scatter
 
 from pyg_clusters.cli.evaluate import read_columns
 from pyg_clusters.cli.main import main
-from pyg_clusters.datasets import ClusterDataset, Split
+from pyg_clusters.datasets import ClusterDataset, OnDiskClusters, Split
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import output_lock
-from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.geometry import batch_to_ptr
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.domain import Domain
@@ -503,3 +503,78 @@ def test_domain_is_widened_by_known_elements_only():
     assert domain.size_range == (3, 8)
     with pytest.raises(InputError, match=r"elements \[11\]"):
         domain.widen(torch.full((3,), 11), torch.tensor([0, 3]))
+
+
+@pytest.fixture(scope="module")
+def copied(tmp_path_factory) -> Path:
+    """20 structures, each three times: turned, in another order, and moved by 0.01 Å; segments hold one of each."""
+    generator = torch.Generator().manual_seed(6)
+    rng = np.random.default_rng(6)
+    z, pos, ptr = random_clusters((9, 12) * 10, 31, generator)
+    frames = []
+    for number in range(3):
+        for cluster, (start, end) in enumerate(zip(ptr, ptr[1:], strict=False)):
+            atoms = Atoms(z[start:end].numpy(), pos[start:end].numpy())
+            atoms = atoms[rng.permutation(len(atoms))]
+            atoms.rotate(rng.uniform(0, 180), rng.normal(size=3))
+            atoms.positions += rng.normal(0, 0.01, atoms.positions.shape) + 7.0 * number
+            atoms.info = {"binding": -2.0 * len(atoms), "structure": cluster, "pair": f"{number}-{cluster // 2}"}
+            frames.append(atoms)
+    path = tmp_path_factory.mktemp("copied") / "copied.extxyz"
+    write_extxyz(path, frames)
+    return path
+
+
+def structures_of_parts(data: ClusterDataModule) -> list[set[int]]:
+    kept = data.batches.stored(list(range(len(data.batches))))["structure"]
+    return [set(kept[part].tolist()) for part in (data.split.train, data.split.val, data.split.test)]
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("split", ["random", "group", "fold", "size"])
+def test_copies_are_held_together(copied, tmp_path, split, on_disk):
+    """No structure is in two parts; groups of the data set stay whole as well."""
+    asked = {"target": "binding", "group": "pair", "keep": ["structure"]}
+    if on_disk:
+        names = ["binding", "pair", "structure"]
+        write_store(tmp_path / "copied.h5", Frames.open(copied, properties=names), compressed=False)
+        dataset = OnDiskClusters(tmp_path / "copied.h5", **asked)
+    else:
+        dataset = ClusterDataset(tmp_path, copied, **asked)
+    options = {"split": split, "held_out_sizes": [9], "fractions": (0.6, 0.2, 0.2), "split_seed": 1}
+    parts = structures_of_parts(ClusterDataModule(dataset, copies_together=True, **options))
+    assert sum(map(len, parts)) == len(set.union(*parts)) == 20
+    if split in ("group", "fold"):  # a group holds a structure of each of both sizes
+        assert {structure // 2 for structure in parts[0]}.isdisjoint(structure // 2 for structure in parts[2])
+    if split == "random":
+        parts = structures_of_parts(ClusterDataModule(dataset, **options))
+        assert sum(map(len, parts)) > 20
+
+
+def test_a_training_counts_copies_across_its_split(copied, tmp_path, capsys):
+    arguments = [
+        "train",
+        "--data.dataset",
+        "pyg_clusters.datasets.ClusterDataset",
+        "--data.dataset.root",
+        str(tmp_path),
+    ]
+    arguments += ["--data.dataset.files", str([str(copied)]), "--data.dataset.target", "binding"]
+    arguments += ["--data.split", "random", "--model.model", "pyg_clusters.models.DART", "--trainer.max_epochs", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "random")]) == 0
+    split = Split.load(tmp_path / "random" / "splits")
+    parts = [{number % 20 for number in part.tolist()} for part in (split.train, split.val, split.test)]
+    known = [sum(number % 20 in parts[0] for number in part.tolist()) for part in (split.val, split.test)]
+    assert min(known) > 0
+    said = capsys.readouterr().out
+    assert f"warning: {known[0]} of 6 validation clusters and {known[1]} of 6 test clusters are copies" in said
+    assert "--data.copies_together true" in said
+    assert main([*arguments, "--data.copies_together", "true", "--out", str(tmp_path / "together")]) == 0
+    assert "are copies" not in capsys.readouterr().out
+    assert main(["evaluate", str(tmp_path / "together")]) == 0
+    assert main(["train", "--resume", str(tmp_path / "together"), "--trainer.max_epochs", "2"]) == 0
+
+
+def test_the_split_of_a_paper_holds_no_copies_together(dataset):
+    with pytest.raises(InputError, match="leave out copies_together"):
+        ClusterDataModule(dataset, split="paper", copies_together=True)

@@ -11,6 +11,7 @@ from pyg_clusters.frames import read_blocks
 from pyg_clusters.uniqueness import (
     SAME_STRUCTURE,
     copies,
+    copy_groups,
     key_share,
     representatives,
     sorted_distances,
@@ -177,3 +178,16 @@ def test_bad_arguments():
 
 def test_no_structures():
     assert representatives(np.zeros(0, int), np.zeros((0, 3)), np.zeros(1, int)).tolist() == []
+
+
+def test_groups_of_copies_are_closed():
+    """Copies of copies belong together: frames 0.06 Å apart in a row, each a copy of the next ones only."""
+    rng = np.random.default_rng(4)
+    first, other = rng.uniform(0, 12, (2, 30, 3))
+    step = rng.normal(0, 1, first.shape)
+    step *= 0.06 / np.sqrt(np.square(step).sum(axis=1).mean())
+    row = [perturbed(first + number * step, 1, rng, noise=0.0)[0] for number in (3, 0, 4, 1, 2)]
+    z, pos, ptr = flat([other, *row, *perturbed(other, 2, rng)])
+    assert copy_groups(z, pos, ptr).tolist() == [0, 1, 1, 1, 1, 1, 0, 0]
+    z[ptr[1] : ptr[2]] = 13  # without its link the last of the row stands alone
+    assert copy_groups(z, pos, ptr).tolist() == [0, 1, 2, 3, 2, 2, 0, 0]

@@ -16,7 +16,9 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pyg_clusters.cli.evaluate import evaluate_run
 from pyg_clusters.cli.parsing import explain, options_of
 from pyg_clusters.cli.runs import CONFIGURATION, FINGERPRINT, check_fingerprint, check_run_configuration
+from pyg_clusters.cli.tables import print_lines
 from pyg_clusters.cli.train_ensemble import resume_ensemble, train_ensemble
+from pyg_clusters.cli.training_set import copies_in_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import output_lock, replacing
 from pyg_clusters.models.checkpoint import is_ensemble, load_model
@@ -170,6 +172,7 @@ def train(argv: Sequence[str], resume: bool = False):
     with output_lock(folder, folder=True) if cli.trainer.is_global_zero else nullcontext():
         if not resume and not _is_helper_process():
             _begin(folder, cli)
+            print_lines(copies_in_split(cli.datamodule))
         check_fingerprint(folder, cli.datamodule.dataset)
         if resume and cli.trainer.is_global_zero:
             _reopen(folder, cli.trainer)

@@ -14,6 +14,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import is_ensemble
 from pyg_clusters.training import ClusterDataModule
+from pyg_clusters.training.copies import copies_among
 from pyg_clusters.uniqueness import copies
 
 MOST_CLUSTERS: int = 100_000
@@ -81,6 +82,23 @@ class TrainingSet:
         if self.clusters is None:
             return np.zeros(len(clusters.ptr) - 1, dtype=bool)
         return copies(*clusters, self.clusters) >= 0
+
+
+def copies_in_split(data: ClusterDataModule) -> list[str]:
+    """Warning of clusters to be judged on that are copies of some to train on, a line; none if there are none."""
+    if data.split.train.numel() > MOST_CLUSTERS:
+        return [f"copies across the split were not looked for: more than {MOST_CLUSTERS:,} clusters to train on"]
+    if "pos" not in data.batches.stored(data.split.train[:1].tolist()):
+        return []
+    parts = {"validation": data.split.val, "test": data.split.test}
+    found = {name: copies_among(data.batches, part, data.split.train) for name, part in parts.items() if part.numel()}
+    if not any(number for number, _ in found.values()):
+        return []
+    counts = " and ".join(f"{number} of {compared} {name} clusters" for name, (number, compared) in found.items())
+    return [
+        f"warning: {counts} are copies of structures in the training part: their errors do not tell how the model "
+        "predicts new structures; --data.copies_together true (with --data.split group or random) holds copies together"
+    ]
 
 
 def energy_context(

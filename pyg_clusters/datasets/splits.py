@@ -111,7 +111,13 @@ def group_split(groups: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1),
     return _split_of([np.flatnonzero(part_of_cluster == part) for part in range(3)], fractions)
 
 
-def size_split(sizes: ArrayLike, held_out: Sequence[int], val_fraction: float = 0.1, seed: int = 0) -> Split:
+def size_split(
+    sizes: ArrayLike,
+    held_out: Sequence[int],
+    val_fraction: float = 0.1,
+    seed: int = 0,
+    groups: ArrayLike | None = None,
+) -> Split:
     """Tests on the clusters of the held-out sizes; the others are split at random into training and validation.
 
     Args:
@@ -119,6 +125,7 @@ def size_split(sizes: ArrayLike, held_out: Sequence[int], val_fraction: float = 
         held_out: The sizes of the test set.
         val_fraction: Share of the validation set among the others.
         seed: Seed of this split; the global seeds play no part.
+        groups: Group of each cluster ``[num_graphs]``, which among the others are split whole.
 
     Raises:
         InputError: If there is no cluster of a held-out size, or none of another.
@@ -131,7 +138,10 @@ def size_split(sizes: ArrayLike, held_out: Sequence[int], val_fraction: float = 
     is_test = np.isin(sizes, list(held_out))
     others = np.flatnonzero(~is_test)
     fractions = (1 - val_fraction, val_fraction, 0.0)
-    inner = random_split(others.size, fractions, seed)
+    if groups is None:
+        inner = random_split(others.size, fractions, seed)
+    else:
+        inner = group_split(np.asarray(groups)[others], fractions, seed)
     return _split_of([others[inner.train], others[inner.val], np.flatnonzero(is_test)], fractions)
 
 

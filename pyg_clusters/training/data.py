@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from ase.data import atomic_numbers
@@ -18,6 +19,7 @@ from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.nn.energy_scale import shift_of_references
+from pyg_clusters.training.copies import groups_with_copies
 
 
 class ClusterBatches(Dataset):
@@ -256,6 +258,8 @@ class ClusterDataModule(pl.LightningDataModule):
         max_pairs: Bound on a batch in pairs of atoms, over all processes: its number of clusters times the square of
             the atoms of the largest. ``batch_size`` then is the largest number of clusters.
         num_workers: Processes that read batches ahead; worth it for a data set on disk.
+        copies_together: Whether copies of one structure (see :mod:`pyg_clusters.uniqueness`) are kept on one side as
+            well: with ``group`` and ``fold`` groups that share a structure become one. A saved split stays as it is.
 
     Raises:
         InputError: If the split cannot be made.
@@ -276,6 +280,7 @@ class ClusterDataModule(pl.LightningDataModule):
         fold: int = 0,
         max_pairs: int | None = None,
         num_workers: int = 0,
+        copies_together: bool = False,
     ):
         super().__init__()
         at_least_one = {"batch_size": batch_size, "max_train_clusters": max_train_clusters, "max_pairs": max_pairs}
@@ -290,10 +295,12 @@ class ClusterDataModule(pl.LightningDataModule):
         self.max_pairs = max_pairs
         self.num_workers = num_workers
         self.batches = batches_of(dataset)
+        made_here = split in ("random", "group", "size", "fold", "paper")
+        groups = _groups(dataset, self.batches, split) if copies_together and made_here else None
         if split == "fold":
-            self.split = fold_split(dataset.groups, folds, fold, split_seed)
+            self.split = fold_split(dataset.groups if groups is None else groups, folds, fold, split_seed)
         else:
-            self.split = _make_split(dataset, split, fractions, held_out_sizes, split_seed)
+            self.split = _make_split(dataset, split, groups, fractions, held_out_sizes, split_seed)
         if left_out_sizes:
             kept_sizes = ~torch.isin(dataset.sizes, torch.tensor(left_out_sizes))
             parts = (self.split.train, self.split.val, self.split.test)
@@ -356,20 +363,31 @@ class ClusterDataModule(pl.LightningDataModule):
         )
 
 
+def _groups(dataset: GraphDataset, batches: ClusterBatches | DiskBatches, split: str | Path) -> np.ndarray:
+    """Groups ``[num_graphs]`` for a split that holds copies together."""
+    if split == "paper":
+        raise InputError("the split of a paper stays as it is: leave out copies_together, or choose group or random")
+    own = dataset.groups.numpy() if split in ("group", "fold") else None
+    return groups_with_copies(batches, torch.arange(len(batches)), own)
+
+
 def _make_split(
     dataset: GraphDataset,
     split: str | Path,
+    groups: np.ndarray | None,
     fractions: tuple[float, float, float],
     held_out_sizes: Sequence[int],
     seed: int,
 ) -> Split:
+    if split == "size":
+        return size_split(dataset.sizes, held_out_sizes, seed=seed, groups=groups)
+    if groups is not None:
+        return group_split(groups, fractions, seed)
     if split == "random":
         return random_split(len(dataset), fractions, seed)
     if split == "group":
         own = getattr(dataset, "group_split", None)
         return group_split(dataset.groups, fractions, seed) if own is None else own(fractions, seed)
-    if split == "size":
-        return size_split(dataset.sizes, held_out_sizes, seed=seed)
     if split == "paper":
         if not hasattr(dataset, "paper_split"):
             raise InputError(f"{type(dataset).__name__} follows no paper's split; choose group, size, fold or random")
