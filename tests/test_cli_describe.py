@@ -101,6 +101,15 @@ def test_other_elements_get_suggested_radii(tmp_path, capsys):
     assert "suggested from g(r)" in printed and "--target" in printed
 
 
+def test_clusters_too_small_for_suggested_radii_are_described_with_multiples_of_the_bond_length(tmp_path, capsys):
+    write_extxyz(tmp_path / "dimer.extxyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]])])
+    assert main(["describe", str(tmp_path / "dimer.extxyz"), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "suggested shell radii: none" in printed and "fallback of 1.25 and 2.2 bond lengths" in printed
+    assert "mean counts per atom: J 1.00, K 0.00, L 0.00" in printed
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["radii"] == pytest.approx([2.75, 4.84], abs=0.1)
+
+
 def test_describe_refuses(clusters, tmp_path, capsys):
     assert "increasing" in refused(["describe", clusters, "--radii", "6.3,3.49"], capsys)
     assert "no numbers" in refused(["describe", clusters, "--radii", "3.49;6.3"], capsys).replace("not", "no")
@@ -112,7 +121,7 @@ def test_describe_refuses(clusters, tmp_path, capsys):
     assert "--bin-width must be positive" in refused(["describe", clusters, "--bin-width", "0"], capsys)
     assert "no such file" in refused(["describe", tmp_path / "none.extxyz"], capsys)
     write_extxyz(tmp_path / "dimer.extxyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]], info={"e": float("nan")})])
-    assert "give them by --radii" in refused(["describe", tmp_path / "dimer.extxyz"], capsys)
+    assert "choose a larger one" in refused(["describe", tmp_path / "dimer.extxyz", "--r-max", "2"], capsys)
     line = refused(["describe", tmp_path / "dimer.extxyz", "--target", "e"], capsys)
     assert "frame 0: e is nan" in line
 

@@ -20,6 +20,9 @@ from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
 MOST_RANGE = 60.0
 """Largest distance of g(r) in Å, where the clusters are longer."""
 
+FALLBACK: tuple[float, ...] = (1.25, 2.2)
+"""Shell radii in bond lengths where g(r) suggests none: about those of gallium, gold and copper."""
+
 
 @dataclass
 class Description:
@@ -61,18 +64,23 @@ def describe(
 
     Args:
         frames: The clusters.
-        radii: Shell radii in Å; by default those of gallium, or those that g(r) suggests for other elements.
+        radii: Shell radii in Å; by default those of gallium, or those that g(r) suggests for other elements, or, where
+            it suggests none, multiples of the bond length.
         target: Name of the energy (eV) among the properties of the frames.
         r_max: Largest distance of g(r) in Å; by default all distances.
         bin_width: Of g(r) in Å.
 
     Raises:
-        InputError: If radii are needed that g(r) does not suggest, or no atom has a neighbour in one of the shells.
+        InputError: If no two atoms are within ``r_max``, or no atom has a neighbour in one of the shells of ``radii``.
     """
     energy = None if target is None else energies_of(frames, target)
     longest = _longest(frames)
-    distribution = pair_distribution(frames.pos, frames.ptr, r_max or min(longest + bin_width, MOST_RANGE), bin_width)
-    minima, suggested, problem = _minima(distribution)
+    r_max = r_max or min(longest + bin_width, MOST_RANGE)
+    distribution = pair_distribution(frames.pos, frames.ptr, r_max, bin_width)
+    if not distribution.g.any():
+        raise InputError(f"no two atoms of a cluster are within --r-max {r_max:g} Å of each other; choose a larger one")
+    minima, suggested = _minima(distribution)
+    chosen = radii is not None
     if radii is not None:
         origin = "--radii"
     elif set(frames.z.tolist()) == {31}:
@@ -80,10 +88,13 @@ def describe(
     elif suggested:
         radii, origin = suggested, "suggested from g(r)"
     else:
-        raise InputError(f"no shell radii can be suggested ({problem}): give them by --radii")
+        radii = tuple(round(share * distribution.bond_length, 2) for share in FALLBACK)
+        shares = " and ".join(f"{share:g}" for share in FALLBACK)
+        origin = f"fallback of {shares} bond lengths, as g(r) suggests none: --radii chooses others"
     pos, ptr = torch.from_numpy(frames.pos), torch.from_numpy(frames.ptr)
     counts = shell_counts(pos, ptr, radii).numpy()
-    _check_shells(counts, radii, longest)
+    if chosen:
+        _check_shells(counts, radii, longest)
     nested = [radii[:number] for number in range(1, len(radii) + 1)]
     return Description(
         frames=frames,
@@ -109,8 +120,8 @@ def _longest(frames: FrameSet) -> float:
     return float(2 * np.linalg.norm(frames.pos - centres[cluster], axis=1).max())
 
 
-def _minima(distribution: PairDistribution) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """Minima of g, the suggested radii, and why there are none."""
+def _minima(distribution: PairDistribution) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Minima of g and the suggested radii; empty where there are none."""
     minima: tuple[float, ...] = ()
     for count in (2, 1):
         try:
@@ -118,9 +129,9 @@ def _minima(distribution: PairDistribution) -> tuple[tuple[float, ...], tuple[fl
         except ValueError:
             continue
     try:
-        return minima, distribution.suggested_radii(), ""
-    except ValueError as error:
-        return minima, (), str(error)
+        return minima, distribution.suggested_radii()
+    except ValueError:
+        return minima, ()
 
 
 def _check_shells(counts: np.ndarray, radii: tuple[float, ...], longest: float):
