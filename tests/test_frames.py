@@ -339,3 +339,15 @@ def test_a_last_line_without_an_end_is_warned_of(tmp_path):
     path.write_text("2\n\nGa 0 0 0\nGa 0 0 2.75")
     with pytest.warns(UserWarning, match="frame 0: the last line has no end"):
         assert len(list(read_blocks(path))) == 1
+
+
+@pytest.mark.parametrize("name", ["a.dat", "a.out", "a.log", "a.pdb", "POSCAR"])
+def test_xyz_is_known_by_its_content_under_any_name(tmp_path, frames, name):
+    lines = [f"Ga {x} {y} {z}" for x, y, z in frames[0].positions]
+    (tmp_path / name).write_text("\n".join([str(len(lines)), "a comment", *lines, ""]) * 2)
+    assert len(only_block(tmp_path / name)) == 2
+
+
+def test_other_compressions_are_named(tmp_path):
+    (tmp_path / "md.xyz.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(30))
+    assert_refused(lambda: only_block(tmp_path / "md.xyz.zst"), "md.xyz.zst", "zstd", "unpack it")

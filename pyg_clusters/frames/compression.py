@@ -19,6 +19,16 @@ OPENERS: dict[str, Callable] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.
 FIRST_BYTES: dict[bytes, Callable] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
 """How to open a compressed file, by its first bytes."""
 
+OTHERS: dict[bytes, str] = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"PK\x03\x04": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"\x1f\x9d": "compress",
+    b"LZIP": "lzip",
+}
+"""Compressions that are not read, by the first bytes of a file."""
+
 DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
 """Errors of reading a file that is damaged or cut."""
 
@@ -37,6 +47,11 @@ def inner_name(path: Path) -> str:
 def is_compressed(path: Path) -> bool:
     """Whether a file is compressed, by its first bytes."""
     return _opener(path) is not None
+
+
+def other_compression(content: bytes) -> str | None:
+    """Name of a compression that is not read, by the first bytes of a file."""
+    return next((name for first, name in OTHERS.items() if content.startswith(first)), None)
 
 
 def open_binary(path: Path) -> BinaryIO:

@@ -7,7 +7,7 @@ from typing import Literal
 from ase.io.formats import UnknownFileTypeError, extension2format, ioformats, match_magic
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.compression import first_bytes, inner_name
+from pyg_clusters.frames.compression import first_bytes, inner_name, other_compression
 
 Own = Literal["store", "xyz", "lammps-dump", "xdatcar", "DCD", "XTC", "TRR"]
 """Formats that are not left to ASE."""
@@ -74,9 +74,10 @@ def file_format(path: Path) -> str:
     content = first_bytes(path)
     name = Path(inner_name(path))
     known = next((kind for kind, start in SIGNATURES.items() if start.match(content)), None)
-    known = known or SUFFIXES.get(name.suffix.lower()) or _ase_format(name, content)
-    if known is None and XYZ_START.match(content):
-        known = "xyz"
+    known = known or SUFFIXES.get(name.suffix.lower())
+    known = known or ("xyz" if XYZ_START.match(content) else _ase_format(name, content))
+    if known is None and (packed := other_compression(content)):
+        raise InputError(f"{path}: is compressed by {packed}, which is not read; unpack it, or use xz, gzip or bzip2")
     if known is None or known in NO_STRUCTURES:
         raise InputError(
             f"{path}: neither its content nor its name tells a format of structures; give it the suffix of its format, "
