@@ -16,6 +16,7 @@ from pyg_clusters.inference.tabulated_dart import TabulatedDART
 from pyg_clusters.models import DART, AlloyDART, Ensemble, LayeredModel, NodeSchNet, SmoothDART
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
 from pyg_clusters.positions import coinciding
+from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import RadiusGraph, RunningCoordination, ShellGraph, TopologicalDescriptor
 
@@ -123,6 +124,9 @@ def test_relaxation_of_forces_is_nan_too():
     energy = model(z, pos, batch)
     (gradient,) = torch.autograd.grad(energy[[0, 2]].sum(), pos)
     assert gradient[batch != 1].isfinite().all()
+    forces = energy_and_forces(model, z, pos, batch)[1]
+    assert forces[batch == 1].isnan().all()  # zero would count as converged
+    torch.testing.assert_close(forces[batch != 1], -gradient[batch != 1])
 
 
 def test_coinciding_atoms_are_found_in_any_order():

@@ -34,4 +34,5 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
     if gradient is None:
         name = type(energy).__name__
         raise InputError(f"{name} has no forces: its energy is no smooth function of the positions; SmoothDART has")
-    return energies.detach(), -gradient
+    energies = energies.detach()
+    return energies, torch.where(energies.isnan()[batch, None], torch.nan, -gradient)
