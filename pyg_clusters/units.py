@@ -38,7 +38,7 @@ def unit_of(name: str, known: Mapping[str, float], argument: str) -> float:
         >>> unit_of("bohr", LENGTH_UNITS, "length_unit")
         0.5291772105638411
     """
-    value = next((value for key, value in known.items() if key.lower() == name.strip().lower()), None)
+    value = next((value for key, value in known.items() if key.lower() == str(name).strip().lower()), None)
     if value is None:
         raise InputError(f"{argument} is {name!r}; known are {', '.join(known)}")
     return value

@@ -400,3 +400,32 @@ def test_a_store_of_other_content_under_the_same_name_and_date_is_noticed(tmp_pa
     (tmp_path / "a.h5").write_bytes(content)
     os.utime(tmp_path / "a.h5", ns=(times.st_atime_ns, times.st_mtime_ns))
     assert OnDiskClusters(tmp_path / "a.h5")[0].y == -2.5
+
+
+def test_every_column_of_total_energies_is_held_without_rounding(tmp_path):
+    """Not the target alone: kept values and arrays of atoms differ by 0.0001 at a million, too."""
+    totals = [-1000000.0001, -1000000.0002, -1000000.0005]
+    frames = [cluster(energy=-1.0, E_total=total, T=300.0) for total in totals]
+    for frame, total in zip(frames, totals, strict=True):
+        frame.set_array("share", np.full(3, total))
+    write_extxyz(tmp_path / "a.extxyz", frames)
+    keep = {"keep": ["E_total", "T"], "keep_atoms": ["share"]}
+    dataset = ClusterDataset(tmp_path / "root", tmp_path / "a.extxyz", **keep)
+    assert [data.E_total.item() for data in dataset] == totals
+    assert [data.share[0].item() for data in dataset] == totals
+    assert dataset[0].T.dtype == dataset[0].y.dtype == torch.float32
+    blocks = Frames.open(tmp_path / "a.extxyz", properties=["energy", "E_total", "T"]).blocks()
+    write_store(tmp_path / "a.h5", blocks, compressed=False)
+    on_disk = OnDiskClusters(tmp_path / "a.h5", keep=["E_total", "T"])
+    assert [data.E_total.item() for data in on_disk] == totals and on_disk[0].T.dtype == torch.float32
+
+
+@pytest.mark.parametrize("key", ["energy_unit", "units", "unit"])
+def test_energies_are_not_taken_for_ev_where_the_file_states_another_unit(tmp_path, key):
+    write_extxyz(tmp_path / "a.extxyz", [cluster(energy=-1.0, **{key: "Hartree"})])
+    call = lambda root, **kwargs: ClusterDataset(tmp_path / root, tmp_path / "a.extxyz", **kwargs)  # noqa: E731
+    refused(lambda: call("a"), "frame 0", f"{key}=Hartree", "energy_unit='Hartree'")
+    assert energies(call("b", energy_unit="Ha")) == pytest.approx([-27.2114], abs=1e-4)
+    write_extxyz(tmp_path / "a.extxyz", [cluster(energy=-1.0, **{key: "eV"})])
+    assert energies(call("c")) == [-1.0]
+    refused(lambda: call("d", energy_unit=27.2), "energy_unit is 27.2")

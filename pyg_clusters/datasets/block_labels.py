@@ -10,6 +10,9 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.columns import kind_of
 
+MAX_ROUNDING: float = 1e-4
+"""Kept values may be changed by so much in single precision."""
+
 NUMBER: re.Pattern[str] = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 """Texts that are numbers."""
 
@@ -50,6 +53,19 @@ def number_of_each_atom(block: FrameBlock, key: str) -> np.ndarray:
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise InputError(f"{block.file}: {key!r} is not one number per atom")
     return values.astype(np.float64)
+
+
+def unrounded(parts: list[np.ndarray]) -> np.ndarray:
+    """Values in single precision, or all in double where that would change one by more than 0.0001.
+
+    Example:
+        >>> unrounded([np.array([300.0]), np.array([0.1])]).dtype, unrounded([np.array([-2430000.0123])]).dtype
+        (dtype('float32'), dtype('float64'))
+    """
+    values = np.concatenate(parts)
+    with np.errstate(over="ignore", invalid="ignore"):
+        single = values.astype(np.float32)
+        return values if (np.abs(values - single) > MAX_ROUNDING).any() else single
 
 
 def group_labels(block: FrameBlock, key: str) -> np.ndarray:

@@ -13,7 +13,14 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_clusters.datasets.block_labels import atom_numbers, finite, group_labels, number_of_each_atom, numbers
+from pyg_clusters.datasets.block_labels import (
+    atom_numbers,
+    finite,
+    group_labels,
+    number_of_each_atom,
+    numbers,
+    unrounded,
+)
 from pyg_clusters.datasets.label_choices import (
     check_choice,
     check_energies_above_references,
@@ -33,7 +40,7 @@ from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.nn.energy_scale import fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_UNITS, unit_of
 
-FORMAT_VERSION: int = 3
+FORMAT_VERSION: int = 4
 """Changes whenever processed files are made differently."""
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
@@ -57,7 +64,7 @@ class ClusterDataset(InMemoryDataset):
     - ``cluster_size [1]`` (long): number of atoms
     - ``group [1]`` (long): number of its group in :attr:`group_names`
     - ``force [num_atoms, 3]`` in eV/Å, if asked for, each key to keep ``[1]``, and each array of atoms to keep
-      ``[num_atoms, ...]``
+      ``[num_atoms, ...]``; what is kept is in double precision if single would change a value by more than 0.0001
 
     Args:
         root (str or Path): Folder for the processed file.
@@ -284,13 +291,13 @@ class ClusterDataset(InMemoryDataset):
             "group": torch.tensor([number_of_name[name] for name in groups.tolist()]),
         }
         for key, name in self.keep.items():
-            per_cluster[name] = torch.from_numpy(np.concatenate([numbers(block, key) for block in blocks])).float()
+            per_cluster[name] = torch.from_numpy(unrounded([numbers(block, key) for block in blocks]))
         per_atom = {"z": z, "pos": pos}
         if self.forces:
             force = np.concatenate([self._forces_of(block) for block in blocks])
             per_atom["force"] = torch.from_numpy(force).float()
         for key, name in self.keep_atoms.items():
-            per_atom[name] = torch.from_numpy(np.concatenate([atom_numbers(b, key) for b in blocks])).float()
+            per_atom[name] = torch.from_numpy(unrounded([atom_numbers(block, key) for block in blocks]))
         if self.per_atom:
             per_atom["y"] = target.float()
         else:

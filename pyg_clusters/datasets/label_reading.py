@@ -1,5 +1,7 @@
 """Frames of files with their labels, and the frames that are left out."""
 
+import math
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +16,15 @@ from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
+from pyg_clusters.frames.formats import file_format
 from pyg_clusters.frames.wanted import Fragments
+from pyg_clusters.units import ENERGY_UNITS
 
 SAME_ENERGY: float = 1e-5
 """Energies of isolated atoms of an element may differ by so many eV."""
+
+UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
+"""Names under which files state the unit of their energies."""
 
 NUM_LISTED: int = 5
 """So many of the frames left out are named."""
@@ -74,6 +81,8 @@ class LabelReader:
         Raises:
             InputError: If a frame cannot be used or lacks a label, and is not to be skipped.
         """
+        if self.table is None and not labels.per_atom:
+            check_stated_unit(file, labels.energy)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
         for block in self._read(file, labels, labels.group, labels.keep, labels.atom_arrays):
             block, bad = self._with_target(block, labels)
@@ -174,6 +183,32 @@ class LabelReader:
                         f"{where}: the energy of an isolated {symbol} is {energy}, but {known} in {first}; keep one"
                     )
                 yield int(block.number[frame])
+
+
+def check_stated_unit(file: Path, energy: float):
+    """Check that the unit of the energies is the one that the first frame of an XYZ text states, if it does.
+
+    Args:
+        file: File of frames.
+        energy: Unit that the energies are taken to be in, in eV.
+
+    Raises:
+        InputError: If it is another one.
+    """
+    if file_format(file) != "xyz":
+        return
+    blocks = read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False)
+    block = next(blocks, None)
+    blocks.close()
+    info = block.atoms[0].info if block is not None and block.atoms else {}
+    known = {name.lower(): value for name, value in ENERGY_UNITS.items()}
+    for key, value in info.items():
+        stated = known.get(str(value).strip().lower()) if UNIT_KEYS.fullmatch(key) else None
+        if stated is not None and not math.isclose(stated, energy, rel_tol=1e-6):
+            raise InputError(
+                f"{file}, frame {block.number[0]}: its comment says {key}={value}, but the energies are taken to be in "
+                f"units of {energy:.6g} eV; pass energy_unit={value!r}"
+            )
 
 
 def _hint(frame: UnlabelledFrame) -> str:

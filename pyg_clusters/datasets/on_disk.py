@@ -33,7 +33,7 @@ from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.nn.energy_scale import ReferenceFit, is_coarse, shift_of_references
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
-FORMAT_VERSION: int = 2
+FORMAT_VERSION: int = 3
 """Changes whenever an index is made, or clusters are read, differently."""
 
 CLUSTERS_AT_ONCE: int = 4096

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pyg_clusters.datasets.block_labels import atom_numbers, group_labels, numbers
+from pyg_clusters.datasets.block_labels import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.datasets.label_reading import LabelReader, Labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import file_fingerprint, replacing, waiting_lock
@@ -83,7 +83,7 @@ class StoreIndex:
             for key in labels.atom_arrays:
                 atom_numbers(block, key)
             for key in labels.keep:
-                kept[key].append(numbers(block, key).astype(np.float32))
+                kept[key].append(numbers(block, key))
             groups.append(_numbered(_groups_of(block, labels.group), number_of_name))
         reader.check([store], len(frames))
         return cls(
@@ -93,7 +93,7 @@ class StoreIndex:
             target=None if labels.per_atom else np.concatenate(targets),
             group=np.concatenate(groups),
             group_names=list(number_of_name),
-            kept={key: np.concatenate(values) for key, values in kept.items()},
+            kept={key: unrounded(values) for key, values in kept.items()},
             skipped=[(bad.number, bad.reason) for bad in reader.skipped],
             atoms={symbol: energy for symbol, (energy, _) in reader.atoms.items()},
         )
