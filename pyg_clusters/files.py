@@ -35,7 +35,7 @@ PIECE: int = 1_000_000
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary path beside ``path``, with the same suffix, which takes its place at the end of the block.
 
     The folder is made where it is missing. If the block fails the temporary file is removed and ``path`` is as before.
@@ -44,7 +44,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Example:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
-        >>> with replacing(folder / "note.txt") as temporary:
+        >>> with atomic_write(folder / "note.txt") as temporary:
         ...     _ = temporary.write_text("done")
         >>> [file.name for file in folder.iterdir()]
         ['note.txt']
@@ -114,7 +114,7 @@ def output_lock(path: str | Path, *, folder: bool = False) -> Iterator[OutputLoc
 
     A lock file, ``.NAME.lock`` beside a file or ``.lock`` in a folder, is locked by the system, which ends that with
     the process, however the process ends. The lock file is removed at the end of the block, unless it has to tell the
-    next process of unfinished results. Temporary files of :func:`replacing` that a dead process left are removed.
+    next process of unfinished results. Temporary files of :func:`atomic_write` that a dead process left are removed.
     Several machines exclude each other if their network file system passes locks on (NFS from version 4 on).
 
     Args:
@@ -198,7 +198,7 @@ def _note(file: Path) -> dict[str, Any]:
 
 
 def remove_stale(path: Path, *, folder: bool = False):
-    """Remove temporary files of :func:`replacing` that dead processes left, of a file or folder that is locked.
+    """Remove temporary files of :func:`atomic_write` that dead processes left, of a file or folder that is locked.
 
     Those of other outputs in the same folder, which have lock files of their own, stay.
     """
@@ -274,3 +274,15 @@ def waiting_lock(path: str | Path) -> Iterator[None]:
         with suppress(OSError):  # whoever waits for the removed file makes a new one
             file.unlink()
         lock.release()
+
+
+def check_empty(folder: Path):
+    """Check that a folder for structures is not there, or empty.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise InputError(
+            f"{folder} is there already, maybe with results for other structures; move it away, or choose another --out"
+        )

@@ -16,7 +16,7 @@ TRUSTED: dict[str, frozenset[str]] = {
     for package, names in {
         "pyg_clusters.models": "DART SmoothDART AlloyDART HDNN NodeSchNet LayeredModel ShieldingLasso",
         "pyg_clusters.transforms": "RadiusGraph RunningCoordination ShellGraph SymmetryFunctions TopologicalDescriptor",
-        "pyg_clusters.datasets": "AsGrown ClusterDataset CopperGoldClusters GNC GalliumClusters OnDiskClusters "
+        "pyg_clusters.datasets": "UnrelaxedOnly ClusterDataset CopperGoldClusters GNC GalliumClusters OnDiskClusters "
         "PublishedDescriptors SodiumShielding",
         "pyg_clusters.losses": "SortedPenaltyLoss",
         "pyg_clusters.nn": "ShellConv",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pyg_clusters.inference.choosing import (
+from pyg_clusters.models import DART
+from pyg_clusters.screening.strategies import (
     cluster_features,
     farthest,
     lowest,
@@ -13,7 +14,6 @@ from pyg_clusters.inference.choosing import (
     lowest_unique,
     mean_shell_counts,
 )
-from pyg_clusters.models import DART
 from pyg_clusters.testing import random_clusters
 
 

@@ -1,4 +1,4 @@
-"""``screen`` in all its ways of choosing, and ``evaluate-screening``."""
+"""``screen`` in all its ways of choosing, and ``benchmark-screening``."""
 
 import csv
 from pathlib import Path
@@ -13,12 +13,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from pyg_clusters.cli import screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import write_extxyz
-from pyg_clusters.frames.folders import boxed
 from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.choosing import lowest_of_bins
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model, save_model
+from pyg_clusters.screening.dft_inputs import boxed
+from pyg_clusters.screening.strategies import lowest_of_bins
 from pyg_clusters.testing import random_clusters
 
 COPIES = 3
@@ -200,7 +200,7 @@ def test_found_in_numbered_folders(screened, capsys):
     """Offsets of a size do not matter; the last step counts; a calculation may be missing."""
     folder, candidates = screened
     files = sorted((folder / "vasp").glob("*/relaxed.traj"), reverse=True)
-    assert main(["found", str(folder), *map(str, files)]) == 0
+    assert main(["compare-dft", str(folder), *map(str, files)]) == 0
     assert "7 of 8 candidates" in capsys.readouterr().out
     rows = rows_of(folder / "found.csv")
     assert [int(row["candidate"]) for row in rows] == [1, 3, 4, 5, 6, 7, 8]
@@ -212,7 +212,7 @@ def test_found_in_numbered_folders(screened, capsys):
     of_31 = [float(row["found_above_mean"]) for row in rows if row["size"] == "31"]
     assert np.mean(of_31) == pytest.approx(0, abs=1e-6) and max(of_31) > 0
     assert (folder / "found.png").stat().st_size > 1000
-    assert "--overwrite" in refused(["found", folder, *files], capsys)
+    assert "--overwrite" in refused(["compare-dft", folder, *files], capsys)
 
 
 def test_found_by_structure(screened, tmp_path, capsys):
@@ -231,7 +231,7 @@ def test_found_by_structure(screened, tmp_path, capsys):
         files.append(tmp_path / f"run{(7 * number) % 8 + 3}/final.traj")
         files[-1].parent.mkdir()
         ase.io.write(files[-1], [start, end])
-    assert main(["found", str(folder), *sorted(map(str, files))]) == 0
+    assert main(["compare-dft", str(folder), *sorted(map(str, files))]) == 0
     rows = rows_of(folder / "found.csv")
     assert [row["output"] for row in rows] == [str(file) for file in files]
     for row in rows:
@@ -245,7 +245,7 @@ def test_found_in_one_file(screened, tmp_path):
     write_extxyz(
         tmp_path / "all.extxyz", [Atoms(a.numbers, a.positions, info={"e": a.info["pred_energy"]}) for a in shuffled]
     )
-    assert main(["found", str(folder), str(tmp_path / "all.extxyz"), "--key", "e"]) == 0
+    assert main(["compare-dft", str(folder), str(tmp_path / "all.extxyz"), "--key", "e"]) == 0
     rows = rows_of(folder / "found.csv")
     assert len(rows) == 8 and all(row["pred_energy"] == row["found_energy"] for row in rows)
     moved = []
@@ -253,7 +253,7 @@ def test_found_in_one_file(screened, tmp_path):
         moved.append(at_new_positions(atoms, atoms.positions * 1.05))
         moved[-1].info["e"] = atoms.info["pred_energy"]
     write_extxyz(tmp_path / "relaxed.extxyz", moved)
-    assert main(["found", str(folder), str(tmp_path / "relaxed.extxyz"), "--key", "e", "--overwrite"]) == 0
+    assert main(["compare-dft", str(folder), str(tmp_path / "relaxed.extxyz"), "--key", "e", "--overwrite"]) == 0
     rows = rows_of(folder / "found.csv")
     assert len(rows) == 8 and all(row["pred_energy"] == row["found_energy"] for row in rows)
 
@@ -265,7 +265,7 @@ def test_found_without_the_first_structure(screened, tmp_path, capsys):
         end.calc = SinglePointCalculator(end, energy=-1.0)
         (tmp_path / name).mkdir(exist_ok=True)
         ase.io.write(tmp_path / name / "end.traj", end)
-        assert main(["found", str(folder), str(tmp_path / name / "end.traj"), "--overwrite"]) == result
+        assert main(["compare-dft", str(folder), str(tmp_path / name / "end.traj"), "--overwrite"]) == result
         line = capsys.readouterr().err
         if not result:
             assert [row["candidate"] for row in rows_of(folder / "found.csv")] == ["3"]
@@ -285,16 +285,16 @@ def test_found_refuses(screened, tmp_path, capsys):
     end = Atoms("Ga31", candidates[0].positions * 1.3)
     end.calc = SinglePointCalculator(end, energy=-1.0)
     ase.io.write(copied, end)
-    assert "candidate 1 was found in" in refused(["found", folder, one, one], capsys)
-    assert "there is no candidate 9" in refused(["found", folder, copied], capsys)
+    assert "candidate 1 was found in" in refused(["compare-dft", folder, one, one], capsys)
+    assert "there is no candidate 9" in refused(["compare-dft", folder, copied], capsys)
     write_extxyz(tmp_path / "other.extxyz", [Atoms("Ga2", [[0, 0, 0], [0, 0, 2.5]], info={"energy": -1.0})])
-    assert "Ga2, but no candidate is" in refused(["found", folder, tmp_path / "other.extxyz"], capsys)
-    assert "no candidates.extxyz" in refused(["found", tmp_path, one], capsys)
+    assert "Ga2, but no candidate is" in refused(["compare-dft", folder, tmp_path / "other.extxyz"], capsys)
+    assert "no candidates.extxyz" in refused(["compare-dft", tmp_path, one], capsys)
     assert not (folder / "found.csv").exists()
 
 
 def test_evaluate_screening(model, frames, trajectory, tmp_path, capsys):
-    arguments = ["evaluate-screening", model, trajectory, "--truth", "quenched", "--own", "own", "--top", "5"]
+    arguments = ["benchmark-screening", model, trajectory, "--truth", "quenched", "--own", "own", "--top", "5"]
     arguments += ["--minima", trajectory, "--bins", "4", "--out", tmp_path / "worth"]
     assert main([str(argument) for argument in arguments]) == 0
     assert "frames of 31 atoms" in capsys.readouterr().out
@@ -315,7 +315,7 @@ def test_evaluate_screening(model, frames, trajectory, tmp_path, capsys):
 
 
 def test_evaluate_screening_refuses(model, frames, trajectory, tmp_path, capsys):
-    arguments = ["evaluate-screening", model, trajectory, "--truth", "quenched"]
+    arguments = ["benchmark-screening", model, trajectory, "--truth", "quenched"]
     assert "no property 'wrong'" in refused([*arguments[:-1], "wrong"], capsys)
     assert "--top must be at least 1" in refused([*arguments, "--top", "0"], capsys)
     write_extxyz(tmp_path / "few.extxyz", frames[:5])

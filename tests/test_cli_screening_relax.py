@@ -10,17 +10,17 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli import evaluate_screening, relax_batched, screen
+from pyg_clusters.cli import benchmark_screening, screen
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.screening_relax import relax_candidates
-from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks, write_extxyz
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.candidates import Candidate, Screening
-from pyg_clusters.inference.choosing import lowest_bounds
 from pyg_clusters.models import DART, Ensemble, load_model, save_ensemble, save_model
-from pyg_clusters.structures import ModelCalculator, energy_and_forces
+from pyg_clusters.screening.candidates import Candidate, Screening
+from pyg_clusters.screening.relaxation import relax_candidates
+from pyg_clusters.screening.strategies import lowest_bounds
+from pyg_clusters.structures import ModelCalculator, energy_and_forces, relax_batched
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -102,7 +102,7 @@ def test_ranks_are_those_after_relaxing(shaken, tmp_path):
 def test_what_screening_is_worth_after_relaxing(shaken, tmp_path):
     """Copies have one energy then, that of their minimum."""
     arguments = [
-        "evaluate-screening",
+        "benchmark-screening",
         "gallium-forces",
         str(shaken),
         "--truth",
@@ -118,8 +118,8 @@ def test_what_screening_is_worth_after_relaxing(shaken, tmp_path):
     z, pos = block.z.reshape(6, 31), block.pos.reshape(6, 31, 3)
     predictor = Predictor(load_model("gallium-forces"))
     hot = predictor(torch.from_numpy(z), torch.from_numpy(pos)).energy.numpy()
-    frames = evaluate_screening.SizeFrames(31, z, pos, hot, block.properties["dft_energy"], np.arange(6))
-    found = evaluate_screening.relaxed(frames, predictor, 0.01, 500)
+    frames = benchmark_screening.SizeFrames(31, z, pos, hot, block.properties["dft_energy"], np.arange(6))
+    found = benchmark_screening.relaxed(frames, predictor, 0.01, 500)
     assert (found.predicted < hot - 0.02).all()
     np.testing.assert_allclose(found.predicted[::2], found.predicted[1::2], atol=2e-3)
     (told,) = rows_of(tmp_path / "relaxed/ranking.csv")
@@ -263,7 +263,7 @@ def test_what_choosing_by_uncertainty_is_worth(ensemble, trajectory, tmp_path):
     for number, atoms in enumerate(frames):
         atoms.info["truth"] = -2.5 * len(atoms) + 0.01 * number
     write_extxyz(labelled, frames)
-    arguments = ["evaluate-screening", str(ensemble), str(labelled), "--truth", "truth", "--top", "2"]
+    arguments = ["benchmark-screening", str(ensemble), str(labelled), "--truth", "truth", "--top", "2"]
     assert main([*arguments, "--out", str(tmp_path / "worth")]) == 0
     rows = [row for row in rows_of(tmp_path / "worth/worth.csv") if row["way"] == "uncertain"]
     assert [row["size"] for row in rows] == sorted({str(len(atoms)) for atoms in frames}, key=int)

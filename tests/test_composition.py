@@ -108,7 +108,7 @@ def test_evaluate_has_a_row_for_each_composition(alloys, tmp_path, capsys):
 
 
 def test_benchmark_of_screening_goes_by_composition(alloys, tmp_path):
-    command = ["evaluate-screening", str(alloys / "model"), str(alloys / "md.extxyz"), "--truth", "e", "--top", "3"]
+    command = ["benchmark-screening", str(alloys / "model"), str(alloys / "md.extxyz"), "--truth", "e", "--top", "3"]
     assert main([*command, "--bins", "3", "--out", str(tmp_path / "worth")]) == 0
     assert [row["composition"] for row in rows_of(tmp_path / "worth" / "ranking.csv")] == ["Au2Cu6", "Au6Cu2"]
     assert {row["composition"] for row in rows_of(tmp_path / "worth" / "worth.csv")} == {"Au2Cu6", "Au6Cu2"}

@@ -298,10 +298,10 @@ def test_wrong_use(model):
 def test_domain(model, clusters):
     z, _, ptr = clusters
     assert not model.domain.known
-    assert str(model.domain) == "Domain()"
+    assert str(model.domain) == "TrainingDomain()"
     model.domain.fit(z, ptr)
     assert model.domain.known
-    assert str(model.domain) == "Domain(atomic_numbers=[31], sizes=(1, 40))"
+    assert str(model.domain) == "TrainingDomain(atomic_numbers=[31], sizes=(1, 40))"
     other = DART().double()
     other.load_state_dict(model.state_dict())
     assert str(other.domain) == str(model.domain)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import Frames, text_lines, xyz
-from pyg_clusters.frames.ase_blocks import block_of_frames
-from pyg_clusters.frames.xyz import xyz_frames
+from pyg_clusters.frames import Frames, text_lines, xyz_reader
+from pyg_clusters.frames.ase_reader import block_of_frames
+from pyg_clusters.frames.xyz_reader import xyz_frames
 from pyg_clusters.frames.xyz_text import text_frames
 
 PLAIN = 'Properties=species:S:1:pos:R:3 energy=-1.25 step=7 pbc="F F F"'
@@ -78,7 +78,7 @@ def no_ase(monkeypatch):
         raise AssertionError("ASE was asked")
 
     def forbid():
-        monkeypatch.setattr(xyz, "frame_by_ase", refuse)
+        monkeypatch.setattr(xyz_reader, "frame_by_ase", refuse)
 
     return forbid
 

@@ -15,7 +15,7 @@ from ase.io import read, write
 
 from pyg_clusters.datasets import shipped_folder
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import ExtrapolationWarning, check_block, read_atoms, read_blocks, write_extxyz, write_table
 from pyg_clusters.frames.checks import close_pairs
 from pyg_clusters.geometry import radius_pairs
@@ -299,10 +299,10 @@ def test_other_types_are_refused_with_the_list(tmp_path, frames):
 
 def test_replacing_leaves_the_old_file_or_the_new_one(tmp_path):
     path = tmp_path / "new" / "a.txt"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("old")
         assert temporary.parent == path.parent and temporary.suffix == ".txt" and not path.exists()
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+    with pytest.raises(KeyboardInterrupt), atomic_write(path) as temporary:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert path.read_text() == "old" and list(path.parent.iterdir()) == [path]
@@ -313,7 +313,7 @@ def test_full_disk_is_one_line_and_leaves_the_old_file(tmp_path, frames, monkeyp
         raise OSError(errno.ENOSPC, "Error writing bytes to file")
 
     def fill(path):
-        with replacing(path):
+        with atomic_write(path):
             full()
 
     (tmp_path / "a.txt").write_text("old")

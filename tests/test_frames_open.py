@@ -13,9 +13,9 @@ from ase.io import write
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.frames import Frames, Shard, trajectories, write_extxyz, write_store
-from pyg_clusters.frames.read_ahead import read_ahead
-from pyg_clusters.frames.reading import frames_of_file
+from pyg_clusters.frames import Frames, Shard, mdanalysis_reader, write_extxyz, write_store
+from pyg_clusters.frames.prefetch import read_ahead
+from pyg_clusters.frames.reader import frames_of_file
 
 
 def dimers(first: int, number: int) -> list[Atoms]:
@@ -145,7 +145,7 @@ def topology(tmp_path):
 
 def test_positions_alone_need_a_topology(tmp_path, monkeypatch, topology):
     (tmp_path / "md.dcd").write_bytes(b"nothing")
-    monkeypatch.setattr(trajectories, "_reader_class", lambda path: None)
+    monkeypatch.setattr(mdanalysis_reader, "_reader_class", lambda path: None)
     with pytest.raises(InputError, match=r"md\.dcd: DCD holds positions only; .* --topology FILE"):
         Frames.open(tmp_path / "md.dcd")
 

@@ -10,15 +10,15 @@ from ase.data import covalent_radii
 from ase.optimize import BFGS
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.screening_relax import relax_candidates
-from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.frames import ExtrapolationWarning, read_atoms, write_extxyz
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.candidates import Candidate, Screening
-from pyg_clusters.inference.choosing import lowest
-from pyg_clusters.inference.screening import choose_again
-from pyg_clusters.models import Domain, Ensemble, SmoothDART, load_model, save_model
+from pyg_clusters.models import Ensemble, SmoothDART, TrainingDomain, load_model, save_model
 from pyg_clusters.models.geometry_range import GeometryRange, measures
+from pyg_clusters.screening.candidates import Candidate, Screening
+from pyg_clusters.screening.relaxation import relax_candidates
+from pyg_clusters.screening.selection import choose_again
+from pyg_clusters.screening.strategies import lowest
 from pyg_clusters.structures import ClusterEMT, ModelCalculator, local_minimum, relax
 
 SUM = 2 * covalent_radii[31]  # 2.44 Å
@@ -30,7 +30,7 @@ class Holed(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.weight = torch.nn.Parameter(torch.ones((), dtype=torch.double))
-        self.domain = Domain()
+        self.domain = TrainingDomain()
         for distance in (2.5, 3.0):
             pair = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, distance]])
             self.domain.add(torch.tensor([31, 31]), torch.tensor([0, 2]), pair)
@@ -71,7 +71,7 @@ def test_a_domain_keeps_what_was_seen_block_by_block(tmp_path):
     """Shortest, most, farthest over all blocks; saved with the model, and absent from weights that lack it."""
     model = Holed()
     assert model.domain.geometry.tolist() == pytest.approx([2.5 / SUM, 1, 3.0 / SUM])
-    assert Domain().geometry_range == GeometryRange()
+    assert TrainingDomain().geometry_range == GeometryRange()
     smooth = SmoothDART(degree=1)
     smooth.domain.fit(torch.tensor([31, 31]), torch.tensor([0, 2]), torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.6]]))
     save_model(smooth, tmp_path / "model")

@@ -14,15 +14,32 @@ PACKAGE = Path(pyg_clusters.__file__).parent
 
 # Parts of the package, lowest first. A module imports from its own row and from those above it.
 LAYERS: list[set[str]] = [
-    {"composition", "errors", "files", "geometry", "positions", "stopping", "trusted", "uniqueness", "units"},
+    {
+        "composition",
+        "errors",
+        "files",
+        "formatting",
+        "geometry",
+        "positions",
+        "progress",
+        "stopping",
+        "trusted",
+        "units",
+    },
+    {"options"},
     {"distributions", "transforms"},
     {"nn"},
     {"models"},
-    {"baseline", "conformal", "losses", "metrics", "shielding_metrics"},
+    {"conformal", "losses", "metrics", "shielding_metrics"},
     {"frames"},
+    {"structures"},
     {"datasets"},
-    {"training", "inference", "structures", "labels"},
-    {"analysis", "reproduction"},
+    {"labels", "training"},
+    {"inference"},
+    {"analysis"},
+    {"evaluation"},
+    {"screening"},
+    {"papers"},
     {"testing", "cli", "__main__"},
 ]
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}

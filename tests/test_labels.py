@@ -18,21 +18,19 @@ from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.labels import (
     EnergyLabeller,
     LabelFiles,
-    Labelled,
+    LabelResult,
     ShieldingLabeller,
     ShieldingLevel,
     StabilityLabeller,
-    chemistry,
     frame_keys,
-    kohn_sham,
-    response,
     tight_binding_gap,
 )
-from pyg_clusters.labels.shielding_tensor import shielding_tensors
+from pyg_clusters.labels.dft import kohn_sham, pyscf_import, response
+from pyg_clusters.labels.dft.shielding_tensor import shielding_tensors
 from pyg_clusters.structures import ClusterEMT, GuptaCalculator
 from pyg_clusters.units import SODIUM_ION_PPM, SODIUM_REFERENCE_PPM
 
-needs_pyscf = pytest.mark.skipif(chemistry.gto is None, reason="PySCF is not installed (extra dft)")
+needs_pyscf = pytest.mark.skipif(pyscf_import.gto is None, reason="PySCF is not installed (extra dft)")
 try:
     import cupy
 
@@ -63,7 +61,7 @@ def test_water_is_as_by_another_program():
     level = ShieldingLevel(basis="def2-tzvpp", cartesian=False, grid=3, scf_tolerance=1e-8, response_tolerance=1e-5)
     labelled = ShieldingLabeller(level)(WATER).atoms
     np.testing.assert_allclose(labelled.arrays["nmr_shielding"], [332.0796, 31.3925, 31.3916], atol=0.02)
-    assert labelled.info["energy"] / chemistry.HARTREE == pytest.approx(-76.46668, abs=5e-5)
+    assert labelled.info["energy"] / pyscf_import.HARTREE == pytest.approx(-76.46668, abs=5e-5)
     assert labelled.arrays["mulliken_charge"].sum() == pytest.approx(0, abs=1e-6)
     assert labelled.arrays["mulliken_charge"][0] < -0.3 and "gop" not in labelled.arrays
 
@@ -293,7 +291,9 @@ def test_potential_of_kept_values_is_pyscfs():
     """The own Coulomb, exchange and exchange-correlation matrices, closed-shell and spin-polarised."""
     mol = ShieldingLevel().molecule(WATER)
     for spin in (0, 1):
-        mf = (chemistry.dft.UKS if spin else chemistry.dft.RKS)(mol, xc="b3lyp").density_fit("def2-universal-jkfit")
+        mf = (pyscf_import.dft.UKS if spin else pyscf_import.dft.RKS)(mol, xc="b3lyp").density_fit(
+            "def2-universal-jkfit"
+        )
         mf.grids.level = 1
         guess = np.asarray(mf.get_init_guess(key="1e"))
         if spin:
@@ -357,10 +357,10 @@ def test_wrong_settings():
 
 
 def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(chemistry, "gto", None)
+    monkeypatch.setattr(pyscf_import, "gto", None)
     with pytest.raises(MissingExtra, match=r"pyg-clusters\[dft\]"):
         ShieldingLabeller()
-    with pytest.raises(MissingExtra, match="label stability"):
+    with pytest.raises(MissingExtra, match="label prescreen"):
         StabilityLabeller()
 
 
@@ -540,7 +540,7 @@ def test_stability_of_files(tmp_path, capsys):
     frames, out = tmp_path / "na.extxyz", tmp_path / "stable.extxyz"
     square = Atoms("Na4", 3.6 * np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]]))
     write_extxyz(frames, [dimer("Na", 3.1), square, dimer("Na", 6.0)])
-    command = ["label", "stability", str(frames), "--min-gap", "0.1", "--threads", "1", "--out", str(out)]
+    command = ["label", "prescreen", str(frames), "--min-gap", "0.1", "--threads", "1", "--out", str(out)]
     assert main(command) == 0
     assert "1 frames in" in (told := capsys.readouterr()).out and "2 set aside" in told.out
     (kept,) = ase.io.read(out, ":")
@@ -601,5 +601,5 @@ def test_names_of_frames(tmp_path):
     assert len(set(keys)) == 5 and keys[1] == f"{keys[0]}-2" and keys[3].startswith("Kr2-")
     files = LabelFiles(tmp_path / "out.extxyz", {})
     for key, atoms in zip(keys, clusters, strict=True):
-        files.add(key, Labelled(atoms, None, ""), 0.0)
+        files.add(key, LabelResult(atoms, None, ""), 0.0)
     assert list(LabelFiles(tmp_path / "out.extxyz", {}).done) == keys

@@ -15,7 +15,6 @@ from torch_geometric.nn.models.schnet import InteractionBlock
 from torch_geometric.utils import scatter
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.recipes import shipped_recipe
 from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError
@@ -24,8 +23,9 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.models import LayeredModel, load_model
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.nn import GraphKind, LayerAdapter, ShellConv, WholeModel
-from pyg_clusters.reproduction import layers
+from pyg_clusters.papers import layers
 from pyg_clusters.testing import random_clusters, validate_model
+from pyg_clusters.training.recipes import shipped_recipe
 from pyg_clusters.transforms import RadiusGraph, ShellGraph, TopologicalDescriptor
 
 PAGE = Path(__file__).parents[1] / "docs" / "layers.md"

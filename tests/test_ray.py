@@ -16,7 +16,7 @@ from pyg_clusters.cli import predict, screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BlockLog, Frames, write_extxyz, write_store
-from pyg_clusters.inference import on_ray
+from pyg_clusters.inference import ray_engine
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
@@ -57,7 +57,7 @@ def threads_of_a_worker(one_thread):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(predict, "BLOCK_SIZE", BLOCK)
-    monkeypatch.setattr(on_ray, "BLOCKS_OF_PIECE", 2)
+    monkeypatch.setattr(ray_engine, "BLOCKS_OF_PIECE", 2)
 
 
 def command(folder: Path, out: Path, *more: object) -> list[str]:
@@ -140,9 +140,9 @@ def test_a_run_that_a_bad_frame_stopped_goes_on(folder, cluster, tmp_path, capsy
 
 @pytest.mark.slow
 def test_blocks_as_the_local_engine_gives_them(folder, cluster):
-    predictor = on_ray.Predictor(DART(hidden_channels=8))
+    predictor = ray_engine.Predictor(DART(hidden_channels=8))
     frames = Frames.open([folder / "a.extxyz", folder / "store.h5"], block_size=BLOCK, on_bad="skip", with_atoms=True)
-    found = list(on_ray.score_on_ray(predictor, frames, each=as_it_is, start=(0, 3), address=cluster.address))
+    found = list(ray_engine.score_on_ray(predictor, frames, each=as_it_is, start=(0, 3), address=cluster.address))
     for block, expected in zip(found, score_frames(predictor, frames, start=(0, 3)), strict=True):
         assert block.frames.place == expected.frames.place and block.bad == expected.bad
         np.testing.assert_array_equal(block.energy, expected.energy)
@@ -164,7 +164,7 @@ def test_screening_gives_what_one_process_gives(folder, cluster, tmp_path, monke
         patch.setattr(screen, "write_candidates", stopped)
         assert main(on_ray_too) == 2
     with monkeypatch.context() as patch:  # all that is left to do is to read the frames
-        patch.setattr(on_ray, "prediction_bytes", stopped)
+        patch.setattr(ray_engine, "prediction_bytes", stopped)
         assert main(on_ray_too) == 0
     for name in ("candidates.extxyz", "candidates.csv"):
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()

@@ -15,7 +15,7 @@ from ase import Atoms
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import output_lock, replacing
+from pyg_clusters.files import atomic_write, output_lock
 from pyg_clusters.frames import Frames, write_extxyz
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
@@ -62,7 +62,7 @@ WRITERS = {
     "predict": (["predict", "MODEL", "MD", "--out", "OUT/x.csv"], "x.csv"),
     "screen": (["screen", "MODEL", "MD", "--top", "2", "--out", "OUT/x"], "x"),
     "evaluate": (["evaluate", "MODEL", "--data", "MD", "--out", "OUT/x.json"], "x.json"),
-    "evaluate-screening": (["evaluate-screening", "MODEL", "MD", "--truth", "energy", "--out", "OUT/x"], "x"),
+    "benchmark-screening": (["benchmark-screening", "MODEL", "MD", "--truth", "energy", "--out", "OUT/x"], "x"),
     "spectrum": (["spectrum", "sodium", "MD", "--out", "OUT/x"], "x"),
     "relax": (["relax", "MD", "--calculator", "emt", "--out", "OUT/x.extxyz"], "x.extxyz"),
     "relax many": (["relax", "MD", "--calculator", "gupta", "--out", "OUT/x.extxyz"], "x.extxyz"),
@@ -102,7 +102,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
     def work():
         with output_lock(out) as lock:
             lock.begin("predict md.xyz")
-            with replacing(out) as temporary:
+            with atomic_write(out) as temporary:
                 temporary.write_text("half")
                 os.kill(os.getpid(), signal.SIGKILL)
         return 0

@@ -9,21 +9,20 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.analysis import plots_shieldings
 from pyg_clusters.analysis.plot_style import render
 from pyg_clusters.cli import reproduce_nmr
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.recipes import shipped_recipe
-from pyg_clusters.datasets import AsGrown, ClusterDataset, SodiumShielding
+from pyg_clusters.datasets import ClusterDataset, SodiumShielding, UnrelaxedOnly
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.nn.shielding_scale import ShieldingScale
-from pyg_clusters.reproduction import nmr
-from pyg_clusters.reproduction.nmr import Division, Extent, Row, lasso, schnet
-from pyg_clusters.reproduction.nmr_findings import findings
-from pyg_clusters.reproduction.nmr_labels import Labels, clusters_of_figure_7, labelled_cluster, relaxed_pairs
+from pyg_clusters.papers import nmr, plots_nmr
+from pyg_clusters.papers.nmr import Division, Extent, Row, lasso, schnet
+from pyg_clusters.papers.nmr_findings import findings
+from pyg_clusters.papers.nmr_labels import Labels, clusters_of_figure_7, labelled_cluster, relaxed_pairs
+from pyg_clusters.training.recipes import shipped_recipe
 from pyg_clusters.transforms.running_coordination import SODIUM_RADII
 
 FOLDS = tuple(Division(fold) for fold in range(3))
@@ -31,7 +30,7 @@ FOLDS = tuple(Division(fold) for fold in range(3))
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> SodiumShielding:
-    return SodiumShielding(tmp_path_factory.mktemp("sodium"), pre_filter=AsGrown())
+    return SodiumShielding(tmp_path_factory.mktemp("sodium"), pre_filter=UnrelaxedOnly())
 
 
 def skewed(number: int, seed: int = 0) -> np.ndarray:
@@ -101,7 +100,7 @@ def test_each_training_is_made_once_and_says_all_of_itself():
     options = dict(zip(training.options[::2], training.options[1::2], strict=True))
     assert options["--data.fold"] == "2" and options["--seed_everything"] == "1"
     assert options["--model.loss.init_args.a"] == "3.0" and options["--model.model.init_args.transform"] == "true"
-    assert options["--trainer.max_epochs"] == "30" and "AsGrown" in options["--data.dataset.init_args.pre_filter"]
+    assert options["--trainer.max_epochs"] == "30" and "UnrelaxedOnly" in options["--data.dataset.init_args.pre_filter"]
 
 
 def test_lasso_and_network_are_tested_on_the_same_clusters(dataset, tmp_path):
@@ -274,7 +273,7 @@ def test_relaxed_clusters_confirm_where_there_are_some(relaxed, dataset):
 
 
 def test_relaxed_clusters_are_not_trained_on(relaxed):
-    assert [bool(AsGrown()(cluster)) for cluster in relaxed] == [True, True, False]
+    assert [bool(UnrelaxedOnly()(cluster)) for cluster in relaxed] == [True, True, False]
 
 
 def test_labels_are_those_of_the_data_set(dataset):
@@ -328,11 +327,11 @@ def test_figures_of_few_atoms_are_made():
     atoms = Atoms("Na14", np.random.default_rng(0).normal(0, 4, (14, 3)))
     running = np.linspace(0, 13, 14 * len(SODIUM_RADII)).reshape(14, -1)
     made = [
-        plots_shieldings.distribution_by_size(y, np.full(28, 14), fit),
-        plots_shieldings.predicted_distributions(["one"], [y + 5], y),
-        plots_shieldings.quantiles(["one"], [y + 5], y, fit),
-        plots_shieldings.shielding_by_coordination(np.arange(28) % 12, y),
-        plots_shieldings.running_coordination_numbers([atoms], [y[:14]], [running], ["one"]),
+        plots_nmr.distribution_by_size(y, np.full(28, 14), fit),
+        plots_nmr.predicted_distributions(["one"], [y + 5], y),
+        plots_nmr.quantiles(["one"], [y + 5], y, fit),
+        plots_nmr.shielding_by_coordination(np.arange(28) % 12, y),
+        plots_nmr.running_coordination_numbers([atoms], [y[:14]], [running], ["one"]),
     ]
     assert all(len(render(figure)) > 10_000 for figure in made)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.recipes import shipped_recipe
 from pyg_clusters.errors import InputError
-from pyg_clusters.reproduction import dart
-from pyg_clusters.reproduction.trainings import Training, run_trainings
+from pyg_clusters.papers import dart
+from pyg_clusters.training.launcher import Training, run_trainings
+from pyg_clusters.training.recipes import shipped_recipe
 
 
 def write_run(folder: Path, name: str, overall: tuple[float, float, int], by_size: dict | None = None, seed: int = 0):

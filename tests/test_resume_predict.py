@@ -20,10 +20,10 @@ from ase import Atoms
 from pyg_clusters.cli import predict
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import BlockLog, Frames, block_log, write_extxyz, write_store
-from pyg_clusters.inference import Calibration, Predictor, TrainedRange, prediction_files
+from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor, prediction_files
 from pyg_clusters.inference.calibration import CALIBRATION
+from pyg_clusters.inference.run_settings import score_log
 from pyg_clusters.inference.scoring import ScoredBlock, score_files
-from pyg_clusters.inference.work import score_log
 from pyg_clusters.models import DART, NodeSchNet, load_model, save_ensemble
 from pyg_clusters.models.checkpoint import save_model, weights_hash
 
@@ -279,7 +279,7 @@ def calibrated(folder) -> Path:
         save_model(model, member)
     save_ensemble(folder / "ensemble", members)
     block = next(iter(Frames.open(folder / "a.extxyz")))
-    known = TrainedRange.fit(*(torch.from_numpy(part) for part in (block.z, block.pos, block.ptr)), radii=(3.49,))
+    known = OutOfRangeFlagger.fit(*(torch.from_numpy(part) for part in (block.z, block.pos, block.ptr)), radii=(3.49,))
     scores = np.linspace(0.1, 2.0, 20).tolist()
     weights = weights_hash(folder / "ensemble")
     Calibration("ensemble", 0.1, scores, list(range(20)), weights, range=known).save(folder / "ensemble" / CALIBRATION)

@@ -10,13 +10,13 @@ from ase.cluster import Icosahedron
 
 from pyg_clusters.analysis import viewer
 from pyg_clusters.analysis.viewer import Property, shown_first, viewer_section
-from pyg_clusters.cli import screening_report, screening_structures
-from pyg_clusters.cli.screening_bins import text_of_bins
 from pyg_clusters.errors import MissingExtra
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.atomic_energies import atomic_energies
-from pyg_clusters.inference.candidates import Candidate, Screening
 from pyg_clusters.models import DART, Ensemble, LastLayerPosterior
+from pyg_clusters.screening import report, report_structures
+from pyg_clusters.screening.bins import text_of_bins
+from pyg_clusters.screening.candidates import Candidate, Screening
 
 ICOSAHEDRON = Icosahedron("Cu", 2, latticeconstant=3.6)
 
@@ -45,16 +45,16 @@ def predictor() -> Predictor:
 
 def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
     calls = []
-    original = screening_report.screening_figures
-    monkeypatch.setattr(screening_report, "screening_figures", lambda *more: calls.append(more) or original(*more))
-    screening_report.write_report(screening(), tmp_path, predictor, tmp_path, "dft")
+    original = report.screening_figures
+    monkeypatch.setattr(report, "screening_figures", lambda *more: calls.append(more) or original(*more))
+    report.write_report(screening(), tmp_path, predictor, tmp_path, "dft")
     assert len(calls) == 1
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"trajectory.png", "picked.png"}
 
 
 def test_without_chemiscope_the_structures_are_drawn(predictor, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "chemiscope", None)
-    screening_report.write_report(screening(), tmp_path, predictor, tmp_path)
+    report.write_report(screening(), tmp_path, predictor, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert page.count("pip install &#x27;pyg-clusters[report]&#x27;") == 1
     assert "<script" not in page and "The first candidates." in page
@@ -65,7 +65,7 @@ def test_without_chemiscope_the_structures_are_drawn(predictor, tmp_path, monkey
 def test_what_is_known_of_candidates():
     """Energies above the lowest are those of a size; the true ones have a zero of their own."""
     found = screening()
-    properties = screening_structures.candidate_properties(found, found.candidates, "dft")
+    properties = report_structures.candidate_properties(found, found.candidates, "dft")
     assert properties["atoms"].values.tolist() == [13, 13, 12]
     assert properties["source_file"].values.tolist() == ["a.xyz", "a.xyz", "b.xyz"]
     assert properties["predicted energy"].values.tolist() == [-26.0, -25.5, -24.0]
@@ -75,8 +75,8 @@ def test_what_is_known_of_candidates():
 
 def test_a_page_holds_no_more_atoms_than_it_can(predictor, tmp_path, monkeypatch):
     pytest.importorskip("chemiscope")
-    monkeypatch.setattr(screening_structures, "shown_first", lambda sizes: shown_first(sizes, max_atoms=30))
-    screening_report.write_report(screening(), tmp_path, predictor, tmp_path)
+    monkeypatch.setattr(report_structures, "shown_first", lambda sizes: shown_first(sizes, max_atoms=30))
+    report.write_report(screening(), tmp_path, predictor, tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert "The first 2 of 3 candidates, size by size: a page shows at most 30,000 atoms" in page
     assert page.count('"names":') == 2

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from pyg_clusters.analysis.screening_worth import (
+from pyg_clusters.screening.benchmark import (
     isomer_curve,
     isomers_by_energy,
     joined,

@@ -16,10 +16,10 @@ from ase.io import read
 from safetensors.torch import load_file
 from torch_geometric.data import Batch
 
-from pyg_clusters.cli.evaluate import read_columns
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.losses import SortedPenaltyLoss
 from pyg_clusters.models import DART, NodeSchNet

@@ -6,8 +6,8 @@ import torch
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.tabulated_dart import TabulatedDART
 from pyg_clusters.models import DART, NodeSchNet
+from pyg_clusters.models.tabulated_dart import TabulatedDART
 from pyg_clusters.units import KCAL_PER_MOL
 
 NUM_FRAMES = 100
@@ -37,7 +37,7 @@ def test_it_equals_the_model(radii, hot_frames):
 
 
 def test_a_cluster_too_large_for_the_table(hot_frames, monkeypatch):
-    monkeypatch.setattr("pyg_clusters.inference.tabulated_dart.MOST_ROWS", 1000)
+    monkeypatch.setattr("pyg_clusters.models.tabulated_dart.MOST_ROWS", 1000)
     z, pos = (value[:8] for value in hot_frames)
     model = DART.from_pretrained("gallium")
     torch.testing.assert_close(TabulatedDART(model)(z, pos), by_forward(model, z, pos), rtol=1e-5, atol=1e-4)

@@ -18,15 +18,15 @@ from safetensors.torch import load_file
 from torch_geometric.data import Batch
 from torch_geometric.utils import scatter
 
-from pyg_clusters.cli.evaluate import read_columns
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters, Split
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import output_lock
 from pyg_clusters.frames import Frames, write_extxyz, write_store
+from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.geometry import batch_to_ptr
 from pyg_clusters.models.checkpoint import load_model
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule
 from pyg_clusters.training.data import ClusterBatches, EpochSampler
@@ -496,7 +496,7 @@ def test_training_goes_on_from_a_trained_model(recipe, finished, frames, tmp_pat
 
 
 def test_domain_is_widened_by_known_elements_only():
-    domain = Domain()
+    domain = TrainingDomain()
     domain.widen(torch.full((9,), 31), torch.tensor([0, 4, 9]))
     assert (domain.atomic_numbers, domain.size_range) == ([31], (4, 5))
     domain.widen(torch.full((11,), 31), torch.tensor([0, 3, 11]))

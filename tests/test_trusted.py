@@ -13,12 +13,13 @@ import yaml
 from torch import nn
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.recipes import shipped_recipe
-from pyg_clusters.cli.runs import data_of_run, predictor_of
 from pyg_clusters.datasets import Split
 from pyg_clusters.errors import InputError
+from pyg_clusters.inference.run import predictor_of
 from pyg_clusters.models import DART, LayeredModel, load_model, save_ensemble, save_model
 from pyg_clusters.models.checkpoint import shipped_models
+from pyg_clusters.training.recipes import shipped_recipe
+from pyg_clusters.training.run import data_of_run
 from pyg_clusters.trusted import TRUSTED, check_trusted, is_trusted
 
 PYG = "torch_geometric.nn."

@@ -18,13 +18,13 @@ from ase import Atoms
 from ase.cluster import Icosahedron
 from safetensors.torch import load_file
 
-from pyg_clusters.cli.evaluate import read_columns
 from pyg_clusters.cli.main import main
 from pyg_clusters.conformal import conformal_quantile
 from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
-from pyg_clusters.inference import Calibration, Predictor, TrainedRange
+from pyg_clusters.frames.writing import read_columns
+from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor
 from pyg_clusters.inference.calibration import expected_error, noise_of
 from pyg_clusters.models import (
     DART,
@@ -36,10 +36,9 @@ from pyg_clusters.models import (
     save_ensemble,
     save_model,
 )
-from pyg_clusters.reproduction import trainings
 from pyg_clusters.structures.model_calculator import ModelCalculator
 from pyg_clusters.testing import random_clusters
-from pyg_clusters.training import EnergyTraining
+from pyg_clusters.training import EnergyTraining, launcher
 
 
 def darts(number: int = 3, element: int = 31) -> list[DART]:
@@ -212,7 +211,7 @@ def test_flags_say_what_the_training_set_had_not():
     for number, atoms in enumerate(seen):
         atoms.rattle(0.02, seed=number)
     z, pos, ptr = flat(seen)
-    known = TrainedRange.fit(z, pos, ptr, (3.49,))
+    known = OutOfRangeFlagger.fit(z, pos, ptr, (3.49,))
     known.allow(pos, ptr)
     assert (known.flags(z, pos, ptr) == "").all()
 
@@ -228,19 +227,19 @@ def test_flags_say_what_the_training_set_had_not():
     assert "from its nearest, above" in flags[2]
     assert flags[3] == "Na not seen" and flags[4] == ""
     assert "counts of" in flags[5]
-    again = TrainedRange.from_json(json.loads(json.dumps(known.to_json())))
+    again = OutOfRangeFlagger.from_json(json.loads(json.dumps(known.to_json())))
     assert (again.flags(*flat([larger, short, far, alien])) == flags[:4]).all()
 
 
 def test_the_range_of_a_chain_and_a_triangle():
     chain, triangle = np.array([[0.0, 0, 0], [3, 0, 0], [6.2, 0, 0]]), np.array([[0.0, 0, 0], [3, 0, 0], [1.5, 2.7, 0]])
-    known = TrainedRange.fit(*flat([Atoms("Ga3", chain), Atoms("Ga3", triangle)]), (3.49, 6.3))
+    known = OutOfRangeFlagger.fit(*flat([Atoms("Ga3", chain), Atoms("Ga3", triangle)]), (3.49, 6.3))
     assert known.rows == [2, 1 + (1 << 15)]  # two J neighbours; one J and one K, in digits of 15 bits
     np.testing.assert_allclose([known.shortest, known.farthest], [3.0, 3.2], rtol=1e-6)
 
 
 def test_a_model_alone_knows_its_elements_and_the_ends_of_its_sizes():
-    known = TrainedRange.of_domain(darts(1)[0].domain)
+    known = OutOfRangeFlagger.of_domain(darts(1)[0].domain)
     frames = [Icosahedron(element, shells, 4.2) for element, shells in (("Ga", 2), ("Ga", 3), ("Na", 3))]
     assert known.flags(*flat(frames)).tolist() == ["size 13 outside 31 to 70", "", "Na not seen"]
 
@@ -298,8 +297,8 @@ def in_this_process() -> Iterator[list[list[str]]]:
         return SimpleNamespace(is_alive=lambda: False, exitcode=main(begun[-1]), join=lambda: None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainings, "_begin", begin)
-        patch.setattr(trainings, "POLL_SECONDS", 0.0)
+        patch.setattr(launcher, "_begin", begin)
+        patch.setattr(launcher, "POLL_SECONDS", 0.0)
         yield begun
 
 

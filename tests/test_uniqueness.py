@@ -6,9 +6,9 @@ from ase.build import bulk
 from ase.cluster import Icosahedron
 from scipy.spatial.transform import Rotation
 
-from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.frames import read_blocks
-from pyg_clusters.uniqueness import (
+from pyg_clusters.structures.duplicates import (
     SAME_STRUCTURE,
     copies,
     copy_groups,

@@ -9,7 +9,7 @@ from ase.units import Bohr
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, read_atoms, write_extxyz
-from pyg_clusters.frames.xyz import xyz_frames
+from pyg_clusters.frames.xyz_reader import xyz_frames
 
 LONG = ["Ga      0.00000000      0.00000000      0.00000000", "Ga      0.00000000      0.00000000      2.60000000"]
 SHORT = ["Ga 0 0 0", "Ga 0 0 2.6"]

@@ -24,7 +24,7 @@ from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.datasets.card import Card, sha256_of
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 
 HERE = Path(__file__).resolve().parent
 STABLE, UNSTABLE = "sodium_shielding.extxyz.xz", "sodium_shielding_unstable.extxyz.xz"
@@ -77,7 +77,7 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
                 added[name] += 1
     for name, text in texts.items():
         if added[name]:
-            with replacing(folder / name) as temporary:
+            with atomic_write(folder / name) as temporary:
                 temporary.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
     renew_card(folder, texts)
     return added
@@ -130,7 +130,7 @@ def converted(header: dict, lines: list[str]) -> Frame:
 def of_command(header: dict) -> dict:
     """A header of ``pyg-clusters label shielding``, in eV, as the first labeller has it.
 
-    What ``relax`` has left behind tells the ``family``, what ``label stability`` has the ``selection``.
+    What ``relax`` has left behind tells the ``family``, what ``label prescreen`` has the ``selection``.
     """
     family = next((name for key, name in RELAXED.items() if key in header), header.get("family", "sblda"))
     selection = "screened" if "valence_lambda_triplet" in header else "random"
@@ -165,7 +165,7 @@ def renew_card(folder: Path, texts: dict[str, str]):
         card, found = re.subn(pattern, rf"\g<1>{entry}", card)
         if found != 1:
             raise InputError(f"{folder / 'card.yaml'}: no entry of sha256, frames and sizes for {name}")
-    with replacing(folder / "card.yaml") as temporary:
+    with atomic_write(folder / "card.yaml") as temporary:
         temporary.write_text(card, encoding="utf-8")
         Card.load(temporary)
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
 
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#e07b28", "#3a9156", "#8a8f98"
 SHELL_COLORS = (BLUE, ORANGE, GREEN, GREY)
@@ -23,7 +23,7 @@ MAX_PANELS: int = 4
 
 def save_figure(figure: Figure, path: str | Path):
     """Writes a figure, in the format of the suffix (png, svg, pdf): the old file or the new one, never a part."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(render(figure, temporary.suffix.lstrip(".") or "png"))
 
 

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis.plot_style import render
 from pyg_clusters.analysis.plots_structures import structure_gallery
 from pyg_clusters.analysis.viewer import STYLE, Property, viewer_section
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 
 PAGE = Template("""\
 <!DOCTYPE html>
@@ -176,7 +176,7 @@ class Report:
 
     def write(self, path: str | Path):
         """Writes the page: the old file or the new one is there at any time, never a part."""
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(self.html(), encoding="utf-8")
 
 

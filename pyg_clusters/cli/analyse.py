@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pyg_clusters.cli import analyse_core_surface
-from pyg_clusters.cli.parts import Part, run_part
+from pyg_clusters.cli.subcommands import Part, run_part
 
 ANALYSES = {"core-surface": Part(analyse_core_surface.run, "whether a model tells core from surface")}
 

@@ -5,19 +5,19 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from pyg_clusters.cli.core_surface import analyse
-from pyg_clusters.cli.core_surface_report import summary_lines, write_results
-from pyg_clusters.cli.frame_sets import parse_radii, read_set
-from pyg_clusters.cli.options import add_frame_options
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.runs import default_device
+from pyg_clusters.analysis.core_surface_report import summary_lines, write_results
+from pyg_clusters.analysis.core_surface_set import analyse
 from pyg_clusters.cli.sizes import parse_sizes
+from pyg_clusters.datasets.frame_sets import parse_radii, read_set
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference.predictor import usable_device
+from pyg_clusters.inference.run import default_device
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.options.common import add_frame_options
+from pyg_clusters.options.parsing import parse, verb_parser
 
 
 def run(argv: Sequence[str]):

@@ -8,17 +8,18 @@ import numpy as np
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from pyg_clusters.cli.evaluate_shieldings import shieldings_of
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.runs import data_of_run, groups_of, predictor_of
 from pyg_clusters.conformal import highest_coverage
 from pyg_clusters.errors import InputError
-from pyg_clusters.inference import Calibration, Prediction, Predictor, TrainedRange
+from pyg_clusters.evaluation.shieldings import shieldings_of
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Prediction, Predictor
 from pyg_clusters.inference.calibration import CALIBRATION, SpreadKind, expected_error, noise_of
+from pyg_clusters.inference.run import predictor_of
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import is_ensemble, weights_hash
+from pyg_clusters.options.parsing import parse, verb_parser
 from pyg_clusters.training import ClusterDataModule
+from pyg_clusters.training.run import data_of_run, groups_of
 from pyg_clusters.units import KCAL_PER_MOL
 
 
@@ -81,7 +82,7 @@ def calibrate_run(folder: Path, spread: SpreadKind, device: str | None = None) -
         covariance = posterior.covariance.tolist()
         predictor = Predictor(posterior, device=predictor.device)
     error, sizes, deviation = errors_of(predictor, held_out, data.labels)
-    known = TrainedRange.fit_blocks(map(_atoms, train), getattr(_one(predictor.model), "radii", ()))
+    known = OutOfRangeFlagger.fit_blocks(map(_atoms, train), getattr(_one(predictor.model), "radii", ()))
     known.allow_blocks(map(_atoms, held_out))
     return Calibration(
         spread=spread,

@@ -6,13 +6,13 @@ from typing import Literal
 
 from jsonargparse import Namespace
 
-from pyg_clusters.cli.options import add_fragments_option
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.progress import counting
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block, write_store
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.options.common import add_fragments_option
+from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.progress import counting
 
 
 def run(argv: Sequence[str]):

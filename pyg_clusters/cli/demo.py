@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyg_clusters.cli import screen, train
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.recipes import shipped_recipe
-from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.paths import shipped_folder
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.training.recipes import shipped_recipe
 
 RECIPE = "dart_gallium_quick.yaml"
 TRAJECTORY = "gallium_md_57.extxyz.xz"

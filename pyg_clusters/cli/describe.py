@@ -6,14 +6,14 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from pyg_clusters.cli.description import describe
-from pyg_clusters.cli.description_report import summary_lines, write_results
-from pyg_clusters.cli.frame_sets import SHIPPED_TARGETS, parse_radii, read_set
-from pyg_clusters.cli.options import add_check_options
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.predict import list_bad
+from pyg_clusters.analysis.description import describe
+from pyg_clusters.analysis.description_report import summary_lines, write_results
+from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, parse_radii, read_set
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.options.common import add_check_options
+from pyg_clusters.options.parsing import parse, verb_parser
 
 MIN_BIN_WIDTH: float = 1e-4
 """Narrowest bin of g(r) in Å: narrower ones hold next to no pair and fill the memory."""

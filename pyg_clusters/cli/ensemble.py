@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.runs import target_of_run
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.models import Ensemble, load_model, save_ensemble
 from pyg_clusters.models.checkpoint import ENSEMBLE
+from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.training.run import target_of_run
 
 
 def run(argv: Sequence[str]):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pyg_clusters.cli import generate_quench, generate_sblda
-from pyg_clusters.cli.parts import Part, run_part
+from pyg_clusters.cli.subcommands import Part, run_part
 
 ALGORITHMS = {
     "sblda": Part(generate_sblda.run, "random clusters with given distances to the two nearest neighbours"),

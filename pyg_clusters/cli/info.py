@@ -10,7 +10,6 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, read_blocks
@@ -24,8 +23,9 @@ from pyg_clusters.models.checkpoint import (
     read_configuration,
     shipped_models,
 )
-from pyg_clusters.models.domain import domain_of
+from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.energy_scale import reference_energies
+from pyg_clusters.options.parsing import parse, verb_parser
 
 MOST_FORMULAS = 20
 """Compositions that are listed."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from pyg_clusters.cli import label_energy, label_shielding, label_stability
-from pyg_clusters.cli.parts import Part, run_part
+from pyg_clusters.cli import label_energy, label_prescreen, label_shielding
+from pyg_clusters.cli.subcommands import Part, run_part
 
 LABELS = {
     "shielding": Part(label_shielding.run, "NMR shieldings and orbital populations by DFT"),
-    "stability": Part(label_stability.run, "which sodium clusters a shielding is worth computing for"),
+    "prescreen": Part(label_prescreen.run, "which sodium clusters a shielding is worth computing for"),
     "energy": Part(label_energy.run, "energies and forces of a calculator"),
 }
 

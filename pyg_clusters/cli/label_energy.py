@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from pyg_clusters.cli.label_files import add_label_options, label_files
-from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.labels import EnergyLabeller
+from pyg_clusters.labels.verb import add_label_options, label_files
+from pyg_clusters.options.parsing import parse, verb_parser
 from pyg_clusters.structures import named_calculator
 from pyg_clusters.structures.calculators import CALCULATORS, calculator_identity
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pyg_clusters.cli.label_files import add_label_options, label_files
-from pyg_clusters.cli.parsing import parse, verb_parser
 from pyg_clusters.errors import InputError
 from pyg_clusters.labels import ShieldingLabeller, ShieldingLevel
-from pyg_clusters.labels.memory import FREE, GB, free_memory
+from pyg_clusters.labels.dft.memory import FREE, GB, free_memory
+from pyg_clusters.labels.verb import add_label_options, label_files
+from pyg_clusters.options.parsing import parse, verb_parser
 
 
 def run(argv: Sequence[str]):

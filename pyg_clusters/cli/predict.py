@@ -8,22 +8,23 @@ from typing import Any, NamedTuple
 
 from jsonargparse import Namespace
 
-from pyg_clusters.cli.options import add_engine_options, add_frame_options, check_engine_options
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.progress import counting
-from pyg_clusters.cli.runs import predictor_of
 from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, Frames, Shard
-from pyg_clusters.frames.reading import BLOCK_SIZE
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.reader import BLOCK_SIZE
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.on_ray import score_on_ray
 from pyg_clusters.inference.prediction_files import PredictionFormat, format_of
+from pyg_clusters.inference.ray_engine import score_on_ray
+from pyg_clusters.inference.run import predictor_of
+from pyg_clusters.inference.run_settings import settings_of
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.inference.shards import shard_file, write_shard
 from pyg_clusters.inference.uncertainty import Uncertainty
-from pyg_clusters.inference.work import settings_of
+from pyg_clusters.options.common import add_engine_options, add_frame_options, check_engine_options
+from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.progress import counting
 
 FREE = ("on_bad",)
 """Settings that may change when a run goes on."""
@@ -145,9 +146,3 @@ def with_progress(blocks: Iterable[ScoredBlock], bad: list[BadFrame]) -> Iterato
     for block in counting(blocks, lambda block: len(block.frames)):
         bad += block.bad
         yield block
-
-
-def list_bad(bad: Sequence[BadFrame]):
-    """Lists the frames that were left out on standard error."""
-    if bad:
-        print(f"{len(bad)} frames were left out:", *(f"  {frame}" for frame in bad), sep="\n", file=sys.stderr)

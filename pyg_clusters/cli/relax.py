@@ -8,11 +8,18 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 from jsonargparse import Namespace
 
-from pyg_clusters.cli.options import add_check_options
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.predict import list_bad
-from pyg_clusters.cli.relax_batched import (
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, read_atoms, write_extxyz
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.paths import expand_paths
+from pyg_clusters.frames.provenance import at_new_positions, set_origin, write_values
+from pyg_clusters.frames.resume import input_settings
+from pyg_clusters.options.common import add_check_options
+from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.structures import local_minimum, named_calculator
+from pyg_clusters.structures.calculators import CALCULATORS, calculator_identity, calculator_problem
+from pyg_clusters.structures.relax_batched import (
     LEFT_RANGE,
     BatchedEnergy,
     batched_energy,
@@ -20,13 +27,6 @@ from pyg_clusters.cli.relax_batched import (
     relax_chunk,
     relax_progress,
 )
-from pyg_clusters.errors import InputError
-from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, read_atoms, write_extxyz
-from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.provenance import at_new_positions, set_origin, write_values
-from pyg_clusters.frames.settings import input_settings
-from pyg_clusters.structures import local_minimum, named_calculator
-from pyg_clusters.structures.calculators import CALCULATORS, calculator_identity, calculator_problem
 
 
 def run(argv: Sequence[str]):

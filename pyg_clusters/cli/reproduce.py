@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from pyg_clusters.cli import reproduce_dart, reproduce_layers, reproduce_nmr
-from pyg_clusters.cli.parts import Part, run_part
+from pyg_clusters.cli.subcommands import Part, run_part
 
 PAPERS = {
     "dart": Part(reproduce_dart.run, "Modee et al. 2021: energies of gallium clusters"),

@@ -8,8 +8,12 @@ import numpy as np
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plot_style import save_figure
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.paper_tables import (
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.papers import dart
+from pyg_clusters.papers.findings import Finding
+from pyg_clusters.papers.tables import (
     QUICK_MARK,
     QUICK_TITLE,
     chosen_rows,
@@ -22,12 +26,8 @@ from pyg_clusters.cli.paper_tables import (
     write_csv,
     write_text,
 )
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.recipes import shipped_recipe
-from pyg_clusters.errors import InputError
-from pyg_clusters.reproduction import dart
-from pyg_clusters.reproduction.findings import Finding
-from pyg_clusters.reproduction.trainings import run_trainings
+from pyg_clusters.training.launcher import run_trainings
+from pyg_clusters.training.recipes import shipped_recipe
 
 COLUMNS = (
     "table",

@@ -7,14 +7,14 @@ from typing import Literal
 import numpy as np
 
 from pyg_clusters.analysis.plot_style import save_figure
-from pyg_clusters.analysis.plots_layers import error_against_speed
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.paper_tables import markdown_table, mean_and_spread, print_table, write_csv, write_text
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.recipes import shipped_recipe
 from pyg_clusters.errors import InputError
-from pyg_clusters.reproduction import layers
-from pyg_clusters.reproduction.trainings import run_trainings
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.papers import layers
+from pyg_clusters.papers.plots_layers import error_against_speed
+from pyg_clusters.papers.tables import markdown_table, mean_and_spread, print_table, write_csv, write_text
+from pyg_clusters.training.launcher import run_trainings
+from pyg_clusters.training.recipes import shipped_recipe
 
 QUICK = layers.Budget(train_clusters=300, epochs=2, shielding_epochs=5, folds=1, channels=16, num_layers=2)
 

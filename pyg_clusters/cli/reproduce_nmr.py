@@ -7,10 +7,17 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis import plots_shieldings
 from pyg_clusters.analysis.plot_style import SMALL, save_figure
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.paper_tables import (
+from pyg_clusters.datasets import SodiumShielding, UnrelaxedOnly
+from pyg_clusters.distributions import GeneralizedLogistic
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.papers import nmr, plots_nmr
+from pyg_clusters.papers.findings import Finding
+from pyg_clusters.papers.nmr_findings import findings
+from pyg_clusters.papers.nmr_labels import Labels, clusters_of_figure_7, relaxed_pairs
+from pyg_clusters.papers.tables import (
     QUICK_MARK,
     QUICK_TITLE,
     chosen_rows,
@@ -23,17 +30,9 @@ from pyg_clusters.cli.paper_tables import (
     write_csv,
     write_text,
 )
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.recipes import shipped_recipe
-from pyg_clusters.cli.runs import CONFIGURATION, check_fingerprint
-from pyg_clusters.datasets import AsGrown, SodiumShielding
-from pyg_clusters.distributions import GeneralizedLogistic
-from pyg_clusters.errors import InputError
-from pyg_clusters.reproduction import nmr
-from pyg_clusters.reproduction.findings import Finding
-from pyg_clusters.reproduction.nmr_findings import findings
-from pyg_clusters.reproduction.nmr_labels import Labels, clusters_of_figure_7, relaxed_pairs
-from pyg_clusters.reproduction.trainings import run_trainings
+from pyg_clusters.training.launcher import run_trainings
+from pyg_clusters.training.recipes import shipped_recipe
+from pyg_clusters.training.run import CONFIGURATION, check_fingerprint
 
 COLUMNS = (
     "table",
@@ -86,7 +85,7 @@ def run(argv: Sequence[str]):
     if options.seeds < 1 or options.workers < 1 or (options.epochs is not None and options.epochs < 1):
         raise InputError("--seeds, --workers and --epochs must be at least 1")
 
-    dataset = SodiumShielding(pre_filter=AsGrown())
+    dataset = SodiumShielding(pre_filter=UnrelaxedOnly())
     extent = nmr.QUICK if options.quick else nmr.Extent()
     if options.epochs is not None:
         extent = replace(extent, epochs=options.epochs)
@@ -253,7 +252,7 @@ def _figures_of_labels(
 ) -> dict[str, Figure]:
     fit = GeneralizedLogistic.fit(labels.shielding)
     shown = clusters_of_figure_7(dataset, pairs, every)
-    structures = plots_shieldings.running_coordination_numbers(
+    structures = plots_nmr.running_coordination_numbers(
         [cluster.atoms for cluster in shown],
         [cluster.shielding for cluster in shown],
         [cluster.running for cluster in shown],
@@ -262,13 +261,13 @@ def _figures_of_labels(
     if not pairs:
         structures.supxlabel("None is labelled relaxed: two random clusters of one size", fontsize=SMALL)
     return {
-        "figure_1_distribution": plots_shieldings.distribution_by_size(labels.shielding, labels.sizes, fit),
-        "figure_2_populations": plots_shieldings.populations(
+        "figure_1_distribution": plots_nmr.distribution_by_size(labels.shielding, labels.sizes, fit),
+        "figure_2_populations": plots_nmr.populations(
             {name: labels.populations[name] for name in ("3S", "3PX", "4S", "4PX")},
             labels.shielding,
             labels.coordination,
         ),
-        "figure_6_coordination": plots_shieldings.shielding_by_coordination(labels.coordination, labels.shielding),
+        "figure_6_coordination": plots_nmr.shielding_by_coordination(labels.coordination, labels.shielding),
         "figure_7_structures": structures,
     }
 
@@ -282,12 +281,12 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
         shown = [result for key, result in tested.items() if key.startswith(name) and "both" not in key]
         if shown:
             labels = [result.row.label.split(", ", 1)[1] for result in shown]
-            figures[title] = plots_shieldings.predicted_distributions(
+            figures[title] = plots_nmr.predicted_distributions(
                 labels, [result.predicted for result in shown], shown[0].target
             )
     beside = [tested[method.name] for method in nmr.METHODS if not method.transform and method.name in tested]
     if beside:
-        figures["figure_4_quantiles"] = plots_shieldings.quantiles(
+        figures["figure_4_quantiles"] = plots_nmr.quantiles(
             [result.row.label for result in beside],
             [result.predicted for result in beside],
             beside[0].target,
@@ -295,7 +294,7 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
         )
     curve = [result for result in results if result.row.table == nmr.TRADE_OFF]
     if len(curve) > 1:
-        figures["trade_off"] = plots_shieldings.trade_off(
+        figures["trade_off"] = plots_nmr.trade_off(
             np.array([result.row.method.a for result in curve]),
             np.array([result.mean("rmse_ppm") for result in curve]),
             np.array([result.mean("wasserstein_ppm") for result in curve]),
@@ -305,7 +304,7 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
         if result.row.table == nmr.CURVE:
             series.setdefault(result.row.method.label, []).append(result)
     if any(len(points) > 1 for points in series.values()):
-        figures["learning_curve"] = plots_shieldings.errors_by_training_clusters(
+        figures["learning_curve"] = plots_nmr.errors_by_training_clusters(
             list(series),
             [np.array([point.train_clusters for point in points]) for points in series.values()],
             [np.array([point.mean("rmse_ppm") for point in points]) for points in series.values()],

@@ -5,23 +5,24 @@ from collections.abc import Iterator, Sequence
 
 from jsonargparse import Namespace
 
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.predict import list_bad, with_progress
-from pyg_clusters.cli.runs import calibration_of, predictor_of
-from pyg_clusters.cli.screening_bins import warn_of_narrow_bins
-from pyg_clusters.cli.screening_files import write_candidates
-from pyg_clusters.cli.screening_options import BINNED, BINS, add_screening_options, check_screening_options
-from pyg_clusters.cli.screening_relax import check_forces
-from pyg_clusters.cli.screening_report import write_report
-from pyg_clusters.cli.screening_ways import check_spread, screen_frames
+from pyg_clusters.cli.predict import with_progress
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, Frames
-from pyg_clusters.frames.folders import check_format, write_folders
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.on_ray import score_on_ray_with_log
+from pyg_clusters.inference.ray_engine import score_on_ray_with_log
+from pyg_clusters.inference.run import calibration_of, predictor_of
+from pyg_clusters.inference.run_settings import score_log
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames
-from pyg_clusters.inference.work import score_log
+from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.screening.bins import warn_of_narrow_bins
+from pyg_clusters.screening.dft_inputs import check_format, write_folders
+from pyg_clusters.screening.files import write_candidates
+from pyg_clusters.screening.options import BINNED, BINS, add_screening_options, check_screening_options
+from pyg_clusters.screening.relaxation import check_forces
+from pyg_clusters.screening.report import write_report
+from pyg_clusters.screening.strategy_options import check_spread, screen_frames
 
 RESULTS = ("candidates.extxyz", "candidates.csv", "report.html")
 

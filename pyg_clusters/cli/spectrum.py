@@ -18,16 +18,17 @@ from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_spectrum import Panel, spectra_figure
 from pyg_clusters.analysis.spectrum import Shape, Spectrum, boltzmann_weights, overlap, shift_axis, shifts, spectrum
 from pyg_clusters.cli.info import labels_of
-from pyg_clusters.cli.options import add_frame_options
-from pyg_clusters.cli.outputs import open_output
-from pyg_clusters.cli.parsing import parse, verb_parser
-from pyg_clusters.cli.predict import list_bad, with_progress
-from pyg_clusters.cli.runs import predictor_of
-from pyg_clusters.cli.tables import cell
+from pyg_clusters.cli.predict import with_progress
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
+from pyg_clusters.formatting import cell
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.inference.run import predictor_of
 from pyg_clusters.inference.scoring import ScoredBlock, score_files
+from pyg_clusters.options.common import add_frame_options
+from pyg_clusters.options.parsing import parse, verb_parser
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
@@ -251,7 +252,7 @@ def write_results(groups: Sequence[Group], settings: dict, folder: Path):
         for name, lines in group.spectra.items():
             columns.setdefault(name, []).append(lines.intensity)
     write_table(folder / "spectrum.csv", {name: np.concatenate(parts) for name, parts in columns.items()})
-    with replacing(folder / "spectrum.json") as path:
+    with atomic_write(folder / "spectrum.json") as path:
         path.write_text(json.dumps({**settings, "spectra": [_row(group) for group in groups]}, indent=2) + "\n")
     save_figure(_figure(groups), folder / "spectrum.png")
 

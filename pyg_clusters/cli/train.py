@@ -13,17 +13,17 @@ from jsonargparse import ArgumentError
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from pyg_clusters.cli.evaluate import evaluate_run
-from pyg_clusters.cli.parsing import explain, options_of
-from pyg_clusters.cli.runs import CONFIGURATION, FINGERPRINT, check_fingerprint, check_run_configuration
-from pyg_clusters.cli.tables import print_lines
-from pyg_clusters.cli.train_ensemble import resume_ensemble, train_ensemble
-from pyg_clusters.cli.training_set import copies_in_split
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import output_lock, replacing
+from pyg_clusters.evaluation.run import evaluate_run
+from pyg_clusters.evaluation.training_set import copies_in_split
+from pyg_clusters.files import atomic_write, output_lock
+from pyg_clusters.formatting import print_lines
 from pyg_clusters.models.checkpoint import is_ensemble, load_model
+from pyg_clusters.options.parsing import explain, options_of
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
+from pyg_clusters.training.ensemble import resume_ensemble, train_ensemble
 from pyg_clusters.training.progress import TrainingProgress
+from pyg_clusters.training.run import CONFIGURATION, FINGERPRINT, check_fingerprint, check_run_configuration
 from pyg_clusters.training.run_folder import FINISHED
 from pyg_clusters.trusted import import_named, names_of_classes, trusting_files, trusts_files
 
@@ -133,6 +133,7 @@ def _ensemble(argv: list[str], resumed: str | None, members: str | None, workers
         if members is not None or argv:
             raise InputError("--resume of an ensemble takes no other option than --workers")
         resume_ensemble(Path(resumed), at_a_time)
+        _evaluate_ensemble(Path(resumed))
         return
     argv, recipe = _take_option(argv, "--config")
     argv, out = _take_option(argv, "--out")
@@ -140,6 +141,13 @@ def _ensemble(argv: list[str], resumed: str | None, members: str | None, workers
         raise InputError("an ensemble needs a recipe and a folder: --config FILE --ensemble 5 --out RUN")
     with trusting_files():  # the user's own recipe
         train_ensemble(Path(recipe), argv, number, Path(out), at_a_time)
+        _evaluate_ensemble(Path(out))
+
+
+def _evaluate_ensemble(folder: Path):
+    with output_lock(folder, folder=True):
+        evaluate_run(folder, by_size=False)
+    print(f"trained an ensemble in {folder}; intervals: pyg-clusters calibrate {folder}")
 
 
 def _whole(name: str, text: str) -> int:
@@ -226,9 +234,9 @@ def _begin(folder: Path, cli: TrainCLI):
     cli.datamodule.split.save(folder / "splits")
     fingerprint = getattr(cli.datamodule.dataset, "fingerprint", None)
     if fingerprint is not None:
-        with replacing(folder / FINGERPRINT) as path:
+        with atomic_write(folder / FINGERPRINT) as path:
             path.write_text(fingerprint + "\n")
-    with replacing(folder / CONFIGURATION) as path:
+    with atomic_write(folder / CONFIGURATION) as path:
         cli.parser.save(cli.config, path, overwrite=True, skip_unset=False)
 
 
@@ -240,7 +248,7 @@ def _finish(folder: Path, cli: TrainCLI):
         f"best_val_mae_{cli.model.unit.replace('/', '_')}": cli.run_folder.best,
         "seconds": round(cli.timer.time_elapsed("train"), 1),
     }
-    with replacing(folder / FINISHED) as path:
+    with atomic_write(folder / FINISHED) as path:
         path.write_text(json.dumps(summary, indent=2) + "\n")
 
 
@@ -264,7 +272,7 @@ def _reopen(folder: Path, trainer: pl.Trainer):
     configuration = yaml.safe_load((folder / CONFIGURATION).read_text())
     if any(configuration["trainer"].get(name) != limit for name, limit in _limits(trainer).items()):
         configuration["trainer"] |= _limits(trainer)
-        with replacing(folder / CONFIGURATION) as path:
+        with atomic_write(folder / CONFIGURATION) as path:
             path.write_text(yaml.safe_dump(configuration, sort_keys=False))
     (folder / FINISHED).unlink(missing_ok=True)
 

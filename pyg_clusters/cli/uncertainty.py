@@ -4,9 +4,9 @@ from pathlib import Path
 
 from jsonargparse import ArgumentParser
 
-from pyg_clusters.cli.runs import calibration_of
 from pyg_clusters.conformal import check_coverage
 from pyg_clusters.inference import Calibration
+from pyg_clusters.inference.run import calibration_of
 
 
 def add_coverage_option(parser: ArgumentParser):

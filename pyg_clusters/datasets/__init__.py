@@ -1,21 +1,20 @@
 """Data sets and their splits."""
 
-from pyg_clusters.datasets.as_grown import AsGrown
+from pyg_clusters.datasets.as_grown import UnrelaxedOnly
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.copper_gold import CopperGoldClusters
 from pyg_clusters.datasets.gallium import GalliumClusters
 from pyg_clusters.datasets.gnc import GNC
 from pyg_clusters.datasets.on_disk import OnDiskClusters
+from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.datasets.published_descriptors import PublishedDescriptors
-from pyg_clusters.datasets.shipped import shipped_folder
 from pyg_clusters.datasets.sodium import POPULATIONS, SodiumShielding
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, largest_sizes, random_split, size_split
 
 __all__ = [
     "GNC",
     "POPULATIONS",
-    "AsGrown",
     "Card",
     "ClusterDataset",
     "CopperGoldClusters",
@@ -24,6 +23,7 @@ __all__ = [
     "PublishedDescriptors",
     "SodiumShielding",
     "Split",
+    "UnrelaxedOnly",
     "fold_split",
     "group_split",
     "largest_sizes",

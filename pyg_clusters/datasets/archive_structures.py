@@ -17,8 +17,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame
 from pyg_clusters.frames.compression import OPENERS
 from pyg_clusters.frames.join import join_atoms
-from pyg_clusters.frames.reading import frames_of_file
-from pyg_clusters.frames.xyz import XYZ_SUFFIXES
+from pyg_clusters.frames.reader import frames_of_file
+from pyg_clusters.frames.xyz_reader import XYZ_SUFFIXES
 
 POSCAR_SUFFIXES: tuple[str, ...] = (".vasp", ".poscar")
 TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", ".txt", ".dat")

@@ -3,14 +3,14 @@
 from torch_geometric.data import Data
 
 
-class AsGrown:
+class UnrelaxedOnly:
     """Keeps the random clusters of :class:`SodiumShielding` and leaves out those that were relaxed with a potential.
 
     Kaneko et al. 2023 train on random clusters alone. To be given as ``pre_filter``.
 
     Example:
         >>> from pyg_clusters.datasets import SodiumShielding
-        >>> dataset = SodiumShielding(pre_filter=AsGrown())
+        >>> dataset = SodiumShielding(pre_filter=UnrelaxedOnly())
         >>> int(dataset._data.relaxed.sum())
         0
     """

@@ -21,7 +21,9 @@ from pyg_clusters.datasets.block_labels import (
     numbers,
     unrounded,
 )
-from pyg_clusters.datasets.label_choices import (
+from pyg_clusters.datasets.label_reading import LabelReader, Labels, isolated_references, report_skipped
+from pyg_clusters.datasets.label_table import LabelTable
+from pyg_clusters.datasets.validation import (
     check_choice,
     check_energies_above_references,
     check_kept_names,
@@ -29,15 +31,13 @@ from pyg_clusters.datasets.label_choices import (
     given_references,
     names_in_data,
 )
-from pyg_clusters.datasets.label_reading import LabelReader, Labels, isolated_references, report_skipped
-from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import file_fingerprint, replacing, waiting_lock
+from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
 from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.join import reporting_joined
-from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.nn.energy_scale import fit_references, in_needed_precision, shift_of_references
+from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_UNITS, unit_of
 
 FORMAT_VERSION: int = 4
@@ -250,7 +250,7 @@ class ClusterDataset(InMemoryDataset):
         data, slices = self.collate(clusters)
         content = {"data": data.to_dict(), "slices": slices, "group_names": group_names, "references": references}
         content["skipped"] = [(bad.file, bad.number, bad.reason) for bad in self._reader.skipped]
-        with replacing(self.processed_paths[0]) as temporary, open(temporary, "wb") as stream:
+        with atomic_write(self.processed_paths[0]) as temporary, open(temporary, "wb") as stream:
             torch.save(content, stream)
 
     def _load(self):

@@ -6,7 +6,7 @@ from pathlib import Path
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.gallium import cache_folder
-from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.paths import shipped_folder
 
 
 class CopperGoldClusters(ClusterDataset):

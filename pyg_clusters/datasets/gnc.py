@@ -30,7 +30,7 @@ from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.splits import Split, random_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block
-from pyg_clusters.frames.ase_blocks import block_of_frames
+from pyg_clusters.frames.ase_reader import block_of_frames
 from pyg_clusters.units import KCAL_PER_MOL
 
 UNITS: dict[str, float] = {"eV": 1.0, "kcal/mol": 1 / KCAL_PER_MOL, "hartree": Hartree}

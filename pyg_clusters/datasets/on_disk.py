@@ -14,7 +14,9 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 from torch_geometric.data import Data, OnDiskDataset
 
-from pyg_clusters.datasets.label_choices import (
+from pyg_clusters.datasets.label_reading import LabelReader, Labels, isolated_references, report_skipped
+from pyg_clusters.datasets.store_index import StoreIndex
+from pyg_clusters.datasets.validation import (
     check_choice,
     check_energies_above_references,
     check_kept_names,
@@ -22,15 +24,13 @@ from pyg_clusters.datasets.label_choices import (
     given_references,
     names_in_data,
 )
-from pyg_clusters.datasets.label_reading import LabelReader, Labels, isolated_references, report_skipped
-from pyg_clusters.datasets.store_index import StoreIndex
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, StoreReader
 from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.store import is_store
-from pyg_clusters.frames.wanted import Fragments
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.nn.energy_scale import ReferenceFit, is_coarse, shift_of_references
+from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 FORMAT_VERSION: int = 3

@@ -9,7 +9,7 @@ import torch
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.gallium import cache_folder
-from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.datasets.splits import Split, largest_sizes, size_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
@@ -25,9 +25,9 @@ class SodiumShielding(ClusterDataset):
     r"""Random sodium clusters with the 23Na shielding of every atom in ppm, in the manner of `Kaneko et al. 2023
     <https://doi.org/10.20517/jmi.2022.39>`_.
 
-    B3LYP/6-31G(d) with GIAOs, closed shell. Most clusters were grown by S-BLDA and not relaxed (:class:`AsGrown` keeps
-    those), and most were chosen by a cheap stability filter before the calculation, which may bias them. **Less than
-    two hundred clusters stand for the paper's 2,000**: :attr:`card` counts them. The files come with the package
+    B3LYP/6-31G(d) with GIAOs, closed shell. Most clusters were grown by S-BLDA and not relaxed (:class:`UnrelaxedOnly`
+    keeps those), and most were chosen by a cheap stability filter before the calculation, which may bias them. **Less
+    than two hundred clusters stand for the paper's 2,000**: :attr:`card` counts them. The files come with the package
     (CC-BY-4.0) and are compared with the checksums of their card.
 
     ============  ==================================================================================

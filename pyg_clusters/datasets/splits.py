@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 
 PARTS: tuple[str, str, str] = ("train", "val", "test")
 
@@ -43,7 +43,7 @@ class Split:
         """Writes ``train.txt``, ``val.txt`` and ``test.txt``, one number a line."""
         for part in PARTS:
             lines = "".join(f"{number}\n" for number in getattr(self, part).tolist())
-            with replacing(Path(folder) / f"{part}.txt") as temporary:
+            with atomic_write(Path(folder) / f"{part}.txt") as temporary:
                 temporary.write_text(lines, encoding="utf-8")
 
     @classmethod

@@ -12,7 +12,7 @@ import numpy as np
 from pyg_clusters.datasets.block_labels import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.datasets.label_reading import LabelReader, Labels
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import file_fingerprint, replacing, waiting_lock
+from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.store import origin_of
 
@@ -109,7 +109,7 @@ class StoreIndex:
         arrays |= {"group": self.group, "group_names": np.array(self.group_names)}
         arrays |= {} if self.target is None else {"target": self.target}
         arrays |= {f"kept_{key}": values for key, values in self.kept.items()}
-        with replacing(file) as temporary, open(temporary, "wb") as stream:
+        with atomic_write(file) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, **arrays)
 
     @classmethod

@@ -8,13 +8,14 @@ from typing import Literal
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_blocks import block_of_frames
+from pyg_clusters.frames.ase_reader import block_of_frames
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.checks import check_block
 from pyg_clusters.frames.join import as_clusters, warn_of_joined
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.reading import frames_of_file
-from pyg_clusters.frames.wanted import Fragments, HalfFrame, warn_of_half_frame
+from pyg_clusters.frames.read_options import TruncatedFrame, warn_of_half_frame
+from pyg_clusters.frames.reader import frames_of_file
+from pyg_clusters.options.common import Fragments
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ def read_atoms(
     for path in expand_paths(paths):
         number = -1
         for number, frame in enumerate(frames_of_file(path, fragments)):
-            if isinstance(frame, HalfFrame) and number > 0:
+            if isinstance(frame, TruncatedFrame) and number > 0:
                 warn_of_half_frame(frame)
                 continue
             bad = frame if isinstance(frame, BadFrame) else None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame
-from pyg_clusters.frames.settings import check_settings, write_settings
+from pyg_clusters.frames.resume import check_settings, write_settings
 
 
 @dataclass(frozen=True)

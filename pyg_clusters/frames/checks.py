@@ -1,7 +1,8 @@
 """Which frames can be used, and which are like those that a model was trained on."""
 
+import sys
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from ase.data import chemical_symbols
 from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.limits import lifted_by, max_atoms
-from pyg_clusters.frames.wanted import Fragments
+from pyg_clusters.options.common import Fragments
 
 MIN_DISTANCE: float = 0.5
 """Atoms closer than this (in Å) are taken for an error in the file: no bond is that short."""
@@ -159,3 +160,9 @@ def _warn_of_sizes(block: FrameBlock, size_range: tuple[int, int]):
     if factor > 2:
         text = f"{block.file}: clusters of {size} atoms are far outside {trained}: do not trust these predictions"
     warnings.warn(text, ExtrapolationWarning, stacklevel=3)
+
+
+def list_bad(bad: Sequence[BadFrame]):
+    """Lists the frames that were left out on standard error."""
+    if bad:
+        print(f"{len(bad)} frames were left out:", *(f"  {frame}" for frame in bad), sep="\n", file=sys.stderr)

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_xyz
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_blocks import one_line
+from pyg_clusters.frames.ase_reader import one_line
 
 PLAIN: re.Pattern[str] = re.compile(r"(?!(?:t|f|true|false|nan|inf|infinity)$)[a-z_/][\w./:+-]*", re.IGNORECASE)
 """Texts that stay what they are without quotes."""

@@ -14,7 +14,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, makers_of
 from pyg_clusters.frames.join_by_bonds import IN_PIECES, NoClusterError, are_usable, cell_fault, join_by_bonds
 from pyg_clusters.frames.quick_join import distinct, join_by_vacuum
-from pyg_clusters.frames.wanted import Fragments
+from pyg_clusters.options.common import Fragments
 
 
 class NoCluster(BadFrame):

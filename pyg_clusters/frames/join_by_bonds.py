@@ -3,7 +3,7 @@
 import numpy as np
 
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, unwrap
-from pyg_clusters.frames.wanted import Fragments
+from pyg_clusters.options.common import Fragments
 
 FARTHEST: float = 1e7
 """Positions further than this from the origin, in Å, have lost the digits that tell bonds."""

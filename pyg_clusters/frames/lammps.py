@@ -18,9 +18,9 @@ from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.compression import DAMAGED, is_compressed, open_binary
 from pyg_clusters.frames.elements import atomic_number, unknown_label
 from pyg_clusters.frames.limits import lifted_by, max_atoms
+from pyg_clusters.frames.read_options import TruncatedFrame, UnrecoverableFrame, cut_frame
 from pyg_clusters.frames.text_lines import TextLines
 from pyg_clusters.frames.text_table import text_table
-from pyg_clusters.frames.wanted import HalfFrame, LastFrame, cut_frame
 
 UNITS: tuple[str, ...] = ("metal", "real", "si", "cgs", "electron", "micro", "nano")
 """Systems of units that can be converted: all but ``lj``."""
@@ -97,7 +97,7 @@ def dump_frames(path: Path, topology: Topology | None = None) -> Iterator[Atoms 
     Raises:
         InputError: If the file is damaged, in units of Lennard-Jones, or nothing says what the atoms are.
     """
-    kind = LastFrame if is_compressed(path) else HalfFrame
+    kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
     number = 0
     try:
         with open_binary(path) as stream:
@@ -108,7 +108,7 @@ def dump_frames(path: Path, topology: Topology | None = None) -> Iterator[Atoms 
         raise InputError(f"{path}: cannot be read at frame {number} ({error}); is it damaged?") from error
 
 
-def _frames(dump: Dump, lines: TextLines, kind: type[LastFrame]) -> Iterator[Atoms | BadFrame]:
+def _frames(dump: Dump, lines: TextLines, kind: type[UnrecoverableFrame]) -> Iterator[Atoms | BadFrame]:
     number = 0
     while lines.skip_blank() or lines.cut:
         first = lines.line

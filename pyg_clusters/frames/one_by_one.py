@@ -6,12 +6,12 @@ from pathlib import Path
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_blocks import ase_frames
+from pyg_clusters.frames.ase_reader import ase_frames
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.formats import POSITIONS_ONLY, file_format
 from pyg_clusters.frames.lammps import Topology, dump_frames
 from pyg_clusters.frames.xdatcar import xdatcar_frames
-from pyg_clusters.frames.xyz import xyz_frames
+from pyg_clusters.frames.xyz_reader import xyz_frames
 
 
 def frames_by_format(path: Path, kind: str, topology: Path | None = None) -> Iterator[Atoms | BadFrame]:

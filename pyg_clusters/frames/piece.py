@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pyg_clusters.frames.compression import is_compressed
 from pyg_clusters.frames.formats import POSITIONS_ONLY, file_format
+from pyg_clusters.frames.mdanalysis_reader import num_frames_of_trajectory
+from pyg_clusters.frames.read_options import ReadOptions
 from pyg_clusters.frames.store import num_frames_of_store
-from pyg_clusters.frames.trajectories import num_frames_of_trajectory
-from pyg_clusters.frames.wanted import Wanted
 from pyg_clusters.frames.xyz_text import offsets_of_frames
 
 
@@ -29,7 +29,7 @@ class Piece:
     offset: int = 0
 
 
-def pieces_of_file(path: Path, wanted: Wanted, file_number: int, blocks: int) -> Iterator[Piece]:
+def pieces_of_file(path: Path, wanted: ReadOptions, file_number: int, blocks: int) -> Iterator[Piece]:
     """The pieces of a file, each of so many blocks; the last may have fewer.
 
     Stores, trajectories and plain texts can be read from any block on (of a text the beginnings of the pieces are

@@ -10,13 +10,14 @@ import numpy as np
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.block import FrameBlock, LazyAtoms, centred
 from pyg_clusters.frames.columns import KINDS, kind_of
 from pyg_clusters.frames.hdf5_writing import new_hdf5
 from pyg_clusters.frames.join import NoCluster, as_clusters
 from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.frames.quick_join import in_one_piece
+from pyg_clusters.frames.read_options import Keep, ReadOptions
 from pyg_clusters.frames.store_layout import (
     FORMAT,
     MAX_ATOMIC_NUMBER,
@@ -26,7 +27,7 @@ from pyg_clusters.frames.store_layout import (
     names_in,
     open_store,
 )
-from pyg_clusters.frames.wanted import Fragments, Keep, Wanted
+from pyg_clusters.options.common import Fragments
 
 STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
 """Suffixes of frame stores."""
@@ -89,7 +90,7 @@ def write_store(
     path = Path(path)
     if not is_store(path):
         raise InputError(f"{path}: a frame store ends in {' or '.join(STORE_SUFFIXES)}")
-    with replacing(path) as temporary, new_hdf5(temporary) as (file, check):
+    with atomic_write(path) as temporary, new_hdf5(temporary) as (file, check):
         writer = _Writer(file, single, COMPRESSION if compressed else {})
         for block in blocks:
             writer.append(_as_clusters(block))
@@ -234,7 +235,7 @@ def origin_of(block: FrameBlock) -> tuple[np.ndarray, np.ndarray]:
     return np.full(len(block), block.file, dtype=object), block.number
 
 
-def store_blocks(path: Path, wanted: Wanted, keep: Keep) -> Iterator[FrameBlock | None]:
+def store_blocks(path: Path, wanted: ReadOptions, keep: Keep) -> Iterator[FrameBlock | None]:
     """Blocks of a frame store, none in place of one that is passed over.
 
     Raises:
@@ -279,7 +280,7 @@ def _without_torn(block: FrameBlock, periodic: np.ndarray, fragments: Fragments)
     return block
 
 
-def _check_wanted(path: Path, file: h5py.File, wanted: Wanted):
+def _check_wanted(path: Path, file: h5py.File, wanted: ReadOptions):
     found = {name: names_in(file, name) for name in ("properties", "atom_properties")}
     known = f"found per frame: {', '.join(found['properties']) or 'none'}; per atom: "
     known += ", ".join(found["atom_properties"]) or "none"
@@ -291,7 +292,7 @@ def _check_wanted(path: Path, file: h5py.File, wanted: Wanted):
             raise InputError(f"{path}: no property {key!r} per atom; {known}")
 
 
-def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, wanted: Wanted) -> FrameBlock:
+def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, wanted: ReadOptions) -> FrameBlock:
     ptr = file["ptr"][first : end + 1].astype(np.int64)
     frames, atoms = slice(first, end), slice(ptr[0], ptr[-1])
     z, origins = file["z"][atoms], file["origin/file"][frames]

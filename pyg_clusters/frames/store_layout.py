@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_blocks import one_line
+from pyg_clusters.frames.ase_reader import one_line
 
 FORMAT: str = "pyg_clusters frames"
 VERSION: int = 1

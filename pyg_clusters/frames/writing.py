@@ -1,5 +1,6 @@
 """Tables and frames to files."""
 
+import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,10 +12,10 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.compression import OPENERS
 from pyg_clusters.frames.extxyz_text import extxyz_text
-from pyg_clusters.frames.xyz import XYZ_SUFFIXES
+from pyg_clusters.frames.xyz_reader import XYZ_SUFFIXES
 
 TABLE_WRITERS = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
 """How to write a table, by the suffix of the file."""
@@ -34,7 +35,7 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
     if suffix not in TABLE_WRITERS:
         raise InputError(f"{path}: cannot write a table of type {suffix!r}; use one of {', '.join(TABLE_WRITERS)}")
     table = pyarrow.table({name: np.asarray(values) for name, values in columns.items()})
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         TABLE_WRITERS[suffix](table, temporary)
 
 
@@ -49,6 +50,16 @@ def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
     if inner.suffix not in XYZ_SUFFIXES:
         raise InputError(f"{path}: cannot write frames of type {inner.suffix!r}; use one of {', '.join(XYZ_SUFFIXES)}")
     opener = OPENERS.get(path.suffix, open)
-    with replacing(path) as temporary, opener(temporary, "wt", encoding="utf-8") as stream:
+    with atomic_write(path) as temporary, opener(temporary, "wt", encoding="utf-8") as stream:
         for number, atoms in enumerate(frames):
             stream.write(extxyz_text(atoms, f"frame {number} for {path.name}"))
+
+
+def read_columns(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a CSV file of numbers, and of a ``composition`` as text."""
+    with path.open() as stream:
+        header, *rows = csv.reader(stream)
+    return {
+        name: np.array([row[place] if name == "composition" else float(row[place]) for row in rows])
+        for place, name in enumerate(header)
+    }

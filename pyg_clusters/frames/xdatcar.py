@@ -12,9 +12,9 @@ from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.compression import DAMAGED, is_compressed, open_binary
 from pyg_clusters.frames.elements import atomic_number, unknown_label
 from pyg_clusters.frames.limits import lifted_by, max_atoms
+from pyg_clusters.frames.read_options import TruncatedFrame, UnrecoverableFrame, cut_frame
 from pyg_clusters.frames.text_lines import TextLines
 from pyg_clusters.frames.text_table import text_table
-from pyg_clusters.frames.wanted import HalfFrame, LastFrame, cut_frame
 
 HEADER_LINES: int = 20
 """A header has no more lines."""
@@ -38,7 +38,7 @@ def xdatcar_frames(path: Path) -> Iterator[Atoms | BadFrame]:
     Raises:
         InputError: If the file is damaged, or names no elements.
     """
-    kind = LastFrame if is_compressed(path) else HalfFrame
+    kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
     number = 0
     try:
         with open_binary(path) as stream:
@@ -49,7 +49,7 @@ def xdatcar_frames(path: Path) -> Iterator[Atoms | BadFrame]:
         raise InputError(f"{path}: cannot be read at frame {number} ({error}); is it damaged?") from error
 
 
-def _frames(path: Path, lines: TextLines, kind: type[LastFrame]) -> Iterator[Atoms | BadFrame]:
+def _frames(path: Path, lines: TextLines, kind: type[UnrecoverableFrame]) -> Iterator[Atoms | BadFrame]:
     header, number, broken = None, 0, False
     while lines.skip_blank() or lines.cut:
         above = _lines_above(lines)

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 from ase.io.extxyz import read_xyz
 
-from pyg_clusters.frames.ase_blocks import one_line
+from pyg_clusters.frames.ase_reader import one_line
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.elements import atomic_number, unknown_label
 from pyg_clusters.frames.xyz_comment import UnusableText, comment_for_ase, decoded

@@ -9,8 +9,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.compression import DAMAGED, is_compressed, open_binary
 from pyg_clusters.frames.limits import lifted_by, max_atoms
+from pyg_clusters.frames.read_options import TruncatedFrame, UnrecoverableFrame, cut_frame
 from pyg_clusters.frames.text_lines import TextLines
-from pyg_clusters.frames.wanted import HalfFrame, LastFrame, cut_frame
 from pyg_clusters.frames.xyz_comment import decoded
 from pyg_clusters.frames.xyz_frame import TextFrame, frame_by_ase
 
@@ -38,7 +38,7 @@ def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFr
 
 def _with_offsets(path: Path, number: int, offset: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
     """Each frame, and where it begins."""
-    kind = LastFrame if is_compressed(path) else HalfFrame
+    kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
     try:
         with open_binary(path) as stream:
             if offset:
@@ -56,7 +56,7 @@ def offsets_of_frames(path: Path, step: int) -> list[int]:
     return [0, *(offset for offset, _ in islice(_with_offsets(path, 0, 0), step, None, step))]
 
 
-def _split(lines: TextLines, kind: type[LastFrame], number: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
+def _split(lines: TextLines, kind: type[UnrecoverableFrame], number: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
     """The frames of a text, of which frame ``number`` is the next, and where they begin."""
     path, most = lines.path, max_atoms()
     while lines.skip_blank():
@@ -70,7 +70,7 @@ def _split(lines: TextLines, kind: type[LastFrame], number: int) -> Iterator[tup
         if isinstance(frame, TextFrame) and lines.unended and not lines.has(1):
             frame = _unended(path, number, frame, kind)
         yield offset, frame
-        if isinstance(frame, LastFrame):
+        if isinstance(frame, UnrecoverableFrame):
             return
         number += 1
     if lines.cut:
@@ -113,7 +113,7 @@ def _pass_over(lines: TextLines, number: int, problem: str) -> BadFrame:
         lines.check_passed_over(lines.line - first)
     count = lines.line - first
     reason = f"{problem}; no frame can be told in the {count} lines from there to the end of the file"
-    return LastFrame(str(lines.path), number, reason)
+    return UnrecoverableFrame(str(lines.path), number, reason)
 
 
 def _begins_frame(lines: TextLines) -> bool:
@@ -153,7 +153,7 @@ def _number_of_atoms(lines: TextLines, most: int) -> int | None:
     return number
 
 
-def _unended(path: Path, number: int, frame: TextFrame, kind: type[LastFrame]) -> TextFrame | BadFrame:
+def _unended(path: Path, number: int, frame: TextFrame, kind: type[UnrecoverableFrame]) -> TextFrame | BadFrame:
     """The last frame of a text whose last line has no end."""
     if isinstance(frame_by_ase(path, number, frame), BadFrame):
         return cut_frame(kind, path, number)

@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 
 from pyg_clusters.conformal import conformal_quantile
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
-from pyg_clusters.inference.trained_range import TrainedRange
+from pyg_clusters.files import atomic_write
+from pyg_clusters.inference.flags import OutOfRangeFlagger
 
 CALIBRATION = "calibration.json"
 """The calibration in the folder of a run."""
@@ -51,7 +51,7 @@ class Calibration:
     groups: list[int]
     weights: str
     covariance: list[list[float]] | None = None
-    range: TrainedRange | None = None
+    range: OutOfRangeFlagger | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     def quantile(self, coverage: float) -> float:
@@ -73,7 +73,7 @@ class Calibration:
 
     def save(self, path: str | Path):
         """Writes it, whole or not at all."""
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(self._to_json() + "\n")
 
     def fingerprint(self) -> str:
@@ -93,7 +93,7 @@ class Calibration:
         """
         try:
             values = json.loads(Path(path).read_text())
-            values["range"] = None if values["range"] is None else TrainedRange.from_json(values["range"])
+            values["range"] = None if values["range"] is None else OutOfRangeFlagger.from_json(values["range"])
             return cls(**values)
         except (ValueError, KeyError, TypeError, OSError) as error:
             reason = " ".join(str(error).split())[:200]

@@ -15,7 +15,7 @@ import pyarrow.ipc
 import pyarrow.parquet
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.extxyz_text import extxyz_text
 from pyg_clusters.frames.provenance import ENERGY_PREDICTION, SOURCE_FILE, SOURCE_FRAME, set_origin, write_values
@@ -73,7 +73,7 @@ class PredictionFormat(ABC):
         Raises:
             InputError: If it cannot be written.
         """
-        with replacing(out) as temporary:
+        with atomic_write(out) as temporary:
             try:
                 os.link(results, temporary)  # the results stay until the whole run is known to be done
             except OSError:
@@ -94,7 +94,7 @@ class PredictionFormat(ABC):
         streams = [part.open("rb") for part in parts]
         try:
             heads = [stream.read(len(self.head())) for stream in streams]
-            with replacing(out) as temporary, temporary.open("wb") as whole:
+            with atomic_write(out) as temporary, temporary.open("wb") as whole:
                 whole.write(heads[0])
                 for part, _, length in order:
                     data = streams[part].read(length)
@@ -178,7 +178,7 @@ class ParquetFormat(TableFormat):
         schema = self._no_rows().schema
         waiting: list[pyarrow.RecordBatch] = []
         number = 0
-        with replacing(out) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
+        with atomic_write(out) as temporary, pyarrow.parquet.ParquetWriter(temporary, schema) as writer:
             for batch in batches:
                 waiting.append(batch)
                 number += len(batch)

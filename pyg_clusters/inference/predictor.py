@@ -15,14 +15,14 @@ from torch_geometric.data import Batch, Data
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
 from pyg_clusters.inference.flat_frames import Array, flat_tensors
-from pyg_clusters.inference.fused_dart import FusedDART
 from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.tabulated_dart import TabulatedDART
 from pyg_clusters.models.dart import DART
-from pyg_clusters.models.domain import domain_of
 from pyg_clusters.models.element_blind import blind_problem
 from pyg_clusters.models.ensemble import Ensemble, mean_and_spread, stacked
-from pyg_clusters.models.extra_arguments import check_extra_arguments, extra_arguments
+from pyg_clusters.models.forward_arguments import check_extra_arguments, extra_arguments
+from pyg_clusters.models.fused_dart import FusedDART
+from pyg_clusters.models.tabulated_dart import TabulatedDART
+from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.energy_scale import reference_energies
 from pyg_clusters.positions import check_positions
 
@@ -55,7 +55,7 @@ class Predictor:
         transform: For a model that needs a graph: makes it, cluster by cluster, as it did for the training
             (:class:`~pyg_clusters.transforms.ShellGraph`, say).
         half: Matrix products in half precision, for DART
-            (:class:`~pyg_clusters.inference.tabulated_dart.TabulatedDART` says how exact it is); faster on a GPU only.
+            (:class:`~pyg_clusters.models.tabulated_dart.TabulatedDART` says how exact it is); faster on a GPU only.
 
     Raises:
         InputError: If there is no such device, the model needs what it is not given, or half precision is not for it.

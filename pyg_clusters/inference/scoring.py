@@ -12,11 +12,11 @@ import torch
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, FrameBlock, Frames, Shard
 from pyg_clusters.frames.piece import Piece
-from pyg_clusters.frames.read_ahead import read_ahead
-from pyg_clusters.frames.wanted import Fragments
+from pyg_clusters.frames.prefetch import read_ahead
+from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model
-from pyg_clusters.inference.trained_range import TrainedRange
+from pyg_clusters.options.common import Fragments
 
 AHEAD: int = 4
 """So many blocks are read and checked before the model asks for them."""
@@ -112,7 +112,7 @@ def score_frames(
     start: tuple[int, int] = (0, 0),
     shard: Shard | None = None,
     piece: Piece | None = None,
-    trained: TrainedRange | None = None,
+    trained: OutOfRangeFlagger | None = None,
     log: BlockLog | None = None,
     report: bool = True,
 ) -> Generator[ScoredBlock, None, None]:
@@ -146,7 +146,7 @@ def score_frames(
         yield ScoredBlock(block, prediction, bad, flags)
 
 
-def _flags(block: FrameBlock, trained: TrainedRange) -> np.ndarray:
+def _flags(block: FrameBlock, trained: OutOfRangeFlagger) -> np.ndarray:
     return trained.flags(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (block.z, block.pos, block.ptr)))
 
 

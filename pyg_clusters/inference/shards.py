@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import file_fingerprint, remove_stale, replacing
+from pyg_clusters.files import atomic_write, file_fingerprint, remove_stale
 from pyg_clusters.frames import BadFrame, BlockLog, Shard
 from pyg_clusters.frames.block_log import FinishedBlock
 from pyg_clusters.inference.prediction_files import PredictionFormat, format_of
@@ -37,7 +37,7 @@ def write_shard(out: Path, shard: Shard, style: PredictionFormat, settings: Mapp
     blocks = [block.to_json() for block in log.finished()]
     head |= {"predictions": file_fingerprint(out, whole=True), "frames": log.num_frames, "blocks": len(blocks)}
     head["record"] = _hash(head, blocks)
-    with replacing(shard_file(out)) as temporary:
+    with atomic_write(shard_file(out)) as temporary:
         temporary.write_text("\n".join([json.dumps(head), *blocks]) + "\n", encoding="utf-8")
 
 

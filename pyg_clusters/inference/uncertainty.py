@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from pyg_clusters.inference.calibration import Calibration
+from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock
-from pyg_clusters.inference.trained_range import TrainedRange
-from pyg_clusters.models.domain import domain_of
+from pyg_clusters.models.training_domain import domain_of
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Uncertainty:
     types: dict[str, str]
     calibration: Calibration | None = None
     coverage: float | None = None
-    range: TrainedRange | None = None
+    range: OutOfRangeFlagger | None = None
 
     @classmethod
     def of(cls, predictor: Predictor, calibration: Calibration | None, coverage: float | None) -> "Uncertainty":
@@ -43,7 +43,7 @@ class Uncertainty:
         domain = domain_of(predictor.model)
         known = calibration.range if calibration else None
         if known is None and domain is not None:
-            known = TrainedRange.of_domain(domain)
+            known = OutOfRangeFlagger.of_domain(domain)
         return cls(types if known is None else types | {"pred_flag": "string"}, calibration, coverage, known)
 
     def columns(self, scored: ScoredBlock) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from pyg_clusters.labels.labelled import Labelled, unlabelled
+from pyg_clusters.labels.result import LabelResult, unlabelled
 from pyg_clusters.structures import named_calculator
 from pyg_clusters.structures.calculators import calculator_problem, isolated
 
@@ -38,7 +38,7 @@ class EnergyLabeller:
         """Why the calculator cannot do a cluster, if so."""
         return calculator_problem(self.calculator, atoms)
 
-    def __call__(self, atoms: Atoms) -> Labelled:
+    def __call__(self, atoms: Atoms) -> LabelResult:
         result = unlabelled(atoms)
         result.info["calculator"] = self.calculator
         calculator = _calculator(self.calculator, tuple(sorted(set(atoms.get_chemical_symbols()))))
@@ -46,12 +46,12 @@ class EnergyLabeller:
         try:
             energy, forces = float(bare.get_potential_energy()), bare.get_forces()
         except FAILURES as error:
-            return Labelled(result, " ".join(str(error).split()) or type(error).__name__, "failed")
+            return LabelResult(result, " ".join(str(error).split()) or type(error).__name__, "failed")
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            return Labelled(result, "the energy or a force is not finite", "failed")
+            return LabelResult(result, "the energy or a force is not finite", "failed")
         result.calc = SinglePointCalculator(result, energy=energy, forces=forces)
         largest = float(np.linalg.norm(forces, axis=1).max())
-        return Labelled(result, None, f"{energy:.4f} eV, largest force {largest:.3f} eV/Å")
+        return LabelResult(result, None, f"{energy:.4f} eV, largest force {largest:.3f} eV/Å")
 
 
 @lru_cache(maxsize=16)

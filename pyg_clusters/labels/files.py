@@ -9,10 +9,10 @@ from pathlib import Path
 from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import remove_stale, replacing
+from pyg_clusters.files import atomic_write, remove_stale
 from pyg_clusters.frames import FrameLog
-from pyg_clusters.labels.identity import KEY
-from pyg_clusters.labels.labelled import Labelled
+from pyg_clusters.labels.frame_keys import KEY
+from pyg_clusters.labels.result import LabelResult
 
 REASON = "set_aside"
 """Where the reason is kept in the ``info`` of a frame that is set aside."""
@@ -61,7 +61,7 @@ class LabelFiles:
         if self.log.exists():
             self._recover_log()
 
-    def add(self, key: str, labelled: Labelled, seconds: float, **where: object):
+    def add(self, key: str, labelled: LabelResult, seconds: float, **where: object):
         """Writes a frame, and a line to the log.
 
         Args:
@@ -113,7 +113,7 @@ class LabelFiles:
                 path.unlink(missing_ok=True)
             elif text != before[path]:
                 self._open(path)
-                with replacing(path) as temporary:
+                with atomic_write(path) as temporary:
                     temporary.write_text(text, encoding="utf-8")
         return len(after[self.old])
 
@@ -127,7 +127,7 @@ class LabelFiles:
             lines = list(stream)
         whole = [line for line in lines if line.endswith("\n") and _key_of(line) in self.done]
         if whole != lines:
-            with replacing(self.log) as temporary:
+            with atomic_write(self.log) as temporary:
                 temporary.write_text("".join(whole), encoding="utf-8")
 
     def _open(self, path: Path, overwrite: bool = False) -> FrameLog:

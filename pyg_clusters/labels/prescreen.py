@@ -8,12 +8,12 @@ from scipy.spatial.distance import cdist
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.electronic_state import electronic_state
-from pyg_clusters.labels.chemistry import HARTREE, need_pyscf
-from pyg_clusters.labels.kohn_sham import solve_closed_shell
-from pyg_clusters.labels.labelled import Labelled, NotLabelled, unlabelled
-from pyg_clusters.labels.level import ShieldingLevel, problem_of
-from pyg_clusters.labels.memory import free_memory, room_in
-from pyg_clusters.labels.stability import triplet_stability
+from pyg_clusters.labels.dft.kohn_sham import solve_closed_shell
+from pyg_clusters.labels.dft.level import ShieldingLevel, problem_of
+from pyg_clusters.labels.dft.memory import free_memory, room_in
+from pyg_clusters.labels.dft.pyscf_import import HARTREE, need_pyscf
+from pyg_clusters.labels.dft.triplet_stability import triplet_stability
+from pyg_clusters.labels.result import LabellingError, LabelResult, unlabelled
 
 VALENCE_LEVEL = ShieldingLevel(
     basis="lanl2dz",
@@ -98,7 +98,7 @@ class StabilityLabeller:
     memory: float | None = None
 
     def __post_init__(self):
-        need_pyscf("label stability")
+        need_pyscf("label prescreen")
         if self.min_gap < 0:
             raise InputError(f"the least tight-binding gap must not be negative, got {self.min_gap}")
 
@@ -109,22 +109,22 @@ class StabilityLabeller:
             return f"the test is for Na alone, not for {', '.join(others)}; label shielding tests any cluster"
         return problem_of(atoms, self.charge, VALENCE_LEVEL)
 
-    def __call__(self, atoms: Atoms) -> Labelled:
+    def __call__(self, atoms: Atoms) -> LabelResult:
         result = unlabelled(atoms, WRITTEN)
         gap = result.info["tight_binding_gap"] = tight_binding_gap(result.positions)
         note = f"tight-binding gap {gap:.3f}"
         if gap < self.min_gap:
-            return Labelled(result, f"the tight-binding gap is {gap:.3f}, below {self.min_gap:g}", note)
+            return LabelResult(result, f"the tight-binding gap is {gap:.3f}, below {self.min_gap:g}", note)
         limit = free_memory() if self.memory is None else self.memory
         mol = VALENCE_LEVEL.molecule(result, electronic_state(result, self.charge).charge)
         try:
             solution = solve_closed_shell(mol, VALENCE_LEVEL, room_in(limit, result, VALENCE_LEVEL))
             value = HARTREE * triplet_stability(solution)[0]
-        except NotLabelled as error:
-            return Labelled(result, str(error), note)
+        except LabellingError as error:
+            return LabelResult(result, str(error), note)
         result.info["valence_lambda_triplet"] = value
         note = f"{note}, lambda_triplet {value:.3f} eV"
         if value < self.least:
             reason = f"the closed shell of the valence electrons is triplet-unstable: lowest eigenvalue {value:.3f} eV"
-            return Labelled(result, reason, note)
-        return Labelled(result, None, note)
+            return LabelResult(result, reason, note)
+        return LabelResult(result, None, note)

@@ -8,17 +8,17 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.electronic_state import electronic_state
-from pyg_clusters.labels.broken_symmetry import broken_symmetry
-from pyg_clusters.labels.chemistry import HARTREE, need_pyscf
-from pyg_clusters.labels.gpu import check_gpu, shielding_on_gpu
-from pyg_clusters.labels.kohn_sham import ClosedShell, solve_closed_shell, with_orbitals
-from pyg_clusters.labels.labelled import Labelled, NotLabelled, unlabelled
-from pyg_clusters.labels.level import ShieldingLevel, problem_of
-from pyg_clusters.labels.memory import GB, free_memory, needed_memory, room_in
-from pyg_clusters.labels.populations import gross_populations, mulliken_charges, population_table
-from pyg_clusters.labels.released_nmr import exact_shielding
-from pyg_clusters.labels.shielding_tensor import shielding_tensors
-from pyg_clusters.labels.stability import triplet_stability
+from pyg_clusters.labels.dft.broken_symmetry import broken_symmetry
+from pyg_clusters.labels.dft.gpu import check_gpu, shielding_on_gpu
+from pyg_clusters.labels.dft.kohn_sham import ClosedShell, solve_closed_shell, with_orbitals
+from pyg_clusters.labels.dft.level import ShieldingLevel, problem_of
+from pyg_clusters.labels.dft.memory import GB, free_memory, needed_memory, room_in
+from pyg_clusters.labels.dft.populations import gross_populations, mulliken_charges, population_table
+from pyg_clusters.labels.dft.pyscf_import import HARTREE, need_pyscf
+from pyg_clusters.labels.dft.pyscf_properties import exact_shielding
+from pyg_clusters.labels.dft.shielding_tensor import shielding_tensors
+from pyg_clusters.labels.dft.triplet_stability import triplet_stability
+from pyg_clusters.labels.result import LabellingError, LabelResult, unlabelled
 
 WRITTEN: tuple[str, ...] = (
     *("nmr_shielding", "nmr_tensor", "gop", "gop_columns", "mulliken_charge", "method", "homo_lumo_gap"),
@@ -96,12 +96,12 @@ class ShieldingLabeller:
         """Bytes that a calculation may take."""
         return free_memory() if self.memory is None else self.memory
 
-    def __call__(self, atoms: Atoms) -> Labelled:
+    def __call__(self, atoms: Atoms) -> LabelResult:
         result = unlabelled(atoms, WRITTEN)
         try:
             reason = self._label(result)
-        except NotLabelled as error:
-            return Labelled(unlabelled(atoms, WRITTEN), str(error), "not labelled")
+        except LabellingError as error:
+            return LabelResult(unlabelled(atoms, WRITTEN), str(error), "not labelled")
         info = result.info
         note = f"lambda_triplet {info['lambda_triplet']:.3f} eV"
         if "s2" in info:
@@ -109,7 +109,7 @@ class ShieldingLabeller:
         if "nmr_shielding" in result.arrays:
             shieldings = result.arrays["nmr_shielding"]
             note = f"{shieldings.mean():.1f} ± {shieldings.std():.1f} ppm, {note}"
-        return Labelled(result, reason, note)
+        return LabelResult(result, reason, note)
 
     def _label(self, atoms: Atoms) -> str | None:
         """Labels a cluster in place, and returns why it is to be set aside."""

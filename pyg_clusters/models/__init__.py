@@ -3,7 +3,6 @@
 from pyg_clusters.models.alloy_dart import AlloyDART
 from pyg_clusters.models.checkpoint import load_model, save_ensemble, save_model
 from pyg_clusters.models.dart import DART, AtomicEnergies
-from pyg_clusters.models.domain import Domain
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.hdnn import HDNN
 from pyg_clusters.models.last_layer import LastLayerPosterior
@@ -11,19 +10,20 @@ from pyg_clusters.models.layered import LayeredModel
 from pyg_clusters.models.node_schnet import NodeSchNet
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
 from pyg_clusters.models.smooth_dart import SmoothDART
+from pyg_clusters.models.training_domain import TrainingDomain
 
 __all__ = [
     "DART",
     "HDNN",
     "AlloyDART",
     "AtomicEnergies",
-    "Domain",
     "Ensemble",
     "LastLayerPosterior",
     "LayeredModel",
     "NodeSchNet",
     "ShieldingLasso",
     "SmoothDART",
+    "TrainingDomain",
     "load_model",
     "save_ensemble",
     "save_model",

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.weight_limit import bounded_weights
 from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, trusts_files
@@ -54,9 +54,9 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
         "notes": notes or {},
     }
     text = json.dumps(configuration, indent=2) + "\n"
-    with replacing(folder / WEIGHTS) as path:
+    with atomic_write(folder / WEIGHTS) as path:
         path.write_bytes(save(weights))
-    with replacing(folder / CONFIGURATION) as path:
+    with atomic_write(folder / CONFIGURATION) as path:
         path.write_text(text)
 
 
@@ -136,7 +136,7 @@ def save_ensemble(folder: str | Path, members: Sequence[str | Path], notes: dict
     """
     folder = Path(folder)
     names = [os.path.relpath(Path(member).absolute(), folder.absolute()) for member in members]
-    with replacing(folder / ENSEMBLE) as path:
+    with atomic_write(folder / ENSEMBLE) as path:
         path.write_text(json.dumps({"members": names, "notes": notes or {}}, indent=2) + "\n")
 
 

@@ -20,7 +20,7 @@ from pyg_clusters.geometry import (
     pad_clusters,
 )
 from pyg_clusters.models.checkpoint import load_model_of
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.positions import usable_positions
@@ -97,7 +97,7 @@ class DART(nn.Module):
         self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
         self.act = nn.CELU(alpha=0.1)
         self.scale = EnergyScale()
-        self.domain = Domain()
+        self.domain = TrainingDomain()
         self.reset_parameters()
 
     def reset_parameters(self):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.models.domain import Domain, domain_of
+from pyg_clusters.models.training_domain import TrainingDomain, domain_of
 
 
 class Ensemble(nn.Module):
@@ -44,7 +44,7 @@ class Ensemble(nn.Module):
             raise InputError(f"an ensemble needs at least two members, got {len(members)}")
         _check_alike(members)
         self.members = nn.ModuleList(members)
-        domains = [member.domain for member in members if isinstance(getattr(member, "domain", None), Domain)]
+        domains = [member.domain for member in members if isinstance(getattr(member, "domain", None), TrainingDomain)]
         if len(domains) == len(members):
             self.domain = _common(domains)
 
@@ -109,9 +109,9 @@ def _elements(model: nn.Module) -> str:
     return "none known" if domain is None else domain.symbols
 
 
-def _common(domains: Sequence[Domain]) -> Domain:
+def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:
     """Elements of the first, and the sizes that all of them have seen."""
-    domain = Domain()
+    domain = TrainingDomain()
     domain.elements.copy_(domains[0].elements)
     sizes = torch.stack([other.sizes for other in domains])
     domain.sizes.copy_(torch.stack([sizes[:, 0].max(), sizes[:, 1].min()]))

@@ -9,7 +9,7 @@ from torch_geometric.utils import scatter
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.positions import usable_positions
@@ -71,7 +71,7 @@ class HDNN(nn.Module):
         widths = [self.functions.num_functions, *self.hidden_channels]
         self.networks = nn.ModuleDict({symbol: _network(widths) for symbol in self.elements})
         self.scale = EnergyScale()
-        self.domain = Domain()
+        self.domain = TrainingDomain()
         self.reset_parameters()
 
     def reset_parameters(self):

@@ -23,14 +23,14 @@ from pyg_clusters.geometry import (
     shell_of,
     squared_distance,
 )
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER, EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter, reset_copy, two_layers
 from pyg_clusters.nn.layer_classes import class_path, filled, layer_class, make
+from pyg_clusters.nn.pyg_model_adapter import WholeModel
 from pyg_clusters.nn.shared_weights import save_shared_weights_once
 from pyg_clusters.nn.shielding_scale import ShieldingScale
-from pyg_clusters.nn.whole_model import WholeModel
 from pyg_clusters.positions import usable_positions
 
 
@@ -140,7 +140,7 @@ class LayeredModel(nn.Module):
             for layer in self.convs:
                 self.adapter.check(layer)
         self.scale: EnergyScale | ShieldingScale = EnergyScale() if target == "energy" else ShieldingScale(transform)
-        self.domain = Domain()
+        self.domain = TrainingDomain()
         save_shared_weights_once(self)
 
     @property

@@ -8,7 +8,7 @@ from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock,
 
 from pyg_clusters.geometry import batch_to_ptr, check_radii, radius_pairs
 from pyg_clusters.models.checkpoint import load_model_of
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.interpolation import Interpolation
 from pyg_clusters.nn.shared_weights import save_shared_weights_once
@@ -89,7 +89,7 @@ class NodeSchNet(nn.Module):
         self.act = ShiftedSoftplus()
         self.lin2 = nn.Linear(hidden_channels // 2, 1)
         self.scale = ShieldingScale(transform)
-        self.domain = Domain()
+        self.domain = TrainingDomain()
         save_shared_weights_once(self)
         self.reset_parameters()
 

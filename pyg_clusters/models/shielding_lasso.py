@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, check_radii
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.positions import usable_positions
 from pyg_clusters.transforms.running_coordination import SODIUM_RADII, running_coordination
 
@@ -97,7 +97,7 @@ class ShieldingLasso(nn.Module):
         self.register_buffer("deviation", torch.ones(num_variables))
         self.linear = nn.Linear(num_variables, 1)
         self.distribution = GeneralizedLogistic() if transform else None
-        self.domain = Domain()
+        self.domain = TrainingDomain()
         self.reset_parameters()
 
     def reset_parameters(self):

@@ -17,7 +17,7 @@ from pyg_clusters.geometry import (
     soft_beyond_masks,
 )
 from pyg_clusters.models.checkpoint import load_model_of
-from pyg_clusters.models.domain import Domain
+from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.shell_conv import ShellConv
@@ -109,7 +109,7 @@ class SmoothDART(nn.Module):
         self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
         self.activation = activation_resolver(act, **(kwargs["act_kwargs"] or {}))
         self.scale = EnergyScale()
-        self.domain = Domain()
+        self.domain = TrainingDomain()
         self.reset_parameters()
 
     upper_triangle: Tensor

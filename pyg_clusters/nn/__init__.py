@@ -5,10 +5,10 @@ from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.interpolation import Interpolation
 from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter
+from pyg_clusters.nn.pyg_model_adapter import WholeModel
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.nn.spherical_harmonics import spherical_harmonics
-from pyg_clusters.nn.whole_model import WholeModel
 
 __all__ = [
     "EnergyScale",

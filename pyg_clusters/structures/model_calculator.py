@@ -11,9 +11,9 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import ExtrapolationWarning
 from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.join import join_atoms
-from pyg_clusters.models.domain import domain_of, geometry_range_of
 from pyg_clusters.models.element_blind import blind_problem
 from pyg_clusters.models.ensemble import Ensemble
+from pyg_clusters.models.training_domain import domain_of, geometry_range_of
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.structures.gupta import Gupta
 

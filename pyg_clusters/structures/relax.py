@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch
-from pyg_clusters.models.domain import geometry_range_of
 from pyg_clusters.models.geometry_range import GeometryRange, measures
+from pyg_clusters.models.training_domain import geometry_range_of
 from pyg_clusters.structures.forces import EnergyFunction, energy_and_forces
 
 FIRST_STEP, LONGEST_STEP = 0.1, 1.0
@@ -64,7 +64,7 @@ def relax(
         max_steps: Most steps for a cluster.
         max_move: Most that an atom moves in a step, in Å.
         trained: Where the energy is to be trusted; by default what the model was trained on
-            (:func:`~pyg_clusters.models.domain.geometry_range_of`), or what is physically possible.
+            (:func:`~pyg_clusters.models.training_domain.geometry_range_of`), or what is physically possible.
         progress: Called after each step with the number of clusters that left the batch.
 
     Example:

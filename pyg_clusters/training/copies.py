@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.uniqueness import copies, copy_groups
+from pyg_clusters.structures.duplicates import copies, copy_groups
 
 MOST_COMPARED: int = 1000
 """Clusters of a validation or test part that are compared with the training part."""

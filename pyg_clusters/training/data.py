@@ -258,8 +258,9 @@ class ClusterDataModule(pl.LightningDataModule):
         max_pairs: Bound on a batch in pairs of atoms, over all processes: its number of clusters times the square of
             the atoms of the largest. ``batch_size`` then is the largest number of clusters.
         num_workers: Processes that read batches ahead; worth it for a data set on disk.
-        copies_together: Whether copies of one structure (see :mod:`pyg_clusters.uniqueness`) are kept on one side as
-            well: with ``group`` and ``fold`` groups that share a structure become one. A saved split stays as it is.
+        copies_together: Whether copies of one structure (see :mod:`pyg_clusters.structures.duplicates`) are kept on
+            one side as well: with ``group`` and ``fold`` groups that share a structure become one. A saved split stays
+            as it is.
 
     Raises:
         InputError: If the split cannot be made.

@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
-from pyg_clusters.files import replacing
+from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.models.checkpoint import save_model
 
@@ -62,7 +62,7 @@ class RunFolder(Checkpoint):
                 save_model(pl_module.evaluated_model, self.folder / "best", notes)
             history = {column: [row[column] for row in self.rows] for column in self.rows[0]}
             write_table(self.folder / "metrics.csv", history)
-            with replacing(self.last_checkpoint) as path:
+            with atomic_write(self.last_checkpoint) as path:
                 trainer.save_checkpoint(path)
         else:  # every process takes part in gathering the state, the first one writes it
             trainer.save_checkpoint(self.last_checkpoint)

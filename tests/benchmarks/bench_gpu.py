@@ -7,8 +7,8 @@ from published import PublishedDART, published_energies
 
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.predictor import ATOMS_AT_ONCE_ON_GPU
-from pyg_clusters.inference.tabulated_dart import TabulatedDART
 from pyg_clusters.models import DART
+from pyg_clusters.models.tabulated_dart import TabulatedDART
 from pyg_clusters.units import KCAL_PER_MOL
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

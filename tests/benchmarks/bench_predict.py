@@ -14,10 +14,10 @@ from ase import Atoms
 from ase.io import iread
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.runs import predictor_of
-from pyg_clusters.datasets.shipped import shipped_folder
+from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.xyz_text import offsets_of_frames
+from pyg_clusters.inference.run import predictor_of
 
 ATOMS = 50
 COPIES = 20

@@ -6,7 +6,7 @@ import time
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pyg_clusters.uniqueness import representatives, structure_distance
+from pyg_clusters.structures.duplicates import representatives, structure_distance
 
 MINIMA = 1000
 COPIES = 100

@@ -1,0 +1,155 @@
+"""Whole sets of frames in memory, from files or from the data that ship."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+
+from pyg_clusters.datasets.paths import shipped_folder
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import BadFrame, check_block, read_blocks
+from pyg_clusters.geometry import check_radii
+from pyg_clusters.options.common import Fragments
+
+SHIPPED: dict[str, tuple[str, str]] = {
+    "gallium": ("gallium_clusters", "gallium_minima.extxyz.xz"),
+    "copper_gold": ("copper_gold_clusters", "copper_gold_minima.extxyz.xz"),
+    "sodium": ("sodium_shielding", "sodium_shielding.extxyz.xz"),
+}
+"""Data set and file of what can be given by its name instead of a file."""
+
+SHIPPED_TARGETS: dict[str, str] = {"gallium": "binding_energy", "copper_gold": "binding_energy"}
+"""Energy of shipped data, where they have one."""
+
+
+@dataclass
+class FrameSet:
+    """Frames of any sizes from any number of files.
+
+    Attributes:
+        file: File of each frame ``[num_frames]``.
+        number: Its number in the file, from 0, ``[num_frames]``.
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the frames ``[num_frames + 1]``.
+        properties: Values per frame that were asked for, ``[num_frames]`` each.
+        bad: Frames that were left out.
+    """
+
+    file: np.ndarray
+    number: np.ndarray
+    z: np.ndarray
+    pos: np.ndarray
+    ptr: np.ndarray
+    properties: dict[str, np.ndarray]
+    bad: list[BadFrame]
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of atoms of each frame, ``[num_frames]``."""
+        return np.diff(self.ptr)
+
+    def atoms(self, frame: int) -> Atoms:
+        """A structure by its place in the set."""
+        inside = slice(self.ptr[frame], self.ptr[frame + 1])
+        return Atoms(numbers=self.z[inside], positions=self.pos[inside])
+
+
+def frame_paths(names: Iterable[str]) -> list[Path]:
+    """Files, among them the shipped data that are named instead of a file."""
+    paths = []
+    for name in names:
+        if name in SHIPPED and not Path(name).exists():
+            folder, file = SHIPPED[name]
+            paths.append(shipped_folder(folder) / file)
+        else:
+            paths.append(Path(name))
+    return paths
+
+
+def read_set(
+    names: Sequence[str],
+    *,
+    properties: Sequence[str] = (),
+    sizes: Collection[int] | None = None,
+    atomic_numbers: Collection[int] | None = None,
+    on_bad: Literal["stop", "skip"] = "stop",
+    fragments: Fragments = "refuse",
+) -> FrameSet:
+    """Reads and checks all frames of files.
+
+    Args:
+        names: Files, or names of shipped data (``gallium``).
+        properties: Values per frame to read along.
+        sizes: Numbers of atoms of the frames to keep; all by default.
+        atomic_numbers: The elements that a model knows; all, if not given.
+        on_bad: Stop at a frame that cannot be used, or leave it out.
+        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
+            images.
+
+    Raises:
+        InputError: If a file or a frame cannot be used, or no frame is left.
+    """
+    bad: list[BadFrame] = []
+    blocks = []
+    found: set[int] = set()
+    for read in read_blocks(frame_paths(names), properties=properties, on_bad=on_bad, fragments=fragments):
+        found |= set(read.sizes.tolist())
+        chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
+        block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, on_bad=on_bad)
+        blocks.append(block)
+        bad += sorted({*left_out, *read.unreadable}, key=lambda frame: frame.number)
+    number = np.concatenate([block.number for block in blocks])
+    if not len(number):
+        reason = "no frame can be used"
+        if sizes is not None and not set(sizes) & found:
+            reason = f"no cluster of {', '.join(map(str, sizes))} atoms; there are {', '.join(map(str, sorted(found)))}"
+        raise InputError(f"{', '.join(names)}: {reason}")
+    return FrameSet(
+        file=np.concatenate([np.full(len(block), block.file) for block in blocks]),
+        number=number,
+        z=np.concatenate([block.z for block in blocks]),
+        pos=np.concatenate([block.pos for block in blocks]),
+        ptr=np.concatenate([[0], np.cumsum(np.concatenate([block.sizes for block in blocks]))]).astype(np.int64),
+        properties={name: np.concatenate([block.properties[name] for block in blocks]) for name in properties},
+        bad=bad,
+    )
+
+
+def energies_of(frames: FrameSet, target: str) -> np.ndarray:
+    """A label of the frames as numbers in eV, ``[num_frames]``.
+
+    Raises:
+        InputError: If one is not a finite number.
+    """
+    values = frames.properties[target]
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise InputError(f"{frames.file[0]}: {target!r} is not a number for each frame; choose another --target")
+    missing = np.flatnonzero(~np.isfinite(values))
+    if missing.size:
+        place = missing[0]
+        where = f"{frames.file[place]}, frame {frames.number[place]}"
+        raise InputError(f"{where}: {target} is {values[place]}; mend or remove the frame")
+    return values.astype(float)
+
+
+def parse_radii(text: str) -> tuple[float, ...]:
+    """Radii in Å from ``3.49,6.3``.
+
+    Raises:
+        InputError: If they are no numbers, or not positive and increasing.
+    """
+    try:
+        radii = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--radii: {text!r} is not numbers with commas between them, as in 3.49,6.3") from error
+    try:
+        return check_radii(radii)
+    except ValueError as error:
+        raise InputError(f"--radii: {error}") from error

@@ -1,0 +1,197 @@
+"""Blocks of frames that ASE has read."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.db import connect
+from ase.io import Trajectory, iread
+from ase.outputs import all_outputs
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.ase_formats import check_format, is_unfinished
+from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
+from pyg_clusters.frames.columns import column, concatenated
+from pyg_clusters.frames.compression import unpacked
+from pyg_clusters.frames.provenance import origins_of
+from pyg_clusters.frames.read_options import UnrecoverableFrame
+
+
+def block_of_frames(
+    path: Path,
+    frames: dict[int, Atoms],
+    properties: Sequence[str] = (),
+    atom_properties: Sequence[str] = (),
+    unreadable: Sequence[BadFrame] = (),
+) -> FrameBlock:
+    """The block of frames of a file by number; those that lack a property are unreadable."""
+    lacking = {n: bad for n, a in frames.items() if (bad := _lacking(path, n, a, properties, atom_properties))}
+    unreadable = sorted([*unreadable, *lacking.values()], key=lambda frame: frame.number)
+    frames = {number: atoms for number, atoms in frames.items() if number not in lacking}
+    sizes = [len(atoms) for atoms in frames.values()]
+    values = {key: _stack(path, key, [_property(a, key) for a in frames.values()]) for key in properties}
+    atom_values = {}
+    for key in atom_properties:
+        parts = [np.asarray(_atom_property(atoms, key)) for atoms in frames.values()]
+        try:
+            atom_values[key] = concatenated(parts) if parts else np.zeros(0)
+        except ValueError as error:  # values of different shapes
+            raise InputError(f"{path}: property {key!r} has not the same shape in all frames") from error
+    return FrameBlock(
+        file=str(path),
+        number=np.fromiter(frames, dtype=np.int64),
+        z=np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames.values())]),
+        pos=np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames.values())]),
+        ptr=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        cell=np.array([atoms.cell.array for atoms in frames.values()], dtype=float).reshape(-1, 3, 3),
+        pbc=np.array([atoms.pbc for atoms in frames.values()], dtype=bool).reshape(-1, 3),
+        properties=values,
+        atom_properties=atom_values,
+        atoms=list(frames.values()),
+        unreadable=list(unreadable),
+        origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
+    )
+
+
+def _lacking(
+    path: Path, number: int, atoms: Atoms, properties: Sequence[str], atom_properties: Sequence[str]
+) -> UnlabelledFrame | None:
+    lacks = [key for key in properties if _property(atoms, key) is None]
+    lacks_of_atoms = [key for key in atom_properties if _atom_property(atoms, key) is None]
+    if not lacks and not lacks_of_atoms:
+        return None
+    key, kind = (lacks[0], "") if lacks else (lacks_of_atoms[0], " per atom")
+    per_frame, per_atom = _keys_found(atoms)
+    found = f"found per frame: {', '.join(per_frame) or 'none'}; per atom: {', '.join(per_atom) or 'none'}"
+    names = (*per_frame, *per_atom)
+    return UnlabelledFrame(str(path), number, f"no property {key!r}{kind}; {found}", key, names)
+
+
+def _property(atoms: Atoms, key: str):
+    for values in (atoms.info, _results(atoms)):
+        if values.get(key) is not None:
+            return values[key]
+    return None
+
+
+def _atom_property(atoms: Atoms, key: str) -> np.ndarray | None:
+    if key in atoms.arrays:
+        return atoms.arrays[key]
+    results = _results(atoms)
+    return np.asarray(results[key]) if key in results and _is_of_atoms(key, results[key], len(atoms)) else None
+
+
+def _is_of_atoms(key: str, value: Any, num_atoms: int) -> bool:
+    """Whether a result of a calculator is one per atom: ASE knows of its own, whatever the number of atoms."""
+    if key in all_outputs:
+        return bool(all_outputs[key].shapespec) and all_outputs[key].shapespec[0] == "natoms"
+    return np.shape(value)[:1] == (num_atoms,)
+
+
+def _results(atoms: Atoms) -> dict:
+    return atoms.calc.results if atoms.calc is not None else {}
+
+
+def _keys_found(atoms: Atoms) -> tuple[list[str], list[str]]:
+    """Names of the values per frame and per atom."""
+    results = {key: value for key, value in _results(atoms).items() if value is not None}
+    of_atoms = {key for key, value in results.items() if _is_of_atoms(key, value, len(atoms))}
+    per_atom = sorted(of_atoms | (set(atoms.arrays) - {"numbers", "positions"}))
+    return sorted(set(atoms.info) | set(results) - of_atoms), per_atom
+
+
+def _stack(path: Path, key: str, values: list) -> np.ndarray:
+    try:
+        return column(values)
+    except ValueError as error:  # values of different shapes
+        raise InputError(f"{path}: property {key!r} has not the same shape in all frames") from error
+
+
+def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
+    """Each frame of a file in a format of ASE, or what is wrong with it.
+
+    Of a VASP run that is still being written the whole frames are taken, with a warning.
+
+    Raises:
+        InputError: If the file cannot be read, or is in units that ASE would take for Å.
+    """
+    with unpacked(path) as copy:
+        check_format(path, copy, kind)
+        unfinished = is_unfinished(copy, kind)
+        if kind == "traj":
+            frames = _trajectory(path, copy)
+        elif kind in ("db", "json"):
+            frames = _database(path, copy, kind)
+        else:
+            frames = _frames(path, copy, kind, unfinished)
+        number = 0
+        for number, frame in enumerate(frames, start=1):  # noqa: B007
+            yield frame
+        if unfinished and number:
+            warnings.warn(
+                f"{path}: the file has no end and may still be being written; its {number} whole frames are taken",
+                stacklevel=2,
+            )
+
+
+def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Atoms | BadFrame]:
+    frames = iread(str(copy), index=":", format=kind, do_not_split_by_at_sign=True)
+    for number in count():
+        try:
+            atoms = next(frames)
+        except StopIteration:
+            return
+        except Exception as error:  # ASE's readers raise many kinds
+            if number == 0:
+                raise InputError(f"{path}: ASE cannot read it as {kind} ({one_line(error)})") from error
+            if not unfinished:
+                reason = f"cannot be read ({one_line(error)}), nor can any frame after it"
+                yield UnrecoverableFrame(str(path), number, reason)
+            return
+        yield atoms
+
+
+def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
+    """The frames of ASE's own format, each of which can be read whatever is wrong with the others."""
+    try:
+        trajectory = Trajectory(str(copy))
+    except Exception as error:  # ASE's readers raise many kinds
+        raise InputError(f"{path}: ASE cannot read it as traj ({one_line(error)})") from error
+    with trajectory:
+        for number in range(len(trajectory)):
+            try:
+                atoms = trajectory[number]
+            except Exception as error:  # ASE's readers raise many kinds
+                yield BadFrame(str(path), number, f"cannot be read ({one_line(error)})")
+                continue
+            yield atoms
+
+
+def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
+    """The rows of an ASE database, with their ``key_value_pairs`` and ``data``."""
+    try:
+        rows = list(connect(str(copy), type=kind, serial=True).select())
+    except Exception as error:  # ASE's readers raise many kinds
+        raise InputError(f"{path}: ASE cannot read it as {kind} ({one_line(error)})") from error
+    for number, row in enumerate(rows):
+        try:
+            atoms = row.toatoms()
+            values = {**row.get("data", {}), **row.key_value_pairs}
+        except Exception as error:  # ASE's readers raise many kinds
+            yield BadFrame(str(path), number, f"cannot be read ({one_line(error)})")
+            continue
+        for key, value in values.items():
+            if isinstance(value, np.ndarray) and value.shape[:1] == (len(atoms),) and not atoms.has(key):
+                atoms.set_array(key, value)
+            else:
+                atoms.info[key] = value
+        yield atoms
+
+
+def one_line(error: Exception) -> str:
+    """Kind and text of an error in one line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,0 +1,206 @@
+"""What a training set looked like, and which frames are unlike it."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor
+
+from pyg_clusters.geometry import check_radii, masks_to_counts, shell_masks, squared_distances
+from pyg_clusters.models.training_domain import TrainingDomain
+
+FRAMES_AT_ONCE: int = 64
+PAIRS_AT_ONCE: int = 1 << 20
+BASE: int = 1 << 15
+"""More than the atoms of any cluster: digits of a number that stands for a row of counts."""
+
+SAME: float = 1e-4
+"""Distances in Å that differ by less are the same: single precision."""
+
+COMMON: float = 0.99
+"""Share of held-out clusters of the kind trained on that are not to be flagged for their counts."""
+
+
+@dataclass
+class OutOfRangeFlagger:
+    """Elements, sizes, distances and shell counts of a training set.
+
+    Attributes:
+        atomic_numbers: The elements.
+        sizes: Every number of atoms that occurs; with :attr:`between`, only the smallest and the largest.
+        between: Whether sizes between the smallest and the largest count as seen.
+        shortest: Smallest distance of two atoms in Å.
+        farthest: Largest distance of an atom from its nearest neighbour in Å.
+        radii: Shell radii in Å of the counts; none, if the model has none.
+        rows: Distinct rows of counts, as numbers, sorted.
+        new_rows: Share of atoms with a row that does not occur in training, above which a cluster is flagged.
+    """
+
+    atomic_numbers: list[int]
+    sizes: list[int]
+    between: bool = False
+    shortest: float = 0.0
+    farthest: float = float("inf")
+    radii: tuple[float, ...] = ()
+    rows: Sequence[int] = ()
+    new_rows: float = 1.0
+
+    @classmethod
+    def of_domain(cls, domain: TrainingDomain) -> "OutOfRangeFlagger":
+        """What a model itself knows: elements, and the smallest and the largest size."""
+        return cls(domain.atomic_numbers, list(domain.size_range), between=True)
+
+    @classmethod
+    def fit(cls, z: Tensor, pos: Tensor, ptr: Tensor, radii: Sequence[float] = ()) -> "OutOfRangeFlagger":
+        """The range of a training set.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            pos: Positions ``[num_atoms, 3]`` in Å.
+            ptr: Offsets of the clusters ``[num_graphs + 1]``.
+            radii: Shell radii in Å of the model's counts.
+        """
+        return cls.fit_blocks([(z, pos, ptr)], radii)
+
+    @classmethod
+    def fit_blocks(
+        cls, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], radii: Sequence[float] = ()
+    ) -> "OutOfRangeFlagger":
+        """As :meth:`fit`, of clusters that come in blocks, of which no more than one is held at a time.
+
+        Args:
+            blocks: ``z``, ``pos`` and ``ptr`` of each.
+            radii: Shell radii in Å of the model's counts.
+        """
+        radii = check_radii(radii) if radii else ()
+        shortest, farthest = float("inf"), 0.0
+        elements, sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(3))
+        for z, pos, ptr in blocks:
+            found = [rows]
+            for _, squared in _squared_by_size(pos, ptr):
+                if radii:
+                    found.append(_rows(squared, radii).flatten())
+                near = _nearest(squared)
+                shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
+            rows = torch.unique(torch.cat(found))
+            elements = torch.unique(torch.cat([elements, z]))
+            sizes = torch.unique(torch.cat([sizes, ptr.diff()]))
+        return cls(
+            atomic_numbers=elements.tolist(),
+            sizes=sizes.tolist(),
+            shortest=shortest,
+            farthest=farthest,
+            radii=tuple(radii),
+            rows=rows.tolist(),
+        )
+
+    def allow(self, pos: Tensor, ptr: Tensor):
+        """Sets the share of new rows that is still common, from held-out clusters of the kind trained on."""
+        self.allow_blocks([(torch.zeros(0, dtype=torch.long), pos, ptr)])
+
+    def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
+        """As :meth:`allow`, from clusters that come in blocks of ``z``, ``pos`` and ``ptr``."""
+        shares = np.concatenate([self._shares(pos, ptr) for _, pos, ptr in blocks])
+        self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
+
+    def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
+        """Why each frame is unlike the training set, ``[num_frames]``; an empty string where it is not.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            pos: Positions ``[num_atoms, 3]`` in Å.
+            ptr: Offsets of the frames ``[num_frames + 1]``.
+        """
+        reasons: list[list[str]] = [[] for _ in range(ptr.numel() - 1)]
+        self._flag_elements(reasons, z, ptr)
+        self._flag_sizes(reasons, ptr)
+        if self.radii or self.shortest or self.farthest < float("inf"):
+            self._flag_geometry(reasons, pos, ptr)
+        return np.array(["; ".join(reason) for reason in reasons], dtype=object)
+
+    def _flag_elements(self, reasons: list[list[str]], z: Tensor, ptr: Tensor):
+        unknown = torch.isin(z, torch.tensor(self.atomic_numbers), invert=True)
+        for atom in unknown.nonzero().flatten().tolist():
+            text = f"{chemical_symbols[int(z[atom])]} not seen"
+            frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
+            if text not in reasons[frame]:
+                reasons[frame].append(text)
+
+    def _flag_sizes(self, reasons: list[list[str]], ptr: Tensor):
+        low, high, seen = min(self.sizes), max(self.sizes), set(self.sizes)
+        for frame, size in enumerate(ptr.diff().tolist()):
+            if not low <= size <= high:
+                reasons[frame].append(f"size {size} outside {low} to {high}")
+            elif not self.between and size not in seen:
+                reasons[frame].append(f"size {size} not seen")
+
+    def _flag_geometry(self, reasons: list[list[str]], pos: Tensor, ptr: Tensor):
+        rows: list[tuple[Tensor, Tensor]] = []
+        for frames, squared in _squared_by_size(pos, ptr):
+            if self.radii:
+                rows.append((frames, _rows(squared, self.radii)))
+            near = _nearest(squared)
+            for frame, short, far in zip(frames.tolist(), near.amin(1).tolist(), near.amax(1).tolist(), strict=True):
+                if short < self.shortest - SAME:
+                    reasons[frame].append(f"distance {short:.2f} Å below {self.shortest:.2f}")
+                if far > self.farthest + SAME:
+                    reasons[frame].append(f"atom {far:.2f} Å from its nearest, above {self.farthest:.2f}")
+        shares = self._new_shares(rows, len(reasons))
+        for frame in np.flatnonzero(shares > self.new_rows):
+            reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
+
+    def _shares(self, pos: Tensor, ptr: Tensor) -> np.ndarray:
+        rows = [(frames, _rows(squared, self.radii)) for frames, squared in _squared_by_size(pos, ptr)]
+        return self._new_shares(rows, ptr.numel() - 1)
+
+    def _new_shares(self, rows: Sequence[tuple[Tensor, Tensor]], num_frames: int) -> np.ndarray:
+        """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.
+
+        Args:
+            rows: Numbers of frames of one size, and the rows of their atoms, ``[num_frames, size]``.
+            num_frames: Number of all frames.
+        """
+        shares = np.zeros(num_frames)
+        if not rows:
+            return shares
+        new = np.isin(np.concatenate([part.flatten() for _, part in rows]), self.rows, invert=True)
+        start = 0
+        for frames, part in rows:
+            found, start = new[start : start + part.numel()], start + part.numel()
+            shares[frames.numpy()] = found.reshape(part.shape).mean(1)
+        return shares
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "OutOfRangeFlagger":
+        """What :meth:`to_json` gave."""
+        return cls(**{**values, "radii": tuple(values["radii"])})
+
+
+def _squared_by_size(pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Numbers of frames of one size and their squared distances ``[num_frames, size, size]``, single precision."""
+    sizes = ptr.diff()
+    for size in torch.unique(sizes).tolist():
+        at_once = max(1, min(FRAMES_AT_ONCE, PAIRS_AT_ONCE // size**2))
+        for frames in (sizes == size).nonzero().flatten().split(at_once):
+            padded = pos[(ptr[frames][:, None] + torch.arange(size)).flatten()].view(-1, size, 3)
+            yield frames, squared_distances((padded - padded.mean(dim=1, keepdim=True)).float())
+
+
+def _nearest(squared: Tensor) -> Tensor:
+    """Distance of each atom from its nearest neighbour, ``[num_frames, size]`` in Å; changes the diagonals."""
+    squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
+    return squared.amin(2).sqrt_()
+
+
+def _rows(squared: Tensor, radii: Sequence[float]) -> Tensor:
+    """The row of counts of each atom as a number, ``[num_frames, size]``."""
+    counts = masks_to_counts(shell_masks(squared, radii), squared.size(1) - 1)
+    inner = counts[..., :4].long()  # of at most four shells: what fits in a number, and tells clusters apart
+    return (inner * BASE ** torch.arange(inner.size(-1))).sum(-1)

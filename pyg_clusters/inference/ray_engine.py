@@ -1,0 +1,315 @@
+"""Scoring on the workers of a Ray cluster.
+
+The files are cut into pieces of some blocks. Ray Data hands the pieces out to actors, each of which has a model of its
+own, reads the frames by itself, and gives back what is wanted of each block; answers come in the order of the input.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import socket
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.frames import BlockLog, Frames, Shard
+from pyg_clusters.frames.join import warn_of_joined
+from pyg_clusters.frames.piece import Piece
+from pyg_clusters.inference.flags import OutOfRangeFlagger
+from pyg_clusters.inference.predictor import Predictor
+from pyg_clusters.inference.scoring import ScoredBlock, prediction_bytes, score_frames
+from pyg_clusters.stopping import keeping_handlers
+
+T = TypeVar("T")
+
+BLOCKS_OF_PIECE: int = 16
+"""Blocks of a piece: some seconds of work for a processor core."""
+
+ANSWER_WITHIN: float = 10.0
+"""Seconds within which a cluster has to answer."""
+
+LOST_AT_MOST: int = 5
+"""So many workers may be lost one after the other with nothing done between them."""
+
+
+@dataclass(frozen=True)
+class _Job(Generic[T]):
+    """What the workers do, and where they begin."""
+
+    frames: Frames
+    model: nn.Module
+    transform: Callable | None
+    device: str
+    each: Callable[[ScoredBlock], T]
+    start: tuple[int, int]
+    shard: Shard | None
+    trained: OutOfRangeFlagger | None
+    folder: str
+
+
+@dataclass(frozen=True)
+class _Answer(Generic[T]):
+    """What a worker says of a block; without a place the piece ends."""
+
+    place: tuple[int, int] | None = None
+    result: T | None = None
+    warnings: tuple[tuple[type[Warning], str], ...] = ()
+    error: str | None = None
+    frames: int = 0
+    joined: int = 0
+
+
+def score_on_ray(
+    predictor: Predictor,
+    frames: Frames,
+    *,
+    each: Callable[[ScoredBlock], T],
+    start: tuple[int, int] = (0, 0),
+    shard: Shard | None = None,
+    trained: OutOfRangeFlagger | None = None,
+    device: str | None = None,
+    address: str | None = None,
+) -> Iterator[T]:
+    """As :func:`~pyg_clusters.inference.scoring.score_frames`, on the workers of a Ray cluster.
+
+    The files and the folder that the run is started in must be the same on all nodes. A text that is not compressed, a
+    store or a trajectory is shared out between the workers; a file of another kind is work for one of them. The work of
+    a worker that is lost is done again by the others.
+
+    Args:
+        predictor: Of the model, on the processor.
+        frames: What to score.
+        each: What is wanted of each block, made where it was scored: a function of a module, or a
+            :func:`functools.partial` of one.
+        start: The first block.
+        shard: Score the blocks of this part only.
+        trained: Flag the frames that are unlike these.
+        device: ``"cpu"`` or ``"cuda"``; by default CUDA where the cluster has a GPU. A worker has one of the GPUs, or
+            one processor core.
+        address: Of the cluster (``"auto"``: the one that this machine belongs to). If not given, what ``RAY_ADDRESS``
+            says, or else one of the cores of this machine is begun.
+
+    Raises:
+        MissingExtra: If Ray is not installed.
+        InputError: If there is no such cluster, workers are lost again and again, or a file or a frame cannot be used.
+    """
+    ray = _ray()
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, address)
+    try:
+        device = _device(ray, device)
+        job = _Job(frames, predictor.model, predictor.transform, device, each, start, shard, trained, os.getcwd())
+        yield from _answers(ray, job, _pieces(ray, job))
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def score_on_ray_with_log(
+    predictor: Predictor,
+    frames: Frames,
+    log: BlockLog,
+    *,
+    device: str | None = None,
+    address: str | None = None,
+) -> Iterator[ScoredBlock]:
+    """As :func:`~pyg_clusters.inference.scoring.score_frames` with a log, on the workers of a Ray cluster.
+
+    Blocks whose predictions the log holds are read here; those of the others come whole from the workers.
+
+    Args:
+        predictor: Of the model, on the processor.
+        frames: What to score.
+        log: Where the predictions for finished blocks are kept.
+        device: As for :func:`score_on_ray`.
+        address: Of the cluster, as there.
+    """
+    done, start = log.num_blocks, log.next_place
+    if done:
+        with closing(score_frames(predictor, frames, log=log, report=False)) as known:
+            yield from islice(known, done)
+    given = {"device": device, "address": address}
+    for block in score_on_ray(predictor, frames, each=_whole, start=start, **given):
+        log.append(block.frames.place, len(block.frames), prediction_bytes(block.prediction), block.bad)
+        yield block
+
+
+def _whole(block: ScoredBlock) -> ScoredBlock:
+    return block
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtra("ray", "ray", "the engine ray") from error
+    return ray
+
+
+def _connect(ray: Any, address: str | None):
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    advice = "give the host:port that ray start --head printed"
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit() and "/" not in host:  # Ray itself waits for minutes where nobody answers
+            socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN).close()
+        with keeping_handlers():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"--address {address}: no Ray cluster there ({reason}); {advice}") from error
+
+
+def _device(ray: Any, device: str | None) -> str:
+    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
+    if device is None:
+        return "cuda" if has_gpu else "cpu"
+    kind = torch.device(device).type
+    if kind == "cuda" and not has_gpu:
+        raise InputError(f"--device {device}: no node of the Ray cluster has a GPU; use --device cpu")
+    return kind
+
+
+def _pieces(ray: Any, job: _Job) -> list[Piece]:
+    """All pieces in order; the files are looked through by the workers."""
+    blocks = BLOCKS_OF_PIECE
+
+    def of_file(number: int) -> list[Piece]:
+        _enter(job.folder)
+        return job.frames.pieces(blocks, number)
+
+    plan = ray.remote(num_cpus=1, max_retries=LOST_AT_MOST)(of_file)
+    parts = [plan.remote(number) for number in range(job.start[0], len(job.frames.paths))]
+    try:
+        return [piece for part in parts for piece in ray.get(part)]
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise InputError(
+            f"the files could not be looked through: {_kind(error)}; start the same command again"
+        ) from error
+
+
+def _enter(folder: str):
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no such folder on a node of the Ray cluster; use one that all nodes share"
+        ) from error
+
+
+def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
+    """The results of all blocks in order, whatever workers are lost."""
+    lost = frames = joined = 0
+    while pieces:
+        try:
+            for row in _dataset(ray, job, pieces).iter_rows():
+                answer: _Answer[T] = pickle.loads(row["answer"])
+                for category, text in answer.warnings:
+                    warnings.warn(text, category, stacklevel=2)
+                if answer.error is not None:
+                    raise InputError(answer.error)
+                if answer.place is None:
+                    pieces = pieces[1:]
+                else:
+                    frames, joined = frames + answer.frames, joined + answer.joined
+                    yield answer.result  # type: ignore[misc]
+                    job = replace(job, start=(answer.place[0], answer.place[1] + 1))
+                lost = 0
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if cause is not None and not isinstance(cause, ray.exceptions.RayError):
+                raise cause from error
+            lost += 1
+            if lost == LOST_AT_MOST:
+                raise InputError(
+                    f"{lost} workers were lost one after the other ({_kind(error)}); see to the nodes and their memory"
+                ) from error
+            warnings.warn(f"a Ray worker was lost ({_kind(error)}); the others do its work", stacklevel=2)
+    warn_of_joined(joined, frames)
+
+
+def _kind(error: Exception) -> str:
+    return type(error).__name__
+
+
+def _dataset(ray: Any, job: _Job, pieces: list[Piece]) -> Any:
+    """Answers of the workers, in order, as a data set that is made as it is read."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    resources = ray.cluster_resources()
+    workers = max(1, int(resources.get("GPU" if job.device == "cuda" else "CPU", 1)))
+    given = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.60 has no other place for the last two arguments
+        return given.map_batches(
+            _Worker,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+            num_cpus=1,
+            num_gpus=1 if job.device == "cuda" else None,
+            # A worker that is lost would be waited for until its node is back: the pieces are handed out anew instead.
+            max_restarts=0,
+            max_task_retries=0,
+        )
+
+
+class _Worker:
+    """An actor with a model of its own."""
+
+    def __init__(self, job: _Job):
+        _enter(job.folder)
+        if job.device == "cpu":
+            torch.set_num_threads(1)
+        self.job = job
+        self.predictor = Predictor(job.model, device=job.device, transform=job.transform)
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        for data in batch["piece"]:
+            for answer in self._of_piece(pickle.loads(data)):
+                yield {"answer": np.array([pickle.dumps(answer)], dtype=object)}
+
+    def _of_piece(self, piece: Piece) -> Iterator[_Answer]:
+        job = self.job
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+
+            def said() -> tuple[tuple[type[Warning], str], ...]:
+                found = tuple((warning.category, str(warning.message)) for warning in caught)
+                caught.clear()
+                return found
+
+            blocks = score_frames(
+                self.predictor,
+                job.frames,
+                start=job.start,
+                shard=job.shard,
+                piece=piece,
+                trained=job.trained,
+            )
+            try:
+                for scored in blocks:
+                    block = scored.frames
+                    joined = 0 if block.joined is None else int(block.joined.sum())
+                    yield _Answer(block.place, job.each(scored), said(), frames=len(block), joined=joined)
+            except InputError as error:
+                yield _Answer(warnings=said(), error=str(error))
+            else:
+                yield _Answer(warnings=said())

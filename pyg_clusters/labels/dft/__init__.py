@@ -1,0 +1,1 @@
+"""Density functional theory by PySCF: shieldings and what decides on them."""

@@ -1,0 +1,137 @@
+"""Whether a closed-shell solution is stable against a triplet rotation of its orbitals."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from pyg_clusters.labels.dft.integration_grid import density_on_grid
+from pyg_clusters.labels.dft.kohn_sham import ClosedShell
+from pyg_clusters.labels.result import LabellingError
+
+TOLERANCE = 2e-3
+"""Norm of the residual at which the lowest eigenvalue is taken, in hartree: its error is of second order."""
+
+MAX_CYCLES = 60
+SMALLEST_DENOMINATOR = 1e-2
+NUM_GUESSES = 3
+
+
+def triplet_stability(solution: ClosedShell) -> tuple[float, np.ndarray]:
+    r"""Lowest eigenvalue of the triplet stability matrix, and where it leads.
+
+    The real orbital Hessian of a closed-shell solution against rotations that are opposite for the two spins (Seeger,
+    Pople, J. Chem. Phys. 1977, 66, 3045; Bauernschmitt, Ahlrichs, J. Chem. Phys. 1996, 104, 9047),
+
+    .. math:: (A + B)_{ai,bj} = \delta_{ab} \delta_{ij} (\varepsilon_a - \varepsilon_i)
+        + 2 (ai|f_{\uparrow\uparrow} - f_{\uparrow\downarrow}|bj) - c_x [(ab|ij) + (aj|ib)].
+
+    If an eigenvalue is negative, a broken-symmetry solution lies lower. The orbitals of the noble-gas cores are left
+    out.
+
+    Returns:
+        The eigenvalue in hartree, and its vector ``[num_virtual, num_valence]``.
+
+    Raises:
+        LabellingError: If the eigenvalue is not found.
+    """
+    hessian = _TripletHessian(solution)
+    value, vector = lowest_eigenpair(hessian, hessian.differences.ravel())
+    return value, vector.reshape(hessian.differences.shape)
+
+
+def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.ndarray) -> tuple[float, np.ndarray]:
+    """Lowest eigenvalue and vector of a symmetric matrix by Davidson's method (J. Comput. Phys. 1975, 17, 87).
+
+    Args:
+        product: Multiplies the matrix with a vector.
+        diagonal: An approximation of its diagonal.
+
+    Example:
+        >>> matrix = np.diag([1.0, 2.0, 3.0]) - 0.1
+        >>> value, _ = lowest_eigenpair(lambda vector: matrix @ vector, matrix.diagonal())
+        >>> round(abs(float(value - np.linalg.eigvalsh(matrix)[0])), 4)
+        0.0
+
+    Raises:
+        LabellingError: If it is not found.
+    """
+    guesses = np.argsort(diagonal)[:NUM_GUESSES]
+    space = np.zeros((len(guesses), len(diagonal)))
+    space[np.arange(len(guesses)), guesses] = 1.0
+    images = np.array([product(vector) for vector in space])
+    for _ in range(MAX_CYCLES):
+        projected = space @ images.T
+        values, vectors = np.linalg.eigh((projected + projected.T) / 2)
+        value, vector = float(values[0]), vectors[:, 0] @ space
+        residual = vectors[:, 0] @ images - value * vector
+        if np.linalg.norm(residual) < TOLERANCE:
+            return value, vector
+        denominator = diagonal - value
+        new = residual / np.where(np.abs(denominator) < SMALLEST_DENOMINATOR, SMALLEST_DENOMINATOR, denominator)
+        for _ in range(2):  # orthogonal to rounding error only the second time
+            new -= space.T @ (space @ new)
+        new /= np.linalg.norm(new)
+        space = np.vstack([space, new])
+        images = np.vstack([images, product(new)])
+    raise LabellingError(f"the test of stability did not converge in {MAX_CYCLES} cycles")
+
+
+class _TripletHessian:
+    """Multiplies the triplet stability matrix with a vector ``[num_virtual * num_valence]``."""
+
+    def __init__(self, solution: ClosedShell):
+        self.solution = solution
+        self.valence = np.ascontiguousarray(solution.occupied[:, -solution.num_valence :])
+        self.virtual = np.ascontiguousarray(solution.virtual)
+        energies, occupations = solution.mf.mo_energy, solution.mf.mo_occ
+        valence_energies = energies[occupations > 0][-solution.num_valence :]
+        self.differences = energies[occupations == 0][:, None] - valence_energies
+        num_valence, num_virtual = self.valence.shape[1], self.virtual.shape[1]
+        self.inner = np.empty((solution.integrals.num_fitting, num_valence, num_valence))
+        self.outer = np.empty((solution.integrals.num_fitting, num_valence, num_virtual))
+        rows = np.ascontiguousarray(self.valence.T)
+        for start, end, block in solution.integrals.blocks():
+            half = np.matmul(rows, block)
+            self.inner[start:end], self.outer[start:end] = half @ self.valence, half @ self.virtual
+        self.on_grid = list(self._on_grid())
+
+    def __call__(self, vector: np.ndarray) -> np.ndarray:
+        rotation = vector.reshape(self.differences.shape)
+        rotated = self.virtual @ rotation  # [num_functions, num_valence]
+        image = self.virtual.T @ (self._kernel(rotated) - self.solution.hybrid * self._exchange(rotated))
+        image -= self.solution.hybrid * self._crossed_exchange(rotation)
+        return (image + self.differences * rotation).ravel()
+
+    def _on_grid(self):
+        """Values of the valence orbitals, and the kernel of spin densities times the weight of each point."""
+        grid, density = self.solution.grid, self.solution.density
+        for values, points in grid.blocks():
+            rho = density_on_grid(values, density) / 2
+            kernel = grid.functional.eval_xc_eff(grid.xc, np.array([rho, rho]), deriv=2, xctype="GGA", spin=1)[2]
+            spin_kernel = 0.5 * (kernel[0, :, 0] - kernel[0, :, 1]) * grid.weights[points]
+            yield values @ self.valence, spin_kernel
+
+    def _kernel(self, rotated: np.ndarray) -> np.ndarray:
+        """Exchange and correlation, ``[num_functions, num_valence]``."""
+        result = np.zeros_like(rotated)
+        for (values, _), (orbitals, kernel) in zip(self.solution.grid.blocks(), self.on_grid, strict=True):
+            changed = values @ rotated
+            rho = 4 * np.einsum("gi,xgi->xg", orbitals[0], changed)
+            rho[1:] += 4 * np.einsum("xgi,gi->xg", orbitals[1:], changed[0])
+            potential = np.einsum("xyg,yg->xg", kernel, rho)
+            result += values[0].T @ np.einsum("xg,xgi->gi", potential, orbitals)
+            for gradient, part in zip(values[1:], potential[1:], strict=True):
+                result += gradient.T @ (part[:, None] * orbitals[0])
+        return result
+
+    def _exchange(self, rotated: np.ndarray) -> np.ndarray:
+        """Σ_bj (μb|ij) X_bj, ``[num_functions, num_valence]``."""
+        result = np.zeros_like(rotated)
+        rows = np.ascontiguousarray(rotated.T)
+        for start, end, block in self.solution.integrals.blocks():
+            result += np.tensordot(np.matmul(rows, block), self.inner[start:end], ([0, 1], [0, 1]))
+        return result
+
+    def _crossed_exchange(self, rotation: np.ndarray) -> np.ndarray:
+        """Σ_bj (aj|ib) X_bj, ``[num_virtual, num_valence]``."""
+        return np.tensordot(self.outer, self.outer @ rotation, ([0, 1], [0, 2]))

@@ -1,0 +1,88 @@
+"""Labelling frames in one process or several."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+from ase import Atoms
+from threadpoolctl import threadpool_limits
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.labels.dft.pyscf_import import lib
+from pyg_clusters.labels.result import LabelResult
+
+WATCH = 1.0
+"""Seconds between looks at whether the main process still lives."""
+
+
+def label_frames(
+    frames: Sequence[Atoms], label: Callable[[Atoms], LabelResult], *, workers: int = 1, threads: int = 1
+) -> Iterator[tuple[int, LabelResult, float]]:
+    """Labels frames, in the order in which they are done.
+
+    Args:
+        frames: The clusters.
+        label: Makes a label; for several workers it must be possible to pickle it.
+        workers: Number of processes. They end when the main one is killed.
+        threads: Threads of each.
+
+    Yields:
+        Place of the frame, what came of it, and how many seconds it took.
+
+    Raises:
+        InputError: If a process was ended from outside, as by a system that is out of memory.
+    """
+    if workers == 1:
+        _limit_threads(threads)
+        for place, atoms in enumerate(frames):
+            yield place, *_timed(label, atoms)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(threads, os.getpid()))
+    finished = False
+    others = set(multiprocessing.active_children())
+    try:
+        places = {pool.submit(_timed, label, atoms): place for place, atoms in enumerate(frames)}
+        for future in as_completed(places):
+            yield places[future], *future.result()
+        finished = True
+    except BrokenProcessPool as error:
+        raise InputError(
+            "a worker was ended from outside, perhaps because memory ran out; start again with fewer --workers: what "
+            "is done is kept"
+        ) from error
+    finally:
+        workers_left = set() if finished else set(multiprocessing.active_children()) - others
+        pool.shutdown(wait=finished, cancel_futures=True)
+        for process in workers_left:  # a calculation may take hours
+            process.terminate()
+
+
+def _timed(label: Callable[[Atoms], LabelResult], atoms: Atoms) -> tuple[LabelResult, float]:
+    start = time.perf_counter()
+    return label(atoms), time.perf_counter() - start
+
+
+def _begin(threads: int, parent: int):
+    """Starts a worker, which leaves it to the main process what Ctrl-C does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _limit_threads(threads)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _limit_threads(threads: int):
+    threadpool_limits(threads)
+    if lib is not None:
+        lib.num_threads(threads)
+
+
+def _end_with(parent: int):
+    """Ends this process when its parent has ended, however that was."""
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    os._exit(1)

@@ -1,0 +1,138 @@
+"""The range of clusters that a model was trained on."""
+
+from collections.abc import Iterable
+
+import torch
+from ase.data import chemical_symbols
+from torch import Tensor, nn
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.models.geometry_range import GeometryRange, measures
+from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
+
+PAIRS_AT_ONCE: int = 1 << 20
+"""Bound on the distances that are held at a time."""
+
+
+class TrainingDomain(nn.Module):
+    """Elements, cluster sizes, distances and coordination numbers seen in training, as buffers of a model.
+
+    Before :meth:`fit` nothing is known, and nothing counts as outside.
+    """
+
+    elements: Tensor
+    sizes: Tensor
+    geometry: Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("elements", torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool))
+        self.register_buffer("sizes", torch.zeros(2, dtype=torch.long))
+        self.register_buffer("geometry", torch.zeros(3))
+
+    def reset_parameters(self):
+        """Forgets everything."""
+        self.elements.zero_()
+        self.sizes.zero_()
+        self.geometry.zero_()
+
+    def fit(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
+        """Records the elements, the smallest and largest cluster, and the geometries of a training set."""
+        self.reset_parameters()
+        self.add(z, ptr, pos)
+
+    def add(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
+        """Adds further clusters of a training set, whatever their elements.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            ptr: Offsets of the clusters ``[num_graphs + 1]``.
+            pos: Positions ``[num_atoms, 3]`` in Å, where there are some.
+        """
+        if pos is not None:
+            self._add_geometry(z, ptr, pos)
+        sizes = torch.cat([ptr.diff(), self.sizes.to(ptr.device)]) if self.known else ptr.diff()
+        self.elements[z] = True
+        self.sizes.copy_(torch.stack([sizes.min(), sizes.max()]))
+
+    @torch.no_grad()
+    def _add_geometry(self, z: Tensor, ptr: Tensor, pos: Tensor):
+        at_once = max(1, PAIRS_AT_ONCE // int(ptr.diff().max()) ** 2)
+        for first in range(0, ptr.numel() - 1, at_once):
+            ends = ptr[first : first + at_once + 1]
+            atoms = slice(int(ends[0]), int(ends[-1]))
+            found = measures(z[atoms], pos[atoms], ptr_to_batch(ends - ends[0])).to(self.geometry)
+            shortest, most, farthest = found[:, 0].amin(), found[:, 1].amax(), found[:, 2].amax()
+            if bool(farthest > 0):  # not of single atoms alone
+                known = self.geometry if self.geometry[0] > 0 else self.geometry.new_tensor([float("inf"), 0.0, 0.0])
+                found = torch.stack([shortest, most, farthest])
+                self.geometry.copy_(torch.cat([torch.minimum(known, found)[:1], torch.maximum(known, found)[1:]]))
+
+    @property
+    def geometry_range(self) -> GeometryRange:
+        """Distances and coordination numbers seen in training; what is physically possible where none are known."""
+        return GeometryRange(*self.geometry.tolist()) if self.geometry[0] > 0 else GeometryRange()
+
+    def _load_from_state_dict(self, state_dict, prefix, *arguments):
+        state_dict.setdefault(f"{prefix}geometry", torch.zeros_like(self.geometry))  # weights that lack it
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
+    def widen(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
+        """Adds a further training set of the same elements.
+
+        Raises:
+            InputError: If it holds other elements.
+        """
+        unknown = sorted(set(z.unique().tolist()) - set(self.atomic_numbers)) if self.known else []
+        if unknown:
+            raise InputError(f"the model does not know the elements {unknown} (atomic numbers) of the training set")
+        self.add(z, ptr, pos)
+
+    @property
+    def known(self) -> bool:
+        """Whether the domain was recorded."""
+        return bool(self.elements.any())
+
+    @property
+    def atomic_numbers(self) -> list[int]:
+        """Atomic numbers of the elements seen in training."""
+        return self.elements.nonzero().flatten().tolist()
+
+    @property
+    def symbols(self) -> str:
+        """Symbols of the elements seen in training, with commas between them."""
+        return _symbols(self.atomic_numbers)
+
+    def problem(self, numbers: Iterable[int]) -> str | None:
+        """Why a model cannot do clusters of some elements (atomic numbers), if so."""
+        unknown = sorted(set(numbers) - set(self.atomic_numbers))
+        if not unknown:
+            return None
+        return f"the model was trained on {self.symbols} and knows nothing of {_symbols(unknown)}"
+
+    @property
+    def size_range(self) -> tuple[int, int]:
+        """Number of atoms of the smallest and of the largest cluster seen in training."""
+        return int(self.sizes[0]), int(self.sizes[1])
+
+    def __repr__(self) -> str:
+        if not self.known:
+            return f"{self.__class__.__name__}()"
+        return f"{self.__class__.__name__}(atomic_numbers={self.atomic_numbers}, sizes={self.size_range})"
+
+
+def domain_of(model: nn.Module) -> TrainingDomain | None:
+    """What a model knows of the elements and sizes that it was trained on, if anything."""
+    domain = getattr(model, "domain", None)
+    return domain if isinstance(domain, TrainingDomain) and domain.known else None
+
+
+def geometry_range_of(model: object) -> GeometryRange:
+    """The range of geometries that a model was trained on; for other energies, what is physically possible."""
+    domain = getattr(model, "domain", None)
+    return domain.geometry_range if isinstance(domain, TrainingDomain) else GeometryRange()
+
+
+def _symbols(atomic_numbers: Iterable[int]) -> str:
+    return ", ".join(chemical_symbols[number] for number in atomic_numbers)

@@ -1,0 +1,1 @@
+"""Options of the verbs: dataclasses that Python and the command line share."""

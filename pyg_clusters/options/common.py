@@ -1,0 +1,114 @@
+"""Options that several verbs share."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from pyg_clusters.errors import InputError
+
+Fragments = Literal["refuse", "keep"]
+"""What to do with a periodic frame that stays in several pieces: refuse it, or keep them at their nearest images."""
+
+
+@dataclass(kw_only=True)
+class ModelOptions:
+    """Trained model."""
+
+    model: str = field(metadata={"positional": True})
+    """folder of a run, an ensemble or a saved model, or the name of a pretrained model"""
+
+
+@dataclass(kw_only=True)
+class FrameOptions:
+    """Frames to read."""
+
+    frames: list[str] = field(metadata={"positional": True})
+    """files of frames: any format that ASE reads, also compressed (.xz, .gz); frame stores (.h5); folders"""
+    on_bad: Literal["stop", "skip"] = "stop"
+    """frames that cannot be used: stop at the first, or skip and list them"""
+    fragments: Fragments = "refuse"
+    """a frame in a periodic cell is joined over its faces; if it stays in several pieces, refuse it or keep them at
+    their nearest images"""
+
+
+@dataclass(kw_only=True)
+class DeviceOptions:
+    """Device for the calculation."""
+
+    device: str | None = None
+    """cpu, cuda, cuda:1, ...; CUDA by default where it is available"""
+
+
+@dataclass(kw_only=True)
+class EngineOptions(DeviceOptions):
+    """Machines for the calculation."""
+
+    engine: Literal["local", "ray"] = "local"
+    """local: in this process; ray: on Ray workers, each with its own copy of the model (extra ray)"""
+    address: str | None = None
+    """address of the Ray cluster, host:port or auto; by default RAY_ADDRESS, else the cores of this machine"""
+
+    def __post_init__(self):
+        if self.address is not None and self.engine != "ray":
+            raise InputError(f"--address {self.address} belongs to a Ray cluster; add --engine ray")
+
+
+def add_frame_options(parser: ArgumentParser):
+    """Adds the model, the files of frames, and how to read and score them."""
+    parser.add_argument("model", type=Path, help="folder of a run, or of a saved model")
+    parser.add_argument(
+        "frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too; frame stores (.h5)"
+    )
+    add_reading_options(parser)
+
+
+def add_reading_options(parser: ArgumentParser):
+    """Adds what to do with bad frames, and where to compute."""
+    add_check_options(parser)
+    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:1, ...; by default CUDA where there is one")
+
+
+def add_check_options(parser: ArgumentParser):
+    """Adds what to do with bad frames."""
+    parser.add_argument(
+        "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
+    )
+    add_fragments_option(parser)
+
+
+def add_fragments_option(parser: ArgumentParser):
+    """Adds what to do with frames in periodic cells that are no single clusters."""
+    parser.add_argument(
+        "--fragments",
+        type=Fragments,
+        default="refuse",
+        help="a frame in a periodic cell is joined over its faces; if it stays in several pieces: refuse it, or keep "
+        "them at their nearest images",
+    )
+
+
+def add_engine_options(parser: ArgumentParser):
+    """Adds on what machines to compute."""
+    parser.add_argument(
+        "--engine",
+        type=Literal["local", "ray"],
+        default="local",
+        help="local: in this process; ray: spread over workers, a model on each (extra ray)",
+    )
+    parser.add_argument(
+        "--address",
+        type=str | None,
+        help="of the Ray cluster, host:port or auto; by default RAY_ADDRESS, or else the cores of this machine",
+    )
+
+
+def check_engine_options(options: Namespace):
+    """Checks the options that :func:`add_engine_options` added.
+
+    Raises:
+        InputError: If there is an address, but not for Ray.
+    """
+    if options.address is not None and options.engine != "ray":
+        raise InputError(f"--address {options.address} is that of a Ray cluster; add --engine ray")

@@ -1,0 +1,398 @@
+"""The models of Kaneko et al. 2023 on the sodium clusters that ship."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.csv
+import torch
+
+from pyg_clusters.datasets import ClusterDataset
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import atomic_write
+from pyg_clusters.frames.writing import write_table
+from pyg_clusters.models import ShieldingLasso
+from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.models.shielding_lasso import Variables
+from pyg_clusters.shielding_metrics import shielding_metrics
+from pyg_clusters.training.data import ClusterDataModule
+from pyg_clusters.training.launcher import Training, seconds_of
+from pyg_clusters.training.run_folder import FINISHED
+
+Metrics = Mapping[str, float | int]
+
+FOLDS: int = 5
+
+FOLDS_TABLE, SIZES_TABLE, TRADE_OFF, CURVE = "Five folds", "Largest sizes", "Trade-off", "Learning curve"
+
+BEST_OF_SEEDS, MEAN_OF_SEEDS = "best seed by validation", "mean over seeds"
+"""Ways to make one prediction of the trainings with different seeds: the paper's, and that of a deep ensemble."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A model with its loss.
+
+    Attributes:
+        name: In the names of folders.
+        label: In tables.
+        variables: Those of a Lasso; none for NodeSchNet.
+        a: Weight of the sorted penalty; 0 is the mean squared error.
+        transform: Whether targets are transformed by a generalised logistic distribution.
+        paper_rmse: What the paper reaches on 200 clusters of 40 atoms, in ppm, where it says so.
+    """
+
+    name: str
+    label: str
+    variables: Variables | None = None
+    a: float = 0.0
+    transform: bool = False
+    paper_rmse: float | None = None
+
+
+def lasso(variables: Variables, transform: bool = False) -> Method:
+    """Lasso on coordination numbers, populations or both."""
+    paper = {"coordination": 37.6, "populations": 35.1, "both": 34.9}[variables]
+    label = {"coordination": "coordination", "populations": "populations (by DFT)", "both": "both (by DFT)"}[variables]
+    name, label = f"lasso_{variables}", f"Lasso, {label}"
+    if transform:
+        return Method(f"{name}_transformed", f"{label}, transformed", variables, transform=True)
+    return Method(name, label, variables, paper_rmse=paper)
+
+
+def schnet(a: float = 0.0, transform: bool = False) -> Method:
+    """NodeSchNet with the sorted penalty of weight a."""
+    name, label = f"schnet_a{a:g}", "NodeSchNet, " + (f"penalty a = {a:g}" if a else "MSE")
+    if transform:
+        return Method(f"{name}_transformed", f"{label}, transformed", a=a, transform=True)
+    return Method(name, label, a=a, paper_rmse=None if a else 35.2)
+
+
+VARIABLES: tuple[Variables, ...] = ("coordination", "populations", "both")
+
+METHODS: tuple[Method, ...] = (
+    *(lasso(variables, transform) for variables in VARIABLES for transform in (False, True)),
+    *(schnet(a, transform) for a in (0.0, 3.0) for transform in (False, True)),
+)
+"""Those that the paper compares."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """How the clusters are divided into training, validation and test set.
+
+    Attributes:
+        fold: Number of the test fold of a cross-validation by cluster; without one the largest sizes are tested on and
+            the smaller ones trained on.
+        most: Train on no more than so many clusters.
+    """
+
+    fold: int | None = None
+    most: int | None = None
+
+    @property
+    def name(self) -> str:
+        """In the names of folders."""
+        name = "sizes" if self.fold is None else f"fold{self.fold}"
+        return name if self.most is None else f"{name}_of{self.most}"
+
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of :class:`~pyg_clusters.training.ClusterDataModule`."""
+        kind: dict[str, Any] = (
+            {"split": "paper"} if self.fold is None else {"split": "fold", "folds": FOLDS, "fold": self.fold}
+        )
+        return kind if self.most is None else {**kind, "max_train_clusters": self.most}
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How much is computed.
+
+    Attributes:
+        epochs: Most epochs of a training.
+        folds: Folds that are tested on.
+        weights: Those of the penalty in the trade-off curve.
+        fewer: Numbers of training clusters of the learning curve, beside all.
+    """
+
+    epochs: int = 200
+    folds: tuple[int, ...] = tuple(range(FOLDS))
+    weights: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0)
+    fewer: tuple[int, ...] = (10, 20, 40, 80, 160, 320)
+
+
+QUICK = Extent(epochs=20, folds=(0, 1), weights=(0.0, 3.0, 10.0), fewer=(20,))
+"""Shows that all works."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: a method, tested on the test parts of divisions together."""
+
+    table: str
+    method: Method
+    divisions: tuple[Division, ...]
+
+    @property
+    def label(self) -> str:
+        """What is tested."""
+        most = self.divisions[0].most
+        return self.method.label if most is None else f"{self.method.label}, {most} clusters"
+
+
+def rows(num_clusters: int, extent: Extent | None = None) -> list[Row]:
+    """The rows of all tables.
+
+    Args:
+        num_clusters: Clusters of the data set: of the learning curve, only numbers well below those of a training set.
+        extent: How much is computed.
+    """
+    extent = extent or Extent()
+    folds = tuple(Division(fold) for fold in extent.folds)
+    found = [Row(FOLDS_TABLE, method, folds) for method in METHODS]
+    found += [Row(SIZES_TABLE, method, (Division(),)) for method in METHODS]
+    found += [Row(TRADE_OFF, schnet(a), folds) for a in extent.weights]
+    train_clusters = num_clusters * (FOLDS - 2) / FOLDS
+    for method in (lasso("coordination"), schnet()):
+        for most in (*(number for number in extent.fewer if number < 0.8 * train_clusters), None):
+            found.append(Row(CURVE, method, tuple(Division(fold, most) for fold in extent.folds)))
+    return found
+
+
+def folder_name(method: Method, division: Division, seed: int) -> str:
+    """Folder of a training or fit; a Lasso depends on no seed."""
+    name = f"{method.name}_{division.name}"
+    return name if method.variables else f"{name}_seed{seed}"
+
+
+def trainings(chosen: Sequence[Row], recipe: Path, seeds: int, epochs: int) -> list[Training]:
+    """The trainings of NodeSchNet behind rows, each once.
+
+    Args:
+        chosen: The rows.
+        recipe: That of NodeSchNet.
+        seeds: Number of seeds, of initialisation and order; the divisions stay the same.
+        epochs: Most epochs of each.
+    """
+    made: dict[str, Training] = {}
+    for seed in range(seeds):
+        for row in chosen:
+            for division in row.divisions:
+                if row.method.variables is None:
+                    name = folder_name(row.method, division, seed)
+                    made[name] = Training(name, recipe, _options(row.method, division, seed, epochs))
+    return list(made.values())
+
+
+def _options(method: Method, division: Division, seed: int, epochs: int) -> tuple[str, ...]:
+    given = {
+        "seed_everything": seed,
+        "data.dataset.init_args.pre_filter": "pyg_clusters.datasets.UnrelaxedOnly",
+        **{f"data.{key}": value for key, value in division.arguments().items()},
+        "data.shuffle_seed": seed,
+        "model.model.init_args.transform": str(method.transform).lower(),
+        "model.loss.init_args.a": method.a,
+        "trainer.max_epochs": epochs,
+    }
+    return tuple(word for key, value in given.items() for word in (f"--{key}", str(value)))
+
+
+def fit_lassos(chosen: Sequence[Row], dataset: ClusterDataset, folder: Path):
+    """Fits the Lassos behind rows that are not there yet for this data set, each into a folder of its own.
+
+    Args:
+        chosen: The rows.
+        dataset: The clusters.
+        folder: Folder of the run folders.
+    """
+    for row in chosen:
+        for division in row.divisions:
+            run = folder / folder_name(row.method, division, 0)
+            if row.method.variables and _fitted_to(run) != dataset.fingerprint:
+                _fit_lasso(row.method, ClusterDataModule(dataset, **division.arguments()), run)
+
+
+def _fitted_to(run: Path) -> str | None:
+    summary = run / FINISHED
+    return json.loads(summary.read_text(encoding="utf-8"))["data"] if summary.is_file() else None
+
+
+def _fit_lasso(method: Method, data: ClusterDataModule, run: Path):
+    begin = time.monotonic()
+    parts = (data.split.train, data.split.val, data.split.test)
+    train, val, test = (data.batches.stored(part.tolist()) for part in parts)
+    model = ShieldingLasso(method.variables or "coordination", method.transform)
+    errors = model.fit(train, val)
+    with torch.no_grad():
+        populations = test.populations if model.needs_dft else None
+        predicted = model(test.z, test.pos, test.batch, populations=populations)
+    sizes = test.ptr.diff()
+    columns = {
+        "idx": data.split.test.repeat_interleave(sizes).numpy(),
+        "size": sizes.repeat_interleave(sizes).numpy(),
+        "nmr_shielding": test.y.numpy(),
+        "pred_nmr_shielding": predicted.numpy(),
+    }
+    alpha = min(errors, key=lambda weight: errors[weight])
+    save_model(model, run / "best", {"alpha": alpha, "val_rmse_ppm": errors[alpha]})
+    data.split.save(run / "splits")
+    write_table(run / "test_predictions.csv", columns)
+    summary = {
+        "seconds": round(time.monotonic() - begin, 1),
+        "alpha": alpha,
+        "val_rmse_ppm": errors[alpha],
+        "data": getattr(data.dataset, "fingerprint", None),
+    }
+    with atomic_write(run / FINISHED) as path:
+        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a row has come to.
+
+    Attributes:
+        row: The row.
+        overall: :func:`~pyg_clusters.shielding_metrics.shielding_metrics` over all its test parts together, one per
+            seed.
+        parts: The same of each test part, by seed and division.
+        predicted: Shieldings of the first seed in ppm ``[num_atoms]``.
+        target: Those of DFT.
+        sizes: Size of the cluster of each atom.
+        clusters: Clusters of the test parts.
+        train_clusters: Clusters of a training set, the mean over the divisions.
+        minutes: Time of a training on one thread, the mean.
+        of_seeds: What the seeds make together, by the way they are joined (:data:`MEAN_OF_SEEDS`,
+            :data:`BEST_OF_SEEDS`): the metrics of each test part. Empty for one seed.
+        overall_of_seeds: The same over all test parts together.
+    """
+
+    row: Row
+    overall: tuple[Metrics, ...]
+    parts: Mapping[tuple[int, Division], Metrics]
+    predicted: np.ndarray
+    target: np.ndarray
+    sizes: np.ndarray
+    clusters: int
+    train_clusters: float
+    minutes: float
+    of_seeds: Mapping[str, Mapping[tuple[int, Division], Metrics]] = field(default_factory=dict)
+    overall_of_seeds: Mapping[str, Metrics] = field(default_factory=dict)
+
+    def mean(self, key: str) -> float:
+        """A metric, the mean over the seeds."""
+        return float(np.mean([metrics[key] for metrics in self.overall]))
+
+
+def results(chosen: Sequence[Row], folder: Path, seeds: int) -> list[Result]:
+    """What rows have come to whose trainings are finished.
+
+    Args:
+        chosen: The rows.
+        folder: Folder of the run folders.
+        seeds: Number of seeds.
+
+    Raises:
+        InputError: If a training is not finished.
+    """
+    return [_result(row, folder, seeds if row.method.variables is None else 1) for row in chosen]
+
+
+def _result(row: Row, folder: Path, seeds: int) -> Result:
+    runs = {
+        (seed, division): folder / folder_name(row.method, division, seed)
+        for seed in range(seeds)
+        for division in row.divisions
+    }
+    seconds = {place: seconds_of(run) for place, run in runs.items()}
+    for place, run in runs.items():
+        if seconds[place] is None:
+            raise InputError(f"{run}: not trained to the end yet")
+    tables = {place: _columns(run / "test_predictions.csv") for place, run in runs.items()}
+    predicted = {place: table["pred_nmr_shielding"] for place, table in tables.items()}
+    target = {division: tables[0, division]["nmr_shielding"] for division in row.divisions}
+
+    def together(parts: Mapping[Division, np.ndarray]) -> Metrics:
+        """Of all test parts."""
+        return shielding_metrics(*(np.concatenate([of[part] for part in row.divisions]) for of in (parts, target)))
+
+    joined: dict[str, dict[Division, np.ndarray]] = {}
+    if seeds > 1:
+        best = {part: min(range(seeds), key=lambda seed: _val_loss(runs[seed, part])) for part in row.divisions}
+        joined[BEST_OF_SEEDS] = {part: predicted[best[part], part] for part in row.divisions}
+        joined[MEAN_OF_SEEDS] = {
+            part: np.mean([predicted[seed, part] for seed in range(seeds)], axis=0) for part in row.divisions
+        }
+    of_first = {
+        name: np.concatenate([tables[0, part][name] for part in row.divisions])
+        for name in ("pred_nmr_shielding", "nmr_shielding", "size", "idx")
+    }
+    train_clusters = [len((run / "splits" / "train.txt").read_text().split()) for run in runs.values()]
+    return Result(
+        row,
+        tuple(together({part: predicted[seed, part] for part in row.divisions}) for seed in range(seeds)),
+        {place: shielding_metrics(predicted[place], target[place[1]]) for place in runs},
+        of_first["pred_nmr_shielding"],
+        of_first["nmr_shielding"],
+        of_first["size"],
+        len(np.unique(of_first["idx"])),
+        float(np.mean(train_clusters)),
+        float(np.mean([value for value in seconds.values() if value is not None]) / 60),
+        {
+            how: {(0, part): shielding_metrics(values, target[part]) for part, values in parts.items()}
+            for how, parts in joined.items()
+        },
+        {how: together(parts) for how, parts in joined.items()},
+    )
+
+
+def _val_loss(run: Path) -> float:
+    """The best of a training."""
+    return float(np.nanmin(_columns(run / "metrics.csv")["val_loss"]))
+
+
+def _columns(path: Path) -> dict[str, np.ndarray]:
+    table = pyarrow.csv.read_csv(path)
+    return {name: column.to_numpy() for name, column in zip(table.column_names, table.columns, strict=True)}
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Differences of a metric between two methods on the same test parts, one per division and seed.
+
+    Attributes:
+        mean: First less second.
+        deviation: Standard deviation of the differences; not-a-number for one.
+        lower: How often the first is lower.
+        number: How many differences there are.
+    """
+
+    mean: float
+    deviation: float
+    lower: int
+    number: int
+
+
+def paired(first: Result, second: Result, key: str = "rmse_ppm") -> Paired:
+    """Compares two methods part by part.
+
+    Args:
+        first: One.
+        second: The other, of the same divisions. A Lasso, which has no seeds, is compared with every seed.
+        key: Of :func:`~pyg_clusters.shielding_metrics.shielding_metrics`.
+    """
+    places = sorted({*first.parts, *second.parts}, key=lambda place: (place[0], place[1].name))
+    values = []
+    for seed, division in places:
+        a, b = (
+            result.parts.get((seed, division), result.parts.get((0, division)))  # a Lasso's, of no seed
+            for result in (first, second)
+        )
+        if a is not None and b is not None:
+            values.append(a[key] - b[key])
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+    return Paired(float(np.mean(values)), deviation, int((np.array(values) < 0).sum()), len(values))

@@ -1,1 +1,0 @@
-"""The tables of published papers, computed anew and set beside them."""

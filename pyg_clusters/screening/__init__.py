@@ -1,0 +1,1 @@
+"""Screening: candidates for DFT calculations among the frames of trajectories."""

@@ -1,0 +1,283 @@
+"""What happens in a step and an epoch of training."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch_geometric.data import Data
+from torchmetrics import MeanAbsoluteError, MeanSquaredError
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.models.checkpoint import init_args
+from pyg_clusters.models.element_blind import blind_problem
+from pyg_clusters.models.ensemble import Ensemble
+from pyg_clusters.models.forward_arguments import check_extra_arguments, extra_arguments
+from pyg_clusters.models.training_domain import TrainingDomain
+from pyg_clusters.nn import EnergyScale, ShieldingScale
+from pyg_clusters.training.compiling import check_compiler
+from pyg_clusters.training.data import ClusterDataModule, references_of
+from pyg_clusters.units import KCAL_PER_MOL
+
+OptimizerCallable = Callable[..., Optimizer]
+SchedulerCallable = Callable[[Optimizer], LRScheduler]
+
+
+def _listed(arguments: dict) -> str:
+    values = ((name, list(value) if isinstance(value, tuple) else value) for name, value in arguments.items())
+    return ", ".join(f"{name}={value}" for name, value in values)
+
+
+def adam(parameters) -> Optimizer:
+    """The optimiser of Modee et al. 2021, section 2.4: Adam with a rate of 1e-3."""
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+def plateau(optimizer: Optimizer) -> LRScheduler:
+    """Their schedule: a tenth of the rate after 25 epochs without a better validation error."""
+    return ReduceLROnPlateau(optimizer, factor=0.1, patience=25, eps=1e-9)
+
+
+class EnergyTraining(pl.LightningModule):
+    """Trains a model of cluster energies; knows nothing of the model but how it is called.
+
+    An :class:`~pyg_clusters.nn.EnergyScale` called ``scale`` and a :class:`~pyg_clusters.models.Domain` called
+    ``domain`` learn offset, scale and domain from the training set. A model's own method ``check_data(dataset)``, if it
+    has one, is called before the training.
+
+    Args:
+        model: Called as ``model(z, pos, batch)``, and given what the data set holds under the names of its further
+            arguments (``x``, ``edge_index``); returns energies ``[num_graphs]`` in eV.
+        optimizer: Makes the optimiser of parameters.
+        scheduler: Makes the schedule of an optimiser; stepped after every epoch, a plateau schedule with the
+            validation MAE.
+        loss: Of predictions and targets in eV, averaged over the clusters.
+        stop_below_rate: Training ends when the learning rate falls below this.
+        average_decay: Validate and keep the exponential moving average of the weights over the steps, with this
+            decay (0.99, say), instead of the weights of the last step.
+        position_noise: Standard deviation in Å of a normal noise that is added to the positions at every training step,
+            against learning the training clusters by heart.
+        compile: Run the model through :func:`torch.compile`. The weights keep their names; what is saved does not
+            depend on it.
+    """
+
+    unit: str = "kcal/mol"
+    """Unit of the errors."""
+    per_unit: float = KCAL_PER_MOL
+    """Factor from the unit of the target to that of the errors."""
+    per_atom: bool = False
+    """Whether the target is a value per atom."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: OptimizerCallable = adam,
+        scheduler: SchedulerCallable | None = plateau,
+        loss: nn.Module | None = None,
+        stop_below_rate: float = 1e-8,
+        average_decay: float | None = None,
+        position_noise: float = 0.0,
+        compile: bool = False,
+    ):
+        super().__init__()
+        if average_decay is not None and not 0 < average_decay < 1:
+            raise InputError(f"average_decay must be between 0 and 1, got {average_decay}")
+        self.model = model
+        self.average_decay = average_decay
+        self.average: AveragedModel | None = None
+        self.position_noise = position_noise
+        self.compiled = compile
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.loss = nn.L1Loss() if loss is None else loss
+        self.stop_below_rate = stop_below_rate
+        self.train_mae = MeanAbsoluteError()
+        self.val_mae = MeanAbsoluteError()
+        self.val_rmse = MeanSquaredError(squared=False)
+        self._extra_arguments = tuple(extra_arguments(model))
+        self._targets_lack_references = False
+        self._scheduler: LRScheduler | None = None
+        self._scheduler_state: dict | None = None
+        self.goes_on = False
+
+    def start_from(self, trained: nn.Module):
+        """Takes over the weights of a trained model, and its offset and scale: they are not learned anew.
+
+        Raises:
+            InputError: If it is an ensemble, of another class, or has other arguments.
+        """
+        if isinstance(trained, Ensemble):
+            raise InputError("an ensemble has no weights to start from: give one of its members")
+        ours, theirs = (f"{type(model).__name__}({_listed(init_args(model))})" for model in (self.model, trained))
+        if type(self.model) is not type(trained) or ours != theirs:
+            raise InputError(f"the recipe has {ours}, the model to start from is {theirs}: make the recipe's like it")
+        self.model.load_state_dict(trained.state_dict())
+        self.goes_on = True
+
+    def setup(self, stage: str):
+        """Lets the model learn from the training set; a resumed run reads what it learned instead."""
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.check(data)
+        self.learn_from(data.training_blocks(), references_of(data.dataset))
+        if self.average_decay is not None:
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
+            self.average.requires_grad_(False)
+        if self.compiled:
+            self.model.compile(dynamic=True)
+
+    def check(self, data: ClusterDataModule):
+        """Checks that the target is of the right kind, and that the model can be trained and saved.
+
+        Raises:
+            InputError: If the target is one of atoms instead of clusters (or the reverse), or the model must be given
+                what the data set has not, or does not keep an argument under its name, or does not tell apart the
+                elements of the training set; or if there is nothing to compile it with.
+        """
+        if self.compiled:
+            check_compiler()
+        if getattr(data.dataset, "per_atom", self.per_atom) != self.per_atom:
+            wanted, found = ("atom", "cluster") if self.per_atom else ("cluster", "atom")
+            other = "leave out model.class_path to train energies"
+            if not self.per_atom:
+                other = "name pyg_clusters.training.ShieldingTraining as model.class_path to train shieldings"
+            name = type(data.dataset).__name__
+            raise InputError(f"{type(self).__name__} needs a target per {wanted}, {name} has one per {found}: {other}")
+        try:
+            init_args(self.model)
+        except TypeError as error:
+            raise InputError(str(error)) from error
+        if references_of(data.dataset) and not isinstance(getattr(self.model, "scale", None), EnergyScale):
+            raise InputError(
+                f"{type(self.model).__name__} cannot keep the reference energies of the data set, so that it would "
+                "predict on another scale than the labels: give it an EnergyScale called scale, or leave references out"
+            )
+        check_data = getattr(self.model, "check_data", None)
+        if check_data is not None:
+            check_data(data.dataset)
+        example = data.batches[data.split.train[:1].tolist()]
+        check_extra_arguments(self.model, example, "let the data set have it (transform or pre_transform)")
+        blocks = data.batches.blocks(data.split.train, positions=False)
+        if problem := blind_problem(self.model, torch.cat([block.z.unique() for block in blocks]).tolist()):
+            raise InputError(problem)
+
+    def learn_from(self, blocks: Iterable[Data], references: Mapping[str, float] | None = None):
+        """Sets offset, scale and domain of the model from the training set; only widens the domain of a trained one.
+
+        Args:
+            blocks: The training set in batches, which can be gone through more than once.
+            references: Energy in eV of an atom by element symbol that was subtracted from the targets: it becomes part
+                of the model, whose energies are on the scale of the labels.
+        """
+        scale, domain = getattr(self.model, "scale", None), getattr(self.model, "domain", None)
+        self._targets_lack_references = bool(references)
+        if isinstance(scale, EnergyScale) and (references or not self.goes_on):
+            scale.set_references(references or {})
+        if isinstance(scale, EnergyScale | ShieldingScale) and not self.goes_on:
+            scale.fit_blocks((block.z, block.ptr, block.y) for block in blocks)
+        if isinstance(domain, TrainingDomain):
+            if not self.goes_on:
+                domain.reset_parameters()
+            for block in blocks:
+                (domain.widen if self.goes_on else domain.add)(block.z, block.ptr, block.get("pos"))
+
+    def on_train_start(self):
+        """A run that was killed when it had nothing left to train is not trained on."""
+        if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
+            self.trainer.should_stop = True
+
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The model that is validated and kept: that of the averaged weights, if they are averaged."""
+        return self.model if self.average is None else self.average.module
+
+    def forward(self, data: Data) -> Tensor:
+        extra = {key: data[key] for key in self._extra_arguments if key in data}
+        model = self.model if self.training else self.evaluated_model
+        predicted = model(data.z, data.pos, data.batch, **extra)
+        if predicted.shape != data.y.shape:
+            raise InputError(
+                f"{type(self.model).__name__} returns {list(predicted.shape)} for targets of {list(data.y.shape)}: one "
+                "value per cluster is needed for a target per cluster, one per atom for a target per atom"
+            )
+        return predicted
+
+    def target(self, data: Data) -> Tensor:
+        """Targets on the scale of the labels, as predictions are: with the reference energies that were subtracted."""
+        if not self._targets_lack_references:
+            return data.y
+        return data.y + self.model.scale.sums_of_references(data.z, data.batch, data.y.numel())
+
+    def training_step(self, data: Data, step: int) -> Tensor:
+        self.shake(data)
+        predicted, target = self(data), self.target(data)
+        self.train_mae.update(predicted.detach() * self.per_unit, target * self.per_unit)
+        return self.loss(predicted, target) * self._share(target)
+
+    def shake(self, data: Data):
+        """Adds the noise to the positions, if there is to be some.
+
+        It depends on seed, step and process alone: a resumed run sees that of an uninterrupted one.
+        """
+        if self.position_noise:
+            seed = hash((torch.initial_seed(), self.trainer.global_step, self.trainer.global_rank)) % 2**63
+            generator = torch.Generator(data.pos.device).manual_seed(seed)
+            noise = torch.randn(data.pos.shape, generator=generator, device=data.pos.device, dtype=data.pos.dtype)
+            data.pos = data.pos + self.position_noise * noise
+
+    def validation_step(self, data: Data, step: int):
+        predicted, target = self(data), self.target(data)
+        self.val_mae.update(predicted * self.per_unit, target * self.per_unit)
+        self.val_rmse.update(predicted * self.per_unit, target * self.per_unit)
+
+    def on_validation_epoch_end(self):
+        self.log("val_mae", self.val_mae.compute())
+        self.log("val_rmse", self.val_rmse.compute())
+        self.val_mae.reset()
+        self.val_rmse.reset()
+
+    def on_train_batch_end(self, *_):
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def on_train_epoch_end(self):
+        self.log("train_mae", self.train_mae.compute())
+        self.train_mae.reset()
+        self.log("learning_rate", self.learning_rate)
+        if isinstance(self._scheduler, ReduceLROnPlateau):
+            self._scheduler.step(self.trainer.callback_metrics["val_mae"])
+        elif self._scheduler is not None:
+            self._scheduler.step()
+        if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
+            self.trainer.should_stop = True
+
+    @property
+    def learning_rate(self) -> float:
+        """Rate of the first group of parameters."""
+        return self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    def _share(self, targets: Tensor) -> Tensor | float:
+        """Weight of this process's mean in the mean over the whole batch, times the number of processes."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        mine = torch.tensor(float(targets.numel()), device=self.device)
+        return mine / self.trainer.strategy.reduce(mine, reduce_op="mean")
+
+    def configure_optimizers(self) -> Optimizer:
+        # The schedule is not handed to the trainer, which would step it only after the checkpoint of the epoch is
+        # written: a resumed run would then lack a step.
+        optimizer = self.make_optimizer(self.model.parameters())
+        if self.make_scheduler is not None:
+            self._scheduler = self.make_scheduler(optimizer)
+            if self._scheduler_state is not None:
+                self._scheduler.load_state_dict(self._scheduler_state)
+        return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict):
+        if self._scheduler is not None:
+            checkpoint["scheduler"] = self._scheduler.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict):
+        self._scheduler_state = checkpoint.get("scheduler")

@@ -1,0 +1,87 @@
+"""What is different when shieldings are trained."""
+
+import inspect
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch_geometric.data import Data
+from torchmetrics import MeanMetric
+
+from pyg_clusters.nn.shielding_scale import ShieldingScale
+from pyg_clusters.training.energy import EnergyTraining, OptimizerCallable, SchedulerCallable
+
+
+def fast_adam(parameters) -> Optimizer:
+    """The optimiser of Kaneko et al. 2023: Adam with a rate of 0.01."""
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
+class ShieldingTraining(EnergyTraining):
+    """Trains a model of the shieldings of atoms, as :class:`EnergyTraining` does one of cluster energies.
+
+    The loss is taken of values that a :class:`~pyg_clusters.nn.ShieldingScale` called ``scale`` standardises, targets
+    and predictions alike. Without a transform it is the loss in ppm divided by a power of the training set's standard
+    deviation, on which Adam's steps do not depend; with one it is the loss of the transformed values (Kaneko et al.
+    2023, `doi 10.20517/jmi.2022.39 <https://doi.org/10.20517/jmi.2022.39>`_). Without such a scale it is that of
+    values in ppm. The best model is that of the smallest ``val_loss``, as in the paper; errors are in ppm per atom.
+
+    Args:
+        model: Called as ``model(z, pos, batch)``, and given what the data set holds under the names of its further
+            arguments; returns shieldings ``[num_atoms]`` in ppm.
+        optimizer: Makes the optimiser of parameters; by default the paper's.
+        scheduler: Makes the schedule of an optimiser; the paper has none.
+        loss: Of predictions and targets ``[num_atoms]`` (and of ``batch``, if it takes it); by default the mean
+            squared error, or a :class:`~pyg_clusters.losses.SortedPenaltyLoss`.
+        stop_below_rate: Training ends when the learning rate falls below this.
+        average_decay: Validate and keep the exponential moving average of the weights, with this decay.
+        position_noise: Standard deviation in Å of a normal noise that is added to the positions at every training step.
+        compile: Run the model through :func:`torch.compile`.
+    """
+
+    unit = "ppm"
+    per_unit = 1.0
+    monitored = "val_loss"
+    per_atom = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: OptimizerCallable = fast_adam,
+        scheduler: SchedulerCallable | None = None,
+        loss: nn.Module | None = None,
+        stop_below_rate: float = 1e-8,
+        average_decay: float | None = None,
+        position_noise: float = 0.0,
+        compile: bool = False,
+    ):
+        loss = nn.MSELoss() if loss is None else loss
+        super().__init__(model, optimizer, scheduler, loss, stop_below_rate, average_decay, position_noise, compile)
+        self.val_loss = MeanMetric()
+        self._loss_takes_batch = "batch" in inspect.signature(loss.forward).parameters
+
+    def loss_of(self, predicted: Tensor, data: Data) -> Tensor:
+        """The loss of predictions in ppm ``[num_atoms]``, on standardised values."""
+        target = data.y
+        scale = getattr(self.model, "scale", None)
+        if isinstance(scale, ShieldingScale):
+            predicted, target = scale.standardize(predicted), scale.standardize(target)
+        return self.loss(predicted, target, data.batch) if self._loss_takes_batch else self.loss(predicted, target)
+
+    def training_step(self, data: Data, step: int) -> Tensor:
+        self.shake(data)
+        predicted = self(data)
+        self.train_mae.update(predicted.detach(), data.y)
+        loss = self.loss_of(predicted, data)
+        return loss if getattr(self.loss, "gathers_processes", False) else loss * self._share(data.y)
+
+    def validation_step(self, data: Data, step: int):
+        predicted = self(data)
+        self.val_mae.update(predicted, data.y)
+        self.val_rmse.update(predicted, data.y)
+        self.val_loss.update(self.loss_of(predicted, data), weight=data.y.numel())
+
+    def on_validation_epoch_end(self):
+        super().on_validation_epoch_end()
+        self.log("val_loss", self.val_loss.compute())
+        self.val_loss.reset()
