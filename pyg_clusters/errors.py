@@ -10,3 +10,16 @@ class MissingExtra(ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str):
         super().__init__(f"{purpose} needs {package}; install it with: pip install 'pyg-clusters[{extra}]'")
+
+
+def describe_error(error: BaseException) -> str:
+    """Kind and message of an error of another package, in one line; where the memory was too small, that.
+
+    Example:
+        >>> describe_error(ValueError("Invalid learning rate: -1.0"))
+        'ValueError: Invalid learning rate: -1.0'
+    """
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+        return f"there is not enough memory ({text[:200]})"
+    return f"{type(error).__name__}: {text}"[:500]

@@ -60,6 +60,9 @@ PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 DEEPEST: int = 20
 """Limit of lists and mappings within each other."""
 
+MOST_VALUES: int = 100_000
+"""Limit of the values of a configuration, each counted as often as YAML's aliases repeat it."""
+
 _everything: ContextVar[bool] = ContextVar("trust_everything", default=False)
 
 
@@ -99,8 +102,34 @@ def check_trusted(configuration: object, file: str | os.PathLike[str], key: str 
         Traceback (most recent call last):
         pyg_clusters.errors.InputError: model.json names my_models.Net, ... add --trust (trust=True)
     """
+    check_extent(configuration, file)
     if not trusts_files():
         _check(configuration, os.fspath(file), key, own, 0)
+
+
+def check_extent(configuration: object, file: str | os.PathLike[str]):
+    """Checks that a configuration does not repeat itself without end, as a few lines of YAML with aliases can.
+
+    Raises:
+        InputError: If it has more than :data:`MOST_VALUES` values.
+
+    Example:
+        >>> endless = {}
+        >>> endless["model"] = endless
+        >>> check_extent(endless, "recipe.yaml")
+        Traceback (most recent call last):
+        pyg_clusters.errors.InputError: recipe.yaml: more than 100,000 values, ...
+    """
+    count, waiting = 0, [configuration]
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > MOST_VALUES:
+            raise InputError(f"{file}: more than {MOST_VALUES:,} values, or aliases (*name) that repeat so many")
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple):
+            waiting += value
 
 
 def _check(value: object, file: str, key: str, own: bool, depth: int):

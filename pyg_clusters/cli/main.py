@@ -4,11 +4,13 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from pyg_clusters import __version__
-from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.errors import InputError, MissingExtra, describe_error
 from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.trusted import trusting_files
 
@@ -35,6 +37,8 @@ VERBS = {
 }
 """The verbs, each a module of this package (- is _ in its name) with a function ``run(argv)``, and what they do."""
 
+PACKAGE = Path(__file__).parents[1]
+
 USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help tells the arguments)
 
 {os.linesep.join(f"  {verb:<18} {purpose}" for verb, purpose in VERBS.items())}
@@ -50,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a verb.
 
     Returns:
-        The exit code: 0; 2 after a one-line error about the input; 130 after SIGINT and 143 after SIGTERM.
+        The exit code: 0; 2 after a one-line error about the input; 130 after SIGINT and 143 after SIGTERM; 1 after
+        one that no verb expected.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, trust = "--debug" in arguments, "--trust" in arguments
@@ -84,7 +89,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         stopped = error if isinstance(error, Stopped) else Stopped(signal.SIGINT)
         print(f"pyg-clusters: {stopped}", file=sys.stderr)
         return stopped.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"unexpected {describe_error(error)} ({_origin(error)}); please report it with the output of --debug")
+        return 1
     return 0
+
+
+def _origin(error: BaseException) -> str:
+    """File and line of this package where an error arose."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parents]
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
 
 
 def _is_utf8(argument: str) -> bool:

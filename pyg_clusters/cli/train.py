@@ -4,28 +4,30 @@ import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import pytorch_lightning as pl
 import yaml
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from torch import nn
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, MissingExtra, describe_error
 from pyg_clusters.evaluation.run import evaluate_run
 from pyg_clusters.evaluation.training_set import copies_in_split
 from pyg_clusters.files import atomic_write, output_lock
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.models.checkpoint import is_ensemble, load_model
+from pyg_clusters.models.weight_limit import bounded_weights
 from pyg_clusters.options.parsing import explain, options_of
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, RunFolder
 from pyg_clusters.training.ensemble import resume_ensemble, train_ensemble
 from pyg_clusters.training.progress import TrainingProgress
 from pyg_clusters.training.run import CONFIGURATION, FINGERPRINT, check_fingerprint, check_run_configuration
 from pyg_clusters.training.run_folder import FINISHED
-from pyg_clusters.trusted import import_named, names_of_classes, trusting_files, trusts_files
+from pyg_clusters.trusted import check_extent, import_named, names_of_classes, trusting_files, trusts_files
 
 TRAINER_DEFAULTS = {
     "max_epochs": 2000,
@@ -88,7 +90,12 @@ class TrainCLI(LightningCLI):
         except ArgumentError as error:
             raise InputError(explain(str(error), parser)) from error
 
+    def before_instantiate_classes(self):
+        self.parser.add_instantiator(_make_bounded, nn.Module)
+
     def instantiate_trainer(self, **kwargs) -> pl.Trainer:
+        if not isinstance(self.config_init["trainer"], Namespace):
+            raise InputError("trainer must be a group of arguments, as in trainer: {max_epochs: 40}")
         own = self.config_init["trainer"].get("callbacks") or []
         notes = {"config": CONFIGURATION}
         target = getattr(self.datamodule.dataset, "target", None)
@@ -105,6 +112,23 @@ class TrainCLI(LightningCLI):
         """Whether the limit of ``trainer.max_time`` ended the training."""
         remaining = self.timer.time_remaining("train")
         return remaining is not None and remaining <= 0
+
+
+def _make_bounded(class_type: type[nn.Module], *args, **kwargs) -> nn.Module:
+    with bounded_weights():
+        return class_type(*args, **kwargs)
+
+
+@contextmanager
+def _errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
+    """Errors of the classes that a recipe names, which are of any package, in one line with the recipe's name."""
+    try:
+        yield
+    except (InputError, MissingExtra, BrokenPipeError):
+        raise
+    except Exception as error:
+        recipe = next((value for name, value in options_of(argv) if name in ("config", "c")), "the recipe")
+        raise InputError(f"{recipe}: {describe_error(error)}; --debug shows where") from error
 
 
 def run(argv: Sequence[str]):
@@ -164,7 +188,8 @@ def train(argv: Sequence[str], resume: bool = False):
     if not resume or trusts_files():
         import_named(name for values in _recipes(argv) for name in names_of_classes(values))
     import_named(_classes_of_options(argv))
-    cli = TrainCLI(argv)
+    with _errors_of_recipe(argv):
+        cli = TrainCLI(argv)
     folder = cli.run_folder.folder
     checkpoint = cli.run_folder.last_checkpoint
     if resume and (folder / FINISHED).exists() and not _is_extended(folder, cli.trainer):
@@ -173,8 +198,9 @@ def train(argv: Sequence[str], resume: bool = False):
             "--trainer.max_epochs goes on"
         )
         return
-    _check_validation(cli.trainer)
-    cli.model.check(cli.datamodule)
+    _check_trainer(cli.trainer)
+    with _errors_of_recipe(argv):
+        cli.model.check(cli.datamodule)
     if cli.config.init_from is not None and not (resume and checkpoint.exists()):
         cli.model.start_from(load_model(cli.config.init_from))
     with output_lock(folder, folder=True) if cli.trainer.is_global_zero else nullcontext():
@@ -185,7 +211,8 @@ def train(argv: Sequence[str], resume: bool = False):
         if resume and cli.trainer.is_global_zero:
             _reopen(folder, cli.trainer)
         start = checkpoint if resume and checkpoint.exists() else None
-        cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
+        with _errors_of_recipe(argv):
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
         with trusting_files(not resume):  # the user's own recipe
             _conclude(folder, cli)
 
@@ -216,7 +243,12 @@ def _why_no_model(cli: TrainCLI) -> str:
     return "no epoch was trained; is trainer.max_epochs (or max_steps) large enough?"
 
 
-def _check_validation(trainer: pl.Trainer):
+def _check_trainer(trainer: pl.Trainer):
+    """Checks arguments that Lightning takes as they are."""
+    for name, least in {"gradient_clip_val": 0, "accumulate_grad_batches": 1}.items():
+        value = getattr(trainer, name)
+        if value is not None and not value >= least:
+            raise InputError(f"trainer.{name} must be at least {least}, got {value}")
     if trainer.check_val_every_n_epoch != 1 or not trainer.limit_val_batches:
         raise InputError(
             "every epoch is validated: leave check_val_every_n_epoch at 1 and limit_val_batches above 0 (the schedule, "
@@ -291,19 +323,24 @@ def _names_training(argv: Sequence[str]) -> bool:
 
 
 def _recipes(argv: Sequence[str]) -> Iterator[dict]:
-    """Values of the recipes that can be read; what is wrong with another one the parser tells."""
+    """Values of the recipes that can be read; the parser reports what is wrong with others."""
     for name, value in options_of(argv):
+        recipe = None
         with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
             recipe = yaml.safe_load(Path(value).read_text(encoding="utf-8")) if name in ("config", "c") else None
-            if isinstance(recipe, dict):
-                yield recipe
+        check_extent(recipe, value)
+        if isinstance(recipe, dict):
+            yield recipe
 
 
 def _classes_of_options(argv: Sequence[str]) -> Iterator[str]:
     """Import paths of classes among the values of options."""
     for name, value in options_of(argv):
-        with suppress(yaml.YAMLError, RecursionError):
-            yield from names_of_classes(yaml.safe_load(value), name.rpartition(".")[2])
+        values = None
+        with suppress(yaml.YAMLError, RecursionError, ValueError):
+            values = yaml.safe_load(value)
+        check_extent(values, f"--{name}")
+        yield from names_of_classes(values, name.rpartition(".")[2])
 
 
 def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:

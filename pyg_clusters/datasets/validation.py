@@ -1,6 +1,7 @@
 """Checks of what a user asks a data set to keep and to subtract."""
 
 import keyword
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -128,4 +129,7 @@ def given_references(asked: Mapping[str, float], numbers: Iterable[int]) -> dict
     missing = {chemical_symbols[number] for number in numbers} - set(asked)
     if missing:
         raise InputError(f"no reference energy for {', '.join(sorted(missing))}; given are {', '.join(asked)}")
+    endless = [symbol for symbol, value in asked.items() if not math.isfinite(value)]
+    if endless:
+        raise InputError(f"the reference energy of {endless[0]} is {asked[endless[0]]}; a finite number is needed")
     return {symbol: float(value) for symbol, value in asked.items()}

@@ -288,7 +288,7 @@ class ClusterDataModule(pl.LightningDataModule):
         if num_workers < 0:
             raise InputError(f"num_workers must not be negative, got {num_workers}")
         for name, number in at_least_one.items():
-            if number is not None and number < 1:
+            if (number is None and name == "batch_size") or (number is not None and number < 1):
                 raise InputError(f"{name} must be at least 1, got {number}")
         self.dataset = dataset
         self.batch_size = batch_size

@@ -1,5 +1,6 @@
 """What happens in a step and an epoch of training."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import pytorch_lightning as pl
@@ -85,6 +86,8 @@ class EnergyTraining(pl.LightningModule):
         super().__init__()
         if average_decay is not None and not 0 < average_decay < 1:
             raise InputError(f"average_decay must be between 0 and 1, got {average_decay}")
+        if not 0 <= position_noise < math.inf:
+            raise InputError(f"position_noise must be finite and not negative (in Å), got {position_noise}")
         self.model = model
         self.average_decay = average_decay
         self.average: AveragedModel | None = None

@@ -20,7 +20,7 @@ from pyg_clusters.models.checkpoint import (
 )
 from pyg_clusters.options.parsing import explain
 from pyg_clusters.training import ClusterDataModule
-from pyg_clusters.trusted import check_trusted, current_folder, trusts_files
+from pyg_clusters.trusted import check_extent, check_trusted, current_folder, trusts_files
 
 CONFIGURATION = "config.yaml"
 """The resolved configuration in the folder of a run."""
@@ -78,6 +78,7 @@ def read_yaml(file: Path) -> dict:
         raise InputError(f"{file}: damaged ({' '.join(str(error).split())[:200]})") from error
     if not isinstance(values, dict):
         raise InputError(f"{file}: damaged (it holds no recipe)")
+    check_extent(values, file)
     return values
 
 
