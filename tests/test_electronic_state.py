@@ -53,6 +53,8 @@ class FromInfo(Calculator):
         ({"charge": 1, "multiplicity": 3}, 1, 3),
         ({"spin_multiplicity": 2}, 0, 2),
         ({"uhf": 3}, 0, 4),
+        ({"unpaired": 3}, 0, 4),
+        ({"2S+1": 2}, 0, 2),
         ({"spin": 0.5}, 0, 2),  # S
         ({"spin": 1}, 0, 2),  # 2S: one electron of 33 is unpaired
         ({"spin": 2}, 0, 2),  # 2S + 1

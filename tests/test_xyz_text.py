@@ -103,10 +103,24 @@ def test_a_lone_number_is_a_property(tmp_path):
         only_block(write_text(tmp_path / "c.xyz", frame(comment="-3") + frame(comment="")), properties=["comment"])
 
 
-@pytest.mark.parametrize("key", ["Lattice", "lattice", "LATTICE"])
+@pytest.mark.parametrize("key", ["Lattice", "lattice", "LATTICE", "cell", "Cell", "unit_cell", "box"])
 def test_a_cell_in_upper_or_lower_case(tmp_path, key):
     path = write_text(tmp_path / "a.xyz", frame(comment=f'{key}="20 0 0 0 20 0 0 0 20" energy=1'))
     assert only_block(path).periodic.tolist() == [True]
+
+
+def test_a_cell_of_another_name_joins_and_yields_to_the_lattice(tmp_path):
+    """Atoms on both sides of a face are 2.6 Å apart under ``cell=``; a text or a box of three numbers is no cell."""
+    atoms = ["Ga 0.1 5 5", "Ga 17.5 5 5"]
+    text = lambda comment: "\n".join(["2", comment, *atoms, ""])  # noqa: E731
+    path = write_text(tmp_path / "a.xyz", text('cell="20 0 0 0 20 0 0 0 20"'))
+    with pytest.warns(UserWarning, match="joined 1 of 1"):
+        block = only_block(path)
+    assert abs(block.pos[1, 0] - block.pos[0, 0]) == pytest.approx(2.6)
+    both = 'Lattice="60 0 0 0 60 0 0 0 60" cell="20 0 0 0 20 0 0 0 20"'
+    for comment in (both, "box=large cell=none", 'box="20 20 20"'):
+        block = only_block(write_text(tmp_path / "a.xyz", text(comment)), fragments="keep")
+        assert block.pos[1, 0] == 17.5
 
 
 # --- encodings

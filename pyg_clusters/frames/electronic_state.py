@@ -11,10 +11,12 @@ from pyg_clusters.errors import InputError
 CHARGE_NAMES: frozenset[str] = frozenset({"charge", "total_charge", "tot_charge", "net_charge", "molecular_charge"})
 """Names of the total charge (e) in the ``info`` of a frame, in any case."""
 
-MULTIPLICITY_NAMES: frozenset[str] = frozenset({"multiplicity", "spin_multiplicity", "mult"})
+MULTIPLICITY_NAMES: frozenset[str] = frozenset({"multiplicity", "spin_multiplicity", "mult", "2s+1"})
 """Names of the spin multiplicity, 2S + 1."""
 
-UNPAIRED_NAMES: frozenset[str] = frozenset({"uhf", "unpaired_electrons", "magmom", "total_magmom"})
+UNPAIRED_NAMES: frozenset[str] = frozenset(
+    {"uhf", "unpaired", "n_unpaired", "unpaired_electrons", "magmom", "total_magmom"}
+)
 """Names of the number of unpaired electrons, 2S."""
 
 SPIN_NAMES: frozenset[str] = frozenset({"spin", "total_spin"})

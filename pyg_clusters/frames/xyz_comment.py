@@ -43,11 +43,13 @@ I_PI_CELL: re.Pattern[str] = re.compile(r"CELL[(\[{](\w+)[)\]}]:?((?:\s+[-+]?[0-
 BARE: re.Pattern[str] = re.compile(r"\"[^\"]*\"|'[^']*'|(?<!\S)(?:Lattice|Properties|pbc)(?=\s|$)(?!\s*=)")
 """Words that are keys of extended XYZ, but stand without a value; quoted texts too, so that they are passed over."""
 
-LATTICE_KEY: re.Pattern[str] = re.compile(
-    r"(?<!\S)lattice\s*=\s*(?=[\"'{\[]\s*(?:[-+0-9.eE]+\s+){8}[-+0-9.eE]+\s*[\"'}\]])", re.IGNORECASE
-)
+NINE_NUMBERS: str = r"\s*=\s*(?=[\"'{\[]\s*(?:[-+0-9.eE]+[\s,]+){8}[-+0-9.eE]+\s*[\"'}\]])"
+
+LATTICE_KEY: re.Pattern[str] = re.compile(rf"(?<!\S)lattice{NINE_NUMBERS}", re.IGNORECASE)
 """The key of a cell of nine numbers, in upper or lower case."""
 
+OTHER_CELL_KEY: re.Pattern[str] = re.compile(rf"(?<!\S)(?:cell|unit_?cell|box){NINE_NUMBERS}", re.IGNORECASE)
+"""Other keys of a cell, which count where there is no ``Lattice``."""
 
 PROPERTIES_KEY: re.Pattern[str] = re.compile(r"(?<!\S)properties\s*=\s*(?=[\"']?\w+:[SRIL]:\d)", re.IGNORECASE)
 """The key of the columns, in upper or lower case."""
@@ -113,7 +115,8 @@ def comment_for_ase(line: bytes) -> Comment:
         value = plain_comment(text.encode())
         return Comment("", {} if value is None else {"comment": value}, length, None)
     text = BARE.sub(lambda match: match[0] if match[0][0] in "\"'" else "", text)
-    return Comment(PROPERTIES_KEY.sub("Properties=", LATTICE_KEY.sub("Lattice=", text)), {}, length, None)
+    cell = LATTICE_KEY if LATTICE_KEY.search(text) else OTHER_CELL_KEY
+    return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), {}, length, None)
 
 
 def _length(text: str) -> tuple[str, float]:

@@ -19,7 +19,7 @@ from pyg_clusters.frames.elements import atomic_number
 from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
 from pyg_clusters.frames.read_options import Keep, ReadOptions
 from pyg_clusters.frames.text_table import text_table
-from pyg_clusters.frames.xyz_comment import decoded, may_name_a_unit, plain_comment
+from pyg_clusters.frames.xyz_comment import OTHER_CELL_KEY, decoded, may_name_a_unit, plain_comment
 from pyg_clusters.frames.xyz_frame import DEFAULT_COLUMNS, TextFrame, frame_by_ase
 from pyg_clusters.frames.xyz_text import text_frames
 
@@ -228,8 +228,11 @@ def _cells(comments: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
     """Lattice vectors ``[num_frames, 3, 3]``, periodic or not ``[num_frames, 3]``; nothing where ASE has to look."""
     cell, pbc = np.zeros((len(comments), 3, 3)), np.zeros((len(comments), 3), dtype=bool)
     for place, comment in enumerate(comments):
-        if b"=" in comment and b"lattice" in comment.lower():
+        words = comment.lower()
+        if b"=" in comment and (b"lattice" in words or b"cell" in words or b"box" in words):
             text = decoded(comment)
+            if b"lattice" not in words and not OTHER_CELL_KEY.search(text):
+                continue
             lattice, flags = LATTICE.search(text), PBC.search(text)
             known = lattice is not None and (flags is not None or "pbc" not in text)
             if lattice is None or not known or text.count("Lattice") > 1 or text.count("pbc") > 1:
