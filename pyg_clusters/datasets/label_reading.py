@@ -197,12 +197,11 @@ def check_stated_unit(file: Path, energy: float):
     """
     if file_format(file) != "xyz":
         return
-    blocks = read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False)
-    block = next(blocks, None)
-    blocks.close()
-    info = block.atoms[0].info if block is not None and block.atoms else {}
+    block = next(read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False), None)
+    if block is None or not block.atoms:
+        return
     known = {name.lower(): value for name, value in ENERGY_UNITS.items()}
-    for key, value in info.items():
+    for key, value in block.atoms[0].info.items():
         stated = known.get(str(value).strip().lower()) if UNIT_KEYS.fullmatch(key) else None
         if stated is not None and not math.isclose(stated, energy, rel_tol=1e-6):
             raise InputError(
