@@ -1,4 +1,4 @@
-"""Errors that a user can mend: the command line prints them as one line and ends with exit code 2."""
+"""Errors that the user can fix: the command line prints them as one line and ends with exit code 2."""
 
 
 class InputError(ValueError):

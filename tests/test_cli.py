@@ -18,10 +18,12 @@ from ase import Atoms
 from pyg_clusters.cli import demo
 from pyg_clusters.cli.main import VERBS, main
 from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.testing import random_clusters
+from pyg_clusters.units import ENERGY_UNITS
 
 SIZES = (31, 40, 40, 52, 40)
 
@@ -177,6 +179,55 @@ def test_info(model, trajectory, capsys):
     out = capsys.readouterr().out
     assert "5 frames" in out and "31: 1, 40: 3, 52: 1" in out and "Ga (203 atoms)" in out
     assert "DART" in out and "Ga clusters of 31 to 70 atoms" in out
+
+
+def test_info_passes_bad_frames_over_on_request(trajectory, tmp_path, capsys):
+    """A frame of a broken line: refused with a remedy that info has, or listed while the others are described."""
+    lines = trajectory.read_text().splitlines(keepends=True)
+    lines[5] = "Ga 0.0 nothing 1.0\n"
+    (tmp_path / "broken.extxyz").write_text("".join(lines))
+    assert main(["info", str(tmp_path / "broken.extxyz")]) == 2
+    line = capsys.readouterr().err
+    assert "broken.extxyz, frame 0" in line and "--on-bad skip" in line
+    assert main(["info", str(tmp_path / "broken.extxyz"), "--on-bad", "skip"]) == 0
+    said = capsys.readouterr()
+    assert "1 frames were left out" in said.err and "broken.extxyz, frame 0" in said.err
+    assert "broken.extxyz: 4 frames" in said.out
+
+
+@pytest.mark.parametrize("unit", ["Hartree", "kcal/mol"])
+def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys, unit):
+    frames = ase.io.read(trajectory, ":")
+    for atoms in frames:
+        atoms.info["binding_energy"] /= ENERGY_UNITS[unit]
+    write_extxyz(tmp_path / "other.extxyz", frames)
+    errors = [tmp_path / "ev.json", tmp_path / "other.json"]
+    target = ["--target", "binding_energy"]
+    assert main(["evaluate", str(model), "--data", str(trajectory), *target, "--out", str(errors[0])]) == 0
+    other = ["--data", str(tmp_path / "other.extxyz"), "--energy-unit", unit]
+    assert main(["evaluate", str(model), *other, *target, "--out", str(errors[1])]) == 0
+    first, second = (json.loads(path.read_text())["overall"]["mae_kcal_mol"] for path in errors)
+    assert second == pytest.approx(first, rel=1e-6)
+    tables, truth = [], ["--truth", "binding_energy"]
+    for name, options in ((trajectory, []), (tmp_path / "other.extxyz", ["--energy-unit", unit])):
+        out = tmp_path / f"worth_{len(tables)}"
+        asked = [*truth, "--own", "binding_energy", "--top", "2", "--out", str(out)]
+        assert main(["benchmark-screening", str(model), str(name), *asked, *options]) == 0
+        tables.append(read_columns(out / "ranking.csv"))
+    for name in ("mae_kcal_mol", "mae_own_kcal_mol"):
+        np.testing.assert_allclose(tables[1][name], tables[0][name], rtol=1e-6)
+    capsys.readouterr()
+    assert main(["evaluate", str(model), "--data", str(trajectory), "--energy-unit", "joule"]) == 2
+    assert "--energy-unit is 'joule'; known are eV" in capsys.readouterr().err
+    assert main(["evaluate", str(model), "--energy-unit", "eV"]) == 2
+    assert "--energy-unit goes with --data" in capsys.readouterr().err
+    for atoms in frames:
+        atoms.info["energy_unit"] = unit
+    write_extxyz(tmp_path / "stated.extxyz", frames)
+    stated = str(tmp_path / "stated.extxyz")
+    for asked in (["evaluate", str(model), "--data", stated], ["benchmark-screening", str(model), stated, *truth]):
+        assert main(asked) == 2
+        assert f"(--energy-unit {unit})" in capsys.readouterr().err
 
 
 def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):

@@ -110,6 +110,43 @@ def test_clusters_too_small_for_suggested_radii_are_described_with_multiples_of_
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["radii"] == pytest.approx([2.75, 4.84], abs=0.1)
 
 
+COPPER = {
+    "three atoms": [Atoms("Cu3", [[0, 0, 0], [2.5, 0, 0], [1.25, 2.165, 0]])],
+    "one frame": [Icosahedron("Cu", 2, latticeconstant=3.7)],
+    "hot": [Icosahedron("Cu", 2, latticeconstant=3.7) for _ in range(30)],
+}
+for seed, atoms in enumerate(COPPER["hot"]):
+    atoms.rattle(0.5, seed=seed)
+
+
+@pytest.mark.parametrize("kind", COPPER)
+def test_small_and_hot_sets_get_all_tables(kind, tmp_path, capsys):
+    write_extxyz(tmp_path / "cu.extxyz", COPPER[kind])
+    assert main(["describe", str(tmp_path / "cu.extxyz"), "--out", str(tmp_path / "out")]) == 0
+    assert "fallback of 1.25 and 2.2 bond lengths" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "out/summary.json").read_text())
+    assert 2.0 < summary["bond_length"] < 3.2 and len(summary["radii"]) == 2
+    tables = {"pair_distribution.csv", "shells.csv", "collisions.csv"}
+    assert {path.name for path in (tmp_path / "out").glob("*.csv")} == tables
+    (row,) = rows_of(tmp_path / "out/shells.csv")
+    size = len(COPPER[kind][0])
+    assert sum(float(row[f"mean_{shell}"]) for shell in "JKL") == pytest.approx(size - 1)
+
+
+def test_small_gallium_keeps_its_radii(tmp_path, capsys):
+    write_extxyz(tmp_path / "ga3.extxyz", [Atoms("Ga3", [[0, 0, 0], [2.6, 0, 0], [1.3, 2.2, 0]])])
+    assert main(["describe", str(tmp_path / "ga3.extxyz")]) == 0
+    assert "mean counts per atom: J 2.00, K 0.00, L 0.00" in capsys.readouterr().out
+
+
+def test_describe_leaves_single_atoms_out(tmp_path, capsys):
+    write_extxyz(tmp_path / "atom.extxyz", [Atoms("Cu"), Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]])])
+    line = refused(["describe", tmp_path / "atom.extxyz"], capsys)
+    assert "a cluster has at least two" in line and "--on-bad skip" in line
+    assert main(["describe", str(tmp_path / "atom.extxyz"), "--on-bad", "skip"]) == 0
+    assert "1 frames were left out" in capsys.readouterr().err
+
+
 def test_describe_refuses(clusters, tmp_path, capsys):
     assert "increasing" in refused(["describe", clusters, "--radii", "6.3,3.49"], capsys)
     assert "no numbers" in refused(["describe", clusters, "--radii", "3.49;6.3"], capsys).replace("not", "no")

@@ -168,7 +168,7 @@ def test_labels_of_some_frames_only_are_left_out(model, tmp_path, capsys):
     [
         (dimer(), ["--target", "sigma"], "na.extxyz, frame 0: no 'sigma'; found no labels"),
         (dimer(), ["--energy", "total"], "na.extxyz, frame 0: no 'total'"),
-        (dimer(shielding=np.nan), [], "frame 0: 'nmr_shielding' is nan; mend or remove the frame"),
+        (dimer(shielding=np.nan), [], "frame 0: 'nmr_shielding' is nan; fix or remove the frame"),
         (dimer(symbol="NaK"), [], "a spectrum is that of one nucleus, but there are Na, K"),
         (dimer(symbol="K2"), [], "the default reference is that of sodium, the frames are K: give --reference"),
         (dimer(), ["--width", "0"], "the width of a line must be positive"),

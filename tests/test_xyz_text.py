@@ -53,7 +53,9 @@ def test_what_cannot_be_told_is_counted_in_lines(tmp_path):
     block = only_block(path, on_bad="skip")
     assert len(block) == 2
     (bad,) = block.unreadable
-    assert "says 2 atoms, but it has more; no frame can be told in the 35 lines from there to the end" in bad.reason
+    assert (
+        "says 2 atoms, but it has more; no further frame is found in the 35 lines from there to the end" in bad.reason
+    )
 
 
 def test_lines_that_are_missing_within_a_frame(tmp_path):

@@ -14,6 +14,7 @@ from rich.table import Table
 from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.cli.predict import with_progress
 from pyg_clusters.composition import comparable, composition_names, kind_label
+from pyg_clusters.datasets.label_reading import unit_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.baseline import OtherZero, other_zero
 from pyg_clusters.formatting import cell, print_lines
@@ -24,7 +25,7 @@ from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import predictor_of
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
-from pyg_clusters.options.common import add_frame_options
+from pyg_clusters.options.common import add_energy_unit_option, add_frame_options
 from pyg_clusters.options.parsing import parse, verb_parser
 from pyg_clusters.screening.benchmark import (
     LOWEST,
@@ -132,11 +133,12 @@ def run(argv: Sequence[str]):
     parser.add_argument(
         "--truth",
         type=str | None,
-        help="name of the true energy (eV) in the frames; by default what the model was trained on",
+        help="name of the true energy in the frames; by default what the model was trained on",
     )
     parser.add_argument(
-        "--own", type=str | None, help="name of the energy of the frame itself (eV): the error against it is told, too"
+        "--own", type=str | None, help="name of the energy of the frame itself: the error against it is reported, too"
     )
+    add_energy_unit_option(parser, "--truth and --own")
     parser.add_argument(
         "--minima",
         type=str | None,
@@ -172,7 +174,8 @@ def evaluate_screening(options: Namespace):
     truth = options.truth or target_of_run(options.model)
     if truth is None:
         raise InputError(f"{options.model} does not tell what it was trained on: name the true energy by --truth")
-    keys = [truth, *([options.own] if options.own else [])]
+    keys = list(dict.fromkeys([truth, *([options.own] if options.own else [])]))
+    unit = unit_of_labels(options.frames, options.energy_unit)
     if options.relax:
         check_forces(predictor)
     blocks = score_files(
@@ -185,13 +188,13 @@ def evaluate_screening(options: Namespace):
     bad: list[BadFrame] = []
     scored = list(with_progress(blocks, bad))
     for key in keys:
-        scored = [check_numbers(block, key) for block in scored]
+        scored = [check_numbers(block, key, unit) for block in scored]
     list_bad(bad)
     if not any(len(block.frames) for block in scored):
         raise InputError(f"no frame of {', '.join(options.frames)} can be used")
     if options.minima and bad:
-        raise InputError("--minima needs all frames: mend those that are listed, or leave --minima out")
-    minima = list(read_blocks(options.minima, fragments=options.fragments)) if options.minima else None
+        raise InputError("--minima needs all frames: fix those that are listed, or leave --minima out")
+    minima = _minima(options) if options.minima else None
     sets = frames_by_size(scored, truth, minima, options.own)
     print_lines([f"warning: {zero} (--truth {truth})" for zero in _zeros(sets)])
     if options.relax:
@@ -213,6 +216,14 @@ def evaluate_screening(options: Namespace):
     if options.out is not None:
         write_results(sets, ranks, worths, options.out)
         print(f"tables and figures in {options.out}")
+
+
+def _minima(options: Namespace) -> list[FrameBlock]:
+    """The minima of the frames, all of which are needed."""
+    blocks = list(read_blocks(options.minima, fragments=options.fragments, on_bad="skip"))
+    for frame in (frame for block in blocks for frame in block.unreadable):
+        raise InputError(f"{frame}; --minima needs all frames: fix it, or leave --minima out")
+    return blocks
 
 
 def _zeros(sets: Sequence[SizeFrames]) -> list[OtherZero]:

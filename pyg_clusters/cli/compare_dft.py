@@ -54,7 +54,10 @@ def write_found(given: Path, options: Namespace):
         given: File of the candidates.
         options: Of the command line.
     """
-    candidates = [atoms for block in read_blocks(given, with_atoms=True) for atoms in block.atoms or ()]
+    blocks = list(read_blocks(given, with_atoms=True, on_bad="skip"))
+    for frame in (frame for block in blocks for frame in block.unreadable):
+        raise InputError(f"{frame}; make the candidates again with pyg-clusters screen")
+    candidates = [atoms for block in blocks for atoms in block.atoms or ()]
     found = read_results(options.files, options.key, candidates)
     columns = compare(found, candidates)
     write_table(options.screening / RESULTS[0], columns)

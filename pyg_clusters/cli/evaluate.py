@@ -7,7 +7,7 @@ from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.run import evaluate_frames, evaluate_run
 from pyg_clusters.frames.outputs import open_output
-from pyg_clusters.options.common import add_reading_options
+from pyg_clusters.options.common import add_energy_unit_option, add_reading_options
 from pyg_clusters.options.parsing import parse, verb_parser
 
 LABELS = {
@@ -47,6 +47,7 @@ def run(argv: Sequence[str]):
         help="name of the label in the frames: the energy, or the shielding of each atom in ppm; by default what the "
         "model was trained on, or binding_energy (nmr_shielding) if that is not known",
     )
+    add_energy_unit_option(parser, "the energies in --data")
     parser.add_argument("--out", type=Path, help="JSON file of the result, if --data is given")
     add_coverage_option(parser)
     add_reading_options(parser)
@@ -56,6 +57,8 @@ def run(argv: Sequence[str]):
     if options.data is None:
         if options.out is not None:
             raise InputError("--out goes with --data; the errors of a run are written to its test_metrics.json")
+        if options.energy_unit is not None:
+            raise InputError("--energy-unit goes with --data; a run knows the unit of its own data")
         with open_output(options.run, ("evaluate", *argv), results=()):
             evaluate_run(options.run, device=options.device, calibration=calibration, coverage=coverage)
         return

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -13,6 +14,7 @@ from ase.data import chemical_symbols
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, read_blocks
+from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.formats import holds_structures
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.models.checkpoint import (
@@ -25,6 +27,7 @@ from pyg_clusters.models.checkpoint import (
 )
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.energy_scale import reference_energies
+from pyg_clusters.options.common import add_on_bad_option
 from pyg_clusters.options.parsing import parse, verb_parser
 
 MOST_FORMULAS = 20
@@ -39,10 +42,12 @@ def run(argv: Sequence[str]):
         "pyg-clusters info md.extxyz",
     )
     parser.add_argument("paths", type=Path, nargs="+", help="files or folders of frames, folders of runs or models")
-    for path in parse(parser, argv).paths:
+    add_on_bad_option(parser)
+    options = parse(parser, argv)
+    for path in options.paths:
         shipped = not path.exists() and str(path) in shipped_models()
         of_model = shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path)))
-        _describe_model(path) if of_model else _describe_frames(path)
+        _describe_model(path) if of_model else _describe_frames(path, options.on_bad)
 
 
 def _is_model(folder: Path) -> bool:
@@ -84,18 +89,19 @@ def _describe_model(path: Path):
         _print_pairs({f"test {key}": value for key, value in overall.items()})
 
 
-def _describe_frames(path: Path):
+def _describe_frames(path: Path, on_bad: Literal["stop", "skip"]):
     sizes: Counter[int] = Counter()
     formulas: Counter[str] = Counter()
     elements: Counter[int] = Counter()
     periodic = joined = 0
     no_clusters: list[BadFrame] = []
+    bad: list[BadFrame] = []
     labels: dict[str, Label] = {}
     for block in read_blocks(path, with_atoms=True, on_bad="skip", report=False):
         for frame in block.unreadable:
-            if not isinstance(frame, NoCluster):
-                raise InputError(str(frame))
-            no_clusters.append(frame)
+            if not isinstance(frame, NoCluster) and on_bad == "stop":
+                raise frame.error
+            (no_clusters if isinstance(frame, NoCluster) else bad).append(frame)
         for atoms in block.atoms or ():
             for name, value in labels_of(atoms).items():
                 labels.setdefault(name, Label()).add(value)
@@ -104,6 +110,7 @@ def _describe_frames(path: Path):
         elements.update(block.z.tolist())
         periodic += int(block.periodic.sum())
         joined += 0 if block.joined is None else int(block.joined.sum())
+    list_bad(bad)
     print(f"{path}: {sizes.total() + len(no_clusters):,} frames")
     if no_clusters:
         reason = no_clusters[0].reason

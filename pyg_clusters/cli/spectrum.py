@@ -185,9 +185,9 @@ def _numbers(
         return None
     values = np.asarray(found[key])
     if values.dtype.kind not in "iuf" or values.shape != (() if length is None else (length,)):
-        raise InputError(f"{where}: {key!r} must be a number{'' if length is None else ' per atom'}; mend the frame")
+        raise InputError(f"{where}: {key!r} must be a number{'' if length is None else ' per atom'}; fix the frame")
     if not np.isfinite(values).all():
-        raise InputError(f"{where}: {key!r} is {values[~np.isfinite(values)].flat[0]}; mend or remove the frame")
+        raise InputError(f"{where}: {key!r} is {values[~np.isfinite(values)].flat[0]}; fix or remove the frame")
     return values.astype(np.float64)
 
 

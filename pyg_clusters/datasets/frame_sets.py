@@ -135,7 +135,7 @@ def energies_of(frames: FrameSet, target: str) -> np.ndarray:
     if missing.size:
         place = missing[0]
         where = f"{frames.file[place]}, frame {frames.number[place]}"
-        raise InputError(f"{where}: {target} is {values[place]}; mend or remove the frame")
+        raise InputError(f"{where}: {target} is {values[place]}; fix or remove the frame")
     return values.astype(float)
 
 

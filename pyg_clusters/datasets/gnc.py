@@ -209,7 +209,7 @@ class GNC(ClusterDataset):
     def _refuse(self, frame: BadFrame, bad: list[BadFrame]):
         frame = BadFrame(str(self._raw / frame.file), frame.number, frame.reason)
         if self.on_bad == "stop":
-            raise InputError(f"{frame}; mend or remove the structure, or pass on_bad='skip' to leave such ones out")
+            raise InputError(f"{frame}; fix or remove the structure, or pass on_bad='skip' to leave such ones out")
         bad.append(frame)
 
     def _structures(self, gathered: dict[str, Path], bad: list[BadFrame]) -> list[Structure]:

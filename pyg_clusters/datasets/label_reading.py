@@ -17,8 +17,9 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.formats import file_format
+from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.options.common import Fragments
-from pyg_clusters.units import ENERGY_UNITS
+from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 SAME_ENERGY: float = 1e-5
 """Energies of isolated atoms of an element may differ by so many eV."""
@@ -206,8 +207,24 @@ def check_stated_unit(file: Path, energy: float):
         if stated is not None and not math.isclose(stated, energy, rel_tol=1e-6):
             raise InputError(
                 f"{file}, frame {block.number[0]}: its comment says {key}={value}, but the energies are taken to be in "
-                f"units of {energy:.6g} eV; pass energy_unit={value!r}"
+                f"units of {energy:.6g} eV; pass energy_unit={value!r} (--energy-unit {value})"
             )
+
+
+def unit_of_labels(files: Iterable[str], name: str | None) -> float:
+    """Unit in eV of the energies in files.
+
+    Args:
+        files: Files, folders and patterns.
+        name: Name of the unit as ``--energy-unit`` has it; by default eV.
+
+    Raises:
+        InputError: If there is no such unit, or a file states another one.
+    """
+    unit = unit_of(name or "eV", ENERGY_UNITS, "--energy-unit")
+    for file in expand_paths(files):
+        check_stated_unit(file, unit)
+    return unit
 
 
 def _hint(frame: UnlabelledFrame) -> str:

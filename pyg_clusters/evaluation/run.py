@@ -17,6 +17,7 @@ from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_uncertainty import reliability
 from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.conformal import interval_metrics, reliability_rows
+from pyg_clusters.datasets.label_reading import unit_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.shieldings import evaluate_shieldings, intervals_of_atoms, report_shieldings
 from pyg_clusters.evaluation.training_set import TITLES, TrainingSet, energy_context
@@ -69,11 +70,14 @@ def evaluate_frames(options: Namespace, calibration: Calibration | None):
     predictor = predictor_of(options.run, options.device, calibration)
     score = partial(score_files, predictor, options.data, on_bad=options.on_bad, fragments=options.fragments)
     per_atom = predictor.per_atom
+    if per_atom and options.energy_unit is not None:
+        raise InputError("--energy-unit belongs to energies, and this model predicts shieldings in ppm: leave it out")
     target = options.target or target_of_run(options.run) or ("nmr_shielding" if per_atom else "binding_energy")
     if per_atom:
         blocks = [check_atom_numbers(block, target) for block in score(atom_properties=[target])]
     else:
-        blocks = [check_numbers(block, target) for block in score(properties=[target])]
+        unit = unit_of_labels(options.data, options.energy_unit)
+        blocks = [check_numbers(block, target, unit) for block in score(properties=[target])]
     list_bad([frame for block in blocks for frame in block.bad])
     scored = [block for block in blocks if len(block.frames)]
     if not scored:

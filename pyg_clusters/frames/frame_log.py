@@ -87,7 +87,7 @@ class FrameLog:
         rest = "".join(lines[first:])
         if first < len(lines) - 1 and not lines[first].strip().isdigit():
             raise InputError(
-                f"{self.path}, frame {len(frames)}: expected a number of atoms, got {rest[:40]!r}; mend it"
+                f"{self.path}, frame {len(frames)}: expected a number of atoms, got {rest[:40]!r}; fix or remove it"
             )
         if rest:
             with self.path.open("r+b") as stream:

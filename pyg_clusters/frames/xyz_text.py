@@ -112,7 +112,7 @@ def _pass_over(lines: TextLines, number: int, problem: str) -> BadFrame:
         lines.skip(1)
         lines.check_passed_over(lines.line - first)
     count = lines.line - first
-    reason = f"{problem}; no frame can be told in the {count} lines from there to the end of the file"
+    reason = f"{problem}; no further frame is found in the {count} lines from there to the end of the file"
     return UnrecoverableFrame(str(lines.path), number, reason)
 
 

@@ -194,8 +194,13 @@ class _Finished:
         return Prediction(values, len(block), len(block.z), self.model, spread)
 
 
-def check_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
+def check_numbers(block: ScoredBlock, key: str, unit: float = 1.0) -> ScoredBlock:
     """The block, whose property ``key`` is a finite number in every frame.
+
+    Args:
+        block: The frames.
+        key: Name of the property.
+        unit: Unit that the numbers are in; they come out multiplied by it.
 
     Raises:
         InputError: Naming the first frame where it is not.
@@ -203,10 +208,13 @@ def check_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
     frames = block.frames
     values = frames.properties[key]
     if values.ndim == 1 and values.dtype.kind in "iuf" and np.isfinite(values).all():
+        if unit != 1.0:
+            frames.properties[key] = values * unit
         return block
     place = next((place for place, value in enumerate(values) if not _is_finite_number(value)), 0)
     raise InputError(
-        f"{frames.file}, frame {frames.number[place]}: {key!r} must be a number, got {values[place]!s}; mend the frame"
+        f"{frames.file}, frame {frames.number[place]}: {key!r} must be a number, got {values[place]!s}; fix or remove "
+        "the frame"
     )
 
 
@@ -225,7 +233,7 @@ def check_atom_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
         frame = int(frames.frame_of_atom[atom])
         raise InputError(
             f"{frames.file}, frame {frames.number[frame]}: {key!r} of atom {atom - frames.ptr[frame]} must be a "
-            f"number, got {values[atom]!s}; mend the frame"
+            f"number, got {values[atom]!s}; fix or remove the frame"
         )
     return block
 

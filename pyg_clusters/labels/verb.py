@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from ase import Atoms
 from jsonargparse import ArgumentParser, Namespace
@@ -16,7 +16,7 @@ from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.labels import LabelFiles, LabelResult, frame_keys, label_frames
-from pyg_clusters.options.common import add_fragments_option
+from pyg_clusters.options.common import add_check_options
 
 
 class Labeller(Protocol):
@@ -32,10 +32,7 @@ class Labeller(Protocol):
 def add_label_options(parser: ArgumentParser):
     """Adds the frames, what to do with bad ones, the processes, and where to write."""
     parser.add_argument("frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too")
-    parser.add_argument(
-        "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
-    )
-    add_fragments_option(parser)
+    add_check_options(parser)
     parser.add_argument("--workers", type=int, default=1, help="processes, each with a frame of its own")
     parser.add_argument("--threads", type=int, default=1, help="threads of each; more workers use processors better")
     parser.add_argument("--overwrite", action="store_true", help="begin anew, whatever is in the file")

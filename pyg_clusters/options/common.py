@@ -7,6 +7,7 @@ from typing import Literal
 from jsonargparse import ArgumentParser, Namespace
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.units import ENERGY_UNITS
 
 Fragments = Literal["refuse", "keep"]
 """What to do with a periodic frame that stays in several pieces: refuse it, or keep them at their nearest images."""
@@ -71,11 +72,28 @@ def add_reading_options(parser: ArgumentParser):
 
 
 def add_check_options(parser: ArgumentParser):
+    """Adds what to do with bad frames, and with those that are no single clusters."""
+    add_on_bad_option(parser)
+    add_fragments_option(parser)
+
+
+def add_on_bad_option(parser: ArgumentParser):
     """Adds what to do with bad frames."""
     parser.add_argument(
         "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
     )
-    add_fragments_option(parser)
+
+
+def add_energy_unit_option(parser: ArgumentParser, of: str):
+    """Adds the unit of energies that are read as labels.
+
+    Args:
+        parser: Of the verb.
+        of: Options that name the energies.
+    """
+    parser.add_argument(
+        "--energy-unit", type=str | None, help=f"unit of {of}: {', '.join(ENERGY_UNITS)}; by default eV"
+    )
 
 
 def add_fragments_option(parser: ArgumentParser):

@@ -40,7 +40,7 @@ def structures_of(batches: Batches, clusters: Tensor) -> tuple[np.ndarray, np.nd
     z, pos, sizes = [np.zeros(0, int)], [np.zeros((0, 3), np.float32)], [np.zeros(1, int)]
     for block in batches.blocks(clusters):
         if "pos" not in block:
-            raise InputError("the data set has no positions: copies in it cannot be told; leave out copies_together")
+            raise InputError("the data set has no positions: copies cannot be found in it; leave out copies_together")
         z.append(block.z.numpy())
         pos.append(block.pos.numpy())
         sizes.append(block.ptr.diff().numpy())
