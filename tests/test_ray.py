@@ -12,11 +12,11 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli import predict, screen
+from pyg_clusters.cli import screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BlockLog, Frames, write_extxyz, write_store
-from pyg_clusters.inference import ray_engine
+from pyg_clusters.inference import predict, ray_engine
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
@@ -87,7 +87,7 @@ def test_a_missing_extra_is_one_line(folder, tmp_path, monkeypatch, capsys):
 
 def test_an_address_is_for_ray(folder, tmp_path, capsys):
     assert main(command(folder, tmp_path / "out.csv", "--address", "head:6379")) == 2
-    assert "--address head:6379 is that of a Ray cluster; add --engine ray" in capsys.readouterr().err
+    assert "--address head:6379 belongs to a Ray cluster; add --engine ray" in capsys.readouterr().err
 
 
 def test_no_cluster_at_the_address_is_one_line(folder, tmp_path, capsys):
@@ -132,9 +132,9 @@ def test_a_run_that_a_bad_frame_stopped_goes_on(folder, cluster, tmp_path, capsy
     arguments = [word for word in on_cluster(cluster, folder, out) if word not in ("--on-bad", "skip")]
     assert main(arguments) == 2
     last = capsys.readouterr().err.splitlines()[-1]
-    assert "store.h5, frame 70: the position of atom 1 is [nan" in last and f"the {70} frames that are done" in last
+    assert "store.h5, frame 70: the position of atom 1 is [nan" in last and f"the {70} finished frames" in last
     assert main([*arguments, "--on-bad", "skip"]) == 0
-    assert "going on after 70 frames" in capsys.readouterr().err
+    assert "resuming after 70 frames" in capsys.readouterr().err
     assert out.read_bytes() == local_run(folder, ".extxyz")
 
 
@@ -185,7 +185,7 @@ def killed_once(marker: Path, written, style, uncertainty, scored: ScoredBlock):
 @pytest.mark.filterwarnings(LOSS)
 def test_a_killed_worker_changes_nothing(folder, cluster, tmp_path, monkeypatch, capsys):
     out = tmp_path / "out.parquet"
-    monkeypatch.setattr(predict, "_written", partial(killed_once, tmp_path / "killed", predict._written))
+    monkeypatch.setattr(predict, "_encoded", partial(killed_once, tmp_path / "killed", predict._encoded))
     assert main(on_cluster(cluster, folder, out)) == 0
     assert (tmp_path / "killed").exists()
     assert capsys.readouterr().err.count("warning: a Ray worker was lost") == 1
@@ -215,7 +215,7 @@ def test_a_lost_node_changes_nothing(folder, cluster, tmp_path, monkeypatch, cap
             cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
     monkeypatch.setattr(BlockLog, "append", and_a_node_is_lost)
-    monkeypatch.setattr(predict, "_written", partial(once_both_nodes_work, begun, predict._written))
+    monkeypatch.setattr(predict, "_encoded", partial(once_both_nodes_work, begun, predict._encoded))
     assert main(on_cluster(cluster, folder, out)) == 0
     assert len(list(begun.iterdir())) == 2
     assert "warning: a Ray worker was lost" in capsys.readouterr().err

@@ -17,10 +17,9 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli import predict
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import BlockLog, Frames, block_log, write_extxyz, write_store
-from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor, prediction_files
+from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor, predict, prediction_files
 from pyg_clusters.inference.calibration import CALIBRATION
 from pyg_clusters.inference.run_settings import score_log
 from pyg_clusters.inference.scoring import ScoredBlock, score_files
@@ -130,7 +129,7 @@ def test_killed_at_the_worst_moments(folder, tmp_path, suffix, moment, capsys):
 
     def work():
         if moment == "written":
-            predict.list_bad = die
+            BlockLog.remove = die
         elif moment == "not removed":
             block_log.shutil.rmtree = die
         else:
@@ -143,7 +142,7 @@ def test_killed_at_the_worst_moments(folder, tmp_path, suffix, moment, capsys):
     assert main(command(folder, out)) == 0
     going_on = capsys.readouterr().err
     if moment in ("half results", "no line", "half a line"):
-        assert f"going on after {4 * BLOCK - 4:,} frames" in going_on  # the last block of the first file has 3 frames
+        assert f"resuming after {4 * BLOCK - 4:,} frames" in going_on  # the last block of the first file has 3 frames
     assert out.read_bytes() == expected
 
 
@@ -165,7 +164,7 @@ def test_a_changed_input_is_another_run(folder, tmp_path, capsys):
     arguments = ["predict", str(folder / "model"), str(given), "--out", str(out)]
     assert main(arguments) == 2  # a bad frame
     line = capsys.readouterr().err
-    assert "frame 16: the position" in line and f"the {2 * BLOCK} frames that are done are kept in {out}.unf" in line
+    assert "frame 16: the position" in line and f"the {2 * BLOCK} finished frames are kept in {out}.unf" in line
     content = given.read_bytes()
     given.write_bytes(content.replace(b"Ga", b"Al", 1))  # of the same size
     assert main([*arguments, "--on-bad", "skip"]) == 2
@@ -181,7 +180,7 @@ def test_a_run_that_a_bad_frame_stopped_goes_on_without_it(folder, tmp_path, cap
     assert main(arguments) == 2
     capsys.readouterr()
     assert main([*arguments, "--on-bad", "skip"]) == 0
-    assert f"going on after {24 + 2 * BLOCK:,} frames" in capsys.readouterr().err
+    assert f"resuming after {24 + 2 * BLOCK:,} frames" in capsys.readouterr().err
     assert out.read_bytes() == whole_run(folder, ".parquet")
 
 
@@ -346,7 +345,7 @@ def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, 
     assert main(other) == 2
     assert "was begun with coverage = 0.9" in capsys.readouterr().err
     assert main(with_intervals(folder, out)) == 0
-    assert "going on after" in capsys.readouterr().err and out.read_bytes() == whole.read_bytes()
+    assert "resuming after" in capsys.readouterr().err and out.read_bytes() == whole.read_bytes()
 
     parts = [tmp_path / f"part{number}{suffix}" for number in (1, 2, 3)]
     for number, part in enumerate(parts, start=1):

@@ -15,7 +15,7 @@ from torch import nn
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import Split
 from pyg_clusters.errors import InputError
-from pyg_clusters.inference.run import predictor_of
+from pyg_clusters.inference.loading import load_predictor
 from pyg_clusters.models import DART, LayeredModel, load_model, save_ensemble, save_model
 from pyg_clusters.models.checkpoint import shipped_models
 from pyg_clusters.training.recipes import shipped_recipe
@@ -229,7 +229,7 @@ def test_what_ships_is_trusted():
         load_model(name)
     for recipe in sorted(shipped_recipe("dart_gallium.yaml").parent.glob("*.yaml")):
         check_trusted(yaml.safe_load(recipe.read_text()), recipe)
-    assert predictor_of(Path("gallium"))
+    assert load_predictor(Path("gallium"))
 
 
 @pytest.mark.parametrize("nested", ["[" * 100_000, '{"class_path": "x", "init_args": ' + "[" * 500 + "]" * 500 + "}"])

@@ -13,7 +13,6 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference.predictor import usable_device
-from pyg_clusters.inference.run import default_device
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.common import add_frame_options
@@ -64,7 +63,7 @@ def analyse_frames(options: Namespace):
         fragments=options.fragments,
     )
     list_bad(frames.bad)
-    device = usable_device(options.device or default_device())
+    device = usable_device(options.device)
     radii = _two_radii(model, options.radii)
     result = analyse(model.to(device), frames, radii, options.perplexity, options.seed, options.group)
     write_results(result, model, options.model, options.out)

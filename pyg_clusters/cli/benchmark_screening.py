@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.table import Table
 
 from pyg_clusters.analysis.plot_style import save_figure
-from pyg_clusters.cli.predict import with_progress
 from pyg_clusters.composition import comparable, composition_names, kind_label
 from pyg_clusters.datasets.label_reading import unit_of_labels
 from pyg_clusters.errors import InputError
@@ -23,8 +22,8 @@ from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.run import predictor_of
-from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
+from pyg_clusters.inference.loading import load_predictor
+from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files, with_progress
 from pyg_clusters.options.common import add_energy_unit_option, add_frame_options
 from pyg_clusters.options.parsing import parse, verb_parser
 from pyg_clusters.screening.benchmark import (
@@ -170,7 +169,7 @@ def run(argv: Sequence[str]):
 
 def evaluate_screening(options: Namespace):
     """Score frames of known energy, and print and write what choosing among them is worth."""
-    predictor = predictor_of(options.model, options.device)
+    predictor = load_predictor(options.model, options.device)
     truth = options.truth or target_of_run(options.model)
     if truth is None:
         raise InputError(f"{options.model} does not tell what it was trained on: name the true energy by --truth")

@@ -14,7 +14,7 @@ from pyg_clusters.evaluation.shieldings import shieldings_of
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Prediction, Predictor
 from pyg_clusters.inference.calibration import CALIBRATION, SpreadKind, expected_error, noise_of
-from pyg_clusters.inference.run import predictor_of
+from pyg_clusters.inference.loading import load_predictor
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import is_ensemble, weights_hash
 from pyg_clusters.options.parsing import parse, verb_parser
@@ -73,7 +73,7 @@ def calibrate_run(folder: Path, spread: SpreadKind, device: str | None = None) -
         return _of_shieldings(folder, data, train, held_out, spread, device)
     if "pos" not in next(iter(train)):
         raise InputError(f"{folder} was trained on descriptors without positions; calibrate needs positions")
-    predictor = predictor_of(folder, device)
+    predictor = load_predictor(folder, device)
     error, sizes, _ = errors_of(predictor, train, data.labels)
     noise = noise_of(error, sizes)
     covariance = None

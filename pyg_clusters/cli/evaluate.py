@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from pyg_clusters.cli.uncertainty import add_coverage_option, calibration_for
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.run import evaluate_frames, evaluate_run
 from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.inference.loading import load_calibration
 from pyg_clusters.options.common import add_energy_unit_option, add_reading_options
 from pyg_clusters.options.parsing import parse, verb_parser
 
@@ -49,11 +49,11 @@ def run(argv: Sequence[str]):
     )
     add_energy_unit_option(parser, "the energies in --data")
     parser.add_argument("--out", type=Path, help="JSON file of the result, if --data is given")
-    add_coverage_option(parser)
+    parser.add_argument("--coverage", type=float | None, help="probability that the intervals hold, 0.9 for example")
     add_reading_options(parser)
     options = parse(parser, argv)
     coverage = options.coverage
-    calibration = None if coverage is None else calibration_for(options.run, coverage)
+    calibration = None if coverage is None else load_calibration(options.run, coverage)
     if options.data is None:
         if options.out is not None:
             raise InputError("--out goes with --data; the errors of a run are written to its test_metrics.json")

@@ -5,16 +5,15 @@ from collections.abc import Iterator, Sequence
 
 from jsonargparse import Namespace
 
-from pyg_clusters.cli.predict import with_progress
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, BlockLog, Frames
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.loading import load_calibration, load_predictor
 from pyg_clusters.inference.ray_engine import score_on_ray_with_log
-from pyg_clusters.inference.run import calibration_of, predictor_of
 from pyg_clusters.inference.run_settings import score_log
-from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames
+from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames, with_progress
 from pyg_clusters.options.parsing import parse, verb_parser
 from pyg_clusters.screening.bins import warn_of_narrow_bins
 from pyg_clusters.screening.dft_inputs import check_format, write_folders
@@ -63,8 +62,8 @@ def screen(options: Namespace, again: bool = False):
         options: Of the command line.
         again: Whether the folders of candidates that are there are those of the same command.
     """
-    calibration = calibration_of(options.model) if options.choose == "uncertain" else None
-    predictor = predictor_of(options.model, "cpu" if options.engine == "ray" else options.device, calibration)
+    calibration = load_calibration(options.model) if options.choose == "uncertain" else None
+    predictor = load_predictor(options.model, "cpu" if options.engine == "ray" else options.device, calibration)
     check_spread(options, predictor)
     if options.relax:
         check_forces(predictor)

@@ -18,15 +18,14 @@ from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots_spectrum import Panel, spectra_figure
 from pyg_clusters.analysis.spectrum import Shape, Spectrum, boltzmann_weights, overlap, shift_axis, shifts, spectrum
 from pyg_clusters.cli.info import labels_of
-from pyg_clusters.cli.predict import with_progress
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.formatting import cell
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
-from pyg_clusters.inference.run import predictor_of
-from pyg_clusters.inference.scoring import ScoredBlock, score_files
+from pyg_clusters.inference.loading import load_predictor
+from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress
 from pyg_clusters.options.common import add_frame_options
 from pyg_clusters.options.parsing import parse, verb_parser
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
@@ -108,7 +107,7 @@ def run(argv: Sequence[str]):
 
 def write_spectra(options: Namespace):
     """Predict the shieldings of frames, and write their spectra."""
-    predictor = predictor_of(options.model, options.device)
+    predictor = load_predictor(options.model, options.device)
     blocks = score_files(predictor, options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)
     bad: list[BadFrame] = []
     atomic = gather(with_progress(blocks, bad), options.target, options.energy, options.reference is None)

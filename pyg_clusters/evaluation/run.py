@@ -27,8 +27,8 @@ from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.writing import read_columns, write_table
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Calibration, Prediction, Predictor
+from pyg_clusters.inference.loading import load_predictor
 from pyg_clusters.inference.predictor import usable_device
-from pyg_clusters.inference.run import default_device, predictor_of
 from pyg_clusters.inference.scoring import check_atom_numbers, check_numbers, score_files
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.models.checkpoint import load_model
@@ -67,7 +67,7 @@ def evaluate_frames(options: Namespace, calibration: Calibration | None):
         calibration: Of the model, for intervals.
     """
     coverage = options.coverage
-    predictor = predictor_of(options.run, options.device, calibration)
+    predictor = load_predictor(options.run, options.device, calibration)
     score = partial(score_files, predictor, options.data, on_bad=options.on_bad, fragments=options.fragments)
     per_atom = predictor.per_atom
     if per_atom and options.energy_unit is not None:
@@ -134,9 +134,9 @@ def evaluate_run(
         raise InputError(f"{folder}: the test part of the split is empty; give labelled frames with --data")
     batch = data.batches.stored(clusters.tolist())
     if "pos" in batch:
-        found = predictor_of(folder, device, calibration)(batch.z, batch.pos, batch.ptr)
+        found = load_predictor(folder, device, calibration)(batch.z, batch.pos, batch.ptr)
     else:  # published descriptors: a graph is all that there is
-        found = _energies_of_graphs(load_model(folder), data, clusters, usable_device(device or default_device()))
+        found = _energies_of_graphs(load_model(folder), data, clusters, usable_device(device))
     predicted, target, sizes = found.energy.numpy(), data.labels(batch).numpy(), batch.ptr.diff().numpy()
     kinds = comparable(composition_names(batch.z.numpy(), batch.ptr.numpy()), sizes)
     table = {"idx": clusters.numpy(), "size": sizes, "energy": target, "pred_energy": predicted}
@@ -164,7 +164,7 @@ def evaluate_run(
         rows = reliability_rows(error, lambda asked: calibration.half_width(asked, sizes, spread), groups)
         save_figure(reliability(rows), folder / "figures" / "reliability.png")
     if "force" in batch:
-        more["forces"] = _force_errors(predictor_of(folder, device), batch)
+        more["forces"] = _force_errors(load_predictor(folder, device), batch)
     _report(predicted, target, sizes, kinds, f"test set of {folder}", folder / "test_metrics.json", by_size, more)
 
 

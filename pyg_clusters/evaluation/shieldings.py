@@ -13,7 +13,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import cell, write_errors
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.inference import Calibration, Prediction, Predictor
-from pyg_clusters.inference.run import default_device
+from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.forward_arguments import extra_arguments
 from pyg_clusters.shielding_metrics import shielding_metrics
@@ -81,7 +81,7 @@ def shieldings_of(folder: Path, data: ClusterDataModule, batch: Data, device: st
     model = load_model(folder)
     values = {name: batch[name] for name in extra_arguments(model) if name in batch}
     transform = None if values else data.dataset.transform
-    predictor = Predictor(model, device=device or default_device(), transform=transform)
+    predictor = Predictor(model, device=usable_device(device), transform=transform)
     return predictor(batch.z, batch.pos, batch.ptr, values)
 
 

@@ -232,14 +232,3 @@ class ExtxyzFormat(PredictionFormat):
 
 FORMATS: dict[str, type[PredictionFormat]] = {".csv": CsvFormat, ".parquet": ParquetFormat, ".extxyz": ExtxyzFormat}
 """How predictions are written, by the suffix of the file."""
-
-
-def format_of(path: Path) -> type[PredictionFormat]:
-    """How predictions are written to a file.
-
-    Raises:
-        InputError: If there is no such format.
-    """
-    if path.suffix not in FORMATS:
-        raise InputError(f"{path}: cannot write {path.suffix!r}; use one of {', '.join(FORMATS)}")
-    return FORMATS[path.suffix]

@@ -307,12 +307,14 @@ def check_for_model(
     )
 
 
-def usable_device(device: torch.device | str) -> torch.device:
-    """The device, if there is one of that name.
+def usable_device(device: torch.device | str | None) -> torch.device:
+    """Device of a name; CUDA where it is available, else the CPU, by default.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none of that name.
     """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(device)
         torch.empty(0, device=device)

@@ -17,6 +17,7 @@ from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model
 from pyg_clusters.options.common import Fragments
+from pyg_clusters.progress import counting
 
 AHEAD: int = 4
 """So many blocks are read and checked before the model asks for them."""
@@ -192,6 +193,13 @@ class _Finished:
         values = torch.from_numpy(np.frombuffer(data, dtype=self.dtype).copy())
         values, spread = values.view(2, values.numel() // 2) if self.gives_spread else (values, None)
         return Prediction(values, len(block), len(block.z), self.model, spread)
+
+
+def with_progress(blocks: Iterable[ScoredBlock], bad: list[BadFrame]) -> Iterator[ScoredBlock]:
+    """Pass blocks on, show a progress bar, and collect the bad frames."""
+    for block in counting(blocks, lambda block: len(block.frames)):
+        bad += block.bad
+        yield block
 
 
 def check_numbers(block: ScoredBlock, key: str, unit: float = 1.0) -> ScoredBlock:

@@ -13,7 +13,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, remove_stale
 from pyg_clusters.frames import BadFrame, BlockLog, Shard
 from pyg_clusters.frames.block_log import FinishedBlock
-from pyg_clusters.inference.prediction_files import PredictionFormat, format_of
+from pyg_clusters.inference.prediction_files import FORMATS, PredictionFormat
 
 STYLE = ("dtype", "per_atom", "columns")
 """Arguments of :class:`~pyg_clusters.inference.prediction_files.PredictionFormat` in the record of a part."""
@@ -119,7 +119,7 @@ def merge_shards(parts: Sequence[Path], out: Path) -> Merged:
     """
     read = [Part.read(path) for path in parts]
     _check_parts(read)
-    make_format = format_of(out)
+    make_format = FORMATS[out.suffix]
     other = next((part for part in parts if part.suffix != out.suffix), None)
     if other is not None:
         raise InputError(f"{other} is no {out.suffix}; give --out the same ending as the parts")

@@ -56,6 +56,18 @@ class EngineOptions(DeviceOptions):
             raise InputError(f"--address {self.address} belongs to a Ray cluster; add --engine ray")
 
 
+@dataclass(kw_only=True)
+class CoverageOptions:
+    """Intervals of predictions."""
+
+    coverage: float | None = None
+    """probability that the intervals hold, 0.9 for example; needs a calibrated model (pyg-clusters calibrate)"""
+
+    def __post_init__(self):
+        if self.coverage is not None and not 0 < self.coverage < 1:
+            raise InputError(f"--coverage must be between 0 and 1 (0.9 for example), got {self.coverage:g}")
+
+
 def add_frame_options(parser: ArgumentParser):
     """Adds the model, the files of frames, and how to read and score them."""
     parser.add_argument("model", type=Path, help="folder of a run, or of a saved model")

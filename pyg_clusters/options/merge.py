@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from pyg_clusters.options.predict import check_suffix
+
 
 @dataclass(kw_only=True)
 class MergeOptions:
@@ -15,3 +17,6 @@ class MergeOptions:
     """file to write, of the same type as the parts"""
     overwrite: bool = False
     """replace an existing file"""
+
+    def __post_init__(self):
+        check_suffix(self.out)
