@@ -10,7 +10,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels.dft.kohn_sham import solve_closed_shell
 from pyg_clusters.labels.dft.level import ShieldingLevel, problem_of
-from pyg_clusters.labels.dft.memory import free_memory, room_in
+from pyg_clusters.labels.dft.memory import free_memory, spare_memory
 from pyg_clusters.labels.dft.pyscf_import import HARTREE, need_pyscf
 from pyg_clusters.labels.dft.triplet_stability import triplet_stability
 from pyg_clusters.labels.result import LabellingError, LabelResult, unlabelled
@@ -118,7 +118,7 @@ class StabilityLabeller:
         limit = free_memory() if self.memory is None else self.memory
         mol = VALENCE_LEVEL.molecule(result, electronic_state(result, self.charge).charge)
         try:
-            solution = solve_closed_shell(mol, VALENCE_LEVEL, room_in(limit, result, VALENCE_LEVEL))
+            solution = solve_closed_shell(mol, VALENCE_LEVEL, spare_memory(limit, result, VALENCE_LEVEL))
             value = HARTREE * triplet_stability(solution)[0]
         except LabellingError as error:
             return LabelResult(result, str(error), note)

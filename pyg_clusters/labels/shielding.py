@@ -12,7 +12,7 @@ from pyg_clusters.labels.dft.broken_symmetry import broken_symmetry
 from pyg_clusters.labels.dft.gpu import check_gpu, shielding_on_gpu
 from pyg_clusters.labels.dft.kohn_sham import ClosedShell, solve_closed_shell, with_orbitals
 from pyg_clusters.labels.dft.level import ShieldingLevel, problem_of
-from pyg_clusters.labels.dft.memory import GB, free_memory, needed_memory, room_in
+from pyg_clusters.labels.dft.memory import GB, free_memory, needed_memory, spare_memory
 from pyg_clusters.labels.dft.populations import gross_populations, mulliken_charges, population_table
 from pyg_clusters.labels.dft.pyscf_import import HARTREE, need_pyscf
 from pyg_clusters.labels.dft.pyscf_properties import exact_shielding
@@ -114,13 +114,13 @@ class ShieldingLabeller:
     def _label(self, atoms: Atoms) -> str | None:
         """Labels a cluster in place, and returns why it is to be set aside."""
         mol = self.level.molecule(atoms, electronic_state(atoms, self.charge).charge)
-        room = room_in(self.limit, atoms, self.level)
+        spare = spare_memory(self.limit, atoms, self.level)
         tensors = None
         if self.device == "cuda":
             mf, tensors = shielding_on_gpu(mol, self.level)
-            solution = with_orbitals(mf, self.level, room)
+            solution = with_orbitals(mf, self.level, spare)
         else:
-            solution = solve_closed_shell(mol, self.level, room)
+            solution = solve_closed_shell(mol, self.level, spare)
         reason = self._judge(solution, atoms.info)
         atoms.info["energy"] = HARTREE * float(solution.mf.e_tot)
         atoms.info["homo_lumo_gap"] = HARTREE * solution.gap

@@ -8,8 +8,9 @@ import numpy as np
 import scipy.linalg
 
 from pyg_clusters.labels.dft.fitted_integrals import FittedIntegrals
-from pyg_clusters.labels.dft.integration_grid import IntegrationGrid, density_on_grid
-from pyg_clusters.labels.dft.pyscf_import import gto, lib
+from pyg_clusters.labels.dft.fitting_basis import FittingBasis
+from pyg_clusters.labels.dft.integration_grid import IntegrationGrid
+from pyg_clusters.labels.dft.pyscf_import import gto
 
 COLUMNS_AT_ONCE = 8192
 
@@ -38,13 +39,15 @@ def exchange_correlation(grid: IntegrationGrid, density: np.ndarray) -> np.ndarr
     :math:`N_b = \int w_b \chi_\mu \chi_\nu`, with v and w the derivatives of the energy by density and gradient.
     """
     moments = np.zeros((3, *density.shape))
-    for values, points in grid.blocks():
-        rho = density_on_grid(values, density)
-        potential = grid.functional.eval_xc_eff(grid.xc, rho, deriv=1, xctype="GGA")[1] * grid.weights[points]
-        scaled = np.einsum("xgi,xg->gi", values[1:], potential[1:]) + 0.5 * potential[0][:, None] * values[0]
-        for axis in range(3):
-            half = values[0].T @ (grid.coords[points, axis, None] * scaled)
-            moments[axis] += half + half.T + values[0].T @ (potential[1 + axis][:, None] * values[0])
+    for block in grid.blocks():
+        potential = grid.functional.eval_xc_eff(grid.xc, block.density(density), deriv=1, xctype="GGA")[1]
+        potential *= block.weights
+        scaled, functions = block.weighted(potential), np.ix_(block.functions, block.functions)
+        for moment, coords, part in zip(moments, block.coords.T, potential[1:], strict=True):
+            # half of the matrix, as the other half is its transpose
+            halves = coords[:, None] * scaled + 0.5 * part[:, None] * block.values[0]
+            moment[functions] += block.values[0].T @ halves.astype(np.float32)
+    moments += moments.transpose(0, 2, 1)
     mol = grid.mol
     atom_of_function = np.repeat(np.arange(mol.natm), np.diff(mol.aoslice_by_atom()[:, 2:], axis=1).ravel())
     centres = mol.atom_coords()[atom_of_function]
@@ -66,55 +69,44 @@ def coulomb_exchange(
         occupied: Occupied orbitals ``[num_functions, num_occupied]``.
     """
     num_functions, num_occupied = occupied.shape
-    root, fitting = integrals.metric_root, integrals.fitting_mol
-    half = np.empty((integrals.num_fitting, num_occupied, num_functions))
-    for start, end, block in integrals.blocks():
-        half[start:end] = np.matmul(np.ascontiguousarray(occupied.T), block)
-    density = 2 * lib.einsum("pml,lm->p", half, occupied)
-    density = scipy.linalg.solve_triangular(root, density, lower=True, trans="T")
-    flat = half.reshape(len(half), -1)
-    half = _solved_in_place(root, flat).reshape(half.shape)
-    three_centre = _ThreeCentre(mol, fitting)
+    occupied = occupied.astype(np.float32)
+    half = np.empty((len(integrals.basis), num_occupied * num_functions), np.float32)
+    for start, end, block in integrals.half_transforms(occupied):
+        half[start:end] = block.reshape(end - start, -1)
+    _solve_in_place(integrals.basis.metric_root, half)
+    density = 2 * half @ occupied.T.ravel()
+    three_centre = _ThreeCentre(mol, integrals.basis)
     coulomb, exchange = np.zeros((2, 3, num_functions, num_functions))
-    for atom, (_, _, start, end) in enumerate(fitting.aoslice_by_atom()):
-        integral = three_centre.of_atom(atom)  # [3, end - start, num_functions, num_functions]
-        coulomb -= np.tensordot(integral, density[start:end], (1, 0)).transpose(0, 2, 1)
+    for atom, (start, end) in enumerate(integrals.basis.atoms):
         rows = half[start:end].reshape(-1, num_functions)
-        for axis in range(3):
-            part = lib.dot(integral[axis].reshape(-1, num_functions), occupied)
+        for axis, integral in enumerate(three_centre.of_atom(atom)):  # [end - start, num_functions, num_functions]
+            coulomb[axis] -= np.tensordot(density[start:end], integral, 1).T
+            part = integral.reshape(-1, num_functions) @ occupied
             part = part.reshape(end - start, num_functions, num_occupied).transpose(1, 0, 2)
-            exchange[axis] += 2 * lib.dot(np.ascontiguousarray(part).reshape(num_functions, -1), rows)
+            exchange[axis] += 2 * part.reshape(num_functions, -1) @ rows
     return coulomb, exchange - exchange.transpose(0, 2, 1)
 
 
-def _solved_in_place(root: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """L⁻ᵀ times a matrix, in columns at a time, so that no second matrix is held."""
+def _solve_in_place(root: np.ndarray, matrix: np.ndarray):
+    """L⁻ᵀ times a matrix, in double precision and so many columns at a time that no second matrix is held."""
     for start in range(0, matrix.shape[1], COLUMNS_AT_ONCE):
         part = matrix[:, start : start + COLUMNS_AT_ONCE]
-        part[:] = scipy.linalg.solve_triangular(root, part, lower=True, trans="T")
-    return matrix
+        part[:] = scipy.linalg.blas.dtrsm(1.0, root, part.T.astype(np.float64, order="F"), side=1, lower=1).T
 
 
 class _ThreeCentre:
     """Integrals (gμ ν|P), the derivative of the pair of GIAOs by the field, for P on one atom at a time."""
 
-    def __init__(self, mol: "gto.Mole", fitting: "gto.Mole"):
-        self.mol, self.fitting = mol, fitting
-        both = mol + fitting
-        both.cart = mol.cart
-        self.name = "int3c2e_ig1_cart" if mol.cart else "int3c2e_ig1_sph"
-        self.tables = both._atm, both._bas, both._env
-        self.optimizer = gto.moleintor.make_cintopt(*self.tables, self.name)
+    def __init__(self, mol: "gto.Mole", basis: FittingBasis):
+        self.mol, self.basis = mol, basis
+        self.integrals = basis.integrals("int3c2e_ig1")
 
     def of_atom(self, atom: int) -> np.ndarray:
         """The integrals ``[3, fitting functions of the atom, ν, μ]``."""
-        first_shell, last_shell, start, end = self.fitting.aoslice_by_atom()[atom]
-        shells = self.mol.nbas + first_shell, self.mol.nbas + last_shell
-        result = np.zeros((3, end - start, self.mol.nao, self.mol.nao))
+        start, end = self.basis.atoms[atom]
+        result = np.zeros((3, end - start, self.mol.nao, self.mol.nao), np.float32)
         for first, last, low, high in self.mol.aoslice_by_atom()[1:]:  # with functions of the atoms before
-            part = gto.moleintor.getints(
-                self.name, *self.tables, (first, last, 0, first, *shells), comp=3, aosym="s1", cintopt=self.optimizer
-            ).transpose(0, 3, 2, 1)
+            part = self.integrals.block((first, last), (0, first), atom, 3)
             result[:, :, :low, low:high] = part
             result[:, :, low:high, :low] = -part.transpose(0, 1, 3, 2)
         return result

@@ -9,7 +9,6 @@ import numpy as np
 from pyg_clusters.labels.dft.fitted_integrals import FittedIntegrals
 from pyg_clusters.labels.dft.integration_grid import IntegrationGrid
 from pyg_clusters.labels.dft.level import ShieldingLevel, num_core_orbitals
-from pyg_clusters.labels.dft.memory import Room
 from pyg_clusters.labels.dft.pyscf_import import dft, lib
 from pyg_clusters.labels.result import LabellingError
 
@@ -37,7 +36,6 @@ class ClosedShell:
 
     def free_memory(self):
         """Gives back what was held to save time."""
-        self.integrals.unpacked = None
         self.grid.forget()
 
     @property
@@ -72,14 +70,19 @@ class ClosedShell:
         return num_occupied - num_core_orbitals(self.mf.mol.atom_charges()) or num_occupied
 
 
-def solve_closed_shell(mol, level: ShieldingLevel, room: Room) -> ClosedShell:
+def solve_closed_shell(mol, level: ShieldingLevel, spare: float = 0.0) -> ClosedShell:
     """The closed-shell solution of a cluster.
+
+    Args:
+        mol: The cluster.
+        level: The level of theory.
+        spare: Bytes that may be used to save time.
 
     Raises:
         LabellingError: If it is not found, or if its highest occupied orbital lies above an empty one.
     """
     mf = level.mean_field(mol)
-    solution = with_orbitals(mf, level, room)
+    solution = with_orbitals(mf, level, spare)
     with fitted_potential(mf, solution.integrals, solution.grid) if level.fitting else nullcontext():
         converge(mf, mf.get_init_guess(), "the closed-shell SCF")
     if solution.gap <= 0:
@@ -87,10 +90,10 @@ def solve_closed_shell(mol, level: ShieldingLevel, room: Room) -> ClosedShell:
     return solution
 
 
-def with_orbitals(mf, level: ShieldingLevel, room: Room) -> ClosedShell:
+def with_orbitals(mf, level: ShieldingLevel, spare: float = 0.0) -> ClosedShell:
     """A calculation, done or yet to do, with fitted integrals and a grid."""
-    integrals = FittedIntegrals(mf.mol, level.fitting or FITTING, unpack=room.unpack)
-    return ClosedShell(mf, integrals, IntegrationGrid(mf, keep=room.keep_grid))
+    integrals = FittedIntegrals(mf.mol, level.fitting or FITTING)
+    return ClosedShell(mf, integrals, IntegrationGrid(mf, spare))
 
 
 def converge(mf, guess: np.ndarray | None, name: str):

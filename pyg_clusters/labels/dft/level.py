@@ -38,7 +38,7 @@ class ShieldingLevel:
     grid: int = 1
     """PySCF's level of the integration grid, 0 (coarse) to 9."""
     scf_tolerance: float = 1e-7
-    """Convergence of the energy in hartree."""
+    """Convergence of the energy in hartree, told by the gradient."""
     response_tolerance: float = 1e-4
     """Convergence of the coupled-perturbed equations."""
     core_potential: str | None = None
@@ -75,7 +75,7 @@ class ShieldingLevel:
         """The closed-shell calculation with exact integrals, not yet run."""
         mf = dft.RKS(mol, xc=self.xc)
         mf.grids.level = self.grid
-        mf.conv_tol, mf.conv_tol_grad = self.scf_tolerance, 2000 * self.scf_tolerance
+        mf.conv_tol, mf.conv_tol_grad = 100 * self.scf_tolerance, 2000 * self.scf_tolerance
         mf.chkfile = None
         return mf
 
@@ -127,8 +127,8 @@ def num_functions(symbol: str, basis: str) -> int:
 
 @lru_cache
 def num_fitting_functions(symbol: str, basis: str, fitting: str) -> int:
-    """Number of functions of an element in a fitting basis."""
-    mol = gto.M(atom=symbol, basis=basis, spin=atomic_numbers[symbol] % 2, cart=True, verbose=0)
+    """Number of solid harmonics of an element in a fitting basis."""
+    mol = gto.M(atom=symbol, basis=basis, spin=atomic_numbers[symbol] % 2, verbose=0)
     return df.addons.make_auxmol(mol, fitting).nao
 
 

@@ -28,16 +28,17 @@ class MagneticResponse:
     def __init__(self, solution: ClosedShell):
         self.solution = solution
         self.num_occupied, self.num_virtual = solution.occupied.shape[1], solution.virtual.shape[1]
-        num_fitting = solution.integrals.num_fitting
+        num_fitting = len(solution.integrals.basis)
         self.inner = np.empty((num_fitting, self.num_occupied, self.num_occupied), np.float32)
         self.outer = np.empty((num_fitting, self.num_occupied, self.num_virtual), np.float32)
         self.empty = np.empty((num_fitting, self.num_virtual, self.num_virtual), np.float32)
-        occupied, virtual = np.ascontiguousarray(solution.occupied.T), np.ascontiguousarray(solution.virtual.T)
-        for start, end, block in solution.integrals.last_blocks():
-            half = np.matmul(occupied, block)
-            self.inner[start:end] = half @ solution.occupied
-            self.outer[start:end] = half @ solution.virtual
-            self.empty[start:end] = np.matmul(virtual, block) @ solution.virtual
+        orbitals = np.hstack([solution.occupied, solution.virtual])
+        rotated = orbitals.astype(np.float32)
+        for start, end, half in solution.integrals.half_transforms(orbitals, last=True):
+            full = half @ rotated
+            self.inner[start:end] = full[:, : self.num_occupied, : self.num_occupied]
+            self.outer[start:end] = full[:, : self.num_occupied, self.num_occupied :]
+            self.empty[start:end] = full[:, self.num_occupied :, self.num_occupied :]
 
     def solve(self, first_order: np.ndarray, overlap: np.ndarray, tolerance: float) -> np.ndarray:
         """Orbitals in first order in the field, as coefficients of those of zeroth.

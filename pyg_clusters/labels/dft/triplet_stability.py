@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pyg_clusters.labels.dft.integration_grid import density_on_grid
 from pyg_clusters.labels.dft.kohn_sham import ClosedShell
 from pyg_clusters.labels.result import LabellingError
 
@@ -87,11 +86,10 @@ class _TripletHessian:
         valence_energies = energies[occupations > 0][-solution.num_valence :]
         self.differences = energies[occupations == 0][:, None] - valence_energies
         num_valence, num_virtual = self.valence.shape[1], self.virtual.shape[1]
-        self.inner = np.empty((solution.integrals.num_fitting, num_valence, num_valence))
-        self.outer = np.empty((solution.integrals.num_fitting, num_valence, num_virtual))
-        rows = np.ascontiguousarray(self.valence.T)
-        for start, end, block in solution.integrals.blocks():
-            half = np.matmul(rows, block)
+        num_fitting = len(solution.integrals.basis)
+        self.inner = np.empty((num_fitting, num_valence, num_valence), np.float32)
+        self.outer = np.empty((num_fitting, num_valence, num_virtual), np.float32)
+        for start, end, half in solution.integrals.half_transforms(self.valence):
             self.inner[start:end], self.outer[start:end] = half @ self.valence, half @ self.virtual
         self.on_grid = list(self._on_grid())
 
@@ -105,33 +103,33 @@ class _TripletHessian:
     def _on_grid(self):
         """Values of the valence orbitals, and the kernel of spin densities times the weight of each point."""
         grid, density = self.solution.grid, self.solution.density
-        for values, points in grid.blocks():
-            rho = density_on_grid(values, density) / 2
+        for block in grid.blocks():
+            rho = block.density(density) / 2
             kernel = grid.functional.eval_xc_eff(grid.xc, np.array([rho, rho]), deriv=2, xctype="GGA", spin=1)[2]
-            spin_kernel = 0.5 * (kernel[0, :, 0] - kernel[0, :, 1]) * grid.weights[points]
-            yield values @ self.valence, spin_kernel
+            spin_kernel = 0.5 * (kernel[0, :, 0] - kernel[0, :, 1]) * block.weights
+            yield block.values @ self.valence[block.functions].astype(np.float32), spin_kernel.astype(np.float32)
 
     def _kernel(self, rotated: np.ndarray) -> np.ndarray:
         """Exchange and correlation, ``[num_functions, num_valence]``."""
         result = np.zeros_like(rotated)
-        for (values, _), (orbitals, kernel) in zip(self.solution.grid.blocks(), self.on_grid, strict=True):
-            changed = values @ rotated
+        for block, (orbitals, kernel) in zip(self.solution.grid.blocks(), self.on_grid, strict=True):
+            changed = block.values @ rotated[block.functions].astype(np.float32)
             rho = 4 * np.einsum("gi,xgi->xg", orbitals[0], changed)
             rho[1:] += 4 * np.einsum("xgi,gi->xg", orbitals[1:], changed[0])
             potential = np.einsum("xyg,yg->xg", kernel, rho)
-            result += values[0].T @ np.einsum("xg,xgi->gi", potential, orbitals)
-            for gradient, part in zip(values[1:], potential[1:], strict=True):
-                result += gradient.T @ (part[:, None] * orbitals[0])
+            total = block.values[0].T @ np.einsum("xg,xgi->gi", potential, orbitals)
+            for gradient, part in zip(block.values[1:], potential[1:], strict=True):
+                total += gradient.T @ (part[:, None] * orbitals[0])
+            result[block.functions] += total
         return result
 
     def _exchange(self, rotated: np.ndarray) -> np.ndarray:
         """Σ_bj (μb|ij) X_bj, ``[num_functions, num_valence]``."""
         result = np.zeros_like(rotated)
-        rows = np.ascontiguousarray(rotated.T)
-        for start, end, block in self.solution.integrals.blocks():
-            result += np.tensordot(np.matmul(rows, block), self.inner[start:end], ([0, 1], [0, 1]))
+        for start, end, half in self.solution.integrals.half_transforms(rotated):
+            result += np.tensordot(half, self.inner[start:end], ([0, 1], [0, 1]))
         return result
 
     def _crossed_exchange(self, rotation: np.ndarray) -> np.ndarray:
         """Σ_bj (aj|ib) X_bj, ``[num_virtual, num_valence]``."""
-        return np.tensordot(self.outer, self.outer @ rotation, ([0, 1], [0, 2]))
+        return np.tensordot(self.outer, self.outer @ rotation.astype(np.float32), ([0, 1], [0, 2]))
