@@ -130,7 +130,8 @@ def test_the_first_origin_is_kept_everywhere(model, frames, trajectory, tmp_path
     ase.io.write(tmp_path / "once.traj", given)
     run("convert", once, store)
     run("label", "energy", store, "--calculator", "ase.calculators.lj:LennardJones", "--out", labelled)
-    for path in (once, tmp_path / "once.traj", store, labelled):
+    paths = [once, tmp_path / "once.traj", store, labelled]
+    for path in paths:
         for suffix in ("csv", "extxyz"):
             run("predict", model, path, "--out", tmp_path / f"p.{suffix}", "--overwrite")
         table = pyarrow.csv.read_csv(tmp_path / "p.csv").to_pydict()
@@ -139,10 +140,10 @@ def test_the_first_origin_is_kept_everywhere(model, frames, trajectory, tmp_path
         }
         written = ase.io.read(tmp_path / "p.extxyz", ":")
         assert [atoms.info["source_frame"] for atoms in written] == table["source_frame"]
-        run("screen", model, path, "--top", "9", "--out", tmp_path / "s", "--overwrite")
-        rows = pyarrow.csv.read_csv(tmp_path / "s/candidates.csv").to_pydict()
-        assert sorted(rows["source_frame"]) == list(range(len(frames)))
-        assert [len(frames[number]) for number in rows["source_frame"]] == rows["size"]
+    run("screen", model, *paths, "--top", "36", "--out", tmp_path / "s")
+    rows = pyarrow.csv.read_csv(tmp_path / "s/candidates.csv").to_pydict()
+    assert sorted(rows["source_frame"]) == sorted(len(paths) * list(range(len(frames))))
+    assert [len(frames[number]) for number in rows["source_frame"]] == rows["size"]
 
 
 def test_screen_picks_the_lowest_of_each_size(model, frames, trajectory, tmp_path):
