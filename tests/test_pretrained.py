@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from ase import Atoms
 
-from pyg_clusters.analysis.spectrum import overlap, shift_axis, shifts, spectrum
+from pyg_clusters.analysis.spectrum import broaden, overlap, shift_axis, shifts
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import GalliumClusters, SodiumShielding, group_split
 from pyg_clusters.errors import InputError
@@ -112,7 +112,7 @@ def test_figures_of_the_sodium_cards(name):
         metrics = shielding_metrics(predicted, batch.y.numpy())
         ours, dft = shifts(predicted), shifts(batch.y.numpy())
         axis = shift_axis([*ours, *dft], 10.0)
-        metrics["overlap_10_ppm"] = overlap(spectrum(ours, 10.0, axis=axis), spectrum(dft, 10.0, axis=axis))
+        metrics["overlap_10_ppm"] = overlap(broaden(ours, 10.0, axis=axis), broaden(dft, 10.0, axis=axis))
         for key, value in metrics.items():
             assert value == pytest.approx(notes[f"{part}_{key}"], abs=0.01), f"{part} {key}"
         assert f"{metrics['rmse_ppm']:.1f}" in card and f"{metrics['wasserstein_ppm']:.1f}" in card

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.units import kB
 from scipy.stats import norm
 
-from pyg_clusters.analysis.spectrum import boltzmann_weights, overlap, shift_axis, shifts, spectrum
+from pyg_clusters.analysis.spectrum import boltzmann_weights, broaden, overlap, shift_axis, shifts
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
@@ -25,7 +25,7 @@ SHAPES = ("gaussian", "lorentzian", "voigt")
 @pytest.mark.parametrize("width", [1.0, 8.0])
 def test_area_and_width_of_a_line(shape, width):
     axis = shift_axis([20.0], width, shape)
-    lines = spectrum([20.0], width, shape, axis=axis)
+    lines = broaden([20.0], width, shape, axis=axis)
     assert np.trapezoid(lines.intensity, axis) == pytest.approx(1, abs=1e-9)
     assert lines.peak == pytest.approx(20.0, abs=width / 20)
     half = np.interp([20 - width / 2, 20 + width / 2], axis, lines.intensity)
@@ -34,7 +34,7 @@ def test_area_and_width_of_a_line(shape, width):
 
 def test_gaussian_lines_are_those_of_the_formula():
     values, weights = np.array([-31.7, 4.2, 5.1]), np.array([1.0, 2.0, 0.5])
-    lines = spectrum(values, 6.0, weights=weights)
+    lines = broaden(values, 6.0, weights=weights)
     expected = sum(w * norm.pdf(lines.shift, v, 6.0 / 2.354820) for v, w in zip(values, weights, strict=True)) / 3.5
     np.testing.assert_allclose(lines.intensity, expected, atol=2e-3 * expected.max())
     mean = np.trapezoid(lines.shift * lines.intensity, lines.shift)
@@ -44,15 +44,15 @@ def test_gaussian_lines_are_those_of_the_formula():
 def test_overlap_is_the_common_area():
     values = np.array([0.0, 100.0])
     axis = shift_axis(values, 4.0)
-    first, second, both = (spectrum(v, 4.0, axis=axis) for v in (values[:1], values[1:], values))
+    first, second, both = (broaden(v, 4.0, axis=axis) for v in (values[:1], values[1:], values))
     assert overlap(first, first) == pytest.approx(1) and overlap(first, second) == pytest.approx(0, abs=1e-9)
     assert overlap(first, both) == overlap(both, first) == pytest.approx(0.5, abs=1e-6)
     apart = 3.0  # two normal distributions of one width share 2 Φ(-d / 2s)
     axis = shift_axis([0.0, apart], 4.0)
-    shared = overlap(spectrum([0.0], 4.0, axis=axis), spectrum([apart], 4.0, axis=axis))
+    shared = overlap(broaden([0.0], 4.0, axis=axis), broaden([apart], 4.0, axis=axis))
     assert shared == pytest.approx(2 * norm.cdf(-apart / 2 * 2.354820 / 4.0), abs=1e-3)
     with pytest.raises(ValueError, match="common axis"):
-        overlap(first, spectrum([apart], 4.0))
+        overlap(first, broaden([apart], 4.0))
 
 
 def test_shifts_of_the_standard_are_zero():
@@ -76,9 +76,9 @@ def test_what_makes_no_spectrum():
         (([0.0], 5.0, "square"), "gaussian, lorentzian, voigt, got 'square'"),
     ):
         with pytest.raises(InputError, match=message):
-            spectrum(*arguments)
+            broaden(*arguments)
     with pytest.raises(InputError, match="some of them positive"):
-        spectrum([1.0], 5.0, weights=[0.0])
+        broaden([1.0], 5.0, weights=[0.0])
     with pytest.raises(InputError, match="temperature must be positive"):
         boltzmann_weights([0.0], 0.0)
 
@@ -159,7 +159,7 @@ def test_labels_of_some_frames_only_are_left_out(model, tmp_path, capsys):
     write_extxyz(tmp_path / "na.extxyz", [dimer(-2.0, 600.0), dimer(shielding=580.0)])
     command = ["spectrum", str(model), str(tmp_path / "na.extxyz"), "--out", str(tmp_path / "out")]
     assert main(command) == 0
-    assert "energies are left out: 1 of 2 frames have none" in capsys.readouterr().err
+    assert "energies are not used: 1 of 2 frames have none" in capsys.readouterr().err
     assert set(table_of(tmp_path / "out" / "spectrum.csv")) == {"size", "shift_ppm", "pred", "dft"}
 
 
@@ -169,7 +169,7 @@ def test_labels_of_some_frames_only_are_left_out(model, tmp_path, capsys):
         (dimer(), ["--target", "sigma"], "na.extxyz, frame 0: no 'sigma'; found no labels"),
         (dimer(), ["--energy", "total"], "na.extxyz, frame 0: no 'total'"),
         (dimer(shielding=np.nan), [], "frame 0: 'nmr_shielding' is nan; fix or remove the frame"),
-        (dimer(symbol="NaK"), [], "a spectrum is that of one nucleus, but there are Na, K"),
+        (dimer(symbol="NaK"), [], "a spectrum is of one nucleus, but there are Na, K"),
         (dimer(symbol="K2"), [], "the default reference is that of sodium, the frames are K: give --reference"),
         (dimer(), ["--width", "0"], "the width of a line must be positive"),
         (dimer(), ["--temperature", "-1"], "the temperature must be positive"),

@@ -80,7 +80,7 @@ def shift_axis(shift: ArrayLike, width: float, shape: Shape = "gaussian") -> np.
     return step * np.arange(start, end + 1)
 
 
-def spectrum(
+def broaden(
     shift: ArrayLike,
     width: float,
     shape: Shape = "gaussian",
@@ -105,7 +105,7 @@ def spectrum(
         InputError: As :func:`shift_axis`, or if no weight is positive.
 
     Example:
-        >>> lines = spectrum([-60.0, -60.0, 0.0], width=10.0)
+        >>> lines = broaden([-60.0, -60.0, 0.0], width=10.0)
         >>> lines.peak, round(float(np.trapezoid(lines.intensity, lines.shift)), 6)
         (-60.0, 1.0)
     """

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from ase import Atoms
 from ase.data import chemical_symbols
 
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, read_blocks
+from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.formats import holds_structures
 from pyg_clusters.frames.join import NoCluster
@@ -165,12 +165,6 @@ class Label:
         values = f"{self.lowest:.6g} to {self.highest:.6g}" if self.lowest <= self.highest else repr(self.example)
         missing = f"; in {self.frames:,} frames only" if self.frames < num_frames else ""
         return f"{values} ({kind}{missing})"
-
-
-def labels_of(atoms: Atoms) -> dict[str, object]:
-    """The values per frame and per atom that a frame holds beside its structure."""
-    arrays = {name: values for name, values in atoms.arrays.items() if name not in ("numbers", "positions")}
-    return atoms.info | arrays | (atoms.calc.results if atoms.calc is not None else {})
 
 
 def _print_pairs(pairs: dict):

@@ -79,3 +79,9 @@ def read_atoms(
         if number < 0:
             raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
     warn_of_joined(joined, total)
+
+
+def labels_of(atoms: Atoms) -> dict[str, object]:
+    """Values per frame and per atom that a frame holds beside its structure."""
+    arrays = {name: values for name, values in atoms.arrays.items() if name not in ("numbers", "positions")}
+    return atoms.info | arrays | (atoms.calc.results if atoms.calc is not None else {})

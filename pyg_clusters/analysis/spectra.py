@@ -1,0 +1,274 @@
+"""NMR spectra of the frames of files."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from pyg_clusters.analysis.plot_style import save_figure
+from pyg_clusters.analysis.plots_spectrum import Panel, spectra_figure
+from pyg_clusters.analysis.spectrum import Shape, Spectrum, boltzmann_weights, broaden, overlap, shift_axis, shifts
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import atomic_write
+from pyg_clusters.frames import BadFrame, FrameBlock, write_table
+from pyg_clusters.frames.atoms import labels_of
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.inference.loading import load_predictor
+from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.options.spectrum import SpectrumOptions
+from pyg_clusters.units import SODIUM_REFERENCE_PPM
+
+RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
+HEADINGS = ("all clusters alike", "Boltzmann-weighted")
+
+
+@dataclass
+class Atomic:
+    """Shieldings of the atoms of all frames.
+
+    Attributes:
+        sizes: Number of atoms of each frame ``[num_frames]``.
+        predicted: Predicted shieldings in ppm ``[num_atoms]``.
+        labels: DFT shieldings in ppm ``[num_atoms]``, if every frame has them.
+        energy: Energies in eV ``[num_frames]``, if every frame has one.
+    """
+
+    sizes: np.ndarray
+    predicted: np.ndarray
+    labels: np.ndarray | None
+    energy: np.ndarray | None
+
+
+@dataclass
+class Group:
+    """Spectra of the clusters of one size, or of all clusters.
+
+    Attributes:
+        name: Number of atoms of the clusters, or ``all``.
+        clusters: Number of frames.
+        atoms: Number of atoms of all of them.
+        isomers: Effective number of isomers in equilibrium, 1 / (sum of the squares of their shares).
+        spectra: By name of the column in the table.
+    """
+
+    name: str
+    clusters: int
+    atoms: int
+    isomers: float | None
+    spectra: dict[str, Spectrum]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """Counts, peaks in ppm, overlaps with the DFT spectra and the effective number of isomers, where known."""
+        row: dict[str, Any] = {"size": self.name, "clusters": self.clusters, "atoms": self.atoms}
+        row |= {f"{name}_peak_ppm": lines.peak for name, lines in self.spectra.items()}
+        for ending in ("", "_boltzmann"):
+            if f"dft{ending}" in self.spectra:
+                row[f"overlap{ending}"] = overlap(self.spectra[f"pred{ending}"], self.spectra[f"dft{ending}"])
+        if self.isomers is not None:
+            row["effective_isomers"] = self.isomers
+        return row
+
+
+@dataclass
+class Spectra:
+    """Result of :func:`spectrum`.
+
+    Attributes:
+        groups: Spectra by cluster size, or of all clusters.
+        bad: Frames that were skipped.
+        files: Files written.
+    """
+
+    groups: list[Group]
+    bad: list[BadFrame]
+    files: list[Path]
+
+
+def spectrum(options: SpectrumOptions) -> Spectra:
+    """Predict the shieldings of frames and write their spectra.
+
+    Raises:
+        InputError: If no frame can be used, the frames are of several elements or lack a label that was asked for, or
+            the folder holds results already.
+    """
+    shift_axis([0.0], options.width, options.shape)  # checks the options before the frames are read
+    boltzmann_weights([], options.temperature)
+    out = Path(options.out)
+    with open_output(
+        out,
+        command_words("spectrum", options),
+        inputs=options.frames,
+        overwrite=options.overwrite,
+        results=RESULTS,
+    ):
+        predictor = load_predictor(options.model, options.device)
+        scored = score_files(
+            predictor, options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments
+        )
+        bad: list[BadFrame] = []
+        atomic = gather(with_progress(scored, bad), options.target, options.energy, options.reference is None)
+        if not atomic.predicted.size:
+            raise InputError(f"no frame of {', '.join(options.frames)} can be used: no spectrum")
+        reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
+        groups = spectra(atomic, reference, options.width, options.shape, options.by, options.temperature)
+        settings = {
+            "model": options.model,
+            "frames": options.frames,
+            "reference_ppm": reference,
+            "width_ppm": options.width,
+            "shape": options.shape,
+            "temperature_K": None if atomic.energy is None else options.temperature,
+        }
+        _write(groups, settings, out)
+    return Spectra(groups, bad, [out / name for name in RESULTS])
+
+
+def gather(blocks: Iterable[ScoredBlock], target: str | None, energy: str | None, sodium_only: bool) -> Atomic:
+    """Collect predictions and labels of all frames.
+
+    Args:
+        blocks: Scored frames, as ASE has them too.
+        target: Name of the DFT shieldings; ``nmr_shielding`` if not given, where frames have it.
+        energy: Name of the energy; ``energy`` if not given, where frames have it.
+        sodium_only: Whether the reference is that of sodium.
+
+    Raises:
+        InputError: If a label that was asked for is missing or is no number, or the atoms are of several elements, or
+            of another element than the reference.
+    """
+    sizes: list[np.ndarray] = []
+    predicted: list[np.ndarray] = []
+    labels: list[np.ndarray | None] = []
+    energies: list[float | None] = []
+    elements: set[int] = set()
+    for block in blocks:
+        frames = block.frames
+        sizes.append(frames.sizes)
+        predicted.append(block.shielding.astype(np.float64))
+        elements.update(np.unique(frames.z).tolist())
+        if len(elements) > 1:
+            names = ", ".join(chemical_symbols[number] for number in sorted(elements))
+            raise InputError(f"{frames.file}: a spectrum is of one nucleus, but there are {names}; separate the frames")
+        for index, atoms in enumerate(frames.atoms or ()):
+            labels.append(_numbers(frames, index, atoms, target or "nmr_shielding", len(atoms), target is not None))
+            one = _numbers(frames, index, atoms, energy or "energy", None, energy is not None)
+            energies.append(None if one is None else float(one))
+    if sodium_only and elements - {11}:
+        symbol = chemical_symbols[elements.pop()]
+        raise InputError(f"the default reference is that of sodium, the frames are {symbol}: give --reference")
+    empty = np.zeros(0)
+    return Atomic(
+        np.concatenate([np.zeros(0, dtype=np.int64), *sizes]),
+        np.concatenate([empty, *predicted]),
+        _all("DFT shieldings", labels, lambda: np.concatenate([empty, *labels])),
+        _all("energies", energies, lambda: np.array(energies, dtype=np.float64)),
+    )
+
+
+def _numbers(
+    frames: FrameBlock, index: int, atoms: Atoms, key: str, length: int | None, needed: bool
+) -> np.ndarray | None:
+    """Finite numbers of a frame under a key: one, or ``length`` of them."""
+    labels = labels_of(atoms)
+    where = f"{frames.file}, frame {frames.number[index]}"
+    if key not in labels:
+        if needed:
+            raise InputError(f"{where}: no {key!r}; found {', '.join(sorted(labels)) or 'no labels'}")
+        return None
+    values = np.asarray(labels[key])
+    if values.dtype.kind not in "iuf" or values.shape != (() if length is None else (length,)):
+        raise InputError(f"{where}: {key!r} must be a number{'' if length is None else ' per atom'}; fix the frame")
+    if not np.isfinite(values).all():
+        raise InputError(f"{where}: {key!r} is {values[~np.isfinite(values)].flat[0]}; fix or remove the frame")
+    return values.astype(np.float64)
+
+
+def _all(what: str, values: list, join: Callable[[], np.ndarray]) -> np.ndarray | None:
+    """Values of all frames; ``None``, with a warning, where only some frames have them."""
+    missing = sum(value is None for value in values)
+    if missing == len(values):
+        return None
+    if missing:
+        warnings.warn(f"{what} are not used: {missing} of {len(values)} frames have none", stacklevel=2)
+        return None
+    return join()
+
+
+def spectra(
+    atomic: Atomic, reference: float, width: float, shape: Shape, by: Literal["size", "all"], temperature: float
+) -> list[Group]:
+    """Spectra of each cluster size, or of all clusters, on a common axis.
+
+    Isomers are weighted within a size; with ``by="all"`` a size has the weight of its number of atoms.
+    """
+    kinds = {"pred": shifts(atomic.predicted, reference)}
+    if atomic.labels is not None:
+        kinds["dft"] = shifts(atomic.labels, reference)
+    axis = shift_axis(np.concatenate(list(kinds.values())), width, shape)
+    shares, isomers = _shares(atomic, temperature)
+    size_of_atom = atomic.sizes.repeat(atomic.sizes)
+    groups = []
+    for size in np.unique(atomic.sizes).tolist() if by == "size" else [None]:
+        frames = np.ones(len(atomic.sizes), dtype=bool) if size is None else atomic.sizes == size
+        atoms = np.ones(len(size_of_atom), dtype=bool) if size is None else size_of_atom == size
+        made = {name: broaden(values[atoms], width, shape, axis=axis) for name, values in kinds.items()}
+        if shares is not None:
+            weights = shares.repeat(atomic.sizes)[atoms]
+            for name, values in kinds.items():
+                made[f"{name}_boltzmann"] = broaden(values[atoms], width, shape, weights=weights, axis=axis)
+        name = "all" if size is None else str(size)
+        groups.append(Group(name, int(frames.sum()), int(atoms.sum()), isomers.get(size), made))
+    return groups
+
+
+def _shares(atomic: Atomic, temperature: float) -> tuple[np.ndarray | None, dict[int | None, float]]:
+    """Share of each frame among those of its size, times their number; the effective number of isomers."""
+    if atomic.energy is None:
+        return None, {}
+    shares, isomers = np.zeros(len(atomic.sizes)), {}
+    for size in np.unique(atomic.sizes).tolist():
+        of_size = atomic.sizes == size
+        weights = boltzmann_weights(atomic.energy[of_size], temperature)
+        shares[of_size] = weights * of_size.sum()
+        isomers[size] = float(1 / np.square(weights).sum())
+    return shares, isomers
+
+
+def _write(groups: Sequence[Group], settings: dict, folder: Path):
+    """Write the spectra as CSV, peaks and overlaps as JSON, and the figure."""
+    columns: dict[str, list[np.ndarray]] = {"size": [], "shift_ppm": []}
+    for group in groups:
+        axis = group.spectra["pred"].shift
+        columns["size"].append(np.full(len(axis), group.name))
+        columns["shift_ppm"].append(axis)
+        for name, lines in group.spectra.items():
+            columns.setdefault(name, []).append(lines.intensity)
+    write_table(folder / "spectrum.csv", {name: np.concatenate(parts) for name, parts in columns.items()})
+    with atomic_write(folder / "spectrum.json") as path:
+        path.write_text(json.dumps({**settings, "spectra": [group.row for group in groups]}, indent=2) + "\n")
+    save_figure(_figure(groups), folder / "spectrum.png")
+
+
+def _figure(groups: Sequence[Group]):
+    endings = ["", "_boltzmann"] if "pred_boltzmann" in groups[0].spectra else [""]
+    names = {"pred": "predicted", "dft": "DFT"}
+    rows = []
+    for group in groups:
+        size = "all sizes" if group.name == "all" else f"{group.name} atoms"
+        panels = []
+        for ending in endings:
+            drawn = {names[key]: group.spectra[key + ending] for key in names if key + ending in group.spectra}
+            what = f"{group.clusters} cluster{'s' if group.clusters > 1 else ''}"
+            if ending and group.isomers is not None:
+                what = f"{group.isomers:.1f} effective isomers"
+            panels.append(Panel(f"{size}, {what}", drawn))
+        rows.append(panels)
+    return spectra_figure(rows, HEADINGS if len(endings) > 1 else ())
