@@ -155,6 +155,7 @@ def test_one_spectrum_of_all_without_labels(model, tmp_path):
     assert row["pred_peak_ppm"] == pytest.approx(SODIUM_REFERENCE_PPM - 600, abs=0.5)
 
 
+@pytest.mark.filterwarnings("default")
 def test_labels_of_some_frames_only_are_left_out(model, tmp_path, capsys):
     write_extxyz(tmp_path / "na.extxyz", [dimer(-2.0, 600.0), dimer(shielding=580.0)])
     command = ["spectrum", str(model), str(tmp_path / "na.extxyz"), "--out", str(tmp_path / "out")]
