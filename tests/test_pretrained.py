@@ -68,7 +68,7 @@ def test_figures_of_the_gallium_card():
     assert f"{notes['test_mae_kcal_mol']:.2f}" in card and f"{notes['test_rmse_kcal_mol']:.2f}" in card
 
 
-SODIUM = ("sodium", "sodium_spectrum")
+SODIUM = ("sodium", "sodium-spectrum")
 
 
 @pytest.mark.parametrize("name", SODIUM)

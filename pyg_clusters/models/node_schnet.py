@@ -156,7 +156,7 @@ class NodeSchNet(nn.Module):
         """A trained model that comes with the package, or one from the folder of a run.
 
         Args:
-            name: Its name: ``sodium`` (Na14 to Na22), or ``sodium_spectrum``, trained with the sorted penalty. On how
+            name: Its name: ``sodium`` (Na14 to Na22), or ``sodium-spectrum``, trained with the sorted penalty. On how
                 little they stand is told in ``pyg_clusters/pretrained/sodium/README.md``.
 
         Raises:
