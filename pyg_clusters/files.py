@@ -35,11 +35,12 @@ PIECE: int = 1_000_000
 
 
 @contextmanager
-def atomic_write(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     """A temporary path beside ``path``, with the same suffix, which takes its place at the end of the block.
 
     The folder is made where it is missing. If the block fails the temporary file is removed and ``path`` is as before.
-    The content is on the disk before the file has its name, so that ``path`` is whole after a power failure too.
+    The content is on the disk before the file has its name, so that ``path`` is whole after a power failure too (not
+    with ``durable=False``, which does not wait for the disk).
 
     Example:
         >>> import tempfile
@@ -58,9 +59,11 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         check_stopped()
-        _to_disk(temporary)
+        if durable:
+            _to_disk(temporary)
         os.replace(temporary, path)
-        _to_disk(path.parent)
+        if durable:
+            _to_disk(path.parent)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
         raise InputError(f"cannot write {path}: {reason}; make room there or choose another place") from error

@@ -85,7 +85,7 @@ def test_another_number_of_atoms_than_the_topology(tmp_path, topology):
     (tmp_path / "a.dump").write_text(dump(rows()[:3]))
     with pytest.raises(InputError, match=r"frame 0: 3 atoms, but .*topology\.xyz has 4"):
         only_block(tmp_path / "a.dump", topology=topology)
-    with pytest.raises(InputError, match=r"none\.xyz: no such file, but it is to say what the atoms are"):
+    with pytest.raises(InputError, match=r"none\.xyz: no such file, but the elements are to be read from it"):
         only_block(tmp_path / "a.dump", topology=tmp_path / "none.xyz")
     with pytest.raises(InputError, match=r"a\.dump, frame 0: its atoms have types"):
         only_block(tmp_path / "a.dump", topology=tmp_path / "a.dump")

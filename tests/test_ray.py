@@ -15,8 +15,8 @@ from ase import Atoms
 from pyg_clusters.cli import screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BlockLog, Frames, write_extxyz, write_store
-from pyg_clusters.inference import predict, ray_engine
+from pyg_clusters.frames import Frames, Parts, write_extxyz, write_store
+from pyg_clusters.inference import engines, predict, ray_engine
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
@@ -164,7 +164,7 @@ def test_screening_gives_what_one_process_gives(folder, cluster, tmp_path, monke
         patch.setattr(screen, "write_candidates", stopped)
         assert main(on_ray_too) == 2
     with monkeypatch.context() as patch:  # all that is left to do is to read the frames
-        patch.setattr(ray_engine, "prediction_bytes", stopped)
+        patch.setattr(engines, "_prediction_bytes", stopped)
         assert main(on_ray_too) == 0
     for name in ("candidates.extxyz", "candidates.csv"):
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
@@ -206,15 +206,15 @@ def once_both_nodes_work(begun: Path, written, style, uncertainty, scored: Score
 @pytest.mark.slow
 @pytest.mark.filterwarnings(LOSS)
 def test_a_lost_node_changes_nothing(folder, cluster, tmp_path, monkeypatch, capsys):
-    out, begun, append = tmp_path / "out.parquet", tmp_path / "begun", BlockLog.append
+    out, begun, add = tmp_path / "out.parquet", tmp_path / "begun", Parts.add
     begun.mkdir()
 
-    def and_a_node_is_lost(log, *block):
-        append(log, *block)
-        if log.num_blocks == 3:
+    def and_a_node_is_lost(parts, *block):
+        add(parts, *block)
+        if parts.num_parts == 3:
             cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
 
-    monkeypatch.setattr(BlockLog, "append", and_a_node_is_lost)
+    monkeypatch.setattr(Parts, "add", and_a_node_is_lost)
     monkeypatch.setattr(predict, "_encoded", partial(once_both_nodes_work, begun, predict._encoded))
     assert main(on_cluster(cluster, folder, out)) == 0
     assert len(list(begun.iterdir())) == 2

@@ -18,13 +18,14 @@ import torch
 from ase import Atoms
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.frames import BlockLog, Frames, block_log, write_extxyz, write_store
+from pyg_clusters.frames import Frames, Parts, resume, write_extxyz, write_store
 from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor, predict, prediction_files
 from pyg_clusters.inference.calibration import CALIBRATION
-from pyg_clusters.inference.run_settings import score_log
-from pyg_clusters.inference.scoring import ScoredBlock, score_files
+from pyg_clusters.inference.engines import job_settings, score_resumably
+from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.models import DART, NodeSchNet, load_model, save_ensemble
 from pyg_clusters.models.checkpoint import save_model, weights_hash
+from pyg_clusters.options.common import EngineOptions
 
 FRAMES = 60
 BLOCK = 7
@@ -107,33 +108,35 @@ def test_killed_at_random_moments(folder, tmp_path, suffix, capsys):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
-@pytest.mark.parametrize("moment", ["half results", "no line", "half a line", "written", "not removed"])
+@pytest.mark.parametrize("moment", ["half a part", "no name", "half a file", "written", "not removed"])
 def test_killed_at_the_worst_moments(folder, tmp_path, suffix, moment, capsys):
     expected = whole_run(folder, suffix)
     out = tmp_path / f"out{suffix}"
-    append = BlockLog.append
+    add = Parts.add
 
     def die(*arguments, **named):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def cut_append(log, place, frames, results, bad=()):
-        if log.num_blocks == 4:
-            if moment == "half a line":
-                append(log, place, frames, results, bad)
-                os.truncate(log.blocks, log.blocks.stat().st_size - 3)
+    def cut_add(parts, position, frames, results, bad=()):
+        if parts.num_parts == 4:
+            if moment == "half a file":
+                add(parts, position, frames, results, bad)
+                file = parts.folder / "4.part"
+                os.truncate(file, file.stat().st_size - 3)
                 die()
-            with log.results.open("ab") as stream:
-                stream.write(results[: len(results) // 2] if moment == "half results" else results)
+            partial = parts.folder / ".partial-0123456789ab-4.part"
+            partial.write_bytes(results[: len(results) // 2] if moment == "half a part" else results)
             die()
-        append(log, place, frames, results, bad)
+        add(parts, position, frames, results, bad)
 
     def work():
         if moment == "written":
-            BlockLog.remove = die
+            Parts.remove = lambda parts: die() if parts.num_parts else None
         elif moment == "not removed":
-            block_log.shutil.rmtree = die
+            rmtree = shutil.rmtree
+            resume.shutil.rmtree = lambda *more, **named: die() if out.exists() else rmtree(*more, **named)
         else:
-            BlockLog.append = cut_append
+            Parts.add = cut_add
         return main(command(folder, out))
 
     status = os.waitpid(in_child(work), 0)[1]
@@ -141,19 +144,19 @@ def test_killed_at_the_worst_moments(folder, tmp_path, suffix, moment, capsys):
     assert out.exists() == (moment in ("written", "not removed"))
     assert main(command(folder, out)) == 0
     going_on = capsys.readouterr().err
-    if moment in ("half results", "no line", "half a line"):
+    if moment in ("half a part", "no name", "half a file"):
         assert f"resuming after {4 * BLOCK - 4:,} frames" in going_on  # the last block of the first file has 3 frames
     assert out.read_bytes() == expected
 
 
 def test_another_run_is_refused(folder, tmp_path, capsys):
     out = tmp_path / "out.csv"
-    log = BlockLog(tmp_path / "out.csv.unfinished", {"model": "another"})
-    log.append((0, 0), 1, b"results of another model")
+    parts = Parts(tmp_path / "out.csv.unfinished", {"model": "another"})
+    parts.add((0, 0), 1, b"results of another model")
     assert main(command(folder, out)) == 2
     line = capsys.readouterr().err
-    assert "was begun with model = 'another'" in line and "--overwrite" in line and not out.exists()
-    assert log.results.read_bytes() == b"results of another model"
+    assert "was started with model = 'another'" in line and "--overwrite" in line and not out.exists()
+    assert [results for _, results in parts] == [b"results of another model"]
     assert main(command(folder, out, "--overwrite")) == 0
     assert out.read_bytes() == whole_run(folder, ".csv")
 
@@ -198,7 +201,7 @@ def test_screening_goes_on_with_the_energies_that_are_there(folder, tmp_path, mo
         return main([*arguments, "--out", str(tmp_path / "out")])
 
     os.waitpid(in_child(work), 0)
-    assert (tmp_path / "out" / "scores.unfinished" / "blocks.jsonl").exists()
+    assert (tmp_path / "out" / "scores.unfinished" / "0.part").exists()
     monkeypatch.setattr(DART, "forward", die)
     monkeypatch.setattr("pyg_clusters.inference.predictor.FusedDART.__call__", die)
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
@@ -328,22 +331,22 @@ def test_corrupted_parts_are_refused(folder, tmp_path, suffix, capsys):
 def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, tmp_path, suffix, capsys):
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
     assert main(with_intervals(folder, whole)) == 0
-    append = BlockLog.append
+    add = Parts.add
 
-    def cut_append(log, *block):
-        if log.num_blocks == 4:
+    def cut_add(parts, *block):
+        if parts.num_parts == 4:
             os.kill(os.getpid(), signal.SIGKILL)
-        append(log, *block)
+        add(parts, *block)
 
     def work():
-        BlockLog.append = cut_append
+        Parts.add = cut_add
         return main(with_intervals(folder, out))
 
     os.waitpid(in_child(work), 0)
     capsys.readouterr()
     other = [word if word != "0.9" else "0.8" for word in with_intervals(folder, out)]
     assert main(other) == 2
-    assert "was begun with coverage = 0.9" in capsys.readouterr().err
+    assert "was started with coverage = 0.9" in capsys.readouterr().err
     assert main(with_intervals(folder, out)) == 0
     assert "resuming after" in capsys.readouterr().err and out.read_bytes() == whole.read_bytes()
 
@@ -378,8 +381,9 @@ def test_spreads_are_kept_with_the_energies_of_finished_blocks(folder, calibrate
     predictor, paths = Predictor(load_model(calibrated)), [folder / "a.extxyz", folder / "b.extxyz"]
 
     def blocks() -> list[ScoredBlock]:
-        log = score_log(tmp_path / "log", predictor, paths)
-        return list(score_files(predictor, paths, on_bad="skip", log=log))
+        frames = Frames.open(paths, on_bad="skip")
+        parts = Parts(tmp_path / "parts", job_settings(predictor, frames))
+        return list(score_resumably(predictor, frames, parts, EngineOptions()))
 
     first = blocks()
     monkeypatch.setattr(Predictor, "__call__", None)
@@ -438,17 +442,18 @@ def test_no_frame_that_can_be_used(folder, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.extxyz"]
 
 
-def test_the_log_says_what_was_finished(tmp_path):
-    log = BlockLog(tmp_path / "log", {"a": 1, "b": 2}, ["b"], head=b"head,")
-    log.append((0, 0), 3, b"one,")
-    log.append((1, 0), 2, b"two,")
-    again = BlockLog(tmp_path / "log", {"a": 1, "b": 3}, ["b"], head=b"head,")
-    assert again.next_place == (1, 1) and again.num_frames == 5
-    assert [(block.place, block.end) for block in again.finished()] == [((0, 0), 9), ((1, 0), 13)]
-    assert json.loads((tmp_path / "log" / "settings.json").read_text()) == {"a": 1, "b": 3}
-    os.truncate(log.results, 12)  # what the line of the second block promises is not there
-    shorter = BlockLog(tmp_path / "log", {"a": 1, "b": 3}, ["b"], head=b"head,")
-    assert shorter.next_place == (0, 1) and log.results.read_bytes() == b"head,one,"
+def test_finished_parts_are_there_again(tmp_path):
+    folder, settings = tmp_path / "parts", {"a": 1, "b": 2}
+    parts = Parts(folder, settings)
+    parts.add((0, 0), 3, b"one,")
+    parts.add((1, 0), 2, b"two,")
+    again = Parts(folder, settings)
+    assert again.next_position == (1, 1) and again.num_frames == 5
+    assert [(part.position, results) for part, results in again] == [((0, 0), b"one,"), ((1, 0), b"two,")]
+    assert json.loads((folder / "settings.json").read_text()) == settings
+    os.truncate(folder / "1.part", (folder / "1.part").stat().st_size - 1)  # as after a power failure
+    shorter = Parts(folder, settings)
+    assert shorter.next_position == (0, 1) and [results for _, results in shorter] == [b"one,"]
 
 
 def test_row_groups_are_of_one_size_however_rows_arrive(folder, tmp_path, monkeypatch):

@@ -12,7 +12,6 @@ from pyg_clusters.analysis import viewer
 from pyg_clusters.analysis.viewer import Property, shown_first, viewer_section
 from pyg_clusters.errors import MissingExtra
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.atomic_energies import atomic_energies
 from pyg_clusters.models import DART, Ensemble, LastLayerPosterior
 from pyg_clusters.screening import report, report_structures
 from pyg_clusters.screening.bins import text_of_bins
@@ -102,11 +101,11 @@ def test_energies_of_atoms_sum_to_those_of_the_cluster():
     clusters = [Atoms("Ga13", ICOSAHEDRON.positions + 100.0), Atoms("Ga5", 1.1 * ICOSAHEDRON.positions[:5])]
     for model in (dart, Ensemble([dart, other]), LastLayerPosterior(dart, torch.eye(33))):
         predictor = Predictor(model)
-        shares = atomic_energies(predictor, clusters)
+        shares = predictor.atomic_energies(clusters)
         assert [len(part) for part in shares] == [13, 5]
         energy = predictor(clusters).energy.numpy()
         np.testing.assert_allclose([part.sum() for part in shares], energy, rtol=1e-5)
-    assert atomic_energies(Predictor(torch.nn.Linear(1, 1)), clusters) is None
+    assert Predictor(torch.nn.Linear(1, 1)).atomic_energies(clusters) is None
 
 
 def test_width_of_bins_is_told_beside_the_error(tmp_path):

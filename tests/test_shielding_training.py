@@ -212,7 +212,7 @@ def test_energies_are_refused(recipe, tmp_path, capsys):
 def test_shieldings_are_no_energies(finished, frames, tmp_path, capsys):
     assert main(["screen", str(finished), str(frames), "--out", str(tmp_path / "screening")]) == 2
     error = capsys.readouterr().err
-    assert len(error.strip().splitlines()) == 1 and "it is no model of energies" in error
+    assert len(error.strip().splitlines()) == 1 and "it is not a model of energies" in error
 
 
 def test_predict_has_a_row_per_atom(finished, frames, dataset, tmp_path):
@@ -314,7 +314,7 @@ def test_model_of_energies_is_refused(dataset):
     data = some(dataset)
     prediction = Predictor(DART())(data.z, data.pos, data.ptr)
     assert not prediction.per_atom and prediction.energy.shape == (4,)
-    with pytest.raises(ValueError, match="DART gives a value per cluster: it is no model of shieldings"):
+    with pytest.raises(ValueError, match="DART gives a value per cluster: it is not a model of shieldings"):
         _ = prediction.shielding
 
 

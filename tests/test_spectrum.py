@@ -190,4 +190,4 @@ def test_model_of_energies_has_no_spectrum(generator, tmp_path, capsys):
     write_extxyz(tmp_path / "ga.extxyz", [Atoms(z.numpy(), pos.numpy())])
     assert main(["spectrum", "gallium", str(tmp_path / "ga.extxyz"), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert len(error.strip().splitlines()) == 1 and "it is no model of shieldings" in error
+    assert len(error.strip().splitlines()) == 1 and "it is not a model of shieldings" in error

@@ -1,19 +1,18 @@
 """``pyg-clusters screen``."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from jsonargparse import Namespace
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, BlockLog, Frames
+from pyg_clusters.frames import BadFrame, Frames, Parts
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
-from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.engines import job_settings, score_resumably
 from pyg_clusters.inference.loading import load_calibration, load_predictor
-from pyg_clusters.inference.ray_engine import score_on_ray_with_log
-from pyg_clusters.inference.run_settings import score_log
-from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames, with_progress
+from pyg_clusters.inference.scoring import check_numbers, with_progress
+from pyg_clusters.options.common import EngineOptions
 from pyg_clusters.options.parsing import parse, verb_parser
 from pyg_clusters.screening.bins import warn_of_narrow_bins
 from pyg_clusters.screening.dft_inputs import check_format, write_folders
@@ -67,13 +66,6 @@ def screen(options: Namespace, again: bool = False):
     check_spread(options, predictor)
     if options.relax:
         check_forces(predictor)
-    log = score_log(
-        options.out / "scores.unfinished",
-        predictor,
-        options.frames,
-        fragments=options.fragments,
-        overwrite=options.overwrite,
-    )
     frames = Frames.open(
         options.frames,
         properties=[options.truth] if options.truth else [],
@@ -81,7 +73,9 @@ def screen(options: Namespace, again: bool = False):
         on_bad=options.on_bad,
         fragments=options.fragments,
     )
-    blocks = _scored(options, predictor, frames, log)
+    parts = Parts(options.out / "scores.unfinished", job_settings(predictor, frames), overwrite=options.overwrite)
+    engine = EngineOptions(engine=options.engine, address=options.address, device=options.device)
+    blocks = score_resumably(predictor, frames, parts, engine)
     if options.truth:
         blocks = (check_numbers(block, options.truth) for block in blocks)
     bad: list[BadFrame] = []
@@ -97,17 +91,9 @@ def screen(options: Namespace, again: bool = False):
     if options.write:
         structures = [candidate.atoms for candidate in screening.candidates]
         write_folders(options.out / options.write, structures, options.write, options.vacuum, overwrite=again)
-    log.remove()
+    parts.remove()
     print(f"{len(screening.candidates)} candidates of {len(screening.energy)} frames in {options.out}:")
     for name in RESULTS:
         print(f"  {options.out / name}")
     if options.write:
         print(f"  {options.out / options.write}{os.sep} (a folder each)")
-
-
-def _scored(options: Namespace, predictor: Predictor, frames: Frames, log: BlockLog) -> Iterator[ScoredBlock]:
-    """The blocks in order, by the engine that is asked for."""
-    if options.engine == "ray":
-        given = {"device": options.device, "address": options.address}
-        return score_on_ray_with_log(predictor, frames, log, **given)
-    return score_frames(predictor, frames, log=log)

@@ -1,4 +1,4 @@
-"""A file of frames that grows as they are made, and is gone on with after a stop."""
+"""File of frames that grows as they are made, for resumable jobs."""
 
 from collections.abc import Collection, Mapping
 from io import StringIO
@@ -15,17 +15,17 @@ from pyg_clusters.frames.xyz_reader import XYZ_SUFFIXES
 
 
 class FrameLog:
-    """Frames in an extended XYZ file, each on the disk as soon as it is there, for work that takes long.
+    """Extended XYZ file to which frames are added one by one, each written at once.
 
-    The settings of the work lie beside the file, ``NAME.extxyz.settings.json``: opened again with the same settings the
-    log has the frames that were written, and goes on after the last whole one. A frame that was cut short by a kill is
-    removed.
+    The settings of the job are kept beside the file, in ``NAME.extxyz.settings.json``: opened again with the same
+    settings, the log has the frames that were written and appends after the last complete one. A frame that was cut
+    short by a kill is removed.
 
     Args:
         path: The file, ``.extxyz`` or ``.xyz``.
-        settings: What the frames depend on, in values that JSON knows.
-        free: Names of settings that may be others when the log is opened again.
-        overwrite: Begin anew, whatever is there.
+        settings: Settings that the frames depend on, as JSON has them.
+        free: Names of settings that may change when the log is opened again.
+        overwrite: Start again with an empty file.
 
     Raises:
         InputError: If there is a file of other settings or without any, or it cannot be read or written.
@@ -49,7 +49,7 @@ class FrameLog:
         self.path = Path(path)
         self.sidecar = self.path.with_name(self.path.name + ".settings.json")
         if self.path.suffix not in XYZ_SUFFIXES:
-            raise InputError(f"{path}: frames are added one by one, in a file that ends in .extxyz or .xyz; name such")
+            raise InputError(f"{path}: frames are added one by one to a file that ends in .extxyz or .xyz; choose one")
         for file in (self.path, self.sidecar):
             remove_stale(file)
         if overwrite:
@@ -58,10 +58,10 @@ class FrameLog:
             check_settings(self.sidecar, settings, free, of=self.path)
         write_settings(self.sidecar, settings)
         self.frames: list[Atoms] = self._recover() if self.path.exists() else []
-        """The frames that the file had when it was opened."""
+        """Frames that the file had when it was opened."""
 
     def append(self, atoms: Atoms):
-        """Writes a frame at the end."""
+        """Append a frame."""
         text = extxyz_text(atoms)
         try:
             with self.path.open("a", encoding="utf-8") as stream:
@@ -70,7 +70,7 @@ class FrameLog:
             raise InputError(f"cannot write {self.path}: {error.strerror}; make room there and start again") from error
 
     def _recover(self) -> list[Atoms]:
-        """The whole frames of the file, which is cut after the last of them."""
+        """Complete frames of the file, which is truncated after the last of them."""
         lines = list(StringIO(self.path.read_text(encoding="utf-8", errors="replace"), newline="\n"))
         frames: list[Atoms] = []
         first, whole = 0, 0

@@ -1,4 +1,4 @@
-"""Frames one by one, as ASE has them, by the reader of their format."""
+"""Frames as ASE objects, one by one, by the reader of their format."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,12 +15,12 @@ from pyg_clusters.frames.xyz_reader import xyz_frames
 
 
 def frames_by_format(path: Path, kind: str, topology: Path | None = None) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a file that says what its atoms are, or what is wrong with it.
+    """Frames of a file with elements, or the reasons that they cannot be read.
 
     Args:
         path: The file.
         kind: Its format, see :func:`~pyg_clusters.frames.formats.file_format`.
-        topology: A file that says what the atoms of a LAMMPS dump are.
+        topology: File with the elements of the atoms of a LAMMPS dump.
     """
     if kind == "xyz":
         return xyz_frames(path)
@@ -32,17 +32,17 @@ def frames_by_format(path: Path, kind: str, topology: Path | None = None) -> Ite
 
 
 def read_topology(path: Path) -> Topology:
-    """What the atoms are by the first frame of a file.
+    """Elements of the atoms, read from the first frame of a file.
 
     Raises:
-        InputError: If it cannot be read, or does not say so.
+        InputError: If it cannot be read, or has no elements.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file, but it is to say what the atoms are")
+        raise InputError(f"{path}: no such file, but the elements are to be read from it")
     kind = file_format(path)
     if kind in POSITIONS_ONLY or kind == "store":
-        raise InputError(f"{path}: a file of format {kind} cannot say what the atoms are; give one in XYZ, say")
+        raise InputError(f"{path}: a file of format {kind} has no elements; give one in XYZ, for example")
     frame = next(frames_by_format(path, kind), None)
     if isinstance(frame, BadFrame) or frame is None:
-        raise InputError(f"{path}: no frame that says what the atoms are ({frame or 'it is empty'})")
+        raise InputError(f"{path}: no frame with elements ({frame or 'it is empty'})")
     return Topology(path, frame.numbers.astype(int), frame.arrays.get("id"))

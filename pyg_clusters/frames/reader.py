@@ -15,11 +15,10 @@ from pyg_clusters.frames.formats import POSITIONS_ONLY, file_format
 from pyg_clusters.frames.join import as_clusters, reporting_joined
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory, trajectory_blocks
 from pyg_clusters.frames.one_by_one import frames_by_format
+from pyg_clusters.frames.partition import Piece, Shard, pieces_of_file
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.piece import Piece, pieces_of_file
 from pyg_clusters.frames.prefetch import read_ahead
 from pyg_clusters.frames.read_options import Keep, ReadOptions, TruncatedFrame, warn_of_half_frame
-from pyg_clusters.frames.shard import Shard
 from pyg_clusters.frames.store import store_blocks
 from pyg_clusters.frames.xyz_reader import xyz_blocks
 from pyg_clusters.options.common import Fragments
@@ -147,7 +146,7 @@ class Frames:
         return read_ahead(blocks, ahead) if ahead else blocks
 
     def _blocks(self, piece: Piece, start: Place, shard: Shard | None) -> Iterator[FrameBlock]:
-        file_number, path = piece.file_number, self.paths[piece.file_number]
+        file_number, path = piece.file_index, self.paths[piece.file_index]
 
         def keep(number: int) -> bool:
             place = (file_number, number)

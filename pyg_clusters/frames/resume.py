@@ -1,42 +1,182 @@
-"""What a long piece of work was begun with, so that it is gone on with only if it is the same."""
+"""Settings and finished parts of resumable jobs."""
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+import shutil
+import zlib
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint
+from pyg_clusters.frames.block import BadFrame
+
+SETTINGS = "settings.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Record of a finished part: a block of frames whose results are on the disk.
+
+    Attributes:
+        position: Index of its file among the input and of the block in that file; they order the parts.
+        num_frames: Number of its frames that were used.
+        length: Length of its results in bytes.
+        checksum: CRC-32 of its results.
+        bad: Frames that were left out.
+    """
+
+    position: tuple[int, int]
+    num_frames: int
+    length: int
+    checksum: int
+    bad: tuple[BadFrame, ...] = ()
+
+    def to_json(self) -> str:
+        """Format as one line."""
+        bad = [[frame.file, frame.number, frame.reason] for frame in self.bad]
+        return json.dumps([self.position, self.num_frames, self.length, self.checksum, bad])
+
+    @classmethod
+    def from_json(cls, line: str) -> "Part":
+        """Parse a line.
+
+        Raises:
+            ValueError: If it is not the line of a part.
+        """
+        try:
+            (file, block), num_frames, length, checksum, bad = json.loads(line)
+            return cls((file, block), num_frames, length, checksum, tuple(BadFrame(*frame) for frame in bad))
+        except (TypeError, RecursionError) as error:
+            raise ValueError(f"not the record of a part: {line[:80]!r}") from error
+
+
+class Parts:
+    """Finished parts of a resumable job, in a folder of its own until the job is done.
+
+    The folder holds ``settings.json`` with all that the results depend on, and the parts ``0.part``, ``1.part``, ... in
+    order: the record of each as a line of JSON, then its results. A part gets its name when it is complete, so that
+    there are none but whole ones after a kill; after a power failure those from the first wrong checksum on are done
+    again.
+
+    Args:
+        folder: The folder, made with the first part.
+        settings: Settings that the results depend on, as JSON has them.
+        overwrite: Remove the parts of an earlier job.
+
+    Raises:
+        InputError: If the folder holds parts of a job with other settings, or cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp()) / "job"
+        >>> Parts(folder, {"model": "a"}).add((0, 0), 1000, b"the energies")
+        >>> parts = Parts(folder, {"model": "a"})
+        >>> parts.next_position, parts.num_frames, [results for part, results in parts]
+        ((0, 1), 1000, [b'the energies'])
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, object], *, overwrite: bool = False):
+        self.folder = folder
+        self.settings = dict(settings)
+        self.num_parts = self.num_frames = 0
+        self.next_position = (0, 0)
+        self.bad: list[BadFrame] = []
+        if overwrite:
+            self.remove()
+        if self.is_started(folder):
+            check_settings(folder / SETTINGS, settings, (), of=folder)
+            while (part := self._read(self.num_parts)) is not None:
+                self._count(part[0])
+
+    @staticmethod
+    def is_started(folder: Path) -> bool:
+        """Whether a folder holds an unfinished job."""
+        return (folder / SETTINGS).exists()
+
+    def add(self, position: tuple[int, int], num_frames: int, results: bytes, bad: Sequence[BadFrame] = ()):
+        """Write a finished part.
+
+        Args:
+            position: Index of its file and of the block in it.
+            num_frames: Number of its frames that were used.
+            results: Its results.
+            bad: Frames that were left out.
+
+        Raises:
+            InputError: If the system refuses to write.
+        """
+        part = Part(position, num_frames, len(results), zlib.crc32(results), tuple(bad))
+        if not self.num_parts:
+            self.remove()
+            write_settings(self.folder / SETTINGS, self.settings)
+        with atomic_write(self._file(self.num_parts), durable=False) as temporary:
+            temporary.write_bytes(part.to_json().encode() + b"\n" + results)
+        self._count(part)
+
+    def __iter__(self) -> Iterator[tuple[Part, bytes]]:
+        """Records and results of the finished parts, in order."""
+        for index in range(self.num_parts):
+            part = self._read(index)
+            if part is None:
+                raise InputError(f"{self._file(index)} is corrupted: start the same command again")
+            yield part
+
+    def remove(self):
+        """Remove the folder; the settings first, so that parts which a kill leaves are not taken for those of a job."""
+        (self.folder / SETTINGS).unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, index: int) -> Path:
+        return self.folder / f"{index}.part"
+
+    def _read(self, index: int) -> tuple[Part, bytes] | None:
+        """Record and results of a part, if it is there and whole."""
+        try:
+            line, _, results = self._file(index).read_bytes().partition(b"\n")
+            part = Part.from_json(line.decode())
+        except (FileNotFoundError, ValueError):
+            return None
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be read ({error.strerror}); remove it") from error
+        return (part, results) if zlib.crc32(results) == part.checksum else None
+
+    def _count(self, part: Part):
+        self.num_parts += 1
+        self.num_frames += part.num_frames
+        self.bad += part.bad
+        self.next_position = (part.position[0], part.position[1] + 1)
 
 
 def check_settings(path: Path, settings: Mapping[str, object], free: Collection[str], of: Path):
-    """Checks that work which is there was begun with the same settings.
+    """Check that an unfinished job was started with the same settings.
 
     Args:
-        path: The JSON file of its settings.
-        settings: In values that JSON knows.
-        free: Names of settings that may be others than before.
-        of: The work, as messages call it.
+        path: JSON file of its settings.
+        settings: Settings, as JSON has them.
+        free: Names of settings that may have changed.
+        of: The job, as messages call it.
 
     Raises:
         InputError: If there is no such file, or it has other settings.
     """
     if not path.exists():
-        raise InputError(f"{of} has no {path.name} beside it: give another name, or pass --overwrite")
+        raise InputError(f"{of} has no {path.name} beside it: choose another name, or pass --overwrite")
     try:
         before = dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is corrupted: give another name for {of}, or pass --overwrite") from error
+        raise InputError(f"{path} is corrupted: choose another name for {of}, or pass --overwrite") from error
     settings = json.loads(json.dumps(settings))
     for name in [name for name in {**before, **settings} if name not in free]:
         if before.get(name) != settings.get(name):
             raise InputError(
-                f"{of} was begun with {name} = {before.get(name)!r}, not {settings.get(name)!r}; give the same to go "
-                "on, another file, or --overwrite to begin anew"
+                f"{of} was started with {name} = {before.get(name)!r}, not {settings.get(name)!r}; use the same value "
+                "to resume, choose another file, or pass --overwrite"
             )
 
 
 def write_settings(path: Path, settings: Mapping[str, object]):
-    """Writes settings to a JSON file.
+    """Write settings to a JSON file.
 
     Raises:
         InputError: If it cannot be written.

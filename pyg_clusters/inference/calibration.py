@@ -1,4 +1,4 @@
-"""What turns predictions of a trained model into intervals of a stated coverage."""
+"""Calibration and uncertainty of predictions: spreads, intervals of a stated coverage, flags."""
 
 import hashlib
 import json
@@ -13,6 +13,9 @@ from pyg_clusters.conformal import conformal_quantile
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.inference.flags import OutOfRangeFlagger
+from pyg_clusters.inference.predictor import Predictor
+from pyg_clusters.inference.scoring import ScoredBlock
+from pyg_clusters.models.training_domain import domain_of
 
 CALIBRATION = "calibration.json"
 """The calibration in the folder of a run."""
@@ -22,27 +25,27 @@ SpreadKind = Literal["none", "ensemble", "last_layer"]
 
 @dataclass
 class Calibration:
-    r"""Scores of held-out clusters, and what else intervals are made of.
+    r"""Scores of held-out clusters, from which intervals are made.
 
-    The error that is expected of a cluster of N atoms is
+    The expected error of a cluster of N atoms is
 
     .. math::
         w = \sqrt{s^2 + \sigma^2 N},
 
-    s the spread of the prediction (zero where there is none) and :math:`\sigma^2` the mean of the squared errors per
-    atom on the training set: independent errors of the atoms add up in squares, and so do those with what the spread
-    stands for. Scores are errors over w; the interval is the prediction plus or minus w times their conformal quantile
-    (:mod:`pyg_clusters.conformal`), which holds whether or not w is a good guess. Of values per atom N is one.
+    with s the spread of the prediction (zero without one) and :math:`\sigma^2` the mean squared error per atom on the
+    training set: independent errors of the atoms, and those that the spread stands for, add in squares. Scores are
+    errors divided by w; the interval is the prediction plus or minus w times their conformal quantile
+    (:mod:`pyg_clusters.conformal`), which is valid whether or not w is a good guess. For values per atom N is one.
 
     Attributes:
-        spread: Where the spread comes from.
+        spread: Source of the spread.
         noise: σ in eV (or ppm).
         scores: Held-out scores ``[num]``.
-        groups: Group of each ``[num]``.
+        groups: Group of each score ``[num]``.
         weights: Hash of the weights of the model.
-        covariance: That of a :class:`~pyg_clusters.models.LastLayerPosterior`, if that is where it comes from.
-        range: What the training set looked like.
-        notes: What else is worth knowing.
+        covariance: Covariance of a :class:`~pyg_clusters.models.LastLayerPosterior`, if the spread comes from it.
+        range: Range of the training set.
+        notes: Further details.
     """
 
     spread: SpreadKind
@@ -59,10 +62,10 @@ class Calibration:
         return conformal_quantile(self.scores, coverage, self.groups)
 
     def half_width(self, coverage: float, sizes: ArrayLike, spread: ArrayLike | None = None) -> np.ndarray:
-        """Half the width of the intervals in eV (or ppm).
+        """Half the widths of the intervals in eV (or ppm).
 
         Args:
-            coverage: Probability with which the truth is to lie within.
+            coverage: Probability that the truth lies within.
             sizes: Numbers of atoms ``[num]`` (ones for values per atom).
             spread: Spreads of the predictions ``[num]``, where there are some.
 
@@ -72,12 +75,12 @@ class Calibration:
         return self.quantile(coverage) * expected_error(self.noise, sizes, spread)
 
     def save(self, path: str | Path):
-        """Writes it, whole or not at all."""
+        """Write the file, whole or not at all."""
         with atomic_write(path) as temporary:
             temporary.write_text(self._to_json() + "\n")
 
     def fingerprint(self) -> str:
-        """What tells it from others."""
+        """Hash of the content."""
         return hashlib.sha256(self._to_json().encode()).hexdigest()[:16]
 
     def _to_json(self) -> str:
@@ -86,10 +89,10 @@ class Calibration:
 
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":
-        """Reads what :meth:`save` wrote.
+        """Read a saved calibration.
 
         Raises:
-            InputError: If the file is damaged.
+            InputError: If the file is corrupted.
         """
         try:
             values = json.loads(Path(path).read_text())
@@ -97,11 +100,11 @@ class Calibration:
             return cls(**values)
         except (ValueError, KeyError, TypeError, OSError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: damaged ({reason}); make it anew with pyg-clusters calibrate") from error
+            raise InputError(f"{path}: corrupted ({reason}); make it again with pyg-clusters calibrate") from error
 
 
 def expected_error(noise: float, sizes: ArrayLike, spread: ArrayLike | None = None) -> np.ndarray:
-    """The error that is expected of predictions, ``[num]``; see :class:`Calibration`."""
+    """Expected errors of predictions, ``[num]``; see :class:`Calibration`."""
     variance = noise**2 * np.asarray(sizes, dtype=np.float64)
     if spread is not None:
         variance = variance + np.square(np.asarray(spread, dtype=np.float64))
@@ -111,3 +114,58 @@ def expected_error(noise: float, sizes: ArrayLike, spread: ArrayLike | None = No
 def noise_of(error: ArrayLike, sizes: ArrayLike) -> float:
     """Root of the mean squared error per atom, from errors ``[num]`` of clusters of ``sizes [num]``."""
     return float(np.sqrt(np.mean(np.square(np.asarray(error, dtype=np.float64)) / np.asarray(sizes))))
+
+
+@dataclass
+class Uncertainty:
+    """Further columns of predictions, in the order of :attr:`types`.
+
+    ``pred_energy_spread``, ``pred_energy_low`` and ``pred_energy_high`` (eV) of frames, or
+    ``pred_nmr_shielding_spread`` and so on (ppm) of their atoms, as far as they are known or asked for; and
+    ``pred_flag`` of frames.
+
+    Attributes:
+        types: Types of the columns by name, as numpy and Arrow call them.
+        calibration: Calibration of the model, if there is one.
+        coverage: Coverage of the intervals, if they are asked for.
+        range: Range of the training set, as far as it is known.
+    """
+
+    types: dict[str, str]
+    calibration: Calibration | None = None
+    coverage: float | None = None
+    range: OutOfRangeFlagger | None = None
+
+    @classmethod
+    def of(cls, predictor: Predictor, calibration: Calibration | None, coverage: float | None) -> "Uncertainty":
+        """Columns for a model; the range of the training set is that of the calibration, else that of the model."""
+        name = "pred_nmr_shielding" if predictor.per_atom else "pred_energy"
+        types = {f"{name}_spread": predictor.dtype_name} if predictor.gives_spread else {}
+        if calibration is not None and coverage is not None:
+            types |= {f"{name}_low": "float64", f"{name}_high": "float64"}
+        if predictor.per_atom:
+            return cls(types, calibration, coverage)
+        domain = domain_of(predictor.model)
+        known = calibration.range if calibration else None
+        if known is None and domain is not None:
+            known = OutOfRangeFlagger.of_domain(domain)
+        return cls(types if known is None else types | {"pred_flag": "string"}, calibration, coverage, known)
+
+    def columns(self, scored: ScoredBlock) -> dict[str, np.ndarray]:
+        """Values of the frames of a block ``[num_frames]``, or of their atoms ``[num_atoms]``.
+
+        The block has been flagged by :attr:`range`, if there is one.
+        """
+        values, spread = scored.prediction.values.numpy(), scored.spread
+        columns = [] if spread is None else [spread]
+        if self.calibration is not None and self.coverage is not None:
+            sizes = np.ones(len(values)) if scored.prediction.per_atom else scored.frames.sizes
+            half = self.calibration.half_width(self.coverage, sizes, spread)
+            columns += [values - half, values + half]
+        if scored.flags is not None:
+            columns.append(scored.flags.astype(str))
+        return dict(zip(self.types, columns, strict=True))
+
+    def settings(self) -> dict[str, object]:
+        """Settings that the columns depend on beside the model and the frames, as JSON has them."""
+        return {"coverage": self.coverage, "calibration": self.calibration and self.calibration.fingerprint()}

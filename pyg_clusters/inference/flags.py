@@ -1,4 +1,4 @@
-"""What a training set looked like, and which frames are unlike it."""
+"""Range of a training set, and flags of the frames outside it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -15,27 +15,27 @@ from pyg_clusters.models.training_domain import TrainingDomain
 FRAMES_AT_ONCE: int = 64
 PAIRS_AT_ONCE: int = 1 << 20
 BASE: int = 1 << 15
-"""More than the atoms of any cluster: digits of a number that stands for a row of counts."""
+"""Base of the number that encodes a row of counts; above the size of any cluster."""
 
 SAME: float = 1e-4
-"""Distances in Å that differ by less are the same: single precision."""
+"""Tolerance of distances in Å, for single precision."""
 
 COMMON: float = 0.99
-"""Share of held-out clusters of the kind trained on that are not to be flagged for their counts."""
+"""Share of held-out clusters that are not to be flagged for their counts."""
 
 
 @dataclass
 class OutOfRangeFlagger:
-    """Elements, sizes, distances and shell counts of a training set.
+    """Flagger of frames outside the elements, sizes, distances and shell counts of a training set.
 
     Attributes:
         atomic_numbers: The elements.
-        sizes: Every number of atoms that occurs; with :attr:`between`, only the smallest and the largest.
+        sizes: All numbers of atoms that occur; with :attr:`between`, only the smallest and the largest.
         between: Whether sizes between the smallest and the largest count as seen.
         shortest: Smallest distance of two atoms in Å.
         farthest: Largest distance of an atom from its nearest neighbour in Å.
-        radii: Shell radii in Å of the counts; none, if the model has none.
-        rows: Distinct rows of counts, as numbers, sorted.
+        radii: Shell radii in Å of the counts, if the model has any.
+        rows: Distinct rows of counts, encoded as numbers, sorted.
         new_rows: Share of atoms with a row that does not occur in training, above which a cluster is flagged.
     """
 
@@ -50,12 +50,12 @@ class OutOfRangeFlagger:
 
     @classmethod
     def of_domain(cls, domain: TrainingDomain) -> "OutOfRangeFlagger":
-        """What a model itself knows: elements, and the smallest and the largest size."""
+        """Range that a model stores: its elements, and the smallest and the largest size."""
         return cls(domain.atomic_numbers, list(domain.size_range), between=True)
 
     @classmethod
     def fit(cls, z: Tensor, pos: Tensor, ptr: Tensor, radii: Sequence[float] = ()) -> "OutOfRangeFlagger":
-        """The range of a training set.
+        """Range of a training set.
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
@@ -69,7 +69,7 @@ class OutOfRangeFlagger:
     def fit_blocks(
         cls, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], radii: Sequence[float] = ()
     ) -> "OutOfRangeFlagger":
-        """As :meth:`fit`, of clusters that come in blocks, of which no more than one is held at a time.
+        """Range of a training set in blocks, of which one at a time is in memory.
 
         Args:
             blocks: ``z``, ``pos`` and ``ptr`` of each.
@@ -79,13 +79,13 @@ class OutOfRangeFlagger:
         shortest, farthest = float("inf"), 0.0
         elements, sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(3))
         for z, pos, ptr in blocks:
-            found = [rows]
+            new_rows = [rows]
             for _, squared in _squared_by_size(pos, ptr):
                 if radii:
-                    found.append(_rows(squared, radii).flatten())
+                    new_rows.append(_rows(squared, radii).flatten())
                 near = _nearest(squared)
                 shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
-            rows = torch.unique(torch.cat(found))
+            rows = torch.unique(torch.cat(new_rows))
             elements = torch.unique(torch.cat([elements, z]))
             sizes = torch.unique(torch.cat([sizes, ptr.diff()]))
         return cls(
@@ -98,16 +98,16 @@ class OutOfRangeFlagger:
         )
 
     def allow(self, pos: Tensor, ptr: Tensor):
-        """Sets the share of new rows that is still common, from held-out clusters of the kind trained on."""
+        """Set the share of new rows that is not flagged, from held-out clusters of the same kind."""
         self.allow_blocks([(torch.zeros(0, dtype=torch.long), pos, ptr)])
 
     def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """As :meth:`allow`, from clusters that come in blocks of ``z``, ``pos`` and ``ptr``."""
+        """As :meth:`allow`, from blocks of ``z``, ``pos`` and ``ptr``."""
         shares = np.concatenate([self._shares(pos, ptr) for _, pos, ptr in blocks])
         self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
 
     def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
-        """Why each frame is unlike the training set, ``[num_frames]``; an empty string where it is not.
+        """Reasons for each frame to be outside the training set, ``[num_frames]``; an empty string without any.
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
@@ -160,7 +160,7 @@ class OutOfRangeFlagger:
         """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.
 
         Args:
-            rows: Numbers of frames of one size, and the rows of their atoms, ``[num_frames, size]``.
+            rows: Indices of frames of one size, and the rows of their atoms, ``[num_frames, size]``.
             num_frames: Number of all frames.
         """
         shares = np.zeros(num_frames)
@@ -169,22 +169,22 @@ class OutOfRangeFlagger:
         new = np.isin(np.concatenate([part.flatten() for _, part in rows]), self.rows, invert=True)
         start = 0
         for frames, part in rows:
-            found, start = new[start : start + part.numel()], start + part.numel()
-            shares[frames.numpy()] = found.reshape(part.shape).mean(1)
+            own, start = new[start : start + part.numel()], start + part.numel()
+            shares[frames.numpy()] = own.reshape(part.shape).mean(1)
         return shares
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, for a file."""
+        """Convert to plain values, for a file."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "OutOfRangeFlagger":
-        """What :meth:`to_json` gave."""
+        """Convert from plain values."""
         return cls(**{**values, "radii": tuple(values["radii"])})
 
 
 def _squared_by_size(pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Numbers of frames of one size and their squared distances ``[num_frames, size, size]``, single precision."""
+    """Indices of frames of one size and their squared distances ``[num_frames, size, size]``, single precision."""
     sizes = ptr.diff()
     for size in torch.unique(sizes).tolist():
         at_once = max(1, min(FRAMES_AT_ONCE, PAIRS_AT_ONCE // size**2))

@@ -4,20 +4,18 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, BlockLog, Frames, Shard
+from pyg_clusters.frames import BadFrame, Frames, Parts, Shard
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.reader import BLOCK_SIZE
+from pyg_clusters.inference.calibration import Uncertainty
+from pyg_clusters.inference.engines import job_settings, score_by_engine
 from pyg_clusters.inference.loading import load_calibration, load_predictor
+from pyg_clusters.inference.merge import record_of, write_record
 from pyg_clusters.inference.prediction_files import FORMATS, PredictionFormat
-from pyg_clusters.inference.ray_engine import score_on_ray
-from pyg_clusters.inference.run_settings import settings_of
-from pyg_clusters.inference.scoring import ScoredBlock, score_frames
-from pyg_clusters.inference.shards import shard_file, write_shard
-from pyg_clusters.inference.uncertainty import Uncertainty
+from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.predict import PredictOptions
 from pyg_clusters.progress import counting
@@ -55,7 +53,7 @@ def predict(options: PredictOptions) -> Predicted:
     shard = None if options.shard is None else Shard.parse(options.shard)
     out = Path(options.out)
     folder = out.with_name(out.name + ".unfinished")
-    overwrite = options.overwrite or (folder / "settings.json").exists()
+    overwrite = options.overwrite or Parts.is_started(folder)
     command = command_words("predict", options)
     with open_output(out, command, inputs=options.frames, overwrite=overwrite):
         return _predict(options, out, shard, folder)
@@ -76,48 +74,33 @@ def _predict(options: PredictOptions, out: Path, shard: Shard | None, folder: Pa
         fragments=options.fragments,
     )
     style = make_format(predictor.dtype_name, predictor.per_atom, uncertainty.types)
-    settings = settings_of(predictor, frames.paths, frames.wanted)
-    settings |= {"shard": options.shard, **uncertainty.settings()}
-    log = BlockLog(folder, settings, head=style.head(), overwrite=options.overwrite)
-    if log.num_blocks:
-        print(f"resuming after {log.num_frames:,} frames", file=sys.stderr)
-    where = {"start": log.next_place, "shard": shard, "trained": uncertainty.range}
+    settings = {**job_settings(predictor, frames), "shard": options.shard, **uncertainty.settings()}
+    parts = Parts(folder, settings, overwrite=options.overwrite)
+    if parts.num_parts:
+        print(f"resuming after {parts.num_frames:,} frames", file=sys.stderr)
     each = partial(_encoded, style, uncertainty)
-    if options.engine == "ray":
-        blocks = score_on_ray(predictor, frames, each=each, device=options.device, address=options.address, **where)
-    else:
-        blocks = map(each, score_frames(predictor, frames, **where))
+    where = {"start": parts.next_position, "shard": shard, "trained": uncertainty.range}
     try:
-        for block in counting(blocks, lambda block: block.frames):
-            log.append(*block)
+        for block in counting(score_by_engine(predictor, frames, options, each=each, **where), lambda block: block[1]):
+            parts.add(*block)
     except InputError as error:
-        if log.num_blocks:
-            raise InputError(f"{error}; the {log.num_frames:,} finished frames are kept in {folder}") from error
+        if parts.num_parts:
+            raise InputError(f"{error}; the {parts.num_frames:,} finished frames are kept in {folder}") from error
         raise
-    if not log.num_frames and shard is None:
-        list_bad(log.bad)
-        log.remove()
+    if not parts.num_frames and shard is None:
+        list_bad(parts.bad)
+        parts.remove()
         raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to predict")
-    log.begin()
-    style.finish(log.results, out)
+    style.write(out, (results for _, results in parts))
     if shard is not None:
-        write_shard(out, shard, style, settings, log)
-    log.remove()
-    return Predicted(log.num_frames, log.bad, None if shard is None else shard_file(out))
+        write_record(out, shard, style, settings, (part for part, _ in parts))
+    parts.remove()
+    return Predicted(parts.num_frames, parts.bad, None if shard is None else record_of(out))
 
 
-class EncodedBlock(NamedTuple):
-    """Predictions for a block, as its file has them."""
-
-    place: tuple[int, int]
-    """Indices of its file and of the block in it."""
-    frames: int
-    """Number of its frames that were used."""
-    results: bytes
-    bad: list[BadFrame]
-    """Frames that were left out."""
-
-
-def _encoded(style: PredictionFormat, uncertainty: Uncertainty, scored: ScoredBlock) -> EncodedBlock:
-    results = style.block(scored, uncertainty.columns(scored))
-    return EncodedBlock(scored.frames.place, len(scored.frames), results, scored.bad)
+def _encoded(
+    style: PredictionFormat, uncertainty: Uncertainty, scored: ScoredBlock
+) -> tuple[tuple[int, int], int, bytes, list[BadFrame]]:
+    """Position, number of frames, results and bad frames of a block, for :meth:`Parts.add`."""
+    results = style.encode(scored, uncertainty.columns(scored))
+    return scored.frames.place, len(scored.frames), results, scored.bad

@@ -1,10 +1,15 @@
-"""What a model says of frames."""
+"""Frames as flat tensors, and the predictions for them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import torch
+from ase import Atoms
 from torch import Tensor
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.join import join_frames, warn_of_joined
 
 
 @dataclass
@@ -12,7 +17,7 @@ class Prediction:
     """Predictions in the order of the input: a value per frame or per atom, as the model has it."""
 
     values: Tensor
-    """Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm, the atoms of one frame after another's."""
+    """Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm, frame after frame."""
     num_frames: int
     num_atoms: int
     model: str
@@ -46,5 +51,58 @@ class Prediction:
     def _if(self, kind: str, number: int) -> Tensor:
         if self.values.numel() != number:
             what = "atom" if self.per_atom else "cluster"
-            raise InputError(f"{self.model} gives a value per {what}: it is no model of {kind}")
+            raise InputError(f"{self.model} gives a value per {what}: it is not a model of {kind}")
         return self.values
+
+
+Array = np.ndarray | Tensor
+
+
+def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Convert frames to atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` and offsets ``[num_frames + 1]``.
+
+    Periodic ASE ``Atoms`` are joined over the faces of their cells.
+
+    Raises:
+        InputError: If one of them is not an isolated cluster.
+        ValueError: If the shapes do not match.
+    """
+    if pos is None and isinstance(z, np.ndarray | Tensor):
+        raise ValueError("positions are needed beside atomic numbers (or a list of ASE Atoms instead of both)")
+    if pos is None:
+        frames = list(z)
+        z = np.concatenate([atoms.numbers for atoms in frames]) if frames else np.zeros(0, dtype=np.int64)
+        pos = np.concatenate([atoms.positions for atoms in frames]) if frames else np.zeros((0, 3))
+        ptr = np.cumsum([0, *(len(atoms) for atoms in frames)])
+        pos = _joined(frames, z, pos, ptr)
+    z, pos = torch.as_tensor(z), torch.as_tensor(pos)
+    if ptr is None:
+        if z.dim() != 2 or pos.shape != (*z.shape, 3):
+            raise ValueError(
+                f"without ptr, z [frames, atoms] and pos [frames, atoms, 3] are needed, got {_shapes(z, pos)}"
+            )
+        ptr = torch.arange(z.size(0) + 1) * z.size(1)
+        z, pos = z.flatten(), pos.flatten(0, 1)
+    ptr = torch.as_tensor(ptr).long()
+    ends = ptr[[0, -1]].tolist() if ptr.numel() else []
+    if pos.shape != (z.numel(), 3) or ends != [0, z.numel()] or bool((ptr.diff() < 1).any()):
+        raise ValueError(
+            "z [atoms], pos [atoms, 3] and increasing ptr [frames + 1] from 0 to atoms are needed, got "
+            f"{_shapes(z, pos)} and ptr with ends {ends}"
+        )
+    return z.long().cpu(), pos.cpu(), ptr.cpu()
+
+
+def _joined(frames: Sequence[Atoms], z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
+    if not any(atoms.cell.any() for atoms in frames):
+        return pos
+    cell, pbc = np.array([atoms.cell.array for atoms in frames]), np.array([atoms.pbc for atoms in frames])
+    joined = join_frames(z, pos, ptr, cell, pbc)
+    for frame, problem in joined.problems.items():
+        raise InputError(f"frame {frame}: {problem}")
+    warn_of_joined(int(joined.moved.sum()), len(frames))
+    return joined.pos
+
+
+def _shapes(z: Tensor, pos: Tensor) -> str:
+    return f"z {list(z.shape)} and pos {list(pos.shape)}"

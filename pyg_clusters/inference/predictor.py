@@ -6,6 +6,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Literal
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers
@@ -14,8 +15,7 @@ from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
-from pyg_clusters.inference.flat_frames import Array, flat_tensors
-from pyg_clusters.inference.prediction import Prediction
+from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
 from pyg_clusters.models.dart import DART
 from pyg_clusters.models.element_blind import blind_problem
 from pyg_clusters.models.ensemble import Ensemble, mean_and_spread, stacked
@@ -27,38 +27,38 @@ from pyg_clusters.nn.energy_scale import reference_energies
 from pyg_clusters.positions import check_positions
 
 ATOMS_AT_ONCE: int = 8192
-"""Default number of atoms in a batch on a processor: its working set stays in the cache."""
+"""Default number of atoms in a batch on a CPU: the working set stays in the cache."""
 
 ATOMS_AT_ONCE_ON_GPU: int = 1 << 18
 """Default number of atoms in a batch on any other device."""
 
 PAIRS_PER_ATOM: int = 128
-"""A batch has at most so many pairs of atoms for each atom that it may have: larger clusters come fewer at a time."""
+"""Maximum number of pairs of atoms in a batch, per atom that it may have; it limits batches of large clusters."""
 
 
 class Predictor:
-    """Predicts the energies of many frames at once, or the shieldings of their atoms.
+    """Batched prediction of the energies of frames, or of the shieldings of their atoms.
 
     Frames are gathered by size into batches without padding, bounded in atoms and in pairs of atoms; results come in
     the order of the input. Positions are centred in their own precision before they are cast to that of the model, so
-    that a trajectory far off the origin loses nothing. A batch that does not fit in the memory of the device is halved,
-    and so are those after it.
+    that no digits are lost far from the origin. A batch that does not fit in the memory of the device is halved, and so
+    are all later ones.
 
     Args:
         model: A model that is called as ``model(z, pos, batch)`` and returns energies ``[num_graphs]`` in eV or
-            shieldings ``[num_atoms]`` in ppm. It is put into evaluation mode, and onto the device if one is named.
-            Weights that are changed in place are followed. If it has a method ``mean_and_spread``
+            shieldings ``[num_atoms]`` in ppm. It is set to evaluation mode, and moved to the device if one is given.
+            Later changes of its weights in place are respected. If it has a method ``mean_and_spread``
             (:class:`~pyg_clusters.models.Ensemble`), that is called instead.
-        device: Where to compute; by default where the model is.
-        max_atoms: Bound on the atoms of a batch; by default what suits the device. Pairs of atoms are bounded to
+        device: Device; by default that of the model.
+        max_atoms: Maximum number of atoms in a batch, by default according to the device. Pairs of atoms are limited to
             :data:`PAIRS_PER_ATOM` times as many.
-        transform: For a model that needs a graph: makes it, cluster by cluster, as it did for the training
-            (:class:`~pyg_clusters.transforms.ShellGraph`, say).
+        transform: Transform that makes the graph of a cluster, as for training, for a model that needs one
+            (:class:`~pyg_clusters.transforms.ShellGraph`, for example).
         half: Matrix products in half precision, for DART
             (:class:`~pyg_clusters.models.tabulated_dart.TabulatedDART` says how exact it is); faster on a GPU only.
 
     Raises:
-        InputError: If there is no such device, the model needs what it is not given, or half precision is not for it.
+        InputError: If there is no such device, the model needs other input, or has no half precision.
 
     Example:
         >>> import torch
@@ -94,12 +94,12 @@ class Predictor:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type of the weights, in which the model computes."""
+        """Type of the weights, the precision of the model."""
         return next((weight.dtype for weight in self.model.parameters()), torch.get_default_dtype())
 
     @property
     def value_dtype(self) -> torch.dtype:
-        """Type of the results: double of a model with reference energies, else that of the weights."""
+        """Type of the results: double for a model with reference energies, else that of the weights."""
         return torch.double if reference_energies(self.model) else self.dtype
 
     @property
@@ -115,19 +115,19 @@ class Predictor:
         ptr: Array | None = None,
         extra: Mapping[str, Array] | None = None,
     ) -> Prediction:
-        """Predicts frames given as flat arrays, as arrays of one size, as a list of ASE ``Atoms``, or as files.
+        """Predict frames given as flat arrays, as arrays of one size, as a list of ASE ``Atoms``, or as files.
 
         Args:
             z: Atomic numbers ``[num_atoms]`` with ``ptr``, ``[num_frames, num_atoms]`` without; or the list; or
-                :class:`~pyg_clusters.frames.Frames`, of which no more than some blocks are held. A frame that cannot
-                be used stops it; where they are to be skipped its energy is not-a-number.
+                :class:`~pyg_clusters.frames.Frames`, of which a few blocks are in memory at a time. A frame that cannot
+                be used is an error; where they are to be skipped, its energy is not-a-number.
             pos: Positions in Å, ``[num_atoms, 3]`` or ``[num_frames, num_atoms, 3]``.
             ptr: Offsets of the frames ``[num_frames + 1]``.
-            extra: Arrays of atoms ``[num_atoms, ...]`` by name that the model takes besides (``populations``).
+            extra: Further arguments of the model by name (``populations``), as arrays ``[num_atoms, ...]``.
 
         Raises:
-            ValueError: If the shapes do not belong together.
-            InputError: If an element occurs that the model was not trained on, or several that it does not tell apart,
+            ValueError: If the shapes do not match.
+            InputError: If an element occurs that the model was not trained on, or several that it does not distinguish,
                 a position is not finite, two atoms coincide, a cluster does not fit in the memory of the device, or the
                 model returns neither a value per frame nor one per atom.
         """
@@ -136,67 +136,83 @@ class Predictor:
         z, pos, ptr = flat_tensors(z, pos, ptr)
         check_positions(pos, ptr)
         self._check_elements(z)
-        given = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
-        values = self._room(0)
+        arrays = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
+        values = self._empty(0)
         per_atom: bool | None = None
-        for frames, atoms, numbers, positions, chosen in self._batches(z, pos, ptr, given):
-            compute = partial(self._values_on_device, tuple(chosen))
-            found = self._in_memory(compute, numbers, positions, *chosen.values())
-            if per_atom is None:  # frames of one atom, where there is no telling, come last
-                per_atom = found.shape[:1] != frames.shape
-                values = self._room(z.numel() if per_atom else ptr.numel() - 1)
-            places = atoms if per_atom else frames
-            if found.shape != (*places.shape, *values.shape[1:]):
+        for frames, atoms, numbers, positions, kwargs in self._batches(z, pos, ptr, arrays):
+            compute = partial(self._values_on_device, tuple(kwargs))
+            result = self._in_memory(compute, numbers, positions, *kwargs.values())
+            if per_atom is None:  # frames of one atom, which do not show it, come last
+                per_atom = result.shape[:1] != frames.shape
+                values = self._empty(z.numel() if per_atom else ptr.numel() - 1)
+            indices = atoms if per_atom else frames
+            if result.shape != (*indices.shape, *values.shape[1:]):
                 raise InputError(
-                    f"{type(self.model).__name__} returns {list(found.shape)} for {frames.numel()} frames of "
+                    f"{type(self.model).__name__} returns {list(result.shape)} for {frames.numel()} frames of "
                     f"{numbers.size(1)} atoms: neither a value per frame nor one per atom"
                 )
-            values[places] = found
+            values[indices] = result
         return self._prediction(values, ptr.numel() - 1, z.numel())
 
     @property
     def gives_spread(self) -> bool:
-        """Whether the model tells how sure it is."""
+        """Whether the model gives a spread."""
         return hasattr(self.model, "mean_and_spread")
 
     @property
     def per_atom(self) -> bool:
-        """Whether the model gives a value per atom, tried on three atoms of an element that it knows."""
+        """Whether the model gives a value per atom, tested on three atoms of an element that it was trained on."""
         domain = domain_of(self.model)
         known = domain.atomic_numbers if domain else getattr(self.model, "elements", (11,))
         number = atomic_numbers[known[0]] if isinstance(known[0], str) else int(known[0])
         triangle = torch.tensor([[[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [0.0, 3.0, 0.0]]])
         return self(torch.full((1, 3), number), triangle).per_atom
 
+    @torch.no_grad()
+    def atomic_energies(self, clusters: Sequence[Atoms]) -> list[np.ndarray] | None:
+        """Energies of the atoms ``[num_atoms]`` of each cluster in eV, or none if the model does not tell them."""
+        inner = getattr(self.model, "model", None)
+        energies = getattr(self.model, "atomic_energies", None) or getattr(inner, "atomic_energies", None)
+        if energies is None or self.transform is not None:
+            return None
+        results = []
+        for cluster in clusters:
+            z = torch.from_numpy(cluster.numbers).long().to(self.device)
+            pos = torch.from_numpy(cluster.positions - cluster.positions.mean(axis=0)).to(self.device, self.dtype)
+            atoms = energies(z, pos, torch.zeros_like(z))
+            atoms = atoms if isinstance(atoms, Tensor) else atoms[0]
+            results.append(atoms.double().cpu().numpy())
+        return results
+
     def _of_frames(self, frames: Frames) -> Prediction:
         """Predictions for the frames of files, block by block."""
-        parts = [self._room(0)]
+        parts = [self._empty(0)]
         num_frames = num_atoms = 0
         for block in frames:
-            found = self._of_block(block, frames.on_bad)
-            parts.append(_columns(found))
-            num_frames, num_atoms = num_frames + found.num_frames, num_atoms + found.num_atoms
+            prediction = self._of_block(block, frames.on_bad)
+            parts.append(_columns(prediction))
+            num_frames, num_atoms = num_frames + prediction.num_frames, num_atoms + prediction.num_atoms
         return self._prediction(torch.cat(parts), num_frames, num_atoms)
 
     def _of_block(self, block: FrameBlock, on_bad: Literal["stop", "skip"]) -> Prediction:
-        """Predictions for the frames of a block; what is said of bad ones among them is not-a-number."""
+        """Predictions for the frames of a block, not-a-number for the bad ones."""
         good, bad = check_for_model(block, self.model, on_bad)
-        found = self(good.z, good.pos, good.ptr)
+        prediction = self(good.z, good.pos, good.ptr)
         if not bad:
-            return found
-        if found.per_atom:
+            return prediction
+        if prediction.per_atom:
             raise InputError(f"{bad[0]}; shieldings of the other frames: score_files(..., on_bad='skip')")
-        numbers = torch.tensor([*good.number.tolist(), *(frame.number for frame in bad)])
-        values = self._room(numbers.numel()).fill_(math.nan)
-        values[: len(good)] = _columns(found)
-        return self._prediction(values[numbers.argsort()], numbers.numel(), found.num_atoms)
+        indices = torch.tensor([*good.number.tolist(), *(frame.number for frame in bad)])
+        values = self._empty(indices.numel()).fill_(math.nan)
+        values[: len(good)] = _columns(prediction)
+        return self._prediction(values[indices.argsort()], indices.numel(), prediction.num_atoms)
 
-    def _room(self, number: int) -> Tensor:
-        """For what the model says of so many frames or atoms: a column of values and one of spreads, if it has them."""
+    def _empty(self, number: int) -> Tensor:
+        """Empty values ``[number]`` of frames or atoms, or values and spreads ``[number, 2]`` if the model has them."""
         return torch.empty((number, 2) if self.gives_spread else (number,), dtype=self.value_dtype)
 
     def _prediction(self, values: Tensor, num_frames: int, num_atoms: int) -> Prediction:
-        """A prediction from what :meth:`_room` has room for."""
+        """Prediction of the values of :meth:`_empty`, filled."""
         values, spread = values.T.contiguous() if self.gives_spread else (values, None)
         return Prediction(values, num_frames, num_atoms, type(self.model).__name__, spread)
 
@@ -206,7 +222,7 @@ class Predictor:
         """Batches of frames of one size, the largest first, within the bounds on atoms and pairs of atoms.
 
         Yields:
-            Numbers of the frames, of their atoms ``[num_frames * size]``, then atomic numbers ``[num_frames, size]``,
+            Indices of the frames, of their atoms ``[num_frames * size]``, then atomic numbers ``[num_frames, size]``,
             centred positions ``[num_frames, size, 3]`` and values of atoms ``[num_frames, size, ...]``.
         """
         sizes = ptr.diff()
@@ -218,11 +234,11 @@ class Predictor:
                 atoms = (ptr[frames][:, None] + torch.arange(size)).flatten()
                 positions = pos[atoms].view(-1, size, 3)
                 positions = positions - positions.mean(dim=1, keepdim=True)
-                chosen = {name: value[atoms].unflatten(0, (-1, size)) for name, value in values.items()}
-                yield frames, atoms, z[atoms].view(-1, size), positions, chosen
+                kwargs = {name: value[atoms].unflatten(0, (-1, size)) for name, value in values.items()}
+                yield frames, atoms, z[atoms].view(-1, size), positions, kwargs
 
     def _in_memory(self, compute: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """Results of a batch, in parts where its whole does not fit in the memory of the device.
+        """Results of a batch, in parts if it does not fit in the memory of the device.
 
         Raises:
             InputError: If not even one frame fits.
@@ -248,8 +264,8 @@ class Predictor:
 
     def _values_on_device(self, names: Sequence[str], z: Tensor, pos: Tensor, *values: Tensor) -> Tensor:
         extra = {name: value.flatten(0, 1).to(self.device) for name, value in zip(names, values, strict=True)}
-        found = self._values(z.to(self.device), pos.to(self.device, self.dtype), **extra)
-        return found.to("cpu", self.value_dtype)
+        values_on_device = self._values(z.to(self.device), pos.to(self.device, self.dtype), **extra)
+        return values_on_device.to("cpu", self.value_dtype)
 
     def _values_by_forward(self, z: Tensor, pos: Tensor, **extra: Tensor) -> Tensor:
         num_frames, size = z.shape
@@ -277,9 +293,10 @@ class Predictor:
             raise InputError(problem)
 
 
-def _columns(found: Prediction) -> Tensor:
+def _columns(prediction: Prediction) -> Tensor:
     """Values ``[num]``, or values and spreads ``[num, 2]``."""
-    return found.values if found.spread is None else torch.stack([found.values, found.spread], dim=1)
+    values, spread = prediction.values, prediction.spread
+    return values if spread is None else torch.stack([values, spread], dim=1)
 
 
 def _fused(model: nn.Module, device: torch.device, half: bool) -> Callable[..., Tensor] | None:

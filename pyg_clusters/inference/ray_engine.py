@@ -1,7 +1,7 @@
 """Scoring on the workers of a Ray cluster.
 
-The files are cut into pieces of some blocks. Ray Data hands the pieces out to actors, each of which has a model of its
-own, reads the frames by itself, and gives back what is wanted of each block; answers come in the order of the input.
+The files are cut into pieces of several blocks. Ray Data hands the pieces out to actors, which read and score them with
+a model of their own and return a result per block, in the order of the input.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ import pickle
 import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -22,12 +20,12 @@ import torch
 from torch import nn
 
 from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.frames import BlockLog, Frames, Shard
+from pyg_clusters.frames import Frames, Shard
 from pyg_clusters.frames.join import warn_of_joined
-from pyg_clusters.frames.piece import Piece
+from pyg_clusters.frames.partition import Piece
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.predictor import Predictor
-from pyg_clusters.inference.scoring import ScoredBlock, prediction_bytes, score_frames
+from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.stopping import keeping_handlers
 
 T = TypeVar("T")
@@ -39,12 +37,12 @@ ANSWER_WITHIN: float = 10.0
 """Seconds within which a cluster has to answer."""
 
 LOST_AT_MOST: int = 5
-"""So many workers may be lost one after the other with nothing done between them."""
+"""Number of workers that may be lost in a row with nothing finished in between."""
 
 
 @dataclass(frozen=True)
 class _Job(Generic[T]):
-    """What the workers do, and where they begin."""
+    """Work of the actors."""
 
     frames: Frames
     model: nn.Module
@@ -59,9 +57,9 @@ class _Job(Generic[T]):
 
 @dataclass(frozen=True)
 class _Answer(Generic[T]):
-    """What a worker says of a block; without a place the piece ends."""
+    """Result of a block; the last one of a piece has no position."""
 
-    place: tuple[int, int] | None = None
+    position: tuple[int, int] | None = None
     result: T | None = None
     warnings: tuple[tuple[type[Warning], str], ...] = ()
     error: str | None = None
@@ -80,28 +78,30 @@ def score_on_ray(
     device: str | None = None,
     address: str | None = None,
 ) -> Iterator[T]:
-    """As :func:`~pyg_clusters.inference.scoring.score_frames`, on the workers of a Ray cluster.
+    """Score blocks of frames on the workers of a Ray cluster.
 
-    The files and the folder that the run is started in must be the same on all nodes. A text that is not compressed, a
-    store or a trajectory is shared out between the workers; a file of another kind is work for one of them. The work of
-    a worker that is lost is done again by the others.
+    The files and the working directory must be the same on all nodes. Uncompressed text, stores and trajectories are
+    spread over the workers; any other file is read by one of them. The work of a lost worker is repeated by the others.
 
     Args:
-        predictor: Of the model, on the processor.
-        frames: What to score.
-        each: What is wanted of each block, made where it was scored: a function of a module, or a
+        predictor: Predictor of the model, on the CPU.
+        frames: Frames to score.
+        each: Function of each scored block, called where it was scored: a function of a module, or a
             :func:`functools.partial` of one.
-        start: The first block.
-        shard: Score the blocks of this part only.
-        trained: Flag the frames that are unlike these.
-        device: ``"cpu"`` or ``"cuda"``; by default CUDA where the cluster has a GPU. A worker has one of the GPUs, or
-            one processor core.
-        address: Of the cluster (``"auto"``: the one that this machine belongs to). If not given, what ``RAY_ADDRESS``
-            says, or else one of the cores of this machine is begun.
+        start: Position of the first block.
+        shard: Part of the blocks; all by default.
+        trained: Training set that the frames are compared with.
+        device: ``"cpu"`` or ``"cuda"``; CUDA by default where the cluster has a GPU. A worker has one GPU, or one
+            processor core.
+        address: Address of the cluster (``"auto"``: the one that this machine belongs to); by default ``RAY_ADDRESS``,
+            else a new cluster of the cores of this machine.
+
+    Returns:
+        Results of ``each``, in the order of the blocks.
 
     Raises:
         MissingExtra: If Ray is not installed.
-        InputError: If there is no such cluster, workers are lost again and again, or a file or a frame cannot be used.
+        InputError: If there is no such cluster, workers are lost repeatedly, or a file or a frame cannot be used.
     """
     ray = _ray()
     ours = not ray.is_initialized()
@@ -114,39 +114,6 @@ def score_on_ray(
     finally:
         if ours:
             ray.shutdown()
-
-
-def score_on_ray_with_log(
-    predictor: Predictor,
-    frames: Frames,
-    log: BlockLog,
-    *,
-    device: str | None = None,
-    address: str | None = None,
-) -> Iterator[ScoredBlock]:
-    """As :func:`~pyg_clusters.inference.scoring.score_frames` with a log, on the workers of a Ray cluster.
-
-    Blocks whose predictions the log holds are read here; those of the others come whole from the workers.
-
-    Args:
-        predictor: Of the model, on the processor.
-        frames: What to score.
-        log: Where the predictions for finished blocks are kept.
-        device: As for :func:`score_on_ray`.
-        address: Of the cluster, as there.
-    """
-    done, start = log.num_blocks, log.next_place
-    if done:
-        with closing(score_frames(predictor, frames, log=log, report=False)) as known:
-            yield from islice(known, done)
-    given = {"device": device, "address": address}
-    for block in score_on_ray(predictor, frames, each=_whole, start=start, **given):
-        log.append(block.frames.place, len(block.frames), prediction_bytes(block.prediction), block.bad)
-        yield block
-
-
-def _whole(block: ScoredBlock) -> ScoredBlock:
-    return block
 
 
 def _ray() -> Any:
@@ -184,22 +151,22 @@ def _device(ray: Any, device: str | None) -> str:
 
 
 def _pieces(ray: Any, job: _Job) -> list[Piece]:
-    """All pieces in order; the files are looked through by the workers."""
+    """All pieces in order; the workers find them."""
     blocks = BLOCKS_OF_PIECE
 
-    def of_file(number: int) -> list[Piece]:
+    def of_file(index: int) -> list[Piece]:
         _enter(job.folder)
-        return job.frames.pieces(blocks, number)
+        return job.frames.pieces(blocks, index)
 
     plan = ray.remote(num_cpus=1, max_retries=LOST_AT_MOST)(of_file)
-    parts = [plan.remote(number) for number in range(job.start[0], len(job.frames.paths))]
+    parts = [plan.remote(index) for index in range(job.start[0], len(job.frames.paths))]
     try:
         return [piece for part in parts for piece in ray.get(part)]
     except ray.exceptions.RayTaskError as error:
         raise error.cause from error
     except ray.exceptions.RayError as error:
         raise InputError(
-            f"the files could not be looked through: {_kind(error)}; start the same command again"
+            f"the files could not be partitioned: {type(error).__name__}; start the same command again"
         ) from error
 
 
@@ -213,7 +180,7 @@ def _enter(folder: str):
 
 
 def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
-    """The results of all blocks in order, whatever workers are lost."""
+    """Results of all blocks in order, whatever workers are lost."""
     lost = frames = joined = 0
     while pieces:
         try:
@@ -223,12 +190,12 @@ def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
                     warnings.warn(text, category, stacklevel=2)
                 if answer.error is not None:
                     raise InputError(answer.error)
-                if answer.place is None:
+                if answer.position is None:
                     pieces = pieces[1:]
                 else:
                     frames, joined = frames + answer.frames, joined + answer.joined
                     yield answer.result  # type: ignore[misc]
-                    job = replace(job, start=(answer.place[0], answer.place[1] + 1))
+                    job = replace(job, start=(answer.position[0], answer.position[1] + 1))
                 lost = 0
         except ray.exceptions.RayError as error:
             cause = getattr(error, "cause", None)
@@ -237,35 +204,31 @@ def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
             lost += 1
             if lost == LOST_AT_MOST:
                 raise InputError(
-                    f"{lost} workers were lost one after the other ({_kind(error)}); see to the nodes and their memory"
+                    f"{lost} workers were lost in a row ({type(error).__name__}); check the nodes and their memory"
                 ) from error
-            warnings.warn(f"a Ray worker was lost ({_kind(error)}); the others do its work", stacklevel=2)
+            warnings.warn(f"a Ray worker was lost ({type(error).__name__}); the others repeat its work", stacklevel=2)
     warn_of_joined(joined, frames)
 
 
-def _kind(error: Exception) -> str:
-    return type(error).__name__
-
-
 def _dataset(ray: Any, job: _Job, pieces: list[Piece]) -> Any:
-    """Answers of the workers, in order, as a data set that is made as it is read."""
+    """Answers of the workers, in order, as a lazy data set."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     resources = ray.cluster_resources()
     workers = max(1, int(resources.get("GPU" if job.device == "cuda" else "CPU", 1)))
-    given = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces))
+    rows = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.60 has no other place for the last two arguments
-        return given.map_batches(
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.60 takes the last two arguments nowhere else
+        return rows.map_batches(
             _Worker,
             fn_constructor_args=(job,),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
             num_cpus=1,
             num_gpus=1 if job.device == "cuda" else None,
-            # A worker that is lost would be waited for until its node is back: the pieces are handed out anew instead.
+            # Ray would wait for the node of a lost worker to return; the pieces are handed out again instead.
             max_restarts=0,
             max_task_retries=0,
         )
@@ -291,25 +254,19 @@ class _Worker:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("default")
 
-            def said() -> tuple[tuple[type[Warning], str], ...]:
-                found = tuple((warning.category, str(warning.message)) for warning in caught)
+            def new_warnings() -> tuple[tuple[type[Warning], str], ...]:
+                new = tuple((warning.category, str(warning.message)) for warning in caught)
                 caught.clear()
-                return found
+                return new
 
-            blocks = score_frames(
-                self.predictor,
-                job.frames,
-                start=job.start,
-                shard=job.shard,
-                piece=piece,
-                trained=job.trained,
-            )
+            where = {"start": job.start, "shard": job.shard, "piece": piece, "trained": job.trained}
+            blocks = score_frames(self.predictor, job.frames, **where)
             try:
                 for scored in blocks:
                     block = scored.frames
                     joined = 0 if block.joined is None else int(block.joined.sum())
-                    yield _Answer(block.place, job.each(scored), said(), frames=len(block), joined=joined)
+                    yield _Answer(block.place, job.each(scored), new_warnings(), frames=len(block), joined=joined)
             except InputError as error:
-                yield _Answer(warnings=said(), error=str(error))
+                yield _Answer(warnings=new_warnings(), error=str(error))
             else:
-                yield _Answer(warnings=said())
+                yield _Answer(warnings=new_warnings())

@@ -9,7 +9,6 @@ from pyg_clusters.analysis.report import Report
 from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first
 from pyg_clusters.errors import MissingExtra
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.atomic_energies import atomic_energies
 from pyg_clusters.screening.candidates import Candidate, Screening
 
 DRAWN = 10
@@ -48,7 +47,7 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
     chosen = [everything[place] for place in shown_first([candidate.size for candidate in everything])]
     atoms = [candidate.atoms for candidate in chosen]
     properties = candidate_properties(screening, chosen, truth)
-    energies = atomic_energies(predictor, atoms)
+    energies = predictor.atomic_energies(atoms)
     if energies is not None:
         shares = np.concatenate(energies)
         properties["energy of the atom"] = Property(shares, "eV", of_atoms=True)
