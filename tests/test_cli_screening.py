@@ -1,6 +1,7 @@
 """``screen`` in all its ways of choosing, and ``benchmark-screening``."""
 
 import csv
+from importlib import import_module
 from pathlib import Path
 
 import ase.io
@@ -10,15 +11,15 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from pyg_clusters.cli import screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model, save_model
-from pyg_clusters.screening.dft_inputs import boxed
-from pyg_clusters.screening.strategies import lowest_of_bins
+from pyg_clusters.screening.dft import boxed
+from pyg_clusters.screening.pool import FramePool
+from pyg_clusters.strategies import Bins
 from pyg_clusters.testing import random_clusters
 
 COPIES = 3
@@ -59,7 +60,7 @@ def trajectory(frames, tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
     """The report, which takes longer than the rest, is tested where the lowest energies are chosen."""
-    monkeypatch.setattr(screen, "write_report", lambda *_: None)
+    monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -81,7 +82,7 @@ def test_bins(model, frames, trajectory, tmp_path):
     energy = Predictor(load_model(model))(frames).energy.numpy()
     of_40 = np.flatnonzero([len(atoms) == 40 for atoms in frames])
     rows = [row for row in rows_of(tmp_path / "s/candidates.csv") if row["size"] == "40"]
-    assert [int(row["source_frame"]) for row in rows] == of_40[lowest_of_bins(energy[of_40], 6).places].tolist()
+    assert [int(row["source_frame"]) for row in rows] == of_40[Bins(6).select(FramePool(energy[of_40])).index].tolist()
     assert rows[0]["pred_rank"] == "1" and rows[0]["pred_reason"].startswith("lowest of bin 1 from ")
     picked = [atoms for atoms in ase.io.read(tmp_path / "s/candidates.extxyz", ":") if len(atoms) == 40]
     for atoms, row in zip(picked, rows, strict=True):
@@ -121,7 +122,7 @@ def test_unique(model, frames, trajectory, tmp_path):
 def test_a_pool_that_holds_too_few_distinct_structures_is_told(model, trajectory, tmp_path, capsys):
     arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "5", "--pool", "6"]
     assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
-    assert "2 distinct structures among the 6 lowest frames of 31 atoms, 5 were wanted" in capsys.readouterr().err
+    assert "2 distinct structures among the 6 lowest frames of 31 atoms, fewer than 5" in capsys.readouterr().err
 
 
 def test_diverse(model, trajectory, tmp_path):
@@ -202,16 +203,16 @@ def test_found_in_numbered_folders(screened, capsys):
     files = sorted((folder / "vasp").glob("*/relaxed.traj"), reverse=True)
     assert main(["compare-dft", str(folder), *map(str, files)]) == 0
     assert "7 of 8 candidates" in capsys.readouterr().out
-    rows = rows_of(folder / "found.csv")
+    rows = rows_of(folder / "dft.csv")
     assert [int(row["candidate"]) for row in rows] == [1, 3, 4, 5, 6, 7, 8]
     assert [int(row["source_frame"]) for row in rows] == [
         candidates[int(row["candidate"]) - 1].info["source_frame"] for row in rows
     ]
     for row in rows:
-        assert float(row["found_above_mean"]) == pytest.approx(2 * float(row["pred_above_mean"]), abs=1e-5)
-    of_31 = [float(row["found_above_mean"]) for row in rows if row["size"] == "31"]
+        assert float(row["dft_above_mean"]) == pytest.approx(2 * float(row["pred_above_mean"]), abs=1e-5)
+    of_31 = [float(row["dft_above_mean"]) for row in rows if row["size"] == "31"]
     assert np.mean(of_31) == pytest.approx(0, abs=1e-6) and max(of_31) > 0
-    assert (folder / "found.png").stat().st_size > 1000
+    assert (folder / "dft.png").stat().st_size > 1000
     assert "--overwrite" in refused(["compare-dft", folder, *files], capsys)
 
 
@@ -232,10 +233,10 @@ def test_found_by_structure(screened, tmp_path, capsys):
         files[-1].parent.mkdir()
         ase.io.write(files[-1], [start, end])
     assert main(["compare-dft", str(folder), *sorted(map(str, files))]) == 0
-    rows = rows_of(folder / "found.csv")
+    rows = rows_of(folder / "dft.csv")
     assert [row["output"] for row in rows] == [str(file) for file in files]
     for row in rows:
-        assert float(row["found_above_mean"]) == pytest.approx(3 * float(row["pred_above_mean"]), abs=1e-5)
+        assert float(row["dft_above_mean"]) == pytest.approx(3 * float(row["pred_above_mean"]), abs=1e-5)
 
 
 def test_found_in_one_file(screened, tmp_path):
@@ -246,16 +247,16 @@ def test_found_in_one_file(screened, tmp_path):
         tmp_path / "all.extxyz", [Atoms(a.numbers, a.positions, info={"e": a.info["pred_energy"]}) for a in shuffled]
     )
     assert main(["compare-dft", str(folder), str(tmp_path / "all.extxyz"), "--key", "e"]) == 0
-    rows = rows_of(folder / "found.csv")
-    assert len(rows) == 8 and all(row["pred_energy"] == row["found_energy"] for row in rows)
+    rows = rows_of(folder / "dft.csv")
+    assert len(rows) == 8 and all(row["pred_energy"] == row["dft_energy"] for row in rows)
     moved = []
     for atoms in shuffled:
         moved.append(at_new_positions(atoms, atoms.positions * 1.05))
         moved[-1].info["e"] = atoms.info["pred_energy"]
     write_extxyz(tmp_path / "relaxed.extxyz", moved)
     assert main(["compare-dft", str(folder), str(tmp_path / "relaxed.extxyz"), "--key", "e", "--overwrite"]) == 0
-    rows = rows_of(folder / "found.csv")
-    assert len(rows) == 8 and all(row["pred_energy"] == row["found_energy"] for row in rows)
+    rows = rows_of(folder / "dft.csv")
+    assert len(rows) == 8 and all(row["pred_energy"] == row["dft_energy"] for row in rows)
 
 
 def test_found_without_the_first_structure(screened, tmp_path, capsys):
@@ -268,7 +269,7 @@ def test_found_without_the_first_structure(screened, tmp_path, capsys):
         assert main(["compare-dft", str(folder), str(tmp_path / name / "end.traj"), "--overwrite"]) == result
         line = capsys.readouterr().err
         if not result:
-            assert [row["candidate"] for row in rows_of(folder / "found.csv")] == ["3"]
+            assert [row["candidate"] for row in rows_of(folder / "dft.csv")] == ["3"]
         elif name == "end":
             assert (
                 "end.traj, frame 0: starts from no candidate (the nearest, " in line and "put it into a folder" in line
@@ -290,27 +291,27 @@ def test_found_refuses(screened, tmp_path, capsys):
     write_extxyz(tmp_path / "other.extxyz", [Atoms("Ga2", [[0, 0, 0], [0, 0, 2.5]], info={"energy": -1.0})])
     assert "Ga2, but no candidate is" in refused(["compare-dft", folder, tmp_path / "other.extxyz"], capsys)
     assert "no candidates.extxyz" in refused(["compare-dft", tmp_path, one], capsys)
-    assert not (folder / "found.csv").exists()
+    assert not (folder / "dft.csv").exists()
 
 
 def test_evaluate_screening(model, frames, trajectory, tmp_path, capsys):
     arguments = ["benchmark-screening", model, trajectory, "--truth", "quenched", "--own", "own", "--top", "5"]
-    arguments += ["--minima", trajectory, "--bins", "4", "--out", tmp_path / "worth"]
+    arguments += ["--minima", trajectory, "--bins", "4", "--out", tmp_path / "benchmark"]
     assert main([str(argument) for argument in arguments]) == 0
     assert "frames of 31 atoms" in capsys.readouterr().out
     energy = Predictor(load_model(model))(frames).energy.numpy().astype(float)
-    ranks = rows_of(tmp_path / "worth/ranking.csv")
+    ranks = rows_of(tmp_path / "benchmark/ranking.csv")
     assert [(row["size"], row["frames"]) for row in ranks] == [("31", "45"), ("40", "45")]
     of_31 = [number for number, atoms in enumerate(frames) if len(atoms) == 31]
     error = np.abs(energy[of_31] - [frames[number].info["own"] for number in of_31]).mean() * 23.060548
     assert float(ranks[0]["mae_own_kcal_mol"]) == pytest.approx(error, rel=1e-6)
-    worths = {row["way"]: row for row in rows_of(tmp_path / "worth/worth.csv") if row["size"] == "31"}
-    ways = ["rank", "bins", "descriptor bins", "unique", "diverse", "every 3rd", "every 4th", "random"]
-    assert list(worths) == [*ways, "random, as bins"]
-    assert worths["unique"]["distinct"] == worths["unique"]["distinct_structures"] == "1"
-    assert float(worths["rank"]["distinct"]) == pytest.approx(2 / 5)  # the lowest five are copies of two
-    assert worths["every 3rd"]["runs"] == "15" and worths["every 4th"]["runs"] == "12"
-    assert {path.name for path in (tmp_path / "worth/figures").iterdir()} == {"recall.png", "worth.png"}
+    scores = {row["strategy"]: row for row in rows_of(tmp_path / "benchmark/strategies.csv") if row["size"] == "31"}
+    names = ["rank", "bins", "descriptor-bins", "unique", "diverse", "every 3rd", "every 4th", "random"]
+    assert list(scores) == [*names, "random, as bins"]
+    assert scores["unique"]["distinct"] == scores["unique"]["distinct_structures"] == "1"
+    assert float(scores["rank"]["distinct"]) == pytest.approx(2 / 5)  # the lowest five are copies of two
+    assert scores["every 3rd"]["runs"] == "15" and scores["every 4th"]["runs"] == "12"
+    assert {path.name for path in (tmp_path / "benchmark/figures").iterdir()} == {"recall.png", "strategies.png"}
     assert "overwrite" in refused(arguments, capsys)
 
 

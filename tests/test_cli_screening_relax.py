@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import ase.io
@@ -10,16 +11,17 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli import benchmark_screening, screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks, write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, Ensemble, load_model, save_ensemble, save_model
+from pyg_clusters.screening.benchmark import SizeFrames, relaxed
 from pyg_clusters.screening.candidates import Candidate, Screening
+from pyg_clusters.screening.pool import FramePool
 from pyg_clusters.screening.relaxation import relax_candidates
-from pyg_clusters.screening.strategies import lowest_bounds
+from pyg_clusters.strategies import Uncertain
 from pyg_clusters.structures import ModelCalculator, energy_and_forces, relax_batched
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.units import KCAL_PER_MOL
@@ -30,7 +32,7 @@ COPIES = 2
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
     """The report is tested elsewhere."""
-    monkeypatch.setattr(screen, "write_report", lambda *_: None)
+    monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -118,8 +120,8 @@ def test_what_screening_is_worth_after_relaxing(shaken, tmp_path):
     z, pos = block.z.reshape(6, 31), block.pos.reshape(6, 31, 3)
     predictor = Predictor(load_model("gallium-forces"))
     hot = predictor(torch.from_numpy(z), torch.from_numpy(pos)).energy.numpy()
-    frames = benchmark_screening.SizeFrames(31, z, pos, hot, block.properties["dft_energy"], np.arange(6))
-    found = benchmark_screening.relaxed(frames, predictor, 0.01, 500)
+    frames = SizeFrames(31, z, pos, hot, block.properties["dft_energy"], np.arange(6))
+    found = relaxed(frames, predictor, 0.01, 500)
     assert (found.predicted < hot - 0.02).all()
     np.testing.assert_allclose(found.predicted[::2], found.predicted[1::2], atol=2e-3)
     (told,) = rows_of(tmp_path / "relaxed/ranking.csv")
@@ -151,7 +153,7 @@ class Hole(torch.nn.Module):
 def pairs(*distances: float) -> Screening:
     """A candidate of two atoms for each distance in Å."""
     found = [
-        Candidate("pairs.xyz", number, -1.0, 1, Atoms("Ga2", [[0, 0, 0], [0, 0, distance]]), place=number)
+        Candidate("pairs.xyz", number, -1.0, 1, Atoms("Ga2", [[0, 0, 0], [0, 0, distance]]), index=number)
         for number, distance in enumerate(distances)
     ]
     count = len(found)
@@ -264,8 +266,8 @@ def test_what_choosing_by_uncertainty_is_worth(ensemble, trajectory, tmp_path):
         atoms.info["truth"] = -2.5 * len(atoms) + 0.01 * number
     write_extxyz(labelled, frames)
     arguments = ["benchmark-screening", str(ensemble), str(labelled), "--truth", "truth", "--top", "2"]
-    assert main([*arguments, "--out", str(tmp_path / "worth")]) == 0
-    rows = [row for row in rows_of(tmp_path / "worth/worth.csv") if row["way"] == "uncertain"]
+    assert main([*arguments, "--out", str(tmp_path / "benchmark")]) == 0
+    rows = [row for row in rows_of(tmp_path / "benchmark/strategies.csv") if row["strategy"] == "uncertain"]
     assert [row["size"] for row in rows] == sorted({str(len(atoms)) for atoms in frames}, key=int)
     assert all(row["runs"] == "2" for row in rows)
 
@@ -288,8 +290,8 @@ def test_spreads_are_those_of_the_relaxed_structures():
 
 
 def test_equal_bounds_keep_their_order():
-    choice = lowest_bounds(np.array([-1.0, -1.5, -1.0]), np.array([0.5, 0.0, 0.5]), 1.0, 2)
-    assert choice.places.tolist() == [0, 1]
+    pool = FramePool(np.array([-1.0, -1.5, -1.0]), np.array([0.5, 0.0, 0.5]))
+    assert Uncertain(top=2, spread_weight=1.0).select(pool).index.tolist() == [0, 1]
 
 
 def test_a_true_energy_named_as_a_column(ensemble, trajectory, tmp_path):

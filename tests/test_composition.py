@@ -2,6 +2,7 @@
 
 import csv
 import json
+from importlib import import_module
 
 import ase.io
 import numpy as np
@@ -9,7 +10,6 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli import screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.frames import write_extxyz
@@ -78,7 +78,7 @@ def test_ranks_are_those_within_a_composition():
 @pytest.mark.parametrize("choose", ["rank", "unique", "diverse", "bins"])
 @pytest.mark.filterwarnings("default:the bins of", "default:.* distinct structures among")
 def test_screen_picks_of_each_composition(alloys, tmp_path, monkeypatch, choose):
-    monkeypatch.setattr(screen, "write_report", lambda *_: None)
+    monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
     number = ("--bins", "2") if choose == "bins" else ("--top", "2")
     command = ["screen", str(alloys / "model"), str(alloys / "md.extxyz"), "--choose", choose, *number]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
@@ -93,7 +93,7 @@ def test_the_report_has_a_column_for_each_composition(alloys, tmp_path):
     command = ["screen", str(alloys / "model"), str(alloys / "md.extxyz"), "--top", "2", "--truth", "e"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "report.html").read_text()
-    assert "What was picked, by composition." in text and "Au6Cu2</th>" in text
+    assert "Summary by composition." in text and "Au6Cu2</th>" in text
 
 
 def test_evaluate_has_a_row_for_each_composition(alloys, tmp_path, capsys):
@@ -109,9 +109,9 @@ def test_evaluate_has_a_row_for_each_composition(alloys, tmp_path, capsys):
 
 def test_benchmark_of_screening_goes_by_composition(alloys, tmp_path):
     command = ["benchmark-screening", str(alloys / "model"), str(alloys / "md.extxyz"), "--truth", "e", "--top", "3"]
-    assert main([*command, "--bins", "3", "--out", str(tmp_path / "worth")]) == 0
-    assert [row["composition"] for row in rows_of(tmp_path / "worth" / "ranking.csv")] == ["Au2Cu6", "Au6Cu2"]
-    assert {row["composition"] for row in rows_of(tmp_path / "worth" / "worth.csv")} == {"Au2Cu6", "Au6Cu2"}
+    assert main([*command, "--bins", "3", "--out", str(tmp_path / "benchmark")]) == 0
+    assert [row["composition"] for row in rows_of(tmp_path / "benchmark" / "ranking.csv")] == ["Au2Cu6", "Au6Cu2"]
+    assert {row["composition"] for row in rows_of(tmp_path / "benchmark" / "strategies.csv")} == {"Au2Cu6", "Au6Cu2"}
 
 
 def test_info_lists_compositions_of_alloys_only(alloys, tmp_path, capsys):

@@ -16,9 +16,9 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.models import Ensemble, SmoothDART, TrainingDomain, load_model, save_model
 from pyg_clusters.models.geometry_range import GeometryRange, measures
 from pyg_clusters.screening.candidates import Candidate, Screening
+from pyg_clusters.screening.pool import FramePool, select_candidates
 from pyg_clusters.screening.relaxation import relax_candidates
-from pyg_clusters.screening.selection import choose_again
-from pyg_clusters.screening.strategies import lowest
+from pyg_clusters.strategies import Rank
 from pyg_clusters.structures import ClusterEMT, ModelCalculator, local_minimum, relax
 
 SUM = 2 * covalent_radii[31]  # 2.44 Å
@@ -170,7 +170,7 @@ def test_relax_says_what_left_the_range(narrow, tmp_path, capsys):
 def test_screening_ranks_them_last():
     """Lower in energy than all others, and yet after them; chosen only where nothing else is there."""
     distances = (2.7, 2.28, 2.45)
-    candidates = [Candidate("md.xyz", n, -1.0, 1, pair(d), place=n) for n, d in enumerate(distances)]
+    candidates = [Candidate("md.xyz", n, -1.0, 1, pair(d), index=n) for n, d in enumerate(distances)]
     screening = Screening(
         np.array(["md.xyz"] * 3), np.arange(3), np.full(3, 2), -np.ones(3), {}, np.ones(3, dtype=bool), candidates, []
     )
@@ -178,8 +178,8 @@ def test_screening_ranks_them_last():
         found = relax_candidates(screening, Predictor(Holed()), fmax=1e-3, steps=100)
     assert [one.frame for one in found.candidates][-1] == 1 and found.num_left_range == 1
     assert found.candidates[-1].rank == 3 and found.candidates[-1].energy < found.candidates[0].energy
-    energies = lambda pool: lowest(np.array([one.energy for one in pool]), 3)  # noqa: E731
-    assert {one.frame for one in choose_again(found, energies).candidates} == {0, 2}
+    energies = lambda pool: Rank(3).select(FramePool(np.array([one.energy for one in pool])))  # noqa: E731
+    assert {one.frame for one in select_candidates(found, energies).candidates} == {0, 2}
     with pytest.warns(UserWarning, match="1 of 1 frames"):
         alone = relax_candidates(
             Screening(

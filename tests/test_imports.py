@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "positions",
         "progress",
         "stopping",
+        "strategies",
         "trusted",
         "units",
     },

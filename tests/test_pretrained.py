@@ -16,7 +16,7 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models import DART, NodeSchNet, SmoothDART, load_model
 from pyg_clusters.models.checkpoint import SHIPPED, shipped_models
-from pyg_clusters.screening.benchmark import isomers_by_energy, ranking
+from pyg_clusters.screening.scores import isomers_by_energy, ranking
 from pyg_clusters.shielding_metrics import shielding_metrics
 from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.testing import validate_model

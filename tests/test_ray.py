@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,6 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.cli import screen
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, Parts, write_extxyz, write_store
@@ -161,7 +161,7 @@ def test_screening_gives_what_one_process_gives(folder, cluster, tmp_path, monke
     on_ray_too = [*start, str(tmp_path / "ray"), "--engine", "ray", "--address", cluster.address]
     assert main([*start, str(tmp_path / "local")]) == 0
     with monkeypatch.context() as patch:
-        patch.setattr(screen, "write_candidates", stopped)
+        patch.setattr(import_module("pyg_clusters.screening.screen"), "write_candidates", stopped)
         assert main(on_ray_too) == 2
     with monkeypatch.context() as patch:  # all that is left to do is to read the frames
         patch.setattr(engines, "_prediction_bytes", stopped)

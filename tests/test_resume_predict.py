@@ -195,9 +195,7 @@ def test_screening_goes_on_with_the_energies_that_are_there(folder, tmp_path, mo
         os.kill(os.getpid(), signal.SIGKILL)
 
     def work():
-        from pyg_clusters.cli import screen
-
-        screen.write_candidates = die
+        sys.modules["pyg_clusters.screening.screen"].write_candidates = die
         return main([*arguments, "--out", str(tmp_path / "out")])
 
     os.waitpid(in_child(work), 0)

@@ -13,9 +13,9 @@ from pyg_clusters.analysis.viewer import Property, shown_first, viewer_section
 from pyg_clusters.errors import MissingExtra
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, Ensemble, LastLayerPosterior
-from pyg_clusters.screening import report, report_structures
-from pyg_clusters.screening.bins import text_of_bins
+from pyg_clusters.screening import report
 from pyg_clusters.screening.candidates import Candidate, Screening
+from pyg_clusters.strategies import Rank
 
 ICOSAHEDRON = Icosahedron("Cu", 2, latticeconstant=3.6)
 
@@ -46,14 +46,14 @@ def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
     calls = []
     original = report.screening_figures
     monkeypatch.setattr(report, "screening_figures", lambda *more: calls.append(more) or original(*more))
-    report.write_report(screening(), tmp_path, predictor, tmp_path, "dft")
+    report.write_report(screening(), tmp_path, predictor, tmp_path, Rank(3), "dft")
     assert len(calls) == 1
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"trajectory.png", "picked.png"}
 
 
 def test_without_chemiscope_the_structures_are_drawn(predictor, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "chemiscope", None)
-    report.write_report(screening(), tmp_path, predictor, tmp_path)
+    report.write_report(screening(), tmp_path, predictor, tmp_path, Rank(3))
     page = (tmp_path / "report.html").read_text()
     assert page.count("pip install &#x27;pyg-clusters[report]&#x27;") == 1
     assert "<script" not in page and "The first candidates." in page
@@ -64,7 +64,7 @@ def test_without_chemiscope_the_structures_are_drawn(predictor, tmp_path, monkey
 def test_what_is_known_of_candidates():
     """Energies above the lowest are those of a size; the true ones have a zero of their own."""
     found = screening()
-    properties = report_structures.candidate_properties(found, found.candidates, "dft")
+    properties = report.candidate_properties(found, found.candidates, "dft")
     assert properties["atoms"].values.tolist() == [13, 13, 12]
     assert properties["source_file"].values.tolist() == ["a.xyz", "a.xyz", "b.xyz"]
     assert properties["predicted energy"].values.tolist() == [-26.0, -25.5, -24.0]
@@ -74,8 +74,8 @@ def test_what_is_known_of_candidates():
 
 def test_a_page_holds_no_more_atoms_than_it_can(predictor, tmp_path, monkeypatch):
     pytest.importorskip("chemiscope")
-    monkeypatch.setattr(report_structures, "shown_first", lambda sizes: shown_first(sizes, max_atoms=30))
-    report.write_report(screening(), tmp_path, predictor, tmp_path)
+    monkeypatch.setattr(report, "shown_first", lambda sizes: shown_first(sizes, max_atoms=30))
+    report.write_report(screening(), tmp_path, predictor, tmp_path, Rank(3))
     page = (tmp_path / "report.html").read_text()
     assert "The first 2 of 3 candidates, size by size: a page shows at most 30,000 atoms" in page
     assert page.count('"names":') == 2
@@ -111,6 +111,6 @@ def test_energies_of_atoms_sum_to_those_of_the_cluster():
 def test_width_of_bins_is_told_beside_the_error(tmp_path):
     """0.5 eV in five bins: 0.1 eV, 2.31 kcal/mol; the one cluster of the other size has bins of no width."""
     (tmp_path / "test_metrics.json").write_text('{"overall": {"mae_kcal_mol": 1.25}}')
-    assert text_of_bins(screening(), 5, tmp_path) == (
-        "The 5 bins of a size are 0.00 to 2.31 kcal/mol wide; the model is off by 1.25 kcal/mol on its test set."
+    assert report.text_of_bins(screening(), 5, tmp_path) == (
+        "The 5 bins of a size are 0.00 to 2.31 kcal/mol wide; the error of the model on its test set is 1.25 kcal/mol."
     )

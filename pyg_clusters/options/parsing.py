@@ -4,7 +4,7 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse_from_object
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
@@ -26,7 +26,8 @@ def parse_options(verb: str, options: type[Options], example: str, argv: Sequenc
     Args:
         verb: Name of the verb, for the help.
         options: A dataclass: its docstring is the description, each field an option, the docstring of a field its help.
-            Fields with ``metadata={"positional": True}`` are positional arguments.
+            Fields with ``metadata={"positional": True}`` are positional arguments; ``"choices"`` in it is a function
+            that returns the values and their purposes.
         example: A command, printed at the end of the help.
         argv: Arguments after the verb.
 
@@ -65,6 +66,10 @@ def _add_fields(parser: ArgumentParser, options: type):
         of_list = next((each for each in (kind, *get_args(kind)) if get_origin(each) is list), None)
         if kind is bool:
             settings["action"] = "store_true"
+        elif "choices" in field.metadata:
+            choices = field.metadata["choices"]()
+            texts = "; ".join(f"{name}: {text}" for name, text in choices.items()).replace("%", "%%")
+            settings |= {"type": Literal[tuple(choices)], "help": f"{settings['help']}: {texts}"}
         elif of_list is not None:
             settings |= {"type": get_args(of_list)[0], "nargs": "+"}
         else:

@@ -1,1 +1,17 @@
 """Screening: candidates for DFT calculations among the frames of trajectories."""
+
+from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
+from pyg_clusters.options.compare_dft import CompareDFTOptions
+from pyg_clusters.options.screen import ScreenOptions
+from pyg_clusters.screening.benchmark import benchmark_screening
+from pyg_clusters.screening.dft import compare_dft
+from pyg_clusters.screening.screen import screen
+
+__all__ = [
+    "BenchmarkScreeningOptions",
+    "CompareDFTOptions",
+    "ScreenOptions",
+    "benchmark_screening",
+    "compare_dft",
+    "screen",
+]

@@ -1,257 +1,361 @@
-"""What choosing frames by a model's predictions is worth, where the true energies are known (section 3.5 of Modee et
-al. 2021, and past it).
+"""Benchmark of the strategies of screening on frames whose true energies are known."""
 
-The true energy of a frame is that of the isomer which a DFT optimisation of it would give: for the shipped frames the
-energy of the minimum that each quenches to. Two frames are of distinct isomers if their true energies differ (by more
-than :data:`SAME_ENERGY`) and, where the minima are known, their structures differ, too. Everything is for the frames of
-one composition; energies are in eV per cluster.
-"""
-
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.stats import kendalltau, spearmanr
+from ase import Atoms
+from rich.table import Table
 
-from pyg_clusters.units import KCAL_PER_MOL, MEV
+from pyg_clusters.analysis.plot_style import save_figure
+from pyg_clusters.composition import comparable, composition_names, kind_label
+from pyg_clusters.datasets.label_reading import unit_of_labels
+from pyg_clusters.errors import InputError
+from pyg_clusters.evaluation.baseline import other_zero
+from pyg_clusters.formatting import cell
+from pyg_clusters.frames import FrameBlock, read_blocks, write_table
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.loading import load_predictor
+from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
+from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.progress import counting
+from pyg_clusters.screening.plots import recall_curves, scores_by_strategy
+from pyg_clusters.screening.pool import FramePool
+from pyg_clusters.screening.relaxation import check_forces, relax_atoms, warn_of_left_range
+from pyg_clusters.screening.scores import (
+    LOWEST,
+    WINDOW,
+    Ranking,
+    StrategyScore,
+    isomer_curve,
+    isomers_by_energy,
+    merge_isomers,
+    ranking,
+    recall_curve,
+    score_random,
+    score_selection,
+)
+from pyg_clusters.strategies import STRATEGIES, Bins
+from pyg_clusters.structures.duplicates import representatives
+from pyg_clusters.structures.relax_batched import LEFT_RANGE
+from pyg_clusters.training.run import target_of_run
 
-SAME_ENERGY: float = 1e-3
-"""Frames of one isomer have true energies that differ by no more than this, in eV per cluster."""
+EVERY = {"every 3rd": 3, "every 4th": 4}
+"""Conventional strategies: frames at regular intervals."""
 
-LOWEST: int = 50
-"""Number of frames, the lowest by true energy, that are to be found."""
+RESULTS = ("ranking.csv", "strategies.csv", "recall.csv")
 
-WINDOW: float = 0.5
-"""Isomers this far above the lowest in eV are counted."""
-
-DRAWS: int = 200
-"""Random choices that are averaged over."""
+HEADINGS = {
+    "size": "atoms",
+    "spearman": "Spearman",
+    "kendall": "Kendall",
+    "mae_kcal_mol": "MAE (kcal/mol)",
+    "mae_own_kcal_mol": "MAE from own energy",
+    "rank_of_lowest": "rank of lowest",
+    "recall": f"of the lowest {LOWEST}",
+    "recall_of_four": f"of them among {4 * LOWEST}",
+    "regret_kcal_mol": "regret (kcal/mol)",
+    "regret_mev_per_atom": "regret (meV/atom)",
+    "distinct_structures": "distinct by structure",
+    "low_isomers": f"isomers within {WINDOW} eV",
+    "low_isomers_share": "share of these",
+}
 
 
 @dataclass
-class Ranking:
-    """How well predictions rank the frames of a composition.
+class SizeFrames:
+    """Frames of one size, or of one composition if there are alloys.
 
     Attributes:
         size: Number of atoms.
-        frames: Number of frames.
-        spearman: Rank correlation with the true energies.
-        kendall: Kendall's tau-b with them.
-        mae_kcal_mol: Mean absolute difference from them, per cluster.
-        mae_own_kcal_mol: The same from the energies of the frames themselves; not-a-number where they are not known.
-        rank_of_lowest: Rank by prediction, from 1, of the first frame of the lowest isomer.
-        recall: Share of the :data:`LOWEST` frames (fewer if there are no more) by true energy among as many
-            predicted, and among four times as many (for 200 of 1,000 frames a random choice has 0.2).
-        recall_of_four: The latter.
-        composition: Formula, where there are alloys.
-    """
-
-    size: int
-    frames: int
-    spearman: float
-    kendall: float
-    mae_kcal_mol: float
-    mae_own_kcal_mol: float
-    rank_of_lowest: int
-    recall: float
-    recall_of_four: float
-    composition: str = ""
-
-
-@dataclass
-class StrategyScore:
-    """What a way of choosing is worth.
-
-    Attributes:
-        size: Number of atoms.
-        way: The way.
-        runs: Number of frames that are chosen: of DFT calculations.
-        regret_kcal_mol: Lowest true energy among the chosen less that of all frames, per cluster.
-        regret_mev_per_atom: The same per atom.
-        recall: Share of the :data:`LOWEST` frames by true energy that are among the chosen.
-        enrichment: The same share divided by what as many random frames have on average.
-        distinct: Number of isomers among the chosen, divided by the number of chosen.
-        distinct_structures: The same, isomers told apart by the structures of their minima alone; not-a-number where
-            these are not known.
-        low_isomers: Number of isomers among the chosen that are within :data:`WINDOW` of the lowest of all frames.
-        low_isomers_share: Their share of those among all frames.
-        composition: Formula, where there are alloys.
-    """
-
-    size: int
-    way: str
-    runs: int
-    regret_kcal_mol: float
-    regret_mev_per_atom: float
-    recall: float
-    enrichment: float
-    distinct: float
-    distinct_structures: float
-    low_isomers: float
-    low_isomers_share: float
-    composition: str = ""
-
-
-def isomers_by_energy(energy: np.ndarray, tolerance: float = SAME_ENERGY) -> np.ndarray:
-    """Numbers of isomers ``[num_frames]``: frames of one are within a tolerance of its lowest energy.
-
-    By chance distinct isomers have equal energies, too: the number of isomers is a lower bound.
-
-    Args:
-        energy: True energies ``[num_frames]`` in eV.
-        tolerance: In eV.
-
-    Example:
-        >>> isomers_by_energy(np.array([-9.0, -8.0, -9.0004, -8.9985]))
-        array([0, 2, 0, 1])
-    """
-    energy = np.asarray(energy, dtype=float)
-    isomer = np.zeros(len(energy), dtype=int)
-    number, low = -1, -np.inf
-    for place in np.argsort(energy, kind="stable"):
-        if energy[place] - low > tolerance:
-            number, low = number + 1, energy[place]
-        isomer[place] = number
-    return isomer
-
-
-def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Numbers ``[num_frames]`` of isomers that are the same if either of two numberings has them the same.
-
-    Example:
-        >>> joined(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 0]))
-        array([0, 0, 0, 1, 0])
-    """
-    _, a = np.unique(a, return_inverse=True)
-    _, b = np.unique(b, return_inverse=True)
-    num_nodes = len(a) + len(b)
-    links = coo_array((np.ones(len(a)), (a, len(a) + b)), shape=(num_nodes, num_nodes))
-    return np.unique(connected_components(links, directed=False)[1][a], return_inverse=True)[1]
-
-
-def ranking(
-    predicted: np.ndarray,
-    truth: np.ndarray,
-    isomer: np.ndarray,
-    size: int,
-    own: np.ndarray | None = None,
-    lowest: int = LOWEST,
-) -> Ranking:
-    """How well predictions rank frames.
-
-    Args:
+        z: Atomic numbers ``[num_frames, num_atoms]``.
+        pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
         predicted: Predicted energies ``[num_frames]`` in eV.
         truth: True energies ``[num_frames]`` in eV.
-        isomer: Number of the isomer of each frame ``[num_frames]``.
-        size: Number of atoms.
-        own: Energies of the frames themselves ``[num_frames]`` in eV.
-        lowest: Number of frames, the lowest by true energy, that are to be found.
+        isomer: Isomer of each as an integer ``[num_frames]``.
+        structure: Structure that each quenches to as an integer ``[num_frames]``, if the minima are known.
+        own: Energies of the frames themselves ``[num_frames]`` in eV, if known.
+        spread: Standard deviations of the predictions ``[num_frames]`` in eV, if the model gives them.
+        composition: Formula, if there are alloys.
     """
-    order = np.argsort(predicted, kind="stable")
-    best = isomer[np.argmin(truth)]
-    found = recall_curve(predicted, truth, lowest)
-    lowest = min(lowest, len(truth))
-    varied = len(truth) > 1 and np.ptp(predicted) > 0 and np.ptp(truth) > 0
-    return Ranking(
-        size=int(size),
-        frames=len(truth),
-        spearman=float(spearmanr(predicted, truth).statistic) if varied else float("nan"),
-        kendall=float(kendalltau(predicted, truth).statistic) if varied else float("nan"),
-        mae_kcal_mol=float(np.abs(predicted - truth).mean() * KCAL_PER_MOL),
-        mae_own_kcal_mol=float("nan") if own is None else float(np.abs(predicted - own).mean() * KCAL_PER_MOL),
-        rank_of_lowest=int(np.flatnonzero(isomer[order] == best)[0]) + 1,
-        recall=float(found[lowest - 1]),
-        recall_of_four=float(found[min(4 * lowest, len(truth)) - 1]),
-    )
+
+    size: int
+    z: np.ndarray
+    pos: np.ndarray
+    predicted: np.ndarray
+    truth: np.ndarray
+    isomer: np.ndarray
+    structure: np.ndarray | None = None
+    own: np.ndarray | None = None
+    spread: np.ndarray | None = None
+    composition: str = ""
+
+    @property
+    def kind(self) -> int | str:
+        """Composition, or size if there are no alloys."""
+        return self.composition or self.size
 
 
-def recall_curve(predicted: np.ndarray, truth: np.ndarray, lowest: int = LOWEST) -> np.ndarray:
-    """Share of the lowest frames by true energy among the 1, 2, 3, ... lowest by prediction, ``[num_frames]``."""
-    wanted = _lowest(truth, lowest)
-    return np.cumsum(wanted[np.argsort(predicted, kind="stable")]) / wanted.sum()
+@dataclass
+class Benchmark:
+    """Scores of the predictions and of the strategies.
 
-
-def isomer_curve(predicted: np.ndarray, truth: np.ndarray, isomer: np.ndarray, window: float = WINDOW) -> np.ndarray:
-    """Share of all isomers within a window of the lowest that are among the 1, 2, 3, ... lowest by prediction.
-
-    Returns:
-        ``[num_frames]``
+    Attributes:
+        frames: The frames by size.
+        rankings: For each size.
+        scores: Of each strategy for each size.
+        warnings: Remarks on the energies.
     """
-    order = np.argsort(predicted, kind="stable")
-    low = np.flatnonzero(truth[order] <= truth.min() + window)
-    _, first = np.unique(isomer[order][low], return_index=True)
-    new = np.zeros(len(order))
-    new[low[first]] = 1
-    return np.cumsum(new) / new.sum()
+
+    frames: list[SizeFrames]
+    rankings: list[Ranking]
+    scores: list[StrategyScore]
+    warnings: list[str]
+
+    def tables(self) -> Iterator[Table]:
+        """Table of the rankings, and a table of the strategies for each size."""
+        yield _table(self.rankings, "Ranking by prediction")
+        for frames in self.frames:
+            title = f"Strategies on {len(frames.truth):,} frames of {kind_label(frames.kind)}"
+            scores = [score for score in self.scores if score.kind == frames.kind]
+            yield _table(scores, title, without=("size", "composition"))
+
+    def write(self, folder: Path):
+        """Write tables and figures."""
+        curves = {
+            frames.kind: (
+                recall_curve(frames.predicted, frames.truth),
+                isomer_curve(frames.predicted, frames.truth, frames.isomer),
+            )
+            for frames in self.frames
+        }
+        write_table(folder / "ranking.csv", _columns(self.rankings))
+        write_table(folder / "strategies.csv", _columns(self.scores))
+        lengths = [len(frames.truth) for frames in self.frames]
+        table = {
+            "size": np.repeat([frames.size for frames in self.frames], lengths),
+            "runs": np.concatenate([np.arange(1, length + 1) for length in lengths]),
+            "recall": np.concatenate([recall for recall, _ in curves.values()]),
+            "low_isomers_share": np.concatenate([isomers for _, isomers in curves.values()]),
+        }
+        if any(frames.composition for frames in self.frames):
+            table["composition"] = np.repeat(list(curves), lengths)
+        write_table(folder / "recall.csv", table)
+        save_figure(recall_curves(curves), folder / "figures" / "recall.png")
+        save_figure(scores_by_strategy(self.scores), folder / "figures" / "strategies.png")
 
 
-def worth(
-    places: np.ndarray,
-    truth: np.ndarray,
-    isomer: np.ndarray,
-    size: int,
-    way: str,
-    structure: np.ndarray | None = None,
-    lowest: int = LOWEST,
-    window: float = WINDOW,
-) -> StrategyScore:
-    """What a choice of frames is worth.
+def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
+    """Benchmark all registered strategies on frames of known energy, and write tables and figures.
 
     Args:
-        places: The chosen frames ``[num_chosen]``, at least one.
-        truth: True energies ``[num_frames]`` in eV.
-        isomer: Number of the isomer of each frame ``[num_frames]``.
-        size: Number of atoms.
-        way: Name of the way of choosing.
-        structure: Number of the structure that each frame quenches to ``[num_frames]``.
-        lowest: Number of frames, the lowest by true energy, that are to be found.
-        window: Isomers this far above the lowest in eV are counted.
+        options: Options of the verb.
+
+    Raises:
+        InputError: If a file, a frame or the model cannot be used, or results exist already.
     """
-    wanted = _lowest(truth, lowest)
-    low = truth <= truth.min() + window
-    low_isomers = len(np.unique(isomer[places][low[places]]))
-    regret = float(truth[places].min() - truth.min())
-    recall = float(wanted[places].sum() / wanted.sum())
-    return StrategyScore(
-        size=int(size),
-        way=way,
-        runs=len(places),
-        regret_kcal_mol=regret * KCAL_PER_MOL,
-        regret_mev_per_atom=regret / size * MEV,
-        recall=recall,
-        enrichment=recall * len(truth) / len(places),
-        distinct=len(np.unique(isomer[places])) / len(places),
-        distinct_structures=(float("nan") if structure is None else len(np.unique(structure[places])) / len(places)),
-        low_isomers=low_isomers,
-        low_isomers_share=low_isomers / len(np.unique(isomer[low])),
+    out = None if options.out is None else Path(options.out)
+    command, inputs = command_words("benchmark-screening", options), [*options.frames, *(options.minima or [])]
+    with open_output(out, command, inputs=inputs, overwrite=options.overwrite, results=RESULTS):
+        predictor = load_predictor(options.model, options.device)
+        if options.relax:
+            check_forces(predictor)
+        truth = options.truth or target_of_run(Path(options.model))
+        if truth is None:
+            raise InputError(
+                f"the target of the training of {options.model} is unknown; name the true energy by --truth"
+            )
+        sets = _read(options, predictor, truth)
+        warnings = _warnings_of_zeros(sets, truth)
+        if options.relax:
+            sets = [relaxed(frames, predictor, options.fmax, options.steps) for frames in sets]
+        rankings = [
+            replace(
+                ranking(frames.predicted, frames.truth, frames.isomer, frames.size, frames.own),
+                composition=frames.composition,
+            )
+            for frames in sets
+        ]
+        scores = [score for frames in sets for score in score_strategies(frames, predictor, options)]
+        benchmark = Benchmark(sets, rankings, scores, warnings)
+        if out is not None:
+            benchmark.write(out)
+    return benchmark
+
+
+def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) -> list[SizeFrames]:
+    """Read and score the frames, and the minima if there are some."""
+    keys = list(dict.fromkeys([truth, *([options.own] if options.own else [])]))
+    unit = unit_of_labels(options.frames, options.energy_unit)
+    blocks = score_files(predictor, options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
+    scored = list(counting(blocks, lambda block: len(block.frames)))
+    for key in keys:
+        scored = [check_numbers(block, key, unit) for block in scored]
+    bad = [frame for block in scored for frame in block.bad]
+    list_bad(bad)
+    if not any(len(block.frames) for block in scored):
+        raise InputError(f"no frame of {', '.join(options.frames)} can be used")
+    if options.minima and bad:
+        raise InputError("--minima needs all frames: fix those that are listed, or omit --minima")
+    minima = _read_minima(options) if options.minima else None
+    return frames_by_size(scored, truth, minima, options.own)
+
+
+def _read_minima(options: BenchmarkScreeningOptions) -> list[FrameBlock]:
+    """Read the minima of the frames, all of which are needed."""
+    blocks = list(read_blocks(options.minima or [], fragments=options.fragments, on_bad="skip"))
+    for frame in (frame for block in blocks for frame in block.unreadable):
+        raise InputError(f"{frame}; --minima needs all frames: fix it, or omit --minima")
+    return blocks
+
+
+def _warnings_of_zeros(sets: Sequence[SizeFrames], truth: str) -> list[str]:
+    """Warning of different zeros of true and predicted energies."""
+    z, predicted, true = (
+        np.concatenate([getattr(frames, name).ravel() for frames in sets]) for name in ("z", "predicted", "truth")
+    )
+    sizes = np.concatenate([np.full(len(frames.truth), frames.size) for frames in sets])
+    zero = other_zero(z, np.concatenate([[0], np.cumsum(sizes)]), predicted, true)
+    return [] if zero is None else [f"warning: {zero} (--truth {truth})"]
+
+
+def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -> SizeFrames:
+    """Frames at the minima of the model, with its energies there.
+
+    Args:
+        frames: Frames of one size.
+        predictor: Of a model with forces.
+        fmax: Largest force on an atom of a relaxed frame, in eV/Å.
+        steps: Maximum number of force evaluations per frame.
+
+    Raises:
+        InputError: If a frame has no finite energy after the relaxation.
+    """
+    structures = [Atoms(z, pos) for z, pos in zip(frames.z, frames.pos, strict=True)]
+    minima = relax_atoms(structures, predictor, fmax, steps)
+    energy = np.array([atoms.info["model_energy"] for atoms in minima])
+    left = np.array([LEFT_RANGE in atoms.info for atoms in minima])
+    warn_of_left_range([str(atoms.info[LEFT_RANGE]) for atoms in minima if LEFT_RANGE in atoms.info], len(minima))
+    energy[left] = max(energy[~left], default=0.0)  # ranked last, equal to the highest of the others
+    if not np.isfinite(energy).all():
+        index = int(np.flatnonzero(~np.isfinite(energy))[0])
+        raise InputError(f"frame {index} of those of {kind_label(frames.kind)} has no finite energy after relaxing")
+    spread = predictor(minima).spread if frames.spread is not None else None
+    return replace(
+        frames,
+        predicted=energy,
+        pos=np.array([atoms.positions for atoms in minima]),
+        spread=None if spread is None else spread.numpy().astype(float),
     )
 
 
-def worth_at_random(
-    number: int,
-    truth: np.ndarray,
-    isomer: np.ndarray,
-    size: int,
-    way: str = "random",
-    draws: int = DRAWS,
-    seed: int = 0,
-    **options,
-) -> StrategyScore:
-    """Mean worth of random choices of a number of frames; the other arguments are those of :func:`worth`."""
-    rng = np.random.default_rng(seed)
-    number = min(number, len(truth))
-    rows = [
-        asdict(worth(rng.choice(len(truth), number, replace=False), truth, isomer, size, way, **options))
-        for _ in range(draws)
-    ]
-    names = [name for name in rows[0] if name not in ("size", "way", "runs", "composition")]
-    means: dict[str, Any] = {name: float(np.mean([row[name] for row in rows])) for name in names}
-    return StrategyScore(size=int(size), way=way, runs=number, **means)
+def frames_by_size(
+    scored: Sequence[ScoredBlock], truth: str, minima: Sequence[FrameBlock] | None = None, own: str | None = None
+) -> list[SizeFrames]:
+    """Group scored frames by size, or by composition if there are alloys.
+
+    Args:
+        scored: The frames.
+        truth: Name of their true energy in eV.
+        minima: The minima of the frames, in the same order.
+        own: Name of the energy of the frames themselves in eV.
+
+    Raises:
+        InputError: If the minima differ from the frames in number or composition.
+    """
+    scored = [block for block in scored if len(block.frames)]
+    z, pos, ptr = _flat([block.frames for block in scored])
+    sizes = np.diff(ptr)
+    predicted = np.concatenate([block.energy for block in scored]).astype(float)
+    spreads = [block.spread for block in scored if block.spread is not None]
+    spread = np.concatenate(spreads).astype(float) if spreads else None
+    true, own_energy = (
+        np.concatenate([block.frames.properties[key] for block in scored]).astype(float) if key else None
+        for key in (truth, own)
+    )
+    assert true is not None
+    structure = None if minima is None else _structures(minima, z, ptr, true)
+    sets = []
+    kinds = comparable(composition_names(z, ptr), sizes)
+    for kind in np.unique(kinds).tolist():
+        index = np.flatnonzero(kinds == kind)
+        size = int(sizes[index[0]])
+        atoms = ptr[index][:, None] + np.arange(size)
+        optional = {
+            name: None if values is None else values[index]
+            for name, values in (("structure", structure), ("own", own_energy), ("spread", spread))
+        }
+        isomer = isomers_by_energy(true[index])
+        if structure is not None:
+            isomer = merge_isomers(isomer, structure[index])
+        composition = kind if isinstance(kind, str) else ""
+        sets.append(
+            SizeFrames(
+                size, z[atoms], pos[atoms], predicted[index], true[index], isomer, composition=composition, **optional
+            )
+        )
+    return sets
 
 
-def _lowest(truth: np.ndarray, lowest: int) -> np.ndarray:
-    wanted = np.zeros(len(truth), dtype=bool)
-    wanted[np.argsort(truth, kind="stable")[:lowest]] = True
-    return wanted
+def _structures(minima: Sequence[FrameBlock], z: np.ndarray, ptr: np.ndarray, energy: np.ndarray) -> np.ndarray:
+    """Index of the minimum that each minimum is a copy of, ``[num_frames]``."""
+    z_min, pos_min, ptr_min = _flat(minima)
+    if len(ptr_min) != len(ptr):
+        raise InputError(
+            f"--minima has {len(ptr_min) - 1} structures for {len(ptr) - 1} frames: give the minimum of each frame, in "
+            "the same order"
+        )
+    for frame, (a, b, c, d) in enumerate(zip(ptr, ptr[1:], ptr_min, ptr_min[1:], strict=False)):
+        if not np.array_equal(np.sort(z[a:b]), np.sort(z_min[c:d])):
+            raise InputError(
+                f"--minima: structure {frame} has {d - c} atoms, its frame {b - a}, or other elements: give the "
+                "minimum of each frame, in the same order"
+            )
+    return representatives(z_min, pos_min, ptr_min, energy=energy)
+
+
+def score_strategies(
+    frames: SizeFrames, predictor: Predictor, options: BenchmarkScreeningOptions
+) -> list[StrategyScore]:
+    """Score each strategy, frames at regular intervals, and as many random frames."""
+    everything = FramePool(frames.predicted, frames.spread, frames.z, frames.pos, predictor.model)
+    selections = {}
+    for name, registered in STRATEGIES.items():
+        if "spread" in registered.needs and frames.spread is None:
+            continue
+        strategy = registered.from_options(options)
+        index = np.arange(len(frames.predicted))
+        if strategy.pool is not None:
+            score = strategy.score(frames.predicted, frames.spread)
+            index = np.argsort(score, kind="stable")[: strategy.pool * options.top]
+        selections[name] = index[strategy.select(everything.subset(index)).index]
+    selections |= {name: np.arange(0, len(frames.predicted), step) for name, step in EVERY.items()}
+    known = (frames.truth, frames.isomer, frames.size)
+    scores = [score_selection(index, *known, name, structure=frames.structure) for name, index in selections.items()]
+    for name, count in (("random", options.top), ("random, as bins", len(selections[Bins.name]))):
+        scores.append(score_random(count, *known, name, structure=frames.structure))
+    return [replace(score, composition=frames.composition) for score in scores]
+
+
+def _flat(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    ptr = np.concatenate([[0], np.cumsum(np.concatenate([block.sizes for block in blocks]))]).astype(int)
+    return np.concatenate([block.z for block in blocks]), np.concatenate([block.pos for block in blocks]), ptr
+
+
+def _columns(rows: Sequence[Ranking] | Sequence[StrategyScore]) -> dict[str, list]:
+    dicts = [asdict(row) for row in rows]
+    return {name: [row[name] for row in dicts] for name in dicts[0] if name != "composition" or dicts[0][name]}
+
+
+def _table(rows: Sequence[Ranking] | Sequence[StrategyScore], title: str, without: Sequence[str] = ()) -> Table:
+    table = Table(title=title, title_justify="left")
+    columns = {name: values for name, values in _columns(rows).items() if name not in without}
+    for name in columns:
+        table.add_column(HEADINGS.get(name, name), justify="left" if name in ("strategy", "composition") else "right")
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*map(cell, row))
+    return table

@@ -1,34 +1,44 @@
-"""What a screening found."""
+"""Candidates of a screening, and their files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
 from pyg_clusters.composition import comparable
-from pyg_clusters.frames import BadFrame
+from pyg_clusters.frames import BadFrame, write_extxyz, write_table
+from pyg_clusters.frames.provenance import (
+    EARLIER,
+    ENERGY_PREDICTION,
+    INITIAL,
+    SOURCE_FILE,
+    SOURCE_FRAME,
+    set_origin,
+    write_values,
+)
 
 
 @dataclass
 class Candidate:
-    """A frame that was picked.
+    """A selected frame.
 
     Attributes:
-        file: The file that it came from.
-        frame: Its number in the file, from 0.
+        file: File that it was read from.
+        frame: Its index in the file, from 0.
         energy: Predicted energy in eV.
         rank: 1 for the lowest of all frames of its composition, or of those that were relaxed.
         atoms: The structure.
-        properties: Values that were read along.
-        place: Its place among all frames that were scored.
-        why: What it was chosen for.
-        spread: How sure the model is of the energy, a standard deviation in eV, where it tells.
-        relaxation: How the structure was relaxed, if it was: ``initial_pred_energy`` is the energy in eV that was
-            predicted of the frame as it stands in the file; ``energy``, ``spread`` and ``atoms`` are of the relaxed
-            structure, and ``left_range`` tells how that is outside what the model was trained on (empty: it is inside).
-        origin: File and index where the frame was first read, if that is another one.
+        properties: Values that were read with the frame.
+        index: Its index among all scored frames.
+        reason: Reason for the selection.
+        spread: Standard deviation of the energy in eV, if the model gives one.
+        relaxation: Results of the relaxation, if there was one: ``initial_pred_energy`` is the predicted energy of the
+            frame in the file in eV; ``energy``, ``spread`` and ``atoms`` belong to the relaxed structure, and
+            ``left_range`` describes how that is outside the geometries of the training (empty: it is inside).
+        origin: File and index where the frame was first read, if different.
     """
 
     file: str
@@ -37,8 +47,8 @@ class Candidate:
     rank: int
     atoms: Atoms
     properties: dict[str, float] = field(default_factory=dict)
-    place: int = 0
-    why: str = ""
+    index: int = 0
+    reason: str = ""
     spread: float | None = None
     relaxation: dict[str, float | int | bool | str] = field(default_factory=dict)
     origin: tuple[str, int] | None = None
@@ -65,27 +75,26 @@ class Candidate:
 
     @property
     def inside(self) -> bool:
-        """Whether the structure is inside what the model was trained on, as far as a relaxation tells."""
+        """Whether the structure is within the geometries of the training, as far as a relaxation has checked."""
         return not self.relaxation.get("left_range")
 
 
 @dataclass
 class Screening:
-    """All frames that were scored, and the candidates.
+    """All scored frames, and the candidates.
 
     Attributes:
         file: File of each frame, ``[num_frames]``.
-        frame: Its number in the file, from 0, ``[num_frames]``.
+        frame: Its index in the file, from 0, ``[num_frames]``.
         size: Number of atoms, ``[num_frames]``.
         energy: Predicted energy in eV, ``[num_frames]``.
-        properties: Values that were read along, ``[num_frames]`` each.
+        properties: Values that were read with the frames, ``[num_frames]`` each.
         picked: Whether it is a candidate, ``[num_frames]``.
-        candidates: By size and composition, then in the order of the choice: the lowest energy first.
-        bad: Frames that were left out.
-        spread: How sure the model is of each energy in eV, ``[num_frames]``, where it tells.
-        composition: Formula of each frame, ``[num_frames]``; none where all are of one element.
-        num_left_range: Number of frames that left the geometries which the model was trained on while they were
-            relaxed.
+        candidates: By size and composition, then by energy or in the order of selection.
+        bad: Frames that were skipped.
+        spread: Standard deviation of each energy in eV, ``[num_frames]``, if the model gives them.
+        composition: Formula of each frame, ``[num_frames]``; none if all are of one element.
+        num_left_range: Number of frames that left the geometries of the training during the relaxation.
     """
 
     file: np.ndarray
@@ -102,16 +111,21 @@ class Screening:
 
     @cached_property
     def kind(self) -> np.ndarray:
-        """What the frames are compared within, ``[num_frames]``: sizes, or compositions where there are alloys."""
+        """Sizes, or compositions if there are alloys, within which frames are compared, ``[num_frames]``."""
         return self.size if self.composition is None else comparable(self.composition, self.size)
 
+    @property
+    def has_alloys(self) -> bool:
+        """Whether frames are compared by composition."""
+        return self.kind.dtype.kind == "U"
+
     def kind_of(self, candidate: Candidate) -> int | str:
-        """The kind of a candidate, as :attr:`kind` has those of the frames."""
-        return candidate.size if self.kind.dtype.kind != "U" else candidate.composition
+        """Size or composition of a candidate, as in :attr:`kind`."""
+        return candidate.composition if self.has_alloys else candidate.size
 
 
 def by_composition(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    """The candidates of each composition, in their order; the smallest clusters first."""
+    """Group candidates by composition, the smallest clusters first."""
     kinds: dict[tuple[int, str], list[Candidate]] = {}
     for candidate in candidates:
         kinds.setdefault((candidate.size, candidate.composition), []).append(candidate)
@@ -128,3 +142,41 @@ def ranks_of(energy: np.ndarray) -> np.ndarray:
     ranks = np.empty(len(energy), dtype=int)
     ranks[np.argsort(energy, kind="stable")] = np.arange(1, len(energy) + 1)
     return ranks
+
+
+def write_candidates(screening: Screening, folder: Path, truth: str | None = None):
+    """Write the candidates and their table."""
+    candidates = screening.candidates
+    write_extxyz(folder / "candidates.extxyz", map(_atoms_to_write, candidates))
+    columns: dict[str, list] = {
+        SOURCE_FILE: [candidate.source_file for candidate in candidates],
+        SOURCE_FRAME: [candidate.source_frame for candidate in candidates],
+        "size": [candidate.size for candidate in candidates],
+    }
+    if screening.has_alloys:
+        columns["composition"] = [candidate.composition for candidate in candidates]
+    columns["pred_rank"] = [candidate.rank for candidate in candidates]
+    columns["pred_energy"] = [candidate.energy for candidate in candidates]
+    if screening.spread is not None:
+        columns["pred_energy_spread"] = [candidate.spread for candidate in candidates]
+    for name in candidates[0].relaxation if candidates else ():
+        columns[name] = [candidate.relaxation[name] for candidate in candidates]
+    columns["pred_reason"] = [candidate.reason for candidate in candidates]
+    if truth:
+        relaxed = INITIAL if candidates and candidates[0].relaxation else ""
+        columns |= {_free(relaxed + truth, columns): [candidate.properties[truth] for candidate in candidates]}
+    write_table(folder / "candidates.csv", columns)
+
+
+def _free(name: str, columns: Mapping[str, object]) -> str:
+    return EARLIER + name if name in columns else name
+
+
+def _atoms_to_write(candidate: Candidate) -> Atoms:
+    atoms = candidate.atoms.copy()
+    spread = {} if candidate.spread is None else {"pred_energy_spread": candidate.spread}
+    set_origin(atoms.info, candidate.source_file, candidate.source_frame)
+    rank = {"pred_energy": candidate.energy, **spread, "pred_rank": candidate.rank, "pred_reason": candidate.reason}
+    relaxation = {name: value for name, value in candidate.relaxation.items() if value != ""}
+    write_values(atoms.info, {**relaxation, **rank}, replaced=ENERGY_PREDICTION)
+    return atoms

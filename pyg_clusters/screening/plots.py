@@ -1,4 +1,4 @@
-"""Figures of what choosing frames by a model is worth, and of what was found for them."""
+"""Figures of screenings, their benchmark, and DFT results."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,59 +19,61 @@ from pyg_clusters.analysis.plot_style import (
     tidy,
 )
 from pyg_clusters.composition import kind_label
+from pyg_clusters.screening.scores import LOWEST, WINDOW, StrategyScore
 from pyg_clusters.units import KCAL_PER_MOL
 
 
-def recall_curves(curves: Mapping[int | str, tuple[np.ndarray, np.ndarray]], lowest: int, window: float) -> Figure:
-    """What is found among the lowest predictions, by the number of DFT runs.
+def recall_curves(curves: Mapping[int | str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """Recall among the lowest predictions, against the number of DFT runs.
 
     Args:
         curves: By cluster size or composition, share of the lowest frames and share of the low isomers among the 1, 2,
             3, ... lowest predictions, ``[num_frames]`` each.
-        lowest: Number of frames that were to be found.
-        window: Isomers this far above the lowest in eV were to be found.
     """
     figure = Figure(figsize=(8.4, 3.8), layout=ConstrainedLayoutEngine(wspace=0.06))
-    titles = f"share of the lowest {lowest} frames", f"share of the isomers within {window:g} eV"
-    for number, (axes, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True)):
+    titles = f"share of the lowest {LOWEST} frames", f"share of the isomers within {WINDOW:g} eV"
+    shown = list(curves.items())[:MAX_PANELS]
+    for panel, (axes, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True)):
         tidy(axes, "DFT runs, lowest prediction first", title)
-        shown = list(curves.items())[:MAX_PANELS]
-        for (size, pair), color in zip(shown, SHELL_COLORS, strict=False):
-            runs = np.arange(1, len(pair[number]) + 1)
-            axes.plot(runs, pair[number], color=color, linewidth=1.5, label=kind_label(size))
-        longest = max(len(pair[number]) for _, pair in shown)
-        axes.plot(
-            [0, longest], [0, 1], color="black", linestyle=":", linewidth=1, label="random" if not number else "_"
-        )
+        for (kind, pair), color in zip(shown, SHELL_COLORS, strict=False):
+            runs = np.arange(1, len(pair[panel]) + 1)
+            axes.plot(runs, pair[panel], color=color, linewidth=1.5, label=kind_label(kind))
+        longest = max(len(pair[panel]) for _, pair in shown)
+        label = "_" if panel else "random"
+        axes.plot([0, longest], [0, 1], color="black", linestyle=":", linewidth=1, label=label)
         axes.set_ylim(0, 1.02)
         legend(axes, loc="lower right")
     return figure
 
 
-def worth_by_way(rows: Sequence[Mapping[str, object]], window: float) -> Figure:
-    """What each way of choosing found: low isomers, and how far the best stays above the lowest.
-
-    Args:
-        rows: Of :class:`~pyg_clusters.screening.benchmark.Worth` as dictionaries.
-        window: Isomers this far above the lowest in eV are counted.
-    """
-    sizes = list(dict.fromkeys(_kind(row) for row in rows))[:MAX_PANELS]
-    ways = list(dict.fromkeys(str(row["way"]) for row in rows))
+def scores_by_strategy(scores: Sequence[StrategyScore]) -> Figure:
+    """Low isomers selected by each strategy, and the regret of its best frame."""
+    kinds = list(dict.fromkeys(score.kind for score in scores))[:MAX_PANELS]
+    strategies = list(dict.fromkeys(score.strategy for score in scores))
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    tidy(left, f"distinct isomers within {window:g} eV (runs)", "")
-    tidy(right, "lowest chosen above the lowest / kcal mol⁻¹", "")
-    height = 0.8 / len(sizes)
-    for number, (size, color) in enumerate(zip(sizes, SHELL_COLORS, strict=False)):
-        place = np.arange(len(ways))[::-1] + 0.4 - height * (number + 0.5)
-        of_size = {str(row["way"]): row for row in rows if _kind(row) == size}
-        for axes, key in ((left, "low_isomers"), (right, "regret_kcal_mol")):
-            values = [float(str(of_size[way][key])) for way in ways]
-            axes.barh(place, values, 0.9 * height, color=color, label=kind_label(size))
-            for y, value, way in zip(place, values, ways, strict=True):
-                text = f"{value:.0f} ({of_size[way]['runs']:.0f})" if axes is left else f"{value:.1f}"
-                axes.annotate(text, (value, y), (3, 0), textcoords="offset points", va="center", fontsize=SMALL - 1)
-    left.set_yticks(np.arange(len(ways))[::-1], ways)
+    tidy(left, f"distinct isomers within {WINDOW:g} eV (runs)", "")
+    tidy(right, "lowest selected above the lowest / kcal mol⁻¹", "")
+    height = 0.8 / len(kinds)
+    for number, (kind, color) in enumerate(zip(kinds, SHELL_COLORS, strict=False)):
+        y = np.arange(len(strategies))[::-1] + 0.4 - height * (number + 0.5)
+        of_kind = {score.strategy: score for score in scores if score.kind == kind}
+        shown = [of_kind[strategy] for strategy in strategies]
+        bars = [
+            (
+                left,
+                [score.low_isomers for score in shown],
+                [f"{score.low_isomers:.0f} ({score.runs})" for score in shown],
+            ),
+            (right, [score.regret_kcal_mol for score in shown], [f"{score.regret_kcal_mol:.1f}" for score in shown]),
+        ]
+        for axes, values, texts in bars:
+            axes.barh(y, values, 0.9 * height, color=color, label=kind_label(kind))
+            for each in zip(y, values, texts, strict=True):
+                axes.annotate(
+                    each[2], (each[1], each[0]), (3, 0), textcoords="offset points", va="center", fontsize=SMALL - 1
+                )
+    left.set_yticks(np.arange(len(strategies))[::-1], strategies)
     for axes in (left, right):
         axes.set_xlim(right=1.2 * axes.get_xlim()[1])
         axes.grid(visible=False, axis="y")
@@ -79,32 +81,25 @@ def worth_by_way(rows: Sequence[Mapping[str, object]], window: float) -> Figure:
     return figure
 
 
-def _kind(row: Mapping[str, object]) -> int | str:
-    """Composition of a row, or the number of atoms where there are no alloys."""
-    return str(row["composition"]) if row.get("composition") else int(str(row["size"]))
-
-
-def predicted_and_found(predicted: np.ndarray, found: np.ndarray, composition: np.ndarray) -> Figure:
-    """Predicted against found energies of candidates, each above the mean of its composition.
+def predicted_against_dft(predicted: np.ndarray, dft: np.ndarray, composition: np.ndarray) -> Figure:
+    """Predicted against DFT energies of candidates, each relative to the mean of its composition.
 
     Args:
         predicted: In eV ``[num_candidates]``.
-        found: In eV ``[num_candidates]``.
+        dft: In eV ``[num_candidates]``.
         composition: Formula of each, ``[num_candidates]``: the colour of its point.
     """
-    predicted, found = (np.asarray(values, dtype=float) * KCAL_PER_MOL for values in (predicted, found))
+    predicted, dft = (np.asarray(values, dtype=float) * KCAL_PER_MOL for values in (predicted, dft))
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.subplots()
-    tidy(axes, "found above the mean / kcal mol⁻¹", "predicted above the mean / kcal mol⁻¹")
-    limits = padded_limits(np.concatenate([predicted, found]))
+    tidy(axes, "DFT, above the mean / kcal mol⁻¹", "predicted, above the mean / kcal mol⁻¹")
+    limits = padded_limits(np.concatenate([predicted, dft]))
     axes.plot(limits, limits, color=GREY, linewidth=1.0, zorder=1)
-    formulas = list(dict.fromkeys(np.asarray(composition).tolist()))
+    formulas = list(dict.fromkeys(composition.tolist()))
     for number, formula in enumerate(formulas):
-        of_it = np.asarray(composition) == formula
+        rows = composition == formula
         color = SHELL_COLORS[number % len(SHELL_COLORS)]
-        axes.scatter(
-            found[of_it], predicted[of_it], s=13, color=color, alpha=0.8, linewidths=0, label=formula, zorder=2
-        )
+        axes.scatter(dft[rows], predicted[rows], s=13, color=color, alpha=0.8, linewidths=0, label=formula, zorder=2)
     axes.set(xlim=limits, ylim=limits, box_aspect=1)
     if len(formulas) <= len(SHELL_COLORS):
         legend(axes, loc="upper left")
@@ -112,11 +107,11 @@ def predicted_and_found(predicted: np.ndarray, found: np.ndarray, composition: n
 
 
 def picked_by_size(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray) -> Figure:
-    """Distribution of the predicted energies of each cluster size, and where the picked frames lie in it.
+    """Distribution of the predicted energies of each cluster size, and the candidates in it.
 
     Args:
         predicted: In eV per cluster ``[num_frames]``.
-        picked: Whether each was picked, ``[num_frames]``.
+        picked: Whether each is a candidate, ``[num_frames]``.
         sizes: Number of atoms, or composition, of each, ``[num_frames]``; up to
             :data:`~pyg_clusters.analysis.MAX_PANELS` of these.
     """

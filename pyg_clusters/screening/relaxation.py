@@ -1,4 +1,4 @@
-"""Candidates of a screening, relaxed with the forces of the model."""
+"""Candidates relaxed with the forces of the model."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ RESULTS = ("model_energy", "model_fmax", "model_steps", "converged")
 
 
 def check_forces(predictor: Predictor):
-    """Checks that a model has forces, before anything is computed with it.
+    """Check that a model has forces, before anything is computed with it.
 
     Raises:
         InputError: If it has none.
@@ -35,51 +35,51 @@ def check_forces(predictor: Predictor):
 
 
 def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:
-    """Structures at the local minima of a model nearest to them, with :data:`RESULTS` in their ``info``.
+    """Relax structures to the nearest local minima of a model, with :data:`RESULTS` in their ``info``.
 
     Args:
-        structures: What is relaxed, in batches of about a million pairs of atoms.
+        structures: The structures, relaxed in batches of about a million pairs of atoms.
         predictor: Of a model with forces.
-        fmax: A structure is relaxed when no force on an atom is larger, in eV/Å.
-        steps: Most evaluations of energy and forces for a structure.
+        fmax: Largest force on an atom of a relaxed structure, in eV/Å.
+        steps: Maximum number of force evaluations per structure.
     """
-    frames = (AtomsFrame("", number, atoms) for number, atoms in enumerate(structures))
-    by = ModelEnergy(predictor.model)
-    found: list[Atoms] = []
+    frames = (AtomsFrame("", index, atoms) for index, atoms in enumerate(structures))
+    potential = ModelEnergy(predictor.model)
+    minima: list[Atoms] = []
     with relax_progress() as progress:
         task = progress.add_task("frames", total=len(structures))
         for chunk in chunks(frames, []):
-            found += relax_chunk(chunk, by, fmax, steps, lambda count: progress.advance(task, count))
-    return found
+            minima += relax_chunk(chunk, potential, fmax, steps, lambda count: progress.advance(task, count))
+    return minima
 
 
 def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, steps: int) -> Screening:
-    """The screening with its candidates at the local minima of the model nearest to them.
+    """Relax the candidates of a screening to the nearest local minima of the model.
 
-    They are relaxed in batches of about a million pairs of atoms, so that what is needed does not grow with their
-    number but for the candidates themselves. Energies, ranks and spreads are those of the relaxed structures. One
-    whose energy is no longer a number is left out with a warning. One that left the geometries which the model was
-    trained on was stopped there; these come last, with a warning of how many they are.
+    Energies, ranks and spreads become those of the relaxed structures. Candidates without a finite energy are omitted
+    with a warning. Candidates that leave the geometries of the training are stopped there and ranked last, with a
+    warning of their number.
 
     Args:
-        screening: Its candidates are what is relaxed.
+        screening: Its candidates are relaxed, in batches of about a million pairs of atoms, so that the memory grows
+            with their number only by the structures.
         predictor: Of a model with forces.
-        fmax: A structure is relaxed when no force on an atom is larger, in eV/Å.
-        steps: Most evaluations of energy and forces for a structure.
+        fmax: Largest force on an atom of a relaxed structure, in eV/Å.
+        steps: Maximum number of force evaluations per structure.
 
     Raises:
         InputError: If none can be relaxed.
     """
     relaxed: list[Candidate] = []
     left: list[str] = []
-    found = relax_atoms([one.atoms for one in screening.candidates], predictor, fmax, steps)
-    for one, atoms in zip(screening.candidates, found, strict=True):
-        candidate = _relaxed(one, atoms)
+    minima = relax_atoms([candidate.atoms for candidate in screening.candidates], predictor, fmax, steps)
+    for start, atoms in zip(screening.candidates, minima, strict=True):
+        candidate = _relaxed(start, atoms)
         if not candidate.inside:
-            left.append(f"{one.file}, frame {one.frame}: {atoms.info[LEFT_RANGE]}")
+            left.append(f"{start.file}, frame {start.frame}: {atoms.info[LEFT_RANGE]}")
         if np.isfinite(candidate.energy) and np.isfinite(atoms.positions).all():
             relaxed.append(candidate)
-    warn_of_left_range(left, len(found))
+    warn_of_left_range(left, len(minima))
     lost = len(screening.candidates) - len(relaxed)
     if lost:
         warnings.warn(f"{lost} frames have no finite energy after relaxing and were left out", stacklevel=2)
@@ -90,27 +90,27 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
 
 
 def warn_of_left_range(reasons: Sequence[str], num_frames: int):
-    """Warns of frames that left the geometries which a model was trained on."""
+    """Warn of frames that left the geometries of the training."""
     if reasons:
         warnings.warn(
             f"{len(reasons)} of {num_frames} frames left the geometries that the model was trained on while they were "
-            f"relaxed, and were stopped there: they come after all others (the first: {reasons[0]})",
+            f"relaxed; they were stopped there and are ranked last (the first: {reasons[0]})",
             stacklevel=3,
         )
 
 
 def _relaxed(candidate: Candidate, atoms: Atoms) -> Candidate:
-    found = {name: atoms.info[name] for name in RESULTS}
+    results = {name: atoms.info[name] for name in RESULTS}
     return replace(
         candidate,
         atoms=atoms,
-        energy=found["model_energy"],
-        relaxation={"initial_pred_energy": candidate.energy, **found, LEFT_RANGE: atoms.info.get(LEFT_RANGE, "")},
+        energy=results["model_energy"],
+        relaxation={"initial_pred_energy": candidate.energy, **results, LEFT_RANGE: atoms.info.get(LEFT_RANGE, "")},
     )
 
 
 def _with_spreads(candidates: list[Candidate], predictor: Predictor) -> list[Candidate]:
-    """The spreads of a model that gives them are those at the new positions."""
+    """Candidates with the spreads at the new positions, if the model gives them."""
     if not predictor.gives_spread or not candidates:
         return candidates
     spreads = predictor([candidate.atoms for candidate in candidates]).spread
@@ -119,9 +119,9 @@ def _with_spreads(candidates: list[Candidate], predictor: Predictor) -> list[Can
 
 
 def _with_ranks(candidates: list[Candidate]) -> Iterator[Candidate]:
-    """Composition by composition, the lowest first, and last those that left what the model was trained on."""
+    """Candidates by composition, the lowest first, those that left the geometries of the training last."""
     for kind in by_composition(candidates):
         ranks = ranks_of(np.array([candidate.energy for candidate in kind]))
         ranks = ranks_of(ranks + len(kind) * np.array([not candidate.inside for candidate in kind]))
-        for place in np.argsort(ranks):
-            yield replace(kind[place], rank=int(ranks[place]))
+        for index in np.argsort(ranks):
+            yield replace(kind[index], rank=int(ranks[index]))

@@ -1,5 +1,8 @@
-"""The report of a screening."""
+"""Report of a screening: figures, interactive 3D structures and a table of the candidates."""
 
+import json
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +12,41 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plot_style import MAX_PANELS, save_figure
 from pyg_clusters.analysis.report import Report
+from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first
 from pyg_clusters.composition import kind_label
+from pyg_clusters.errors import MissingExtra
 from pyg_clusters.evaluation.run import run_figures
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
-from pyg_clusters.screening.bins import text_of_bins
-from pyg_clusters.screening.candidates import Screening
-from pyg_clusters.screening.options import WAYS
+from pyg_clusters.models.checkpoint import is_ensemble, model_folder, read_configuration
+from pyg_clusters.screening.candidates import Candidate, Screening
 from pyg_clusters.screening.plots import picked_by_size
-from pyg_clusters.screening.report_structures import add_candidates
+from pyg_clusters.strategies import Bins, Strategy, bin_width
 from pyg_clusters.units import KCAL_PER_MOL
 
 MANY_SIZES = 5
 CAPTIONS = {
-    "learning_curve": "Error in training, per cluster, after each epoch.",
-    "parity": "Binding energies of the test set, none of which the training saw.",
-    "error_by_size": "Error of the test set by cluster size.",
+    "learning_curve": "Error during training, per cluster, after each epoch.",
+    "parity": "Binding energies of the test set, which was not used in training.",
+    "error_by_size": "Error on the test set by cluster size.",
 }
+DRAWN = 10
+"""Number of candidates that are drawn without chemiscope."""
+ROWS = 40
+"""Approximate number of candidates in the table of the report."""
+SHORT = {
+    "predicted energy": "predicted",
+    "predicted energy above the lowest": "above lowest",
+    "energy before relaxing": "before relaxing",
+    "true energy": "true",
+    "true energy above the lowest": "true above lowest",
+}
+"""Headings of its columns."""
+RELAXATION = {"energy before relaxing": "initial_pred_energy", "largest force": "model_fmax", "steps": "model_steps"}
+UNITS = {"initial_pred_energy": "eV", "model_fmax": "eV/Å"}
+OF_ATOM = "energy of the atom above the mean / meV"
+"""Property that colours the atoms: its differences are small beside the energies."""
 
 
 def write_report(
@@ -34,112 +54,147 @@ def write_report(
     folder: Path,
     predictor: Predictor,
     model: Path,
+    strategy: Strategy,
     truth: str | None = None,
-    way: str = "rank",
-    bins: int | None = None,
 ):
-    """Writes the report and its figures.
+    """Write the report and its figures.
 
     Args:
-        screening: What was found.
-        folder: Where to.
+        screening: The candidates and all scored frames.
+        folder: Folder of ``report.html`` and ``figures``.
         predictor: Of the model, for the energies of the atoms.
         model: Its folder, or its name.
+        strategy: Strategy that selected the candidates.
         truth: Name of the true energy.
-        way: One of :data:`~pyg_clusters.screening.options.WAYS`.
-        bins: Number of bins of energy, where these were used.
     """
     figures = screening_figures(screening, truth)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
-    make_report(screening, figures, predictor, model, truth, way, bins).write(folder / "report.html")
-
-
-def make_report(
-    screening: Screening,
-    figures: dict[str, Figure],
-    predictor: Predictor,
-    model: Path,
-    truth: str | None,
-    way: str,
-    bins: int | None = None,
-) -> Report:
-    """What was screened, what was picked, and how good the model is."""
     report = Report("Screening of cluster trajectories")
+    _add_introduction(report, screening, model, strategy)
+    text = f" The true energies are `{truth}` of the files." if truth else ""
+    report.figure(figures["trajectory"], f"Predicted energy along the trajectory, and the candidates.{text}")
+    report.figure(figures["picked"], "The candidates in the distribution of all frames.")
+    _add_summary(report, screening, truth)
+    report.text("## Candidates")
+    try:
+        _add_viewer(report, screening, predictor, truth)
+    except MissingExtra:
+        _add_drawings(report, screening)
+    _add_table(report, screening, truth)
+    _add_model(report, model)
+    report.write(folder / "report.html")
+
+
+def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figure]:
+    """Energies along the trajectory and their distribution, each with the candidates."""
+    true = screening.properties.get(truth) if truth else None
+    index = np.arange(len(screening.energy))
+    few = len(np.unique(screening.kind)) <= MAX_PANELS
+    histogram = picked_by_size if few else plots.picked_histogram
+    return {
+        "trajectory": plots.energy_along_trajectory(index, screening.energy, screening.picked, true, screening.kind),
+        "picked": histogram(screening.energy, screening.picked, screening.kind),
+    }
+
+
+def _add_introduction(report: Report, screening: Screening, model: Path, strategy: Strategy):
     sizes = np.unique(screening.size)
+    listed = ", ".join(map(str, sizes)) if len(sizes) <= 5 else f"{sizes.min()} to {sizes.max()}"
     files = ", ".join(dict.fromkeys(Path(name).name for name in screening.file))
     report.text(
-        f"{len(screening.energy):,} frames of {_list(sizes)} atoms from {files} were scored with the model in {model}; "
-        f"{len(screening.candidates)} of them are the candidates: {WAYS[way]}. Energies are binding energies in eV per "
-        "cluster; errors are in kcal/mol per cluster."
+        f"{len(screening.energy):,} frames of {listed} atoms from {files} were scored with the model in {model}; "
+        f"{len(screening.candidates)} of them are the candidates: {strategy.purpose}. Energies are binding energies in "
+        "eV per cluster; errors are in kcal/mol per cluster."
     )
-    if bins is not None:
-        report.text(text_of_bins(screening, bins, model))
+    if isinstance(strategy, Bins):
+        report.text(text_of_bins(screening, strategy.bins, model))
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
     if relaxed:
         converged = sum(bool(candidate.relaxation["converged"]) for candidate in relaxed)
         report.text(
-            "They were chosen after the lowest frames of each size had been relaxed with the forces of the model; "
-            f"{converged} of {len(relaxed)} candidates are converged. Both figures and the table below show the "
-            "energies before, those of the candidates are the ones after."
+            "They were selected after the lowest frames of each size had been relaxed with the forces of the model; "
+            f"{converged} of {len(relaxed)} candidates are converged. Both figures and the summary below show the "
+            "energies before the relaxation; the energies of the candidates are those after it."
         )
         if screening.num_left_range:
             report.text(
-                f"{screening.num_left_range} frames left the geometries that the model was trained on while they were "
-                "relaxed (distances, coordination numbers). They were stopped there and come after all others: a frame "
-                "is a candidate only where all of its size left them, and `left_range` then says how."
+                f"{screening.num_left_range} frames left the geometries that the model was trained on (distances, "
+                "coordination numbers) while they were relaxed. They were stopped there and ranked last: such a frame "
+                "is a candidate only if all frames of its size left them, and `left_range` then gives the reason."
             )
-    report.figure(
-        figures["trajectory"],
-        "Predicted energy along the trajectory, and the frames that were picked."
-        + (f" True is what the file calls `{truth}`." if truth else ""),
-    )
-    report.figure(figures["picked"], "Where the candidates lie among all frames.")
-    _add_summary(report, screening, truth)
-    add_candidates(report, screening, predictor, truth)
-    _add_model(report, model)
-    return report
 
 
-def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figure]:
-    """The trajectory with the frames that were picked, and where they lie among all."""
-    true = screening.properties.get(truth) if truth else None
-    number = np.arange(len(screening.energy))
-    few = len(np.unique(screening.kind)) <= MAX_PANELS
-    histogram = picked_by_size if few else plots.picked_histogram
+def text_of_bins(screening: Screening, num_bins: int, model: Path) -> str:
+    """Width of the bins, and the error of the model if it is known."""
+    widths = widths_of_bins(screening, num_bins).values()
+    low, high = f"{min(widths):.2f}", f"{max(widths):.2f}"
+    error = error_on_test_set(model)
+    text = "" if error is None else f"; the error of the model on its test set is {error:.2f} kcal/mol"
+    return f"The {num_bins} bins of a size are {low if low == high else f'{low} to {high}'} kcal/mol wide{text}."
+
+
+def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Path):
+    """Warn of bins narrower than the error of the model, which then cannot tell neighbouring bins apart."""
+    error = error_on_test_set(model)
+    if error is None:
+        return
+    narrow = {kind: width for kind, width in widths_of_bins(screening, num_bins).items() if width < error}
+    if narrow:
+        kind, width = min(narrow.items(), key=lambda item: item[1])
+        others = f" and of {len(narrow) - 1} other {'compositions' if isinstance(kind, str) else 'sizes'}"
+        warnings.warn(
+            f"the bins of {kind_label(kind)}{others if len(narrow) > 1 else ''} are {width:.2f} kcal/mol wide, "
+            f"narrower than the error of the model on its test set ({error:.2f} kcal/mol), so it cannot tell "
+            "neighbouring bins apart; decrease --bins",
+            stacklevel=2,
+        )
+
+
+def widths_of_bins(screening: Screening, num_bins: int) -> dict[int | str, float]:
+    """Width of the bins of each size (of alloys: composition) in kcal/mol."""
     return {
-        "trajectory": plots.energy_along_trajectory(number, screening.energy, screening.picked, true, screening.kind),
-        "picked": histogram(screening.energy, screening.picked, screening.kind),
+        kind: KCAL_PER_MOL * bin_width(screening.energy[screening.kind == kind], num_bins)
+        for kind in np.unique(screening.kind).tolist()
     }
+
+
+def error_on_test_set(model: Path) -> float | None:
+    """Mean absolute error of a model on its test set in kcal/mol per cluster, if its run or its notes contain it."""
+    metrics = model / "test_metrics.json"
+    if metrics.is_file():
+        return json.loads(metrics.read_text())["overall"].get("mae_kcal_mol")
+    if is_ensemble(model):
+        return None
+    return read_configuration(model_folder(model)).get("notes", {}).get("test_mae_kcal_mol")
 
 
 def _add_summary(report: Report, screening: Screening, truth: str | None):
     rows = _summary(screening, screening.properties.get(truth) if truth else None)
     kind = next(iter(rows[0]))
-    if len(rows) <= MANY_SIZES:  # beside each other, a column for each size
+    if len(rows) <= MANY_SIZES:  # a column for each size
         columns = ["", *(kind_label(row[kind]) for row in rows)]
         lines = [[key, *(row[key] for row in rows)] for key in rows[0] if key != kind]
     else:
         columns, lines = list(rows[0]), [list(row.values()) for row in rows]
-    report.table(columns, lines, f"What was picked, by {'composition' if kind == 'composition' else 'cluster size'}.")
+    report.table(columns, lines, f"Summary by {'composition' if kind == 'composition' else 'cluster size'}.")
 
 
 def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, Any]]:
     rows = []
-    kinds = screening.kind
-    for kind in np.unique(kinds).tolist():
-        of_size = kinds == kind
-        predicted, picked = screening.energy[of_size], screening.picked[of_size]
+    for kind in np.unique(screening.kind).tolist():
+        of_kind = screening.kind == kind
+        predicted, picked = screening.energy[of_kind], screening.picked[of_kind]
         row: dict[str, object] = {
             "composition" if isinstance(kind, str) else "atoms": kind,
-            "frames": int(of_size.sum()),
+            "frames": int(of_kind.sum()),
             "candidates": int(picked.sum()),
             "lowest predicted (eV)": f"{predicted.min():.3f}",
             "highest candidate (eV)": f"{predicted[picked].max():.3f}",
         }
         if true is not None:
-            above = (true[of_size][picked].min() - true[of_size].min()) * KCAL_PER_MOL
-            metrics = energy_metrics(predicted, true[of_size], screening.size[of_size])
+            above = (true[of_kind][picked].min() - true[of_kind].min()) * KCAL_PER_MOL
+            metrics = energy_metrics(predicted, true[of_kind], screening.size[of_kind])
             row["best true energy among them above the lowest (kcal/mol)"] = f"{above:.2f}"
             row["Spearman, predicted against true"] = f"{metrics['spearman_within_size']:.2f}"
             row["MAE (kcal/mol)"] = f"{metrics['mae_kcal_mol']:.1f}"
@@ -147,8 +202,118 @@ def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, An
     return rows
 
 
+def _add_viewer(report: Report, screening: Screening, predictor: Predictor, truth: str | None):
+    """Add interactive 3D structures of the candidates.
+
+    Raises:
+        MissingExtra: Without chemiscope.
+    """
+    everything = screening.candidates
+    shown = [everything[index] for index in shown_first([candidate.size for candidate in everything])]
+    atoms = [candidate.atoms for candidate in shown]
+    properties = candidate_properties(screening, shown, truth)
+    energies = predictor.atomic_energies(atoms)
+    caption = (
+        "A point for each candidate: click on it to see its structure, drag the structure to rotate it. The buttons "
+        "with three bars open the settings."
+    )
+    if energies is not None:
+        shares = np.concatenate(energies)
+        properties["energy of the atom"] = Property(shares, "eV", of_atoms=True)
+        properties[OF_ATOM] = Property(1000 * (shares - shares.mean()), of_atoms=True)
+        caption += " Atoms are coloured by their contribution to the predicted energy, relative to the mean of all."
+    if len(shown) < len(everything):
+        caption += (
+            f" The first {len(shown):,} of {len(everything):,} candidates, size by size: a page shows at most "
+            f"{MAX_ATOMS:,} atoms. All are in `candidates.extxyz`."
+        )
+    several = len({candidate.size for candidate in shown}) > 1
+    report.viewer(
+        atoms,
+        properties,
+        caption,
+        x="predicted energy above the lowest" if truth else "rank",
+        y="true energy above the lowest" if truth else "predicted energy above the lowest",
+        color="atoms" if several else "spread" if "spread" in properties else "rank",
+        atom_color=None if energies is None else OF_ATOM,
+    )
+
+
+def _add_drawings(report: Report, screening: Screening):
+    first = screening.candidates[:DRAWN]
+    labels = [f"{candidate.rank}: frame {candidate.source_frame}, {candidate.energy:.2f} eV" for candidate in first]
+    report.structures([candidate.atoms for candidate in first], labels, "The first candidates.")
+    report.text("For interactive 3D structures, `pip install 'pyg-clusters[report]'`.")
+
+
+def candidate_properties(
+    screening: Screening, candidates: Sequence[Candidate], truth: str | None = None
+) -> dict[str, Property]:
+    """Properties of candidates by name.
+
+    Args:
+        screening: All scored frames.
+        candidates: Some of its candidates.
+        truth: Name of the true energy.
+    """
+    energy = np.array([candidate.energy for candidate in candidates])
+    kind = np.array([screening.kind_of(candidate) for candidate in candidates])
+    relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
+    everything = (screening.energy, screening.kind)
+    if relaxed:  # these energies are lower than those of all frames
+        everything = (np.array([one.energy for one in relaxed]), np.array([screening.kind_of(one) for one in relaxed]))
+    properties = {
+        "rank": Property(np.array([candidate.rank for candidate in candidates])),
+        "atoms": Property(np.array([candidate.size for candidate in candidates])),
+        "predicted energy": Property(energy, "eV"),
+        "predicted energy above the lowest": Property(energy - _lowest(*everything, kind), "eV"),
+    }
+    if screening.has_alloys:
+        properties["composition"] = Property(kind)
+    if screening.spread is not None:
+        properties["spread"] = Property(np.array([one.spread for one in candidates], dtype=float), "eV")
+    if relaxed:
+        for name, key in RELAXATION.items():
+            values = np.array([float(one.relaxation[key]) for one in candidates])
+            properties[name] = Property(values, UNITS.get(key, ""))
+        if not all(one.inside for one in candidates):
+            properties["left range"] = Property(np.array([str(one.relaxation["left_range"]) for one in candidates]))
+    if len(np.unique(screening.file)) > 1 or any(one.source_file != one.file for one in candidates):
+        properties["source_file"] = Property(np.array([Path(one.source_file).name for one in candidates]))
+    properties["source_frame"] = Property(np.array([one.source_frame for one in candidates]))
+    if truth:
+        true = np.array([one.properties[truth] for one in candidates], dtype=float)
+        above = true - _lowest(screening.properties[truth], screening.kind, kind)
+        properties |= {"true energy": Property(true, "eV"), "true energy above the lowest": Property(above, "eV")}
+    return properties
+
+
+def _lowest(energy: np.ndarray, kinds: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """Lowest energy of all frames of each of some sizes or compositions."""
+    lowest = {kind: energy[kinds == kind].min() for kind in np.unique(of).tolist()}
+    return np.array([lowest[kind] for kind in of.tolist()])
+
+
+def _add_table(report: Report, screening: Screening, truth: str | None):
+    """Add a table of the first candidates of each size."""
+    everything = screening.candidates
+    kinds = [screening.kind_of(candidate) for candidate in everything]
+    begin = {kind: kinds.index(kind) for kind in set(kinds)}
+    each = -(-ROWS // len(begin))
+    shown = [one for index, one in enumerate(everything) if index - begin[kinds[index]] < each]
+    columns: dict[str, Sequence[object]] = {}
+    for name, values in candidate_properties(screening, shown, truth).items():
+        columns[f"{SHORT.get(name, name)} ({values.unit})" if values.unit else name] = values.values.tolist()
+    columns["reason"] = [candidate.reason for candidate in shown]
+    caption = "The candidates."
+    if len(shown) < len(everything):
+        caption = f"The first {each} candidates of each size, of {len(everything):,} in all."
+    rows = [list(row) for row in zip(*columns.values(), strict=True)]
+    report.table(list(columns), rows, f"{caption} All columns are in candidates.csv.")
+
+
 def _add_model(report: Report, model: Path):
-    """The figures of the run that trained the model, where they are."""
+    """Add the results of the run that trained the model, if they exist."""
     predictions = model / "test_predictions.csv"
     if not predictions.is_file():
         return
@@ -166,7 +331,3 @@ def _add_model(report: Report, model: Path):
     for name, caption in CAPTIONS.items():
         if name in figures:
             report.figure(figures[name], caption)
-
-
-def _list(sizes: np.ndarray) -> str:
-    return ", ".join(map(str, sizes)) if len(sizes) <= 5 else f"{sizes.min()} to {sizes.max()}"

@@ -1,4 +1,4 @@
-"""What choosing is worth, on numbers that can be counted by hand."""
+"""Scores of strategies, on numbers counted by hand."""
 
 from dataclasses import asdict
 
@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, spearmanr
 
-from pyg_clusters.screening.benchmark import (
+from pyg_clusters.screening.scores import (
     isomer_curve,
     isomers_by_energy,
-    joined,
+    merge_isomers,
     ranking,
     recall_curve,
-    worth,
-    worth_at_random,
+    score_random,
+    score_selection,
 )
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -33,9 +33,9 @@ def test_isomers_by_energy():
 
 def test_joined_isomers():
     by_energy, by_structure = np.array([0, 0, 1, 2, 3]), np.array([7, 9, 9, 4, 7])
-    assert joined(by_energy, by_structure).tolist() == [0, 0, 0, 1, 0]
-    assert joined(by_energy, np.arange(5)).tolist() == [0, 0, 1, 2, 3]
-    assert joined(np.arange(5), by_structure).tolist() == [0, 1, 1, 2, 0]
+    assert merge_isomers(by_energy, by_structure).tolist() == [0, 0, 0, 1, 0]
+    assert merge_isomers(by_energy, np.arange(5)).tolist() == [0, 0, 1, 2, 3]
+    assert merge_isomers(np.arange(5), by_structure).tolist() == [0, 1, 1, 2, 0]
 
 
 def test_recall_curve():
@@ -68,10 +68,12 @@ def test_ranking_of_perfect_predictions_and_of_one_frame():
     assert np.isnan(single.spearman) and (single.rank_of_lowest, single.recall) == (1, 1)
 
 
-def test_worth_of_a_choice():
+def test_score_of_a_selection():
     """Of frames 1, 2 and 4: one of the lowest two, three isomers, two of the three within 0.5 eV."""
-    row = worth(np.array([4, 1, 2]), TRUTH, ISOMER, 46, "way", structure=np.array([0, 1, 2, 2, 2, 2]), lowest=2)
-    assert (row.size, row.way, row.runs) == (46, "way", 3)
+    row = score_selection(
+        np.array([4, 1, 2]), TRUTH, ISOMER, 46, "unique", structure=np.array([0, 1, 2, 2, 2, 2]), lowest=2
+    )
+    assert (row.size, row.strategy, row.runs) == (46, "unique", 3)
     assert row.regret_kcal_mol == pytest.approx(0.0005 * KCAL_PER_MOL)
     assert row.regret_mev_per_atom == pytest.approx(0.5 / 46)
     assert row.recall == 0.5
@@ -81,8 +83,8 @@ def test_worth_of_a_choice():
     assert (row.low_isomers, row.low_isomers_share) == (2, pytest.approx(2 / 3))
 
 
-def test_worth_of_copies():
-    row = worth(np.array([0, 1]), TRUTH, ISOMER, 46, "way", lowest=2)
+def test_score_of_copies():
+    row = score_selection(np.array([0, 1]), TRUTH, ISOMER, 46, "unique", lowest=2)
     assert (row.distinct, row.low_isomers, row.recall, row.enrichment) == (0.5, 1, 1, 3)
     assert np.isnan(row.distinct_structures)
 
@@ -91,10 +93,12 @@ def test_random_choices_have_the_mean_that_counting_gives():
     """A random third of the frames has a third of the lowest: enrichment 1; all frames have all."""
     truth = np.random.default_rng(0).normal(-110, 0.6, 300)
     isomer = isomers_by_energy(truth)
-    row = worth_at_random(100, truth, isomer, 46, draws=400)
+    row = score_random(100, truth, isomer, 46, draws=400)
     assert row.recall == pytest.approx(1 / 3, abs=0.015)
     assert row.enrichment == pytest.approx(1, abs=0.05)
     assert row.runs == 100
-    everything = asdict(worth_at_random(999, truth, isomer, 46, draws=2))
-    assert everything == pytest.approx(asdict(worth(np.arange(300), truth, isomer, 46, "random")), nan_ok=True)
-    assert row == worth_at_random(100, truth, isomer, 46, draws=400) or np.isnan(row.distinct_structures)
+    everything = asdict(score_random(999, truth, isomer, 46, draws=2))
+    assert everything == pytest.approx(
+        asdict(score_selection(np.arange(300), truth, isomer, 46, "random")), nan_ok=True
+    )
+    assert row == score_random(100, truth, isomer, 46, draws=400) or np.isnan(row.distinct_structures)

@@ -1,0 +1,353 @@
+"""Candidates to and from DFT programs: input files, and results compared with the predictions."""
+
+import re
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import write
+from ase.io.formats import ioformats
+from rich.table import Table
+from scipy.spatial.distance import pdist
+
+from pyg_clusters.analysis.plot_style import save_figure
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import atomic_write, check_empty
+from pyg_clusters.formatting import cell
+from pyg_clusters.frames import expand_paths, read_blocks, write_table
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
+from pyg_clusters.metrics import metrics_by_size
+from pyg_clusters.options.compare_dft import CompareDFTOptions
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.options.screen import VACUUM
+from pyg_clusters.screening.plots import predicted_against_dft
+
+RESULTS = ("dft.csv", "dft.png")
+
+FILE_NAMES: dict[str, str] = {"vasp": "POSCAR", "aims": "geometry.in", "turbomole": "coord"}
+"""File names that programs require, by ASE's name of the format."""
+
+NUMBERED: re.Pattern[str] = re.compile(r"(\d{4,})_[A-Z]")
+"""Matches the folder of a candidate."""
+
+SAME_START: float = 0.005
+"""A run starts from a candidate if their pair distances differ by less, root mean square in Å: coordinates of three
+decimals set them 0.0005 Å apart, distinct structures are further apart by far."""
+
+SAME_MINIMUM: float = 0.1
+"""A relaxed structure without its start is that of a candidate if their pair distances differ by less, and by less than
+half as much as from any other candidate."""
+
+
+def write_folders(
+    folder: str | Path, frames: Sequence[Atoms], file_format: str, vacuum: float = VACUUM, *, overwrite: bool = False
+) -> list[str]:
+    """Write each structure to its own folder, numbered from 1, as ``0001_Ga46/POSCAR``.
+
+    Args:
+        folder: Parent of the folders.
+        frames: The structures.
+        file_format: ASE's name of the format: ``vasp``, ``aims``, ``gaussian-in``, ``xyz``, ...
+        vacuum: See :func:`boxed`.
+        overwrite: Whether the folder may hold files already.
+
+    Returns:
+        The names of the folders.
+
+    Raises:
+        InputError: If the folder is not empty, or ASE cannot write the format.
+    """
+    folder = Path(folder)
+    check_format(file_format)
+    if not overwrite:
+        check_empty(folder)
+    names = [f"{number:04d}_{atoms.symbols.get_chemical_formula()}" for number, atoms in enumerate(frames, start=1)]
+    for name, atoms in zip(names, frames, strict=True):
+        with atomic_write(folder / name / _file_name(file_format)) as path:
+            _write(path, boxed(atoms, vacuum), file_format)
+    return names
+
+
+def boxed(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
+    """A copy centred in a cubic periodic box, with the atoms sorted by element.
+
+    Args:
+        atoms: The structure.
+        vacuum: In Å, between the cluster and each side where it is longest; 0: no box, for programs for molecules.
+    """
+    copy = atoms[np.argsort(atoms.numbers, kind="stable")]
+    copy.pbc = vacuum > 0
+    if vacuum > 0:
+        copy.cell = np.eye(3) * (float(np.ptp(copy.positions, axis=0).max()) + 2 * vacuum)
+        copy.positions += copy.cell.diagonal() / 2 - (copy.positions.max(axis=0) + copy.positions.min(axis=0)) / 2
+    else:
+        copy.cell = None
+    return copy
+
+
+def check_format(file_format: str):
+    """Check that structures can be written in a format.
+
+    Raises:
+        InputError: If ASE cannot write it.
+    """
+    known = ioformats.get(file_format)
+    if known is None or not known.can_write:
+        raise InputError(
+            f"ASE writes no format {file_format!r}; it writes vasp, aims, gaussian-in, nwchem-in, xyz, ..."
+        )
+    with tempfile.TemporaryDirectory() as trial:
+        _write(Path(trial) / _file_name(file_format), boxed(Atoms("H")), file_format)
+
+
+def _file_name(file_format: str) -> str:
+    extensions = ioformats[file_format].extensions
+    return FILE_NAMES.get(file_format, f"candidate.{extensions[0] if extensions else file_format}")
+
+
+def _write(path: Path, atoms: Atoms, file_format: str):
+    try:
+        write(path, atoms, format=file_format)
+    except OSError:
+        raise
+    except Exception as error:  # ASE's writers raise errors of many types, for example for missing settings
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise InputError(
+            f"ASE cannot write format {file_format!r} without settings ({reason}); use vasp or xyz"
+        ) from error
+
+
+@dataclass
+class DftResult:
+    """Energy of a candidate from a DFT run.
+
+    Attributes:
+        candidate: Number of the candidate, from 1.
+        energy: In eV, from any zero.
+        file: The output.
+    """
+
+    candidate: int
+    energy: float
+    file: str
+
+
+@dataclass
+class Comparison:
+    """DFT results of candidates beside the predictions.
+
+    Attributes:
+        columns: Columns of ``dft.csv``.
+        num_candidates: Number of candidates of the screening.
+    """
+
+    columns: dict[str, list]
+    num_candidates: int
+
+    @property
+    def num_results(self) -> int:
+        """Number of candidates with a result."""
+        return len(self.columns["candidate"])
+
+    def table(self) -> Table:
+        """Agreement and lowest DFT energy of each composition."""
+        table = Table(title="DFT and predictions", title_justify="left")
+        headings = ("", "results", "MAE without the mean (kcal/mol)", "Spearman", "lowest by DFT", "its predicted rank")
+        for heading in headings:
+            table.add_column(heading, justify="right" if heading else "left")
+        arrays = {name: np.asarray(values) for name, values in self.columns.items()}
+        for formula in dict.fromkeys(self.columns["composition"]):
+            rows = arrays["composition"] == formula
+            predicted, energy = arrays["pred_above_mean"][rows], arrays["dft_above_mean"][rows]
+            (row,) = metrics_by_size(predicted, energy, arrays["size"][rows])
+            lowest = int(np.argmin(energy))
+            rank = int((predicted < predicted[lowest]).sum()) + 1
+            name = f"candidate {arrays['candidate'][rows][lowest]}"
+            table.add_row(formula, str(len(energy)), cell(row["mae_kcal_mol"]), cell(row["spearman"]), name, str(rank))
+        return table
+
+
+def compare_dft(options: CompareDFTOptions) -> Comparison:
+    """Compare DFT results for the candidates of a screening with the predictions, and write a table and a figure.
+
+    Args:
+        options: Options of the verb.
+
+    Raises:
+        InputError: If the folder is no screening, an output matches no candidate, or the results exist already.
+    """
+    folder = Path(options.screening)
+    screened = folder / "candidates.extxyz"
+    if not screened.is_file():
+        raise InputError(f"{folder}: no candidates.extxyz in it; give the folder of a screening")
+    command = command_words("compare-dft", options)
+    with open_output(folder, command, inputs=options.files, overwrite=options.overwrite, results=RESULTS):
+        blocks = list(read_blocks(screened, with_atoms=True, on_bad="skip"))
+        for frame in (frame for block in blocks for frame in block.unreadable):
+            raise InputError(f"{frame}; write the candidates again with pyg-clusters screen")
+        candidates = [atoms for block in blocks for atoms in block.atoms or ()]
+        columns = compare(read_results(options.files, options.key, candidates), candidates)
+        write_table(folder / RESULTS[0], columns)
+        arrays = [np.asarray(columns[name]) for name in ("pred_above_mean", "dft_above_mean", "composition")]
+        save_figure(predicted_against_dft(*arrays), folder / RESULTS[1])
+    return Comparison(columns, len(candidates))
+
+
+def compare(results: Sequence[DftResult], candidates: Sequence[Atoms]) -> dict[str, list]:
+    """Columns of predicted and DFT energies; both also relative to their mean over the results of a composition."""
+    atoms = [candidates[result.candidate - 1] for result in results]
+    composition = np.array([each.symbols.get_chemical_formula() for each in atoms])
+    predicted = np.array([float(each.info["pred_energy"]) for each in atoms])
+    energy = np.array([result.energy for result in results])
+    above = np.zeros((2, len(results)))
+    for formula in np.unique(composition):
+        rows = composition == formula
+        above[:, rows] = [values[rows] - values[rows].mean() for values in (predicted, energy)]
+    return {
+        "candidate": [result.candidate for result in results],
+        SOURCE_FILE: [str(each.info[SOURCE_FILE]) for each in atoms],
+        SOURCE_FRAME: [int(each.info[SOURCE_FRAME]) for each in atoms],
+        "size": [len(each) for each in atoms],
+        "composition": composition.tolist(),
+        "pred_energy": predicted.tolist(),
+        "dft_energy": energy.tolist(),
+        "pred_above_mean": above[0].tolist(),
+        "dft_above_mean": above[1].tolist(),
+        "output": [result.file for result in results],
+    }
+
+
+@dataclass
+class _Run:
+    """Steps of one run in an output: the candidates that it may have started from, the last structure and energy."""
+
+    file: str
+    frame: int
+    atoms: Atoms
+    energy: float
+    starts: list[int] = field(default_factory=list)
+
+
+def read_results(files: Iterable[str | Path], key: str, candidates: Sequence[Atoms]) -> list[DftResult]:
+    """Energies of candidates from outputs of another program, in the order of the candidates.
+
+    An output belongs to the candidate that equals its first structure, whatever its name; the last structure counts. A
+    file may hold runs of several candidates after one another. Frames with ``source_file`` and ``source_frame`` belong
+    to the candidate with the same. An output without its starting structure belongs to the candidate of the number of
+    its folder (``0001_Ga46``), or else to the one that is clearly nearest to the relaxed structure.
+
+    Args:
+        files: The outputs.
+        key: Name of the energy in eV.
+        candidates: The candidates.
+
+    Raises:
+        InputError: If an output matches no candidate, or several, or two outputs match the same.
+    """
+    matcher = _Matcher(candidates)
+    runs = [run for file in expand_paths(files) for run in _runs(file, key, matcher)]
+    taken: dict[int, _Run] = {}
+    for run in sorted(runs, key=lambda run: (not run.starts, len(run.starts))):
+        index = matcher.assign(run, taken)
+        if index in taken:
+            raise InputError(
+                f"{run.file}: candidate {index + 1} was found in {taken[index].file} already; leave one out"
+            )
+        if not np.isfinite(run.energy):
+            raise InputError(f"{run.file}: {key!r} must be a number, got {run.energy}; leave the file out")
+        taken[index] = run
+    return [DftResult(index + 1, taken[index].energy, taken[index].file) for index in sorted(taken)]
+
+
+def _runs(file: Path, key: str, matcher: "_Matcher") -> list[_Run]:
+    """Runs in an output: a frame that equals a candidate begins one, unless it is where the run started."""
+    runs: list[_Run] = []
+    for block in read_blocks(file, properties=[key], with_atoms=True, fragments="keep", report=False):
+        for atoms, frame, energy in zip(block.atoms or (), block.number, block.properties[key], strict=True):
+            starts = matcher.starts(atoms)
+            if not runs or (starts and not set(starts) & set(runs[-1].starts)):
+                runs.append(_Run(str(file), int(frame), atoms, float(energy), starts))
+            runs[-1].atoms, runs[-1].energy = atoms, float(energy)
+    return runs
+
+
+class _Matcher:
+    """Matches structures to candidates by origin or by distances."""
+
+    def __init__(self, candidates: Sequence[Atoms]):
+        self.formulas = [atoms.symbols.get_chemical_formula() for atoms in candidates]
+        self.of_origin: dict[tuple[str, int], list[int]] = {}
+        self.of_formula: dict[str, list[int]] = {}
+        for index, atoms in enumerate(candidates):
+            self.of_formula.setdefault(self.formulas[index], []).append(index)
+            if origin := origin_in(atoms.info):
+                self.of_origin.setdefault(origin, []).append(index)
+        self.distances = {
+            formula: np.stack([_distances(candidates[index]) for index in indices])
+            for formula, indices in self.of_formula.items()
+        }
+
+    def starts(self, atoms: Atoms) -> list[int]:
+        """Candidates that a structure may be, the nearest first; copies of one another are several."""
+        formula = atoms.symbols.get_chemical_formula()
+        origin = origin_in(atoms.info)
+        named = self.of_origin.get(origin, []) if origin else []
+        if len(named) == 1 and self.formulas[named[0]] == formula:
+            return named
+        indices, difference = self._differences(atoms)
+        return [indices[each] for each in np.argsort(difference, kind="stable") if difference[each] < SAME_START]
+
+    def assign(self, run: _Run, taken: Iterable[int]) -> int:
+        """Index of the candidate of a run."""
+        index = _index_of_folder(Path(run.file))
+        if run.starts:
+            free = [start for start in run.starts if start not in taken]
+            return index if index in free else (free or run.starts)[0]
+        formula = run.atoms.symbols.get_chemical_formula()
+        if index is not None:
+            if index >= len(self.formulas):
+                raise InputError(
+                    f"{run.file}: there is no candidate {index + 1}, there are {len(self.formulas)}; leave it out"
+                )
+            if self.formulas[index] != formula:
+                raise InputError(f"{run.file}: {formula}, but candidate {index + 1} is {self.formulas[index]}")
+            return index
+        indices, difference = self._differences(run.atoms)
+        if not indices:
+            raise InputError(f"{run.file}: {formula}, but no candidate is; leave it out")
+        order = np.argsort(difference, kind="stable")
+        nearest, second = difference[order[0]], difference[order[1]] if len(order) > 1 else np.inf
+        if nearest < min(SAME_MINIMUM, second / 2):
+            return indices[order[0]]
+        raise InputError(
+            f"{run.file}, frame {run.frame}: starts from no candidate (the nearest, {indices[order[0]] + 1}, is "
+            f"{nearest:.3f} Å away); give an output with its first structure, or put it into a folder that begins with "
+            "the number of its candidate (0001_Ga46)"
+        )
+
+    def _differences(self, atoms: Atoms) -> tuple[list[int], np.ndarray]:
+        """Candidates of the composition of a structure, and the differences of their pair distances from its in Å."""
+        indices = self.of_formula.get(atoms.symbols.get_chemical_formula(), [])
+        if not indices:
+            return [], np.zeros(0)
+        known = self.distances[self.formulas[indices[0]]]
+        return indices, np.sqrt(np.square(known - _distances(atoms)).mean(axis=1))
+
+
+def _distances(atoms: Atoms) -> np.ndarray:
+    """Pair distances ``[num_pairs]`` in Å, sorted among the pairs of the same elements."""
+    order = np.argsort(atoms.numbers, kind="stable")
+    numbers = atoms.numbers[order]
+    first, second = np.triu_indices(len(numbers), 1)
+    distances = pdist(atoms.positions[order])
+    return distances[np.lexsort((distances, numbers[second], numbers[first]))]
+
+
+def _index_of_folder(path: Path) -> int | None:
+    """Index of the candidate whose number begins the name of a folder."""
+    matches = (NUMBERED.match(part) for part in reversed(path.parts))
+    return next((int(match[1]) - 1 for match in matches if match and int(match[1])), None)

@@ -1,0 +1,335 @@
+"""Pools of scored frames, and the candidates that a strategy selects among them."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from pyg_clusters.composition import composition_names
+from pyg_clusters.frames import BadFrame, FrameBlock
+from pyg_clusters.frames.store import origin_of
+from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
+from pyg_clusters.inference.scoring import ScoredBlock
+from pyg_clusters.models.dart import DART
+from pyg_clusters.screening.candidates import Candidate, Screening, by_composition, ranks_of
+from pyg_clusters.strategies import Selection, Strategy
+from pyg_clusters.structures.duplicates import representatives, structure_keys
+
+FRAMES_AT_ONCE: int = 64
+"""Number of frames whose features are computed together."""
+
+
+@dataclass
+class FramePool:
+    """Frames of one composition, as :meth:`~pyg_clusters.strategies.Strategy.select` expects them.
+
+    Attributes:
+        energy: Predicted energies ``[num_frames]`` in eV.
+        spread: Their standard deviations ``[num_frames]`` in eV, if the model gives them.
+        z: Atomic numbers ``[num_frames, num_atoms]``, if structures are held.
+        pos: Positions ``[num_frames, num_atoms, 3]`` in Å, if structures are held.
+        model: The model, for its features.
+        counts: Mean shell counts ``[num_frames, num_shells]``, if computed already.
+        complete: Whether these are all frames of the composition, not only the lowest.
+        relaxed: Whether the structures were relaxed with the model.
+    """
+
+    energy: np.ndarray
+    spread: np.ndarray | None = None
+    z: np.ndarray | None = None
+    pos: np.ndarray | None = None
+    model: nn.Module | None = None
+    counts: np.ndarray | None = None
+    complete: bool = True
+    relaxed: bool = False
+
+    @classmethod
+    def of_candidates(
+        cls, candidates: Sequence[Candidate], model: nn.Module, complete: bool, relaxed: bool
+    ) -> "FramePool":
+        """Pool of candidates of one composition."""
+        spread = None if candidates[0].spread is None else np.array([candidate.spread for candidate in candidates])
+        return cls(
+            np.array([candidate.energy for candidate in candidates]),
+            spread,
+            np.array([candidate.atoms.numbers for candidate in candidates]),
+            np.array([candidate.atoms.positions for candidate in candidates]),
+            model,
+            complete=complete,
+            relaxed=relaxed,
+        )
+
+    @property
+    def num_atoms(self) -> int:
+        """Number of atoms of each frame."""
+        return self._structures()[0].shape[1]
+
+    def subset(self, index: np.ndarray) -> "FramePool":
+        """Pool of some of the frames."""
+        optional = (self.spread, self.z, self.pos, self.counts)
+        spread, z, pos, counts = (None if array is None else array[index] for array in optional)
+        return replace(self, energy=self.energy[index], spread=spread, z=z, pos=pos, counts=counts)
+
+    def shell_counts(self) -> np.ndarray:
+        """Mean number of neighbours of an atom in each shell, ``[num_frames, num_shells]``."""
+        if self.counts is not None:
+            return self.counts
+        z, pos = self._structures()
+        ptr = np.arange(len(z) + 1) * z.shape[1]
+        return mean_shell_counts(pos.reshape(-1, 3), ptr, radii_of(self.model))
+
+    def features(self, index: np.ndarray) -> np.ndarray:
+        """Features of some frames in the model, ``[num_selected, num_features]``."""
+        z, pos = self._structures()
+        return cluster_features(self.model, z[index], pos[index])
+
+    def copies(self, tolerance: float) -> np.ndarray:
+        """Index of the lowest frame that each is a copy of within a tolerance in Å."""
+        z, pos = self._structures()
+        ptr = np.arange(len(z) + 1) * z.shape[1]
+        return representatives(z.ravel(), pos.reshape(-1, 3), ptr, energy=self.energy, tolerance=tolerance)
+
+    def _structures(self) -> tuple[np.ndarray, np.ndarray]:
+        if self.z is None or self.pos is None:
+            raise ValueError("a strategy that selects among all frames gets no structures; set its pool to a number")
+        return self.z, self.pos
+
+
+def radii_of(model: nn.Module | None) -> Sequence[float]:
+    """Shell radii of a model in Å; those of gallium for a model without shells."""
+    return getattr(model, "radii", GALLIUM_RADII)
+
+
+def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] = GALLIUM_RADII) -> np.ndarray:
+    """Mean over the atoms of the topological descriptor, ``[num_frames, num_shells]``.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the frames ``[num_frames + 1]``.
+        radii: Shell radii in Å.
+    """
+    counts = shell_counts(torch.from_numpy(pos), torch.from_numpy(ptr), radii).numpy()
+    return np.add.reduceat(counts, ptr[:-1], axis=0) / np.diff(ptr)[:, None]
+
+
+@torch.no_grad()
+def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) -> np.ndarray:
+    """Features of clusters of one size in a model.
+
+    For DART (and AlloyDART) the output of the last hidden layer, averaged over the atoms; for other models, which have
+    no such layer in common, the sorted pair distances (:func:`~pyg_clusters.structures.duplicates.structure_keys`).
+
+    Args:
+        model: The model.
+        z: Atomic numbers ``[num_frames, num_atoms]``.
+        pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
+
+    Returns:
+        ``[num_frames, num_features]``
+    """
+    pos = pos - pos.mean(axis=1, keepdims=True)
+    if not isinstance(model, DART):
+        return structure_keys(pos)
+    weight = next(model.parameters())
+    parts = [slice(start, start + FRAMES_AT_ONCE) for start in range(0, len(pos), FRAMES_AT_ONCE)]
+    means = [_mean_features(model, torch.from_numpy(z[part]), torch.from_numpy(pos[part]).to(weight)) for part in parts]
+    return torch.cat(means).cpu().numpy()
+
+
+def _mean_features(model: DART, z: Tensor, pos: Tensor) -> Tensor:
+    num_frames, size = z.shape
+    batch = torch.arange(num_frames, device=pos.device).repeat_interleave(size)
+    atoms = model.atomic_energies(z.flatten().to(pos.device), pos.flatten(0, 1), batch)
+    return atoms.features.view(num_frames, size, -1).mean(dim=1)
+
+
+def lowest_frames(
+    blocks: Iterable[ScoredBlock], count: int, score: Callable[[ScoredBlock], np.ndarray] | None = None
+) -> Screening:
+    """Screening whose candidates are the lowest frames of each composition: a pool to select among.
+
+    Only the structures that are among the lowest so far are held. Of equal scores the earlier frame comes first.
+
+    Args:
+        blocks: Scored frames.
+        count: Number of frames per composition.
+        score: Score ``[num_frames]`` of the frames of a block; the predicted energy by default.
+    """
+    table = _Table()
+    best: dict[tuple[int, str], list[tuple[float, int, Candidate]]] = {}
+    for block in blocks:
+        frames = block.frames
+        value = block.energy if score is None else score(block)
+        compositions = composition_names(frames.z, frames.ptr)
+        for name in np.unique(compositions).tolist():
+            index = np.flatnonzero(compositions == name)
+            kind = (int(frames.sizes[index[0]]), name)
+            so_far = best.get(kind, [])
+            if len(so_far) == count:
+                index = index[value[index] < so_far[-1][0]]
+            index = index[np.argsort(value[index], kind="stable")[:count]]
+            new = [
+                (float(value[each]), table.length + each, _candidate(block, each, table.length))
+                for each in index.tolist()
+            ]
+            best[kind] = sorted(so_far + new, key=lambda entry: entry[:2])[:count]
+        table.add(block)
+    everything = table.screening([])
+    candidates = []
+    for kind in sorted(best):
+        of_kind = everything.composition == kind[1]
+        ranks = ranks_of(everything.energy[of_kind])
+        index_in_kind = np.cumsum(of_kind) - 1
+        for number, (_, row, candidate) in enumerate(best[kind], start=1):
+            candidates.append(replace(candidate, rank=int(ranks[index_in_kind[row]]), reason=f"lowest {number}"))
+    return table.screening(candidates)
+
+
+def select_of_all(
+    blocks: Iterable[ScoredBlock],
+    strategy: Strategy,
+    reread: Callable[[], Iterable[FrameBlock]],
+    radii: Sequence[float] = GALLIUM_RADII,
+) -> Screening:
+    """Select among all frames, composition by composition.
+
+    No structures are held: the files are read again for those of the selected frames.
+
+    Args:
+        blocks: Scored frames.
+        strategy: Strategy without a pool.
+        reread: Function that reads the frames again, with everything that a candidate holds.
+        radii: Shell radii in Å, for a strategy that needs shell counts.
+    """
+    table = _Table()
+    counts: list[np.ndarray] = []
+    for block in blocks:
+        table.add(block)
+        if "shell_counts" in strategy.needs:
+            counts.append(mean_shell_counts(block.frames.pos, block.frames.ptr, radii))
+    everything = table.screening([])
+    pool = FramePool(everything.energy, everything.spread, counts=np.concatenate(counts) if counts else None)
+    candidates: dict[tuple[str, int], Candidate] = {}
+    for kind in np.unique(everything.kind):
+        index = np.flatnonzero(everything.kind == kind)
+        ranks = ranks_of(everything.energy[index])
+        selection = strategy.select(pool.subset(index))
+        for each, reason in zip(selection.index, selection.reason, strict=True):
+            row = int(index[each])
+            candidate = Candidate(
+                str(everything.file[row]),
+                int(everything.frame[row]),
+                float(everything.energy[row]),
+                int(ranks[each]),
+                Atoms(),
+                {name: column[row].item() for name, column in everything.properties.items()},
+                row,
+                reason,
+                None if everything.spread is None else float(everything.spread[row]),
+            )
+            candidates[candidate.file, candidate.frame] = candidate
+    for frames in reread():
+        for each, frame in enumerate(frames.number.tolist()):
+            if (frames.file, frame) in candidates:
+                candidate = candidates[frames.file, frame]
+                candidate.atoms, candidate.origin = _structure(frames, each), _origin(frames, each)
+    return table.screening(list(candidates.values()))
+
+
+def select_candidates(
+    screening: Screening, select: Callable[[list[Candidate]], Selection], by_energy: bool = True
+) -> Screening:
+    """Select among the candidates of a screening, composition by composition.
+
+    Candidates that left the geometries of the training take part only if their composition has no others.
+
+    Args:
+        screening: Its candidates are the pool.
+        select: Function that selects among candidates of one composition.
+        by_energy: Whether the selected candidates of a composition are listed by energy.
+    """
+    candidates = []
+    for everything in by_composition(screening.candidates):
+        pool = [candidate for candidate in everything if candidate.inside] or everything
+        selection = select(pool)
+        picks = [
+            replace(pool[each], reason=reason) for each, reason in zip(selection.index, selection.reason, strict=True)
+        ]
+        candidates += sorted(picks, key=lambda candidate: candidate.rank) if by_energy else picks
+    return replace(screening, candidates=candidates, picked=_picked(len(screening.energy), candidates))
+
+
+class _Table:
+    """Columns of all scored frames; values that were read with them are apart, as their names may be the same."""
+
+    def __init__(self):
+        self.columns: dict[str, list[np.ndarray]] = {}
+        self.properties: dict[str, list[np.ndarray]] = {}
+        self.bad: list[BadFrame] = []
+        self.length = 0
+
+    def add(self, block: ScoredBlock):
+        frames = block.frames
+        values = {
+            "file": np.full(len(frames), frames.file),
+            "frame": frames.number,
+            "size": frames.sizes,
+            "composition": composition_names(frames.z, frames.ptr),
+            "energy": block.energy,
+        }
+        if block.spread is not None:
+            values["spread"] = block.spread
+        for name, value in values.items():
+            self.columns.setdefault(name, []).append(value)
+        for name, value in frames.properties.items():
+            self.properties.setdefault(name, []).append(value)
+        self.bad += block.bad
+        self.length += len(frames)
+
+    def screening(self, candidates: list[Candidate]) -> Screening:
+        main, properties = (
+            {name: np.concatenate(parts) for name, parts in columns.items()}
+            for columns in (self.columns, self.properties)
+        )
+        types = {"file": str, "frame": int, "size": int, "energy": float, "composition": str}
+        values: dict[str, Any] = main or {name: np.zeros(0, dtype) for name, dtype in types.items()}
+        picked = _picked(self.length, candidates)
+        return Screening(**values, properties=properties, picked=picked, candidates=candidates, bad=self.bad)
+
+
+def _picked(length: int, candidates: list[Candidate]) -> np.ndarray:
+    picked = np.zeros(length, dtype=bool)
+    picked[[candidate.index for candidate in candidates]] = True
+    return picked
+
+
+def _candidate(block: ScoredBlock, index: int, num_before: int) -> Candidate:
+    """Candidate of a frame of a block, before which a number of frames were scored."""
+    frames = block.frames
+    return Candidate(
+        file=frames.file,
+        frame=int(frames.number[index]),
+        energy=float(block.energy[index]),
+        rank=0,
+        atoms=_structure(frames, index),
+        properties={name: values[index].item() for name, values in frames.properties.items()},
+        index=num_before + index,
+        spread=None if block.spread is None else float(block.spread[index]),
+        origin=_origin(frames, index),
+    )
+
+
+def _origin(frames: FrameBlock, index: int) -> tuple[str, int]:
+    files, numbers = origin_of(frames)
+    return str(files[index]), int(numbers[index])
+
+
+def _structure(frames: FrameBlock, index: int) -> Atoms:
+    if frames.atoms:
+        return frames.atoms[index]
+    atoms = slice(frames.ptr[index], frames.ptr[index + 1])
+    return Atoms(numbers=frames.z[atoms], positions=frames.pos[atoms])

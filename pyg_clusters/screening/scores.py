@@ -1,0 +1,255 @@
+"""Scores of predictions and strategies on frames whose true energies are known (section 3.5 of Modee et al. 2021).
+
+The true energy of a frame is that of the isomer that a DFT optimisation of it would give: for the shipped frames the
+energy of the minimum that each quenches to. Two frames are of distinct isomers if their true energies differ by more
+than :data:`SAME_ENERGY` and, where the minima are known, their structures differ, too. All arrays hold the frames of
+one composition; energies are in eV per cluster.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import kendalltau, spearmanr
+
+from pyg_clusters.units import KCAL_PER_MOL, MEV
+
+SAME_ENERGY: float = 1e-3
+"""Largest difference in eV between the true energies of frames of one isomer."""
+
+LOWEST: int = 50
+"""Number of frames, the lowest by true energy, whose recall is measured."""
+
+WINDOW: float = 0.5
+"""Isomers up to this energy in eV above the lowest are counted as low."""
+
+DRAWS: int = 200
+"""Number of random selections that are averaged."""
+
+
+@dataclass
+class Ranking:
+    """Quality of the ranking of the frames of a composition by predicted energies.
+
+    Attributes:
+        size: Number of atoms.
+        frames: Number of frames.
+        spearman: Rank correlation with the true energies.
+        kendall: Kendall's tau-b with them.
+        mae_kcal_mol: Mean absolute difference from them, per cluster.
+        mae_own_kcal_mol: The same from the energies of the frames themselves; not-a-number where they are not known.
+        rank_of_lowest: Rank by prediction, from 1, of the first frame of the lowest isomer.
+        recall: Share of the :data:`LOWEST` frames (of all, if fewer) by true energy among as many predicted.
+        recall_of_four: The same among four times as many (a random selection has 0.2 for 200 of 1,000 frames).
+        composition: Formula, if there are alloys.
+    """
+
+    size: int
+    frames: int
+    spearman: float
+    kendall: float
+    mae_kcal_mol: float
+    mae_own_kcal_mol: float
+    rank_of_lowest: int
+    recall: float
+    recall_of_four: float
+    composition: str = ""
+
+
+@dataclass
+class StrategyScore:
+    """Scores of a strategy.
+
+    Attributes:
+        size: Number of atoms.
+        strategy: Name of the strategy.
+        runs: Number of selected frames, each a DFT calculation.
+        regret_kcal_mol: Lowest true energy among the selected minus that of all frames, per cluster.
+        regret_mev_per_atom: The same per atom.
+        recall: Share of the :data:`LOWEST` frames by true energy that are selected.
+        enrichment: The same divided by its mean over random selections of as many frames.
+        distinct: Number of isomers among the selected, divided by the number of selected frames.
+        distinct_structures: The same, isomers told apart by the structures of their minima alone; not-a-number where
+            these are not known.
+        low_isomers: Number of isomers among the selected within :data:`WINDOW` of the lowest of all frames.
+        low_isomers_share: Their share of those among all frames.
+        composition: Formula, if there are alloys.
+    """
+
+    size: int
+    strategy: str
+    runs: int
+    regret_kcal_mol: float
+    regret_mev_per_atom: float
+    recall: float
+    enrichment: float
+    distinct: float
+    distinct_structures: float
+    low_isomers: float
+    low_isomers_share: float
+    composition: str = ""
+
+    @property
+    def kind(self) -> int | str:
+        """Composition, or size if there are no alloys."""
+        return self.composition or self.size
+
+
+def isomers_by_energy(energy: np.ndarray, tolerance: float = SAME_ENERGY) -> np.ndarray:
+    """Isomer of each frame as an integer, ``[num_frames]``: frames of one are within a tolerance of its lowest energy.
+
+    Distinct isomers may have equal energies by chance, so the number of isomers is a lower bound.
+
+    Args:
+        energy: True energies ``[num_frames]`` in eV.
+        tolerance: In eV.
+
+    Example:
+        >>> isomers_by_energy(np.array([-9.0, -8.0, -9.0004, -8.9985]))
+        array([0, 2, 0, 1])
+    """
+    energy = np.asarray(energy, dtype=float)
+    isomer = np.zeros(len(energy), dtype=int)
+    current, low = -1, -np.inf
+    for index in np.argsort(energy, kind="stable"):
+        if energy[index] - low > tolerance:
+            current, low = current + 1, energy[index]
+        isomer[index] = current
+    return isomer
+
+
+def merge_isomers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Isomers ``[num_frames]`` that are the same if they are in either of two assignments.
+
+    Example:
+        >>> merge_isomers(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 0]))
+        array([0, 0, 0, 1, 0])
+    """
+    _, a = np.unique(a, return_inverse=True)
+    _, b = np.unique(b, return_inverse=True)
+    num_nodes = len(a) + len(b)
+    links = coo_array((np.ones(len(a)), (a, len(a) + b)), shape=(num_nodes, num_nodes))
+    return np.unique(connected_components(links, directed=False)[1][a], return_inverse=True)[1]
+
+
+def ranking(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    isomer: np.ndarray,
+    size: int,
+    own: np.ndarray | None = None,
+    lowest: int = LOWEST,
+) -> Ranking:
+    """Quality of a ranking by predicted energies.
+
+    Args:
+        predicted: Predicted energies ``[num_frames]`` in eV.
+        truth: True energies ``[num_frames]`` in eV.
+        isomer: Isomer of each frame ``[num_frames]``.
+        size: Number of atoms.
+        own: Energies of the frames themselves ``[num_frames]`` in eV.
+        lowest: Number of frames, the lowest by true energy, whose recall is measured.
+    """
+    order = np.argsort(predicted, kind="stable")
+    best = isomer[np.argmin(truth)]
+    recall = recall_curve(predicted, truth, lowest)
+    lowest = min(lowest, len(truth))
+    varied = len(truth) > 1 and np.ptp(predicted) > 0 and np.ptp(truth) > 0
+    return Ranking(
+        size=int(size),
+        frames=len(truth),
+        spearman=float(spearmanr(predicted, truth).statistic) if varied else float("nan"),
+        kendall=float(kendalltau(predicted, truth).statistic) if varied else float("nan"),
+        mae_kcal_mol=float(np.abs(predicted - truth).mean() * KCAL_PER_MOL),
+        mae_own_kcal_mol=float("nan") if own is None else float(np.abs(predicted - own).mean() * KCAL_PER_MOL),
+        rank_of_lowest=int(np.flatnonzero(isomer[order] == best)[0]) + 1,
+        recall=float(recall[lowest - 1]),
+        recall_of_four=float(recall[min(4 * lowest, len(truth)) - 1]),
+    )
+
+
+def recall_curve(predicted: np.ndarray, truth: np.ndarray, lowest: int = LOWEST) -> np.ndarray:
+    """Share of the lowest frames by true energy among the 1, 2, 3, ... lowest by prediction, ``[num_frames]``."""
+    wanted = _lowest(truth, lowest)
+    return np.cumsum(wanted[np.argsort(predicted, kind="stable")]) / wanted.sum()
+
+
+def isomer_curve(predicted: np.ndarray, truth: np.ndarray, isomer: np.ndarray, window: float = WINDOW) -> np.ndarray:
+    """Share of the low isomers among the 1, 2, 3, ... lowest frames by prediction, ``[num_frames]``."""
+    order = np.argsort(predicted, kind="stable")
+    low = np.flatnonzero(truth[order] <= truth.min() + window)
+    _, first = np.unique(isomer[order][low], return_index=True)
+    new = np.zeros(len(order))
+    new[low[first]] = 1
+    return np.cumsum(new) / new.sum()
+
+
+def score_selection(
+    index: np.ndarray,
+    truth: np.ndarray,
+    isomer: np.ndarray,
+    size: int,
+    strategy: str,
+    structure: np.ndarray | None = None,
+    lowest: int = LOWEST,
+    window: float = WINDOW,
+) -> StrategyScore:
+    """Score selected frames.
+
+    Args:
+        index: Indices of the selected frames ``[num_selected]``, at least one.
+        truth: True energies ``[num_frames]`` in eV.
+        isomer: Isomer of each frame ``[num_frames]``.
+        size: Number of atoms.
+        strategy: Name of the strategy.
+        structure: Structure that each frame quenches to, as an integer ``[num_frames]``.
+        lowest: Number of frames, the lowest by true energy, whose recall is measured.
+        window: Isomers up to this energy in eV above the lowest are counted as low.
+    """
+    wanted = _lowest(truth, lowest)
+    low = truth <= truth.min() + window
+    low_isomers = len(np.unique(isomer[index][low[index]]))
+    regret = float(truth[index].min() - truth.min())
+    recall = float(wanted[index].sum() / wanted.sum())
+    return StrategyScore(
+        size=int(size),
+        strategy=strategy,
+        runs=len(index),
+        regret_kcal_mol=regret * KCAL_PER_MOL,
+        regret_mev_per_atom=regret / size * MEV,
+        recall=recall,
+        enrichment=recall * len(truth) / len(index),
+        distinct=len(np.unique(isomer[index])) / len(index),
+        distinct_structures=float("nan") if structure is None else len(np.unique(structure[index])) / len(index),
+        low_isomers=low_isomers,
+        low_isomers_share=low_isomers / len(np.unique(isomer[low])),
+    )
+
+
+def score_random(
+    count: int,
+    truth: np.ndarray,
+    isomer: np.ndarray,
+    size: int,
+    strategy: str = "random",
+    draws: int = DRAWS,
+    seed: int = 0,
+    **kwargs,
+) -> StrategyScore:
+    """Mean score of random selections of a number of frames; other arguments as for :func:`score_selection`."""
+    rng = np.random.default_rng(seed)
+    count = min(count, len(truth))
+    draw = [rng.choice(len(truth), count, replace=False) for _ in range(draws)]
+    scores = [score_selection(index, truth, isomer, size, strategy, **kwargs) for index in draw]
+    names = [field.name for field in fields(StrategyScore)]
+    names = [name for name in names if name not in ("size", "strategy", "runs", "composition")]
+    means: dict[str, Any] = {name: float(np.mean([getattr(score, name) for score in scores])) for name in names}
+    return StrategyScore(size=int(size), strategy=strategy, runs=count, **means)
+
+
+def _lowest(truth: np.ndarray, lowest: int) -> np.ndarray:
+    wanted = np.zeros(len(truth), dtype=bool)
+    wanted[np.argsort(truth, kind="stable")[:lowest]] = True
+    return wanted

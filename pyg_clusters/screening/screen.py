@@ -1,0 +1,128 @@
+"""Screening: from the frames of trajectories to candidates for DFT calculations."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import FrameBlock, Frames, Parts
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.engines import job_settings, score_resumably
+from pyg_clusters.inference.loading import load_calibration, load_predictor
+from pyg_clusters.inference.scoring import ScoredBlock, check_numbers
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.options.screen import ScreenOptions
+from pyg_clusters.progress import counting
+from pyg_clusters.screening.candidates import Candidate, Screening, write_candidates
+from pyg_clusters.screening.dft import check_format, write_folders
+from pyg_clusters.screening.pool import FramePool, lowest_frames, radii_of, select_candidates, select_of_all
+from pyg_clusters.screening.relaxation import check_forces, relax_candidates
+from pyg_clusters.screening.report import warn_of_narrow_bins, write_report
+from pyg_clusters.strategies import STRATEGIES, Bins, Selection, Strategy
+
+RESULTS = ("candidates.extxyz", "candidates.csv", "report.html")
+
+RELAXED_POOL = 10
+"""Default size of a pool to relax, in multiples of the number of candidates."""
+
+
+def screen(options: ScreenOptions) -> Screening:
+    """Select candidates of each cluster size (composition) among the frames of files, and write them with a report.
+
+    Frames that were scored before the same command was stopped are not scored again.
+
+    Args:
+        options: Options of the verb.
+
+    Returns:
+        The candidates and the predicted energies of all frames.
+
+    Raises:
+        InputError: If a file, a frame or the model cannot be used, or results exist already.
+    """
+    out = Path(options.out)
+    if options.write:
+        check_format(options.write)
+    with open_output(
+        out,
+        command_words("screen", options),
+        inputs=options.frames,
+        overwrite=options.overwrite,
+        results=RESULTS,
+        new_folders=[out / options.write] if options.write else [],
+    ) as again:
+        strategy = STRATEGIES[options.choose].from_options(options)
+        predictor = _predictor(options, strategy)
+        frames = _open(options, with_atoms=strategy.pool is not None)
+        parts = Parts(out / "scores.unfinished", job_settings(predictor, frames), overwrite=options.overwrite)
+        blocks = score_resumably(predictor, frames, parts, options)
+        if options.truth:
+            blocks = (check_numbers(block, options.truth) for block in blocks)
+        blocks = counting(blocks, lambda block: len(block.frames))
+        screening = select(blocks, strategy, options, predictor)
+        list_bad(screening.bad)
+        if not screening.candidates:
+            raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to select from")
+        model = Path(options.model)
+        if isinstance(strategy, Bins):
+            warn_of_narrow_bins(screening, strategy.bins, model)
+        write_candidates(screening, out, options.truth)
+        write_report(screening, out, predictor, model, strategy, options.truth)
+        if options.write:
+            structures = [candidate.atoms for candidate in screening.candidates]
+            write_folders(out / options.write, structures, options.write, options.vacuum, overwrite=again)
+        parts.remove()
+    return screening
+
+
+def _predictor(options: ScreenOptions, strategy: Strategy) -> Predictor:
+    """Predictor with everything that the strategy and a relaxation need."""
+    calibration = load_calibration(options.model) if "spread" in strategy.needs else None
+    predictor = load_predictor(options.model, "cpu" if options.engine == "ray" else options.device, calibration)
+    if "spread" in strategy.needs and not predictor.gives_spread:
+        raise InputError(
+            f"{options.model} has no uncertainty estimate, which --choose {strategy.name} needs; train an ensemble "
+            "(train --ensemble 5), or run calibrate --spread last_layer"
+        )
+    if options.relax:
+        check_forces(predictor)
+    return predictor
+
+
+def _open(options: ScreenOptions, with_atoms: bool) -> Frames:
+    return Frames.open(
+        options.frames,
+        properties=[options.truth] if options.truth else [],
+        with_atoms=with_atoms,
+        on_bad=options.on_bad,
+        fragments=options.fragments,
+    )
+
+
+def select(
+    blocks: Iterable[ScoredBlock], strategy: Strategy, options: ScreenOptions, predictor: Predictor
+) -> Screening:
+    """Select candidates among scored frames, with ``relax`` among their relaxed structures."""
+    if strategy.pool is None:
+
+        def reread() -> Iterator[FrameBlock]:
+            return _open(options, with_atoms=True).blocks(report=False)
+
+        return select_of_all(blocks, strategy, reread, radii_of(predictor.model))
+
+    def score(block: ScoredBlock) -> np.ndarray:
+        return strategy.score(block.energy, block.spread)
+
+    count = options.pool or options.top * (RELAXED_POOL if options.relax else strategy.pool)
+    screening = lowest_frames(blocks, count, score)
+    if options.relax:
+        screening = relax_candidates(screening, predictor, options.fmax, options.steps)
+
+    def among(candidates: list[Candidate]) -> Selection:
+        complete = len(candidates) < count
+        return strategy.select(FramePool.of_candidates(candidates, predictor.model, complete, options.relax))
+
+    return select_candidates(screening, among, strategy.by_energy)
