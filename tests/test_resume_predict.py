@@ -279,7 +279,7 @@ def calibrated(folder) -> Path:
         save_model(model, member)
     save_ensemble(folder / "ensemble", members)
     block = next(iter(Frames.open(folder / "a.extxyz")))
-    known = OutOfRangeFlagger.fit(*(torch.from_numpy(part) for part in (block.z, block.pos, block.ptr)), radii=(3.49,))
+    known = OutOfRangeFlagger.fit_blocks([tuple(map(torch.from_numpy, (block.z, block.pos, block.ptr)))], (3.49,))
     scores = np.linspace(0.1, 2.0, 20).tolist()
     weights = weights_hash(folder / "ensemble")
     Calibration("ensemble", 0.1, scores, list(range(20)), weights, range=known).save(folder / "ensemble" / CALIBRATION)

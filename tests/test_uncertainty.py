@@ -211,8 +211,8 @@ def test_flags_say_what_the_training_set_had_not():
     for number, atoms in enumerate(seen):
         atoms.rattle(0.02, seed=number)
     z, pos, ptr = flat(seen)
-    known = OutOfRangeFlagger.fit(z, pos, ptr, (3.49,))
-    known.allow(pos, ptr)
+    known = OutOfRangeFlagger.fit_blocks([(z, pos, ptr)], (3.49,))
+    known.allow_blocks([(z, pos, ptr)])
     assert (known.flags(z, pos, ptr) == "").all()
 
     larger = Icosahedron("Ga", 3, latticeconstant=4.2)
@@ -233,7 +233,7 @@ def test_flags_say_what_the_training_set_had_not():
 
 def test_the_range_of_a_chain_and_a_triangle():
     chain, triangle = np.array([[0.0, 0, 0], [3, 0, 0], [6.2, 0, 0]]), np.array([[0.0, 0, 0], [3, 0, 0], [1.5, 2.7, 0]])
-    known = OutOfRangeFlagger.fit(*flat([Atoms("Ga3", chain), Atoms("Ga3", triangle)]), (3.49, 6.3))
+    known = OutOfRangeFlagger.fit_blocks([flat([Atoms("Ga3", chain), Atoms("Ga3", triangle)])], (3.49, 6.3))
     assert known.rows == [2, 1 + (1 << 15)]  # two J neighbours; one J and one K, in digits of 15 bits
     np.testing.assert_allclose([known.shortest, known.farthest], [3.0, 3.2], rtol=1e-6)
 
@@ -464,7 +464,7 @@ def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
     (tmp_path / "moved" / "splits" / "val.txt").write_text("0\n")
     save_ensemble(tmp_path / "mixed", [run, tmp_path / "moved"])
     for arguments, message in (
-        (["predict", run, frames, "--coverage", "1.2", "--out", out], "between 0 and 1 (0.9, say), got 1.2"),
+        (["predict", run, frames, "--coverage", "1.2", "--out", out], "between 0 and 1 (0.9 for example), got 1.2"),
         (["evaluate", run, "--coverage", "0"], "between 0 and 1"),
         (["predict", run, frames, "--coverage", "0.99", "--out", out], "coverage 0.99 needs 99 independent groups"),
         (["ensemble", run, tmp_path / "nosuch", "--out", tmp_path / "e"], "nosuch is not a folder"),
@@ -486,4 +486,4 @@ def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
     assert "belongs to other weights" in capsys.readouterr().err
     (run / "calibration.json").write_text('{"spread": 3')
     assert main(["predict", str(run), frames, "--coverage", "0.5", "--out", out]) == 2
-    assert "calibration.json: damaged" in capsys.readouterr().err
+    assert "calibration.json: corrupted" in capsys.readouterr().err

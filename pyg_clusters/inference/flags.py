@@ -54,25 +54,14 @@ class OutOfRangeFlagger:
         return cls(domain.atomic_numbers, list(domain.size_range), between=True)
 
     @classmethod
-    def fit(cls, z: Tensor, pos: Tensor, ptr: Tensor, radii: Sequence[float] = ()) -> "OutOfRangeFlagger":
-        """Range of a training set.
-
-        Args:
-            z: Atomic numbers ``[num_atoms]``.
-            pos: Positions ``[num_atoms, 3]`` in Å.
-            ptr: Offsets of the clusters ``[num_graphs + 1]``.
-            radii: Shell radii in Å of the model's counts.
-        """
-        return cls.fit_blocks([(z, pos, ptr)], radii)
-
-    @classmethod
     def fit_blocks(
         cls, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], radii: Sequence[float] = ()
     ) -> "OutOfRangeFlagger":
         """Range of a training set in blocks, of which one at a time is in memory.
 
         Args:
-            blocks: ``z``, ``pos`` and ``ptr`` of each.
+            blocks: Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and offsets of the clusters
+                ``[num_graphs + 1]`` of each block.
             radii: Shell radii in Å of the model's counts.
         """
         radii = check_radii(radii) if radii else ()
@@ -97,12 +86,8 @@ class OutOfRangeFlagger:
             rows=rows.tolist(),
         )
 
-    def allow(self, pos: Tensor, ptr: Tensor):
-        """Set the share of new rows that is not flagged, from held-out clusters of the same kind."""
-        self.allow_blocks([(torch.zeros(0, dtype=torch.long), pos, ptr)])
-
     def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """As :meth:`allow`, from blocks of ``z``, ``pos`` and ``ptr``."""
+        """Set the share of new rows that is not flagged, from held-out clusters as for :meth:`fit_blocks`."""
         shares = np.concatenate([self._shares(pos, ptr) for _, pos, ptr in blocks])
         self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
 

@@ -1,10 +1,10 @@
 """Predictions for the frames of files."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from pyg_clusters.frames.prefetch import read_ahead
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model
-from pyg_clusters.options.common import Fragments
 from pyg_clusters.progress import counting
 
 AHEAD: int = 4
@@ -63,43 +62,18 @@ class ScoredBlock:
         return None if self.prediction.spread is None else self.prediction.spread.numpy()
 
 
-def score_files(
-    predictor: Predictor,
-    paths: Iterable[str | PathLike],
-    *,
-    properties: Sequence[str] = (),
-    atom_properties: Sequence[str] = (),
-    with_atoms: bool = False,
-    on_bad: Literal["stop", "skip"] = "stop",
-    fragments: Fragments = "refuse",
-    topology: str | PathLike | None = None,
-) -> Iterator[ScoredBlock]:
+def score_files(predictor: Predictor, paths: Iterable[str | PathLike], **kwargs: Any) -> Iterator[ScoredBlock]:
     """Read frames, check them against what the model was trained on, and predict, block by block.
 
     Args:
         predictor: Predictor of the model.
-        paths: Files of frames, in any format that :class:`~pyg_clusters.frames.Frames` reads.
-        properties: Names of values per frame to read.
-        atom_properties: Names of values per atom to read.
-        with_atoms: Keep the frames as ASE objects, with all their labels.
-        on_bad: Stop at a frame that cannot be used, or leave it out.
-        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
-            images.
-        topology: File with the elements of the atoms, for formats with positions only.
+        paths: Files of frames.
+        kwargs: Further arguments of :meth:`Frames.open <pyg_clusters.frames.Frames.open>`.
 
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
-    frames = Frames.open(
-        paths,
-        properties=properties,
-        atom_properties=atom_properties,
-        with_atoms=with_atoms,
-        on_bad=on_bad,
-        topology=topology,
-        fragments=fragments,
-    )
-    return score_frames(predictor, frames)
+    return score_frames(predictor, Frames.open(paths, **kwargs))
 
 
 def score_frames(
