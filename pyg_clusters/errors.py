@@ -12,6 +12,18 @@ class MissingExtra(ImportError):
         super().__init__(f"{purpose} needs {package}; install it with: pip install 'pyg-clusters[{extra}]'")
 
 
+def printable(text: str) -> str:
+    r"""Text in which line breaks and other characters that are not printed are written as escapes.
+
+    Example:
+        >>> printable("md\n2.xyz")
+        'md\\n2.xyz'
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
+    )
+
+
 def describe_error(error: BaseException) -> str:
     """Kind and message of an error of another package, in one line; where the memory was too small, that.
 
@@ -20,6 +32,12 @@ def describe_error(error: BaseException) -> str:
         'ValueError: Invalid learning rate: -1.0'
     """
     text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text:
+    if lacks_memory(error):
         return f"there is not enough memory ({text[:200]})"
     return f"{type(error).__name__}: {text}"[:500]
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error, of NumPy or PyTorch too, says that the memory is full."""
+    text = str(error)
+    return isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text

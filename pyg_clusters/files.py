@@ -6,6 +6,7 @@ import json
 import os
 import re
 import socket
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -40,7 +41,8 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
     The folder is made where it is missing. If the block fails the temporary file is removed and ``path`` is as before.
     The content is on the disk before the file has its name, so that ``path`` is whole after a power failure too (not
-    with ``durable=False``, which does not wait for the disk).
+    with ``durable=False``, which does not wait for the disk). Where ``path`` is a symbolic link, the file that it names
+    is replaced, and the link stays.
 
     Example:
         >>> import tempfile
@@ -51,9 +53,11 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         ['note.txt']
 
     Raises:
-        InputError: If the system refuses to write (an :class:`OSError` within the block): disk full, no permission.
+        InputError: If the system refuses to write (an :class:`OSError` within the block): disk full, no permission; or
+            if ``path`` is no file but a device, say.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    check_replaceable(path)
     temporary = path.with_name(f".partial-{uuid4().hex[:12]}-{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,6 +74,42 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where not even the folder could be made, the error on its way says so
             temporary.unlink(missing_ok=True)
+
+
+def check_replaceable(path: Path):
+    """Checks that a file may take the place of what is there.
+
+    Raises:
+        InputError: If that is a device, a pipe or a socket, or cannot be looked at: its name is too long, say.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise InputError(f"cannot write {path}: it is a device or a pipe; give the name of a file")
+
+
+def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
+    """The mapping in a JSON file that this package wrote.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is corrupted, for the message.
+
+    Raises:
+        InputError: If it cannot be read, is cut, or holds something else.
+    """
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("it holds no mapping")
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error
+    return values
 
 
 def _to_disk(path: Path):
@@ -137,6 +177,7 @@ def output_lock(path: str | Path, *, folder: bool = False) -> Iterator[OutputLoc
         pyg_clusters.errors.InputError: ...predictions.csv is being written by process ...
     """
     given, path = path, Path(os.path.realpath(path))
+    check_replaceable(path)
     file = path / LOCK if folder else path.with_name(f".{path.name}{LOCK}")
     with _folders(file.parent, given), _locked(file, given):
         try:

@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pyg_clusters.files import atomic_write
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import atomic_write, read_json
 
 
 def cell(value: float | int) -> str:
@@ -24,6 +25,19 @@ def print_lines(lines: Sequence[str]):
 def for_json(row: dict) -> dict:
     """A value that does not exist is null in JSON."""
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+
+
+def read_errors(path: Path) -> dict[str, float | None]:
+    """The errors over all clusters in a file of :func:`write_errors`, by their names.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    remedy = f"make it again with pyg-clusters evaluate {path.parent}"
+    overall = read_json(path, remedy).get("overall")
+    if not isinstance(overall, dict) or not all(isinstance(value, int | float | None) for value in overall.values()):
+        raise InputError(f"{path}: corrupted (overall is no mapping of numbers); {remedy}")
+    return overall
 
 
 def write_errors(path: Path, overall: dict, by_size: Sequence[dict], more: Mapping[str, dict]):

@@ -97,13 +97,13 @@ def assert_refused(folder, message: str):
 def test_damaged_configuration(tmp_path, model, text):
     save_model(model, tmp_path)
     (tmp_path / "model.json").write_bytes(text.encode("utf-8", "surrogateescape"))
-    assert_refused(tmp_path, r"model\.json: damaged .*; copy or train the model again")
+    assert_refused(tmp_path, r"model\.json: corrupted .*; copy or train the model again")
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ([1, 2], "class_path and init_args are missing"),
+        ([1, 2], r"corrupted \(it holds no mapping\)"),
         ({"class_path": "pyg_clusters.models.dart.DART"}, "class_path and init_args are missing"),
         (
             {"class_path": "pyg_clusters.models.dart.DUST", "init_args": {}},
@@ -111,10 +111,10 @@ def test_damaged_configuration(tmp_path, model, text):
         ),
         ({"class_path": "no_such_package.Model", "init_args": {}}, "names no_such_package.Model, .* add --trust"),
         ({"class_path": "DART", "init_args": {}}, "names DART, .* add --trust"),
-        ({"class_path": 3, "init_args": {}}, r"damaged \(class_path is a int\)"),
+        ({"class_path": 3, "init_args": {}}, r"corrupted \(class_path is a int\)"),
         ({"class_path": "torch.optim.Adam", "init_args": {}}, r"torch\.optim\.Adam is not a torch\.nn\.Module"),
-        ({"class_path": "pyg_clusters.models.DART", "init_args": [1]}, r"damaged \(init_args is a list\)"),
-        ({"class_path": "pyg_clusters.models.DART", "init_args": {}, "notes": "n"}, r"damaged \(notes is a str\)"),
+        ({"class_path": "pyg_clusters.models.DART", "init_args": [1]}, r"corrupted \(init_args is a list\)"),
+        ({"class_path": "pyg_clusters.models.DART", "init_args": {}, "notes": "n"}, r"corrupted \(notes is a str\)"),
         ({"class_path": "pyg_clusters.models.DART", "init_args": {"radius": 3}}, "cannot be rebuilt: TypeError"),
         ({"class_path": "pyg_clusters.models.DART", "init_args": {"radii": [6, 3]}}, "positive, finite and increasing"),
     ],

@@ -321,3 +321,44 @@ def test_full_disk(folder, tmp_path, verb, limit):
         assert main(command) == 0
     assert names(tmp_path / "out") == listed
     assert results_of(tmp_path, expected) == expected
+
+
+@pytest.mark.parametrize("verb", ["predict", "screen", "relax many", "label", "sblda", "convert"])
+def test_links_are_followed(folder, tmp_path, verb):
+    """The file or folder that a symbolic link names is written, and the link stays."""
+    words, out = WRITERS[verb]
+    places = {
+        "MODEL": str(folder / "model"),
+        "MD": str(folder / ("cu.xyz" if verb in ("label", "relax many") else "md.extxyz")),
+    }
+    command = [places.get(word, word.replace("OUT", str(tmp_path / "here"))) for word in words]
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    target = tmp_path / "there" / f"y{Path(out).suffix}"
+    if not target.suffix:
+        target.mkdir()
+    (tmp_path / "here" / out).symlink_to(target)
+    assert main(command) == 0
+    assert (tmp_path / "here" / out).is_symlink()
+    assert target.stat().st_size > 0 and (target.is_file() or any(target.iterdir()))
+
+
+@pytest.mark.parametrize("verb", ["predict", "evaluate", "relax many", "sblda", "convert"])
+def test_pipes_are_not_replaced(folder, tmp_path, verb, capsys):
+    words, out = WRITERS[verb]
+    places = {"MODEL": str(folder / "model"), "MD": str(folder / "md.extxyz")}
+    os.mkfifo(tmp_path / out)
+    command = [places.get(word, word.replace("OUT", str(tmp_path))) for word in words]
+    assert main([*command, *([] if verb == "evaluate" else ["--overwrite"])]) == 2
+    assert "it is a device or a pipe" in capsys.readouterr().err
+    assert (tmp_path / out).is_fifo()
+
+
+@pytest.mark.parametrize("verb", WRITERS)
+def test_a_name_that_is_too_long(folder, tmp_path, verb, capsys):
+    words, out = WRITERS[verb]
+    places = {"MODEL": str(folder / "model"), "MD": str(folder / "md.extxyz")}
+    out = tmp_path / ("x" * 300 + Path(out).suffix)
+    command = [places.get(word, str(out) if word.startswith("OUT") else word) for word in words]
+    assert main(command) == 2
+    assert "too long" in capsys.readouterr().err

@@ -1,3 +1,4 @@
+from html import escape
 from html.parser import HTMLParser
 
 import numpy as np
@@ -15,7 +16,7 @@ from pyg_clusters.analysis.plots import (
     picked_histogram,
 )
 from pyg_clusters.analysis.plots_structures import structure_gallery
-from pyg_clusters.analysis.report import MISSING, Report
+from pyg_clusters.analysis.report import MISSING, Report, literal
 from pyg_clusters.errors import InputError
 from pyg_clusters.metrics import metrics_by_size
 from pyg_clusters.units import KCAL_PER_MOL
@@ -217,3 +218,15 @@ def test_save_figure(tmp_path, suffix, head):
     save_figure(figure, path)
     assert path.read_bytes().startswith(head)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    "name", ["**md**", "`md`", "a\n\n## b", "- a", "<b>md</b>", "[md](x)", "a\x1b[31m", "\u202emd"]
+)
+def test_names_are_shown_as_they_are(name):
+    report = Report("Names")
+    report.text(f"Read from {literal(name)} with `{literal(name)}`.")
+    report.table(["file"], [[name]], "Files.")
+    shown = escape(name.encode("unicode_escape").decode() if not name.isprintable() else name)
+    assert f"<p>Read from {shown} with <code>{shown}</code>.</p>" in report.html()
+    assert f"<td>{shown}</td>" in report.html()

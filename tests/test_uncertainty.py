@@ -128,7 +128,7 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(InputError, match="m2 is not a folder"):
         load_model(tmp_path)
     (tmp_path / "ensemble.json").write_text('{"member')
-    with pytest.raises(InputError, match=r"ensemble\.json: damaged"):
+    with pytest.raises(InputError, match=r"ensemble\.json: corrupted"):
         load_model(tmp_path)
 
 

@@ -14,7 +14,7 @@ from pyg_clusters.analysis.core_surface import (
 from pyg_clusters.analysis.core_surface_set import CoreSurface
 from pyg_clusters.analysis.descriptor import shell_name
 from pyg_clusters.analysis.plot_style import save_figure
-from pyg_clusters.analysis.report import Report
+from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import write_table
 from pyg_clusters.models import DART
@@ -162,8 +162,8 @@ def make_report(result: CoreSurface, model: DART, model_folder: Path, figures: d
     which = f"{sizes[0]} atoms" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} atoms"
     report = Report("Core and surface in the eyes of the model")
     report.text(
-        f"{len(result.frames):,} clusters of {which}, seen by the model in `{model_folder}`. An atom is core within "
-        f"{first:g} Å of the centre of mass, surface beyond {second:g} Å. Its features are the "
+        f"{len(result.frames):,} clusters of {which}, seen by the model in `{literal(model_folder)}`. An atom is core "
+        f"within {first:g} Å of the centre of mass, surface beyond {second:g} Å. Its features are the "
         f"{result.atoms.features.shape[1]} numbers after the last hidden layer of the interaction network."
     )
     for line in _seen_in_training(result, model):

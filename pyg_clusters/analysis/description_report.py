@@ -17,7 +17,7 @@ from pyg_clusters.analysis.descriptor import (
     shell_name,
 )
 from pyg_clusters.analysis.plot_style import save_figure
-from pyg_clusters.analysis.report import Report
+from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import write_table
@@ -134,7 +134,7 @@ def description_figures(description: Description) -> dict[str, Figure]:
 def make_report(description: Description, figures: dict[str, Figure], names: Sequence[str]) -> Report:
     """Everything on a page."""
     report = Report("What the descriptor sees")
-    report.text(f"Clusters from {', '.join(names)}.")
+    report.text(f"Clusters from {', '.join(map(literal, names))}.")
     report.text("\n".join(f"- {line}" for line in summary_lines(description)))
     captions = {
         "pair_distribution": "Pair-distance distribution, the shells that were used, and the minima of g; below, the "

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis.plot_style import render
 from pyg_clusters.analysis.plots_structures import structure_gallery
 from pyg_clusters.analysis.viewer import STYLE, Property, viewer_section
+from pyg_clusters.errors import printable
 from pyg_clusters.files import atomic_write
 
 PAGE = Template("""\
@@ -61,6 +62,10 @@ $body
 </html>
 """)
 
+MARKS = str.maketrans("*`", "\ue000\ue001")
+"""Characters of their own for the marks of bold and code that are to be shown."""
+SHOWN = str.maketrans("\ue000\ue001", "*`")
+
 MISSING = "\N{EN DASH}"
 """What a table shows where there is no value."""
 
@@ -91,7 +96,7 @@ class Report:
         """Adds paragraphs, which empty lines part.
 
         A paragraph of lines that begin with ``- `` is a list, one that begins with ``## `` is a heading. ``**bold**``
-        and backquoted ``code`` are understood inside.
+        and backquoted ``code`` are understood inside; names of files and properties are passed through :func:`literal`.
         """
         for paragraph in re.split(r"\n\s*\n", text.strip()):
             self._sections.append(_paragraph(paragraph.strip()))
@@ -180,6 +185,18 @@ class Report:
             temporary.write_text(self.html(), encoding="utf-8")
 
 
+def literal(text: object) -> str:
+    r"""A name as :meth:`Report.text` shows it: no character of it is a mark or ends a line.
+
+    Example:
+        >>> report = Report("Names")
+        >>> report.text("Read from " + literal("**a**\n## b.xyz") + ".")
+        >>> "<p>Read from **a**\\n## b.xyz.</p>" in report.html()
+        True
+    """
+    return printable(str(text)).translate(MARKS)
+
+
 def _paragraph(text: str) -> str:
     if text.startswith("## "):
         return f"<h2>{_inline(text[3:])}</h2>"
@@ -198,7 +215,7 @@ def _inline(text: str) -> str:
         if len(part) > 2 and part[0] == part[-1] == "`"
         else re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", escape(part))
         for part in parts
-    )
+    ).translate(SHOWN)
 
 
 def _row(tag: str, cells: Sequence[str], attributes: Sequence[str]) -> str:
@@ -213,7 +230,7 @@ def _column_class(values: Sequence[object]) -> str:
 
 def _cell(value: object) -> str:
     if not isinstance(value, float | np.floating):
-        return MISSING if value is None else escape(str(value))
+        return MISSING if value is None else escape(printable(str(value)))
     number = float(value)
     if math.isnan(number):
         return MISSING

@@ -1,11 +1,11 @@
 """``pyg-clusters demo``."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from pyg_clusters.cli import screen, train
 from pyg_clusters.datasets.paths import shipped_folder
+from pyg_clusters.formatting import read_errors
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.options.parsing import parse, verb_parser
 from pyg_clusters.training.recipes import shipped_recipe
@@ -42,7 +42,7 @@ def demo(out: Path, top: int):
     truth = ["--truth", "quench_binding_energy"]
     arguments = [str(trained), str(frames), "--top", str(top), *truth, "--out", str(screened), "--overwrite"]
     screen.run(arguments)
-    overall = json.loads((trained / "test_metrics.json").read_text())["overall"]
+    overall = read_errors(trained / "test_metrics.json")
     print(
         f"3. Done. DART on {overall['num_clusters']} clusters of other search segments than it was trained on: MAE "
         f"{overall['mae_kcal_mol']:.2f}, RMSE {overall['rmse_kcal_mol']:.2f} kcal/mol per cluster "

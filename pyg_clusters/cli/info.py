@@ -1,6 +1,5 @@
 """``pyg-clusters info``."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from pyg_clusters.composition import composition_names
-from pyg_clusters.errors import InputError
+from pyg_clusters.formatting import read_errors
 from pyg_clusters.frames import BadFrame, read_blocks
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.checks import list_bad
@@ -82,11 +81,7 @@ def _describe_model(path: Path):
         _print_pairs(configuration.get("notes", {}))
     metrics = path / "test_metrics.json"
     if metrics.is_file():
-        try:
-            overall = json.loads(metrics.read_text())["overall"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{metrics}: is damaged; make it again with pyg-clusters evaluate {path}") from error
-        _print_pairs({f"test {key}": value for key, value in overall.items()})
+        _print_pairs({f"test {key}": value for key, value in read_errors(metrics).items()})
 
 
 def _describe_frames(path: Path, on_bad: Literal["stop", "skip"]):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pyg_clusters import __version__
-from pyg_clusters.errors import InputError, MissingExtra, describe_error
+from pyg_clusters.errors import InputError, MissingExtra, describe_error, lacks_memory, printable
 from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.trusted import trusting_files
 
@@ -92,6 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             raise
+        if isinstance(error, OSError) and error.filename is not None:
+            return _fail(f"{error.filename}: {error.strerror}")
+        if lacks_memory(error):
+            return _fail(f"{describe_error(error)}; use a machine with more, or smaller clusters, batches or models")
         _fail(f"unexpected {describe_error(error)} ({_origin(error)}); please report it with the output of --debug")
         return 1
     return 0
@@ -112,7 +116,7 @@ def _is_utf8(argument: str) -> bool:
 
 
 def _fail(message: str) -> int:
-    print("pyg-clusters: " + " ".join(message.split()), file=sys.stderr)
+    print("pyg-clusters: " + printable(" ".join(message.split())), file=sys.stderr)
     return 2
 
 

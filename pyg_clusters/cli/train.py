@@ -17,7 +17,7 @@ from torch import nn
 from pyg_clusters.errors import InputError, MissingExtra, describe_error
 from pyg_clusters.evaluation.run import evaluate_run
 from pyg_clusters.evaluation.training_set import copies_in_split
-from pyg_clusters.files import atomic_write, output_lock
+from pyg_clusters.files import atomic_write, output_lock, read_json
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.models.checkpoint import is_ensemble, load_model
 from pyg_clusters.models.weight_limit import bounded_weights
@@ -290,13 +290,15 @@ def _limits(trainer: pl.Trainer) -> dict[str, int | None]:
 
 def _is_extended(folder: Path, trainer: pl.Trainer) -> bool:
     """Whether a finished run is to have more epochs or steps than it was to have before."""
-    before = json.loads((folder / FINISHED).read_text())
-    larger = {
-        name: limit is None or limit < 0 or limit > before[name]
-        for name, limit in _limits(trainer).items()
-        if (before.get(name) or -1) >= 0
-    }
-    return any(larger.values())
+    remedy = "remove it and resume the run once more"
+    before = read_json(folder / FINISHED, remedy)
+    for name, limit in _limits(trainer).items():
+        last = before.get(name)
+        if not isinstance(last, int | None):
+            raise InputError(f"{folder / FINISHED}: corrupted ({name} is {str(last)[:80]!r}); {remedy}")
+        if last is not None and last >= 0 and (limit is None or limit < 0 or limit > last):
+            return True
+    return False
 
 
 def _reopen(folder: Path, trainer: pl.Trainer):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, file_fingerprint
+from pyg_clusters.files import atomic_write, file_fingerprint, read_json
 from pyg_clusters.frames.block import BadFrame
 
 SETTINGS = "settings.json"
@@ -162,10 +162,7 @@ def check_settings(path: Path, settings: Mapping[str, object], free: Collection[
     """
     if not path.exists():
         raise InputError(f"{of} has no {path.name} beside it: choose another name, or pass --overwrite")
-    try:
-        before = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} is corrupted: choose another name for {of}, or pass --overwrite") from error
+    before = read_json(path, f"choose another name for {of}, or pass --overwrite")
     settings = json.loads(json.dumps(settings))
     for name in [name for name in {**before, **settings} if name not in free]:
         if before.get(name) != settings.get(name):

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from pyg_clusters.conformal import conformal_quantile
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import atomic_write, read_json
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock
@@ -94,13 +94,14 @@ class Calibration:
         Raises:
             InputError: If the file is corrupted.
         """
+        remedy = "make it again with pyg-clusters calibrate"
+        values = read_json(path, remedy)
         try:
-            values = json.loads(Path(path).read_text())
             values["range"] = None if values["range"] is None else OutOfRangeFlagger.from_json(values["range"])
             return cls(**values)
-        except (ValueError, KeyError, TypeError, OSError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
-            raise InputError(f"{path}: corrupted ({reason}); make it again with pyg-clusters calibrate") from error
+            raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error
 
 
 def expected_error(noise: float, sizes: ArrayLike, spread: ArrayLike | None = None) -> np.ndarray:

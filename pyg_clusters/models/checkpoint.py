@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import atomic_write, read_json
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.weight_limit import bounded_weights
 from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, trusts_files
@@ -151,15 +151,11 @@ def member_folders(folder: str | Path) -> list[Path]:
     Raises:
         InputError: If ``ensemble.json`` is damaged.
     """
-    file = Path(folder) / ENSEMBLE
-    try:
-        names = json.loads(file.read_text(encoding="utf-8"))["members"]
-        if not isinstance(names, list) or not names:
-            raise ValueError("its members are no list of folders")
-        return [Path(os.path.normpath(file.parent / name)) for name in names]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{file}: damaged ({reason}); make it anew with pyg-clusters ensemble") from error
+    file, remedy = Path(folder) / ENSEMBLE, "make it anew with pyg-clusters ensemble"
+    names = read_json(file, remedy).get("members")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{file}: corrupted (its members are no list of folders); {remedy}")
+    return [Path(os.path.normpath(file.parent / name)) for name in names]
 
 
 def weights_hash(path: str | Path) -> str:
@@ -231,16 +227,13 @@ def read_configuration(folder: Path) -> dict[str, Any]:
         InputError: If it is damaged.
     """
     file = folder / CONFIGURATION
-    try:
-        configuration = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: damaged ({error}); copy or train the model again") from error
-    if not isinstance(configuration, dict) or not {"class_path", "init_args"} <= configuration.keys():
+    configuration = read_json(file, "copy or train the model again")
+    if not {"class_path", "init_args"} <= configuration.keys():
         raise InputError(f"{file}: class_path and init_args are missing; not a model of this package")
     configuration.setdefault("notes", {})
     for name, kind in {"class_path": str, "init_args": dict, "notes": dict}.items():
         if not isinstance(configuration[name], kind):
-            raise InputError(f"{file}: damaged ({name} is a {type(configuration[name]).__name__}); copy it again")
+            raise InputError(f"{file}: corrupted ({name} is a {type(configuration[name]).__name__}); copy it again")
     return configuration
 
 

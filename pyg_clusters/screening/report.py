@@ -1,6 +1,5 @@
 """Report of a screening: figures, interactive 3D structures and a table of the candidates."""
 
-import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +10,12 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plot_style import MAX_PANELS, save_figure
-from pyg_clusters.analysis.report import Report
+from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first
 from pyg_clusters.composition import kind_label
 from pyg_clusters.errors import MissingExtra
 from pyg_clusters.evaluation.run import run_figures
+from pyg_clusters.formatting import read_errors
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
@@ -72,7 +72,7 @@ def write_report(
         save_figure(figure, folder / "figures" / f"{name}.png")
     report = Report("Screening of cluster trajectories")
     _add_introduction(report, screening, model, strategy)
-    text = f" The true energies are `{truth}` of the files." if truth else ""
+    text = f" The true energies are `{literal(truth)}` of the files." if truth else ""
     report.figure(figures["trajectory"], f"Predicted energy along the trajectory, and the candidates.{text}")
     report.figure(figures["picked"], "The candidates in the distribution of all frames.")
     _add_summary(report, screening, truth)
@@ -101,11 +101,11 @@ def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figu
 def _add_introduction(report: Report, screening: Screening, model: Path, strategy: Strategy):
     sizes = np.unique(screening.size)
     listed = ", ".join(map(str, sizes)) if len(sizes) <= 5 else f"{sizes.min()} to {sizes.max()}"
-    files = ", ".join(dict.fromkeys(Path(name).name for name in screening.file))
+    files = ", ".join(dict.fromkeys(literal(Path(name).name) for name in screening.file))
     report.text(
-        f"{len(screening.energy):,} frames of {listed} atoms from {files} were scored with the model in {model}; "
-        f"{len(screening.candidates)} of them are the candidates: {strategy.purpose}. Energies are binding energies in "
-        "eV per cluster; errors are in kcal/mol per cluster."
+        f"{len(screening.energy):,} frames of {listed} atoms from {files} were scored with the model in "
+        f"{literal(model)}; {len(screening.candidates)} of them are the candidates: {strategy.purpose}. Energies are "
+        "binding energies in eV per cluster; errors are in kcal/mol per cluster."
     )
     if isinstance(strategy, Bins):
         report.text(text_of_bins(screening, strategy.bins, model))
@@ -163,7 +163,7 @@ def error_on_test_set(model: Path) -> float | None:
     """Mean absolute error of a model on its test set in kcal/mol per cluster, if its run or its notes contain it."""
     metrics = model / "test_metrics.json"
     if metrics.is_file():
-        return json.loads(metrics.read_text())["overall"].get("mae_kcal_mol")
+        return read_errors(metrics).get("mae_kcal_mol")
     if is_ensemble(model):
         return None
     return read_configuration(model_folder(model)).get("notes", {}).get("test_mae_kcal_mol")

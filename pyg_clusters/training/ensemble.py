@@ -1,13 +1,12 @@
 """Training of the members of an ensemble."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, output_lock
+from pyg_clusters.files import atomic_write, output_lock, read_json
 from pyg_clusters.models import save_ensemble
 from pyg_clusters.models.checkpoint import ENSEMBLE, member_folders
 from pyg_clusters.options.parsing import options_of
@@ -82,12 +81,12 @@ def notes_of(folder: Path) -> dict:
     Raises:
         InputError: If the file is damaged.
     """
-    try:
-        notes = json.loads((folder / ENSEMBLE).read_text(encoding="utf-8"))["notes"]
-        if notes:
-            number, options = notes["number"], notes["options"]
-            if not isinstance(number, int) or not all(isinstance(option, str) for option in options):
-                raise ValueError("number and options are of other types")
-        return notes
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{folder / ENSEMBLE}: damaged; train the ensemble again") from error
+    file, remedy = folder / ENSEMBLE, "train the ensemble again"
+    notes = read_json(file, remedy).get("notes")
+    if not isinstance(notes, dict):
+        raise InputError(f"{file}: corrupted (notes are missing); {remedy}")
+    number, options = notes.get("number"), notes.get("options")
+    sound = isinstance(number, int) and isinstance(options, list) and all(isinstance(text, str) for text in options)
+    if notes and not sound:
+        raise InputError(f"{file}: corrupted (number or options are of other types); {remedy}")
+    return notes
