@@ -7,6 +7,9 @@ import scipy.sparse
 from pyg_clusters.labels.dft.pyscf_import import df, gto
 from pyg_clusters.labels.result import LabellingError
 
+LARGEST_EXPONENT = 40
+"""Products of primitive functions are left out where they are smaller than e to the minus this."""
+
 
 class FittingBasis:
     r"""A fitting basis of solid harmonics, also where the orbitals are of cartesian functions.
@@ -46,6 +49,7 @@ class FittingBasis:
             ) from error
         both = mol + self.mol
         both.cart = mol.cart
+        both._env[gto.PTR_EXPCUTOFF] = LARGEST_EXPONENT
         self._tables = both._atm, both._bas, both._env
 
     def __len__(self) -> int:
@@ -76,14 +80,16 @@ class ThreeCentreIntegrals:
         values = gto.moleintor.getints(self.name, *self.basis._tables, shells, aosym="s2ij", cintopt=self._optimizer)
         return self._of_harmonics(values.T, slice(None))
 
-    def block(self, rows: tuple[int, int], columns: tuple[int, int], atom: int | None = None, components: int = 1):
-        """Fitting functions with products of shells, ``[(components,) num_fitting, columns, rows]``.
+    def block(
+        self, rows: tuple[int, int], columns: tuple[int, int], atom: int | None = None, components: int = 1
+    ) -> list[np.ndarray]:
+        """Components of fitting functions with products of shells, ``[num_fitting, columns, rows]`` each.
 
         Args:
             rows: First shell of the products' first function, and the one after the last.
             columns: The same of the second function.
             atom: Index of the atom whose fitting functions are taken; all atoms without.
-            components: Components of the integral; one has no axis of its own.
+            components: Number of components of the integral.
         """
         slices = self.basis.mol.aoslice_by_atom()
         first, last, start, end = slices[atom] if atom is not None else (0, slices[-1][1], 0, slices[-1][3])
@@ -92,9 +98,11 @@ class ThreeCentreIntegrals:
         values = gto.moleintor.getints(
             self.name, *self.basis._tables, shells, comp=components, aosym="s1", cintopt=self._optimizer
         )
-        values = values.reshape(components, *values.shape[-3:], order="A").transpose(0, 3, 2, 1)
-        parts = [self._of_harmonics(part.reshape(end - start, -1), slice(start, end)) for part in values]
-        return np.array(parts).reshape(*((components,) if components > 1 else ()), -1, *values.shape[2:])
+        parts = values.T.reshape(components, end - start, -1) if components == 1 else values.transpose(0, 3, 2, 1)
+        shape = values.shape[-2], values.shape[-3]
+        return [
+            self._of_harmonics(part.reshape(end - start, -1), slice(start, end)).reshape(-1, *shape) for part in parts
+        ]
 
     def _of_harmonics(self, values: np.ndarray, cartesians: slice) -> np.ndarray:
         """Rows of solid harmonics out of those of cartesian functions."""

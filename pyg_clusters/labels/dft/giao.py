@@ -106,7 +106,7 @@ class _ThreeCentre:
         start, end = self.basis.atoms[atom]
         result = np.zeros((3, end - start, self.mol.nao, self.mol.nao), np.float32)
         for first, last, low, high in self.mol.aoslice_by_atom()[1:]:  # with functions of the atoms before
-            part = self.integrals.block((first, last), (0, first), atom, 3)
-            result[:, :, :low, low:high] = part
-            result[:, :, low:high, :low] = -part.transpose(0, 1, 3, 2)
+            for component, part in zip(result, self.integrals.block((first, last), (0, first), atom, 3), strict=True):
+                component[:, :low, low:high] = part
+                np.negative(component[:, :low, low:high].transpose(0, 2, 1), out=component[:, low:high, :low])
         return result

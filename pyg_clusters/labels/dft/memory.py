@@ -25,7 +25,7 @@ def needed_memory(atoms: Atoms, level: ShieldingLevel) -> float:
     occupied, virtual = electrons / 2, functions - electrons / 2
     half = 4 * fitting * occupied * functions
     of_atom = 4 * 4 * functions**2 * fitting / len(atoms)
-    response = 4 * fitting * (occupied**2 + occupied * virtual + virtual**2)
+    response = 4 * fitting * (occupied**2 + occupied * virtual + virtual**2 / 2)
     packed = _packed(functions, fitting)
     return _always(functions, fitting) + max(packed + half + of_atom, response)
 

@@ -3,11 +3,11 @@
 import numpy as np
 
 from pyg_clusters.labels.dft.kohn_sham import ClosedShell
+from pyg_clusters.labels.dft.paired_matrices import AT_ONCE, PairedMatrices
 from pyg_clusters.labels.dft.pyscf_import import lib
 from pyg_clusters.labels.result import LabellingError
 
 MAX_CYCLES = 40
-FITTING_AT_ONCE = 200
 LINEAR_DEPENDENCE = 1e-14
 
 ENOUGH = 20.0
@@ -31,14 +31,13 @@ class MagneticResponse:
         num_fitting = len(solution.integrals.basis)
         self.inner = np.empty((num_fitting, self.num_occupied, self.num_occupied), np.float32)
         self.outer = np.empty((num_fitting, self.num_occupied, self.num_virtual), np.float32)
-        self.empty = np.empty((num_fitting, self.num_virtual, self.num_virtual), np.float32)
-        orbitals = np.hstack([solution.occupied, solution.virtual])
-        rotated = orbitals.astype(np.float32)
+        self.empty = PairedMatrices(num_fitting, self.num_virtual)
+        occupied, virtual = (part.astype(np.float32) for part in (solution.occupied, solution.virtual))
+        orbitals = np.hstack([occupied, virtual])
         for start, end, half in solution.integrals.half_transforms(orbitals, last=True):
-            full = half @ rotated
-            self.inner[start:end] = full[:, : self.num_occupied, : self.num_occupied]
-            self.outer[start:end] = full[:, : self.num_occupied, self.num_occupied :]
-            self.empty[start:end] = full[:, self.num_occupied :, self.num_occupied :]
+            np.matmul(half[:, : self.num_occupied], occupied, out=self.inner[start:end])
+            np.matmul(half[:, : self.num_occupied], virtual, out=self.outer[start:end])
+            self.empty.set_block(start, half[:, self.num_occupied :] @ virtual)
 
     def solve(self, first_order: np.ndarray, overlap: np.ndarray, tolerance: float) -> np.ndarray:
         """Orbitals in first order in the field, as coefficients of those of zeroth.
@@ -88,28 +87,23 @@ class MagneticResponse:
     def _induced(self, rotations: np.ndarray) -> np.ndarray:
         """Change of the Kohn-Sham matrix by orbitals in first order, ``[n, num_virtual, num_occupied]`` both."""
         result = np.zeros(rotations.shape)
-        for start in range(0, len(self.inner), FITTING_AT_ONCE):
-            inner, outer, empty = (
-                part[start : start + FITTING_AT_ONCE] for part in (self.inner, self.outer, self.empty)
-            )
-            for number, rotation in enumerate(rotations.astype(np.float32)):
-                changed = (empty.reshape(-1, self.num_virtual) @ rotation).reshape(len(inner), *rotation.shape)
-                changed = changed.transpose(1, 0, 2).reshape(self.num_virtual, -1)
-                result[number] += changed @ inner.reshape(-1, self.num_occupied)
-                crossed = (outer.reshape(-1, self.num_virtual) @ rotation).reshape(inner.shape)
+        for total, rotation in zip(result, rotations.astype(np.float32), strict=True):
+            for start, end, changed in self.empty.products(rotation):
+                outer = self.outer[start:end].reshape(-1, self.num_virtual)
+                crossed = (outer @ rotation).reshape(end - start, self.num_occupied, self.num_occupied)
                 crossed = crossed.transpose(0, 2, 1).reshape(-1, self.num_occupied)
-                result[number] -= outer.reshape(-1, self.num_virtual).T @ crossed
+                total += changed.reshape(-1, self.num_virtual).T @ self.inner[start:end].reshape(-1, self.num_occupied)
+                total -= outer.T @ crossed
         return -self.solution.hybrid * result
 
     def _induced_by_occupied(self, inner: np.ndarray) -> np.ndarray:
         """The same by rotations among occupied orbitals ``[3, num_occupied, num_occupied]``."""
         result = np.zeros((3, self.num_virtual, self.num_occupied))
         rotations = (inner - inner.transpose(0, 2, 1)).astype(np.float32)
-        for start in range(0, len(self.inner), FITTING_AT_ONCE):
-            block, outer = (part[start : start + FITTING_AT_ONCE] for part in (self.inner, self.outer))
-            columns = np.ascontiguousarray(outer.transpose(0, 2, 1)).reshape(-1, self.num_occupied)
-            for number, rotation in enumerate(rotations):
-                changed = (columns @ rotation).reshape(len(block), self.num_virtual, self.num_occupied)
-                changed = changed.transpose(1, 0, 2).reshape(self.num_virtual, -1)
-                result[number] += changed @ block.reshape(-1, self.num_occupied)
+        for start in range(0, len(self.inner), AT_ONCE):
+            columns, outer = (part[start : start + AT_ONCE] for part in (self.inner, self.outer))
+            for total, rotation in zip(result, rotations, strict=True):
+                changed = columns.reshape(-1, self.num_occupied) @ rotation.T  # [fitting, occupied, occupied]
+                changed = changed.reshape(columns.shape).transpose(0, 2, 1).reshape(-1, self.num_occupied)
+                total += outer.reshape(-1, self.num_virtual).T @ changed
         return -self.solution.hybrid * result
