@@ -314,3 +314,23 @@ def _pair_blocks(ptr: Tensor, max_pairs: int | None) -> Iterator[Tensor]:
         source = start[target] + within
         different = source != target
         yield torch.stack([source[different], target[different]])
+
+
+def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows among shell counts, and the row of each atom.
+
+    Few rows occur among the atoms of many clusters, so a network of the counts need not be evaluated on every atom.
+
+    Args:
+        counts: ``[num_atoms, num_shells]``, whole numbers of any type.
+
+    Returns:
+        ``rows [num_rows, num_shells]`` and ``row_of_atom [num_atoms]`` with ``rows[row_of_atom] == counts``.
+    """
+    base = int(counts.max()) + 1 if counts.numel() else 1
+    if base ** counts.size(1) >= 2**63:
+        return torch.unique(counts, dim=0, return_inverse=True)
+    powers = base ** torch.arange(counts.size(1), device=counts.device)
+    keys, row_of_atom = torch.unique((counts.long() * powers).sum(-1), return_inverse=True)
+    rows = keys[:, None] // powers % base
+    return rows.to(counts.dtype), row_of_atom

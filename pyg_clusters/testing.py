@@ -5,10 +5,12 @@ import tempfile
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.utils import scatter
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models.checkpoint import rebuild, save_model
+from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath
 
 
 def validate_model(
@@ -26,6 +28,7 @@ def validate_model(
     A rotation, a reflection and a translation change nothing; a permutation of the atoms changes nothing (or permutes
     values per atom); a cluster of a batch gets what it gets alone; clusters of one and two atoms are finite; inputs
     stay as they are; a model that is rebuilt from its saved files gives the same; single precision agrees with double;
+    atomic energies, where the model has them, sum to the energy, and its fast path, where it has one, agrees with it;
     a cluster with a position that is not finite, or of 1e200 Å, gives not-a-number (or an
     :class:`~pyg_clusters.errors.InputError`) and leaves the other clusters of its batch alone.
 
@@ -70,6 +73,14 @@ def validate_model(
     same(run(pos @ rotation), "rotation", expected)
     same(run(-pos), "reflection", expected)
     same(run(pos + torch.tensor([10.0, -20.0, 30.0], dtype=torch.double)), "translation", expected)
+
+    if not per_atom and isinstance(double, HasAtomicEnergies):
+        shares = double.atomic_energies(z, pos, batch).detach()
+        same(scatter(shares, batch, dim=0, reduce="sum"), "sum of its atomic energies", expected)
+    if isinstance(double, HasFastPath) and (fast := double.fast_path(torch.device("cpu"), False)) is not None:
+        clusters = slice(int(ptr[0]), int(ptr[1]))
+        values = fast(z[None, clusters], pos[None, clusters]).detach()
+        same(values[:, 0] if values.dim() == 2 else values, "its fast path", expected[:1])
 
     order = torch.cat([a + torch.randperm(b - a, generator=generator) for a, b in zip(ptr, ptr[1:], strict=False)])
     same(run(pos[order], z[order]), "permutation of the atoms", expected[order] if per_atom else expected)

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, ptr_to_batch, shell_counts, shell_pairs
+from pyg_clusters.geometry import GALLIUM_RADII, distinct_counts, ptr_to_batch, shell_counts, shell_pairs
 from pyg_clusters.models import DART
-from pyg_clusters.models.dart import distinct_counts
 from pyg_clusters.testing import random_clusters, validate_model
 
 SIZES = (13, 1, 40, 2)
@@ -213,7 +212,7 @@ def test_atomic_energies_and_features(model, clusters):
     z, pos, ptr = clusters
     batch = ptr_to_batch(ptr)
     model.scale.fit(z, ptr, torch.tensor([-30.0, 0.0, -95.0, -1.5]))
-    atoms = model.atomic_energies(z, pos, batch)
+    atoms = model.energies_and_features(z, pos, batch)
     assert atoms.energy.shape == (56,)
     assert atoms.features.shape == (56, 32)
     sums = torch.stack([part.sum() for part in atoms.energy.split(list(SIZES))])
@@ -281,7 +280,7 @@ def lambda_of_atoms(model: DART) -> torch.nn.Module:
             self.model = model
 
         def forward(self, z, pos, batch):
-            return self.model.atomic_energies(z, pos, batch).energy
+            return self.model.atomic_energies(z, pos, batch)
 
     return OfAtoms()
 

@@ -17,7 +17,7 @@ from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, AlloyDART, Ensemble, LastLayerPosterior, LayeredModel, SmoothDART, load_model
 from pyg_clusters.models.checkpoint import save_model
-from pyg_clusters.models.tabulated_dart import TabulatedDART
+from pyg_clusters.models.fast_dart import TabulatedDART
 from pyg_clusters.structures import energy_and_forces, relax
 from pyg_clusters.structures.model_calculator import ModelCalculator
 from pyg_clusters.testing import random_clusters

@@ -12,9 +12,8 @@ from pyg_clusters.frames.ase_reader import block_of_frames
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, AlloyDART, Ensemble, LayeredModel, NodeSchNet, SmoothDART
-from pyg_clusters.models.fused_dart import FusedDART
+from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
-from pyg_clusters.models.tabulated_dart import TabulatedDART
 from pyg_clusters.positions import coinciding
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.testing import random_clusters

@@ -14,8 +14,8 @@ from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
-from pyg_clusters.models import DART, NodeSchNet, SmoothDART, load_model
-from pyg_clusters.models.checkpoint import SHIPPED, shipped_models
+from pyg_clusters.models import NodeSchNet, load_model
+from pyg_clusters.models.checkpoint import SHIPPED, available_models
 from pyg_clusters.screening.scores import isomers_by_energy, ranking
 from pyg_clusters.shielding_metrics import shielding_metrics
 from pyg_clusters.structures import energy_and_forces
@@ -24,8 +24,8 @@ from pyg_clusters.training.data import ClusterBatches, ClusterDataModule
 
 
 def test_every_model_is_small_has_a_card_and_keeps_its_promises():
-    assert "gallium" in shipped_models()
-    for name in shipped_models():
+    assert "gallium" in available_models()
+    for name in available_models():
         folder = SHIPPED / name
         assert sum(file.stat().st_size for file in folder.iterdir()) < 1_000_000
         card = (folder / "README.md").read_text()
@@ -38,7 +38,7 @@ def test_every_model_is_small_has_a_card_and_keeps_its_promises():
 
 
 def test_gallium_by_name(tmp_path, capsys):
-    model = DART.from_pretrained("gallium")
+    model = load_model("gallium")
     assert model.domain.atomic_numbers == [31] and model.domain.size_range == (31, 70)
     dataset = GalliumClusters()
     atoms = [_atoms(dataset[number]) for number in (0, 3000)]
@@ -50,7 +50,7 @@ def test_gallium_by_name(tmp_path, capsys):
     assert main(["info", "gallium"]) == 0
     assert "test_mae_kcal_mol" in capsys.readouterr().out
     with pytest.raises(InputError, match=r"ships \(gallium, "):
-        DART.from_pretrained("gold")
+        load_model("gold")
 
 
 @pytest.mark.slow
@@ -60,7 +60,7 @@ def test_figures_of_the_gallium_card():
     split = group_split(dataset.groups, seed=notes["split_seed"])
     for part, prefix in ((split.val, "val"), (split.test, "test")):
         batch = ClusterBatches(dataset).stored(part.tolist())
-        predicted = Predictor(DART.from_pretrained("gallium"))(batch.z, batch.pos, batch.ptr).energy
+        predicted = Predictor(load_model("gallium"))(batch.z, batch.pos, batch.ptr).energy
         metrics = energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
         assert metrics["mae_kcal_mol"] == pytest.approx(notes[f"{prefix}_mae_kcal_mol"], abs=0.01)
         assert metrics["rmse_kcal_mol"] == pytest.approx(notes[f"{prefix}_rmse_kcal_mol"], abs=0.01)
@@ -73,7 +73,7 @@ SODIUM = ("sodium", "sodium-spectrum")
 
 @pytest.mark.parametrize("name", SODIUM)
 def test_sodium_by_name(name, tmp_path, capsys):
-    model = NodeSchNet.from_pretrained(name)
+    model = load_model(name)
     assert model.domain.atomic_numbers == [11] and model.domain.size_range[0] == 14
     dataset = SodiumShielding()
     write_extxyz(tmp_path / "frames.xyz", [_atoms(dataset[number]) for number in (0, 30)])
@@ -83,8 +83,6 @@ def test_sodium_by_name(name, tmp_path, capsys):
     assert all(400 < float(row.split(",")[-1]) < 680 for row in table[1:])
     assert main(["info", name]) == 0
     assert "test_rmse_ppm" in capsys.readouterr().out
-    with pytest.raises(InputError, match="gallium is a DART, not a NodeSchNet"):
-        NodeSchNet.from_pretrained("gallium")
 
 
 def names_of_clusters(dataset: SodiumShielding) -> list[str]:
@@ -108,7 +106,7 @@ def test_figures_of_the_sodium_cards(name):
     names = names_of_clusters(dataset)
     for part in ("val", "test"):
         batch = ClusterBatches(dataset).stored([names.index(name) for name in notes[f"{part}_clusters"]])
-        predicted = Predictor(NodeSchNet.from_pretrained(name))(batch.z, batch.pos, batch.ptr).shielding.numpy()
+        predicted = Predictor(load_model(name))(batch.z, batch.pos, batch.ptr).shielding.numpy()
         metrics = shielding_metrics(predicted, batch.y.numpy())
         ours, dft = shifts(predicted), shifts(batch.y.numpy())
         axis = shift_axis([*ours, *dft], 10.0)
@@ -121,7 +119,7 @@ def test_figures_of_the_sodium_cards(name):
 @pytest.mark.slow
 def test_figures_of_the_gallium_forces_card():
     notes = json.loads((SHIPPED / "gallium-forces" / "model.json").read_text())["notes"]
-    model, dataset = SmoothDART.from_pretrained("gallium-forces"), GalliumClusters(subset="forces_minima")
+    model, dataset = load_model("gallium-forces"), GalliumClusters(subset="forces_minima")
     test = dataset.group_split(seed=notes["split_seed"]).test
     hot = dataset.file_of_cluster[test] == 0
     for part, prefix in ((test[~hot], "test_"), (test[hot], "test_hot_")):
@@ -136,16 +134,14 @@ def test_figures_of_the_gallium_forces_card():
 
 
 def test_gallium_screening_by_name():
-    assert SmoothDART.from_pretrained("gallium-screening").domain.atomic_numbers == [31]
-    with pytest.raises(InputError, match="gallium-screening is a SmoothDART, not a DART"):
-        DART.from_pretrained("gallium-screening")
+    assert load_model("gallium-screening").domain.atomic_numbers == [31]
 
 
 @pytest.mark.slow
 def test_figures_of_the_gallium_screening_card():
     folder = SHIPPED / "gallium-screening"
     notes = json.loads((folder / "model.json").read_text())["notes"]
-    model, quenched = SmoothDART.from_pretrained("gallium-screening"), "quench_binding_energy"
+    model, quenched = load_model("gallium-screening"), "quench_binding_energy"
     dataset = GalliumClusters(subset="md_quench", target=quenched)
     split = ClusterDataModule(dataset, fractions=(0.85, 0.1, 0.05), left_out_sizes=(46, 57, 60)).split
     for part, prefix in ((split.val, "val"), (split.test, "test")):
@@ -164,7 +160,7 @@ def test_figures_of_the_gallium_screening_card():
         assert found.recall_of_four == pytest.approx(notes[f"ga{size}_recall_of_four"], abs=0.021)
         assert found.rank_of_lowest == pytest.approx(notes[f"ga{size}_rank_of_lowest"], abs=5)
         poor = ranking(
-            Predictor(DART.from_pretrained())(batch.z, batch.pos, batch.ptr).energy.numpy(), truth, isomer, size
+            Predictor(load_model("gallium"))(batch.z, batch.pos, batch.ptr).energy.numpy(), truth, isomer, size
         )
         assert found.spearman > poor.spearman + 0.05
 

@@ -201,7 +201,7 @@ def test_screening_goes_on_with_the_energies_that_are_there(folder, tmp_path, mo
     os.waitpid(in_child(work), 0)
     assert (tmp_path / "out" / "scores.unfinished" / "0.part").exists()
     monkeypatch.setattr(DART, "forward", die)
-    monkeypatch.setattr("pyg_clusters.inference.predictor.FusedDART.__call__", die)
+    monkeypatch.setattr("pyg_clusters.models.fast_dart.FusedDART.__call__", die)
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
     for name in ("candidates.csv", "candidates.extxyz"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()

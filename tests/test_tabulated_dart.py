@@ -6,8 +6,8 @@ import torch
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART, NodeSchNet
-from pyg_clusters.models.tabulated_dart import TabulatedDART
+from pyg_clusters.models import DART, NodeSchNet, load_model
+from pyg_clusters.models.fast_dart import TabulatedDART
 from pyg_clusters.units import KCAL_PER_MOL
 
 NUM_FRAMES = 100
@@ -37,15 +37,15 @@ def test_it_equals_the_model(radii, hot_frames):
 
 
 def test_a_cluster_too_large_for_the_table(hot_frames, monkeypatch):
-    monkeypatch.setattr("pyg_clusters.models.tabulated_dart.MOST_ROWS", 1000)
+    monkeypatch.setattr("pyg_clusters.models.fast_dart.MOST_ROWS", 1000)
     z, pos = (value[:8] for value in hot_frames)
-    model = DART.from_pretrained("gallium")
+    model = load_model("gallium")
     torch.testing.assert_close(TabulatedDART(model)(z, pos), by_forward(model, z, pos), rtol=1e-5, atol=1e-4)
 
 
 def test_it_follows_the_weights(hot_frames):
     z, pos = (value[:8] for value in hot_frames)
-    model = DART.from_pretrained("gallium")
+    model = load_model("gallium")
     energies = TabulatedDART(model)
     before = energies(z, pos)
     with torch.no_grad():
@@ -56,7 +56,7 @@ def test_it_follows_the_weights(hot_frames):
 
 def test_half_precision_is_exact_to_a_hundredth_kcal_per_atom(hot_frames):
     z, pos = hot_frames
-    model = DART.from_pretrained("gallium")
+    model = load_model("gallium")
     exact = Predictor(model)(z, pos).energy
     error = (Predictor(model, half=True)(z, pos).energy - exact).abs() * KCAL_PER_MOL / 57
     assert 0 < error.max() < 0.01
@@ -72,7 +72,7 @@ def test_half_precision_of_other_models_is_refused():
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_equals_plain(hot_frames):
     z, pos = hot_frames
-    model = DART.from_pretrained("gallium")
+    model = load_model("gallium")
     plain, compiled = TabulatedDART(model, compiled=False), TabulatedDART(model, compiled=True)
     for number in (NUM_FRAMES, 7):  # the last batch of a trajectory is smaller
         for size in (57, 40):
@@ -84,7 +84,7 @@ def test_compiled_equals_plain(hot_frames):
 @pytest.mark.parametrize("half", [False, True])
 def test_a_gpu_gives_the_same(half, hot_frames):
     z, pos = hot_frames
-    model = DART.from_pretrained("gallium")
+    model = load_model("gallium")
     exact = Predictor(model)(z, pos).energy
     error = (Predictor(model, device="cuda", half=half)(z, pos).energy - exact).abs() * KCAL_PER_MOL / 57
     assert error.max() < (0.01 if half else 1e-3)

@@ -188,7 +188,7 @@ def test_posterior_of_the_last_layer_is_that_of_linear_regression(generator):
     pos = pos.double()
     posterior = LastLayerPosterior.fit(model, z, pos, ptr, noise=0.05)
     batch = torch.repeat_interleave(ptr.diff())
-    features = model.atomic_energies(z, pos, batch).features.detach().numpy()
+    features = model.features(z, pos, batch).detach().numpy()
     phi = np.stack([np.append(features[a:b].sum(0), float(b - a)) for a, b in zip(ptr[:-1], ptr[1:], strict=True)])
     rows = phi / np.sqrt(ptr.diff().numpy())[:, None]
     covariance = 0.05**2 * np.linalg.inv(rows.T @ rows)

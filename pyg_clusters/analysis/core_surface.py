@@ -81,7 +81,7 @@ def atomic_features(model: DART, z: Tensor, pos: Tensor, ptr: Tensor) -> AtomicF
         centred = centre_of_mass(torch.ones_like(z[atoms]), pos[atoms], own_ptr)
         places = (pos[atoms] - centred[batch]).to(weight.device, weight.dtype)
         with torch.no_grad():
-            result = model.atomic_energies(z[atoms].to(weight.device), places, batch.to(weight.device))
+            result = model.energies_and_features(z[atoms].to(weight.device), places, batch.to(weight.device))
         energies.append(result.energy.cpu().double().numpy())
         features.append(result.features.cpu().numpy())
         counts.append(shell_counts(places, own_ptr.to(weight.device), model.radii).cpu().numpy())

@@ -17,12 +17,12 @@ from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.formats import holds_structures
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.models.checkpoint import (
+    available_models,
     is_ensemble,
     load_model,
     member_folders,
     model_folder,
     read_configuration,
-    shipped_models,
 )
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.energy_scale import reference_energies
@@ -44,7 +44,7 @@ def run(argv: Sequence[str]):
     add_on_bad_option(parser)
     options = parse(parser, argv)
     for path in options.paths:
-        shipped = not path.exists() and str(path) in shipped_models()
+        shipped = not path.exists() and str(path) in available_models()
         of_model = shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path)))
         _describe_model(path) if of_model else _describe_frames(path, options.on_bad)
 

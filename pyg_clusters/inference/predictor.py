@@ -16,12 +16,10 @@ from torch_geometric.data import Batch, Data
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
 from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
-from pyg_clusters.models.dart import DART
+from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath
 from pyg_clusters.models.element_blind import blind_problem
-from pyg_clusters.models.ensemble import Ensemble, mean_and_spread, stacked
 from pyg_clusters.models.forward_arguments import check_extra_arguments, extra_arguments
-from pyg_clusters.models.fused_dart import FusedDART
-from pyg_clusters.models.tabulated_dart import TabulatedDART
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.energy_scale import reference_energies
 from pyg_clusters.positions import check_positions
@@ -45,9 +43,9 @@ class Predictor:
     are all later ones.
 
     Args:
-        model: A model that is called as ``model(z, pos, batch)`` and returns energies ``[num_graphs]`` in eV or
-            shieldings ``[num_atoms]`` in ppm. It is set to evaluation mode, and moved to the device if one is given.
-            Later changes of its weights in place are respected. If it has a method ``mean_and_spread``
+    from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
+    from pyg_clusters.models.checkpoint import load_model
+    from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath
             (:class:`~pyg_clusters.models.Ensemble`), that is called instead.
         device: Device; by default that of the model.
         max_atoms: Maximum number of atoms in a batch, by default according to the device. Pairs of atoms are limited to
@@ -55,7 +53,7 @@ class Predictor:
         transform: Transform that makes the graph of a cluster, as for training, for a model that needs one
             (:class:`~pyg_clusters.transforms.ShellGraph`, for example).
         half: Matrix products in half precision, for DART
-            (:class:`~pyg_clusters.models.tabulated_dart.TabulatedDART` says how exact it is); faster on a GPU only.
+            (:class:`~pyg_clusters.models.fast_dart.TabulatedDART` says how exact it is); faster on a GPU only.
 
     Raises:
         InputError: If there is no such device, the model needs other input, or has no half precision.
@@ -72,12 +70,13 @@ class Predictor:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: nn.Module | str,
         device: torch.device | str | None = None,
         max_atoms: int | None = None,
         transform: Callable[[Data], Data] | None = None,
         half: bool = False,
     ):
+        model = load_model(model) if isinstance(model, str) else model
         first = next(model.parameters(), torch.empty(0))
         self.device = first.device if device is None else usable_device(device)
         self.model = model.to(self.device).eval()
@@ -86,11 +85,11 @@ class Predictor:
         self.transform = transform
         if transform is None:
             check_extra_arguments(model, (), "give Predictor a transform that makes it")
-        fused = _fused(model, self.device, half) if transform is None else None
-        if half and fused is None:
+        fast = model.fast_path(self.device, half) if isinstance(model, HasFastPath) and transform is None else None
+        if half and fast is None:
             raise InputError(f"half precision is for DART and ensembles of it, not for {type(model).__name__}")
         by_model = self._values_by_forward if transform is None else self._values_by_graphs
-        self._values: Callable[..., Tensor] = fused or by_model
+        self._values: Callable[..., Tensor] = fast or by_model
 
     @property
     def dtype(self) -> torch.dtype:
@@ -171,17 +170,13 @@ class Predictor:
     @torch.no_grad()
     def atomic_energies(self, clusters: Sequence[Atoms]) -> list[np.ndarray] | None:
         """Energies of the atoms ``[num_atoms]`` of each cluster in eV, or none if the model does not tell them."""
-        inner = getattr(self.model, "model", None)
-        energies = getattr(self.model, "atomic_energies", None) or getattr(inner, "atomic_energies", None)
-        if energies is None or self.transform is not None:
+        if not isinstance(self.model, HasAtomicEnergies) or self.transform is not None:
             return None
         results = []
         for cluster in clusters:
             z = torch.from_numpy(cluster.numbers).long().to(self.device)
             pos = torch.from_numpy(cluster.positions - cluster.positions.mean(axis=0)).to(self.device, self.dtype)
-            atoms = energies(z, pos, torch.zeros_like(z))
-            atoms = atoms if isinstance(atoms, Tensor) else atoms[0]
-            results.append(atoms.double().cpu().numpy())
+            results.append(self.model.atomic_energies(z, pos, torch.zeros_like(z)).double().cpu().numpy())
         return results
 
     def _of_frames(self, frames: Frames) -> Prediction:
@@ -297,18 +292,6 @@ def _columns(prediction: Prediction) -> Tensor:
     """Values ``[num]``, or values and spreads ``[num, 2]``."""
     values, spread = prediction.values, prediction.spread
     return values if spread is None else torch.stack([values, spread], dim=1)
-
-
-def _fused(model: nn.Module, device: torch.device, half: bool) -> Callable[..., Tensor] | None:
-    """The fast path of a model on a device, where there is one."""
-    if type(model) is DART and len(model.interaction) > 1:
-        return FusedDART(model) if device.type == "cpu" and not half else TabulatedDART(model, half)
-    if not isinstance(model, Ensemble):
-        return None
-    members = [fused for member in model.members if (fused := _fused(member, device, half)) is not None]
-    if len(members) < len(model.members):
-        return None
-    return lambda z, pos: torch.stack(mean_and_spread(stacked([member(z, pos) for member in members])), dim=1)
 
 
 def check_for_model(

@@ -1,7 +1,8 @@
 """Models of cluster energies and of the shieldings of atoms."""
 
 from pyg_clusters.models.alloy_dart import AlloyDART
-from pyg_clusters.models.checkpoint import load_model, save_ensemble, save_model
+from pyg_clusters.models.checkpoint import available_models, load_model, save_ensemble, save_model
+from pyg_clusters.models.contract import ClusterModel, HasAtomicEnergies, HasFastPath, HasFeatures, HasSpread
 from pyg_clusters.models.dart import DART, AtomicEnergies
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.hdnn import HDNN
@@ -17,13 +18,19 @@ __all__ = [
     "HDNN",
     "AlloyDART",
     "AtomicEnergies",
+    "ClusterModel",
     "Ensemble",
+    "HasAtomicEnergies",
+    "HasFastPath",
+    "HasFeatures",
+    "HasSpread",
     "LastLayerPosterior",
     "LayeredModel",
     "NodeSchNet",
     "ShieldingLasso",
     "SmoothDART",
     "TrainingDomain",
+    "available_models",
     "load_model",
     "save_ensemble",
     "save_model",

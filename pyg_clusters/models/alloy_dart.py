@@ -86,7 +86,7 @@ class AlloyDART(DART):
 
     number_of: Tensor
 
-    def atomic_energies(
+    def energies_and_features(
         self,
         z: Tensor | None,
         pos: Tensor | None,
@@ -104,7 +104,7 @@ class AlloyDART(DART):
             raise ValueError("atomic numbers z are needed: neighbours are counted by element")
         if len(self.elements) == 1:
             self._numbers(z)
-            return super().atomic_energies(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
+            return super().energies_and_features(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
         pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
         if edge_index is None:
             if pos is None:
@@ -115,6 +115,9 @@ class AlloyDART(DART):
         else:
             y = self._sums_of_edges(z, edge_index, edge_type)
         return self._read_out(y, z, defect)
+
+    def fast_path(self, device: torch.device, half: bool) -> None:
+        """None: the fast path of :class:`DART` knows one element."""
 
     def descriptor(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         """Counts of neighbours, the elements of the first shell first, and the element of the atom.

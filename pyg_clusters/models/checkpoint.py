@@ -103,18 +103,6 @@ def _load_single(path: str | Path) -> nn.Module:
     return model.eval()
 
 
-def load_model_of(model_class: type[Model], path: str | Path) -> Model:
-    """As :func:`load_model`, a model of a known class.
-
-    Raises:
-        InputError: If it is of another class, too.
-    """
-    model = load_model(path)
-    if not isinstance(model, model_class):
-        raise InputError(f"{path} is a {type(model).__name__}, not a {model_class.__name__}")
-    return model
-
-
 def save_ensemble(folder: str | Path, members: Sequence[str | Path], notes: dict[str, Any] | None = None):
     """Writes ``ensemble.json``, by which :func:`load_model` reads runs or saved models as one ensemble.
 
@@ -203,21 +191,27 @@ def model_folder(path: str | Path) -> Path:
         InputError: If there are none.
     """
     path = Path(path)
-    shipped = [SHIPPED / str(path)] if not path.exists() and str(path) in shipped_models() else []
+    shipped = [SHIPPED / str(path)] if not path.exists() and str(path) in available_models() else []
     for folder in (path, path / "best", *shipped):
         if (folder / CONFIGURATION).is_file() and (folder / WEIGHTS).is_file():
             return folder
     what = "has no trained model (best/model.safetensors) in it yet" if path.is_dir() else "is not a folder"
-    names = ", ".join(shipped_models())
+    names = ", ".join(available_models())
     raise InputError(
         f"{os.fspath(path)} {what}; give the folder of a run of pyg-clusters train, of a saved model, or the name of a "
         f"model that ships ({names})"
     )
 
 
-def shipped_models() -> list[str]:
-    """Names of the trained models that come with the package."""
-    return sorted(folder.parent.name for folder in SHIPPED.glob(f"*/{CONFIGURATION}"))
+def available_models() -> dict[str, str]:
+    """Pretrained models that come with the package: their names and the titles of their cards.
+
+    Example:
+        >>> available_models()["gallium"]
+        'DART for Ga31 to Ga70'
+    """
+    cards = sorted(folder.parent / "README.md" for folder in SHIPPED.glob(f"*/{CONFIGURATION}"))
+    return {card.parent.name: card.read_text(encoding="utf-8").splitlines()[0].partition(": ")[2] for card in cards}
 
 
 def read_configuration(folder: Path) -> dict[str, Any]:

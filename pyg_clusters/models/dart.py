@@ -1,7 +1,7 @@
 """DART: energies of clusters from the counts of neighbours in distance shells."""
 
 import codecs
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +15,12 @@ from pyg_clusters.geometry import (
     beyond_masks,
     check_radii,
     check_shells,
+    distinct_counts,
     edge_shell_counts,
     masks_to_counts,
     pad_clusters,
 )
-from pyg_clusters.models.checkpoint import load_model_of
+from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv
@@ -37,10 +38,10 @@ NUMPY_NUMBERS: list = [
 
 
 class AtomicEnergies(NamedTuple):
-    """What DART knows of each atom."""
+    """Energies and features of atoms."""
 
     energy: Tensor
-    """Share of the atom in the energy of its cluster, ``[num_atoms]`` in eV."""
+    """Contribution of the atom to the energy of its cluster, ``[num_atoms]`` in eV."""
     features: Tensor
     """Output of the last hidden layer of the interaction network, ``[num_atoms, 32]``."""
 
@@ -133,10 +134,18 @@ class DART(nn.Module):
         Returns:
             ``[num_graphs]`` in eV.
         """
-        atoms = self.atomic_energies(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
-        return scatter(atoms.energy, batch, dim=0, reduce="sum")
+        energy = self.atomic_energies(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
+        return scatter(energy, batch, dim=0, reduce="sum")
 
-    def atomic_energies(
+    def atomic_energies(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **graph: Tensor | None) -> Tensor:
+        """Contributions of the atoms ``[num_atoms]`` in eV; the arguments are those of :meth:`forward`."""
+        return self.energies_and_features(z, pos, batch, **graph).energy
+
+    def features(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **graph: Tensor | None) -> Tensor:
+        """Output of the last hidden layer, ``[num_atoms, 32]``; the arguments are those of :meth:`forward`."""
+        return self.energies_and_features(z, pos, batch, **graph).features
+
+    def energies_and_features(
         self,
         z: Tensor | None,
         pos: Tensor | None,
@@ -186,17 +195,11 @@ class DART(nn.Module):
         padded_terms = padded_terms.view(num_graphs, largest, -1, self.hidden_channels)
         return self.conv.combine_dense(padded_terms, masks).flatten(0, 1).index_select(0, place)
 
-    @classmethod
-    def from_pretrained(cls, name: str = "gallium") -> "DART":
-        """A trained model that comes with the package, or one from the folder of a run.
-
-        Args:
-            name: Its name; ``gallium`` (Ga31 to Ga70) is described in ``pyg_clusters/pretrained/gallium/README.md``.
-
-        Raises:
-            InputError: If there is no such model, or it is of another class.
-        """
-        return load_model_of(cls, name)
+    def fast_path(self, device: torch.device, half: bool) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Energies of clusters of one size, see :class:`~pyg_clusters.models.contract.HasFastPath`."""
+        if len(self.interaction) < 2:
+            return None
+        return FusedDART(self) if device.type == "cpu" and not half else TabulatedDART(self, half)
 
     @classmethod
     def from_published_checkpoint(cls, path: str | Path) -> "DART":
@@ -230,23 +233,3 @@ def _linears_by_published_name(model: DART) -> dict[str, nn.Module]:
     for letter, perceptron in perceptrons:
         names |= {f"f{letter}{number}": layer for number, layer in enumerate(perceptron.lins, start=1)}
     return names
-
-
-def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows among shell counts, and the row of each atom.
-
-    Few rows occur among the atoms of many clusters, so a network of the counts need not be evaluated on every atom.
-
-    Args:
-        counts: ``[num_atoms, num_shells]``, whole numbers of any type.
-
-    Returns:
-        ``rows [num_rows, num_shells]`` and ``row_of_atom [num_atoms]`` with ``rows[row_of_atom] == counts``.
-    """
-    base = int(counts.max()) + 1 if counts.numel() else 1
-    if base ** counts.size(1) >= 2**63:
-        return torch.unique(counts, dim=0, return_inverse=True)
-    powers = base ** torch.arange(counts.size(1), device=counts.device)
-    keys, row_of_atom = torch.unique((counts.long() * powers).sum(-1), return_inverse=True)
-    rows = keys[:, None] // powers % base
-    return rows.to(counts.dtype), row_of_atom

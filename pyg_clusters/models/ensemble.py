@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.models.contract import HasFastPath
 from pyg_clusters.models.training_domain import TrainingDomain, domain_of
 
 
@@ -66,7 +67,15 @@ class Ensemble(nn.Module):
     def atomic_energies(self) -> Callable[..., Tensor]:
         """Mean shares of the atoms ``[num_atoms]`` in eV, where the members have them."""
         functions = [member.atomic_energies for member in self.members]
-        return lambda *arguments: stacked([_energy(function(*arguments)) for function in functions]).mean(0)
+        return lambda *arguments: stacked([function(*arguments) for function in functions]).mean(0)
+
+    def fast_path(self, device: torch.device, half: bool) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Energies and spreads of clusters of one size, if all members have a fast path."""
+        paths = [member.fast_path(device, half) for member in self.members if isinstance(member, HasFastPath)]
+        members = [path for path in paths if path is not None]
+        if len(members) < len(self.members):
+            return None
+        return lambda z, pos: torch.stack(mean_and_spread(stacked([member(z, pos) for member in members])), dim=1)
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({len(self.members)} x {type(self.members[0]).__name__})"
@@ -81,10 +90,6 @@ def stacked(values: Sequence[Tensor]) -> Tensor:
 def mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (over one less than the number of members) of ``[num_members, ...]``."""
     return values.mean(0), values.std(0, correction=1)
-
-
-def _energy(found: Tensor | tuple) -> Tensor:
-    return found if isinstance(found, Tensor) else found[0]
 
 
 def _check_alike(members: Sequence[nn.Module]):

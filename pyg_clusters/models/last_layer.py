@@ -54,11 +54,19 @@ class LastLayerPosterior(nn.Module):
 
     def mean_and_spread(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         """Energies and their standard deviations ``[num_graphs]`` in eV."""
-        atoms = self.model.atomic_energies(z, pos, batch)
+        atoms = self.model.energies_and_features(z, pos, batch)
         sums = _sums(atoms.features, batch)
         variance = ((sums @ self.covariance) * sums).sum(1)
         energy = scatter(atoms.energy, batch, dim=0, reduce="sum")
         return energy, variance.clamp(min=0.0).sqrt().to(energy.dtype)
+
+    def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+        """Contributions of the atoms ``[num_atoms]`` in eV, those of the model."""
+        return self.model.atomic_energies(z, pos, batch)
+
+    def features(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+        """Features of the atoms, those of the model."""
+        return self.model.features(z, pos, batch)
 
     @classmethod
     def fit(cls, model: nn.Module, z: Tensor, pos: Tensor, ptr: Tensor, noise: float) -> "LastLayerPosterior":
@@ -93,7 +101,7 @@ class LastLayerPosterior(nn.Module):
                 atoms = slice(int(ends[0]), int(ends[-1]))
                 sizes = ends.diff()
                 batch = torch.repeat_interleave(sizes)
-                sums = _sums(posterior.model.atomic_energies(z[atoms], pos[atoms], batch).features, batch)
+                sums = _sums(posterior.model.features(z[atoms], pos[atoms], batch), batch)
                 precision = precision + (sums / sizes[:, None]).T @ sums
         scale = torch.as_tensor(precision).diagonal().clamp(min=1e-12).rsqrt()  # unit diagonal, for the inverse
         scaled = torch.as_tensor(precision) * scale[:, None] * scale

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock, ShiftedSoftplus
 
 from pyg_clusters.geometry import batch_to_ptr, check_radii, radius_pairs
-from pyg_clusters.models.checkpoint import load_model_of
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.interpolation import Interpolation
@@ -150,19 +149,6 @@ class NodeSchNet(nn.Module):
             x = filtered_sum(block.conv.lin1(h), block.mlp(gaussians), edge_index, between)  # [num_atoms, num_filters]
             h = h + block.lin(block.act(block.conv.lin2(x)))
         return self.lin2(self.act(self.lin1(h))).squeeze(-1) + defect  # [num_atoms]
-
-    @classmethod
-    def from_pretrained(cls, name: str = "sodium") -> "NodeSchNet":
-        """A trained model that comes with the package, or one from the folder of a run.
-
-        Args:
-            name: Its name: ``sodium`` (Na14 to Na22), or ``sodium-spectrum``, trained with the sorted penalty. On how
-                little they stand is told in ``pyg_clusters/pretrained/sodium/README.md``.
-
-        Raises:
-            InputError: If there is no such model, or it is of another class.
-        """
-        return load_model_of(cls, name)
 
     def _edges(
         self, pos: Tensor | None, batch: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None

@@ -16,7 +16,6 @@ from pyg_clusters.geometry import (
     pair_distances,
     soft_beyond_masks,
 )
-from pyg_clusters.models.checkpoint import load_model_of
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
@@ -122,19 +121,6 @@ class SmoothDART(nn.Module):
             elif isinstance(module, nn.Linear) or (hasattr(module, "weight") and hasattr(module, "bias")):
                 nn.init.kaiming_normal_(module.weight, a=1.0)
                 nn.init.zeros_(module.bias)
-
-    @classmethod
-    def from_pretrained(cls, name: str = "gallium-screening") -> "SmoothDART":
-        """A trained model that comes with the package, or one from the folder of a run.
-
-        Args:
-            name: Its name; ``gallium-screening`` (energies of the minima that hot frames of gallium quench to) is
-                described in ``pyg_clusters/pretrained/gallium-screening/README.md``.
-
-        Raises:
-            InputError: If there is no such model, or it is of another class.
-        """
-        return load_model_of(cls, name)
 
     def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         """Energies of the clusters, ``[num_graphs]`` in eV.

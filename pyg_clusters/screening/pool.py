@@ -14,7 +14,7 @@ from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.frames.store import origin_of
 from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
 from pyg_clusters.inference.scoring import ScoredBlock
-from pyg_clusters.models.dart import DART
+from pyg_clusters.models.contract import HasFeatures
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition, ranks_of
 from pyg_clusters.strategies import Selection, Strategy
 from pyg_clusters.structures.duplicates import representatives, structure_keys
@@ -132,7 +132,7 @@ def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) ->
         ``[num_frames, num_features]``
     """
     pos = pos - pos.mean(axis=1, keepdims=True)
-    if not isinstance(model, DART):
+    if not isinstance(model, HasFeatures):
         return structure_keys(pos)
     weight = next(model.parameters())
     parts = [slice(start, start + FRAMES_AT_ONCE) for start in range(0, len(pos), FRAMES_AT_ONCE)]
@@ -140,11 +140,11 @@ def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) ->
     return torch.cat(means).cpu().numpy()
 
 
-def _mean_features(model: DART, z: Tensor, pos: Tensor) -> Tensor:
+def _mean_features(model: HasFeatures, z: Tensor, pos: Tensor) -> Tensor:
     num_frames, size = z.shape
     batch = torch.arange(num_frames, device=pos.device).repeat_interleave(size)
-    atoms = model.atomic_energies(z.flatten().to(pos.device), pos.flatten(0, 1), batch)
-    return atoms.features.view(num_frames, size, -1).mean(dim=1)
+    features = model.features(z.flatten().to(pos.device), pos.flatten(0, 1), batch)
+    return features.view(num_frames, size, -1).mean(dim=1)
 
 
 def lowest_frames(

@@ -11,8 +11,9 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import ExtrapolationWarning
 from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.join import join_atoms
+from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread
 from pyg_clusters.models.element_blind import blind_problem
-from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.training_domain import domain_of, geometry_range_of
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.structures.gupta import Gupta
@@ -24,7 +25,8 @@ class ModelCalculator(Calculator):
     Of periodic atoms it computes the cluster joined over the faces of the cell; the atoms stay where they are.
 
     Args:
-        model: Called as ``model(z, pos, batch)``; returns ``[num_graphs]`` in eV, differentiable with respect to the
+        model: A model (:class:`~pyg_clusters.models.ClusterModel`), or the name of a pretrained one. Called as
+            ``model(z, pos, batch)``; returns ``[num_graphs]`` in eV, differentiable with respect to the
             positions (:class:`~pyg_clusters.models.SmoothDART`, :class:`~pyg_clusters.structures.Gupta`). Energies per
             atom are those of its method ``atomic_energies``, if it has one. Of an
             :class:`~pyg_clusters.models.Ensemble` all are means, and the standard deviation of the energy over the
@@ -46,9 +48,9 @@ class ModelCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces"]
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module | str):
         super().__init__()
-        self.model = model.eval()
+        self.model = (load_model(model) if isinstance(model, str) else model).eval()
         self._warned = False
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=tuple(all_changes)):
@@ -67,13 +69,11 @@ class ModelCalculator(Calculator):
         energy, forces = energy_and_forces(self.model, z, pos, batch)
         self.results = {"energy": float(energy), "free_energy": float(energy), "forces": forces.double().cpu().numpy()}
         self._check_geometry(Atoms(cluster.numbers, positions))
-        if isinstance(self.model, Ensemble):
-            with torch.no_grad():
+        with torch.no_grad():
+            if isinstance(self.model, HasSpread):
                 self.results["energy_spread"] = float(self.model.mean_and_spread(z, pos, batch)[1])
-        atomic_energies = getattr(self.model, "atomic_energies", None)
-        if atomic_energies is not None:
-            with torch.no_grad():
-                self.results["energies"] = atomic_energies(z, pos, batch).double().cpu().numpy()
+            if isinstance(self.model, HasAtomicEnergies):
+                self.results["energies"] = self.model.atomic_energies(z, pos, batch).double().cpu().numpy()
 
     def _check_geometry(self, cluster: Atoms):
         """Notes, and warns once, that the cluster is outside the range of geometries that the model knows."""

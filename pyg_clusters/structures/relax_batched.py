@@ -16,7 +16,7 @@ from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models import load_model
-from pyg_clusters.models.checkpoint import shipped_models
+from pyg_clusters.models.checkpoint import available_models
 from pyg_clusters.models.training_domain import geometry_range_of
 from pyg_clusters.structures import GUPTA_PARAMETERS, Gupta, relax
 from pyg_clusters.structures.forces import EnergyFunction
@@ -92,7 +92,7 @@ def batched_energy(name: str) -> BatchedEnergy | None:
     """What relaxes many frames at once: ``gupta``, a run or a folder of a model, or one that ships; else none."""
     if name == "gupta":
         return GuptaEnergy()
-    if Path(name).is_dir() or name in shipped_models():
+    if Path(name).is_dir() or name in available_models():
         return ModelEnergy(load_model(name))
     return None
 

@@ -7,8 +7,8 @@ from published import PublishedDART, published_energies
 
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.predictor import ATOMS_AT_ONCE_ON_GPU
-from pyg_clusters.models import DART
-from pyg_clusters.models.tabulated_dart import TabulatedDART
+from pyg_clusters.models import load_model
+from pyg_clusters.models.fast_dart import TabulatedDART
 from pyg_clusters.units import KCAL_PER_MOL
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -23,7 +23,7 @@ def test_energies_from_positions_on_a_gpu(minima, least_seconds, capsys):
     pos = one.repeat(-(-CLUSTERS // len(one)), 1, 1)[:CLUSTERS].cuda()
     z = torch.full((CLUSTERS, SIZE), 31, device="cuda")
     ptr = (torch.arange(BASELINE_CLUSTERS + 1) * SIZE).cuda()
-    model = DART.from_pretrained("gallium").cuda()
+    model = load_model("gallium").cuda()
     single, half = TabulatedDART(model), TabulatedDART(model, half=True)
     from_host = Predictor(model, half=True)
     z_host, pos_host = z.cpu(), pos.cpu()

@@ -29,7 +29,7 @@ from torch_geometric.data import Data
 
 from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.frames import write_extxyz
-from pyg_clusters.models import SmoothDART
+from pyg_clusters.models import SmoothDART, load_model
 from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.training.data import ClusterBatches
 from pyg_clusters.units import KCAL_PER_MOL, MEV
@@ -124,7 +124,7 @@ def evaluate(folder: Path):
     """Prints the errors of both on the test part, by kind, and how many clusters a second each does."""
     dataset = GalliumClusters(subset="forces_minima")
     test = dataset.group_split().test
-    smooth = SmoothDART.from_pretrained("gallium-forces").eval()
+    smooth = load_model("gallium-forces").eval()
     mace = load(folder)
     models = {"SmoothDART": partial(by_smooth_dart, smooth), "MACE": partial(by_mace, mace)}
     for name, model in (("SmoothDART", smooth), ("MACE", mace)):

@@ -1,0 +1,79 @@
+"""The contract of models."""
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@runtime_checkable
+class ClusterModel(Protocol):
+    """A model of the energies of clusters, or of a value per atom.
+
+    Required is ``forward`` alone: any :class:`torch.nn.Module` called as ``model(z, pos, batch)`` can be trained,
+    saved, and used by :class:`~pyg_clusters.inference.Predictor`, :class:`~pyg_clusters.structures.ModelCalculator`
+    and the command line. :func:`~pyg_clusters.testing.validate_model` checks what physics and batching demand of it.
+    To be saved, a model keeps the arguments of its constructor as attributes of the same names.
+
+    A model may also have any of
+
+    - ``atomic_energies(z, pos, batch)``: contributions of the atoms to the energy, ``[num_atoms]`` in eV;
+    - ``features(z, pos, batch)``: learned features of the atoms, ``[num_atoms, num_features]``, by which the strategy
+      ``diverse`` compares clusters;
+    - ``mean_and_spread(z, pos, batch)``: prediction and its standard deviation, a tuple of two tensors like the output
+      of ``forward``;
+    - ``fast_path(device, half)``: see :class:`HasFastPath`;
+    - ``scale``: an :class:`~pyg_clusters.nn.EnergyScale`, fitted to the training set before the first step;
+    - ``domain``: a :class:`~pyg_clusters.models.TrainingDomain`: elements, sizes and geometries of the training set.
+    """
+
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+        """Energies ``[num_graphs]`` in eV, or values ``[num_atoms]``.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            pos: Positions ``[num_atoms, 3]`` in Å.
+            batch: Cluster of each atom ``[num_atoms]``.
+        """
+        ...
+
+
+@runtime_checkable
+class HasAtomicEnergies(Protocol):
+    """A model whose energy is a sum over atoms."""
+
+    def atomic_energies(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+        """Contributions of the atoms ``[num_atoms]`` in eV; they sum to the output of ``forward``."""
+        ...
+
+
+@runtime_checkable
+class HasFeatures(Protocol):
+    """A model with learned features of atoms."""
+
+    def features(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+        """Features ``[num_atoms, num_features]``."""
+        ...
+
+
+@runtime_checkable
+class HasSpread(Protocol):
+    """A model that estimates the uncertainty of its predictions."""
+
+    def mean_and_spread(self, z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Prediction and its standard deviation, each like the output of ``forward``."""
+        ...
+
+
+@runtime_checkable
+class HasFastPath(Protocol):
+    """A model with an implementation for many clusters of one size, without gradients."""
+
+    def fast_path(self, device: torch.device, half: bool) -> Callable[[Tensor, Tensor], Tensor] | None:
+        """Function of ``z [num_graphs, num_atoms]`` and ``pos [num_graphs, num_atoms, 3]``.
+
+        It returns energies ``[num_graphs]`` in eV, or energies and spreads ``[num_graphs, 2]`` of a model with
+        ``mean_and_spread``; ``None`` if there is none for this device and precision.
+        """
+        ...
