@@ -9,12 +9,12 @@ from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.sizes import parse_sizes
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.labels import prescreen, shielding
 from pyg_clusters.labels.files import REASON
 from pyg_clusters.labels.frame_keys import KEY
+from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.structures import GuptaCalculator, sblda
 from pyg_clusters.structures.moves import random_compact
 from pyg_clusters.structures.relax_batched import PAIRS_AT_ONCE

@@ -23,6 +23,7 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.models import LayeredModel, load_model
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.nn import GraphKind, LayerAdapter, ShellConv, WholeModel
+from pyg_clusters.options.reproduce import ReproduceLayersOptions
 from pyg_clusters.papers import layers
 from pyg_clusters.testing import random_clusters, validate_model
 from pyg_clusters.training.recipes import shipped_recipe
@@ -490,22 +491,18 @@ def test_measuring_the_speed_leaves_the_model_as_it_was(clusters):
     assert model.eval()(z, pos.float(), batch).equal(before)
 
 
-def test_every_layer_has_trainings_and_the_ten_are_among_them(tmp_path):
-    budget = layers.Budget(epochs=7, folds=2)
-    recipes = {target: tmp_path / target for target in layers.TARGETS}
-    made = layers.trainings(layers.TEN, layers.TARGETS, recipes, budget)
+def test_every_layer_has_trainings_and_the_ten_are_among_them():
+    options = ReproduceLayersOptions(epochs=7, folds=2, out="x")
+    made = layers.trainings(layers.TEN, layers.TARGETS, options)
     assert len(layers.TEN) == 10 and len(made) == 30 and len({training.name for training in made}) == 30
     with pytest.raises(InputError, match="--folds must be from 1 to 5, got 6"):
-        layers.Budget(folds=6)
+        ReproduceLayersOptions(folds=6, out="x")
 
 
 @pytest.mark.parametrize("target", layers.TARGETS)
 def test_layers_that_tell_shells_apart_are_trained_on_every_pair(target, tmp_path):
-    recipes = {
-        name: shipped_recipe(f"layered_{what}.yaml") for name, what in (("energy", "gallium"), ("shielding", "sodium"))
-    }
-    budget = layers.Budget(train_clusters=20, epochs=1, shielding_epochs=1, folds=1, channels=8, num_layers=1)
-    (training,) = layers.trainings(["RGCNConv"], [target], recipes, budget)
+    options = {"train_clusters": 20, "epochs": 1, "shielding_epochs": 1, "folds": 1, "channels": 8, "num_layers": 1}
+    (training,) = layers.trainings(["RGCNConv"], [target], ReproduceLayersOptions(**options, out="x"))
     assert main([*training.arguments(tmp_path), "--trainer.logger", "false"]) == 0
     run = tmp_path / training.name
     assert load_model(run).cutoff is None and load_model(run).hidden_channels == 8

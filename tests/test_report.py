@@ -15,8 +15,8 @@ from pyg_clusters.analysis.plots import (
     parity,
     picked_histogram,
 )
-from pyg_clusters.analysis.plots_structures import structure_gallery
 from pyg_clusters.analysis.report import MISSING, Report, literal
+from pyg_clusters.analysis.viewer import structure_gallery
 from pyg_clusters.errors import InputError
 from pyg_clusters.metrics import metrics_by_size
 from pyg_clusters.units import KCAL_PER_MOL

@@ -10,8 +10,8 @@ import torch
 from ase import Atoms
 
 from pyg_clusters.analysis.plot_style import render
-from pyg_clusters.cli import reproduce_nmr
 from pyg_clusters.cli.main import main
+from pyg_clusters.cli.reproduce import show
 from pyg_clusters.datasets import ClusterDataset, SodiumShielding, UnrelaxedOnly
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
@@ -20,8 +20,8 @@ from pyg_clusters.frames.writing import write_table
 from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.papers import nmr, plots_nmr
 from pyg_clusters.papers.nmr import Division, Extent, Row, lasso, schnet
-from pyg_clusters.papers.nmr_findings import findings
-from pyg_clusters.papers.nmr_labels import Labels, clusters_of_figure_7, labelled_cluster, relaxed_pairs
+from pyg_clusters.papers.nmr_findings import Labels, clusters_of_figure_7, findings, labelled_cluster, relaxed_pairs
+from pyg_clusters.papers.nmr_report import lines_of, write_results
 from pyg_clusters.training.recipes import shipped_recipe
 from pyg_clusters.transforms.running_coordination import SODIUM_RADII
 
@@ -165,7 +165,7 @@ def test_seeds_are_joined(tmp_path):
     }
     best = [metrics["rmse_ppm"] for metrics in result.of_seeds[nmr.BEST_OF_SEEDS].values()]
     assert best == [pytest.approx(20), pytest.approx(12), pytest.approx(12)]
-    lines = {line[1]: line[3] for line in reproduce_nmr._lines([result])}
+    lines = {line[1]: line[3] for line in lines_of([result])}
     assert lines["NodeSchNet, MSE, mean over seeds"] == "4.0" and "NodeSchNet, MSE" in lines
 
 
@@ -294,9 +294,9 @@ def test_tables_and_figures_of_finished_runs(tmp_path, capsys, dataset):
     found = results_of(folder, predictions)
     found += [nmr.Result(Row(nmr.TRADE_OFF, r.row.method, FOLDS), *_rest(r)) for r in found if not _is_lasso(r)]
     found += [nmr.Result(Row(nmr.CURVE, found[0].row.method, FOLDS), *_rest(found[0])) for _ in range(2)]
-    reproduce_nmr._write(found, dataset, Extent(epochs=7), tmp_path, quick=True)
+    show(write_results(found, dataset, Extent(epochs=7), tmp_path, quick=True))
     text = (tmp_path / "quick_results.md").read_text()
-    assert "QUICK RUN" in text and f"stand {len(dataset)} random clusters" in text and "2,000" in text
+    assert "QUICK RUN" in text and f"on {len(dataset)} random clusters" in text and "2,000" in text
     assert "| Five folds | Lasso, coordination | 37.6 | 20.0 | 20.0 |" in text and "at most 7 epochs" in text
     assert "NodeSchNet, MSE − Lasso, coordination | +6.0 ± 0.0 | 0 of 3 |" in text
     lines = list(csv.DictReader((tmp_path / "quick_results.csv").read_text().splitlines()))

@@ -1,4 +1,4 @@
-"""Core and surface of clusters in the eyes of a trained model."""
+"""Core and surface atoms in the features of a trained model."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import check_radii, ptr_to_batch, shell_counts, shell_of
 from pyg_clusters.models.dart import DART
@@ -25,20 +26,20 @@ FOLDS: int = 5
 """Folds of the cross-validation."""
 
 ATOMS_AT_ONCE: int = 8192
-"""Bound on the atoms of a batch, of whole clusters."""
+"""Approximate maximum number of atoms in a batch of whole clusters."""
 
 SILHOUETTE_ATOMS: int = 10_000
-"""Most atoms that a silhouette is computed of; of more, so many are drawn."""
+"""Maximum number of atoms of a silhouette; larger sets are sampled."""
 
 
 @dataclass
 class AtomicFeatures:
-    """What a model knows of the atoms of a set of clusters.
+    """Atomic energies, features and shell counts of a model.
 
     Attributes:
-        energy: Share of the atom in the energy of its cluster in eV, ``[num_atoms]``.
+        energy: Contribution of each atom to the energy of its cluster in eV, ``[num_atoms]``.
         features: Output of the third (last) hidden layer of the interaction network, ``[num_atoms, 32]``.
-        counts: Shell counts that the model sees, ``[num_atoms, num_shells]``.
+        counts: Shell counts, the input of the model, ``[num_atoms, num_shells]``.
     """
 
     energy: np.ndarray
@@ -48,11 +49,11 @@ class AtomicFeatures:
 
 @dataclass
 class Probe:
-    """How well regions can be read off linearly, in clusters that the reading was not fitted to.
+    """Accuracy of a linear classifier of the regions on clusters left out of its fit.
 
     Attributes:
         balanced_accuracy: Mean of the recalls of the regions, over the predictions of all folds; 1/3 is chance.
-        recall: Fraction of the atoms of each region that are recognised, ``[num_regions]``.
+        recall: Fraction of the atoms of each region that are classified correctly, ``[num_regions]``.
         fold_spread: Standard deviation of the balanced accuracy over the folds.
     """
 
@@ -62,12 +63,12 @@ class Probe:
 
 
 def atomic_features(model: DART, z: Tensor, pos: Tensor, ptr: Tensor) -> AtomicFeatures:
-    """Energies, features and counts of all atoms.
+    """Atomic energies, features and counts of all atoms.
 
     Clusters are centred in their own precision before they are cast to that of the model.
 
     Args:
-        model: A trained model; it is evaluated where it lies.
+        model: A trained model; it is evaluated on its own device.
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
@@ -78,13 +79,13 @@ def atomic_features(model: DART, z: Tensor, pos: Tensor, ptr: Tensor) -> AtomicF
         atoms = slice(int(ptr[first]), int(ptr[last]))
         own_ptr = ptr[first : last + 1] - ptr[first]
         batch = ptr_to_batch(own_ptr)
-        centred = centre_of_mass(torch.ones_like(z[atoms]), pos[atoms], own_ptr)
-        places = (pos[atoms] - centred[batch]).to(weight.device, weight.dtype)
+        centre = centre_of_mass(torch.ones_like(z[atoms]), pos[atoms], own_ptr)
+        centred_pos = (pos[atoms] - centre[batch]).to(weight.device, weight.dtype)
         with torch.no_grad():
-            result = model.energies_and_features(z[atoms].to(weight.device), places, batch.to(weight.device))
+            result = model.energies_and_features(z[atoms].to(weight.device), centred_pos, batch.to(weight.device))
         energies.append(result.energy.cpu().double().numpy())
         features.append(result.features.cpu().numpy())
-        counts.append(shell_counts(places, own_ptr.to(weight.device), model.radii).cpu().numpy())
+        counts.append(shell_counts(centred_pos, own_ptr.to(weight.device), model.radii).cpu().numpy())
     return AtomicFeatures(*(np.concatenate(parts) for parts in (energies, features, counts)))
 
 
@@ -98,13 +99,7 @@ def _whole_clusters(ptr: Tensor) -> Iterator[tuple[int, int]]:
 
 
 def centre_of_mass(masses: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
-    """Centres of mass of clusters, ``[num_graphs, 3]`` in Å.
-
-    Args:
-        masses: In any unit, ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the clusters ``[num_graphs + 1]``.
-    """
+    """Centres of mass of clusters, ``[num_graphs, 3]`` in Å, from masses in any unit ``[num_atoms]``."""
     batch, masses = ptr_to_batch(ptr), masses.to(pos.dtype)
     total = pos.new_zeros(ptr.numel() - 1).index_add(0, batch, masses)
     weighted = pos.new_zeros(ptr.numel() - 1, 3).index_add(0, batch, masses[:, None] * pos)
@@ -112,7 +107,7 @@ def centre_of_mass(masses: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
 
 
 def regions(z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Core, surface and what is between, by the distance from the centre of mass (Modee et al. 2021, section 3.4).
+    """Assign atoms to core, surface and between by their distance from the centre of mass (Modee et al. 2021, 3.4).
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -131,19 +126,19 @@ def regions(z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, float]) -> 
     """
     boundaries = check_radii(radii)
     masses = torch.as_tensor(atomic_masses)[z]
-    away = pos - centre_of_mass(masses, pos, ptr)[ptr_to_batch(ptr)]
-    squared = away.square().sum(dim=1)
+    offset = pos - centre_of_mass(masses, pos, ptr)[ptr_to_batch(ptr)]
+    squared = offset.square().sum(dim=1)
     return shell_of(squared, boundaries).numpy(), squared.sqrt().numpy()
 
 
 def check_regions(region: np.ndarray):
-    """Makes sure that there is an atom in each region.
+    """Check that each region has an atom.
 
     Raises:
-        InputError: If there is none in one of them.
+        InputError: If one of them is empty.
     """
-    for number, name in enumerate(REGIONS):
-        if not (region == number).any():
+    for index, name in enumerate(REGIONS):
+        if not (region == index).any():
             raise InputError(
                 f"no atom of the clusters is in the region {name!r}: choose other clusters (--sizes) or other "
                 "distances from the centre of mass (--radii)"
@@ -151,49 +146,47 @@ def check_regions(region: np.ndarray):
 
 
 def linear_probe(features: np.ndarray, region: np.ndarray, groups: np.ndarray) -> Probe:
-    """Reads the region of each atom off its features, linearly, in clusters that were left out of the fit.
+    """Cross-validate a linear classifier of the region of each atom.
 
-    Features are standardised with the means and variances of the atoms that are fitted to; a multinomial logistic
-    regression weighs the regions equally. Of five folds, each is predicted by a fit to the other four; the atoms of a
-    group stay together.
+    Features are standardised with the means and variances of the training atoms; a multinomial logistic regression
+    weights the regions equally. Each of five folds is predicted by a fit to the other four; the atoms of a group stay
+    together.
 
     Args:
         features: ``[num_atoms, num_features]``.
         region: ``[num_atoms]``.
-        groups: Cluster of each atom, or what else is not to be split, ``[num_atoms]``.
+        groups: Cluster of each atom, or another label that must not be split, ``[num_atoms]``.
 
     Raises:
-        InputError: If there are fewer than two groups, or a region is missing from the atoms that are fitted to.
+        InputError: If there are fewer than two groups, or a region is missing from the training atoms of a fold.
     """
     folds = min(FOLDS, len(np.unique(groups)))
     if folds < 2:
         raise InputError("cross-validation needs at least two clusters (or groups of them); give more frames")
     predicted = np.empty_like(region)
-    of_folds = []
-    for fitted, left_out in GroupKFold(folds).split(features, region, groups):
-        if len(np.unique(region[fitted])) < len(REGIONS):
+    fold_accuracies = []
+    for train, test in GroupKFold(folds).split(features, region, groups):
+        if len(np.unique(region[train])) < len(REGIONS):
             raise InputError("too few clusters for a cross-validation: a region has no atom in some; give more frames")
         probe = make_pipeline(StandardScaler(), LogisticRegression(class_weight="balanced", max_iter=2000))
-        predicted[left_out] = probe.fit(features[fitted], region[fitted]).predict(features[left_out])
-        present = np.unique(region[left_out])
-        recall = recall_score(region[left_out], predicted[left_out], labels=present, average=None)
-        of_folds.append(float(np.mean(recall)))
+        predicted[test] = probe.fit(features[train], region[train]).predict(features[test])
+        present = np.unique(region[test])
+        recall = recall_score(region[test], predicted[test], labels=present, average=None)
+        fold_accuracies.append(float(np.mean(recall)))
     return Probe(
         balanced_accuracy=float(balanced_accuracy_score(region, predicted)),
         recall=recall_score(region, predicted, labels=range(len(REGIONS)), average=None),
-        fold_spread=float(np.std(of_folds)),
+        fold_spread=float(np.std(fold_accuracies)),
     )
 
 
 def silhouette(features: np.ndarray, region: np.ndarray, seed: int = 0) -> float:
-    """Mean silhouette coefficient of the regions, from -1 to 1; 0 where they overlap. Features are standardised.
-
-    Of more than 10,000 atoms so many are drawn.
+    """Mean silhouette coefficient of the regions in standardised features, from -1 to 1; 0 where they overlap.
 
     Args:
         features: ``[num_atoms, num_features]``.
         region: ``[num_atoms]``; at least two occur.
-        seed: Of the drawing.
+        seed: Seed of the sample of 10,000 atoms taken from larger sets.
     """
     sample = SILHOUETTE_ATOMS if len(region) > SILHOUETTE_ATOMS else None
     standardised = StandardScaler().fit_transform(features)
@@ -201,12 +194,12 @@ def silhouette(features: np.ndarray, region: np.ndarray, seed: int = 0) -> float
 
 
 def feature_map(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
-    """t-SNE of standardised features in two dimensions, ``[num_atoms, 2]``, started from principal components.
+    """t-SNE of standardised features in two dimensions, ``[num_atoms, 2]``, initialised with principal components.
 
     Args:
         features: ``[num_atoms, num_features]``.
-        perplexity: About the number of neighbours that an atom keeps; below the number of atoms.
-        seed: Another seed draws another map.
+        perplexity: Approximate number of neighbours of an atom in the map; below the number of atoms.
+        seed: Random seed.
 
     Raises:
         InputError: If the perplexity is not positive or not below the number of atoms.
@@ -217,3 +210,90 @@ def feature_map(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -
         )
     mapping = TSNE(perplexity=perplexity, init="pca", learning_rate="auto", random_state=seed)
     return mapping.fit_transform(StandardScaler().fit_transform(features).astype(np.float32))
+
+
+@dataclass
+class CoreSurface:
+    """Core and surface of a set of clusters in the features of a model.
+
+    Attributes:
+        frames: The clusters.
+        radii: End of the core and start of the surface, distances from the centre of mass in Å.
+        region: Region of each atom, 0 to 2, ``[num_atoms]``.
+        distance: Distance from the centre of mass in Å ``[num_atoms]``.
+        atoms: Energies, features and counts of the atoms.
+        points: t-SNE map of the features ``[num_atoms, 2]``.
+        probes: Linear probe of the features, the counts, and both.
+        silhouettes: Silhouette of the three regions in each of these, and in the map.
+        core_surface_silhouettes: The same for the atoms of core and surface alone.
+        settings: Perplexity, seed, groups.
+    """
+
+    frames: FrameSet
+    radii: tuple[float, float]
+    region: np.ndarray
+    distance: np.ndarray
+    atoms: AtomicFeatures
+    points: np.ndarray
+    probes: dict[str, Probe]
+    silhouettes: dict[str, float]
+    core_surface_silhouettes: dict[str, float]
+    settings: dict[str, object]
+
+
+def separate_regions(
+    model: DART,
+    frames: FrameSet,
+    radii: tuple[float, float],
+    perplexity: float = 30.0,
+    seed: int = 0,
+    group: str | None = None,
+) -> CoreSurface:
+    """Measure the separation of core and surface in the features of a model.
+
+    Args:
+        model: A trained DART.
+        frames: Clusters of elements that it was trained on.
+        radii: End of the core and start of the surface, distances from the centre of mass in Å.
+        perplexity: Perplexity of t-SNE.
+        seed: Seed of t-SNE, and of the samples of :func:`silhouette`.
+        group: Property of the frames: frames that share its value are kept together in the folds. By default each
+            cluster is a group of its own.
+
+    Raises:
+        InputError: If one of the regions is empty, or there are too few clusters.
+    """
+    z, pos, ptr = (torch.from_numpy(values) for values in (frames.z, frames.pos, frames.ptr))
+    region, distance = regions(z, pos, ptr, radii)
+    check_regions(region)
+    atoms = atomic_features(model, z, pos, ptr)
+    labels = np.arange(len(frames)) if group is None else np.unique(frames.properties[group], return_inverse=True)[1]
+    groups = np.repeat(labels, frames.sizes)
+    spaces = {
+        "features": atoms.features,
+        "counts": atoms.counts.astype(float),
+        "features and counts": np.column_stack([atoms.features, atoms.counts]),
+    }
+    probes = {name: linear_probe(values, region, groups) for name, values in spaces.items()}
+    points = feature_map(atoms.features, perplexity, seed)
+    spaces["map"] = points
+    ends = region != REGIONS.index("between")
+    return CoreSurface(
+        frames=frames,
+        radii=radii,
+        region=region,
+        distance=distance,
+        atoms=atoms,
+        points=points,
+        probes=probes,
+        silhouettes={name: silhouette(values, region, seed) for name, values in spaces.items()},
+        core_surface_silhouettes={
+            name: silhouette(values[ends], region[ends], seed) for name, values in spaces.items()
+        },
+        settings={
+            "perplexity": perplexity,
+            "seed": seed,
+            "groups": group or "cluster",
+            "num_groups": len(np.unique(labels)),
+        },
+    )

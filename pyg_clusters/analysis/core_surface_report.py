@@ -1,40 +1,103 @@
-"""The results of ``pyg-clusters analyse``: on the screen, as files, and as a report."""
+"""The analysis of core and surface atoms: table, figures and report."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from pyg_clusters.analysis import plots_core_surface
-from pyg_clusters.analysis.core_surface import (
-    REGIONS,
-)
-from pyg_clusters.analysis.core_surface_set import CoreSurface
+from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_regions
 from pyg_clusters.analysis.descriptor import shell_name
-from pyg_clusters.analysis.plot_style import save_figure
+from pyg_clusters.analysis.plot_style import BLUE, GREY, ORANGE, SMALL, figure_with_axes, legend, save_figure
 from pyg_clusters.analysis.report import Report, literal
+from pyg_clusters.analysis.viewer import draw_atoms, view_of
+from pyg_clusters.datasets.frame_sets import parse_radii, read_set
+from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.frames import write_table
+from pyg_clusters.frames import BadFrame, write_table
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.models import DART
+from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.options.analyse import CoreSurfaceOptions
+from pyg_clusters.options.parsing import command_words, parse_sizes
 
 DRAWN_CLUSTERS = 3
-"""Clusters whose atoms are coloured by their energies in the report."""
+"""Number of clusters whose atoms are coloured by energy in the report."""
 
 SPACES = {
     "features": "features of the network",
     "counts": "shell counts alone",
     "features and counts": "features and counts",
 }
-"""What the regions are read off, and how the report calls it."""
+"""Inputs of the probe, with their titles in the report."""
+
+REGION_COLORS = ("#c8452e", "#e3b23c", "#2f6db3")
+
+
+@dataclass
+class CoreSurfaceAnalysis:
+    """Result of :func:`analyse_core_surface`.
+
+    Attributes:
+        result: Regions, features and figures of merit.
+        lines: The same as text, a line each.
+        bad: Frames that were skipped.
+    """
+
+    result: CoreSurface
+    lines: list[str]
+    bad: list[BadFrame]
+
+
+def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurfaceAnalysis:
+    """Analyse core and surface atoms of frames in the features of a model, and write table, figures and report.
+
+    Raises:
+        InputError: If the model is no DART, a region is empty, or there are too few clusters.
+    """
+    with open_output(Path(options.out), command_words("analyse core-surface", options), results=()):
+        model = load_model(options.model)
+        if type(model) is not DART:
+            name = type(model).__name__
+            raise InputError(f"{options.model}: a {name} has no atomic energies and features; give a DART")
+        frames = read_set(
+            options.frames,
+            properties=[options.group] if options.group else [],
+            sizes=parse_sizes(options.sizes) if options.sizes else None,
+            atomic_numbers=model.domain.atomic_numbers if model.domain.known else None,
+            on_bad=options.on_bad,
+            fragments=options.fragments,
+        )
+        radii = _two_radii(model, options.radii)
+        device = usable_device(options.device)
+        result = separate_regions(model.to(device), frames, radii, options.perplexity, options.seed, options.group)
+        write_results(result, model, options.model, Path(options.out))
+    return CoreSurfaceAnalysis(result, summary_lines(result, model), frames.bad)
+
+
+def _two_radii(model: DART, text: str | None) -> tuple[float, float]:
+    radii = model.radii[:2] if text is None else parse_radii(text)
+    if len(radii) != 2:
+        problem = "the model has one shell radius" if text is None else f"--radii {text} has {len(radii)}"
+        raise InputError(f"core and surface need two radii, but {problem}: pass --radii, for example 3.49,6.3")
+    return radii[0], radii[1]
 
 
 def region_rows(result: CoreSurface) -> list[dict[str, Any]]:
     """Number of atoms, mean energy and mean counts of each region."""
     rows = []
-    for number, name in enumerate(REGIONS):
-        inside = result.region == number
+    for index, name in enumerate(REGIONS):
+        inside = result.region == index
         energy = result.atoms.energy[inside]
         rows.append(
             {
@@ -48,10 +111,10 @@ def region_rows(result: CoreSurface) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(result: CoreSurface, model: DART, folder: Path) -> dict:
-    """The figures of merit in JSON's types."""
+def summary(result: CoreSurface, model: DART, name: str) -> dict:
+    """Figures of merit as JSON types."""
     return {
-        "model": str(folder),
+        "model": name,
         "trained_on_sizes": list(model.domain.size_range) if model.domain.known else None,
         "frames": sorted(set(result.frames.file.tolist())),
         "sizes": np.unique(result.frames.sizes).tolist(),
@@ -75,18 +138,18 @@ def summary(result: CoreSurface, model: DART, folder: Path) -> dict:
 
 
 def summary_lines(result: CoreSurface, model: DART) -> list[str]:
-    """What is printed."""
-    numbers = ", ".join(f"{row['region']} {row['atoms']:,}" for row in region_rows(result))
-    lines = [f"{len(result.frames):,} clusters, {len(result.frames.z):,} atoms: {numbers}"]
+    """Figures of merit as text."""
+    atoms = ", ".join(f"{row['region']} {row['atoms']:,}" for row in region_rows(result))
+    lines = [f"{len(result.frames):,} clusters, {len(result.frames.z):,} atoms: {atoms}"]
     for name, probe in result.probes.items():
         lines.append(
             f"linear probe on {name}: balanced accuracy {probe.balanced_accuracy:.3f} (chance 0.333), silhouette "
             f"{result.silhouettes[name]:.3f} (core and surface alone {result.core_surface_silhouettes[name]:.3f})"
         )
-    return [*lines, *_seen_in_training(result, model)]
+    return [*lines, *_training_notes(result, model)]
 
 
-def _seen_in_training(result: CoreSurface, model: DART) -> list[str]:
+def _training_notes(result: CoreSurface, model: DART) -> list[str]:
     if not model.domain.known:
         return []
     first, last = model.domain.size_range
@@ -94,19 +157,19 @@ def _seen_in_training(result: CoreSurface, model: DART) -> list[str]:
     if not ((sizes >= first) & (sizes <= last)).any():
         return []
     return [
-        f"note: the model was trained on clusters of {first} to {last} atoms, these or related ones may be among them"
+        f"note: the model was trained on clusters of {first} to {last} atoms, which may include these or related ones"
     ]
 
 
-def write_results(result: CoreSurface, model: DART, model_folder: Path, folder: Path):
-    """Writes the table of atoms, the figures of merit, figures and report."""
+def write_results(result: CoreSurface, model: DART, model_name: str, folder: Path):
+    """Write the table of atoms, the figures of merit, figures and report."""
     write_table(folder / "atoms.csv", atom_columns(result))
     with atomic_write(folder / "core_surface.json") as path:
-        path.write_text(json.dumps(summary(result, model, model_folder), indent=2) + "\n")
+        path.write_text(json.dumps(summary(result, model, model_name), indent=2) + "\n")
     figures = core_surface_figures(result)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
-    make_report(result, model, model_folder, figures).write(folder / "report.html")
+    make_report(result, model, model_name, figures).write(folder / "report.html")
 
 
 def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
@@ -120,8 +183,8 @@ def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
         "region": np.array(REGIONS)[result.region],
         "distance": result.distance,
         "pred_atom_energy": result.atoms.energy,
-        "tsne_1": result.places[:, 0],
-        "tsne_2": result.places[:, 1],
+        "tsne_1": result.points[:, 0],
+        "tsne_2": result.points[:, 1],
     }
     names = (shell_name(shell) for shell in range(result.atoms.counts.shape[1]))
     return columns | {f"count_{name}": values for name, values in zip(names, result.atoms.counts.T, strict=True)}
@@ -131,47 +194,47 @@ def core_surface_figures(result: CoreSurface) -> dict[str, Figure]:
     """Map of the features, energies by distance, energies on structures."""
     frames, energy = result.frames, result.atoms.energy
     drawn = drawn_clusters(result)
-    parts = [slice(frames.ptr[place], frames.ptr[place + 1]) for place in drawn]
+    parts = [slice(frames.ptr[index], frames.ptr[index + 1]) for index in drawn]
     labels = [
-        f"{Path(frames.file[place]).name.split('.')[0]}, frame {frames.number[place]}\n{energy[part].sum():.2f} eV"
-        for place, part in zip(drawn, parts, strict=True)
+        f"{Path(frames.file[index]).name.split('.')[0]}, frame {frames.number[index]}\n{energy[part].sum():.2f} eV"
+        for index, part in zip(drawn, parts, strict=True)
     ]
     return {
-        "tsne": plots_core_surface.region_map(result.places, result.region, REGIONS, energy),
-        "energy_by_distance": plots_core_surface.energy_by_distance(result.distance, energy, result.radii, REGIONS),
-        "structures": plots_core_surface.energies_on_structures(
-            [frames.atoms(place) for place in drawn], [energy[part] for part in parts], labels
+        "tsne": region_map(result.points, result.region, REGIONS, energy),
+        "energy_by_distance": energy_by_distance(result.distance, energy, result.radii, REGIONS),
+        "structures": energies_on_structures(
+            [frames.atoms(index) for index in drawn], [energy[part] for part in parts], labels
         ),
     }
 
 
 def drawn_clusters(result: CoreSurface) -> list[int]:
-    """Of the largest size, the clusters of lowest, median and highest predicted energy."""
+    """Indices of the clusters of lowest, median and highest predicted energy of the largest size."""
     sizes = result.frames.sizes
     energy = np.add.reduceat(result.atoms.energy, result.frames.ptr[:-1])
     largest = np.flatnonzero(sizes == sizes.max())
     order = largest[np.argsort(energy[largest], kind="stable")]
-    places = np.linspace(0, len(order) - 1, min(DRAWN_CLUSTERS, len(order))).round().astype(int)
-    return order[places].tolist()
+    ranks = np.linspace(0, len(order) - 1, min(DRAWN_CLUSTERS, len(order))).round().astype(int)
+    return order[ranks].tolist()
 
 
-def make_report(result: CoreSurface, model: DART, model_folder: Path, figures: dict[str, Figure]) -> Report:
-    """Everything on a page."""
+def make_report(result: CoreSurface, model: DART, model_name: str, figures: dict[str, Figure]) -> Report:
+    """HTML report."""
     first, second = result.radii
     sizes = np.unique(result.frames.sizes)
-    which = f"{sizes[0]} atoms" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} atoms"
-    report = Report("Core and surface in the eyes of the model")
+    atoms = f"{sizes[0]} atoms" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} atoms"
+    report = Report("Core and surface in the features of the model")
     report.text(
-        f"{len(result.frames):,} clusters of {which}, seen by the model in `{literal(model_folder)}`. An atom is core "
+        f"{len(result.frames):,} clusters of {atoms}, analysed with the model `{literal(model_name)}`. An atom is core "
         f"within {first:g} Å of the centre of mass, surface beyond {second:g} Å. Its features are the "
         f"{result.atoms.features.shape[1]} numbers after the last hidden layer of the interaction network."
     )
-    for line in _seen_in_training(result, model):
+    for line in _training_notes(result, model):
         report.text(line[0].upper() + line[1:] + ".")
     report.figure(
         figures["tsne"],
         f"t-SNE of the features (perplexity {result.settings['perplexity']:g}, seed {result.settings['seed']}), by "
-        "region and by the energy of the atom. The distances in such a map mean little: trust the table below.",
+        "region and by the energy of the atom. Distances in a t-SNE map mean little: rely on the table below.",
     )
     rows = [
         [
@@ -185,9 +248,9 @@ def make_report(result: CoreSurface, model: DART, model_folder: Path, figures: d
         for name, title in SPACES.items()
     ]
     map_row = ["t-SNE", *[None] * (2 + len(REGIONS)), result.silhouettes["map"], result.core_surface_silhouettes["map"]]
-    recalls = [f"{name} found" for name in REGIONS]
+    recalls = [f"{name} recall" for name in REGIONS]
     report.table(
-        ["read off", "balanced accuracy", "± folds", *recalls, "silhouette", "core, surface alone"],
+        ["input", "balanced accuracy", "± folds", *recalls, "silhouette", "core, surface alone"],
         [*rows, map_row],
         f"Logistic regression for the region, cross-validated over {result.settings['num_groups']} groups (each a "
         f"{result.settings['groups']}); chance is 0.333. Silhouettes go from -1 to 1, 0 where regions overlap.",
@@ -201,11 +264,125 @@ def make_report(result: CoreSurface, model: DART, model_folder: Path, figures: d
     report.figure(
         figures["energy_by_distance"],
         "Energy of each atom by its distance from the centre of mass. The model was trained on energies of clusters: "
-        "how it shares them among the atoms is its own choice.",
+        "how they are shared among the atoms is not determined by the data.",
     )
     report.figure(
         figures["structures"],
-        "Energies of the atoms of the clusters of lowest, median and highest predicted energy: above whole, below "
-        "without the nearer half.",
+        "Energies of the atoms of the clusters of lowest, median and highest predicted energy: whole above, "
+        "without the nearer half below.",
     )
     return report
+
+
+def region_map(points: np.ndarray, region: np.ndarray, names: Sequence[str], energy: np.ndarray) -> Figure:
+    """Map of atoms, coloured by region on the left and by energy on the right.
+
+    Args:
+        points: Coordinates in the map ``[num_atoms, 2]``.
+        region: Region of each atom ``[num_atoms]``.
+        names: Name of each region.
+        energy: Contribution of each atom to the energy of its cluster in eV ``[num_atoms]``.
+    """
+    points, region, energy = np.asarray(points), np.asarray(region), np.asarray(energy)
+    figure = Figure(figsize=(9.2, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    size = float(np.clip(2e4 / len(points), 1.5, 20.0))
+    colors = np.array([REGION_COLORS[number % len(REGION_COLORS)] for number in range(len(names))])
+    order = np.random.default_rng(0).permutation(len(points))  # so that no region hides another
+    style = {"s": size, "linewidths": 0, "alpha": 0.7, "rasterized": True}
+    left.scatter(*points[order].T, c=colors[region[order]], **style)
+    for number, name in enumerate(names):
+        label = f"{name} ({int((region == number).sum()):,})"
+        left.plot([], [], "o", color=colors[number], markersize=6, label=label)
+    # Below the map, where it hides no atom.
+    left.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(names))
+    norm = _energy_norm(energy)
+    right.scatter(*points[order].T, c=energy[order], norm=norm, cmap="viridis", **style)
+    _energy_bar(figure, ScalarMappable(norm, "viridis"), right)
+    for axes in (left, right):
+        axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
+        axes.spines[:].set_color("#c9cdd3")
+    return figure
+
+
+def energy_by_distance(
+    distance: np.ndarray, energy: np.ndarray, radii: Sequence[float], names: Sequence[str]
+) -> Figure:
+    """Energies of atoms by their distance from the centre of mass, with mean and standard deviation.
+
+    Args:
+        distance: In Å ``[num_atoms]``.
+        energy: Contribution of each atom to the energy of its cluster in eV ``[num_atoms]``.
+        radii: Outer radii of core and between in Å.
+        names: Name of each region.
+    """
+    distance, energy = np.asarray(distance), np.asarray(energy)
+    figure, axes = figure_with_axes("distance from the centre of mass / Å", "energy of the atom / eV")
+    axes.plot(distance, energy, ".", color=GREY, markersize=1.5, alpha=0.35, rasterized=True)
+    edges = np.arange(0.0, distance.max() + 0.5, 0.5)
+    bins = np.digitize(distance, edges) - 1
+    filled = [bins == index for index in range(len(edges)) if (bins == index).sum() >= 3]
+    middle = [float(distance[inside].mean()) for inside in filled]
+    mean = [float(energy[inside].mean()) for inside in filled]
+    spread = [float(energy[inside].std()) for inside in filled]
+    style: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4, "linewidth": 1.5, "capsize": 2}
+    axes.errorbar(middle, mean, spread, label="mean and standard deviation", **style)
+    low, high = np.percentile(energy, [0.2, 99.8])
+    axes.set_xlim(0.0, 1.03 * distance.max())
+    axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low) or high + 1.0)
+    ends = [0.0, *radii, max(distance.max(), *radii)]
+    for radius in radii:
+        axes.axvline(radius, color=ORANGE, linewidth=1.0, linestyle="--")
+    for name, inner, outer in zip(names, ends, ends[1:], strict=False):
+        middle_of_region = 0.5 * (inner + outer)
+        axes.text(
+            middle_of_region, 0.985, name, transform=axes.get_xaxis_transform(), va="top", ha="center", fontsize=SMALL
+        )
+    legend(axes, loc="upper left", bbox_to_anchor=(0.0, 0.94))
+    return figure
+
+
+def energies_on_structures(
+    atoms: Sequence[Atoms], energies: Sequence[np.ndarray], labels: Sequence[str], columns: int = 3
+) -> Figure:
+    """Drawings of clusters with atoms coloured by energy, whole on top, and without the nearer half below.
+
+    Args:
+        atoms: The structures.
+        energies: Energies of their atoms in eV, ``[num_atoms]`` each.
+        labels: A label under each.
+        columns: Structures per row.
+    """
+    columns = min(columns, len(atoms))
+    rows = 2 * -(-len(atoms) // columns)
+    figure = Figure(figsize=(2.6 * columns + 0.9, 2.6 * rows + 0.2), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    views = [view_of(cluster.positions) for cluster in atoms]
+    extent = max(np.abs(view[:, :2]).max() for view in views) + 1.8
+    norm = _energy_norm(np.concatenate(energies))
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, (cluster, values, view) in enumerate(zip(atoms, energies, views, strict=True)):
+        colors = colormaps["viridis"](norm(values))[:, :3]
+        row, column = 2 * (number // columns), number % columns
+        behind = view[:, 2] <= np.median(view[:, 2])
+        for axes, shown in ((grid[row, column], np.ones_like(behind)), (grid[row + 1, column], behind)):
+            draw_atoms(axes, view[shown], cluster.numbers[shown], colors[shown], haze=0.0)
+            axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+        text = grid[row + 1, column].text
+        text(0.5, 0.0, labels[number], transform=grid[row + 1, column].transAxes, ha="center", va="top", fontsize=SMALL)
+    _energy_bar(figure, ScalarMappable(norm, "viridis"), list(grid.flat))
+    return figure
+
+
+def _energy_norm(energies: np.ndarray) -> Normalize:
+    """Colour scale from the 1st to the 99th percentile, so that outliers do not set it."""
+    low, high = np.percentile(energies, [1.0, 99.0])
+    return Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
+
+
+def _energy_bar(figure: Figure, mappable: ScalarMappable, axes: Axes | list[Axes]):
+    bar = figure.colorbar(mappable, ax=axes, pad=0.02, shrink=0.8, extend="both", ticks=MaxNLocator(6))
+    bar.set_label("energy of the atom / eV", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.outline.set_visible(False)

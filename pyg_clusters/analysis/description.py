@@ -1,143 +1,330 @@
-"""What the descriptor sees of a set of clusters."""
+"""The description of a set of clusters by the topological descriptor: tables, figures and report."""
 
+import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
-import torch
+from ase.data import chemical_symbols
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from pyg_clusters.analysis import plots_descriptor
 from pyg_clusters.analysis.descriptor import (
-    Collisions,
-    collisions,
-    empty_shells,
-    mean_counts_by_size,
+    DISTINCT_ENERGY,
+    DISTINCT_STRUCTURE,
+    Description,
+    description_of,
+    shell_name,
+    shell_text,
 )
-from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
-from pyg_clusters.datasets.frame_sets import FrameSet, energies_of
-from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
+from pyg_clusters.analysis.plot_style import (
+    BLUE,
+    ORANGE,
+    SHELL_COLORS,
+    SIZE,
+    SMALL,
+    figure_with_axes,
+    integer_ticks,
+    legend,
+    save_figure,
+    tidy,
+)
+from pyg_clusters.analysis.report import Report, literal
+from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, parse_radii, read_set
+from pyg_clusters.files import atomic_write
+from pyg_clusters.frames import BadFrame, write_table
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.options.describe import DescribeOptions
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.units import MEV
 
-MOST_RANGE = 60.0
-"""Largest distance of g(r) in Å, where the clusters are longer."""
+SHOWN_SHARED = 20
+"""Maximum number of shared multisets in the report."""
 
-FALLBACK: tuple[float, ...] = (1.25, 2.2)
-"""Shell radii in bond lengths where g(r) suggests none: about those of gallium, gold and copper."""
+DISTINCT = (
+    f"Isomers are distinct if they differ in their multiset of descriptors, by more than {MEV * DISTINCT_ENERGY:g} meV "
+    f"in energy, or by more than {DISTINCT_STRUCTURE:g} Å (root mean square) in their sorted pair distances."
+)
 
 
 @dataclass
-class Description:
-    """What ``describe`` finds in a set of clusters.
+class DescribedSet:
+    """Result of :func:`describe`.
 
     Attributes:
-        frames: The clusters.
-        distribution: Pair-distance distribution.
-        minima: Its first two minima in Å; none where there are not so many.
-        suggested: Shell radii in Å suggested from it; none where it has too few peaks.
-        radii: The shell radii in Å that were used.
-        origin: Where those come from.
-        counts: Shell counts ``[num_atoms, num_shells]``.
-        shells: Mean counts by size.
-        shared: By the number of radii, from one to all, what the counts of those shells do not tell apart.
-        target: Name of the energy, if there is one.
+        description: Pair-distance distribution, shell counts and collisions.
+        lines: The same as text, a line each.
+        bad: Frames that were skipped.
     """
 
-    frames: FrameSet
-    distribution: PairDistribution
-    minima: tuple[float, ...]
-    suggested: tuple[float, ...]
-    radii: tuple[float, ...]
-    origin: str
-    counts: np.ndarray
-    shells: list[dict[str, float | int]]
-    shared: list[Collisions]
-    target: str | None
+    description: Description
+    lines: list[str]
+    bad: list[BadFrame]
 
 
-def describe(
-    frames: FrameSet,
-    radii: tuple[float, ...] | None = None,
-    target: str | None = None,
-    r_max: float | None = None,
-    bin_width: float = 0.05,
-) -> Description:
-    """Describes a set of clusters.
-
-    Args:
-        frames: The clusters.
-        radii: Shell radii in Å; by default those of gallium, or those that g(r) suggests for other elements, or, where
-            it suggests none, multiples of the bond length.
-        target: Name of the energy (eV) among the properties of the frames.
-        r_max: Largest distance of g(r) in Å; by default all distances.
-        bin_width: Of g(r) in Å.
+def describe(options: DescribeOptions) -> DescribedSet:
+    """Describe a set of clusters by the topological descriptor, and write tables, figures and report if asked to.
 
     Raises:
-        InputError: If no two atoms are within ``r_max``, or no atom has a neighbour in one of the shells of ``radii``.
+        InputError: If no frame can be used, the radii do not suit the clusters, or a label is missing.
     """
-    energy = None if target is None else energies_of(frames, target)
-    longest = _longest(frames)
-    r_max = r_max or min(longest + bin_width, MOST_RANGE)
-    distribution = pair_distribution(frames.pos, frames.ptr, r_max, bin_width)
-    if not distribution.g.any():
-        raise InputError(f"no two atoms of a cluster are within --r-max {r_max:g} Å of each other; choose a larger one")
-    minima, suggested = _minima(distribution)
-    chosen = radii is not None
-    if radii is not None:
-        origin = "--radii"
-    elif set(frames.z.tolist()) == {31}:
-        radii, origin = GALLIUM_RADII, "Modee et al. 2021, for gallium"
-    elif suggested:
-        radii, origin = suggested, "suggested from g(r)"
-    else:
-        radii = tuple(round(share * distribution.bond_length, 2) for share in FALLBACK)
-        shares = " and ".join(f"{share:g}" for share in FALLBACK)
-        origin = f"fallback of {shares} bond lengths, as g(r) suggests none: --radii chooses others"
-    pos, ptr = torch.from_numpy(frames.pos), torch.from_numpy(frames.ptr)
-    counts = shell_counts(pos, ptr, radii).numpy()
-    if chosen:
-        _check_shells(counts, radii, longest)
-    nested = [radii[:number] for number in range(1, len(radii) + 1)]
-    return Description(
-        frames=frames,
-        distribution=distribution,
-        minima=minima,
-        suggested=suggested,
-        radii=radii,
-        origin=origin,
-        counts=counts,
-        shells=mean_counts_by_size(counts, frames.ptr),
-        shared=[
-            collisions(frames.z, frames.pos, frames.ptr, shell_counts(pos, ptr, inner).numpy(), energy)
-            for inner in nested
-        ],
-        target=target,
-    )
+    radii = None if options.radii is None else parse_radii(options.radii)
+    target = options.target or (SHIPPED_TARGETS.get(options.frames[0]) if len(options.frames) == 1 else None)
+    out = None if options.out is None else Path(options.out)
+    with open_output(out, command_words("describe", options), results=()):
+        properties = [target] if target else []
+        frames = read_set(options.frames, properties=properties, on_bad=options.on_bad, fragments=options.fragments)
+        description = description_of(frames, radii, target, options.r_max, options.bin_width)
+        if out is not None:
+            write_results(description, out, options.frames)
+    return DescribedSet(description, summary_lines(description), frames.bad)
 
 
-def _longest(frames: FrameSet) -> float:
-    """Twice the distance of the outermost atom from the centre of its cluster in Å: no pair is further apart."""
-    cluster = np.repeat(np.arange(len(frames)), frames.sizes)
-    centres = np.add.reduceat(frames.pos, frames.ptr[:-1]) / frames.sizes[:, None]
-    return float(2 * np.linalg.norm(frames.pos - centres[cluster], axis=1).max())
-
-
-def _minima(distribution: PairDistribution) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Minima of g and the suggested radii; empty where there are none."""
-    minima: tuple[float, ...] = ()
-    for count in (2, 1):
-        try:
-            minima = minima or distribution.minima(count=count)
-        except ValueError:
-            continue
-    try:
-        return minima, distribution.suggested_radii()
-    except ValueError:
-        return minima, ()
-
-
-def _check_shells(counts: np.ndarray, radii: tuple[float, ...], longest: float):
-    empty = empty_shells(counts)
-    if empty:
-        raise InputError(
-            f"no atom of the set has a neighbour in shell {plots_descriptor.shell_text(empty[0], radii)}; the clusters "
-            f"are at most {longest:.2f} Å across: choose other --radii"
+def summary_lines(description: Description) -> list[str]:
+    """Summary as text."""
+    frames, distribution = description.frames, description.distribution
+    sizes = frames.sizes
+    finest = description.shared[-1]
+    rows = len(np.unique(np.column_stack([frames.z, description.counts]), axis=0))
+    lines = [
+        f"clusters: {len(frames):,} of {_range(sizes)} atoms ({_elements(frames)}), {len(frames.z):,} atoms",
+        f"shortest distance: {distribution.smallest_distance:.3f} Å, bond length: {distribution.bond_length:.2f} Å",
+        f"minima of g(r): {_lengths(description.minima)}",
+        f"suggested shell radii: {_lengths(description.suggested)}",
+        f"shell radii used: {_lengths(description.radii)} ({description.origin})",
+        "mean counts per atom: "
+        + ", ".join(f"{shell_name(s)} {mean:.2f}" for s, mean in enumerate(description.counts.mean(axis=0))),
+        f"distinct descriptors: {rows:,}",
+        f"distinct isomers: {finest.num_isomers:,} of {finest.num_frames:,} structures",
+    ]
+    for count, same in enumerate(description.shared, start=1):
+        text = (
+            f"isomers that share all counts within {_lengths(description.radii[:count])}: {same.num_colliding:,} of "
+            f"{same.num_isomers:,} ({same.rate:.2%}), in {len(same.shared):,} multisets"
         )
+        if description.target and same.shared:
+            text += (
+                f"; energies of a multiset are {same.mean_spread:.2f} kcal/mol apart on average, "
+                f"{same.largest_spread:.2f} at most"
+            )
+        lines.append(text)
+    if not description.target:
+        lines.append("(pass the key of the energy by --target for the energy differences of such isomers)")
+    return lines
+
+
+def write_results(description: Description, folder: Path, names: Sequence[str]):
+    """Write summary, tables, figures and report."""
+    distribution = description.distribution
+    table = {"r": distribution.r, "g": distribution.g, "neighbors_within": distribution.neighbors_within()}
+    write_table(folder / "pair_distribution.csv", table)
+    write_table(folder / "shells.csv", {key: [row[key] for row in description.shells] for key in description.shells[0]})
+    write_table(folder / "collisions.csv", _shared_columns(description))
+    with atomic_write(folder / "summary.json") as path:
+        path.write_text(json.dumps(summary(description, names), indent=2) + "\n")
+    figures = description_figures(description)
+    for name, figure in figures.items():
+        save_figure(figure, folder / "figures" / f"{name}.png")
+    make_report(description, figures, names).write(folder / "report.html")
+
+
+def summary(description: Description, names: Sequence[str]) -> dict:
+    """Results as JSON types; unknown values are ``None``."""
+    frames, distribution = description.frames, description.distribution
+    return {
+        "frames": list(names),
+        "num_clusters": len(frames),
+        "num_atoms": len(frames.z),
+        "elements": sorted({chemical_symbols[z] for z in frames.z}),
+        "clusters_per_size": {row["size"]: row["num_clusters"] for row in description.shells},
+        "smallest_distance": distribution.smallest_distance,
+        "bond_length": distribution.bond_length,
+        "minima": list(description.minima),
+        "suggested_radii": list(description.suggested),
+        "radii": list(description.radii),
+        "radii_from": description.origin,
+        "mean_counts": description.counts.mean(axis=0).tolist(),
+        "target": description.target,
+        "distinct_energy_ev": DISTINCT_ENERGY,
+        "distinct_structure_angstrom": DISTINCT_STRUCTURE,
+        "collisions": [
+            {
+                "radii": list(description.radii[:count]),
+                "num_frames": same.num_frames,
+                "num_isomers": same.num_isomers,
+                "num_multisets": same.num_multisets,
+                "num_shared_multisets": len(same.shared),
+                "num_colliding_isomers": same.num_colliding,
+                "collision_rate": same.rate,
+                "mean_spread_kcal_mol": _known(same.mean_spread),
+                "largest_spread_kcal_mol": _known(same.largest_spread),
+                "error_floor_kcal_mol": _known(same.error_floor),
+            }
+            for count, same in enumerate(description.shared, start=1)
+        ],
+    }
+
+
+def description_figures(description: Description) -> dict[str, Figure]:
+    """Pair distribution, clusters per size, mean counts per shell."""
+    distribution, rows = description.distribution, description.shells
+    sizes = np.array([row["size"] for row in rows])
+    means = np.array([[row[key] for key in row if key.startswith("mean_")] for row in rows])
+    return {
+        "pair_distribution": pair_distribution_curve(
+            distribution.r, distribution.g, distribution.neighbors_within(), description.radii, description.minima
+        ),
+        "clusters_per_size": clusters_per_size(sizes, np.array([row["num_clusters"] for row in rows])),
+        "shell_counts": mean_shell_counts(sizes, means, description.radii),
+    }
+
+
+def make_report(description: Description, figures: dict[str, Figure], names: Sequence[str]) -> Report:
+    """HTML report."""
+    report = Report("Clusters in the topological descriptor")
+    report.text(f"Clusters from {', '.join(map(literal, names))}.")
+    report.text("\n".join(f"- {line}" for line in summary_lines(description)))
+    captions = {
+        "pair_distribution": "Pair-distance distribution, the shells used, and the minima of g; below, the mean "
+        "number of neighbours of an atom within r.",
+        "clusters_per_size": "Clusters of each size.",
+        "shell_counts": "Mean number of neighbours of an atom in each shell.",
+    }
+    for name, figure in figures.items():
+        report.figure(figure, captions[name])
+    report.text("## Isomers with the same descriptors")
+    report.text(DISTINCT)
+    rows = [
+        [
+            _lengths(description.radii[:count]),
+            same.num_isomers,
+            same.num_multisets,
+            same.num_colliding,
+            f"{same.rate:.2%}",
+            same.mean_spread,
+            same.largest_spread,
+            same.error_floor,
+        ]
+        for count, same in enumerate(description.shared, start=1)
+    ]
+    columns = ["radii", "isomers", "multisets", "sharing isomers", "rate", "mean spread", "largest spread", "floor"]
+    report.table(
+        columns,
+        rows,
+        "Isomers that share the multiset of their counts, for the first radius alone and for more of them. Energies in "
+        "kcal/mol: highest minus lowest of a multiset; the floor is the smallest mean absolute error of any function "
+        "of the multiset on this set.",
+    )
+    columns_shared = _shared_columns(description)
+    if columns_shared["size"]:
+        rows = [list(row) for row in zip(*columns_shared.values(), strict=True)][:SHOWN_SHARED]
+        report.table(list(columns_shared), rows, "Shared multisets of all shells, by decreasing spread.")
+    keys = list(description.shells[0])
+    report.table(keys, [[row[key] for key in keys] for row in description.shells], "Mean counts per atom by size.")
+    return report
+
+
+def _shared_columns(description: Description) -> dict[str, list]:
+    """A row for each multiset of all shells that several isomers share."""
+    frames, shared = description.frames, description.shared[-1].shared
+    several = len(set(frames.file.tolist())) > 1
+
+    def name(index: int) -> str:
+        return f"{Path(frames.file[index]).name}:{frames.number[index]}" if several else str(frames.number[index])
+
+    return {
+        "size": [group.size for group in shared],
+        "isomers": [len(group.frames) for group in shared],
+        "spread_kcal_mol": [group.spread for group in shared],
+        "frames": [" ".join(name(index) for index in group.frames) for group in shared],
+    }
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _lengths(values: Sequence[float]) -> str:
+    return " and ".join(f"{value:.4g}" for value in values) + " Å" if values else "none"
+
+
+def _range(sizes: np.ndarray) -> str:
+    return str(sizes.min()) if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
+
+
+def _elements(frames: FrameSet) -> str:
+    return ", ".join(chemical_symbols[z] for z in np.unique(frames.z))
+
+
+def pair_distribution_curve(
+    r: np.ndarray, g: np.ndarray, neighbors: np.ndarray, radii: Sequence[float] = (), minima: Sequence[float] = ()
+) -> Figure:
+    """Pair-distance distribution with shell radii and minima, above the mean number of neighbours within r.
+
+    Args:
+        r: Distances in Å ``[num_bins]``.
+        g: Density of neighbours in Å⁻³ ``[num_bins]``.
+        neighbors: Mean number of neighbours of an atom within r ``[num_bins]``.
+        radii: Shell radii in Å; each shell has a shade.
+        minima: Minima of g in Å, marked by their values.
+    """
+    figure = Figure(figsize=(SIZE[0], 5.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1.0))
+    tidy(upper, "", "g(r) / Å⁻³")
+    tidy(lower, "distance r / Å", "neighbours within r")
+    upper.plot(r, g, color=BLUE, linewidth=1.4)
+    lower.plot(r, neighbors, color=BLUE, linewidth=1.4)
+    within = np.flatnonzero(neighbors < 0.999 * neighbors[-1])
+    last = float(r[within[-1]]) if within.size else float(r[-1])
+    upper.set(xlim=(0.0, last), ylim=(0.0, 1.12 * (g.max() or 1.0)))
+    lower.set_ylim(bottom=0.0)
+    edges = [0.0, *radii, max(last, *radii)] if radii else []
+    for shell, (inner, outer) in enumerate(pairwise(edges)):
+        shade = {"color": SHELL_COLORS[shell % len(SHELL_COLORS)], "alpha": 0.12, "linewidth": 0, "zorder": 0}
+        upper.axvspan(inner, outer, label=shell_text(shell, radii), **shade)
+        lower.axvspan(inner, outer, **shade)
+    for index, minimum in enumerate(minima):
+        label = "_" if index else f"minima of g: {', '.join(f'{value:.2f}' for value in minima)} Å"
+        upper.axvline(minimum, color=ORANGE, linewidth=1.1, linestyle="--", label=label)
+    if radii or len(minima):
+        legend(upper, loc="upper right")
+    figure.align_ylabels()
+    return figure
+
+
+def clusters_per_size(sizes: np.ndarray, numbers: np.ndarray) -> Figure:
+    """Number of clusters of each size.
+
+    Args:
+        sizes: Numbers of atoms ``[num_sizes]``.
+        numbers: Numbers of clusters ``[num_sizes]``.
+    """
+    figure, axes = figure_with_axes("number of atoms in the cluster", "number of clusters")
+    axes.bar(sizes, numbers, width=0.8, color=BLUE)
+    axes.set_xlim(min(sizes) - 0.8, max(sizes) + 0.8)
+    axes.set_title(f"{sum(numbers):,} clusters", fontsize=SMALL, loc="left")
+    axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
+    integer_ticks(axes)
+    return figure
+
+
+def mean_shell_counts(sizes: np.ndarray, means: np.ndarray, radii: Sequence[float]) -> Figure:
+    """Mean number of neighbours of an atom in each shell by cluster size.
+
+    Args:
+        sizes: Numbers of atoms ``[num_sizes]``.
+        means: Mean counts ``[num_sizes, num_shells]``.
+        radii: Shell radii in Å.
+    """
+    figure, axes = figure_with_axes("number of atoms in the cluster", "mean number of neighbours of an atom")
+    for shell, values in enumerate(np.asarray(means).T):
+        color = SHELL_COLORS[shell % len(SHELL_COLORS)]
+        label = shell_text(shell, radii)
+        axes.plot(sizes, values, color=color, marker="o", markersize=3.5, linewidth=1.3, label=label)
+    axes.set_ylim(bottom=0.0)
+    integer_ticks(axes)
+    legend(axes)
+    return figure

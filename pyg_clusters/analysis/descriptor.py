@@ -1,12 +1,23 @@
-"""What the topological atomic descriptor (TAD) tells of a set of clusters, and what it cannot tell apart."""
+"""Shell counts, suggested radii and collisions of the topological atomic descriptor (TAD) in a set of clusters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from scipy.spatial.distance import pdist
 
+from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
+from pyg_clusters.datasets.frame_sets import FrameSet, energies_of
+from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
 from pyg_clusters.units import KCAL_PER_MOL
+
+MAX_RANGE: float = 60.0
+"""Largest distance of g(r) in Å by default, where the clusters are longer."""
+
+FALLBACK: tuple[float, ...] = (1.25, 2.2)
+"""Shell radii in bond lengths where g(r) suggests none: about those of gallium, gold and copper."""
 
 DISTINCT_ENERGY: float = 1e-3
 """Two isomers are distinct if their energies differ by more than this, in eV per cluster."""
@@ -18,16 +29,20 @@ SHELL_LETTERS = "JKLMNOPQRSTUVWXYZ"
 
 
 def shell_name(shell: int) -> str:
-    """J, K, L of shells 0, 1, 2, and so on through the alphabet; behind Z the number of the shell."""
+    """J, K, L for shells 0, 1, 2, and so on through the alphabet; after Z the index of the shell."""
     return SHELL_LETTERS[shell] if shell < len(SHELL_LETTERS) else str(shell)
 
 
-def empty_shells(counts: np.ndarray) -> list[int]:
-    """Shells in which no atom has a neighbour.
+def shell_text(shell: int, radii: Sequence[float]) -> str:
+    """Letter and distances of a shell."""
+    inner = f"{radii[shell - 1]:g}" if shell else ""
+    outer = f"{radii[shell]:g}" if shell < len(radii) else ""
+    limits = f"{inner} to {outer}" if inner and outer else f"below {outer}" if outer else f"beyond {inner}"
+    return f"{shell_name(shell)}: {limits} Å"
 
-    Args:
-        counts: Shell counts ``[num_atoms, num_shells]``.
-    """
+
+def empty_shells(counts: np.ndarray) -> list[int]:
+    """Shells in which no atom has a neighbour, of counts ``[num_atoms, num_shells]``."""
     return np.flatnonzero(~np.asarray(counts).any(axis=0)).tolist()
 
 
@@ -54,12 +69,12 @@ def mean_counts_by_size(counts: np.ndarray, ptr: np.ndarray) -> list[dict[str, f
 
 @dataclass
 class SharedDescriptor:
-    """Distinct isomers whose atoms have the same descriptors, in another order.
+    """Distinct isomers with the same multiset of descriptors.
 
     Attributes:
         size: Number of atoms of each.
-        frames: Places of the isomers in the set, the lowest energy first, ``num_isomers`` of them.
-        energies: Their energies in eV ``[num_isomers]``, where they are known.
+        frames: Indices of the isomers in the set by increasing energy, ``num_isomers`` of them.
+        energies: Their energies in eV ``[num_isomers]``, if known.
     """
 
     size: int
@@ -68,22 +83,22 @@ class SharedDescriptor:
 
     @property
     def spread(self) -> float:
-        """Highest less lowest energy in kcal/mol; not-a-number if they are not known."""
+        """Highest minus lowest energy in kcal/mol; NaN if they are not known."""
         return float(np.ptp(self.energies) * KCAL_PER_MOL) if self.energies is not None else float("nan")
 
 
 @dataclass
 class Collisions:
-    """How many distinct isomers share one multiset of descriptors, and how far apart in energy they are.
+    """Distinct isomers that share a multiset of descriptors, and their differences in energy.
 
     Attributes:
-        num_frames: Number of structures that were compared.
+        num_frames: Number of structures compared.
         num_isomers: Number of distinct isomers among them.
         num_multisets: Number of distinct multisets of descriptors.
-        shared: The multisets of more than one isomer, the largest spread of energies first.
-        error_floor: Smallest mean absolute error, in kcal/mol over all isomers, that any energy which depends on the
-            multiset alone can have on this set: isomers that share one get its median. Not-a-number without energies.
-            DART also sees which atom is in which shell of which other one, so that this is no bound for it.
+        shared: Multisets of more than one isomer, by decreasing spread of energies.
+        error_floor: Smallest mean absolute error on this set, in kcal/mol over all isomers, of any function of the
+            multiset alone: isomers that share one get its median. NaN without energies. It does not bound DART, which
+            also sees which atom is in which shell of which other one.
     """
 
     num_frames: int
@@ -104,12 +119,12 @@ class Collisions:
 
     @property
     def mean_spread(self) -> float:
-        """Mean over the shared multisets of the highest less the lowest energy, in kcal/mol."""
+        """Mean spread of the shared multisets in kcal/mol."""
         return float(np.mean([group.spread for group in self.shared])) if self.shared else float("nan")
 
     @property
     def largest_spread(self) -> float:
-        """Largest difference of two energies of one multiset, in kcal/mol."""
+        """Largest spread of a shared multiset in kcal/mol."""
         return float(np.max([group.spread for group in self.shared])) if self.shared else float("nan")
 
 
@@ -122,13 +137,13 @@ def collisions(
     energy_tolerance: float = DISTINCT_ENERGY,
     structure_tolerance: float = DISTINCT_STRUCTURE,
 ) -> Collisions:
-    """Finds the distinct isomers that a set of descriptors does not tell apart.
+    """Find distinct isomers that share a multiset of descriptors.
 
     Two structures share a multiset if each descriptor (with the element of its atom) occurs equally often in both.
     Structures of different multisets are different isomers. Structures of one multiset are the same isomer if neither
-    their energies differ by more than 1 meV per cluster, nor their pair distances, sorted, by more than 0.05 Å (root
-    mean square). Sorted distances do not depend on the position, the orientation or the order of the atoms, nor on
-    reflection: mirror images are one isomer, as they have one energy. Without energies, the distances decide alone.
+    their energies differ by more than 1 meV per cluster, nor their sorted pair distances by more than 0.05 Å (root mean
+    square). Sorted distances do not depend on position, orientation, order of the atoms or reflection: mirror images
+    are one isomer, as they have one energy. Without energies, only the distances are compared.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -136,8 +151,8 @@ def collisions(
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
         counts: Shell counts ``[num_atoms, num_shells]``.
         energy: Energies ``[num_graphs]`` in eV.
-        energy_tolerance: In eV per cluster.
-        structure_tolerance: In Å.
+        energy_tolerance: Largest difference in energy of equal structures, eV per cluster.
+        structure_tolerance: Largest root-mean-square difference of their sorted distances, Å.
     """
     tolerances = energy_tolerance, structure_tolerance
     multisets = same_multiset(z, ptr, counts)
@@ -157,13 +172,13 @@ def collisions(
 
 
 def same_multiset(z: np.ndarray, ptr: np.ndarray, counts: np.ndarray) -> list[list[int]]:
-    """Clusters by their multiset of descriptors and elements; the arguments are those of :func:`collisions`."""
+    """Group clusters by their multiset of descriptors and elements; arguments as in :func:`collisions`."""
     rows = np.column_stack([z, counts]).astype(np.int32)
     cluster = np.repeat(np.arange(len(ptr) - 1), np.diff(ptr))
-    rows = rows[np.lexsort((*rows.T, cluster))]  # within each cluster in one order
+    rows = rows[np.lexsort((*rows.T, cluster))]  # a canonical order within each cluster
     groups: dict[bytes, list[int]] = {}
-    for number, (first, last) in enumerate(zip(ptr[:-1], ptr[1:], strict=True)):
-        groups.setdefault(rows[first:last].tobytes(), []).append(number)
+    for index, (first, last) in enumerate(zip(ptr[:-1], ptr[1:], strict=True)):
+        groups.setdefault(rows[first:last].tobytes(), []).append(index)
     return list(groups.values())
 
 
@@ -174,13 +189,13 @@ def _distinct(
     energy: np.ndarray | None,
     tolerances: tuple[float, float],
 ) -> list[int]:
-    """The first structure of each isomer among structures of one multiset, by energy."""
+    """Lowest-energy structure of each isomer among structures of one multiset."""
     if len(frames) == 1:
         return list(frames)
     values = np.zeros(len(frames)) if energy is None else energy[list(frames)]
     isomers: list[tuple[int, float, np.ndarray]] = []
-    for place in np.argsort(values, kind="stable"):
-        frame, value = frames[place], float(values[place])
+    for index in np.argsort(values, kind="stable"):
+        frame, value = frames[index], float(values[index])
         distances = np.sort(pdist(pos[ptr[frame] : ptr[frame + 1]]))
         if not any(_same(value, distances, known, others, tolerances) for _, known, others in isomers):
             isomers.append((frame, value, distances))
@@ -192,3 +207,123 @@ def _same(a: float, distances_a: np.ndarray, b: float, distances_b: np.ndarray, 
     if abs(a - b) > energy_tolerance:
         return False
     return not distances_a.size or np.sqrt(np.square(distances_a - distances_b).mean()) <= structure_tolerance
+
+
+@dataclass
+class Description:
+    """Pair-distance distribution, shell counts and collisions of a set of clusters.
+
+    Attributes:
+        frames: The clusters.
+        distribution: Pair-distance distribution.
+        minima: Its first two minima in Å, as far as they exist.
+        suggested: Shell radii in Å suggested from it; empty if it has too few peaks.
+        radii: Shell radii in Å that were used.
+        origin: Origin of these radii.
+        counts: Shell counts ``[num_atoms, num_shells]``.
+        shells: Mean counts by size.
+        shared: Collisions for the first radius, the first two, ..., all radii.
+        target: Key of the energy, if any.
+    """
+
+    frames: FrameSet
+    distribution: PairDistribution
+    minima: tuple[float, ...]
+    suggested: tuple[float, ...]
+    radii: tuple[float, ...]
+    origin: str
+    counts: np.ndarray
+    shells: list[dict[str, float | int]]
+    shared: list[Collisions]
+    target: str | None
+
+
+def description_of(
+    frames: FrameSet,
+    radii: tuple[float, ...] | None = None,
+    target: str | None = None,
+    r_max: float | None = None,
+    bin_width: float = 0.05,
+) -> Description:
+    """Describe a set of clusters.
+
+    Args:
+        frames: The clusters.
+        radii: Shell radii in Å; by default those of gallium, for other elements those suggested from g(r), or, where
+            none are, multiples of the bond length.
+        target: Key of the energy (eV) among the properties of the frames.
+        r_max: Largest distance of g(r) in Å; by default all distances.
+        bin_width: Bin width of g(r) in Å.
+
+    Raises:
+        InputError: If no two atoms are within ``r_max``, or no atom has a neighbour in one of the shells of ``radii``.
+    """
+    energy = None if target is None else energies_of(frames, target)
+    longest = _longest(frames)
+    r_max = r_max or min(longest + bin_width, MAX_RANGE)
+    distribution = pair_distribution(frames.pos, frames.ptr, r_max, bin_width)
+    if not distribution.g.any():
+        raise InputError(f"no two atoms of a cluster are within --r-max {r_max:g} Å of each other; choose a larger one")
+    minima, suggested = _minima(distribution)
+    from_user = radii is not None
+    if radii is not None:
+        origin = "--radii"
+    elif set(frames.z.tolist()) == {31}:
+        radii, origin = GALLIUM_RADII, "Modee et al. 2021, for gallium"
+    elif suggested:
+        radii, origin = suggested, "suggested from g(r)"
+    else:
+        radii = tuple(round(share * distribution.bond_length, 2) for share in FALLBACK)
+        shares = " and ".join(f"{share:g}" for share in FALLBACK)
+        origin = f"fallback of {shares} bond lengths, as g(r) suggests none: choose others by --radii"
+    pos, ptr = torch.from_numpy(frames.pos), torch.from_numpy(frames.ptr)
+    counts = shell_counts(pos, ptr, radii).numpy()
+    if from_user:
+        _check_shells(counts, radii, longest)
+    nested = [radii[:number] for number in range(1, len(radii) + 1)]
+    return Description(
+        frames=frames,
+        distribution=distribution,
+        minima=minima,
+        suggested=suggested,
+        radii=radii,
+        origin=origin,
+        counts=counts,
+        shells=mean_counts_by_size(counts, frames.ptr),
+        shared=[
+            collisions(frames.z, frames.pos, frames.ptr, shell_counts(pos, ptr, inner).numpy(), energy)
+            for inner in nested
+        ],
+        target=target,
+    )
+
+
+def _longest(frames: FrameSet) -> float:
+    """Upper bound of all pair distances in Å: twice the distance of the outermost atom from its cluster's centre."""
+    cluster = np.repeat(np.arange(len(frames)), frames.sizes)
+    centres = np.add.reduceat(frames.pos, frames.ptr[:-1]) / frames.sizes[:, None]
+    return float(2 * np.linalg.norm(frames.pos - centres[cluster], axis=1).max())
+
+
+def _minima(distribution: PairDistribution) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Minima of g and suggested radii; empty if there are none."""
+    minima: tuple[float, ...] = ()
+    for count in (2, 1):
+        try:
+            minima = minima or distribution.minima(count=count)
+        except ValueError:
+            continue
+    try:
+        return minima, distribution.suggested_radii()
+    except ValueError:
+        return minima, ()
+
+
+def _check_shells(counts: np.ndarray, radii: tuple[float, ...], longest: float):
+    """Check that each shell of the given radii has neighbours."""
+    empty = empty_shells(counts)
+    if empty:
+        raise InputError(
+            f"no atom of the set has a neighbour in shell {shell_text(empty[0], radii)}; the clusters "
+            f"are at most {longest:.2f} Å across: choose other --radii"
+        )

@@ -1,4 +1,4 @@
-"""The style that all figures share, and how a figure is written."""
+"""Common style of all figures, and writing of figures."""
 
 import io
 from pathlib import Path
@@ -18,17 +18,17 @@ SIZE = (6.4, 4.0)
 SMALL = 8.5
 """Size of secondary text in points."""
 MAX_PANELS: int = 4
-"""Most cluster sizes that get a panel each."""
+"""Maximum number of cluster sizes with a panel each."""
 
 
 def save_figure(figure: Figure, path: str | Path):
-    """Writes a figure, in the format of the suffix (png, svg, pdf): the old file or the new one, never a part."""
+    """Write a figure atomically, in the format of the suffix (png, svg, pdf)."""
     with atomic_write(path) as temporary:
         temporary.write_bytes(render(figure, temporary.suffix.lstrip(".") or "png"))
 
 
 def render(figure: Figure, file_format: str = "png") -> bytes:
-    """The bytes of a figure's file; the same data give the same bytes. A png has 200 pixels an inch."""
+    """Bytes of a figure's file, reproducible for the same data; png at 200 dots per inch."""
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format, {})
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "pyg_clusters", "svg.fonttype": "path"}):
@@ -37,7 +37,7 @@ def render(figure: Figure, file_format: str = "png") -> bytes:
 
 
 def figure_with_axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
-    """A figure with labelled axes."""
+    """Figure with labelled axes."""
     figure = Figure(figsize=SIZE, layout="constrained")
     axes = figure.subplots()
     tidy(axes, xlabel, ylabel)
@@ -45,7 +45,7 @@ def figure_with_axes(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
 
 
 def tidy(axes: Axes, xlabel: str, ylabel: str):
-    """Gives axes the style of all figures, and their labels."""
+    """Apply the common style and labels to axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e4e6ea", linewidth=0.7)
     axes.set_axisbelow(True)
@@ -55,22 +55,22 @@ def tidy(axes: Axes, xlabel: str, ylabel: str):
 
 
 def legend(axes: Axes, **kwargs):
-    """Adds a legend that hides little of what lies under it."""
+    """Add a legend with a translucent frame."""
     axes.legend(fontsize=SMALL, framealpha=0.85, edgecolor="none", **kwargs)
 
 
 def text_box() -> dict[str, object]:
-    """Style of the box around a text on a figure."""
+    """Style of a box around text in a figure."""
     return {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "#c9cdd3", "alpha": 0.9}
 
 
 def integer_ticks(axes: Axes):
-    """Ticks at whole numbers, for sizes and epochs."""
+    """Set ticks at integers, for sizes and epochs."""
     axes.xaxis.set_major_locator(MaxNLocator(9, integer=True, min_n_ticks=1))
 
 
 def plain_log_ticks(axes: Axes):
-    """Ticks at 1, 2, 5 of each decade, written as plain numbers."""
+    """Set ticks at 1, 2, 5 of each decade, as plain numbers."""
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     formatter = ScalarFormatter()
     formatter.set_scientific(False)
@@ -79,12 +79,12 @@ def plain_log_ticks(axes: Axes):
 
 
 def padded_limits(values: np.ndarray) -> tuple[float, float]:
-    """Limits of an axis around values."""
+    """Axis limits around values."""
     low, high = float(values.min()), float(values.max())
     padding = 0.05 * (high - low) or 0.05
     return low - padding, high + padding
 
 
 def bin_edges(values: np.ndarray) -> list[float]:
-    """Edges of 10 to 40 bins by the number of values."""
+    """Edges of 10 to 40 bins, depending on the number of values."""
     return np.histogram_bin_edges(values, bins=int(np.clip(np.sqrt(len(values)), 10, 40))).tolist()

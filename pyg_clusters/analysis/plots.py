@@ -1,10 +1,11 @@
-"""Figures of training, errors and trajectories.
+"""Figures of training, errors, intervals and trajectories.
 
-Every function takes plain arrays and returns a :class:`matplotlib.figure.Figure` of its own: no state is shared with
-:mod:`matplotlib.pyplot`, and no display is needed. :func:`~pyg_clusters.analysis.plot_style.save_figure` writes it.
+Every function takes plain arrays and returns a new :class:`matplotlib.figure.Figure`, without
+:mod:`matplotlib.pyplot`; :func:`~pyg_clusters.analysis.plot_style.save_figure` writes it.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ from pyg_clusters.composition import kind_label
 from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_MARKED_DROPS: int = 8
-"""Most drops of the learning rate that are marked; a schedule with more of them is continuous."""
+"""Maximum number of marked drops of the learning rate; a schedule with more is continuous."""
 
 
 def learning_curve(
@@ -43,7 +44,7 @@ def learning_curve(
 
     Args:
         epochs: Epoch numbers ``[num_epochs]``.
-        train_mae: In kcal/mol per cluster ``[num_epochs]``; not-a-number where it was not measured.
+        train_mae: In kcal/mol per cluster ``[num_epochs]``; NaN where it was not measured.
         val_mae: The same for the validation set. Its lowest value is marked.
         learning_rate: Learning rate of each epoch ``[num_epochs]``; its drops are marked.
     """
@@ -69,7 +70,7 @@ def learning_curve(
 
 
 def parity(target: np.ndarray, predicted: np.ndarray, sizes: np.ndarray) -> Figure:
-    """Predicted against true binding energies per atom, and the distribution of the errors per cluster.
+    """Predicted against true binding energies per atom, and distribution of the errors per cluster.
 
     Args:
         target: Binding energies in eV ``[num_graphs]``.
@@ -97,7 +98,7 @@ def parity(target: np.ndarray, predicted: np.ndarray, sizes: np.ndarray) -> Figu
 
 
 def error_by_size(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Mean absolute error of each cluster size, above the number of clusters that it was measured on.
+    """Mean absolute error of each cluster size, above the number of clusters it was measured on.
 
     Args:
         rows: The rows of :func:`pyg_clusters.metrics.metrics_by_size`.
@@ -132,16 +133,16 @@ def energy_along_trajectory(
 ) -> Figure:
     """Predicted energies along a trajectory, with the picked frames marked.
 
-    Energies are relative to the lowest one of the same kind and cluster size. Up to four sizes get a panel each; of
-    more sizes, all are drawn in one.
+    Energies are relative to the lowest one of the same kind and cluster size. Up to four sizes get a panel each; more
+    sizes share one.
 
     Args:
-        number: Frame numbers or times ``[num_frames]``.
+        number: Frame indices or times ``[num_frames]``.
         predicted: Energies in eV ``[num_frames]``.
-        picked: Which frames were picked: a mask ``[num_frames]``, or their positions in the arrays.
-        truth: True energies in eV ``[num_frames]``, where they are known; not-a-number where not.
+        picked: Mask ``[num_frames]`` or indices of the picked frames.
+        truth: True energies in eV ``[num_frames]``; NaN where they are unknown.
         sizes: Number of atoms of each frame ``[num_frames]``, if they differ; or their compositions.
-        xlabel: What ``number`` is, with its unit.
+        xlabel: Meaning and unit of ``number``.
     """
     number, predicted = np.asarray(number), np.asarray(predicted, dtype=float)
     picked = _mask(picked, len(predicted))
@@ -177,11 +178,11 @@ def energy_along_trajectory(
 
 
 def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray | None = None) -> Figure:
-    """Where the picked frames lie in the distribution of the predicted energies.
+    """Distribution of the predicted energies of all and of the picked frames.
 
     Args:
         predicted: Energies in eV ``[num_frames]``; shown relative to the lowest one of the same cluster size.
-        picked: Which frames were picked: a mask ``[num_frames]``, or their positions in the arrays.
+        picked: Mask ``[num_frames]`` or indices of the picked frames.
         sizes: Number of atoms of each frame ``[num_frames]``, if they differ; or their compositions.
     """
     predicted = _above_lowest(np.asarray(predicted, dtype=float), sizes)
@@ -199,53 +200,28 @@ def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarra
     return figure
 
 
-def errors_beside(labels: Sequence[str], paper: np.ndarray, ours: np.ndarray, spread: np.ndarray, title: str) -> Figure:
-    """Mean absolute errors of a paper and of ours, a pair of bars for each.
+def reliability(rows: Sequence[Mapping[str, float]], labels: Sequence[str] = (), more: Sequence = ()) -> Figure:
+    """Coverage reached against coverage asked for; calibrated intervals are on the diagonal.
 
     Args:
-        labels: What was tested.
-        paper: In kcal/mol per cluster ``[num_rows]``; not-a-number where the paper has none.
-        ours: The same of ours, the mean over the seeds.
-        spread: Its standard deviation over the seeds; not-a-number for one seed.
-        title: Above the figure.
+        rows: The rows of :func:`pyg_clusters.conformal.reliability_rows`; bars are standard errors.
+        labels: Labels of these rows, and of each set of further rows.
+        more: Further sets of rows, drawn in the same axes.
     """
-    figure, axes = figure_with_axes("", "")
-    tidy(axes, "mean absolute error / kcal mol⁻¹ per cluster", "")
-    place = np.arange(len(labels))[::-1]
-    axes.barh(place + 0.2, np.nan_to_num(paper), 0.36, color=GREY, label="paper (its own data)")
-    axes.barh(place - 0.2, ours, 0.36, color=BLUE, xerr=np.nan_to_num(spread), label="this package", capsize=2)
-    for y, value in [*zip(place + 0.2, paper, strict=True), *zip(place - 0.2, ours, strict=True)]:
-        if np.isfinite(value):
-            axes.annotate(f"{value:.2f}", (value, y), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
-    axes.set_yticks(place, labels)
-    axes.set_xlim(0, 1.15 * np.nanmax(np.concatenate([paper, ours])))
-    axes.set_title(title, fontsize=10)
-    figure.set_size_inches(SIZE[0], max(2.4, 0.55 * len(labels) + 1.2))
-    legend(axes, loc="lower right")
-    return figure
-
-
-def error_by_training_clusters(clusters: np.ndarray, mae: np.ndarray, spread: np.ndarray, title: str) -> Figure:
-    """Error on the test set against the number of training clusters, both logarithmic, with a power law through it.
-
-    Args:
-        clusters: Numbers of training clusters ``[num_rows]``.
-        mae: In kcal/mol per cluster ``[num_rows]``.
-        spread: Its standard deviation over the seeds; not-a-number for one seed.
-        title: Above the figure.
-    """
-    figure, axes = figure_with_axes("training clusters", "mean absolute error / kcal mol⁻¹ per cluster")
-    axes.errorbar(clusters, mae, np.nan_to_num(spread), color=BLUE, marker="o", capsize=2, label="test set")
-    if len(clusters) > 1:
-        exponent, factor = np.polyfit(np.log(clusters), np.log(mae), 1)
-        x = np.geomspace(min(clusters), 4 * max(clusters))
-        label = f"MAE ∝ N$^{{{exponent:.2f}}}$"
-        axes.plot(x, np.exp(factor) * x**exponent, color=GREY, linestyle="--", linewidth=1, label=label)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    plain_log_ticks(axes)
-    axes.set_title(title, fontsize=10)
-    legend(axes, loc="upper right")
+    figure, axes = figure_with_axes("coverage asked for", "coverage reached")
+    figure.set_size_inches(4.6, 4.4)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle="--")
+    curves = [rows, *more]
+    names = list(labels) or [f"{rows[0]['num_groups']} groups of clusters"]
+    for curve, name, color, marker in zip(curves, names, (BLUE, ORANGE), ("o", "s"), strict=False):
+        asked, reached, error = (
+            np.array([row[key] for row in curve]) for key in ("coverage", "coverage_reached", "standard_error")
+        )
+        shift = 0.004 * (1 if color == ORANGE else -1) if more else 0.0
+        style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.2, "capsize": 2}
+        axes.errorbar(asked + shift, reached, error, label=name, **style)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+    legend(axes, loc="upper left")
     return figure
 
 
@@ -255,8 +231,8 @@ def _mark_drops(axes: Axes, epochs: np.ndarray, learning_rate: np.ndarray):
     drops = np.flatnonzero(np.diff(learning_rate) < 0) + 1
     if len(drops) > MAX_MARKED_DROPS:
         return
-    for number, drop in enumerate(drops):
-        label = "_" if number else f"learning rate lowered, {learning_rate[0]:.2g} to {learning_rate[-1]:.2g}"
+    for index, drop in enumerate(drops):
+        label = "_" if index else f"learning rate lowered, {learning_rate[0]:.2g} to {learning_rate[-1]:.2g}"
         axes.axvline(epochs[drop], color=GREY, linewidth=0.9, linestyle=":", zorder=0, label=label)
 
 

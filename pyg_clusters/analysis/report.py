@@ -13,8 +13,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from pyg_clusters.analysis.plot_style import render
-from pyg_clusters.analysis.plots_structures import structure_gallery
-from pyg_clusters.analysis.viewer import STYLE, Property, viewer_section
+from pyg_clusters.analysis.viewer import STYLE, Property, structure_gallery, viewer_section
 from pyg_clusters.errors import printable
 from pyg_clusters.files import atomic_write
 
@@ -63,18 +62,18 @@ $body
 """)
 
 MARKS = str.maketrans("*`", "\ue000\ue001")
-"""Characters of their own for the marks of bold and code that are to be shown."""
 SHOWN = str.maketrans("\ue000\ue001", "*`")
+"""Private characters in place of marks that are literal text, and back."""
 
 MISSING = "\N{EN DASH}"
-"""What a table shows where there is no value."""
+"""Text of a missing value in a table."""
 
 
 class Report:
     r"""Text, tables and figures in the order in which they are added, written as one HTML file.
 
-    The file needs nothing beside it and no network, follows the reader's light or dark setting, and prints. Everything
-    that is given is escaped. The same content gives the same file.
+    The file is self-contained, needs no network, follows the reader's light or dark setting, and can be printed. All
+    text is escaped. The same content gives the same file.
 
     Args:
         title: Title of the page.
@@ -93,25 +92,25 @@ class Report:
         self._style = ""
 
     def text(self, text: str):
-        """Adds paragraphs, which empty lines part.
+        """Add paragraphs, separated by empty lines.
 
         A paragraph of lines that begin with ``- `` is a list, one that begins with ``## `` is a heading. ``**bold**``
-        and backquoted ``code`` are understood inside; names of files and properties are passed through :func:`literal`.
+        and backquoted ``code`` are supported; pass names of files and properties through :func:`literal`.
         """
         for paragraph in re.split(r"\n\s*\n", text.strip()):
             self._sections.append(_paragraph(paragraph.strip()))
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str):
-        """Adds a table.
+        """Add a table.
 
         Args:
             columns: A heading for each column, with its unit.
-            rows: A value for each column. Floats are shown with three decimals, small ones with three digits: give a
-                string for another format. ``None`` and not-a-number are shown as a dash.
-            caption: What is shown.
+            rows: A value for each column. Floats are shown with three decimals, small ones with three digits; use a
+                string for another format. ``None`` and NaN are shown as a dash.
+            caption: Caption of the table.
 
         Raises:
-            ValueError: If a row has not one value for each column.
+            ValueError: If a row does not have one value for each column.
         """
         for number, row in enumerate(rows):
             if len(row) != len(columns):
@@ -125,12 +124,12 @@ class Report:
         )
 
     def figure(self, figure: Figure, caption: str, alt: str | None = None):
-        """Adds a figure as a picture inside the file, in the smaller one of the formats SVG and PNG.
+        """Embed a figure as SVG or PNG, whichever is smaller.
 
         Args:
             figure: For instance from :mod:`pyg_clusters.analysis.plots`.
-            caption: What is shown; may hold ``**bold**`` and backquoted ``code``.
-            alt: What a screen reader says, by default the caption.
+            caption: Caption; may contain ``**bold**`` and backquoted ``code``.
+            alt: Text for screen readers, by default the caption.
         """
         pictures = {"image/svg+xml": render(figure, "svg"), "image/png": render(figure, "png")}
         kind = min(pictures, key=lambda kind: len(pictures[kind]))
@@ -142,7 +141,7 @@ class Report:
         )
 
     def structures(self, atoms: Sequence[Atoms], labels: Sequence[str], caption: str = "Structures."):
-        """Adds drawings of clusters, a label under each."""
+        """Add drawings of clusters, a label under each."""
         names = ", ".join(" ".join(label.split()) for label in labels)
         self.figure(structure_gallery(atoms, labels), caption, alt=f"{caption} Drawn are: {names}")
 
@@ -157,13 +156,13 @@ class Report:
         color: str,
         atom_color: str | None = None,
     ):
-        """Adds clusters that can be turned, beside a map with a point for each of them; one to a report.
+        """Add interactive 3D structures beside a map with a point for each of them; at most once per report.
 
         Args:
             atoms: The clusters.
-            properties: What the map and the colours can show, by name.
-            caption: What is shown; may hold ``**bold**`` and backquoted ``code``.
-            x: Property along the horizontal axis at first.
+            properties: Properties for axes and colours, by name.
+            caption: Caption; may contain ``**bold**`` and backquoted ``code``.
+            x: Property along the horizontal axis.
             y: Property along the vertical axis.
             color: Property that colours the points.
             atom_color: Property that colours the atoms; by default their element does.
@@ -176,17 +175,17 @@ class Report:
         self._style = STYLE
 
     def html(self) -> str:
-        """The page."""
+        """HTML of the page."""
         return PAGE.substitute(title=escape(self.title), style=self._style, body="\n".join(self._sections))
 
     def write(self, path: str | Path):
-        """Writes the page: the old file or the new one is there at any time, never a part."""
+        """Write the page atomically."""
         with atomic_write(path) as temporary:
             temporary.write_text(self.html(), encoding="utf-8")
 
 
 def literal(text: object) -> str:
-    r"""A name as :meth:`Report.text` shows it: no character of it is a mark or ends a line.
+    r"""Escape a name for :meth:`Report.text`: none of its characters is a mark or ends a line.
 
     Example:
         >>> report = Report("Names")
@@ -208,7 +207,7 @@ def _paragraph(text: str) -> str:
 
 
 def _inline(text: str) -> str:
-    """Escaped text with ``code`` and **bold** parts; code is taken as it stands."""
+    """Escaped text with ``code`` and **bold** parts; code is literal."""
     parts = re.split(r"(`[^`\n]+`)", text)
     return "".join(
         f"<code>{escape(part[1:-1])}</code>"
@@ -219,8 +218,8 @@ def _inline(text: str) -> str:
 
 
 def _row(tag: str, cells: Sequence[str], attributes: Sequence[str]) -> str:
-    written = (f"<{tag}{attribute}>{cell}</{tag}>" for cell, attribute in zip(cells, attributes, strict=True))
-    return f"<tr>{''.join(written)}</tr>"
+    elements = (f"<{tag}{attribute}>{cell}</{tag}>" for cell, attribute in zip(cells, attributes, strict=True))
+    return f"<tr>{''.join(elements)}</tr>"
 
 
 def _column_class(values: Sequence[object]) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,9 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from pyg_clusters.analysis.plot_style import save_figure
-from pyg_clusters.analysis.plots_spectrum import Panel, spectra_figure
+from pyg_clusters.analysis.plot_style import BLUE, ORANGE, SMALL, save_figure, tidy
 from pyg_clusters.analysis.spectrum import Shape, Spectrum, boltzmann_weights, broaden, overlap, shift_axis, shifts
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
@@ -27,6 +29,10 @@ from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
 HEADINGS = ("all clusters alike", "Boltzmann-weighted")
+COLORS: dict[str, str] = {"predicted": BLUE, "DFT": ORANGE}
+
+SHOWN: float = 0.01
+"""Shown range of shifts: where an intensity is above this fraction of the maximum of its panel."""
 
 
 @dataclass
@@ -75,6 +81,15 @@ class Group:
         if self.isomers is not None:
             row["effective_isomers"] = self.isomers
         return row
+
+
+@dataclass
+class Panel:
+    """Spectra in the same axes."""
+
+    title: str
+    spectra: Mapping[str, Spectrum]
+    """By name, ``"predicted"`` and perhaps ``"DFT"``, on a common axis."""
 
 
 @dataclass
@@ -257,7 +272,7 @@ def _write(groups: Sequence[Group], settings: dict, folder: Path):
     save_figure(_figure(groups), folder / "spectrum.png")
 
 
-def _figure(groups: Sequence[Group]):
+def _figure(groups: Sequence[Group]) -> Figure:
     endings = ["", "_boltzmann"] if "pred_boltzmann" in groups[0].spectra else [""]
     names = {"pred": "predicted", "dft": "DFT"}
     rows = []
@@ -272,3 +287,48 @@ def _figure(groups: Sequence[Group]):
             panels.append(Panel(f"{size}, {what}", drawn))
         rows.append(panels)
     return spectra_figure(rows, HEADINGS if len(endings) > 1 else ())
+
+
+def spectra_figure(rows: Sequence[Sequence[Panel]], columns: Sequence[str] = ()) -> Figure:
+    """Grid of spectra, the shift increasing to the left, as usual in NMR; each panel has its own scale of intensity.
+
+    Args:
+        rows: Panels of each row, the first one with all names.
+        columns: Headings of the columns, if there are several.
+    """
+    num_columns = len(rows[0])
+    figure = Figure(figsize=(1.2 + 4.6 * num_columns, 1.2 + 1.25 * len(rows)), layout="constrained")
+    grid = figure.subplots(len(rows), num_columns, sharex=True, squeeze=False)
+    for row, panels in zip(grid, rows, strict=True):
+        for axes, panel in zip(row, panels, strict=True):
+            tidy(axes, "", "")
+            axes.grid(visible=False)
+            for name, lines in panel.spectra.items():
+                axes.plot(lines.shift, lines.intensity, color=COLORS[name], linewidth=1.4, label=name)
+            first = next(iter(panel.spectra.values()))
+            axes.fill_between(first.shift, first.intensity, color=COLORS["predicted"], alpha=0.15, linewidth=0)
+            axes.set_yticks([])
+            axes.set_ylim(bottom=0.0)
+            text = panel.title
+            if len(panel.spectra) == 2:
+                text += f"\noverlap {overlap(*panel.spectra.values()):.2f}"
+            axes.text(0.015, 0.95, text, transform=axes.transAxes, va="top", fontsize=SMALL)
+    _limit(grid[0, 0], [lines for panels in rows for panel in panels for lines in panel.spectra.values()])
+    for axes in grid[-1]:
+        axes.set_xlabel("shift δ / ppm")
+        axes.xaxis.set_major_locator(MaxNLocator(8))
+    for axes, heading in zip(grid[0], columns, strict=False):
+        axes.set_title(heading, fontsize=SMALL + 1)
+    figure.supylabel("intensity")
+    names = rows[0][0].spectra
+    if len(names) > 1:
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, fontsize=SMALL, frameon=False, loc="outside upper center", ncols=len(names))
+    return figure
+
+
+def _limit(axes: Axes, spectra: Sequence[Spectrum]):
+    seen = [lines.shift[lines.intensity > SHOWN * lines.intensity.max()] for lines in spectra]
+    low, high = min(shift[0] for shift in seen), max(shift[-1] for shift in seen)
+    margin = 0.03 * (high - low)
+    axes.set_xlim(float(high + margin), float(low - margin))

@@ -1,4 +1,4 @@
-"""Structures that can be turned beside a map of them, in a page that needs no network, by chemiscope."""
+"""Drawings of clusters, and interactive 3D structures in a self-contained page by chemiscope."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,18 @@ from string import Template
 
 import numpy as np
 from ase import Atoms
+from ase.data import covalent_radii
+from ase.data.colors import jmol_colors
 from ase.neighborlist import natural_cutoffs, neighbor_list
+from matplotlib.axes import Axes
+from matplotlib.collections import EllipseCollection
+from matplotlib.figure import Figure
 
+from pyg_clusters.analysis.plot_style import SMALL
 from pyg_clusters.errors import MissingExtra
 
 MAX_ATOMS: int = 30_000
-"""A viewer shows at most so many atoms, which take some 6 MB of the page."""
+"""Maximum number of atoms in a viewer, about 6 MB of the page."""
 
 SECTION = Template("""\
 <div class="viewer">
@@ -52,20 +58,20 @@ STYLE = """\
 """
 
 AROUND = 3.5
-"""Atoms nearer than this in Å to a chosen one are its surroundings."""
+"""Radius in Å of the environment of a selected atom."""
 
 CAMERA, ANGLE, ASPECT = 150.0, 20.0, 1.25
-"""Of 3Dmol, which draws the structures: distance of the camera in Å, angle from the middle of the picture to its side
-in degrees, and width of the picture by its height."""
+"""Constants of 3Dmol, which draws the structures: distance of the camera in Å, half of the field of view in degrees,
+and aspect ratio."""
 
 
 @dataclass(frozen=True)
 class Property:
-    """What the viewer can show of structures, or of their atoms.
+    """A property of structures, or of their atoms, for the viewer.
 
     Attributes:
         values: Numbers or names, ``[num_structures]`` or ``[num_atoms]``.
-        unit: Of numbers that have one.
+        unit: Unit of the numbers, if any.
         of_atoms: Whether there is a value per atom.
     """
 
@@ -82,15 +88,15 @@ def viewer_section(
     color: str,
     atom_color: str | None = None,
 ) -> str:
-    """HTML of a map with a point for each structure, and of the structure whose point was clicked.
+    """HTML of a map with a point for each structure, and of the selected structure in interactive 3D.
 
-    Everything that it needs is inside, some 3 MB of chemiscope (`"Chemiscope: interactive structure-property explorer
-    for materials and molecules" <https://doi.org/10.21105/joss.02117>`_, Fraux et al. 2020) among it. All structures
-    are drawn at one scale. Bonds are drawn between atoms nearer than 1.2 times the sum of their covalent radii.
+    The page needs no network; it contains chemiscope, about 3 MB (`"Chemiscope: interactive structure-property explorer
+    for materials and molecules" <https://doi.org/10.21105/joss.02117>`_, Fraux et al. 2020). All structures are drawn
+    at one scale. Bonds are drawn between atoms nearer than 1.2 times the sum of their covalent radii.
 
     Args:
-        atoms: At most :data:`MAX_ATOMS` in all, see :func:`shown_first`.
-        properties: Its axes and colours, by name.
+        atoms: Structures of at most :data:`MAX_ATOMS` atoms in all, see :func:`shown_first`.
+        properties: Properties for axes and colours, by name.
         x: Property along the horizontal axis.
         y: Property along the vertical axis.
         color: Property that colours the points.
@@ -104,7 +110,7 @@ def viewer_section(
 
         library = files("chemiscope").joinpath("sphinx/static/chemiscope.min.js").read_text(encoding="utf-8")
     except (ImportError, OSError) as error:
-        raise MissingExtra("chemiscope 1.1", "report", "a page with structures that can be turned") from error
+        raise MissingExtra("chemiscope 1.1", "report", "a page with interactive 3D structures") from error
     structures = [_structure(cluster) for cluster in atoms]
     environments = [(n, atom, AROUND) for n, cluster in enumerate(atoms) for atom in range(len(cluster))]
     coloured = properties[atom_color] if atom_color else None
@@ -117,39 +123,39 @@ def viewer_section(
     dataset = create_input(
         structures,
         metadata={"name": "Structures"},
-        properties={name: _for_chemiscope(given) for name, given in properties.items()},
+        properties={name: _for_chemiscope(value) for name, value in properties.items()},
         environments=environments if coloured else None,
         settings=settings,
     )
-    # Within a script nothing may look like the end of it or like a comment.
+    # Escape what would end the script element or start a comment.
     library = library.replace("</script", r"<\/script").replace("<!--", r"<\!--")
     data = json.dumps(dataset, separators=(",", ":")).replace("<", r"\u003c")
     return SECTION.substitute(library=library, dataset=data)
 
 
 def shown_first(sizes: Sequence[int], max_atoms: int = MAX_ATOMS) -> list[int]:
-    """Places of the structures that a viewer has room for, the first of each size before the second of any.
+    """Indices of the structures that fit into a viewer, the first of each size before the second of any.
 
     Args:
-        sizes: Number of atoms of each, ``[num_structures]``.
-        max_atoms: Most atoms in all; the first structure counts in any case.
+        sizes: Number of atoms of each structure, ``[num_structures]``.
+        max_atoms: Maximum number of atoms in all; the first structure is always included.
 
     Example:
         >>> shown_first([3, 3, 3, 5, 5, 5], max_atoms=16)
         [0, 1, 3, 4]
     """
     seen: dict[int, int] = {}
-    turn = []
-    for place, size in enumerate(sizes):
+    order = []
+    for index, size in enumerate(sizes):
         seen[size] = seen.get(size, 0) + 1
-        turn.append((seen[size], place))
+        order.append((seen[size], index))
     shown: list[int] = []
     total = 0
-    for _, place in sorted(turn):
-        total += sizes[place]
+    for _, index in sorted(order):
+        total += sizes[index]
         if shown and total > max_atoms:
             break
-        shown.append(place)
+        shown.append(index)
     return sorted(shown)
 
 
@@ -165,7 +171,7 @@ def _structure(atoms: Atoms) -> dict[str, object]:
 
 
 def _structure_settings(structures: Sequence[dict], atom_color: str | None, coloured: Property | None) -> dict:
-    """Every structure as far from the camera as the largest needs."""
+    """Settings that place every structure as far from the camera as the largest one needs."""
     radius = max(np.linalg.norm([one["x"], one["y"], one["z"]], axis=0).max() for one in structures) + 1.5
     towards = CAMERA - ASPECT * radius / np.tan(np.radians(ANGLE))
     origin, up, eye = ({"x": 0, "y": y, "z": z} for y, z in ((0, 0), (1, 0), (0, towards)))
@@ -177,9 +183,67 @@ def _structure_settings(structures: Sequence[dict], atom_color: str | None, colo
     return settings
 
 
-def _for_chemiscope(given: Property) -> dict[str, object]:
-    values = given.values
+def _for_chemiscope(of: Property) -> dict[str, object]:
+    values = of.values
     if values.dtype.kind == "f":
         values = np.array([float(f"{value:.6g}") for value in values])
-    found: dict[str, object] = {"target": "atom" if given.of_atoms else "structure", "values": values}
-    return found | ({"units": given.unit} if given.unit else {})
+    entry: dict[str, object] = {"target": "atom" if of.of_atoms else "structure", "values": values}
+    return entry | ({"units": of.unit} if of.unit else {})
+
+
+def structure_gallery(atoms: Sequence[Atoms], labels: Sequence[str], columns: int = 5) -> Figure:
+    """Clusters as depth-shaded circles on a common scale, each viewed along its shortest principal axis.
+
+    Args:
+        atoms: The clusters.
+        labels: A line under each of them.
+        columns: Maximum number of clusters in a row.
+
+    Raises:
+        ValueError: If there are no clusters, or another number of labels.
+    """
+    if not atoms or len(atoms) != len(labels):
+        raise ValueError(f"a gallery needs clusters and as many labels, got {len(atoms)} and {len(labels)}")
+    columns = min(columns, len(atoms))
+    rows = -(-len(atoms) // columns)
+    figure = Figure(figsize=(max(1.6 * columns, 3.2), 1.8 * rows), layout="constrained")
+    views = [view_of(cluster.positions) for cluster in atoms]
+    extent = max(np.abs(view[:, :2]).max() for view in views) + 1.6
+    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
+        axes.set_axis_off()
+        if number < len(atoms):
+            draw_atoms(axes, views[number], atoms[number].numbers)
+            axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+            axes.text(0.5, 0.0, labels[number], transform=axes.transAxes, ha="center", va="top", fontsize=SMALL)
+    return figure
+
+
+def view_of(positions: np.ndarray) -> np.ndarray:
+    """Positions along the principal axes, the longest to the right, the shortest towards the viewer."""
+    centred = positions - positions.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    axes = axes[:, ::-1]
+    largest = np.abs(axes).argmax(axis=0)
+    return centred @ (axes * np.sign(axes[largest, range(3)]))
+
+
+def draw_atoms(axes: Axes, view: np.ndarray, numbers: np.ndarray, colors: np.ndarray | None = None, haze: float = 0.65):
+    """Draw atoms from the furthest to the nearest, the furthest with the most haze."""
+    order = np.argsort(view[:, 2])
+    colors = jmol_colors[numbers[order]] if colors is None else colors[order]
+    view, numbers = view[order], numbers[order]
+    depth = (view[:, 2] - view[0, 2]) / (np.ptp(view[:, 2]) or 1.0)  # 0 furthest, 1 nearest
+    veil = haze * (1.0 - depth[:, None])
+    diameter = 1.9 * covalent_radii[numbers]
+    circles = EllipseCollection(
+        diameter,
+        diameter,
+        np.zeros(len(view)),
+        units="xy",
+        offsets=view[:, :2],
+        offset_transform=axes.transData,
+        facecolors=colors * (1.0 - veil) + veil,
+        edgecolors=0.75 * veil * np.ones(3),
+        linewidths=0.5,
+    )
+    axes.add_collection(circles)

@@ -12,11 +12,10 @@ from jsonargparse import Namespace
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pyg_clusters.cli.sizes import parse_sizes
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameLog
 from pyg_clusters.frames.outputs import open_output
-from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.options.parsing import parse, parse_sizes, verb_parser
 from pyg_clusters.structures import (
     QuenchSettings,
     all_compositions,

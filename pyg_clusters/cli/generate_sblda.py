@@ -9,11 +9,10 @@ from ase.data import atomic_numbers
 from rich.console import Console
 from rich.progress import track
 
-from pyg_clusters.cli.sizes import parse_sizes
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.outputs import open_output
-from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.options.parsing import parse, parse_sizes, verb_parser
 from pyg_clusters.structures import sblda
 
 SODIUM = {"mu1": 3.50, "mu2": 3.60}

@@ -1,167 +1,17 @@
 """``pyg-clusters info``."""
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
 
-import numpy as np
-from ase.data import chemical_symbols
-
-from pyg_clusters.composition import composition_names
-from pyg_clusters.formatting import read_errors
-from pyg_clusters.frames import BadFrame, read_blocks
-from pyg_clusters.frames.atoms import labels_of
-from pyg_clusters.frames.checks import list_bad
-from pyg_clusters.frames.formats import holds_structures
-from pyg_clusters.frames.join import NoCluster
-from pyg_clusters.models.checkpoint import (
-    available_models,
-    is_ensemble,
-    load_model,
-    member_folders,
-    model_folder,
-    read_configuration,
-)
-from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.nn.energy_scale import reference_energies
-from pyg_clusters.options.common import add_on_bad_option
-from pyg_clusters.options.parsing import parse, verb_parser
-
-MOST_FORMULAS = 20
-"""Compositions that are listed."""
+from pyg_clusters.options.info import InfoOptions
+from pyg_clusters.options.parsing import parse_options
 
 
 def run(argv: Sequence[str]):
-    """Prints what is in files of frames, runs and models."""
-    parser = verb_parser(
-        "info",
-        "What is in a file of frames (sizes, elements, labels), in the folder of a run, or of a saved model.",
-        "pyg-clusters info md.extxyz",
-    )
-    parser.add_argument("paths", type=Path, nargs="+", help="files or folders of frames, folders of runs or models")
-    add_on_bad_option(parser)
-    options = parse(parser, argv)
-    for path in options.paths:
-        shipped = not path.exists() and str(path) in available_models()
-        of_model = shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path)))
-        _describe_model(path) if of_model else _describe_frames(path, options.on_bad)
+    """Print the contents of files of frames, run folders and models."""
+    options = parse_options("info", InfoOptions, "pyg-clusters info md.extxyz", argv)
+    from pyg_clusters.analysis.info import info
+    from pyg_clusters.frames.checks import list_bad
 
-
-def _is_model(folder: Path) -> bool:
-    """Whether a folder is that of a run, an ensemble or a saved model."""
-    return is_ensemble(folder) or any((folder / name).exists() for name in ("config.yaml", "model.json", "best"))
-
-
-def _has_structures(folder: Path) -> bool:
-    return any(map(holds_structures, _visible_files(folder)))
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
-
-
-def _describe_model(path: Path):
-    ensemble = is_ensemble(path)
-    folder = model_folder(member_folders(path)[0] if ensemble else path)
-    model, configuration = load_model(path), read_configuration(folder)
-    name = str(model) if ensemble else type(model).__name__
-    print(f"{path}: {name}, {sum(weights.numel() for weights in model.parameters()):,} parameters")
-    _print_pairs(configuration["init_args"])
-    domain = domain_of(model)
-    if domain is not None:
-        _print_pairs({"trained on": "{} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)})
-    if references := reference_energies(model):
-        values = ", ".join(f"{symbol} {energy:.10g} eV" for symbol, energy in references.items())
-        _print_pairs({"reference energies": values})
-    if ensemble:
-        _print_pairs({"members": ", ".join(map(str, member_folders(path)))})
-    else:
-        _print_pairs(configuration.get("notes", {}))
-    metrics = path / "test_metrics.json"
-    if metrics.is_file():
-        _print_pairs({f"test {key}": value for key, value in read_errors(metrics).items()})
-
-
-def _describe_frames(path: Path, on_bad: Literal["stop", "skip"]):
-    sizes: Counter[int] = Counter()
-    formulas: Counter[str] = Counter()
-    elements: Counter[int] = Counter()
-    periodic = joined = 0
-    no_clusters: list[BadFrame] = []
-    bad: list[BadFrame] = []
-    labels: dict[str, Label] = {}
-    for block in read_blocks(path, with_atoms=True, on_bad="skip", report=False):
-        for frame in block.unreadable:
-            if not isinstance(frame, NoCluster) and on_bad == "stop":
-                raise frame.error
-            (no_clusters if isinstance(frame, NoCluster) else bad).append(frame)
-        for atoms in block.atoms or ():
-            for name, value in labels_of(atoms).items():
-                labels.setdefault(name, Label()).add(value)
-        sizes.update(block.sizes.tolist())
-        formulas.update(composition_names(block.z, block.ptr).tolist())
-        elements.update(block.z.tolist())
-        periodic += int(block.periodic.sum())
-        joined += 0 if block.joined is None else int(block.joined.sum())
-    list_bad(bad)
-    print(f"{path}: {sizes.total() + len(no_clusters):,} frames")
-    if no_clusters:
-        reason = no_clusters[0].reason
-        _print_pairs({"no isolated clusters": f"{len(no_clusters)}, first frame {no_clusters[0].number}: {reason}"})
-    if not sizes:
-        return
-    smallest, largest = min(sizes), max(sizes)
-    _print_pairs(
-        {
-            "atoms": f"{smallest} to {largest}" if smallest < largest else smallest,
-            "frames per size": ", ".join(f"{size}: {number}" for size, number in sorted(sizes.items())),
-            **_formulas(formulas, len(elements)),
-            "elements": ", ".join(f"{chemical_symbols[z]} ({number:,} atoms)" for z, number in elements.items()),
-        }
-    )
-    for name, label in sorted(labels.items()):
-        _print_pairs({name: label.describe(sizes.total())})
-    if periodic:
-        _print_pairs({"periodic cells": f"in {periodic:,} frames, of which {joined:,} are joined over their faces"})
-
-
-def _formulas(formulas: Counter[str], num_elements: int) -> dict[str, str]:
-    """Frames per composition, the most frequent ones, where there are several elements."""
-    if num_elements < 2:
-        return {}
-    text = ", ".join(f"{name}: {number}" for name, number in formulas.most_common(MOST_FORMULAS))
-    return {"frames per composition": text + (", ..." if len(formulas) > MOST_FORMULAS else "")}
-
-
-@dataclass
-class Label:
-    """What is known of a label: in how many frames it is, and its range."""
-
-    frames: int = 0
-    lowest: float = float("inf")
-    highest: float = float("-inf")
-    example: str = ""
-    shape: tuple[int, ...] = ()
-
-    def add(self, value: object):
-        array = np.asarray(value)
-        self.frames += 1
-        self.shape = array.shape
-        if array.dtype.kind in "iuf" and array.size:
-            self.lowest = min(self.lowest, float(array.min()))
-            self.highest = max(self.highest, float(array.max()))
-        elif not self.example:
-            self.example = str(value)
-
-    def describe(self, num_frames: int) -> str:
-        kind = {0: "per frame", 1: "per atom"}.get(len(self.shape), f"per atom, {list(self.shape[1:])} each")
-        values = f"{self.lowest:.6g} to {self.highest:.6g}" if self.lowest <= self.highest else repr(self.example)
-        missing = f"; in {self.frames:,} frames only" if self.frames < num_frames else ""
-        return f"{values} ({kind}{missing})"
-
-
-def _print_pairs(pairs: dict):
-    for key, value in pairs.items():
-        print(f"  {key}: {value}")
+    for contents in info(options):
+        list_bad(contents.bad)
+        print(contents.title, *(f"  {key}: {value}" for key, value in contents.values.items()), sep="\n")

@@ -14,7 +14,6 @@ from torch_geometric.data import Data
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plot_style import save_figure
-from pyg_clusters.analysis.plots_uncertainty import reliability
 from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.conformal import interval_metrics, reliability_rows
 from pyg_clusters.datasets.label_reading import unit_of_labels
@@ -162,7 +161,7 @@ def evaluate_run(
         half = calibration.half_width(coverage, sizes, spread)
         more["intervals"] = interval_metrics(error, half, coverage, groups)
         rows = reliability_rows(error, lambda asked: calibration.half_width(asked, sizes, spread), groups)
-        save_figure(reliability(rows), folder / "figures" / "reliability.png")
+        save_figure(plots.reliability(rows), folder / "figures" / "reliability.png")
     if "force" in batch:
         more["forces"] = _force_errors(load_predictor(folder, device), batch)
     _report(predicted, target, sizes, kinds, f"test set of {folder}", folder / "test_metrics.json", by_size, more)

@@ -1,50 +1,80 @@
-"""The tables of Modee et al. 2021 on the gallium clusters that ship."""
+"""The tables of Modee et al. 2021 (doi 10.1039/d1cp02956h) on the shipped gallium clusters."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
+from pyg_clusters.analysis.plot_style import BLUE, GREY, SIZE, SMALL, figure_with_axes, legend, plain_log_ticks, tidy
 from pyg_clusters.datasets import GNC, ClusterDataset, GalliumClusters
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import load_model
-from pyg_clusters.papers.findings import Finding
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.options.reproduce import ReproduceDartOptions
+from pyg_clusters.papers.tables import (
+    QUICK_MARK,
+    QUICK_TITLE,
+    Finding,
+    Reproduction,
+    Table,
+    chosen_rows,
+    deviation,
+    mean_and_spread,
+    write_report,
+)
 from pyg_clusters.training.data import ClusterBatches
-from pyg_clusters.training.launcher import Training, seconds_of
+from pyg_clusters.training.launcher import Training, run_trainings, seconds_of
+from pyg_clusters.training.recipes import shipped_recipe
 
 RANDOM = ("--data.split", "random", "--data.left_out_sizes", "[70]")
-"""The paper's split: at random over 31 to 69 atoms, Ga70 apart (section 2.1)."""
+"""Split of the paper: random over 31 to 69 atoms, without Ga70 (section 2.1)."""
 
 GROUP = ("--data.split", "group", "--data.left_out_sizes", "[]")
-"""Related minima on one side."""
+"""Split with related minima on the same side."""
 
 CASES: tuple[tuple[int, int, int], ...] = ((46, 57, 60), (46, 57, 66), (57, 60, 66))
 """Sizes that are held out in Table 3."""
 
 FEWER: tuple[int, ...] = (600, 1200, 2400)
-"""Numbers of training clusters of the learning curve, beside all."""
+"""Numbers of training clusters of the learning curve, besides all."""
 
-QUICK_EPOCHS: int = 8
+QUICK_EPOCHS = "8"
+
+QUICK: tuple[str, ...] = (
+    *("--trainer.max_epochs", QUICK_EPOCHS, "--model.scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"),
+    *("--model.scheduler.init_args.T_max", QUICK_EPOCHS, "--model.average_decay", "null"),
+)
+"""Options of a quick training."""
+
+COLUMNS = (
+    *("table", "row", "paper MAE", "paper RMSE", "paper clusters"),
+    *("MAE", "RMSE", "clusters", "training clusters", "seeds", "minutes"),
+)
+
+MAE_LABEL = "mean absolute error / kcal mol⁻¹ per cluster"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table.
+    """A row of a table.
 
     Attributes:
-        table: Where the paper has it.
-        label: The model, or what is tested.
+        table: Table or section of the paper.
+        label: Model or test.
         training: Name of the training.
-        sizes: Cluster sizes of the test set that count; all, if none are named.
-        apart: Whether these sizes are not in the test set of the training but apart.
-        paper: MAE and RMSE of the paper in kcal/mol per cluster, where it has them.
-        paper_clusters: On how many structures.
+        sizes: Cluster sizes of the test set to use; all if empty.
+        apart: Whether these sizes are outside the data of the training.
+        paper: MAE and RMSE of the paper in kcal/mol per cluster, if given.
+        paper_clusters: Number of clusters in the test set of the paper.
     """
 
     table: str
@@ -58,16 +88,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Result:
-    """Errors of a row, over the seeds; in kcal/mol per cluster.
-
-    Attributes:
-        row: The row.
-        mae: One per seed.
-        rmse: One per seed.
-        clusters: Structures of the test set.
-        train_clusters: Structures of the training set.
-        minutes: Time of a training on one thread, the mean over the seeds.
-    """
+    """Errors of a row in kcal/mol per cluster, one per seed, and mean time of a training."""
 
     row: Row
     mae: tuple[float, ...]
@@ -77,28 +98,60 @@ class Result:
     minutes: float
 
 
+def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
+    """Run the missing trainings, and write our figures beside those of Modee et al. 2021.
+
+    Raises:
+        InputError: If a row is unknown or a training fails.
+    """
+    gnc = None if options.gnc is None else Path(options.gnc)
+    hdnn = find_spec("torchani") is not None
+    chosen = chosen_rows(options.only, rows(hdnn, gnc is not None), _names)
+    if not hdnn:
+        print("BPSF-HDNN is left out: it needs torchani (pip install 'pyg-clusters[hdnn]')")
+    recipe = shipped_recipe("dart_gallium.yaml") if options.recipe is None else Path(options.recipe)
+    names = [row.training for row in chosen]
+    quick = QUICK if options.quick else ()
+    planned = trainings(names, recipe, shipped_recipe("hdnn_gallium.yaml"), options.seeds, quick, gnc)
+    out = Path(options.out)
+    with open_output(out, command_words("reproduce dart", options), results=()):
+        runs = out / ("quick" if options.quick else "full")
+        run_trainings(planned, runs, options.workers)
+        reached = results(chosen, runs, options.seeds, gnc)
+        data = "GAP energies of the shipped gallium minima" if gnc is None else f"the paper's own data in {gnc}"
+        text = f"Errors in kcal/mol per cluster: the paper's on DFT energies of GNC_31-70, ours on {data}. "
+        lines = [_line(result) for result in reached]
+        return write_report(
+            out,
+            "Modee et al. 2021, compared with the paper",
+            [text + "Minutes are those of one training on one thread."],
+            [Table("Modee et al. 2021: errors in kcal/mol per cluster", COLUMNS, lines)],
+            _figures(reached, QUICK_TITLE if options.quick else ""),
+            findings=findings(reached),
+            mark=QUICK_MARK if options.quick else "",
+        )
+
+
 def rows(hdnn: bool = True, gnc: bool = False) -> list[Row]:
-    """The rows of all tables.
+    """Rows of all tables.
 
     Args:
-        hdnn: Whether with those of the baseline.
-        gnc: Whether for the paper's own data, which have no groups.
+        hdnn: Whether to include the baseline.
+        gnc: Whether to use the paper's own data, which have no groups.
     """
     table_2 = [
-        Row("Table 2", "BPSF-HDNN", "hdnn", paper=(2.4, 3.03), paper_clusters=656),
-        Row("Table 2", "DART", "dart", paper=(3.59, 4.55), paper_clusters=656),
-        Row("Table 2", "DART without K", "dart_without_k", paper=(4.06, 5.16), paper_clusters=656),
-        Row("Table 2", "DART without L", "dart_without_l", paper=(3.93, 5.05), paper_clusters=656),
-        Row("Table 2", "DART without K and L", "dart_without_k_l", paper=(4.29, 5.45), paper_clusters=656),
-        Row(
-            "Table 2", "DART without interaction", "dart_without_interaction", paper=(12.33, 16.40), paper_clusters=656
-        ),
+        Row("Table 2", label, training, paper=paper, paper_clusters=656)
+        for label, training, paper in (
+            ("BPSF-HDNN", "hdnn", (2.4, 3.03)),
+            ("DART", "dart", (3.59, 4.55)),
+            ("DART without K", "dart_without_k", (4.06, 5.16)),
+            ("DART without L", "dart_without_l", (3.93, 5.05)),
+            ("DART without K and L", "dart_without_k_l", (4.29, 5.45)),
+            ("DART without interaction", "dart_without_interaction", (12.33, 16.40)),
+        )
     ]
     transfer = [Row("Section 3.2", "DART, Ga70", "dart", (70,), True, (4.71, 5.96), 285)]
-    by_group = [
-        Row("By group", "BPSF-HDNN", "hdnn_by_group"),
-        Row("By group", "DART", "dart_by_group"),
-    ]
+    by_group = [Row("By group", label, f"{name}_by_group") for label, name in (("BPSF-HDNN", "hdnn"), ("DART", "dart"))]
     papers = ((4.77, 6.16, 427), (4.76, 6.02, 436), (4.34, 5.58, 570))
     table_3 = []
     for case, (mae, rmse, clusters) in zip(CASES, papers, strict=True):
@@ -107,12 +160,17 @@ def rows(hdnn: bool = True, gnc: bool = False) -> list[Row]:
         table_3.append(Row("Table 3", label, name, case, paper=(mae, rmse), paper_clusters=clusters))
         table_3 += [Row("Table 3", f"  Ga{size}", name, (size,)) for size in case]
     curve = [Row("Learning curve", f"DART, {number}", f"dart_{number}") for number in FEWER]
-    everything = [*table_2, *transfer, *by_group, *table_3, *curve] if not gnc else [*table_2, *transfer, *table_3]
+    everything = [*table_2, *transfer, *table_3] if gnc else [*table_2, *transfer, *by_group, *table_3, *curve]
     return [row for row in everything if hdnn or not row.training.startswith("hdnn")]
 
 
+def _names(row: Row) -> tuple[str, ...]:
+    curve = ("Learning curve",) if row.training == "dart_by_group" else ()  # its last point
+    return (row.table, row.training, *curve)
+
+
 def options_of(name: str) -> tuple[str, ...]:
-    """What a training of :func:`rows` changes in its recipe."""
+    """Options of a training of :func:`rows` that change its recipe."""
     shells = "--model.model.init_args.active_shells"
     special = {
         "hdnn": RANDOM,
@@ -122,7 +180,7 @@ def options_of(name: str) -> tuple[str, ...]:
         "dart_without_k": (*RANDOM, shells, "[0, 2]"),
         "dart_without_l": (*RANDOM, shells, "[0, 1]"),
         "dart_without_k_l": (*RANDOM, shells, "[0]"),
-        # The focal features, summed over the cluster and read out linearly.
+        # The focal features, summed over the cluster, with a linear readout.
         "dart_without_interaction": (*RANDOM, "--model.model.init_args.interaction_channels", "[]"),
     }
     for case in CASES:
@@ -141,44 +199,33 @@ def trainings(
     options: Sequence[str] = (),
     gnc: Path | None = None,
 ) -> list[Training]:
-    """The trainings behind rows, one per name and seed.
+    """Trainings of rows, one per name and seed (of initialisation and order; the splits stay the same).
 
     Args:
-        names: Names of the trainings; each once.
-        recipe: That of DART.
-        hdnn_recipe: That of the baseline.
-        seeds: Number of seeds, of initialisation and order; the splits stay the same.
-        options: Further options of all.
-        gnc: Folder of the paper's own data, to train on them instead of on the shipped ones.
+        names: Names of the trainings; repeats are ignored.
+        recipe: Recipe of DART.
+        hdnn_recipe: Recipe of the baseline.
+        seeds: Number of seeds.
+        options: Further options of all trainings.
+        gnc: Folder of the paper's own data, to use them instead of the shipped data.
     """
-    made = []
+    planned = []
     for seed in range(seeds):
+        seeded = ("--seed_everything", str(seed), "--data.shuffle_seed", str(seed), "--trainer.max_time", "null")
         for name in dict.fromkeys(names):
-            chosen = hdnn_recipe if name.startswith("hdnn") else recipe
-            seeded = ("--seed_everything", str(seed), "--data.shuffle_seed", str(seed))
-            all_options = (
-                *options_of(name),
-                *_data_options(name, gnc),
-                *seeded,
-                "--trainer.max_time",
-                "null",
-                *options,
-            )
-            made.append(Training(folder_name(name, seed), chosen, all_options))
-    return made
+            all_options = (*options_of(name), *_data_options(name, gnc), *seeded, *options)
+            of_name = hdnn_recipe if name.startswith("hdnn") else recipe
+            planned.append(Training(folder_name(name, seed), of_name, all_options))
+    return planned
 
 
 def _data_options(name: str, gnc: Path | None) -> tuple[str, ...]:
     if gnc is None:
         return ()
-    data: tuple[str, ...] = (
-        "--data.dataset",
-        "pyg_clusters.datasets.GNC",
-        "--data.dataset.init_args.root",
-        str(gnc.absolute()),
-    )
+    dataset = "--data.dataset"
+    data: tuple[str, ...] = (dataset, "pyg_clusters.datasets.GNC", f"{dataset}.init_args.root", str(gnc.absolute()))
     if name.startswith("hdnn"):
-        data += ("--data.dataset.init_args.pre_transform", "pyg_clusters.transforms.SymmetryFunctions")
+        data += (f"{dataset}.init_args.pre_transform", "pyg_clusters.transforms.SymmetryFunctions")
     return data if options_of(name)[:2] == ("--data.split", "size") else (*data, "--data.split", "paper")
 
 
@@ -193,14 +240,14 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
     Args:
         chosen: The rows.
         folder: Folder of the run folders.
-        seeds: Number of seeds that each row needs; of more that are there all count.
-        gnc: Folder of the paper's own data, if they were trained on.
+        seeds: Number of seeds that each row needs; further finished ones are used as well.
+        gnc: Folder of the paper's own data, if they were used.
 
     Raises:
         InputError: If a training is not finished.
     """
     apart: ClusterDataset | None = None
-    found = []
+    reached = []
     for row in chosen:
         errors, minutes, clusters, train_clusters = [], [], 0, 0
         for seed in count():
@@ -221,18 +268,18 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
             train_clusters = len((run / "splits" / "train.txt").read_text().split())
             minutes.append(seconds / 60)
         mae, rmse = zip(*errors, strict=True)
-        found.append(Result(row, mae, rmse, clusters, train_clusters, float(np.mean(minutes))))
-    return found
+        reached.append(Result(row, mae, rmse, clusters, train_clusters, float(np.mean(minutes))))
+    return reached
 
 
 def _errors(run: Path, sizes: Sequence[int]) -> dict:
+    """Errors on the given sizes of the test set of a run."""
     metrics = json.loads((run / "test_metrics.json").read_text())
     if not sizes:
         return metrics["overall"]
-    by_size = {row["size"]: row for row in metrics["by_size"] if row["size"] in sizes}
-    numbers = np.array([by_size[size]["num_clusters"] for size in sizes])
-    mae = np.array([by_size[size]["mae_kcal_mol"] for size in sizes])
-    rmse = np.array([by_size[size]["rmse_kcal_mol"] for size in sizes])
+    by_size = {row["size"]: row for row in metrics["by_size"]}
+    keys = ("num_clusters", "mae_kcal_mol", "rmse_kcal_mol")
+    numbers, mae, rmse = (np.array([by_size[size][key] for size in sizes]) for key in keys)
     return {
         "mae_kcal_mol": float(np.average(mae, weights=numbers)),
         "rmse_kcal_mol": float(np.sqrt(np.average(rmse**2, weights=numbers))),
@@ -241,47 +288,117 @@ def _errors(run: Path, sizes: Sequence[int]) -> dict:
 
 
 def _errors_apart(run: Path, dataset: ClusterDataset, sizes: Sequence[int]) -> dict:
+    """Errors of the model of a run on the given sizes of a data set."""
     clusters = torch.isin(dataset.sizes, torch.tensor(sizes)).nonzero().flatten().tolist()
     batch = ClusterBatches(dataset).stored(clusters)
     predicted = Predictor(load_model(run))(batch.z, batch.pos, batch.ptr).energy
     return energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
 
 
-def findings(found: Sequence[Result]) -> list[Finding]:
-    """What the paper concludes, confirmed or denied; only what the rows at hand can decide."""
-    mae = {(result.row.table, result.row.label): float(np.mean(result.mae)) for result in found}
-    rmse = {(result.row.table, result.row.label): float(np.mean(result.rmse)) for result in found}
-    table_2 = {label: value for (table, label), value in mae.items() if table == "Table 2"}
-    said = []
-    full, without = table_2.get("DART"), {key: table_2.get(f"DART without {key}") for key in ("K", "L", "interaction")}
-    if full and without["K"] and without["L"]:
-        figures = f"MAE {full:.2f} with all shells, {without['K']:.2f} without K, {without['L']:.2f} without L"
-        said.append(Finding("The K shell matters more than the L shell.", without["K"] > without["L"], figures))
-    if full and without["interaction"]:
-        ratio = without["interaction"] / full
+def _line(result: Result) -> list[str]:
+    """Cells of :data:`COLUMNS`."""
+    row = result.row
+    return [
+        row.table,
+        row.label,
+        *([f"{value:.2f}" for value in row.paper] if row.paper else ["", ""]),
+        str(row.paper_clusters or ""),
+        mean_and_spread(result.mae),
+        mean_and_spread(result.rmse),
+        str(result.clusters),
+        str(result.train_clusters),
+        str(len(result.mae)),
+        f"{result.minutes:.0f}",
+    ]
+
+
+def findings(reached: Sequence[Result]) -> list[Finding]:
+    """Findings of the paper that the given rows can decide, confirmed or rejected."""
+    mae = {(result.row.table, result.row.label): float(np.mean(result.mae)) for result in reached}
+    rmse = {(result.row.table, result.row.label): float(np.mean(result.rmse)) for result in reached}
+    full, hdnn, no_k, no_l, no_interaction = (
+        mae.get(("Table 2", label))
+        for label in ("DART", "BPSF-HDNN", "DART without K", "DART without L", "DART without interaction")
+    )
+    decided = []
+    if full and no_k and no_l:
+        figures = f"MAE {full:.2f} with all shells, {no_k:.2f} without K, {no_l:.2f} without L"
+        decided.append(Finding("The K shell matters more than the L shell.", no_k > no_l, figures))
+    if full and no_interaction:
+        ratio = no_interaction / full
         text = "Without the interaction network the error triples."
-        said.append(Finding(text, ratio > 2.5, f"{ratio:.1f} times (paper: {12.33 / 3.59:.1f})"))
-    if full and "BPSF-HDNN" in table_2:
+        decided.append(Finding(text, ratio > 2.5, f"{ratio:.1f} times (paper: {12.33 / 3.59:.1f})"))
+    if full and hdnn is not None:
         text = "BPSF-HDNN is more accurate than DART."
-        said.append(Finding(text, table_2["BPSF-HDNN"] < full, f"MAE {table_2['BPSF-HDNN']:.2f} against {full:.2f}"))
-    labels = ["DART, " + ", ".join(map(str, case)) for case in CASES]
-    if all(("Table 3", label) in mae for label in labels):
+        decided.append(Finding(text, hdnn < full, f"MAE {hdnn:.2f} against {full:.2f}"))
+    if all(("Table 3", "DART, " + ", ".join(map(str, case))) in mae for case in CASES):
         by_size: dict[int, list[float]] = {}
-        for result in found:
+        for result in reached:
             if result.row.table == "Table 3" and len(result.row.sizes) == 1:
                 by_size.setdefault(result.row.sizes[0], []).append(float(np.mean(result.rmse)))
         worst = max(by_size, key=lambda size: float(np.mean(by_size[size])))
         means = ", ".join(f"Ga{size} {np.mean(values):.2f}" for size, values in sorted(by_size.items()))
-        said.append(
-            Finding("Ga46, a magic cluster, is predicted worse than 57, 60 and 66.", worst == 46, f"RMSE {means}")
-        )
+        text = "Ga46, a magic cluster, is predicted worse than 57, 60 and 66."
+        decided.append(Finding(text, worst == 46, f"RMSE {means}"))
         spread = max(max(values) - min(values) for size, values in by_size.items() if size != 46)
         text = "The RMSE of 57, 60 and 66 is the same whichever sizes are left out."
-        said.append(Finding(text, spread < 0.5, f"largest difference {spread:.2f} kcal/mol"))
-    grouped, leaky = mae.get(("By group", "DART")), full
-    if grouped and leaky:
-        text = "A random split flatters the model: related minima on both sides."
+        decided.append(Finding(text, spread < 0.5, f"largest difference {spread:.2f} kcal/mol"))
+    grouped = mae.get(("By group", "DART"))
+    if grouped and full:
+        text = "A random split underestimates the error: related minima are on both sides."
         both = rmse["Table 2", "DART"], rmse["By group", "DART"]
-        figures = f"MAE {leaky:.2f} at random, {grouped:.2f} by group (RMSE {both[0]:.2f}, {both[1]:.2f})"
-        said.append(Finding(text, grouped > leaky, figures))
-    return said
+        figures = f"MAE {full:.2f} at random, {grouped:.2f} by group (RMSE {both[0]:.2f}, {both[1]:.2f})"
+        decided.append(Finding(text, grouped > full, figures))
+    return decided
+
+
+def _figures(reached: Sequence[Result], title: str) -> dict[str, Figure]:
+    figures = {}
+    compared = [result for result in reached if result.row.paper]
+    if compared:
+        figures["beside_the_paper"] = _errors_figure(compared, title)
+    curve = [
+        r for r in reached if r.row.table == "Learning curve" or (r.row.table, r.row.label) == ("By group", "DART")
+    ]
+    if len(curve) > 1:
+        figures["learning_curve"] = _learning_curve(sorted(curve, key=lambda result: result.train_clusters), title)
+    return figures
+
+
+def _errors_figure(compared: Sequence[Result], title: str) -> Figure:
+    """Mean absolute errors of the paper and ours, a pair of bars for each row."""
+    paper = np.array([result.row.paper[0] for result in compared if result.row.paper])
+    ours = np.array([np.mean(result.mae) for result in compared])
+    spread = np.nan_to_num([deviation(result.mae) for result in compared])
+    figure, axes = figure_with_axes("", "")
+    tidy(axes, MAE_LABEL, "")
+    y = np.arange(len(compared))[::-1]
+    axes.barh(y + 0.2, paper, 0.36, color=GREY, label="paper (its own data)")
+    axes.barh(y - 0.2, ours, 0.36, color=BLUE, xerr=spread, label="this package", capsize=2)
+    for height, value in [*zip(y + 0.2, paper, strict=True), *zip(y - 0.2, ours, strict=True)]:
+        axes.annotate(f"{value:.2f}", (value, height), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
+    axes.set_yticks(y, [result.row.label for result in compared])
+    axes.set_xlim(0, 1.15 * max(paper.max(), ours.max()))
+    axes.set_title(title, fontsize=10)
+    figure.set_size_inches(SIZE[0], max(2.4, 0.55 * len(compared) + 1.2))
+    legend(axes, loc="lower right")
+    return figure
+
+
+def _learning_curve(curve: Sequence[Result], title: str) -> Figure:
+    """Test error against the number of training clusters, both logarithmic, with a power law."""
+    clusters = np.array([result.train_clusters for result in curve])
+    mae = np.array([np.mean(result.mae) for result in curve])
+    spread = np.nan_to_num([deviation(result.mae) for result in curve])
+    figure, axes = figure_with_axes("training clusters", MAE_LABEL)
+    axes.errorbar(clusters, mae, spread, color=BLUE, marker="o", capsize=2, label="test set")
+    exponent, factor = np.polyfit(np.log(clusters), np.log(mae), 1)
+    x = np.geomspace(min(clusters), 4 * max(clusters))
+    label = f"MAE ∝ N$^{{{exponent:.2f}}}$"
+    axes.plot(x, np.exp(factor) * x**exponent, color=GREY, linestyle="--", linewidth=1, label=label)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    plain_log_ticks(axes)
+    axes.set_title(title, fontsize=10)
+    legend(axes, loc="upper right")
+    return figure

@@ -1,39 +1,65 @@
-"""One layer after the other in the same model: the same data, split, head and number of epochs."""
+"""Message-passing layers compared in the same model: the same data, split, head and number of epochs."""
 
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import nn
 
+from pyg_clusters.analysis.plot_style import BLUE, SIZE, SMALL, plain_log_ticks, tidy
 from pyg_clusters.datasets import ClusterDataset, GalliumClusters, SodiumShielding, UnrelaxedOnly
 from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.options.reproduce import ReproduceLayersOptions, Target
+from pyg_clusters.papers.tables import Reproduction, Table, mean_and_spread, write_report
 from pyg_clusters.training.data import ClusterBatches
-from pyg_clusters.training.launcher import Training, seconds_of
+from pyg_clusters.training.launcher import Training, run_trainings, seconds_of
+from pyg_clusters.training.recipes import shipped_recipe
 
-TARGETS: tuple[str, ...] = ("energy", "shielding")
+TARGETS: tuple[Target, ...] = get_args(Target)
+
+RECIPES = {"energy": "layered_gallium.yaml", "shielding": "layered_sodium.yaml"}
+
+UNITS = {"energy": "kcal mol⁻¹ per cluster", "shielding": "ppm per atom"}
+
+QUICK: dict[str, Any] = {
+    **{"train_clusters": 300, "epochs": 2, "shielding_epochs": 5},
+    **{"folds": 1, "channels": 16, "num_layers": 2},
+}
+"""Options of a quick run."""
+
+QUICK_MARK = "QUICK RUN, two epochs of a narrow model: these are not the figures that the layers reach"
+
+COLUMNS = (
+    *("target", "layer", "edges"),
+    *("parameters", "MAE", "RMSE", "trainings", "seconds per epoch", "frames per second"),
+)
 
 BATCH_SIZE: int = 16
-"""Clusters in a batch of the speed measurements."""
+"""Batch size of the speed measurements."""
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer that is compared.
+    """A layer to compare.
 
     Attributes:
         conv: Import path of its class.
-        conv_args: Arguments that are not those of any layer.
-        every_pair: Whether its edges are all pairs with their shell, instead of those within a cut-off.
+        conv_args: Arguments specific to this class.
+        every_pair: Whether its edges are all pairs with their shell, instead of the pairs within a cut-off.
     """
 
     conv: str
@@ -61,49 +87,22 @@ LAYERS: dict[str, Layer] = {
     "DimeNetPlusPlus": Layer(PYG + "DimeNetPlusPlus"),
     "ViSNet": Layer(PYG + "ViSNet"),
 }
-"""The layers that are known by name."""
+"""Layers and whole models by name."""
 
 TEN: tuple[str, ...] = tuple(LAYERS)[:10]
-"""Those that are compared if none are named."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """What each training gets.
-
-    Attributes:
-        train_clusters: Gallium clusters of the training set.
-        epochs: Epochs of the energies.
-        shielding_epochs: Epochs of the shieldings.
-        folds: Folds of the shieldings, of five.
-        channels: Features of an atom.
-        num_layers: Number of layers.
-    """
-
-    train_clusters: int = 1500
-    epochs: int = 40
-    shielding_epochs: int = 100
-    folds: int = 5
-    channels: int = 64
-    num_layers: int = 3
-
-    def __post_init__(self):
-        for name, value in vars(self).items():
-            if value < 1 or (name == "folds" and value > 5):
-                limit = "from 1 to 5" if name == "folds" else "at least 1"
-                raise InputError(f"--{name.replace('_', '-')} must be {limit}, got {value}")
+"""Layers compared by default."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a layer reached.
+    """Errors and speed of a layer.
 
     Attributes:
         name: Name of the layer.
         target: ``"energy"`` (errors in kcal/mol per cluster) or ``"shielding"`` (ppm per atom).
-        mae: Of the test set, one per training.
+        mae: Errors on the test set, one per training.
         rmse: One per training.
-        parameters: Number of weights.
+        parameters: Number of parameters.
         epoch_seconds: Processor time of the training steps of an epoch, one thread.
         frames_per_second: Predicted clusters per second of processor time, one thread.
     """
@@ -117,22 +116,53 @@ class Result:
     frames_per_second: float
 
 
-def trainings(names: Sequence[str], targets: Sequence[str], recipes: dict[str, Path], budget: Budget) -> list[Training]:
-    """The trainings of layers.
+def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
+    """Run the missing trainings, and compare layers in the same model.
+
+    Raises:
+        InputError: If a layer is unknown or a training fails.
+    """
+    if options.quick:
+        options = replace(options, **QUICK)
+    unknown = [name for name in options.only or () if name not in LAYERS]
+    if unknown:
+        raise InputError(f"--only {unknown[0]!r} is none of the layers; there are {', '.join(LAYERS)}")
+    names = list(dict.fromkeys(options.only or TEN))
+    targets = options.targets or TARGETS
+    out = Path(options.out)
+    with open_output(out, command_words("reproduce layers", options), results=()):
+        runs = out / ("quick" if options.quick else "full")
+        run_trainings(trainings(names, targets, options), runs, options.workers)
+        reached = results(names, targets, runs, options.folds)
+        mark = QUICK_MARK if options.quick else ""
+        text = [
+            f"{options.num_layers} layers of {options.channels} features.",
+            f"Energies of gallium minima in kcal/mol per cluster: {options.train_clusters} training clusters, "
+            f"{options.epochs} epochs, split by group.",
+            f"Shieldings of sodium clusters in ppm per atom: {options.shielding_epochs} epochs, mean and spread over "
+            f"{options.folds} of five folds by cluster.",
+            "Seconds (training steps of an epoch) and frames per second are in processor time of one thread.",
+        ]
+        table = Table("Layers in the same model", COLUMNS, [_line(result) for result in reached], words=3)
+        figures = {"error_against_speed": _figure(reached, mark)}
+        return write_report(out, "Layers in the same model", text, [table], figures, mark=mark)
+
+
+def trainings(names: Sequence[str], targets: Sequence[str], options: ReproduceLayersOptions) -> list[Training]:
+    """Trainings of layers.
 
     Args:
         names: Keys of :data:`LAYERS`.
-        targets: Of :data:`TARGETS`.
-        recipes: The recipe of each target.
-        budget: What each training gets.
+        targets: Elements of :data:`TARGETS`.
+        options: Size of the model, epochs and folds.
     """
-    made = []
+    planned = []
     for target in targets:
         for name in names:
-            for fold in range(budget.folds if target == "shielding" else 1):
-                options = _options(LAYERS[name], target, budget, fold)
-                made.append(Training(folder_name(name, target, fold), recipes[target], options))
-    return made
+            for fold in range(options.folds if target == "shielding" else 1):
+                changes = _changes(LAYERS[name], target, options, fold)
+                planned.append(Training(folder_name(name, target, fold), shipped_recipe(RECIPES[target]), changes))
+    return planned
 
 
 def folder_name(name: str, target: str, fold: int = 0) -> str:
@@ -140,19 +170,20 @@ def folder_name(name: str, target: str, fold: int = 0) -> str:
     return f"{name}_{target}" + (f"_fold{fold}" if target == "shielding" else "")
 
 
-def _options(layer: Layer, target: str, budget: Budget, fold: int) -> tuple[str, ...]:
+def _changes(layer: Layer, target: str, options: ReproduceLayersOptions, fold: int) -> tuple[str, ...]:
+    """Options of a training that change its recipe."""
     training = "--model" if target == "energy" else "--model.init_args"
     model = f"{training}.model.init_args"
-    epochs = budget.epochs if target == "energy" else budget.shielding_epochs
-    data = ("--data.max_train_clusters", str(budget.train_clusters))
+    epochs = options.epochs if target == "energy" else options.shielding_epochs
+    data = ("--data.max_train_clusters", str(options.train_clusters))
     if target == "shielding":
         data = ("--data.fold", str(fold))
     return (
         *(("--config", _without_cutoff(target)) if layer.every_pair else ()),
         *(f"{model}.conv", layer.conv),
         *(f"{model}.conv_args", json.dumps(layer.conv_args)),
-        *(f"{model}.hidden_channels", str(budget.channels)),
-        *(f"{model}.num_layers", str(budget.num_layers)),
+        *(f"{model}.hidden_channels", str(options.channels)),
+        *(f"{model}.num_layers", str(options.num_layers)),
         *data,
         *("--trainer.max_epochs", str(epochs)),
         *(f"{training}.scheduler.init_args.T_max", str(epochs)),
@@ -160,18 +191,18 @@ def _options(layer: Layer, target: str, budget: Budget, fold: int) -> tuple[str,
 
 
 def _without_cutoff(target: str) -> str:
-    """A configuration that changes nothing else: an option of null does not reach the model of a class_path."""
+    """A configuration, as an option of null does not reach a model given by class_path."""
     model: dict[str, Any] = {"model": {"init_args": {"cutoff": None}}}
     return json.dumps({"model": model if target == "energy" else {"init_args": model}})
 
 
 def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: int) -> list[Result]:
-    """What finished trainings reached, and how fast their models are.
+    """Errors of finished trainings and speed of their models.
 
     Raises:
         InputError: If a training is not finished.
     """
-    found = []
+    reached = []
     for target in targets:
         dataset: ClusterDataset = (
             GalliumClusters() if target == "energy" else SodiumShielding(pre_filter=UnrelaxedOnly())
@@ -184,7 +215,7 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
                 raise InputError(f"{unfinished[0]}: not trained to the end yet")
             errors = [json.loads((run / "test_metrics.json").read_text())["overall"] for run in runs]
             model, split = load_model(runs[0]), Split.load(runs[0] / "splits")
-            found.append(
+            reached.append(
                 Result(
                     name,
                     target,
@@ -195,11 +226,11 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
                     frames_per_second(model, dataset, split),
                 )
             )
-    return found
+    return reached
 
 
 def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split, frames: int = 64) -> float:
-    """Clusters of the test set that a model predicts in a second of processor time, on one thread."""
+    """Clusters of the test set predicted per second of processor time on one thread."""
     batch = ClusterBatches(dataset).stored(split.test[:frames].tolist())
     predictor = Predictor(model, max_atoms=2048)
     with one_thread():
@@ -210,7 +241,7 @@ def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split, f
 def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> float:
     """Processor time of the training steps of an epoch (forward, backward, Adam) on one thread, from two batches.
 
-    The model is left as it was.
+    The model is left unchanged.
     """
     clusters = split.train[: 2 * BATCH_SIZE]
     batches = [ClusterBatches(dataset).stored(part.tolist()) for part in clusters.split(BATCH_SIZE)]
@@ -230,7 +261,7 @@ def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> fl
 
 
 def _processor_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """The shortest of some measurements after one that does not count."""
+    """Shortest of several measurements after a warm-up."""
     measured = []
     for _ in range(repeats + 1):
         begin = time.process_time()
@@ -241,7 +272,7 @@ def _processor_seconds(work: Callable[[], object], repeats: int = 3) -> float:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """PyTorch computes with one thread within the block."""
+    """Restrict PyTorch to one thread within the block."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -250,6 +281,45 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def mean(values: Sequence[float]) -> float:
-    """The mean over the trainings."""
-    return float(np.mean(values))
+def _line(result: Result) -> list[str]:
+    """Cells of :data:`COLUMNS`."""
+    return [
+        result.target,
+        result.name,
+        "all, by shell" if LAYERS[result.name].every_pair else "within the cut-off",
+        f"{result.parameters:,}",
+        mean_and_spread(result.mae),
+        mean_and_spread(result.rmse),
+        str(len(result.mae)),
+        f"{result.epoch_seconds:.3g}",
+        f"{result.frames_per_second:,.0f}",
+    ]
+
+
+def _figure(reached: Sequence[Result], title: str) -> Figure:
+    """Error on the test set against the speed of prediction, a panel for each target; low and to the right is good."""
+    targets = list(dict.fromkeys(result.target for result in reached))
+    figure = Figure(figsize=(SIZE[0] * len(targets), SIZE[1] + 0.6), layout="constrained")
+    for axes, target in zip(np.atleast_1d(figure.subplots(1, len(targets))), targets, strict=True):
+        rows = [result for result in reached if result.target == target]
+        rows.sort(key=lambda row: float(np.mean(row.mae)))
+        speed, error = [row.frames_per_second for row in rows], [float(np.mean(row.mae)) for row in rows]
+        tidy(
+            axes,
+            "clusters per second of processor time, one thread",
+            f"{target}: mean absolute error / {UNITS[target]}",
+        )
+        axes.plot(speed, error, "o", color=BLUE, markersize=6)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlim(min(speed) / 2, max(speed) * 2)  # room for the names
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(y=0.12)
+        plain_log_ticks(axes)
+        for row, x, y, left in zip(rows, speed, error, cycle((False, True)), strict=False):
+            label: dict[str, Any] = {"ha": "right", "xytext": (-6, 0)} if left else {"ha": "left", "xytext": (6, 0)}
+            axes.annotate(row.name, (x, y), textcoords="offset points", va="center", fontsize=SMALL, **label)
+    figure.suptitle(title, fontsize=10)
+    return figure

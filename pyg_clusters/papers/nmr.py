@@ -1,4 +1,4 @@
-"""The models of Kaneko et al. 2023 on the sodium clusters that ship."""
+"""The models of Kaneko et al. 2023 (doi 10.20517/jmi.2022.39) on the shipped sodium clusters."""
 
 import json
 import time
@@ -30,7 +30,7 @@ FOLDS: int = 5
 FOLDS_TABLE, SIZES_TABLE, TRADE_OFF, CURVE = "Five folds", "Largest sizes", "Trade-off", "Learning curve"
 
 BEST_OF_SEEDS, MEAN_OF_SEEDS = "best seed by validation", "mean over seeds"
-"""Ways to make one prediction of the trainings with different seeds: the paper's, and that of a deep ensemble."""
+"""Combinations of the trainings with different seeds: that of the paper, and a deep ensemble."""
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Method:
     """A model with its loss.
 
     Attributes:
-        name: In the names of folders.
-        label: In tables.
-        variables: Those of a Lasso; none for NodeSchNet.
+        name: Name in folders.
+        label: Name in tables.
+        variables: Variables of a Lasso; none for NodeSchNet.
         a: Weight of the sorted penalty; 0 is the mean squared error.
         transform: Whether targets are transformed by a generalised logistic distribution.
-        paper_rmse: What the paper reaches on 200 clusters of 40 atoms, in ppm, where it says so.
+        paper_rmse: RMSE of the paper on 200 clusters of 40 atoms, in ppm, if given.
     """
 
     name: str
@@ -78,17 +78,17 @@ METHODS: tuple[Method, ...] = (
     *(lasso(variables, transform) for variables in VARIABLES for transform in (False, True)),
     *(schnet(a, transform) for a in (0.0, 3.0) for transform in (False, True)),
 )
-"""Those that the paper compares."""
+"""Methods compared in the paper."""
 
 
 @dataclass(frozen=True)
 class Division:
-    """How the clusters are divided into training, validation and test set.
+    """Division of the clusters into training, validation and test set.
 
     Attributes:
-        fold: Number of the test fold of a cross-validation by cluster; without one the largest sizes are tested on and
-            the smaller ones trained on.
-        most: Train on no more than so many clusters.
+        fold: Index of the test fold of a cross-validation by cluster; ``None`` tests on the largest sizes and trains on
+            the smaller ones.
+        most: Maximum number of training clusters.
     """
 
     fold: int | None = None
@@ -96,7 +96,7 @@ class Division:
 
     @property
     def name(self) -> str:
-        """In the names of folders."""
+        """Name in folders."""
         name = "sizes" if self.fold is None else f"fold{self.fold}"
         return name if self.most is None else f"{name}_of{self.most}"
 
@@ -110,13 +110,13 @@ class Division:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is computed.
+    """Amount of computation.
 
     Attributes:
-        epochs: Most epochs of a training.
-        folds: Folds that are tested on.
-        weights: Those of the penalty in the trade-off curve.
-        fewer: Numbers of training clusters of the learning curve, beside all.
+        epochs: Maximum number of epochs of a training.
+        folds: Test folds.
+        weights: Weights of the penalty in the trade-off curve.
+        fewer: Numbers of training clusters of the learning curve, besides all.
     """
 
     epochs: int = 200
@@ -126,12 +126,12 @@ class Extent:
 
 
 QUICK = Extent(epochs=20, folds=(0, 1), weights=(0.0, 3.0, 10.0), fewer=(20,))
-"""Shows that all works."""
+"""Extent of a quick run."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table: a method, tested on the test parts of divisions together."""
+    """A row of a table: a method, tested on the test sets of all divisions together."""
 
     table: str
     method: Method
@@ -139,57 +139,57 @@ class Row:
 
     @property
     def label(self) -> str:
-        """What is tested."""
+        """Name in tables."""
         most = self.divisions[0].most
         return self.method.label if most is None else f"{self.method.label}, {most} clusters"
 
 
 def rows(num_clusters: int, extent: Extent | None = None) -> list[Row]:
-    """The rows of all tables.
+    """Rows of all tables.
 
     Args:
-        num_clusters: Clusters of the data set: of the learning curve, only numbers well below those of a training set.
-        extent: How much is computed.
+        num_clusters: Size of the data set; the learning curve has only numbers well below a training set.
+        extent: Amount of computation.
     """
     extent = extent or Extent()
     folds = tuple(Division(fold) for fold in extent.folds)
-    found = [Row(FOLDS_TABLE, method, folds) for method in METHODS]
-    found += [Row(SIZES_TABLE, method, (Division(),)) for method in METHODS]
-    found += [Row(TRADE_OFF, schnet(a), folds) for a in extent.weights]
+    planned = [Row(FOLDS_TABLE, method, folds) for method in METHODS]
+    planned += [Row(SIZES_TABLE, method, (Division(),)) for method in METHODS]
+    planned += [Row(TRADE_OFF, schnet(a), folds) for a in extent.weights]
     train_clusters = num_clusters * (FOLDS - 2) / FOLDS
     for method in (lasso("coordination"), schnet()):
         for most in (*(number for number in extent.fewer if number < 0.8 * train_clusters), None):
-            found.append(Row(CURVE, method, tuple(Division(fold, most) for fold in extent.folds)))
-    return found
+            planned.append(Row(CURVE, method, tuple(Division(fold, most) for fold in extent.folds)))
+    return planned
 
 
 def folder_name(method: Method, division: Division, seed: int) -> str:
-    """Folder of a training or fit; a Lasso depends on no seed."""
+    """Folder of a training or fit; a Lasso has no seed."""
     name = f"{method.name}_{division.name}"
     return name if method.variables else f"{name}_seed{seed}"
 
 
 def trainings(chosen: Sequence[Row], recipe: Path, seeds: int, epochs: int) -> list[Training]:
-    """The trainings of NodeSchNet behind rows, each once.
+    """Trainings of NodeSchNet for rows, each once.
 
     Args:
         chosen: The rows.
-        recipe: That of NodeSchNet.
+        recipe: Recipe of NodeSchNet.
         seeds: Number of seeds, of initialisation and order; the divisions stay the same.
-        epochs: Most epochs of each.
+        epochs: Maximum number of epochs.
     """
-    made: dict[str, Training] = {}
+    planned: dict[str, Training] = {}
     for seed in range(seeds):
         for row in chosen:
             for division in row.divisions:
                 if row.method.variables is None:
                     name = folder_name(row.method, division, seed)
-                    made[name] = Training(name, recipe, _options(row.method, division, seed, epochs))
-    return list(made.values())
+                    planned[name] = Training(name, recipe, _options(row.method, division, seed, epochs))
+    return list(planned.values())
 
 
 def _options(method: Method, division: Division, seed: int, epochs: int) -> tuple[str, ...]:
-    given = {
+    changes = {
         "seed_everything": seed,
         "data.dataset.init_args.pre_filter": "pyg_clusters.datasets.UnrelaxedOnly",
         **{f"data.{key}": value for key, value in division.arguments().items()},
@@ -198,17 +198,11 @@ def _options(method: Method, division: Division, seed: int, epochs: int) -> tupl
         "model.loss.init_args.a": method.a,
         "trainer.max_epochs": epochs,
     }
-    return tuple(word for key, value in given.items() for word in (f"--{key}", str(value)))
+    return tuple(word for key, value in changes.items() for word in (f"--{key}", str(value)))
 
 
 def fit_lassos(chosen: Sequence[Row], dataset: ClusterDataset, folder: Path):
-    """Fits the Lassos behind rows that are not there yet for this data set, each into a folder of its own.
-
-    Args:
-        chosen: The rows.
-        dataset: The clusters.
-        folder: Folder of the run folders.
-    """
+    """Fit the missing Lassos of rows to a data set, each into its own folder below ``folder``."""
     for row in chosen:
         for division in row.divisions:
             run = folder / folder_name(row.method, division, 0)
@@ -253,22 +247,21 @@ def _fit_lasso(method: Method, data: ClusterDataModule, run: Path):
 
 @dataclass(frozen=True)
 class Result:
-    """What a row has come to.
+    """Errors of a row.
 
     Attributes:
         row: The row.
-        overall: :func:`~pyg_clusters.shielding_metrics.shielding_metrics` over all its test parts together, one per
-            seed.
-        parts: The same of each test part, by seed and division.
-        predicted: Shieldings of the first seed in ppm ``[num_atoms]``.
-        target: Those of DFT.
+        overall: :func:`~pyg_clusters.shielding_metrics.shielding_metrics` over all test sets together, one per seed.
+        parts: The same of each test set, by seed and division.
+        predicted: Predicted shieldings of the first seed in ppm ``[num_atoms]``.
+        target: Shieldings by DFT in ppm ``[num_atoms]``.
         sizes: Size of the cluster of each atom.
-        clusters: Clusters of the test parts.
-        train_clusters: Clusters of a training set, the mean over the divisions.
-        minutes: Time of a training on one thread, the mean.
-        of_seeds: What the seeds make together, by the way they are joined (:data:`MEAN_OF_SEEDS`,
-            :data:`BEST_OF_SEEDS`): the metrics of each test part. Empty for one seed.
-        overall_of_seeds: The same over all test parts together.
+        clusters: Number of clusters in the test sets.
+        train_clusters: Mean number of clusters in a training set.
+        minutes: Mean time of a training on one thread.
+        of_seeds: Metrics of each test set for the combinations of the seeds (:data:`MEAN_OF_SEEDS`,
+            :data:`BEST_OF_SEEDS`); empty for one seed.
+        overall_of_seeds: The same over all test sets together.
     """
 
     row: Row
@@ -284,17 +277,12 @@ class Result:
     overall_of_seeds: Mapping[str, Metrics] = field(default_factory=dict)
 
     def mean(self, key: str) -> float:
-        """A metric, the mean over the seeds."""
+        """Mean of a metric over the seeds."""
         return float(np.mean([metrics[key] for metrics in self.overall]))
 
 
 def results(chosen: Sequence[Row], folder: Path, seeds: int) -> list[Result]:
-    """What rows have come to whose trainings are finished.
-
-    Args:
-        chosen: The rows.
-        folder: Folder of the run folders.
-        seeds: Number of seeds.
+    """Errors of rows whose trainings are finished.
 
     Raises:
         InputError: If a training is not finished.
@@ -308,16 +296,16 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         for seed in range(seeds)
         for division in row.divisions
     }
-    seconds = {place: seconds_of(run) for place, run in runs.items()}
-    for place, run in runs.items():
-        if seconds[place] is None:
+    seconds = {part: seconds_of(run) for part, run in runs.items()}
+    for part, run in runs.items():
+        if seconds[part] is None:
             raise InputError(f"{run}: not trained to the end yet")
-    tables = {place: _columns(run / "test_predictions.csv") for place, run in runs.items()}
-    predicted = {place: table["pred_nmr_shielding"] for place, table in tables.items()}
+    tables = {part: _columns(run / "test_predictions.csv") for part, run in runs.items()}
+    predicted = {part: table["pred_nmr_shielding"] for part, table in tables.items()}
     target = {division: tables[0, division]["nmr_shielding"] for division in row.divisions}
 
     def together(parts: Mapping[Division, np.ndarray]) -> Metrics:
-        """Of all test parts."""
+        """Metrics over all test sets."""
         return shielding_metrics(*(np.concatenate([of[part] for part in row.divisions]) for of in (parts, target)))
 
     joined: dict[str, dict[Division, np.ndarray]] = {}
@@ -335,7 +323,7 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
     return Result(
         row,
         tuple(together({part: predicted[seed, part] for part in row.divisions}) for seed in range(seeds)),
-        {place: shielding_metrics(predicted[place], target[place[1]]) for place in runs},
+        {part: shielding_metrics(predicted[part], target[part[1]]) for part in runs},
         of_first["pred_nmr_shielding"],
         of_first["nmr_shielding"],
         of_first["size"],
@@ -343,15 +331,15 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         float(np.mean(train_clusters)),
         float(np.mean([value for value in seconds.values() if value is not None]) / 60),
         {
-            how: {(0, part): shielding_metrics(values, target[part]) for part, values in parts.items()}
-            for how, parts in joined.items()
+            name: {(0, part): shielding_metrics(values, target[part]) for part, values in parts.items()}
+            for name, parts in joined.items()
         },
-        {how: together(parts) for how, parts in joined.items()},
+        {name: together(parts) for name, parts in joined.items()},
     )
 
 
 def _val_loss(run: Path) -> float:
-    """The best of a training."""
+    """Lowest validation loss of a training."""
     return float(np.nanmin(_columns(run / "metrics.csv")["val_loss"]))
 
 
@@ -362,13 +350,13 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences of a metric between two methods on the same test parts, one per division and seed.
+    """Differences of a metric between two methods on the same test sets, one per division and seed.
 
     Attributes:
-        mean: First less second.
-        deviation: Standard deviation of the differences; not-a-number for one.
-        lower: How often the first is lower.
-        number: How many differences there are.
+        mean: Mean of first minus second.
+        deviation: Standard deviation of the differences; NaN for one.
+        lower: Number of test sets in which the first is lower.
+        number: Number of differences.
     """
 
     mean: float
@@ -378,18 +366,17 @@ class Paired:
 
 
 def paired(first: Result, second: Result, key: str = "rmse_ppm") -> Paired:
-    """Compares two methods part by part.
+    """Compare two methods test set by test set; a Lasso, which has no seeds, is compared with every seed.
 
     Args:
-        first: One.
-        second: The other, of the same divisions. A Lasso, which has no seeds, is compared with every seed.
-        key: Of :func:`~pyg_clusters.shielding_metrics.shielding_metrics`.
+        first: One method.
+        second: The other one, with the same divisions.
+        key: Key of :func:`~pyg_clusters.shielding_metrics.shielding_metrics`.
     """
-    places = sorted({*first.parts, *second.parts}, key=lambda place: (place[0], place[1].name))
     values = []
-    for seed, division in places:
+    for seed, division in sorted({*first.parts, *second.parts}, key=lambda part: (part[0], part[1].name)):
         a, b = (
-            result.parts.get((seed, division), result.parts.get((0, division)))  # a Lasso's, of no seed
+            result.parts.get((seed, division), result.parts.get((0, division)))  # a Lasso has no seed
             for result in (first, second)
         )
         if a is not None and b is not None:

@@ -1,45 +1,166 @@
-"""What Kaneko et al. 2023 find, confirmed or denied."""
+"""Labels and findings of Kaneko et al. 2023, confirmed or rejected."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import torch
+from ase import Atoms
 
-from pyg_clusters.papers.findings import Finding
+from pyg_clusters.datasets import POPULATIONS, ClusterDataset
 from pyg_clusters.papers.nmr import FOLDS_TABLE, SIZES_TABLE, Result, lasso, paired, schnet
-from pyg_clusters.papers.nmr_labels import LabelledCluster, Labels
+from pyg_clusters.papers.tables import Finding
 from pyg_clusters.shielding_metrics import shielding_metrics
+from pyg_clusters.training.data import ClusterBatches
+from pyg_clusters.transforms.running_coordination import SODIUM_RADII, running_coordination
+
+RADIUS: float = 4.0
+"""Cut-off of the coordination numbers in Fig. 2 and 6 of the paper in Å."""
+
+STEP: float = 0.01
+"""Standard deviation of the smooth step of a coordination number in Å."""
 
 CORRELATED: float = 0.3
-"""Correlation coefficients of a smaller magnitude are taken for none."""
+"""Smallest magnitude of a correlation coefficient that counts."""
 
 SAME: float = 0.05
-"""Errors that differ by a smaller share are taken for the same."""
+"""Relative difference below which errors count as equal."""
 
 NEAR: float = 10.0
-"""Means and peaks that differ by less (in ppm) are taken for the same."""
+"""Difference in ppm below which means and peaks count as equal."""
 
 LOW: float = 500.0
-"""Shieldings below this (in ppm) are the outliers of the paper."""
+"""Shieldings below this value in ppm are the outliers of the paper."""
 
 Judge = Callable[..., tuple[bool, str]]
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Labels of all atoms of a set of clusters, ``[num_atoms]`` each.
+
+    Attributes:
+        shielding: Shielding in ppm.
+        sizes: Size of the cluster of each atom.
+        coordination: Number of neighbours within 4.0 Å.
+        populations: Gross orbital population of each function, in electrons.
+        clusters: Number of clusters.
+    """
+
+    shielding: np.ndarray
+    sizes: np.ndarray
+    coordination: np.ndarray
+    populations: dict[str, np.ndarray]
+    clusters: int
+
+    @classmethod
+    def of(cls, dataset: ClusterDataset) -> "Labels":
+        """Labels of a data set with shieldings and populations."""
+        batch = ClusterBatches(dataset).stored(range(len(dataset)))
+        sizes = batch.ptr.diff()
+        return cls(
+            batch.y.numpy(),
+            sizes.repeat_interleave(sizes).numpy(),
+            running_coordination(batch.pos, batch.ptr, [RADIUS], STEP).squeeze(-1).numpy(),
+            dict(zip(POPULATIONS, batch.populations.numpy().T, strict=True)),
+            len(dataset),
+        )
+
+
+@dataclass(frozen=True)
+class LabelledCluster:
+    """A cluster with its shieldings.
+
+    Attributes:
+        name: Size and origin.
+        atoms: The structure.
+        shielding: Shielding in ppm ``[num_atoms]``.
+        running: Running coordination numbers at :data:`~pyg_clusters.transforms.running_coordination.SODIUM_RADII`
+            ``[num_atoms, num_radii]``.
+    """
+
+    name: str
+    atoms: Atoms
+    shielding: np.ndarray
+    running: np.ndarray
+
+    @property
+    def coordination(self) -> np.ndarray:
+        """Number of neighbours within 4.0 Å ``[num_atoms]``."""
+        return self.running[:, SODIUM_RADII.index(RADIUS)]
+
+
+def labelled_cluster(dataset: ClusterDataset, index: int, kind: str) -> LabelledCluster:
+    """A cluster of a data set of shieldings, with its kind in the name."""
+    batch = ClusterBatches(dataset).stored([index])
+    running = running_coordination(batch.pos, batch.ptr, SODIUM_RADII, STEP).numpy()
+    atoms = Atoms(batch.z.numpy(), batch.pos.numpy())
+    return LabelledCluster(f"Na{len(atoms)}, {kind}", atoms, batch.y.numpy(), running)
+
+
+def relaxed_pairs(dataset: ClusterDataset) -> list[tuple[LabelledCluster, LabelledCluster]]:
+    """Random clusters with their relaxed structures, where both are labelled.
+
+    Args:
+        dataset: Clusters with ``relaxed``; structures of the same random cluster form a group.
+    """
+    relaxed, groups = ClusterBatches(dataset).stored(range(len(dataset))).relaxed.flatten() > 0, dataset.groups
+    pairs = []
+    for index in (~relaxed).nonzero().flatten().tolist():
+        partners = (relaxed & (groups == groups[index])).nonzero().flatten().tolist()
+        pairs += [
+            (labelled_cluster(dataset, index, "as grown"), labelled_cluster(dataset, partner, "relaxed"))
+            for partner in partners
+        ]
+    return pairs
+
+
+def clusters_of_figure_7(
+    dataset: ClusterDataset,
+    pairs: Sequence[tuple[LabelledCluster, LabelledCluster]],
+    every: ClusterDataset,
+) -> list[LabelledCluster]:
+    """Clusters of Fig. 7 of the paper.
+
+    Of the largest size with a pair of a random and its relaxed cluster: the cluster of lowest energy, the random one
+    with the lowest shielding, and the same one relaxed. Without pairs, two random clusters of one size: that with the
+    lowest shielding of all, and that whose lowest shielding is highest.
+
+    Args:
+        dataset: Random clusters.
+        pairs: Random clusters with their relaxed structures.
+        every: Random and relaxed clusters, with their ``energy``.
+    """
+    if pairs:
+        grown, relaxed = min(pairs, key=lambda pair: (-len(pair[0].atoms), float(pair[0].shielding.min())))
+        energy = ClusterBatches(every).stored(range(len(every))).energy.flatten()
+        index = int(energy.where(every.sizes == len(grown.atoms), torch.inf).argmin())
+        return [labelled_cluster(every, index, "the lowest energy"), grown, relaxed]
+    batch = ClusterBatches(dataset).stored(range(len(dataset)))
+    lowest = np.array([values.min() for values in batch.y.split(batch.ptr.diff().tolist())])
+    worst = int(lowest.argmin())
+    same_size = (dataset.sizes == dataset.sizes[worst]).numpy()
+    best = int(np.where(same_size, lowest, -np.inf).argmax())
+    kinds = {worst: "as grown, with the lowest shielding", best: "as grown, without low shieldings"}
+    return [labelled_cluster(dataset, index, kind) for index, kind in kinds.items()]
+
+
 def findings(
-    found: Sequence[Result],
+    reached: Sequence[Result],
     labels: Labels | None = None,
     pairs: Sequence[tuple[LabelledCluster, LabelledCluster]] = (),
 ) -> list[Finding]:
-    """The findings of the paper that the figures at hand can say something of.
+    """Findings of the paper that the given results can decide.
 
-    Those about models are judged by the five folds where these are there, else by the largest sizes.
+    Findings on models are decided by the five folds where available, otherwise by the largest sizes.
 
     Args:
-        found: Rows with their results.
+        reached: Results of rows.
         labels: Labels of random clusters.
-        pairs: Random clusters beside what they were relaxed to.
+        pairs: Random clusters with their relaxed structures.
     """
     about_labels = [] if labels is None else [*_about_labels(labels), _about_relaxing(pairs)]
-    return [*about_labels, *_about_models(found)]
+    return [*about_labels, *_about_models(reached)]
 
 
 def _about_labels(labels: Labels) -> list[Finding]:
@@ -60,13 +181,17 @@ def _about_labels(labels: Labels) -> list[Finding]:
             f"peak {peak:.0f} ppm, skewness {skewness:.2f}",
         ),
         Finding(
-            "The 3S population goes up with the shielding (Fig. 2).", r["3S"] > CORRELATED, f"correlation {r['3S']:.2f}"
+            "The 3S population increases with the shielding (Fig. 2).",
+            r["3S"] > CORRELATED,
+            f"correlation {r['3S']:.2f}",
         ),
         Finding(
-            "The 3P populations go down with the shielding (Fig. 2).", max(p3) < -CORRELATED, f"correlation {_list(p3)}"
+            "The 3P populations decrease with the shielding (Fig. 2).",
+            max(p3) < -CORRELATED,
+            f"correlation {_list(p3)}",
         ),
         Finding(
-            "4S and 4P do not go with the shielding (Fig. 2).",
+            "4S and 4P are not correlated with the shielding (Fig. 2).",
             max(map(abs, [r["4S"], *p4])) < CORRELATED,
             f"correlation {r['4S']:.2f} for 4S, {_list(p4)} for 4P",
         ),
@@ -79,25 +204,25 @@ def _about_labels(labels: Labels) -> list[Finding]:
 
 
 def _about_relaxing(pairs: Sequence[tuple[LabelledCluster, LabelledCluster]]) -> Finding:
-    statement = "Low shieldings come from structures that are not relaxed: relaxing raises the lowest (Fig. 7)."
+    statement = "Low shieldings come from unrelaxed structures: relaxation raises the lowest (Fig. 7)."
     if not pairs:
         paper = "paper: from 368 to 582 ppm, and one atom of coordination 12"
-        return Finding(statement, None, f"no random cluster is labelled relaxed, too ({paper})")
+        return Finding(statement, None, f"no random cluster is also labelled relaxed ({paper})")
     lowest = np.array([[grown.shielding.min(), relaxed.shielding.min()] for grown, relaxed in pairs])  # [num_pairs, 2]
     rises = lowest[:, 1] - lowest[:, 0]
     crowded = sum(bool((relaxed.coordination > 11.5).any()) for _, relaxed in pairs)
     changes = ", ".join(f"{before:.0f} to {after:.0f}" for before, after in lowest[lowest[:, 0].argsort()])
     figures = (
-        f"{len(pairs)} clusters are labelled as grown and relaxed: the lowest goes from {changes} ppm, up in "
+        f"{len(pairs)} clusters are labelled as grown and relaxed: the lowest changes from {changes} ppm, up in "
         f"{int((rises > 0).sum())} of them, by {rises.mean():.0f} ppm on average; {crowded} then have an atom of "
         "coordination 12"
     )
     return Finding(statement, bool(rises.mean() > 0 and (rises > 0).mean() > 0.5), figures)
 
 
-def _about_models(found: Sequence[Result]) -> list[Finding]:
+def _about_models(reached: Sequence[Result]) -> list[Finding]:
     by_table: dict[str, dict[str, Result]] = {FOLDS_TABLE: {}, SIZES_TABLE: {}}
-    for result in found:
+    for result in reached:
         by_table.get(result.row.table, {})[result.row.method.name] = result
     coordination, populations, both = (lasso(kind).name for kind in ("coordination", "populations", "both"))
     mse, penalty = schnet().name, schnet(3.0).name
@@ -142,7 +267,7 @@ def _about_models(found: Sequence[Result]) -> list[Finding]:
 def _judged(
     by_table: Mapping[str, Mapping[str, Result]], statement: str, names: Sequence[str], judge: Judge
 ) -> list[Finding]:
-    """Judges by the first table that has the methods, and says what the others say."""
+    """Decide by the first table that has the methods, and add the results of the others."""
     verdict: bool | None = None
     texts = []
     for table, methods in by_table.items():
@@ -214,7 +339,7 @@ def _same(direct: Result, transformed: Result) -> tuple[bool, str]:
 
 
 def _lower_in(first: Result, second: Result) -> str:
-    """How often the first has the lower RMSE, where there is more than one part to tell."""
+    """Number of test sets in which the first has the lower RMSE, if there are several."""
     pair = paired(first, second)
     return f" (lower in {pair.lower} of {pair.number} parts)" if pair.number > 1 else ""
 

@@ -29,7 +29,7 @@ from pyg_clusters.analysis.plot_style import (
     padded_limits,
     tidy,
 )
-from pyg_clusters.analysis.plots_structures import draw_atoms, view_of
+from pyg_clusters.analysis.viewer import draw_atoms, view_of
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.shielding_metrics import peak_position
 from pyg_clusters.transforms.running_coordination import SODIUM_RADII

@@ -1,98 +1,164 @@
-"""Tables and findings of a paper, on the screen, in Markdown and as CSV."""
+"""Tables and findings of a paper, in Markdown and as CSV."""
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
+from matplotlib.figure import Figure
 
+from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.papers.findings import Finding
 
 Row = TypeVar("Row")
 
 QUICK_MARK = "QUICK RUN, a few epochs only: these are not the figures that the recipes reach"
-"""In every table of a quick run."""
+"""Mark of every table of a quick run."""
 
 QUICK_TITLE = "QUICK RUN: not the figures that the recipes reach"
-"""In every figure of one."""
+"""Title of every figure of a quick run."""
 
 
-def print_table(
+@dataclass(frozen=True)
+class Finding:
+    """A statement of a paper, confirmed or rejected.
+
+    Attributes:
+        statement: Statement of the paper.
+        holds: Whether our figures confirm it; ``None`` if they cannot decide.
+        figures: Our figures, and those of the paper if it gives them.
+    """
+
+    statement: str
+    holds: bool | None
+    figures: str
+
+    @property
+    def verdict(self) -> str:
+        """Verdict as text."""
+        return "not decided" if self.holds is None else "holds" if self.holds else "does not hold"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Attributes:
+        title: Title.
+        columns: Headings.
+        lines: Cells of each line.
+        words: Number of columns on the left that hold words; the others hold numbers.
+    """
+
+    title: str
+    columns: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    words: int = 2
+
+    @property
+    def markdown(self) -> list[str]:
+        """Lines of the table in Markdown."""
+        alignment = "|---" * self.words + "|" + "--:|" * (len(self.columns) - self.words)
+        return [_markdown_line(self.columns), alignment, *map(_markdown_line, self.lines)]
+
+
+def _markdown_line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """Result of reproducing a paper.
+
+    Attributes:
+        tables: Our figures beside those of the paper.
+        report: The report in Markdown; tables (.csv) and figures (.png) are beside it.
+        findings: Findings of the paper, confirmed or rejected.
+        mark: Mark of a quick run, else empty.
+        notes: Remarks on the figures.
+    """
+
+    tables: list[Table]
+    report: Path
+    findings: list[Finding] = field(default_factory=list)
+    mark: str = ""
+    notes: str = ""
+
+
+def write_report(
+    folder: Path,
     title: str,
-    columns: Sequence[str],
-    lines: Sequence[Sequence[str]],
-    caption: str = "",
-    width: int = 150,
-    words: int = 2,
-):
-    """Prints a table, of which the first so many columns hold words and the others numbers."""
-    console = Console(width=width)
-    table = Table(title=title, title_justify="left", caption=caption)
-    for place, name in enumerate(columns):
-        table.add_column(name, justify="left" if place < words else "right")
-    for line in lines:
-        table.add_row(*line)
-    console.print(table)
+    text: Sequence[str],
+    tables: Sequence[Table],
+    figures: Mapping[str, Figure],
+    *,
+    findings: Sequence[Finding] = (),
+    mark: str = "",
+    notes: str = "",
+) -> Reproduction:
+    """Write tables and findings as ``results.md``, the first table as ``results.csv``, and figures.
 
-
-def print_findings(findings: Sequence[Finding]):
-    """Prints a finding a line."""
-    for finding in findings:
-        print(f"{finding.verdict}: {finding.statement} {finding.figures}")
-
-
-def markdown_table(columns: Sequence[str], lines: Sequence[Sequence[str]], words: int = 2) -> list[str]:
-    """Lines of a table in Markdown, of which the first so many columns hold words and the others numbers."""
-    head = ["| " + " | ".join(columns) + " |", "|---" * words + "|" + "--:|" * (len(columns) - words)]
-    return head + ["| " + " | ".join(line) + " |" for line in lines]
-
-
-def markdown_findings(findings: Sequence[Finding]) -> list[str]:
-    """Lines of a list in Markdown."""
-    return [f"- **{f.verdict.capitalize()}**: {f.statement} {f.figures}" for f in findings]
+    Args:
+        folder: Folder of the results.
+        title: Heading of the report.
+        text: Lines above the first table.
+        tables: Tables; the title of further ones is their heading.
+        figures: Figures by name.
+        findings: Findings of the paper.
+        mark: Mark of a quick run, whose files have the prefix ``quick_``.
+        notes: Remarks on the figures, above the text.
+    """
+    prefix = "quick_" if mark else ""
+    first, *others = tables
+    lines = [f"# {title}", "", *([f"**{mark}.**", ""] if mark else []), *([notes, ""] if notes else [])]
+    lines += [*text, "", *first.markdown]
+    for table in others:
+        lines += ["", f"## {table.title}", "", *table.markdown]
+    if findings:
+        lines += ["", "## Findings of the paper", ""]
+        lines += [f"- **{f.verdict.capitalize()}**: {f.statement} {f.figures}" for f in findings]
+    write_csv(folder / f"{prefix}results.csv", [*first.columns, "note"], [[*line, mark] for line in first.lines])
+    report = folder / f"{prefix}results.md"
+    with atomic_write(report) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name, figure in figures.items():
+        save_figure(figure, folder / f"{prefix}{name}.png")
+    return Reproduction(list(tables), report, list(findings), mark, notes)
 
 
 def write_csv(path: Path, columns: Sequence[str], lines: Sequence[Sequence[object]]):
-    """Writes lines of words and numbers as CSV."""
+    """Write lines of words and numbers as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *lines])
     with atomic_write(path) as temporary:
         temporary.write_text(text.getvalue(), encoding="utf-8")
 
 
-def write_text(path: Path, lines: Sequence[str]):
-    """Writes lines of text."""
-    with atomic_write(path) as temporary:
-        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
 def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean and, of more than one value, standard deviation."""
+    """Mean and, of several values, standard deviation."""
     spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
     return f"{np.mean(values):.{digits}f}{spread}"
 
 
 def deviation(values: Sequence[float]) -> float:
-    """Standard deviation; not-a-number for one value."""
+    """Standard deviation; NaN for one value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
 
 
 def chosen_rows(only: Sequence[str] | None, rows: Sequence[Row], names: Callable[[Row], Sequence[str]]) -> list[Row]:
-    """The rows that one of the words names, all of them without words.
+    """Rows with one of the given names; all rows by default.
 
     Args:
-        only: Names of tables or of what is trained, whatever their case.
+        only: Names of tables or trainings, in any case.
         rows: All rows.
-        names: Those by which a row can be called.
+        names: Names of a row.
 
     Raises:
-        InputError: If a word names no row.
+        InputError: If no row has one of the names.
     """
     if only is None:
         return list(rows)

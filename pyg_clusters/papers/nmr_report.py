@@ -1,4 +1,4 @@
-"""``pyg-clusters reproduce nmr``."""
+"""The tables and figures of Kaneko et al. 2023, compared with the paper."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -7,51 +7,38 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis.plot_style import SMALL, save_figure
+from pyg_clusters.analysis.plot_style import SMALL
 from pyg_clusters.datasets import SodiumShielding, UnrelaxedOnly
 from pyg_clusters.distributions import GeneralizedLogistic
-from pyg_clusters.errors import InputError
 from pyg_clusters.frames.outputs import open_output
-from pyg_clusters.options.parsing import parse, verb_parser
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.options.reproduce import ReproduceNmrOptions
 from pyg_clusters.papers import nmr, plots_nmr
-from pyg_clusters.papers.findings import Finding
-from pyg_clusters.papers.nmr_findings import findings
-from pyg_clusters.papers.nmr_labels import Labels, clusters_of_figure_7, relaxed_pairs
+from pyg_clusters.papers.nmr_findings import Labels, clusters_of_figure_7, findings, relaxed_pairs
 from pyg_clusters.papers.tables import (
     QUICK_MARK,
     QUICK_TITLE,
+    Reproduction,
+    Table,
     chosen_rows,
     deviation,
-    markdown_findings,
-    markdown_table,
     mean_and_spread,
-    print_findings,
-    print_table,
     write_csv,
-    write_text,
+    write_report,
 )
 from pyg_clusters.training.launcher import run_trainings
 from pyg_clusters.training.recipes import shipped_recipe
 from pyg_clusters.training.run import CONFIGURATION, check_fingerprint
 
 COLUMNS = (
-    "table",
-    "row",
-    "paper",
-    "RMSE",
-    "MAE",
-    "Wasserstein",
-    "K-S",
-    "peak",
-    "skewness",
-    "train",
-    "test",
-    "seeds",
-    "minutes",
+    *("table", "row", "paper", "RMSE", "MAE", "Wasserstein", "K-S", "peak", "skewness"),
+    *("train", "test", "seeds", "minutes"),
 )
 
 METRICS = ("rmse_ppm", "mae_ppm", "wasserstein_ppm", "kolmogorov_smirnov", "peak_ppm", "skewness")
 DIGITS = (1, 1, 1, 2, 0, 2)
+
+PART_COLUMNS = ("method", "division", "seed", *METRICS, "target_peak_ppm", "target_skewness", "num_atoms")
 
 PAIR_COLUMNS = ("table", "first less second", "RMSE", "first lower", "Wasserstein", "first lower", "pairs")
 
@@ -61,84 +48,69 @@ PAPER_CLUSTERS = (
 )
 
 
-def run(argv: Sequence[str]):
-    """Trains what is missing and sets the figures of the paper beside ours."""
-    parser = verb_parser(
-        "reproduce nmr",
-        "Kaneko et al. 2023 on the shipped shieldings of sodium clusters: fits and trains what is missing (a run that "
-        "is stopped goes on when it is called again), and writes tables (Markdown, CSV), the figures of the paper, and "
-        "which of its findings hold.",
-        "pyg-clusters reproduce nmr --out runs/reproduce_nmr",
-    )
-    parser.add_argument("--quick", action="store_true", help="a few epochs: shows that all works, in a few minutes")
-    parser.add_argument(
-        "--only", type=str, nargs="+", help="tables or methods by their names: 'Five folds', schnet_a3, lasso_both"
-    )
-    parser.add_argument("--seeds", type=int, default=1, help="trainings of each kind; the folds stay the same")
-    parser.add_argument("--workers", type=int, default=2, help="trainings at a time, one thread each")
-    parser.add_argument(
-        "--epochs", type=int | None, help=f"most epochs of a training, {nmr.Extent().epochs} by default"
-    )
-    parser.add_argument("--recipe", type=Path, help="recipe of NodeSchNet instead of sodium_node_schnet.yaml")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and the results")
-    options = parse(parser, argv)
-    if options.seeds < 1 or options.workers < 1 or (options.epochs is not None and options.epochs < 1):
-        raise InputError("--seeds, --workers and --epochs must be at least 1")
+def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
+    """Run the missing fits and trainings, and write our figures beside those of Kaneko et al. 2023.
 
+    Raises:
+        InputError: If a row is unknown or a training fails.
+    """
     dataset = SodiumShielding(pre_filter=UnrelaxedOnly())
     extent = nmr.QUICK if options.quick else nmr.Extent()
     if options.epochs is not None:
         extent = replace(extent, epochs=options.epochs)
     rows = chosen_rows(options.only, nmr.rows(len(dataset), extent), lambda row: (row.table, row.method.name))
-    recipe = options.recipe or shipped_recipe("sodium_node_schnet.yaml")
+    recipe = shipped_recipe("sodium_node_schnet.yaml") if options.recipe is None else Path(options.recipe)
     trainings = nmr.trainings(rows, recipe, options.seeds, extent.epochs)
-    with open_output(options.out, ("reproduce", "nmr", *argv), results=()):
-        runs = options.out / ("quick" if options.quick else "full")
+    out = Path(options.out)
+    with open_output(out, command_words("reproduce nmr", options), results=()):
+        runs = out / ("quick" if options.quick else "full")
         for training in trainings:
             if (runs / training.name / CONFIGURATION).exists():
                 check_fingerprint(runs / training.name, dataset)
         nmr.fit_lassos(rows, dataset, runs)
         run_trainings(trainings, runs, options.workers)
-        results = nmr.results(rows, runs, options.seeds)
-        _write(results, dataset, extent, options.out, options.quick)
+        return write_results(nmr.results(rows, runs, options.seeds), dataset, extent, out, options.quick)
 
 
-def _write(results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.Extent, folder: Path, quick: bool):
+def write_results(
+    results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.Extent, folder: Path, quick: bool
+) -> Reproduction:
+    """Write tables, findings and figures of finished trainings."""
     every = SodiumShielding()
     labels, pairs = Labels.of(dataset), relaxed_pairs(every)
-    stated = _stated(labels)
+    tables = [Table("Kaneko et al. 2023: errors in ppm per atom", COLUMNS, lines_of(results))]
+    if pair_lines := _pair_lines(results):
+        title = "Differences in ppm on the same test parts, mean and standard deviation over folds and seeds"
+        tables.append(Table(title, PAIR_COLUMNS, pair_lines))
     mark = QUICK_MARK if quick else ""
-    lines, pair_lines = _lines(results), _pair_lines(results)
-    said = findings(results, labels, pairs)
-    print_table("Kaneko et al. 2023: errors in ppm per atom", COLUMNS, lines, mark)
-    if pair_lines:
-        print_table("Differences in ppm on the same test parts", PAIR_COLUMNS, pair_lines, mark)
-    print_findings(said)
-    print(stated)
-
-    name = "quick_" if quick else ""
-    note = [mark] if quick else [""]
-    write_csv(folder / f"{name}results.csv", [*COLUMNS, "note"], [[*line, *note] for line in lines])
-    write_csv(folder / f"{name}parts.csv", [*PART_COLUMNS, "note"], [[*line, *note] for line in _part_lines(results)])
-    write_text(folder / f"{name}results.md", _markdown(lines, pair_lines, said, mark, stated, extent))
+    name = "quick_parts.csv" if quick else "parts.csv"
+    write_csv(folder / name, [*PART_COLUMNS, "note"], [[*line, mark] for line in _part_lines(results)])
     figures = {**_figures_of_labels(labels, dataset, pairs, every), **_figures_of_models(results)}
-    for title, figure in figures.items():
-        if quick:
-            figure.suptitle(QUICK_TITLE, fontsize=min(10, 1.8 * figure.get_figwidth()))
-        save_figure(figure, folder / f"{name}{title}.png")
-    print(f"results in {folder / f'{name}results.md'}, .csv, and figures beside them")
+    for figure in figures.values() if quick else ():
+        figure.suptitle(QUICK_TITLE, fontsize=min(10, 1.8 * figure.get_figwidth()))
+    text = [
+        f"Errors in ppm per atom, over the test parts together, at the best validation loss of at most {extent.epochs} "
+        "epochs. Wasserstein distance (ppm) and Kolmogorov-Smirnov statistic (K-S) are between predicted and DFT "
+        "distributions; peaks in ppm. Five folds: by cluster. Largest sizes: trained on the smaller ones. Populations "
+        "come from the very calculation that the model is to replace. Paper: its RMSE. Train, test: numbers of "
+        "clusters. Minutes are those of one training on one thread."
+    ]
+    title = "Kaneko et al. 2023, compared with the paper"
+    judged = findings(results, labels, pairs)
+    return write_report(folder, title, text, tables, figures, findings=judged, mark=mark, notes=_data_note(labels))
 
 
-def _stated(labels: Labels) -> str:
-    """What stands behind the figures."""
+def _data_note(labels: Labels) -> str:
+    """Data behind the figures."""
     sizes = np.unique(labels.sizes)
     return (
-        f"Behind these figures stand {labels.clusters} random clusters of {sizes.min()} to {sizes.max()} atoms "
+        f"The figures are based on {labels.clusters} random clusters of {sizes.min()} to {sizes.max()} atoms "
         f"({labels.shielding.size:,} atoms). {PAPER_CLUSTERS}"
     )
 
 
-def _lines(results: Sequence[nmr.Result]) -> list[list[str]]:
+def lines_of(results: Sequence[nmr.Result]) -> list[list[str]]:
+    """Cells of :data:`COLUMNS`."""
     lines = []
     tables: set[str] = set()
     for result in results:
@@ -148,14 +120,14 @@ def _lines(results: Sequence[nmr.Result]) -> list[list[str]]:
             lines.append([table, "DFT", "", "", "", "", "", f"{peak:.0f}", f"{skewness:.2f}", "", "", "", ""])
         tables.add(table)
         paper = result.row.method.paper_rmse if table in (nmr.FOLDS_TABLE, nmr.SIZES_TABLE) else None
-        ways = {"": result.overall}
+        combinations = {"": result.overall}
         if table in (nmr.FOLDS_TABLE, nmr.SIZES_TABLE):
-            ways |= {f", {how}": (metrics,) for how, metrics in result.overall_of_seeds.items()}
-        for how, of_each in ways.items():
+            combinations |= {f", {name}": (metrics,) for name, metrics in result.overall_of_seeds.items()}
+        for name, of_each in combinations.items():
             lines.append(
                 [
                     table,
-                    result.row.label + how,
+                    result.row.label + name,
                     f"{paper:.1f}" if paper else "",
                     *(
                         mean_and_spread([float(metrics[key]) for metrics in of_each], digits)
@@ -170,11 +142,8 @@ def _lines(results: Sequence[nmr.Result]) -> list[list[str]]:
     return lines
 
 
-PART_COLUMNS = ("method", "division", "seed", *METRICS, "target_peak_ppm", "target_skewness", "num_atoms")
-
-
 def _part_lines(results: Sequence[nmr.Result]) -> list[list[object]]:
-    """A line for each training or fit: its errors on its own test part."""
+    """Errors of each training or fit on its own test set."""
     lines = {}
     for result in results:
         for (seed, division), metrics in result.parts.items():
@@ -184,10 +153,10 @@ def _part_lines(results: Sequence[nmr.Result]) -> list[list[object]]:
 
 
 def _pair_lines(results: Sequence[nmr.Result]) -> list[list[str]]:
-    """Differences between methods, mean and standard deviation over folds and seeds."""
+    """Differences between methods: cells of :data:`PAIR_COLUMNS`."""
     by_name = {r.row.method.name: r for r in results if r.row.table == nmr.FOLDS_TABLE}
     mse, penalty, coordination = nmr.schnet(), nmr.schnet(3.0), nmr.lasso("coordination")
-    wanted = [
+    pairs = [
         (mse, coordination),
         (mse, nmr.lasso("populations")),
         (penalty, mse),
@@ -198,14 +167,14 @@ def _pair_lines(results: Sequence[nmr.Result]) -> list[list[str]]:
         (nmr.lasso("populations"), coordination),
     ]
     lines = []
-    for first, second in wanted:
+    for first, second in pairs:
         if first.name not in by_name or second.name not in by_name:
             continue
         line = [nmr.FOLDS_TABLE, f"{first.label} − {second.label}"]
         lines.append(line + _pair(by_name[first.name], by_name[second.name]))
-        for how in by_name[first.name].of_seeds if second.variables else ():
-            joined = replace(by_name[first.name], parts=by_name[first.name].of_seeds[how])
-            line = [nmr.FOLDS_TABLE, f"{first.label}, {how} − {second.label}"]
+        for name, parts in by_name[first.name].of_seeds.items() if second.variables else ():
+            joined = replace(by_name[first.name], parts=parts)
+            line = [nmr.FOLDS_TABLE, f"{first.label}, {name} − {second.label}"]
             lines.append(line + _pair(joined, by_name[second.name]))
     return lines
 
@@ -214,37 +183,6 @@ def _pair(first: nmr.Result, second: nmr.Result) -> list[str]:
     pairs = [nmr.paired(first, second, key) for key in ("rmse_ppm", "wasserstein_ppm")]
     words = [(f"{pair.mean:+.1f} ± {pair.deviation:.1f}", f"{pair.lower} of {pair.number}") for pair in pairs]
     return [*words[0], *words[1], str(pairs[0].number)]
-
-
-def _markdown(
-    lines: Sequence[Sequence[str]],
-    pair_lines: Sequence[Sequence[str]],
-    said: Sequence[Finding],
-    mark: str,
-    stated: str,
-    extent: nmr.Extent,
-) -> list[str]:
-    text = ["# Kaneko et al. 2023, beside the paper", ""]
-    text += [f"**{mark}.**", ""] if mark else []
-    text += [
-        stated,
-        "",
-        f"Errors in ppm per atom, over the test parts together, at the best validation loss of at most {extent.epochs} "
-        "epochs. Wasserstein distance (ppm) and Kolmogorov-Smirnov statistic (K-S) are between predicted and DFT "
-        "distributions; peaks in ppm. Five folds: by cluster. Largest sizes: trained on the smaller ones. Populations "
-        "come from the very calculation that the model is to save. Paper: its RMSE. Train, test: numbers of clusters. "
-        "Minutes are those of one training on one thread.",
-        "",
-        *markdown_table(COLUMNS, lines),
-    ]
-    if pair_lines:
-        text += ["", "## Differences on the same test parts", ""]
-        text += [
-            "Mean and standard deviation over folds and seeds, in ppm.",
-            "",
-            *markdown_table(PAIR_COLUMNS, pair_lines),
-        ]
-    return [*text, "", "## Findings of the paper", "", *markdown_findings(said)]
 
 
 def _figures_of_labels(
@@ -259,7 +197,7 @@ def _figures_of_labels(
         [cluster.name for cluster in shown],
     )
     if not pairs:
-        structures.supxlabel("None is labelled relaxed: two random clusters of one size", fontsize=SMALL)
+        structures.supxlabel("No relaxed cluster is labelled: two random clusters of one size", fontsize=SMALL)
     return {
         "figure_1_distribution": plots_nmr.distribution_by_size(labels.shielding, labels.sizes, fit),
         "figure_2_populations": plots_nmr.populations(
@@ -284,13 +222,13 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
             figures[title] = plots_nmr.predicted_distributions(
                 labels, [result.predicted for result in shown], shown[0].target
             )
-    beside = [tested[method.name] for method in nmr.METHODS if not method.transform and method.name in tested]
-    if beside:
+    compared = [tested[method.name] for method in nmr.METHODS if not method.transform and method.name in tested]
+    if compared:
         figures["figure_4_quantiles"] = plots_nmr.quantiles(
-            [result.row.label for result in beside],
-            [result.predicted for result in beside],
-            beside[0].target,
-            GeneralizedLogistic.fit(beside[0].target),
+            [result.row.label for result in compared],
+            [result.predicted for result in compared],
+            compared[0].target,
+            GeneralizedLogistic.fit(compared[0].target),
         )
     curve = [result for result in results if result.row.table == nmr.TRADE_OFF]
     if len(curve) > 1:
@@ -308,10 +246,10 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
             list(series),
             [np.array([point.train_clusters for point in points]) for points in series.values()],
             [np.array([point.mean("rmse_ppm") for point in points]) for points in series.values()],
-            [np.array([deviation(_of_parts(point)) for point in points]) for points in series.values()],
+            [np.array([_deviation_over_parts(point) for point in points]) for points in series.values()],
         )
     return figures
 
 
-def _of_parts(result: nmr.Result) -> list[float]:
-    return [float(metrics["rmse_ppm"]) for metrics in result.parts.values()]
+def _deviation_over_parts(result: nmr.Result) -> float:
+    return deviation([float(metrics["rmse_ppm"]) for metrics in result.parts.values()])

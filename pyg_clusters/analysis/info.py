@@ -1,0 +1,172 @@
+"""The contents of files of frames, run folders and models."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from pyg_clusters.composition import composition_names
+from pyg_clusters.formatting import read_errors
+from pyg_clusters.frames import BadFrame, read_blocks
+from pyg_clusters.frames.atoms import labels_of
+from pyg_clusters.frames.formats import holds_structures
+from pyg_clusters.frames.join import NoCluster
+from pyg_clusters.models.checkpoint import (
+    available_models,
+    is_ensemble,
+    load_model,
+    member_folders,
+    model_folder,
+    read_configuration,
+)
+from pyg_clusters.models.training_domain import domain_of
+from pyg_clusters.nn.energy_scale import reference_energies
+from pyg_clusters.options.info import InfoOptions
+
+MAX_FORMULAS = 20
+"""Maximum number of compositions listed."""
+
+
+@dataclass
+class Contents:
+    """Contents of a path.
+
+    Attributes:
+        title: Path and size.
+        values: Values by name.
+        bad: Frames that were skipped.
+    """
+
+    title: str
+    values: dict[str, object] = field(default_factory=dict)
+    bad: list[BadFrame] = field(default_factory=list)
+
+
+def info(options: InfoOptions) -> Iterator[Contents]:
+    """Contents of each path: frames, a run or a model.
+
+    Raises:
+        InputError: If a path cannot be read.
+    """
+    for path in map(Path, options.paths):
+        shipped = not path.exists() and str(path) in available_models()
+        of_model = shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path)))
+        yield _model_contents(path) if of_model else _frame_contents(path, options.on_bad)
+
+
+def _is_model(folder: Path) -> bool:
+    """Whether a folder holds a run, an ensemble or a saved model."""
+    return is_ensemble(folder) or any((folder / name).exists() for name in ("config.yaml", "model.json", "best"))
+
+
+def _has_structures(folder: Path) -> bool:
+    return any(map(holds_structures, _visible_files(folder)))
+
+
+def _visible_files(folder: Path) -> list[Path]:
+    return [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+
+
+def _model_contents(path: Path) -> Contents:
+    """Parameters, training set and errors of a model."""
+    ensemble = is_ensemble(path)
+    folder = model_folder(member_folders(path)[0] if ensemble else path)
+    model, configuration = load_model(path), read_configuration(folder)
+    name = str(model) if ensemble else type(model).__name__
+    parameters = sum(weights.numel() for weights in model.parameters())
+    contents = Contents(f"{path}: {name}, {parameters:,} parameters", dict(configuration["init_args"]))
+    values = contents.values
+    domain = domain_of(model)
+    if domain is not None:
+        values["trained on"] = "{} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)
+    if references := reference_energies(model):
+        values["reference energies"] = ", ".join(f"{symbol} {energy:.10g} eV" for symbol, energy in references.items())
+    if ensemble:
+        values["members"] = ", ".join(map(str, member_folders(path)))
+    else:
+        values |= configuration.get("notes", {})
+    metrics = path / "test_metrics.json"
+    if metrics.is_file():
+        values |= {f"test {key}": value for key, value in read_errors(metrics).items()}
+    return contents
+
+
+def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
+    """Sizes, elements and labels of frames."""
+    sizes: Counter[int] = Counter()
+    formulas: Counter[str] = Counter()
+    elements: Counter[int] = Counter()
+    periodic = joined = 0
+    no_clusters: list[BadFrame] = []
+    bad: list[BadFrame] = []
+    labels: dict[str, Label] = {}
+    for block in read_blocks(path, with_atoms=True, on_bad="skip", report=False):
+        for frame in block.unreadable:
+            if not isinstance(frame, NoCluster) and on_bad == "stop":
+                raise frame.error
+            (no_clusters if isinstance(frame, NoCluster) else bad).append(frame)
+        for atoms in block.atoms or ():
+            for name, value in labels_of(atoms).items():
+                labels.setdefault(name, Label()).add(value)
+        sizes.update(block.sizes.tolist())
+        formulas.update(composition_names(block.z, block.ptr).tolist())
+        elements.update(block.z.tolist())
+        periodic += int(block.periodic.sum())
+        joined += 0 if block.joined is None else int(block.joined.sum())
+    contents = Contents(f"{path}: {sizes.total() + len(no_clusters):,} frames", bad=bad)
+    values = contents.values
+    if no_clusters:
+        reason = no_clusters[0].reason
+        values["no isolated clusters"] = f"{len(no_clusters)}, first frame {no_clusters[0].number}: {reason}"
+    if not sizes:
+        return contents
+    smallest, largest = min(sizes), max(sizes)
+    values |= {
+        "atoms": f"{smallest} to {largest}" if smallest < largest else smallest,
+        "frames per size": ", ".join(f"{size}: {count}" for size, count in sorted(sizes.items())),
+        **_formulas(formulas, len(elements)),
+        "elements": ", ".join(f"{chemical_symbols[z]} ({count:,} atoms)" for z, count in elements.items()),
+    }
+    values |= {name: label.describe(sizes.total()) for name, label in sorted(labels.items())}
+    if periodic:
+        values["periodic cells"] = f"in {periodic:,} frames, of which {joined:,} are joined over their faces"
+    return contents
+
+
+def _formulas(formulas: Counter[str], num_elements: int) -> dict[str, str]:
+    """Most frequent compositions, if there are several elements."""
+    if num_elements < 2:
+        return {}
+    text = ", ".join(f"{name}: {count}" for name, count in formulas.most_common(MAX_FORMULAS))
+    return {"frames per composition": text + (", ..." if len(formulas) > MAX_FORMULAS else "")}
+
+
+@dataclass
+class Label:
+    """Number of frames, range and shape of a label."""
+
+    frames: int = 0
+    lowest: float = float("inf")
+    highest: float = float("-inf")
+    example: str = ""
+    shape: tuple[int, ...] = ()
+
+    def add(self, value: object):
+        array = np.asarray(value)
+        self.frames += 1
+        self.shape = array.shape
+        if array.dtype.kind in "iuf" and array.size:
+            self.lowest = min(self.lowest, float(array.min()))
+            self.highest = max(self.highest, float(array.max()))
+        elif not self.example:
+            self.example = str(value)
+
+    def describe(self, num_frames: int) -> str:
+        kind = {0: "per frame", 1: "per atom"}.get(len(self.shape), f"per atom, {list(self.shape[1:])} each")
+        values = f"{self.lowest:.6g} to {self.highest:.6g}" if self.lowest <= self.highest else repr(self.example)
+        missing = f"; in {self.frames:,} frames only" if self.frames < num_frames else ""
+        return f"{values} ({kind}{missing})"

@@ -1,0 +1,100 @@
+"""Options of ``pyg-clusters reproduce``."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pyg_clusters.errors import InputError
+
+Target = Literal["energy", "shielding"]
+
+
+@dataclass(kw_only=True)
+class ReproduceOptions:
+    """Runs and results of a reproduction."""
+
+    quick: bool = False
+    """train for a few epochs only, to show that everything works, in ten minutes or less"""
+    only: list[str] | None = None
+    """tables, trainings or methods by name: 'Table 2', dart_without_k, lasso_both"""
+    workers: int = 2
+    """trainings in parallel, one thread each"""
+    out: str
+    """folder of the runs and the results"""
+
+    def __post_init__(self):
+        self._check_counts("workers")
+
+    def _check_counts(self, *names: str):
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+
+@dataclass(kw_only=True)
+class ReproduceDartOptions(ReproduceOptions):
+    """Reproduce the tables of Modee et al. 2021 (energies of gallium clusters): run the missing trainings, and write
+    tables (Markdown, CSV), figures, and the verdict on each finding of the paper. The same command resumes a run that
+    was stopped.
+    """
+
+    seeds: int = 1
+    """number of trainings of each kind; the splits stay the same"""
+    recipe: str | None = None
+    """recipe of DART; dart_gallium.yaml by default"""
+    gnc: str | None = None
+    """folder of the paper's own data (GNC_31-70), to use them instead of the shipped data"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_counts("seeds")
+
+
+@dataclass(kw_only=True)
+class ReproduceNmrOptions(ReproduceOptions):
+    """Reproduce Kaneko et al. 2023 on the shipped shieldings of sodium clusters: run the missing fits and trainings,
+    and write tables (Markdown, CSV), the figures of the paper, and the verdict on each of its findings. The same
+    command resumes a run that was stopped.
+    """
+
+    seeds: int = 1
+    """number of trainings of each kind; the folds stay the same"""
+    epochs: int | None = None
+    """maximum number of epochs of a training; 200 by default, 20 with --quick"""
+    recipe: str | None = None
+    """recipe of NodeSchNet; sodium_node_schnet.yaml by default"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_counts("seeds", "epochs")
+
+
+@dataclass(kw_only=True)
+class ReproduceLayersOptions(ReproduceOptions):
+    """Compare ten message-passing layers in the same model on the same data, split, head and number of epochs: energies
+    of gallium clusters and shieldings of sodium clusters. Runs the missing trainings, and writes a table (Markdown,
+    CSV) and a figure of the error against the speed. The same command resumes a run that was stopped.
+    """
+
+    only: list[str] | None = None
+    """names of layers or whole models, for example GCNConv SchNet"""
+    targets: list[Target] | None = None
+    """properties to learn; both by default"""
+    train_clusters: int = 1500
+    """number of gallium clusters to train on"""
+    epochs: int = 40
+    """epochs of the energies"""
+    shielding_epochs: int = 100
+    """epochs of the shieldings"""
+    folds: int = 5
+    """folds of the shieldings, of five"""
+    channels: int = 64
+    """features of an atom"""
+    num_layers: int = 3
+    """number of layers"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self._check_counts("train_clusters", "epochs", "shielding_epochs", "folds", "channels", "num_layers")
+        if self.folds > 5:
+            raise InputError(f"--folds must be from 1 to 5, got {self.folds}")
