@@ -3,12 +3,11 @@
 from pyg_clusters.frames.atoms import AtomsFrame, read_atoms
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
-from pyg_clusters.frames.frame_log import FrameLog
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.partition import Shard
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.reader import Frames, read_blocks
-from pyg_clusters.frames.resume import Parts
+from pyg_clusters.frames.resume import FrameLog, Parts
 from pyg_clusters.frames.store import write_store
 from pyg_clusters.frames.store_reader import StoreReader
 from pyg_clusters.frames.writing import write_extxyz, write_table

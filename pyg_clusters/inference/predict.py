@@ -79,9 +79,11 @@ def _predict(options: PredictOptions, out: Path, shard: Shard | None, folder: Pa
     if parts.num_parts:
         print(f"resuming after {parts.num_frames:,} frames", file=sys.stderr)
     each = partial(_encoded, style, uncertainty)
-    where = {"start": parts.next_position, "shard": shard, "trained": uncertainty.range}
+    blocks = score_by_engine(
+        predictor, frames, options, each=each, start=parts.next_position, shard=shard, trained=uncertainty.range
+    )
     try:
-        for block in counting(score_by_engine(predictor, frames, options, each=each, **where), lambda block: block[1]):
+        for block in counting(blocks, lambda block: block[1]):
             parts.add(*block)
     except InputError as error:
         if parts.num_parts:

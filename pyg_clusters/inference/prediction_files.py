@@ -186,8 +186,8 @@ class ExtxyzFormat(PredictionFormat):
                 values = {name: columns[name][own] for name in self.columns}
                 write_values(atoms.arrays, {SHIELDING: scored.shielding[own]} | values, replaced=(SHIELDING,))
             else:
-                values = {name: columns[name][index].item() for name in self.columns}
-                write_values(atoms.info, {ENERGY: float(scored.energy[index])} | values, replaced=ENERGY_PREDICTION)
+                numbers = {name: columns[name][index].item() for name in self.columns}
+                write_values(atoms.info, {ENERGY: float(scored.energy[index])} | numbers, replaced=ENERGY_PREDICTION)
             texts.append(extxyz_text(atoms, f"{frames.file}, frame {frames.number[index]}"))
         return "".join(texts).encode()
 

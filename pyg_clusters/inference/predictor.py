@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -278,7 +278,7 @@ class Predictor:
     def _call(self, *arguments: Tensor, **extra: Tensor) -> Tensor:
         if not self.gives_spread:
             return self.model(*arguments, **extra)
-        return torch.stack(self.model.mean_and_spread(*arguments, **extra), dim=1)
+        return torch.stack(cast(Any, self.model).mean_and_spread(*arguments, **extra), dim=1)
 
     def _check_elements(self, z: Tensor):
         domain = domain_of(self.model)

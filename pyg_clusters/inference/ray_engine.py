@@ -259,8 +259,9 @@ class _Worker:
                 caught.clear()
                 return new
 
-            where = {"start": job.start, "shard": job.shard, "piece": piece, "trained": job.trained}
-            blocks = score_frames(self.predictor, job.frames, **where)
+            blocks = score_frames(
+                self.predictor, job.frames, start=job.start, shard=job.shard, piece=piece, trained=job.trained
+            )
             try:
                 for scored in blocks:
                     block = scored.frames

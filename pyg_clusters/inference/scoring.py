@@ -171,7 +171,7 @@ def check_atom_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
     return block
 
 
-def _is_finite_number(value: object) -> bool:
+def _is_finite_number(value: Any) -> bool:
     try:
         return math.isfinite(float(value))
     except (TypeError, ValueError):
