@@ -116,18 +116,13 @@ def purposes() -> dict[str, str]:
 @register
 @dataclass
 class Rank(Strategy):
-    """The lowest predicted energies (Modee et al. 2021, section 3.5, the first strategy); ties in order of the frames.
-
-    Args:
-        top: Number of candidates.
-    """
+    """The lowest predicted energies (Modee et al. 2021, section 3.5, the first strategy); of ties the earlier."""
 
     name = "rank"
     purpose = "the lowest predicted energies"
     top: int
 
     def select(self, frames: Pool) -> Selection:
-        """Select the lowest energies."""
         index = np.argsort(frames.energy, kind="stable")[: self.top]
         return Selection(index, [f"lowest {number}" for number in range(1, len(index) + 1)])
 
@@ -139,9 +134,6 @@ class Bins(Strategy):
 
     The bins reach from the lowest to the highest energy; each includes its lower edge, the last one both. Empty bins
     give none.
-
-    Args:
-        bins: Number of bins.
     """
 
     name = "bins"
@@ -150,7 +142,6 @@ class Bins(Strategy):
     bins: int
 
     def select(self, frames: Pool) -> Selection:
-        """Select the lowest frame of each bin."""
         energy = np.asarray(frames.energy, dtype=float)
         order = np.argsort(energy, kind="stable")
         if not len(order):
@@ -172,11 +163,8 @@ def bin_width(energy: np.ndarray, bins: int) -> float:
 class DescriptorBins(Strategy):
     """The lowest frame of each cell of a grid over the mean shell counts, for comparison with :class:`Bins`.
 
-    Modee et al. 2021 (section 3.5) tried bins of the descriptor and rejected them: they are too broad.
-
-    Args:
-        bins: Approximate number of cells: its square root along each of the first two shells (with three shells the
-            third count follows from them). Empty cells give none.
+    Modee et al. 2021 (section 3.5) tried bins of the descriptor and rejected them: they are too broad. The grid has
+    the square root of ``bins`` along each of the first two shells; with three shells the third count follows from them.
     """
 
     name = "descriptor-bins"
@@ -186,7 +174,6 @@ class DescriptorBins(Strategy):
     bins: int
 
     def select(self, frames: Pool) -> Selection:
-        """Select the lowest frame of each cell."""
         order = np.argsort(frames.energy, kind="stable")
         if not len(order):
             return Selection(order, [])
@@ -203,12 +190,7 @@ class DescriptorBins(Strategy):
 @register
 @dataclass
 class Unique(Strategy):
-    """The lowest predicted energies of distinct structures; of copies the lowest is selected.
-
-    Args:
-        top: Number of candidates.
-        tolerance: In Å, see :func:`~pyg_clusters.structures.duplicates.representatives`.
-    """
+    """The lowest predicted energies of distinct structures; of copies (tolerance in Å) the lowest is selected."""
 
     name = "unique"
     purpose = "the lowest predicted energies of distinct structures"
@@ -217,7 +199,6 @@ class Unique(Strategy):
     tolerance: float
 
     def select(self, frames: Pool) -> Selection:
-        """Select the lowest distinct structures, and warn if an incomplete pool holds too few."""
         copy_of = frames.copies(self.tolerance)
         copies = np.bincount(copy_of, minlength=len(copy_of))
         order = np.argsort(frames.energy, kind="stable")
@@ -237,8 +218,7 @@ class Unique(Strategy):
 class Diverse(Strategy):
     """The lowest energy, then always the frame that differs most from all selected ones in the features of the model.
 
-    Args:
-        top: Number of candidates.
+    Relaxed frames are cut to the size of the pool without a relaxation.
     """
 
     name = "diverse"
@@ -247,7 +227,6 @@ class Diverse(Strategy):
     top: int
 
     def select(self, frames: Pool) -> Selection:
-        """Select by farthest point sampling; of relaxed frames among the lowest only, as before a relaxation."""
         low = np.argsort(frames.energy, kind="stable")
         if frames.relaxed:
             low = low[: self.pool * self.top]
@@ -257,11 +236,6 @@ class Diverse(Strategy):
 
 def farthest_point_sampling(energy: np.ndarray, features: np.ndarray, top: int) -> Selection:
     """Select the lowest energy, then always the frame farthest in its features from all selected ones.
-
-    Args:
-        energy: Predicted energies ``[num_frames]`` in eV.
-        features: ``[num_frames, num_features]``
-        top: Number of frames to select.
 
     Example:
         >>> features = np.array([[0.0], [0.1], [0.5], [2.0]])
@@ -292,9 +266,7 @@ class Uncertain(Strategy):
     Auer, `"Using confidence bounds for exploitation-exploration trade-offs"
     <https://www.jmlr.org/papers/v3/auer02a.html>`_, J. Mach. Learn. Res. 2002, 3, 397; here for low energies.
 
-    Args:
-        top: Number of candidates.
-        spread_weight: Multiple k of the spread s; 0 ranks by the energy alone, a large value by the spread alone.
+    ``spread_weight`` is k: 0 ranks by the energy alone, a large value by the spread s alone.
 
     Example:
         >>> Uncertain(top=1, spread_weight=2.0).score(np.array([-10.0, -9.9]), np.array([0.01, 0.2]))
@@ -309,12 +281,10 @@ class Uncertain(Strategy):
     spread_weight: float
 
     def score(self, energy: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
-        """Lower confidence bounds of the energies in eV."""
         assert spread is not None
         return energy - self.spread_weight * spread
 
     def select(self, frames: Pool) -> Selection:
-        """Select the lowest bounds."""
         bounds = self.score(frames.energy, frames.spread)
         index = np.argsort(bounds, kind="stable")[: self.top]
         text = f"eV, the energy - {self.spread_weight:g} spread"

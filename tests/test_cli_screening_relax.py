@@ -158,8 +158,7 @@ def pairs(*distances: float) -> Screening:
     ]
     count = len(found)
     files = np.array(["pairs.xyz"] * count)
-    everywhere, sizes = np.ones(count, dtype=bool), np.full(count, 2)
-    return Screening(files, np.arange(count), sizes, -np.ones(count), {}, everywhere, found, [])
+    return Screening(files, np.arange(count), np.full(count, 2), -np.ones(count), {}, found, [])
 
 
 def test_what_has_no_energy_any_more_is_left_out():

@@ -171,9 +171,7 @@ def test_screening_ranks_them_last():
     """Lower in energy than all others, and yet after them; chosen only where nothing else is there."""
     distances = (2.7, 2.28, 2.45)
     candidates = [Candidate("md.xyz", n, -1.0, 1, pair(d), index=n) for n, d in enumerate(distances)]
-    screening = Screening(
-        np.array(["md.xyz"] * 3), np.arange(3), np.full(3, 2), -np.ones(3), {}, np.ones(3, dtype=bool), candidates, []
-    )
+    screening = Screening(np.array(["md.xyz"] * 3), np.arange(3), np.full(3, 2), -np.ones(3), {}, candidates, [])
     with pytest.warns(UserWarning, match=r"1 of 3 frames left the geometries .* md.xyz, frame 1: atoms 0 and 1 are"):
         found = relax_candidates(screening, Predictor(Holed()), fmax=1e-3, steps=100)
     assert [one.frame for one in found.candidates][-1] == 1 and found.num_left_range == 1
@@ -185,7 +183,6 @@ def test_screening_ranks_them_last():
             Screening(
                 *(getattr(screening, name)[1:2] for name in ("file", "frame", "size", "energy")),
                 {},
-                np.ones(1, dtype=bool),
                 [candidates[1]],
                 [],
             ),

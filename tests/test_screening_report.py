@@ -31,9 +31,8 @@ def screening(sizes: tuple[int, ...] = (13, 13, 12)) -> Screening:
         file = "a.xyz" if place + 1 < len(sizes) else "b.xyz"
         candidates.append(Candidate(file, place, energy, number, atoms, properties, place, f"lowest {number}"))
     size, energy = np.array(sizes), np.array([candidate.energy for candidate in candidates])
-    everywhere = np.ones(len(sizes), dtype=bool)
     files = np.array(["a.xyz"] * (len(sizes) - 1) + ["b.xyz"])
-    return Screening(files, np.arange(len(sizes)), size, energy, {"dft": energy + 1.0}, everywhere, candidates, [])
+    return Screening(files, np.arange(len(sizes)), size, energy, {"dft": energy + 1.0}, candidates, [])
 
 
 @pytest.fixture(scope="module")

@@ -224,17 +224,7 @@ def _warnings_of_zeros(sets: Sequence[SizeFrames], truth: str) -> list[str]:
 
 
 def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -> SizeFrames:
-    """Frames at the minima of the model, with its energies there.
-
-    Args:
-        frames: Frames of one size.
-        predictor: Of a model with forces.
-        fmax: Largest force on an atom of a relaxed frame, in eV/Å.
-        steps: Maximum number of force evaluations per frame.
-
-    Raises:
-        InputError: If a frame has no finite energy after the relaxation.
-    """
+    """Relax frames to the minima of the model, with its energies there."""
     structures = [Atoms(z, pos) for z, pos in zip(frames.z, frames.pos, strict=True)]
     minima = relax_atoms(structures, predictor, fmax, steps)
     energy = np.array([atoms.info["model_energy"] for atoms in minima])
@@ -256,17 +246,7 @@ def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -
 def frames_by_size(
     scored: Sequence[ScoredBlock], truth: str, minima: Sequence[FrameBlock] | None = None, own: str | None = None
 ) -> list[SizeFrames]:
-    """Group scored frames by size, or by composition if there are alloys.
-
-    Args:
-        scored: The frames.
-        truth: Name of their true energy in eV.
-        minima: The minima of the frames, in the same order.
-        own: Name of the energy of the frames themselves in eV.
-
-    Raises:
-        InputError: If the minima differ from the frames in number or composition.
-    """
+    """Group scored frames by size, or by composition if there are alloys."""
     scored = [block for block in scored if len(block.frames)]
     z, pos, ptr = _flat([block.frames for block in scored])
     sizes = np.diff(ptr)

@@ -89,7 +89,6 @@ class Screening:
         size: Number of atoms, ``[num_frames]``.
         energy: Predicted energy in eV, ``[num_frames]``.
         properties: Values that were read with the frames, ``[num_frames]`` each.
-        picked: Whether it is a candidate, ``[num_frames]``.
         candidates: By size and composition, then by energy or in the order of selection.
         bad: Frames that were skipped.
         spread: Standard deviation of each energy in eV, ``[num_frames]``, if the model gives them.
@@ -102,7 +101,6 @@ class Screening:
     size: np.ndarray
     energy: np.ndarray
     properties: dict[str, np.ndarray]
-    picked: np.ndarray
     candidates: list[Candidate]
     bad: list[BadFrame]
     spread: np.ndarray | None = None
@@ -113,6 +111,37 @@ class Screening:
     def kind(self) -> np.ndarray:
         """Sizes, or compositions if there are alloys, within which frames are compared, ``[num_frames]``."""
         return self.size if self.composition is None else comparable(self.composition, self.size)
+
+    @cached_property
+    def rank(self) -> np.ndarray:
+        """Rank of each frame by energy within its :attr:`kind`, from 1, ``[num_frames]``."""
+        ranks = np.zeros(len(self.energy), dtype=int)
+        for kind in np.unique(self.kind):
+            rows = self.kind == kind
+            ranks[rows] = ranks_of(self.energy[rows])
+        return ranks
+
+    @cached_property
+    def picked(self) -> np.ndarray:
+        """Whether each frame is a candidate, ``[num_frames]``."""
+        picked = np.zeros(len(self.energy), dtype=bool)
+        picked[[candidate.index for candidate in self.candidates]] = True
+        return picked
+
+    def candidate(self, index: int, reason: str, atoms: Atoms | None = None, origin=None) -> Candidate:
+        """Candidate of a frame."""
+        return Candidate(
+            str(self.file[index]),
+            int(self.frame[index]),
+            float(self.energy[index]),
+            int(self.rank[index]),
+            Atoms() if atoms is None else atoms,
+            {name: values[index].item() for name, values in self.properties.items()},
+            index,
+            reason,
+            None if self.spread is None else float(self.spread[index]),
+            origin=origin,
+        )
 
     @property
     def has_alloys(self) -> bool:

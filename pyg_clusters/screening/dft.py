@@ -44,40 +44,21 @@ half as much as from any other candidate."""
 
 
 def write_folders(
-    folder: str | Path, frames: Sequence[Atoms], file_format: str, vacuum: float = VACUUM, *, overwrite: bool = False
-) -> list[str]:
-    """Write each structure to its own folder, numbered from 1, as ``0001_Ga46/POSCAR``.
-
-    Args:
-        folder: Parent of the folders.
-        frames: The structures.
-        file_format: ASE's name of the format: ``vasp``, ``aims``, ``gaussian-in``, ``xyz``, ...
-        vacuum: See :func:`boxed`.
-        overwrite: Whether the folder may hold files already.
-
-    Returns:
-        The names of the folders.
-
-    Raises:
-        InputError: If the folder is not empty, or ASE cannot write the format.
-    """
-    folder = Path(folder)
-    check_format(file_format)
+    folder: Path, frames: Sequence[Atoms], file_format: str, vacuum: float = VACUUM, *, overwrite: bool = False
+):
+    """Write each structure to its own folder, numbered from 1, as ``0001_Ga46/POSCAR``."""
     if not overwrite:
         check_empty(folder)
     names = [f"{number:04d}_{atoms.symbols.get_chemical_formula()}" for number, atoms in enumerate(frames, start=1)]
     for name, atoms in zip(names, frames, strict=True):
         with atomic_write(folder / name / _file_name(file_format)) as path:
             _write(path, boxed(atoms, vacuum), file_format)
-    return names
 
 
 def boxed(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
     """A copy centred in a cubic periodic box, with the atoms sorted by element.
 
-    Args:
-        atoms: The structure.
-        vacuum: In Å, between the cluster and each side where it is longest; 0: no box, for programs for molecules.
+    The vacuum in Å is that between the cluster and each side where it is longest; 0: no box, for molecular programs.
     """
     copy = atoms[np.argsort(atoms.numbers, kind="stable")]
     copy.pbc = vacuum > 0
@@ -90,11 +71,7 @@ def boxed(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
 
 
 def check_format(file_format: str):
-    """Check that structures can be written in a format.
-
-    Raises:
-        InputError: If ASE cannot write it.
-    """
+    """Check that ASE can write structures in a format."""
     known = ioformats.get(file_format)
     if known is None or not known.can_write:
         raise InputError(
@@ -119,21 +96,6 @@ def _write(path: Path, atoms: Atoms, file_format: str):
         raise InputError(
             f"ASE cannot write format {file_format!r} without settings ({reason}); use vasp or xyz"
         ) from error
-
-
-@dataclass
-class DftResult:
-    """Energy of a candidate from a DFT run.
-
-    Attributes:
-        candidate: Number of the candidate, from 1.
-        energy: In eV, from any zero.
-        file: The output.
-    """
-
-    candidate: int
-    energy: float
-    file: str
 
 
 @dataclass
@@ -190,25 +152,25 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
         for frame in (frame for block in blocks for frame in block.unreadable):
             raise InputError(f"{frame}; write the candidates again with pyg-clusters screen")
         candidates = [atoms for block in blocks for atoms in block.atoms or ()]
-        columns = compare(read_results(options.files, options.key, candidates), candidates)
+        columns = _columns(_assigned_runs(options.files, options.key, candidates), candidates)
         write_table(folder / RESULTS[0], columns)
         arrays = [np.asarray(columns[name]) for name in ("pred_above_mean", "dft_above_mean", "composition")]
         save_figure(predicted_against_dft(*arrays), folder / RESULTS[1])
     return Comparison(columns, len(candidates))
 
 
-def compare(results: Sequence[DftResult], candidates: Sequence[Atoms]) -> dict[str, list]:
+def _columns(runs: dict[int, "_Run"], candidates: Sequence[Atoms]) -> dict[str, list]:
     """Columns of predicted and DFT energies; both also relative to their mean over the results of a composition."""
-    atoms = [candidates[result.candidate - 1] for result in results]
+    atoms = [candidates[index] for index in runs]
     composition = np.array([each.symbols.get_chemical_formula() for each in atoms])
     predicted = np.array([float(each.info["pred_energy"]) for each in atoms])
-    energy = np.array([result.energy for result in results])
-    above = np.zeros((2, len(results)))
+    energy = np.array([run.energy for run in runs.values()])
+    above = np.zeros((2, len(runs)))
     for formula in np.unique(composition):
         rows = composition == formula
         above[:, rows] = [values[rows] - values[rows].mean() for values in (predicted, energy)]
     return {
-        "candidate": [result.candidate for result in results],
+        "candidate": [index + 1 for index in runs],
         SOURCE_FILE: [str(each.info[SOURCE_FILE]) for each in atoms],
         SOURCE_FRAME: [int(each.info[SOURCE_FRAME]) for each in atoms],
         "size": [len(each) for each in atoms],
@@ -217,7 +179,7 @@ def compare(results: Sequence[DftResult], candidates: Sequence[Atoms]) -> dict[s
         "dft_energy": energy.tolist(),
         "pred_above_mean": above[0].tolist(),
         "dft_above_mean": above[1].tolist(),
-        "output": [result.file for result in results],
+        "output": [run.file for run in runs.values()],
     }
 
 
@@ -232,18 +194,13 @@ class _Run:
     starts: list[int] = field(default_factory=list)
 
 
-def read_results(files: Iterable[str | Path], key: str, candidates: Sequence[Atoms]) -> list[DftResult]:
-    """Energies of candidates from outputs of another program, in the order of the candidates.
+def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[Atoms]) -> dict[int, _Run]:
+    """Runs in outputs of another program by the index of their candidate, in the order of the candidates.
 
     An output belongs to the candidate that equals its first structure, whatever its name; the last structure counts. A
     file may hold runs of several candidates after one another. Frames with ``source_file`` and ``source_frame`` belong
     to the candidate with the same. An output without its starting structure belongs to the candidate of the number of
     its folder (``0001_Ga46``), or else to the one that is clearly nearest to the relaxed structure.
-
-    Args:
-        files: The outputs.
-        key: Name of the energy in eV.
-        candidates: The candidates.
 
     Raises:
         InputError: If an output matches no candidate, or several, or two outputs match the same.
@@ -260,7 +217,7 @@ def read_results(files: Iterable[str | Path], key: str, candidates: Sequence[Ato
         if not np.isfinite(run.energy):
             raise InputError(f"{run.file}: {key!r} must be a number, got {run.energy}; leave the file out")
         taken[index] = run
-    return [DftResult(index + 1, taken[index].energy, taken[index].file) for index in sorted(taken)]
+    return dict(sorted(taken.items()))
 
 
 def _runs(file: Path, key: str, matcher: "_Matcher") -> list[_Run]:

@@ -82,13 +82,7 @@ def scores_by_strategy(scores: Sequence[StrategyScore]) -> Figure:
 
 
 def predicted_against_dft(predicted: np.ndarray, dft: np.ndarray, composition: np.ndarray) -> Figure:
-    """Predicted against DFT energies of candidates, each relative to the mean of its composition.
-
-    Args:
-        predicted: In eV ``[num_candidates]``.
-        dft: In eV ``[num_candidates]``.
-        composition: Formula of each, ``[num_candidates]``: the colour of its point.
-    """
+    """Predicted against DFT energies of candidates in eV, each relative to the mean of its composition."""
     predicted, dft = (np.asarray(values, dtype=float) * KCAL_PER_MOL for values in (predicted, dft))
     figure = Figure(figsize=(4.6, 4.4), layout="constrained")
     axes = figure.subplots()
@@ -107,14 +101,7 @@ def predicted_against_dft(predicted: np.ndarray, dft: np.ndarray, composition: n
 
 
 def picked_by_size(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray) -> Figure:
-    """Distribution of the predicted energies of each cluster size, and the candidates in it.
-
-    Args:
-        predicted: In eV per cluster ``[num_frames]``.
-        picked: Whether each is a candidate, ``[num_frames]``.
-        sizes: Number of atoms, or composition, of each, ``[num_frames]``; up to
-            :data:`~pyg_clusters.analysis.MAX_PANELS` of these.
-    """
+    """Distribution of the predicted energies in eV of each cluster size or composition, and the candidates in it."""
     shown = np.unique(sizes)[:MAX_PANELS].tolist()
     figure = Figure(figsize=(6.4, 1.2 + 2.0 * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]

@@ -15,7 +15,7 @@ from pyg_clusters.frames.store import origin_of
 from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
 from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.models.contract import HasFeatures
-from pyg_clusters.screening.candidates import Candidate, Screening, by_composition, ranks_of
+from pyg_clusters.screening.candidates import Candidate, Screening, by_composition
 from pyg_clusters.strategies import Selection, Strategy
 from pyg_clusters.structures.duplicates import representatives, structure_keys
 
@@ -25,17 +25,13 @@ FRAMES_AT_ONCE: int = 64
 
 @dataclass
 class FramePool:
-    """Frames of one composition, as :meth:`~pyg_clusters.strategies.Strategy.select` expects them.
+    """The :class:`~pyg_clusters.strategies.Pool` of frames of one composition.
 
     Attributes:
-        energy: Predicted energies ``[num_frames]`` in eV.
-        spread: Their standard deviations ``[num_frames]`` in eV, if the model gives them.
         z: Atomic numbers ``[num_frames, num_atoms]``, if structures are held.
         pos: Positions ``[num_frames, num_atoms, 3]`` in Å, if structures are held.
         model: The model, for its features.
         counts: Mean shell counts ``[num_frames, num_shells]``, if computed already.
-        complete: Whether these are all frames of the composition, not only the lowest.
-        relaxed: Whether the structures were relaxed with the model.
     """
 
     energy: np.ndarray
@@ -65,7 +61,6 @@ class FramePool:
 
     @property
     def num_atoms(self) -> int:
-        """Number of atoms of each frame."""
         return self._structures()[0].shape[1]
 
     def subset(self, index: np.ndarray) -> "FramePool":
@@ -75,7 +70,6 @@ class FramePool:
         return replace(self, energy=self.energy[index], spread=spread, z=z, pos=pos, counts=counts)
 
     def shell_counts(self) -> np.ndarray:
-        """Mean number of neighbours of an atom in each shell, ``[num_frames, num_shells]``."""
         if self.counts is not None:
             return self.counts
         z, pos = self._structures()
@@ -83,12 +77,10 @@ class FramePool:
         return mean_shell_counts(pos.reshape(-1, 3), ptr, radii_of(self.model))
 
     def features(self, index: np.ndarray) -> np.ndarray:
-        """Features of some frames in the model, ``[num_selected, num_features]``."""
         z, pos = self._structures()
         return cluster_features(self.model, z[index], pos[index])
 
     def copies(self, tolerance: float) -> np.ndarray:
-        """Index of the lowest frame that each is a copy of within a tolerance in Å."""
         z, pos = self._structures()
         ptr = np.arange(len(z) + 1) * z.shape[1]
         return representatives(z.ravel(), pos.reshape(-1, 3), ptr, energy=self.energy, tolerance=tolerance)
@@ -105,31 +97,17 @@ def radii_of(model: nn.Module | None) -> Sequence[float]:
 
 
 def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] = GALLIUM_RADII) -> np.ndarray:
-    """Mean over the atoms of the topological descriptor, ``[num_frames, num_shells]``.
-
-    Args:
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the frames ``[num_frames + 1]``.
-        radii: Shell radii in Å.
-    """
+    """Mean over the atoms of the topological descriptor, ``[num_frames, num_shells]``."""
     counts = shell_counts(torch.from_numpy(pos), torch.from_numpy(ptr), radii).numpy()
     return np.add.reduceat(counts, ptr[:-1], axis=0) / np.diff(ptr)[:, None]
 
 
 @torch.no_grad()
 def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) -> np.ndarray:
-    """Features of clusters of one size in a model.
+    """Features of clusters of one size in a model, ``[num_frames, num_features]``.
 
     For DART (and AlloyDART) the output of the last hidden layer, averaged over the atoms; for other models, which have
     no such layer in common, the sorted pair distances (:func:`~pyg_clusters.structures.duplicates.structure_keys`).
-
-    Args:
-        model: The model.
-        z: Atomic numbers ``[num_frames, num_atoms]``.
-        pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
-
-    Returns:
-        ``[num_frames, num_features]``
     """
     pos = pos - pos.mean(axis=1, keepdims=True)
     if not isinstance(model, HasFeatures):
@@ -160,7 +138,7 @@ def lowest_frames(
         score: Score ``[num_frames]`` of the frames of a block; the predicted energy by default.
     """
     table = _Table()
-    best: dict[tuple[int, str], list[tuple[float, int, Candidate]]] = {}
+    best: dict[tuple[int, str], list[tuple[float, int, _Structure]]] = {}
     for block in blocks:
         frames = block.frames
         value = block.energy if score is None else score(block)
@@ -172,21 +150,16 @@ def lowest_frames(
             if len(so_far) == count:
                 index = index[value[index] < so_far[-1][0]]
             index = index[np.argsort(value[index], kind="stable")[:count]]
-            new = [
-                (float(value[each]), table.length + each, _candidate(block, each, table.length))
-                for each in index.tolist()
-            ]
+            new = [(float(value[each]), table.length + each, _structure(frames, each)) for each in index.tolist()]
             best[kind] = sorted(so_far + new, key=lambda entry: entry[:2])[:count]
         table.add(block)
-    everything = table.screening([])
-    candidates = []
-    for kind in sorted(best):
-        of_kind = everything.composition == kind[1]
-        ranks = ranks_of(everything.energy[of_kind])
-        index_in_kind = np.cumsum(of_kind) - 1
-        for number, (_, row, candidate) in enumerate(best[kind], start=1):
-            candidates.append(replace(candidate, rank=int(ranks[index_in_kind[row]]), reason=f"lowest {number}"))
-    return table.screening(candidates)
+    everything = table.screening()
+    candidates = [
+        everything.candidate(index, f"lowest {number}", *structure)
+        for kind in sorted(best)
+        for number, (_, index, structure) in enumerate(best[kind], start=1)
+    ]
+    return replace(everything, candidates=candidates)
 
 
 def select_of_all(
@@ -211,33 +184,21 @@ def select_of_all(
         table.add(block)
         if "shell_counts" in strategy.needs:
             counts.append(mean_shell_counts(block.frames.pos, block.frames.ptr, radii))
-    everything = table.screening([])
+    everything = table.screening()
     pool = FramePool(everything.energy, everything.spread, counts=np.concatenate(counts) if counts else None)
     candidates: dict[tuple[str, int], Candidate] = {}
     for kind in np.unique(everything.kind):
         index = np.flatnonzero(everything.kind == kind)
-        ranks = ranks_of(everything.energy[index])
         selection = strategy.select(pool.subset(index))
         for each, reason in zip(selection.index, selection.reason, strict=True):
-            row = int(index[each])
-            candidate = Candidate(
-                str(everything.file[row]),
-                int(everything.frame[row]),
-                float(everything.energy[row]),
-                int(ranks[each]),
-                Atoms(),
-                {name: column[row].item() for name, column in everything.properties.items()},
-                row,
-                reason,
-                None if everything.spread is None else float(everything.spread[row]),
-            )
+            candidate = everything.candidate(int(index[each]), reason)
             candidates[candidate.file, candidate.frame] = candidate
     for frames in reread():
         for each, frame in enumerate(frames.number.tolist()):
             if (frames.file, frame) in candidates:
                 candidate = candidates[frames.file, frame]
-                candidate.atoms, candidate.origin = _structure(frames, each), _origin(frames, each)
-    return table.screening(list(candidates.values()))
+                candidate.atoms, candidate.origin = _structure(frames, each)
+    return replace(everything, candidates=list(candidates.values()))
 
 
 def select_candidates(
@@ -260,7 +221,7 @@ def select_candidates(
             replace(pool[each], reason=reason) for each, reason in zip(selection.index, selection.reason, strict=True)
         ]
         candidates += sorted(picks, key=lambda candidate: candidate.rank) if by_energy else picks
-    return replace(screening, candidates=candidates, picked=_picked(len(screening.energy), candidates))
+    return replace(screening, candidates=candidates)
 
 
 class _Table:
@@ -283,53 +244,29 @@ class _Table:
         }
         if block.spread is not None:
             values["spread"] = block.spread
-        for name, value in values.items():
-            self.columns.setdefault(name, []).append(value)
-        for name, value in frames.properties.items():
-            self.properties.setdefault(name, []).append(value)
+        for columns, new in ((self.columns, values), (self.properties, frames.properties)):
+            for name, value in new.items():
+                columns.setdefault(name, []).append(value)
         self.bad += block.bad
         self.length += len(frames)
 
-    def screening(self, candidates: list[Candidate]) -> Screening:
+    def screening(self) -> Screening:
+        """All frames, without candidates yet."""
         main, properties = (
             {name: np.concatenate(parts) for name, parts in columns.items()}
             for columns in (self.columns, self.properties)
         )
         types = {"file": str, "frame": int, "size": int, "energy": float, "composition": str}
         values: dict[str, Any] = main or {name: np.zeros(0, dtype) for name, dtype in types.items()}
-        picked = _picked(self.length, candidates)
-        return Screening(**values, properties=properties, picked=picked, candidates=candidates, bad=self.bad)
+        return Screening(**values, properties=properties, candidates=[], bad=self.bad)
 
 
-def _picked(length: int, candidates: list[Candidate]) -> np.ndarray:
-    picked = np.zeros(length, dtype=bool)
-    picked[[candidate.index for candidate in candidates]] = True
-    return picked
+_Structure = tuple[Atoms, tuple[str, int]]
 
 
-def _candidate(block: ScoredBlock, index: int, num_before: int) -> Candidate:
-    """Candidate of a frame of a block, before which a number of frames were scored."""
-    frames = block.frames
-    return Candidate(
-        file=frames.file,
-        frame=int(frames.number[index]),
-        energy=float(block.energy[index]),
-        rank=0,
-        atoms=_structure(frames, index),
-        properties={name: values[index].item() for name, values in frames.properties.items()},
-        index=num_before + index,
-        spread=None if block.spread is None else float(block.spread[index]),
-        origin=_origin(frames, index),
-    )
-
-
-def _origin(frames: FrameBlock, index: int) -> tuple[str, int]:
+def _structure(frames: FrameBlock, index: int) -> _Structure:
+    """Atoms of a frame of a block, and the file and index where it was first read."""
     files, numbers = origin_of(frames)
-    return str(files[index]), int(numbers[index])
-
-
-def _structure(frames: FrameBlock, index: int) -> Atoms:
-    if frames.atoms:
-        return frames.atoms[index]
     atoms = slice(frames.ptr[index], frames.ptr[index + 1])
-    return Atoms(numbers=frames.z[atoms], positions=frames.pos[atoms])
+    structure = frames.atoms[index] if frames.atoms else Atoms(numbers=frames.z[atoms], positions=frames.pos[atoms])
+    return structure, (str(files[index]), int(numbers[index]))

@@ -35,14 +35,7 @@ def check_forces(predictor: Predictor):
 
 
 def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:
-    """Relax structures to the nearest local minima of a model, with :data:`RESULTS` in their ``info``.
-
-    Args:
-        structures: The structures, relaxed in batches of about a million pairs of atoms.
-        predictor: Of a model with forces.
-        fmax: Largest force on an atom of a relaxed structure, in eV/Å.
-        steps: Maximum number of force evaluations per structure.
-    """
+    """Relax structures to the nearest local minima of a model, with :data:`RESULTS` in their ``info``."""
     frames = (AtomsFrame("", index, atoms) for index, atoms in enumerate(structures))
     potential = ModelEnergy(predictor.model)
     minima: list[Atoms] = []
@@ -58,14 +51,7 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
 
     Energies, ranks and spreads become those of the relaxed structures. Candidates without a finite energy are omitted
     with a warning. Candidates that leave the geometries of the training are stopped there and ranked last, with a
-    warning of their number.
-
-    Args:
-        screening: Its candidates are relaxed, in batches of about a million pairs of atoms, so that the memory grows
-            with their number only by the structures.
-        predictor: Of a model with forces.
-        fmax: Largest force on an atom of a relaxed structure, in eV/Å.
-        steps: Maximum number of force evaluations per structure.
+    warning of their number. Batches of about a million pairs of atoms bound the memory.
 
     Raises:
         InputError: If none can be relaxed.

@@ -50,23 +50,9 @@ OF_ATOM = "energy of the atom above the mean / meV"
 
 
 def write_report(
-    screening: Screening,
-    folder: Path,
-    predictor: Predictor,
-    model: Path,
-    strategy: Strategy,
-    truth: str | None = None,
+    screening: Screening, folder: Path, predictor: Predictor, model: Path, strategy: Strategy, truth: str | None = None
 ):
-    """Write the report and its figures.
-
-    Args:
-        screening: The candidates and all scored frames.
-        folder: Folder of ``report.html`` and ``figures``.
-        predictor: Of the model, for the energies of the atoms.
-        model: Its folder, or its name.
-        strategy: Strategy that selected the candidates.
-        truth: Name of the true energy.
-    """
+    """Write the report of candidates that a strategy selected, and its figures."""
     figures = screening_figures(screening, truth)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
@@ -249,13 +235,7 @@ def _add_drawings(report: Report, screening: Screening):
 def candidate_properties(
     screening: Screening, candidates: Sequence[Candidate], truth: str | None = None
 ) -> dict[str, Property]:
-    """Properties of candidates by name.
-
-    Args:
-        screening: All scored frames.
-        candidates: Some of its candidates.
-        truth: Name of the true energy.
-    """
+    """Properties of some candidates of a screening by name."""
     energy = np.array([candidate.energy for candidate in candidates])
     kind = np.array([screening.kind_of(candidate) for candidate in candidates])
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]

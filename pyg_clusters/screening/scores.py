@@ -102,10 +102,6 @@ def isomers_by_energy(energy: np.ndarray, tolerance: float = SAME_ENERGY) -> np.
 
     Distinct isomers may have equal energies by chance, so the number of isomers is a lower bound.
 
-    Args:
-        energy: True energies ``[num_frames]`` in eV.
-        tolerance: In eV.
-
     Example:
         >>> isomers_by_energy(np.array([-9.0, -8.0, -9.0004, -8.9985]))
         array([0, 2, 0, 1])
@@ -142,16 +138,7 @@ def ranking(
     own: np.ndarray | None = None,
     lowest: int = LOWEST,
 ) -> Ranking:
-    """Quality of a ranking by predicted energies.
-
-    Args:
-        predicted: Predicted energies ``[num_frames]`` in eV.
-        truth: True energies ``[num_frames]`` in eV.
-        isomer: Isomer of each frame ``[num_frames]``.
-        size: Number of atoms.
-        own: Energies of the frames themselves ``[num_frames]`` in eV.
-        lowest: Number of frames, the lowest by true energy, whose recall is measured.
-    """
+    """Quality of a ranking by predicted energies in eV; ``own`` are the energies of the frames themselves."""
     order = np.argsort(predicted, kind="stable")
     best = isomer[np.argmin(truth)]
     recall = recall_curve(predicted, truth, lowest)
