@@ -1,10 +1,9 @@
 """Options that several verbs share."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.units import ENERGY_UNITS
@@ -68,15 +67,6 @@ class CoverageOptions:
             raise InputError(f"--coverage must be between 0 and 1 (0.9 for example), got {self.coverage:g}")
 
 
-def add_frame_options(parser: ArgumentParser):
-    """Adds the model, the files of frames, and how to read and score them."""
-    parser.add_argument("model", type=Path, help="folder of a run, or of a saved model")
-    parser.add_argument(
-        "frames", type=str, nargs="+", help="files of frames: whatever ASE reads, .xz and .gz too; frame stores (.h5)"
-    )
-    add_reading_options(parser)
-
-
 def add_reading_options(parser: ArgumentParser):
     """Adds what to do with bad frames, and where to compute."""
     add_check_options(parser)
@@ -117,28 +107,3 @@ def add_fragments_option(parser: ArgumentParser):
         help="a frame in a periodic cell is joined over its faces; if it stays in several pieces: refuse it, or keep "
         "them at their nearest images",
     )
-
-
-def add_engine_options(parser: ArgumentParser):
-    """Adds on what machines to compute."""
-    parser.add_argument(
-        "--engine",
-        type=Literal["local", "ray"],
-        default="local",
-        help="local: in this process; ray: spread over workers, a model on each (extra ray)",
-    )
-    parser.add_argument(
-        "--address",
-        type=str | None,
-        help="of the Ray cluster, host:port or auto; by default RAY_ADDRESS, or else the cores of this machine",
-    )
-
-
-def check_engine_options(options: Namespace):
-    """Checks the options that :func:`add_engine_options` added.
-
-    Raises:
-        InputError: If there is an address, but not for Ray.
-    """
-    if options.address is not None and options.engine != "ray":
-        raise InputError(f"--address {options.address} is that of a Ray cluster; add --engine ray")
