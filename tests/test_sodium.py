@@ -104,7 +104,7 @@ def test_folds_by_cluster(stable):
     assert torch.cat(tested).sort().values.equal(torch.arange(len(stable)))
     gallium_like = SimpleNamespace(transform=None)
     with pytest.raises(InputError, match="SimpleNamespace follows no paper's split"):
-        _make_split(gallium_like, "paper", (0.8, 0.1, 0.1), (), 0)
+        _make_split(gallium_like, "paper", None, (0.8, 0.1, 0.1), (), 0)
 
 
 def test_unstable_clusters_lie_apart(tmp_path):
