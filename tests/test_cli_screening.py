@@ -1,4 +1,4 @@
-"""``screen`` in all its ways of choosing, and ``benchmark-screening``."""
+"""``screen`` with all strategies, and ``benchmark-screening``."""
 
 import csv
 from importlib import import_module

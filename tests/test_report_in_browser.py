@@ -1,4 +1,4 @@
-"""The report of ``screen`` in headless Chromium: nothing from the network, no error, structures that can be turned."""
+"""The report of ``screen`` in headless Chromium: nothing from the network, no error, interactive 3D structures."""
 
 import io
 import shutil
