@@ -1,6 +1,7 @@
 """Files that are damaged, or made to fill the memory: one line, soon, and never a traceback."""
 
 import gzip
+import json
 import lzma
 import os
 import random
@@ -13,7 +14,10 @@ from ase.io import write
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
+from pyg_clusters.files import read_json
 from pyg_clusters.frames import Frames, check_block, read_atoms, write_extxyz, write_store
+from pyg_clusters.frames.writing import read_columns
+from pyg_clusters.inference.calibration import Calibration
 
 CLUSTER = Atoms("Au4", [[0, 0, 0], [0, 0, 2.6], [2.6, 0, 0], [2.6, 0, 2.6]], info={"energy": -7.25, "note": "a b"})
 
@@ -208,3 +212,50 @@ def test_frames_without_atoms(tmp_path):
     (tmp_path / "a.xyz").write_text("0\nenergy=1\n0\nenergy=1\n")
     with pytest.raises(InputError, match="frame 0: number of atoms is 0, a cluster has at least two"):
         list(read_atoms([tmp_path / "a.xyz"]))
+
+
+CALIBRATIONS = [
+    ("spread", "some"),
+    ("noise", -0.1),
+    ("noise", None),
+    ("scores", []),
+    ("scores", 0.5),
+    ("scores", {}),
+    ("scores", ["x", 1.0]),
+    ("scores", [-0.5, 1.0]),
+    ("groups", [0]),
+    ("groups", "01"),
+    ("groups", [None, 1]),
+    ("weights", 3),
+    ("covariance", [[1.0, 0.0]]),
+    ("covariance", [["x"]]),
+    ("notes", []),
+    ("range", {"sizes": 3}),
+    ("speed", 3),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), CALIBRATIONS)
+def test_edited_calibrations(tmp_path, name, value):
+    file = tmp_path / "calibration.json"
+    Calibration("none", 0.1, [0.5, 0.7], [0, 1], "0123").save(file)
+    assert Calibration.load(file).quantile(0.5) == 0.7
+    file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
+    with pytest.raises(InputError, match=r"calibration\.json: corrupted .*; make it again with pyg-clusters calibrate"):
+        Calibration.load(file)
+
+
+@pytest.mark.parametrize("text", ["", "epoch", "epoch,mae\n1", "epoch,mae\n1,x\n", "mae\n1\n", "epoch,mae\n\xff"])
+def test_cut_tables(tmp_path, text):
+    file = tmp_path / "metrics.csv"
+    file.write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"metrics\.csv: corrupted .*; restore it"):
+        read_columns(file, ["epoch", "mae"], "restore it")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "null", "3", '{"a": 1', "[" * 100_000, '{"a": "\udc80"}', "{}\0"])
+def test_cut_json(tmp_path, text):
+    file = tmp_path / "model.json"
+    file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(InputError, match=r"model\.json: corrupted .*; restore it"):
+        read_json(file, "restore it")

@@ -271,8 +271,7 @@ def run_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: 
         "error_by_size": plots.error_by_size(metrics_by_size(predicted, target, sizes)),
     }
     if (folder / "metrics.csv").is_file():
-        history = read_columns(folder / "metrics.csv")
-        figures["learning_curve"] = plots.learning_curve(
-            history["epoch"], history["train_mae"], history["val_mae"], history["learning_rate"]
-        )
+        names = ("epoch", "train_mae", "val_mae", "learning_rate")
+        history = read_columns(folder / "metrics.csv", names, "restore it, or remove it to have no learning curve")
+        figures["learning_curve"] = plots.learning_curve(*(history[name] for name in names))
     return figures

@@ -1,7 +1,7 @@
 """Tables and frames to files."""
 
 import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +55,27 @@ def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
             stream.write(extxyz_text(atoms, f"frame {number} for {path.name}"))
 
 
-def read_columns(path: Path) -> dict[str, np.ndarray]:
-    """The columns of a CSV file of numbers, and of a ``composition`` as text."""
-    with path.open() as stream:
-        header, *rows = csv.reader(stream)
-    return {
-        name: np.array([row[place] if name == "composition" else float(row[place]) for row in rows])
-        for place, name in enumerate(header)
-    }
+def read_columns(path: Path, names: Sequence[str], remedy: str) -> dict[str, np.ndarray]:
+    """The columns of a CSV file of numbers, and of a ``composition`` as text.
+
+    Args:
+        path: The file.
+        names: Columns that it has at least.
+        remedy: What to do if it is corrupted, for the message.
+
+    Raises:
+        InputError: If it cannot be read, is cut, or lacks a column.
+    """
+    try:
+        with path.open(encoding="utf-8") as stream:
+            header, *rows = csv.reader(stream)
+        columns = {
+            name: np.array([row[place] if name == "composition" else float(row[place]) for row in rows])
+            for place, name in enumerate(header)
+        }
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise InputError(f"{path}: corrupted ({' '.join(str(error).split())[:200]}); {remedy}") from error
+    missing = [name for name in names if name not in columns]
+    if missing or not rows:
+        raise InputError(f"{path}: corrupted ({f'no column {missing[0]}' if missing else 'no row'}); {remedy}")
+    return columns

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -87,6 +88,29 @@ class Calibration:
         values = asdict(self) | {"range": None if self.range is None else self.range.to_json()}
         return json.dumps(values, allow_nan=False)
 
+    def _check(self):
+        """Check what a file holds: kinds, lengths, signs.
+
+        Raises:
+            ValueError: If it is not as :meth:`save` writes it.
+        """
+        covariance = np.atleast_2d(np.zeros((0, 0)) if self.covariance is None else np.array(self.covariance, float))
+        sound = {
+            "spread": self.spread in get_args(SpreadKind),
+            "noise": isinstance(self.noise, int | float) and 0 <= self.noise < math.inf,
+            "scores": isinstance(self.scores, list)
+            and all(isinstance(score, int | float) and 0 <= score < math.inf for score in self.scores),
+            "groups": isinstance(self.groups, list) and all(isinstance(group, int) for group in self.groups),
+            "weights": isinstance(self.weights, str),
+            "covariance": covariance.shape[0] == covariance.shape[1] and bool(np.isfinite(covariance).all()),
+            "notes": isinstance(self.notes, dict),
+        }
+        wrong = [name for name, fine in sound.items() if not fine]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is {str(getattr(self, wrong[0]))[:80]}")
+        if not 0 < len(self.scores) == len(self.groups):
+            raise ValueError(f"{len(self.scores)} scores of {len(self.groups)} groups")
+
     @classmethod
     def load(cls, path: str | Path) -> "Calibration":
         """Read a saved calibration.
@@ -98,7 +122,9 @@ class Calibration:
         values = read_json(path, remedy)
         try:
             values["range"] = None if values["range"] is None else OutOfRangeFlagger.from_json(values["range"])
-            return cls(**values)
+            calibration = cls(**values)
+            calibration._check()
+            return calibration
         except (ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error

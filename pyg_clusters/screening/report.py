@@ -297,7 +297,8 @@ def _add_model(report: Report, model: Path):
     predictions = model / "test_predictions.csv"
     if not predictions.is_file():
         return
-    table = read_columns(predictions)
+    remedy = f"make it again with pyg-clusters evaluate {model}"
+    table = read_columns(predictions, ("pred_energy", "energy", "size"), remedy)
     arrays = table["pred_energy"], table["energy"], table["size"].astype(int)
     metrics = energy_metrics(*arrays, table.get("composition"))
     within = "composition" if "composition" in table else "size"
