@@ -2,7 +2,25 @@
 
 from pyg_clusters.analysis.core_surface_report import analyse_core_surface
 from pyg_clusters.analysis.description import describe
+from pyg_clusters.analysis.info import info
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.analysis.report import Report
+from pyg_clusters.analysis.spectra import spectrum
+from pyg_clusters.options.analyse import CoreSurfaceOptions
+from pyg_clusters.options.describe import DescribeOptions
+from pyg_clusters.options.info import InfoOptions
+from pyg_clusters.options.spectrum import SpectrumOptions
 
-__all__ = ["PairDistribution", "Report", "analyse_core_surface", "describe", "pair_distribution"]
+__all__ = [
+    "CoreSurfaceOptions",
+    "DescribeOptions",
+    "InfoOptions",
+    "PairDistribution",
+    "Report",
+    "SpectrumOptions",
+    "analyse_core_surface",
+    "describe",
+    "info",
+    "pair_distribution",
+    "spectrum",
+]

@@ -13,19 +13,19 @@ from torch import Tensor
 from pyg_clusters.geometry import radius_pairs
 
 PAIRS_AT_ONCE: int = 250_000
-"""Candidate pairs of a block of clusters: few enough to stay in the cache of a processor."""
+"""Candidate pairs of a block of clusters, which fit into the cache of a processor."""
 
 PROMINENCE: float = 0.02
 """Smallest prominence of a peak, as a fraction of the highest value."""
 
 SMOOTHING: float = 0.037
-"""First width of the smoothing that radii are suggested from, as a fraction of the bond length: 0.1 Å for gallium."""
+"""Initial smoothing width for suggested radii, as a fraction of the bond length: 0.1 Å for gallium."""
 
 WIDEST_SMOOTHING: float = 0.25
-"""Last width of it, as a fraction of the bond length: a wider one would join the first shell with the second."""
+"""Largest smoothing width, as a fraction of the bond length; a larger one would merge the first two shells."""
 
 WIDENING: float = 1.1
-"""Factor between one width and the next."""
+"""Factor between successive smoothing widths."""
 
 SPHERE_USED: float = 0.85
 """Range of the correction for the boundary, as a fraction of the diameter; it diverges at the diameter."""
@@ -76,13 +76,13 @@ class PairDistribution:
         return np.cumsum(self.g * _bin_volumes(len(self.r), self.bin_width))
 
     def minima(self, smoothing: float = 0.1, count: int = 2) -> tuple[float, ...]:
-        """Radii of the minima after the first, second, ... peak: what shell radii are taken from.
+        """Radii of the minima after the first, second, ... peak.
 
         Args:
-            smoothing: Standard deviation in Å of the Gaussian that g is smoothed with. Large enough to remove the
-                noise, small against the width of a peak: 0.1 Å for tens of clusters and more. A wider one moves the
-                minima outwards.
-            count: Number of minima. Each lies between two peaks.
+            smoothing: Standard deviation in Å of the Gaussian smoothing of g: large enough to remove the noise, small
+                compared with the width of a peak; 0.1 Å for tens of clusters and more. Larger values shift the minima
+                outwards.
+            count: Number of minima, each between two peaks.
 
         Returns:
             Radii in Å, ``count`` of them.
@@ -99,42 +99,41 @@ class PairDistribution:
         return _minima_between(self.r, smooth, peaks[: count + 1])
 
     def without_boundary(self) -> np.ndarray:
-        r"""G divided by that of a structureless sphere of the same extent, so that what is left are the shells.
+        r"""Divide g by that of a structureless sphere of the same extent, which leaves the shells.
 
-        The neighbours of an atom thin out towards the boundary of the cluster. For a uniform sphere of radius R they
-        do by the factor :math:`1 - 3r/4R + r^3/16R^3`; R is that of the sphere whose mean squared pair distance,
-        :math:`6R^2/5`, is the one of g.
+        The density of neighbours decreases towards the boundary of the cluster, for a uniform sphere of radius R by the
+        factor :math:`1 - 3r/4R + r^3/16R^3`. R follows from the mean squared pair distance of g, :math:`6R^2/5`.
 
         Returns:
-            ``[num_kept_bins]``, up to 0.85 of the sphere's diameter.
+            ``[num_inner_bins]``, up to 0.85 of the sphere's diameter.
         """
         neighbors = np.diff(self.neighbors_within(), prepend=0.0)
         x = self.r / np.sqrt(5 / 6 * (neighbors * self.r**2).sum() / neighbors.sum())
-        kept = x < 2 * SPHERE_USED
-        return self.g[kept] / (1 - 3 / 4 * x[kept] + x[kept] ** 3 / 16)
+        inside = x < 2 * SPHERE_USED
+        return self.g[inside] / (1 - 3 / 4 * x[inside] + x[inside] ** 3 / 16)
 
     def suggested_radii(self, count: int = 2) -> tuple[float, ...]:
         """Shell radii for any element: the minima between the peaks of neighbouring shells.
 
         The rule, in units of the bond length b (the highest point of g), so that it does not depend on the element:
 
-        1. g is freed from the boundary of the clusters (:meth:`without_boundary`) and smoothed with a Gaussian of
+        1. g is corrected for the boundary of the clusters (:meth:`without_boundary`) and smoothed with a Gaussian of
            standard deviation 0.037 b.
-        2. Peaks are the maxima that stand out by 2 % of the highest. If two of the first ``count + 1`` are closer than
-           0.5 b, they are parts of one shell (a solid has its second neighbours at 1.41, 1.73 and 2 b, a liquid about
-           1.8 b) or noise: the smoothing is widened by 10 % until no two are, to 0.25 b at most.
+        2. Peaks are maxima with a prominence of at least 2 % of the highest. If two of the first ``count + 1`` are
+           closer than 0.5 b, they are parts of one shell (a solid has its second neighbours at 1.41, 1.73 and 2 b, a
+           liquid about 1.8 b) or noise: the smoothing is widened by 10 % until no two are, to 0.25 b at most.
         3. A radius is the lowest point between two successive peaks, refined by a parabola, rounded to 0.01 Å.
 
-        The range should hold the whole clusters. :meth:`minima` are those of g itself.
+        The range should include whole clusters. :meth:`minima` are those of g itself.
 
         Args:
-            count: Number of radii, one less than there are shells.
+            count: Number of radii, one less than the number of shells.
 
         Returns:
             Increasing radii in Å.
 
         Raises:
-            ValueError: If there are not ``count + 1`` such peaks: the clusters are too small, too few or too loose.
+            ValueError: If there are fewer than ``count + 1`` such peaks: clusters too small, too few or too loose.
         """
         bond = self.bond_length
         g = self.without_boundary()
@@ -155,7 +154,7 @@ def pair_distribution(
 ) -> PairDistribution:
     """Distribution of the distances of all pairs of atoms within a cluster.
 
-    Clusters are taken in blocks, so that memory does not grow with their number.
+    Clusters are processed in blocks, so that memory does not grow with their number.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
@@ -164,7 +163,7 @@ def pair_distribution(
         bin_width: Width of a bin in Å.
 
     Returns:
-        Its normalisation is described at :class:`PairDistribution`.
+        Distribution with the normalisation of :class:`PairDistribution`.
 
     Raises:
         ValueError: If there are no atoms, or ``r_max`` or ``bin_width`` is not positive.
@@ -194,7 +193,7 @@ def pair_distribution(
 
 
 def _cluster_blocks(pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Positions and offsets of whole clusters with at most about ``PAIRS_AT_ONCE`` pairs together."""
+    """Positions and offsets of blocks of whole clusters with about ``PAIRS_AT_ONCE`` pairs at most."""
     block_of_cluster = ptr.diff().square().cumsum(0) // PAIRS_AT_ONCE
     sizes = torch.unique_consecutive(block_of_cluster, return_counts=True)[1]
     first = 0
@@ -205,7 +204,7 @@ def _cluster_blocks(pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]
 
 
 def _bin_volumes(num_bins: int, bin_width: float) -> np.ndarray:
-    """Volumes of the spherical layers of the bins in Å³: exact, where 4πr²dr is the thin-layer limit."""
+    """Exact volumes of the spherical layers of the bins in Å³."""
     edges = np.arange(num_bins + 1) * bin_width
     return 4 / 3 * np.pi * np.diff(edges**3)
 
@@ -217,7 +216,7 @@ def _peaks(values: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _minima_between(r: np.ndarray, values: np.ndarray, peaks: np.ndarray) -> tuple[float, ...]:
-    """The lowest place between each two successive peaks."""
+    """Lowest position between each two successive peaks."""
     between = pairwise(peaks)
     return tuple(_vertex(r, values, first + int(values[first:last].argmin())) for first, last in between)
 

@@ -18,10 +18,10 @@ POINTS_PER_WIDTH: int = 20
 """Points of the axis in the width of a line."""
 
 REACH: dict[str, float] = {"gaussian": 3.0, "lorentzian": 30.0, "voigt": 30.0}
-"""How far a line is followed, in widths: its intensity is below 1/3000 of the maximum there."""
+"""Cut-off of a line in widths, where its intensity is below 1/3000 of the maximum."""
 
 MAX_POINTS: int = 2_000_000
-"""Most points of an axis."""
+"""Maximum number of points of an axis."""
 
 GAUSSIAN_DEVIATIONS: float = float(2 * np.sqrt(2 * np.log(2)))
 """Full width at half maximum of a Gaussian in standard deviations."""
@@ -52,15 +52,15 @@ def shifts(shielding: ArrayLike, reference: float = SODIUM_REFERENCE_PPM) -> np.
     Args:
         shielding: Shieldings in ppm, of any shape.
         reference: Shielding of the standard at the same level of theory in ppm, by default that of 23Na in hydrated
-            Na⁺ (:data:`~pyg_clusters.units.SODIUM_REFERENCE_PPM`, whose limits are told there).
+            Na⁺ (:data:`~pyg_clusters.units.SODIUM_REFERENCE_PPM`, see its limits there).
     """
     return reference - np.asarray(shielding, dtype=np.float64)
 
 
 def shift_axis(shift: ArrayLike, width: float, shape: Shape = "gaussian") -> np.ndarray:
-    """An axis on which lines at all of these shifts have room, ``[num_points]`` in ppm.
+    """Axis that covers lines at all given shifts, ``[num_points]`` in ppm.
 
-    Spectra that are compared need a common one: give the shifts of all.
+    Spectra to be compared need a common axis: pass the shifts of all.
 
     Raises:
         InputError: If there are no shifts, one is not finite, or the width is not positive or far too small.
@@ -88,18 +88,18 @@ def broaden(
     weights: ArrayLike | None = None,
     axis: np.ndarray | None = None,
 ) -> Spectrum:
-    """Lines of one width and shape at the shifts of all atoms, summed and normalised.
+    """Normalised sum of lines of the same width and shape at the shifts of all atoms.
 
-    The shifts are shared out to the two nearest points of the axis, which keeps their mean, and the result is convolved
-    with the line: the number of atoms hardly matters.
+    Each shift is distributed over the two nearest points of the axis, which preserves the mean, and the result is
+    convolved with the line: the cost hardly depends on the number of atoms.
 
     Args:
-        shift: Of each atom in ppm ``[num_atoms]``.
-        width: Full width of a line at half maximum in ppm. It stands for whatever broadens the lines of a measured
-            spectrum (23Na has a quadrupole moment); it is chosen, not computed.
+        shift: Shift of each atom in ppm ``[num_atoms]``.
+        width: Full width of a line at half maximum in ppm. It represents all broadening of a measured spectrum (23Na
+            has a quadrupole moment) and is chosen, not computed.
         shape: ``"gaussian"``, ``"lorentzian"``, or ``"voigt"``, the convolution of both with equal widths.
-        weights: Of each atom ``[num_atoms]``, not negative; all alike if not given.
-        axis: Of :func:`shift_axis`, for spectra that are compared.
+        weights: Non-negative weight of each atom ``[num_atoms]``; equal by default.
+        axis: Axis from :func:`shift_axis`, for spectra to be compared.
 
     Raises:
         InputError: As :func:`shift_axis`, or if no weight is positive.
@@ -115,9 +115,9 @@ def broaden(
     if weights.shape != shift.shape or not (weights >= 0).all() or not weights.sum() > 0:
         raise InputError("weights must be one per shift, not negative, and some of them positive")
     step = axis[1] - axis[0]
-    place = (shift - axis[0]) / step
-    left = np.clip(np.floor(place).astype(np.int64), 0, len(axis) - 2)
-    right_share = np.clip(place - left, 0.0, 1.0)
+    position = (shift - axis[0]) / step
+    left = np.clip(np.floor(position).astype(np.int64), 0, len(axis) - 2)
+    right_share = np.clip(position - left, 0.0, 1.0)
     lines = np.bincount(left, weights * (1 - right_share), len(axis))
     lines += np.bincount(left + 1, weights * right_share, len(axis))
     reach = int(REACH[shape] * POINTS_PER_WIDTH)
@@ -138,13 +138,13 @@ def overlap(first: Spectrum, second: Spectrum) -> float:
 
 
 def boltzmann_weights(energy: ArrayLike, temperature: float) -> np.ndarray:
-    r"""Shares of isomers in thermal equilibrium, :math:`w \propto e^{-E / k_B T}`, ``[num_isomers]``, of sum 1.
+    r"""Populations of isomers in thermal equilibrium, :math:`w \propto e^{-E / k_B T}`, ``[num_isomers]``, of sum 1.
 
-    Potential energies stand for free energies here: vibrations, rotations and symmetry numbers are left out.
+    Potential energies are used as free energies, without vibrations, rotations and symmetry numbers.
 
     Args:
-        energy: In eV ``[num_isomers]``, of isomers of one composition.
-        temperature: In K.
+        energy: Energies in eV ``[num_isomers]`` of isomers of one composition.
+        temperature: Temperature in K.
 
     Raises:
         InputError: If the temperature is not positive, or an energy not finite.
@@ -163,7 +163,7 @@ def boltzmann_weights(energy: ArrayLike, temperature: float) -> np.ndarray:
 
 
 def _line(distance: np.ndarray, width: float, shape: Shape) -> np.ndarray:
-    """A line at zero, of any height."""
+    """Line at zero, not normalised."""
     if shape == "gaussian":
         return np.exp(-0.5 * (distance * GAUSSIAN_DEVIATIONS / width) ** 2)
     if shape == "lorentzian":

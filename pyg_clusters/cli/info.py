@@ -9,7 +9,7 @@ from pyg_clusters.options.parsing import parse_options
 def run(argv: Sequence[str]):
     """Print the contents of files of frames, run folders and models."""
     options = parse_options("info", InfoOptions, "pyg-clusters info md.extxyz", argv)
-    from pyg_clusters.analysis.info import info
+    from pyg_clusters.analysis import info
     from pyg_clusters.frames.checks import list_bad
 
     for contents in info(options):

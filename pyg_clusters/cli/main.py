@@ -29,11 +29,11 @@ VERBS = {
     "generate": "random clusters",
     "relax": "clusters at local minima of a potential",
     "label": "energies of a calculator, or shieldings by DFT, for clusters",
-    "describe": "what the descriptor sees of clusters: g(r), shell radii, counts, collisions",
-    "analyse": "what a trained model makes of core and surface",
-    "reproduce": "the tables of a paper, computed anew and set beside it",
-    "info": "what is in a file of frames, a run or a model",
-    "demo": "the main job from end to end on the data that ship",
+    "describe": "g(r), shell radii, counts and collisions of clusters",
+    "analyse": "analyse core and surface atoms",
+    "reproduce": "reproduce the tables of a paper",
+    "info": "contents of a file of frames, a run or a model",
+    "demo": "the main job from end to end on the shipped data",
 }
 """The verbs, each a module of this package (- is _ in its name) with a function ``run(argv)``, and what they do."""
 

@@ -24,7 +24,7 @@ def run(argv: Sequence[str]):
     from rich.console import Console
     from rich.table import Table
 
-    from pyg_clusters.analysis.spectra import spectrum
+    from pyg_clusters.analysis import spectrum
     from pyg_clusters.formatting import cell
     from pyg_clusters.frames.checks import list_bad
 

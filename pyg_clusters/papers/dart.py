@@ -47,11 +47,9 @@ CASES: tuple[tuple[int, int, int], ...] = ((46, 57, 60), (46, 57, 66), (57, 60, 
 FEWER: tuple[int, ...] = (600, 1200, 2400)
 """Numbers of training clusters of the learning curve, besides all."""
 
-QUICK_EPOCHS = "8"
-
 QUICK: tuple[str, ...] = (
-    *("--trainer.max_epochs", QUICK_EPOCHS, "--model.scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"),
-    *("--model.scheduler.init_args.T_max", QUICK_EPOCHS, "--model.average_decay", "null"),
+    *("--trainer.max_epochs", "8", "--model.scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"),
+    *("--model.scheduler.init_args.T_max", "8", "--model.average_decay", "null"),
 )
 """Options of a quick training."""
 
@@ -326,11 +324,11 @@ def findings(reached: Sequence[Result]) -> list[Finding]:
         decided.append(Finding("The K shell matters more than the L shell.", no_k > no_l, figures))
     if full and no_interaction:
         ratio = no_interaction / full
-        text = "Without the interaction network the error triples."
-        decided.append(Finding(text, ratio > 2.5, f"{ratio:.1f} times (paper: {12.33 / 3.59:.1f})"))
+        figures = f"{ratio:.1f} times (paper: {12.33 / 3.59:.1f})"
+        decided.append(Finding("Without the interaction network the error triples.", ratio > 2.5, figures))
     if full and hdnn is not None:
-        text = "BPSF-HDNN is more accurate than DART."
-        decided.append(Finding(text, hdnn < full, f"MAE {hdnn:.2f} against {full:.2f}"))
+        figures = f"MAE {hdnn:.2f} against {full:.2f}"
+        decided.append(Finding("BPSF-HDNN is more accurate than DART.", hdnn < full, figures))
     if all(("Table 3", "DART, " + ", ".join(map(str, case))) in mae for case in CASES):
         by_size: dict[int, list[float]] = {}
         for result in reached:
@@ -357,9 +355,7 @@ def _figures(reached: Sequence[Result], title: str) -> dict[str, Figure]:
     compared = [result for result in reached if result.row.paper]
     if compared:
         figures["beside_the_paper"] = _errors_figure(compared, title)
-    curve = [
-        r for r in reached if r.row.table == "Learning curve" or (r.row.table, r.row.label) == ("By group", "DART")
-    ]
+    curve = [result for result in reached if "Learning curve" in _names(result.row)]
     if len(curve) > 1:
         figures["learning_curve"] = _learning_curve(sorted(curve, key=lambda result: result.train_clusters), title)
     return figures
@@ -386,7 +382,7 @@ def _errors_figure(compared: Sequence[Result], title: str) -> Figure:
 
 
 def _learning_curve(curve: Sequence[Result], title: str) -> Figure:
-    """Test error against the number of training clusters, both logarithmic, with a power law."""
+    """Test error against the number of training clusters, with a power law."""
     clusters = np.array([result.train_clusters for result in curve])
     mae = np.array([np.mean(result.mae) for result in curve])
     spread = np.nan_to_num([deviation(result.mae) for result in curve])

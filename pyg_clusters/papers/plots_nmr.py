@@ -1,7 +1,4 @@
-"""Figures of shieldings and of models of them, after those of Kaneko et al. 2023 (doi 10.20517/jmi.2022.39).
-
-As in :mod:`~pyg_clusters.analysis.plots`, every function takes plain arrays and returns a figure of its own.
-"""
+"""Figures of shieldings and their models, after Kaneko et al. 2023 (doi 10.20517/jmi.2022.39), from plain arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -44,7 +41,7 @@ def distribution_by_size(shielding: np.ndarray, sizes: np.ndarray, fit: Generali
     Args:
         shielding: In ppm ``[num_atoms]``.
         sizes: Size of the cluster of each atom ``[num_atoms]``.
-        fit: The distribution fitted to all of them.
+        fit: Distribution fitted to all of them.
     """
     present = np.unique(sizes)
     columns = min(3, len(present) + 1)
@@ -85,7 +82,7 @@ def populations(values: Mapping[str, np.ndarray], shielding: np.ndarray, coordin
     Args:
         values: Populations in electrons ``[num_atoms]`` by function; the first two are shown against coordination.
         shielding: In ppm ``[num_atoms]``.
-        coordination: Neighbours within 4.0 Å ``[num_atoms]``.
+        coordination: Number of neighbours within 4.0 Å ``[num_atoms]``.
     """
     names = list(values)
     figure = Figure(figsize=(3.0 * 3, 2.7 * 2), layout="constrained")
@@ -108,12 +105,12 @@ def populations(values: Mapping[str, np.ndarray], shielding: np.ndarray, coordin
 
 
 def predicted_distributions(labels: Sequence[str], predicted: Sequence[np.ndarray], target: np.ndarray) -> Figure:
-    """Histogram and scatter of each of several models beside DFT (Figs. 3 and 5).
+    """Histogram and scatter plot of several models compared with DFT (Figs. 3 and 5).
 
     Args:
         labels: Name of each model.
-        predicted: Its shieldings in ppm ``[num_atoms]``.
-        target: Those of DFT ``[num_atoms]``.
+        predicted: Shieldings by each model in ppm ``[num_atoms]``.
+        target: Shieldings by DFT ``[num_atoms]``.
     """
     figure = Figure(figsize=(2.7 * len(labels) + 0.3, 5.0), layout="constrained")
     panels = figure.subplots(2, len(labels), squeeze=False, sharex=True)
@@ -143,13 +140,13 @@ def predicted_distributions(labels: Sequence[str], predicted: Sequence[np.ndarra
 def quantiles(
     labels: Sequence[str], predicted: Sequence[np.ndarray], target: np.ndarray, fit: GeneralizedLogistic
 ) -> Figure:
-    """Quantiles of DFT's shieldings against those of the fitted distribution, and of models against DFT's (Fig. 4).
+    """Quantiles of DFT against the fitted distribution, and of models against DFT (Fig. 4).
 
     Args:
         labels: Name of each model.
-        predicted: Its shieldings in ppm ``[num_atoms]``.
-        target: Those of DFT ``[num_atoms]``.
-        fit: The distribution fitted to DFT's.
+        predicted: Shieldings by each model in ppm ``[num_atoms]``.
+        target: Shieldings by DFT ``[num_atoms]``.
+        fit: Distribution fitted to the shieldings by DFT.
     """
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -182,7 +179,7 @@ def shielding_by_coordination(coordination: np.ndarray, shielding: np.ndarray, l
     """Shieldings against coordination numbers at 4.0 Å (Fig. 6).
 
     Args:
-        coordination: Neighbours within 4.0 Å ``[num_atoms]``.
+        coordination: Number of neighbours within 4.0 Å ``[num_atoms]``.
         shielding: In ppm ``[num_atoms]``.
         low: Shieldings below this are marked.
     """
@@ -203,14 +200,14 @@ def shielding_by_coordination(coordination: np.ndarray, shielding: np.ndarray, l
 def running_coordination_numbers(
     atoms: Sequence[Atoms], shielding: Sequence[np.ndarray], running: Sequence[np.ndarray], labels: Sequence[str]
 ) -> Figure:
-    """Running coordination number of each atom of clusters beside their structures (Fig. 7).
+    """Running coordination number of each atom of clusters, above their structures (Fig. 7).
 
     Args:
         atoms: The clusters.
-        shielding: Of their atoms in ppm, ``[num_atoms]`` each; the colour of a line and of an atom.
+        shielding: Shieldings of their atoms in ppm, ``[num_atoms]`` each; the colour of lines and atoms.
         running: Coordination numbers at :data:`~pyg_clusters.transforms.running_coordination.SODIUM_RADII`,
             ``[num_atoms, num_radii]`` each.
-        labels: A line above each.
+        labels: Title of each cluster.
     """
     figure = Figure(figsize=(4.2 * len(atoms) + 0.8, 5.4), layout="constrained")
     panels = figure.subplots(2, len(atoms), squeeze=False, height_ratios=(1.0, 1.0))
@@ -241,7 +238,7 @@ def running_coordination_numbers(
 
 
 def trade_off(weights: np.ndarray, rmse: np.ndarray, wasserstein: np.ndarray) -> Figure:
-    """Error of the atoms against that of their distribution, for weights a of the sorted penalty.
+    """Error of the atoms against error of their distribution, for weights a of the sorted penalty.
 
     Args:
         weights: Values of a ``[num_rows]``.
@@ -267,13 +264,13 @@ def errors_by_training_clusters(
         labels: Name of each model.
         clusters: Numbers of training clusters, ``[num_rows]`` each.
         rmse: In ppm, ``[num_rows]`` each.
-        spread: Standard deviation over the test parts in ppm, ``[num_rows]`` each; not-a-number where there is one.
+        spread: Standard deviation over the test sets in ppm, ``[num_rows]`` each; NaN for one test set.
     """
     figure, axes = figure_with_axes("training clusters", "root mean square error / ppm")
     figure.set_size_inches(SIZE[0], 3.6)
-    for number, (label, x, y, deviation) in enumerate(zip(labels, clusters, rmse, spread, strict=True)):
-        color, order = CURVE_COLORS[number % len(CURVE_COLORS)], np.argsort(x)
-        x = x * (1 + 0.012 * number)  # bars beside each other
+    for index, (label, x, y, deviation) in enumerate(zip(labels, clusters, rmse, spread, strict=True)):
+        color, order = CURVE_COLORS[index % len(CURVE_COLORS)], np.argsort(x)
+        x = x * (1 + 0.012 * index)  # so that error bars do not overlap
         error = np.nan_to_num(deviation)[order]
         axes.errorbar(x[order], y[order], error, color=color, marker="o", capsize=2, linewidth=1.3, label=label)
     axes.text(0.02, 0.03, "bars: standard deviation over the test parts", transform=axes.transAxes, fontsize=SMALL)
