@@ -1,16 +1,25 @@
-"""How far long work has come."""
+"""Progress on standard error: bars in a terminal, lines elsewhere."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 T = TypeVar("T")
 
 
 def counting(blocks: Iterable[T], length: Callable[[T], int]) -> Iterator[T]:
-    """Passes blocks on and counts their frames on standard error, if that is a terminal."""
+    """Pass blocks on and count their frames, in a terminal."""
     columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} frames"), TimeElapsedColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -18,3 +27,33 @@ def counting(blocks: Iterable[T], length: Callable[[T], int]) -> Iterator[T]:
         for block in blocks:
             progress.advance(task, length(block))
             yield block
+
+
+class ItemProgress:
+    """A bar in a terminal, a line per finished item elsewhere.
+
+    Args:
+        total: Number of items.
+        done: Number of items that are finished already.
+    """
+
+    def __init__(self, total: int, done: int = 0):
+        console = Console(stderr=True)
+        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+        self.total, self.done, self.terminal = total, done, console.is_terminal
+        self.bar = Progress(*columns, console=console, disable=not self.terminal, transient=True)
+        self.task = self.bar.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> "ItemProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self.bar.stop()
+
+    def advance(self, text: str):
+        """Count one more item and describe it."""
+        self.done += 1
+        self.bar.update(self.task, completed=self.done, description=text)
+        if not self.terminal:
+            print(f"{self.done}/{self.total} {text}", file=sys.stderr, flush=True)

@@ -202,7 +202,7 @@ class Failing(EMT):
 
 
 def test_relax_marks_a_frame_that_the_calculator_cannot_do(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("pyg_clusters.cli.relax.named_calculator", lambda name, elements: Failing())
+    monkeypatch.setattr("pyg_clusters.structures.relax_frames.named_calculator", lambda name, elements: Failing())
     start, out = tmp_path / "start.extxyz", tmp_path / "relaxed.extxyz"
     dimers = [Atoms(symbols, [[0, 0, 0], [0, 0, 2.5]], info={"gupta_energy": -1.0}) for symbols in ("CuAu", "CuAg")]
     write_extxyz(start, dimers)

@@ -27,6 +27,7 @@ from pyg_clusters.labels import (
 )
 from pyg_clusters.labels.dft import kohn_sham, pyscf_import, response
 from pyg_clusters.labels.dft.shielding_tensor import shielding_tensors
+from pyg_clusters.options.label import LabelPrescreenOptions, LabelShieldingOptions
 from pyg_clusters.structures import ClusterEMT, GuptaCalculator
 from pyg_clusters.units import SODIUM_ION_PPM, SODIUM_REFERENCE_PPM
 
@@ -448,8 +449,8 @@ def test_energies_of_files(frames, tmp_path, capsys):
     out = tmp_path / "labelled.extxyz"
     assert label(frames, out) == 0
     told = capsys.readouterr()
-    assert "5 frames in" in told.out and "1 set aside" in told.out
-    assert "6/6 Ar2" in told.err and "set aside: no self-consistency" in told.err
+    assert "5 frames in" in told.out and "1 rejected" in told.out
+    assert "6/6 Ar2" in told.err and "rejected: no self-consistency" in told.err
     labelled = ase.io.read(out, ":")
     assert [atoms.info["name"] for atoms in labelled] == ["n0", "n1", "n3", "n4", "n5"]
     expected = dimer("Ar", 3.5)
@@ -500,7 +501,7 @@ def test_labels_of_frames_that_left_the_input_are_kept_apart(frames, tmp_path, c
     for _ in range(2):
         assert label(given, out) == 0
         told = capsys.readouterr()
-        assert "4 labelled frames are not in the input any more" in told.out and told.err.count("Ar2") <= 1
+        assert "4 labelled frames are no longer in the input" in told.out and told.err.count("Ar2") <= 1
         assert [atoms.info["name"] for atoms in ase.io.read(out, ":")] == ["n0", "n1", "n5"]
         assert {atoms.info["name"] for atoms in ase.io.read(old, ":")} == {"n2", "n3", "n4", "n5"}
     assert not (tmp_path / "labelled.set_aside.extxyz").exists()
@@ -543,7 +544,7 @@ def test_stability_of_files(tmp_path, capsys):
     write_extxyz(frames, [dimer("Na", 3.1), square, dimer("Na", 6.0)])
     command = ["label", "prescreen", str(frames), "--min-gap", "0.1", "--threads", "1", "--out", str(out)]
     assert main(command) == 0
-    assert "1 frames in" in (told := capsys.readouterr()).out and "2 set aside" in told.out
+    assert "1 frames in" in (told := capsys.readouterr()).out and "2 rejected" in told.out
     (kept,) = ase.io.read(out, ":")
     assert kept.info["tight_binding_gap"] > 0.1 and kept.info["valence_lambda_triplet"] > 0
     flat, stretched = ase.io.read(tmp_path / "stable.set_aside.extxyz", ":")
@@ -553,7 +554,7 @@ def test_stability_of_files(tmp_path, capsys):
     assert main(command) == 0 and "3 of 3 frames are done" in capsys.readouterr().err
     write_extxyz(frames, [dimer("Na", 6.0)])
     assert main([*command[:-1], str(tmp_path / "none.extxyz")]) == 0
-    assert "none.extxyz, which is not written; 1 set aside in" in capsys.readouterr().out
+    assert "none.extxyz, which is not written; 1 rejected in" in capsys.readouterr().out
     assert main([*command, "--charge", "2"]) == 2
     assert "no electron is left outside the cores (Na2, charge 2)" in capsys.readouterr().err
     write_extxyz(frames, [dimer("K", 4.0)])
@@ -575,7 +576,7 @@ def test_an_odd_frame_stops_before_anything_is_computed(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["label", "colour"], "shielding, stability, energy"),
+        (["label", "colour"], "shielding, prescreen, energy"),
         (["label", "energy", "x.extxyz", "--calculator", "vasp", "--out", "o.extxyz"], "no calculator 'vasp'"),
         (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--workers", "0"], "--workers"),
         (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz"], "no such file"),
@@ -604,3 +605,12 @@ def test_names_of_frames(tmp_path):
     for key, atoms in zip(keys, clusters, strict=True):
         files.add(key, LabelResult(atoms, None, ""), 0.0)
     assert list(LabelFiles(tmp_path / "out.extxyz", {}).done) == keys
+
+
+def test_options_have_the_defaults_of_the_labellers():
+    options = LabelShieldingOptions(frames=["na.extxyz"], out="out.extxyz")
+    level = ShieldingLevel()
+    for name in ("grid", "scf_tolerance", "response_tolerance"):
+        assert getattr(options, name) == getattr(level, name)
+    prescreen = LabelPrescreenOptions(frames=["na.extxyz"], out="out.extxyz")
+    assert (prescreen.min_gap, prescreen.least) == (StabilityLabeller.min_gap, StabilityLabeller.least)
