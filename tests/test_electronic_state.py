@@ -7,8 +7,8 @@ from ase.calculators.calculator import Calculator, all_changes
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames.by_format import frames_of_file
 from pyg_clusters.frames.electronic_state import electronic_state
-from pyg_clusters.frames.reader import frames_of_file
 from pyg_clusters.labels import EnergyLabeller, frame_keys
 from pyg_clusters.structures import Gupta, ModelCalculator
 

@@ -7,8 +7,8 @@ from ase.io import read
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz
-from pyg_clusters.frames.extxyz_text import extxyz_text
 from pyg_clusters.frames.resume import FrameLog
+from pyg_clusters.frames.writing import extxyz_text
 
 TEXTS = (
     "two\nlines",

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import Frames, text_lines, xyz_reader
+from pyg_clusters.frames import Frames, xyz_reader
 from pyg_clusters.frames.ase_reader import block_of_frames
-from pyg_clusters.frames.xyz_reader import xyz_frames
-from pyg_clusters.frames.xyz_text import text_frames
+from pyg_clusters.frames.xyz_reader import text_frames, xyz_frames
 
 PLAIN = 'Properties=species:S:1:pos:R:3 energy=-1.25 step=7 pbc="F F F"'
 FORCES = "Properties=species:S:1:pos:R:3:forces:R:3:tag:I:1 energy=-3e1"
@@ -173,7 +172,7 @@ def test_text_is_cut_where_frames_end(tmp_path, monkeypatch):
     (tmp_path / "a.xyz").write_text(text)
     (tmp_path / "a.xyz.xz").write_bytes(lzma.compress(text.encode()))
     for size in (1, 7, 100, 1 << 20):
-        monkeypatch.setattr(text_lines, "BYTES_AT_ONCE", size)
+        monkeypatch.setattr("pyg_clusters.frames.text.BYTES_AT_ONCE", size)
         for name in ("a.xyz", "a.xyz.xz"):
             found = list(text_frames(tmp_path / name))
             assert [frame.num_atoms for frame in found] == [n % 4 + 1 for n in range(30)]

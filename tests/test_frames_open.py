@@ -14,8 +14,8 @@ from scipy.spatial.distance import pdist
 
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import Frames, Shard, mdanalysis_reader, write_extxyz, write_store
-from pyg_clusters.frames.prefetch import read_ahead
-from pyg_clusters.frames.reader import frames_of_file
+from pyg_clusters.frames.by_format import frames_of_file
+from pyg_clusters.frames.reader import read_ahead
 
 
 def dimers(first: int, number: int) -> list[Atoms]:

@@ -12,9 +12,9 @@ from ase.data import chemical_symbols
 from pyg_clusters.composition import composition_names
 from pyg_clusters.formatting import read_errors
 from pyg_clusters.frames import BadFrame, read_blocks
-from pyg_clusters.frames.atoms import labels_of
-from pyg_clusters.frames.formats import holds_structures
 from pyg_clusters.frames.join import NoCluster
+from pyg_clusters.frames.paths import holds_structures
+from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.models.checkpoint import (
     available_models,
     is_ensemble,

@@ -19,8 +19,8 @@ from pyg_clusters.analysis.spectrum import Shape, Spectrum, boltzmann_weights, b
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
-from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.inference.loading import load_predictor
 from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress
 from pyg_clusters.options.parsing import command_words

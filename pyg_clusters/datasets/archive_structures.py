@@ -15,10 +15,9 @@ from ase.io import iread
 from pyg_clusters.datasets.archives import is_archive, unpack
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame
-from pyg_clusters.frames.compression import OPENERS
+from pyg_clusters.frames.by_format import frames_of_file
 from pyg_clusters.frames.join import join_atoms
-from pyg_clusters.frames.reader import frames_of_file
-from pyg_clusters.frames.xyz_reader import XYZ_SUFFIXES
+from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES
 
 POSCAR_SUFFIXES: tuple[str, ...] = (".vasp", ".poscar")
 TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", ".txt", ".dat")

@@ -8,7 +8,7 @@ import numpy as np
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
-from pyg_clusters.frames.columns import kind_of
+from pyg_clusters.frames.block import kind_of
 
 MAX_ROUNDING: float = 1e-4
 """Kept values may be changed by so much in single precision."""

@@ -27,7 +27,7 @@ from pyg_clusters.datasets.validation import (
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, StoreReader
 from pyg_clusters.frames.block import centred
-from pyg_clusters.frames.store import is_store
+from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.nn.energy_scale import ReferenceFit, is_coarse, shift_of_references
 from pyg_clusters.options.common import Fragments

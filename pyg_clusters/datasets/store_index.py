@@ -14,7 +14,6 @@ from pyg_clusters.datasets.label_reading import LabelReader, Labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import FrameBlock
-from pyg_clusters.frames.store import origin_of
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def _state_of(store: Path) -> list[int]:
 
 
 def _groups_of(block: FrameBlock, key: str | None) -> np.ndarray:
-    return origin_of(block)[0].astype(str) if key is None else group_labels(block, key)
+    return block.origins[0].astype(str) if key is None else group_labels(block, key)
 
 
 def _numbered(names: np.ndarray, number_of_name: dict[str, int]) -> np.ndarray:

@@ -1,12 +1,12 @@
 """Frames: reading in blocks, checking, writing."""
 
-from pyg_clusters.frames.atoms import AtomsFrame, read_atoms
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
+from pyg_clusters.frames.convert import convert
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.partition import Shard
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.reader import Frames, read_blocks
+from pyg_clusters.frames.reader import AtomsFrame, Frames, read_atoms, read_blocks
 from pyg_clusters.frames.resume import FrameLog, Parts
 from pyg_clusters.frames.store import write_store
 from pyg_clusters.frames.store_reader import StoreReader
@@ -23,6 +23,7 @@ __all__ = [
     "Shard",
     "StoreReader",
     "check_block",
+    "convert",
     "expand_paths",
     "join_atoms",
     "read_atoms",

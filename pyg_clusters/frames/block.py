@@ -1,15 +1,116 @@
-"""Blocks of frames as flat arrays."""
+"""Blocks of frames as flat arrays, frames that cannot be used, and the options of their readers."""
 
+import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import overload
+from pathlib import Path
+from typing import NamedTuple, overload
 
 import numpy as np
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.columns import concatenated
+from pyg_clusters.options.common import Fragments
+
+VARIABLE: str = "PYG_CLUSTERS_MAX_ATOMS"
+"""Environment variable that sets the bound."""
+
+MAX_ATOMS: int = 50_000
+"""Default number of atoms that a frame may have."""
+
+
+def max_atoms() -> int:
+    """Number of atoms that a frame may have: :data:`MAX_ATOMS`, or the environment variable :data:`VARIABLE`.
+
+    Raises:
+        InputError: If the variable is not a positive number.
+    """
+    text = os.environ.get(VARIABLE, str(MAX_ATOMS))
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{VARIABLE} must be a positive number of atoms, got {text!r}")
+    return int(text)
+
+
+def max_line() -> int:
+    """Number of bytes that a line may have: values of all atoms may stand in one."""
+    return 200 * max_atoms()
+
+
+def max_frame() -> int:
+    """Number of bytes that the text of a frame may have."""
+    return 2000 * max_atoms()
+
+
+def lifted_by() -> str:
+    """The advice that ends a message about a bound."""
+    return f"if the file is sound, set the environment variable {VARIABLE} higher (now {max_atoms()})"
+
+
+EXACT: int = 2**53
+"""Largest integer up to which double precision holds every one."""
+
+KINDS: dict[str, str] = {"b": "true or false", "i": "a number", "u": "a number", "f": "a number", "U": "a text"}
+"""What an array holds, by the kind of its numpy type."""
+
+
+def kind_of(value: object) -> str:
+    """What a value is: a number, a text, true or false, or something else.
+
+    Example:
+        >>> kind_of(np.float64(1.5)), kind_of("1.5"), kind_of(True), kind_of(None)
+        ('a number', 'a text', 'true or false', 'something else')
+    """
+    return KINDS.get(np.asarray(value).dtype.kind, "something else")
+
+
+def column(values: Sequence) -> np.ndarray:
+    """An array ``[num_frames, ...]`` of one value per frame.
+
+    Values of one kind become an array of its type; of several kinds an array of objects, so that numbers beside texts
+    are not taken for texts, and truth values not for numbers.
+
+    Raises:
+        ValueError: If the values have different shapes.
+
+    Example:
+        >>> column([0, 0.73]).dtype, column([1, "a"]).tolist()
+        (dtype('float64'), [1, 'a'])
+    """
+    kinds = {kind_of(value) for value in values}
+    if len(kinds) <= 1 and not _rounds(values):
+        return np.array(values)
+    mixed = np.empty(len(values), dtype=object)
+    mixed[:] = values
+    return mixed
+
+
+def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Columns one after the other, of objects where they are of several kinds (as :func:`column`).
+
+    Raises:
+        ValueError: If they have different shapes.
+
+    Example:
+        >>> concatenated([np.array([1.5]), np.array(["a"])]).tolist()
+        [1.5, 'a']
+    """
+    filled = [part for part in parts if len(part)] or parts[:1]
+    kinds = {KINDS.get(part.dtype.kind, "something else") for part in filled}
+    if len(kinds) > 1 or _rounds(filled):
+        filled = [part.astype(object) for part in filled]
+    return np.concatenate(filled)
+
+
+def _rounds(values: Sequence) -> bool:
+    """Whether integers would be rounded to join others in double precision."""
+    types = {np.asarray(value).dtype.kind for value in values}
+    return len(types & set("iuf")) > 1 and any(
+        np.max(value, initial=0) > EXACT or np.min(value, initial=0) < -EXACT
+        for value in values
+        if np.asarray(value).dtype.kind in "iu"
+    )
 
 
 @dataclass(frozen=True)
@@ -124,6 +225,11 @@ class FrameBlock:
         return self.file_number, self.block_number
 
     @property
+    def origins(self) -> tuple[np.ndarray, np.ndarray]:
+        """File and index of each frame where it was first read, ``[num_frames]`` each."""
+        return self.origin or (np.full(len(self), self.file, dtype=object), self.number)
+
+    @property
     def periodic(self) -> np.ndarray:
         """Whether a frame has a periodic cell in its file, ``[num_frames]``."""
         return np.asarray((self.pbc & self.cell.any(axis=2)).any(axis=1))
@@ -189,7 +295,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     first = parts[0]
     origin = None
     if any(part.origin is not None for part in parts):
-        origins = [part.origin or (np.full(len(part), part.file, dtype=object), part.number) for part in parts]
+        origins = [part.origins for part in parts]
         origin = np.concatenate([files for files, _ in origins]), np.concatenate([numbers for _, numbers in origins])
     joined = FrameBlock(
         file=first.file,
@@ -220,3 +326,64 @@ def _atoms_at(atoms: Sequence[Atoms] | None, places: Sequence[int]) -> Sequence[
     if atoms is None:
         return None
     return atoms.select(places) if isinstance(atoms, LazyAtoms) else [atoms[place] for place in places]
+
+
+Keep = Callable[[int], bool]
+"""Whether a block of a file is to be read, by its number; the others are passed over."""
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What is to be read of each frame.
+
+    Attributes:
+        properties: Names of values per frame.
+        atom_properties: Names of values per atom.
+        with_atoms: Whether each frame is wanted as ASE has it, too.
+        block_size: Number of frames in a block.
+        topology: File whose first frame says what the atoms are, for formats that hold positions only.
+        fragments: What to do with a periodic frame that stays in several pieces.
+        length: Unit of the positions and cells in Å.
+    """
+
+    properties: tuple[str, ...] = ()
+    atom_properties: tuple[str, ...] = ()
+    with_atoms: bool = False
+    block_size: int = 1000
+    topology: Path | None = None
+    fragments: Fragments = "refuse"
+    length: float = 1.0
+
+
+class UnrecoverableFrame(BadFrame):
+    """A bad frame after which no other can be found."""
+
+
+class TruncatedFrame(UnrecoverableFrame):
+    """The last frame of a text that ends within it: the program that writes it may be at work still."""
+
+
+def cut_frame(kind: type[UnrecoverableFrame], path: Path, number: int) -> UnrecoverableFrame:
+    """A frame within which the file ends."""
+    whole = "1 whole frame" if number == 1 else f"{number} whole frames"
+    return kind(str(path), number, f"the file ends within this frame, after {whole}; copy it again, or remove the rest")
+
+
+def warn_of_half_frame(frame: TruncatedFrame):
+    """Warns that the last frame of a file is left out."""
+    warnings.warn(
+        f"{frame.file}: the file ends within frame {frame.number}, which may still be being written; "
+        "the whole frames before it are taken",
+        stacklevel=3,
+    )
+
+
+class Topology(NamedTuple):
+    """What the atoms of a system are, by a file beside its trajectory."""
+
+    file: Path
+    """The file."""
+    numbers: np.ndarray
+    """Atomic numbers ``[num_atoms]``."""
+    ids: np.ndarray | None
+    """Numbers of the atoms in LAMMPS ``[num_atoms]``, where the file has them."""

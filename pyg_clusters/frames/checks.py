@@ -8,9 +8,8 @@ from typing import Literal
 import numpy as np
 from ase.data import chemical_symbols
 
-from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
+from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, lifted_by, max_atoms
 from pyg_clusters.frames.join import as_clusters
-from pyg_clusters.frames.limits import lifted_by, max_atoms
 from pyg_clusters.options.common import Fragments
 
 MIN_DISTANCE: float = 0.5

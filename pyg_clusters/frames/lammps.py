@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow
@@ -14,13 +13,17 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import BadFrame
-from pyg_clusters.frames.compression import DAMAGED, is_compressed, open_binary
-from pyg_clusters.frames.elements import atomic_number, unknown_label
-from pyg_clusters.frames.limits import lifted_by, max_atoms
-from pyg_clusters.frames.read_options import TruncatedFrame, UnrecoverableFrame, cut_frame
-from pyg_clusters.frames.text_lines import TextLines
-from pyg_clusters.frames.text_table import text_table
+from pyg_clusters.frames.block import (
+    BadFrame,
+    Topology,
+    TruncatedFrame,
+    UnrecoverableFrame,
+    cut_frame,
+    lifted_by,
+    max_atoms,
+)
+from pyg_clusters.frames.paths import DAMAGED, is_compressed, open_binary
+from pyg_clusters.frames.text import TextLines, atomic_number, text_table, unknown_label
 
 UNITS: tuple[str, ...] = ("metal", "real", "si", "cgs", "electron", "micro", "nano")
 """Systems of units that can be converted: all but ``lj``."""
@@ -39,17 +42,6 @@ LENGTHS: Mapping[str, int] = {"UNITS": 1, "TIME": 1, "TIMESTEP": 1, "NUMBER OF A
 
 FIRST_LINES: tuple[bytes, ...] = (b"ITEM: UNITS", b"ITEM: TIMESTEP")
 """Beginnings of frames."""
-
-
-class Topology(NamedTuple):
-    """What the atoms of a system are, by a file beside its trajectory."""
-
-    file: Path
-    """The file."""
-    numbers: np.ndarray
-    """Atomic numbers ``[num_atoms]``."""
-    ids: np.ndarray | None
-    """Numbers of the atoms in LAMMPS ``[num_atoms]``, where the file has them."""
 
 
 @dataclass

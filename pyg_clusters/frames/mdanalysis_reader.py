@@ -1,11 +1,13 @@
-"""Binary trajectories that hold positions only, by MDAnalysis."""
+"""Binary trajectories of positions, read by MDAnalysis."""
 
+import struct
 import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from ase import Atoms
@@ -13,12 +15,112 @@ from ase.geometry import cellpar_to_cell
 
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames.ase_reader import one_line
-from pyg_clusters.frames.block import FrameBlock, LazyAtoms
-from pyg_clusters.frames.compression import unpacked
-from pyg_clusters.frames.formats import file_format
-from pyg_clusters.frames.one_by_one import read_topology
-from pyg_clusters.frames.read_options import Keep, ReadOptions, TruncatedFrame, cut_frame
-from pyg_clusters.frames.trajectory_end import whole_frames
+from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions, Topology, TruncatedFrame, cut_frame
+from pyg_clusters.frames.paths import file_format, unpacked
+
+XTC_HEADER: int = 52
+"""Bytes of a frame of an XTC before the number of atoms that begins its positions."""
+
+XTC_NARROW, XTC_WIDE = 1995, 2023
+"""Numbers with which frames of an XTC begin; of the second kind sizes are stored in eight bytes."""
+
+TRR_MAGIC: int = 1993
+"""Number with which frames of a TRR begin."""
+
+TRR_SIZES: int = 10
+"""Parts of a frame of a TRR whose sizes its header holds."""
+
+
+def whole_frames(path: Path, kind: str) -> tuple[int, int]:
+    """Number of whole frames of a trajectory, and where the last of them ends, in bytes.
+
+    Args:
+        path: The file.
+        kind: ``"DCD"``, ``"XTC"`` or ``"TRR"``.
+
+    Raises:
+        OSError: If the first frame is not whole, or the file is of another format.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if kind == "DCD":
+            first, of_frame = _dcd_sizes(stream)
+            number = (size - first) // of_frame
+            return number, first + number * of_frame
+        number = end = 0
+        while end < size:
+            try:
+                of_frame = _xtc_size(stream) if kind == "XTC" else _trr_size(stream)
+            except struct.error:  # within the head of a frame
+                break
+            if of_frame <= 0 or end + of_frame > size:
+                break
+            number, end = number + 1, end + of_frame
+            stream.seek(end)
+    if not number:
+        raise OSError("the file ends within its first frame")
+    return number, end
+
+
+def _dcd_sizes(stream: BinaryIO) -> tuple[int, int]:
+    """Bytes before the first frame, and of each frame.
+
+    Raises:
+        OSError: If there is no whole frame.
+    """
+    start = stream.read(4)
+    order = {struct.pack("<i", 84): "<", struct.pack(">i", 84): ">"}.get(start, "")
+    if not order:
+        raise OSError("the file does not begin as a DCD")
+    stream.seek(0)
+    control = _record(stream, order)
+    for _ in range(2):
+        _record(stream, order)
+    first = stream.tell()
+    has_cell, has_fourth = struct.unpack(f"{order}2i", control[44:52])
+    for _ in range(3 + bool(has_cell) + bool(has_fourth)):
+        _record(stream, order)
+    return first, stream.tell() - first
+
+
+def _record(stream: BinaryIO, order: str) -> bytes:
+    """The next record of a Fortran file, between two copies of its length."""
+    try:
+        (length,) = struct.unpack(f"{order}i", stream.read(4))
+        content = stream.read(max(0, length))
+        (again,) = struct.unpack(f"{order}i", stream.read(4))
+    except struct.error:
+        raise OSError("the file ends within its first frame") from None
+    if length != again:
+        raise OSError("the file is no DCD, or is damaged")
+    return content
+
+
+def _xtc_size(stream: BinaryIO) -> int:
+    """Bytes of the frame of an XTC that begins here."""
+    head = stream.read(XTC_HEADER + 4)
+    magic, num_atoms = struct.unpack(">2i", head[:8])
+    if magic not in (XTC_NARROW, XTC_WIDE):
+        raise OSError("a frame of it does not begin as those of an XTC")
+    if num_atoms <= 9:  # not compressed
+        return XTC_HEADER + 4 + 12 * num_atoms
+    stream.seek(32, 1)  # precision, smallest and largest coordinates, index of the small numbers
+    width = 8 if magic == XTC_WIDE else 4
+    (length,) = struct.unpack(">q" if width == 8 else ">i", stream.read(width))
+    return len(head) + 32 + width + -(-length // 4) * 4
+
+
+def _trr_size(stream: BinaryIO) -> int:
+    """Bytes of the frame of a TRR that begins here."""
+    start = stream.tell()
+    magic, _, length = struct.unpack(">3i", stream.read(12))
+    if magic != TRR_MAGIC:
+        raise OSError("a frame of it does not begin as those of a TRR")
+    stream.seek(-(-length // 4) * 4, 1)
+    numbers = struct.unpack(f">{TRR_SIZES + 3}i", stream.read(4 * (TRR_SIZES + 3)))
+    sizes, num_atoms = numbers[:TRR_SIZES], numbers[TRR_SIZES]
+    of_vectors = next((size // (3 * num_atoms) for size in sizes[7:] if size and num_atoms), 0) or sizes[2] // 9
+    return stream.tell() - start + 2 * (of_vectors or 4) + sum(sizes)
 
 
 def check_trajectory(path: Path, topology: Path | None):
@@ -36,7 +138,7 @@ def check_trajectory(path: Path, topology: Path | None):
         )
 
 
-def trajectory_blocks(path: Path, wanted: ReadOptions, keep: Keep) -> Iterator[FrameBlock | None]:
+def trajectory_blocks(path: Path, wanted: ReadOptions, keep: Keep, topology: Topology) -> Iterator[FrameBlock | None]:
     """Blocks of a trajectory, none in place of one that is passed over.
 
     Raises:
@@ -45,41 +147,38 @@ def trajectory_blocks(path: Path, wanted: ReadOptions, keep: Keep) -> Iterator[F
     if wanted.properties or wanted.atom_properties:
         key = (*wanted.properties, *wanted.atom_properties)[0]
         raise InputError(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
-    with _opened(path, wanted) as (reader, z, cut):
+    with _opened(path, topology) as (reader, cut):
         num_frames = reader.n_frames
         for number, first in enumerate(range(0, num_frames, wanted.block_size)):
             end = min(first + wanted.block_size, num_frames)
-            block = _read(path, reader, z, first, end, wanted) if keep(number) else None
+            block = _read(path, reader, topology.numbers, first, end, wanted) if keep(number) else None
             if cut and block is not None and end == num_frames:
                 block.unreadable = [cut_frame(TruncatedFrame, path, num_frames)]
             yield block
 
 
-def num_frames_of_trajectory(path: Path, wanted: ReadOptions) -> int:
+def num_frames_of_trajectory(path: Path, topology: Topology) -> int:
     """Number of frames of a trajectory.
 
     Raises:
         InputError: If it cannot be read, or holds other atoms than the topology.
     """
-    with _opened(path, wanted) as (reader, _, _):
+    with _opened(path, topology) as (reader, _):
         return reader.n_frames
 
 
 @contextmanager
-def _opened(path: Path, wanted: ReadOptions):
-    """MDAnalysis' reader, the atomic numbers ``[num_atoms]``, and whether a frame is cut behind the whole ones."""
-    check_trajectory(path, wanted.topology)
-    assert wanted.topology is not None
-    z = read_topology(wanted.topology).numbers
+def _opened(path: Path, topology: Topology):
+    """MDAnalysis' reader, and whether a frame is cut behind the whole ones."""
     try:
         with (
             unpacked(path) as copy,
             _without_rest(copy, file_format(path)) as (whole, cut),
-            _reader(path, whole, len(z)) as reader,
+            _reader(path, whole, len(topology.numbers)) as reader,
         ):
-            if reader.n_atoms != len(z):
-                raise InputError(f"{path}: {reader.n_atoms} atoms, but {wanted.topology} has {len(z)}")
-            yield reader, z, cut
+            if reader.n_atoms != len(topology.numbers):
+                raise InputError(f"{path}: {reader.n_atoms} atoms, but {topology.file} has {len(topology.numbers)}")
+            yield reader, cut
     except InputError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.compression import is_compressed
-from pyg_clusters.frames.formats import POSITIONS_ONLY, file_format
-from pyg_clusters.frames.mdanalysis_reader import num_frames_of_trajectory
-from pyg_clusters.frames.read_options import ReadOptions
-from pyg_clusters.frames.store import num_frames_of_store
-from pyg_clusters.frames.xyz_text import offsets_of_frames
+from pyg_clusters.frames.block import ReadOptions
+from pyg_clusters.frames.by_format import num_frames_of_file
+from pyg_clusters.frames.paths import file_format, is_compressed
+from pyg_clusters.frames.xyz_reader import offsets_of_frames
 
 
 @dataclass(frozen=True)
@@ -75,13 +73,10 @@ def pieces_of_file(path: Path, wanted: ReadOptions, file_index: int, blocks: int
         InputError: If the file cannot be read.
     """
     step = blocks * wanted.block_size
-    kind = file_format(path)
-    offsets = [0]
-    if kind == "xyz" and not is_compressed(path):
+    if file_format(path) == "xyz" and not is_compressed(path):
         offsets = offsets_of_frames(path, step)
-    elif kind == "store" or kind in POSITIONS_ONLY:
-        num_frames = num_frames_of_store(path) if kind == "store" else num_frames_of_trajectory(path, wanted)
-        offsets = [0] * max(1, -(-num_frames // step))
+    else:
+        offsets = [0] * max(1, -(-(num_frames_of_file(path, wanted) or 0) // step))
     for index, offset in enumerate(offsets):
         end = (index + 1) * blocks if index + 1 < len(offsets) else None
         yield Piece(file_index, index * blocks, end, offset)

@@ -1,14 +1,228 @@
-"""Files of frames out of files, folders and patterns."""
+"""Files of frames: paths and patterns, compression, format."""
 
+import bz2
+import gzip
+import lzma
 import os
 import re
+import shutil
+import tempfile
 import warnings
-from collections.abc import Iterable
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path
+from typing import BinaryIO, Literal
+
+from ase.io.formats import UnknownFileTypeError, extension2format, ioformats, match_magic
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.formats import file_format, holds_structures
+
+STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
+"""Suffixes of frame stores."""
+
+
+XYZ_SUFFIXES: tuple[str, ...] = (".xyz", ".extxyz")
+"""Suffixes of (extended) XYZ text, before that of a compression."""
+
+
+OPENERS: dict[str, Callable] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
+"""How to open a compressed file, by its last suffix."""
+
+FIRST_BYTES: dict[bytes, Callable] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
+"""How to open a compressed file, by its first bytes."""
+
+OTHERS: dict[bytes, str] = {
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"PK\x03\x04": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7z",
+    b"\x1f\x9d": "compress",
+    b"LZIP": "lzip",
+}
+"""Compressions that are not read, by the first bytes of a file."""
+
+DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
+"""Errors of reading a file that is damaged or cut."""
+
+MAX_RATIO: int = 200
+"""A file that unpacks to more than so many times its size, and more than :data:`ALWAYS_UNPACKED`, is refused."""
+
+ALWAYS_UNPACKED: int = 1 << 26
+"""So many bytes are unpacked whatever the size of the file."""
+
+
+def inner_name(path: Path) -> str:
+    """Name of a file without the suffix of a compression."""
+    return path.stem if path.suffix.lower() in OPENERS else path.name
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is compressed, by its first bytes."""
+    return _opener(path) is not None
+
+
+def other_compression(content: bytes) -> str | None:
+    """Name of a compression that is not read, by the first bytes of a file."""
+    return next((name for first, name in OTHERS.items() if content.startswith(first)), None)
+
+
+def open_binary(path: Path) -> BinaryIO:
+    """The content of a file, unpacked while it is read."""
+    return (_opener(path) or open)(path, "rb")
+
+
+def first_bytes(path: Path, count: int = 4096) -> bytes:
+    """The first bytes of the content of a file, fewer where it is short or damaged."""
+    parts: list[bytes] = []
+    try:
+        with open_binary(path) as stream:
+            while count > 0 and (part := stream.read1(count)):  # type: ignore[attr-defined]
+                parts.append(part)
+                count -= len(part)
+    except DAMAGED:
+        pass  # reading on says what is wrong
+    return b"".join(parts)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """A path with the content of a file: its own, or that of a temporary file where it is compressed.
+
+    Raises:
+        InputError: If it is damaged, or unpacks to more than :data:`MAX_RATIO` times its size.
+    """
+    opener = _opener(path)
+    if opener is None:
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / inner_name(path)
+        most = max(ALWAYS_UNPACKED, MAX_RATIO * path.stat().st_size)
+        try:
+            with opener(path, "rb") as stream, copy.open("wb") as target:
+                while target.tell() <= most and (part := stream.read1(1 << 20)):
+                    target.write(part)
+        except DAMAGED as error:
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            raise InputError(f"{path}: cannot be unpacked ({text}); is it damaged?") from error
+        if copy.stat().st_size > most:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise InputError(
+                f"{path}: unpacks to more than {MAX_RATIO} times its size; unpack it yourself if you trust it"
+            )
+        yield copy
+
+
+def _opener(path: Path) -> Callable | None:
+    try:
+        with open(path, "rb") as stream:
+            head = stream.read(6)
+    except OSError:
+        return OPENERS.get(path.suffix.lower())
+    return next((opener for first, opener in FIRST_BYTES.items() if head.startswith(first)), None)
+
+
+Own = Literal["store", "xyz", "lammps-dump", "xdatcar", "DCD", "XTC", "TRR"]
+"""Formats that are not left to ASE."""
+
+POSITIONS_ONLY: tuple[str, ...] = ("DCD", "XTC", "TRR")
+"""Formats that do not say what their atoms are, by the names that MDAnalysis has for them."""
+
+SIGNATURES: dict[str, re.Pattern[bytes]] = {
+    "store": re.compile(rb"\x89HDF\r\n\x1a\n"),
+    "DCD": re.compile(rb".{4}(?:.{4})?CORD", re.DOTALL),
+    "XTC": re.compile(rb"\x00\x00\x07[\xcb\xe3]"),
+    "TRR": re.compile(rb"\x00\x00\x07\xc9"),
+    "lammps-dump": re.compile(rb"\s*ITEM: [A-Z]+"),
+    "lammps-data": re.compile(rb"[^\n]*\n\s*\d+[ \t]+atoms\b"),
+    "xdatcar": re.compile(rb"(?:[^\n]*\n){5,9}?\s*Direct configuration=", re.IGNORECASE),
+}
+"""Beginnings that no other format has."""
+
+SUFFIXES: dict[str, str] = {
+    ".xyz": "xyz",
+    ".extxyz": "xyz",
+    ".h5": "store",
+    ".hdf5": "store",
+    ".lammpstrj": "lammps-dump",
+    ".lammpsdump": "lammps-dump",
+    ".dcd": "DCD",
+    ".xtc": "XTC",
+    ".trr": "TRR",
+}
+"""Formats by the suffix of a file, before that of a compression."""
+
+OF_ASE: dict[str, str] = {
+    "extxyz": "xyz",
+    "xyz": "xyz",
+    "lammps-dump-text": "lammps-dump",
+    "vasp-xdatcar": "xdatcar",
+}
+"""Formats that ASE knows by a name of its own."""
+
+NO_STRUCTURES: frozenset[str] = frozenset({"eps", "gif", "html", "mp4", "png", "pov", "py", "x3d"})
+"""Formats of ASE that hold pictures or programs."""
+
+REQUIRED: dict[str, re.Pattern[bytes]] = {
+    "aims": re.compile(rb"^\s*atom(_frac)?\s", re.MULTILINE),
+    "castep-md": re.compile(rb"\s*BEGIN header"),
+    "json": re.compile(rb"\s*\{\s*\"(\d+|ids|nextid)\""),
+}
+"""Beginnings without which a suffix that other programs use too says nothing."""
+
+ANYTHING: re.Pattern[bytes] = re.compile(rb"")
+
+XYZ_START: re.Pattern[bytes] = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*\d+[ \t\r]*\n[^\n]*\n[ \t]*[A-Za-z0-9]\S*(?:[ \t]+[-+]?[0-9.]\S*){3}"
+)
+"""A number of atoms, a comment, and an atom."""
+
+
+def file_format(path: Path) -> str:
+    """One of :data:`Own`, or ASE's name of the format.
+
+    Raises:
+        InputError: If neither content nor name tells it.
+    """
+    content = first_bytes(path)
+    name = Path(inner_name(path))
+    known = next((kind for kind, start in SIGNATURES.items() if start.match(content)), None)
+    known = known or SUFFIXES.get(name.suffix.lower())
+    known = known or ("xyz" if XYZ_START.match(content) else _ase_format(name, content))
+    if known is None and (packed := other_compression(content)):
+        raise InputError(f"{path}: is compressed by {packed}, which is not read; unpack it, or use xz, gzip or bzip2")
+    if known is None or known in NO_STRUCTURES:
+        raise InputError(
+            f"{path}: neither its content nor its name tells a format of structures; give it the suffix of its format, "
+            ".xyz or .lammpstrj say"
+        )
+    return OF_ASE.get(known, known)
+
+
+def holds_structures(path: Path) -> bool:
+    """Whether the format of a file is known."""
+    try:
+        file_format(path)
+    except InputError:
+        return False
+    return True
+
+
+def _ase_format(name: Path, content: bytes) -> str | None:
+    """ASE's name of a format, where it can read it."""
+    names = (name.name, name.name.upper(), name.name.lower())
+    found = next((kind for kind in ioformats.values() if any(map(kind.match_name, names))), None)
+    if found is None:
+        try:
+            found = match_magic(content[:2000])
+        except UnknownFileTypeError:
+            suffix = name.suffix[1:].lower()
+            found = extension2format.get(suffix) or ioformats.get(suffix)
+    if found is None or not found.can_read or not REQUIRED.get(found.name, ANYTHING).search(content):
+        return None
+    return found.name
 
 
 def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
@@ -98,3 +312,8 @@ def _structures_in(folder: Path) -> list[Path]:
         some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
         warnings.warn(f"{folder}: {len(others)} entries are no structures and are left out: {some}", stacklevel=4)
     return files
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is a frame store, by its name."""
+    return path.suffix in STORE_SUFFIXES

@@ -1,5 +1,6 @@
-"""Bonds of one structure across the faces of its cell, and the structure unwrapped along them."""
+"""Bonds across the faces of periodic cells, and structures unwrapped along them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -23,7 +24,7 @@ MIN_VACUUM: float = 5.0
 SHORTEST_VECTOR: float = 1.0
 """A structure that repeats itself at less than this, in Å, is bonded to its image whatever its atoms are."""
 
-PAIRS_AT_ONCE: int = 1 << 20
+DISTANCES_AT_ONCE: int = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _nearest_images(
     around = np.array(list(product((-1, 0, 1), repeat=len(vectors))), dtype=np.int64)
     nearest = np.full(len(others), np.inf)
     best = np.zeros((len(others), len(vectors)), dtype=np.int64)
-    rows = max(1, PAIRS_AT_ONCE // len(others))
+    rows = max(1, DISTANCES_AT_ONCE // len(others))
     for first in range(0, len(pos), rows):
         apart = others[None] - pos[first : first + rows, None]  # [rows, others, 3]
         home = -np.rint(apart @ dual).astype(np.int64)
@@ -165,3 +166,175 @@ def _nearest_images(
             nearest[closer] = shortest[closer]
             best[closer] = home[row, np.arange(len(others))][closer] + step
     return nearest, best
+
+
+PAIRS_AT_ONCE: int = 1 << 18
+DENSE: int = 256
+"""Clusters up to this size are tested for one piece by all their pairs of atoms."""
+
+WORD: int = 8
+"""Marks of atoms are looked at so many at a time."""
+
+NEAR: float = 1e3
+"""Frames that span more cells than this are left to double precision."""
+
+RADII: np.ndarray = (BOND_FACTOR * covalent_radii).astype(np.float32)
+"""Two atoms are bonded if they are closer than the sum of these, by atomic number."""
+
+
+@np.errstate(over="ignore", invalid="ignore")  # of atoms too far away for single precision
+def join_by_vacuum(
+    z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, lattice: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Join frames where a slab of vacuum along each periodic direction says how.
+
+    Atoms between the slabs are within reach of no image, so that bonds are plain distances; what remains to be seen is
+    that they connect all atoms.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions in Å ``[num_atoms, 3]``.
+        ptr: Offsets of the frames, none of which is empty, ``[num_frames + 1]``.
+        lattice: Lattice vectors in Å ``[num_frames, 3, 3]``, zero in directions without images.
+
+    Returns:
+        Lattice vectors to add to each atom ``[num_atoms, 3]``, none to the first of a frame; and which frames they join
+        into one isolated cluster ``[num_frames]``.
+    """
+    sizes, starts = np.diff(ptr), ptr[:-1]
+    cells, of_frame = distinct(lattice)
+    of_atom = of_frame.repeat(sizes)
+    dual = np.linalg.pinv(cells)
+    needed = (reach_of(z) * np.linalg.norm(dual, axis=1))[of_frame].T  # [3, num_frames], zero where not periodic
+    apart = (pos - pos[starts].repeat(sizes, axis=0)).T.astype(np.float32, order="C")  # [3, num_atoms]
+    fractions = _times(apart, dual, of_atom)
+    steps = np.rint(fractions)
+    near = (np.maximum.reduceat(np.abs(steps), starts, axis=1) < NEAR).all(axis=0)  # not where they are not finite
+    inside = fractions - steps
+    span = np.maximum.reduceat(inside, starts, axis=1) - np.minimum.reduceat(inside, starts, axis=1)
+    whole = near & (1 - span >= needed).all(axis=0)
+    for frames, atoms in _alike(ptr, np.flatnonzero(near & ~whole)):
+        steps[:, atoms], whole[frames] = _steps_over_gaps(fractions[:, atoms], needed[:, frames])
+    if steps.any():
+        apart -= _times(steps, cells, of_atom)
+    frames = np.flatnonzero(whole)
+    whole[frames] = connected(z, apart, ptr, frames)
+    return -steps.T, whole
+
+
+def distinct(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Different cells among those of frames ``[num_frames, 3, 3]``, and the number of that of each frame."""
+    if (lattice == lattice[:1]).all():
+        return lattice[:1], np.zeros(len(lattice), dtype=np.int64)
+    cells, of_frame = np.unique(lattice.reshape(-1, 9), axis=0, return_inverse=True)
+    return cells.reshape(-1, 3, 3), of_frame.ravel()
+
+
+def _times(vectors: np.ndarray, matrices: np.ndarray, of_atom: np.ndarray) -> np.ndarray:
+    """Row vectors of atoms ``[3, num_atoms]``, each times its matrix ``matrices[of_atom]``."""
+    matrices = matrices.astype(np.float32)
+    if len(matrices) == 1:
+        return matrices[0].T @ vectors
+    return np.einsum("ia,aij->ja", vectors, matrices[of_atom])
+
+
+def _alike(ptr: np.ndarray, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Some frames at a time, with their atoms ``[frames, width]``: as many of each, the last one again and again."""
+    widths = -(-np.diff(ptr)[frames] // WORD) * WORD
+    for width in np.unique(widths).tolist():
+        of_width = frames[widths == width]
+        step = max(1, PAIRS_AT_ONCE // width**2)
+        for some in (of_width[first : first + step] for first in range(0, len(of_width), step)):
+            yield some, np.minimum(ptr[some, None] + np.arange(width), ptr[some + 1, None] - 1)
+
+
+def _steps_over_gaps(fractions: np.ndarray, needed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Steps to subtract from fractional coordinates ``[3, frames, width]``: atoms begin behind the widest gap."""
+    inside = np.sort(fractions - np.floor(fractions), axis=2)
+    gaps = np.diff(inside, axis=2, append=inside[:, :, :1] + 1)
+    widest = gaps.argmax(axis=2)[:, :, None]
+    gap = np.take_along_axis(gaps, widest, axis=2)
+    steps = np.floor(fractions - np.take_along_axis(inside, widest, axis=2) - gap / 2)
+    return steps - steps[:, :, :1], np.all(gap[:, :, 0] >= needed, axis=0)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def in_one_piece(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
+    """Whether all atoms of a frame are bonded to each other, directly or by others, as it stands, ``[num_frames]``.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions in Å ``[num_atoms, 3]``.
+        ptr: Offsets of the frames ``[num_frames + 1]``.
+    """
+    whole = np.diff(ptr) > 0
+    ptr = np.concatenate([ptr[:-1][whole], ptr[-1:]])
+    apart = (pos - pos[ptr[:-1]].repeat(np.diff(ptr), axis=0)).T.astype(np.float32, order="C")
+    whole[whole] = connected(z, apart, ptr, np.arange(len(ptr) - 1))
+    return whole
+
+
+def connected(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Whether bonds at plain distances connect all atoms of some frames, ``[len(frames)]``.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions in Å ``[3, num_atoms]``, in single precision.
+        ptr: Offsets of all frames ``[num_frames + 1]``.
+        frames: Those that are asked for.
+    """
+    whole = np.zeros(len(ptr) - 1, dtype=bool)
+    large = np.diff(ptr)[frames] > DENSE
+    for frame in frames[large]:
+        atoms = slice(ptr[frame], ptr[frame + 1])
+        whole[frame] = _is_connected(z[atoms], pos[:, atoms].T)
+    radii = RADII[z]
+    for some, index in _alike(ptr, frames[~large]):
+        whole[some] = _all_bonded(radii[index], pos.take(index, axis=1))
+    return whole[frames]
+
+
+def _all_bonded(radii: np.ndarray, pos: np.ndarray) -> np.ndarray:
+    """As above, of radii ``[frames, width]`` and positions ``[3, frames, width]``."""
+    num_frames, width = radii.shape
+    squares = np.einsum("ifn,ifn->fn", pos, pos)
+    rows = _bonds(radii, pos, squares).reshape(num_frames * width, width).view(np.uint64)  # [atoms, words]
+    middle = pos @ np.full(width, 1 / width, dtype=np.float32)  # [3, frames]
+    to_middle = squares - 2 * np.einsum("ifn,if->fn", pos, middle)
+    reached = rows[np.arange(num_frames) * width + to_middle.argmin(axis=1)]  # [frames, words]
+    marks = reached.view(bool)
+    followed = np.zeros((num_frames, width), dtype=bool)
+    while True:
+        whole = marks.all(axis=1)
+        new = marks > followed
+        new[whole] = False
+        atoms = np.flatnonzero(new)
+        if not atoms.size:
+            return whole
+        counts = np.count_nonzero(new, axis=1)
+        (going,) = np.nonzero(counts)
+        starts = np.cumsum(counts[going]) - counts[going]
+        reached[going] |= np.bitwise_or.reduceat(rows.take(atoms, axis=0), starts, axis=0)
+        followed |= new
+
+
+def _bonds(radii: np.ndarray, pos: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """Whether two atoms are bonded ``[frames, width, width]``.
+
+    The square of a distance less that of the sum of two radii is a product of matrices of six columns.
+    """
+    num_frames, width = radii.shape
+    own = squares - radii * radii
+    of_i = np.empty((num_frames, 6, width), dtype=np.float32)
+    of_i[:, 0], of_i[:, 1], of_i[:, 2], of_i[:, 3], of_i[:, 4], of_i[:, 5] = *pos, radii, own, 1
+    of_j = -2 * of_i
+    of_j[:, 4], of_j[:, 5] = 1, own
+    return of_i.transpose(0, 2, 1) @ of_j < 0
+
+
+def _is_connected(z: np.ndarray, pos: np.ndarray) -> bool:
+    radii = RADII[z]
+    i, j = cKDTree(pos).query_pairs(2 * radii.max(), output_type="ndarray").T
+    bonded = np.linalg.norm(pos[i] - pos[j], axis=1) < radii[i] + radii[j]
+    graph = csr_array((np.ones(bonded.sum()), (i[bonded], j[bonded])), shape=(len(pos), len(pos)))
+    return connected_components(graph, directed=False)[0] == 1

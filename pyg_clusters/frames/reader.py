@@ -1,27 +1,62 @@
-"""Frames from files, in blocks."""
+"""Frames from files, in blocks or one by one."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_reader import block_of_frames
-from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
-from pyg_clusters.frames.formats import POSITIONS_ONLY, file_format
-from pyg_clusters.frames.join import as_clusters, reporting_joined
-from pyg_clusters.frames.mdanalysis_reader import check_trajectory, trajectory_blocks
-from pyg_clusters.frames.one_by_one import frames_by_format
+from pyg_clusters.frames.block import (
+    BadFrame,
+    FrameBlock,
+    ReadOptions,
+    TruncatedFrame,
+    UnlabelledFrame,
+    warn_of_half_frame,
+)
+from pyg_clusters.frames.by_format import blocks_of_file, check_file, frames_of_file
+from pyg_clusters.frames.checks import check_block
+from pyg_clusters.frames.join import as_clusters, reporting_joined, warn_of_joined
+from pyg_clusters.frames.mdanalysis_reader import check_trajectory
 from pyg_clusters.frames.partition import Piece, Shard, pieces_of_file
-from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.prefetch import read_ahead
-from pyg_clusters.frames.read_options import Keep, ReadOptions, TruncatedFrame, warn_of_half_frame
-from pyg_clusters.frames.store import store_blocks
-from pyg_clusters.frames.xyz_reader import xyz_blocks
+from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
 from pyg_clusters.options.common import Fragments
+
+T = TypeVar("T")
+
+_END = object()
+
+
+def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
+    """Takes items in a thread, up to ``depth`` of them before they are asked for; in order.
+
+    What goes wrong in the thread is raised here, after the items before it. A generator is closed in the thread that
+    ran it, so that whatever it holds (an open file, a lock) is let go there.
+
+    Example:
+        >>> list(read_ahead(range(5), depth=2))
+        [0, 1, 2, 3, 4]
+    """
+    iterator = iter(items)
+    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read_ahead")
+    waiting = deque(thread.submit(next, iterator, _END) for _ in range(max(1, depth)))
+    try:
+        while (item := waiting.popleft().result()) is not _END:
+            waiting.append(thread.submit(next, iterator, _END))
+            yield item  # type: ignore[misc]
+    finally:
+        for future in waiting:
+            future.cancel()
+        if isinstance(iterator, Generator):
+            thread.submit(iterator.close)
+        thread.shutdown(wait=True)
+
 
 BLOCK_SIZE: int = 1000
 """Default number of frames in a block."""
@@ -115,7 +150,7 @@ class Frames:
             InputError: If the file cannot be read.
         """
         path = self.paths[file_number]
-        _check_file(path)
+        check_file(path)
         return list(pieces_of_file(path, self.wanted, file_number, blocks))
 
     def blocks(
@@ -219,74 +254,70 @@ def read_blocks(
     return frames.blocks(ahead=0, report=report)
 
 
-def blocks_of_file(
-    path: Path, wanted: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
-) -> Iterator[FrameBlock | None]:
-    """Blocks of a file by the reader of its format, none in place of one that is passed over.
+@dataclass(frozen=True)
+class AtomsFrame:
+    """A frame that can be used."""
 
-    Of a text that is not compressed, those from block ``start`` on, which begins ``offset`` bytes from the beginning.
+    file: str
+    """The file, as it was given."""
+    number: int
+    """Number of the frame in the file, from 0."""
+    atoms: Atoms
+    """The cluster, not periodic, with its ``info`` and ``arrays``."""
+
+
+def read_atoms(
+    paths: Iterable[str | os.PathLike],
+    *,
+    problem: Callable[[Atoms], str | None] | None = None,
+    on_bad: Literal["stop", "skip"] = "stop",
+    fragments: Fragments = "refuse",
+) -> Iterator[AtomsFrame | BadFrame]:
+    """Reads and checks the frames of files one by one, for work that takes longer than reading.
+
+    Periodic frames are joined over the faces of their cells, see :func:`~pyg_clusters.frames.join.as_clusters`.
+
+    Args:
+        paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
+        problem: What else is wrong with a frame, or nothing.
+        on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
+        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
+            images.
+
+    Raises:
+        InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
-    _check_file(path)
-    kind = file_format(path)
-    if kind == "store":
-        return store_blocks(path, wanted, keep)
-    if kind == "xyz":
-        return xyz_blocks(path, wanted, keep, start, offset)
-    if kind in POSITIONS_ONLY:
-        return trajectory_blocks(path, wanted, keep)
-    return _blocks_of_frames(path, frames_by_format(path, kind, wanted.topology), wanted, keep)
+    joined = total = 0
+    for path in expand_paths(paths):
+        number = -1
+        for number, frame in enumerate(frames_of_file(path, fragments)):
+            if isinstance(frame, TruncatedFrame) and number > 0:
+                warn_of_half_frame(frame)
+                continue
+            bad = frame if isinstance(frame, BadFrame) else None
+            if isinstance(frame, Atoms):
+                block = as_clusters(block_of_frames(path, {number: frame}), fragments)
+                block, found = check_block(block, on_bad=on_bad)
+                bad = next(iter(found), None)
+                if bad is None:
+                    assert block.atoms is not None and block.joined is not None
+                    joined, total = joined + int(block.joined.sum()), total + 1
+                    frame = block.atoms[0]
+                    reason = problem(frame) if problem else None
+                    bad = BadFrame(str(path), number, reason) if reason else None
+                if bad is None:
+                    yield AtomsFrame(str(path), number, frame)
+                    continue
+            if bad is not None:
+                if on_bad == "stop":
+                    raise bad.error
+                yield bad
+        if number < 0:
+            raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
+    warn_of_joined(joined, total)
 
 
-def frames_of_file(path: Path, fragments: Fragments = "refuse") -> Iterator[Atoms | BadFrame]:
-    """Each frame as its file has it, or what is wrong with it."""
-    _check_file(path)
-    kind = file_format(path)
-    wanted = ReadOptions(with_atoms=True, fragments=fragments)
-    if kind == "store":
-        return _atoms_of_blocks(store_blocks(path, wanted, lambda number: True))
-    if kind in POSITIONS_ONLY:
-        return _atoms_of_blocks(trajectory_blocks(path, wanted, lambda number: True))
-    return frames_by_format(path, kind)
-
-
-def _check_file(path: Path):
-    if not path.exists():
-        raise InputError(f"{path}: no such file")
-    if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path}: no frames in it, the file is empty; give a file with at least one cluster")
-
-
-def _blocks_of_frames(
-    path: Path, frames: Iterable[Atoms | BadFrame], wanted: ReadOptions, keep: Keep
-) -> Iterator[FrameBlock | None]:
-    good: dict[int, Atoms] = {}
-    unreadable: list[BadFrame] = []
-    first = 0
-
-    def block() -> FrameBlock | None:
-        if not keep(first // wanted.block_size):
-            return None
-        found = block_of_frames(path, good, wanted.properties, wanted.atom_properties, unreadable)
-        if not wanted.with_atoms:
-            found.atoms = None
-        return found
-
-    for number, frame in enumerate(frames):
-        if isinstance(frame, Atoms):
-            good[number] = frame
-        else:
-            unreadable.append(frame)
-        if number + 1 - first == wanted.block_size:
-            yield block()
-            good, unreadable, first = {}, [], number + 1
-    if good or unreadable:
-        yield block()
-
-
-def _atoms_of_blocks(blocks: Iterable[FrameBlock | None]) -> Iterator[Atoms | BadFrame]:
-    for block in blocks:
-        if block is not None and block.atoms is not None:
-            good = dict(zip(block.number.tolist(), range(len(block)), strict=True))
-            bad = {frame.number: frame for frame in block.unreadable}
-            for number in sorted([*good, *bad]):
-                yield bad[number] if number in bad else block.atoms[good[number]]
+def labels_of(atoms: Atoms) -> dict[str, object]:
+    """Values per frame and per atom that a frame holds beside its structure."""
+    arrays = {name: values for name, values in atoms.arrays.items() if name not in ("numbers", "positions")}
+    return atoms.info | arrays | (atoms.calc.results if atoms.calc is not None else {})

@@ -14,8 +14,8 @@ from ase.io.extxyz import read_xyz
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, read_json, remove_stale
 from pyg_clusters.frames.block import BadFrame
-from pyg_clusters.frames.extxyz_text import extxyz_text
-from pyg_clusters.frames.xyz_reader import XYZ_SUFFIXES
+from pyg_clusters.frames.paths import XYZ_SUFFIXES
+from pyg_clusters.frames.writing import extxyz_text
 
 SETTINGS = "settings.json"
 

@@ -1,36 +1,111 @@
 """Frames in one HDF5 file: flat arrays, chunked and compressed."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 
 import h5py
 import numpy as np
-from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.frames.block import FrameBlock, LazyAtoms, centred
-from pyg_clusters.frames.columns import KINDS, kind_of
-from pyg_clusters.frames.hdf5_writing import new_hdf5
-from pyg_clusters.frames.join import NoCluster, as_clusters
-from pyg_clusters.frames.provenance import set_origin
-from pyg_clusters.frames.quick_join import in_one_piece
-from pyg_clusters.frames.read_options import Keep, ReadOptions
+from pyg_clusters.frames.block import KINDS, FrameBlock, centred, kind_of
+from pyg_clusters.frames.join import as_clusters
+from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
 from pyg_clusters.frames.store_layout import (
     FORMAT,
-    MAX_ATOMIC_NUMBER,
     VERSION,
-    are_joined,
-    check_range,
-    names_in,
-    open_store,
 )
-from pyg_clusters.options.common import Fragments
 
-STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
-"""Suffixes of frame stores."""
+
+@contextmanager
+def new_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
+    """A new HDF5 file, and what raises the error of a write that the system has refused.
+
+    Errors are raised at the end of the block in any case; until then what could not be written is held in memory.
+
+    Raises:
+        OSError: If the system refuses to write, also when the file is closed.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "numbers.h5"
+        >>> with new_hdf5(path) as (file, check):
+        ...     file["numbers"] = [1, 2, 3]
+        ...     check()
+        >>> with h5py.File(path) as file:
+        ...     file["numbers"][:].tolist()
+        [1, 2, 3]
+    """
+    with _File(path) as stream:
+        try:
+            with h5py.File(stream, "w") as file:
+                yield file, stream.check
+        except Exception:
+            stream.check()
+            raise
+        stream.check()
+
+
+class _File(io.FileIO):
+    """A file whose writes never fail: what the disk does not take is held in memory.
+
+    HDF5 cannot close a file after a failed write, and ends the process by a segmentation fault. The error is kept for
+    :meth:`check` instead.
+    """
+
+    def __init__(self, path: str | Path):
+        super().__init__(path, "w+")
+        self.error: OSError | None = None
+        self.lost: list[tuple[int, bytes]] = []
+        self.length = 0
+
+    def check(self):
+        """Raise the error of the first write that failed."""
+        if self.error is not None:
+            raise self.error
+
+    def write(self, data) -> int:
+        start, data = self.tell(), memoryview(data).cast("B")
+        done = 0
+        while done < len(data) and self.error is None:
+            try:
+                done += super().write(data[done:]) or 0
+            except OSError as error:
+                self.error = error
+        if done < len(data):
+            self.lost.append((start + done, bytes(data[done:])))
+            self.seek(start + len(data))
+        self.length = max(self.length, start + len(data))
+        return len(data)
+
+    def readinto(self, buffer) -> int:
+        start, view = self.tell(), memoryview(buffer).cast("B")
+        length = max(0, min(len(view), self.length - start))
+        view[:length] = super().read(length).ljust(length, b"\0")
+        for first, data in self.lost:
+            begin, end = max(start, first), min(start + length, first + len(data))
+            if begin < end:
+                view[begin - start : end - start] = data[begin - first : end - first]
+        self.seek(start + length)
+        return length
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence == os.SEEK_END:
+            offset, whence = self.length + offset, os.SEEK_SET
+        return super().seek(offset, whence)
+
+    def truncate(self, size: int | None = None) -> int:
+        self.length = self.tell() if size is None else size
+        try:
+            return super().truncate(self.length)
+        except OSError as error:
+            self.error = self.error or error
+            return self.length
+
 
 CHUNK: int = 1 << 14
 """Rows of a chunk: atoms, or frames."""
@@ -39,11 +114,6 @@ COMPRESSION: Mapping[str, object] = {"compression": "gzip", "compression_opts": 
 
 UNITS: tuple[tuple[str, str], ...] = (("energy", "eV"), ("forces", "eV/Å"), ("nmr_shielding", "ppm"))
 """Units of labels whose names end so."""
-
-
-def is_store(path: Path) -> bool:
-    """Whether a file is a frame store, by its name."""
-    return path.suffix in STORE_SUFFIXES
 
 
 def write_store(
@@ -122,7 +192,7 @@ class _Writer:
             return
         if (empty := np.flatnonzero(block.sizes == 0)).size:
             raise InputError(f"{block.file}, frame {block.number[empty[0]]}: has no atoms; remove it")
-        files, numbers = origin_of(block)
+        files, numbers = block.origins
         places = [self.files.setdefault(str(file), len(self.files)) for file in files]
         of_frames = {
             "ptr": self.num_atoms + block.ptr[1:],
@@ -228,112 +298,8 @@ class _Writer:
         return dataset
 
 
-def origin_of(block: FrameBlock) -> tuple[np.ndarray, np.ndarray]:
-    """File and number of each frame where it was first read, ``[num_frames]`` each."""
-    if block.origin is not None:
-        return block.origin
-    return np.full(len(block), block.file, dtype=object), block.number
-
-
-def store_blocks(path: Path, wanted: ReadOptions, keep: Keep) -> Iterator[FrameBlock | None]:
-    """Blocks of a frame store, none in place of one that is passed over.
-
-    Raises:
-        InputError: If the file is no frame store, is damaged, or has not what is wanted.
-    """
-    with open_store(path) as file:
-        _check_wanted(path, file, wanted)
-        num_frames = len(file["ptr"]) - 1
-        files = np.array([name.decode() for name in file["origin/files"][:].tolist()], dtype=object)
-        for number, first in enumerate(range(0, num_frames, wanted.block_size)):
-            end = min(first + wanted.block_size, num_frames)
-            yield _read(path, file, files, first, end, wanted) if keep(number) else None
-
-
-def num_frames_of_store(path: Path) -> int:
-    """Number of frames in a store.
-
-    Raises:
-        InputError: If the file is no frame store, or is damaged.
-    """
-    with open_store(path) as file:
-        return len(file["ptr"]) - 1
-
-
 def _as_clusters(block: FrameBlock) -> FrameBlock:
     block = as_clusters(block)
     if block.unreadable:
         raise block.unreadable[0].error
     return block
-
-
-def _without_torn(block: FrameBlock, periodic: np.ndarray, fragments: Fragments) -> FrameBlock:
-    """A block of a store that says neither that its frames are joined nor by what cells they could be."""
-    wrong = periodic | ~in_one_piece(block.z, block.pos, block.ptr)
-    if fragments == "keep" or not wrong.any():
-        return block
-    again = 'convert the files again, so that they are joined; or read it with --fragments keep (fragments="keep")'
-    reason = f"may be cut by the faces of a cell that the store, made by an earlier version, does not hold; {again}"
-    bad = [NoCluster(block.file, int(number), reason) for number in block.number[wrong]]
-    block = block.select(~wrong)
-    block.unreadable = [*bad]
-    return block
-
-
-def _check_wanted(path: Path, file: h5py.File, wanted: ReadOptions):
-    found = {name: names_in(file, name) for name in ("properties", "atom_properties")}
-    known = f"found per frame: {', '.join(found['properties']) or 'none'}; per atom: "
-    known += ", ".join(found["atom_properties"]) or "none"
-    for key in wanted.properties:
-        if key not in found["properties"]:
-            raise InputError(f"{path}: no property {key!r}; {known}")
-    for key in wanted.atom_properties:
-        if key not in found["atom_properties"]:
-            raise InputError(f"{path}: no property {key!r} per atom; {known}")
-
-
-def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, wanted: ReadOptions) -> FrameBlock:
-    ptr = file["ptr"][first : end + 1].astype(np.int64)
-    frames, atoms = slice(first, end), slice(ptr[0], ptr[-1])
-    z, origins = file["z"][atoms], file["origin/file"][frames]
-    check_range(path, "z", z, 1, MAX_ATOMIC_NUMBER)
-    check_range(path, "origin/file", origins, 0, len(files) - 1)
-    block = FrameBlock(
-        file=str(path),
-        number=np.arange(first, end),
-        z=z.astype(np.int64),
-        pos=file["pos"][atoms].astype(np.float64, copy=False),
-        ptr=ptr - ptr[0],
-        cell=file["cell"][frames].astype(float) if "cell" in file else np.zeros((end - first, 3, 3)),
-        pbc=file["pbc"][frames].astype(bool) if "pbc" in file else np.zeros((end - first, 3), dtype=bool),
-        properties={key: _values(file["properties"][key], frames) for key in wanted.properties},
-        atom_properties={key: _values(file["atom_properties"][key], atoms) for key in wanted.atom_properties},
-        origin=(files[origins], file["origin/number"][frames]),
-    )
-    if wanted.with_atoms:
-        info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
-        arrays = {key: _values(file["atom_properties"][key], atoms) for key in names_in(file, "atom_properties")}
-        block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, place) for place in range(end - first))
-    if are_joined(file):
-        block.joined = np.zeros(end - first, dtype=bool)
-    elif "cell" not in file:
-        block = _without_torn(block, file["periodic"][frames].astype(bool), wanted.fragments)
-    return block
-
-
-def _values(dataset: h5py.Dataset, rows: slice) -> np.ndarray:
-    values = dataset[rows]
-    if values.dtype.kind not in "SO":
-        return values
-    return np.array([value.decode() for value in values.flat], dtype=str).reshape(values.shape)
-
-
-def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.ndarray], place: int) -> Atoms:
-    inside = slice(block.ptr[place], block.ptr[place + 1])
-    atoms = Atoms(numbers=block.z[inside], positions=block.pos[inside], cell=block.cell[place])
-    atoms.info.update({key: values[place] if values.ndim > 1 else values[place].item() for key, values in info.items()})
-    files, numbers = origin_of(block)
-    set_origin(atoms.info, str(files[place]), int(numbers[place]))
-    for key, values in arrays.items():
-        atoms.set_array(key, values[inside])
-    return atoms

@@ -1,13 +1,29 @@
 """Any frames of a frame store, in any order."""
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
+from ase import Atoms
 
-from pyg_clusters.frames.store_layout import MAX_ATOMIC_NUMBER, check_range, names_in, open_store, reading_store
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions
+from pyg_clusters.frames.join import NoCluster
+from pyg_clusters.frames.periodic_bonds import in_one_piece
+from pyg_clusters.frames.provenance import set_origin
+from pyg_clusters.frames.store_layout import (
+    MAX_ATOMIC_NUMBER,
+    are_joined,
+    check_range,
+    names_in,
+    open_store,
+    reading_store,
+)
+from pyg_clusters.options.common import Fragments
 
 
 class StoreReader:
@@ -139,3 +155,100 @@ def _runs(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """The same rows in as few stretches as there are."""
     apart = starts[1:] != ends[:-1]
     return starts[np.concatenate([[True], apart])[: len(starts)]], ends[np.concatenate([apart, [True]])[: len(ends)]]
+
+
+def store_blocks(path: Path, wanted: ReadOptions, keep: Keep) -> Iterator[FrameBlock | None]:
+    """Blocks of a frame store, none in place of one that is passed over.
+
+    Raises:
+        InputError: If the file is no frame store, is damaged, or has not what is wanted.
+    """
+    with open_store(path) as file:
+        _check_wanted(path, file, wanted)
+        num_frames = len(file["ptr"]) - 1
+        files = np.array([name.decode() for name in file["origin/files"][:].tolist()], dtype=object)
+        for number, first in enumerate(range(0, num_frames, wanted.block_size)):
+            end = min(first + wanted.block_size, num_frames)
+            yield _read(path, file, files, first, end, wanted) if keep(number) else None
+
+
+def num_frames_of_store(path: Path) -> int:
+    """Number of frames in a store.
+
+    Raises:
+        InputError: If the file is no frame store, or is damaged.
+    """
+    with open_store(path) as file:
+        return len(file["ptr"]) - 1
+
+
+def _without_torn(block: FrameBlock, periodic: np.ndarray, fragments: Fragments) -> FrameBlock:
+    """A block of a store that says neither that its frames are joined nor by what cells they could be."""
+    wrong = periodic | ~in_one_piece(block.z, block.pos, block.ptr)
+    if fragments == "keep" or not wrong.any():
+        return block
+    again = 'convert the files again, so that they are joined; or read it with --fragments keep (fragments="keep")'
+    reason = f"may be cut by the faces of a cell that the store, made by an earlier version, does not hold; {again}"
+    bad = [NoCluster(block.file, int(number), reason) for number in block.number[wrong]]
+    block = block.select(~wrong)
+    block.unreadable = [*bad]
+    return block
+
+
+def _check_wanted(path: Path, file: h5py.File, wanted: ReadOptions):
+    found = {name: names_in(file, name) for name in ("properties", "atom_properties")}
+    known = f"found per frame: {', '.join(found['properties']) or 'none'}; per atom: "
+    known += ", ".join(found["atom_properties"]) or "none"
+    for key in wanted.properties:
+        if key not in found["properties"]:
+            raise InputError(f"{path}: no property {key!r}; {known}")
+    for key in wanted.atom_properties:
+        if key not in found["atom_properties"]:
+            raise InputError(f"{path}: no property {key!r} per atom; {known}")
+
+
+def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, wanted: ReadOptions) -> FrameBlock:
+    ptr = file["ptr"][first : end + 1].astype(np.int64)
+    frames, atoms = slice(first, end), slice(ptr[0], ptr[-1])
+    z, origins = file["z"][atoms], file["origin/file"][frames]
+    check_range(path, "z", z, 1, MAX_ATOMIC_NUMBER)
+    check_range(path, "origin/file", origins, 0, len(files) - 1)
+    block = FrameBlock(
+        file=str(path),
+        number=np.arange(first, end),
+        z=z.astype(np.int64),
+        pos=file["pos"][atoms].astype(np.float64, copy=False),
+        ptr=ptr - ptr[0],
+        cell=file["cell"][frames].astype(float) if "cell" in file else np.zeros((end - first, 3, 3)),
+        pbc=file["pbc"][frames].astype(bool) if "pbc" in file else np.zeros((end - first, 3), dtype=bool),
+        properties={key: _values(file["properties"][key], frames) for key in wanted.properties},
+        atom_properties={key: _values(file["atom_properties"][key], atoms) for key in wanted.atom_properties},
+        origin=(files[origins], file["origin/number"][frames]),
+    )
+    if wanted.with_atoms:
+        info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
+        arrays = {key: _values(file["atom_properties"][key], atoms) for key in names_in(file, "atom_properties")}
+        block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, place) for place in range(end - first))
+    if are_joined(file):
+        block.joined = np.zeros(end - first, dtype=bool)
+    elif "cell" not in file:
+        block = _without_torn(block, file["periodic"][frames].astype(bool), wanted.fragments)
+    return block
+
+
+def _values(dataset: h5py.Dataset, rows: slice) -> np.ndarray:
+    values = dataset[rows]
+    if values.dtype.kind not in "SO":
+        return values
+    return np.array([value.decode() for value in values.flat], dtype=str).reshape(values.shape)
+
+
+def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.ndarray], place: int) -> Atoms:
+    inside = slice(block.ptr[place], block.ptr[place + 1])
+    atoms = Atoms(numbers=block.z[inside], positions=block.pos[inside], cell=block.cell[place])
+    atoms.info.update({key: values[place] if values.ndim > 1 else values[place].item() for key, values in info.items()})
+    files, numbers = block.origins
+    set_origin(atoms.info, str(files[place]), int(numbers[place]))
+    for key, values in arrays.items():
+        atoms.set_array(key, values[inside])
+    return atoms

@@ -1,7 +1,11 @@
 """Tables and frames to files."""
 
 import csv
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +13,128 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 from ase import Atoms
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_xyz
 from numpy.typing import ArrayLike
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.frames.compression import OPENERS
-from pyg_clusters.frames.extxyz_text import extxyz_text
-from pyg_clusters.frames.xyz_reader import XYZ_SUFFIXES
+from pyg_clusters.frames.ase_reader import one_line
+from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES
+
+PLAIN: re.Pattern[str] = re.compile(r"(?!(?:t|f|true|false|nan|inf|infinity)$)[a-z_/][\w./:+-]*", re.IGNORECASE)
+"""Texts that stay what they are without quotes."""
+
+OWN_KEYS: frozenset[str] = frozenset({"lattice", "properties", "pbc"})
+"""Keys, in lower case, by which the text itself says what the frame is."""
+
+COLUMN_NAME: re.Pattern[str] = re.compile(r"[^\s:=\"'{}\[\]\\]+")
+
+LARGEST_COLUMN_INTEGER: int = 2**31 - 1
+
+
+def extxyz_text(atoms: Atoms, where: str = "a frame") -> str:
+    r"""A frame as extended XYZ text, as ASE writes it, but so that every text in it is read back as it was.
+
+    Texts that would break the line, or be taken for numbers, are written as JSON behind ``_JSON``, which ASE and
+    :class:`~pyg_clusters.frames.Frames` read.
+
+    Args:
+        atoms: The frame, with its ``info``, ``arrays`` and results of its calculator.
+        where: The frame in messages.
+
+    Raises:
+        InputError: If a key or a value cannot be written so; it is named.
+
+    Example:
+        >>> print(extxyz_text(Atoms("Na", info={"note": "two\nlines"})), end="")
+        1
+        Properties=species:S:1:pos:R:3 note="_JSON \"two\\nlines\"" pbc="F F F"
+        Na       0.00000000       0.00000000       0.00000000
+    """
+    checked = atoms.copy()
+    checked.calc = atoms.calc
+    checked.info = {_checked_key(key, where): _written(key, value, where) for key, value in atoms.info.items()}
+    for name, values in atoms.arrays.items():
+        _check_column(name, values, where)
+        if values.dtype.kind == "u":
+            checked.arrays[name] = values.astype(np.int64)
+    text = StringIO()
+    try:
+        write_xyz(text, [checked])
+    except (KeyError, ValueError, TypeError, IndexError) as error:
+        raise InputError(f"{where}: cannot be written as extended XYZ ({one_line(error)})") from error
+    return text.getvalue()
+
+
+def _checked_key(key: object, where: str) -> str:
+    if (
+        isinstance(key, str)
+        and (PLAIN.fullmatch(key) or _read_back(key, 0) == {key: 0})
+        and key.lower() not in OWN_KEYS
+    ):
+        return key
+    raise InputError(f"{where}: the key {key!r} cannot be written to extended XYZ; rename it")
+
+
+def _written(key: str, value: object, where: str) -> object:
+    """What ASE is to write so that it reads the value."""
+    if isinstance(value, str):
+        written = value if PLAIN.fullmatch(value) else _quoted(key, value)
+        if written is None:
+            raise InputError(f"{where}: {key!r} is {value!r}, which cannot be written to extended XYZ; change it")
+        return written
+    if (
+        value is None
+        or isinstance(value, list | tuple | dict)
+        or (isinstance(value, np.ndarray) and value.dtype.kind not in "biuf")
+    ):
+        return _as_json(value)
+    return value
+
+
+@lru_cache(maxsize=1000)
+def _quoted(key: str, value: str) -> str | None:
+    """The text, or if that is not read back as it is, JSON; or nothing, where that is not either."""
+    alone = " " in value or re.fullmatch(r"[\w./:+-]+", value)  # in quotes, or free of all that needs them
+    for written in (*((value,) if alone else ()), _as_json(value)):
+        found = _read_back(key, written)
+        one_line_of_text = isinstance(written, str) and written.splitlines() == [written]
+        if one_line_of_text and list(found) == [key] and isinstance(found[key], str) and found[key] == value:
+            return written
+    return None
+
+
+def _as_json(value: object) -> object:
+    """The value as JSON, or itself where that does not hold it: then ASE does what it can."""
+    try:
+        text = json.dumps(value.tolist() if isinstance(value, np.ndarray) else value)
+    except (TypeError, ValueError):
+        return value
+    return "_JSON " + text.replace("\\", "\\\\")
+
+
+def _read_back(key: str, value: object) -> dict:
+    try:
+        return key_val_str_to_dict(key_val_dict_to_str({key: value}))
+    except Exception:  # ASE raises many kinds
+        return {}
+
+
+def _check_column(name: str, values: np.ndarray, where: str):
+    if not COLUMN_NAME.fullmatch(name):
+        raise InputError(f"{where}: the name {name!r} of values per atom cannot be written to extended XYZ; rename it")
+    if values.ndim > 2 or values.dtype.kind not in "biufUSO":
+        kind = f"{values.dtype} of shape {values.shape}"
+        raise InputError(f"{where}: the values {name!r} per atom, {kind}, are no columns of extended XYZ; remove them")
+    if values.dtype.kind in "USO":
+        wrong = next((value for value in values.ravel().tolist() if str(value).split() != [str(value)]), None)
+        if wrong is not None:
+            raise InputError(f"{where}: {name!r} of an atom is {wrong!r}, not one word; change or remove it")
+    if values.dtype.kind in "iu" and name != "numbers" and values.size:
+        largest = values.flat[np.abs(values.astype(float)).argmax()]
+        if abs(int(largest)) > LARGEST_COLUMN_INTEGER:
+            raise InputError(f"{where}: {name!r} of an atom is {largest}, too large an integer; use floating point")
+
 
 TABLE_WRITERS = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
 """How to write a table, by the suffix of the file."""

@@ -8,13 +8,9 @@ import numpy as np
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import BadFrame
-from pyg_clusters.frames.compression import DAMAGED, is_compressed, open_binary
-from pyg_clusters.frames.elements import atomic_number, unknown_label
-from pyg_clusters.frames.limits import lifted_by, max_atoms
-from pyg_clusters.frames.read_options import TruncatedFrame, UnrecoverableFrame, cut_frame
-from pyg_clusters.frames.text_lines import TextLines
-from pyg_clusters.frames.text_table import text_table
+from pyg_clusters.frames.block import BadFrame, TruncatedFrame, UnrecoverableFrame, cut_frame, lifted_by, max_atoms
+from pyg_clusters.frames.paths import DAMAGED, is_compressed, open_binary
+from pyg_clusters.frames.text import TextLines, atomic_number, text_table, unknown_label
 
 HEADER_LINES: int = 20
 """A header has no more lines."""

@@ -1,8 +1,9 @@
 """(Extended) XYZ text in blocks of arrays."""
 
-import re
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,18 +14,181 @@ from ase.io.extxyz import REV_PROPERTY_NAME_MAP, key_val_str_to_dict
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_reader import block_of_frames
-from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, join_blocks
-from pyg_clusters.frames.columns import column
-from pyg_clusters.frames.elements import atomic_number
+from pyg_clusters.frames.block import (
+    BadFrame,
+    FrameBlock,
+    Keep,
+    LazyAtoms,
+    ReadOptions,
+    TruncatedFrame,
+    UnrecoverableFrame,
+    cut_frame,
+    join_blocks,
+    lifted_by,
+    max_atoms,
+)
+from pyg_clusters.frames.paths import DAMAGED, is_compressed, open_binary
 from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
-from pyg_clusters.frames.read_options import Keep, ReadOptions
-from pyg_clusters.frames.text_table import text_table
-from pyg_clusters.frames.xyz_comment import OTHER_CELL_KEY, decoded, may_name_a_unit, plain_comment
-from pyg_clusters.frames.xyz_frame import DEFAULT_COLUMNS, TextFrame, frame_by_ase
-from pyg_clusters.frames.xyz_text import text_frames
+from pyg_clusters.frames.text import TextLines, atomic_number, text_table
+from pyg_clusters.frames.xyz_frame import (
+    TextFrame,
+    cells_of,
+    columns_named,
+    decoded,
+    frame_by_ase,
+    values_of,
+)
 
-XYZ_SUFFIXES: tuple[str, ...] = (".xyz", ".extxyz")
-"""Suffixes of (extended) XYZ text, before that of a compression."""
+BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"
+"""With which some editors begin UTF-8."""
+
+
+def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFrame | BadFrame]:
+    """The text of each frame from one on, or what is wrong with it; some frames are held at a time, no more.
+
+    Behind a frame that has more or fewer atoms than its first line says, reading goes on at the next first line.
+
+    Args:
+        path: The file.
+        number: Number of the first frame.
+        offset: Where that begins, in bytes.
+
+    Raises:
+        InputError: If the file is damaged, is UTF-16, or passes a bound of :mod:`~pyg_clusters.frames.block`.
+    """
+    # ASE alone would end silently at a blank line, look through the whole file before the first frame, and seek in
+    # compressed files.
+    return (frame for _, frame in _with_offsets(path, number, offset))
+
+
+def _with_offsets(path: Path, number: int, offset: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
+    """Each frame, and where it begins."""
+    kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
+    try:
+        with open_binary(path) as stream:
+            if offset:
+                stream.seek(offset)
+            for start, frame in _split(TextLines(path, stream, offset), kind, number):
+                yield start, frame
+                number += 1
+    except DAMAGED as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"{path}: cannot be read at frame {number} ({text}); is it damaged?") from error
+
+
+def offsets_of_frames(path: Path, step: int) -> list[int]:
+    """Where in a text that is not compressed the first and every ``step``-th frame after it begins, in bytes."""
+    return [0, *(offset for offset, _ in islice(_with_offsets(path, 0, 0), step, None, step))]
+
+
+def _split(lines: TextLines, kind: type[UnrecoverableFrame], number: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
+    """The frames of a text, of which frame ``number`` is the next, and where they begin."""
+    path, most = lines.path, max_atoms()
+    while lines.skip_blank():
+        offset, num_atoms = lines.offset, _number_of_atoms(lines, most)
+        problem = _problem(lines, num_atoms)
+        frame: TextFrame | BadFrame
+        if num_atoms is None or problem is not None:
+            frame = _pass_over(lines, number, str(problem))
+        else:
+            frame = _frame(lines, num_atoms) or cut_frame(kind, path, number)
+        if isinstance(frame, TextFrame) and lines.unended and not lines.has(1):
+            frame = _unended(path, number, frame, kind)
+        yield offset, frame
+        if isinstance(frame, UnrecoverableFrame):
+            return
+        number += 1
+    if lines.cut:
+        yield lines.offset, cut_frame(kind, path, number)
+
+
+def _frame(lines: TextLines, num_atoms: int) -> TextFrame | None:
+    comment, atoms = lines.look(1), lines.look(2, num_atoms) if num_atoms else b""
+    if comment is None or atoms is None:
+        return None
+    lines.skip(2 + num_atoms)
+    lines.has(1)  # reads on at the end of the chunk: whether the last line has an end is known then
+    return TextFrame(comment.rstrip(b"\r\n"), atoms, num_atoms)
+
+
+def _problem(lines: TextLines, num_atoms: int | None) -> str | None:
+    """Why the next lines are not a frame of so many atoms; nothing if they are, or may be when the file is whole."""
+    if num_atoms is None:
+        start = decoded(lines.look(0) or b"").strip()[:40]
+        return f"expected a line with the number of atoms, got {start!r}"
+    whole = lines.has(2 + num_atoms)
+    if any(line.strip().isdigit() for line in lines.short_lines(2, num_atoms)):
+        return f"its first line says {num_atoms} atoms, but it has fewer"
+    if not whole:
+        return None
+    after = lines.look(2 + num_atoms)
+    if after is not None and not after.strip().isdigit() and _is_atom(after):
+        return f"its first line says {num_atoms} atoms, but it has more"
+    return None
+
+
+def _pass_over(lines: TextLines, number: int, problem: str) -> BadFrame:
+    """The frame that is wrong; the next line is then the first of the next frame."""
+    first = lines.line
+    lines.skip(1)
+    while lines.skip_blank():
+        if _begins_frame(lines):
+            return BadFrame(str(lines.path), number, problem)
+        lines.skip(1)
+        lines.check_passed_over(lines.line - first)
+    count = lines.line - first
+    reason = f"{problem}; no further frame is found in the {count} lines from there to the end of the file"
+    return UnrecoverableFrame(str(lines.path), number, reason)
+
+
+def _begins_frame(lines: TextLines) -> bool:
+    header = lines.look(0) or b""
+    num_atoms = int(header) if header.strip().isdigit() else 0
+    if not 0 < num_atoms <= max_atoms():
+        return False
+    first, last = lines.look(2), lines.look(1 + num_atoms)
+    return first is not None and _is_atom(first) and (last is None or _is_atom(last))
+
+
+def _is_atom(line: bytes) -> bool:
+    """Whether a line has at least four words, three of which are numbers."""
+    words = line.split()
+    return len(words) > 3 and sum(map(_is_number, words)) >= 3
+
+
+def _is_number(word: bytes) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _number_of_atoms(lines: TextLines, most: int) -> int | None:
+    header = (lines.look(0) or b"").strip()
+    if not lines.offset:
+        if header.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in header:
+            raise InputError(f"{lines.path}: is UTF-16 text or no text; save it as UTF-8")
+        header = header.removeprefix(BYTE_ORDER_MARK).strip()
+    if not header.isdigit():
+        return None
+    number = int(header) if len(header) < 20 else most + 1
+    if number > most:
+        raise InputError(f"{lines.path}: {decoded(header)[:20]} atoms in a frame; {lifted_by()}")
+    return number
+
+
+def _unended(path: Path, number: int, frame: TextFrame, kind: type[UnrecoverableFrame]) -> TextFrame | BadFrame:
+    """The last frame of a text whose last line has no end."""
+    if isinstance(frame_by_ase(path, number, frame), BadFrame):
+        return cut_frame(kind, path, number)
+    warnings.warn(
+        f"{path}, frame {number}: the last line has no end; if the file is still being written its last number may "
+        "be cut short",
+        stacklevel=2,
+    )
+    return frame
+
 
 LEFT_TO_ASE: frozenset[str] = frozenset({"numbers", "move_mask", "initial_charges"})
 """Columns that change what ASE makes of the others."""
@@ -92,7 +256,7 @@ def _parse_block(path: Path, first: int, frames: Sequence[TextFrame | BadFrame],
         if isinstance(frame, BadFrame):
             unreadable.append(frame)
         else:
-            alike.setdefault(_columns_named(frame), {})[number] = frame
+            alike.setdefault(columns_named(frame), {})[number] = frame
     parts = []
     for named, group in alike.items():
         part = None if named is None else _parse_alike(path, group, named, wanted)
@@ -123,22 +287,6 @@ def _parse_by_ase(path: Path, frames: dict[int, TextFrame], wanted: ReadOptions)
     if not wanted.with_atoms:
         block.atoms = None
     return block, bad + block.unreadable
-
-
-PROPERTIES: re.Pattern[bytes] = re.compile(rb'(?:^|\s)Properties=([^\s"\'{}\[\]\\]+)(?=\s|$)')
-LATTICE: re.Pattern[str] = re.compile(r'(?:^|\s)Lattice="([^"]*)"(?=\s|$)')
-PBC: re.Pattern[str] = re.compile(r'(?:^|\s)pbc="([^"]*)"(?=\s|$)')
-QUOTED: re.Pattern[str] = re.compile(r'"[^"]*"')
-
-
-def _columns_named(frame: TextFrame) -> str | None:
-    """What the comment says of the columns; nothing where ASE has to look."""
-    if not frame.num_atoms or may_name_a_unit(frame.comment):
-        return None
-    match = PROPERTIES.search(frame.comment)
-    if match is None:
-        return None if b"properties" in frame.comment.lower() and b"=" in frame.comment else DEFAULT_COLUMNS
-    return decoded(match[1]) if frame.comment.count(b"Properties") == 1 else None
 
 
 @lru_cache(maxsize=100)
@@ -175,8 +323,8 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: R
         return None
     z = _atomic_numbers(table)
     comments = [frame.comment for frame in frames.values()]
-    cells = _cells(comments)
-    properties = {key: _values(key, comments) for key in wanted.properties}
+    cells = cells_of(comments)
+    properties = {key: values_of(key, comments) for key in wanted.properties}
     origin = None
     if any(ORIGIN in comment for comment in comments):
         try:
@@ -222,55 +370,3 @@ def _array(table: pyarrow.Table, columns: Columns, key: str) -> np.ndarray:
     parts = [table.column(f"{key} {number}").to_numpy() for number in range(columns.widths[key])]
     values = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
     return values if values.dtype.kind == "f" else values.astype("i")
-
-
-def _cells(comments: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Lattice vectors ``[num_frames, 3, 3]``, periodic or not ``[num_frames, 3]``; nothing where ASE has to look."""
-    cell, pbc = np.zeros((len(comments), 3, 3)), np.zeros((len(comments), 3), dtype=bool)
-    for place, comment in enumerate(comments):
-        words = comment.lower()
-        if b"=" in comment and (b"lattice" in words or b"cell" in words or b"box" in words):
-            text = decoded(comment)
-            if b"lattice" not in words and not OTHER_CELL_KEY.search(text):
-                continue
-            lattice, flags = LATTICE.search(text), PBC.search(text)
-            known = lattice is not None and (flags is not None or "pbc" not in text)
-            if lattice is None or not known or text.count("Lattice") > 1 or text.count("pbc") > 1:
-                return None
-            found = _cell(lattice[1], flags[1] if flags else "T T T")
-            if found is None:
-                return None
-            cell[place], pbc[place] = found
-    return cell, pbc
-
-
-@lru_cache(maxsize=100)
-def _cell(lattice: str, pbc: str) -> tuple[np.ndarray, list[bool]] | None:
-    try:
-        cell = [float(value) for value in lattice.split()]
-    except ValueError:
-        return None
-    flags = pbc.split()
-    if len(cell) != 9 or len(flags) != 3 or not set(flags) <= {"T", "F"}:
-        return None
-    return np.array(cell).reshape(3, 3), [flag == "T" for flag in flags]
-
-
-def _values(key: str, comments: Sequence[bytes]) -> np.ndarray | None:
-    """Values per frame, if each is a single one that stands free of quotes and brackets."""
-    if not re.fullmatch(r"\w+", key) or key in ("pbc", "Lattice", "Properties"):
-        return None
-    pattern = re.compile(rf"(?:^|\s){key}=([^\s=,]+)(?=\s|$)")
-    anywhere = re.compile(rf"\b{key}\b")
-    values: list[object] = []
-    for comment in comments:
-        plain = plain_comment(comment) if key == "comment" else None
-        if plain is not None:
-            values.append(plain)
-            continue
-        outside = QUOTED.sub(",", decoded(comment))
-        found = pattern.findall(outside)
-        if len(found) != 1 or re.search(r"[\"'{}\[\]\\]", outside) or len(anywhere.findall(outside)) != 1:
-            return None
-        values.append(key_val_str_to_dict(f"{key}={found[0]}")[key])
-    return column(values)

@@ -13,10 +13,9 @@ import pyarrow.parquet
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.frames.extxyz_text import extxyz_text
 from pyg_clusters.frames.provenance import ENERGY_PREDICTION, SOURCE_FILE, SOURCE_FRAME, set_origin, write_values
 from pyg_clusters.frames.resume import Part
-from pyg_clusters.frames.store import origin_of
+from pyg_clusters.frames.writing import extxyz_text
 from pyg_clusters.inference.scoring import ScoredBlock
 
 ROWS_AT_ONCE: int = 1 << 20
@@ -83,7 +82,7 @@ class TableFormat(PredictionFormat):
     def table(self, scored: ScoredBlock, columns: Columns) -> pyarrow.Table:
         """Rows of a block."""
         frames = scored.frames
-        files, indices = origin_of(frames)
+        files, indices = frames.origins
         row = frames.frame_of_atom if self.per_atom else np.arange(len(frames))
         atoms = np.arange(len(row)) - frames.ptr[row]
         values = scored.shielding if self.per_atom else scored.energy
@@ -178,7 +177,7 @@ class ExtxyzFormat(PredictionFormat):
 
     def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
         frames, texts = scored.frames, []
-        files, indices = origin_of(frames)
+        files, indices = frames.origins
         for index, atoms in enumerate(frames.atoms or ()):
             set_origin(atoms.info, str(files[index]), int(indices[index]))
             if self.per_atom:

@@ -12,7 +12,7 @@ import torch
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, Shard
 from pyg_clusters.frames.partition import Piece
-from pyg_clusters.frames.prefetch import read_ahead
+from pyg_clusters.frames.reader import read_ahead
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model

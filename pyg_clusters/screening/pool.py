@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from pyg_clusters.composition import composition_names
 from pyg_clusters.frames import BadFrame, FrameBlock
-from pyg_clusters.frames.store import origin_of
 from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
 from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.models.contract import HasFeatures
@@ -266,7 +265,7 @@ _Structure = tuple[Atoms, tuple[str, int]]
 
 def _structure(frames: FrameBlock, index: int) -> _Structure:
     """Atoms of a frame of a block, and the file and index where it was first read."""
-    files, numbers = origin_of(frames)
+    files, numbers = frames.origins
     atoms = slice(frames.ptr[index], frames.ptr[index + 1])
     structure = frames.atoms[index] if frames.atoms else Atoms(numbers=frames.z[atoms], positions=frames.pos[atoms])
     return structure, (str(files[index]), int(numbers[index]))

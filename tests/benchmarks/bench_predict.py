@@ -16,7 +16,7 @@ from ase.io import iread
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.frames import Frames, write_extxyz, write_store
-from pyg_clusters.frames.xyz_text import offsets_of_frames
+from pyg_clusters.frames.xyz_reader import offsets_of_frames
 from pyg_clusters.inference.loading import load_predictor
 
 ATOMS = 50

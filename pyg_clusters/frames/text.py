@@ -1,13 +1,19 @@
-"""Lines of a text that is read in chunks."""
+"""Large text files: their lines, tables of numbers in them, and labels of atoms."""
 
+import re
 from bisect import bisect_left
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import pyarrow
+import pyarrow.csv
+from ase.data import atomic_numbers
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.limits import lifted_by, max_atoms, max_frame, max_line
+from pyg_clusters.frames.block import lifted_by, max_atoms, max_frame, max_line
 
 BYTES_AT_ONCE: int = 1 << 20
 """So much text is taken from a file at a time."""
@@ -32,7 +38,7 @@ class TextLines:
         unended (bool): Whether the last line of the text has no end; known once the end has been read.
 
     Raises:
-        InputError: From any method, if a line is too long, see :mod:`~pyg_clusters.frames.limits`.
+        InputError: From any method, if a line is too long, see :mod:`~pyg_clusters.frames.block`.
     """
 
     def __init__(self, path: Path, stream: BinaryIO, offset: int = 0):
@@ -135,3 +141,97 @@ class TextLines:
         self._next = self._start = 0
         if len(self._text) - (self._ends[-1] if self._ends else 0) > self._max_line:
             raise InputError(f"{self.path}: a line has more than {self._max_line:,} bytes; {lifted_by()}")
+
+
+SPACE, NEWLINE = b" \n"
+
+BLANKS_TO_SPACES: bytes = bytes.maketrans(b"\t\r", b"  ")
+
+SPACED_AT_ONCE: int = 1 << 16
+"""So much text is spaced at a time."""
+
+TYPES: Mapping[str, pyarrow.DataType] = {
+    "S": pyarrow.string(),
+    "R": pyarrow.float64(),
+    "I": pyarrow.int64(),
+    "L": pyarrow.string(),
+    "E": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+}
+"""Types of columns: text, real numbers, integers, booleans (as text), and labels of few kinds."""
+
+
+def text_table(text: bytes, columns: Mapping[str, str], num_rows: int) -> pyarrow.Table | None:
+    """Lines of words between blanks as a table; none if a line has not all columns, or another type.
+
+    Args:
+        text: The lines.
+        columns: Letter of the type in :data:`TYPES` of each column, by its name.
+        num_rows: Number of lines.
+    """
+    if any(blanks in text for blanks in (b"  ", b" \n", b"\n ", b"\t", b"\r")) or text.startswith(b" "):
+        text = single_spaced(text)
+    try:
+        table = pyarrow.csv.read_csv(
+            pyarrow.BufferReader(text),
+            pyarrow.csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=list(columns)),
+            pyarrow.csv.ParseOptions(delimiter=" ", quote_char=False, double_quote=False, ignore_empty_lines=False),
+            pyarrow.csv.ConvertOptions(
+                column_types={name: TYPES[kind] for name, kind in columns.items()},
+                null_values=[],
+                strings_can_be_null=False,
+            ),
+        )
+    except pyarrow.ArrowException:
+        return None
+    return table if table.num_rows == num_rows else None
+
+
+def single_spaced(text: bytes) -> bytes:
+    r"""Lines of words with one space between each two, and none elsewhere.
+
+    Example:
+        >>> single_spaced(b"  Ga\t 1   2\r\nNa 3 4 \n")
+        b'Ga 1 2\nNa 3 4\n'
+    """
+    text = text.translate(BLANKS_TO_SPACES)
+    pieces, start = [], 0
+    while start < len(text):  # the arrays of a piece stay in the cache
+        end = text.find(b"\n", start + SPACED_AT_ONCE) + 1 or len(text)
+        characters = np.frombuffer(text, dtype=np.uint8, count=end - start, offset=start)
+        keep = characters != SPACE
+        keep[:-1] |= keep[1:] & (characters[1:] != NEWLINE)  # the last blank before a word
+        characters = characters[keep]
+        leads = characters == SPACE
+        leads[1:] &= characters[:-1] == NEWLINE
+        pieces.append((characters[~leads] if leads.any() else characters).tobytes())
+        start = end
+    return b"".join(pieces)
+
+
+LABEL: re.Pattern[str] = re.compile(r"([A-Za-z]{1,2})(?:[-_]?\d*[+-]?\d*[+-]?|_[a-zA-Z][A-Za-z0-9_]*|/[0-9a-f]+)")
+"""A symbol, then a number, a charge, or the name of a potential: Ga1, Na_2, Na+, Na_pv."""
+
+
+LONGEST: int = 60
+"""Longer labels stand for no element."""
+
+
+@lru_cache(maxsize=1000)
+def atomic_number(label: str) -> int | None:
+    """The atomic number that a label stands for, 0 for the dummy atom X; none if it stands for no element.
+
+    Example:
+        >>> [atomic_number(label) for label in ("Ga", "GA", "ga1", "Na_2", "Na+", "Na_pv", "31", "Q7")]
+        [31, 31, 31, 11, 11, 11, 31, None]
+    """
+    if len(label) > LONGEST:
+        return None
+    if label.isdecimal():
+        return int(label) if int(label) < len(atomic_numbers) else None
+    match = LABEL.fullmatch(label)
+    return atomic_numbers.get(match[1].capitalize()) if match else None
+
+
+def unknown_label(label: str) -> str:
+    """A message about a label that stands for no element."""
+    return f"{label[:40]!r} is no symbol of an element; write symbols such as Ga or Ga1"

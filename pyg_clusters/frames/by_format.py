@@ -1,0 +1,144 @@
+"""The reader of each format."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ase import Atoms
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.ase_reader import ase_frames, block_of_frames
+from pyg_clusters.frames.block import BadFrame, FrameBlock, Keep, ReadOptions, Topology
+from pyg_clusters.frames.lammps import dump_frames
+from pyg_clusters.frames.mdanalysis_reader import check_trajectory, num_frames_of_trajectory, trajectory_blocks
+from pyg_clusters.frames.paths import POSITIONS_ONLY, file_format
+from pyg_clusters.frames.store_reader import num_frames_of_store, store_blocks
+from pyg_clusters.frames.xdatcar import xdatcar_frames
+from pyg_clusters.frames.xyz_reader import xyz_blocks, xyz_frames
+from pyg_clusters.options.common import Fragments
+
+
+def frames_by_format(path: Path, kind: str, topology: Path | None = None) -> Iterator[Atoms | BadFrame]:
+    """Frames of a file with elements, or the reasons that they cannot be read.
+
+    Args:
+        path: The file.
+        kind: Its format, see :func:`~pyg_clusters.frames.paths.file_format`.
+        topology: File with the elements of the atoms of a LAMMPS dump.
+    """
+    if kind == "xyz":
+        return xyz_frames(path)
+    if kind == "xdatcar":
+        return xdatcar_frames(path)
+    if kind == "lammps-dump":
+        return dump_frames(path, None if topology is None else read_topology(topology))
+    return ase_frames(path, kind)
+
+
+def read_topology(path: Path) -> Topology:
+    """Elements of the atoms, read from the first frame of a file.
+
+    Raises:
+        InputError: If it cannot be read, or has no elements.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file, but the elements are to be read from it")
+    kind = file_format(path)
+    if kind in POSITIONS_ONLY or kind == "store":
+        raise InputError(f"{path}: a file of format {kind} has no elements; give one in XYZ, for example")
+    frame = next(frames_by_format(path, kind), None)
+    if isinstance(frame, BadFrame) or frame is None:
+        raise InputError(f"{path}: no frame with elements ({frame or 'it is empty'})")
+    return Topology(path, frame.numbers.astype(int), frame.arrays.get("id"))
+
+
+def blocks_of_file(
+    path: Path, wanted: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
+) -> Iterator[FrameBlock | None]:
+    """Blocks of a file by the reader of its format, none in place of one that is passed over.
+
+    Of a text that is not compressed, those from block ``start`` on, which begins ``offset`` bytes from the beginning.
+    """
+    check_file(path)
+    kind = file_format(path)
+    if kind == "store":
+        return store_blocks(path, wanted, keep)
+    if kind == "xyz":
+        return xyz_blocks(path, wanted, keep, start, offset)
+    if kind in POSITIONS_ONLY:
+        return trajectory_blocks(path, wanted, keep, _topology(path, wanted))
+    return _blocks_of_frames(path, frames_by_format(path, kind, wanted.topology), wanted, keep)
+
+
+def frames_of_file(path: Path, fragments: Fragments = "refuse") -> Iterator[Atoms | BadFrame]:
+    """Each frame as its file has it, or what is wrong with it."""
+    check_file(path)
+    kind = file_format(path)
+    wanted = ReadOptions(with_atoms=True, fragments=fragments)
+    if kind == "store":
+        return _atoms_of_blocks(store_blocks(path, wanted, lambda number: True))
+    if kind in POSITIONS_ONLY:
+        return _atoms_of_blocks(trajectory_blocks(path, wanted, lambda number: True, _topology(path, wanted)))
+    return frames_by_format(path, kind)
+
+
+def check_file(path: Path):
+    """Raise an InputError if a file is missing or empty."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.is_file() and path.stat().st_size == 0:
+        raise InputError(f"{path}: no frames in it, the file is empty; give a file with at least one cluster")
+
+
+def _blocks_of_frames(
+    path: Path, frames: Iterable[Atoms | BadFrame], wanted: ReadOptions, keep: Keep
+) -> Iterator[FrameBlock | None]:
+    good: dict[int, Atoms] = {}
+    unreadable: list[BadFrame] = []
+    first = 0
+
+    def block() -> FrameBlock | None:
+        if not keep(first // wanted.block_size):
+            return None
+        found = block_of_frames(path, good, wanted.properties, wanted.atom_properties, unreadable)
+        if not wanted.with_atoms:
+            found.atoms = None
+        return found
+
+    for number, frame in enumerate(frames):
+        if isinstance(frame, Atoms):
+            good[number] = frame
+        else:
+            unreadable.append(frame)
+        if number + 1 - first == wanted.block_size:
+            yield block()
+            good, unreadable, first = {}, [], number + 1
+    if good or unreadable:
+        yield block()
+
+
+def _atoms_of_blocks(blocks: Iterable[FrameBlock | None]) -> Iterator[Atoms | BadFrame]:
+    for block in blocks:
+        if block is not None and block.atoms is not None:
+            good = dict(zip(block.number.tolist(), range(len(block)), strict=True))
+            bad = {frame.number: frame for frame in block.unreadable}
+            for number in sorted([*good, *bad]):
+                yield bad[number] if number in bad else block.atoms[good[number]]
+
+
+def num_frames_of_file(path: Path, wanted: ReadOptions) -> int | None:
+    """Number of frames of a store or a trajectory, which is known without reading them; none for other formats.
+
+    Raises:
+        InputError: If the file cannot be read, or holds other atoms than the topology.
+    """
+    kind = file_format(path)
+    if kind == "store":
+        return num_frames_of_store(path)
+    return num_frames_of_trajectory(path, _topology(path, wanted)) if kind in POSITIONS_ONLY else None
+
+
+def _topology(path: Path, wanted: ReadOptions) -> Topology:
+    """Atoms of a trajectory that holds positions only."""
+    check_trajectory(path, wanted.topology)
+    assert wanted.topology is not None
+    return read_topology(wanted.topology)
