@@ -1,12 +1,11 @@
 """Numbers in tables and JSON."""
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, read_json
+from pyg_clusters.files import read_json
 
 
 def cell(value: float | int) -> str:
@@ -28,7 +27,7 @@ def for_json(row: dict) -> dict:
 
 
 def read_errors(path: Path) -> dict[str, float | None]:
-    """The errors over all clusters in a file of :func:`write_errors`, by their names.
+    """Errors over all clusters or atoms in ``test_metrics.json``, by name.
 
     Raises:
         InputError: If the file is damaged.
@@ -38,11 +37,3 @@ def read_errors(path: Path) -> dict[str, float | None]:
     if not isinstance(overall, dict) or not all(isinstance(value, int | float | None) for value in overall.values()):
         raise InputError(f"{path}: corrupted (overall is no mapping of numbers); {remedy}")
     return overall
-
-
-def write_errors(path: Path, overall: dict, by_size: Sequence[dict], more: Mapping[str, dict]):
-    """Writes errors as JSON: ``overall``, ``by_size``, and further ones by their names."""
-    result = {"overall": for_json(overall), "by_size": [for_json(row) for row in by_size]}
-    result |= {name: for_json(row) for name, row in more.items()}
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")

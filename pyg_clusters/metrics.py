@@ -1,21 +1,22 @@
-"""Errors and rank correlations of predicted cluster energies.
+"""Errors of predicted energies and shieldings.
 
-Energies come in as eV per cluster. Errors are reported per cluster in kcal/mol and per atom in meV. Clusters of
+Energies are in eV per cluster; their errors are reported per cluster in kcal/mol and per atom in meV. Clusters of
 different sizes are compared by their errors only; ranks are compared within a size (of alloys, within a composition),
-where they decide which isomer goes to a DFT calculation.
+where they decide which isomer goes to a DFT calculation. Shieldings are in ppm per atom. Their distribution, of which a
+spectrum is made, ignores which atom is which.
 """
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import spearmanr
+from scipy.stats import gaussian_kde, ks_2samp, skew, spearmanr, wasserstein_distance
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.units import KCAL_PER_MOL, MEV
 
 MIN_CLUSTERS_FOR_RANKS: int = 5
-"""Fewest clusters of a size whose rank correlation enters the mean over sizes."""
+"""Minimum number of clusters of a size whose rank correlation enters the mean over sizes."""
 
 
 def energy_metrics(
@@ -27,14 +28,14 @@ def energy_metrics(
         predicted: Energies in eV, ``[num_graphs]``.
         target: Energies in eV, ``[num_graphs]``.
         sizes: Number of atoms of each cluster, ``[num_graphs]``.
-        kinds: What ranks are compared within, ``[num_graphs]``: the compositions of alloys
+        kinds: Groups within which ranks are compared, ``[num_graphs]``: the compositions of alloys
             (:func:`~pyg_clusters.composition.comparable`); by default the sizes.
 
     Returns:
         ``mae_kcal_mol`` and ``rmse_kcal_mol`` per cluster, ``mae_mev_per_atom`` and ``rmse_mev_per_atom`` (of the
         error divided by the size of its cluster), ``num_clusters``, and ``spearman_within_size``: the mean of
         Spearman's rank correlation over the sizes (compositions) with at least five clusters, weighted by their
-        number; not-a-number where there is no such size.
+        number; not-a-number if there is no such size.
 
     Raises:
         InputError: If there are no clusters.
@@ -60,7 +61,7 @@ def energy_metrics(
 def metrics_by_size(
     predicted: ArrayLike, target: ArrayLike, sizes: ArrayLike, kinds: ArrayLike | None = None
 ) -> list[dict[str, Any]]:
-    """Errors and rank correlation of each cluster size, or composition of alloys, a row for each in increasing order.
+    """Errors and rank correlation of each cluster size, or composition of alloys, in increasing order.
 
     The arguments and errors are those of :func:`energy_metrics`.
 
@@ -114,3 +115,64 @@ def _spearman(a: np.ndarray, b: np.ndarray) -> float:
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(spearmanr(a, b).statistic)
+
+
+def shielding_metrics(predicted: ArrayLike, target: ArrayLike) -> dict[str, float | int]:
+    """Errors over all atoms, and distances between the two distributions.
+
+    Args:
+        predicted: Shieldings in ppm, ``[num_atoms]``.
+        target: Shieldings in ppm, ``[num_atoms]``.
+
+    Returns:
+        ``mae_ppm``, ``rmse_ppm``; ``wasserstein_ppm``, the 1-Wasserstein distance of the distributions (the mean
+        difference of their sorted values); ``kolmogorov_smirnov``, the largest difference of their distribution
+        functions; ``peak_ppm``, ``target_peak_ppm``, ``skewness`` and ``target_skewness`` (not-a-number where all
+        values are equal); ``num_atoms``.
+
+    Raises:
+        InputError: If there are no atoms.
+        ValueError: If the arrays differ in length.
+
+    Example:
+        >>> metrics = shielding_metrics([600.0, 610.0, 520.0], [610.0, 600.0, 500.0])
+        >>> round(metrics["mae_ppm"], 2), round(metrics["wasserstein_ppm"], 2)
+        (13.33, 6.67)
+    """
+    predicted, target = (np.asarray(array, dtype=np.float64) for array in (predicted, target))
+    if predicted.shape != target.shape or predicted.ndim != 1:
+        raise ValueError(f"values must be of one shape [num_atoms], got {predicted.shape} and {target.shape}")
+    if not predicted.size:
+        raise InputError("no atoms to compute errors of: check the files and the split that were chosen")
+    error = predicted - target
+    return {
+        "mae_ppm": float(np.abs(error).mean()),
+        "rmse_ppm": float(np.sqrt(np.square(error).mean())),
+        "wasserstein_ppm": float(wasserstein_distance(predicted, target)),
+        "kolmogorov_smirnov": float(ks_2samp(predicted, target, method="asymp").statistic),
+        "peak_ppm": peak_position(predicted),
+        "target_peak_ppm": peak_position(target),
+        "skewness": _skewness(predicted),
+        "target_skewness": _skewness(target),
+        "num_atoms": int(predicted.size),
+    }
+
+
+def peak_position(values: ArrayLike) -> float:
+    """Most frequent value: the maximum of a Gaussian kernel density.
+
+    The width of a kernel is Silverman's, from the standard deviation or the interquartile range, whichever is narrower,
+    so that a long tail does not smear the peak.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    deviation, quartiles = values.std(), np.quantile(values, [0.25, 0.75])
+    if values.size < 3 or deviation == 0 or np.ptp(quartiles) == 0:
+        return float(np.median(values))
+    width = 0.9 * min(deviation, np.ptp(quartiles) / 1.349) * values.size**-0.2
+    density = gaussian_kde(values, bw_method=width / values.std(ddof=1))
+    grid = np.linspace(values.min(), values.max(), 2001)
+    return float(grid[density(grid).argmax()])
+
+
+def _skewness(values: np.ndarray) -> float:
+    return float(skew(values)) if np.ptp(values) > 0 else float("nan")

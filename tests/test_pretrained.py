@@ -9,18 +9,18 @@ from ase import Atoms
 from pyg_clusters.analysis.spectrum import broaden, overlap, shift_axis, shifts
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import GalliumClusters, SodiumShielding, group_split
+from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
-from pyg_clusters.metrics import energy_metrics
+from pyg_clusters.metrics import energy_metrics, shielding_metrics
 from pyg_clusters.models import NodeSchNet, load_model
 from pyg_clusters.models.checkpoint import SHIPPED, available_models
 from pyg_clusters.screening.scores import isomers_by_energy, ranking
-from pyg_clusters.shielding_metrics import shielding_metrics
 from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.testing import validate_model
-from pyg_clusters.training.data import ClusterBatches, ClusterDataModule
 
 
 def test_every_model_is_small_has_a_card_and_keeps_its_promises():

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import genlogistic
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.shielding_metrics import peak_position, shielding_metrics
+from pyg_clusters.metrics import peak_position, shielding_metrics
 
 
 def test_by_hand():

@@ -18,6 +18,7 @@ from torch_geometric.data import Batch
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset
+from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
@@ -26,7 +27,6 @@ from pyg_clusters.models import DART, NodeSchNet
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule, ShieldingTraining
-from pyg_clusters.training.data import ClusterBatches
 from pyg_clusters.transforms.running_coordination import running_coordination
 
 EPOCHS = 8
@@ -100,7 +100,7 @@ def test_loss_is_that_of_standardised_values(dataset, transform):
     data = some(dataset, range(10))
     model = NodeSchNet(16, 16, transform=transform)
     module = ShieldingTraining(model, loss=SortedPenaltyLoss(3.0))
-    module.learn_from([data])
+    module.fit_scales([data])
     predicted = module(data)
     raw = model.raw(data.z, data.pos, data.batch)
     expected = SortedPenaltyLoss(3.0)(raw, model.scale.standardize(data.y))
@@ -116,7 +116,7 @@ def test_loss_is_that_of_standardised_values(dataset, transform):
 def test_losses_that_take_clusters_get_them(dataset):
     data = some(dataset)
     module = ShieldingTraining(NodeSchNet(16, 16), loss=SortedPenaltyLoss(3.0, "graph"))
-    module.learn_from([data])
+    module.fit_scales([data])
     predicted, scale = module(data), module.model.scale
     expected = SortedPenaltyLoss(3.0, "graph")(scale.standardize(predicted), scale.standardize(data.y), data.batch)
     torch.testing.assert_close(module.loss_of(predicted, data), expected)

@@ -9,9 +9,9 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import POPULATIONS, Card, SodiumShielding, group_split, shipped_folder
+from pyg_clusters.datasets.data_module import _make_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.training import ClusterDataModule
-from pyg_clusters.training.data import _make_split
 
 FOLDER = shipped_folder("sodium_shielding")
 

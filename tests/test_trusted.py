@@ -16,10 +16,10 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import Split
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference.loading import load_predictor
+from pyg_clusters.inference.run import Run
 from pyg_clusters.models import DART, LayeredModel, load_model, save_ensemble, save_model
 from pyg_clusters.models.checkpoint import available_models
 from pyg_clusters.training.recipes import shipped_recipe
-from pyg_clusters.training.run import data_of_run
 from pyg_clusters.trusted import TRUSTED, check_trusted, is_trusted
 
 PYG = "torch_geometric.nn."
@@ -107,7 +107,7 @@ def test_what_is_trusted_runs(folder, capsys):
 
 
 def run_folder(folder: Path, **data) -> Path:
-    """A run of the shipped recipe as far as ``data_of_run`` reads it."""
+    """A run of the shipped recipe as far as ``Run.data`` reads it."""
     recipe = yaml.safe_load(shipped_recipe("dart_gallium_quick.yaml").read_text())
     recipe["data"]["dataset"] |= data
     run = folder / "run"
@@ -132,7 +132,7 @@ DATA = [
 def test_a_run_runs_no_code_of_its_folder(folder, data):
     run = run_folder(folder, **data)
     with pytest.raises(InputError, match=r"config\.yaml"):
-        data_of_run(run)
+        _ = Run(run).data
     for argv in (["evaluate", "run"], ["calibrate", "run"], ["train", "--resume", "run"]):
         assert main(argv) == 2
     assert not Path("mark").exists()

@@ -21,16 +21,22 @@ class ModelOptions:
 
 
 @dataclass(kw_only=True)
-class FrameOptions:
-    """Frames to read."""
+class CheckOptions:
+    """Checks of frames."""
 
-    frames: list[str] = field(metadata={"positional": True})
-    """files of frames: any format that ASE reads, also compressed (.xz, .gz); frame stores (.h5); folders"""
     on_bad: Literal["stop", "skip"] = "stop"
     """frames that cannot be used: stop at the first, or skip and list them"""
     fragments: Fragments = "refuse"
     """a frame in a periodic cell is joined over its faces; if it stays in several pieces, refuse it or keep them at
     their nearest images"""
+
+
+@dataclass(kw_only=True)
+class FrameOptions(CheckOptions):
+    """Frames to read."""
+
+    frames: list[str] = field(metadata={"positional": True})
+    """files of frames: any format that ASE reads, also compressed (.xz, .gz); frame stores (.h5); folders"""
 
 
 @dataclass(kw_only=True)

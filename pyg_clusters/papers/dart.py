@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis.plot_style import BLUE, GREY, SIZE, SMALL, figure_with_axes, legend, plain_log_ticks, tidy
 from pyg_clusters.datasets import GNC, ClusterDataset, GalliumClusters
+from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
@@ -31,7 +32,6 @@ from pyg_clusters.papers.tables import (
     mean_and_spread,
     write_report,
 )
-from pyg_clusters.training.data import ClusterBatches
 from pyg_clusters.training.launcher import Training, run_trainings, seconds_of
 from pyg_clusters.training.recipes import shipped_recipe
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from pyg_clusters.analysis.plot_style import BLUE, SIZE, SMALL, plain_log_ticks, tidy
 from pyg_clusters.datasets import ClusterDataset, GalliumClusters, SodiumShielding, UnrelaxedOnly
+from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.outputs import open_output
@@ -25,7 +26,6 @@ from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.reproduce import ReproduceLayersOptions, Target
 from pyg_clusters.papers.tables import Reproduction, Table, mean_and_spread, write_report
-from pyg_clusters.training.data import ClusterBatches
 from pyg_clusters.training.launcher import Training, run_trainings, seconds_of
 from pyg_clusters.training.recipes import shipped_recipe
 

@@ -12,16 +12,16 @@ import pyarrow.csv
 import torch
 
 from pyg_clusters.datasets import ClusterDataset
+from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.writing import write_table
+from pyg_clusters.inference.run import FINISHED
+from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.models import ShieldingLasso
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.models.shielding_lasso import Variables
-from pyg_clusters.shielding_metrics import shielding_metrics
-from pyg_clusters.training.data import ClusterDataModule
 from pyg_clusters.training.launcher import Training, seconds_of
-from pyg_clusters.training.run_folder import FINISHED
 
 Metrics = Mapping[str, float | int]
 
@@ -251,7 +251,7 @@ class Result:
 
     Attributes:
         row: The row.
-        overall: :func:`~pyg_clusters.shielding_metrics.shielding_metrics` over all test sets together, one per seed.
+        overall: :func:`~pyg_clusters.metrics.shielding_metrics` over all test sets together, one per seed.
         parts: The same of each test set, by seed and division.
         predicted: Predicted shieldings of the first seed in ppm ``[num_atoms]``.
         target: Shieldings by DFT in ppm ``[num_atoms]``.
@@ -371,7 +371,7 @@ def paired(first: Result, second: Result, key: str = "rmse_ppm") -> Paired:
     Args:
         first: One method.
         second: The other one, with the same divisions.
-        key: Key of :func:`~pyg_clusters.shielding_metrics.shielding_metrics`.
+        key: Key of :func:`~pyg_clusters.metrics.shielding_metrics`.
     """
     values = []
     for seed, division in sorted({*first.parts, *second.parts}, key=lambda part: (part[0], part[1].name)):

@@ -8,10 +8,10 @@ import torch
 from ase import Atoms
 
 from pyg_clusters.datasets import POPULATIONS, ClusterDataset
+from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.papers.nmr import FOLDS_TABLE, SIZES_TABLE, Result, lasso, paired, schnet
 from pyg_clusters.papers.tables import Finding
-from pyg_clusters.shielding_metrics import shielding_metrics
-from pyg_clusters.training.data import ClusterBatches
 from pyg_clusters.transforms.running_coordination import SODIUM_RADII, running_coordination
 
 RADIUS: float = 4.0

@@ -11,6 +11,7 @@ from pyg_clusters.analysis.plot_style import SMALL
 from pyg_clusters.datasets import SodiumShielding, UnrelaxedOnly
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.inference.run import Run
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.reproduce import ReproduceNmrOptions
 from pyg_clusters.papers import nmr, plots_nmr
@@ -28,7 +29,6 @@ from pyg_clusters.papers.tables import (
 )
 from pyg_clusters.training.launcher import run_trainings
 from pyg_clusters.training.recipes import shipped_recipe
-from pyg_clusters.training.run import CONFIGURATION, check_fingerprint
 
 COLUMNS = (
     *("table", "row", "paper", "RMSE", "MAE", "Wasserstein", "K-S", "peak", "skewness"),
@@ -65,8 +65,7 @@ def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
     with open_output(out, command_words("reproduce nmr", options), results=()):
         runs = out / ("quick" if options.quick else "full")
         for training in trainings:
-            if (runs / training.name / CONFIGURATION).exists():
-                check_fingerprint(runs / training.name, dataset)
+            Run(runs / training.name).check_fingerprint(dataset)
         nmr.fit_lassos(rows, dataset, runs)
         run_trainings(trainings, runs, options.workers)
         return write_results(nmr.results(rows, runs, options.seeds), dataset, extent, out, options.quick)

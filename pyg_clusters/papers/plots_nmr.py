@@ -28,7 +28,7 @@ from pyg_clusters.analysis.plot_style import (
 )
 from pyg_clusters.analysis.viewer import draw_atoms, view_of
 from pyg_clusters.distributions import GeneralizedLogistic
-from pyg_clusters.shielding_metrics import peak_position
+from pyg_clusters.metrics import peak_position
 from pyg_clusters.transforms.running_coordination import SODIUM_RADII
 
 SHIELDING, COUNT = "shielding / ppm", "number of atoms"

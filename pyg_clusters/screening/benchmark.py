@@ -19,6 +19,7 @@ from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.loading import load_predictor
+from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
 from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
 from pyg_clusters.options.parsing import command_words
@@ -42,7 +43,6 @@ from pyg_clusters.screening.scores import (
 from pyg_clusters.strategies import STRATEGIES, Bins
 from pyg_clusters.structures.duplicates import representatives
 from pyg_clusters.structures.relax_batched import LEFT_RANGE
-from pyg_clusters.training.run import target_of_run
 
 EVERY = {"every 3rd": 3, "every 4th": 4}
 """Conventional strategies: frames at regular intervals."""
@@ -164,7 +164,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
         predictor = load_predictor(options.model, options.device)
         if options.relax:
             check_forces(predictor)
-        truth = options.truth or target_of_run(Path(options.model))
+        truth = options.truth or Run(Path(options.model)).target
         if truth is None:
             raise InputError(
                 f"the target of the training of {options.model} is unknown; name the true energy by --truth"

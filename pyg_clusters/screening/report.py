@@ -14,7 +14,7 @@ from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first
 from pyg_clusters.composition import kind_label
 from pyg_clusters.errors import MissingExtra
-from pyg_clusters.evaluation.run import run_figures
+from pyg_clusters.evaluation.report import run_figures
 from pyg_clusters.formatting import read_errors
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor

@@ -1,11 +1,12 @@
-"""Training with PyTorch Lightning; the models themselves are plain modules and need none of this."""
+"""Training with PyTorch Lightning; the models are plain modules and do not need it."""
 
+from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.training.adamw_sgd import AdamWWithSGD
-from pyg_clusters.training.data import ClusterDataModule
+from pyg_clusters.training.callbacks import RunFolder
 from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.forces import ForceTraining
-from pyg_clusters.training.run_folder import RunFolder
 from pyg_clusters.training.shieldings import ShieldingTraining
+from pyg_clusters.training.train import train
 
 __all__ = [
     "AdamWWithSGD",
@@ -14,4 +15,5 @@ __all__ = [
     "ForceTraining",
     "RunFolder",
     "ShieldingTraining",
+    "train",
 ]

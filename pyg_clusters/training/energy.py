@@ -1,7 +1,11 @@
-"""What happens in a step and an epoch of training."""
+"""Training on energies."""
 
 import math
+import os
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from typing import cast
 
 import pytorch_lightning as pl
 import torch
@@ -12,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
+from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.checkpoint import init_args
 from pyg_clusters.models.element_blind import blind_problem
@@ -19,8 +24,6 @@ from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.forward_arguments import check_extra_arguments, extra_arguments
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn import EnergyScale, ShieldingScale
-from pyg_clusters.training.compiling import check_compiler
-from pyg_clusters.training.data import ClusterDataModule, references_of
 from pyg_clusters.units import KCAL_PER_MOL
 
 OptimizerCallable = Callable[..., Optimizer]
@@ -33,35 +36,49 @@ def _listed(arguments: dict) -> str:
 
 
 def adam(parameters) -> Optimizer:
-    """The optimiser of Modee et al. 2021, section 2.4: Adam with a rate of 1e-3."""
+    """Optimiser of Modee et al. 2021, section 2.4: Adam with a learning rate of 1e-3."""
     return torch.optim.Adam(parameters, lr=1e-3)
 
 
 def plateau(optimizer: Optimizer) -> LRScheduler:
-    """Their schedule: a tenth of the rate after 25 epochs without a better validation error."""
+    """Schedule of Modee et al. 2021: divide the rate by ten after 25 epochs without a better validation error."""
     return ReduceLROnPlateau(optimizer, factor=0.1, patience=25, eps=1e-9)
 
 
-class EnergyTraining(pl.LightningModule):
-    """Trains a model of cluster energies; knows nothing of the model but how it is called.
+def check_compiler():
+    """Check that there is the C++ compiler that :func:`torch.compile` needs.
 
-    An :class:`~pyg_clusters.nn.EnergyScale` called ``scale`` and a :class:`~pyg_clusters.models.Domain` called
-    ``domain`` learn offset, scale and domain from the training set. A model's own method ``check_data(dataset)``, if it
-    has one, is called before the training.
+    Raises:
+        InputError: If there is none.
+    """
+    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    if shutil.which(name) is None:
+        raise InputError(
+            f"compile: true needs a C++ compiler, and there is no {name}: install one, name yours (CXX=...), or leave "
+            "compile out"
+        )
+
+
+class EnergyTraining(pl.LightningModule):
+    """Training of a model on cluster energies.
+
+    An :class:`~pyg_clusters.nn.EnergyScale` called ``scale`` and a :class:`~pyg_clusters.models.TrainingDomain` called
+    ``domain`` learn offset, scale and domain from the training set. The method ``check_data(dataset)`` of a model, if
+    it has one, is called before the training.
 
     Args:
-        model: Called as ``model(z, pos, batch)``, and given what the data set holds under the names of its further
+        model: Called as ``model(z, pos, batch)``, with the values of the data set whose names are those of its further
             arguments (``x``, ``edge_index``); returns energies ``[num_graphs]`` in eV.
-        optimizer: Makes the optimiser of parameters.
-        scheduler: Makes the schedule of an optimiser; stepped after every epoch, a plateau schedule with the
+        optimizer: Creates the optimiser from the parameters.
+        scheduler: Creates the schedule from the optimiser; stepped after every epoch, a plateau schedule with the
             validation MAE.
-        loss: Of predictions and targets in eV, averaged over the clusters.
+        loss: Loss of predictions and targets in eV, averaged over the clusters.
         stop_below_rate: Training ends when the learning rate falls below this.
-        average_decay: Validate and keep the exponential moving average of the weights over the steps, with this
-            decay (0.99, say), instead of the weights of the last step.
-        position_noise: Standard deviation in Å of a normal noise that is added to the positions at every training step,
-            against learning the training clusters by heart.
-        compile: Run the model through :func:`torch.compile`. The weights keep their names; what is saved does not
+        average_decay: Validate and save the exponential moving average of the weights over the steps, with this
+            decay (0.99 for example), instead of the weights of the last step.
+        position_noise: Standard deviation in Å of Gaussian noise added to the positions at every training step,
+            against overfitting.
+        compile: Run the model through :func:`torch.compile`. The names of the weights and the saved model do not
             depend on it.
     """
 
@@ -104,10 +121,10 @@ class EnergyTraining(pl.LightningModule):
         self._targets_lack_references = False
         self._scheduler: LRScheduler | None = None
         self._scheduler_state: dict | None = None
-        self.goes_on = False
+        self.is_pretrained = False
 
     def start_from(self, trained: nn.Module):
-        """Takes over the weights of a trained model, and its offset and scale: they are not learned anew.
+        """Start from the weights of a trained model, with its offset and scale.
 
         Raises:
             InputError: If it is an ensemble, of another class, or has other arguments.
@@ -118,13 +135,13 @@ class EnergyTraining(pl.LightningModule):
         if type(self.model) is not type(trained) or ours != theirs:
             raise InputError(f"the recipe has {ours}, the model to start from is {theirs}: make the recipe's like it")
         self.model.load_state_dict(trained.state_dict())
-        self.goes_on = True
+        self.is_pretrained = True
 
     def setup(self, stage: str):
-        """Lets the model learn from the training set; a resumed run reads what it learned instead."""
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        """Fit offset, scale and domain to the training set; a resumed run then loads its own."""
+        data = cast(ClusterDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
         self.check(data)
-        self.learn_from(data.training_blocks(), references_of(data.dataset))
+        self.fit_scales(data.training_blocks(), data.references)
         if self.average_decay is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
             self.average.requires_grad_(False)
@@ -132,27 +149,27 @@ class EnergyTraining(pl.LightningModule):
             self.model.compile(dynamic=True)
 
     def check(self, data: ClusterDataModule):
-        """Checks that the target is of the right kind, and that the model can be trained and saved.
+        """Check that the target is of the right kind, and that the model can be trained and saved.
 
         Raises:
-            InputError: If the target is one of atoms instead of clusters (or the reverse), or the model must be given
-                what the data set has not, or does not keep an argument under its name, or does not tell apart the
-                elements of the training set; or if there is nothing to compile it with.
+            InputError: If the target is per atom instead of per cluster (or the reverse), or the model requires values
+                that the data set lacks, does not store an argument under its name, or does not distinguish the
+                elements of the training set; or if there is no compiler for it.
         """
         if self.compiled:
             check_compiler()
         if getattr(data.dataset, "per_atom", self.per_atom) != self.per_atom:
-            wanted, found = ("atom", "cluster") if self.per_atom else ("cluster", "atom")
+            needed, given = ("atom", "cluster") if self.per_atom else ("cluster", "atom")
             other = "leave out model.class_path to train energies"
             if not self.per_atom:
                 other = "name pyg_clusters.training.ShieldingTraining as model.class_path to train shieldings"
             name = type(data.dataset).__name__
-            raise InputError(f"{type(self).__name__} needs a target per {wanted}, {name} has one per {found}: {other}")
+            raise InputError(f"{type(self).__name__} needs a target per {needed}, {name} has one per {given}: {other}")
         try:
             init_args(self.model)
         except TypeError as error:
             raise InputError(str(error)) from error
-        if references_of(data.dataset) and not isinstance(getattr(self.model, "scale", None), EnergyScale):
+        if data.references and not isinstance(getattr(self.model, "scale", None), EnergyScale):
             raise InputError(
                 f"{type(self.model).__name__} cannot keep the reference energies of the data set, so that it would "
                 "predict on another scale than the labels: give it an EnergyScale called scale, or leave references out"
@@ -166,40 +183,40 @@ class EnergyTraining(pl.LightningModule):
         if problem := blind_problem(self.model, torch.cat([block.z.unique() for block in blocks]).tolist()):
             raise InputError(problem)
 
-    def learn_from(self, blocks: Iterable[Data], references: Mapping[str, float] | None = None):
-        """Sets offset, scale and domain of the model from the training set; only widens the domain of a trained one.
+    def fit_scales(self, blocks: Iterable[Data], references: Mapping[str, float] | None = None):
+        """Fit offset, scale and domain of the model to the training set; only widen the domain of a pretrained one.
 
         Args:
-            blocks: The training set in batches, which can be gone through more than once.
-            references: Energy in eV of an atom by element symbol that was subtracted from the targets: it becomes part
-                of the model, whose energies are on the scale of the labels.
+            blocks: Training set in batches that can be iterated over more than once.
+            references: Energy in eV of an atom by element symbol that was subtracted from the targets. It becomes part
+                of the model, whose energies are then on the scale of the labels.
         """
         scale, domain = getattr(self.model, "scale", None), getattr(self.model, "domain", None)
         self._targets_lack_references = bool(references)
-        if isinstance(scale, EnergyScale) and (references or not self.goes_on):
+        if isinstance(scale, EnergyScale) and (references or not self.is_pretrained):
             scale.set_references(references or {})
-        if isinstance(scale, EnergyScale | ShieldingScale) and not self.goes_on:
+        if isinstance(scale, EnergyScale | ShieldingScale) and not self.is_pretrained:
             scale.fit_blocks((block.z, block.ptr, block.y) for block in blocks)
         if isinstance(domain, TrainingDomain):
-            if not self.goes_on:
+            if not self.is_pretrained:
                 domain.reset_parameters()
             for block in blocks:
-                (domain.widen if self.goes_on else domain.add)(block.z, block.ptr, block.get("pos"))
+                (domain.widen if self.is_pretrained else domain.add)(block.z, block.ptr, block.get("pos"))
 
     def on_train_start(self):
-        """A run that was killed when it had nothing left to train is not trained on."""
+        """End at once where a run was killed with nothing left to train."""
         if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
             self.trainer.should_stop = True
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """The model that is validated and kept: that of the averaged weights, if they are averaged."""
+        """Model that is validated and saved: that of the averaged weights, if they are averaged."""
         return self.model if self.average is None else self.average.module
 
     def forward(self, data: Data) -> Tensor:
-        extra = {key: data[key] for key in self._extra_arguments if key in data}
+        kwargs = {key: data[key] for key in self._extra_arguments if key in data}
         model = self.model if self.training else self.evaluated_model
-        predicted = model(data.z, data.pos, data.batch, **extra)
+        predicted = model(data.z, data.pos, data.batch, **kwargs)
         if predicted.shape != data.y.shape:
             raise InputError(
                 f"{type(self.model).__name__} returns {list(predicted.shape)} for targets of {list(data.y.shape)}: one "
@@ -208,22 +225,19 @@ class EnergyTraining(pl.LightningModule):
         return predicted
 
     def target(self, data: Data) -> Tensor:
-        """Targets on the scale of the labels, as predictions are: with the reference energies that were subtracted."""
+        """Targets on the scale of the labels, with the reference energies that were subtracted."""
         if not self._targets_lack_references:
             return data.y
         return data.y + self.model.scale.sums_of_references(data.z, data.batch, data.y.numel())
 
     def training_step(self, data: Data, step: int) -> Tensor:
-        self.shake(data)
+        self.add_noise(data)
         predicted, target = self(data), self.target(data)
         self.train_mae.update(predicted.detach() * self.per_unit, target * self.per_unit)
         return self.loss(predicted, target) * self._share(target)
 
-    def shake(self, data: Data):
-        """Adds the noise to the positions, if there is to be some.
-
-        It depends on seed, step and process alone: a resumed run sees that of an uninterrupted one.
-        """
+    def add_noise(self, data: Data):
+        """Add noise to the positions; it depends on seed, step and process alone, also in a resumed run."""
         if self.position_noise:
             seed = hash((torch.initial_seed(), self.trainer.global_step, self.trainer.global_rank)) % 2**63
             generator = torch.Generator(data.pos.device).manual_seed(seed)
@@ -258,19 +272,19 @@ class EnergyTraining(pl.LightningModule):
 
     @property
     def learning_rate(self) -> float:
-        """Rate of the first group of parameters."""
+        """Learning rate of the first group of parameters."""
         return self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def _share(self, targets: Tensor) -> Tensor | float:
-        """Weight of this process's mean in the mean over the whole batch, times the number of processes."""
+        """Weight of the mean of this process in the mean over the whole batch, times the number of processes."""
         if self.trainer.world_size == 1:
             return 1.0
-        mine = torch.tensor(float(targets.numel()), device=self.device)
-        return mine / self.trainer.strategy.reduce(mine, reduce_op="mean")
+        own = torch.tensor(float(targets.numel()), device=self.device)
+        return own / cast(Tensor, self.trainer.strategy.reduce(own, reduce_op="mean"))
 
     def configure_optimizers(self) -> Optimizer:
-        # The schedule is not handed to the trainer, which would step it only after the checkpoint of the epoch is
-        # written: a resumed run would then lack a step.
+        # The trainer would step the schedule only after it has written the checkpoint of the epoch: a resumed run would
+        # then lack a step.
         optimizer = self.make_optimizer(self.model.parameters())
         if self.make_scheduler is not None:
             self._scheduler = self.make_scheduler(optimizer)

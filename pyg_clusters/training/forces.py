@@ -1,30 +1,29 @@
-"""What is different when forces are trained beside energies."""
+"""Training on energies and forces."""
 
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError
 
+from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
-from pyg_clusters.training.data import ClusterDataModule
 from pyg_clusters.training.energy import EnergyTraining, OptimizerCallable, SchedulerCallable, adam, plateau
 
 
 class ForceTraining(EnergyTraining):
-    """Trains a model of cluster energies on energies and forces.
+    """Training of a model on cluster energies and forces.
 
-    The loss is that of the energies plus a weight times that of the forces, which are the negative gradient of the
-    energy. Minima train it too: their forces are zero. The best model is that of the smallest validation MAE of the
-    energies.
+    The loss is that of the energies plus a weight times that of the forces, the negative gradient of the energy. Minima
+    are useful too: their forces are zero. The best model is the one with the smallest validation MAE of the energies.
 
     Args:
         model: Called as ``model(z, pos, batch)``; returns energies ``[num_graphs]`` in eV, differentiable twice with
             respect to the positions (:class:`~pyg_clusters.models.SmoothDART`).
-        optimizer: Makes the optimiser of parameters.
-        scheduler: Makes the schedule of an optimiser.
-        loss: Of predictions and targets, of energies in eV and of forces in eV/Å.
+        optimizer: Creates the optimiser from the parameters.
+        scheduler: Creates the schedule from the optimiser.
+        loss: Loss of predictions and targets, of energies in eV and of forces in eV/Å.
         stop_below_rate: Training ends when the learning rate falls below this.
-        average_decay: Validate and keep the exponential moving average of the weights, with this decay.
+        average_decay: Validate and save the exponential moving average of the weights, with this decay.
         force_weight: Weight in Å of the loss of the forces.
     """
 
@@ -45,11 +44,7 @@ class ForceTraining(EnergyTraining):
         self.val_force_mae = MeanAbsoluteError()
 
     def check(self, data: ClusterDataModule):
-        """Checks also that there are forces.
-
-        Raises:
-            InputError: If the data set keeps none.
-        """
+        """Check as for energies, and that there are forces."""
         super().check(data)
         if "force" not in data.batches[data.split.train[:1].tolist()]:
             raise InputError("there are no forces to train on: let the data set keep them (forces: true)")

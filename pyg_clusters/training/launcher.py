@@ -1,4 +1,4 @@
-"""Several trainings, each a process and a run folder of its own, so many at a time."""
+"""Several trainings, each in its own process with its own run folder; ensembles."""
 
 import json
 import multiprocessing
@@ -7,41 +7,50 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
+import yaml
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import atomic_write, output_lock, read_json
+from pyg_clusters.inference.run import CONFIGURATION, FINISHED, Run
+from pyg_clusters.models import save_ensemble
+from pyg_clusters.models.checkpoint import ENSEMBLE
+from pyg_clusters.options.parsing import options_of
 from pyg_clusters.stopping import Stopped
-from pyg_clusters.training.run_folder import FINISHED
-from pyg_clusters.trusted import trusts_files
+from pyg_clusters.training.recipes import check_recipe
+from pyg_clusters.trusted import check_trusted, trusts_files
 
 POLL_SECONDS: float = 0.5
+
+RECIPE = "recipe.yaml"
+"""Recipe of the members, in the folder of an ensemble."""
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "Agg",
-    "PYTHONSAFEPATH": "1",  # no file of the current folder is imported in place of a package
-    # Fresh memory for every large tensor costs more than the arithmetic on it: let the process keep what it has.
+    "PYTHONSAFEPATH": "1",  # no file of the current folder is imported instead of a package
+    # Allocating each large tensor costs more than the arithmetic on it: let the process keep its memory.
     "MALLOC_TRIM_THRESHOLD_": "2000000000",
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
 }
-"""What processes begin with."""
+"""Environment of the processes."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training to be made.
+    """One of several trainings.
 
     Attributes:
         name: Name of its folder.
-        recipe: Its recipe.
+        recipe: Recipe.
         options: Options of ``pyg-clusters train`` that change the recipe.
     """
 
@@ -50,39 +59,38 @@ class Training:
     options: tuple[str, ...] = field(default=())
 
     def arguments(self, folder: Path) -> list[str]:
-        """Arguments of ``pyg-clusters`` that begin it, or go on with it."""
+        """Arguments of ``pyg-clusters`` that start or resume it."""
         run = folder / self.name
-        if (run / "config.yaml").exists():
+        if (run / CONFIGURATION).exists():
             return ["train", "--resume", str(run), *(["--trust"] if trusts_files() else [])]
         return ["train", "--config", str(self.recipe), "--out", str(run), *self.options]
 
 
-def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2, say: Callable[[str], None] = print):
-    """Makes the trainings that are not finished, with one thread each.
+def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2):
+    """Run the trainings that are not finished, with one thread each, and print when each starts and ends.
 
-    The output of each goes to ``NAME.log``. A call that is stopped can be made again: finished trainings are left
-    alone, the others go on.
+    The output of each is written to ``NAME.log``. A stopped call can be repeated: finished trainings are left alone,
+    the others resume.
 
     Args:
-        trainings: The trainings, in the order in which they begin.
+        trainings: Trainings in the order in which they start.
         folder: Folder of the run folders.
-        workers: Trainings at a time.
-        say: Is given a line whenever a training begins or ends.
+        workers: Number of trainings in parallel.
 
     Raises:
-        InputError: If a training fails (the others are stopped, to be gone on with), or the folder holds one of the
-            same name by another recipe.
+        InputError: If a training fails (the others are stopped and can be resumed), or the folder holds one of the
+            same name with another recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for training in trainings:
-        _remember(training, folder)
+        _save_settings(training, folder)
     waiting = [training for training in trainings if not (folder / training.name / FINISHED).exists()]
-    say(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished already")
+    print(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished already")
     running: dict[Training, tuple[BaseProcess, float]] = {}
     with ExitStack() as stack:
-        # Only noted when it comes, so that no training is lost between its beginning and the callback that stops it.
-        asked_to_stop: list[int] = []
-        before = signal.signal(signal.SIGTERM, lambda number, _: asked_to_stop.append(number))
+        # The signal is only recorded, so that no training is lost between its start and the callback that stops it.
+        signals: list[int] = []
+        before = signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
         stack.callback(signal.signal, signal.SIGTERM, before)
         while waiting or running:
             while waiting and len(running) < workers:
@@ -90,43 +98,114 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2,
                 process = _begin(training, folder)
                 stack.callback(_stop, process)
                 running[training] = process, time.monotonic()
-                say(f"begin {training.name}")
+                print(f"start {training.name}")
             time.sleep(POLL_SECONDS)
-            if asked_to_stop:
-                raise Stopped(asked_to_stop[0])  # the callbacks stop all
-            for training, (process, begin) in list(running.items()):
+            if signals:
+                raise Stopped(signals[0])  # the callbacks stop all trainings
+            for training, (process, start) in list(running.items()):
                 if process.is_alive():
                     continue
                 del running[training]
                 if process.exitcode:
                     raise InputError(f"training {training.name} failed ({_last_line(folder, training)})")
-                say(f"end   {training.name} after {(time.monotonic() - begin) / 60:.1f} min")
+                print(f"end   {training.name} after {(time.monotonic() - start) / 60:.1f} min")
 
 
-def _remember(training: Training, folder: Path):
-    """Keeps what a training is made by; refuses to go on with one that was begun otherwise."""
+def _save_settings(training: Training, folder: Path):
+    """Save recipe and options of a training, or check that it was started with the same ones."""
     if not training.recipe.is_file():
         raise InputError(f"{training.recipe}: no such recipe")
-    kept = folder / f"{training.name}.json"
-    made_by = {"recipe": training.recipe.read_text(encoding="utf-8"), "options": list(training.options)}
-    if kept.is_file() and json.loads(kept.read_text(encoding="utf-8")) != made_by:
-        raise InputError(f"{folder / training.name} was begun by another recipe or other options; choose another --out")
-    with atomic_write(kept) as path:
-        path.write_text(json.dumps(made_by, indent=2), encoding="utf-8")
+    file = folder / f"{training.name}.json"
+    settings = {"recipe": training.recipe.read_text(encoding="utf-8"), "options": list(training.options)}
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != settings:
+        raise _other_settings(folder / training.name)
+    with atomic_write(file) as path:
+        path.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+
+
+def _other_settings(folder: Path) -> InputError:
+    return InputError(f"{folder} was started with another recipe or other options; choose another --out")
 
 
 def seconds_of(run: Path) -> float | None:
-    """How long the training of a run took, if it is finished."""
+    """Duration of a finished training."""
     summary = run / FINISHED
     return json.loads(summary.read_text())["seconds"] if summary.is_file() else None
 
 
+def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Path, workers: int):
+    """Train members that differ in their seeds (0, 1, ...) alone.
+
+    Finished members are left alone, others resume.
+
+    Args:
+        recipe: Recipe of a member.
+        options: Options of ``pyg-clusters train`` that change it.
+        number: Number of members.
+        folder: Folder of the ensemble, with the folders of the members in it.
+        workers: Number of trainings in parallel, with one thread each.
+
+    Raises:
+        InputError: If a training fails, or the folder holds something else.
+    """
+    if number < 2 or workers < 1:
+        raise InputError(f"an ensemble needs at least two members and one worker, got {number} and {workers}")
+    if not recipe.is_file():
+        raise InputError(f"{recipe}: no such recipe")
+    if (folder / CONFIGURATION).exists():
+        raise InputError(f"{folder} holds a run already; choose another --out")
+    names = [f"member_{seed}" for seed in range(number)]
+    with output_lock(folder, folder=True):
+        notes = {"number": number, "options": list(options)}
+        if (folder / ENSEMBLE).exists():
+            if _notes(folder) != notes or (folder / RECIPE).read_text() != recipe.read_text():
+                raise _other_settings(folder)
+        else:
+            with atomic_write(folder / RECIPE) as path:
+                path.write_text(recipe.read_text())
+            save_ensemble(folder, [folder / name for name in names], notes)
+        seeds = [("--seed_everything", str(seed), "--data.shuffle_seed", str(seed)) for seed in range(number)]
+        members = zip(names, seeds, strict=True)
+        run_trainings([Training(name, folder / RECIPE, (*options, *seed)) for name, seed in members], folder, workers)
+
+
+def resume_ensemble(folder: Path, workers: int):
+    """Resume the trainings of an ensemble.
+
+    Raises:
+        InputError: If it is not one that :func:`train_ensemble` trained, or names a class that is not trusted.
+    """
+    notes = _notes(folder)
+    if not notes:
+        raise InputError(f"{folder} is an ensemble of runs that were trained apart; resume each of them")
+    check_recipe(folder / RECIPE)
+    for name, value in options_of(notes["options"]):
+        check_trusted(yaml.safe_load(value), folder / ENSEMBLE, name.rpartition(".")[2].rstrip("+"))
+    for member in Run(folder).members:
+        if (member.path / CONFIGURATION).exists():
+            check_recipe(member.path / CONFIGURATION)
+    train_ensemble(folder / RECIPE, notes["options"], notes["number"], folder, workers)
+
+
+def _notes(folder: Path) -> dict[str, Any]:
+    """Number of members and options of an ensemble, as :func:`train_ensemble` was called."""
+    file, remedy = folder / ENSEMBLE, "train the ensemble again"
+    notes = read_json(file, remedy).get("notes")
+    if not isinstance(notes, dict):
+        raise InputError(f"{file}: corrupted (notes are missing); {remedy}")
+    number, options = notes.get("number"), notes.get("options")
+    sound = isinstance(number, int) and isinstance(options, list) and all(isinstance(text, str) for text in options)
+    if notes and not sound:
+        raise InputError(f"{file}: corrupted (number or options are of other types); {remedy}")
+    return notes
+
+
 def _begin(training: Training, folder: Path) -> BaseProcess:
-    """Begins a training in a copy of a process that has imported everything, which takes longer than a small one."""
+    """Start a training in a copy of a process that has imported this room, which takes longer than a small training."""
     context: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")
     if sys.platform == "linux":  # where a copy of a process that has loaded libraries is safe
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["pyg_clusters.cli.train"])
+        context.set_forkserver_preload([str(__package__)])
     process = context.Process(
         target=_train, args=(training.arguments(folder), folder / f"{training.name}.log"), name=training.name
     )
@@ -136,7 +215,7 @@ def _begin(training: Training, folder: Path) -> BaseProcess:
 
 
 def _train(arguments: list[str], log: Path):
-    """What the process does: the same as ``python -m pyg_clusters``."""
+    """Do the same as ``python -m pyg_clusters``, with the output in a file."""
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -165,4 +244,4 @@ def _stop(process: BaseProcess):
 def _last_line(folder: Path, training: Training) -> str:
     log = folder / f"{training.name}.log"
     lines = [line for line in log.read_text().splitlines() if line.strip()]
-    return f"{lines[-1][:300] if lines else 'it said nothing'}; see {log}"
+    return f"{lines[-1][:300] if lines else 'no output'}; see {log}"

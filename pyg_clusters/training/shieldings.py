@@ -1,4 +1,4 @@
-"""What is different when shieldings are trained."""
+"""Training on shieldings."""
 
 import inspect
 
@@ -13,29 +13,29 @@ from pyg_clusters.training.energy import EnergyTraining, OptimizerCallable, Sche
 
 
 def fast_adam(parameters) -> Optimizer:
-    """The optimiser of Kaneko et al. 2023: Adam with a rate of 0.01."""
+    """Optimiser of Kaneko et al. 2023: Adam with a learning rate of 0.01."""
     return torch.optim.Adam(parameters, lr=0.01)
 
 
 class ShieldingTraining(EnergyTraining):
-    """Trains a model of the shieldings of atoms, as :class:`EnergyTraining` does one of cluster energies.
+    """Training of a model on the shieldings of atoms.
 
-    The loss is taken of values that a :class:`~pyg_clusters.nn.ShieldingScale` called ``scale`` standardises, targets
-    and predictions alike. Without a transform it is the loss in ppm divided by a power of the training set's standard
-    deviation, on which Adam's steps do not depend; with one it is the loss of the transformed values (Kaneko et al.
-    2023, `doi 10.20517/jmi.2022.39 <https://doi.org/10.20517/jmi.2022.39>`_). Without such a scale it is that of
-    values in ppm. The best model is that of the smallest ``val_loss``, as in the paper; errors are in ppm per atom.
+    The loss is that of values standardised by a :class:`~pyg_clusters.nn.ShieldingScale` called ``scale``. Without a
+    transform it is the loss in ppm divided by a power of the standard deviation of the training set, on which Adam's
+    steps do not depend; with one it is the loss of the transformed values (Kaneko et al. 2023, `doi
+    10.20517/jmi.2022.39 <https://doi.org/10.20517/jmi.2022.39>`_). Without such a scale it is the loss in ppm. The best
+    model is the one with the smallest ``val_loss``, as in the paper; errors are in ppm per atom.
 
     Args:
-        model: Called as ``model(z, pos, batch)``, and given what the data set holds under the names of its further
+        model: Called as ``model(z, pos, batch)``, with the values of the data set whose names are those of its further
             arguments; returns shieldings ``[num_atoms]`` in ppm.
-        optimizer: Makes the optimiser of parameters; by default the paper's.
-        scheduler: Makes the schedule of an optimiser; the paper has none.
-        loss: Of predictions and targets ``[num_atoms]`` (and of ``batch``, if it takes it); by default the mean
-            squared error, or a :class:`~pyg_clusters.losses.SortedPenaltyLoss`.
+        optimizer: Creates the optimiser from the parameters; that of the paper by default.
+        scheduler: Creates the schedule from the optimiser; the paper has none.
+        loss: Loss of predictions and targets ``[num_atoms]`` (and ``batch``, if it takes it): the mean squared error by
+            default, or a :class:`~pyg_clusters.losses.SortedPenaltyLoss`.
         stop_below_rate: Training ends when the learning rate falls below this.
-        average_decay: Validate and keep the exponential moving average of the weights, with this decay.
-        position_noise: Standard deviation in Å of a normal noise that is added to the positions at every training step.
+        average_decay: Validate and save the exponential moving average of the weights, with this decay.
+        position_noise: Standard deviation in Å of Gaussian noise added to the positions at every training step.
         compile: Run the model through :func:`torch.compile`.
     """
 
@@ -61,7 +61,7 @@ class ShieldingTraining(EnergyTraining):
         self._loss_takes_batch = "batch" in inspect.signature(loss.forward).parameters
 
     def loss_of(self, predicted: Tensor, data: Data) -> Tensor:
-        """The loss of predictions in ppm ``[num_atoms]``, on standardised values."""
+        """Loss of predictions in ppm ``[num_atoms]``, on standardised values."""
         target = data.y
         scale = getattr(self.model, "scale", None)
         if isinstance(scale, ShieldingScale):
@@ -69,7 +69,7 @@ class ShieldingTraining(EnergyTraining):
         return self.loss(predicted, target, data.batch) if self._loss_takes_batch else self.loss(predicted, target)
 
     def training_step(self, data: Data, step: int) -> Tensor:
-        self.shake(data)
+        self.add_noise(data)
         predicted = self(data)
         self.train_mae.update(predicted.detach(), data.y)
         loss = self.loss_of(predicted, data)

@@ -6,8 +6,8 @@ import torch
 from published import PublishedDART, published_energies
 from torch.nn.functional import l1_loss
 
+from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.models import DART
-from pyg_clusters.training.data import ClusterBatches
 
 CLUSTERS = 512
 BASELINE_CLUSTERS = 64

@@ -28,10 +28,10 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 from pyg_clusters.datasets import GalliumClusters
+from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.models import SmoothDART, load_model
 from pyg_clusters.structures import energy_and_forces
-from pyg_clusters.training.data import ClusterBatches
 from pyg_clusters.units import KCAL_PER_MOL, MEV
 
 NAME = "mace"

@@ -1,0 +1,238 @@
+"""Data set, split and loaders of a training."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from ase.data import atomic_numbers
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch_geometric.data import Data
+from torch_geometric.data import Dataset as GraphDataset
+
+from pyg_clusters.datasets.batches import ClusterBatches, DiskBatches, EpochSampler, batches_of
+from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_split, size_split
+from pyg_clusters.errors import InputError
+from pyg_clusters.nn.energy_scale import shift_of_references
+from pyg_clusters.structures.duplicates import copies, copy_groups
+
+MAX_COMPARED: int = 1000
+"""Maximum number of clusters of the validation or test part that are compared with the training part."""
+
+MAX_TRAINING_CLUSTERS: int = 100_000
+"""Largest training set that is searched for copies."""
+
+
+class ClusterDataModule(pl.LightningDataModule):
+    """Data set, split and loaders of a training.
+
+    Args:
+        dataset: Clusters with a target, in memory or on disk (:class:`~pyg_clusters.datasets.OnDiskClusters`).
+        split: ``group`` keeps related structures (``dataset.groups``) in one part, ``random`` does not, ``size``
+            holds out ``held_out_sizes``, ``fold`` is one fold of a cross-validation by group, ``paper`` is the split of
+            the paper that the data set is from; or the folder of a saved split.
+        fractions: Fractions of the training, validation and test set.
+        held_out_sizes: Cluster sizes of the test set, for ``size``.
+        left_out_sizes: Cluster sizes that are in none of the parts.
+        split_seed: Seed of the split.
+        batch_size: Number of clusters in a batch, over all processes.
+        shuffle_seed: Seed of the order of the training set.
+        folds: Number of folds, for ``fold``.
+        fold: Index of the fold that is the test set, from 0; the next one is the validation set.
+        max_train_clusters: Maximum number of clusters in the training set, a random subset.
+        max_pairs: Limit on the pairs of atoms in a batch, over all processes: its number of clusters times the square
+            of the number of atoms of the largest. ``batch_size`` is then the maximum number of clusters.
+        num_workers: Number of processes that prefetch batches; useful for a data set on disk.
+        copies_together: Keep copies of one structure (see :mod:`pyg_clusters.structures.duplicates`) in one part as
+            well: with ``group`` and ``fold``, groups that share a structure become one. A saved split stays as it is.
+
+    Raises:
+        InputError: If the split cannot be made.
+    """
+
+    def __init__(
+        self,
+        dataset: GraphDataset,
+        split: Literal["random", "group", "size", "fold", "paper"] | Path = "group",
+        fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        held_out_sizes: Sequence[int] = (),
+        left_out_sizes: Sequence[int] = (),
+        split_seed: int = 0,
+        batch_size: int = 32,
+        shuffle_seed: int = 0,
+        max_train_clusters: int | None = None,
+        folds: int = 5,
+        fold: int = 0,
+        max_pairs: int | None = None,
+        num_workers: int = 0,
+        copies_together: bool = False,
+    ):
+        super().__init__()
+        at_least_one = {"batch_size": batch_size, "max_train_clusters": max_train_clusters, "max_pairs": max_pairs}
+        if num_workers < 0:
+            raise InputError(f"num_workers must not be negative, got {num_workers}")
+        for name, number in at_least_one.items():
+            if (number is None and name == "batch_size") or (number is not None and number < 1):
+                raise InputError(f"{name} must be at least 1, got {number}")
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.shuffle_seed = shuffle_seed
+        self.max_pairs = max_pairs
+        self.num_workers = num_workers
+        self.batches = batches_of(dataset)
+        made_here = split in ("random", "group", "size", "fold", "paper")
+        groups = _groups(dataset, self.batches, split) if copies_together and made_here else None
+        if split == "fold":
+            self.split = fold_split(dataset.groups if groups is None else groups, folds, fold, split_seed)
+        else:
+            self.split = _make_split(dataset, split, groups, fractions, held_out_sizes, split_seed)
+        if left_out_sizes:
+            used = ~torch.isin(dataset.sizes, torch.tensor(left_out_sizes))
+            parts = (self.split.train, self.split.val, self.split.test)
+            self.split = Split(*(part[used[part]] for part in parts))
+        if max_train_clusters is not None and max_train_clusters < self.split.train.numel():
+            generator = torch.Generator().manual_seed(split_seed)
+            chosen = torch.randperm(self.split.train.numel(), generator=generator)[:max_train_clusters]
+            self.split = Split(self.split.train[chosen.sort().values], self.split.val, self.split.test)
+        everything = torch.cat([self.split.train, self.split.val, self.split.test])
+        if everything.numel() and int(everything.max()) >= len(self.batches):
+            raise InputError(
+                f"the split {split} names cluster {int(everything.max())}, but the data set has {len(self.batches)} "
+                "only: it belongs to another one"
+            )
+        for name in ("train", "val"):
+            if getattr(self.split, name).numel() == 0:
+                raise InputError(f"the {name} part of the split is empty: {len(self.batches)} clusters are too few")
+
+    def training_set(self) -> Data:
+        """Training set as one batch, without edges and before any transform."""
+        return self.batches.stored(self.split.train.tolist())
+
+    def training_blocks(self) -> Iterable[Data]:
+        """Training set without edges and before any transform: one batch, or many of a data set on disk."""
+        return self.batches.blocks(self.split.train)
+
+    @property
+    def per_atom(self) -> bool:
+        """Whether the target is a value per atom."""
+        return getattr(self.dataset, "per_atom", False)
+
+    @property
+    def references(self) -> dict[str, float]:
+        """Energy in eV of an atom by element symbol that the data set subtracts from its targets, if it does."""
+        return getattr(self.dataset, "references", None) or {}
+
+    def labels(self, batch: Data) -> Tensor:
+        """Targets of a batch on the scale of the labels: ``y`` plus the reference energies.
+
+        Returns:
+            ``[num_graphs]`` in eV, in double precision if there are references; otherwise ``y`` as it is.
+        """
+        if not self.references:
+            return batch.y
+        of_number = {atomic_numbers[symbol]: energy for symbol, energy in self.references.items()}
+        return batch.y + shift_of_references(batch.z, batch.ptr, of_number)
+
+    def groups(self, clusters: Tensor) -> np.ndarray:
+        """Groups of related clusters, ``[num_graphs]``; each cluster is a group where the split is not by group."""
+        groups = getattr(self.dataset, "groups", None)
+        if groups is None or bool(torch.isin(groups[clusters], groups[self.split.train]).any()):
+            return clusters.numpy()
+        return groups[clusters].numpy()
+
+    def copies_in_split(self) -> list[str]:
+        """Warning about validation and test clusters that are copies of training clusters: a line, or none."""
+        if self.split.train.numel() > MAX_TRAINING_CLUSTERS:
+            return [
+                f"more than {MAX_TRAINING_CLUSTERS:,} clusters to train on: not searched for copies across the split"
+            ]
+        if "pos" not in self.batches.stored(self.split.train[:1].tolist()):
+            return []
+        training = _structures(self.batches, self.split.train)
+        counts = []
+        for name, part in {"validation": self.split.val, "test": self.split.test}.items():
+            if part.numel():
+                compared = part[:: -(-part.numel() // MAX_COMPARED)]
+                number = int((copies(*_structures(self.batches, compared), training) >= 0).sum())
+                counts.append((number, f"{number} of {compared.numel()} {name} clusters"))
+        if not any(number for number, _ in counts):
+            return []
+        return [
+            f"warning: {' and '.join(text for _, text in counts)} are copies of structures in the training part: their "
+            "errors do not show how the model predicts new structures; --data.copies_together true (with --data.split "
+            "group or random) keeps copies together"
+        ]
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self.split.train, self.batch_size, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.split.val, 4 * self.batch_size, shuffle=False)
+
+    def _loader(self, clusters: Tensor, batch_size: int, shuffle: bool) -> DataLoader:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sizes = None if self.max_pairs is None else self.dataset.sizes[clusters]
+        sampler = EpochSampler(
+            clusters, batch_size, shuffle, self.shuffle_seed, rank, world_size, sizes, self.max_pairs
+        )
+        return DataLoader(
+            self.batches,
+            sampler=sampler,
+            batch_size=None,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _groups(dataset: GraphDataset, batches: ClusterBatches | DiskBatches, split: str | Path) -> np.ndarray:
+    """Groups ``[num_graphs]`` for a split that keeps copies together."""
+    if split == "paper":
+        raise InputError("the split of a paper stays as it is: leave out copies_together, or choose group or random")
+    of_copies = copy_groups(*_structures(batches, torch.arange(len(batches))))
+    if split not in ("group", "fold"):
+        return of_copies
+    names, index = np.unique(dataset.groups.numpy(), return_inverse=True)
+    num = len(of_copies)
+    links = coo_array((np.ones(num), (of_copies, num + index)), shape=(num + len(names),) * 2)
+    return connected_components(links, directed=False)[1][of_copies]
+
+
+def _structures(batches: ClusterBatches | DiskBatches, clusters: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and offsets of some clusters."""
+    z, pos, sizes = [np.zeros(0, int)], [np.zeros((0, 3), np.float32)], [np.zeros(1, int)]
+    for block in batches.blocks(clusters):
+        if "pos" not in block:
+            raise InputError("the data set has no positions to find copies with; leave out copies_together")
+        z.append(block.z.numpy())
+        pos.append(block.pos.numpy())
+        sizes.append(block.ptr.diff().numpy())
+    return np.concatenate(z), np.concatenate(pos), np.concatenate(sizes).cumsum()
+
+
+def _make_split(
+    dataset: GraphDataset,
+    split: str | Path,
+    groups: np.ndarray | None,
+    fractions: tuple[float, float, float],
+    held_out_sizes: Sequence[int],
+    seed: int,
+) -> Split:
+    if split == "size":
+        return size_split(dataset.sizes, held_out_sizes, seed=seed, groups=groups)
+    if groups is not None:
+        return group_split(groups, fractions, seed)
+    if split == "random":
+        return random_split(len(dataset), fractions, seed)
+    if split == "group":
+        own = getattr(dataset, "group_split", None)
+        return group_split(dataset.groups, fractions, seed) if own is None else own(fractions, seed)
+    if split == "paper":
+        if not hasattr(dataset, "paper_split"):
+            raise InputError(f"{type(dataset).__name__} follows no paper's split; choose group, size, fold or random")
+        return dataset.paper_split(seed=seed)
+    return Split.load(split)

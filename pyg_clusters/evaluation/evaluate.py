@@ -1,0 +1,272 @@
+"""Errors of trained models, on the test set of their run or on labelled frames."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from pyg_clusters.analysis.plot_style import save_figure
+from pyg_clusters.analysis.plots import reliability
+from pyg_clusters.composition import comparable, composition_names
+from pyg_clusters.conformal import interval_metrics, reliability_rows
+from pyg_clusters.datasets.label_reading import unit_of_labels
+from pyg_clusters.errors import InputError
+from pyg_clusters.evaluation.baseline import TrainingSet, energy_context
+from pyg_clusters.evaluation.report import Evaluation, run_figures
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import write_table
+from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.inference.calibration import Calibration
+from pyg_clusters.inference.prediction import Prediction
+from pyg_clusters.inference.predictor import usable_device
+from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
+from pyg_clusters.inference.scoring import check_atom_numbers, check_numbers, score_files
+from pyg_clusters.metrics import energy_metrics, metrics_by_size, shielding_metrics
+from pyg_clusters.models.forward_arguments import extra_arguments
+from pyg_clusters.options.evaluate import EvaluateOptions
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.structures import energy_and_forces
+
+CLUSTERS_AT_ONCE = 64
+"""Number of clusters whose forces are calculated together."""
+
+
+@dataclass
+class Compared:
+    """Predictions beside labels: energies ``[num_graphs]`` in eV, or shieldings ``[num_atoms]`` in ppm."""
+
+    predicted: np.ndarray
+    target: np.ndarray
+    spread: np.ndarray | None
+    """Standard deviations of the predictions, of a model that has them."""
+    z: np.ndarray
+    """Atomic numbers ``[num_atoms]``."""
+    pos: np.ndarray | None
+    """Positions ``[num_atoms, 3]`` in Å, if known."""
+    ptr: np.ndarray
+    """Offsets of the clusters ``[num_graphs + 1]``."""
+    groups: np.ndarray
+    """Groups of related clusters ``[num_graphs]``."""
+    per_atom: bool
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of atoms of each cluster ``[num_graphs]``."""
+        return np.diff(self.ptr)
+
+    @property
+    def kinds(self) -> np.ndarray:
+        """Size or composition of each cluster ``[num_graphs]``, within which ranks are compared."""
+        return comparable(composition_names(self.z, self.ptr), self.sizes)
+
+    @property
+    def intervals_of(self) -> tuple[np.ndarray, np.ndarray]:
+        """Number of atoms and group of each prediction, for intervals."""
+        if self.per_atom:
+            return np.ones(len(self.predicted)), self.groups.repeat(self.sizes)
+        return self.sizes, self.groups
+
+    @property
+    def error(self) -> np.ndarray:
+        """Predictions minus labels, in double precision."""
+        return self.predicted.astype(float) - self.target
+
+
+def evaluate(options: EvaluateOptions) -> Evaluation:
+    """Errors of a trained model, on the test set of its run or on labelled frames.
+
+    The errors of a run are written to ``test_metrics.json`` in its folder, beside predictions and figures; those on
+    frames to ``options.out``, if given.
+
+    Raises:
+        InputError: If there is no such model, run or label, a frame cannot be used, or the model is not calibrated for
+            the coverage.
+
+    Example:
+        >>> from pyg_clusters.options.evaluate import EvaluateOptions
+        >>> evaluate(EvaluateOptions(run="runs/dart")).overall["mae_kcal_mol"]  # doctest: +SKIP
+        5.4
+    """
+    run, command = Run(options.run), command_words("evaluate", options)
+    if options.data is None:
+        with open_output(run.path, command, results=()):
+            return evaluate_run(run, options.device, options.coverage)
+    out = None if options.out is None else Path(options.out)
+    with open_output(out, command, inputs=options.data, overwrite=True):
+        evaluation = _evaluate_frames(run, options, options.data)
+        if out is not None:
+            evaluation.write(out)
+        return evaluation
+
+
+def evaluate_run(run: Run, device: str | None = None, coverage: float | None = None) -> Evaluation:
+    """Errors on the test set of a run, written into its folder with predictions and figures.
+
+    Args:
+        run: Run, or ensemble of runs.
+        device: Device; CUDA by default where it is available.
+        coverage: Coverage of intervals, of a calibrated model.
+    """
+    calibration = None if coverage is None else run.calibration(coverage)
+    clusters = run.split.test
+    if clusters.numel() == 0:
+        raise InputError(f"{run.path}: the test part of the split is empty; give labelled frames with --data")
+    batch = run.data.batches.stored(clusters.tolist())
+    if "pos" in batch:
+        prediction = run.data_predictor(device, calibration)(batch)
+    else:  # published descriptors: there is a graph only
+        prediction = _predict_graphs(run, clusters, usable_device(device))
+    compared = Compared(
+        prediction.values.numpy(),
+        run.data.labels(batch).numpy(),
+        None if prediction.spread is None else prediction.spread.numpy(),
+        batch.z.numpy(),
+        batch.pos.numpy() if "pos" in batch else None,
+        batch.ptr.numpy(),
+        run.data.groups(clusters),
+        run.data.per_atom,
+    )
+    training_set = None if compared.per_atom else TrainingSet.of(run.data)
+    files = {} if compared.per_atom else _errors_by_file(run, clusters, compared)
+    evaluation = _evaluation(f"test set of {run.path}", compared, training_set, calibration, coverage, files)
+    if "force" in batch:
+        evaluation.further["forces"] = _force_errors(run, batch, device)
+    write_table(run.path / PREDICTIONS, _table(clusters.numpy(), compared))
+    if not compared.per_atom:
+        figures = run_figures(run.path, compared.predicted, compared.target, compared.sizes)
+        if calibration is not None:
+            atoms, groups = compared.intervals_of
+            half_width = partial(calibration.half_width, sizes=atoms, spread=compared.spread)
+            figures["reliability"] = reliability(reliability_rows(compared.error, half_width, groups))
+        for name, figure in figures.items():
+            save_figure(figure, run.path / FIGURES / f"{name}.png")
+    evaluation.write(run.path / METRICS)
+    return evaluation
+
+
+def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Evaluation:
+    calibration = None if options.coverage is None else run.calibration(options.coverage)
+    predictor = run.predictor(options.device, calibration)
+    score = partial(score_files, predictor, files, on_bad=options.on_bad, fragments=options.fragments)
+    per_atom = predictor.per_atom
+    if per_atom and options.energy_unit is not None:
+        raise InputError("--energy-unit belongs to energies, and this model predicts shieldings in ppm: leave it out")
+    target = options.target or run.target or ("nmr_shielding" if per_atom else "binding_energy")
+    if per_atom:
+        blocks = [check_atom_numbers(block, target) for block in score(atom_properties=[target])]
+    else:
+        unit = unit_of_labels(files, options.energy_unit)
+        blocks = [check_numbers(block, target, unit) for block in score(properties=[target])]
+    list_bad([frame for block in blocks for frame in block.bad])
+    blocks = [block for block in blocks if len(block.frames)]
+    if not blocks:
+        raise InputError(f"no frame of {', '.join(files)} can be used")
+    sizes = np.concatenate([block.frames.sizes for block in blocks])
+    spreads = [block.spread for block in blocks if block.spread is not None]
+    labels = [(block.frames.atom_properties if per_atom else block.frames.properties)[target] for block in blocks]
+    compared = Compared(
+        np.concatenate([block.shielding if per_atom else block.energy for block in blocks]),
+        np.concatenate(labels).astype(float),
+        np.concatenate(spreads) if spreads else None,
+        np.concatenate([block.frames.z for block in blocks]),
+        np.concatenate([block.frames.pos for block in blocks]),
+        np.concatenate([[0], np.cumsum(sizes)]),
+        np.arange(len(sizes)),
+        per_atom,
+    )
+    training_set = None if per_atom else TrainingSet.of_run(run)
+    return _evaluation(f"{run.path} on {', '.join(files)}", compared, training_set, calibration, options.coverage, {})
+
+
+def _evaluation(
+    title: str,
+    compared: Compared,
+    training_set: TrainingSet | None,
+    calibration: Calibration | None,
+    coverage: float | None,
+    files: dict[str, dict],
+) -> Evaluation:
+    predicted, target, sizes = compared.predicted, compared.target, compared.sizes
+    intervals = {}
+    if calibration is not None and coverage is not None:
+        atoms, groups = compared.intervals_of
+        unit = ("ppm", 1.0) if compared.per_atom else ()
+        half_width = calibration.half_width(coverage, atoms, compared.spread)
+        intervals = {"intervals": interval_metrics(compared.error, half_width, coverage, groups, *unit)}
+    if compared.per_atom:
+        size_of_atom = sizes.repeat(sizes)
+        chosen = {size: size_of_atom == size for size in np.unique(sizes).tolist()}
+        by_size = [{"size": size, **shielding_metrics(predicted[of], target[of])} for size, of in chosen.items()]
+        return Evaluation(title, True, shielding_metrics(predicted, target), by_size, intervals, [])
+    kinds = compared.kinds
+    context, remarks = energy_context(predicted, target, compared.z, compared.pos, compared.ptr, training_set)
+    overall = energy_metrics(predicted, target, sizes, kinds)
+    by_size = metrics_by_size(predicted, target, sizes, kinds)
+    return Evaluation(title, False, overall, by_size, context | files | intervals, remarks)
+
+
+def _table(clusters: np.ndarray, compared: Compared) -> dict[str, np.ndarray]:
+    """Columns of ``test_predictions.csv``."""
+    sizes = compared.sizes
+    if compared.per_atom:
+        name = "nmr_shielding"
+        atoms = np.concatenate([np.arange(size) for size in sizes])
+        table = {"idx": clusters.repeat(sizes), "size": sizes.repeat(sizes), "atom": atoms}
+    else:
+        name = "energy"
+        table = {"idx": clusters, "size": sizes}
+    table |= {name: compared.target, f"pred_{name}": compared.predicted}
+    if not compared.per_atom and compared.kinds.dtype.kind == "U":
+        table["composition"] = compared.kinds
+    if compared.spread is not None:
+        table[f"pred_{name}_spread"] = compared.spread
+    return table
+
+
+def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str, dict]:
+    """Errors on the clusters of each file of a data set of several."""
+    all_files = getattr(run.dataset, "file_of_cluster", torch.zeros(len(run.dataset), dtype=torch.long))
+    file_of_cluster = all_files[clusters].numpy()
+    if len(set(file_of_cluster.tolist())) < 2:
+        return {}
+    errors = {}
+    for index in np.unique(file_of_cluster):
+        columns = (compared.predicted, compared.target, compared.sizes, compared.kinds)
+        of_file = (column[file_of_cluster == index] for column in columns)
+        errors[run.dataset.files[index].name] = energy_metrics(*of_file)
+    return errors
+
+
+def _force_errors(run: Run, batch: Data, device: str | None) -> dict[str, float]:
+    """Errors of the components of the forces in meV/Å."""
+    predictor = run.predictor(device)
+    errors = []
+    for first in range(0, batch.ptr.numel() - 1, CLUSTERS_AT_ONCE):
+        ptr = batch.ptr[first : first + CLUSTERS_AT_ONCE + 1]
+        atoms = slice(int(ptr[0]), int(ptr[-1]))
+        inputs = batch.z[atoms], batch.pos[atoms], ptr_to_batch(ptr - ptr[0])
+        _, forces = energy_and_forces(predictor.model, *(part.to(predictor.device) for part in inputs))
+        errors.append(1000 * (forces.cpu() - batch.force[atoms]).flatten())
+    error = torch.cat(errors)
+    return {
+        "mae_mev_per_angstrom": float(error.abs().mean()),
+        "rmse_mev_per_angstrom": float(error.square().mean() ** 0.5),
+    }
+
+
+@torch.no_grad()
+def _predict_graphs(run: Run, clusters: Tensor, device: torch.device) -> Prediction:
+    """Energies of clusters without positions, from the values that the data set stores."""
+    model = run.model.to(device)
+    energies, num_atoms = [], 0
+    for part in clusters.split(run.data.batch_size):
+        batch = run.data.batches[part.tolist()].to(device)
+        kwargs = {name: batch[name] for name in extra_arguments(model) if name in batch}
+        energies.append(model(batch.z, batch.get("pos"), batch.batch, **kwargs))
+        num_atoms += batch.batch.numel()
+    return Prediction(torch.cat(energies).cpu(), clusters.numel(), num_atoms, type(model).__name__)

@@ -1,0 +1,322 @@
+"""Folder of a training run, and all that it holds."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+from torch import nn
+from torch_geometric.data import Data
+from torch_geometric.data import Dataset as GraphDataset
+from torch_geometric.transforms import Compose
+
+from pyg_clusters.datasets.data_module import ClusterDataModule
+from pyg_clusters.datasets.splits import PARTS, Split
+from pyg_clusters.errors import InputError
+from pyg_clusters.formatting import read_errors
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.inference.calibration import CALIBRATION, Calibration
+from pyg_clusters.inference.prediction import Prediction
+from pyg_clusters.inference.predictor import Predictor, usable_device
+from pyg_clusters.models import Ensemble, LastLayerPosterior
+from pyg_clusters.models.checkpoint import (
+    ENSEMBLE,
+    is_ensemble,
+    load_model,
+    member_folders,
+    model_folder,
+    read_configuration,
+    save_ensemble,
+    weights_hash,
+)
+from pyg_clusters.models.forward_arguments import extra_arguments
+from pyg_clusters.options.ensemble import EnsembleOptions
+from pyg_clusters.options.parsing import command_words, explain
+from pyg_clusters.trusted import check_extent, check_trusted, current_folder, trusts_files
+
+CONFIGURATION = "config.yaml"
+"""Resolved configuration: the recipe with all defaults."""
+
+SPLITS = "splits"
+"""Folder of the indices of the training, validation and test clusters."""
+
+FINGERPRINT = "data.sha256"
+"""Hash of the data set that the split was made for."""
+
+HISTORY = "metrics.csv"
+"""Errors and learning rate, a row per epoch."""
+
+BEST = "best"
+"""Folder of the model with the smallest validation error."""
+
+CHECKPOINT = "checkpoints/last.ckpt"
+"""State from which a training resumes."""
+
+FINISHED = "finished.json"
+"""Summary of a finished training."""
+
+METRICS = "test_metrics.json"
+"""Errors on the test set."""
+
+PREDICTIONS = "test_predictions.csv"
+"""Predictions for the test set."""
+
+FIGURES = "figures"
+"""Folder of figures."""
+
+
+class Run:
+    """Trained model with the data, split and errors of its training.
+
+    Args:
+        path: Folder of a run, of an ensemble or of a saved model, or the name of a pretrained model. Saved and
+            pretrained models have no configuration, data and errors; data and split of an ensemble are those that its
+            members share.
+
+    Example:
+        >>> run = Run("gallium")
+        >>> type(run.model).__name__, run.is_ensemble, run.has_data
+        ('DART', False, False)
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"
+
+    @property
+    def is_ensemble(self) -> bool:
+        """Whether it is an ensemble of runs or models."""
+        return is_ensemble(self.path)
+
+    @cached_property
+    def members(self) -> "list[Run]":
+        """Members of an ensemble, empty for a single model."""
+        return [Run(folder) for folder in member_folders(self.path)] if self.is_ensemble else []
+
+    @property
+    def has_data(self) -> bool:
+        """Whether it knows its data set: not if it is a saved model alone."""
+        return self.is_ensemble or (self.path / CONFIGURATION).is_file()
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """Resolved configuration of the training.
+
+        Raises:
+            InputError: If there is none, or it is damaged.
+        """
+        if not (self.path / CONFIGURATION).is_file():
+            raise InputError(
+                f"{self.path} is not the folder of a run (no {CONFIGURATION} in it); give frames with --data"
+            )
+        return read_yaml(self.path / CONFIGURATION)
+
+    @property
+    def target(self) -> str | None:
+        """Name of the label that the model was trained on, if known.
+
+        Raises:
+            InputError: If there is no model, or its files are damaged.
+        """
+        if self.members:
+            return self.members[0].target
+        target = read_configuration(model_folder(self.path))["notes"].get("target")
+        return target if isinstance(target, str) else None
+
+    @property
+    def metrics(self) -> dict[str, float | None] | None:
+        """Errors on the test set over all clusters, by name and unit, if the run was evaluated.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
+        file = self.path / METRICS
+        return read_errors(file) if file.is_file() else None
+
+    @cached_property
+    def model(self) -> nn.Module:
+        """Trained model, in evaluation mode.
+
+        Raises:
+            InputError: If there is none, or it cannot be loaded.
+        """
+        return load_model(self.path)
+
+    @cached_property
+    def data(self) -> ClusterDataModule:
+        """Data set and split of the training.
+
+        Raises:
+            InputError: If they are not known or have changed, the configuration is damaged, or the members of an
+                ensemble differ in them.
+        """
+        if self.members:
+            return _shared_data(self.members)
+        configuration = self.path / CONFIGURATION
+        data = self.configuration.get("data")
+        if not isinstance(data, dict):
+            raise InputError(f"{configuration}: damaged (it has no data); restore it, or give --data")
+        check_trusted(data, configuration, "data")
+        parser = ArgumentParser(exit_on_error=False)
+        parser.add_class_arguments(ClusterDataModule, "data")
+        data["split"] = str(self.path / SPLITS)
+        data["max_train_clusters"] = None  # the saved split is the final one
+        try:
+            with current_folder() if trusts_files() else nullcontext():
+                module = parser.instantiate_classes(parser.parse_object({"data": data})).data
+        except InputError:
+            raise
+        except ArgumentError as error:
+            raise InputError(f"{configuration}: {explain(str(error), parser)}") from error
+        except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+            raise InputError(f"{configuration}: damaged ({' '.join(str(error).split())[:200]})") from error
+        self.check_fingerprint(module.dataset)
+        return module
+
+    @property
+    def dataset(self) -> GraphDataset:
+        """Data set of the training."""
+        return self.data.dataset
+
+    @property
+    def split(self) -> Split:
+        """Training, validation and test clusters."""
+        return self.data.split
+
+    def check_fingerprint(self, dataset: object):
+        """Check that a data set is the one that the run was split for.
+
+        Raises:
+            InputError: If its files, or how they are read, have changed.
+        """
+        saved, fingerprint = self._fingerprint, getattr(dataset, "fingerprint", None)
+        if fingerprint is not None and saved is not None and saved != fingerprint:
+            raise InputError(
+                f"{self.path}: the data set has changed since this run was split (its files, or how they are read); "
+                "restore it, train again, or give labelled frames with evaluate --data"
+            )
+
+    @property
+    def _fingerprint(self) -> str | None:
+        file = self.path / FINGERPRINT
+        return file.read_text().strip() if file.is_file() else None
+
+    def predictor(self, device: str | None = None, calibration: Calibration | None = None) -> Predictor:
+        """Predictor of the model; one that needs graphs gets the transform of the data set.
+
+        Args:
+            device: Device; CUDA by default where it is available.
+            calibration: Calibration of the model, if the spread is to come from it.
+
+        Raises:
+            InputError: If there is no such model or device.
+        """
+        model = self.model
+        if calibration is not None and calibration.covariance is not None:
+            model = LastLayerPosterior(model, calibration.covariance)
+        transform = None
+        if any(extra_arguments(model).values()) and self.has_data:
+            steps = [self.dataset.pre_transform, self.dataset.transform]
+            transform = Compose([step for step in steps if step is not None])
+        return Predictor(model, device=usable_device(device), transform=transform)
+
+    def data_predictor(
+        self, device: str | None = None, calibration: Calibration | None = None
+    ) -> Callable[[Data], Prediction]:
+        """Function that predicts clusters of the data set, from the values that it stores for them.
+
+        Arguments are those of :meth:`predictor`.
+        """
+        if not self.data.per_atom:
+            predictor = self.predictor(device, calibration)
+            return lambda batch: predictor(batch.z, batch.pos, batch.ptr)
+        stored = self.data.batches.stored(self.split.train[:1].tolist())
+        names = [name for name in extra_arguments(self.model) if name in stored]
+        transform = None if names else self.dataset.transform
+        of_atoms = Predictor(self.model, device=usable_device(device), transform=transform)
+        return lambda batch: of_atoms(batch.z, batch.pos, batch.ptr, {name: batch[name] for name in names})
+
+    def calibration(self, coverage: float | None = None) -> Calibration | None:
+        """Calibration, if there is one for the present weights.
+
+        Args:
+            coverage: Coverage of the intervals that the calibration is needed for; without it, it may be missing.
+
+        Raises:
+            InputError: If there is a coverage but no calibration that allows it, or the file is corrupted.
+        """
+        file = self.path / CALIBRATION
+        if not file.is_file() and not self.is_ensemble:
+            file = model_folder(self.path) / CALIBRATION
+        reason = f"{self.path} is not calibrated: run pyg-clusters calibrate {self.path} first"
+        if file.is_file():
+            calibration = Calibration.load(file)
+            if calibration.weights == weights_hash(self.path):
+                if coverage is not None:
+                    calibration.quantile(coverage)
+                return calibration
+            reason = f"{file} belongs to other weights: run pyg-clusters calibrate {self.path} again"
+        if coverage is not None:
+            raise InputError(reason)
+        return None
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Read a recipe, or the resolved configuration of a run.
+
+    Raises:
+        InputError: If it cannot be read or is damaged.
+    """
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{file}: damaged ({' '.join(str(error).split())[:200]})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: damaged (it holds no recipe)")
+    check_extent(values, file)
+    return values
+
+
+def _shared_data(members: list[Run]) -> ClusterDataModule:
+    first, *others = members
+    for other in others:
+        if None not in (first._fingerprint, other._fingerprint) and first._fingerprint != other._fingerprint:
+            raise InputError(f"{other.path} was trained on other data than {first.path}: they make no ensemble")
+        split = Split.load(other.path / SPLITS)
+        if not all(torch.equal(getattr(split, part), getattr(first.split, part)) for part in PARTS):
+            raise InputError(
+                f"{other.path} uses a different split from {first.path}: no cluster is held out from all members"
+            )
+    return first.data
+
+
+def ensemble(options: EnsembleOptions) -> Ensemble:
+    """Join runs or saved models into an ensemble, and write its folder.
+
+    Raises:
+        InputError: If a member is missing, or the members are of different data.
+
+    Example:
+        >>> from pyg_clusters.options.ensemble import EnsembleOptions
+        >>> ensemble(EnsembleOptions(runs=["runs/a", "runs/b"], out="runs/both"))  # doctest: +SKIP
+        Ensemble(2 x DART)
+    """
+    out = Path(options.out)
+    with open_output(out, command_words("ensemble", options), results=(ENSEMBLE,)):
+        runs = [Run(path) for path in options.runs]
+        joined = Ensemble([run.model for run in runs])
+        known = [run for run in runs if run.target is not None]
+        for run in known:
+            if run.target != known[0].target:
+                raise InputError(
+                    f"{known[0].path} was trained on {known[0].target}, {run.path} on {run.target}: they make no "
+                    "ensemble"
+                )
+        save_ensemble(out, options.runs)
+    return joined

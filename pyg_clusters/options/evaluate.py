@@ -1,0 +1,30 @@
+"""Options of ``pyg-clusters evaluate``."""
+
+from dataclasses import dataclass, field
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.options.common import CheckOptions, CoverageOptions, DeviceOptions
+
+
+@dataclass(kw_only=True)
+class EvaluateOptions(DeviceOptions, CheckOptions, CoverageOptions):
+    """Errors of a trained model: on the test set of its run, or on labelled frames."""
+
+    run: str = field(metadata={"positional": True})
+    """folder of a run, an ensemble or a saved model, or the name of a pretrained model"""
+    data: list[str] | None = None
+    """labelled frames, instead of the test set of the run"""
+    target: str | None = None
+    """name of the label in the frames: the energy, or the shielding of each atom in ppm; by default the label that the
+    model was trained on, or binding_energy (nmr_shielding) if that is not known"""
+    energy_unit: str | None = None
+    """unit of the energies in --data: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default eV"""
+    out: str | None = None
+    """JSON file for the errors, if --data is given"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.data is None and self.out is not None:
+            raise InputError("--out goes with --data; the errors of a run are written to its test_metrics.json")
+        if self.data is None and self.energy_unit is not None:
+            raise InputError("--energy-unit goes with --data; a run knows the unit of its own data")

@@ -1,0 +1,319 @@
+"""Training from a YAML recipe."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+import pytorch_lightning as pl
+import yaml
+from jsonargparse import ArgumentError, Namespace
+from pytorch_lightning.callbacks import Timer
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from torch import nn
+
+from pyg_clusters.datasets.data_module import ClusterDataModule
+from pyg_clusters.errors import InputError, MissingExtra, describe_error
+from pyg_clusters.evaluation.evaluate import evaluate_run
+from pyg_clusters.files import atomic_write, output_lock, read_json
+from pyg_clusters.formatting import print_lines
+from pyg_clusters.inference.run import BEST, CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
+from pyg_clusters.models.weight_limit import bounded_weights
+from pyg_clusters.options.parsing import explain, options_of
+from pyg_clusters.training.callbacks import RunFolder, TrainingProgress
+from pyg_clusters.training.energy import EnergyTraining
+from pyg_clusters.training.launcher import resume_ensemble, train_ensemble
+from pyg_clusters.training.recipes import check_recipe, classes_in_options, classes_in_recipes, names_training
+from pyg_clusters.trusted import import_named, trusting_files, trusts_files
+
+TRAINER_DEFAULTS = {
+    "max_epochs": 2000,
+    "logger": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "inference_mode": False,  # forces are gradients in validation too
+    "use_distributed_sampler": False,  # the sampler of ClusterDataModule divides the batches
+}
+LIMITS = ("max_epochs", "max_steps")
+"""Arguments of the trainer that end a training; a finished run can be resumed with larger values."""
+
+
+def train(argv: Sequence[str]):
+    """Train a model from a recipe, evaluate it, and print its errors.
+
+    Args:
+        argv: Arguments of ``pyg-clusters train``: ``--config`` and ``--out`` of a new run, or ``--resume``;
+            ``--ensemble`` and ``--workers``; and values of the recipe, as in ``--trainer.max_epochs 10``.
+
+    Raises:
+        InputError: If the recipe cannot be used, the folder holds another run, or no model comes of it.
+
+    Example:
+        >>> train(["--config", "train/dart_gallium.yaml", "--out", "runs/dart"])  # doctest: +SKIP
+    """
+    argv, resumed = _take_option(list(argv), "--resume")
+    argv, members = _take_option(argv, "--ensemble")
+    argv, workers = _take_option(argv, "--workers")
+    run = None if resumed is None else Run(resumed)
+    if members is not None or (run is not None and run.is_ensemble):
+        _train_ensemble(argv, run, members, workers)
+        return
+    if run is not None:
+        configuration = run.path / CONFIGURATION
+        if not configuration.is_file():
+            raise InputError(f"{run.path}: no {CONFIGURATION} in it; --resume takes the folder of a run")
+        check_recipe(configuration)
+        split = ["--data.split", str(run.path / SPLITS), "--data.max_train_clusters", "null"]
+        argv = ["--config", str(configuration), *split, *argv, "--out", str(run.path)]
+    elif not any(argument.split("=")[0] in ("--config", "-c", "--data.dataset") for argument in argv):
+        raise InputError("train needs a recipe: --config FILE (train/*.yaml are some), or --resume RUN")
+    _train_run(argv, resume=run is not None)
+
+
+def _train_ensemble(argv: list[str], run: Run | None, members: str | None, workers: str | None):
+    number, parallel = _whole("--ensemble", members or "2"), _whole("--workers", workers or "2")
+    if run is not None:
+        if members is not None or argv:
+            raise InputError("--resume of an ensemble takes no other option than --workers")
+        resume_ensemble(run.path, parallel)
+        _evaluate_ensemble(run)
+        return
+    argv, recipe = _take_option(argv, "--config")
+    argv, out = _take_option(argv, "--out")
+    if recipe is None or out is None:
+        raise InputError("an ensemble needs a recipe and a folder: --config FILE --ensemble 5 --out RUN")
+    with trusting_files():  # the user's own recipe
+        train_ensemble(Path(recipe), argv, number, Path(out), parallel)
+        _evaluate_ensemble(Run(out))
+
+
+def _evaluate_ensemble(run: Run):
+    with output_lock(run.path, folder=True):
+        evaluate_run(run).print(by_size=False)
+    print(f"trained an ensemble in {run.path}; intervals: pyg-clusters calibrate {run.path}")
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise InputError(f"{name} needs a whole number, got {text!r}")
+    return int(text)
+
+
+def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
+    """Remove ``name VALUE`` or ``name=VALUE`` from the arguments."""
+    for index, argument in enumerate(argv):
+        if argument == name:
+            if index + 1 == len(argv):
+                raise InputError(f"{name} needs a value")
+            return argv[:index] + argv[index + 2 :], argv[index + 1]
+        if argument.startswith(name + "="):
+            return argv[:index] + argv[index + 1 :], argument.partition("=")[2]
+    return argv, None
+
+
+class TrainCLI(LightningCLI):
+    """Strict configuration of a training, from files and options."""
+
+    def __init__(self, argv: Sequence[str]):
+        super().__init__(
+            EnergyTraining,
+            ClusterDataModule,
+            run=False,
+            args=list(argv),
+            save_config_callback=None,
+            trainer_defaults=TRAINER_DEFAULTS,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            subclass_mode_model=names_training(argv),
+            parser_kwargs={"exit_on_error": False, "allow_abbrev": False, "prog": "pyg-clusters train"},
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser):
+        parser.add_argument("--out", type=Path, default=Path("runs/run"), help="folder of the run")
+        parser.add_argument("--init-from", type=str | None, help="trained model to start from")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args):
+        try:
+            super().parse_arguments(parser, args)
+        except ArgumentError as error:
+            raise InputError(explain(str(error), parser)) from error
+
+    def before_instantiate_classes(self):
+        self.parser.add_instantiator(_make_bounded, nn.Module)
+
+    def instantiate_trainer(self, **kwargs) -> pl.Trainer:
+        if not isinstance(self.config_init["trainer"], Namespace):
+            raise InputError("trainer must be a group of arguments, as in trainer: {max_epochs: 40}")
+        callbacks = self.config_init["trainer"].get("callbacks") or []
+        notes = {"config": CONFIGURATION}
+        target = getattr(self.datamodule.dataset, "target", None)
+        if isinstance(target, str):
+            notes["target"] = target
+        self.run_folder = RunFolder(self.config["out"], notes)
+        # The limit of the trainer would stop within an epoch, and a resumed run would lack the rest of it.
+        self.timer = Timer(self.config_init["trainer"].get("max_time"), interval="epoch", verbose=False)
+        callbacks = [*callbacks, TrainingProgress(), self.timer, self.run_folder]
+        return super().instantiate_trainer(callbacks=callbacks, max_time=None, **kwargs)
+
+    @property
+    def stopped_by_time(self) -> bool:
+        """Whether ``trainer.max_time`` ended the training."""
+        remaining = self.timer.time_remaining("train")
+        return remaining is not None and remaining <= 0
+
+
+def _make_bounded(class_type: type[nn.Module], *args, **kwargs) -> nn.Module:
+    with bounded_weights():
+        return class_type(*args, **kwargs)
+
+
+@contextmanager
+def _errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
+    """Errors of the classes in a recipe, which are of any package, as one line with the name of the recipe."""
+    try:
+        yield
+    except (InputError, MissingExtra, BrokenPipeError):
+        raise
+    except Exception as error:
+        recipe = next((value for name, value in options_of(argv) if name in ("config", "c")), "the recipe")
+        raise InputError(f"{recipe}: {describe_error(error)}; --debug shows where") from error
+
+
+def _train_run(argv: Sequence[str], resume: bool):
+    """Train and evaluate; a finished run is left alone, unless it is given more epochs or steps than before."""
+    for name in ("pytorch_lightning", "lightning_fabric"):  # importing them has set their level
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # Classes of the user's own recipe; those of a run that is resumed were checked, unless it is trusted.
+    if not resume or trusts_files():
+        import_named(classes_in_recipes(argv))
+    import_named(classes_in_options(argv))
+    with _errors_of_recipe(argv):
+        cli = TrainCLI(argv)
+    run = Run(cli.run_folder.folder)
+    checkpoint = cli.run_folder.last_checkpoint
+    if resume and (run.path / FINISHED).exists() and not _is_extended(run, cli.trainer):
+        print(
+            f"{run.path}: this run is finished; its errors are in {run.path / METRICS}; a larger --trainer.max_epochs "
+            "resumes it"
+        )
+        return
+    _check_trainer(cli.trainer)
+    with _errors_of_recipe(argv):
+        cli.model.check(cli.datamodule)
+    if cli.config.init_from is not None and not (resume and checkpoint.exists()):
+        cli.model.start_from(Run(cli.config.init_from).model)
+    with output_lock(run.path, folder=True) if cli.trainer.is_global_zero else nullcontext():
+        if not resume and not _is_helper_process():
+            _begin(run, cli)
+            print_lines(cli.datamodule.copies_in_split())
+        run.check_fingerprint(cli.datamodule.dataset)
+        if resume and cli.trainer.is_global_zero:
+            _reopen(run, cli.trainer)
+        start = checkpoint if resume and checkpoint.exists() else None
+        with _errors_of_recipe(argv):
+            cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
+        if cli.trainer.is_global_zero:
+            run.data = cli.datamodule
+            with trusting_files(not resume):  # the user's own recipe
+                _conclude(run, cli)
+
+
+def _conclude(run: Run, cli: TrainCLI):
+    """Evaluate the best model, and report how the training ended."""
+    if not (run.path / BEST).exists():
+        raise InputError(f"{run.path}: {_reason_for_no_model(cli)}")
+    best = f"{cli.run_folder.best:.2f} {cli.model.unit}"
+    print(f"trained for {cli.trainer.current_epoch} epochs, best validation MAE {best}")
+    evaluate_run(run).print(by_size=False)
+    if cli.stopped_by_time:
+        print(
+            f"stopped by the limit of time (trainer.max_time); resume it with pyg-clusters train --resume {run.path} "
+            "and a larger --trainer.max_time"
+        )
+    else:
+        _finish(run, cli)
+
+
+def _reason_for_no_model(cli: TrainCLI) -> str:
+    if cli.run_folder.rows:
+        return "the validation error was never a number; train again with a smaller learning rate"
+    if cli.stopped_by_time:
+        return "not one epoch was trained within trainer.max_time; resume it with a larger limit"
+    return "no epoch was trained; is trainer.max_epochs (or max_steps) large enough?"
+
+
+def _check_trainer(trainer: pl.Trainer):
+    """Check arguments that Lightning does not check."""
+    for name, least in {"gradient_clip_val": 0, "accumulate_grad_batches": 1}.items():
+        value = getattr(trainer, name)
+        if value is not None and not value >= least:
+            raise InputError(f"trainer.{name} must be at least {least}, got {value}")
+    if trainer.check_val_every_n_epoch != 1 or not trainer.limit_val_batches:
+        raise InputError(
+            "every epoch is validated: leave check_val_every_n_epoch at 1 and limit_val_batches above 0 (the schedule, "
+            "the best model and metrics.csv need it)"
+        )
+
+
+def _begin(run: Run, cli: TrainCLI):
+    """Create the folder of a new run."""
+    folder = run.path
+    if (folder / CONFIGURATION).exists():
+        raise InputError(
+            f"{folder} holds a run already; resume it with pyg-clusters train --resume {folder} (if it is finished, "
+            "with a larger --trainer.max_epochs), or choose another --out"
+        )
+    cli.datamodule.split.save(folder / SPLITS)
+    fingerprint = getattr(cli.datamodule.dataset, "fingerprint", None)
+    if fingerprint is not None:
+        with atomic_write(folder / FINGERPRINT) as path:
+            path.write_text(fingerprint + "\n")
+    with atomic_write(folder / CONFIGURATION) as path:
+        cli.parser.save(cli.config, path, overwrite=True, skip_unset=False)
+
+
+def _finish(run: Run, cli: TrainCLI):
+    """Mark a run with nothing left to train."""
+    summary = {
+        "epochs": cli.trainer.current_epoch,
+        **_limits(cli.trainer),
+        f"best_val_mae_{cli.model.unit.replace('/', '_')}": cli.run_folder.best,
+        "seconds": round(cli.timer.time_elapsed("train"), 1),
+    }
+    with atomic_write(run.path / FINISHED) as path:
+        path.write_text(json.dumps(summary, indent=2) + "\n")
+
+
+def _limits(trainer: pl.Trainer) -> dict[str, int | None]:
+    return {name: getattr(trainer, name) for name in LIMITS}
+
+
+def _is_extended(run: Run, trainer: pl.Trainer) -> bool:
+    """Whether a finished run is given more epochs or steps than before."""
+    file, remedy = run.path / FINISHED, "remove it and resume the run once more"
+    before = read_json(file, remedy)
+    for name, limit in _limits(trainer).items():
+        last = before.get(name)
+        if not isinstance(last, int | None):
+            raise InputError(f"{file}: corrupted ({name} is {str(last)[:80]!r}); {remedy}")
+        if last is not None and last >= 0 and (limit is None or limit < 0 or limit > last):
+            return True
+    return False
+
+
+def _reopen(run: Run, trainer: pl.Trainer):
+    """Save the new limits of a run, so that they are not lost if it is killed."""
+    configuration = run.configuration
+    if any(configuration["trainer"].get(name) != limit for name, limit in _limits(trainer).items()):
+        configuration["trainer"] |= _limits(trainer)
+        with atomic_write(run.path / CONFIGURATION) as path:
+            path.write_text(yaml.safe_dump(configuration, sort_keys=False))
+    (run.path / FINISHED).unlink(missing_ok=True)
+
+
+def _is_helper_process() -> bool:
+    """Whether this process is not the first one of a distributed training."""
+    return int(os.environ.get("LOCAL_RANK", "0")) > 0
