@@ -1,10 +1,13 @@
 """Recipes with values that cannot be: one line on standard error, no traceback, no memory filled."""
 
 import copy
+import io
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from ase import Atoms
 
@@ -163,3 +166,37 @@ def test_errors_that_no_verb_expects_are_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("pyg-clusters: unexpected KeyError: 'charm' (main.py, line ")
     with pytest.raises(KeyError, match="charm"):
         main(["info", "md.xyz", "--debug"])
+
+
+class Touch:
+    """Makes a file where it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return self.path.touch, ()
+
+
+@pytest.mark.filterwarnings("ignore")  # of Lightning, about the trainer
+def test_a_corrupted_checkpoint_leaves_the_run_as_it_is(recipe, tmp_path, capsys):
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    run, mark = tmp_path / "run", tmp_path / "mark"
+    assert main(["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(run)]) == 0
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    whole = checkpoint.read_bytes()
+    pickled = io.BytesIO()
+    torch.save({"state_dict": Touch(mark)}, pickled)
+    more = ["train", "--resume", str(run), "--trainer.max_epochs", "2"]
+    for content in (b"", whole[: len(whole) // 2], pickle.dumps(Touch(mark)), pickled.getvalue()):
+        checkpoint.write_bytes(content)
+        capsys.readouterr()
+        assert main(more) == 2
+        assert f"{checkpoint}: corrupted" in capsys.readouterr().err
+        assert (run / "finished.json").exists() and not mark.exists()
+    for state in ({}, {"state_dict": {}}):
+        torch.save(state, checkpoint)
+        assert main(more) == 2
+        assert "is missing); remove it to train from the first epoch again" in capsys.readouterr().err
+    checkpoint.write_bytes(whole)
+    assert main(more) == 0

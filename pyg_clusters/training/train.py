@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 import yaml
 from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning.callbacks import Timer
@@ -210,9 +211,11 @@ def _train_run(argv: Sequence[str], resume: bool):
             _begin(run, cli)
             print_lines(cli.datamodule.copies_in_split())
         run.check_fingerprint(cli.datamodule.dataset)
+        start = checkpoint if resume and checkpoint.exists() else None
+        if start is not None:
+            _check_checkpoint(start)
         if resume and cli.trainer.is_global_zero:
             _reopen(run, cli.trainer)
-        start = checkpoint if resume and checkpoint.exists() else None
         with _errors_of_recipe(argv):
             cli.trainer.fit(cli.model, cli.datamodule, ckpt_path=start, weights_only=True)
         if cli.trainer.is_global_zero:
@@ -243,6 +246,24 @@ def _reason_for_no_model(cli: TrainCLI) -> str:
     if cli.stopped_by_time:
         return "not one epoch was trained within trainer.max_time; resume it with a larger limit"
     return "no epoch was trained; is trainer.max_epochs (or max_steps) large enough?"
+
+
+def _check_checkpoint(path: Path):
+    """Check a state to resume from, before anything in its folder is changed.
+
+    Raises:
+        InputError: If it is corrupted, or would run code when it is read.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"state_dict", "optimizer_states", "loops"} - state.keys()
+    except Exception as error:  # of a damaged pickle or archive: any
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: corrupted ({reason}); remove it to train from the first epoch again") from error
+    if missing:
+        raise InputError(
+            f"{path}: corrupted ({min(missing)} is missing); remove it to train from the first epoch again"
+        )
 
 
 def _check_trainer(trainer: pl.Trainer):
