@@ -327,7 +327,7 @@ def test_killed_search_ends_in_the_same_file(tmp_path, capsys):
         process.send_signal(signal.SIGKILL)
     assert len(ase.io.read(killed, ":")) >= 4
     assert main(search(killed)) == 0
-    assert "going on" in capsys.readouterr().err
+    assert "resuming" in capsys.readouterr().err
     assert killed.read_bytes() == (tmp_path / "whole.extxyz").read_bytes()
     assert main(search(killed)) == 0  # done already
     assert killed.read_bytes() == (tmp_path / "whole.extxyz").read_bytes()

@@ -15,47 +15,47 @@ from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.trusted import trusting_files
 
 VERBS = {
-    "train": "train a model as a recipe says",
+    "train": "train a model from a YAML recipe",
     "evaluate": "errors of a trained model on its test set or on labelled frames",
-    "ensemble": "one model of several runs",
-    "calibrate": "intervals of a stated coverage from held-out errors",
+    "ensemble": "combine several runs into an ensemble",
+    "calibrate": "calibrate prediction intervals on held-out errors",
     "benchmark-screening": "benchmark selection strategies on frames of known energy",
-    "convert": "frames of any formats in one fast file",
-    "predict": "energies of frames, or shieldings of their atoms",
-    "merge": "predictions of the parts of a job array, put together",
-    "spectrum": "NMR spectra from the predicted shieldings of frames",
+    "convert": "convert frames of any format to one HDF5 store",
+    "predict": "predict energies of frames, or shieldings of their atoms",
+    "merge": "merge the predictions of a job array",
+    "spectrum": "NMR spectra from predicted shieldings",
     "screen": "select the lowest-energy candidates of a trajectory",
     "compare-dft": "compare DFT results with predictions",
-    "generate": "random clusters",
-    "relax": "clusters at local minima of a potential",
-    "label": "energies of a calculator, or shieldings by DFT, for clusters",
-    "describe": "g(r), shell radii, counts and collisions of clusters",
+    "generate": "generate random clusters, or search for distinct minima",
+    "relax": "relax clusters to local minima",
+    "label": "label clusters with energies and forces, or with DFT shieldings",
+    "describe": "g(r), shell radii, shell counts and isomers with equal counts",
     "analyse": "analyse core and surface atoms",
     "reproduce": "reproduce the tables of a paper",
-    "info": "contents of a file of frames, a run or a model",
-    "demo": "the main job from end to end on the shipped data",
+    "info": "summarise a file of frames, a run or a model",
+    "demo": "train, evaluate and screen on the shipped data",
 }
-"""The verbs, each a module of this package (- is _ in its name) with a function ``run(argv)``, and what they do."""
+"""The verbs and their purposes; each is a module of this package (- is _ in its name) with a function ``run(argv)``."""
 
 PACKAGE = Path(__file__).parents[1]
 
-USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help tells the arguments)
+USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help lists the arguments)
 
 {os.linesep.join(f"  {verb:<18} {purpose}" for verb, purpose in VERBS.items())}
 
 options of every verb:
   --debug    show the traceback of an error
-  --trust    import and run whatever classes the folder of a model or run names, code of their own say
+  --trust    import any class named in the folder of a model or run, which may run code from that folder
   --version  print the version
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a verb.
+    """Run a verb.
 
     Returns:
-        The exit code: 0; 2 after a one-line error about the input; 130 after SIGINT and 143 after SIGTERM; 1 after
-        one that no verb expected.
+        The exit code: 0 on success, 2 after an error in the input, 130 after SIGINT, 143 after SIGTERM, and 1 after an
+        unexpected error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, trust = "--debug" in arguments, "--trust" in arguments
@@ -72,13 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     strange = next((argument for argument in rest if not _is_utf8(argument)), None)
     if strange is not None:
         return _fail(f"{strange!a}: the name is not UTF-8; rename the file")
-    _speak_briefly()
+    _shorten_warnings()
     try:
         with stopping_on_signals(), trusting_files(trust):
             try:
                 importlib.import_module(f"pyg_clusters.cli.{verb.replace('-', '_')}").run(rest)
             finally:
-                check_stopped()  # whatever a library has made of the signal
+                check_stopped()  # a library may have swallowed the signal
     except (InputError, MissingExtra) as error:
         if debug:
             raise
@@ -95,7 +95,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(error, OSError) and error.filename is not None:
             return _fail(f"{error.filename}: {error.strerror}")
         if lacks_memory(error):
-            return _fail(f"{describe_error(error)}; use a machine with more, or smaller clusters, batches or models")
+            return _fail(
+                f"{describe_error(error)}; use a machine with more memory, or smaller clusters, batches or models"
+            )
         _fail(f"unexpected {describe_error(error)} ({_origin(error)}); please report it with the output of --debug")
         return 1
     return 0
@@ -120,8 +122,8 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _speak_briefly():
-    """A warning of this package is one line; those of libraries about themselves are not for users."""
+def _shorten_warnings():
+    """Print warnings of this package as one line, and hide those of libraries."""
 
     def show(message, category, filename, lineno, file=None, line=None):
         print(f"warning: {message}", file=sys.stderr)

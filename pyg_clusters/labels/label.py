@@ -120,7 +120,7 @@ def _label(labeller: Labeller, settings: Mapping[str, object], options: LabelOpt
         waiting = [(key, frame) for key, frame in zip(keys, frames, strict=True) if key not in files.done]
         done = len(frames) - len(waiting)
         if done:
-            print(f"{done} of {len(frames)} frames are done: going on", file=sys.stderr)
+            print(f"{done} of {len(frames)} frames are done: resuming", file=sys.stderr)
         with ItemProgress(len(frames), done) as progress:
             for index, result, seconds in label_frames(
                 [frame.atoms for _, frame in waiting], labeller, workers=options.workers, threads=options.threads

@@ -89,7 +89,7 @@ def generate_quench(options: QuenchOptions) -> Minima:
         log = FrameLog(Path(options.out), job, free=("count",), overwrite=options.overwrite)
         count = len(log.frames)
         if count:
-            print(f"{count} minima are in {log.path}: going on", file=sys.stderr)
+            print(f"{count} minima are in {log.path}: resuming", file=sys.stderr)
         minima = quench(compositions, calculator, options.count, settings=settings, known=log.frames, isolated=isolated)
         with ItemProgress(options.count, count) as progress:
             for atoms in minima:
