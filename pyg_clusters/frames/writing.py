@@ -174,7 +174,7 @@ def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
             stream.write(extxyz_text(atoms, f"frame {number} for {path.name}"))
 
 
-def read_columns(path: Path, names: Sequence[str], remedy: str) -> dict[str, np.ndarray]:
+def read_columns(path: Path, names: Sequence[str] = (), remedy: str = "write it again") -> dict[str, np.ndarray]:
     """The columns of a CSV file of numbers, and of a ``composition`` as text.
 
     Args:
