@@ -11,6 +11,7 @@ from ase import Atoms
 from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_block, read_blocks
+from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.geometry import check_radii
 from pyg_clusters.options.common import Fragments
 
@@ -111,12 +112,13 @@ def read_set(
         if sizes is not None and not set(sizes) & found:
             reason = f"no cluster of {', '.join(map(str, sizes))} atoms; there are {', '.join(map(str, sorted(found)))}"
         raise InputError(f"{', '.join(names)}: {reason}")
+    z, pos, ptr = flat_arrays(blocks)
     return FrameSet(
         file=np.concatenate([np.full(len(block), block.file) for block in blocks]),
         number=number,
-        z=np.concatenate([block.z for block in blocks]),
-        pos=np.concatenate([block.pos for block in blocks]),
-        ptr=np.concatenate([[0], np.cumsum(np.concatenate([block.sizes for block in blocks]))]).astype(np.int64),
+        z=z,
+        pos=pos,
+        ptr=ptr,
         properties={name: np.concatenate([block.properties[name] for block in blocks]) for name in properties},
         bad=bad,
     )

@@ -1,4 +1,4 @@
-"""Frames: reading in blocks, checking, writing."""
+"""Frames: read in blocks, checked, joined, stored and written."""
 
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block

@@ -13,7 +13,7 @@ from ase.db import connect
 from ase.io import Trajectory, iread
 from ase.outputs import all_outputs
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
@@ -21,10 +21,9 @@ from pyg_clusters.frames.block import (
     UnrecoverableFrame,
     column,
     concatenated,
-    lifted_by,
-    max_atoms,
+    offsets,
 )
-from pyg_clusters.frames.paths import unpacked
+from pyg_clusters.frames.paths import lifted_by, max_atoms, unpacked
 from pyg_clusters.frames.provenance import origins_of
 
 REFUSED: Mapping[str, str] = {
@@ -45,7 +44,7 @@ BOHR_IN: Mapping[str, re.Pattern[str]] = {
 """Words that say that a file is in other units than ASE reads it in."""
 
 ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary context switches"}
-"""What stands near the end of a finished file."""
+"""Text near the end of a finished file."""
 
 
 def check_format(path: Path, copy: Path, kind: str):
@@ -113,7 +112,7 @@ def block_of_frames(
         number=np.fromiter(frames, dtype=np.int64),
         z=np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames.values())]),
         pos=np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames.values())]),
-        ptr=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        ptr=offsets(sizes),
         cell=np.array([atoms.cell.array for atoms in frames.values()], dtype=float).reshape(-1, 3, 3),
         pbc=np.array([atoms.pbc for atoms in frames.values()], dtype=bool).reshape(-1, 3),
         properties=values,
@@ -214,9 +213,9 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             return
         except Exception as error:  # ASE's readers raise many kinds
             if number == 0:
-                raise InputError(f"{path}: ASE cannot read it as {kind} ({one_line(error)})") from error
+                raise InputError(f"{path}: ASE cannot read it as {kind} ({describe_error(error)})") from error
             if not unfinished:
-                reason = f"cannot be read ({one_line(error)}), nor can any frame after it"
+                reason = f"cannot be read ({describe_error(error)}), nor can any frame after it"
                 yield UnrecoverableFrame(str(path), number, reason)
             return
         yield atoms
@@ -227,13 +226,13 @@ def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
     try:
         trajectory = Trajectory(str(copy))
     except Exception as error:  # ASE's readers raise many kinds
-        raise InputError(f"{path}: ASE cannot read it as traj ({one_line(error)})") from error
+        raise InputError(f"{path}: ASE cannot read it as traj ({describe_error(error)})") from error
     with trajectory:
         for number in range(len(trajectory)):
             try:
                 atoms = trajectory[number]
             except Exception as error:  # ASE's readers raise many kinds
-                yield BadFrame(str(path), number, f"cannot be read ({one_line(error)})")
+                yield BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
                 continue
             yield atoms
 
@@ -243,13 +242,13 @@ def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
     try:
         rows = list(connect(str(copy), type=kind, serial=True).select())
     except Exception as error:  # ASE's readers raise many kinds
-        raise InputError(f"{path}: ASE cannot read it as {kind} ({one_line(error)})") from error
+        raise InputError(f"{path}: ASE cannot read it as {kind} ({describe_error(error)})") from error
     for number, row in enumerate(rows):
         try:
             atoms = row.toatoms()
             values = {**row.get("data", {}), **row.key_value_pairs}
         except Exception as error:  # ASE's readers raise many kinds
-            yield BadFrame(str(path), number, f"cannot be read ({one_line(error)})")
+            yield BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
             continue
         for key, value in values.items():
             if isinstance(value, np.ndarray) and value.shape[:1] == (len(atoms),) and not atoms.has(key):
@@ -257,8 +256,3 @@ def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
             else:
                 atoms.info[key] = value
         yield atoms
-
-
-def one_line(error: Exception) -> str:
-    """Kind and text of an error in one line."""
-    return " ".join(f"{type(error).__name__}: {error}".split())

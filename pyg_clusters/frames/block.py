@@ -1,6 +1,5 @@
 """Blocks of frames as flat arrays, frames that cannot be used, and the options of their readers."""
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,53 +9,20 @@ from typing import NamedTuple, overload
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import ArrayLike
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.options.common import Fragments
-
-VARIABLE: str = "PYG_CLUSTERS_MAX_ATOMS"
-"""Environment variable that sets the bound."""
-
-MAX_ATOMS: int = 50_000
-"""Default number of atoms that a frame may have."""
-
-
-def max_atoms() -> int:
-    """Number of atoms that a frame may have: :data:`MAX_ATOMS`, or the environment variable :data:`VARIABLE`.
-
-    Raises:
-        InputError: If the variable is not a positive number.
-    """
-    text = os.environ.get(VARIABLE, str(MAX_ATOMS))
-    if not text.isdecimal() or int(text) < 1:
-        raise InputError(f"{VARIABLE} must be a positive number of atoms, got {text!r}")
-    return int(text)
-
-
-def max_line() -> int:
-    """Number of bytes that a line may have: values of all atoms may stand in one."""
-    return 200 * max_atoms()
-
-
-def max_frame() -> int:
-    """Number of bytes that the text of a frame may have."""
-    return 2000 * max_atoms()
-
-
-def lifted_by() -> str:
-    """The advice that ends a message about a bound."""
-    return f"if the file is sound, set the environment variable {VARIABLE} higher (now {max_atoms()})"
-
 
 EXACT: int = 2**53
 """Largest integer up to which double precision holds every one."""
 
 KINDS: dict[str, str] = {"b": "true or false", "i": "a number", "u": "a number", "f": "a number", "U": "a text"}
-"""What an array holds, by the kind of its numpy type."""
+"""Kind of the values of an array, by the kind of its numpy type."""
 
 
 def kind_of(value: object) -> str:
-    """What a value is: a number, a text, true or false, or something else.
+    """Kind of a value: a number, a text, true or false, or something else.
 
     Example:
         >>> kind_of(np.float64(1.5)), kind_of("1.5"), kind_of(True), kind_of(None)
@@ -119,8 +85,8 @@ class BadFrame:
 
     Attributes:
         file: The file, as it was given.
-        number: Number of the frame in the file, from 0.
-        reason: What is wrong with it, and the value.
+        number: Index of the frame in the file, from 0.
+        reason: Fault and value.
     """
 
     file: str
@@ -132,7 +98,7 @@ class BadFrame:
 
     @property
     def error(self) -> InputError:
-        """What is raised where bad frames are not left out."""
+        """Error to raise where bad frames are not left out."""
         return InputError(f"{self}; fix or remove the frame, or leave such frames out: --on-bad skip (on_bad='skip')")
 
 
@@ -150,7 +116,7 @@ class UnlabelledFrame(BadFrame):
 
 
 class LazyAtoms(Sequence[Atoms]):
-    """Frames that become ASE objects when they are asked for, each time anew.
+    """Frames that become ASE objects on access, each time again.
 
     Args:
         makers: Makes each of them.
@@ -163,15 +129,15 @@ class LazyAtoms(Sequence[Atoms]):
         return len(self.makers)
 
     @overload
-    def __getitem__(self, place: int) -> Atoms: ...
+    def __getitem__(self, index: int) -> Atoms: ...
     @overload
-    def __getitem__(self, place: slice) -> "LazyAtoms": ...
-    def __getitem__(self, place):
-        return LazyAtoms(self.makers[place]) if isinstance(place, slice) else self.makers[place]()
+    def __getitem__(self, index: slice) -> "LazyAtoms": ...
+    def __getitem__(self, index):
+        return LazyAtoms(self.makers[index]) if isinstance(index, slice) else self.makers[index]()
 
-    def select(self, places: Iterable[int]) -> "LazyAtoms":
-        """Those at the given places, in that order."""
-        return LazyAtoms(self.makers[place] for place in places)
+    def select(self, indices: Iterable[int]) -> "LazyAtoms":
+        """Those at the given indices, in that order."""
+        return LazyAtoms(self.makers[index] for index in indices)
 
 
 @dataclass
@@ -180,7 +146,7 @@ class FrameBlock:
 
     Attributes:
         file: The file that they came from, as it was given.
-        number: Number of each frame in the file, from 0, ``[num_frames]``.
+        number: Index of each frame in the file, ``[num_frames]``.
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å, in double precision.
         ptr: Offsets of the frames, ``[num_frames + 1]``.
@@ -190,8 +156,8 @@ class FrameBlock:
         atom_properties: Values per atom that were asked for, ``[num_atoms, ...]`` each.
         atoms: The frames as ASE has them, with everything that their file says, where they were asked for.
         unreadable: Frames of this stretch of the file that could not be read, where they are to be skipped.
-        file_number: Place of the file among those that are read, from 0.
-        block_number: Number of the block in the file, from 0.
+        file_number: Index of the file among those that are read.
+        block_number: Index of the block in the file.
         partial: Whether frames of the block are left out because one of them stops the reading.
         joined: Whether atoms of a frame were moved over the faces of its cell ``[num_frames]``; none as long as the
             frames are as the file has them (see :func:`~pyg_clusters.frames.join.as_clusters`).
@@ -241,30 +207,41 @@ class FrameBlock:
 
     @property
     def frame_of_atom(self) -> np.ndarray:
-        """Place within the block of the frame of each atom, ``[num_atoms]``."""
+        """Index within the block of the frame of each atom, ``[num_atoms]``."""
         return np.repeat(np.arange(len(self)), self.sizes)
 
     def select(self, frames: Sequence[int] | np.ndarray) -> "FrameBlock":
-        """The block of the given frames (places within the block, or a boolean mask), in that order."""
-        places = np.arange(len(self))[np.asarray(frames)]
-        parts = [np.arange(self.ptr[frame], self.ptr[frame + 1]) for frame in places]
+        """The block of the given frames (indices within the block, or a boolean mask), in that order."""
+        indices = np.arange(len(self))[np.asarray(frames)]
+        parts = [np.arange(self.ptr[frame], self.ptr[frame + 1]) for frame in indices]
         atoms = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
         return FrameBlock(
             file=self.file,
-            number=self.number[places],
+            number=self.number[indices],
             z=self.z[atoms],
             pos=self.pos[atoms],
-            ptr=np.concatenate([[0], np.cumsum(self.sizes[places])]).astype(np.int64),
-            cell=self.cell[places],
-            pbc=self.pbc[places],
-            properties={key: values[places] for key, values in self.properties.items()},
+            ptr=offsets(self.sizes[indices]),
+            cell=self.cell[indices],
+            pbc=self.pbc[indices],
+            properties={key: values[indices] for key, values in self.properties.items()},
             atom_properties={key: values[atoms] for key, values in self.atom_properties.items()},
-            atoms=_atoms_at(self.atoms, places.tolist()),
+            atoms=_atoms_at(self.atoms, indices.tolist()),
             file_number=self.file_number,
             block_number=self.block_number,
-            joined=None if self.joined is None else self.joined[places],
-            origin=None if self.origin is None else (self.origin[0][places], self.origin[1][places]),
+            joined=None if self.joined is None else self.joined[indices],
+            origin=None if self.origin is None else (self.origin[0][indices], self.origin[1][indices]),
         )
+
+
+def offsets(sizes: ArrayLike) -> np.ndarray:
+    """Offsets of frames of the given numbers of atoms, ``[num_frames + 1]``."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def flat_arrays(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Atomic numbers, positions and offsets of the frames of several blocks, in their order."""
+    z, pos = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("z", "pos"))
+    return z, pos, offsets(np.concatenate([block.sizes for block in blocks]))
 
 
 def centred(pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
@@ -287,12 +264,13 @@ def centred(pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
 
 
 def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
-    """One block of the frames of several, in the order of their numbers.
+    """One block of the frames of several, in the order of their indices.
 
     Raises:
         ValueError: If a property has not the same shape in all.
     """
     first = parts[0]
+    z, pos, ptr = flat_arrays(parts)
     origin = None
     if any(part.origin is not None for part in parts):
         origins = [part.origins for part in parts]
@@ -300,9 +278,9 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     joined = FrameBlock(
         file=first.file,
         number=np.concatenate([part.number for part in parts]),
-        z=np.concatenate([part.z for part in parts]),
-        pos=np.concatenate([part.pos for part in parts]),
-        ptr=np.concatenate([[0], np.cumsum(np.concatenate([part.sizes for part in parts]))]).astype(np.int64),
+        z=z,
+        pos=pos,
+        ptr=ptr,
         cell=np.concatenate([part.cell for part in parts]),
         pbc=np.concatenate([part.pbc for part in parts]),
         properties={key: concatenated([part.properties[key] for part in parts]) for key in first.properties},
@@ -322,19 +300,19 @@ def makers_of(atoms: Sequence[Atoms]) -> list[Callable[[], Atoms]]:
     return atoms.makers if isinstance(atoms, LazyAtoms) else [partial(atoms.__getitem__, n) for n in range(len(atoms))]
 
 
-def _atoms_at(atoms: Sequence[Atoms] | None, places: Sequence[int]) -> Sequence[Atoms] | None:
+def _atoms_at(atoms: Sequence[Atoms] | None, indices: Sequence[int]) -> Sequence[Atoms] | None:
     if atoms is None:
         return None
-    return atoms.select(places) if isinstance(atoms, LazyAtoms) else [atoms[place] for place in places]
+    return atoms.select(indices) if isinstance(atoms, LazyAtoms) else [atoms[index] for index in indices]
 
 
 Keep = Callable[[int], bool]
-"""Whether a block of a file is to be read, by its number; the others are passed over."""
+"""Whether to read a block of a file, by its index; others are passed over."""
 
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What is to be read of each frame.
+    """Options of the readers.
 
     Attributes:
         properties: Names of values per frame.
@@ -356,7 +334,7 @@ class ReadOptions:
 
 
 class UnrecoverableFrame(BadFrame):
-    """A bad frame after which no other can be found."""
+    """Bad frame after which no other frame can be found."""
 
 
 class TruncatedFrame(UnrecoverableFrame):
@@ -379,7 +357,7 @@ def warn_of_half_frame(frame: TruncatedFrame):
 
 
 class Topology(NamedTuple):
-    """What the atoms of a system are, by a file beside its trajectory."""
+    """Elements of the atoms of a trajectory, from another file."""
 
     file: Path
     """The file."""

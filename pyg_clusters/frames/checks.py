@@ -1,4 +1,4 @@
-"""Which frames can be used, and which are like those that a model was trained on."""
+"""Checks of frames: usable, and similar to the training set of the model."""
 
 import sys
 import warnings
@@ -8,8 +8,9 @@ from typing import Literal
 import numpy as np
 from ase.data import chemical_symbols
 
-from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, lifted_by, max_atoms
+from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
 from pyg_clusters.frames.join import as_clusters
+from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options.common import Fragments
 
 MIN_DISTANCE: float = 0.5
@@ -20,7 +21,7 @@ MAX_COORDINATE: float = 1e6
 
 
 class ExtrapolationWarning(UserWarning):
-    """A model is asked about clusters of sizes that it was not trained on."""
+    """Clusters have sizes that the model was not trained on."""
 
 
 def check_block(
@@ -31,7 +32,7 @@ def check_block(
     on_bad: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
 ) -> tuple[FrameBlock, list[BadFrame]]:
-    """Leaves out the frames that cannot be used, or stops at the first of them.
+    """Leave out the frames that cannot be used, or stop at the first of them.
 
     Bad are frames that could not be read, with fewer than two atoms, with positions that are not finite or beyond
     :data:`MAX_COORDINATE`, with dummy atoms, with two atoms closer than :data:`MIN_DISTANCE`, with an element that the
@@ -73,7 +74,7 @@ def check_block(
 
 
 def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iterator[tuple[int, str]]:
-    """Place of a bad frame in the block and what is wrong; the first thing said of a frame counts."""
+    """Index of each bad frame in the block, and its fault; the first fault of a frame counts."""
     for frame in np.flatnonzero(block.sizes < 2):
         yield int(frame), f"number of atoms is {block.sizes[frame]}, a cluster has at least two"
     for frame in np.flatnonzero(block.sizes > max_atoms()):
@@ -88,7 +89,7 @@ def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iter
 
 
 def _not_finite(block: FrameBlock) -> Iterator[tuple[int, str]]:
-    """Positions that are not finite, or so far away that they are an error in the file."""
+    """Positions that are not finite, or too far away to be right."""
     for atom in np.flatnonzero(~(np.abs(block.pos).max(axis=1, initial=0.0) <= MAX_COORDINATE)):
         frame = int(block.frame_of_atom[atom])
         yield frame, f"the position of atom {atom - block.ptr[frame]} is {block.pos[atom].tolist()}"
@@ -162,6 +163,6 @@ def _warn_of_sizes(block: FrameBlock, size_range: tuple[int, int]):
 
 
 def list_bad(bad: Sequence[BadFrame]):
-    """Lists the frames that were left out on standard error."""
+    """List the frames that were left out on standard error."""
     if bad:
         print(f"{len(bad)} frames were left out:", *(f"  {frame}" for frame in bad), sep="\n", file=sys.stderr)

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, makers_of
+from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, makers_of, offsets
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, distinct, join_by_vacuum, unwrap
 from pyg_clusters.options.common import Fragments
 
@@ -28,7 +28,7 @@ MOST_SIZES = 5
 
 
 class NoClusterError(ValueError):
-    """A frame is no isolated cluster: the message says why."""
+    """Frame that is no isolated cluster; the message gives the reason."""
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -41,7 +41,7 @@ def are_usable(cells: np.ndarray) -> np.ndarray:
 
 
 def cell_fault(lattice: np.ndarray) -> str:
-    """Why a cell cannot be used."""
+    """Reason why a cell cannot be used."""
     if not np.isfinite(lattice).all():
         return f"has the cell {lattice.tolist()}, which is not finite"
     return f"has a periodic cell whose vectors are not independent: {lattice.tolist()}"
@@ -65,23 +65,23 @@ def join_by_bonds(
     away = np.abs(pos).max()
     if away > FARTHEST:
         raise NoClusterError(f"has an atom {away:.0e} Å away from the origin")
-    found = unwrap(z, pos, lattice)
-    if len(found.spans):
-        along, kind = _directions(found.spans), _kind(found.spans)
+    unwrapped = unwrap(z, pos, lattice)
+    if len(unwrapped.spans):
+        along, kind = _directions(unwrapped.spans), _kind(unwrapped.spans)
         raise NoClusterError(f"is connected to its own image along {along}: {kind}, no cluster")
-    if len(found.sizes) > 1 and fragments == "refuse":
-        _check_pieces(found, z, pos, cell, lattice)
-    if found.vacuum < MIN_VACUUM:
+    if len(unwrapped.sizes) > 1 and fragments == "refuse":
+        _check_pieces(unwrapped, z, pos, cell, lattice)
+    if unwrapped.vacuum < MIN_VACUUM:
         less = f"less than {MIN_VACUUM} Å of vacuum"
-        raise NoClusterError(f"is only {found.vacuum:.1f} Å from its periodic image, {less}: no cluster")
-    return found.shift - found.shift[0]
+        raise NoClusterError(f"is only {unwrapped.vacuum:.1f} Å from its periodic image, {less}: no cluster")
+    return unwrapped.shift - unwrapped.shift[0]
 
 
-def _check_pieces(found: Unwrapped, z: np.ndarray, pos: np.ndarray, cell: np.ndarray, lattice: np.ndarray):
+def _check_pieces(unwrapped: Unwrapped, z: np.ndarray, pos: np.ndarray, cell: np.ndarray, lattice: np.ndarray):
     """Refuse a frame in several pieces, unless it is not periodic and its cell would not join it either."""
     periodic = lattice.any(axis=1)
     further = cell.any(axis=1) & ~periodic
-    text = f"{IN_PIECES} {_sizes(found)}, {found.gap:.1f} Å apart"
+    text = f"{IN_PIECES} {_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart"
     if further.any() and _would_join(z, pos, cell):
         named = _listed([VECTORS[axis] for axis in np.flatnonzero(further)])
         text = f"{text}, but would be one across the faces along {named}, where pbc is F: set it to T"
@@ -94,12 +94,12 @@ def _would_join(z: np.ndarray, pos: np.ndarray, cell: np.ndarray) -> bool:
     """Whether a frame would be one isolated cluster, were its cell periodic in all directions."""
     if not are_usable(cell[None])[0]:
         return False
-    found = unwrap(z, pos, cell)
-    return len(found.sizes) == 1 and not len(found.spans) and found.vacuum >= MIN_VACUUM
+    unwrapped = unwrap(z, pos, cell)
+    return len(unwrapped.sizes) == 1 and not len(unwrapped.spans) and unwrapped.vacuum >= MIN_VACUUM
 
 
-def _sizes(found: Unwrapped) -> str:
-    sizes = list(map(str, found.sizes))
+def _sizes(unwrapped: Unwrapped) -> str:
+    sizes = list(map(str, unwrapped.sizes))
     more = [f"{len(sizes) - MOST_SIZES} more"] if len(sizes) > MOST_SIZES else []
     return f"{len(sizes)} pieces of {_listed([*sizes[: MOST_SIZES if more else None], *more])} atoms"
 
@@ -138,7 +138,7 @@ class Joined:
     Attributes:
         pos: Positions in Å ``[num_atoms, 3]``.
         moved: Whether atoms of a frame were moved, ``[num_frames]``.
-        problems: Why a frame is no isolated cluster, by its index.
+        problems: Reasons why frames are no isolated clusters, by index.
     """
 
     pos: np.ndarray
@@ -194,10 +194,10 @@ def join_frames(
     atoms, part = _atoms_of(ptr, frames)
     positions, lattice = pos[atoms], lattice[frames]
     steps, whole = join_by_vacuum(z[atoms], positions, part, lattice)
-    for place in np.flatnonzero(~whole):
-        frame, inside = int(frames[place]), slice(part[place], part[place + 1])
+    for index in np.flatnonzero(~whole):
+        frame, inside = int(frames[index]), slice(part[index], part[index + 1])
         try:
-            steps[inside] = join_by_bonds(z[atoms][inside], positions[inside], cell[frame], lattice[place], fragments)
+            steps[inside] = join_by_bonds(z[atoms][inside], positions[inside], cell[frame], lattice[index], fragments)
         except NoClusterError as error:
             problems[frame] = str(error)
             steps[inside] = 0
@@ -216,7 +216,7 @@ def _atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[slice | np.ndarray, 
     if len(frames) == len(ptr) - 1:
         return slice(None), ptr
     sizes = np.diff(ptr)[frames]
-    part = np.concatenate([[0], np.cumsum(sizes)])
+    part = offsets(sizes)
     return np.arange(part[-1]) + np.repeat(ptr[frames] - part[:-1], sizes), part
 
 
@@ -227,19 +227,19 @@ def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBloc
     """
     if block.joined is not None:
         return block
-    found = join_frames(block.z, block.pos, block.ptr, block.cell, block.pbc, fragments)
-    clusters = replace(block, pos=found.pos, joined=found.moved)
+    joined = join_frames(block.z, block.pos, block.ptr, block.cell, block.pbc, fragments)
+    clusters = replace(block, pos=joined.pos, joined=joined.moved)
     if block.atoms is not None and block.periodic.any():
         makers = list(makers_of(block.atoms))
-        for place in np.flatnonzero(block.periodic):
-            inside = slice(block.ptr[place], block.ptr[place + 1])
-            makers[place] = partial(_made, makers[place], found.pos[inside])
+        for index in np.flatnonzero(block.periodic):
+            inside = slice(block.ptr[index], block.ptr[index + 1])
+            makers[index] = partial(_made, makers[index], joined.pos[inside])
         clusters.atoms = LazyAtoms(makers)
-    if found.problems:
-        problems = found.problems.items()
-        bad = [NoCluster(block.file, int(block.number[place]), _advised(text)) for place, text in problems]
+    if joined.problems:
+        problems = joined.problems.items()
+        bad = [NoCluster(block.file, int(block.number[index]), _advised(text)) for index, text in problems]
         good = np.ones(len(block), dtype=bool)
-        good[list(found.problems)] = False
+        good[list(joined.problems)] = False
         clusters = clusters.select(good)
         clusters.partial = block.partial
         clusters.unreadable = sorted([*block.unreadable, *bad], key=lambda frame: frame.number)
@@ -257,7 +257,7 @@ def _made(maker: Callable[[], Atoms], pos: np.ndarray) -> Atoms:
 
 
 def reporting_joined(blocks: Iterable[FrameBlock]) -> Iterator[FrameBlock]:
-    """Passes blocks on, and warns in the end of how many of their frames were joined."""
+    """Pass blocks on, and warn at the end how many frames were joined."""
     joined = total = 0
     for block in blocks:
         joined += 0 if block.joined is None else int(block.joined.sum())
@@ -267,7 +267,7 @@ def reporting_joined(blocks: Iterable[FrameBlock]) -> Iterator[FrameBlock]:
 
 
 def warn_of_joined(joined: int, frames: int):
-    """Says once how many frames were joined, if any were."""
+    """Warn how many frames were joined, if any."""
     if joined:
         warnings.warn(f"joined {joined:,} of {frames:,} frames over the faces of their cells", stacklevel=2)
 

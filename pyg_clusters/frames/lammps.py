@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import chemical_symbols
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import (
-    BadFrame,
-    Topology,
-    TruncatedFrame,
-    UnrecoverableFrame,
-    cut_frame,
-    lifted_by,
-    max_atoms,
-)
-from pyg_clusters.frames.paths import DAMAGED, is_compressed, open_binary
-from pyg_clusters.frames.text import TextLines, atomic_number, text_table, unknown_label
+from pyg_clusters.frames.block import BadFrame, Topology, UnrecoverableFrame, cut_frame
+from pyg_clusters.frames.paths import lifted_by, max_atoms
+from pyg_clusters.frames.text import TextLines, atomic_number, split_text, text_table, unknown_label
 
 UNITS: tuple[str, ...] = ("metal", "real", "si", "cgs", "electron", "micro", "nano")
 """Systems of units that can be converted: all but ``lj``."""
@@ -46,12 +39,12 @@ FIRST_LINES: tuple[bytes, ...] = (b"ITEM: UNITS", b"ITEM: TIMESTEP")
 
 @dataclass
 class Dump:
-    """What holds for the frames of a dump so far.
+    """State of reading a dump.
 
     Attributes:
         path: The file.
-        topology: What its atoms are, where it does not say so itself.
-        units: LAMMPS' name of its units, which are said once.
+        topology: Elements of its atoms, if they are not in the dump.
+        units: LAMMPS' name of its units, stated once in a file.
     """
 
     path: Path
@@ -64,7 +57,7 @@ class Section:
     """The sections of a frame, by their names.
 
     Attributes:
-        words: What stands behind the name.
+        words: Words after the name.
         text: The lines below it.
     """
 
@@ -84,38 +77,29 @@ def dump_frames(path: Path, topology: Topology | None = None) -> Iterator[Atoms 
 
     Args:
         path: The file.
-        topology: What the atoms are.
+        topology: Elements of the atoms.
 
     Raises:
         InputError: If the file is damaged, in units of Lennard-Jones, or nothing says what the atoms are.
     """
-    kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
-    number = 0
-    try:
-        with open_binary(path) as stream:
-            for frame in _frames(Dump(path, topology), TextLines(path, stream), kind):
-                yield frame
-                number += 1
-    except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read at frame {number} ({error}); is it damaged?") from error
+    return split_text(path, partial(_frames, Dump(path, topology)))
 
 
-def _frames(dump: Dump, lines: TextLines, kind: type[UnrecoverableFrame]) -> Iterator[Atoms | BadFrame]:
-    number = 0
+def _frames(dump: Dump, lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Iterator[Atoms | BadFrame]:
     while lines.skip_blank() or lines.cut:
         first = lines.line
         try:
             sections = _sections(dump, lines)
             if sections is None:
-                yield cut_frame(kind, dump.path, number)
+                yield cut_frame(kind, dump.path, index)
                 return
-            yield _atoms(dump, number, sections)
+            yield _atoms(dump, index, sections)
         except BrokenFrame as error:
-            yield BadFrame(str(dump.path), number, str(error))
+            yield BadFrame(str(dump.path), index, str(error))
             while (line := lines.look(0)) is not None and (lines.line == first or not line.startswith(FIRST_LINES)):
                 lines.skip(1)
                 lines.check_passed_over(lines.line - first)
-        number += 1
+        index += 1
 
 
 def _sections(dump: Dump, lines: TextLines) -> Section | None:
@@ -201,7 +185,7 @@ def _number_of_atoms(path: Path, text: bytes) -> int:
     return number
 
 
-def _atoms(dump: Dump, number: int, sections: Section) -> Atoms:
+def _atoms(dump: Dump, index: int, sections: Section) -> Atoms:
     names = sections.words["ATOMS"].split()
     kinds = {name: _kind(name) for name in names}
     num_atoms = int(sections.text["NUMBER OF ATOMS"])
@@ -214,7 +198,7 @@ def _atoms(dump: Dump, number: int, sections: Section) -> Atoms:
             raise BrokenFrame("an atom id occurs twice")
         table = table.take(pyarrow.array(np.argsort(ids, kind="stable")))
         ids = np.sort(ids)
-    numbers = _elements(dump, number, table, ids)
+    numbers = _elements(dump, index, table, ids)
     cell, origin, pbc = _box(sections)
     cell, origin = (convert(part, "distance", dump.units, "ASE") for part in (cell, origin))
     atoms = Atoms(numbers, positions=_positions(dump, table, cell, origin), cell=cell, pbc=pbc)
@@ -228,9 +212,9 @@ def _kind(name: str) -> str:
     return "I" if name in ("id", "mol", "ix", "iy", "iz") else "R"
 
 
-def _elements(dump: Dump, number: int, table: pyarrow.Table, ids: np.ndarray | None) -> np.ndarray:
+def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | None) -> np.ndarray:
     """Atomic numbers of the atoms in the order of the table."""
-    where = f"{dump.path}, frame {number}"
+    where = f"{dump.path}, frame {index}"
     topology = _topology_numbers(dump, where, table.num_rows, ids)
     if "element" not in table.column_names:
         if topology is None:
@@ -262,11 +246,11 @@ def _topology_numbers(dump: Dump, where: str, num_atoms: int, ids: np.ndarray | 
         return None
     if ids is not None and topology.ids is not None:
         order = np.argsort(topology.ids)
-        places = np.searchsorted(topology.ids[order], ids).clip(max=len(order) - 1)
-        missing = np.flatnonzero(topology.ids[order][places] != ids)
+        indices = np.searchsorted(topology.ids[order], ids).clip(max=len(order) - 1)
+        missing = np.flatnonzero(topology.ids[order][indices] != ids)
         if missing.size:
             raise InputError(f"{where}: the atom of id {ids[missing[0]]} is not in {topology.file}; give another one")
-        return topology.numbers[order][places]
+        return topology.numbers[order][indices]
     if num_atoms != len(topology.numbers):
         raise InputError(f"{where}: {num_atoms} atoms, but {topology.file} has {len(topology.numbers)}")
     return topology.numbers

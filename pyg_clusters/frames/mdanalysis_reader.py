@@ -13,8 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry import cellpar_to_cell
 
-from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.frames.ase_reader import one_line
+from pyg_clusters.errors import InputError, MissingExtra, describe_error
 from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions, Topology, TruncatedFrame, cut_frame
 from pyg_clusters.frames.paths import file_format, unpacked
 
@@ -182,7 +181,7 @@ def _opened(path: Path, topology: Topology):
     except InputError:
         raise
     except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:
-        raise InputError(f"{path}: cannot be read as {file_format(path)} ({one_line(error)})") from error
+        raise InputError(f"{path}: cannot be read as {file_format(path)} ({describe_error(error)})") from error
 
 
 @contextmanager

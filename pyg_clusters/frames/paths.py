@@ -17,7 +17,42 @@ from typing import BinaryIO, Literal
 
 from ase.io.formats import UnknownFileTypeError, extension2format, ioformats, match_magic
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, describe_error
+
+VARIABLE: str = "PYG_CLUSTERS_MAX_ATOMS"
+"""Environment variable that sets the maximum number of atoms of a frame."""
+
+
+MAX_ATOMS: int = 50_000
+"""Default number of atoms that a frame may have."""
+
+
+def max_atoms() -> int:
+    """Number of atoms that a frame may have: :data:`MAX_ATOMS`, or the environment variable :data:`VARIABLE`.
+
+    Raises:
+        InputError: If the variable is not a positive number.
+    """
+    text = os.environ.get(VARIABLE, str(MAX_ATOMS))
+    if not text.isdecimal() or int(text) < 1:
+        raise InputError(f"{VARIABLE} must be a positive number of atoms, got {text!r}")
+    return int(text)
+
+
+def max_line() -> int:
+    """Number of bytes that a line may have: values of all atoms may stand in one."""
+    return 200 * max_atoms()
+
+
+def max_frame() -> int:
+    """Number of bytes that the text of a frame may have."""
+    return 2000 * max_atoms()
+
+
+def lifted_by() -> str:
+    """The advice that ends a message about a bound."""
+    return f"if the file is sound, set the environment variable {VARIABLE} higher (now {max_atoms()})"
+
 
 STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
 """Suffixes of frame stores."""
@@ -28,10 +63,10 @@ XYZ_SUFFIXES: tuple[str, ...] = (".xyz", ".extxyz")
 
 
 OPENERS: dict[str, Callable] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
-"""How to open a compressed file, by its last suffix."""
+"""Functions that open a compressed file, by its last suffix."""
 
 FIRST_BYTES: dict[bytes, Callable] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
-"""How to open a compressed file, by its first bytes."""
+"""Functions that open a compressed file, by its first bytes."""
 
 OTHERS: dict[bytes, str] = {
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -105,8 +140,7 @@ def unpacked(path: Path) -> Iterator[Path]:
                 while target.tell() <= most and (part := stream.read1(1 << 20)):
                     target.write(part)
         except DAMAGED as error:
-            text = " ".join(f"{type(error).__name__}: {error}".split())
-            raise InputError(f"{path}: cannot be unpacked ({text}); is it damaged?") from error
+            raise InputError(f"{path}: cannot be unpacked ({describe_error(error)}); is it damaged?") from error
         if copy.stat().st_size > most:
             shutil.rmtree(folder, ignore_errors=True)
             raise InputError(
@@ -271,7 +305,7 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
 
 
 def check_name(path: Path):
-    """Checks that the name of a file can be written into results.
+    """Check that the name of a file can be written into results.
 
     Raises:
         InputError: If it is not UTF-8.

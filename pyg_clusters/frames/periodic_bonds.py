@@ -186,7 +186,7 @@ RADII: np.ndarray = (BOND_FACTOR * covalent_radii).astype(np.float32)
 def join_by_vacuum(
     z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, lattice: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Join frames where a slab of vacuum along each periodic direction says how.
+    """Join frames that have a slab of vacuum along each periodic direction.
 
     Atoms between the slabs are within reach of no image, so that bonds are plain distances; what remains to be seen is
     that they connect all atoms.
@@ -201,6 +201,7 @@ def join_by_vacuum(
         Lattice vectors to add to each atom ``[num_atoms, 3]``, none to the first of a frame; and which frames they join
         into one isolated cluster ``[num_frames]``.
     """
+    # Positions count from the first atom of the frame, where single precision is exact enough for bonds.
     sizes, starts = np.diff(ptr), ptr[:-1]
     cells, of_frame = distinct(lattice)
     of_atom = of_frame.repeat(sizes)
@@ -208,6 +209,8 @@ def join_by_vacuum(
     needed = (reach_of(z) * np.linalg.norm(dual, axis=1))[of_frame].T  # [3, num_frames], zero where not periodic
     apart = (pos - pos[starts].repeat(sizes, axis=0)).T.astype(np.float32, order="C")  # [3, num_atoms]
     fractions = _times(apart, dual, of_atom)
+    # First try: the images nearest to the first atom. This is right if the frame then spans less than a cell by the
+    # reach of a bond; the other frames are cut at their widest gap instead.
     steps = np.rint(fractions)
     near = (np.maximum.reduceat(np.abs(steps), starts, axis=1) < NEAR).all(axis=0)  # not where they are not finite
     inside = fractions - steps
@@ -297,6 +300,8 @@ def connected(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, frames: np.ndarra
 def _all_bonded(radii: np.ndarray, pos: np.ndarray) -> np.ndarray:
     """As above, of radii ``[frames, width]`` and positions ``[3, frames, width]``."""
     num_frames, width = radii.shape
+    # Breadth-first search from the atom nearest to the centre, in all frames at once: bonds of an atom are a row of
+    # bytes, viewed as words of eight, and the rows of all atoms reached last are combined by a bitwise or.
     squares = np.einsum("ifn,ifn->fn", pos, pos)
     rows = _bonds(radii, pos, squares).reshape(num_frames * width, width).view(np.uint64)  # [atoms, words]
     middle = pos @ np.full(width, 1 / width, dtype=np.float32)  # [3, frames]

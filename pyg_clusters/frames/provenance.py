@@ -70,7 +70,7 @@ def origins_of(
 
 
 def set_origin(info: MutableMapping[str, object], file: str, frame: int):
-    """Writes where a frame was read, unless it says where it was first read.
+    """Write where a frame was read, unless it states where it was first read.
 
     Example:
         >>> info = {}
@@ -84,7 +84,7 @@ def set_origin(info: MutableMapping[str, object], file: str, frame: int):
 
 
 def write_values(holder: MutableMapping, values: Mapping[str, object], replaced: tuple[str, ...] = ()):
-    """Writes values to the ``info`` or ``arrays`` of a frame; what has their names is kept under ``earlier_``.
+    """Write values to the ``info`` or ``arrays`` of a frame; what has their names is kept under ``earlier_``.
 
     Args:
         holder: The ``info`` or ``arrays``.

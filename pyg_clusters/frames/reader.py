@@ -34,7 +34,7 @@ _END = object()
 
 
 def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
-    """Takes items in a thread, up to ``depth`` of them before they are asked for; in order.
+    """Prefetch items in a background thread, up to ``depth`` ahead, in order.
 
     What goes wrong in the thread is raised here, after the items before it. A generator is closed in the thread that
     ran it, so that whatever it holds (an open file, a lock) is let go there.
@@ -62,7 +62,7 @@ BLOCK_SIZE: int = 1000
 """Default number of frames in a block."""
 
 Place = tuple[int, int]
-"""Number of a file among those given, and of a block in it, from 0."""
+"""Index of a file among those given, and of a block in it."""
 
 
 class Frames:
@@ -236,7 +236,7 @@ def read_blocks(
     report: bool = True,
     length: float = 1.0,
 ) -> Iterator[FrameBlock]:
-    """Reads the frames of files in blocks, each from one file: ``Frames.open(...).blocks()``, without a thread.
+    """Read the frames of files in blocks, each from one file: ``Frames.open(...).blocks()``, without a thread.
 
     Positions and cells are taken to be in units of ``length`` Å, where a file does not say its unit.
     """
@@ -256,12 +256,12 @@ def read_blocks(
 
 @dataclass(frozen=True)
 class AtomsFrame:
-    """A frame that can be used."""
+    """Frame that can be used."""
 
     file: str
     """The file, as it was given."""
     number: int
-    """Number of the frame in the file, from 0."""
+    """Index of the frame in the file, from 0."""
     atoms: Atoms
     """The cluster, not periodic, with its ``info`` and ``arrays``."""
 
@@ -273,13 +273,13 @@ def read_atoms(
     on_bad: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
 ) -> Iterator[AtomsFrame | BadFrame]:
-    """Reads and checks the frames of files one by one, for work that takes longer than reading.
+    """Read and check the frames of files one by one, for work that takes longer than reading.
 
     Periodic frames are joined over the faces of their cells, see :func:`~pyg_clusters.frames.join.as_clusters`.
 
     Args:
         paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
-        problem: What else is wrong with a frame, or nothing.
+        problem: Returns what else is wrong with a frame, or none.
         on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
         fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
             images.

@@ -119,7 +119,7 @@ UNITS: tuple[tuple[str, str], ...] = (("energy", "eV"), ("forces", "eV/Å"), ("n
 def write_store(
     path: str | PathLike, blocks: Iterable[FrameBlock], *, single: bool = False, compressed: bool = True
 ) -> int:
-    """Writes frames to an HDF5 store; no more than a block of them is held.
+    """Write frames to an HDF5 store; no more than a block of them is held.
 
     The file holds ``ptr [num_frames + 1]`` (offsets of the frames), ``z [num_atoms]``, ``pos [num_atoms, 3]`` (Å),
     ``cell [num_frames, 3, 3]`` (Å), ``pbc [num_frames, 3]`` and ``periodic [num_frames]`` (of the files that the frames
@@ -148,6 +148,7 @@ def write_store(
 
     Example:
         >>> import tempfile
+        >>> from ase import Atoms
         >>> from pyg_clusters.frames import Frames, write_extxyz
         >>> folder = Path(tempfile.mkdtemp())
         >>> write_extxyz(folder / "md.xyz", [Atoms("Na2", [[0, 0, 0], [0, 0, d]]) for d in (3.0, 3.1, 3.2)])
@@ -172,7 +173,7 @@ def write_store(
 
 
 class _Writer:
-    """Appends blocks to an open file."""
+    """Append blocks to an open file."""
 
     def __init__(self, file: h5py.File, single: bool, compression: Mapping[str, object]):
         self.file = file
@@ -193,13 +194,13 @@ class _Writer:
         if (empty := np.flatnonzero(block.sizes == 0)).size:
             raise InputError(f"{block.file}, frame {block.number[empty[0]]}: has no atoms; remove it")
         files, numbers = block.origins
-        places = [self.files.setdefault(str(file), len(self.files)) for file in files]
+        indices = [self.files.setdefault(str(file), len(self.files)) for file in files]
         of_frames = {
             "ptr": self.num_atoms + block.ptr[1:],
             "cell": block.cell,
             "pbc": block.pbc,
             "periodic": block.periodic,
-            "origin/file": np.array(places, dtype=np.int32),
+            "origin/file": np.array(indices, dtype=np.int32),
             "origin/number": numbers,
         }
         pos = centred(block.pos, block.ptr) if self.file["pos"].dtype == np.float32 else block.pos
@@ -217,7 +218,7 @@ class _Writer:
             self._flush()
 
     def finish(self):
-        """Writes what waits, and the names of the files that the frames came from."""
+        """Write what waits, and the names of the files that the frames came from."""
         self._flush()
         self.file.create_dataset("origin/files", data=list(self.files), dtype=h5py.string_dtype())
 
@@ -271,7 +272,7 @@ class _Writer:
         self.waiting.setdefault(name, []).append(values)
 
     def _flush(self):
-        """Writes what waits, so that thousands of blocks of a frame cost no more than one of them all."""
+        """Write what waits, so that thousands of blocks of a frame cost no more than one of them all."""
         for name, parts in self.waiting.items():
             values = np.concatenate(parts)
             dataset = self.file[name]

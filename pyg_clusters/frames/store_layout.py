@@ -7,8 +7,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_reader import one_line
+from pyg_clusters.errors import InputError, describe_error
 
 FORMAT: str = "pyg_clusters frames"
 VERSION: int = 1
@@ -36,7 +35,7 @@ def reading_store(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (OSError, LookupError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
-        raise InputError(f"{path}: cannot be read ({one_line(error)}); is it damaged?") from error
+        raise InputError(f"{path}: cannot be read ({describe_error(error)}); is it damaged?") from error
 
 
 @contextmanager
@@ -147,7 +146,7 @@ class _Layout:
         plist = dataset.id.get_create_plist()
         if dataset.is_virtual or dataset.external:
             raise self._error(f"{name!r} lies in another file, which is not read")
-        filters = [plist.get_filter(place)[0] for place in range(plist.get_nfilters())]
+        filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
         if not set(filters) <= FILTERS or len(set(filters)) < len(filters):
             raise self._error(f"{name!r} is compressed by filters {filters}, which are not read")
         width = dataset.id.get_type().get_size()

@@ -1,4 +1,4 @@
-"""Any frames of a frame store, in any order."""
+"""Frames of a frame store: in blocks, or single ones in any order."""
 
 import os
 from collections.abc import Iterator
@@ -55,12 +55,12 @@ class StoreReader:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._places: dict[str, _Places | None] = {}
+        self._offsets: dict[str, _RowOffsets | None] = {}
         with open_store(self.path) as file:
             self.ptr = file["ptr"][:].astype(np.int64)
             names = ["z", "pos", *(f"atom_properties/{key}" for key in names_in(file, "atom_properties"))]
             for name in names:
-                self._places[name] = _places(file[name])
+                self._offsets[name] = _row_offsets(file[name])
         self._process = 0  # which has opened the file
         self._descriptor: int | None = None
         self._file: h5py.File | None = None
@@ -68,7 +68,7 @@ class StoreReader:
     @property
     def direct(self) -> bool:
         """Whether single frames are read without unpacking whole chunks."""
-        return all(self._places.values())
+        return all(self._offsets.values())
 
     def atoms(self, name: str, frames: np.ndarray | list[int]) -> np.ndarray:
         """Rows of the atoms of some frames, in their order, ``[num_atoms, ...]``.
@@ -91,10 +91,10 @@ class StoreReader:
     def _read(self, name: str, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         if self._process != os.getpid():  # what another process has opened is not to be used in this one
             self._process, self._descriptor, self._file = os.getpid(), None, None
-        places = self._places[name]
-        if places is not None:
+        offsets = self._offsets[name]
+        if offsets is not None:
             self._descriptor = os.open(self.path, os.O_RDONLY) if self._descriptor is None else self._descriptor
-            return places.read(self._descriptor, starts, ends)
+            return offsets.read(self._descriptor, starts, ends)
         self._file = h5py.File(self.path) if self._file is None else self._file
         dataset = self._file[name]
         rows = np.empty((int((ends - starts).sum()), *dataset.shape[1:]), dataset.dtype)
@@ -114,8 +114,8 @@ class StoreReader:
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Where the rows of a data set without compression lie in the file."""
+class _RowOffsets:
+    """Offsets of the rows of an uncompressed data set in the file."""
 
     dtype: np.dtype
     row: tuple[int, ...]
@@ -130,15 +130,15 @@ class _Places:
             while start < end:
                 chunk, first = divmod(start, self.chunk)
                 num = min(end - start, self.chunk - first)
-                place = int(self.offsets[chunk]) + first * width
-                if os.preadv(descriptor, [view[to : to + num * width]], place) != num * width:
+                at = int(self.offsets[chunk]) + first * width
+                if os.preadv(descriptor, [view[to : to + num * width]], at) != num * width:
                     raise OSError("it ends early")
                 start, to = start + num, to + num * width
         return rows
 
 
-def _places(dataset: h5py.Dataset) -> _Places | None:
-    """Where the rows of a data set lie; none where they are compressed or the system cannot read from a place."""
+def _row_offsets(dataset: h5py.Dataset) -> _RowOffsets | None:
+    """Offsets of the rows of a data set; none if it is compressed or the system cannot read at an offset."""
     plain = dataset.id.get_create_plist().get_nfilters() == 0 and dataset.dtype.kind in "biuf"
     if not plain or not dataset.chunks or dataset.chunks[1:] != dataset.shape[1:] or not hasattr(os, "preadv"):
         return None
@@ -148,7 +148,7 @@ def _places(dataset: h5py.Dataset) -> _Places | None:
         offsets[info.chunk_offset[0] // dataset.chunks[0]] = info.byte_offset
 
     dataset.id.chunk_iter(note)
-    return _Places(dataset.dtype, dataset.shape[1:], dataset.chunks[0], offsets) if (offsets >= 0).all() else None
+    return _RowOffsets(dataset.dtype, dataset.shape[1:], dataset.chunks[0], offsets) if (offsets >= 0).all() else None
 
 
 def _runs(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -228,7 +228,7 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
     if wanted.with_atoms:
         info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
         arrays = {key: _values(file["atom_properties"][key], atoms) for key in names_in(file, "atom_properties")}
-        block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, place) for place in range(end - first))
+        block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, index) for index in range(end - first))
     if are_joined(file):
         block.joined = np.zeros(end - first, dtype=bool)
     elif "cell" not in file:
@@ -243,12 +243,12 @@ def _values(dataset: h5py.Dataset, rows: slice) -> np.ndarray:
     return np.array([value.decode() for value in values.flat], dtype=str).reshape(values.shape)
 
 
-def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.ndarray], place: int) -> Atoms:
-    inside = slice(block.ptr[place], block.ptr[place + 1])
-    atoms = Atoms(numbers=block.z[inside], positions=block.pos[inside], cell=block.cell[place])
-    atoms.info.update({key: values[place] if values.ndim > 1 else values[place].item() for key, values in info.items()})
+def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.ndarray], index: int) -> Atoms:
+    inside = slice(block.ptr[index], block.ptr[index + 1])
+    atoms = Atoms(numbers=block.z[inside], positions=block.pos[inside], cell=block.cell[index])
+    atoms.info.update({key: values[index] if values.ndim > 1 else values[index].item() for key, values in info.items()})
     files, numbers = block.origins
-    set_origin(atoms.info, str(files[place]), int(numbers[place]))
+    set_origin(atoms.info, str(files[index]), int(numbers[index]))
     for key, values in arrays.items():
         atoms.set_array(key, values[inside])
     return atoms

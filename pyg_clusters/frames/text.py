@@ -2,18 +2,19 @@
 
 import re
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import pyarrow
 import pyarrow.csv
 from ase.data import atomic_numbers
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import lifted_by, max_atoms, max_frame, max_line
+from pyg_clusters.errors import InputError, describe_error
+from pyg_clusters.frames.block import TruncatedFrame, UnrecoverableFrame
+from pyg_clusters.frames.paths import DAMAGED, is_compressed, lifted_by, max_atoms, max_frame, max_line, open_binary
 
 BYTES_AT_ONCE: int = 1 << 20
 """So much text is taken from a file at a time."""
@@ -21,6 +22,50 @@ BYTES_AT_ONCE: int = 1 << 20
 
 SHORT: int = 20
 """Lines of no more bytes are short."""
+
+
+Item = TypeVar("Item")
+
+
+def split_text(
+    path: Path,
+    split: Callable[["TextLines", type[UnrecoverableFrame], int], Iterator[Item]],
+    start: int = 0,
+    offset: int = 0,
+) -> Iterator[Item]:
+    """Frames of a text file, compressed or not, one at a time.
+
+    Args:
+        path: The file.
+        split: Generator of the frames of the lines, given the kind of bad frame where the text ends within one (of a
+            compressed text the writer cannot be still at work), and the index of the first.
+        start: Index of the first frame.
+        offset: Its offset in bytes; 0 in a compressed text.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
+    index = start
+    try:
+        with open_binary(path) as stream:
+            if offset:
+                stream.seek(offset)
+            for frame in split(TextLines(path, stream, offset), kind, start):
+                yield frame
+                index += 1
+    except DAMAGED as error:
+        reason = f"cannot be read at frame {index} ({describe_error(error)})"
+        raise InputError(f"{path}: {reason}; is it damaged?") from error
+
+
+def is_number(word: str | bytes) -> bool:
+    """Whether a word is a number."""
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 class TextLines:
@@ -75,7 +120,7 @@ class TextLines:
         return self._text[start : self._ends[begin + count - 1] + 1]
 
     def skip(self, count: int):
-        """Passes over lines that have been looked at."""
+        """Pass over lines that have been looked at."""
         if not count:
             return
         self._next += count
@@ -92,7 +137,7 @@ class TextLines:
         return text
 
     def skip_blank(self) -> bool:
-        """Passes over lines without a word; whether there is a line after them."""
+        """Pass over lines without a word; whether there is a line after them."""
         first = self.line
         while (line := self.look(0)) is not None:
             if line.strip():
@@ -102,7 +147,7 @@ class TextLines:
         return False
 
     def check_passed_over(self, count: int):
-        """Refuses to pass over more lines than any frame has.
+        """Refuse to pass over more lines than any frame has.
 
         Raises:
             InputError: If it is more.
@@ -114,11 +159,11 @@ class TextLines:
         """Those of the ``count`` lines from ``first`` after the next line that are short, as far as they are held."""
         begin = bisect_left(self._short, self._next + first)
         end = bisect_left(self._short, self._next + first + count)
-        places = self._short[begin:end]
-        return [self._text[self._ends[place - 1] + 1 if place else 0 : self._ends[place] + 1] for place in places]
+        indices = self._short[begin:end]
+        return [self._text[self._ends[index - 1] + 1 if index else 0 : self._ends[index] + 1] for index in indices]
 
     def _read(self):
-        """Reads more text, at least as much again as is held."""
+        """Read more text, at least as much again as is held."""
         rest = self._text[self._start :]
         if len(rest) > self._max_text:
             raise InputError(f"{self.path}: a frame has more than {self._max_text:,} bytes; {lifted_by()}")

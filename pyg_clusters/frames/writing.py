@@ -16,9 +16,8 @@ from ase import Atoms
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_xyz
 from numpy.typing import ArrayLike
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.files import atomic_write
-from pyg_clusters.frames.ase_reader import one_line
 from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES
 
 PLAIN: re.Pattern[str] = re.compile(r"(?!(?:t|f|true|false|nan|inf|infinity)$)[a-z_/][\w./:+-]*", re.IGNORECASE)
@@ -62,7 +61,7 @@ def extxyz_text(atoms: Atoms, where: str = "a frame") -> str:
     try:
         write_xyz(text, [checked])
     except (KeyError, ValueError, TypeError, IndexError) as error:
-        raise InputError(f"{where}: cannot be written as extended XYZ ({one_line(error)})") from error
+        raise InputError(f"{where}: cannot be written as extended XYZ ({describe_error(error)})") from error
     return text.getvalue()
 
 
@@ -77,7 +76,7 @@ def _checked_key(key: object, where: str) -> str:
 
 
 def _written(key: str, value: object, where: str) -> object:
-    """What ASE is to write so that it reads the value."""
+    """Value to give to ASE so that the value is read back."""
     if isinstance(value, str):
         written = value if PLAIN.fullmatch(value) else _quoted(key, value)
         if written is None:
@@ -137,11 +136,11 @@ def _check_column(name: str, values: np.ndarray, where: str):
 
 
 TABLE_WRITERS = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
-"""How to write a table, by the suffix of the file."""
+"""Functions that write a table, by the suffix of the file."""
 
 
 def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
-    """Writes columns of equal length to a ``.csv`` or ``.parquet`` file.
+    """Write columns of equal length to a ``.csv`` or ``.parquet`` file.
 
     Args:
         path: The file; its suffix decides.
@@ -159,7 +158,7 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
 
 
 def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
-    """Writes frames, one by one, as extended XYZ; ``.xz``, ``.gz`` or ``.bz2`` at the end compresses it.
+    """Write frames, one by one, as extended XYZ; ``.xz``, ``.gz`` or ``.bz2`` at the end compresses it.
 
     Raises:
         InputError: If the suffix is another, a value cannot be written, or the file cannot.
@@ -189,8 +188,8 @@ def read_columns(path: Path, names: Sequence[str] = (), remedy: str = "write it 
         with path.open(encoding="utf-8") as stream:
             header, *rows = csv.reader(stream)
         columns = {
-            name: np.array([row[place] if name == "composition" else float(row[place]) for row in rows])
-            for place, name in enumerate(header)
+            name: np.array([row[index] if name == "composition" else float(row[index]) for row in rows])
+            for index, name in enumerate(header)
         }
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise InputError(f"{path}: corrupted ({' '.join(str(error).split())[:200]}); {remedy}") from error

@@ -8,16 +8,16 @@ import numpy as np
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import BadFrame, TruncatedFrame, UnrecoverableFrame, cut_frame, lifted_by, max_atoms
-from pyg_clusters.frames.paths import DAMAGED, is_compressed, open_binary
-from pyg_clusters.frames.text import TextLines, atomic_number, text_table, unknown_label
+from pyg_clusters.frames.block import BadFrame, UnrecoverableFrame, cut_frame
+from pyg_clusters.frames.paths import lifted_by, max_atoms
+from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, unknown_label
 
 HEADER_LINES: int = 20
 """A header has no more lines."""
 
 
 class Header(NamedTuple):
-    """What holds for the frames after it."""
+    """Cell and elements of the frames after a header."""
 
     cell: np.ndarray
     """Cell vectors in Å, ``[3, 3]``."""
@@ -34,19 +34,11 @@ def xdatcar_frames(path: Path) -> Iterator[Atoms | BadFrame]:
     Raises:
         InputError: If the file is damaged, or names no elements.
     """
-    kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
-    number = 0
-    try:
-        with open_binary(path) as stream:
-            for frame in _frames(path, TextLines(path, stream), kind):
-                yield frame
-                number += 1
-    except DAMAGED as error:
-        raise InputError(f"{path}: cannot be read at frame {number} ({error}); is it damaged?") from error
+    return split_text(path, _frames)
 
 
-def _frames(path: Path, lines: TextLines, kind: type[UnrecoverableFrame]) -> Iterator[Atoms | BadFrame]:
-    header, number, broken = None, 0, False
+def _frames(lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Iterator[Atoms | BadFrame]:
+    path, header, broken = lines.path, None, False
     while lines.skip_blank() or lines.cut:
         above = _lines_above(lines)
         if above is None:
@@ -55,34 +47,34 @@ def _frames(path: Path, lines: TextLines, kind: type[UnrecoverableFrame]) -> Ite
                     f"{path}: has no line 'Direct configuration='; an XDATCAR of VASP 4 names no elements, write its "
                     "frames as XYZ"
                 )
-            yield cut_frame(kind, path, number)
+            yield cut_frame(kind, path, index)
             return
         if above or header is None:
             try:
-                header = _header(path, number, above)
+                header = _header(path, index, above)
             except InputError:
                 if not broken or header is None:  # else what is left of a broken frame stands above
                     raise
         lines.skip(1)
         atoms = lines.look(0, len(header.numbers))
         if atoms is None:
-            yield cut_frame(kind, path, number)
+            yield cut_frame(kind, path, index)
             return
         table = text_table(atoms, {"x": "R", "y": "R", "z": "R"}, len(header.numbers))
         if table is None:
             if _ends_within(lines, atoms):
-                yield cut_frame(kind, path, number)
+                yield cut_frame(kind, path, index)
                 return
-            yield BadFrame(str(path), number, f"has no {len(header.numbers)} lines of three numbers")
+            yield BadFrame(str(path), index, f"has no {len(header.numbers)} lines of three numbers")
         elif _ends_within(lines, atoms):
-            yield cut_frame(kind, path, number)
+            yield cut_frame(kind, path, index)
             return
         else:
             lines.skip(len(header.numbers))
             scaled = np.stack([table.column(axis).to_numpy() for axis in "xyz"], axis=1)
             yield Atoms(header.numbers, positions=scaled @ header.cell, cell=header.cell, pbc=True)
         broken = table is None
-        number += 1
+        index += 1
 
 
 def _lines_above(lines: TextLines) -> list[str] | None:
@@ -106,11 +98,11 @@ def _ends_within(lines: TextLines, atoms: bytes) -> bool:
     return last and lines.unended and len(rows) > 1 and len(rows[-1].rstrip()) < len(rows[-2].rstrip())
 
 
-def _header(path: Path, number: int, above: list[str]) -> Header:
+def _header(path: Path, index: int, above: list[str]) -> Header:
     words = [line.split() for line in above]
     try:
         counts = [int(word) for word in words[-1]]
-        named = not _is_number(words[-2][0])
+        named = not is_number(words[-2][0])
         vectors, scale = (words[-5:-2], words[-6]) if named else (words[-4:-1], words[-5])
         cell = np.array(vectors, dtype=float)
         factors = np.array(scale, dtype=float)
@@ -118,27 +110,19 @@ def _header(path: Path, number: int, above: list[str]) -> Header:
             raise ValueError
     except (ValueError, IndexError):
         text = " / ".join(above[-3:])[:60]
-        raise InputError(f"{path}, frame {number}: no header of an XDATCAR in {text!r}; fix the file there") from None
+        raise InputError(f"{path}, frame {index}: no header of an XDATCAR in {text!r}; fix the file there") from None
     if not named:
         raise InputError(
-            f"{path}, frame {number}: names no elements, as VASP 4 writes it; write their symbols in a line above the "
+            f"{path}, frame {index}: names no elements, as VASP 4 writes it; write their symbols in a line above the "
             f"counts {above[-1]!r}"
         )
     labels = words[-2]
     unknown = next((label for label in labels if label.isdecimal() or atomic_number(label) is None), None)
     if unknown is not None or len(labels) != len(counts):
         reason = unknown_label(unknown) if unknown is not None else f"{len(labels)} elements, {len(counts)} counts"
-        raise InputError(f"{path}, frame {number}: {reason}; fix the header")
+        raise InputError(f"{path}, frame {index}: {reason}; fix the header")
     if sum(counts) > max_atoms():
-        raise InputError(f"{path}, frame {number}: {sum(counts):,} atoms in a frame; {lifted_by()}")
+        raise InputError(f"{path}, frame {index}: {sum(counts):,} atoms in a frame; {lifted_by()}")
     if len(factors) == 1 and factors[0] < 0:
         factors = (-factors / abs(np.linalg.det(cell))) ** (1 / 3)
     return Header(cell * factors, np.repeat([atomic_number(label) for label in labels], counts).astype(np.int64))
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

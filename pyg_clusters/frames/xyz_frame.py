@@ -13,7 +13,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from ase.geometry import cellpar_to_cell
 from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
-from pyg_clusters.frames.ase_reader import one_line
+from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame, column
 from pyg_clusters.frames.text import atomic_number, unknown_label
 
@@ -65,11 +65,11 @@ PROPERTIES_KEY: re.Pattern[str] = re.compile(r"(?<!\S)properties\s*=\s*(?=[\"']?
 
 
 class UnusableText(ValueError):
-    """Text of a frame that says something that cannot be, or not clearly."""
+    """Text of a frame that is contradictory or ambiguous."""
 
 
 class Comment(NamedTuple):
-    """A comment line, made ready for ASE."""
+    """Comment line prepared for ASE."""
 
     text: str
     """Keys and values that ASE reads."""
@@ -175,7 +175,7 @@ def _of_i_pi(text: str) -> Comment | None:
 
 
 COLUMNS: re.Pattern[str] = re.compile(r"(?:^|\s)Properties\s*=\s*[\"'{\[]?([^\s\"'}\]]+)")
-"""What a comment says of the columns."""
+"""Definition of the columns in a comment."""
 
 DEFAULT_COLUMNS: str = "species:S:1:pos:R:3"
 """Columns of a frame that names none."""
@@ -203,7 +203,7 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
     except UnusableText as error:
         return BadFrame(str(path), number, str(error))
     except Exception as error:  # ASE raises many kinds, by the part of the text that is wrong
-        return BadFrame(str(path), number, f"cannot be read ({one_line(error)})")
+        return BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
     atoms.info.update(comment.info)
     if comment.cell is not None:
         atoms.set_cell(comment.cell)
@@ -215,28 +215,28 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
 
 
 def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
-    """Replaces labels of atoms by symbols.
+    """Replace labels of atoms by symbols.
 
     Raises:
         UnusableText: If one stands for no element, or for a LAMMPS type, or there are fewer columns than named.
     """
     named = COLUMNS.search(comment)
     fields = (named[1] if named else DEFAULT_COLUMNS).split(":")
-    column = place = 0
+    column = column_of_label = 0
     for name, width in zip(fields[::3], fields[2::3], strict=False):
         if name in ("species", "symbols"):
-            place = column
+            column_of_label = column
             break
         column += int(width) if width.isdigit() else 0
     else:
-        place = -1
+        column_of_label = -1
     columns = sum(int(width) for width in fields[2::3] if width.isdigit())
     short = next((words for words in lines if len(words) < columns), None)
     if short is not None:
         raise UnusableText(f"{' '.join(short)[:40]!r} has {len(short)} words, not {columns} as its columns need")
-    if place < 0:
+    if column_of_label < 0:
         return
-    labels = {words[place] for words in lines}
+    labels = {words[column_of_label] for words in lines}
     if all(label.capitalize() in atomic_numbers for label in labels):
         return
     numbers = {label: atomic_number(label) for label in labels}
@@ -248,7 +248,7 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
         some = ", ".join(map(str, types[:3]))
         raise UnusableText(f"its atoms are called {some}, which may be LAMMPS types; write symbols of elements")
     for words in lines:
-        words[place] = chemical_symbols[numbers[words[place]] or 0]
+        words[column_of_label] = chemical_symbols[numbers[words[column_of_label]] or 0]
 
 
 PROPERTIES: re.Pattern[bytes] = re.compile(rb'(?:^|\s)Properties=([^\s"\'{}\[\]\\]+)(?=\s|$)')
@@ -264,7 +264,7 @@ QUOTED: re.Pattern[str] = re.compile(r'"[^"]*"')
 
 
 def columns_named(frame: TextFrame) -> str | None:
-    """What the comment says of the columns; nothing where ASE has to look."""
+    """Definition of the columns in the comment; none if the frame is left to ASE."""
     if not frame.num_atoms or may_name_a_unit(frame.comment):
         return None
     match = PROPERTIES.search(frame.comment)
@@ -274,9 +274,9 @@ def columns_named(frame: TextFrame) -> str | None:
 
 
 def cells_of(comments: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Lattice vectors ``[num_frames, 3, 3]``, periodic or not ``[num_frames, 3]``; nothing where ASE has to look."""
+    """Lattice vectors ``[num_frames, 3, 3]``, periodic or not ``[num_frames, 3]``; none if they are left to ASE."""
     cell, pbc = np.zeros((len(comments), 3, 3)), np.zeros((len(comments), 3), dtype=bool)
-    for place, comment in enumerate(comments):
+    for index, comment in enumerate(comments):
         words = comment.lower()
         if b"=" in comment and (b"lattice" in words or b"cell" in words or b"box" in words):
             text = decoded(comment)
@@ -289,7 +289,7 @@ def cells_of(comments: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
             found = _cell(lattice[1], flags[1] if flags else "T T T")
             if found is None:
                 return None
-            cell[place], pbc[place] = found
+            cell[index], pbc[index] = found
     return cell, pbc
 
 

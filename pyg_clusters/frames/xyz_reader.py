@@ -20,16 +20,14 @@ from pyg_clusters.frames.block import (
     Keep,
     LazyAtoms,
     ReadOptions,
-    TruncatedFrame,
     UnrecoverableFrame,
     cut_frame,
     join_blocks,
-    lifted_by,
-    max_atoms,
+    offsets,
 )
-from pyg_clusters.frames.paths import DAMAGED, is_compressed, open_binary
+from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
-from pyg_clusters.frames.text import TextLines, atomic_number, text_table
+from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table
 from pyg_clusters.frames.xyz_frame import (
     TextFrame,
     cells_of,
@@ -58,27 +56,12 @@ def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFr
     """
     # ASE alone would end silently at a blank line, look through the whole file before the first frame, and seek in
     # compressed files.
-    return (frame for _, frame in _with_offsets(path, number, offset))
-
-
-def _with_offsets(path: Path, number: int, offset: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
-    """Each frame, and where it begins."""
-    kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
-    try:
-        with open_binary(path) as stream:
-            if offset:
-                stream.seek(offset)
-            for start, frame in _split(TextLines(path, stream, offset), kind, number):
-                yield start, frame
-                number += 1
-    except DAMAGED as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{path}: cannot be read at frame {number} ({text}); is it damaged?") from error
+    return (frame for _, frame in split_text(path, _split, number, offset))
 
 
 def offsets_of_frames(path: Path, step: int) -> list[int]:
-    """Where in a text that is not compressed the first and every ``step``-th frame after it begins, in bytes."""
-    return [0, *(offset for offset, _ in islice(_with_offsets(path, 0, 0), step, None, step))]
+    """Offsets in bytes of the first and every ``step``-th frame after it in uncompressed text."""
+    return [0, *(offset for offset, _ in islice(split_text(path, _split), step, None, step))]
 
 
 def _split(lines: TextLines, kind: type[UnrecoverableFrame], number: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
@@ -111,8 +94,11 @@ def _frame(lines: TextLines, num_atoms: int) -> TextFrame | None:
     return TextFrame(comment.rstrip(b"\r\n"), atoms, num_atoms)
 
 
+# The number of atoms is taken as right unless the text contradicts it: a line with a single number among the atoms
+# is the first line of the next frame (too few atoms), an atom after the last one means too many. Only short lines can
+# hold a single number, so that a block of a thousand atoms is not searched line by line.
 def _problem(lines: TextLines, num_atoms: int | None) -> str | None:
-    """Why the next lines are not a frame of so many atoms; nothing if they are, or may be when the file is whole."""
+    """Reason why the next lines are not a frame of so many atoms; none if they are, or may be in the complete file."""
     if num_atoms is None:
         start = decoded(lines.look(0) or b"").strip()[:40]
         return f"expected a line with the number of atoms, got {start!r}"
@@ -153,15 +139,7 @@ def _begins_frame(lines: TextLines) -> bool:
 def _is_atom(line: bytes) -> bool:
     """Whether a line has at least four words, three of which are numbers."""
     words = line.split()
-    return len(words) > 3 and sum(map(_is_number, words)) >= 3
-
-
-def _is_number(word: bytes) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
+    return len(words) > 3 and sum(map(is_number, words)) >= 3
 
 
 def _number_of_atoms(lines: TextLines, most: int) -> int | None:
@@ -199,7 +177,7 @@ ORIGIN: bytes = f"{SOURCE_FRAME}=".encode()
 
 
 class Columns(NamedTuple):
-    """What the columns of a frame hold."""
+    """Columns of a frame."""
 
     names: tuple[str, ...]
     """A name for each column, numbered from 0 where a property has several."""
@@ -312,12 +290,13 @@ def _columns(named: str) -> Columns | None:
 
 
 def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: ReadOptions) -> FrameBlock | None:
-    """The block of frames of the same columns; nothing where ASE has to look."""
+    """Block of frames with the same columns; none if they are left to ASE."""
     columns = _columns(named)
     if columns is None or any(not _is_numeric(columns, key) for key in wanted.atom_properties):
         return None
     sizes = [frame.num_atoms for frame in frames.values()]
     kinds = dict(zip(columns.names, columns.kinds, strict=True)) | {"symbols 0": "E"}
+    # One call of the CSV parser for the atoms of all frames: per frame its start costs more than the parsing.
     table = text_table(b"".join(frame.atoms for frame in frames.values()), kinds, sum(sizes))
     if table is None:
         return None
@@ -340,7 +319,7 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: R
         number=np.fromiter(frames, dtype=np.int64),
         z=z,
         pos=_array(table, columns, "positions"),
-        ptr=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        ptr=offsets(sizes),
         cell=cells[0],
         pbc=cells[1],
         properties=properties,  # type: ignore[arg-type]

@@ -15,6 +15,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.baseline import other_zero
 from pyg_clusters.formatting import cell
 from pyg_clusters.frames import FrameBlock, read_blocks, write_table
+from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
@@ -248,7 +249,7 @@ def frames_by_size(
 ) -> list[SizeFrames]:
     """Group scored frames by size, or by composition if there are alloys."""
     scored = [block for block in scored if len(block.frames)]
-    z, pos, ptr = _flat([block.frames for block in scored])
+    z, pos, ptr = flat_arrays([block.frames for block in scored])
     sizes = np.diff(ptr)
     predicted = np.concatenate([block.energy for block in scored]).astype(float)
     spreads = [block.spread for block in scored if block.spread is not None]
@@ -283,7 +284,7 @@ def frames_by_size(
 
 def _structures(minima: Sequence[FrameBlock], z: np.ndarray, ptr: np.ndarray, energy: np.ndarray) -> np.ndarray:
     """Index of the minimum that each minimum is a copy of, ``[num_frames]``."""
-    z_min, pos_min, ptr_min = _flat(minima)
+    z_min, pos_min, ptr_min = flat_arrays(minima)
     if len(ptr_min) != len(ptr):
         raise InputError(
             f"--minima has {len(ptr_min) - 1} structures for {len(ptr) - 1} frames: give the minimum of each frame, in "
@@ -319,11 +320,6 @@ def score_strategies(
     for name, count in (("random", options.top), ("random, as bins", len(selections[Bins.name]))):
         scores.append(score_random(count, *known, name, structure=frames.structure))
     return [replace(score, composition=frames.composition) for score in scores]
-
-
-def _flat(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    ptr = np.concatenate([[0], np.cumsum(np.concatenate([block.sizes for block in blocks]))]).astype(int)
-    return np.concatenate([block.z for block in blocks]), np.concatenate([block.pos for block in blocks]), ptr
 
 
 def _columns(rows: Sequence[Ranking] | Sequence[StrategyScore]) -> dict[str, list]:
