@@ -374,7 +374,7 @@ def test_unknown_verb_option_suffix_and_recipe(model, trajectory, tmp_path, caps
     assert ".parquet" in refused(["predict", model, trajectory, "--out", tmp_path / "p.txt"], capsys)
     assert "--config" in refused(["train"], capsys)
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(demo.shipped_recipe(demo.RECIPE).read_text().replace("batch_size", "batchsize"))
+    recipe.write_text(shipped_recipe(demo.RECIPE).read_text().replace("batch_size", "batchsize"))
     line = refused(["train", "--config", recipe, "--out", tmp_path / "run"], capsys)
     assert "batchsize" in line and "did you mean" in line and "batch_size" in line
     assert "nothing.yaml" in refused(["train", "--config", "nothing.yaml", "--out", tmp_path / "run"], capsys)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 from ase import Atoms
 
-from pyg_clusters.analysis.spectrum import broaden, overlap, shift_axis, shifts
+from pyg_clusters.analysis.line_shapes import broaden, overlap, shift_axis, shifts
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import GalliumClusters, SodiumShielding, group_split
 from pyg_clusters.datasets.batches import ClusterBatches

@@ -43,10 +43,9 @@ class Predictor:
     are all later ones.
 
     Args:
-    from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
-    from pyg_clusters.models.checkpoint import load_model
-    from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath
-            (:class:`~pyg_clusters.models.Ensemble`), that is called instead.
+        model: A model (:class:`~pyg_clusters.models.ClusterModel`), or the name of a pretrained one. It is put in
+            evaluation mode, and moved to the device if one is given; weights that are changed in place are followed.
+            If it has a method ``mean_and_spread`` (:class:`~pyg_clusters.models.Ensemble`), that is called instead.
         device: Device; by default that of the model.
         max_atoms: Maximum number of atoms in a batch, by default according to the device. Pairs of atoms are limited to
             :data:`PAIRS_PER_ATOM` times as many.

@@ -15,7 +15,7 @@ class CoreSurfaceOptions(DeviceOptions, FrameOptions, ModelOptions):
     """
 
     sizes: str | None = None
-    """numbers of atoms of the clusters to use, for example 70 or 60:70"""
+    """numbers of atoms of the clusters to use; ``60:70`` is a range"""
     radii: str | None = None
     """end of the core and start of the surface, in Å from the centre of mass; by default the radii of the model"""
     perplexity: float = 30.0

@@ -54,7 +54,7 @@ def verb_parser(verb: str, description: str, example: str) -> ArgumentParser:
 def _add_fields(parser: ArgumentParser, options: type):
     """Add an argument to a parser for each field of a dataclass, inherited ones included."""
     helps = {
-        parameter.arg_name: " ".join((parameter.description or "").split()).replace("%", "%%")
+        parameter.arg_name: " ".join((parameter.description or "").split()).replace("%", "%%").replace("``", "")
         for base in reversed(options.__mro__[:-1])
         for parameter in parse_from_object(base).params
     }
