@@ -172,8 +172,8 @@ def _check_class(value: Mapping, file: str) -> bool:
 
 def _refusal(path: str, file: str) -> InputError:
     return InputError(
-        f"{file} names {path[:120]}, which is none of the classes that are loaded from a file without being asked: it "
-        f"would be imported and could run any code; {REMEDY}"
+        f"{file} names {path[:120]}, which is not on the list of trusted classes: importing it could run any "
+        f"code; {REMEDY}"
     )
 
 

@@ -16,20 +16,20 @@ from pyg_clusters.trusted import trusting_files
 
 VERBS = {
     "train": "train a model from a YAML recipe",
-    "evaluate": "errors of a trained model on its test set or on labelled frames",
+    "evaluate": "compute errors of a trained model on its test set or on labelled frames",
     "ensemble": "combine several runs into an ensemble",
     "calibrate": "calibrate prediction intervals on held-out errors",
     "benchmark-screening": "benchmark selection strategies on frames of known energy",
     "convert": "convert frames of any format to one HDF5 store",
     "predict": "predict energies of frames, or shieldings of their atoms",
     "merge": "merge the predictions of a job array",
-    "spectrum": "NMR spectra from predicted shieldings",
+    "spectrum": "compute NMR spectra from predicted shieldings",
     "screen": "select the lowest-energy candidates of a trajectory",
     "compare-dft": "compare DFT results with predictions",
     "generate": "generate random clusters, or search for distinct minima",
     "relax": "relax clusters to local minima",
     "label": "label clusters with energies and forces, or with DFT shieldings",
-    "describe": "g(r), shell radii, shell counts and isomers with equal counts",
+    "describe": "compute g(r), shell radii, shell counts and isomers with equal counts",
     "analyse": "analyse core and surface atoms",
     "reproduce": "reproduce the tables of a paper",
     "info": "summarise a file of frames, a run or a model",
@@ -41,7 +41,7 @@ PACKAGE = Path(__file__).parents[1]
 
 USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help lists the arguments)
 
-{os.linesep.join(f"  {verb:<18} {purpose}" for verb, purpose in VERBS.items())}
+{os.linesep.join(f"  {verb:<20} {purpose}" for verb, purpose in VERBS.items())}
 
 options of every verb:
   --debug    show the traceback of an error
