@@ -1,14 +1,20 @@
 """SIGINT and SIGTERM as exceptions that cannot get lost."""
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _requested: list[int] = []
 """Numbers of the signals that have come since :func:`stopping_on_signals` was entered."""
+
+
+_deferring: list[None] = []
+"""An item for each :func:`deferring_stop` that is entered."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -32,9 +38,9 @@ def stopping_on_signals() -> Iterator[None]:
     """Raise :class:`Stopped` on SIGINT and SIGTERM within the block, in the main thread.
 
     An exception that a signal raises is lost where Python cannot pass it on (in a finaliser, or a callback of HDF5):
-    :func:`check_stopped` raises it again.
+    :func:`check_stopped` raises it again, and it is not printed there.
     """
-    with keeping_handlers():
+    with keeping_handlers(), _silent_where_lost():
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:  # as under nohup
@@ -43,6 +49,26 @@ def stopping_on_signals() -> Iterator[None]:
             yield
         finally:
             _requested.clear()
+
+
+@contextmanager
+def _silent_where_lost() -> Iterator[None]:
+    """Print no traceback of a :class:`Stopped` that Python, or Cython in a callback, cannot pass on."""
+    before = sys.unraisablehook, sys.excepthook
+
+    def unraisable(lost: "sys.UnraisableHookArgs"):
+        if not issubclass(lost.exc_type, Stopped):
+            before[0](lost)
+
+    def uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None):
+        if not issubclass(kind, Stopped):
+            before[1](kind, error, traceback)
+
+    sys.unraisablehook, sys.excepthook = unraisable, uncaught
+    try:
+        yield
+    finally:
+        sys.unraisablehook, sys.excepthook = before
 
 
 @contextmanager
@@ -57,10 +83,24 @@ def keeping_handlers() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+@contextmanager
+def deferring_stop() -> Iterator[None]:
+    """Take note of signals only: within the block :class:`Stopped` is raised by :func:`check_stopped` alone.
+
+    For callbacks of a C library, which an exception in them leaves in disorder (HDF5 ends in a segmentation fault).
+    """
+    _deferring.append(None)
+    try:
+        yield
+    finally:
+        _deferring.pop()
+
+
 def request_stop(number: int, _: object):
     """Handle a signal."""
     _requested.append(number)
-    raise Stopped(number)
+    if not _deferring:
+        raise Stopped(number)
 
 
 def check_stopped():

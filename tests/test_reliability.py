@@ -19,6 +19,7 @@ from pyg_clusters.files import atomic_write, output_lock
 from pyg_clusters.frames import Frames, write_extxyz
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.stopping import check_stopped, stopping_on_signals
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,39 @@ def test_signals_end_a_command_with_one_line(folder, tmp_path, number, code, swa
     assert capsys.readouterr().err == f"pyg-clusters: stopped by {signal.Signals(number).name}\n"
     assert names(tmp_path) == set()
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+@pytest.mark.parametrize("method", ["write", "seek", "readinto"])
+@pytest.mark.parametrize("event", [3, 12])
+def test_signals_within_hdf5_do_not_break_it(folder, tmp_path, method, event, monkeypatch, capfd):
+    """HDF5 calls a file's methods; an exception in one of them would end the process by a segmentation fault."""
+    from pyg_clusters.frames import store
+
+    calls, plain = [], getattr(store._File, method)
+
+    def signalled(self, *arguments):
+        calls.append(method)
+        if len(calls) == event:
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(self, *arguments)
+
+    monkeypatch.setattr(store._File, method, signalled)
+    assert main(["convert", str(folder / "md.extxyz"), str(tmp_path / "x.h5")]) == (130 if len(calls) >= event else 0)
+    if len(calls) >= event:
+        assert capfd.readouterr().err == "pyg-clusters: stopped by SIGINT\n"
+        assert names(tmp_path) == set()
+
+
+def test_signals_in_finalisers_are_silent(capfd):
+    class Signalling:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt, match="stopped by SIGTERM"), stopping_on_signals():
+        thing = Signalling()
+        del thing
+        check_stopped()
+    assert capfd.readouterr().err == ""
 
 
 # Commands that the same command completes after a kill, and their results.

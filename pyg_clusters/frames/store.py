@@ -19,13 +19,14 @@ from pyg_clusters.frames.store_layout import (
     FORMAT,
     VERSION,
 )
+from pyg_clusters.stopping import check_stopped, deferring_stop
 
 
 @contextmanager
 def new_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """A new HDF5 file, and what raises the error of a write that the system has refused.
+    """A new HDF5 file, and what raises the error of a write that the system has refused, or the stop asked by a signal.
 
-    Errors are raised at the end of the block in any case; until then what could not be written is held in memory.
+    Both are raised at the end of the block in any case; until then what could not be written is held in memory.
 
     Raises:
         OSError: If the system refuses to write, also when the file is closed.
@@ -40,14 +41,19 @@ def new_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]
         ...     file["numbers"][:].tolist()
         [1, 2, 3]
     """
-    with _File(path) as stream:
+    with deferring_stop(), _File(path) as stream:
+
+        def check():
+            stream.check()
+            check_stopped()
+
         try:
             with h5py.File(stream, "w") as file:
-                yield file, stream.check
+                yield file, check
         except Exception:
             stream.check()
             raise
-        stream.check()
+        check()
 
 
 class _File(io.FileIO):
