@@ -14,9 +14,10 @@ import torch
 from ase import Atoms
 
 from pyg_clusters.cli.main import main
+from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, output_lock
-from pyg_clusters.frames import Frames, write_extxyz
+from pyg_clusters.frames import Frames, read_atoms, write_extxyz
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.stopping import check_stopped, stopping_on_signals
@@ -396,3 +397,26 @@ def test_a_name_that_is_too_long(folder, tmp_path, verb, capsys):
     command = [places.get(word, str(out) if word.startswith("OUT") else word) for word in words]
     assert main(command) == 2
     assert "too long" in capsys.readouterr().err
+
+
+def test_a_data_set_is_processed_once_by_three_processes_at_once(folder, tmp_path):
+    files = [str(folder / f"{name}.xyz") for name in ("cu", "na")]
+    for file in files:
+        frames = [frame.atoms for frame in read_atoms(file)]
+        for atoms in frames:
+            atoms.info["energy"] = float(atoms.get_all_distances().sum())
+        write_extxyz(tmp_path / Path(file).name, frames)
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            code = 1
+            try:
+                data = ClusterDataset(tmp_path / "root", str(tmp_path / "*.xyz"), target="energy")
+                code = 0 if len(data) == 6 else 2
+            finally:
+                os._exit(code)
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0]
+    assert len([name for name in names(tmp_path / "root") if name.endswith(".pt")]) == 1
+    assert not [name for name in names(tmp_path) if "partial" in name or name.endswith(".lock")]
