@@ -94,11 +94,11 @@ def estimates(rate: dict[str, float], size: dict[str, float]) -> str:
 
 
 def gpus(rate: dict[str, float]) -> str:
-    """What is known of GPUs."""
-    return f"""**GPUs**: none was measured. With G frames per second of the model on one (`bench_gpu.py` tells),
-n frames take n / (3600 G) hours of a GPU, and each GPU wants G / {rate["store"]:,} cores that read a frame store, or
-G / {rate["text"]:,} that parse text. Were G 2,000,000, the aim, that would be {2e6 / rate["store"]:.0f} or
-{2e6 / rate["text"]:.0f} cores beside each GPU, and {1e12 / 2e6 / 3600:,.0f} GPU hours for 10^12 frames.
+    """Estimate for GPUs."""
+    return f"""**GPUs** have not been benchmarked. If the model computes G frames per second on a GPU (measured by
+`bench_gpu.py`), n frames take n / (3600 G) GPU hours, and each GPU needs G / {rate["store"]:,} cores to read a frame
+store, or G / {rate["text"]:,} to parse text. With the target of G = 2,000,000 that would be {2e6 / rate["store"]:.0f} or
+{2e6 / rate["text"]:.0f} cores per GPU, and {1e12 / 2e6 / 3600:,.0f} GPU hours for 10^12 frames.
 """
 
 

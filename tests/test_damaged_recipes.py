@@ -197,6 +197,6 @@ def test_a_corrupted_checkpoint_leaves_the_run_as_it_is(recipe, tmp_path, capsys
     for state in ({}, {"state_dict": {}}):
         torch.save(state, checkpoint)
         assert main(more) == 2
-        assert "in it); remove it to train from the first epoch again" in capsys.readouterr().err
+        assert "is missing); remove it to train from the first epoch again" in capsys.readouterr().err
     checkpoint.write_bytes(whole)
     assert main(more) == 0

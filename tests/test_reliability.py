@@ -163,7 +163,7 @@ def test_results_of_an_unfinished_command_are_replaced_by_it_alone(folder, tmp_p
     in_child(work)
     whole = out.read_bytes()
     assert main(["generate", "sblda", "--sizes", "7", "--count", "2", "--out", str(out)]) == 2
-    assert "unfinished results of another command, 'generate sblda --sizes 6" in capsys.readouterr().err
+    assert "unfinished results of another command, 'pyg-clusters generate sblda --sizes 6" in capsys.readouterr().err
     assert main(command) == 0
     assert out.read_bytes() == whole and names(tmp_path) == {"out.extxyz"}
     assert main(command) == 2
