@@ -97,7 +97,7 @@ def gpus(rate: dict[str, float]) -> str:
     """Estimate for GPUs."""
     return f"""**GPUs** have not been benchmarked. If the model computes G frames per second on a GPU (measured by
 `bench_gpu.py`), n frames take n / (3600 G) GPU hours, and each GPU needs G / {rate["store"]:,} cores to read a frame
-store, or G / {rate["text"]:,} to parse text. With the target of G = 2,000,000 that would be {2e6 / rate["store"]:.0f} or
+store, or G / {rate["text"]:,} to parse text. With the target of G = 2,000,000 they are {2e6 / rate["store"]:.0f} or
 {2e6 / rate["text"]:.0f} cores per GPU, and {1e12 / 2e6 / 3600:,.0f} GPU hours for 10^12 frames.
 """
 
