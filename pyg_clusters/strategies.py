@@ -168,7 +168,7 @@ class DescriptorBins(Strategy):
     """
 
     name = "descriptor-bins"
-    purpose = "the lowest frames of the cells of a grid over the mean descriptor, for comparison"
+    purpose = "the lowest frames of the cells of a grid over the mean descriptor"
     needs = ("shell_counts",)
     pool = None
     bins: int
@@ -222,7 +222,7 @@ class Diverse(Strategy):
     """
 
     name = "diverse"
-    purpose = "the frames of low predicted energy that differ most from each other in the features of the model"
+    purpose = "low-energy frames that differ most from each other in the features of the model"
     pool = 3
     top: int
 
@@ -274,7 +274,7 @@ class Uncertain(Strategy):
     """
 
     name = "uncertain"
-    purpose = "the lowest predicted energies minus a multiple of their spread, as the frames to label next"
+    purpose = "the lowest predicted energies minus a multiple of their spread"
     needs = ("spread",)
     by_energy = False
     top: int
