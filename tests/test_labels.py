@@ -512,6 +512,7 @@ def test_labels_of_frames_that_left_the_input_are_kept_apart(frames, tmp_path, c
     assert len(ase.io.read(old, ":")) == 1
 
 
+@pytest.mark.slow
 def test_workers_give_the_same(frames, tmp_path):
     one, two = tmp_path / "one.extxyz", tmp_path / "two.extxyz"
     assert label(frames, one) == 0 and label(frames, two, "--workers", "2", "--threads", "1") == 0

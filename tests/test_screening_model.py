@@ -19,6 +19,7 @@ def both() -> GalliumClusters:
     return GalliumClusters(subset="quench_minima", target=QUENCHED)
 
 
+@pytest.mark.slow
 def test_a_minimum_quenches_to_itself(both):
     hot, minima = GalliumClusters(subset="md_quench", target=QUENCHED), GalliumClusters()
     assert (len(hot), len(minima)) == (7400, 6030)

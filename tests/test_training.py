@@ -360,6 +360,7 @@ def test_run_is_not_overwritten(recipe, finished, capsys):
     assert "--resume" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_processes_agree_with_one(recipe, finished, tmp_path):
     run = tmp_path / "two"
     arguments = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]

@@ -94,6 +94,7 @@ def quick_compilation(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")  # those of the tracing
+@pytest.mark.slow
 def test_compiled_training_equals_plain_training(dataset, quick_compilation, tmp_path):
     torch.manual_seed(0)
     plain = EnergyTraining(DART(hidden_channels=16))
