@@ -137,6 +137,18 @@ def test_fitted_shieldings_are_the_exact_ones():
 
 
 @needs_pyscf
+def test_fitted_shieldings_of_a_cluster_are_the_exact_ones():
+    """Na8 by pyscf-properties: exact integrals, grid 3, energy to 1e-9 hartree, response to 1e-6 (15 minutes)."""
+    positions = [[-1.791, -1.322, 1.985], [-0.004, 0.597, -0.345], [-2.562, -1.315, -1.563], [-1.952, 2.446, 1.791]]
+    positions += [[0.515, -1.637, -3.317], [1.865, -1.275, 2.596], [0.664, 4.087, -0.309], [3.266, -1.581, -0.839]]
+    labelled = ShieldingLabeller()(Atoms("Na8", positions)).atoms
+    exact = [606.459, 607.181, 605.853, 592.098, 605.977, 615.877, 618.619, 610.317]
+    np.testing.assert_allclose(labelled.arrays["nmr_shielding"], exact, atol=0.05)
+    assert labelled.info["lambda_triplet"] == pytest.approx(0.36735, abs=1e-3)
+    assert labelled.info["energy"] == pytest.approx(-35330.8665, abs=0.01)
+
+
+@needs_pyscf
 def test_mended_release_does_hydrogen():
     """Few grid points and directions of the field that converge apart: both places where the release fails."""
     level = ShieldingLevel(fitting=None, grid=0)
@@ -145,17 +157,18 @@ def test_mended_release_does_hydrogen():
 
 @needs_pyscf
 @pytest.mark.slow
-def test_shipped_cluster_is_labelled_again():
-    shipped = next(
-        frame.atoms for frame in read_atoms([shipped_folder("sodium_shielding") / "sodium_shielding.extxyz.xz"])
-    )
+@pytest.mark.parametrize("size", [14, 16, 20])
+def test_shipped_clusters_are_labelled_again(size):
+    """They were labelled in double precision throughout, with a fifth more fitting functions."""
+    clusters = read_atoms([shipped_folder("sodium_shielding") / "sodium_shielding.extxyz.xz"])
+    shipped = next(frame.atoms for frame in clusters if len(frame.atoms) == size)
     labelled = ShieldingLabeller()(shipped).atoms
     np.testing.assert_allclose(labelled.arrays["nmr_shielding"], shipped.arrays["nmr_shielding"], atol=0.1)
     np.testing.assert_allclose(labelled.arrays["nmr_tensor"], shipped.arrays["nmr_tensor"], atol=0.3)
-    np.testing.assert_allclose(labelled.arrays["gop"], shipped.arrays["gop"], atol=1e-4)
+    np.testing.assert_allclose(labelled.arrays["gop"], shipped.arrays["gop"], atol=1e-3)
     for key, tolerance in (("lambda_triplet", 1e-3), ("homo_lumo_gap", 1e-3)):
         assert labelled.info[key] == pytest.approx(shipped.info[key], abs=tolerance)
-    assert labelled.info["energy"] == pytest.approx(shipped.get_potential_energy(), abs=1e-3)
+    assert labelled.info["energy"] == pytest.approx(shipped.get_potential_energy(), abs=1e-2)
 
 
 # Properties
