@@ -18,11 +18,20 @@ from rich.progress import (
 T = TypeVar("T")
 
 
+def frame_progress(text: str = "frames") -> Progress:
+    """Create a counter of frames, shown in a terminal only.
+
+    Args:
+        text: Label of the count.
+    """
+    columns = (SpinnerColumn(), TextColumn(f"{{task.completed:,.0f}} {text}"), TimeElapsedColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+
+
 def counting(blocks: Iterable[T], length: Callable[[T], int]) -> Iterator[T]:
     """Pass blocks on and count their frames, in a terminal."""
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} frames"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
+    with frame_progress() as progress:
         task = progress.add_task("frames", total=None)
         for block in blocks:
             progress.advance(task, length(block))

@@ -15,7 +15,6 @@ from torch import nn
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import Split
 from pyg_clusters.errors import InputError
-from pyg_clusters.inference.loading import load_predictor
 from pyg_clusters.inference.run import Run
 from pyg_clusters.models import DART, LayeredModel, load_model, save_ensemble, save_model
 from pyg_clusters.models.checkpoint import available_models
@@ -227,7 +226,7 @@ def test_what_ships_is_trusted():
         load_model(name)
     for recipe in sorted(shipped_recipe("dart_gallium.yaml").parent.glob("*.yaml")):
         check_trusted(yaml.safe_load(recipe.read_text()), recipe)
-    assert load_predictor(Path("gallium"))
+    assert Run("gallium").predictor()
 
 
 @pytest.mark.parametrize("nested", ["[" * 100_000, '{"class_path": "x", "init_args": ' + "[" * 500 + "]" * 500 + "}"])

@@ -21,7 +21,7 @@ from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.reader import labels_of
-from pyg_clusters.inference.loading import load_predictor
+from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.spectrum import SpectrumOptions
@@ -124,7 +124,7 @@ def spectrum(options: SpectrumOptions) -> Spectra:
         overwrite=options.overwrite,
         results=RESULTS,
     ):
-        predictor = load_predictor(options.model, options.device)
+        predictor = Run(options.model).predictor(options.device)
         scored = score_files(
             predictor, options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments
         )

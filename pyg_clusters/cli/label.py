@@ -38,10 +38,14 @@ def run_label(name: str, argv: Sequence[str]):
     kind, _, example = LABELS[name]
     options = parse_options(f"label {name}", kind, example, argv)
     from pyg_clusters.frames.checks import list_bad
-    from pyg_clusters.labels import label
+    from pyg_clusters.labels.label import label_energy, label_prescreen, label_shielding
 
-    function: Callable = getattr(label, f"label_{name}")
-    result = function(options)
+    functions: dict[str, Callable] = {
+        "shielding": label_shielding,
+        "prescreen": label_prescreen,
+        "energy": label_energy,
+    }
+    result = functions[name](options)
     list_bad(result.bad)
     files = result.files
     if files.path.exists():

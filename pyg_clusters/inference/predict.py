@@ -12,9 +12,9 @@ from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.reader import BLOCK_SIZE
 from pyg_clusters.inference.calibration import Uncertainty
 from pyg_clusters.inference.engines import job_settings, score_by_engine
-from pyg_clusters.inference.loading import load_calibration, load_predictor
 from pyg_clusters.inference.merge import record_of, write_record
 from pyg_clusters.inference.prediction_files import FORMATS, PredictionFormat
+from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.predict import PredictOptions
@@ -60,9 +60,10 @@ def predict(options: PredictOptions) -> Predicted:
 
 
 def _predict(options: PredictOptions, out: Path, shard: Shard | None, folder: Path) -> Predicted:
-    calibration = load_calibration(options.model, options.coverage)
+    model = Run(options.model)
+    calibration = model.calibration(options.coverage)
     device = "cpu" if options.engine == "ray" else options.device
-    predictor = load_predictor(options.model, device, calibration if options.coverage else None)
+    predictor = model.predictor(device, calibration if options.coverage else None)
     uncertainty = Uncertainty.of(predictor, calibration, options.coverage)
     make_format = FORMATS[out.suffix]
     frames = Frames.open(

@@ -3,10 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jsonargparse import ArgumentParser
-
 from pyg_clusters.errors import InputError
-from pyg_clusters.units import ENERGY_UNITS
 
 Fragments = Literal["refuse", "keep"]
 """What to do with a periodic frame that stays in several pieces: refuse it, or keep them at their nearest images."""
@@ -71,45 +68,3 @@ class CoverageOptions:
     def __post_init__(self):
         if self.coverage is not None and not 0 < self.coverage < 1:
             raise InputError(f"--coverage must be between 0 and 1 (0.9 for example), got {self.coverage:g}")
-
-
-def add_reading_options(parser: ArgumentParser):
-    """Adds what to do with bad frames, and where to compute."""
-    add_check_options(parser)
-    parser.add_argument("--device", type=str | None, help="cpu, cuda, cuda:1, ...; by default CUDA where there is one")
-
-
-def add_check_options(parser: ArgumentParser):
-    """Adds what to do with bad frames, and with those that are no single clusters."""
-    add_on_bad_option(parser)
-    add_fragments_option(parser)
-
-
-def add_on_bad_option(parser: ArgumentParser):
-    """Adds what to do with bad frames."""
-    parser.add_argument(
-        "--on-bad", type=Literal["stop", "skip"], default="stop", help="what to do with a frame that cannot be used"
-    )
-
-
-def add_energy_unit_option(parser: ArgumentParser, of: str):
-    """Adds the unit of energies that are read as labels.
-
-    Args:
-        parser: Of the verb.
-        of: Options that name the energies.
-    """
-    parser.add_argument(
-        "--energy-unit", type=str | None, help=f"unit of {of}: {', '.join(ENERGY_UNITS)}; by default eV"
-    )
-
-
-def add_fragments_option(parser: ArgumentParser):
-    """Adds what to do with frames in periodic cells that are no single clusters."""
-    parser.add_argument(
-        "--fragments",
-        type=Fragments,
-        default="refuse",
-        help="a frame in a periodic cell is joined over its faces; if it stays in several pieces: refuse it, or keep "
-        "them at their nearest images",
-    )

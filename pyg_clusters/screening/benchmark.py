@@ -19,7 +19,6 @@ from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.loading import load_predictor
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
 from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
@@ -162,7 +161,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
     out = None if options.out is None else Path(options.out)
     command, inputs = command_words("benchmark-screening", options), [*options.frames, *(options.minima or [])]
     with open_output(out, command, inputs=inputs, overwrite=options.overwrite, results=RESULTS):
-        predictor = load_predictor(options.model, options.device)
+        predictor = Run(options.model).predictor(options.device)
         if options.relax:
             check_forces(predictor)
         truth = options.truth or Run(Path(options.model)).target

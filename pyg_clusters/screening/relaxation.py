@@ -12,9 +12,10 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models.training_domain import domain_of
+from pyg_clusters.progress import frame_progress
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition, ranks_of
 from pyg_clusters.structures import energy_and_forces
-from pyg_clusters.structures.relax_batched import LEFT_RANGE, ModelEnergy, chunks, relax_chunk, relax_progress
+from pyg_clusters.structures.relax_batched import LEFT_RANGE, ModelEnergy, chunks, relax_chunk
 
 RESULTS = ("model_energy", "model_fmax", "model_steps", "converged")
 
@@ -39,7 +40,7 @@ def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, 
     frames = (AtomsFrame("", index, atoms) for index, atoms in enumerate(structures))
     potential = ModelEnergy(predictor.model)
     minima: list[Atoms] = []
-    with relax_progress() as progress:
+    with frame_progress("frames relaxed") as progress:
         task = progress.add_task("frames", total=len(structures))
         for chunk in chunks(frames, []):
             minima += relax_chunk(chunk, potential, fmax, steps, lambda count: progress.advance(task, count))

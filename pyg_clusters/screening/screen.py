@@ -11,7 +11,7 @@ from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.engines import job_settings, score_resumably
-from pyg_clusters.inference.loading import load_calibration, load_predictor
+from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screen import ScreenOptions
@@ -80,8 +80,9 @@ def screen(options: ScreenOptions) -> Screening:
 
 def _predictor(options: ScreenOptions, strategy: Strategy) -> Predictor:
     """Predictor with everything that the strategy and a relaxation need."""
-    calibration = load_calibration(options.model) if "spread" in strategy.needs else None
-    predictor = load_predictor(options.model, "cpu" if options.engine == "ray" else options.device, calibration)
+    model = Run(options.model)
+    calibration = model.calibration() if "spread" in strategy.needs else None
+    predictor = model.predictor("cpu" if options.engine == "ray" else options.device, calibration)
     if "spread" in strategy.needs and not predictor.gives_spread:
         raise InputError(
             f"{options.model} has no uncertainty estimate, which --choose {strategy.name} needs; train an ensemble "

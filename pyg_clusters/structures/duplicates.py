@@ -342,11 +342,15 @@ class _Finder:
             self._unite(earlier[apart], later[apart])
         return self.representative
 
-    def _unite(self, earlier: np.ndarray, later: np.ndarray):
-        """Joins the groups of pairs of structures that are copies."""
+    def _nearest_first(self, earlier: np.ndarray, later: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sort pairs by the later structure, and by the distance of the keys."""
         distance = np.linalg.norm(self.keys[earlier] - self.keys[later], axis=1)
         order = np.lexsort((distance, later))
-        earlier, later = earlier[order], later[order]
+        return earlier[order], later[order]
+
+    def _unite(self, earlier: np.ndarray, later: np.ndarray):
+        """Joins the groups of pairs of structures that are copies."""
+        earlier, later = self._nearest_first(earlier, later)
         while later.size:
             _, nearest = np.unique(later, return_index=True)
             same = nearest[self._same(earlier[nearest], later[nearest])]
@@ -360,9 +364,7 @@ class _Finder:
 
     def _copies_of(self, frames: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
         """Settles the frames that are copies of known representatives, and returns the others."""
-        distance = np.linalg.norm(self.keys[earlier] - self.keys[later], axis=1)
-        order = np.lexsort((distance, later))
-        earlier, later = earlier[order], later[order]
+        earlier, later = self._nearest_first(earlier, later)
         while later.size:
             _, nearest = np.unique(later, return_index=True)
             same = nearest[self._same(earlier[nearest], later[nearest])]

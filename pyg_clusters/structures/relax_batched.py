@@ -7,8 +7,6 @@ from typing import Protocol
 
 import torch
 from ase import Atoms
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from torch import nn
 
 from pyg_clusters.frames import AtomsFrame, BadFrame
@@ -146,10 +144,3 @@ def relax_chunk(
                     trained.reason(result[place]) or "outside what the model was trained on"
                 )
     return [result[place] for place in range(len(frames))]
-
-
-def relax_progress() -> Progress:
-    """Counts relaxed frames on standard error if that is a terminal."""
-    columns = (SpinnerColumn(), TextColumn("{task.completed:,.0f} frames relaxed"), TimeElapsedColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, disable=not console.is_terminal, transient=True)

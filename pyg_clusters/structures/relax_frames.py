@@ -15,6 +15,7 @@ from pyg_clusters.frames.provenance import at_new_positions, set_origin, write_v
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.relax import RelaxOptions
+from pyg_clusters.progress import frame_progress
 from pyg_clusters.structures import local_minimum, named_calculator
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem
 from pyg_clusters.structures.relax_batched import (
@@ -23,7 +24,6 @@ from pyg_clusters.structures.relax_batched import (
     batched_energy,
     chunks,
     relax_chunk,
-    relax_progress,
 )
 
 
@@ -117,7 +117,7 @@ def _relax_batched(
     outcomes: list[Outcome] = []
 
     def relaxed() -> Iterator[Atoms]:
-        with relax_progress() as progress:
+        with frame_progress("frames relaxed") as progress:
             task = progress.add_task("frames", total=None)
             for chunk in chunks(frames, bad):
                 for atoms in relax_chunk(chunk, by, options.fmax, options.steps, lambda n: progress.advance(task, n)):
@@ -140,7 +140,7 @@ def _relax_one_by_one(
     log = FrameLog(Path(options.out), settings, overwrite=options.overwrite)
     outcomes = [Outcome.of(atoms) for atoms in log.frames]
     done = len(outcomes)
-    with relax_progress() as progress:
+    with frame_progress("frames relaxed") as progress:
         task = progress.add_task("frames", total=None)
         number = 0
         for frame in frames:

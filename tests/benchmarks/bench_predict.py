@@ -17,7 +17,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.xyz_reader import offsets_of_frames
-from pyg_clusters.inference.loading import load_predictor
+from pyg_clusters.inference.run import Run
 
 ATOMS = 50
 COPIES = 20
@@ -68,7 +68,7 @@ def processor() -> str:
 
 def test_predict(files, tmp_path, capsys):
     text, store, number = files
-    predictor = load_predictor(Path(MODEL), "cpu")
+    predictor = Run(MODEL).predictor("cpu")
     blocks = list(Frames.open(store).blocks(ahead=0))
 
     def predict(path: Path, suffix: str = ".parquet") -> Path:
