@@ -27,7 +27,7 @@ from pyg_clusters.strategies import (
     farthest_point_sampling,
     register,
 )
-from pyg_clusters.structures.duplicates import SAME_STRUCTURE
+from pyg_clusters.structures.superposition import SAME_STRUCTURE
 from pyg_clusters.testing import random_clusters
 
 

@@ -8,12 +8,10 @@ from scipy.spatial.transform import Rotation
 
 from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.frames import read_blocks
-from pyg_clusters.structures.duplicates import (
+from pyg_clusters.structures.duplicates import copies, copy_groups, representatives
+from pyg_clusters.structures.superposition import (
     SAME_STRUCTURE,
-    copies,
-    copy_groups,
     key_share,
-    representatives,
     sorted_distances,
     structure_distance,
     structure_keys,

@@ -16,7 +16,8 @@ from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.models.contract import HasFeatures
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition
 from pyg_clusters.strategies import Selection, Strategy
-from pyg_clusters.structures.duplicates import representatives, structure_keys
+from pyg_clusters.structures.duplicates import representatives
+from pyg_clusters.structures.superposition import structure_keys
 
 FRAMES_AT_ONCE: int = 64
 """Number of frames whose features are computed together."""
@@ -106,7 +107,7 @@ def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) ->
     """Features of clusters of one size in a model, ``[num_frames, num_features]``.
 
     For DART (and AlloyDART) the output of the last hidden layer, averaged over the atoms; for other models, which have
-    no such layer in common, the sorted pair distances (:func:`~pyg_clusters.structures.duplicates.structure_keys`).
+    no such layer in common, the sorted pair distances (:func:`~pyg_clusters.structures.superposition.structure_keys`).
     """
     pos = pos - pos.mean(axis=1, keepdims=True)
     if not isinstance(model, HasFeatures):

@@ -2,8 +2,8 @@ r"""Copies among structures, in any orientation, handedness and order of the ato
 
 Two clusters of one composition are copies if
 
-1. their pair distances, sorted, differ by at most :func:`key_share` times the tolerance :math:`\tau` (root mean
-   square), and
+1. their pair distances, sorted, differ by at most :func:`~pyg_clusters.structures.superposition.key_share` times the
+   tolerance :math:`\tau` (root mean square), and
 2. their atoms differ by at most :math:`\tau` (root mean square) after the best translation, rotation, reflection and
    permutation of like atoms.
 
@@ -17,33 +17,19 @@ successive stretches, projected onto their principal axes. Both steps can only s
 that passes point 1 is never overlooked by the tree, on whatever side of a cell it lies.
 """
 
-import math
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
 
-SAME_STRUCTURE: float = 0.035
-"""Two structures are copies if their atoms are no further apart than this, root mean square in Å.
-
-Noise of 0.01 Å on each coordinate sets copies 0.024 Å apart, 0.031 Å at the most among many. Distinct minima are seldom
-nearer: 3 of the 6,030 shipped gallium minima have another within this distance (0.022 to 0.031 Å, 1.1 to 1.6 meV above
-it), 21 one within 0.05 Å.
-"""
+from pyg_clusters.structures.superposition import FRAMES_AT_ONCE, SAME_STRUCTURE, PairComparison, structure_keys
 
 SPLIT_TOLERANCE: float = 2 * SAME_STRUCTURE
 """Distance in Å within which a structure to be judged on is a copy of one that was trained on.
 
-Looser than :data:`SAME_STRUCTURE`: geometry optimisations of one minimum end as far apart as their
-criterion allows, and two structures too many held together do a split no harm.
+Looser than :data:`~pyg_clusters.structures.superposition.SAME_STRUCTURE`: geometry optimisations of one minimum end as
+far apart as their criterion allows, and two structures too many held together do a split no harm.
 """
-
-KEY_LENGTH: int = 64
-"""Stretches of the sorted distances whose means are kept of each structure."""
 
 TREE_DIMENSIONS: int = 8
 """Principal axes of the keys that the tree has; more make it slow, fewer leave more to compare."""
@@ -51,26 +37,8 @@ TREE_DIMENSIONS: int = 8
 FITTED: int = 20_000
 """Structures that the principal axes are taken from."""
 
-FRAMES_AT_ONCE: int = 1024
-"""Most structures that are looked up, and of which keys are made, at a time."""
-
 LOOKED_UP_AT_ONCE: int = 128
 """Structures all of whose neighbours are looked up at a time: of 10,000 copies each has 10,000."""
-
-PAIRS_AT_ONCE: int = 128
-"""Most pairs that are superposed at a time."""
-
-DISTANCES_AT_ONCE: int = 1 << 22
-"""Bound on the distances that are held at a time, for large structures."""
-
-FAR: float = 100.0
-"""Distance in Å between atoms of different elements: none is matched to another."""
-
-UNLIKE: float = 6.0
-"""Atoms whose surroundings differ by more than so many tolerances are not each other's partners in copies."""
-
-TRIED: int = 16
-"""Orientations, the best by the distances of nearest atoms, in which two structures are matched atom by atom."""
 
 
 def representatives(
@@ -111,8 +79,7 @@ def representatives(
         >>> representatives(np.full(9, 31), pos, ptr)
         array([0, 0, 2])
     """
-    if not tolerance > 0:
-        raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
+    _check_tolerance(tolerance)
     if energy_tolerance is not None and energy is None:
         raise ValueError("a tolerance of energies needs energies")
     result = np.arange(len(ptr) - 1)
@@ -152,8 +119,7 @@ def copies(
         >>> copies(z, pos, np.array([0, 3, 6]), (np.full(3, 31), triangle, np.array([0, 3])))
         array([-1,  0])
     """
-    if not tolerance > 0:
-        raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
+    _check_tolerance(tolerance)
     num_known, num_atoms = len(known[2]) - 1, int(known[2][-1])
     all_z, all_pos = np.concatenate([known[0], z]), np.concatenate([known[1], pos]).astype(float)
     result = np.full(len(ptr) - 1, -1)
@@ -188,99 +154,16 @@ def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: floa
         >>> copy_groups(np.full(9, 31), pos, np.array([0, 3, 6, 9]))
         array([0, 1, 1])
     """
-    if not tolerance > 0:
-        raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
+    _check_tolerance(tolerance)
     result = np.arange(len(ptr) - 1)
     for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
         result[frames] = frames[_Finder(species, positions, tolerance).groups()]
     return result
 
 
-def structure_distance(species: np.ndarray, a: np.ndarray, b: np.ndarray, within: float = 4 * SAME_STRUCTURE) -> float:
-    """How far apart the atoms of two structures are after the best superposition, root mean square in Å.
-
-    The orientations that are tried take two atoms of one structure to any two of the other with the same distances
-    from the centre and each other. Infinite if there is none, or no orientation brings atoms that near each other.
-
-    Args:
-        species: Atomic numbers ``[num_atoms]``, the same of both.
-        a: Positions ``[num_atoms, 3]`` in Å.
-        b: Positions ``[num_atoms, 3]`` in Å.
-        within: So much may the distances of the two atoms differ, and so far apart may nearest atoms be (root mean
-            square), in Å.
-    """
-    a, b = a - a.mean(axis=0), b - b.mean(axis=0)
-    alien = FAR * (species[:, None] != species)
-    radius_a, radius_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
-    first = int(np.argmax(radius_a))
-    second = int(np.argmax(_off_axis(a[None], a[None, first])[0]))
-    near_first = np.flatnonzero((np.abs(radius_b - radius_a[first]) <= within) & (species == species[first]))
-    near_second = np.flatnonzero((np.abs(radius_b - radius_a[second]) <= within) & (species == species[second]))
-    apart = cdist(b[near_first], b[near_second]) - np.linalg.norm(a[first] - a[second])
-    i, j = np.nonzero(np.abs(apart) <= within)
-    if not i.size:
-        return float("inf")
-    turned_a = a @ _axes(a[None, first], a[None, second])[0].T
-    turned = b @ _axes(b[near_first[i]], b[near_second[j]]).transpose(0, 2, 1)
-    turned = np.concatenate([turned, turned * [1, 1, -1]])
-    loose = np.sqrt(_apart(np.broadcast_to(turned_a, turned.shape), turned).min(axis=2).mean(axis=1))
-    best = float("inf")
-    for place in np.argsort(loose, kind="stable")[:TRIED]:
-        if loose[place] > within:
-            break
-        matched = turned[place]
-        for _ in range(2):  # once as the two atoms say, once more after all atoms were superposed
-            order = linear_sum_assignment(np.square(cdist(turned_a, matched) + alien))[1]
-            best = min(best, float(_least_rms(turned_a[None], matched[None, order])[0]))
-            left, _, right = np.linalg.svd(matched[order].T @ turned_a)
-            matched = matched @ (left @ right)
-    return best
-
-
-def structure_keys(pos: np.ndarray) -> np.ndarray:
-    """Keys of structures of one size, between which distances are never longer than those of the sorted distances.
-
-    Args:
-        pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
-
-    Returns:
-        ``[num_frames, num_stretches]`` in Å; Euclidean distances between them are at most the root mean square
-        difference of all sorted pair distances.
-    """
-    num_pairs = pos.shape[1] * (pos.shape[1] - 1) // 2
-    if not num_pairs:
-        return np.zeros((len(pos), 1), dtype=np.float32)
-    bounds = np.linspace(0, num_pairs, min(KEY_LENGTH, num_pairs) + 1).astype(int)
-    weights = 1 / np.sqrt(np.diff(bounds) * num_pairs)
-    keys = np.zeros((len(pos), len(weights)), dtype=np.float32)
-    at_once = _at_once(FRAMES_AT_ONCE, num_pairs)
-    for start in range(0, len(pos), at_once):
-        chosen = slice(start, start + at_once)
-        keys[chosen] = np.add.reduceat(sorted_distances(pos[chosen]), bounds[:-1], axis=1) * weights
-    return keys
-
-
-def _at_once(most: int, num_distances: int) -> int:
-    """Number of structures, or pairs of them, whose distances are held at a time."""
-    return max(1, min(most, DISTANCES_AT_ONCE // max(num_distances, 1)))
-
-
-def key_share(num_atoms: int) -> float:
-    r"""How far apart the sorted distances of copies may be, as a share of how far apart their atoms may be.
-
-    Never more than :math:`\sqrt{2N / (N - 1)}`, whatever moved the atoms. The more distances there are, the less random
-    noise moves them in their order: 12,000 pairs of copies with noise of 0.01 Å needed at most 0.55 of the default
-    tolerance for 31 atoms, 0.52 for 46 and 0.35 for 70, where this allows 0.76, 0.67 and 0.61.
-    """
-    return min(math.sqrt(2 * num_atoms / max(num_atoms - 1, 1)), 0.5 + 8 / num_atoms)
-
-
-def sorted_distances(pos: np.ndarray) -> np.ndarray:
-    """Sorted pair distances ``[num_frames, num_pairs]`` in Å of ``pos [num_frames, num_atoms, 3]``."""
-    i, j = np.triu_indices(pos.shape[1], 1)
-    columns = np.ascontiguousarray(pos.transpose(2, 0, 1), dtype=np.float32)
-    squared = sum(np.square(column[:, i] - column[:, j]) for column in columns)
-    return np.sqrt(np.sort(squared, axis=1))
+def _check_tolerance(tolerance: float):
+    if not tolerance > 0:
+        raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
 
 
 class _Finder:
@@ -294,14 +177,9 @@ class _Finder:
         energy: np.ndarray | None = None,
         energy_tolerance: float | None = None,
     ):
-        self.species = species
-        self.pos = pos - pos.mean(axis=1, keepdims=True)
-        self.radii = _sorted_radii(species, self.pos)
-        self.tolerance = tolerance
-        self.key_tolerance = key_share(len(species)) * tolerance
-        self.energy = energy if energy_tolerance is not None else None
-        self.energy_tolerance = energy_tolerance
-        keys = structure_keys(self.pos)
+        self.pairs = PairComparison(species, pos, tolerance, energy, energy_tolerance)
+        self.key_tolerance = self.pairs.key_tolerance
+        keys = structure_keys(self.pairs.pos)
         sample = keys[:: -(-len(keys) // FITTED)].astype(float)
         axes = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)[2][:TREE_DIMENSIONS]
         self.keys = (keys - sample.mean(axis=0)) @ axes.T
@@ -309,8 +187,8 @@ class _Finder:
 
     def representatives(self) -> np.ndarray:
         known = _Trees(self.keys)
-        for start in range(0, len(self.pos), FRAMES_AT_ONCE):
-            frames = np.arange(start, min(start + FRAMES_AT_ONCE, len(self.pos)))
+        for start in range(0, len(self.representative), FRAMES_AT_ONCE):
+            frames = np.arange(start, min(start + FRAMES_AT_ONCE, len(self.representative)))
             fresh = self._copies_of(frames, *known.near(frames, self.key_tolerance))
             known.add(self._first_of_each(fresh))
         return self.representative
@@ -319,8 +197,8 @@ class _Finder:
         """For each structure after the first ``number``, one of these that it is a copy of, else itself."""
         known = _Trees(self.keys)
         known.add(np.arange(number))
-        for start in range(number, len(self.pos), FRAMES_AT_ONCE):
-            frames = np.arange(start, min(start + FRAMES_AT_ONCE, len(self.pos)))
+        for start in range(number, len(self.representative), FRAMES_AT_ONCE):
+            frames = np.arange(start, min(start + FRAMES_AT_ONCE, len(self.representative)))
             self._copies_of(frames, *known.near(frames, self.key_tolerance))
         return self.representative[number:]
 
@@ -353,7 +231,7 @@ class _Finder:
         earlier, later = self._nearest_first(earlier, later)
         while later.size:
             _, nearest = np.unique(later, return_index=True)
-            same = nearest[self._same(earlier[nearest], later[nearest])]
+            same = nearest[self.pairs.same(earlier[nearest], later[nearest])]
             for pair in zip(earlier[same], later[same], strict=True):
                 first, second = sorted(self.representative[list(pair)])
                 if first != second:
@@ -367,7 +245,7 @@ class _Finder:
         earlier, later = self._nearest_first(earlier, later)
         while later.size:
             _, nearest = np.unique(later, return_index=True)
-            same = nearest[self._same(earlier[nearest], later[nearest])]
+            same = nearest[self.pairs.same(earlier[nearest], later[nearest])]
             self.representative[later[same]] = earlier[same]
             left = ~np.isin(later, later[same])
             left[nearest] = False
@@ -383,46 +261,13 @@ class _Finder:
         pairs = pairs[np.lexsort((pairs[:, 0], pairs[:, 1]))]
         while pairs.size:
             ready = np.flatnonzero(~np.isin(pairs[:, 0], pairs[:, 1]))
-            same = pairs[ready[self._same(*pairs[ready].T)]]
+            same = pairs[ready[self.pairs.same(*pairs[ready].T)]]
             copies, first = np.unique(same[:, 1], return_index=True)
             self.representative[copies] = same[first, 0]
             left = ~np.any(np.isin(pairs, copies), axis=1)
             left[ready] = False
             pairs = pairs[left]
         return frames[self.representative[frames] == frames]
-
-    def _same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Whether the structures of pairs are copies, ``[num_pairs]``."""
-        at_once = _at_once(PAIRS_AT_ONCE, len(self.species) ** 2)
-        parts = [slice(start, start + at_once) for start in range(0, len(first), at_once)]
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            found = threads.map(lambda part: self._same_of(first[part], second[part]), parts)
-            return np.concatenate([np.zeros(0, dtype=bool), *found])
-
-    def _same_of(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        same = np.ones(len(first), dtype=bool)
-        if len(self.species) < 2:
-            return same
-        # One direction whatever the order of a pair: at the tolerance the answer must not depend on it.
-        swapped = self.radii[first].sum(axis=1) > self.radii[second].sum(axis=1)
-        first, second = np.where(swapped, second, first), np.where(swapped, first, second)
-        if self.energy is not None:
-            same &= np.abs(self.energy[first] - self.energy[second]) <= self.energy_tolerance
-        near = np.flatnonzero(same)
-        difference = sorted_distances(self.pos[first[near]]) - sorted_distances(self.pos[second[near]])
-        same[near] = np.sqrt(np.square(difference).mean(axis=1)) <= self.key_tolerance
-        near = np.flatnonzero(same)
-        radii = np.sqrt(np.square(self.radii[first[near]] - self.radii[second[near]]).mean(axis=1))
-        same[near] = radii <= self.tolerance  # they never differ by more than the atoms
-        near = np.flatnonzero(same)
-        a, b = self.pos[first[near]], self.pos[second[near]]
-        apart, certain = _superposed(self.species, a, b, self.tolerance)
-        superposed = apart <= self.tolerance
-        for place in np.flatnonzero(~superposed & ~certain):
-            distance = structure_distance(self.species, a[place], b[place], 4 * self.tolerance)
-            superposed[place] = distance <= self.tolerance
-        same[near] = superposed
-        return same
 
 
 class _Trees:
@@ -469,90 +314,3 @@ def _by_composition(
         for number, species in enumerate(compositions):
             chosen = kind.ravel() == number
             yield frames[chosen], species, pos[atoms[chosen]]
-
-
-def _sorted_radii(species: np.ndarray, pos: np.ndarray) -> np.ndarray:
-    """Distances from the centre ``[num_frames, num_atoms]`` in Å, sorted among the atoms of each element."""
-    radii = np.linalg.norm(pos, axis=2)
-    parts = [np.sort(radii[:, species == number], axis=1) for number in np.unique(species)]
-    return np.concatenate(parts, axis=1).astype(np.float32)
-
-
-def _superposed(species: np.ndarray, a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of pairs of centred structures that are most likely copies, and whether they are the smallest.
-
-    Two atoms of each ``a [num_pairs, num_atoms, 3]`` that differ most from all others in their surroundings are taken
-    to those of ``b`` that are most like them.
-
-    Returns:
-        Root mean square distances ``[num_pairs]`` in Å, infinite where the other atoms do not then find one partner
-        each; and whether no other two atoms of ``b`` come into question, ``[num_pairs]``.
-    """
-    rows = np.arange(len(a))
-    features_a, features_b = _surroundings(species, a), _surroundings(species, b)
-    gap = _apart(features_a, features_a)
-    gap[:, np.arange(len(species)), np.arange(len(species))] = np.inf
-    gap = gap.min(axis=2) + 1e-6
-    radius = np.linalg.norm(a, axis=2)
-    first = np.argmax(gap * (radius > 0.3 * radius.max(axis=1, keepdims=True)), axis=1)
-    second = np.argmax(gap * _off_axis(a, a[rows, first]), axis=1)
-    unlike = [
-        np.linalg.norm(features_b - features_a[rows, atom][:, None], axis=2) for atom in (first, second)
-    ]  # [num_pairs, num_atoms] each
-    partners = [of_atom.argmin(axis=1) for of_atom in unlike]
-    certain = np.array([np.partition(of_atom, 1, axis=1)[:, 1] > UNLIKE * tolerance for of_atom in unlike]).all(axis=0)
-    turned_a = (a @ _axes(a[rows, first], a[rows, second]).transpose(0, 2, 1)).astype(np.float32)
-    turned_b = (b @ _axes(b[rows, partners[0]], b[rows, partners[1]]).transpose(0, 2, 1)).astype(np.float32)
-    result = np.full(len(a), np.inf)
-    alien = np.where(species[:, None] != species, FAR, 0.0) if len(set(species)) > 1 else 0.0
-    for handedness in (1, -1):
-        apart = _apart(turned_a, turned_b * np.array([1, 1, handedness], dtype=np.float32)) + alien
-        nearest = apart.argmin(axis=2)  # [num_pairs, num_atoms]
-        whole = (np.sort(nearest, axis=1) == np.arange(len(species))).all(axis=1)
-        matched = np.take_along_axis(b[whole], nearest[whole][:, :, None], axis=1)
-        result[whole] = np.minimum(result[whole], _least_rms(a[whole], matched))
-    return result, certain & np.isfinite(result)
-
-
-def _surroundings(species: np.ndarray, pos: np.ndarray) -> np.ndarray:
-    """Smooth numbers ``[num_frames, num_atoms, 4]`` of each atom, the same in every orientation, about 1 for 1 Å."""
-    squared = _apart(pos.astype(np.float32), pos.astype(np.float32))
-    near = [np.exp(-squared / width**2).sum(axis=2) for width in (3.0, 5.0)]
-    kinds = np.broadcast_to(FAR * np.unique(species, return_inverse=True)[1], pos.shape[:2])
-    return np.stack([np.linalg.norm(pos, axis=2), *near, kinds], axis=2, dtype=np.float32)
-
-
-def _apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Squared distances ``[num_pairs, n, m]`` of ``a [num_pairs, n, d]`` and ``b [num_pairs, m, d]``."""
-    product = a @ b.transpose(0, 2, 1)
-    squared = np.square(a).sum(axis=2)[:, :, None] + np.square(b).sum(axis=2)[:, None] - 2 * product
-    return np.maximum(squared, 0, out=squared)
-
-
-def _off_axis(pos: np.ndarray, axis: np.ndarray) -> np.ndarray:
-    """Distances ``[num_frames, num_atoms]`` of atoms from the line through the centre along ``[num_frames, 3]``."""
-    axis = axis / np.maximum(np.linalg.norm(axis, axis=1, keepdims=True), 1e-12)
-    along = (pos * axis[:, None]).sum(axis=2, keepdims=True)
-    return np.linalg.norm(pos - along * axis[:, None], axis=2)
-
-
-def _axes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Right-handed axes ``[num_frames, 3, 3]``: the first along an atom, the second in the plane of another."""
-    x = first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-12)
-    y = second - (second * x).sum(axis=1, keepdims=True) * x
-    if (np.linalg.norm(y, axis=1) < 1e-6).any():  # on a line with the first: any direction across it will do
-        across = np.eye(3)[np.argmin(np.abs(x), axis=1)]
-        across -= (across * x).sum(axis=1, keepdims=True) * x
-        y = np.where(np.linalg.norm(y, axis=1, keepdims=True) < 1e-6, across, y)
-    y /= np.linalg.norm(y, axis=1, keepdims=True)
-    return np.stack([x, y, np.cross(x, y)], axis=1)
-
-
-def _least_rms(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Root mean square distances of matched, centred atoms after the best rotation or reflection, ``[num_pairs]``.
-
-    (Kabsch, Acta Cryst. A 1976, 32, 922; the singular values of the covariance are enough.)
-    """
-    stretch = np.linalg.svd(a.transpose(0, 2, 1) @ b, compute_uv=False).sum(axis=1)
-    squared = np.square(a).sum(axis=(1, 2)) + np.square(b).sum(axis=(1, 2)) - 2 * stretch
-    return np.sqrt(np.maximum(squared, 0) / a.shape[1])

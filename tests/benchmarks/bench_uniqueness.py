@@ -6,7 +6,8 @@ import time
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pyg_clusters.structures.duplicates import representatives, structure_distance
+from pyg_clusters.structures.duplicates import representatives
+from pyg_clusters.structures.superposition import structure_distance
 
 MINIMA = 1000
 COPIES = 100
