@@ -8,7 +8,7 @@ import re
 import socket
 import stat
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,21 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error
     return values
+
+
+def write_json(path: str | Path, values: Mapping[str, Any], *, allow_nan: bool = True):
+    """Write a mapping to a JSON file, which is replaced as a whole.
+
+    Args:
+        path: The file.
+        values: The mapping.
+        allow_nan: Whether numbers may be NaN or infinite, which JSON does not know.
+
+    Raises:
+        ValueError: If such a number is not allowed.
+    """
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, allow_nan=allow_nan) + "\n", encoding="utf-8")
 
 
 def _to_disk(path: Path):

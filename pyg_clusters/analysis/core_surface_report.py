@@ -1,6 +1,5 @@
 """The analysis of core and surface atoms: table, figures and report."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.analysis.viewer import draw_atoms, view_of
 from pyg_clusters.datasets.frame_sets import parse_radii, read_set
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, write_table
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference.predictor import usable_device
@@ -164,8 +163,7 @@ def _training_notes(result: CoreSurface, model: DART) -> list[str]:
 def write_results(result: CoreSurface, model: DART, model_name: str, folder: Path):
     """Write the table of atoms, the figures of merit, figures and report."""
     write_table(folder / "atoms.csv", atom_columns(result))
-    with atomic_write(folder / "core_surface.json") as path:
-        path.write_text(json.dumps(summary(result, model, model_name), indent=2) + "\n")
+    write_json(folder / "core_surface.json", summary(result, model, model_name))
     figures = core_surface_figures(result)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")

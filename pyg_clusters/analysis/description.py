@@ -1,6 +1,5 @@
 """The description of a set of clusters by the topological descriptor: tables, figures and report."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ from pyg_clusters.analysis.plot_style import (
 )
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, parse_radii, read_set
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, write_table
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.options.describe import DescribeOptions
@@ -123,8 +122,7 @@ def write_results(description: Description, folder: Path, names: Sequence[str]):
     write_table(folder / "pair_distribution.csv", table)
     write_table(folder / "shells.csv", {key: [row[key] for row in description.shells] for key in description.shells[0]})
     write_table(folder / "collisions.csv", _shared_columns(description))
-    with atomic_write(folder / "summary.json") as path:
-        path.write_text(json.dumps(summary(description, names), indent=2) + "\n")
+    write_json(folder / "summary.json", summary(description, names))
     figures = description_figures(description)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")

@@ -1,6 +1,5 @@
 """NMR spectra of the frames of files."""
 
-import json
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 from pyg_clusters.analysis.line_shapes import Shape, Spectrum, boltzmann_weights, broaden, overlap, shift_axis, shifts
 from pyg_clusters.analysis.plot_style import BLUE, ORANGE, SMALL, save_figure, tidy
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.reader import labels_of
@@ -267,8 +266,7 @@ def _write(groups: Sequence[Group], settings: dict, folder: Path):
         for name, lines in group.spectra.items():
             columns.setdefault(name, []).append(lines.intensity)
     write_table(folder / "spectrum.csv", {name: np.concatenate(parts) for name, parts in columns.items()})
-    with atomic_write(folder / "spectrum.json") as path:
-        path.write_text(json.dumps({**settings, "spectra": [group.row for group in groups]}, indent=2) + "\n")
+    write_json(folder / "spectrum.json", {**settings, "spectra": [group.row for group in groups]})
     save_figure(_figure(groups), folder / "spectrum.png")
 
 

@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 from pyg_clusters.composition import comparable, composition_names, compositions
 from pyg_clusters.datasets.data_module import MAX_TRAINING_CLUSTERS, ClusterDataModule
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.block import offsets
 from pyg_clusters.inference.run import Run
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.structures.duplicates import copies
@@ -154,7 +155,7 @@ class TrainingSet:
             energy.append(data.labels(block).double().numpy())
             if few and "pos" in block:
                 pos.append(block.pos.numpy())
-        numbers, ptr = np.concatenate(z), np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+        numbers, ptr = np.concatenate(z), offsets(np.concatenate(sizes))
         clusters = Clusters(numbers, np.concatenate(pos), ptr) if pos else None
         return cls(CompositionMean(numbers, ptr, np.concatenate(energy)), clusters)
 

@@ -17,6 +17,7 @@ from pyg_clusters.datasets.label_reading import unit_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.baseline import TrainingSet, energy_context
 from pyg_clusters.evaluation.report import Evaluation, run_figures
+from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.writing import write_table
@@ -166,17 +167,17 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
     blocks = [block for block in blocks if len(block.frames)]
     if not blocks:
         raise InputError(f"no frame of {', '.join(files)} can be used")
-    sizes = np.concatenate([block.frames.sizes for block in blocks])
+    z, pos, ptr = flat_arrays([block.frames for block in blocks])
     spreads = [block.spread for block in blocks if block.spread is not None]
     labels = [(block.frames.atom_properties if per_atom else block.frames.properties)[target] for block in blocks]
     compared = Compared(
         np.concatenate([block.shielding if per_atom else block.energy for block in blocks]),
         np.concatenate(labels).astype(float),
         np.concatenate(spreads) if spreads else None,
-        np.concatenate([block.frames.z for block in blocks]),
-        np.concatenate([block.frames.pos for block in blocks]),
-        np.concatenate([[0], np.cumsum(sizes)]),
-        np.arange(len(sizes)),
+        z,
+        pos,
+        ptr,
+        np.arange(len(ptr) - 1),
         per_atom,
     )
     training_set = None if per_atom else TrainingSet.of_run(run)

@@ -1,6 +1,5 @@
 """Errors of a model as JSON, tables and figures."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pyg_clusters.analysis import plots
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import write_json
 from pyg_clusters.formatting import cell, for_json, print_lines
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference.run import HISTORY
@@ -80,8 +79,7 @@ class Evaluation:
         """Write the errors as JSON: ``overall``, ``by_size``, and further ones by name."""
         result = {"overall": for_json(self.overall), "by_size": [for_json(row) for row in self.by_size]}
         result |= {name: for_json(row) for name, row in self.further.items()}
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
+        write_json(path, result, allow_nan=False)
 
     def print(self, by_size: bool = True):
         """Print tables of the errors, those of each size on request."""

@@ -38,7 +38,7 @@ def convert(options: ConvertOptions) -> Converted:
     def good(blocks: Frames) -> Iterator[FrameBlock]:
         for block in blocks:
             checked, rejected = check_block(block, on_bad=options.on_bad)
-            bad.extend(sorted({*rejected, *block.unreadable}, key=lambda frame: frame.number))
+            bad.extend(rejected)
             yield checked
 
     command = command_words("convert", options)

@@ -4,6 +4,5 @@ from pyg_clusters.inference.calibration import Calibration
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor
-from pyg_clusters.inference.run import Run
 
-__all__ = ["Calibration", "OutOfRangeFlagger", "Prediction", "Predictor", "Run"]
+__all__ = ["Calibration", "OutOfRangeFlagger", "Prediction", "Predictor"]

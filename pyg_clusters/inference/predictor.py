@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
 from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
 from pyg_clusters.models.checkpoint import load_model
-from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath
-from pyg_clusters.models.element_blind import blind_problem
+from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath, HasSpread
+from pyg_clusters.models.element_blind import element_problem
 from pyg_clusters.models.forward_arguments import check_extra_arguments, extra_arguments
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.energy_scale import reference_energies
@@ -155,7 +155,7 @@ class Predictor:
     @property
     def gives_spread(self) -> bool:
         """Whether the model gives a spread."""
-        return hasattr(self.model, "mean_and_spread")
+        return isinstance(self.model, HasSpread)
 
     @property
     def per_atom(self) -> bool:
@@ -275,15 +275,12 @@ class Predictor:
         return self._call(batch.z, batch.pos, batch.batch, **extra)
 
     def _call(self, *arguments: Tensor, **extra: Tensor) -> Tensor:
-        if not self.gives_spread:
-            return self.model(*arguments, **extra)
-        return torch.stack(cast(Any, self.model).mean_and_spread(*arguments, **extra), dim=1)
+        if isinstance(self.model, HasSpread):
+            return torch.stack(self.model.mean_and_spread(*arguments, **extra), dim=1)
+        return self.model(*arguments, **extra)
 
     def _check_elements(self, z: Tensor):
-        domain = domain_of(self.model)
-        numbers = torch.unique(z).tolist()
-        problem = (domain.problem(numbers) if domain else None) or blind_problem(self.model, numbers)
-        if problem:
+        if problem := element_problem(self.model, torch.unique(z).tolist()):
             raise InputError(problem)
 
 

@@ -117,7 +117,7 @@ def checked(
         frames, bad = check_for_model(block, predictor.model, on_bad)
         if block.partial:  # an error follows
             continue
-        yield frames, sorted({*bad, *block.unreadable}, key=lambda frame: frame.number)
+        yield frames, bad
 
 
 def with_progress(blocks: Iterable[ScoredBlock], bad: list[BadFrame]) -> Iterator[ScoredBlock]:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, read_json
+from pyg_clusters.files import atomic_write, read_json, write_json
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.weight_limit import bounded_weights
 from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, trusts_files
@@ -124,8 +124,7 @@ def save_ensemble(folder: str | Path, members: Sequence[str | Path], notes: dict
     """
     folder = Path(folder)
     names = [os.path.relpath(Path(member).absolute(), folder.absolute()) for member in members]
-    with atomic_write(folder / ENSEMBLE) as path:
-        path.write_text(json.dumps({"members": names, "notes": notes or {}}, indent=2) + "\n")
+    write_json(folder / ENSEMBLE, {"members": names, "notes": notes or {}})
 
 
 def is_ensemble(path: str | Path) -> bool:

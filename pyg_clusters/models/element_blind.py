@@ -12,11 +12,23 @@ from torch import Tensor, nn
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.forward_arguments import extra_arguments
 from pyg_clusters.models.last_layer import LastLayerPosterior
+from pyg_clusters.models.training_domain import domain_of
 
 UNCHANGED: float = 1e-6
 """A change of the output, as a share of what moving the atoms changes, that is none."""
 
 _known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
+
+
+def element_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
+    """Reason why a model cannot do clusters of some elements, if any: elements it was not trained on, or blindness.
+
+    Args:
+        model: Called as ``model(z, pos, batch)``.
+        numbers: Atomic numbers of the elements that occur.
+    """
+    numbers, domain = list(numbers), domain_of(model)
+    return (domain.problem(numbers) if domain else None) or blind_problem(model, numbers)
 
 
 def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:

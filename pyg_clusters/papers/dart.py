@@ -1,6 +1,5 @@
 """The tables of Modee et al. 2021 (doi 10.1039/d1cp02956h) on the shipped gallium clusters."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -15,8 +14,10 @@ from pyg_clusters.analysis.plot_style import BLUE, GREY, SIZE, SMALL, figure_wit
 from pyg_clusters.datasets import GNC, ClusterDataset, GalliumClusters
 from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.errors import InputError
+from pyg_clusters.files import read_json
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.run import METRICS, SPLITS
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.parsing import command_words
@@ -263,7 +264,7 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
                 metrics = _errors(run, row.sizes)
             errors.append((metrics["mae_kcal_mol"], metrics["rmse_kcal_mol"]))
             clusters = int(metrics["num_clusters"])
-            train_clusters = len((run / "splits" / "train.txt").read_text().split())
+            train_clusters = len((run / SPLITS / "train.txt").read_text().split())
             minutes.append(seconds / 60)
         mae, rmse = zip(*errors, strict=True)
         reached.append(Result(row, mae, rmse, clusters, train_clusters, float(np.mean(minutes))))
@@ -272,7 +273,7 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
 
 def _errors(run: Path, sizes: Sequence[int]) -> dict:
     """Errors on the given sizes of the test set of a run."""
-    metrics = json.loads((run / "test_metrics.json").read_text())
+    metrics = read_json(run / METRICS, "evaluate the run again")
     if not sizes:
         return metrics["overall"]
     by_size = {row["size"]: row for row in metrics["by_size"]}

@@ -20,8 +20,10 @@ from pyg_clusters.datasets import ClusterDataset, GalliumClusters, SodiumShieldi
 from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError
+from pyg_clusters.files import read_json
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.run import METRICS, SPLITS
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.reproduce import ReproduceLayersOptions, Target
@@ -213,8 +215,8 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
             unfinished = [run for run in runs if seconds_of(run) is None]
             if unfinished:
                 raise InputError(f"{unfinished[0]}: not trained to the end yet")
-            errors = [json.loads((run / "test_metrics.json").read_text())["overall"] for run in runs]
-            model, split = load_model(runs[0]), Split.load(runs[0] / "splits")
+            errors = [read_json(run / METRICS, "evaluate the run again")["overall"] for run in runs]
+            model, split = load_model(runs[0]), Split.load(runs[0] / SPLITS)
             reached.append(
                 Result(
                     name,

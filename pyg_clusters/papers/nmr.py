@@ -14,13 +14,14 @@ import torch
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import write_json
 from pyg_clusters.frames.writing import write_table
-from pyg_clusters.inference.run import FINISHED
+from pyg_clusters.inference.run import BEST, FINISHED, PREDICTIONS, SPLITS
 from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.models import ShieldingLasso
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.models.shielding_lasso import Variables
+from pyg_clusters.papers.tables import deviation
 from pyg_clusters.training.launcher import Training, seconds_of
 
 Metrics = Mapping[str, float | int]
@@ -232,17 +233,16 @@ def _fit_lasso(method: Method, data: ClusterDataModule, run: Path):
         "pred_nmr_shielding": predicted.numpy(),
     }
     alpha = min(errors, key=lambda weight: errors[weight])
-    save_model(model, run / "best", {"alpha": alpha, "val_rmse_ppm": errors[alpha]})
-    data.split.save(run / "splits")
-    write_table(run / "test_predictions.csv", columns)
+    save_model(model, run / BEST, {"alpha": alpha, "val_rmse_ppm": errors[alpha]})
+    data.split.save(run / SPLITS)
+    write_table(run / PREDICTIONS, columns)
     summary = {
         "seconds": round(time.monotonic() - begin, 1),
         "alpha": alpha,
         "val_rmse_ppm": errors[alpha],
         "data": getattr(data.dataset, "fingerprint", None),
     }
-    with atomic_write(run / FINISHED) as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(run / FINISHED, summary)
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
     for part, run in runs.items():
         if seconds[part] is None:
             raise InputError(f"{run}: not trained to the end yet")
-    tables = {part: _columns(run / "test_predictions.csv") for part, run in runs.items()}
+    tables = {part: _columns(run / PREDICTIONS) for part, run in runs.items()}
     predicted = {part: table["pred_nmr_shielding"] for part, table in tables.items()}
     target = {division: tables[0, division]["nmr_shielding"] for division in row.divisions}
 
@@ -319,7 +319,7 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         name: np.concatenate([tables[0, part][name] for part in row.divisions])
         for name in ("pred_nmr_shielding", "nmr_shielding", "size", "idx")
     }
-    train_clusters = [len((run / "splits" / "train.txt").read_text().split()) for run in runs.values()]
+    train_clusters = [len((run / SPLITS / "train.txt").read_text().split()) for run in runs.values()]
     return Result(
         row,
         tuple(together({part: predicted[seed, part] for part in row.divisions}) for seed in range(seeds)),
@@ -381,5 +381,4 @@ def paired(first: Result, second: Result, key: str = "rmse_ppm") -> Paired:
         )
         if a is not None and b is not None:
             values.append(a[key] - b[key])
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
-    return Paired(float(np.mean(values)), deviation, int((np.array(values) < 0).sum()), len(values))
+    return Paired(float(np.mean(values)), deviation(values), int((np.array(values) < 0).sum()), len(values))

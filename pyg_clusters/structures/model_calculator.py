@@ -13,8 +13,8 @@ from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread
-from pyg_clusters.models.element_blind import blind_problem
-from pyg_clusters.models.training_domain import domain_of, geometry_range_of
+from pyg_clusters.models.element_blind import element_problem
+from pyg_clusters.models.training_domain import geometry_range_of
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.structures.gupta import Gupta
 
@@ -100,7 +100,4 @@ class GuptaCalculator(ModelCalculator):
 
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
     """Why a model cannot do a frame, if so."""
-    domain = domain_of(model)
-    numbers = atoms.numbers.tolist()
-    problem = (domain.problem(numbers) if domain else None) or blind_problem(model, numbers)
-    return problem or neutral_problem(atoms, f"the model {type(model).__name__}")
+    return element_problem(model, atoms.numbers.tolist()) or neutral_problem(atoms, f"the model {type(model).__name__}")

@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, output_lock, read_json
+from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.inference.run import CONFIGURATION, FINISHED, Run
 from pyg_clusters.models import save_ensemble
 from pyg_clusters.models.checkpoint import ENSEMBLE
@@ -119,8 +119,7 @@ def _save_settings(training: Training, folder: Path):
     settings = {"recipe": training.recipe.read_text(encoding="utf-8"), "options": list(training.options)}
     if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != settings:
         raise _other_settings(folder / training.name)
-    with atomic_write(file) as path:
-        path.write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    write_json(file, settings)
 
 
 def _other_settings(folder: Path) -> InputError:

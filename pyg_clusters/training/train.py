@@ -1,6 +1,5 @@
 """Training from a YAML recipe."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from torch import nn
 from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError, MissingExtra, describe_error
 from pyg_clusters.evaluation.evaluate import evaluate_run
-from pyg_clusters.files import atomic_write, output_lock, read_json
+from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.inference.run import BEST, CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
 from pyg_clusters.models.weight_limit import bounded_weights
@@ -304,8 +303,7 @@ def _finish(run: Run, cli: TrainCLI):
         f"best_val_mae_{cli.model.unit.replace('/', '_')}": cli.run_folder.best,
         "seconds": round(cli.timer.time_elapsed("train"), 1),
     }
-    with atomic_write(run.path / FINISHED) as path:
-        path.write_text(json.dumps(summary, indent=2) + "\n")
+    write_json(run.path / FINISHED, summary)
 
 
 def _limits(trainer: pl.Trainer) -> dict[str, int | None]:
