@@ -7,7 +7,7 @@ guess, provided that the new cluster is drawn like the held-out ones (Vovk, Gamm
 a random world*, 2005; Angelopoulos & Bates, `"A gentle introduction to conformal prediction"
 <https://arxiv.org/abs/2107.07511>`_, 2021, sections 1 and 2.3).
 
-Clusters of one search segment or trajectory are alike: what is drawn anew is then a segment, not a cluster. With
+Clusters of one search segment or trajectory are alike: what is resampled is then a segment, not a cluster. With
 groups, each of K held-out groups has weight 1 / (K + 1), shared by its clusters, and the rest lies at infinity (Lee,
 Barber, Willett, `"Distribution-free inference with hierarchical data" <https://arxiv.org/abs/2306.06342>`_, 2023).
 Where every cluster is a group of its own, that is the usual quantile of rank :math:`\lceil (n + 1)\, c \rceil`.
@@ -84,7 +84,7 @@ def interval_metrics(
     unit: str = "kcal_mol",
     per_unit: float = KCAL_PER_MOL,
 ) -> dict[str, float | int]:
-    """How often intervals hold the truth, and how wide they are.
+    """Coverage and width of intervals.
 
     Args:
         error: Errors of the predictions in eV (or ppm) ``[num]``.

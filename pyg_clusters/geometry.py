@@ -74,7 +74,7 @@ def squared_norm(difference: Tensor) -> Tensor:
 
 
 def beyond(squared: Tensor, radii: Sequence[float], shell: int, out: Tensor | None = None) -> Tensor:
-    """Which distances lie in shell number ``shell >= 1`` or further out, as a boolean tensor.
+    """Mask of the distances that lie in shell number ``shell >= 1`` or further out.
 
     Args:
         squared: Squared distances in Å², of any shape. Not-a-number (a padded pair) lies in no shell.

@@ -117,7 +117,7 @@ def validate_model(
 def random_clusters(
     sizes: tuple[int, ...], atomic_number: int, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Compact clusters of shaken lattice points, at least about 2 Å apart.
+    """Compact clusters of perturbed lattice points, at least about 2 Å apart.
 
     Returns:
         Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å in double precision, and offsets

@@ -317,7 +317,7 @@ def test_truncated_archive(raw, clusters, name, share):
     if name == "GNC.tar":
         content = content[: content.rindex(b"8.xyz") + 3200]  # without the zeros that fill the last block
     (raw / name).write_bytes(content[: int(share * len(content))])
-    assert_refused(lambda: GNC(raw.parent), raw / name, "cut short or damaged", "download it anew")
+    assert_refused(lambda: GNC(raw.parent), raw / name, "cut short or damaged", "download it again")
 
 
 def test_tar_cut_between_two_members_is_noticed(raw, clusters):

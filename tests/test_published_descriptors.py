@@ -252,7 +252,7 @@ def test_wrong_files_are_named(tmp_path, clusters, file):
     content = file.read_bytes()
     for share in (0.2, 0.7, 0.99):
         (tmp_path / "cut.npz").write_bytes(content[: int(share * len(content))])
-        refused(tmp_path / "cut.npz", "not a whole npz file", "download it anew")
+        refused(tmp_path / "cut.npz", "not a whole npz file", "download it again")
     np.savez(tmp_path / "other.npz", descriptors=np.zeros(3), ener=np.zeros(3))
     refused(tmp_path / "other.npz", "no array 'desc'; found: descriptors, ener")
     desc = objects([described(clusters[0])])

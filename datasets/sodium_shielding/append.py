@@ -6,7 +6,7 @@ Frames come from ``pyg-clusters label shielding``, or from the labeller that the
 in Hartree; the files here are in eV, centred, and compressed. A cluster is known by its size, family and seed; those
 that are there already are skipped, so that the same file can be merged again while it grows (a frame that is cut off
 at its end is left for the next time). Clusters whose closed-shell solution is unstable go to a file of their own.
-Frame counts and checksums of ``card.yaml`` are renewed. How to make more frames is told in the README beside it.
+Frame counts and checksums of ``card.yaml`` are renewed. The README beside it explains how to make more frames.
 
 Each file is replaced at once. After a kill between two of them the checksums do not fit: run it again.
 """

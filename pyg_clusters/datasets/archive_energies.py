@@ -16,7 +16,7 @@ ENERGY_NAMES: tuple[str, ...] = (
     *("binding[ _-]?energy", "b\\.?e\\.?", "e[ _-]?b(?:ind(?:ing)?)?"),
     *("(?:ref|dft|total|free)?[ _-]?energy", "e[ _-]?tot(?:al)?", "e0?"),
 )
-"""What an energy is called, in the order of preference, as regular expressions."""
+"""Regular expressions for the names of energies, in order of preference."""
 
 PLAIN_NAMES: tuple[str, ...] = ("POSCAR", "CONTCAR")
 """Names of files that say nothing: the folder has the name."""
@@ -130,7 +130,7 @@ def energies_in_tables(
 
 
 def _names_for(name: str) -> set[str]:
-    """How a table may call a file: with fewer folders, without the suffix, by its folder if its own name is plain."""
+    """Names of a file in a table: with fewer folders, without the suffix, by its folder if its own name is plain."""
     path = PurePosixPath(name)
     paths = [path, path.with_suffix("")] if path.suffix else [path]
     if path.suffix in (".gz", ".xz", ".bz2"):

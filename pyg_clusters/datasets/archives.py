@@ -19,7 +19,7 @@ MAX_UNPACKED: int = 4 * 2**30
 """An archive that unpacks to more bytes than this is refused."""
 
 MAX_DEPTH: int = 3
-"""How many archives may lie within each other."""
+"""Maximum depth of archives within archives."""
 
 
 def is_archive(path: str | Path) -> bool:
@@ -60,7 +60,7 @@ def unpack(path: Path, folder: Path, depth: int = 1):
                     inner.append(target)
     except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"{path}: cut short or damaged ({reason}); download it anew") from error
+        raise InputError(f"{path}: cut short or damaged ({reason}); download it again") from error
     for archive in inner if depth < MAX_DEPTH else []:
         unpacked = archive.with_name(f".unpacked-{archive.name}")
         unpack(archive, unpacked, depth + 1)

@@ -45,7 +45,7 @@ class CardFile:
 
 @dataclass(frozen=True)
 class Card:
-    """What a data set says of itself, in the ``card.yaml`` beside its files.
+    """Description of a data set, from the ``card.yaml`` beside its files.
 
     Attributes:
         name: Name of its folder.

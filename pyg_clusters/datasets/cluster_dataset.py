@@ -44,14 +44,14 @@ FORMAT_VERSION: int = 4
 """Changes whenever processed files are made differently."""
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
-"""What the ``repr`` of an object that does not say what it is has in it."""
+"""Matches the address in the default ``repr`` of an object."""
 
 
 class ClusterDataset(InMemoryDataset):
     """Clusters and their labels from files of frames: extended XYZ and everything else that ASE reads.
 
     The files are read once and kept as tensors under ``root/processed``. The name of that file holds a hash of the
-    contents of the files and of everything else that shapes it: what was changed is read anew.
+    contents of the files and of everything else that shapes it: changed files are read again.
 
     Each cluster is a :class:`~torch_geometric.data.Data` with
 
@@ -374,7 +374,7 @@ def _absolute(files: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def fingerprint_of(value: object) -> str:
-    """What tells a transform and its parameters from others, with an address in it if that cannot be told."""
+    """Identity of a transform and its parameters; it contains an address if they are unknown."""
     if isinstance(value, Tensor | np.ndarray):
         array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
         return f"array({array.dtype}, {array.shape}, {hashlib.sha256(array.tobytes()).hexdigest()})"

@@ -227,7 +227,7 @@ def unit_of_labels(files: Iterable[str], name: str | None) -> float:
 
 
 def _hint(frame: UnlabelledFrame) -> str:
-    """What may have been meant instead of a name that is missing."""
+    """Suggestions for a missing name."""
     word = next((word for word in ("force", "energ") if word in frame.key.lower()), None)
     alike = [name for name in frame.found if word is not None and word in name.lower()]
     if not alike and word == "energ" and "comment" in frame.found:

@@ -48,7 +48,7 @@ def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file makes zipfile and zlib raise
-        raise InputError(f"{path}: not a whole npz file ({_one_line(error)}); copy or download it anew") from error
+        raise InputError(f"{path}: not a whole npz file ({_one_line(error)}); copy or download it again") from error
 
 
 def _read_npy(content: bytes, where: str) -> np.ndarray:
@@ -64,7 +64,7 @@ def _read_npy(content: bytes, where: str) -> np.ndarray:
     except pickle.UnpicklingError as error:
         raise InputError(f"{where}: refused, {_one_line(error)}; nothing of it was executed") from error
     except Exception as error:  # whatever a damaged or crafted file makes the readers raise
-        raise InputError(f"{where}: cannot be read ({_one_line(error)}); copy or download the file anew") from error
+        raise InputError(f"{where}: cannot be read ({_one_line(error)}); copy or download the file again") from error
     return value.view(np.ndarray)
 
 
@@ -168,7 +168,7 @@ STAND_INS: dict[tuple[str, str], StandIn] = {
     ("numpy", "dtype"): MakeType(),
     ("_codecs", "encode"): Encode(),
 }
-"""What stands for each name that a pickle may use."""
+"""Replacement of each name that a pickle may use."""
 
 
 def _one_line(error: Exception) -> str:

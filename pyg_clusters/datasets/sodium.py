@@ -115,6 +115,6 @@ class SodiumShielding(ClusterDataset):
         return size_split(sizes, largest_sizes(sizes), seed=seed)
 
     def _groups_of(self, block: FrameBlock) -> np.ndarray:
-        # Seeds are counted for each size anew.
+        # Seeds are counted for each size separately.
         seeds = block.properties["seed"]
         return np.array([f"Na{size}-{seed}" for size, seed in zip(block.sizes, seeds, strict=True)])

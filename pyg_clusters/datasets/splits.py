@@ -1,4 +1,4 @@
-"""Which clusters train a model, which tell when to stop, and which judge it.
+"""Training, validation and test splits.
 
 To split by trajectory, so that no frames of one run are on two sides, call :func:`group_split` with the number of the
 trajectory of each frame: :attr:`ClusterDataset.groups <pyg_clusters.datasets.ClusterDataset.groups>` has it where no

@@ -1,4 +1,4 @@
-"""What is known of each frame of a store without its atoms, found in one pass and kept beside the store."""
+"""Index of the frames of a store, without atoms, made in one pass and kept beside the store."""
 
 import json
 import zipfile

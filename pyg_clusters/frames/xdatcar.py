@@ -29,7 +29,7 @@ def xdatcar_frames(path: Path) -> Iterator[Atoms | BadFrame]:
     """Each frame of a file, or what is wrong with it.
 
     Blank lines may stand between frames, and their counts may begin again. Where frames are cut within the file, as by
-    a run that was killed and started again, reading goes on at the next.
+    a run that was killed and started again, reading resumes at the next.
 
     Raises:
         InputError: If the file is damaged, or names no elements.

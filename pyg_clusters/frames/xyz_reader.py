@@ -44,7 +44,7 @@ BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"
 def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFrame | BadFrame]:
     """The text of each frame from one on, or what is wrong with it; some frames are held at a time, no more.
 
-    Behind a frame that has more or fewer atoms than its first line says, reading goes on at the next first line.
+    Behind a frame that has more or fewer atoms than its first line says, reading resumes at the next first line.
 
     Args:
         path: The file.

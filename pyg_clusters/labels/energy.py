@@ -13,7 +13,7 @@ from pyg_clusters.structures import named_calculator
 from pyg_clusters.structures.calculators import calculator_problem, isolated
 
 FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
-"""What calculators raise for a cluster that they cannot do."""
+"""Errors that calculators raise for a cluster on which they fail."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EnergyLabeller:
     """Gives a cluster the energy (eV) and the forces (eV/Å) of an ASE calculator, at the charge and spin of its frame.
 
     Called with a cluster it returns a copy that has them as ASE has results, and its ``calculator`` in ``info``. A
-    cluster that the calculator fails on, or whose energy or forces are not finite, is set aside with the reason.
+    cluster that the calculator fails on, or whose energy or forces are not finite, is rejected with the reason.
 
     Args:
         calculator: A name that :func:`~pyg_clusters.structures.named_calculator` knows.
@@ -35,7 +35,7 @@ class EnergyLabeller:
     calculator: str
 
     def problem(self, atoms: Atoms) -> str | None:
-        """Why the calculator cannot do a cluster, if so."""
+        """Reason why the calculator cannot treat a cluster, if any."""
         return calculator_problem(self.calculator, atoms)
 
     def __call__(self, atoms: Atoms) -> LabelResult:

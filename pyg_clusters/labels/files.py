@@ -1,4 +1,4 @@
-"""The files of labelled frames, of those set aside, and of those that are no longer in the input."""
+"""Files of labelled frames, of rejected frames, and of frames that are no longer in the input."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from pyg_clusters.labels.frame_keys import KEY
 from pyg_clusters.labels.result import LabelResult
 
 REASON = "set_aside"
-"""Where the reason is kept in the ``info`` of a frame that is set aside."""
+"""Key of the reason in the ``info`` of a rejected frame."""
 
 
 class LabelFiles:
@@ -29,7 +29,7 @@ class LabelFiles:
     Args:
         path: The file of labelled frames, ``.extxyz`` or ``.xyz``.
         settings: What labels depend on, in values that JSON knows.
-        overwrite: Begin anew, whatever is there.
+        overwrite: Start again, whatever is there.
 
     Raises:
         InputError: If there are files of other settings, or they cannot be read or written.

@@ -1,4 +1,4 @@
-"""The cheap test of which clusters a calculation of shieldings is worth."""
+"""Cheap selection of the clusters that are worth a shielding calculation."""
 
 from dataclasses import dataclass
 
@@ -68,7 +68,7 @@ class StabilityLabeller:
 
     Called with a cluster it returns a copy with ``tight_binding_gap`` (see :func:`tight_binding_gap`) and
     ``valence_lambda_triplet`` (eV, lowest eigenvalue of the triplet stability matrix of B3LYP/LANL2DZ, where one
-    electron of each atom is computed) in ``info``. Those of a small gap are set aside for it without the calculation,
+    electron of each atom is computed) in ``info``. Those with a small gap are rejected without the calculation,
     those of a low eigenvalue after it.
 
     The paper's filter on :math:`\langle S^2 \rangle` (Kaneko et al. 2023, section "Data set") sets aside nearly all
@@ -76,8 +76,8 @@ class StabilityLabeller:
     any more, which is to be said where it is used.
 
     Args:
-        min_gap: Clusters of a smaller tight-binding gap are set aside.
-        least: Clusters of a lower eigenvalue are set aside, in eV.
+        min_gap: Clusters with a smaller tight-binding gap are rejected.
+        least: Clusters with a lower eigenvalue in eV are rejected.
         charge: Total charge of clusters whose frame states none. The gap is that of the neutral cluster.
         memory: Bytes that a calculation may take; by default most of what is free.
 
@@ -103,7 +103,7 @@ class StabilityLabeller:
             raise InputError(f"the least tight-binding gap must not be negative, got {self.min_gap}")
 
     def problem(self, atoms: Atoms) -> str | None:
-        """Why a cluster cannot be tested, if so: another element than sodium, odd electrons."""
+        """Reason why a cluster cannot be tested, if any: another element than sodium, odd electrons."""
         others = sorted(set(atoms.get_chemical_symbols()) - {"Na"})
         if others:
             return f"the test is for Na alone, not for {', '.join(others)}; label shielding tests any cluster"

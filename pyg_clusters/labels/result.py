@@ -1,4 +1,4 @@
-"""What comes of labelling a frame."""
+"""Results of labelling a frame."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from ase import Atoms
 from pyg_clusters.frames.join import join_atoms
 
 OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "set_aside")
-"""What a frame may have of another label, and would contradict a new one."""
+"""Keys of another label that would contradict a new one."""
 
 
 class LabellingError(RuntimeError):
@@ -17,12 +17,12 @@ class LabellingError(RuntimeError):
 
 @dataclass(frozen=True)
 class LabelResult:
-    """A frame with its labels, or with the reason why it is set aside."""
+    """A frame with its labels, or with the reason for its rejection."""
 
     atoms: Atoms
     """The frame, with what it had before."""
     reason: str | None
-    """Why it is to be kept apart; none, if its labels are sound."""
+    """Reason for its rejection; none if its labels are sound."""
     note: str
     """The result in a few words."""
 

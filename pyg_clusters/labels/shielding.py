@@ -24,7 +24,7 @@ WRITTEN: tuple[str, ...] = (
     *("nmr_shielding", "nmr_tensor", "gop", "gop_columns", "mulliken_charge", "method", "homo_lumo_gap"),
     *("lambda_triplet", "rks_stable", "s2", "broken_symmetry_lowering"),
 )
-"""What is written of a cluster, beside its energy: none of it is kept from an earlier label."""
+"""Keys written for a cluster besides its energy; values of an earlier label are removed."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class ShieldingLabeller:
     ``method``.
 
     Shieldings are those of the closed shell. A cluster whose :math:`\langle S^2 \rangle` is too large, as the paper
-    has it, or whose calculation does not converge, is set aside with the reason.
+    has it, or whose calculation does not converge, is rejected with the reason.
 
     Args:
         level: Functional, basis, and numerical settings.
         charge: Total charge of clusters whose frame states none.
-        max_s2: A cluster is set aside from this :math:`\langle S^2 \rangle` on.
+        max_s2: A cluster is rejected from this :math:`\langle S^2 \rangle` on.
         spin_test: ``"s2"`` follows an instability to the broken-symmetry singlet, ``"stability"`` sets aside all
             clusters with a triplet-unstable closed shell, which is the cheap test.
-        label_unstable: Compute the shieldings of clusters that are set aside for their spin, too.
+        label_unstable: Also compute the shieldings of clusters that are rejected for their spin.
         memory: Bytes that a calculation may take; by default most of what is free.
         device: ``"cpu"``, or ``"cuda"`` for gpu4pyscf.
 
@@ -82,7 +82,7 @@ class ShieldingLabeller:
             check_gpu()
 
     def problem(self, atoms: Atoms) -> str | None:
-        """Why a cluster cannot be labelled, if so: odd electrons, an element without basis, not enough memory."""
+        """Reason for not labelling a cluster, if any: odd electrons, an element without basis, not enough memory."""
         problem = problem_of(atoms, self.charge, self.level)
         if problem is None and needed_memory(atoms, self.level) > self.limit:
             needed, given = needed_memory(atoms, self.level) / GB, self.limit / GB
@@ -112,7 +112,7 @@ class ShieldingLabeller:
         return LabelResult(result, reason, note)
 
     def _label(self, atoms: Atoms) -> str | None:
-        """Labels a cluster in place, and returns why it is to be set aside."""
+        """Label a cluster in place, and return the reason for its rejection, if any."""
         mol = self.level.molecule(atoms, electronic_state(atoms, self.charge).charge)
         spare = spare_memory(self.limit, atoms, self.level)
         tensors = None
@@ -135,7 +135,7 @@ class ShieldingLabeller:
         return reason
 
     def _judge(self, solution: ClosedShell, info: dict) -> str | None:
-        """Writes what the spin is like, and returns why the cluster is to be set aside."""
+        """Write the measures of the spin, and return the reason for a rejection, if any."""
         value, vector = triplet_stability(solution)
         info["lambda_triplet"] = HARTREE * value
         info["rks_stable"] = value > 0

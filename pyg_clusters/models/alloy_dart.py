@@ -32,7 +32,7 @@ class AlloyDART(DART):
         hidden_channels (int): Width of the shell networks.
         interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
         active_shells (sequence of int, optional): The shells that are summed over, by default all.
-        element_networks (str): ``"shared"``: one network per shell, which is told the element of the neighbour;
+        element_networks (str): ``"shared"``: one network per shell, which takes the element of the neighbour;
             ``"separate"``: a network per shell and element of the neighbour.
 
     Shapes:

@@ -40,7 +40,7 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
     Args:
         model: The model.
         folder: Folder of the two files, made if it is not there.
-        notes: What else is worth knowing, in JSON's types: data, metrics with units.
+        notes: Further information, in JSON's types: data, metrics with units.
 
     Raises:
         TypeError: If the model does not keep an argument under its name, or JSON cannot hold one.
@@ -110,7 +110,7 @@ def save_ensemble(folder: str | Path, members: Sequence[str | Path], notes: dict
         folder: Folder of the ensemble, made if it is not there.
         members: Folders of the members, which stay where they are; they are named relative to ``folder``. They need
             not be trained yet.
-        notes: What else is worth knowing, in JSON's types.
+        notes: Further information, in JSON's types.
 
     Example:
         >>> import tempfile
@@ -138,7 +138,7 @@ def member_folders(folder: str | Path) -> list[Path]:
     Raises:
         InputError: If ``ensemble.json`` is damaged.
     """
-    file, remedy = Path(folder) / ENSEMBLE, "make it anew with pyg-clusters ensemble"
+    file, remedy = Path(folder) / ENSEMBLE, "make it again with pyg-clusters ensemble"
     names = read_json(file, remedy).get("members")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{file}: corrupted (its members are no list of folders); {remedy}")
@@ -146,7 +146,7 @@ def member_folders(folder: str | Path) -> list[Path]:
 
 
 def weights_hash(path: str | Path) -> str:
-    """What tells the weights of a model, or those of the members of an ensemble, from others."""
+    """Hash of the weights of a model, or of those of the members of an ensemble."""
     folders = member_folders(path) if is_ensemble(path) else [Path(path)]
     digest = hashlib.sha256()
     for folder in folders:

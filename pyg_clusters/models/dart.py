@@ -34,7 +34,7 @@ NUMPY_NUMBERS: list = [
     np.dtypes.Float32DType,
     codecs.encode,
 ]
-"""What a pickled NumPy number is made of; the published checkpoints keep their losses beside the weights."""
+"""Building blocks of a pickled NumPy number; the published checkpoints keep their losses beside the weights."""
 
 
 class AtomicEnergies(NamedTuple):

@@ -60,7 +60,7 @@ class Ensemble(nn.Module):
         return mean_and_spread(self.of_members(z, pos, batch, **extra))
 
     def of_members(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **extra: Tensor) -> Tensor:
-        """What each member says, ``[num_members, ...]``."""
+        """Predictions of the members, ``[num_members, ...]``."""
         return stacked([member(z, pos, batch, **extra) for member in self.members])
 
     @property

@@ -28,7 +28,7 @@ class FusedDART:
       of the first and last layers, the constant part of the next bias, and what remains are four passes in place.
     - Results of one chunk are written over those of the one before: fresh memory costs more than the arithmetic.
 
-    The weights are rearranged anew at each call, which costs little beside a batch: whatever changed them is followed.
+    The weights are rearranged at each call, which costs little compared with a batch: changes of them are followed.
 
     Args:
         model: Its weights, radii, offset and scale are taken.
@@ -108,7 +108,7 @@ class FusedDART:
 
 
 def _row_counts(row_of_atom: Tensor, num_rows: int) -> Tensor:
-    """How often each descriptor row occurs in each cluster, ``[num_graphs, num_rows]``."""
+    """Number of occurrences of each descriptor row in each cluster, ``[num_graphs, num_rows]``."""
     num_graphs = row_of_atom.size(0)
     first = torch.arange(num_graphs, device=row_of_atom.device)[:, None] * num_rows
     return torch.bincount((row_of_atom + first).flatten(), minlength=num_graphs * num_rows).view(num_graphs, num_rows)
@@ -120,7 +120,7 @@ class TabulatedDART:
     The counts of an atom in all shells but the last tell its descriptor, so what an atom contributes is looked up in a
     table of all that clusters of a size can have. No shape depends on the data: on a GPU ``torch.compile`` makes a few
     kernels of it, and nothing waits for the processor. What is looked up is what :class:`FusedDART` computes for the
-    distinct rows, with the first layer of the interaction network applied before the sums; the table is made anew at
+    distinct rows, with the first layer of the interaction network applied before the sums; the table is made again at
     each call, which costs little beside a batch.
 
     Args:
@@ -162,7 +162,7 @@ class TabulatedDART:
         return self.model.scale(raw.to(first.weight.dtype), z).sum(dim=1)
 
     def _table(self, num_atoms: int, device: torch.device) -> Tensor:
-        """What an atom of any descriptor adds to the first hidden layer, ``[num_terms, num_rows, channels]``."""
+        """Contribution of an atom of any descriptor to the first hidden layer, ``[num_terms, num_rows, channels]``."""
         num_inner = len(self.model.radii)
         inner = torch.cartesian_prod(*[torch.arange(num_atoms, device=device)] * num_inner).view(-1, num_inner)
         counts = torch.cat([inner, (num_atoms - 1 - inner.sum(dim=1, keepdim=True)).clamp_(min=0)], dim=1)

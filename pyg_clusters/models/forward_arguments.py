@@ -1,4 +1,4 @@
-"""What a model takes besides atoms, positions and cluster numbers."""
+"""Further arguments of models besides atoms, positions and cluster indices."""
 
 import inspect
 from collections.abc import Container

@@ -1,4 +1,4 @@
-"""How sure a single model is of its last layer: a Gaussian posterior in closed form."""
+"""Last-layer posterior of a single model: a Gaussian in closed form."""
 
 from collections.abc import Iterable, Sequence
 

@@ -47,9 +47,9 @@ class LayeredModel(nn.Module):
     (:class:`~pyg_clusters.nn.EnergyScale`), the shielding that of each atom
     (:class:`~pyg_clusters.nn.ShieldingScale`).
 
-    The convolution is any layer of PyG or of one's own. What its constructor and its ``forward`` take is told by their
-    names (:class:`~pyg_clusters.nn.LayerAdapter`); it must return as many features as it gets. Edges are all the pairs
-    closer than the cut-off, or all there are without one; no neighbour is dropped.
+    The convolution is any layer of PyG or your own. The arguments of its constructor and of its ``forward`` are
+    matched by name (:class:`~pyg_clusters.nn.LayerAdapter`); it must return as many features as it gets. Edges are all
+    pairs closer than the cut-off, or all pairs without one; no neighbour is dropped.
 
     A whole model that takes ``(z, pos, batch)`` (``SchNet``, ``DimeNet``, ``DimeNetPlusPlus``, ``ViSNet``) can stand
     in place of the convolution: then it is all there is but offset and scale

@@ -105,7 +105,7 @@ class TrainingDomain(nn.Module):
         return _symbols(self.atomic_numbers)
 
     def problem(self, numbers: Iterable[int]) -> str | None:
-        """Why a model cannot do clusters of some elements (atomic numbers), if so."""
+        """Reason why a model cannot treat clusters of some elements (atomic numbers), if any."""
         unknown = sorted(set(numbers) - set(self.atomic_numbers))
         if not unknown:
             return None
@@ -123,7 +123,7 @@ class TrainingDomain(nn.Module):
 
 
 def domain_of(model: nn.Module) -> TrainingDomain | None:
-    """What a model knows of the elements and sizes that it was trained on, if anything."""
+    """Elements and sizes that a model was trained on, if known."""
     domain = getattr(model, "domain", None)
     return domain if isinstance(domain, TrainingDomain) and domain.known else None
 

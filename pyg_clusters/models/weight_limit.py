@@ -13,7 +13,7 @@ MAX_WEIGHTS: int = 200_000_000
 """Numbers that the tensors made within :func:`bounded_weights` may hold together: 800 MB in single precision."""
 
 SMALLEST: int = 1_000
-"""What the smallest tensor counts: the objects around it take memory, too."""
+"""Bytes that the smallest tensor counts: the objects around it take memory, too."""
 
 FACTORIES = frozenset(
     {torch.ops.aten.empty.memory_format, torch.ops.aten.zeros.default, torch.ops.aten.ones.default}

@@ -1,4 +1,4 @@
-"""What a layer of any origin is made with, and what of a graph it is given."""
+"""Construction of layers of any origin, and their inputs from a graph."""
 
 import copy
 import inspect
@@ -18,7 +18,7 @@ GRAPH_INPUTS: tuple[str, ...] = ("edge_index", "edge_weight", "edge_attr", "edge
 """Names of what a layer can be given beside the features of the atoms."""
 
 EDGE_WIDTHS: tuple[str, ...] = ("edge_dim", "in_edge_channels")
-"""What constructors call the number of edge features."""
+"""Names that constructors use for the number of edge features."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class LayerAdapter:
     and the network ``nn`` of ``GINConv``, ``GINEConv``, ``NNConv``, ``EdgeConv`` and ``CFConv`` with one of two linear
     layers.
 
-    The first argument of ``forward`` is the features of the atoms ``[num_atoms, channels]``, the others are told by
+    The first argument of ``forward`` is the features of the atoms ``[num_atoms, channels]``, the others are matched by
     their names (:data:`GRAPH_INPUTS`): ``edge_index [2, num_edges]`` (source j, target i), ``edge_attr [num_edges,
     num_gaussians]``, ``edge_type [num_edges]`` (the shell), ``edge_weight [num_edges]``, ``pos [num_atoms, 3]`` in Å,
     ``batch`` and ``z [num_atoms]``. The ``edge_weight`` is the distance in Å where the class is made with a ``cutoff``
@@ -222,7 +222,7 @@ class LayerAdapter:
 
 
 def reset_copy(layer: nn.Module) -> nn.Module:
-    """A copy of a layer with weights of its own, drawn anew if it can."""
+    """A copy of a layer with weights of its own, drawn again if it can."""
     copied = copy.deepcopy(layer)
     if hasattr(copied, "reset_parameters"):
         copied.reset_parameters()

@@ -136,7 +136,7 @@ class ShellConv(MessagePassing):
         return torch.baddbmm(own, masks.flatten(2), steps.flatten(1, 2))
 
     def atom_terms(self, x: Tensor) -> Tensor:
-        r"""What each atom contributes, in the form that :meth:`combine_dense` sums.
+        r"""Contribution of each atom, in the form that :meth:`combine_dense` sums.
 
         With :math:`h_s = \varphi_s(\mathbf{x})` (zero for a shell that is switched off) the terms are :math:`\varphi -
         h_0`, :math:`h_0`, :math:`h_1 - h_0`, ..., :math:`h_{S-1} - h_{S-2}`.

@@ -6,7 +6,7 @@ from typing import Literal
 from pyg_clusters.errors import InputError
 
 Fragments = Literal["refuse", "keep"]
-"""What to do with a periodic frame that stays in several pieces: refuse it, or keep them at their nearest images."""
+"""Treatment of a periodic frame that stays in several pieces: refuse it, or keep them at their nearest images."""
 
 
 @dataclass(kw_only=True)

@@ -18,7 +18,7 @@ from pyg_clusters.structures.model_calculator import GuptaCalculator
 from pyg_clusters.trusted import current_folder
 
 CALCULATORS: str = "gupta, emt, tblite, gap:FILE or module:Class"
-"""What :func:`named_calculator` knows, in words."""
+"""Names that :func:`named_calculator` accepts, in words."""
 
 
 def named_calculator(name: str, elements: Collection[str]) -> Calculator:

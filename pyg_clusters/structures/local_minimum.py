@@ -33,7 +33,7 @@ class Minimum:
     converged: bool
     """Whether the largest force is below the limit, and the cluster inside the range."""
     left_range: str | None = None
-    """How the cluster is outside the range where it stopped; none if it is inside."""
+    """Reason why the final geometry is outside the trained range; none if it is inside."""
 
 
 class _Stop(Exception):
@@ -87,7 +87,7 @@ class _Descent:
                 raise StopIteration
 
         self.evaluate(self.pos.ravel())
-        while self.largest > fmax:  # a line search that fails begins anew from the lowest point
+        while self.largest > fmax:  # a line search that fails starts again from the lowest point
             before = self.steps
             options = {"maxcor": CORRECTIONS, "ftol": 0.0, "gtol": 0.1 * fmax, "maxiter": self.max_steps}
             minimize(self.evaluate, self.pos.ravel(), jac=True, method="L-BFGS-B", callback=enough, options=options)

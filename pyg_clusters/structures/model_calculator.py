@@ -99,5 +99,5 @@ class GuptaCalculator(ModelCalculator):
 
 
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
-    """Why a model cannot do a frame, if so."""
+    """Reason why a model cannot treat a frame, if any."""
     return element_problem(model, atoms.numbers.tolist()) or neutral_problem(atoms, f"the model {type(model).__name__}")

@@ -20,7 +20,7 @@ SAME_ENERGY, SAME_DISTANCES = 0.005, 0.05
 """Two minima are one if their energies (eV) and their sorted distances (root mean square, Å) differ by less."""
 
 ACCEPTANCE = 2000 * units.kB
-"""A segment goes on from a minimum that is higher by ΔE with the probability exp(-ΔE / ACCEPTANCE), in eV."""
+"""A segment continues from a minimum that is higher by ΔE with the probability exp(-ΔE / ACCEPTANCE), in eV."""
 
 TRIES_PER_MINIMUM = 3
 """Tries of a segment for each minimum that it may find."""
@@ -34,7 +34,7 @@ CLOSEST, BONDED = 0.6, 1.4
 
 @dataclass(frozen=True)
 class QuenchSettings:
-    """What a search depends on, beside the compositions and the calculator."""
+    """Settings of a search, besides the compositions and the calculator."""
 
     seed: int = 0
     """Another seed finds other minima."""

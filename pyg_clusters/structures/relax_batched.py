@@ -31,14 +31,14 @@ class BatchedEnergy(Protocol):
     """Energies of many frames at once."""
 
     name: str
-    """What the results are called by."""
+    """Prefix of the names of the results."""
     dtype: torch.dtype
     """Precision of the positions."""
     device: torch.device
     """Where it is computed."""
 
     def problem(self, atoms: Atoms) -> str | None:
-        """Why there is no energy of a frame, if so."""
+        """Reason why a frame has no energy, if any."""
 
     def energy_of(self, element: str) -> EnergyFunction:
         """The energy of frames whose first atom is of this element."""
@@ -87,7 +87,7 @@ class ModelEnergy:
 
 
 def batched_energy(name: str) -> BatchedEnergy | None:
-    """What relaxes many frames at once: ``gupta``, a run or a folder of a model, or one that ships; else none."""
+    """Energy for relaxing many frames at once: ``gupta``, a run, a saved or a pretrained model; else none."""
     if name == "gupta":
         return GuptaEnergy()
     if Path(name).is_dir() or name in available_models():

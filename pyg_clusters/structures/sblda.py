@@ -14,7 +14,7 @@ ANGLES: int = 5
 """Places around a pair of atoms that are tried before another pair is drawn."""
 
 PAIRS_BEFORE_RESTART: int = 2048
-"""A cluster that none of this many pairs lets grow is begun anew."""
+"""A cluster that none of this many pairs lets grow is started again."""
 
 MAX_RESTARTS: int = 100
 """Restarts after which the parameters are taken for impossible."""
@@ -44,7 +44,7 @@ def sblda(
     3. It stays if it lies further from every other atom m than a distance :math:`l_m \sim N(\mu_1, \sigma_1)` drawn
        for that atom, so that i and j are in the main its nearest and next-nearest neighbours. Otherwise another angle
        is tried, at most five, and then another pair.
-    4. A cluster that can no longer grow is begun anew.
+    4. A cluster that can no longer grow is started again.
 
     A length more than four standard deviations below its mean :math:`\mu_1` is taken as that far below: no two atoms
     are closer than :math:`\mu_1 - 4 \sigma_1`, 3.1 Å for sodium. As later atoms may come closer than the first two

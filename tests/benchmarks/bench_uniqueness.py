@@ -18,7 +18,7 @@ COMPARED = 200
 
 
 def test_copies(minima, capsys):
-    """Minima drawn at random, turned, reflected and permuted copies of each with noise, shuffled."""
+    """Minima drawn at random, rotated, reflected and permuted copies of each with noise, shuffled."""
     rng = np.random.default_rng(0)
     structures, label = [], np.repeat(np.arange(MINIMA), COPIES)
     for place in rng.choice(len(minima), MINIMA, replace=False):

@@ -4,7 +4,7 @@ MACE (Batatia et al., NeurIPS 2022) is trained by its own program with its own l
 how to install it apart; run this with the Python that has it, from the root of the checkout:
 
     python tests/benchmarks/beside_mace.py export FOLDER      # the split of smooth_dart_gallium.yaml as extended XYZ
-    python tests/benchmarks/beside_mace.py train FOLDER       # on one thread; goes on after the last epoch if stopped
+    python tests/benchmarks/beside_mace.py train FOLDER       # on one thread; resumes after the last epoch
     python tests/benchmarks/beside_mace.py evaluate FOLDER    # errors and speed of both
 """
 

@@ -1,4 +1,4 @@
-"""The published algorithm of DART, written anew: the baseline of the benchmarks."""
+"""The published algorithm of DART, rewritten: the baseline of the benchmarks."""
 
 import torch
 from torch import Tensor, nn

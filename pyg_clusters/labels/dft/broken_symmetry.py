@@ -14,7 +14,7 @@ FIRST_ANGLE = 0.4
 
 @dataclass(frozen=True)
 class BrokenSymmetry:
-    """What an open-shell singlet is like."""
+    """Properties of an open-shell singlet."""
 
     spin_squared: float
     """Expectation value of the squared spin of the Kohn-Sham determinant; 0 for a closed shell, 1 for a diradical."""

@@ -53,7 +53,7 @@ class IntegrationGrid:
 
     Args:
         mf: A calculation with a functional of the gradient of the density.
-        spare: Bytes of values that may be held instead of being computed anew each time.
+        spare: Bytes of values that may be held instead of being recomputed each time.
 
     Raises:
         InputError: If the functional is of another kind.

@@ -38,7 +38,7 @@ class ShieldingLevel:
     grid: int = 1
     """PySCF's level of the integration grid, 0 (coarse) to 9."""
     scf_tolerance: float = 1e-7
-    """Convergence of the energy in hartree, told by the gradient."""
+    """Convergence of the energy in hartree, judged by the gradient."""
     response_tolerance: float = 1e-4
     """Convergence of the coupled-perturbed equations."""
     core_potential: str | None = None

@@ -1,4 +1,4 @@
-"""How much memory a calculation of shieldings needs, and how much there is."""
+"""Memory needed by a shielding calculation, and memory available."""
 
 import os
 from pathlib import Path
@@ -31,7 +31,7 @@ def needed_memory(atoms: Atoms, level: ShieldingLevel) -> float:
 
 
 def spare_memory(memory: float, atoms: Atoms, level: ShieldingLevel) -> float:
-    """What is left of so many bytes during the self-consistent field, to save time."""
+    """Bytes left during the self-consistent field, to save time."""
     sizes = _sizes(atoms, level)
     return max(memory - _always(*sizes) - _packed(*sizes), 0.0)
 
