@@ -330,7 +330,8 @@ def _table(rows: Sequence[Ranking] | Sequence[StrategyScore], title: str, withou
     table = Table(title=title, title_justify="left")
     columns = {name: values for name, values in _columns(rows).items() if name not in without}
     for name in columns:
-        table.add_column(HEADINGS.get(name, name), justify="left" if name in ("strategy", "composition") else "right")
+        words = name in ("strategy", "composition")
+        table.add_column(HEADINGS.get(name, name), justify="left" if words else "right", no_wrap=words)
     for row in zip(*columns.values(), strict=True):
         table.add_row(*map(cell, row))
     return table

@@ -89,7 +89,7 @@ def _add_introduction(report: Report, screening: Screening, model: Path, strateg
     listed = ", ".join(map(str, sizes)) if len(sizes) <= 5 else f"{sizes.min()} to {sizes.max()}"
     files = ", ".join(dict.fromkeys(literal(Path(name).name) for name in screening.file))
     report.text(
-        f"{len(screening.energy):,} frames of {listed} atoms from {files} were scored with the model in "
+        f"{len(screening.energy):,} frames of {listed} atoms from {files} were scored with the model "
         f"{literal(model)}; {len(screening.candidates)} of them are the candidates: {strategy.purpose}. Energies are "
         "binding energies in eV per cluster; errors are in kcal/mol per cluster."
     )
