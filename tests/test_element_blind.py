@@ -49,6 +49,7 @@ class ZeroHead(nn.Module):
         (lambda: layered("both"), False),
         (lambda: layered("element"), False),
         (lambda: layered("tad", "SchNet"), False),  # a whole model takes the elements itself
+        (lambda: SmoothDART(elements=CU_AU), False),
         (lambda: AlloyDART(elements=CU_AU), False),
         (lambda: AlloyDART(elements=CU_AU, radii=(3.3, 5.75), element_networks="shared"), False),
         (lambda: AlloyDART(elements=CU_AU, radii=(3.3, 5.75)), False),

@@ -5,12 +5,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, pad_clusters
 from pyg_clusters.models.dart import DART, AtomicEnergies
-from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
+from pyg_clusters.nn.elements import ElementIndex
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.positions import usable_positions
 
@@ -62,9 +61,7 @@ class AlloyDART(DART):
     ):
         super().__init__(radii, hidden_channels, interaction_channels, active_shells)
         self.elements = tuple(int(number) for number in elements)
-        known = all(0 < number <= MAX_ATOMIC_NUMBER for number in self.elements)
-        if not self.elements or not known or len(set(self.elements)) < len(self.elements):
-            raise InputError(f"elements must be different atomic numbers, got {list(self.elements)}")
+        self.index = ElementIndex(self.elements)
         if element_networks not in ("shared", "separate"):
             raise InputError(f"element_networks must be 'shared' or 'separate', got {element_networks!r}")
         self.element_networks = element_networks
@@ -79,12 +76,7 @@ class AlloyDART(DART):
             )
         else:
             self.other_convs = nn.ModuleList()
-        number_of = torch.full((MAX_ATOMIC_NUMBER + 1,), -1)
-        number_of[list(self.elements)] = torch.arange(num_elements)
-        self.register_buffer("number_of", number_of, persistent=False)
         self.reset_parameters()
-
-    number_of: Tensor
 
     def energies_and_features(
         self,
@@ -103,7 +95,7 @@ class AlloyDART(DART):
         if z is None:
             raise ValueError("atomic numbers z are needed: neighbours are counted by element")
         if len(self.elements) == 1:
-            self._numbers(z)
+            self.index(z)  # that it is this element
             return super().energies_and_features(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
         pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
         if edge_index is None:
@@ -128,20 +120,13 @@ class AlloyDART(DART):
         place, masks, numbers = self._padded(z, pos, batch)
         return self._padded_descriptor(masks, numbers).flatten(0, 1)[place]
 
-    def _numbers(self, z: Tensor) -> Tensor:
-        numbers = self.number_of[z]
-        if bool((numbers < 0).any()):
-            unknown = sorted(set(z[numbers < 0].tolist()))
-            raise InputError(f"the model has the elements {list(self.elements)}, not {unknown} (atomic numbers)")
-        return numbers
-
     def _padded(self, z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Places of the atoms, shell masks, and elements ``[num_graphs, num_atoms, num_elements]``, zero in padding."""
         padded, place, _ = pad_clusters(pos.detach(), batch)
         num_graphs, largest, _ = padded.shape
         masks = beyond_masks(padded, self.radii, self.interaction[0].weight.dtype)
         elements = masks.new_zeros(num_graphs * largest, len(self.elements))
-        elements[place] = one_hot(self._numbers(z), len(self.elements)).to(masks.dtype)
+        elements[place] = self.index.one_hot(z).to(masks.dtype)
         return place, masks, elements.view(num_graphs, largest, -1)
 
     def _padded_descriptor(self, masks: Tensor, elements: Tensor) -> Tensor:
@@ -175,11 +160,11 @@ class AlloyDART(DART):
         num_shells, num_elements = len(self.radii) + 1, len(self.elements)
         check_shells(edge_type, num_shells)
         assert edge_type is not None
-        numbers = self._numbers(z)
+        numbers = self.index(z)
         kind = edge_type * num_elements + numbers[edge_index[0]]
         flat = edge_index[1] * num_shells * num_elements + kind
         counts = torch.bincount(flat, minlength=z.numel() * num_shells * num_elements).view(z.numel(), -1)
-        x = torch.cat([counts, one_hot(numbers, num_elements)], dim=1).to(self.interaction[0].weight.dtype)
+        x = torch.cat([counts, self.index.one_hot(z)], dim=1).to(self.interaction[0].weight.dtype)
         if self.element_networks == "shared":
             return self.conv(x, edge_index, edge_type)
         y = x.new_zeros(z.numel(), self.hidden_channels)

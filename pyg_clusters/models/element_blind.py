@@ -51,7 +51,8 @@ def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
     symbols = ", ".join(chemical_symbols[number] for number in elements)
     return (
         f"{type(model).__name__} does not tell elements apart (to exchange atoms of {symbols} changes nothing): for "
-        "several elements take AlloyDART, HDNN or a LayeredModel with embedding: both; for shieldings NodeSchNet"
+        "several elements take SmoothDART or AlloyDART with elements, HDNN, or a LayeredModel with embedding: both; "
+        "for shieldings NodeSchNet"
     )
 
 

@@ -17,6 +17,7 @@ from pyg_clusters.geometry import (
     soft_beyond_masks,
 )
 from pyg_clusters.models.training_domain import TrainingDomain
+from pyg_clusters.nn.elements import ElementChannels
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.shell_conv import ShellConv
@@ -45,6 +46,12 @@ class SmoothDART(nn.Module):
 
     Further rounds of shell-wise sums over the features of the round before follow, if asked for.
 
+    Without ``elements`` the model is blind to them. With several, the sums of the descriptor are taken a second time
+    for each of a few learned channels c, :math:`A^c_{slm} = \sum_j w_s(d_{ij})\, Y_{lm}\, a_c(z_j)`, with the weight
+    :math:`a_c` of the element of the neighbour (:class:`~pyg_clusters.nn.ElementChannels`). Their counts and, within
+    each shell, :math:`\sum_m A_{slm} A^c_{slm}` and :math:`\sum_m (A^c_{slm})^2` join the descriptor, as does the
+    element of the atom itself. With one element the model is the blind one, to the last weight.
+
     Args:
         radii (sequence of float): Radii in Å of the shells that are summed over.
         width (float): Width of a boundary between shells in Å, over which a weight goes from 0 to 1.
@@ -54,6 +61,8 @@ class SmoothDART(nn.Module):
         interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
         rounds (int): Rounds of shell-wise sums.
         act (str): Activation function; a smooth one, for forces to train on.
+        elements (sequence of int, optional): Atomic numbers of the elements that are told apart.
+        element_channels (int): Largest number of channels of the elements; that of the elements less one is enough.
 
     Shapes:
         - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
@@ -81,6 +90,8 @@ class SmoothDART(nn.Module):
         interaction_channels: Sequence[int] = (256, 128, 32),
         rounds: int = 1,
         act: str = "silu",
+        elements: Sequence[int] | None = None,
+        element_channels: int = 2,
     ):
         super().__init__()
         self.radii = check_radii(radii)
@@ -97,6 +108,11 @@ class SmoothDART(nn.Module):
         first, second = torch.triu_indices(inner, inner)
         self.register_buffer("upper_triangle", inner * first + second, persistent=False)
         in_channels = inner + 1 + degree * first.numel()
+        self.elements = None if elements is None else tuple(int(number) for number in elements)
+        self.element_channels = element_channels
+        self.channels = None if elements is None else ElementChannels(elements, element_channels)
+        if self.channels is not None and self.channels.num_channels:
+            in_channels += self.channels.num_channels * (inner + 1 + 2 * degree * inner) + len(self.elements)
         num_shells = len(self.radii) + 1
         kwargs = {"act": act, "act_kwargs": {"alpha": 0.1} if act == "celu" else None}
         self.inputs = InputScale(in_channels, floor=1e-4)
@@ -116,7 +132,7 @@ class SmoothDART(nn.Module):
     def reset_parameters(self):
         """Kaiming normal weights with a = 1 and zero biases, as DART's; the inputs as they are."""
         for module in self.modules():
-            if isinstance(module, EnergyScale | InputScale):
+            if isinstance(module, ElementChannels | EnergyScale | InputScale):
                 module.reset_parameters()
             elif isinstance(module, nn.Linear) or (hasattr(module, "weight") and hasattr(module, "bias")):
                 nn.init.kaiming_normal_(module.weight, a=1.0)
@@ -149,8 +165,9 @@ class SmoothDART(nn.Module):
     def _of_block(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         pos, defect = usable_positions(pos, batch)
         padded, place, sizes = pad_clusters(pos, batch)
-        x, masks = self._descriptor(padded, sizes)
-        x = self._standardised(x, place)
+        channels, kinds = self._elements(z, place, padded)
+        x, masks = self._descriptor(padded, sizes, channels)
+        x = self._standardised(torch.cat([x, *kinds], dim=-1), place)
         valid = x.new_zeros(padded.shape[:2]).flatten().index_fill(0, place, 1.0).view(padded.shape[:2])
         for conv in (self.conv, *self.further_convs):
             x = conv.forward_dense(x, masks, valid)
@@ -160,40 +177,78 @@ class SmoothDART(nn.Module):
         energy = self.scale(self.interaction[-1](x).squeeze(-1), z)
         return energy + defect.to(energy.dtype)
 
+    def _elements(self, z: Tensor | None, place: Tensor, pos: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """Channels ``[num_graphs, num_atoms, num_channels]`` and element of each padded atom, if there are several."""
+        if self.channels is None or (z is None and not self.channels.num_channels):
+            return None, ()
+        if z is None:
+            raise InputError("atomic numbers z are needed: the model has several elements")
+        values = torch.cat([self.channels(z), self.channels.index.one_hot(z)], dim=-1).to(pos.dtype)
+        num_channels = self.channels.num_channels
+        if not num_channels:
+            return None, ()
+        padded = values.new_zeros(pos.size(0) * pos.size(1), values.size(-1)).index_copy(0, place, values)
+        channels, kind = padded.view(*pos.shape[:2], -1).tensor_split([num_channels], dim=-1)
+        return channels, (kind,)
+
     def _standardised(self, x: Tensor, place: Tensor) -> Tensor:
         if self.training and not self.inputs.fitted:
             self.inputs.fit(x.detach().flatten(0, 1)[place])
         return self.inputs(x)
 
-    def _descriptor(self, pos: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-        """Descriptor ``[num_graphs, num_atoms, channels]`` and the soft masks of the shells that are summed over."""
+    def _descriptor(self, pos: Tensor, sizes: Tensor, channels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Descriptor ``[num_graphs, num_atoms, in_channels]`` and the soft masks of the shells that are summed over."""
         pairs, difference, distance = pair_distances(pos, sizes)
         masks = soft_beyond_masks(distance, pairs, self.radii, self.width)
         num_others = pairs.sum(dim=-1, keepdim=True)
-        pairs, difference, distance = self._near(pairs, difference, distance)
+        of_neighbors = [] if channels is None else [channels[:, None].expand(-1, pos.size(1), -1, -1)]
+        pairs, difference, distance, *of_neighbors = self._near(pairs, difference, distance, *of_neighbors)
         everywhere = (-self.width, *self.descriptor_radii)  # all neighbours first
         beyond = soft_beyond_masks(distance, pairs, everywhere, self.width)
         members = beyond[:, :, :-1] - beyond[:, :, 1:]
-        # Of each shell but the outermost, [num_graphs, num_atoms, num_shells - 1, orders]; the first order counts.
         direction = torch.where(pairs[..., None], difference, 0.0) / distance[..., None]
-        sums = members @ harmonics_of_neighbors(direction, self.degree).mT
-        inner = sums[..., 0]
-        counts = torch.cat([inner, num_others - inner.sum(dim=-1, keepdim=True)], dim=-1)
-        if not self.degree:
-            return counts, masks
-        return torch.cat([counts, self._invariants(sums)], dim=-1), masks
+        harmonics = harmonics_of_neighbors(direction, self.degree).mT
+        if channels is None:
+            return self._invariants(members @ harmonics, num_others), masks
+        weighted = members[:, :, None] * of_neighbors[0].mT[:, :, :, None]  # by channel, shell and neighbour
+        rows = torch.cat([members, weighted.flatten(2, 3)], dim=2)
+        sums, *by_channel = (rows @ harmonics).split(members.size(2), dim=2)
+        others = channels.sum(dim=1, keepdim=True) - channels
+        parts = [self._channel_invariants(sums, own, others[..., c, None]) for c, own in enumerate(by_channel)]
+        return torch.cat([self._invariants(sums, num_others), *parts], dim=-1), masks
 
-    def _near(self, pairs: Tensor, difference: Tensor, distance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _near(self, pairs: Tensor, difference: Tensor, distance: Tensor, *of_neighbors: Tensor) -> list[Tensor]:
         """Of the pairs of each atom, the nearest: all that lie in shells of the descriptor but the outermost."""
         reach = self.descriptor_radii[-1] + self.width / 2
         most = int((pairs & (distance < reach)).sum(dim=-1).max())
         if most > 0.8 * distance.size(-1):  # not worth the sorting
-            return pairs, difference, distance
+            return [pairs, difference, distance, *of_neighbors]
         near = torch.where(pairs, distance.detach(), float("inf")).topk(most, largest=False, sorted=False).indices
-        difference = difference.gather(2, near[..., None].expand(-1, -1, -1, 3))
-        return pairs.gather(2, near), difference, distance.gather(2, near)
+        difference, *of_near = (
+            each.gather(2, near[..., None].expand(-1, -1, -1, each.size(-1))) for each in (difference, *of_neighbors)
+        )
+        return [pairs.gather(2, near), difference, distance.gather(2, near), *of_near]
 
-    def _invariants(self, sums: Tensor) -> Tensor:
-        by_degree = sums.split([2 * degree + 1 for degree in range(self.degree + 1)], dim=-1)[1:]
-        products = torch.stack([part @ part.mT for part in by_degree], dim=2)
-        return products.flatten(3).index_select(-1, self.upper_triangle).flatten(2)
+    def _invariants(self, sums: Tensor, num_others: Tensor) -> Tensor:
+        """Counts and products of sums over neighbours ``[num_graphs, num_atoms, num_shells - 1, orders]``.
+
+        Args:
+            sums: Of each shell but the outermost; the first order counts.
+            num_others: Count of all shells, ``[num_graphs, num_atoms, 1]``.
+        """
+        inner = sums[..., 0]
+        counts = torch.cat([inner, num_others - inner.sum(dim=-1, keepdim=True)], dim=-1)
+        if not self.degree:
+            return counts
+        products = torch.stack([part @ part.mT for part in self._by_degree(sums)], dim=2)
+        return torch.cat([counts, products.flatten(3).index_select(-1, self.upper_triangle).flatten(2)], dim=-1)
+
+    def _channel_invariants(self, sums: Tensor, own: Tensor, others: Tensor) -> Tensor:
+        """Counts of a channel and products of each shell alone, with the sums over all neighbours and with itself."""
+        inner = own[..., 0]
+        counts = torch.cat([inner, others - inner.sum(dim=-1, keepdim=True)], dim=-1)
+        products = [part.sum(dim=-1) for each in (sums, own) for part in self._by_degree(each * own)]
+        return torch.cat([counts, *products], dim=-1)
+
+    def _by_degree(self, of_orders: Tensor) -> tuple[Tensor, ...]:
+        return of_orders.split([2 * degree + 1 for degree in range(self.degree + 1)], dim=-1)[1:]

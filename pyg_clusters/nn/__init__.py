@@ -1,5 +1,6 @@
 """Layers: convolutions over shells, and the scaling of outputs to energies and shieldings."""
 
+from pyg_clusters.nn.elements import ElementChannels, ElementIndex
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.input_scale import InputScale
@@ -11,6 +12,8 @@ from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.nn.spherical_harmonics import spherical_harmonics
 
 __all__ = [
+    "ElementChannels",
+    "ElementIndex",
     "EnergyScale",
     "GraphKind",
     "InputScale",

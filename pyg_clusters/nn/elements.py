@@ -1,0 +1,104 @@
+"""Elements as indices, and as a few learned numbers."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
+
+
+class ElementIndex(nn.Module):
+    """Index of an element among those of a model.
+
+    Args:
+        elements (sequence of int): Atomic numbers.
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]``
+        - **output:** ``[num_atoms]`` (long)
+
+    Example:
+        >>> ElementIndex((29, 79))(torch.tensor([29, 79])).tolist()
+        [0, 1]
+    """
+
+    index_of: Tensor
+
+    def __init__(self, elements: Sequence[int]):
+        super().__init__()
+        self.elements = tuple(int(number) for number in elements)
+        known = all(0 < number <= MAX_ATOMIC_NUMBER for number in self.elements)
+        if not self.elements or not known or len(set(self.elements)) < len(self.elements):
+            raise InputError(f"elements must be different atomic numbers, got {list(self.elements)}")
+        index_of = torch.full((MAX_ATOMIC_NUMBER + 1,), -1)
+        index_of[list(self.elements)] = torch.arange(len(self.elements))
+        self.register_buffer("index_of", index_of, persistent=False)
+
+    def forward(self, z: Tensor) -> Tensor:
+        index = self.index_of[z]
+        if bool((index < 0).any()):
+            unknown = sorted(set(z[index < 0].tolist()))
+            raise InputError(f"the model has the elements {list(self.elements)}, not {unknown} (atomic numbers)")
+        return index
+
+    def one_hot(self, z: Tensor) -> Tensor:
+        """The element of each atom, ``[num_atoms, num_elements]`` (long) of ones and zeros."""
+        return one_hot(self(z), len(self.elements))
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({list(self.elements)})"
+
+
+class ElementChannels(nn.Module):
+    r"""Learned map of elements to a few numbers, by which sums over neighbours tell elements apart.
+
+    A sum over the neighbours of an atom is taken once for all of them alike and once for each channel, with the weight
+    :math:`a_c(z_j)` of the element: the cost of the sums grows with the number of channels, not of elements. One
+    channel fewer than there are elements is as much as a sum for each element; more are not made.
+
+    The map starts as a discrete cosine, orthogonal to a constant, over the elements in their order: two elements
+    have the weights 1 and -1.
+
+    Args:
+        elements (sequence of int): Atomic numbers.
+        channels (int): Largest number of channels.
+
+    Shapes:
+        - **input:** atomic numbers ``z [num_atoms]``
+        - **output:** ``[num_atoms, num_channels]``, none for one element
+
+    Example:
+        >>> ElementChannels((29, 79), channels=2)(torch.tensor([29, 79])).round().tolist()
+        [[1.0], [-1.0]]
+    """
+
+    weight: Tensor
+
+    def __init__(self, elements: Sequence[int], channels: int):
+        super().__init__()
+        self.index = ElementIndex(elements)
+        if channels < 1:
+            raise InputError(f"the number of element channels must be at least 1, got {channels}")
+        self.num_channels = min(channels, len(self.index.elements) - 1)
+        weight = torch.empty(len(self.index.elements), self.num_channels)
+        if self.num_channels:
+            self.weight = nn.Parameter(weight)
+        else:
+            self.register_buffer("weight", weight, persistent=False)  # a model of one element has none in its file
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        num = self.weight.size(0)
+        angle = math.pi / num * torch.outer(torch.arange(num) + 0.5, torch.arange(self.num_channels) + 1.0)
+        with torch.no_grad():
+            self.weight.copy_(math.sqrt(2) * angle.cos())
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.weight[self.index(z)]
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}({list(self.index.elements)}, {self.num_channels})"
