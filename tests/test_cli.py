@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -129,7 +130,7 @@ def test_the_first_origin_is_kept_everywhere(model, frames, trajectory, tmp_path
     given[1].info["quoted"] = 'a "quoted" text'
     write_extxyz(once, given)
     ase.io.write(tmp_path / "once.traj", given)
-    run("convert", once, store)
+    run("convert", once, "--out", store)
     run("label", "energy", store, "--calculator", "ase.calculators.lj:LennardJones", "--out", labelled)
     paths = [once, tmp_path / "once.traj", store, labelled]
     for path in paths:
@@ -167,7 +168,7 @@ def test_screen_picks_the_lowest_of_each_size(model, frames, trajectory, tmp_pat
 
 def test_evaluate_on_labelled_frames(model, frames, trajectory, tmp_path):
     out = tmp_path / "errors.json"
-    assert main(["evaluate", str(model), "--data", str(trajectory), "--out", str(out)]) == 0
+    assert main(["evaluate", str(model), str(trajectory), "--out", str(out)]) == 0
     predicted = Predictor(load_model(model))(frames).energy.double().numpy()
     error = 23.060548 * np.abs(predicted - [atoms.info["binding_energy"] for atoms in frames])
     result = json.loads(out.read_text())
@@ -205,8 +206,8 @@ def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys
     write_extxyz(tmp_path / "other.extxyz", frames)
     errors = [tmp_path / "ev.json", tmp_path / "other.json"]
     target = ["--target", "binding_energy"]
-    assert main(["evaluate", str(model), "--data", str(trajectory), *target, "--out", str(errors[0])]) == 0
-    other = ["--data", str(tmp_path / "other.extxyz"), "--energy-unit", unit]
+    assert main(["evaluate", str(model), str(trajectory), *target, "--out", str(errors[0])]) == 0
+    other = [str(tmp_path / "other.extxyz"), "--energy-unit", unit]
     assert main(["evaluate", str(model), *other, *target, "--out", str(errors[1])]) == 0
     first, second = (json.loads(path.read_text())["overall"]["mae_kcal_mol"] for path in errors)
     assert second == pytest.approx(first, rel=1e-6)
@@ -219,15 +220,15 @@ def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys
     for name in ("mae_kcal_mol", "mae_own_kcal_mol"):
         np.testing.assert_allclose(tables[1][name], tables[0][name], rtol=1e-6)
     capsys.readouterr()
-    assert main(["evaluate", str(model), "--data", str(trajectory), "--energy-unit", "joule"]) == 2
+    assert main(["evaluate", str(model), str(trajectory), "--energy-unit", "joule"]) == 2
     assert "--energy-unit is 'joule'; known are eV" in capsys.readouterr().err
     assert main(["evaluate", str(model), "--energy-unit", "eV"]) == 2
-    assert "--energy-unit goes with --data" in capsys.readouterr().err
+    assert "--energy-unit goes with FRAMES" in capsys.readouterr().err
     for atoms in frames:
         atoms.info["energy_unit"] = unit
     write_extxyz(tmp_path / "stated.extxyz", frames)
     stated = str(tmp_path / "stated.extxyz")
-    for asked in (["evaluate", str(model), "--data", stated], ["benchmark-screening", str(model), stated, *truth]):
+    for asked in (["evaluate", str(model), stated], ["benchmark-screening", str(model), stated, *truth]):
         assert main(asked) == 2
         assert f"(--energy-unit {unit})" in capsys.readouterr().err
 
@@ -248,6 +249,65 @@ def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):
 def test_module_and_help_and_version():
     run = subprocess.run([sys.executable, "-m", "pyg_clusters", "--help"], capture_output=True, text=True, check=True)
     assert all(verb in run.stdout for verb in VERBS)
+
+
+def help_of(words: str, capsys) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main([*words.split(), "--help"])
+    assert exit_.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_help_has_words_of_users_and_fits_two_screens(capsys):
+    subcommands = ["label energy", "label prescreen", "label shielding", "generate sblda", "generate quench"]
+    for words in (*VERBS, *subcommands, "analyse core-surface", "reproduce dart", "reproduce layers"):
+        text = help_of(words, capsys)
+        assert not re.search(r"<class|null|type:|None|Literal|default: False", text), text
+        assert len(text.splitlines()) <= 80, words
+    assert "(default: rank)" in help_of("screen", capsys)
+
+
+def test_help_loads_no_network_and_no_data():
+    code = (
+        "import sys; from pyg_clusters.cli.main import main\n"
+        "for verb in ('train', 'screen', 'predict', 'evaluate'):\n"
+        "    try: main([verb, '--help'])\n"
+        "    except SystemExit: pass\n"
+        "sys.exit(str({'torch', 'matplotlib', 'ase', 'scipy', 'h5py'} & set(sys.modules) or ''))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.stderr.strip() == ""
+
+
+def test_options_come_from_a_file_and_the_command_line_wins(model, trajectory, tmp_path):
+    file = tmp_path / "screen.yaml"
+    file.write_text(f"model: {model}\nframes: [{trajectory}]\ntop: 2\nout: {tmp_path / 'a'}\n")
+    assert main(["screen", "--config", str(file)]) == 0
+    assert len(ase.io.read(tmp_path / "a/candidates.extxyz", ":")) == 4
+    assert main(["screen", "--config", str(file), "--top", "1", "--out", str(tmp_path / "b")]) == 0
+    assert len(ase.io.read(tmp_path / "b/candidates.extxyz", ":")) == 3
+
+
+def test_quiet_prints_nothing_and_verbose_the_versions(model, trajectory, tmp_path, capsys):
+    command = ["predict", str(model), str(trajectory), "--out", str(tmp_path / "p.csv"), "--overwrite"]
+    assert main([*command, "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "") and (tmp_path / "p.csv").exists()
+    assert main([*command, "--verbose"]) == 0
+    assert re.search(r"pyg-clusters \S+, Python .*\nfinished after \d+ s\n", capsys.readouterr().err)
+
+
+def test_tab_completion_knows_verbs_and_options(tmp_path, capsys):
+    pytest.importorskip("shtab")
+    assert main(["--print-completion", "bash"]) == 0
+    script = tmp_path / "completion.bash"
+    script.write_text(capsys.readouterr().out)
+    words = 'source "$0"; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _shtab_pyg_clusters; echo "${COMPREPLY[@]}"'
+    for typed, expected in (("scr", "screen"), ("screen --spread-w", "--spread-weight"), ("generate q", "quench")):
+        run = subprocess.run(
+            ["bash", "-c", words, script, "pyg-clusters", *typed.split()], capture_output=True, text=True
+        )
+        assert run.stdout.strip() == expected, run.stderr
+    assert "must be bash" in refused(["--print-completion", "fish"], capsys)
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -284,7 +344,7 @@ def test_truncated_last_frame(model, trajectory, tmp_path, capsys):
     assert main(["predict", str(model), str(trajectory), "--out", str(tmp_path / "p.parquet")]) == 0
     assert "frame 4, which may still be being written; the whole frames before it are taken" in capsys.readouterr().err
     assert pyarrow.parquet.read_table(tmp_path / "p.parquet")["source_frame"].to_pylist() == [0, 1, 2, 3]
-    assert main(["evaluate", str(model), "--data", str(trajectory)]) == 0
+    assert main(["evaluate", str(model), str(trajectory)]) == 0
     assert "the file ends within frame 4" in capsys.readouterr().err
 
 
@@ -338,7 +398,7 @@ def test_bad_frames_are_skipped_on_request(model, frames, tmp_path, capsys):
 
 
 def test_wrong_target_key(model, trajectory, capsys):
-    line = refused(["evaluate", model, "--data", trajectory, "--target", "energie"], capsys)
+    line = refused(["evaluate", model, trajectory, "--target", "energie"], capsys)
     assert "energie" in line and "binding_energy" in line
 
 
@@ -427,7 +487,7 @@ def test_labels_that_are_no_numbers(value, model, trajectory, capsys):
         f"binding_energy={value}" if w.startswith("binding_energy") else w for w in text[line].split()
     )
     trajectory.write_text("".join(part if part.endswith("\n") else part + "\n" for part in text))
-    message = refused(["evaluate", model, "--data", trajectory], capsys)
+    message = refused(["evaluate", model, trajectory], capsys)
     assert f"{trajectory}, frame 1: 'binding_energy' must be a number, got {value}" in message
     arguments = ["screen", model, trajectory, "--truth", "binding_energy", "--out", trajectory.parent / "s"]
     assert "frame 1" in refused(arguments, capsys)
@@ -436,9 +496,7 @@ def test_labels_that_are_no_numbers(value, model, trajectory, capsys):
 def test_device_that_is_not_there(model, trajectory, tmp_path, capsys):
     arguments = ["predict", model, trajectory, "--out", tmp_path / "p.csv", "--device", "warp"]
     assert "device warp cannot be used" in refused(arguments, capsys)
-    assert "device warp cannot be used" in refused(
-        ["evaluate", model, "--data", trajectory, "--device", "warp"], capsys
-    )
+    assert "device warp cannot be used" in refused(["evaluate", model, trajectory, "--device", "warp"], capsys)
 
 
 def test_info_tells_the_labels_and_their_ranges(trajectory, capsys):

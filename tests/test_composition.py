@@ -97,7 +97,7 @@ def test_the_report_has_a_column_for_each_composition(alloys, tmp_path):
 
 
 def test_evaluate_has_a_row_for_each_composition(alloys, tmp_path, capsys):
-    command = ["evaluate", str(alloys / "model"), "--data", str(alloys / "md.extxyz"), "--target", "e"]
+    command = ["evaluate", str(alloys / "model"), str(alloys / "md.extxyz"), "--target", "e"]
     assert main([*command, "--out", str(tmp_path / "errors.json")]) == 0
     shown = capsys.readouterr().out
     assert "Errors by composition" in shown and "Au6Cu2" in shown

@@ -158,7 +158,7 @@ def test_texts_that_are_no_recipe(tmp_path, capsys, name):
 
 
 def test_errors_that_no_verb_expects_are_one_line(monkeypatch, capsys):
-    def fail(argv):
+    def fail(options):
         raise KeyError("charm")
 
     monkeypatch.setattr("pyg_clusters.cli.info.run", fail)

@@ -219,11 +219,11 @@ def test_a_store_is_there_whole_or_not_at_all(paths, tmp_path):
 
 def test_convert(paths, tmp_path, capsys):
     out = tmp_path / "store.h5"
-    assert main(["convert", *map(str, paths), str(out), "--properties", "energy"]) == 0
+    assert main(["convert", *map(str, paths), "--out", str(out), "--properties", "energy"]) == 0
     assert f"7 frames in {out}" in capsys.readouterr().out
-    assert main(["convert", *map(str, paths), str(out)]) == 2 and "--overwrite" in capsys.readouterr().err
-    assert main(["convert", str(out)]) == 2 and "needs files to read" in capsys.readouterr().err
-    assert main(["convert", str(paths[0]), str(paths[1])]) == 2
+    assert main(["convert", *map(str, paths), "--out", str(out)]) == 2 and "--overwrite" in capsys.readouterr().err
+    assert main(["convert", "--out", str(out)]) == 2 and "FRAMES missing" in capsys.readouterr().err
+    assert main(["convert", str(paths[0]), "--out", str(paths[1])]) == 2
     with h5py.File(out) as file:
         assert list(file["properties"]) == ["energy"] and "atom_properties" not in file
 
@@ -234,9 +234,9 @@ def test_convert_leaves_bad_frames_out_on_request(paths, tmp_path, capsys):
     boxed.pbc = True
     write_extxyz(tmp_path / "c.extxyz", [cluster(4, 1), boxed])
     out = tmp_path / "store.h5"
-    assert main(["convert", str(tmp_path / "c.extxyz"), str(out)]) == 2
+    assert main(["convert", str(tmp_path / "c.extxyz"), "--out", str(out)]) == 2
     assert "frame 1: is connected to its own image along c" in capsys.readouterr().err and not out.exists()
-    assert main(["convert", str(tmp_path / "c.extxyz"), str(out), "--on-bad", "skip"]) == 0
+    assert main(["convert", str(tmp_path / "c.extxyz"), "--out", str(out), "--on-bad", "skip"]) == 0
     assert "1 frames in" in capsys.readouterr().out
 
 

@@ -125,7 +125,7 @@ def test_an_error_while_reading_ahead_ends_the_command(tmp_path, capsys):
     for _ in range(300):
         content[generator.randrange(3000, len(content))] ^= 0xFF
     (tmp_path / "a.h5").write_bytes(content)
-    command = ["convert", str(tmp_path / "a.h5"), str(tmp_path / "b.h5"), "--properties", "energy"]
+    command = ["convert", str(tmp_path / "a.h5"), "--out", str(tmp_path / "b.h5"), "--properties", "energy"]
     assert main(command) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "a.h5" in line and not (tmp_path / "b.h5").exists()
@@ -133,7 +133,7 @@ def test_an_error_while_reading_ahead_ends_the_command(tmp_path, capsys):
 
 def test_names_that_are_not_utf8(tmp_path, capsys):
     path = os.fsdecode(bytes(tmp_path) + b"/a\xff.xyz")
-    for verb in (["info", path], ["convert", path, str(tmp_path / "a.h5")]):
+    for verb in (["info", path], ["convert", path, "--out", str(tmp_path / "a.h5")]):
         assert main(verb) == 2
         assert capsys.readouterr().err.endswith("a\\udcff.xyz': the name is not UTF-8; rename the file\n")
 

@@ -246,7 +246,7 @@ def run(capsys, *arguments: str) -> str:
 def test_store_says_that_its_frames_are_joined(frames, tmp_path, capsys):
     _, cut = frames
     write_extxyz(tmp_path / "a.extxyz", cut)
-    assert "joined 6 of 6 frames" in run(capsys, "convert", str(tmp_path / "a.extxyz"), str(tmp_path / "a.h5"))
+    assert "joined 6 of 6 frames" in run(capsys, "convert", str(tmp_path / "a.extxyz"), "--out", str(tmp_path / "a.h5"))
     with h5py.File(tmp_path / "a.h5") as file:
         assert file.attrs["joined"] and file["periodic"][:].all() and file["pbc"][:].all()
         np.testing.assert_allclose(file["cell"][3], OBLIQUE)

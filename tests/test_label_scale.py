@@ -164,7 +164,7 @@ def test_a_run_predicts_and_is_evaluated_on_the_scale_of_its_labels(tmp_path, ca
     assert len({round(energy, 3) for energy in energies}) > 5
     capsys.readouterr()
     errors = tmp_path / "errors.json"
-    assert main(["evaluate", str(run), "--data", str(tmp_path / "totals.extxyz"), "--out", str(errors)]) == 0
+    assert main(["evaluate", str(run), str(tmp_path / "totals.extxyz"), "--out", str(errors)]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "32 of these 40 clusters are copies of structures that the model was trained on" in said
     result = json.loads(errors.read_text())
@@ -178,7 +178,7 @@ def test_a_run_predicts_and_is_evaluated_on_the_scale_of_its_labels(tmp_path, ca
     assert "reference energies: Ga -528" in capsys.readouterr().out
     if references == "fit":
         write_totals(tmp_path / "binding.extxyz", per_atom=0.0)
-        assert main(["evaluate", str(run), "--data", str(tmp_path / "binding.extxyz")]) == 0
+        assert main(["evaluate", str(run), str(tmp_path / "binding.extxyz")]) == 0
         assert "the labels count from another zero than the model: they differ from its energies by Ga +5.28" in (
             " ".join(capsys.readouterr().out.split())
         )

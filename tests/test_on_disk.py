@@ -322,6 +322,6 @@ def test_what_cannot_be_used_is_said_in_one_line(store, frames, tmp_path):
 
 def test_convert_writes_a_store_to_train_from(frames, tmp_path):
     out = tmp_path / "out.h5"
-    assert main(["convert", str(frames), str(out), "--uncompressed", "--properties", "binding"]) == 0
+    assert main(["convert", str(frames), "--out", str(out), "--uncompressed", "--properties", "binding"]) == 0
     (block,) = Frames.open(frames, properties=["binding"])
     assert OnDiskClusters(out, "binding")[2].y == pytest.approx(block.properties["binding"][2])

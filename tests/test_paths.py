@@ -43,7 +43,7 @@ def test_folders_on_the_command_line(folder, tmp_path, capsys):
         path.write_text(f"2\n{-1.5 - number}\nAu 0 0 0\nAu 0 0 2.6\n")
     assert main(["info", str(folder)]) == 0
     assert "12 frames" in capsys.readouterr().out
-    assert main(["convert", str(folder), str(tmp_path / "a.h5"), "--properties", "comment"]) == 0
+    assert main(["convert", str(folder), "--out", str(tmp_path / "a.h5"), "--properties", "comment"]) == 0
     (block,) = Frames.open(tmp_path / "a.h5", properties=["comment"])
     assert sorted(block.properties["comment"], reverse=True) == [-1.5 - number for number in range(12)]
     assert block.origin is not None and block.origin[0][10].endswith("au10.xyz")

@@ -63,7 +63,7 @@ def in_child(work) -> int:
 WRITERS = {
     "predict": (["predict", "MODEL", "MD", "--out", "OUT/x.csv"], "x.csv"),
     "screen": (["screen", "MODEL", "MD", "--top", "2", "--out", "OUT/x"], "x"),
-    "evaluate": (["evaluate", "MODEL", "--data", "MD", "--out", "OUT/x.json"], "x.json"),
+    "evaluate": (["evaluate", "MODEL", "MD", "--out", "OUT/x.json"], "x.json"),
     "benchmark-screening": (["benchmark-screening", "MODEL", "MD", "--truth", "energy", "--out", "OUT/x"], "x"),
     "spectrum": (["spectrum", "sodium", "MD", "--out", "OUT/x"], "x"),
     "relax": (["relax", "MD", "--calculator", "emt", "--out", "OUT/x.extxyz"], "x.extxyz"),
@@ -74,7 +74,7 @@ WRITERS = {
         ["generate", "quench", "--formula", "Cu4", "--calculator", "emt", "--count", "1", "--out", "OUT/x.xyz"],
         "x.xyz",
     ),
-    "convert": (["convert", "MD", "OUT/x.h5"], "x.h5"),
+    "convert": (["convert", "MD", "--out", "OUT/x.h5"], "x.h5"),
     "merge": (["merge", "MD", "--out", "OUT/x.csv"], "x.csv"),
     "ensemble": (["ensemble", "MODEL", "MODEL", "--out", "OUT/x"], "x"),
     "describe": (["describe", "MD", "--radii", "3.5,6", "--out", "OUT/x"], "x"),
@@ -169,7 +169,7 @@ def test_results_of_an_unfinished_command_are_replaced_by_it_alone(folder, tmp_p
     assert main(command) == 2
     assert "is there already" in capsys.readouterr().err
     shutil.copy(md, out)
-    assert main(["convert", str(md), str(out), "--overwrite"]) == 2  # no store: nothing is written or left
+    assert main(["convert", str(md), "--out", str(out), "--overwrite"]) == 2  # no store: nothing is written or left
     assert names(tmp_path) == {"out.extxyz"} and out.read_bytes() == md.read_bytes()
 
 
@@ -187,7 +187,7 @@ def test_signals_end_a_command_with_one_line(folder, tmp_path, number, code, swa
 
     monkeypatch.setattr(store._Writer, "append", append)
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-    assert main(["convert", str(folder / "md.extxyz"), str(tmp_path / "x.h5")]) == code
+    assert main(["convert", str(folder / "md.extxyz"), "--out", str(tmp_path / "x.h5")]) == code
     assert capsys.readouterr().err == f"pyg-clusters: stopped by {signal.Signals(number).name}\n"
     assert names(tmp_path) == set()
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
@@ -208,7 +208,9 @@ def test_signals_within_hdf5_do_not_break_it(folder, tmp_path, method, event, mo
         return plain(self, *arguments)
 
     monkeypatch.setattr(store._File, method, signalled)
-    assert main(["convert", str(folder / "md.extxyz"), str(tmp_path / "x.h5")]) == (130 if len(calls) >= event else 0)
+    assert main(["convert", str(folder / "md.extxyz"), "--out", str(tmp_path / "x.h5")]) == (
+        130 if len(calls) >= event else 0
+    )
     if len(calls) >= event:
         assert capfd.readouterr().err == "pyg-clusters: stopped by SIGINT\n"
         assert names(tmp_path) == set()
@@ -234,7 +236,7 @@ RESUMABLE = {
         ["screen", "MODEL", "MD", "--top", "2", "--write", "vasp", "--out", "OUT/x"],
         ["x/candidates.csv", "x/candidates.extxyz", "x/report.html", "x/vasp/0001_Ga8/POSCAR"],
     ),
-    "convert": (["convert", "MD", "OUT/x.h5"], []),
+    "convert": (["convert", "MD", "--out", "OUT/x.h5"], []),
     "relax": (["relax", "CU", "--calculator", "emt", "--steps", "2", "--out", "OUT/x.extxyz"], ["x.extxyz"]),
     "relax many": (["relax", "NA", "--calculator", "gupta", "--steps", "2", "--out", "OUT/x.extxyz"], ["x.extxyz"]),
     "label": (["label", "energy", "CU", "--calculator", "emt", "--out", "OUT/x.extxyz"], ["x.extxyz"]),

@@ -241,16 +241,16 @@ def test_predict_adds_an_array_to_frames(finished, frames, dataset, tmp_path):
 
 def test_evaluate_on_labelled_frames(finished, frames, dataset, tmp_path, capsys):
     out = tmp_path / "errors.json"
-    command = ["evaluate", str(finished), "--data", str(frames), "--target", "sigma", "--device", "cpu"]
+    command = ["evaluate", str(finished), str(frames), "--target", "sigma", "--device", "cpu"]
     assert main([*command, "--out", str(out)]) == 0
     data = some(dataset, range(len(dataset)))
     error = Predictor(load_model(finished))(data.z, data.pos, data.ptr).shielding - data.y
     overall = json.loads(out.read_text())["overall"]
     assert overall["rmse_ppm"] == pytest.approx(float(error.square().mean().sqrt()), rel=1e-4)
     assert "RMSE (ppm)" in capsys.readouterr().out
-    assert main(["evaluate", str(finished), "--data", str(frames)]) == 0  # by the key of its own run
+    assert main(["evaluate", str(finished), str(frames)]) == 0  # by the key of its own run
     assert f"{overall['rmse_ppm']:.1f}"[:4] in capsys.readouterr().out
-    assert main(["evaluate", str(finished), "--data", str(frames), "--target", "nmr_shielding"]) == 2
+    assert main(["evaluate", str(finished), str(frames), "--target", "nmr_shielding"]) == 2
     assert "no property 'nmr_shielding' per atom" in capsys.readouterr().err
 
 
@@ -258,14 +258,14 @@ def test_evaluate_names_the_atom_without_a_number(finished, frames, tmp_path, ca
     clusters = read(frames, ":3")
     clusters[1].arrays["sigma"][4] = np.nan
     write_extxyz(tmp_path / "some.extxyz", clusters)
-    assert main(["evaluate", str(finished), "--data", str(tmp_path / "some.extxyz"), "--target", "sigma"]) == 2
+    assert main(["evaluate", str(finished), str(tmp_path / "some.extxyz"), "--target", "sigma"]) == 2
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
     assert "some.extxyz, frame 1: 'sigma' of atom 4 must be a number, got nan" in error
 
 
 def test_evaluate_heeds_the_device(finished, frames, capsys):
-    for arguments in ([], ["--data", str(frames), "--target", "sigma"]):
+    for arguments in ([], [str(frames), "--target", "sigma"]):
         assert main(["evaluate", str(finished), *arguments, "--device", "warp"]) == 2
         assert "device warp cannot be used" in capsys.readouterr().err
 

@@ -197,7 +197,7 @@ def test_malformed_stores_are_refused_by_all_who_read_them(sound, tmp_path, caps
         with pytest.raises(InputError) as caught:
             read()
         assert words in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
-    for arguments in (["info", str(path)], ["convert", str(path), str(tmp_path / "out.h5")]):
+    for arguments in (["info", str(path)], ["convert", str(path), "--out", str(tmp_path / "out.h5")]):
         assert main(arguments) == 2
         printed = capsys.readouterr()
         assert words in printed.err and printed.err.count("\n") == 1 and "Traceback" not in printed.err

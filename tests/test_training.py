@@ -287,9 +287,9 @@ def test_a_model_that_needs_a_graph_is_trained_evaluated_and_predicts(recipe, fr
     arguments += ["--data.dataset.init_args.transform", "pyg_clusters.transforms.ShellGraph"]
     arguments += ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr", "1e-4"]
     assert main(["train", *arguments]) == 0
-    assert main(["evaluate", str(run), "--data", str(frames), "--target", "binding"]) == 2
+    assert main(["evaluate", str(run), str(frames), "--target", "binding"]) == 2
     assert "GraphSum" in (error := capsys.readouterr().err) and "--trust" in error
-    assert main(["evaluate", str(run), "--data", str(frames), "--target", "binding", "--trust"]) == 0
+    assert main(["evaluate", str(run), str(frames), "--target", "binding", "--trust"]) == 0
     assert main(["predict", str(run), str(frames), "--out", str(tmp_path / "p.csv"), "--trust"]) == 0
     bond = load_model(run, trust=True).bond.item()
     table = [line.split(",") for line in (tmp_path / "p.csv").read_text().splitlines()[1:]]

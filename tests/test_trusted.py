@@ -78,7 +78,7 @@ def test_a_model_runs_no_code_of_its_folder(folder, class_path, init_args):
     save_ensemble(folder / "ensemble", [path, path])
     with pytest.raises(InputError):
         load_model(folder / "ensemble")
-    for argv in (["info", str(path)], ["evaluate", str(path), "--data", "x.xyz"], ["ensemble", "model", "model"]):
+    for argv in (["info", str(path)], ["evaluate", str(path), "x.xyz"], ["ensemble", "model", "model"]):
         assert main([*argv, "--out", "out"] if argv[0] == "ensemble" else argv) == 2
     assert not Path("mark").exists()
 

@@ -439,7 +439,7 @@ def test_intervals_of_shieldings(ensemble, tmp_path, capsys):
     inside = np.abs(table["pred_nmr_shielding"] - table["nmr_shielding"]) <= half * (1 + 1e-6)
     assert found["coverage_reached"] == pytest.approx(inside.mean()) and found["num_groups"] == 18
 
-    labelled = ["--data", str(tmp_path / "nmr.extxyz"), "--target", "nmr", "--out", str(tmp_path / "errors.json")]
+    labelled = [str(tmp_path / "nmr.extxyz"), "--target", "nmr", "--out", str(tmp_path / "errors.json")]
     assert main(["evaluate", str(run), *labelled, "--coverage", "0.6"]) == 0
     found = json.loads((tmp_path / "errors.json").read_text())["intervals"]
     assert found["num_groups"] == len(frames) and found["mean_width_ppm"] == pytest.approx(2 * half, rel=1e-5)

@@ -1,21 +1,18 @@
 """``pyg-clusters benchmark-screening``."""
 
-from collections.abc import Sequence
-
 from rich.console import Console
 
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
-from pyg_clusters.options.parsing import parse_options
 
+OPTIONS = BenchmarkScreeningOptions
 EXAMPLE = (
     "pyg-clusters benchmark-screening gallium gallium_md_46.extxyz.xz --truth quench_binding_energy --out benchmark"
 )
 
 
-def run(argv: Sequence[str]):
+def run(options: BenchmarkScreeningOptions):
     """Benchmark the strategies of screening, and print the tables."""
-    options = parse_options("benchmark-screening", BenchmarkScreeningOptions, EXAMPLE, argv)
     from pyg_clusters.screening.benchmark import benchmark_screening
 
     result = benchmark_screening(options)

@@ -1,16 +1,13 @@
 """``pyg-clusters calibrate``."""
 
-from collections.abc import Sequence
-
 from pyg_clusters.options.calibrate import CalibrateOptions
-from pyg_clusters.options.parsing import parse_options
 
+OPTIONS = CalibrateOptions
 EXAMPLE = "pyg-clusters calibrate runs/dart"
 
 
-def run(argv: Sequence[str]):
+def run(options: CalibrateOptions):
     """Calibrate the intervals of a model."""
-    options = parse_options("calibrate", CalibrateOptions, EXAMPLE, argv)
     from pyg_clusters.conformal import highest_coverage
     from pyg_clusters.evaluation import calibrate
     from pyg_clusters.units import KCAL_PER_MOL

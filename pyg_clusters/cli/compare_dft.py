@@ -1,19 +1,17 @@
 """``pyg-clusters compare-dft``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from pyg_clusters.options.compare_dft import CompareDFTOptions
-from pyg_clusters.options.parsing import parse_options
 
+OPTIONS = CompareDFTOptions
 EXAMPLE = "pyg-clusters compare-dft screening screening/vasp/*/OUTCAR"
 
 
-def run(argv: Sequence[str]):
+def run(options: CompareDFTOptions):
     """Compare DFT results with predictions, and print a table."""
-    options = parse_options("compare-dft", CompareDFTOptions, EXAMPLE, argv)
     from pyg_clusters.screening.dft import RESULTS, compare_dft
 
     comparison = compare_dft(options)

@@ -1,16 +1,13 @@
 """``pyg-clusters convert``."""
 
-from collections.abc import Sequence
-
 from pyg_clusters.options.convert import ConvertOptions
-from pyg_clusters.options.parsing import parse_options
 
-EXAMPLE = "pyg-clusters convert md.extxyz other.traj frames.h5 --properties energy"
+OPTIONS = ConvertOptions
+EXAMPLE = "pyg-clusters convert md.extxyz other.traj --out frames.h5 --properties energy"
 
 
-def run(argv: Sequence[str]):
+def run(options: ConvertOptions):
     """Convert frames of any formats to one frame store."""
-    options = parse_options("convert", ConvertOptions, EXAMPLE, argv)
     from pyg_clusters.frames import convert
     from pyg_clusters.frames.checks import list_bad
 

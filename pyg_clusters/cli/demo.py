@@ -1,19 +1,19 @@
 """``pyg-clusters demo``."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from pyg_clusters.options.demo import DemoOptions
-from pyg_clusters.options.parsing import command_words, parse_options
+from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screen import ScreenOptions
 
+OPTIONS = DemoOptions
+EXAMPLE = "pyg-clusters demo --out runs/demo"
 RECIPE = "dart_gallium_quick.yaml"
 TRAJECTORY = "gallium_md_57.extxyz.xz"
 
 
-def run(argv: Sequence[str]):
+def run(options: DemoOptions):
     """Train DART briefly, screen a trajectory with it, and print the results."""
-    options = parse_options("demo", DemoOptions, "pyg-clusters demo --out runs/demo", argv)
     from pyg_clusters.frames.outputs import open_output
 
     with open_output(Path(options.out), command_words("demo", options), results=()):
@@ -22,18 +22,18 @@ def run(argv: Sequence[str]):
 
 def train_and_screen(out: Path, top: int):
     """Train, screen and print the results, in two folders below ``out``."""
-    from pyg_clusters.cli import train
     from pyg_clusters.datasets.paths import shipped_folder
     from pyg_clusters.formatting import read_errors
     from pyg_clusters.screening import screen
     from pyg_clusters.training.recipes import shipped_recipe
+    from pyg_clusters.training.train import train
 
     trained, screened = out / "training", out / "screening"
     print("1. Training DART on the shipped gallium minima")
     if (trained / "config.yaml").exists():
-        train.run(["--resume", str(trained)])
+        train(["--resume", str(trained)])
     else:
-        train.run(["--config", str(shipped_recipe(RECIPE)), "--out", str(trained)])
+        train(["--config", str(shipped_recipe(RECIPE)), "--out", str(trained)])
     print(f"2. Screening {TRAJECTORY}")
     screening = screen(
         ScreenOptions(

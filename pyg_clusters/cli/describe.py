@@ -1,16 +1,13 @@
 """``pyg-clusters describe``."""
 
-from collections.abc import Sequence
-
 from pyg_clusters.options.describe import DescribeOptions
-from pyg_clusters.options.parsing import parse_options
 
+OPTIONS = DescribeOptions
 EXAMPLE = "pyg-clusters describe gallium --out description"
 
 
-def run(argv: Sequence[str]):
+def run(options: DescribeOptions):
     """Describe a set of clusters by the topological descriptor."""
-    options = parse_options("describe", DescribeOptions, EXAMPLE, argv)
     from pyg_clusters.analysis import describe
     from pyg_clusters.frames.checks import list_bad
 

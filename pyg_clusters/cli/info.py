@@ -1,14 +1,13 @@
 """``pyg-clusters info``."""
 
-from collections.abc import Sequence
-
 from pyg_clusters.options.info import InfoOptions
-from pyg_clusters.options.parsing import parse_options
+
+OPTIONS = InfoOptions
+EXAMPLE = "pyg-clusters info md.extxyz"
 
 
-def run(argv: Sequence[str]):
+def run(options: InfoOptions):
     """Print the contents of files of frames, run folders and models."""
-    options = parse_options("info", InfoOptions, "pyg-clusters info md.extxyz", argv)
     from pyg_clusters.analysis import info
     from pyg_clusters.frames.checks import list_bad
 

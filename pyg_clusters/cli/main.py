@@ -1,16 +1,21 @@
 """The command ``pyg-clusters VERB``."""
 
-import importlib
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from importlib.metadata import version
 from pathlib import Path
 
 from pyg_clusters import __version__
+from pyg_clusters.cli.commands import completion_script, run_verb
 from pyg_clusters.errors import InputError, MissingExtra, describe_error, lacks_memory, printable
+from pyg_clusters.options.parsing import nearest
+from pyg_clusters.progress import duration, without_progress
 from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.trusted import trusting_files
 
@@ -35,7 +40,7 @@ VERBS = {
     "info": "summarise a file of frames, a run or a model",
     "demo": "train, evaluate and screen on the shipped data",
 }
-"""The verbs and their purposes; each is a module of this package (- is _ in its name) with a function ``run(argv)``."""
+"""The verbs and their purposes; each is a module of this package (- is _ in its name)."""
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -44,10 +49,18 @@ USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help li
 {os.linesep.join(f"  {verb:<20} {purpose}" for verb, purpose in VERBS.items())}
 
 options of every verb:
-  --debug    show the traceback of an error
-  --trust    import any class named in the folder of a model or run, which may run code from that folder
-  --version  print the version
+  --help         list its arguments
+  --config FILE  YAML file of its options, a line NAME: VALUE each (of train: a recipe)
+  --quiet        print warnings and errors only
+  --verbose      also print warnings of libraries, versions, and the time taken
+  --debug        show the traceback of an error
+  --trust        import any class named in the folder of a model or run, which may run code from that folder
+  --version      print the version
+  --print-completion SHELL    print a script for tab completion in bash, zsh or tcsh
 """
+
+SWITCHES = ("--debug", "--trust", "--quiet", "--verbose")
+"""Options of every verb without a value."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,25 +71,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         unexpected error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    debug, trust = "--debug" in arguments, "--trust" in arguments
-    arguments = [argument for argument in arguments if argument not in ("--debug", "--trust")]
-    if not arguments or arguments[0] in ("-h", "--help"):
+    debug, trust, quiet, verbose = (switch in arguments for switch in SWITCHES)
+    arguments = [argument for argument in arguments if argument not in SWITCHES]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
-    if arguments[0] == "--version":
+    if "--version" in arguments:
         print(__version__)
         return 0
     verb, *rest = arguments
-    if verb not in VERBS:
-        return _fail(f"unknown verb {verb!r}; there are {', '.join(VERBS)}")
+    if verb not in VERBS and verb != "--print-completion":
+        return _fail(f"unknown verb {verb!r}{nearest(verb, VERBS) or '; there are ' + ', '.join(VERBS)}")
     strange = next((argument for argument in rest if not _is_utf8(argument)), None)
     if strange is not None:
         return _fail(f"{strange!a}: the name is not UTF-8; rename the file")
-    _shorten_warnings()
+    _shorten_warnings(verbose)
     try:
-        with stopping_on_signals(), trusting_files(trust):
+        with stopping_on_signals(), trusting_files(trust), _output(quiet, verbose):
             try:
-                importlib.import_module(f"pyg_clusters.cli.{verb.replace('-', '_')}").run(rest)
+                if verb == "--print-completion":
+                    print(completion_script(VERBS, *rest[:1] or [""]))
+                else:
+                    run_verb(verb, rest)
             finally:
                 check_stopped()  # a library may have swallowed the signal
     except (InputError, MissingExtra) as error:
@@ -122,12 +138,28 @@ def _fail(message: str) -> int:
     return 2
 
 
-def _shorten_warnings():
-    """Print warnings of this package as one line, and hide those of libraries."""
+@contextmanager
+def _output(quiet: bool, verbose: bool) -> Iterator[None]:
+    """Context of ``--quiet`` and ``--verbose``."""
+    start = time.monotonic()
+    if verbose:
+        packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torch-geometric", "ase"))
+        print(f"pyg-clusters {__version__}, Python {sys.version.split()[0]}, {packages}", file=sys.stderr)
+    with open(os.devnull, "w") as nowhere:
+        with redirect_stdout(nowhere) if quiet else nullcontext(), without_progress() if quiet else nullcontext():
+            yield
+    if verbose:
+        print(f"finished after {duration(time.monotonic() - start)}", file=sys.stderr)
+
+
+def _shorten_warnings(of_libraries: bool):
+    """Print warnings as one line, those of libraries on request."""
 
     def show(message, category, filename, lineno, file=None, line=None):
         print(f"warning: {message}", file=sys.stderr)
 
     warnings.showwarning = show
+    if of_libraries:
+        return
     for module in ("pytorch_lightning", "torch", "lightning_utilities", "jsonargparse", "torch_geometric"):
         warnings.filterwarnings("ignore", module=module)

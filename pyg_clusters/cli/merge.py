@@ -1,16 +1,13 @@
 """``pyg-clusters merge``."""
 
-from collections.abc import Sequence
-
 from pyg_clusters.options.merge import MergeOptions
-from pyg_clusters.options.parsing import parse_options
 
+OPTIONS = MergeOptions
 EXAMPLE = "pyg-clusters merge part1.parquet part2.parquet --out predictions.parquet"
 
 
-def run(argv: Sequence[str]):
+def run(options: MergeOptions):
     """Merge the predictions of all parts of a job array."""
-    options = parse_options("merge", MergeOptions, EXAMPLE, argv)
     from pyg_clusters.frames.checks import list_bad
     from pyg_clusters.inference.merge import merge
 

@@ -1,16 +1,13 @@
 """``pyg-clusters predict``."""
 
-from collections.abc import Sequence
-
-from pyg_clusters.options.parsing import parse_options
 from pyg_clusters.options.predict import PredictOptions
 
+OPTIONS = PredictOptions
 EXAMPLE = "pyg-clusters predict runs/dart md.extxyz --out predictions.csv"
 
 
-def run(argv: Sequence[str]):
+def run(options: PredictOptions):
     """Predict the energy of every frame, or the shielding of every atom."""
-    options = parse_options("predict", PredictOptions, EXAMPLE, argv)
     from pyg_clusters.frames.checks import list_bad
     from pyg_clusters.inference.predict import predict
 

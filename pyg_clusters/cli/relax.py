@@ -1,16 +1,13 @@
 """``pyg-clusters relax``."""
 
-from collections.abc import Sequence
-
-from pyg_clusters.options.parsing import parse_options
 from pyg_clusters.options.relax import RelaxOptions
 
-EXAMPLE = "pyg-clusters relax na.extxyz --calculator gupta --fmax 0.02 --steps 500 --out relaxed.extxyz"
+OPTIONS = RelaxOptions
+EXAMPLE = "pyg-clusters relax na.extxyz --calculator gupta --out relaxed.extxyz"
 
 
-def run(argv: Sequence[str]):
+def run(options: RelaxOptions):
     """Relax frames to local minima."""
-    options = parse_options("relax", RelaxOptions, EXAMPLE, argv)
     from pyg_clusters.frames.checks import list_bad
     from pyg_clusters.structures.relax_frames import relax_frames
 

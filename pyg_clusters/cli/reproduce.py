@@ -1,48 +1,27 @@
 """``pyg-clusters reproduce``."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from pyg_clusters.cli.subcommands import Part, run_part
-from pyg_clusters.options.parsing import parse_options
+from pyg_clusters.cli.commands import Command
 from pyg_clusters.options.reproduce import ReproduceDartOptions, ReproduceLayersOptions, ReproduceNmrOptions
 
-EXAMPLES = (
-    "pyg-clusters reproduce dart --out runs/reproduce_dart",
-    "pyg-clusters reproduce nmr --quick --out runs/reproduce_nmr",
-)
 
-
-def run(argv: Sequence[str]):
-    """Reproduce the tables of a paper."""
-    papers = {
-        "dart": Part(run_dart, "Modee et al. 2021: energies of gallium clusters"),
-        "nmr": Part(run_nmr, "Kaneko et al. 2023: shieldings of sodium clusters"),
-        "layers": Part(run_layers, "no paper: ten layers of PyG in the same model"),
-    }
-    run_part("reproduce", "paper", papers, EXAMPLES, argv)
-
-
-def run_dart(argv: Sequence[str]):
+def run_dart(options: ReproduceDartOptions):
     """Reproduce Modee et al. 2021."""
-    options = parse_options("reproduce dart", ReproduceDartOptions, EXAMPLES[0], argv)
     from pyg_clusters.papers import reproduce_dart
 
     show(reproduce_dart(options))
 
 
-def run_nmr(argv: Sequence[str]):
+def run_nmr(options: ReproduceNmrOptions):
     """Reproduce Kaneko et al. 2023."""
-    options = parse_options("reproduce nmr", ReproduceNmrOptions, EXAMPLES[1], argv)
     from pyg_clusters.papers import reproduce_nmr
 
     show(reproduce_nmr(options))
 
 
-def run_layers(argv: Sequence[str]):
+def run_layers(options: ReproduceLayersOptions):
     """Compare layers in the same model."""
-    example = "pyg-clusters reproduce layers --out runs/layers"
-    options = parse_options("reproduce layers", ReproduceLayersOptions, example, argv)
     from pyg_clusters.papers import reproduce_layers
 
     show(reproduce_layers(options))
@@ -65,3 +44,25 @@ def show(reproduction: Any):
     if reproduction.notes:
         print(reproduction.notes)
     print(f"results in {reproduction.report}, .csv, and figures beside them")
+
+
+COMMANDS = {
+    "dart": Command(
+        ReproduceDartOptions,
+        "pyg-clusters reproduce dart --out runs/reproduce_dart",
+        run_dart,
+        "Modee et al. 2021: energies of gallium clusters",
+    ),
+    "nmr": Command(
+        ReproduceNmrOptions,
+        "pyg-clusters reproduce nmr --quick --out runs/reproduce_nmr",
+        run_nmr,
+        "Kaneko et al. 2023: shieldings of sodium clusters",
+    ),
+    "layers": Command(
+        ReproduceLayersOptions,
+        "pyg-clusters reproduce layers --out runs/layers",
+        run_layers,
+        "no paper: ten layers of PyG in the same model",
+    ),
+}

@@ -1,18 +1,16 @@
 """``pyg-clusters screen``."""
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from pyg_clusters.options.parsing import parse_options
 from pyg_clusters.options.screen import ScreenOptions
 
+OPTIONS = ScreenOptions
 EXAMPLE = "pyg-clusters screen runs/dart md.extxyz --top 100 --out screening"
 
 
-def run(argv: Sequence[str]):
+def run(options: ScreenOptions):
     """Select candidates of each cluster size, and print the names of the results."""
-    options = parse_options("screen", ScreenOptions, EXAMPLE, argv)
     from pyg_clusters.screening.screen import RESULTS, screen
 
     screening = screen(options)

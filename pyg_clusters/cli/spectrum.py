@@ -1,10 +1,8 @@
 """``pyg-clusters spectrum``."""
 
-from collections.abc import Sequence
-
-from pyg_clusters.options.parsing import parse_options
 from pyg_clusters.options.spectrum import SpectrumOptions
 
+OPTIONS = SpectrumOptions
 EXAMPLE = "pyg-clusters spectrum sodium clusters.extxyz --width 10 --out spectrum"
 LABELS = {
     "clusters": "clusters",
@@ -18,9 +16,8 @@ LABELS = {
 }
 
 
-def run(argv: Sequence[str]):
+def run(options: SpectrumOptions):
     """Write NMR spectra of the frames of files."""
-    options = parse_options("spectrum", SpectrumOptions, EXAMPLE, argv)
     from rich.console import Console
     from rich.table import Table
 

@@ -94,12 +94,12 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         5.4
     """
     run, command = Run(options.run), command_words("evaluate", options)
-    if options.data is None:
+    if not options.frames:
         with open_output(run.path, command, results=()):
             return evaluate_run(run, options.device, options.coverage)
     out = None if options.out is None else Path(options.out)
-    with open_output(out, command, inputs=options.data, overwrite=True):
-        evaluation = _evaluate_frames(run, options, options.data)
+    with open_output(out, command, inputs=options.frames, overwrite=True):
+        evaluation = _evaluate_frames(run, options, options.frames)
         if out is not None:
             evaluation.write(out)
         return evaluation
@@ -116,7 +116,7 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
     calibration = None if coverage is None else run.calibration(coverage)
     clusters = run.split.test
     if clusters.numel() == 0:
-        raise InputError(f"{run.path}: the test part of the split is empty; give labelled frames with --data")
+        raise InputError(f"{run.path}: the test part of the split is empty; give files of labelled frames")
     batch = run.data.batches.stored(clusters.tolist())
     if "pos" in batch:
         prediction = run.data_predictor(device, calibration)(batch)

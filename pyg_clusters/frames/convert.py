@@ -42,9 +42,9 @@ def convert(options: ConvertOptions) -> Converted:
             yield checked
 
     command = command_words("convert", options)
-    with open_output(out, command, inputs=options.inputs, overwrite=options.overwrite):
+    with open_output(out, command, inputs=options.frames, overwrite=options.overwrite):
         frames = Frames.open(
-            options.inputs,
+            options.frames,
             properties=options.properties,
             atom_properties=options.atom_properties,
             on_bad=options.on_bad,

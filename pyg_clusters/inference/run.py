@@ -113,7 +113,7 @@ class Run:
         """
         if not (self.path / CONFIGURATION).is_file():
             raise InputError(
-                f"{self.path} is not the folder of a run (no {CONFIGURATION} in it); give frames with --data"
+                f"{self.path} is not the folder of a run (no {CONFIGURATION} in it); give files of labelled frames"
             )
         return read_yaml(self.path / CONFIGURATION)
 
@@ -161,7 +161,7 @@ class Run:
         configuration = self.path / CONFIGURATION
         data = self.configuration.get("data")
         if not isinstance(data, dict):
-            raise InputError(f"{configuration}: damaged (it has no data); restore it, or give --data")
+            raise InputError(f"{configuration}: damaged (it has no data); restore it, or give files of frames")
         check_trusted(data, configuration, "data")
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(ClusterDataModule, "data")
@@ -199,7 +199,7 @@ class Run:
         if fingerprint is not None and saved is not None and saved != fingerprint:
             raise InputError(
                 f"{self.path}: the data set has changed since this run was split (its files, or how they are read); "
-                "restore it, train again, or give labelled frames with evaluate --data"
+                "restore it, train again, or evaluate it on files of labelled frames"
             )
 
     @property

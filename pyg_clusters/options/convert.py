@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.options.common import FrameOptions
 
 
@@ -12,8 +11,6 @@ class ConvertOptions(FrameOptions):
     elements, the origin of each frame, and the named labels.
     """
 
-    frames: list[str] = field(metadata={"positional": True})
-    """files of frames, then the frame store to write (.h5)"""
     properties: list[str] = field(default_factory=list)
     """values per frame to store (energy)"""
     atom_properties: list[str] = field(default_factory=list)
@@ -26,17 +23,5 @@ class ConvertOptions(FrameOptions):
     """for training from disk: single frames are read many times faster"""
     overwrite: bool = False
     """replace an existing file"""
-
-    def __post_init__(self):
-        if len(self.frames) < 2:
-            raise InputError(f"convert needs files to read and the file to write, got only {' '.join(self.frames)}")
-
-    @property
-    def inputs(self) -> list[str]:
-        """Files of frames."""
-        return self.frames[:-1]
-
-    @property
-    def out(self) -> str:
-        """The frame store to write."""
-        return self.frames[-1]
+    out: str
+    """frame store to write (.h5)"""

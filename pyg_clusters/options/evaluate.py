@@ -12,19 +12,19 @@ class EvaluateOptions(DeviceOptions, CheckOptions, CoverageOptions):
 
     run: str = field(metadata={"positional": True})
     """folder of a run, an ensemble or a saved model, or the name of a pretrained model"""
-    data: list[str] | None = None
-    """labelled frames, instead of the test set of the run"""
+    frames: list[str] = field(default_factory=list, metadata={"positional": True})
+    """files of labelled frames; without them the test set of the run is used"""
     target: str | None = None
     """name of the label in the frames: the energy, or the shielding of each atom in ppm; by default the label that the
     model was trained on, or binding_energy (nmr_shielding) if that is not known"""
     energy_unit: str | None = None
-    """unit of the energies in --data: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default eV"""
+    """unit of the energies of the frames: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default eV"""
     out: str | None = None
-    """JSON file for the errors, if --data is given"""
+    """JSON file for the errors on frames"""
 
     def __post_init__(self):
         super().__post_init__()
-        if self.data is None and self.out is not None:
-            raise InputError("--out goes with --data; the errors of a run are written to its test_metrics.json")
-        if self.data is None and self.energy_unit is not None:
-            raise InputError("--energy-unit goes with --data; a run knows the unit of its own data")
+        if not self.frames and self.out is not None:
+            raise InputError("--out goes with FRAMES; the errors of a run are written to its test_metrics.json")
+        if not self.frames and self.energy_unit is not None:
+            raise InputError("--energy-unit goes with FRAMES; a run knows the unit of its own data")

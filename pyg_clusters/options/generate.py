@@ -67,7 +67,7 @@ class QuenchOptions:
     """seed of the search"""
     fmax: float = 0.01
     """largest force on an atom of a minimum in eV/Å"""
-    max_steps: int = 1000
+    steps: int = 1000
     """maximum number of force evaluations of a quench"""
     temperature: float = 1000.0
     """temperature of hot runs in K, multiplied by a random factor of 0.7 to 1.5"""

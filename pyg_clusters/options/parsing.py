@@ -2,12 +2,17 @@
 
 import dataclasses
 import difflib
+import inspect
 import re
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from argparse import SUPPRESS, Action
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import yaml
 from docstring_parser import parse_from_object
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from pyg_clusters.errors import InputError
 
@@ -19,15 +24,34 @@ UNKNOWN: re.Pattern[str] = re.compile(
 )
 """Matches the messages of jsonargparse about unknown keys."""
 
+WORDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+"""Descriptions of the types of options."""
+
+NAMES: dict[str, str] = {"NoneType": "null", **{kind.__name__: text for kind, text in WORDS.items()}}  # type: ignore[attr-defined]
+
+METAVARS: dict[object, str] = {int: "N", float: "X"}
+"""Placeholders of numbers in the help."""
+
+
+class HelpFormatter(DefaultHelpFormatter):
+    """Help of an option, with its default if that says something."""
+
+    def _get_help_string(self, action: Action) -> str:
+        text = action.help or ""
+        shown = action.option_strings and not action.required and isinstance(action.default, int | float | str)
+        if shown and action.nargs != 0 and action.default not in ("", SUPPRESS) and "default" not in text:
+            text += " (default: %(default)s)"
+        return text
+
 
 def parse_options(verb: str, options: type[Options], example: str, argv: Sequence[str]) -> Options:
     """Parse the arguments of a verb into its options.
 
+    Values of ``--config FILE`` are used where the command line has none.
+
     Args:
         verb: Name of the verb, for the help.
-        options: A dataclass: its docstring is the description, each field an option, the docstring of a field its help.
-            Fields with ``metadata={"positional": True}`` are positional arguments; ``"choices"`` in it is a function
-            that returns the values and their purposes.
+        options: A dataclass, see :func:`verb_parser`.
         example: A command, printed at the end of the help.
         argv: Arguments after the verb.
 
@@ -35,35 +59,65 @@ def parse_options(verb: str, options: type[Options], example: str, argv: Sequenc
         InputError: In one line, with the nearest valid name where one is unknown, or if the options contradict each
             other.
     """
-    parser = verb_parser(verb, " ".join((options.__doc__ or "").split()), example)
-    _add_fields(parser, options)
-    return options(**vars(parse(parser, argv)))
+    positional = [field.name for field in dataclasses.fields(options) if field.metadata.get("positional")]  # type: ignore[arg-type]
+    configured: dict[str, Any] = {}
+    for name, value in options_of(argv):
+        configured |= _positional_values(value, positional) if name == "config" else {}
+    parser = verb_parser(verb, options, example, optional=list(configured))
+    values = vars(parse(parser, argv))
+    values.pop("config")
+    values |= {name: value for name, value in configured.items() if values[name] in (None, [])}
+    return options(**values)
 
 
-def verb_parser(verb: str, description: str, example: str) -> ArgumentParser:
-    """Create a parser whose help ends with an example."""
-    return ArgumentParser(
+def _positional_values(file: str, names: Sequence[str]) -> dict[str, Any]:
+    """Positional arguments in a configuration file, which jsonargparse reads options from only."""
+    try:
+        values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())[:200]
+        raise InputError(f"--config {file}: cannot be read ({reason})") from error
+    if not isinstance(values, dict):
+        raise InputError(f"--config {file}: holds no options; write a line NAME: VALUE for each")
+    return {name: values[name] for name in names if name in values}
+
+
+def verb_parser(verb: str, options: type, example: str, optional: Sequence[str] = ()) -> ArgumentParser:
+    """Create the parser of a verb.
+
+    Args:
+        verb: Name of the verb.
+        options: A dataclass: its docstring is the description, each field an option, the docstring of a field its help.
+            Fields with ``metadata={"positional": True}`` are positional arguments; ``"choices"`` in it is a function
+            that returns the values and their purposes. Required options come first, then those of the class itself,
+            then inherited ones.
+        example: A command, printed at the end of the help.
+        optional: Names of positional arguments that may be missing.
+    """
+    parser = ArgumentParser(
         prog=f"pyg-clusters {verb}",
-        description=description,
+        description=" ".join((options.__doc__ or "").split()).replace("%", "%%"),
         epilog=f"example: {example}",
         exit_on_error=False,
         allow_abbrev=False,
+        formatter_class=HelpFormatter,
+        print_config=None,
     )
-
-
-def _add_fields(parser: ArgumentParser, options: type):
-    """Add an argument to a parser for each field of a dataclass, inherited ones included."""
     helps = {
         parameter.arg_name: " ".join((parameter.description or "").split()).replace("%", "%%").replace("``", "")
         for base in reversed(options.__mro__[:-1])
         for parameter in parse_from_object(base).params
     }
+    own = inspect.get_annotations(options)
     types = get_type_hints(options)
-    for field in dataclasses.fields(options):
-        kind = types[field.name]
+    usage, flags = [f"pyg-clusters {verb}"], []
+    for field in sorted(
+        dataclasses.fields(options), key=lambda field: (not _is_required(field), field.name not in own)
+    ):
+        kind, required = types[field.name], _is_required(field)
         settings: dict[str, Any] = {"help": helps.get(field.name, "")}
-        required = field.default is field.default_factory is dataclasses.MISSING
-        of_list = next((each for each in (kind, *get_args(kind)) if get_origin(each) is list), None)
+        plain = [each for each in get_args(kind) or [kind] if each is not NoneType]
+        of_list = next((each for each in (kind, *plain) if get_origin(each) is list), None)
         if kind is bool:
             settings["action"] = "store_true"
         elif "choices" in field.metadata:
@@ -75,13 +129,30 @@ def _add_fields(parser: ArgumentParser, options: type):
         else:
             settings["type"] = kind
         if not required and kind is not bool:
-            settings["default"] = (
-                field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-            )
+            settings["default"] = _default(field)
         if field.metadata.get("positional"):
-            parser.add_argument(field.name, **settings)
-        else:
-            parser.add_argument(_flag(field.name), **settings, **({"required": True} if required else {}))
+            many = "nargs" in settings
+            if field.name in optional or not required:
+                settings["nargs"] = "*" if many else "?"
+            usage.append(field.name.upper() + ("..." if many else ""))
+            if not required:
+                usage[-1] = f"[{usage[-1]}]"
+            parser.add_argument(field.name, metavar=field.name.upper(), **settings)
+            continue
+        if kind is not bool and get_origin(settings["type"]) is not Literal:
+            settings["metavar"] = METAVARS.get(plain[0], field.name.upper().replace("_", "-"))
+        if required:
+            flags.append(f"{_flag(field.name)} {settings.get('metavar', 'VALUE')}")
+        parser.add_argument(_flag(field.name), **settings, **({"required": True} if required else {}))
+    parser.add_argument(
+        "--config", action="config", metavar="FILE", help="YAML file of options, a line NAME: VALUE each"
+    )
+    parser.usage = " ".join([*usage, *flags, "[OPTIONS]"])
+    return parser
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is field.default_factory is dataclasses.MISSING
 
 
 def _default(field: dataclasses.Field) -> Any:
@@ -126,17 +197,69 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
-    """Shorten a message of a parser to one line, with the nearest valid name where a key is unknown."""
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    text = " ".join(lines)
-    match = UNKNOWN.search(text)
-    if match is None:
-        return text[:500]
-    unknown = next(group for group in match.groups() if group)
-    options = {option.lstrip("-") for action in parser._actions for option in action.option_strings}
-    keys = options | {key.rpartition(".")[2] for key in options}
-    near = difflib.get_close_matches(unknown, options, n=1) or difflib.get_close_matches(unknown, keys, n=1)
-    return f"unknown option {unknown!r}" + (f"; did you mean {near[0]!r}?" if near else "") + f" ({text[:300]})"
+    """Turn a message of a parser into one line in the words of the command line, with the nearest name if one is
+    unknown.
+    """
+    text = " ".join(line.strip() for line in message.splitlines() if line.strip())
+    if unknown := UNKNOWN.search(text):
+        name = next(group for group in unknown.groups() if group)
+        options = [option.lstrip("-") for action in parser._actions for option in action.option_strings]
+        keys = [key.rpartition(".")[2] for key in options]
+        near = nearest(name, options) or nearest(name, keys)
+        return f"unknown option {name!r}{near}" + ("" if near else f" ({text[:300]})")
+    if missing := re.search(r"arguments are required: (.+)", text):
+        flags = {action.dest: action.option_strings[:1] for action in parser._actions}
+        names = [" ".join(flags.get(name, [])) or name.upper() for name in re.split(r",\s*", missing[1])]
+        return f"{' and '.join(names)} missing; --help lists the arguments"
+    if extra := re.search(r"[Uu]nrecognized arguments: (.+)", text):
+        return f"cannot use {extra[1]!r} here; --help lists the arguments"
+    if alone := re.search(r"argument (-\S+): expected (at least )?one argument", text):
+        return f"{alone[1]} needs a value"
+    if flag := re.search(r"argument (-\S+): ignored explicit argument", text):
+        return f"{flag[1]} takes no value"
+    if wrong := re.match(r"Parser key \"([\w.]+)\":\s*(?:Expected|Does not validate)", text):
+        action = next((action for action in parser._actions if action.dest == wrong[1]), None)
+        kind = getattr(action, "_typehint", None)
+        value = re.search(r"(?:Got|Given) value: (.*)$", text)
+        if kind is not None and value is not None and (words := words_of(kind)):
+            name = action.option_strings[0] if action and action.option_strings else wrong[1].upper()
+            near = nearest(value[1], [str(each) for each in get_args(kind)]) if get_origin(kind) is Literal else ""
+            return f"{name} must be {words}, got {value[1][:200]!r}{near}"
+    return _without_types(text)[:500]
+
+
+def words_of(kind: object) -> str:
+    """Description of the values that a type allows, empty if there is no simple one.
+
+    Example:
+        >>> words_of(int | None), words_of(Literal["stop", "skip"])
+        ('a whole number', 'stop or skip')
+    """
+    if get_origin(kind) is Literal:
+        *first, last = map(str, get_args(kind))
+        return f"{', '.join(first)} or {last}" if first else last
+    kinds = [
+        each for each in (get_args(kind) if get_origin(kind) in (Union, UnionType) else [kind]) if each is not NoneType
+    ]
+    words = [words_of(each) if get_origin(each) is Literal else WORDS.get(each, "") for each in kinds]
+    return " or ".join(words) if all(words) else ""
+
+
+def _without_types(text: str) -> str:
+    """Text in which types of Python have the words of the command line."""
+    text = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", lambda match: NAMES.get(match[1], match[1]), text)
+    return re.sub(r'Parser key "([\w.]+)":', r"--\1:", text)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Hint at the most similar known name, empty if none is similar.
+
+    Example:
+        >>> nearest("scren", ["screen", "train"])
+        "; did you mean 'screen'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def options_of(argv: Sequence[str]) -> Iterator[tuple[str, str]]:

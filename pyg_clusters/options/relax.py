@@ -17,9 +17,9 @@ class RelaxOptions(FrameOptions):
 
     calculator: str = "gupta"
     """energy and forces: gupta, emt, tblite, gap:FILE or module:Class, or a trained model"""
-    fmax: float = 0.02
+    fmax: float = 0.01
     """largest force on an atom at the end, in eV/Å"""
-    steps: int = 500
+    steps: int = 1000
     """maximum number of force evaluations per frame"""
     overwrite: bool = False
     """replace an existing file"""

@@ -12,7 +12,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import AtomsFrame
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.progress import frame_progress
+from pyg_clusters.progress import FrameProgress
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition, ranks_of
 from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.structures.relax_batched import LEFT_RANGE, ModelEnergy, chunks, relax_chunk
@@ -40,10 +40,9 @@ def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, 
     frames = (AtomsFrame("", index, atoms) for index, atoms in enumerate(structures))
     potential = ModelEnergy(predictor.model)
     minima: list[Atoms] = []
-    with frame_progress("frames relaxed") as progress:
-        task = progress.add_task("frames", total=len(structures))
+    with FrameProgress("frames relaxed", len(structures)) as progress:
         for chunk in chunks(frames, []):
-            minima += relax_chunk(chunk, potential, fmax, steps, lambda count: progress.advance(task, count))
+            minima += relax_chunk(chunk, potential, fmax, steps, progress.advance)
     return minima
 
 

@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
-from rich.console import Console
-from rich.progress import track
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameLog, write_extxyz
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.options.generate import QuenchOptions, SbldaOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
-from pyg_clusters.progress import ItemProgress
+from pyg_clusters.progress import ItemProgress, counting
 from pyg_clusters.structures.calculators import calculator_identity, named_calculator
 from pyg_clusters.structures.compositions import all_compositions, formula_of, parse_formula
 from pyg_clusters.structures.quench import QuenchSettings, isolated_energies, quench
@@ -57,12 +55,11 @@ def generate_sblda(options: SbldaOptions) -> int:
         lengths |= {name: value for name, value in SODIUM.items() if lengths[name] is None}
     if None in lengths.values():
         raise InputError(f"--mu1 and --mu2 have no default for {options.element}: give its bond lengths in Å")
-    console = Console(stderr=True)
     clusters = _random_clusters(options.element, sizes, options.count, options.seed, lengths)
-    total, hidden = len(sizes) * options.count, not console.is_terminal
+    total = len(sizes) * options.count
     out = Path(options.out)
     with open_output(out, command_words("generate sblda", options), overwrite=options.overwrite):
-        write_extxyz(out, track(clusters, "clusters", total, console=console, transient=True, disable=hidden))
+        write_extxyz(out, counting(clusters, lambda _: 1, total))
     return total
 
 
@@ -72,8 +69,8 @@ def generate_quench(options: QuenchOptions) -> Minima:
     Raises:
         InputError: If a composition or the calculator is not possible, or the file belongs to another search.
     """
-    names = ("seed", "per_segment", "fmax", "max_steps", "temperature", "md_steps", "timestep")
-    settings = QuenchSettings(**{name: getattr(options, name) for name in names})
+    names = ("seed", "per_segment", "fmax", "temperature", "md_steps", "timestep")
+    settings = QuenchSettings(max_steps=options.steps, **{name: getattr(options, name) for name in names})
     compositions = _compositions(options)
     elements = list(dict.fromkeys(symbol for composition in compositions for symbol in composition))
     calculator = named_calculator(options.calculator, elements)

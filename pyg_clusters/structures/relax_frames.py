@@ -15,7 +15,7 @@ from pyg_clusters.frames.provenance import at_new_positions, set_origin, write_v
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.relax import RelaxOptions
-from pyg_clusters.progress import frame_progress
+from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures import local_minimum, named_calculator
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem
 from pyg_clusters.structures.relax_batched import (
@@ -117,10 +117,9 @@ def _relax_batched(
     outcomes: list[Outcome] = []
 
     def relaxed() -> Iterator[Atoms]:
-        with frame_progress("frames relaxed") as progress:
-            task = progress.add_task("frames", total=None)
+        with FrameProgress("frames relaxed") as progress:
             for chunk in chunks(frames, bad):
-                for atoms in relax_chunk(chunk, by, options.fmax, options.steps, lambda n: progress.advance(task, n)):
+                for atoms in relax_chunk(chunk, by, options.fmax, options.steps, progress.advance):
                     outcomes.append(Outcome.of(atoms))
                     yield atoms
 
@@ -140,8 +139,7 @@ def _relax_one_by_one(
     log = FrameLog(Path(options.out), settings, overwrite=options.overwrite)
     outcomes = [Outcome.of(atoms) for atoms in log.frames]
     done = len(outcomes)
-    with frame_progress("frames relaxed") as progress:
-        task = progress.add_task("frames", total=None)
+    with FrameProgress("frames relaxed") as progress:
         number = 0
         for frame in frames:
             if isinstance(frame, BadFrame):
@@ -152,5 +150,5 @@ def _relax_one_by_one(
                 atoms = relax_frame(frame.atoms, calculator, name, options.fmax, options.steps)
                 log.append(atoms)
                 outcomes.append(Outcome.of(atoms))
-            progress.advance(task)
+            progress.advance()
     return outcomes
