@@ -11,6 +11,7 @@ from pyg_clusters.frames import read_blocks
 from pyg_clusters.structures.duplicates import copies, copy_groups, representatives
 from pyg_clusters.structures.superposition import (
     SAME_STRUCTURE,
+    PairComparison,
     key_share,
     sorted_distances,
     structure_distance,
@@ -67,6 +68,19 @@ def test_copies_of_known_structures(minima):
     np.testing.assert_array_equal(copies(z, pos, ptr, training), [*range(60), *[-1] * 40])
     z[ptr[3] : ptr[4]] = 13
     assert copies(z, pos, ptr, training)[:5].tolist() == [0, 1, 2, -1, 4]
+
+
+def test_vibrating_copies_are_found_by_few_comparisons(minima, monkeypatch):
+    """Of 300 frames of a vibrating cluster each of 40 is compared with 16 at most, and copies of 20 are found."""
+    rng = np.random.default_rng(5)
+    known = perturbed(minima[0][0], 300, rng, noise=0.05)
+    frames = [perturbed(known[place], 1, rng)[0] for place in range(20)] + perturbed(minima[0][0], 20, rng, noise=0.05)
+    compared = []
+    same = PairComparison.same
+    monkeypatch.setattr(PairComparison, "same", lambda self, a, b: (compared.append(len(a)), same(self, a, b))[1])
+    found = copies(*flat(frames), flat(known))
+    np.testing.assert_array_equal(found[:20], range(20))
+    assert sum(compared) <= 16 * 40
 
 
 def test_a_copy_of_a_copy_of_a_known_structure_is_found():

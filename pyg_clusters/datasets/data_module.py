@@ -21,7 +21,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.nn.energy_scale import shift_of_references
 from pyg_clusters.structures.duplicates import copies, copy_groups
 
-MAX_COMPARED: int = 1000
+MAX_COMPARED: int = 200
 """Maximum number of clusters of the validation or test part that are compared with the training part."""
 
 MAX_TRAINING_CLUSTERS: int = 100_000
@@ -146,7 +146,11 @@ class ClusterDataModule(pl.LightningDataModule):
         return groups[clusters].numpy()
 
     def copies_in_split(self) -> list[str]:
-        """Warning about validation and test clusters that are copies of training clusters: a line, or none."""
+        """Warning about validation and test clusters that are copies of training clusters: a line, or none.
+
+        At most :data:`MAX_COMPARED` of each part are compared, drawn at random, each with its
+        :data:`~pyg_clusters.structures.duplicates.NEAREST` nearest training clusters.
+        """
         if self.split.train.numel() > MAX_TRAINING_CLUSTERS:
             return [
                 f"more than {MAX_TRAINING_CLUSTERS:,} clusters to train on: not searched for copies across the split"
@@ -157,9 +161,10 @@ class ClusterDataModule(pl.LightningDataModule):
         counts = []
         for name, part in {"validation": self.split.val, "test": self.split.test}.items():
             if part.numel():
-                compared = part[:: -(-part.numel() // MAX_COMPARED)]
-                number = int((copies(*_structures(self.batches, compared), training) >= 0).sum())
-                counts.append((number, f"{number} of {compared.numel()} {name} clusters"))
+                drawn = torch.randperm(part.numel(), generator=torch.Generator().manual_seed(0))[:MAX_COMPARED]
+                number = int((copies(*_structures(self.batches, part[drawn.sort().values]), training) >= 0).sum())
+                at_random = f" (drawn at random from {part.numel():,})" if drawn.numel() < part.numel() else ""
+                counts.append((number, f"{number} of {drawn.numel()} {name} clusters{at_random}"))
         if not any(number for number, _ in counts):
             return []
         return [

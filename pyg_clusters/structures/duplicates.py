@@ -41,6 +41,13 @@ LOOKED_UP_AT_ONCE: int = 128
 """Structures all of whose neighbours are looked up at a time: of 10,000 copies each has 10,000."""
 
 
+NEAREST: int = 16
+"""Known structures, the nearest by their keys, that :func:`copies` compares each structure with.
+
+Frames of a vibrating cluster all lie near each other in their keys: to compare all of them takes hours.
+"""
+
+
 def representatives(
     z: np.ndarray,
     pos: np.ndarray,
@@ -99,6 +106,8 @@ def copies(
     tolerance: float = SPLIT_TOLERANCE,
 ) -> np.ndarray:
     """The known structure that each structure is a copy of.
+
+    Each structure is compared with the :data:`NEAREST` known ones whose sorted distances are most like its own.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -195,11 +204,11 @@ class _Finder:
 
     def copies_of_first(self, number: int) -> np.ndarray:
         """For each structure after the first ``number``, one of these that it is a copy of, else itself."""
-        known = _Trees(self.keys)
-        known.add(np.arange(number))
-        for start in range(number, len(self.representative), FRAMES_AT_ONCE):
-            frames = np.arange(start, min(start + FRAMES_AT_ONCE, len(self.representative)))
-            self._copies_of(frames, *known.near(frames, self.key_tolerance))
+        frames = np.arange(number, len(self.representative))
+        tree = cKDTree(self.keys[:number])
+        distance, earlier = tree.query(self.keys[frames], k=NEAREST, distance_upper_bound=self.key_tolerance)
+        near = np.isfinite(distance)
+        self._copies_of(frames, earlier[near], np.repeat(frames, near.sum(axis=1)))
         return self.representative[number:]
 
     def groups(self) -> np.ndarray:

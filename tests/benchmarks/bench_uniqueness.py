@@ -6,13 +6,14 @@ import time
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from pyg_clusters.structures.duplicates import representatives
+from pyg_clusters.structures.duplicates import copies, representatives
 from pyg_clusters.structures.superposition import structure_distance
 
 MINIMA = 1000
 COPIES = 100
 NOISE = 0.01
 WANTED = 60
+VIBRATING = 10_000, 400
 COMPARED = 200
 """Pairs on which the comparison of all is timed."""
 
@@ -53,6 +54,26 @@ def test_copies(minima, capsys):
             f"\n  false merges (taken for copies of another)   {false:10,}"
         )
     assert missed <= 0.001 * len(label) and false <= 0.001 * len(label)
+
+
+def test_copies_of_vibrating_frames(minima, capsys):
+    """400 frames of vibrating clusters against 10,000 others: what a training does for the warning about its split."""
+    rng = np.random.default_rng(0)
+    with capsys.disabled():
+        print(f"\n\nCopies of {VIBRATING[1]} vibrating frames among {VIBRATING[0]:,}, processor time")
+        for pos in (minima[0].pos.double().numpy(), minima[len(minima) - 1].pos.double().numpy()):
+            num_atoms = len(pos)
+            for amplitude in (0.02, 0.05, 0.1):
+                known, frames = (pos + rng.normal(0, amplitude, (count, *pos.shape)) for count in VIBRATING)
+                start = time.process_time()
+                found = copies(*_flat(frames), _flat(known))
+                seconds = time.process_time() - start
+                print(f"  {num_atoms} atoms, {amplitude} Å {seconds:10.1f} s, copies {int((found >= 0).sum())}")
+
+
+def _flat(structures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    count, num_atoms, _ = structures.shape
+    return np.full(count * num_atoms, 31), structures.reshape(-1, 3), np.arange(count + 1) * num_atoms
 
 
 def _seconds_of_a_pair(pos: np.ndarray, ptr: np.ndarray) -> float:
