@@ -1,10 +1,10 @@
-r"""Exact, batched pair lists and distance shells of isolated clusters.
+r"""Distances and distance shells of isolated clusters, batched and exact.
 
 A batch of clusters is a flat tensor of positions, ``pos [num_atoms, 3]`` in Å, and the offsets ``ptr [num_graphs + 1]``
-of its clusters (or ``batch [num_atoms]``, from which :func:`batch_to_ptr` makes them). Nothing is capped or dropped.
+of its clusters (or ``batch [num_atoms]``, from which :func:`batch_to_ptr` makes them).
 
 All functions decide with one comparison, :func:`beyond`, on distances from one function, :func:`squared_distance`:
-counts, edges and the dense products of :mod:`pyg_clusters.nn` cannot drift apart.
+counts and edges (:mod:`pyg_clusters.pairs`) and the dense products of :mod:`pyg_clusters.nn` cannot drift apart.
 
 A *shell* is an interval of distance. With the radii :math:`r_1 < r_2 < \dots < r_n` a distance :math:`d` lies in shell
 0 (J) if :math:`d < r_1`, in shell 1 (K) if :math:`r_1 \\le d \\le r_2`, and in shell :math:`k` if
@@ -12,7 +12,7 @@ A *shell* is an interval of distance. With the radii :math:`r_1 < r_2 < \dots < 
 later radius to the shell inside of it (Modee et al. 2021, section 2.2: J is *below* 3.49 Å, L *beyond* 6.3 Å).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,9 +21,6 @@ from pyg_clusters.errors import InputError
 
 GALLIUM_RADII: tuple[float, float] = (3.49, 6.3)
 """Shell radii of gallium in Å, from the minima of its pair-distance distribution (Modee et al. 2021, Fig. 4)."""
-
-MAX_PAIRS_AT_ONCE: int = 250_000
-"""Bound on the candidate pairs held at a time when only a part of them is kept: so many stay in a processor's cache."""
 
 
 def check_radii(radii: Sequence[float]) -> tuple[float, ...]:
@@ -108,69 +105,6 @@ def check_shells(edge_type: Tensor | None, num_shells: int):
         raise InputError(
             f"edge_type must be from 0 to {num_shells - 1}, got {found}: do the radii of graph and model agree?"
         )
-
-
-def all_pairs(ptr: Tensor) -> Tensor:
-    """All ordered pairs of different atoms of the same cluster.
-
-    Returns:
-        ``edge_index [2, num_pairs]``, source j in row 0 and target i in row 1, ordered by target, then by source.
-    """
-    return torch.cat([pairs for pairs in _pair_blocks(ptr, max_pairs=None)], dim=1)
-
-
-def radius_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """Ordered pairs of atoms of the same cluster closer than ``cutoff`` (in Å, exclusive).
-
-    Returns:
-        ``edge_index [2, num_pairs]`` (source j, target i; ordered by target, then source) and the distances
-        ``edge_weight [num_pairs]`` in Å.
-    """
-    (cutoff,) = check_radii([cutoff])
-    kept, distances = [], []
-    for pairs in _pair_blocks(ptr, MAX_PAIRS_AT_ONCE):
-        squared = squared_distance(pos[pairs[0]], pos[pairs[1]])
-        inside = ~beyond(squared, [cutoff], 1)
-        kept.append(pairs[:, inside])
-        distances.append(squared[inside].sqrt())
-    return torch.cat(kept, dim=1), torch.cat(distances)
-
-
-def shell_pairs(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """All ordered pairs of atoms of the same cluster and their shell.
-
-    Returns:
-        ``edge_index [2, num_pairs]`` (source j, target i) and ``edge_type [num_pairs]``, the shell of j around i.
-    """
-    radii = check_radii(radii)
-    pairs = all_pairs(ptr)
-    return pairs, shell_of(squared_distance(pos[pairs[0]], pos[pairs[1]]), radii)
-
-
-def shell_counts(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Tensor:
-    """Number of neighbours of each atom in each shell, ``[num_atoms, num_shells]`` (long).
-
-    For two radii this is the topological atomic descriptor of Modee et al. 2021, section 2.2. A row sums to the
-    cluster size less one.
-    """
-    radii = check_radii(radii)
-    num_shells = len(radii) + 1
-    counts = torch.zeros(pos.size(0) * num_shells, dtype=torch.long, device=pos.device)
-    for pairs in _pair_blocks(ptr, MAX_PAIRS_AT_ONCE):
-        shell = shell_of(squared_distance(pos[pairs[0]], pos[pairs[1]]), radii)
-        counts += torch.bincount(pairs[1] * num_shells + shell, minlength=counts.numel())
-    return counts.view(-1, num_shells)
-
-
-def edge_shell_counts(edge_index: Tensor, edge_type: Tensor, num_atoms: int, num_shells: int) -> Tensor:
-    """Shell counts ``[num_atoms, num_shells]`` (long) as the in-degrees of a shell graph that is already there.
-
-    Raises:
-        InputError: If an edge lies in a shell that is not there.
-    """
-    check_shells(edge_type, num_shells)
-    flat = edge_index[1] * num_shells + edge_type
-    return torch.bincount(flat, minlength=num_atoms * num_shells).view(num_atoms, num_shells)
 
 
 def pad_clusters(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -290,47 +224,3 @@ def masks_to_counts(masks: Tensor, num_neighbors: Tensor | int) -> Tensor:
     outer = torch.cat([first, further], dim=-1)
     inner = torch.cat([further, torch.zeros_like(first)], dim=-1)
     return outer - inner
-
-
-def _pair_blocks(ptr: Tensor, max_pairs: int | None) -> Iterator[Tensor]:
-    """All ordered pairs ``[2, n]`` of the clusters, in blocks of targets with at most about ``max_pairs`` pairs."""
-    sizes = ptr.diff()
-    per_target = torch.repeat_interleave(sizes, sizes)  # candidate sources of each target, itself included
-    start = torch.repeat_interleave(ptr[:-1], sizes)
-    ends = per_target.cumsum(0)
-    num_pairs = int(ends[-1]) if ends.numel() else 0
-    if max_pairs is None or num_pairs <= max_pairs:
-        bounds = [0, per_target.numel()]
-    else:
-        marks = torch.arange(max_pairs, num_pairs, max_pairs, device=ptr.device)
-        cuts = torch.searchsorted(ends, marks).clamp(min=1)
-        bounds = [0, *torch.unique(cuts).tolist(), per_target.numel()]
-    for first, last in zip(bounds, bounds[1:], strict=False):
-        count = per_target[first:last]
-        target = torch.repeat_interleave(torch.arange(first, last, device=ptr.device), count)
-        within = torch.arange(target.numel(), device=ptr.device) - torch.repeat_interleave(
-            count.cumsum(0) - count, count
-        )
-        source = start[target] + within
-        different = source != target
-        yield torch.stack([source[different], target[different]])
-
-
-def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows among shell counts, and the row of each atom.
-
-    Few rows occur among the atoms of many clusters, so a network of the counts need not be evaluated on every atom.
-
-    Args:
-        counts: ``[num_atoms, num_shells]``, whole numbers of any type.
-
-    Returns:
-        ``rows [num_rows, num_shells]`` and ``row_of_atom [num_atoms]`` with ``rows[row_of_atom] == counts``.
-    """
-    base = int(counts.max()) + 1 if counts.numel() else 1
-    if base ** counts.size(1) >= 2**63:
-        return torch.unique(counts, dim=0, return_inverse=True)
-    powers = base ** torch.arange(counts.size(1), device=counts.device)
-    keys, row_of_atom = torch.unique((counts.long() * powers).sum(-1), return_inverse=True)
-    rows = keys[:, None] // powers % base
-    return rows.to(counts.dtype), row_of_atom

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import ptr_to_batch, shell_pairs
+from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, AlloyDART
+from pyg_clusters.pairs import shell_pairs
 from pyg_clusters.testing import random_clusters, validate_model
 
 RADII = (3.4, 5.8)

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, distinct_counts, ptr_to_batch, shell_counts, shell_pairs
+from pyg_clusters.geometry import GALLIUM_RADII, ptr_to_batch
 from pyg_clusters.models import DART
+from pyg_clusters.pairs import distinct_counts, shell_counts, shell_pairs
 from pyg_clusters.testing import random_clusters, validate_model
 
 SIZES = (13, 1, 40, 2)

@@ -19,7 +19,7 @@ from pyg_clusters.datasets import ClusterDataset, GalliumClusters, group_split
 from pyg_clusters.datasets.cluster_dataset import fingerprint_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
-from pyg_clusters.geometry import shell_counts
+from pyg_clusters.pairs import shell_counts
 
 NA, K = -4400.123456789, -16000.987654321
 

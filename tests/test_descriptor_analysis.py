@@ -5,7 +5,7 @@ from ase.cluster import Icosahedron, Octahedron
 
 from pyg_clusters.analysis.descriptor import collisions, empty_shells, mean_counts_by_size, same_multiset, shell_name
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
-from pyg_clusters.geometry import shell_counts
+from pyg_clusters.pairs import shell_counts
 
 COPPER_BOND = 3.615 / np.sqrt(2)
 

@@ -5,8 +5,9 @@ import torch
 from torch_geometric.data import Batch, Data
 from torch_geometric.utils import scatter
 
-from pyg_clusters.geometry import beyond_masks, pad_clusters, ptr_to_batch, radius_pairs, shell_counts
+from pyg_clusters.geometry import beyond_masks, pad_clusters, ptr_to_batch
 from pyg_clusters.nn import Interpolation, ShellConv, filtered_sum
+from pyg_clusters.pairs import radius_pairs, shell_counts
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import RadiusGraph
 

@@ -18,7 +18,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import ExtrapolationWarning, check_block, read_atoms, read_blocks, write_extxyz, write_table
 from pyg_clusters.frames.checks import close_pairs
-from pyg_clusters.geometry import radius_pairs
+from pyg_clusters.pairs import radius_pairs
 
 
 def cluster(num_atoms, seed=0, symbol="Ga"):

@@ -5,21 +5,17 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from pyg_clusters import geometry
+from pyg_clusters import pairs
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
-    all_pairs,
     batch_to_ptr,
     beyond_masks,
     check_radii,
-    edge_shell_counts,
     masks_to_counts,
     pad_clusters,
     ptr_to_batch,
-    radius_pairs,
-    shell_counts,
-    shell_pairs,
 )
+from pyg_clusters.pairs import all_pairs, edge_shell_counts, radius_pairs, shell_counts, shell_pairs
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import TopologicalDescriptor
 
@@ -170,7 +166,7 @@ def test_blocks_give_the_same(monkeypatch, generator, max_pairs):
     _, pos, ptr = random_clusters((13, 1, 40, 2), 31, generator)
     counts = shell_counts(pos, ptr, GALLIUM_RADII)
     edge_index, edge_weight = radius_pairs(pos, ptr, 6.0)
-    monkeypatch.setattr(geometry, "MAX_PAIRS_AT_ONCE", max_pairs)
+    monkeypatch.setattr(pairs, "MAX_PAIRS_AT_ONCE", max_pairs)
     assert shell_counts(pos, ptr, GALLIUM_RADII).equal(counts)
     found = radius_pairs(pos, ptr, 6.0)
     assert found[0].equal(edge_index)

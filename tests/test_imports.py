@@ -20,6 +20,7 @@ LAYERS: list[set[str]] = [
         "files",
         "formatting",
         "geometry",
+        "pairs",
         "positions",
         "progress",
         "stopping",

@@ -18,12 +18,13 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.datasets.splits import Split
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch, radius_pairs
+from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import LayeredModel, load_model
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.nn import GraphKind, LayerAdapter, ShellConv, WholeModel
 from pyg_clusters.options.reproduce import ReproduceLayersOptions
+from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.papers import layers
 from pyg_clusters.testing import random_clusters, validate_model
 from pyg_clusters.training.recipes import shipped_recipe

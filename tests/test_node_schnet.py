@@ -6,9 +6,10 @@ from torch_geometric.nn import SchNet
 from torch_geometric.utils import scatter
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch, radius_pairs
+from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch
 from pyg_clusters.models import NodeSchNet
 from pyg_clusters.models.checkpoint import load_model, save_model
+from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.testing import random_clusters, validate_model
 
 SIZES = (14, 1, 2, 40)

@@ -15,8 +15,9 @@ from torch_geometric.loader import DataLoader
 from pyg_clusters.datasets import GalliumClusters, PublishedDescriptors
 from pyg_clusters.datasets.safe_npz import read_npz
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
+from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.models import DART
+from pyg_clusters.pairs import shell_counts
 from pyg_clusters.training import ClusterDataModule, EnergyTraining
 from pyg_clusters.transforms import ShellGraph
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from pyg_clusters.geometry import shell_counts
+from pyg_clusters.pairs import shell_counts
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import RunningCoordination
 from pyg_clusters.transforms import running_coordination as module

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch_geometric.data import Batch, Data
 
-from pyg_clusters.geometry import edge_shell_counts
+from pyg_clusters.pairs import edge_shell_counts
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import RadiusGraph, ShellGraph, TopologicalDescriptor
 

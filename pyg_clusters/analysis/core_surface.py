@@ -16,8 +16,9 @@ from torch import Tensor
 
 from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import check_radii, ptr_to_batch, shell_counts, shell_of
+from pyg_clusters.geometry import check_radii, ptr_to_batch, shell_of
 from pyg_clusters.models.dart import DART
+from pyg_clusters.pairs import shell_counts
 
 REGIONS: tuple[str, str, str] = ("core", "between", "surface")
 """Names of the regions 0, 1, 2."""

@@ -10,7 +10,8 @@ from scipy.spatial.distance import pdist
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.datasets.frame_sets import FrameSet, energies_of
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
+from pyg_clusters.geometry import GALLIUM_RADII
+from pyg_clusters.pairs import shell_counts
 from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_RANGE: float = 60.0

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 from torch import Tensor
 
-from pyg_clusters.geometry import radius_pairs
+from pyg_clusters.pairs import radius_pairs
 
 PAIRS_AT_ONCE: int = 250_000
 """Candidate pairs of a block of clusters, which fit into the cache of a processor."""

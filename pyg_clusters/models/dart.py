@@ -10,20 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
-from pyg_clusters.geometry import (
-    GALLIUM_RADII,
-    beyond_masks,
-    check_radii,
-    check_shells,
-    distinct_counts,
-    edge_shell_counts,
-    masks_to_counts,
-    pad_clusters,
-)
+from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_radii, check_shells, masks_to_counts, pad_clusters
 from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv
+from pyg_clusters.pairs import distinct_counts, edge_shell_counts
 from pyg_clusters.positions import usable_positions
 
 NUMPY_NUMBERS: list = [

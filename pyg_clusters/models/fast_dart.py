@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._triton import has_triton
 
-from pyg_clusters.geometry import distinct_counts, masks_to_counts, shell_masks, squared_distances
+from pyg_clusters.geometry import masks_to_counts, shell_masks, squared_distances
+from pyg_clusters.pairs import distinct_counts
 from pyg_clusters.positions import defect_of_clusters
 
 CLUSTERS_AT_ONCE: int = 32

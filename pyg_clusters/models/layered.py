@@ -11,18 +11,7 @@ from torch_geometric.nn.models.schnet import GaussianSmearing
 from torch_geometric.utils import scatter
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import (
-    GALLIUM_RADII,
-    all_pairs,
-    batch_to_ptr,
-    check_radii,
-    check_shells,
-    edge_shell_counts,
-    radius_pairs,
-    shell_counts,
-    shell_of,
-    squared_distance,
-)
+from pyg_clusters.geometry import GALLIUM_RADII, batch_to_ptr, check_radii, check_shells, shell_of, squared_distance
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER, EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
@@ -31,6 +20,7 @@ from pyg_clusters.nn.layer_classes import class_path, filled, layer_class, make
 from pyg_clusters.nn.pyg_model_adapter import WholeModel
 from pyg_clusters.nn.shared_weights import save_shared_weights_once
 from pyg_clusters.nn.shielding_scale import ShieldingScale
+from pyg_clusters.pairs import all_pairs, edge_shell_counts, radius_pairs, shell_counts
 from pyg_clusters.positions import usable_positions
 
 

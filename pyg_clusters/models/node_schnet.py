@@ -6,12 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock, ShiftedSoftplus
 
-from pyg_clusters.geometry import batch_to_ptr, check_radii, radius_pairs
+from pyg_clusters.geometry import batch_to_ptr, check_radii
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.interpolation import Interpolation
 from pyg_clusters.nn.shared_weights import save_shared_weights_once
 from pyg_clusters.nn.shielding_scale import ShieldingScale
+from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.positions import usable_positions
 
 NODES_PER_GAUSSIAN: int = 8

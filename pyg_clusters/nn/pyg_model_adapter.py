@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch_geometric.nn import DimeNet, SchNet, ViSNet
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import batch_to_ptr, radius_pairs
+from pyg_clusters.geometry import batch_to_ptr
+from pyg_clusters.pairs import radius_pairs
 
 
 class WholeModel(nn.Module):
@@ -17,7 +18,7 @@ class WholeModel(nn.Module):
     :class:`~torch_geometric.nn.DimeNetPlusPlus` or :class:`~torch_geometric.nn.ViSNet` with a value per atom.
 
     PyG's models look their neighbours up with an extension package and drop those that are more than
-    ``max_num_neighbors``. Here the pairs are those of :func:`pyg_clusters.geometry.radius_pairs`: all of them, without
+    ``max_num_neighbors``. Here the pairs are those of :func:`pyg_clusters.pairs.radius_pairs`: all of them, without
     a package. The last step of these models, the sum over the cluster, is left out, so that their output has an offset
     per element and serves for values of atoms as well.
 

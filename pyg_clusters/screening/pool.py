@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from pyg_clusters.composition import composition_names
 from pyg_clusters.frames import BadFrame, FrameBlock
-from pyg_clusters.geometry import GALLIUM_RADII, shell_counts
+from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.models.contract import HasFeatures
+from pyg_clusters.pairs import shell_counts
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition
 from pyg_clusters.strategies import Selection, Strategy
 from pyg_clusters.structures.duplicates import representatives

@@ -3,7 +3,8 @@
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_clusters.geometry import check_radii, radius_pairs
+from pyg_clusters.geometry import check_radii
+from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.transforms.topological_descriptor import checked_ptr
 
 

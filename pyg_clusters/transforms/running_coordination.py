@@ -7,7 +7,8 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_clusters.geometry import MAX_PAIRS_AT_ONCE, check_radii, radius_pairs
+from pyg_clusters.geometry import check_radii
+from pyg_clusters.pairs import MAX_PAIRS_AT_ONCE, radius_pairs
 from pyg_clusters.transforms.topological_descriptor import checked_ptr
 
 SODIUM_RADII: tuple[float, ...] = tuple(round(0.1 * step, 1) for step in range(31, 121))

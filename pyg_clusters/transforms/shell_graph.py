@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_clusters.geometry import GALLIUM_RADII, check_radii, shell_pairs
+from pyg_clusters.geometry import GALLIUM_RADII, check_radii
+from pyg_clusters.pairs import shell_pairs
 from pyg_clusters.transforms.topological_descriptor import checked_ptr
 
 

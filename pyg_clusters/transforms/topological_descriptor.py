@@ -6,7 +6,8 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_clusters.geometry import GALLIUM_RADII, batch_to_ptr, check_radii, shell_counts
+from pyg_clusters.geometry import GALLIUM_RADII, batch_to_ptr, check_radii
+from pyg_clusters.pairs import shell_counts
 from pyg_clusters.positions import check_positions
 
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch_geometric.utils import scatter
 
-from pyg_clusters.geometry import ptr_to_batch, radius_pairs
+from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.nn import Interpolation, filtered_sum
+from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.testing import random_clusters
 
 torch_cluster = pytest.importorskip("torch_cluster", reason="needs the extra ext")

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import SchNet
 from torch_geometric.utils import scatter
 
-from pyg_clusters.geometry import ptr_to_batch, radius_pairs
+from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models import NodeSchNet
+from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.structures import sblda
 
 GET_SCHNETPACK = "no SchNetPack here: tests/benchmarks/README.md tells how to install it apart"

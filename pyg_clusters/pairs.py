@@ -1,0 +1,195 @@
+r"""Pairs of atoms of isolated clusters: all of them, those within a radius, and numbers of neighbours per shell.
+
+Nothing is capped or dropped. In small clusters near pairs are sought among all pairs. In those of :data:`LARGE` atoms
+and more a tree finds them (:class:`scipy.spatial.cKDTree`), and the number of atoms beyond the last radius is that of
+all others less the nearer ones: the cost per atom does not grow with the size of the cluster.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pyg_clusters.geometry import beyond, check_radii, check_shells, ptr_to_batch, shell_of, squared_distance
+
+LARGE: int = 400
+"""Number of atoms from which on a cluster is large."""
+
+MAX_PAIRS_AT_ONCE: int = 250_000
+"""Bound on the candidate pairs held at a time when only a part of them is kept: so many stay in a processor's cache."""
+
+
+def is_large(ptr: Tensor) -> bool:
+    """Whether the largest cluster is large. (Where a model is compiled, none is: no value may decide what is run.)"""
+    return not torch.compiler.is_compiling() and ptr.numel() > 1 and int(ptr.diff().max()) >= LARGE
+
+
+def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
+    """Pairs of atoms of the same cluster within ``reach``, each once, found by a tree.
+
+    Some pairs beyond are among them, by no more than positions are rounded: :func:`~pyg_clusters.geometry.beyond`, in
+    the precision of the positions, decides.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å, finite.
+        batch: Cluster of each atom ``[num_atoms]``.
+        reach: Distance in Å.
+
+    Returns:
+        ``[2, num_pairs]``, in no order.
+    """
+    from scipy.spatial import cKDTree  # importing it changes warning filters
+
+    if not batch.numel():
+        return batch.new_zeros(2, 0)
+    reach += 1e-6 * reach + 8 * torch.finfo(pos.dtype).eps * float(pos.detach().abs().max())
+    elsewhere = 2 * reach * batch[:, None]  # clusters are apart in a fourth dimension
+    tree = cKDTree(torch.cat([pos.detach().double(), elsewhere], dim=1).cpu().numpy())
+    return torch.from_numpy(tree.query_pairs(reach, output_type="ndarray")).to(batch.device).T
+
+
+def both_directions(pairs: Tensor) -> Tensor:
+    """Ordered pairs ``[2, 2 * num_pairs]``, by target (row 1), then by source (row 0), of ``pairs [2, num_pairs]``."""
+    pairs = torch.cat([pairs, pairs.flip(0)], dim=1)
+    for row in (0, 1):  # twice by small integers is quicker than once by large ones
+        pairs = pairs[:, pairs[row].int().sort(stable=True).indices]
+    return pairs
+
+
+class NearShells(NamedTuple):
+    """Neighbours in all shells but the outermost, and the counts of all shells."""
+
+    edge_index: Tensor
+    """Pairs ``[2, num_edges]`` (source j, target i), ordered by target."""
+    edge_type: Tensor
+    """Shell of j around i, ``[num_edges]``."""
+    counts: Tensor
+    """Number of neighbours in each shell, ``[num_atoms, num_shells]`` (long)."""
+
+
+def near_shells(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> NearShells:
+    """Shells of large clusters, see :func:`shell_pairs` and :func:`shell_counts`."""
+    num_inner = len(radii)
+    edge_index = both_directions(near_pairs(pos, ptr_to_batch(ptr), radii[-1]))
+    edge_type = shell_of(squared_distance(pos[edge_index[0]], pos[edge_index[1]]), radii)
+    inside = edge_type < num_inner
+    edge_index, edge_type = edge_index[:, inside], edge_type[inside]
+    flat = torch.bincount(edge_index[1] * num_inner + edge_type, minlength=pos.size(0) * num_inner)
+    inner, sizes = flat.view(-1, num_inner), ptr.diff()
+    others = torch.repeat_interleave(sizes - 1, sizes)[:, None]
+    return NearShells(edge_index, edge_type, torch.cat([inner, others - inner.sum(dim=1, keepdim=True)], dim=1))
+
+
+def all_pairs(ptr: Tensor) -> Tensor:
+    """All ordered pairs of different atoms of the same cluster.
+
+    Returns:
+        ``edge_index [2, num_pairs]``, source j in row 0 and target i in row 1, ordered by target, then by source.
+    """
+    return torch.cat([pairs for pairs in _pair_blocks(ptr, max_pairs=None)], dim=1)
+
+
+def radius_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """Ordered pairs of atoms of the same cluster closer than ``cutoff`` (in Å, exclusive).
+
+    Returns:
+        ``edge_index [2, num_pairs]`` (source j, target i; ordered by target, then source) and the distances
+        ``edge_weight [num_pairs]`` in Å.
+    """
+    (cutoff,) = check_radii([cutoff])
+    if is_large(ptr):
+        near = both_directions(near_pairs(pos, ptr_to_batch(ptr), cutoff))
+        blocks = iter(near.split(MAX_PAIRS_AT_ONCE, dim=1))
+    else:
+        blocks = _pair_blocks(ptr, MAX_PAIRS_AT_ONCE)
+    kept, distances = [], []
+    for pairs in blocks:
+        squared = squared_distance(pos[pairs[0]], pos[pairs[1]])
+        inside = ~beyond(squared, [cutoff], 1)
+        kept.append(pairs[:, inside])
+        distances.append(squared[inside].sqrt())
+    return torch.cat(kept, dim=1), torch.cat(distances)
+
+
+def shell_pairs(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """All ordered pairs of atoms of the same cluster and their shell.
+
+    Returns:
+        ``edge_index [2, num_pairs]`` (source j, target i) and ``edge_type [num_pairs]``, the shell of j around i.
+    """
+    radii = check_radii(radii)
+    pairs = all_pairs(ptr)
+    return pairs, shell_of(squared_distance(pos[pairs[0]], pos[pairs[1]]), radii)
+
+
+def shell_counts(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Tensor:
+    """Number of neighbours of each atom in each shell, ``[num_atoms, num_shells]`` (long).
+
+    For two radii this is the topological atomic descriptor of Modee et al. 2021, section 2.2. A row sums to the
+    cluster size less one.
+    """
+    radii = check_radii(radii)
+    if is_large(ptr):
+        return near_shells(pos, ptr, radii).counts
+    num_shells = len(radii) + 1
+    counts = torch.zeros(pos.size(0) * num_shells, dtype=torch.long, device=pos.device)
+    for pairs in _pair_blocks(ptr, MAX_PAIRS_AT_ONCE):
+        shell = shell_of(squared_distance(pos[pairs[0]], pos[pairs[1]]), radii)
+        counts += torch.bincount(pairs[1] * num_shells + shell, minlength=counts.numel())
+    return counts.view(-1, num_shells)
+
+
+def edge_shell_counts(edge_index: Tensor, edge_type: Tensor, num_atoms: int, num_shells: int) -> Tensor:
+    """Shell counts ``[num_atoms, num_shells]`` (long) as the in-degrees of a shell graph that is already there.
+
+    Raises:
+        InputError: If an edge lies in a shell that is not there.
+    """
+    check_shells(edge_type, num_shells)
+    flat = edge_index[1] * num_shells + edge_type
+    return torch.bincount(flat, minlength=num_atoms * num_shells).view(num_atoms, num_shells)
+
+
+def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """The distinct rows among shell counts, and the row of each atom.
+
+    Few rows occur among the atoms of many clusters, so a network of the counts need not be evaluated on every atom.
+
+    Args:
+        counts: ``[num_atoms, num_shells]``, whole numbers of any type.
+
+    Returns:
+        ``rows [num_rows, num_shells]`` and ``row_of_atom [num_atoms]`` with ``rows[row_of_atom] == counts``.
+    """
+    base = int(counts.max()) + 1 if counts.numel() else 1
+    if base ** counts.size(1) >= 2**63:
+        return torch.unique(counts, dim=0, return_inverse=True)
+    powers = base ** torch.arange(counts.size(1), device=counts.device)
+    keys, row_of_atom = torch.unique((counts.long() * powers).sum(-1), return_inverse=True)
+    rows = keys[:, None] // powers % base
+    return rows.to(counts.dtype), row_of_atom
+
+
+def _pair_blocks(ptr: Tensor, max_pairs: int | None) -> Iterator[Tensor]:
+    """All ordered pairs ``[2, n]`` of the clusters, in blocks of targets with at most about ``max_pairs`` pairs."""
+    sizes = ptr.diff()
+    per_target = torch.repeat_interleave(sizes, sizes)  # candidate sources of each target, itself included
+    start = torch.repeat_interleave(ptr[:-1], sizes)
+    ends = per_target.cumsum(0)
+    num_pairs = int(ends[-1]) if ends.numel() else 0
+    if max_pairs is None or num_pairs <= max_pairs:
+        bounds = [0, per_target.numel()]
+    else:
+        marks = torch.arange(max_pairs, num_pairs, max_pairs, device=ptr.device)
+        cuts = torch.searchsorted(ends, marks).clamp(min=1)
+        bounds = [0, *torch.unique(cuts).tolist(), per_target.numel()]
+    for first, last in zip(bounds, bounds[1:], strict=False):
+        count = per_target[first:last]
+        target = torch.repeat_interleave(torch.arange(first, last, device=ptr.device), count)
+        within = torch.arange(target.numel(), device=ptr.device) - torch.repeat_interleave(
+            count.cumsum(0) - count, count
+        )
+        source = start[target] + within
+        different = source != target
+        yield torch.stack([source[different], target[different]])

@@ -1,0 +1,75 @@
+"""Pairs of large clusters are those of small ones: found by a tree, or from totals."""
+
+import numpy as np
+import pytest
+import torch
+
+from pyg_clusters import pairs
+from pyg_clusters.geometry import GALLIUM_RADII, ptr_to_batch
+from pyg_clusters.pairs import near_pairs, near_shells, radius_pairs, shell_counts
+from pyg_clusters.testing import random_clusters
+
+SIZES = (13, 1, 40, 2, 70)
+
+
+@pytest.fixture
+def all_large(monkeypatch):
+    monkeypatch.setattr(pairs, "LARGE", 1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float, torch.double])
+@pytest.mark.parametrize("far", [0.0, 300.0])
+def test_large_clusters_have_the_pairs_of_small_ones(monkeypatch, generator, dtype, far):
+    _, pos, ptr = random_clusters(SIZES, 31, generator)
+    pos = (pos + far).to(dtype)
+    small = radius_pairs(pos, ptr, 6.0), shell_counts(pos, ptr, GALLIUM_RADII), shell_counts(pos, ptr, (3.0, 5.0, 7.0))
+    monkeypatch.setattr(pairs, "LARGE", 1)
+    edge_index, edge_weight = radius_pairs(pos, ptr, 6.0)
+    assert edge_index.equal(small[0][0]) and edge_weight.equal(small[0][1])
+    assert shell_counts(pos, ptr, GALLIUM_RADII).equal(small[1])
+    assert shell_counts(pos, ptr, (3.0, 5.0, 7.0)).equal(small[2])
+
+
+def test_a_cube_of_8000_atoms():
+    side = 2.5 * torch.arange(20.0)
+    pos = torch.cartesian_prod(side, side, side)
+    ptr = torch.tensor([0, len(pos)])
+    counts = shell_counts(pos, ptr, (2.5, 5.0))
+    # Nearest neighbours, at the first radius, lie in the shell outside of it. Within 5 Å are 26 atoms around an inner
+    # one and 6 at twice the spacing; around a corner 7 and 3.
+    assert counts[0].tolist() == [0, 10, 7989]
+    inside = (pos.min(1).values >= 5.0) & (pos.max(1).values <= 42.5)
+    assert counts[inside].unique(dim=0).tolist() == [[0, 32, 7967]]
+    edge_index, distance = radius_pairs(pos, ptr, 2.6)
+    assert edge_index.size(1) == 2 * 3 * 19 * 20 * 20 and distance.unique().tolist() == [2.5]
+
+
+def test_a_distance_equal_to_a_radius_of_a_large_cluster(all_large):
+    pos = torch.tensor([[0.0, 0, 0], [0, 0, 3.49], [0, 6.3, 0]])
+    assert shell_counts(pos, torch.tensor([0, 3]), GALLIUM_RADII).tolist() == [[0, 2, 0], [0, 1, 1], [0, 1, 1]]
+    assert radius_pairs(pos, torch.tensor([0, 3]), 3.49)[0].numel() == 0
+
+
+def test_clusters_of_a_batch_are_apart(generator):
+    pos = torch.rand(200, 3, generator=generator, dtype=torch.double) * 8
+    batch = torch.arange(4).repeat_interleave(50)
+    found = near_pairs(pos, batch, 3.0)
+    assert (batch[found[0]] == batch[found[1]]).all()
+    alone = [near_pairs(part, torch.zeros(50, dtype=torch.long), 3.0).size(1) for part in pos.split(50)]
+    assert found.size(1) == sum(alone)
+
+
+def test_shells_of_large_clusters_are_ordered_and_counted(generator):
+    _, pos, ptr = random_clusters(SIZES, 31, generator)
+    near = near_shells(pos, ptr, (3.0, 5.0))
+    source, target = near.edge_index
+    assert (target.diff() >= 0).all() and (ptr_to_batch(ptr)[source] == ptr_to_batch(ptr)[target]).all()
+    assert near.counts.sum(1).equal((ptr.diff() - 1).repeat_interleave(ptr.diff()))
+    distance = (pos[source] - pos[target]).norm(dim=1).numpy()
+    np.testing.assert_array_equal(near.edge_type.numpy(), (distance >= 3.0).astype(int))
+
+
+def test_no_atoms():
+    empty = torch.zeros(0, 3)
+    assert near_pairs(empty, torch.zeros(0, dtype=torch.long), 3.0).shape == (2, 0)
+    assert near_shells(empty, torch.tensor([0]), (3.0, 5.0)).counts.shape == (0, 3)
