@@ -37,7 +37,9 @@ def test_sharp_shells_without_directions_are_those_of_dart():
     assert torch.allclose(smooth(*clusters()), dart(*clusters()), rtol=1e-10)
 
 
-@pytest.mark.parametrize("options", [{}, {"degree": 0}, {"degree": 4, "rounds": 2, **SMALL}])
+@pytest.mark.parametrize(
+    "options", [{}, {"degree": 0}, {"degree": 4, "rounds": 2, **SMALL}, {"outermost_shell": False, **SMALL}]
+)
 def test_physics(options):
     validate_model(SmoothDART(**options))
 
@@ -126,6 +128,15 @@ def test_inputs_are_standardised_by_the_whole_first_batch(monkeypatch):
         model(z, pos, batch)
         means.append(model.inputs.mean)
     assert torch.equal(*means)
+
+
+@pytest.mark.parametrize(("outermost_shell", "additive"), [(False, True), (True, False)])
+def test_distant_clusters_add_without_the_outermost_shell(outermost_shell, additive):
+    model = SmoothDART(outermost_shell=outermost_shell, **SMALL).double().eval()
+    z, pos, batch = clusters((20, 13))
+    apart = pos + 50.0 * batch[:, None]
+    together = model(z, apart, torch.zeros_like(batch))
+    assert torch.allclose(together, model(z, pos, batch).sum(), rtol=1e-10) == additive
 
 
 def test_directions_tell_angles_apart():

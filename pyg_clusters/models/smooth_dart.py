@@ -63,6 +63,9 @@ class SmoothDART(nn.Module):
         act (str): Activation function; a smooth one, for forces to train on.
         elements (sequence of int, optional): Atomic numbers of the elements that are told apart.
         element_channels (int): Largest number of channels of the elements; that of the elements less one is enough.
+        outermost_shell (bool): Whether atoms beyond the last radius count, in the sums and in the descriptor. Without
+            them an atom feels its surroundings within a fixed distance only: energies of distant clusters add, and a
+            model that is trained on small clusters can be applied to nanoparticles.
 
     Shapes:
         - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
@@ -92,6 +95,7 @@ class SmoothDART(nn.Module):
         act: str = "silu",
         elements: Sequence[int] | None = None,
         element_channels: int = 2,
+        outermost_shell: bool = True,
     ):
         super().__init__()
         self.radii = check_radii(radii)
@@ -107,14 +111,18 @@ class SmoothDART(nn.Module):
         inner = len(self.descriptor_radii)
         first, second = torch.triu_indices(inner, inner)
         self.register_buffer("upper_triangle", inner * first + second, persistent=False)
-        in_channels = inner + 1 + degree * first.numel()
+        self.outermost_shell = outermost_shell
+        num_counts = inner + outermost_shell
+        in_channels = num_counts + degree * first.numel()
         self.elements = None if elements is None else tuple(int(number) for number in elements)
         self.element_channels = element_channels
         self.channels = None if elements is None else ElementChannels(elements, element_channels)
         if self.channels is not None and self.channels.num_channels:
-            in_channels += self.channels.num_channels * (inner + 1 + 2 * degree * inner) + len(self.elements)
+            in_channels += self.channels.num_channels * (num_counts + 2 * degree * inner) + len(self.elements)
         num_shells = len(self.radii) + 1
-        kwargs = {"act": act, "act_kwargs": {"alpha": 0.1} if act == "celu" else None}
+        act_kwargs = {"alpha": 0.1} if act == "celu" else {}
+        active_shells = range(num_shells if outermost_shell else num_shells - 1)
+        kwargs = {"active_shells": active_shells, "act": act, "act_kwargs": act_kwargs}
         self.inputs = InputScale(in_channels, floor=1e-4)
         self.conv = ShellConv(in_channels, hidden_channels, num_shells, **kwargs)
         self.further_convs = nn.ModuleList(
@@ -122,7 +130,7 @@ class SmoothDART(nn.Module):
         )
         widths = [hidden_channels, *self.interaction_channels, 1]
         self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
-        self.activation = activation_resolver(act, **(kwargs["act_kwargs"] or {}))
+        self.activation = activation_resolver(act, **act_kwargs)
         self.scale = EnergyScale()
         self.domain = TrainingDomain()
         self.reset_parameters()
@@ -236,8 +244,7 @@ class SmoothDART(nn.Module):
             sums: Of each shell but the outermost; the first order counts.
             num_others: Count of all shells, ``[num_graphs, num_atoms, 1]``.
         """
-        inner = sums[..., 0]
-        counts = torch.cat([inner, num_others - inner.sum(dim=-1, keepdim=True)], dim=-1)
+        counts = self._counts(sums, num_others)
         if not self.degree:
             return counts
         products = torch.stack([part @ part.mT for part in self._by_degree(sums)], dim=2)
@@ -245,10 +252,15 @@ class SmoothDART(nn.Module):
 
     def _channel_invariants(self, sums: Tensor, own: Tensor, others: Tensor) -> Tensor:
         """Counts of a channel and products of each shell alone, with the sums over all neighbours and with itself."""
-        inner = own[..., 0]
-        counts = torch.cat([inner, others - inner.sum(dim=-1, keepdim=True)], dim=-1)
         products = [part.sum(dim=-1) for each in (sums, own) for part in self._by_degree(each * own)]
-        return torch.cat([counts, *products], dim=-1)
+        return torch.cat([self._counts(own, others), *products], dim=-1)
+
+    def _counts(self, sums: Tensor, all_shells: Tensor) -> Tensor:
+        """Counts of the shells, of which the outermost holds all others less those of the nearer ones."""
+        inner = sums[..., 0]
+        if not self.outermost_shell:
+            return inner
+        return torch.cat([inner, all_shells - inner.sum(dim=-1, keepdim=True)], dim=-1)
 
     def _by_degree(self, of_orders: Tensor) -> tuple[Tensor, ...]:
         return of_orders.split([2 * degree + 1 for degree in range(self.degree + 1)], dim=-1)[1:]
