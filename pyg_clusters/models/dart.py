@@ -148,6 +148,7 @@ class DART(nn.Module):
         edge_type: Tensor | None = None,
     ) -> AtomicEnergies:
         """Energies and features of the atoms; the arguments are those of :meth:`forward`."""
+        self.domain.check(z)
         pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
         if edge_index is None:
             if pos is None:

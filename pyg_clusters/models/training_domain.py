@@ -133,6 +133,20 @@ class TrainingDomain(nn.Module):
         """Charge of the clusters seen in training in e, and whether these were in states other than of lowest spin."""
         return int(self.state[0]), bool(self.state[1])
 
+    def check(self, z: Tensor | None):
+        """Check that a model was trained on the elements of clusters; not while it is compiled, exported or traced.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``, if known.
+
+        Raises:
+            InputError: If it was not.
+        """
+        if z is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        if not bool(self.elements[z].all()) and self.known:
+            raise InputError(self.problem(z.unique().tolist()) or "")
+
     @property
     def size_range(self) -> tuple[int, int]:
         """Number of atoms of the smallest and of the largest cluster seen in training."""
