@@ -259,7 +259,14 @@ def help_of(words: str, capsys) -> str:
 
 
 def test_help_has_words_of_users_and_fits_two_screens(capsys):
-    subcommands = ["label energy", "label prescreen", "label shielding", "generate sblda", "generate quench"]
+    subcommands = [
+        "label energy",
+        "label prescreen",
+        "label shielding",
+        "generate sblda",
+        "generate quench",
+        "generate hot",
+    ]
     for words in (*VERBS, *subcommands, "analyse core-surface", "reproduce dart", "reproduce layers"):
         text = help_of(words, capsys)
         assert not re.search(r"<class|null|type:|None|Literal|default: False", text), text

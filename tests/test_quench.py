@@ -368,3 +368,46 @@ def test_search_refuses_another_seed_in_the_same_file(tmp_path, capsys):
     capsys.readouterr()
     assert "seed = 0, not 1" in refused(search(out, "--seed", "1"), capsys)
     assert main(search(out, "--seed", "1", "--count", "2", "--overwrite")) == 0
+
+
+def test_hot_frames_have_the_forces_of_their_positions_and_the_group_of_their_minimum(tmp_path):
+    minima = tmp_path / "minima.extxyz"
+    assert main(search(minima)) == 0
+    command = [
+        "generate",
+        "hot",
+        str(minima),
+        "--calculator",
+        "emt",
+        "--min-temperature",
+        "600",
+        "--max-temperature",
+        "900",
+    ]
+    assert main([*command, "--count", "5", "--out", str(tmp_path / "hot.extxyz")]) == 0
+    starts, frames = ase.io.read(minima, ":"), ase.io.read(tmp_path / "hot.extxyz", ":")
+    isolated = isolated_energies(ClusterEMT(), ["Au", "Cu"])
+    for atoms in frames:
+        start = starts[atoms.info["minimum"]]
+        assert atoms.info["group"] == start.info["group"] and (atoms.numbers == start.numbers).all()
+        assert 600 <= atoms.info["temperature"] <= 900
+        bare = Atoms(atoms.numbers, atoms.positions, calculator=ClusterEMT())
+        assert np.allclose(atoms.get_forces(), bare.get_forces(), atol=1e-7)
+        atoms_alone = sum(isolated[symbol] for symbol in atoms.get_chemical_symbols())
+        assert atoms.info["binding_energy"] == pytest.approx(bare.get_potential_energy() - atoms_alone)
+        assert bare.get_potential_energy() > start.get_potential_energy() + 0.1
+    assert len({atoms.info["minimum"] for atoms in frames}) == 5
+    # Resumed, a longer run begins with the frames of the shorter one.
+    assert main([*command, "--count", "7", "--out", str(tmp_path / "hot.extxyz")]) == 0
+    assert main([*command, "--count", "7", "--out", str(tmp_path / "at_once.extxyz")]) == 0
+    assert (tmp_path / "hot.extxyz").read_bytes() == (tmp_path / "at_once.extxyz").read_bytes()
+
+
+def test_hot_frames_refuse_more_than_there_are_clusters(tmp_path, capsys):
+    minima = tmp_path / "minima.extxyz"
+    assert main(search(minima)) == 0
+    command = ["generate", "hot", str(minima), "--calculator", "emt", "--out", str(tmp_path / "hot.extxyz")]
+    assert main([*command, "--count", "13"]) == 2
+    assert "12 clusters to start from" in capsys.readouterr().err
+    assert main([*command, "--min-temperature", "1600"]) == 2
+    assert "at most --max-temperature, got 1600" in capsys.readouterr().err

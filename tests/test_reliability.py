@@ -74,6 +74,7 @@ WRITERS = {
         ["generate", "quench", "--formula", "Cu4", "--calculator", "emt", "--count", "1", "--out", "OUT/x.xyz"],
         "x.xyz",
     ),
+    "hot": (["generate", "hot", "MD", "--calculator", "emt", "--count", "1", "--out", "OUT/x.xyz"], "x.xyz"),
     "convert": (["convert", "MD", "--out", "OUT/x.h5"], "x.h5"),
     "merge": (["merge", "MD", "--out", "OUT/x.csv"], "x.csv"),
     "ensemble": (["ensemble", "MODEL", "MODEL", "--out", "OUT/x"], "x"),

@@ -1,7 +1,7 @@
 """``pyg-clusters generate``."""
 
 from pyg_clusters.cli.commands import Command
-from pyg_clusters.options.generate import QuenchOptions, SbldaOptions
+from pyg_clusters.options.generate import HotOptions, QuenchOptions, SbldaOptions
 
 
 def run_sblda(options: SbldaOptions):
@@ -20,6 +20,13 @@ def run_quench(options: QuenchOptions):
     print(f"{minima.count} minima of {minima.compositions} compositions in {options.out}{few}")
 
 
+def run_hot(options: HotOptions):
+    """Generate frames of molecular dynamics with forces."""
+    from pyg_clusters.structures.generate import generate_hot
+
+    print(f"{generate_hot(options)} frames with forces in {options.out}")
+
+
 COMMANDS = {
     "sblda": Command(
         SbldaOptions,
@@ -32,5 +39,11 @@ COMMANDS = {
         "pyg-clusters generate quench --elements Cu Au --sizes 20:60 --calculator emt --out cuau.extxyz",
         run_quench,
         "distinct local minima of a potential, also of alloys",
+    ),
+    "hot": Command(
+        HotOptions,
+        "pyg-clusters generate hot cuau.extxyz --calculator emt --count 1000 --out cuau_hot.extxyz",
+        run_hot,
+        "frames of molecular dynamics from given clusters, with forces",
     ),
 }

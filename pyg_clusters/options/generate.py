@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.options.common import FrameOptions
 
 
 @dataclass(kw_only=True)
@@ -87,3 +88,45 @@ class QuenchOptions:
             raise InputError(f"--count must be at least 1, got {self.count}")
         if bool(self.formula) == bool(self.elements) or bool(self.elements) != bool(self.sizes):
             raise InputError("give the compositions: either --formula Cu13Au7 ..., or --elements Cu Au --sizes 20:60")
+
+
+@dataclass(kw_only=True)
+class HotOptions(FrameOptions):
+    """Generate frames with forces, to train on beside minima: each is the end of a short molecular-dynamics run from
+    one of the given clusters, chosen at random, none twice. It has energy, forces and the group of that cluster, so
+    that a split by group keeps both in one part. An interrupted run resumes with the same arguments; with a larger
+    --count it continues.
+    """
+
+    calculator: str
+    """energy and forces: gupta, emt, tblite, gap:FILE or module:Class"""
+    count: int = 1000
+    """total number of frames"""
+    seed: int = 0
+    """seed of the random numbers"""
+    min_temperature: float = 300.0
+    """lowest temperature in K; each run has a random one"""
+    max_temperature: float = 1500.0
+    """highest temperature in K"""
+    min_steps: int = 25
+    """smallest number of steps of a run; each has a random one"""
+    max_steps: int = 74
+    """largest number of steps of a run"""
+    timestep: float = 4.0
+    """time step in fs"""
+    no_binding: bool = False
+    """write no binding_energy: for calculators that cannot treat an isolated atom"""
+    overwrite: bool = False
+    """start again, whatever is in the file"""
+    out: str
+    """hot.extxyz; each frame is appended"""
+
+    def __post_init__(self):
+        if self.count < 1 or self.seed < 0:
+            raise InputError(f"--count must be at least 1 and --seed not negative, got {self.count} and {self.seed}")
+        for name in ("temperature", "steps"):
+            least, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
+            if not 0 < least <= most < float("inf"):
+                raise InputError(f"--min-{name} must be positive and at most --max-{name}, got {least} and {most}")
+        if not 0 < self.timestep < float("inf"):
+            raise InputError(f"--timestep must be positive, in fs, got {self.timestep}")

@@ -1,22 +1,27 @@
 """Files of generated clusters."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import FrameLog, write_extxyz
+from pyg_clusters.files import file_fingerprint
+from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
 from pyg_clusters.frames.outputs import open_output
-from pyg_clusters.options.generate import QuenchOptions, SbldaOptions
+from pyg_clusters.frames.paths import expand_paths
+from pyg_clusters.options.generate import HotOptions, QuenchOptions, SbldaOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
 from pyg_clusters.progress import ItemProgress, counting
-from pyg_clusters.structures.calculators import calculator_identity, named_calculator
+from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, named_calculator
 from pyg_clusters.structures.compositions import all_compositions, formula_of, parse_formula
+from pyg_clusters.structures.moves import heated
 from pyg_clusters.structures.quench import QuenchSettings, isolated_energies, quench
 from pyg_clusters.structures.sblda import sblda
 
@@ -95,6 +100,76 @@ def generate_quench(options: QuenchOptions) -> Minima:
                 info = atoms.info
                 progress.advance(f"{info['group']} {info['source']} {info['energy']:.4f} eV")
     return Minima(count, len(compositions))
+
+
+def generate_hot(options: HotOptions) -> int:
+    """Write frames of molecular dynamics with energies, forces and the groups of the clusters where they started.
+
+    Positions are written to 0.0001 Å, and the labels are those of the written positions.
+
+    Returns:
+        Number of frames.
+
+    Raises:
+        InputError: If a frame or the calculator cannot be used, there are fewer clusters than frames, or the file
+            belongs to other settings.
+    """
+    names = ("seed", "min_temperature", "max_temperature", "min_steps", "max_steps", "timestep", "count")
+    with open_output(Path(options.out), command_words("generate hot", options), inputs=options.frames, overwrite=True):
+        clusters = _clusters(options)
+        elements = sorted({symbol for frame in clusters for symbol in frame.atoms.get_chemical_symbols()})
+        calculator = named_calculator(options.calculator, elements)
+        isolated = None if options.no_binding else isolated_energies(calculator, elements)
+        job: dict[str, object] = {
+            **{name: getattr(options, name) for name in names},
+            "calculator": calculator_identity(options.calculator),
+            "isolated": isolated,
+            "frames": [file_fingerprint(file) for file in expand_paths(options.frames)],
+        }
+        log = FrameLog(Path(options.out), job, free=("count",), overwrite=options.overwrite)
+        done = len(log.frames)
+        if done:
+            print(f"{done} frames are in {log.path}: resuming", file=sys.stderr)
+        order = np.random.default_rng(options.seed).permutation(len(clusters))[: options.count]
+        with ItemProgress(options.count, done) as progress:
+            for index in order[done:].tolist():
+                atoms = _hot(clusters[index], index, calculator, isolated, options)
+                log.append(atoms)
+                progress.advance(f"{atoms.get_chemical_formula()} {atoms.info['temperature']} K")
+    return max(done, options.count)
+
+
+def _clusters(options: HotOptions) -> list[AtomsFrame]:
+    """Clusters to start from, as many as frames are wanted or more."""
+    frames = read_atoms(
+        options.frames,
+        problem=lambda atoms: calculator_problem(options.calculator, atoms),
+        on_bad=options.on_bad,
+        fragments=options.fragments,
+    )
+    clusters = [frame for frame in frames if isinstance(frame, AtomsFrame)]
+    if len(clusters) < options.count:
+        raise InputError(f"there are {len(clusters)} clusters to start from: --count can be {len(clusters)} at most")
+    return clusters
+
+
+def _hot(
+    start: AtomsFrame, index: int, calculator: Calculator, isolated: Mapping[str, float] | None, options: HotOptions
+) -> Atoms:
+    """End of a molecular-dynamics run, with random numbers from the seed and the index of the cluster."""
+    rng = np.random.default_rng([options.seed, index])
+    temperature = rng.uniform(options.min_temperature, options.max_temperature)
+    steps = int(rng.integers(options.min_steps, options.max_steps, endpoint=True))
+    hot = heated(start.atoms, calculator, rng, temperature=temperature, steps=steps, timestep=options.timestep)
+    group = start.atoms.info.get("group", f"{Path(start.file).name}-{start.number}")
+    info = {"temperature": round(temperature), "source": "md", "group": group, "minimum": index}
+    atoms = Atoms(hot.numbers, (hot.positions - hot.positions.mean(axis=0)).round(4), info=info)
+    atoms.calc = calculator
+    energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
+    if isolated is not None:
+        atoms.info["binding_energy"] = energy - sum(isolated[symbol] for symbol in atoms.get_chemical_symbols())
+    atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+    return atoms
 
 
 def _compositions(options: QuenchOptions) -> list[dict[str, int]]:
