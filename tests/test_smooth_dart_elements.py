@@ -4,12 +4,13 @@ import pytest
 import torch
 from ase import Atoms
 
+from pyg_clusters.datasets import CopperGoldClusters, group_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import pad_clusters, ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import SmoothDART, load_model, save_model
 from pyg_clusters.nn import ElementChannels, spherical_harmonics
-from pyg_clusters.structures import ModelCalculator, energy_and_forces
+from pyg_clusters.structures import ClusterEMT, ModelCalculator, energy_and_forces
 from pyg_clusters.testing import random_clusters, validate_model
 
 SMALL = {"descriptor_radii": (2.5, 3.0, 3.5, 4.5), "width": 1.0, "hidden_channels": 16}
@@ -141,3 +142,23 @@ def test_wrong_elements_are_named():
         SmoothDART(elements=(29, 29))
     with pytest.raises(InputError, match="channels must be at least 1, got 0"):
         SmoothDART(elements=(29, 79), element_channels=0)
+
+
+def test_copper_gold_frames_have_forces_of_emt_and_are_in_the_part_of_their_minimum():
+    both = CopperGoldClusters(subset="forces_minima")
+    alone, split = group_split(both.groups[: both.num_minima], seed=0), both.group_split(seed=0)
+    groups = [set(both.groups[part].tolist()) for part in (split.train, split.val, split.test)]
+    assert not groups[0] & groups[1] and not groups[0] & groups[2] and not groups[1] & groups[2]
+    assert split.train.numel() + split.val.numel() + split.test.numel() == len(both) == 8915
+    for part in ("train", "val", "test"):
+        found = getattr(split, part)
+        assert torch.equal(found[found < both.num_minima], getattr(alone, part))
+    isolated = {29: 3.51, 79: 3.8}
+    for index in (0, both.num_minima, 7000, 8914):
+        cluster = both[index]
+        atoms = Atoms(cluster.z.numpy(), cluster.pos.double().numpy(), calculator=ClusterEMT())
+        binding = atoms.get_potential_energy() - sum(isolated[number] for number in cluster.z.tolist())
+        assert binding == pytest.approx(cluster.y.item(), abs=2e-4)
+        assert abs(atoms.get_forces() - cluster.force.numpy()).max() < (7e-3 if index < both.num_minima else 2e-4)
+    with pytest.raises(InputError, match="choose one of minima, forces_minima"):
+        CopperGoldClusters(subset="forces")

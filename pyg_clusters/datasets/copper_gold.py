@@ -1,48 +1,83 @@
 """The shipped copper-gold clusters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+import torch
 
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.gallium import cache_folder
 from pyg_clusters.datasets.paths import shipped_folder
+from pyg_clusters.datasets.splits import Split, group_split
+from pyg_clusters.errors import InputError
 
 
 class CopperGoldClusters(ClusterDataset):
-    """Minima of copper-gold clusters of 20 to 60 atoms of all compositions, with binding energies in eV.
+    """Copper-gold clusters of 20 to 60 atoms of all compositions, with binding energies in eV.
 
     The energies are those of the effective medium theory of ASE (EMT), a model potential: a set to test methods for
-    alloys on. They were found by this package (``pyg-clusters generate quench``), and are grouped by the segment of
-    the search: split by group.
+    alloys on. The minima were found by this package (``pyg-clusters generate quench``), and are grouped by the segment
+    of the search: split by group.
+
+    =================  ======  ================================================================================
+    subset             frames  contents
+    =================  ======  ================================================================================
+    ``minima``         5,915   distinct local minima
+    ``forces_minima``  8,915   the same, with forces of zero, and 3,000 frames of molecular dynamics at 300 to 1,500 K
+                               with their forces. Each frame started from one of the minima and is in its group
+    =================  ======  ================================================================================
 
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [1]`` in eV, ``idx [1]``,
-    ``cluster_size [1]``, ``group [1]``.
+    ``cluster_size [1]``, ``group [1]``; those of ``forces_minima`` also ``force [num_atoms, 3]`` in eV/Å.
 
     Args:
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/copper_gold_clusters``
             in the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
+        subset (str): One of the above.
         transform, pre_transform, pre_filter, force_reload: As those of :class:`ClusterDataset`.
     """
+
+    FILES: dict[str, tuple[str, ...]] = {"minima": ("minima",), "forces_minima": ("minima", "forces")}
+    """The files of the subsets."""
 
     def __init__(
         self,
         root: str | Path | None = None,
+        subset: str = "minima",
         *,
         transform: Callable | None = None,
         pre_transform: Callable | None = None,
         pre_filter: Callable | None = None,
         force_reload: bool = False,
     ):
+        if subset not in self.FILES:
+            raise InputError(f"CopperGoldClusters has no subset {subset!r}; choose one of {', '.join(self.FILES)}")
+        self.subset = subset
         folder = shipped_folder("copper_gold_clusters")
         self.card = Card.load(folder / "card.yaml")
+        files = [self.card.verify(folder, f"copper_gold_{part}.extxyz.xz") for part in self.FILES[subset]]
+        self.num_minima = self.card.files[files[0].name].frames
         super().__init__(
             root if root is not None else cache_folder() / "copper_gold_clusters",
-            self.card.verify(folder, "copper_gold_minima.extxyz.xz"),
+            files,
             target="binding_energy",
             group="group",
+            forces=len(files) > 1,
+            minima=files[:1] if len(files) > 1 else (),
             transform=transform,
             pre_transform=pre_transform,
             pre_filter=pre_filter,
             force_reload=force_reload,
         )
+
+    def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
+        """:func:`~pyg_clusters.datasets.group_split` of the minima by :attr:`groups`, as they are split alone.
+
+        Every other frame is in the part of the minima of its group; where there are none, in the training part.
+        """
+        groups, is_minimum = self.groups, self._data.idx[torch.as_tensor(list(self.indices()))] < self.num_minima
+        minima = groups[is_minimum]
+        alone = group_split(minima, fractions, seed)
+        val, test = (torch.isin(groups, minima[part]) for part in (alone.val, alone.test))
+        return Split(*(part.nonzero().flatten() for part in (~(val | test), val, test)))
