@@ -15,6 +15,16 @@ def cell(value: float | int) -> str:
     return str(value)
 
 
+def count_of(number: int, noun: str, plural: str = "") -> str:
+    """A number of things.
+
+    Example:
+        >>> count_of(1, "frame"), count_of(1200, "frame")
+        ('1 frame', '1,200 frames')
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def print_lines(lines: Sequence[str]):
     """Prints remarks, a line each, above the tables that they belong to."""
     for line in lines:

@@ -5,9 +5,11 @@ from collections import Counter
 import pytest
 import yaml
 
-from pyg_clusters.datasets import Card, paths, shipped_folder
+from pyg_clusters import shipped
+from pyg_clusters.datasets import Card
 from pyg_clusters.datasets.gallium import GalliumClusters
 from pyg_clusters.errors import InputError
+from pyg_clusters.shipped import shipped_folder
 
 GALLIUM = shipped_folder("gallium_clusters")
 
@@ -89,7 +91,7 @@ def test_changed_file_is_noticed(tmp_path):
 
 
 def test_installed_data_come_before_those_of_a_checkout(tmp_path, monkeypatch):
-    monkeypatch.setattr(paths, "PACKAGE", tmp_path / "pyg_clusters")
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path / "pyg_clusters")
     for folder in ("datasets/a", "datasets/b", "pyg_clusters/_data/a"):
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "card.yaml").touch()

@@ -23,8 +23,8 @@ from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model, save_model
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.testing import random_clusters
-from pyg_clusters.training.recipes import shipped_recipe
 from pyg_clusters.units import ENERGY_UNITS
 
 SIZES = (31, 40, 40, 52, 40)
@@ -237,7 +237,7 @@ def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):
     full = shipped_recipe(demo.RECIPE).read_text()
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(full.replace("max_epochs: ", "limit_train_batches: 2\n  max_epochs: 1 # ", 1))
-    monkeypatch.setattr("pyg_clusters.training.recipes.shipped_recipe", lambda name: recipe)
+    monkeypatch.setattr("pyg_clusters.training.train.shipped_recipe", lambda name: recipe)
     for _ in range(2):  # the second time training is done already
         assert main(["demo", "--out", str(tmp_path / "demo"), "--top", "7"]) == 0
         out = capsys.readouterr().out

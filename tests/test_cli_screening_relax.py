@@ -12,7 +12,6 @@ import torch
 from ase import Atoms
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import read_blocks, write_extxyz
 from pyg_clusters.inference import Predictor
@@ -21,6 +20,7 @@ from pyg_clusters.screening.benchmark import SizeFrames, relaxed
 from pyg_clusters.screening.candidates import Candidate, Screening
 from pyg_clusters.screening.pool import FramePool
 from pyg_clusters.screening.relaxation import relax_candidates
+from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.strategies import Uncertain
 from pyg_clusters.structures import ModelCalculator, energy_and_forces, relax_batched
 from pyg_clusters.testing import random_clusters

@@ -13,12 +13,12 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
 
-from pyg_clusters.datasets import shipped_folder
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import ExtrapolationWarning, check_block, read_atoms, read_blocks, write_extxyz, write_table
 from pyg_clusters.frames.checks import close_pairs
 from pyg_clusters.pairs import radius_pairs
+from pyg_clusters.shipped import shipped_folder
 
 
 def cluster(num_atoms, seed=0, symbol="Ga"):

@@ -10,7 +10,6 @@ from ase.data import covalent_radii
 from ase.optimize import BFGS
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.frames import ExtrapolationWarning, read_atoms, write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import Ensemble, SmoothDART, TrainingDomain, load_model, save_model
@@ -18,6 +17,7 @@ from pyg_clusters.models.geometry_range import GeometryRange, measures
 from pyg_clusters.screening.candidates import Candidate, Screening
 from pyg_clusters.screening.pool import FramePool, select_candidates
 from pyg_clusters.screening.relaxation import relax_candidates
+from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.strategies import Rank
 from pyg_clusters.structures import ClusterEMT, ModelCalculator, local_minimum, relax
 

@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "pairs",
         "positions",
         "progress",
+        "shipped",
         "stopping",
         "strategies",
         "trusted",

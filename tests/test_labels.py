@@ -12,7 +12,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.datasets import POPULATIONS, shipped_folder
+from pyg_clusters.datasets import POPULATIONS
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.labels import (
@@ -28,6 +28,7 @@ from pyg_clusters.labels import (
 from pyg_clusters.labels.dft import kohn_sham, pyscf_import, response
 from pyg_clusters.labels.dft.shielding_tensor import shielding_tensors
 from pyg_clusters.options.label import LabelPrescreenOptions, LabelShieldingOptions
+from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.structures import ClusterEMT, GuptaCalculator
 from pyg_clusters.units import SODIUM_ION_PPM, SODIUM_REFERENCE_PPM
 

@@ -26,8 +26,8 @@ from pyg_clusters.nn import GraphKind, LayerAdapter, ShellConv, WholeModel
 from pyg_clusters.options.reproduce import ReproduceLayersOptions
 from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.papers import layers
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.testing import random_clusters, validate_model
-from pyg_clusters.training.recipes import shipped_recipe
 from pyg_clusters.transforms import RadiusGraph, ShellGraph, TopologicalDescriptor
 
 PAGE = Path(__file__).parents[1] / "docs" / "layers.md"

@@ -13,8 +13,8 @@ import pytest
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.papers import dart
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.launcher import Training, run_trainings
-from pyg_clusters.training.recipes import shipped_recipe
 
 
 def write_run(folder: Path, name: str, overall: tuple[float, float, int], by_size: dict | None = None, seed: int = 0):

@@ -18,7 +18,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.inference.run import Run
 from pyg_clusters.models import DART, LayeredModel, load_model, save_ensemble, save_model
 from pyg_clusters.models.checkpoint import available_models
-from pyg_clusters.training.recipes import shipped_recipe
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.trusted import TRUSTED, check_trusted, is_trusted
 
 PYG = "torch_geometric.nn."

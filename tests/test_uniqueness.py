@@ -6,8 +6,8 @@ from ase.build import bulk
 from ase.cluster import Icosahedron
 from scipy.spatial.transform import Rotation
 
-from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.frames import read_blocks
+from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.structures.duplicates import copies, copy_groups, representatives
 from pyg_clusters.structures.superposition import (
     SAME_STRUCTURE,

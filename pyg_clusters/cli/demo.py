@@ -8,8 +8,8 @@ from pyg_clusters.options.screen import ScreenOptions
 
 OPTIONS = DemoOptions
 EXAMPLE = "pyg-clusters demo --out runs/demo"
-RECIPE = "dart_gallium_quick.yaml"
-TRAJECTORY = "gallium_md_57.extxyz.xz"
+RECIPE = "dart-gallium-quick"
+TRAJECTORY = "gallium_md_57"
 
 
 def run(options: DemoOptions):
@@ -22,10 +22,8 @@ def run(options: DemoOptions):
 
 def train_and_screen(out: Path, top: int):
     """Train, screen and print the results, in two folders below ``out``."""
-    from pyg_clusters.datasets.paths import shipped_folder
     from pyg_clusters.formatting import read_errors
     from pyg_clusters.screening import screen
-    from pyg_clusters.training.recipes import shipped_recipe
     from pyg_clusters.training.train import train
 
     trained, screened = out / "training", out / "screening"
@@ -33,12 +31,12 @@ def train_and_screen(out: Path, top: int):
     if (trained / "config.yaml").exists():
         train(["--resume", str(trained)])
     else:
-        train(["--config", str(shipped_recipe(RECIPE)), "--out", str(trained)])
+        train([RECIPE, "--out", str(trained)])
     print(f"2. Screening {TRAJECTORY}")
     screening = screen(
         ScreenOptions(
             model=str(trained),
-            frames=[str(shipped_folder("gallium_clusters") / TRAJECTORY)],
+            frames=[TRAJECTORY],
             top=top,
             truth="quench_binding_energy",
             out=str(screened),

@@ -20,6 +20,9 @@ from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.trusted import trusting_files
 
 VERBS = {
+    "models": "list the pretrained models",
+    "recipes": "list the recipes that come with the package",
+    "new-recipe": "write a recipe for your own files",
     "train": "train a model from a YAML recipe",
     "evaluate": "compute errors of a trained model on its test set or on labelled frames",
     "ensemble": "combine several runs into an ensemble",

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 
-HELP = """usage: pyg-clusters train --config RECIPE --out RUN [OPTIONS]
+HELP = """usage: pyg-clusters train RECIPE --out RUN [OPTIONS]
        pyg-clusters train --resume RUN [OPTIONS]
 
 Train a model from a YAML recipe. The folder of the run holds the resolved configuration, metrics.csv (a row per
 epoch), the best model, the state to resume from, the split, and at the end predictions, errors and figures of the test
 set. A run that was stopped, even killed, resumes as if it had not been.
 
-  --config FILE              recipe (train/*.yaml); a later one overrides values of an earlier one
+  RECIPE, --config RECIPE    YAML file, or a name of pyg-clusters recipes (pyg-clusters new-recipe writes one for your
+                             own files); a later --config overrides values of an earlier one
   --out FOLDER               folder of the run (default: runs/run)
   --resume RUN               resume a run; a finished one with a larger --trainer.max_epochs
   --init-from MODEL          start from the weights of a trained model: a folder, or the name of a pretrained model
@@ -32,7 +33,7 @@ Every value of a recipe is an option too, and every class can be replaced by its
 
   --config RECIPE --print_config    print all values with their defaults, and exit
 
-example: pyg-clusters train --config train/dart_gallium.yaml --out runs/dart
+example: pyg-clusters train dart-gallium --out runs/dart
 """
 
 

@@ -7,7 +7,6 @@ from pyg_clusters.datasets.copper_gold import CopperGoldClusters
 from pyg_clusters.datasets.gallium import GalliumClusters
 from pyg_clusters.datasets.gnc import GNC
 from pyg_clusters.datasets.on_disk import OnDiskClusters
-from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.datasets.published_descriptors import PublishedDescriptors
 from pyg_clusters.datasets.sodium import POPULATIONS, SodiumShielding
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, largest_sizes, random_split, size_split
@@ -28,6 +27,5 @@ __all__ = [
     "group_split",
     "largest_sizes",
     "random_split",
-    "shipped_folder",
     "size_split",
 ]

@@ -8,12 +8,12 @@ from typing import Literal
 import numpy as np
 from ase import Atoms
 
-from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_block, read_blocks
 from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.geometry import check_radii
 from pyg_clusters.options.common import Fragments
+from pyg_clusters.shipped import shipped_folder
 
 SHIPPED: dict[str, tuple[str, str]] = {
     "gallium": ("gallium_clusters", "gallium_minima.extxyz.xz"),

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
-from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.datasets.splits import Split, group_split
 from pyg_clusters.errors import InputError
+from pyg_clusters.shipped import shipped_folder
 
 
 class GalliumClusters(ClusterDataset):

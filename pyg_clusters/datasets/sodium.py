@@ -9,10 +9,10 @@ import torch
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.gallium import cache_folder
-from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.datasets.splits import Split, largest_sizes, size_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
+from pyg_clusters.shipped import shipped_folder
 
 POPULATIONS: tuple[str, ...] = (
     *("1S", "2S", "2PX", "2PY", "2PZ", "3S", "3PX", "3PY", "3PZ", "4S", "4PX", "4PY", "4PZ"),

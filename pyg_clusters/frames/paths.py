@@ -18,6 +18,7 @@ from typing import BinaryIO, Literal
 from ase.io.formats import UnknownFileTypeError, extension2format, ioformats, match_magic
 
 from pyg_clusters.errors import InputError, describe_error
+from pyg_clusters.shipped import shipped_frames
 
 VARIABLE: str = "PYG_CLUSTERS_MAX_ATOMS"
 """Environment variable that sets the maximum number of atoms of a frame."""
@@ -263,7 +264,8 @@ def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list
     r"""The files that paths name, in their order.
 
     A pattern (``md/*.xyz``, ``runs/**/OUTCAR``) stands for the files that match it, a folder for the structures in it
-    (not in folders within it), both in natural order: ``frame2.xyz`` before ``frame10.xyz``. Hidden files are left out;
+    (not in folders within it), both in natural order: ``frame2.xyz`` before ``frame10.xyz``. The name of a shipped file
+    stands for it (``gallium_md_57``) where there is no other file of that name. Hidden files are left out;
     so are files of a folder that hold no structures, with a warning that counts them. A missing file is kept: reading
     it is refused.
 
@@ -320,7 +322,7 @@ def _expand(path: Path) -> list[Path]:
     if path.is_dir():
         return _structures_in(path)
     if path.exists() or not has_magic(str(path)):
-        return [path]
+        return [path if path.exists() else shipped_frames().get(str(path), path)]
     files = [Path(name) for name in glob(str(path), recursive=True)]
     files = sorted((file for file in files if file.is_file()), key=natural_order)
     if not files:

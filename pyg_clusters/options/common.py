@@ -33,7 +33,8 @@ class FrameOptions(CheckOptions):
     """Frames to read."""
 
     frames: list[str] = field(metadata={"positional": True})
-    """files of frames: any format that ASE reads, also compressed (.xz, .gz); frame stores (.h5); folders"""
+    """files of frames: any format that ASE reads, also compressed (.xz, .gz); frame stores (.h5); folders; or
+    the names of shipped ones (gallium_md_57)"""
 
 
 @dataclass(kw_only=True)

@@ -33,8 +33,8 @@ from pyg_clusters.papers.tables import (
     mean_and_spread,
     write_report,
 )
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.launcher import Training, run_trainings, seconds_of
-from pyg_clusters.training.recipes import shipped_recipe
 
 RANDOM = ("--data.split", "random", "--data.left_out_sizes", "[70]")
 """Split of the paper: random over 31 to 69 atoms, without Ga70 (section 2.1)."""

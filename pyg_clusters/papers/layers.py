@@ -28,8 +28,8 @@ from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.reproduce import ReproduceLayersOptions, Target
 from pyg_clusters.papers.tables import Reproduction, Table, mean_and_spread, write_report
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.launcher import Training, run_trainings, seconds_of
-from pyg_clusters.training.recipes import shipped_recipe
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 

@@ -27,8 +27,8 @@ from pyg_clusters.papers.tables import (
     write_csv,
     write_report,
 )
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.launcher import run_trainings
-from pyg_clusters.training.recipes import shipped_recipe
 
 COLUMNS = (
     *("table", "row", "paper", "RMSE", "MAE", "Wasserstein", "K-S", "peak", "skewness"),

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import yaml
 
-from pyg_clusters.datasets.paths import PACKAGE
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference.run import read_yaml
 from pyg_clusters.options.parsing import options_of
@@ -14,20 +13,6 @@ from pyg_clusters.trusted import check_extent, check_trusted, names_of_classes
 
 KEYS = ("seed_everything", "trainer", "model", "data", "out", "init_from")
 """Keys of a recipe."""
-
-
-def shipped_recipe(name: str) -> Path:
-    """File of a recipe that ships with the package, in the installed package or the checkout.
-
-    Raises:
-        InputError: If there is no such recipe.
-    """
-    folders = (PACKAGE / "_recipes", PACKAGE.parent / "train")
-    for folder in folders:
-        if (folder / name).is_file():
-            return folder / name
-    known = sorted({recipe.name for folder in folders for recipe in folder.glob("*.yaml")})
-    raise InputError(f"no file {name}, and no recipe of that name comes with the package; found: {', '.join(known)}")
 
 
 def check_recipe(file: Path):

@@ -22,6 +22,7 @@ from pyg_clusters.formatting import print_lines
 from pyg_clusters.inference.run import BEST, CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
 from pyg_clusters.models.weight_limit import bounded_weights
 from pyg_clusters.options.parsing import explain, options_of
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.callbacks import RunFolder, TrainingProgress
 from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.launcher import resume_ensemble, train_ensemble
@@ -45,16 +46,17 @@ def train(argv: Sequence[str]):
     """Train a model from a recipe, evaluate it, and print its errors.
 
     Args:
-        argv: Arguments of ``pyg-clusters train``: ``--config`` and ``--out`` of a new run, or ``--resume``;
+        argv: Arguments of ``pyg-clusters train``: recipe and ``--out`` of a new run, or ``--resume``;
             ``--ensemble`` and ``--workers``; and values of the recipe, as in ``--trainer.max_epochs 10``.
 
     Raises:
         InputError: If the recipe cannot be used, the folder holds another run, or no model comes of it.
 
     Example:
-        >>> train(["--config", "train/dart_gallium.yaml", "--out", "runs/dart"])  # doctest: +SKIP
+        >>> train(["dart-gallium", "--out", "runs/dart"])  # doctest: +SKIP
     """
-    argv, resumed = _take_option(list(argv), "--resume")
+    argv = _with_recipe(list(argv))
+    argv, resumed = _take_option(argv, "--resume")
     argv, members = _take_option(argv, "--ensemble")
     argv, workers = _take_option(argv, "--workers")
     run = None if resumed is None else Run(resumed)
@@ -69,7 +71,10 @@ def train(argv: Sequence[str]):
         split = ["--data.split", str(run.path / SPLITS), "--data.max_train_clusters", "null"]
         argv = ["--config", str(configuration), *split, *argv, "--out", str(run.path)]
     elif not any(argument.split("=")[0] in ("--config", "-c", "--data.dataset") for argument in argv):
-        raise InputError("train needs a recipe: --config FILE (train/*.yaml are some), or --resume RUN")
+        raise InputError(
+            "train needs a recipe, a file or a name of pyg-clusters recipes, or --resume RUN; pyg-clusters new-recipe "
+            "writes one for your own files"
+        )
     _train_run(argv, resume=run is not None)
 
 
@@ -100,6 +105,16 @@ def _whole(name: str, text: str) -> int:
     if not text.isdecimal():
         raise InputError(f"{name} needs a whole number, got {text!r}")
     return int(text)
+
+
+def _with_recipe(argv: list[str]) -> list[str]:
+    """Arguments in which a recipe is given by ``--config FILE``, not as the first argument or by its name."""
+    if argv and not argv[0].startswith("-"):
+        argv = ["--config", *argv]
+    for index, name in enumerate(argv[1:], 1):
+        if argv[index - 1] in ("--config", "-c") and not Path(name).exists():
+            argv[index] = str(shipped_recipe(name))
+    return argv
 
 
 def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:

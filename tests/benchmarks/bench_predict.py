@@ -14,10 +14,10 @@ from ase import Atoms
 from ase.io import iread
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.datasets.paths import shipped_folder
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.xyz_reader import offsets_of_frames
 from pyg_clusters.inference.run import Run
+from pyg_clusters.shipped import shipped_folder
 
 ATOMS = 50
 COPIES = 20

@@ -1,0 +1,63 @@
+"""Data and recipes that come with the package, by name."""
+
+from pathlib import Path
+
+from pyg_clusters.errors import InputError
+
+PACKAGE: Path = Path(__file__).resolve().parent
+
+
+def shipped_folder(name: str) -> Path:
+    """Folder of a shipped data set: within the installed package, or in the checkout beside it.
+
+    Raises:
+        InputError: If there is no such data set; the message lists those found.
+    """
+    found = _data_sets()
+    if name not in found:
+        raise InputError(f"no data set {name!r} comes with the package; found: {', '.join(sorted(found)) or 'none'}")
+    return found[name]
+
+
+def shipped_frames() -> dict[str, Path]:
+    """Shipped files of frames by name.
+
+    Example:
+        >>> sorted(name for name in shipped_frames() if name.startswith("gallium_md_5"))
+        ['gallium_md_57', 'gallium_md_57_quenched']
+    """
+    files = {name: sorted(folder.glob("*.extxyz*")) for name, folder in sorted(_data_sets().items())}
+    return {file.name.partition(".")[0]: file for paths in files.values() for file in paths}
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Shipped recipes by name.
+
+    Example:
+        >>> shipped_recipes()["dart-gallium"].name
+        'dart_gallium.yaml'
+    """
+    files = [file for home in _homes("_recipes", "train") for file in sorted(home.glob("*.yaml"))]
+    return {file.stem.replace("_", "-"): file for file in files}
+
+
+def shipped_recipe(name: str) -> Path:
+    """File of a shipped recipe, given by its name or that of the file (``dart-gallium`` or ``dart_gallium.yaml``).
+
+    Raises:
+        InputError: If there is no such recipe.
+    """
+    recipes = shipped_recipes()
+    key = name.removesuffix(".yaml").replace("_", "-")
+    if key not in recipes:
+        raise InputError(f"no file {name}, and no recipe of that name comes with the package: {', '.join(recipes)}")
+    return recipes[key]
+
+
+def _homes(installed: str, checkout: str) -> list[Path]:
+    """Folders of the installed package and of a checkout, the preferred one last."""
+    return [PACKAGE.parent / checkout, PACKAGE / installed]
+
+
+def _data_sets() -> dict[str, Path]:
+    return {card.parent.name: card.parent for home in _homes("_data", "datasets") for card in home.glob("*/card.yaml")}

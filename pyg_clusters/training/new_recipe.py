@@ -1,0 +1,249 @@
+"""Recipes written for a user's own frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from textwrap import indent
+from typing import Any
+
+import numpy as np
+import torch
+from ase.data import chemical_symbols
+
+from pyg_clusters.analysis.descriptor import FALLBACK
+from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import atomic_write
+from pyg_clusters.formatting import count_of
+from pyg_clusters.frames import AtomsFrame, expand_paths, read_atoms
+from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.reader import labels_of
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.options.recipes import NewRecipeOptions
+
+MAX_FRAMES: int = 5000
+"""Maximum number of frames to look at."""
+
+MANY_GROUPS: int = 10
+"""Number of groups from which a split by group has clusters of several in each part."""
+
+SUM_RADII, DESCRIPTOR_RADII = (1.33, 2.22), (0.56, 0.74, 0.93, 1.07, 1.22, 1.41, 1.63, 1.93)
+"""Radii of SmoothDART in bond lengths: those of ``own_forces.yaml`` at a bond length of 2.7 Å."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Contents of some frames, as far as a recipe depends on them.
+
+    Attributes:
+        target: Name of the label.
+        per_atom: Whether it is a shielding of each atom, not an energy.
+        forces: Name of the forces, if there are any.
+        elements: Atomic numbers.
+        group: Name of the value that groups related frames, if there is one.
+        by_group: Whether to split by group, not at random with copies together.
+        distribution: Pair-distance distribution.
+        lines: The same as text.
+    """
+
+    target: str
+    per_atom: bool
+    forces: str | None
+    elements: list[int]
+    group: str | None
+    by_group: bool
+    distribution: PairDistribution
+    lines: list[str]
+
+
+def new_recipe(options: NewRecipeOptions) -> list[str]:
+    """Write a training recipe for files of frames.
+
+    Returns:
+        What was found in the frames, a line each.
+
+    Raises:
+        InputError: If a frame cannot be used, or no label or several are in the frames.
+    """
+    if options.epochs < 1:
+        raise InputError(f"--epochs must be at least 1, got {options.epochs}")
+    out, command = Path(options.out), command_words("new-recipe", options)
+    with open_output(out, command, inputs=options.frames, overwrite=options.overwrite):
+        findings = look_at(options)
+        with atomic_write(out) as path:
+            path.write_text(recipe_text(findings, options), encoding="utf-8")
+    return findings.lines
+
+
+def look_at(options: NewRecipeOptions) -> Findings:
+    """Find labels, elements, groups and distances of up to :data:`MAX_FRAMES` frames.
+
+    Raises:
+        InputError: If no label or several are in the frames.
+    """
+    frames: list[AtomsFrame] = []
+    files = expand_paths(options.frames)
+    for number, file in enumerate(files):
+        left = -(-(MAX_FRAMES - len(frames)) // (len(files) - number))
+        read = list(islice(read_atoms([file], on_bad=options.on_bad, fragments=options.fragments), left))
+        frames += [frame for frame in read if isinstance(frame, AtomsFrame)]
+        list_bad([frame for frame in read if not isinstance(frame, AtomsFrame)])
+    if not any(len(frame.atoms) > 1 for frame in frames):
+        raise InputError(f"{', '.join(options.frames)}: no cluster of two atoms or more, so nothing to train on")
+    labels = [labels_of(frame.atoms) for frame in frames]
+    shapes: dict[str, str] = {}
+    for frame, of in zip(frames, labels, strict=True):
+        shapes |= {name: _kind(value, len(frame.atoms)) for name, value in of.items()}
+    vectors = [name for name, kind in shapes.items() if kind == "vector" and "force" in name.lower()]
+    forces = min(vectors, key=lambda name: name != "forces", default=None)
+    target = options.target or _target(shapes, options.frames)
+    if options.target and shapes.get(target) not in ("energy", "atoms"):
+        raise InputError(f"--target {target}: the frames have no such number; they have {_listed(shapes)}")
+    per_atom = shapes[target] == "atoms"
+    group = "group" if all("group" in of for of in labels) else None
+    groups = {str(of["group"]) if group else frame.file for frame, of in zip(frames, labels, strict=True)}
+    elements = sorted({int(number) for frame in frames for number in frame.atoms.numbers})
+    sizes = [len(frame.atoms) for frame in frames]
+    pos = torch.from_numpy(np.concatenate([frame.atoms.positions for frame in frames]))
+    distribution = pair_distribution(pos, torch.tensor([0, *np.cumsum(sizes).tolist()]))
+    missing = sum(target not in of for of in labels)
+    first = "the first " if len(frames) >= MAX_FRAMES else ""
+    by_group = len(groups) >= MANY_GROUPS
+    range_ = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
+    others = [
+        name for name, kind in shapes.items() if kind in ("energy", "atoms") and _is_label(name) and name != target
+    ]
+    lines = [
+        f"frames     {first}{len(frames):,} of {range_} atoms",
+        f"elements   {', '.join(chemical_symbols[number] for number in elements)}",
+        f"label      {target}{_range_of(target, labels, sizes, per_atom)}"
+        + (f"; missing in {missing:,} frames (on_missing: skip leaves them out)" if missing else "")
+        + (f"; there {'is' if len(others) == 1 else 'are'} also {', '.join(others)} (--target)" if others else ""),
+        f"forces     {forces or 'none'}",
+        f"split      {'by group' if by_group else 'random, copies together'}: "
+        + (f"{len(groups):,} different values of group" if group else count_of(len(groups), "file"))
+        + ("" if by_group else "; neighbouring frames of a trajectory make its test error too small"),
+    ]
+    return Findings(target, per_atom, forces, elements, group, by_group, distribution, lines)
+
+
+def _is_label(name: str) -> bool:
+    return "energy" in name.lower() or "shielding" in name.lower()
+
+
+def _range_of(target: str, labels: Sequence[dict[str, Any]], sizes: Sequence[int], per_atom: bool) -> str:
+    """Range of a label, so that another unit shows."""
+    if per_atom:
+        values = np.concatenate([np.atleast_1d(of[target]) for of in labels if target in of])
+    else:
+        values = np.array([of[target] / size for of, size in zip(labels, sizes, strict=True) if target in of])
+    return f", {values.min():.4g} to {values.max():.4g} {'ppm' if per_atom else 'eV'} per atom"
+
+
+def _kind(value: object, num_atoms: int) -> str:
+    """Kind of a value of a frame: ``energy``, ``atoms``, ``vector``, or something else (empty)."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iuf":
+        return ""
+    return {(): "energy", (num_atoms,): "atoms", (num_atoms, 3): "vector"}.get(array.shape, "")
+
+
+def _target(shapes: dict[str, str], files: Sequence[str]) -> str:
+    energies = [name for name, kind in shapes.items() if kind == "energy" and "energy" in name.lower()]
+    shieldings = [name for name, kind in shapes.items() if kind == "atoms" and "shielding" in name.lower()]
+    for name in ("energy", "REF_energy", "binding_energy"):
+        if name in energies:
+            return name
+    if len(energies or shieldings) != 1:
+        many = f"several could be it ({', '.join(energies)})" if energies else f"the frames have {_listed(shapes)}"
+        raise InputError(f"{files[0]}: the label to train on is not clear: {many}; name it with --target")
+    return (energies or shieldings)[0]
+
+
+def _listed(shapes: dict[str, str]) -> str:
+    return ", ".join(name for name, kind in shapes.items() if kind) or "no numbers"
+
+
+def recipe_text(findings: Findings, options: NewRecipeOptions) -> str:
+    """The recipe."""
+    bond = findings.distribution.bond_length
+    arguments = {"root": "processed", "files": [str(path) for path in options.frames], "target": findings.target}
+    if not findings.per_atom:
+        arguments["energy_unit"] = "eV"
+    settings = ", ".join(f"{name}: {_yaml(value)}" for name, value in arguments.items())
+    if findings.per_atom:
+        settings += ", per_atom: true"
+    if findings.forces and not findings.per_atom:
+        settings += f", forces: {'true' if findings.forces == 'forces' else findings.forces}"
+    if findings.group:
+        settings += f", group: {findings.group}"
+    split = "split: group  # related frames are in one part"
+    if not findings.by_group:
+        split = "split: random  # group if the frames are of several trajectories\n  copies_together: true"
+    head = "\n".join(f"# {line}" for line in findings.lines)
+    return f"""\
+# Recipe of pyg-clusters new-recipe; train it with: pyg-clusters train {options.out} --out runs/own
+{head}
+# bond       {bond:.2f} Å, the highest point of g(r); the radii below follow from it
+seed_everything: 0
+data:
+  dataset:
+    class_path: pyg_clusters.datasets.ClusterDataset
+    init_args: {{{settings}}}
+  {split}
+  batch_size: 16
+{_model(findings, options.epochs)}
+trainer: {{max_epochs: {options.epochs}}}
+"""
+
+
+def _yaml(value: object) -> str:
+    return f"[{', '.join(map(_quoted, value))}]" if isinstance(value, list) else _quoted(str(value))
+
+
+def _quoted(text: str) -> str:
+    return text if text.replace("_", "").replace("/", "").replace(".", "").replace("-", "").isalnum() else repr(text)
+
+
+def _model(findings: Findings, epochs: int) -> str:
+    """The model of a recipe, with its optimizer and schedule."""
+    if findings.per_atom:
+        training, network = "ShieldingTraining", "class_path: pyg_clusters.models.NodeSchNet"
+        rest = "optimizer: {class_path: torch.optim.Adam, init_args: {lr: 1.0e-3}}"
+    else:
+        training, network = "ForceTraining" if findings.forces else "EnergyTraining", _network(findings)
+        rest = f"""\
+optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 2.0e-3}}}}
+scheduler: {{class_path: torch.optim.lr_scheduler.CosineAnnealingLR, init_args: {{T_max: {epochs}}}}}
+average_decay: 0.99"""
+        rest = f"force_weight: 2.0\n{rest}" if findings.forces else rest
+    arguments = indent(f"model:\n{indent(network, '  ')}\n{rest}", "    ")
+    return f"model:\n  class_path: pyg_clusters.training.{training}\n  init_args:\n{arguments}"
+
+
+def _network(findings: Findings) -> str:
+    """The network for energies: SmoothDART, or AlloyDART for several elements without forces."""
+    if len(findings.elements) > 1 and not findings.forces:
+        return f"""\
+class_path: pyg_clusters.models.AlloyDART
+init_args: {{elements: {findings.elements}, radii: {list(_shells(findings.distribution))}}}"""
+    bond = findings.distribution.bond_length
+    summed, described = ([round(share * bond, 2) for share in shares] for shares in (SUM_RADII, DESCRIPTOR_RADII))
+    elements = f"\n  elements: {findings.elements}" if len(findings.elements) > 1 else ""
+    return f"""\
+class_path: pyg_clusters.models.SmoothDART
+init_args:{elements}
+  radii: {summed}  # in Å
+  descriptor_radii: {described}
+  degree: 5
+  hidden_channels: 96"""
+
+
+def _shells(distribution: PairDistribution) -> tuple[float, ...]:
+    """Shell radii in Å suggested from g(r), or the usual multiples of the bond length."""
+    try:
+        return distribution.suggested_radii()
+    except ValueError:
+        return tuple(round(share * distribution.bond_length, 2) for share in FALLBACK)

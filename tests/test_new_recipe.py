@@ -1,0 +1,88 @@
+"""Recipes and shipped data by name, and recipes written for own files."""
+
+from itertools import islice
+
+import pytest
+import yaml
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.frames import read_atoms, write_extxyz
+from pyg_clusters.shipped import shipped_frames, shipped_recipes
+
+FEW = "trainer: {max_epochs: 1, limit_train_batches: 2}\n"
+CASES = {
+    "gallium_forces": ("ForceTraining", "SmoothDART", "forces     forces", "by group"),
+    "copper_gold_minima": ("EnergyTraining", "AlloyDART", "elements   Cu, Au", "by group"),
+    "gallium_md_57": ("EnergyTraining", "SmoothDART", "of 57 atoms", "random"),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Every 50th of the first frames of some shipped files."""
+    folder = tmp_path_factory.mktemp("own")
+    for name in CASES:
+        frames = [frame.atoms for frame in islice(read_atoms([name]), 0, 1000, 20 if name == "gallium_md_57" else 12)]
+        write_extxyz(folder / f"{name}.extxyz", frames)
+    return folder
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_recipe_for_own_files_trains(name, files, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-recipe", str(files / f"{name}.extxyz"), "--out", "recipe.yaml"]) == 0
+    training, model, *facts = CASES[name]
+    text, said = (tmp_path / "recipe.yaml").read_text(), capsys.readouterr().out
+    assert all(fact in text and fact in said for fact in facts) and len(text.splitlines()) <= 32
+    recipe = yaml.safe_load(text)
+    assert recipe["model"]["class_path"].endswith(training)
+    assert recipe["model"]["init_args"]["model"]["class_path"].endswith(model)
+    (tmp_path / "few.yaml").write_text(FEW)
+    assert main(["train", "recipe.yaml", "--config", "few.yaml", "--out", "run"]) == 0
+    assert "best validation MAE" in capsys.readouterr().out
+    assert main(["new-recipe", str(files / f"{name}.extxyz"), "--out", "recipe.yaml"]) == 2  # it exists
+
+
+def test_radii_follow_the_bond_length(files, tmp_path):
+    """Cluster scaled by 1.3: the radii too."""
+    frames = [frame.atoms for frame in read_atoms([files / "gallium_md_57.extxyz"])]
+    for atoms in frames:
+        atoms.positions *= 1.3
+    write_extxyz(tmp_path / "wide.extxyz", frames)
+    radii = []
+    for file in (files / "gallium_md_57.extxyz", tmp_path / "wide.extxyz"):
+        assert main(["new-recipe", str(file), "--out", str(tmp_path / "r.yaml"), "--overwrite"]) == 0
+        recipe = yaml.safe_load((tmp_path / "r.yaml").read_text())
+        radii.append(recipe["model"]["init_args"]["model"]["init_args"]["radii"])
+    assert radii[1] == pytest.approx([1.3 * radius for radius in radii[0]], rel=0.02)
+
+
+def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
+    frames = [frame.atoms for frame in read_atoms([files / "gallium_md_57.extxyz"])]
+    for atoms in frames:
+        atoms.calc = None
+        atoms.info = {"dft_energy": -1.0, "xtb_energy": -2.0}
+    write_extxyz(tmp_path / "two.extxyz", frames)
+    command = ["new-recipe", str(tmp_path / "two.extxyz"), "--out", str(tmp_path / "r.yaml")]
+    assert main(command) == 2
+    message = capsys.readouterr().err
+    assert "dft_energy, xtb_energy" in message and "--target" in message
+    assert main([*command, "--target", "xtb_energy"]) == 0
+    assert "target: xtb_energy" in (tmp_path / "r.yaml").read_text()
+
+
+def test_what_ships_is_used_by_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["recipes"]) == 0 and main(["models"]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in (*shipped_recipes(), "gallium-forces"))
+    assert main(["recipes", "dart-gallium"]) == 0
+    assert capsys.readouterr().out == shipped_recipes()["dart-gallium"].read_text()
+    assert main(["info", "gallium_md_57"]) == 0
+    assert "1,000 frames" in capsys.readouterr().out
+    assert main(["train", "dart-galium", "--out", "run"]) == 2
+    assert "no recipe of that name" in capsys.readouterr().err
+    (tmp_path / "gallium_md_57").write_text("1\n\nGa 0 0 0\n")  # a file of that name comes first
+    assert main(["info", "gallium_md_57"]) == 0
+    assert "1,000" not in capsys.readouterr().out
+    assert set(CASES) <= shipped_frames().keys()
