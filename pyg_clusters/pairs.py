@@ -13,16 +13,23 @@ from torch import Tensor
 
 from pyg_clusters.geometry import beyond, check_radii, check_shells, ptr_to_batch, shell_of, squared_distance
 
-LARGE: int = 400
+LARGE: int = 600
 """Number of atoms from which on a cluster is large."""
 
 MAX_PAIRS_AT_ONCE: int = 250_000
 """Bound on the candidate pairs held at a time when only a part of them is kept: so many stay in a processor's cache."""
 
 
-def is_large(ptr: Tensor) -> bool:
-    """Whether the largest cluster is large. (Where a model is compiled, none is: no value may decide what is run.)"""
-    return not torch.compiler.is_compiling() and ptr.numel() > 1 and int(ptr.diff().max()) >= LARGE
+def is_large(clusters: Tensor | int) -> bool:
+    """Whether the largest of clusters is large, by their offsets or its size.
+
+    (Where a model is compiled, none is: no value may decide what is run.)
+    """
+    if torch.compiler.is_compiling():
+        return False
+    if isinstance(clusters, Tensor):
+        clusters = int(clusters.diff().max()) if clusters.numel() > 1 else 0
+    return clusters >= LARGE
 
 
 def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
@@ -49,12 +56,19 @@ def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
     return torch.from_numpy(tree.query_pairs(reach, output_type="ndarray")).to(batch.device).T
 
 
-def both_directions(pairs: Tensor) -> Tensor:
-    """Ordered pairs ``[2, 2 * num_pairs]``, by target (row 1), then by source (row 0), of ``pairs [2, num_pairs]``."""
-    pairs = torch.cat([pairs, pairs.flip(0)], dim=1)
-    for row in (0, 1):  # twice by small integers is quicker than once by large ones
-        pairs = pairs[:, pairs[row].int().sort(stable=True).indices]
-    return pairs
+def both_directions(pairs: Tensor, by_source: bool = True) -> tuple[Tensor, Tensor]:
+    """Ordered pairs of unordered ones, ``pairs [2, num_pairs]``.
+
+    Returns:
+        ``edge_index [2, 2 * num_pairs]`` (source j, target i), ordered by target, then, unless it does not matter, by
+        source; and the unordered pair of each, ``[2 * num_pairs]``.
+    """
+    edge_index = torch.cat([pairs, pairs.flip(0)], dim=1)
+    order = edge_index[0].int().sort(stable=True).indices if by_source else None
+    target = edge_index[1] if order is None else edge_index[1].index_select(0, order)
+    by_target = target.int().sort(stable=True).indices  # twice by small integers is quicker than once by large ones
+    order = by_target if order is None else order.index_select(0, by_target)
+    return edge_index.index_select(1, order), order.remainder_(pairs.size(1)) if order.numel() else order
 
 
 class NearShells(NamedTuple):
@@ -70,15 +84,16 @@ class NearShells(NamedTuple):
 
 def near_shells(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> NearShells:
     """Shells of large clusters, see :func:`shell_pairs` and :func:`shell_counts`."""
-    num_inner = len(radii)
-    edge_index = both_directions(near_pairs(pos, ptr_to_batch(ptr), radii[-1]))
-    edge_type = shell_of(squared_distance(pos[edge_index[0]], pos[edge_index[1]]), radii)
-    inside = edge_type < num_inner
-    edge_index, edge_type = edge_index[:, inside], edge_type[inside]
-    flat = torch.bincount(edge_index[1] * num_inner + edge_type, minlength=pos.size(0) * num_inner)
-    inner, sizes = flat.view(-1, num_inner), ptr.diff()
-    others = torch.repeat_interleave(sizes - 1, sizes)[:, None]
-    return NearShells(edge_index, edge_type, torch.cat([inner, others - inner.sum(dim=1, keepdim=True)], dim=1))
+    num_inner, num_atoms = len(radii), pos.size(0)
+    pairs = near_pairs(pos, ptr_to_batch(ptr), radii[-1])
+    shell = shell_of(squared_distance(*(pos.index_select(0, row) for row in pairs)), radii)
+    inside = (shell < num_inner).nonzero().squeeze(1)
+    pairs, shell = pairs.index_select(1, inside), shell.index_select(0, inside)
+    inner = torch.bincount((pairs * num_inner + shell).flatten(), minlength=num_atoms * num_inner).view(-1, num_inner)
+    others = torch.repeat_interleave(ptr.diff() - 1, ptr.diff())[:, None]
+    counts = torch.cat([inner, others - inner.sum(dim=1, keepdim=True)], dim=1)
+    edge_index, pair = both_directions(pairs, by_source=False)
+    return NearShells(edge_index, shell.index_select(0, pair), counts)
 
 
 def all_pairs(ptr: Tensor) -> Tensor:
@@ -99,8 +114,8 @@ def radius_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tenso
     """
     (cutoff,) = check_radii([cutoff])
     if is_large(ptr):
-        near = both_directions(near_pairs(pos, ptr_to_batch(ptr), cutoff))
-        blocks = iter(near.split(MAX_PAIRS_AT_ONCE, dim=1))
+        edge_index, _ = both_directions(near_pairs(pos, ptr_to_batch(ptr), cutoff))
+        blocks = iter(edge_index.split(MAX_PAIRS_AT_ONCE, dim=1))
     else:
         blocks = _pair_blocks(ptr, MAX_PAIRS_AT_ONCE)
     kept, distances = [], []

@@ -1,16 +1,27 @@
 """Charge and spin of frames reach the calculators, or the frame is refused."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.io import write
 
 from pyg_clusters.cli.main import main
+from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
+from pyg_clusters.datasets.data_module import ClusterDataModule
+from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.by_format import frames_of_file
 from pyg_clusters.frames.electronic_state import electronic_state
+from pyg_clusters.inference import Predictor
 from pyg_clusters.labels import EnergyLabeller, frame_keys
+from pyg_clusters.models import SmoothDART
+from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.structures import Gupta, ModelCalculator
+from pyg_clusters.training.energy import EnergyTraining
 
 TRIMER = [[0.0, 0.0, 0.0], [3.3, 0.0, 0.0], [1.65, 2.858, 0.0]]
 
@@ -88,6 +99,8 @@ def test_initial_charges_and_moments_count_by_their_sums():
         ({"multiplicity": 1}, "multiplicity means 0 unpaired electrons, impossible with 33 electrons"),
         ({"multiplicity": 2, "charge": 1}, "impossible with 32 electrons (Na3, charge 1)"),
         ({"multiplicity": 0}, "impossible"),
+        ({"charge": 3}, "its charge is +3, but Na3 has 3 valence electrons; correct the charge"),
+        ({"charge": -7}, "its charge is -7, but Na3 takes up 6 electrons at most"),
         ({"charge": 1, "spin": 1}, "spin = 1 may mean 0 or 2 unpaired electrons of 32; state multiplicity"),
     ],
 )
@@ -130,6 +143,76 @@ def test_the_lowest_spin_is_no_matter_for_a_potential():
 def test_a_model_refuses_a_charged_cluster():
     with pytest.raises(ValueError, match="its charge is 1, but the model Gupta does not take a charge"):
         ModelCalculator(Gupta("Na")).get_potential_energy(sodium(charge=1))
+
+
+@pytest.mark.parametrize("suffix", [".extxyz", ".traj", ".h5"])
+@pytest.mark.parametrize(
+    ("stated", "reason"),
+    [
+        ({"charge": 1}, "its charge is 1, but the model was trained on clusters of charge 0"),
+        ({"Total_Charge": -1}, "its charge is -1"),
+        ({"multiplicity": 4}, "its multiplicity is 4, but the model was trained on clusters of the lowest spin"),
+        ({"charge": 9}, "Na3 has 3 valence electrons"),
+    ],
+)
+def test_a_model_predicts_only_the_charge_that_it_was_trained_on(stated, reason, suffix, tmp_path, capsys):
+    """In every format: refused by name, or left out; in Python as well."""
+    save_model(trained_on([sodium()]), tmp_path / "model")
+    frames, file = [sodium(), sodium(**stated), sodium()], tmp_path / f"na{suffix}"
+    if suffix == ".traj":
+        frames[1].info = {}
+        frames[1].set_initial_charges([stated.get("charge", 0), 0, 0])
+        frames[1].set_initial_magnetic_moments([stated.get("multiplicity", 1) - 1, 0, 0])
+        if "Total_Charge" in stated:
+            frames[1].set_initial_charges([-0.5, -0.5, 0])
+        write(file, frames)
+    elif suffix == ".h5":
+        write_extxyz(tmp_path / "na.extxyz", frames)
+        if main(["convert", str(tmp_path / "na.extxyz"), "--out", str(file)]):  # a charge that the cluster cannot have
+            assert reason in capsys.readouterr().err
+            return
+    else:
+        write_extxyz(file, frames)
+    command = ["predict", str(tmp_path / "model"), str(file), "--out", str(tmp_path / "out.csv")]
+    assert main(command) == 2
+    line = capsys.readouterr().err
+    assert f"{file}, frame 1: " in line and reason in line and "--on-bad skip" in line
+    assert main([*command, "--on-bad", "skip"]) == 0
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 3
+    with pytest.raises(InputError, match="frame 1: its"):
+        Predictor(str(tmp_path / "model"))(frames)
+    with pytest.raises(InputError, match="its"):
+        ModelCalculator(trained_on([sodium()])).get_potential_energy(frames[1])
+
+
+def trained_on(frames: list[Atoms], state: tuple[int, bool] = (0, False)) -> SmoothDART:
+    model = SmoothDART()
+    z = torch.from_numpy(np.concatenate([atoms.numbers for atoms in frames])).long()
+    model.domain.fit(z, torch.tensor([0, *(len(atoms) for atoms in frames)]).cumsum(0))
+    model.domain.set_electronic_state(*state)
+    return model
+
+
+@pytest.mark.parametrize("store", [False, True])
+def test_a_data_set_has_one_charge_which_its_model_keeps(store, tmp_path, capsys):
+    frames = [sodium(charge=1, energy=-14.3 + 0.1 * number) for number in range(12)]
+    write_extxyz(tmp_path / "cations.extxyz", frames)
+    write_extxyz(tmp_path / "mixed.extxyz", [*frames, sodium(energy=-22.2)])
+    if store:
+        for name in ("cations", "mixed"):
+            files = [str(tmp_path / f"{name}.extxyz"), "--out", str(tmp_path / f"{name}.h5")]
+            assert main(["convert", *files, "--properties", "energy", "--uncompressed"]) == 0
+    make, suffix = (OnDiskClusters, "h5") if store else (partial(ClusterDataset, tmp_path), "extxyz")
+    with pytest.raises(InputError, match="frame 12: its charge is 0, but 1 in the frames before"):
+        make(tmp_path / f"mixed.{suffix}")
+    data = ClusterDataModule(make(tmp_path / f"cations.{suffix}"), split="random")
+    assert data.electronic_state == (1, False)
+    training = EnergyTraining(SmoothDART())
+    training.fit_scales(data.training_blocks(), data.references, data.electronic_state)
+    save_model(training.model, tmp_path / "model")
+    assert Predictor(str(tmp_path / "model"))(frames[:2]).energy.shape == (2,)
+    with pytest.raises(InputError, match="frame 0: it states no charge"):
+        Predictor(str(tmp_path / "model"))([sodium()])
 
 
 def test_frames_of_other_charge_or_spin_have_other_keys():

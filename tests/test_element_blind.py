@@ -14,6 +14,7 @@ from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, AlloyDART, Ensemble, LayeredModel, NodeSchNet, SmoothDART
+from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.element_blind import is_blind
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
 from pyg_clusters.structures import ModelCalculator
@@ -117,3 +118,15 @@ def test_training_refuses_before_a_folder_is_made(tmp_path, capsys):
     assert main(["train", "--config", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")]) == 2
     assert "DART does not tell elements apart" in capsys.readouterr().err
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("name", ["gallium", "gallium-forces", "gallium-screening", "sodium"])
+def test_a_pretrained_model_refuses_other_elements(name):
+    """Also where it is called directly; several elements are named."""
+    model = load_model(name)
+    z = torch.tensor([model.domain.atomic_numbers[0]] * 4)
+    pos, batch = 2.7 * torch.eye(4, 3), torch.zeros(4, dtype=torch.long)
+    assert model(z, pos, batch).isfinite().all()
+    z[1:3] = torch.tensor([29, 79])
+    with pytest.raises(InputError, match=f"trained on {model.domain.symbols} and knows nothing of Cu, Au"):
+        model(z, pos, batch)

@@ -40,7 +40,7 @@ from pyg_clusters.nn.energy_scale import fit_references, in_needed_precision, sh
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_UNITS, unit_of
 
-FORMAT_VERSION: int = 4
+FORMAT_VERSION: int = 5
 """Changes whenever processed files are made differently."""
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
@@ -249,6 +249,7 @@ class ClusterDataset(InMemoryDataset):
             clusters = [self.pre_transform(cluster) for cluster in clusters]
         data, slices = self.collate(clusters)
         content = {"data": data.to_dict(), "slices": slices, "group_names": group_names, "references": references}
+        content["electronic_state"] = self._reader.state or (0, False)
         content["skipped"] = [(bad.file, bad.number, bad.reason) for bad in self._reader.skipped]
         with atomic_write(self.processed_paths[0]) as temporary, open(temporary, "wb") as stream:
             torch.save(content, stream)
@@ -262,6 +263,8 @@ class ClusterDataset(InMemoryDataset):
             """The groups by number, in the order of appearance."""
             self.references: dict[str, float] = content["references"]
             """Energy in eV of an atom of each element that was subtracted from the energies."""
+            self.electronic_state: tuple[int, bool] = content["electronic_state"]
+            """Charge of all clusters in e, and whether one of them is in a state of other spin than the lowest."""
             self.skipped: list[BadFrame] = [BadFrame(*bad) for bad in content["skipped"]]
             """The frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``."""
         except Exception as error:  # whatever a damaged file makes torch raise

@@ -127,6 +127,11 @@ class ClusterDataModule(pl.LightningDataModule):
         """Energy in eV of an atom by element symbol that the data set subtracts from its targets, if it does."""
         return getattr(self.dataset, "references", None) or {}
 
+    @property
+    def electronic_state(self) -> tuple[int, bool]:
+        """Charge of the clusters in e, and whether one of them is in a state of other spin than the lowest."""
+        return getattr(self.dataset, "electronic_state", (0, False))
+
     def labels(self, batch: Data) -> Tensor:
         """Targets of a batch on the scale of the labels: ``y`` plus the reference energies.
 

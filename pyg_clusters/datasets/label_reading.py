@@ -66,6 +66,7 @@ class LabelReader:
         table: Targets by file and frame, where they do not stand in the files.
         skipped: The frames that were left out.
         atoms: Target of an isolated atom by element symbol, and the frame that it is from.
+        state: Charge of the frames, one for all, and whether one of them states another spin than the lowest.
     """
 
     on_missing: Literal["stop", "skip"] = "stop"
@@ -74,6 +75,7 @@ class LabelReader:
     table: LabelTable | None = None
     skipped: list[BadFrame] = field(default_factory=list)
     atoms: dict[str, tuple[float, str]] = field(default_factory=dict)
+    state: tuple[int, bool] | None = None
 
     def blocks(self, file: Path, labels: Labels) -> Iterator[FrameBlock]:
         """Blocks of the frames of a file that can be used, with all their labels.
@@ -98,9 +100,28 @@ class LabelReader:
             if single.any():
                 block = block.select(~single)
             block, unusable = check_block(block, on_bad="skip")
+            block, other_charge = self._of_one_charge(block)
+            bad += other_charge
             self._note([frame for frame in {*bad, *unusable} if frame.number not in isolated])
             if len(block):
                 yield block
+
+    def _of_one_charge(self, block: FrameBlock) -> tuple[FrameBlock, list[BadFrame]]:
+        """The frames of the charge of the first of all frames, and those of others."""
+        bad: list[BadFrame] = []
+        states = np.full(len(block), None) if block.states is None else block.states
+        for number, state in zip(block.number.tolist(), states, strict=True):
+            charge = 0 if state is None else state if isinstance(state, str) else state.charge
+            if self.state is None and not isinstance(state, str):
+                self.state = charge, False
+            if isinstance(state, str):
+                bad.append(BadFrame(block.file, number, state))
+            elif charge != self.state[0]:
+                reason = f"its charge is {charge}, but {self.state[0]} in the frames before: train on one charge"
+                bad.append(BadFrame(block.file, number, reason))
+            elif state is not None and not state.is_lowest_spin:
+                self.state = charge, True
+        return (block.select(~np.isin(block.number, [frame.number for frame in bad])) if bad else block), bad
 
     def check(self, files: Sequence[Path], num_blocks: int):
         """Check what was read of all files.

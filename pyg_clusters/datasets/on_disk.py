@@ -33,7 +33,7 @@ from pyg_clusters.nn.energy_scale import ReferenceFit, is_coarse, shift_of_refer
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
-FORMAT_VERSION: int = 3
+FORMAT_VERSION: int = 4
 """Changes whenever an index is made, or clusters are read, differently."""
 
 CLUSTERS_AT_ONCE: int = 4096
@@ -154,6 +154,11 @@ class OnDiskClusters(OnDiskDataset):
         self.references = self._make_references()
         """Energy in eV of an atom of each element that is subtracted from the energies."""
         self._energy_dtype = torch.float32 if per_atom else self._needed_precision()
+
+    @property
+    def electronic_state(self) -> tuple[int, bool]:
+        """Charge of all clusters in e, and whether one of them is in a state of other spin than the lowest."""
+        return self._index.electronic_state
 
     @property
     def group_names(self) -> list[str]:

@@ -30,6 +30,7 @@ class StoreIndex:
         kept: Further values ``[num_frames]`` each.
         skipped: Index and fault of each frame that was left out.
         atoms: Energy of an isolated atom by element symbol, of frames of one atom.
+        electronic_state: Charge of all frames in e, and whether one of them is of other spin than the lowest.
     """
 
     checksum: str
@@ -41,6 +42,7 @@ class StoreIndex:
     kept: dict[str, np.ndarray]
     skipped: list[tuple[int, str]]
     atoms: dict[str, float]
+    electronic_state: tuple[int, bool]
 
     @classmethod
     def of(cls, store: Path, labels: Labels, reader: LabelReader, file: Path) -> "StoreIndex":
@@ -95,6 +97,7 @@ class StoreIndex:
             kept={key: unrounded(values) for key, values in kept.items()},
             skipped=[(bad.number, bad.reason) for bad in reader.skipped],
             atoms={symbol: energy for symbol, (energy, _) in reader.atoms.items()},
+            electronic_state=reader.state or (0, False),
         )
 
     def _save(self, file: Path, state: Sequence[int]):
@@ -103,7 +106,7 @@ class StoreIndex:
             "checksum": np.array(self.checksum),
             "elements": np.array(self.elements),
             "frames": self.frames,
-            "left_out": np.array(json.dumps([self.skipped, self.atoms])),
+            "left_out": np.array(json.dumps([self.skipped, self.atoms, self.electronic_state])),
         }
         arrays |= {"group": self.group, "group_names": np.array(self.group_names)}
         arrays |= {} if self.target is None else {"target": self.target}
@@ -118,7 +121,7 @@ class StoreIndex:
             with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 if state is not None and arrays["state"].tolist() != list(state):
                     return None
-                skipped, atoms = json.loads(str(arrays["left_out"]))
+                skipped, atoms, electronic_state = json.loads(str(arrays["left_out"]))
                 return cls(
                     checksum=str(arrays["checksum"]),
                     frames=arrays["frames"],
@@ -129,6 +132,7 @@ class StoreIndex:
                     kept={key.removeprefix("kept_"): arrays[key] for key in arrays if key.startswith("kept_")},
                     skipped=[tuple(bad) for bad in skipped],
                     atoms=atoms,
+                    electronic_state=tuple(electronic_state),
                 )
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None

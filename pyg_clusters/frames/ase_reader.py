@@ -23,6 +23,7 @@ from pyg_clusters.frames.block import (
     concatenated,
     offsets,
 )
+from pyg_clusters.frames.electronic_state import stated_states
 from pyg_clusters.frames.paths import lifted_by, max_atoms, unpacked
 from pyg_clusters.frames.provenance import origins_of
 
@@ -120,6 +121,7 @@ def block_of_frames(
         atoms=list(frames.values()),
         unreadable=list(unreadable),
         origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
+        states=stated_states(frames.values()),
     )
 
 

@@ -163,6 +163,8 @@ class FrameBlock:
             frames are as the file has them (see :func:`~pyg_clusters.frames.join.as_clusters`).
         origin: File and index where the frames were first read, ``[num_frames]`` each, if that is another file: the one
             that a store was made of, or what the frames say by ``source_file`` and ``source_frame``.
+        states: Charges and spins that the frames state, ``[num_frames]``, if any does (see
+            :func:`~pyg_clusters.frames.electronic_state.stated_states`).
     """
 
     file: str
@@ -181,6 +183,7 @@ class FrameBlock:
     partial: bool = False
     joined: np.ndarray | None = None
     origin: tuple[np.ndarray, np.ndarray] | None = None
+    states: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.number)
@@ -230,6 +233,7 @@ class FrameBlock:
             block_number=self.block_number,
             joined=None if self.joined is None else self.joined[indices],
             origin=None if self.origin is None else (self.origin[0][indices], self.origin[1][indices]),
+            states=None if self.states is None else self.states[indices],
         )
 
 
@@ -275,6 +279,9 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     if any(part.origin is not None for part in parts):
         origins = [part.origins for part in parts]
         origin = np.concatenate([files for files, _ in origins]), np.concatenate([numbers for _, numbers in origins])
+    states = None
+    if any(part.states is not None for part in parts):
+        states = np.concatenate([np.full(len(part), None) if part.states is None else part.states for part in parts])
     joined = FrameBlock(
         file=first.file,
         number=np.concatenate([part.number for part in parts]),
@@ -291,6 +298,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         if first.atoms is None
         else LazyAtoms(maker for part in parts for maker in makers_of(part.atoms or ())),
         origin=origin,
+        states=states,
     )
     return joined.select(np.argsort(joined.number, kind="stable"))
 

@@ -9,6 +9,7 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
+from pyg_clusters.frames.electronic_state import state_problem
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options.common import Fragments
@@ -29,6 +30,7 @@ def check_block(
     *,
     atomic_numbers: Collection[int] | None = None,
     size_range: tuple[int, int] | None = None,
+    state: tuple[int, bool] | None = None,
     on_bad: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
 ) -> tuple[FrameBlock, list[BadFrame]]:
@@ -45,6 +47,8 @@ def check_block(
         size_range: Number of atoms of the smallest and of the largest cluster that the model was trained on. Sizes
             outside are warned of, not refused (the text names file and size, not the frame, so that Python's filter
             shows it once).
+        state: Charge that the model was trained on, and whether on states of other spin than the lowest; frames in
+            other states are bad.
         on_bad: ``"stop"`` raises at the first bad frame, ``"skip"`` leaves them out.
         fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
             images.
@@ -59,6 +63,10 @@ def check_block(
     reasons: dict[int, str] = {}
     for frame, reason in _problems(block, atomic_numbers):
         reasons.setdefault(frame, reason)
+    if state is not None and (block.states is not None or state[0]):
+        stated = np.full(len(block), None) if block.states is None else block.states
+        found = {frame: state_problem(of_frame, *state) for frame, of_frame in enumerate(stated)}
+        reasons = {frame: reason for frame, reason in found.items() if reason} | reasons
     bad = [BadFrame(block.file, int(block.number[frame]), reason) for frame, reason in reasons.items()]
     bad = sorted([*bad, *block.unreadable], key=lambda frame: frame.number)
     stops = [frame for frame in bad if not isinstance(frame, UnlabelledFrame)]

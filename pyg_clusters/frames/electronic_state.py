@@ -1,5 +1,6 @@
 """Charge and spin of a cluster, as its frame states them."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -14,9 +15,10 @@ CHARGE_NAMES: frozenset[str] = frozenset({"charge", "total_charge", "tot_charge"
 MULTIPLICITY_NAMES: frozenset[str] = frozenset({"multiplicity", "spin_multiplicity", "mult", "2s+1"})
 """Names of the spin multiplicity, 2S + 1."""
 
-UNPAIRED_NAMES: frozenset[str] = frozenset(
-    {"uhf", "unpaired", "n_unpaired", "unpaired_electrons", "magmom", "total_magmom"}
-)
+MOMENTS: frozenset[str] = frozenset({"magmom", "total_magmom"})
+"""Names of the magnetic moment in Bohr magnetons; one that is no whole number is a result, not a statement."""
+
+UNPAIRED_NAMES: frozenset[str] = frozenset({"uhf", "unpaired", "n_unpaired", "unpaired_electrons"}) | MOMENTS
 """Names of the number of unpaired electrons, 2S."""
 
 SPIN_NAMES: frozenset[str] = frozenset({"spin", "total_spin"})
@@ -26,6 +28,17 @@ STATE_NAMES: frozenset[str] = CHARGE_NAMES | MULTIPLICITY_NAMES | UNPAIRED_NAMES
 
 INITIAL_ARRAYS: tuple[str, ...] = ("initial_charges", "initial_magmoms")
 """Arrays by which ASE gives charge and spin to calculators."""
+
+STATED: re.Pattern[bytes] = re.compile(
+    rb"(?<![\w+])(?:"
+    + b"|".join(re.escape(name).encode() for name in sorted(STATE_NAMES))
+    + rb")[\"']?\s*=\s*(?![\"']?[-+]?0*(?:\.0*)?[\"']?(?:\s|$))",
+    re.IGNORECASE,
+)
+"""This stands in every comment line of extended XYZ that states a charge or spin other than zero."""
+
+NOBLE_GASES: tuple[int, ...] = (0, 2, 10, 18, 36, 54, 86, 118)
+"""Numbers of electrons of closed cores."""
 
 TOLERANCE: float = 0.01
 """So much the sum of initial charges or magnetic moments may differ from a whole number."""
@@ -77,6 +90,7 @@ def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
     """
     charges = [*_numbers(atoms, CHARGE_NAMES), *_initial_sum(atoms, "initial_charges")]
     charge = int(_agreed(charges, default_charge))
+    _check_charge(atoms, charge)
     electrons = int(atoms.numbers.sum()) - charge
     spins = [(name, value - 1) for name, value in _numbers(atoms, MULTIPLICITY_NAMES)]
     spins += [(name, abs(value)) for name, value in _numbers(atoms, UNPAIRED_NAMES)]
@@ -92,6 +106,49 @@ def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
             f"({atoms.get_chemical_formula()}, charge {charge}); correct or remove it"
         )
     return ElectronicState(charge, unpaired, electrons)
+
+
+def stated_states(frames: Iterable[Atoms]) -> np.ndarray | None:
+    """Charges and spins that frames state, ``[num_frames]``; none if no frame states any.
+
+    Of each frame as :func:`stated_state` has it.
+    """
+    states = np.array([stated_state(atoms) for atoms in frames] + [None], dtype=object)[:-1]
+    return states if any(state is not None for state in states) else None
+
+
+def stated_state(atoms: Atoms) -> ElectronicState | str | None:
+    """Charge and spin that a frame states; a text that says what is wrong with the statement; or none."""
+    names = {str(name).lower() for name in atoms.info}
+    if names.isdisjoint(STATE_NAMES) and not any(name in atoms.arrays for name in INITIAL_ARRAYS):
+        return None
+    try:
+        return electronic_state(atoms)
+    except InputError as error:
+        return str(error)
+
+
+def state_problem(state: ElectronicState | str | None, charge: int = 0, any_spin: bool = False) -> str | None:
+    """Reason why a model cannot be used for a frame of some charge and spin, if so.
+
+    Models have no input for charge or spin: they know those of their training set only.
+
+    Args:
+        state: What the frame states, as in :func:`stated_state`.
+        charge: Charge of the clusters that the model was trained on.
+        any_spin: Whether these were in states of other spin than the lowest.
+    """
+    if isinstance(state, str):
+        return state
+    if (0 if state is None else state.charge) != charge:
+        stated = "it states no charge" if state is None else f"its charge is {state.charge}"
+        return f"{stated}, but the model was trained on clusters of charge {charge}; use a model trained on this charge"
+    if state is not None and not any_spin and not state.is_lowest_spin:
+        return (
+            f"its multiplicity is {state.multiplicity}, but the model was trained on clusters of the lowest spin; use "
+            "a model trained on this spin"
+        )
+    return None
 
 
 def neutral_problem(atoms: Atoms, by: str) -> str | None:
@@ -118,6 +175,35 @@ def neutral_problem(atoms: Atoms, by: str) -> str | None:
     return None
 
 
+def _check_charge(atoms: Atoms, charge: int):
+    """Check that the valence shells can hold a charge.
+
+    Raises:
+        InputError: If it leaves no valence electron, or adds more than the valence shells have room for.
+    """
+    valence, room = np.sum([_valence(int(z)) for z in atoms.numbers if z > 0] or [(0, 0)], axis=0).tolist()
+    if charge and charge >= valence:
+        limit = f"has {valence} valence electrons"
+    elif -charge > room:
+        limit = f"takes up {room} electrons at most"
+    else:
+        return
+    raise InputError(f"its charge is {charge:+d}, but {atoms.get_chemical_formula()} {limit}; correct the charge")
+
+
+def _valence(number: int) -> tuple[int, int]:
+    """Number of valence electrons of an atom, and of electrons that it can take up.
+
+    Closed d and f shells belong to the core from group 12 on. The octet is the limit in the p block; elsewhere two
+    electrons an atom, more than any known anion has.
+    """
+    core = max(closed for closed in NOBLE_GASES if closed < number)
+    electrons, period = number - core, NOBLE_GASES[NOBLE_GASES.index(core) + 1] - core
+    inner = period - 8 if electrons >= period - 6 and period > 8 else 14 if period == 32 and electrons > 16 else 0
+    valence = electrons - inner
+    return valence, 8 - valence if period > 2 and electrons > period - 6 else 2
+
+
 def _numbers(atoms: Atoms, names: frozenset[str], step: float = 1.0) -> Iterator[tuple[str, float]]:
     """Name and value of each of some names that a frame states."""
     for name, given in atoms.info.items():
@@ -127,6 +213,8 @@ def _numbers(atoms: Atoms, names: frozenset[str], step: float = 1.0) -> Iterator
             value = float(np.asarray(given).reshape(()).item())
         except (TypeError, ValueError):
             value = float("nan")
+        if str(name).lower() in MOMENTS and value % 1:
+            continue
         if isinstance(given, (bool, np.bool_)) or not np.isfinite(value) or value % step:
             whole = "a whole number" if step == 1 else f"a multiple of {step}"
             raise InputError(f"{name} must be {whole}, got {np.asarray(given).tolist()!r}; correct it")

@@ -128,7 +128,8 @@ def write_store(
     """Write frames to an HDF5 store; no more than a block of them is held.
 
     The file holds ``ptr [num_frames + 1]`` (offsets of the frames), ``z [num_atoms]``, ``pos [num_atoms, 3]`` (Å),
-    ``cell [num_frames, 3, 3]`` (Å), ``pbc [num_frames, 3]`` and ``periodic [num_frames]`` (of the files that the frames
+    ``cell [num_frames, 3, 3]`` (Å), ``pbc [num_frames, 3]`` and ``periodic [num_frames]``, ``charge [num_frames]`` (in
+    e) and ``unpaired [num_frames]`` (electrons, -1 where it is not stated; of the files that the frames
     came from: they are joined over the faces of their cells before they are stored, and the attribute ``joined`` says
     so); the labels that the blocks have, in the groups ``properties`` (``[num_frames, ...]``) and
     ``atom_properties`` (``[num_atoms, ...]``), with their ``units`` where they are known; and in the group ``origin``
@@ -206,6 +207,7 @@ class _Writer:
             "cell": block.cell,
             "pbc": block.pbc,
             "periodic": block.periodic,
+            **_states(block),
             "origin/file": np.array(indices, dtype=np.int32),
             "origin/number": numbers,
         }
@@ -303,6 +305,17 @@ class _Writer:
         if unit:
             dataset.attrs["units"] = unit
         return dataset
+
+
+def _states(block: FrameBlock) -> dict[str, np.ndarray]:
+    """Charge and number of unpaired electrons (-1 where a frame does not state it) of each frame, as stored."""
+    columns = np.tile(np.array([[0], [-1]], dtype=np.int32), len(block))
+    for frame, state in enumerate(block.states if block.states is not None else ()):
+        if isinstance(state, str):
+            raise InputError(f"{block.file}, frame {block.number[frame]}: {state}")
+        if state is not None:
+            columns[:, frame] = state.charge, -1 if state.unpaired is None else state.unpaired
+    return dict(zip(("charge", "unpaired"), columns, strict=True))
 
 
 def _as_clusters(block: FrameBlock) -> FrameBlock:

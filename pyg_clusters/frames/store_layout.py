@@ -93,6 +93,9 @@ class _Layout:
         if "cell" in self.file or "pbc" in self.file:  # stores of earlier versions have neither
             self._dataset(self.file, "cell", "f", [num_frames, 3, 3])
             self._dataset(self.file, "pbc", "biu", [num_frames, 3])
+        for name in ("charge", "unpaired"):
+            if name in self.file:
+                self._dataset(self.file, name, "iu", [num_frames])
         origin = self._group("origin")
         if origin is None:
             raise self._error("'origin' is missing")

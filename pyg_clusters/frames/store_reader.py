@@ -12,6 +12,7 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions
+from pyg_clusters.frames.electronic_state import ElectronicState
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.periodic_bonds import in_one_piece
 from pyg_clusters.frames.provenance import set_origin
@@ -224,6 +225,7 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
         properties={key: _values(file["properties"][key], frames) for key in wanted.properties},
         atom_properties={key: _values(file["atom_properties"][key], atoms) for key in wanted.atom_properties},
         origin=(files[origins], file["origin/number"][frames]),
+        states=_states(file, frames, z, ptr - ptr[0]),
     )
     if wanted.with_atoms:
         info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
@@ -234,6 +236,19 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
     elif "cell" not in file:
         block = _without_torn(block, file["periodic"][frames].astype(bool), wanted.fragments)
     return block
+
+
+def _states(file: h5py.File, frames: slice, z: np.ndarray, ptr: np.ndarray) -> np.ndarray | None:
+    """Charges and spins of frames as in :attr:`FrameBlock.states`."""
+    if "charge" not in file or "unpaired" not in file:  # stores of earlier versions
+        return None
+    charge, unpaired = file["charge"][frames].astype(int), file["unpaired"][frames].astype(int)
+    states = np.full(len(charge), None)
+    for frame in np.flatnonzero((charge != 0) | (unpaired >= 0)):
+        electrons = int(z[ptr[frame] : ptr[frame + 1]].sum()) - int(charge[frame])
+        spin = None if unpaired[frame] < 0 else int(unpaired[frame])
+        states[frame] = ElectronicState(int(charge[frame]), spin, electrons)
+    return states if any(state is not None for state in states) else None
 
 
 def _values(dataset: h5py.Dataset, rows: slice) -> np.ndarray:
@@ -247,6 +262,10 @@ def _atoms(block: FrameBlock, info: dict[str, np.ndarray], arrays: dict[str, np.
     inside = slice(block.ptr[index], block.ptr[index + 1])
     atoms = Atoms(numbers=block.z[inside], positions=block.pos[inside], cell=block.cell[index])
     atoms.info.update({key: values[index] if values.ndim > 1 else values[index].item() for key, values in info.items()})
+    state = None if block.states is None else block.states[index]
+    if state is not None:
+        atoms.info["charge"] = state.charge
+        atoms.info |= {} if state.multiplicity is None else {"multiplicity": state.multiplicity}
     files, numbers = block.origins
     set_origin(atoms.info, str(files[index]), int(numbers[index]))
     for key, values in arrays.items():

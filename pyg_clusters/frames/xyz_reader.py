@@ -168,7 +168,7 @@ def _unended(path: Path, number: int, frame: TextFrame, kind: type[Unrecoverable
     return frame
 
 
-LEFT_TO_ASE: frozenset[str] = frozenset({"numbers", "move_mask", "initial_charges"})
+LEFT_TO_ASE: frozenset[str] = frozenset({"numbers", "move_mask", "initial_charges", "initial_magmoms"})
 """Columns that change what ASE makes of the others."""
 
 

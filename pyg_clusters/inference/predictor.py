@@ -15,12 +15,13 @@ from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
+from pyg_clusters.frames.electronic_state import state_problem, stated_states
 from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath, HasSpread
 from pyg_clusters.models.element_blind import element_problem
 from pyg_clusters.models.forward_arguments import check_extra_arguments, extra_arguments
-from pyg_clusters.models.training_domain import domain_of
+from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.nn.energy_scale import reference_energies
 from pyg_clusters.positions import check_positions
 
@@ -125,12 +126,15 @@ class Predictor:
 
         Raises:
             ValueError: If the shapes do not match.
-            InputError: If an element occurs that the model was not trained on, or several that it does not distinguish,
-                a position is not finite, two atoms coincide, a cluster does not fit in the memory of the device, or the
-                model returns neither a value per frame nor one per atom.
+            InputError: If an element or charge occurs that the model was not trained on, or several elements that it
+                does not distinguish, a position is not finite, two atoms coincide, a cluster does not fit in the memory
+                of the device, or the model returns neither a value per frame nor one per atom.
         """
         if isinstance(z, Frames):
             return self._of_frames(z)
+        if pos is None and not isinstance(z, np.ndarray | Tensor):
+            z = list(z)
+            self._check_states(z)
         z, pos, ptr = flat_tensors(z, pos, ptr)
         check_positions(pos, ptr)
         self._check_elements(z)
@@ -279,6 +283,12 @@ class Predictor:
             return torch.stack(self.model.mean_and_spread(*arguments, **extra), dim=1)
         return self.model(*arguments, **extra)
 
+    def _check_states(self, frames: Sequence[Atoms]):
+        states = stated_states(frames)
+        for frame in range(len(frames)):
+            if problem := state_problem(None if states is None else states[frame], *state_of_training(self.model)):
+                raise InputError(f"frame {frame}: {problem}")
+
     def _check_elements(self, z: Tensor):
         if problem := element_problem(self.model, torch.unique(z).tolist()):
             raise InputError(problem)
@@ -293,12 +303,13 @@ def _columns(prediction: Prediction) -> Tensor:
 def check_for_model(
     block: FrameBlock, model: nn.Module, on_bad: Literal["stop", "skip"]
 ) -> tuple[FrameBlock, list[BadFrame]]:
-    """:func:`~pyg_clusters.frames.check_block` against the elements and sizes that a model was trained on."""
+    """:func:`~pyg_clusters.frames.check_block` against the elements, sizes and charge that a model was trained on."""
     domain = domain_of(model)
     return check_block(
         block,
         atomic_numbers=domain.atomic_numbers if domain else None,
         size_range=domain.size_range if domain else None,
+        state=state_of_training(model),
         on_bad=on_bad,
     )
 

@@ -10,12 +10,20 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
-from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_radii, check_shells, masks_to_counts, pad_clusters
+from pyg_clusters.geometry import (
+    GALLIUM_RADII,
+    batch_to_ptr,
+    beyond_masks,
+    check_radii,
+    check_shells,
+    masks_to_counts,
+    pad_clusters,
+)
 from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import EnergyScale
-from pyg_clusters.nn.shell_conv import ShellConv
-from pyg_clusters.pairs import distinct_counts, edge_shell_counts
+from pyg_clusters.nn.shell_conv import ShellConv, combine_near
+from pyg_clusters.pairs import distinct_counts, edge_shell_counts, is_large, near_shells
 from pyg_clusters.positions import usable_positions
 
 NUMPY_NUMBERS: list = [
@@ -148,6 +156,7 @@ class DART(nn.Module):
         edge_type: Tensor | None = None,
     ) -> AtomicEnergies:
         """Energies and features of the atoms; the arguments are those of :meth:`forward`."""
+        self.domain.check(z)
         pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
         if edge_index is None:
             if pos is None:
@@ -171,10 +180,17 @@ class DART(nn.Module):
         return AtomicEnergies(energy if defect is None else energy + defect.to(energy.dtype), y)
 
     def _shell_sums(self, pos: Tensor, batch: Tensor) -> Tensor:
-        """Equations 1 to 5, ``[num_atoms, hidden_channels]``, by dense products over padded clusters."""
+        """Equations 1 to 5, ``[num_atoms, hidden_channels]``, by dense products over padded clusters.
+
+        (Those of large clusters are sums over near pairs.)
+        """
+        dtype = self.interaction[0].weight.dtype
+        if is_large(ptr := batch_to_ptr(batch)):
+            near = near_shells(pos.detach(), ptr, self.radii)
+            rows, row_of_atom = distinct_counts(near.counts)
+            return combine_near(self.conv.near_terms(rows.to(dtype)), row_of_atom, batch, *near[:2])
         padded, place, sizes = pad_clusters(pos.detach(), batch)
         num_graphs, largest, _ = padded.shape
-        dtype = self.interaction[0].weight.dtype
         masks = beyond_masks(padded, self.radii, dtype)
         counts = masks_to_counts(masks, sizes.to(dtype) - 1).flatten(0, 1)[place]
 

@@ -120,6 +120,7 @@ def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:
     domain.elements.copy_(domains[0].elements)
     sizes = torch.stack([other.sizes for other in domains])
     domain.sizes.copy_(torch.stack([sizes[:, 0].max(), sizes[:, 1].min()]))
+    domain.state.copy_(domains[0].state)
     ranges = [other.geometry for other in domains if other.geometry[0] > 0]
     if ranges:
         shared = torch.stack(ranges)

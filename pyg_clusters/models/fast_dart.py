@@ -10,11 +10,15 @@ from torch.nn import functional
 from torch.utils._triton import has_triton
 
 from pyg_clusters.geometry import masks_to_counts, shell_masks, squared_distances
-from pyg_clusters.pairs import distinct_counts
-from pyg_clusters.positions import defect_of_clusters
+from pyg_clusters.nn.shell_conv import combine_near
+from pyg_clusters.pairs import distinct_counts, is_large, near_shells
+from pyg_clusters.positions import defect_of_clusters, usable_positions
 
 CLUSTERS_AT_ONCE: int = 32
 """So many clusters of some tens of atoms stay in the cache of a processor core."""
+
+ATOMS_AT_ONCE: int = 1024
+"""So many atoms of a large cluster stay in that cache."""
 
 MOST_ROWS: int = 1 << 16
 """Largest table; beyond it (clusters of more than 256 atoms with three shells) the distinct rows are sought instead."""
@@ -65,6 +69,8 @@ class FusedDART:
             ``[num_graphs]`` in eV.
         """
         self._rearrange()
+        if is_large(pos.size(1)):
+            return torch.cat([self._of_large(*cluster) for cluster in zip(z, pos, strict=True)])
         num_graphs, num_atoms, _ = pos.shape
         num_steps = len(self.radii)
         squared = squared_distances(pos)
@@ -82,13 +88,28 @@ class FusedDART:
         steps = self._gather("steps", terms[2:].flatten(0, 1), row_of_atom[:, None] + first_of_step)
         t.baddbmm_(masks.view(num_graphs, num_atoms, -1), steps.flatten(1, 2))
 
-        t = self._activate(t.flatten(0, 1))
+        energy = self.scale(self._layers(t.flatten(0, 1)).view(num_graphs, num_atoms), z).sum(dim=1)
+        return energy + defect_of_clusters(pos, squared).to(energy.dtype)
+
+    def _of_large(self, z: Tensor, pos: Tensor) -> Tensor:
+        """Energy ``[1]`` of a large cluster, ``z [num_atoms]`` and ``pos [num_atoms, 3]``, see :func:`combine_near`."""
+        batch = torch.zeros_like(z)
+        pos, defect = usable_positions(pos, batch)
+        near = near_shells(pos, torch.tensor([0, z.numel()], device=z.device), self.radii)
+        rows, row_of_atom = distinct_counts(near.counts)
+        terms = self.conv.near_terms(rows.to(self.first_bias.dtype)) @ self.first_weight
+        t = combine_near(terms, row_of_atom, batch, near.edge_index, near.edge_type).add_(self.first_bias)
+        raw = torch.cat([self._layers(block) for block in t.split(ATOMS_AT_ONCE)])
+        energy = self.scale(raw, z)
+        return (energy + defect.to(energy.dtype)).sum(dim=0, keepdim=True)
+
+    def _layers(self, t: Tensor) -> Tensor:
+        """Output of the interaction network ``[num_atoms]`` from that of its first layer, which is written over."""
+        t = self._activate(t)
         for number, (weight, bias) in enumerate(self.hidden):
             t = torch.addmm(bias, t, weight, out=self._buffer(f"hidden {number}", t.size(0), bias.numel()))
             t = self._activate(t)
-        raw = torch.addmv(self.last_bias, t, self.last_weight)  # [num_graphs * num_atoms]
-        energy = self.scale(raw.view(num_graphs, num_atoms), z).sum(dim=1)
-        return energy + defect_of_clusters(pos, squared).to(energy.dtype)
+        return torch.addmv(self.last_bias, t, self.last_weight)
 
     def _activate(self, t: Tensor) -> Tensor:
         """ELU plus one, in place."""
@@ -151,7 +172,7 @@ class TabulatedDART:
             ``[num_graphs]`` in eV.
         """
         num_atoms, radii = z.size(1), tuple(self.model.radii)
-        if num_atoms ** len(radii) > MOST_ROWS:
+        if is_large(num_atoms) or num_atoms ** len(radii) > MOST_ROWS:
             return self.distinct(z, pos)
         if self._raw is _raw_energies and (pos.is_cuda and has_triton() if self.compiled is None else self.compiled):
             self._raw = torch.compile(_raw_energies)

@@ -220,6 +220,7 @@ class LayeredModel(nn.Module):
         """Share of each atom in the energy of its cluster in eV, or its shielding in ppm, ``[num_atoms]``; the
         arguments are those of :meth:`forward`.
         """
+        self.domain.check(z)
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         if self.whole is not None:
             if pos is None:

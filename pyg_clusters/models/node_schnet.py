@@ -138,6 +138,7 @@ class NodeSchNet(nn.Module):
         """Output of the network before it is scaled to ppm, ``[num_atoms]``; the arguments are those of
         :meth:`forward`. To train on transformed values compare it with ``model.scale.standardize(y)``.
         """
+        self.domain.check(z)
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         edge_index, edge_weight = self._edges(pos, batch, edge_index, edge_weight)
         edge_weight = edge_weight.to(self.lin1.weight.dtype)

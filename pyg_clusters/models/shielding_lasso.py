@@ -115,6 +115,7 @@ class ShieldingLasso(nn.Module):
         return self.variables != "coordination"
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor, *, populations: Tensor | None = None) -> Tensor:
+        self.domain.check(z)
         pos, defect = usable_positions(pos, batch)
         variables = self.variables_of(pos, batch, populations).to(self.linear.weight.dtype)
         values = self.linear((variables - self.mean) / self.deviation).squeeze(-1) + defect  # [num_atoms]

@@ -158,6 +158,7 @@ class SmoothDART(nn.Module):
 
     def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
+        self.domain.check(z)
         if batch.numel() == 0:
             return pos.sum(dim=-1)
         fitting = self.training and not self.inputs.fitted  # to the whole of the first batch

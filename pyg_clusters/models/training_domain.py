@@ -16,7 +16,7 @@ PAIRS_AT_ONCE: int = 1 << 20
 
 
 class TrainingDomain(nn.Module):
-    """Elements, cluster sizes, distances and coordination numbers seen in training, as buffers of a model.
+    """Elements, cluster sizes, charge, distances and coordination numbers seen in training, as buffers of a model.
 
     Before :meth:`fit` nothing is known, and nothing counts as outside.
     """
@@ -24,18 +24,21 @@ class TrainingDomain(nn.Module):
     elements: Tensor
     sizes: Tensor
     geometry: Tensor
+    state: Tensor
 
     def __init__(self):
         super().__init__()
         self.register_buffer("elements", torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool))
         self.register_buffer("sizes", torch.zeros(2, dtype=torch.long))
         self.register_buffer("geometry", torch.zeros(3))
+        self.register_buffer("state", torch.zeros(2, dtype=torch.long))
 
     def reset_parameters(self):
         """Forgets everything."""
         self.elements.zero_()
         self.sizes.zero_()
         self.geometry.zero_()
+        self.state.zero_()
 
     def fit(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
         """Records the elements, the smallest and largest cluster, and the geometries of a training set."""
@@ -75,7 +78,8 @@ class TrainingDomain(nn.Module):
         return GeometryRange(*self.geometry.tolist()) if self.geometry[0] > 0 else GeometryRange()
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments):
-        state_dict.setdefault(f"{prefix}geometry", torch.zeros_like(self.geometry))  # weights that lack it
+        for name in ("geometry", "state"):  # weights that lack them
+            state_dict.setdefault(f"{prefix}{name}", torch.zeros_like(getattr(self, name)))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def widen(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
@@ -111,6 +115,38 @@ class TrainingDomain(nn.Module):
             return None
         return f"the model was trained on {self.symbols} and knows nothing of {_symbols(unknown)}"
 
+    def set_electronic_state(self, charge: int, any_spin: bool):
+        """Records the charge of a training set in e, and whether it has states of other spin than the lowest.
+
+        Raises:
+            InputError: If the model was trained on another charge.
+        """
+        if self.known and charge != self.electronic_state[0]:
+            raise InputError(
+                f"the model was trained on clusters of charge {self.electronic_state[0]}, but these have the charge "
+                f"{charge}; train a new model on them"
+            )
+        self.state.copy_(torch.tensor([charge, any_spin or self.electronic_state[1]]))
+
+    @property
+    def electronic_state(self) -> tuple[int, bool]:
+        """Charge of the clusters seen in training in e, and whether these were in states other than of lowest spin."""
+        return int(self.state[0]), bool(self.state[1])
+
+    def check(self, z: Tensor | None):
+        """Check that a model was trained on the elements of clusters; not while it is compiled, exported or traced.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``, if known.
+
+        Raises:
+            InputError: If it was not.
+        """
+        if z is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        if not bool(self.elements[z].all()) and self.known:
+            raise InputError(self.problem(z.unique().tolist()) or "")
+
     @property
     def size_range(self) -> tuple[int, int]:
         """Number of atoms of the smallest and of the largest cluster seen in training."""
@@ -126,6 +162,12 @@ def domain_of(model: nn.Module) -> TrainingDomain | None:
     """Elements and sizes that a model was trained on, if known."""
     domain = getattr(model, "domain", None)
     return domain if isinstance(domain, TrainingDomain) and domain.known else None
+
+
+def state_of_training(model: object) -> tuple[int, bool]:
+    """Charge in e and whether of any spin, of the clusters that a model was trained on; neutral where not known."""
+    domain = getattr(model, "domain", None)
+    return domain.electronic_state if isinstance(domain, TrainingDomain) else (0, False)
 
 
 def geometry_range_of(model: object) -> GeometryRange:

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 from torch_geometric.nn import MLP, MessagePassing
 from torch_geometric.typing import OptPairTensor
 
@@ -182,8 +183,56 @@ class ShellConv(MessagePassing):
         steps = terms[:, :, 2:].transpose(1, 2).reshape(num_graphs, -1, channels)
         return torch.baddbmm(own, masks.view(num_graphs, num_atoms, -1), steps)
 
+    def near_terms(self, x: Tensor) -> Tensor:
+        r"""Contribution of each atom, in the form that :func:`combine_near` sums.
+
+        The terms are :math:`\varphi - h_{S-1}`, :math:`h_{S-1}`, :math:`h_0 - h_{S-1}`, ...,
+        :math:`h_{S-2} - h_{S-1}` of the :math:`h_s` of :meth:`atom_terms`.
+
+        Args:
+            x: Features ``[..., in_channels]``.
+
+        Returns:
+            ``[..., num_shells + 1, out_channels]``.
+        """
+        root, (*inner, outermost) = self._values(x)
+        return torch.stack([root - outermost, outermost, *(h - outermost for h in inner)], dim=-2)
+
     def __repr__(self) -> str:
         return (
             f"{self.__class__.__name__}({self.in_channels}, {self.out_channels}, num_shells={self.num_shells}, "
             f"active_shells={list(self.active_shells)})"
         )
+
+
+def combine_near(terms: Tensor, row_of_atom: Tensor, batch: Tensor, edge_index: Tensor, edge_type: Tensor) -> Tensor:
+    r"""Sums :meth:`ShellConv.near_terms` over the neighbours, of which only the near ones have to be known.
+
+    The sum over the outermost shell is that over all atoms less that over the nearer ones,
+
+    .. math::
+        \varphi + \sum_s \sum_{j \in \mathcal{N}_s} h_{s,j} = (\varphi - h_{S-1}) + \sum_j h_{S-1,j} +
+        \sum_{s < S-1} \sum_{j \in \mathcal{N}_s} (h_s - h_{S-1})_j
+
+    in which the total is summed in double precision.
+
+    Args:
+        terms: Terms of distinct atoms ``[num_rows, num_shells + 1, channels]``.
+        row_of_atom: Which of them an atom has, ``[num_atoms]``.
+        batch: Cluster of each atom ``[num_atoms]``.
+        edge_index: Pairs in all shells but the outermost ``[2, num_edges]`` (source j, target i), ordered by target.
+        edge_type: Their shells ``[num_edges]``.
+
+    Returns:
+        ``[num_atoms, channels]``.
+    """
+    num_graphs = int(batch[-1]) + 1
+    rows_of_graph = torch.bincount(batch * len(terms) + row_of_atom, minlength=num_graphs * len(terms))
+    totals = rows_of_graph.view(num_graphs, -1).double() @ terms[:, 1].double()
+    own = totals.to(terms.dtype).index_select(0, batch) + terms[:, 0].index_select(0, row_of_atom)
+    num_inner = terms.size(1) - 2
+    if not num_inner:
+        return own
+    degree = torch.bincount(edge_index[1], minlength=batch.numel())
+    entries = row_of_atom.index_select(0, edge_index[0]) * num_inner + edge_type
+    return own + embedding_bag(entries, terms[:, 2:].flatten(0, 1), degree.cumsum(0) - degree, mode="sum")

@@ -9,12 +9,12 @@ from torch import nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import ExtrapolationWarning
-from pyg_clusters.frames.electronic_state import neutral_problem
+from pyg_clusters.frames.electronic_state import neutral_problem, state_problem, stated_state
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread
 from pyg_clusters.models.element_blind import element_problem
-from pyg_clusters.models.training_domain import geometry_range_of
+from pyg_clusters.models.training_domain import domain_of, geometry_range_of, state_of_training
 from pyg_clusters.structures.forces import energy_and_forces
 from pyg_clusters.structures.gupta import Gupta
 
@@ -100,4 +100,8 @@ class GuptaCalculator(ModelCalculator):
 
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
     """Reason why a model cannot treat a frame, if any."""
-    return element_problem(model, atoms.numbers.tolist()) or neutral_problem(atoms, f"the model {type(model).__name__}")
+    if problem := element_problem(model, atoms.numbers.tolist()):
+        return problem
+    if domain_of(model) is None:
+        return neutral_problem(atoms, f"the model {type(model).__name__}")
+    return state_problem(stated_state(atoms), *state_of_training(model))

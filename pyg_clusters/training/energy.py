@@ -141,7 +141,7 @@ class EnergyTraining(pl.LightningModule):
         """Fit offset, scale and domain to the training set; a resumed run then loads its own."""
         data = cast(ClusterDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
         self.check(data)
-        self.fit_scales(data.training_blocks(), data.references)
+        self.fit_scales(data.training_blocks(), data.references, data.electronic_state)
         if self.average_decay is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
             self.average.requires_grad_(False)
@@ -183,13 +183,19 @@ class EnergyTraining(pl.LightningModule):
         if problem := blind_problem(self.model, torch.cat([block.z.unique() for block in blocks]).tolist()):
             raise InputError(problem)
 
-    def fit_scales(self, blocks: Iterable[Data], references: Mapping[str, float] | None = None):
+    def fit_scales(
+        self,
+        blocks: Iterable[Data],
+        references: Mapping[str, float] | None = None,
+        state: tuple[int, bool] = (0, False),
+    ):
         """Fit offset, scale and domain of the model to the training set; only widen the domain of a pretrained one.
 
         Args:
             blocks: Training set in batches that can be iterated over more than once.
             references: Energy in eV of an atom by element symbol that was subtracted from the targets. It becomes part
                 of the model, whose energies are then on the scale of the labels.
+            state: Charge of the clusters in e, and whether one of them is of other spin than the lowest.
         """
         scale, domain = getattr(self.model, "scale", None), getattr(self.model, "domain", None)
         self._targets_lack_references = bool(references)
@@ -200,6 +206,7 @@ class EnergyTraining(pl.LightningModule):
         if isinstance(domain, TrainingDomain):
             if not self.is_pretrained:
                 domain.reset_parameters()
+            domain.set_electronic_state(*state)
             for block in blocks:
                 (domain.widen if self.is_pretrained else domain.add)(block.z, block.ptr, block.get("pos"))
 
