@@ -237,7 +237,7 @@ def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):
     full = shipped_recipe(demo.RECIPE).read_text()
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(full.replace("max_epochs: ", "limit_train_batches: 2\n  max_epochs: 1 # ", 1))
-    monkeypatch.setattr("pyg_clusters.training.train.shipped_recipe", lambda name: recipe)
+    monkeypatch.setattr(demo, "RECIPE", str(recipe))
     for _ in range(2):  # the second time training is done already
         assert main(["demo", "--out", str(tmp_path / "demo"), "--top", "7"]) == 0
         out = capsys.readouterr().out
