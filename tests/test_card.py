@@ -1,4 +1,3 @@
-import lzma
 import shutil
 from collections import Counter
 
@@ -27,16 +26,16 @@ def load(folder, content):
 
 def test_gallium_card_is_true_of_its_files():
     card = Card.load(GALLIUM / "card.yaml")
-    assert set(card.files) == {file.name for file in GALLIUM.glob("*.xz")}
+    assert set(card.files) == {file.name for file in GALLIUM.glob("*.extxyz")}
     assert set(card.files) == {
-        f"gallium_{part}.extxyz.xz"
+        f"gallium_{part}.extxyz"
         for subset in GalliumClusters.SUBSETS
         for part in GalliumClusters.FILES.get(subset, (subset,))
     }
-    assert card.files["gallium_minima.extxyz.xz"].frames == 6030
+    assert card.files["gallium_minima.extxyz"].frames == 6030
     assert card.licence == "CC-BY-4.0" and "not DFT" in card.level_of_theory
     for name, file in card.files.items():
-        lines = iter(lzma.decompress(card.verify(GALLIUM, name).read_bytes()).decode().splitlines())
+        lines = iter(card.verify(GALLIUM, name).read_text(encoding="utf-8").splitlines())
         sizes = Counter()
         for header in lines:
             sizes[int(header)] += 1
@@ -53,9 +52,9 @@ def test_gallium_card_is_true_of_its_files():
         (lambda c: c.update(title=3), "title must be text, got 3"),
         (lambda c: c["properties"]["energy"].pop("unit"), "properties: energy: missing key 'unit'"),
         (lambda c: c["properties"].update(energy="eV"), "properties: energy: expected keys and values, got str"),
-        (lambda c: c["files"]["gallium_md_46.extxyz.xz"].update(frames="many"), "frames must be a whole number"),
-        (lambda c: c["files"]["gallium_md_46.extxyz.xz"].update(frames=999), "sizes add up to 1000, but frames is 999"),
-        (lambda c: c["files"]["gallium_md_46.extxyz.xz"].update(sizes={"a": 1}), "sizes must be keys and values"),
+        (lambda c: c["files"]["gallium_md_46.extxyz"].update(frames="many"), "frames must be a whole number"),
+        (lambda c: c["files"]["gallium_md_46.extxyz"].update(frames=999), "sizes add up to 1000, but frames is 999"),
+        (lambda c: c["files"]["gallium_md_46.extxyz"].update(sizes={"a": 1}), "sizes must be keys and values"),
     ],
 )
 def test_wrong_cards_are_refused(tmp_path, content, change, words):
@@ -76,7 +75,7 @@ def test_card_that_is_missing_or_no_yaml(tmp_path):
 
 def test_changed_file_is_noticed(tmp_path):
     card = Card.load(GALLIUM / "card.yaml")
-    name = "gallium_md_46.extxyz.xz"
+    name = "gallium_md_46.extxyz"
     with pytest.raises(InputError, match="no such file"):
         card.verify(tmp_path, name)
     shutil.copy(GALLIUM / name, tmp_path)

@@ -43,7 +43,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 @pytest.fixture(scope="module")
 def shaken(tmp_path_factory) -> Path:
     """Three minima of Ga31, each twice, shaken by 0.02 Å; what is called ``dft_energy`` belongs to the frame."""
-    block = next(iter(read_blocks([shipped_folder("gallium_clusters") / "gallium_minima.extxyz.xz"])))
+    block = next(iter(read_blocks([shipped_folder("gallium_clusters") / "gallium_minima.extxyz"])))
     frames = []
     for number in (2, 14, 24):
         rng = np.random.default_rng(number)

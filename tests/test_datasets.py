@@ -74,7 +74,7 @@ def test_gallium_minima_are_those_of_the_card(gallium_root):
     counts = torch.bincount(dataset.sizes)
     assert counts[:31].sum() == 0 and counts.numel() == 71
     assert counts[31:].min() == 132 and counts[31:].max() == 162
-    assert dict(enumerate(counts.tolist()[31:], 31)) == dataset.card.files["gallium_minima.extxyz.xz"].sizes
+    assert dict(enumerate(counts.tolist()[31:], 31)) == dataset.card.files["gallium_minima.extxyz"].sizes
 
     per_atom = dataset._data.y / dataset.sizes
     assert -2.5 < per_atom.mean() < -2.4 and per_atom.isfinite().all()

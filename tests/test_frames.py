@@ -181,7 +181,7 @@ def block_of(tmp_path, *clusters):
 
 
 def test_shipped_frames_are_good():
-    block = only_block(shipped_folder("gallium_clusters") / "gallium_md_46_quenched.extxyz.xz")
+    block = only_block(shipped_folder("gallium_clusters") / "gallium_md_46_quenched.extxyz")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         kept, bad = check_block(block, atomic_numbers=[31], size_range=(31, 70))

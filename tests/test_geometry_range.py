@@ -152,7 +152,7 @@ def narrow(tmp_path_factory):
     model.domain.geometry.copy_(torch.tensor([1.3, 12.0, 1.5]))
     folder = tmp_path_factory.mktemp("narrow")
     save_model(model, folder / "model")
-    frames = read_atoms([str(shipped_folder("gallium_clusters") / "gallium_minima.extxyz.xz")])
+    frames = read_atoms([str(shipped_folder("gallium_clusters") / "gallium_minima.extxyz")])
     write_extxyz(folder / "frames.extxyz", [Atoms(next(frames).atoms.symbols, next(frames).atoms.positions)] * 2)
     return folder
 

@@ -161,7 +161,7 @@ def test_mended_release_does_hydrogen():
 @pytest.mark.parametrize("size", [14, 16, 20])
 def test_shipped_clusters_are_labelled_again(size):
     """They were labelled in double precision throughout, with a fifth more fitting functions."""
-    clusters = read_atoms([shipped_folder("sodium_shielding") / "sodium_shielding.extxyz.xz"])
+    clusters = read_atoms([shipped_folder("sodium_shielding") / "sodium_shielding.extxyz"])
     shipped = next(frame.atoms for frame in clusters if len(frame.atoms) == size)
     labelled = ShieldingLabeller()(shipped).atoms
     np.testing.assert_allclose(labelled.arrays["nmr_shielding"], shipped.arrays["nmr_shielding"], atol=0.1)
@@ -252,7 +252,7 @@ def test_valence_electrons_tell_the_stability_of_all():
 @needs_pyscf
 @pytest.mark.slow
 def test_shipped_clusters_pass_the_cheap_test():
-    (shipped,) = shipped_folder("sodium_shielding").glob("sodium_shielding.extxyz.xz")
+    (shipped,) = shipped_folder("sodium_shielding").glob("sodium_shielding.extxyz")
     clusters = [frame.atoms for frame in read_atoms([shipped])]
     grown = [atoms for atoms in clusters if len(atoms) == 14 and not atoms.info["relaxed"]][:6]
     for atoms in grown:

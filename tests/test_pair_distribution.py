@@ -1,5 +1,3 @@
-import io
-import lzma
 from importlib import import_module
 from pathlib import Path
 
@@ -10,7 +8,7 @@ import torch
 
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 
-MINIMA = Path(__file__).parent.parent / "datasets" / "gallium_clusters" / "gallium_minima.extxyz.xz"
+MINIMA = Path(__file__).parent.parent / "datasets" / "gallium_clusters" / "gallium_minima.extxyz"
 GOLDEN = (1 + 5**0.5) / 2
 
 
@@ -76,8 +74,7 @@ def test_minima_of_a_sum_of_gaussians():
 
 
 def test_gallium_minima_of_the_pair_distribution():
-    text = lzma.decompress(MINIMA.read_bytes()).decode()
-    frames = ase.io.read(io.StringIO(text), index="::5", format="extxyz")
+    frames = ase.io.read(MINIMA, index="::5")
     ptr = np.concatenate([[0], np.cumsum([len(frame) for frame in frames])])
     distribution = pair_distribution(np.concatenate([frame.positions for frame in frames]), ptr)
     assert distribution.smallest_distance == pytest.approx(2.5, abs=0.05)

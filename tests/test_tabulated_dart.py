@@ -16,7 +16,7 @@ NUM_FRAMES = 100
 @pytest.fixture(scope="module")
 def hot_frames():
     """900 K frames of Ga57: far from the minima that ``gallium`` was trained on."""
-    block = next(iter(read_blocks("datasets/gallium_clusters/gallium_md_57.extxyz.xz")))
+    block = next(iter(read_blocks("datasets/gallium_clusters/gallium_md_57.extxyz")))
     pos = torch.as_tensor(block.pos[: 57 * NUM_FRAMES]).float().view(NUM_FRAMES, 57, 3)
     return torch.full((NUM_FRAMES, 57), 31), pos
 

@@ -36,7 +36,7 @@ def flat(structures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 @pytest.fixture(scope="module")
 def minima() -> tuple[list[np.ndarray], np.ndarray]:
     """The shipped gallium minima, in the order of their energies, and these in eV."""
-    blocks = list(read_blocks(shipped_folder("gallium_clusters") / "gallium_minima.extxyz.xz", properties=[ENERGY]))
+    blocks = list(read_blocks(shipped_folder("gallium_clusters") / "gallium_minima.extxyz", properties=[ENERGY]))
     energy = np.concatenate([block.properties[ENERGY] for block in blocks])
     structures = [part for block in blocks for part in np.split(block.pos, block.ptr[1:-1])]
     order = np.argsort(energy, kind="stable")

@@ -3,7 +3,7 @@
     python datasets/sodium_shielding/append.py NEW.extxyz [MORE.extxyz ...]
 
 Frames come from ``pyg-clusters label shielding``, or from the labeller that the set began with, which writes energies
-in Hartree; the files here are in eV, centred, and compressed. A cluster is known by its size, family and seed; those
+in Hartree; the files here are in eV and centred. A cluster is known by its size, family and seed; those
 that are there already are skipped, so that the same file can be merged again while it grows (a frame that is cut off
 at its end is left for the next time). Clusters whose closed-shell solution is unstable go to a file of their own.
 Frame counts and checksums of ``card.yaml`` are renewed. The README beside it explains how to make more frames.
@@ -12,7 +12,6 @@ Each file is replaced at once. After a kill between two of them the checksums do
 """
 
 import argparse
-import lzma
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 
 HERE = Path(__file__).resolve().parent
-STABLE, UNSTABLE = "sodium_shielding.extxyz.xz", "sodium_shielding_unstable.extxyz.xz"
+STABLE, UNSTABLE = "sodium_shielding.extxyz", "sodium_shielding_unstable.extxyz"
 
 HARTREE = 27.211386245988
 """In eV (CODATA 2018)."""
@@ -57,7 +56,7 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
     Raises:
         InputError: If a frame is not as the labeller writes it.
     """
-    texts = {name: lzma.decompress((folder / name).read_bytes()).decode() for name in (STABLE, UNSTABLE)}
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in (STABLE, UNSTABLE)}
     known = {
         (len(lines), str(header["family"]), int(header["seed"]))
         for text in texts.values()
@@ -65,7 +64,7 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
     }
     added: Counter = Counter({STABLE: 0, UNSTABLE: 0})
     for source in sources:
-        for number, (header, lines) in enumerate(frames_of(source.read_text())):
+        for number, (header, lines) in enumerate(frames_of(source.read_text(encoding="utf-8"))):
             try:
                 frame = converted(header, lines)
             except (KeyError, ValueError) as error:
@@ -78,7 +77,7 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
     for name, text in texts.items():
         if added[name]:
             with atomic_write(folder / name) as temporary:
-                temporary.write_bytes(lzma.compress(text.encode(), preset=9 | lzma.PRESET_EXTREME))
+                temporary.write_text(text, encoding="utf-8", newline="\n")
     renew_card(folder, texts)
     return added
 

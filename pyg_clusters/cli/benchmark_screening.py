@@ -6,9 +6,7 @@ from pyg_clusters.formatting import print_lines
 from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
 
 OPTIONS = BenchmarkScreeningOptions
-EXAMPLE = (
-    "pyg-clusters benchmark-screening gallium gallium_md_46.extxyz.xz --truth quench_binding_energy --out benchmark"
-)
+EXAMPLE = "pyg-clusters benchmark-screening gallium gallium_md_46.extxyz --truth quench_binding_energy --out benchmark"
 
 
 def run(options: BenchmarkScreeningOptions):

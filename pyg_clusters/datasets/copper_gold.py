@@ -56,7 +56,7 @@ class CopperGoldClusters(ClusterDataset):
         self.subset = subset
         folder = shipped_folder("copper_gold_clusters")
         self.card = Card.load(folder / "card.yaml")
-        files = [self.card.verify(folder, f"copper_gold_{part}.extxyz.xz") for part in self.FILES[subset]]
+        files = [self.card.verify(folder, f"copper_gold_{part}.extxyz") for part in self.FILES[subset]]
         self.num_minima = self.card.files[files[0].name].frames
         super().__init__(
             root if root is not None else cache_folder() / "copper_gold_clusters",

@@ -16,9 +16,9 @@ from pyg_clusters.options.common import Fragments
 from pyg_clusters.shipped import shipped_folder
 
 SHIPPED: dict[str, tuple[str, str]] = {
-    "gallium": ("gallium_clusters", "gallium_minima.extxyz.xz"),
-    "copper_gold": ("copper_gold_clusters", "copper_gold_minima.extxyz.xz"),
-    "sodium": ("sodium_shielding", "sodium_shielding.extxyz.xz"),
+    "gallium": ("gallium_clusters", "gallium_minima.extxyz"),
+    "copper_gold": ("copper_gold_clusters", "copper_gold_minima.extxyz"),
+    "sodium": ("sodium_shielding", "sodium_shielding.extxyz"),
 }
 """Data set and file of what can be given by its name instead of a file."""
 

@@ -99,7 +99,7 @@ class GalliumClusters(ClusterDataset):
         folder = shipped_folder("gallium_clusters")
         self.card = Card.load(folder / "card.yaml")
         parts = self.FILES.get(subset, (subset,))
-        files = [self.card.verify(folder, f"gallium_{part}.extxyz.xz") for part in parts]
+        files = [self.card.verify(folder, f"gallium_{part}.extxyz") for part in parts]
         self._ends = torch.tensor([self.card.files[file.name].frames for file in files]).cumsum(0)
         super().__init__(
             root if root is not None else cache_folder() / "gallium_clusters",

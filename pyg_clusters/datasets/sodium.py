@@ -65,8 +65,8 @@ class SodiumShielding(ClusterDataset):
     """
 
     SUBSETS: dict[str, str] = {
-        "stable": "sodium_shielding.extxyz.xz",
-        "unstable": "sodium_shielding_unstable.extxyz.xz",
+        "stable": "sodium_shielding.extxyz",
+        "unstable": "sodium_shielding_unstable.extxyz",
     }
     """The subsets and their files."""
 

@@ -33,7 +33,7 @@ def files(tmp_path_factory) -> tuple[Path, Path, int]:
     """The shipped frames of Ga57 without their outermost atoms, some times over, as text and as a store."""
     folder = tmp_path_factory.mktemp("predict")
     once, text, store = (folder / name for name in ("once.extxyz", "md.extxyz", "md.h5"))
-    write_extxyz(once, innermost(shipped_folder("gallium_clusters") / "gallium_md_57.extxyz.xz"))
+    write_extxyz(once, innermost(shipped_folder("gallium_clusters") / "gallium_md_57.extxyz"))
     text.write_bytes(once.read_bytes() * COPIES)
     return text, store, write_store(store, Frames.open(text))
 
