@@ -190,12 +190,21 @@ def pair_distances(pos: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return pairs, difference, torch.where(pairs, squared, 1.0).sqrt()
 
 
-def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], width: float) -> Tensor:
-    r"""Smooth :func:`beyond_masks`: instead of a step at each radius a rise from 0 to 1, half a width to either side.
+def soft_beyond(distance: Tensor, radius: float | Tensor, width: float) -> Tensor:
+    r"""Smooth step from 0 to 1 at a radius, half a width (all in Å) to either side.
 
-    The rise is :math:`t^3 (10 - 15 t + 6 t^2)` of :math:`t = (d - r_s) / w + 1/2`, whose first and second derivatives
-    are continuous. The membership of a shell is the difference of two successive ones, so that memberships sum to one
-    at every distance; for a width towards zero they become those of sharp shells.
+    It is :math:`t^3 (10 - 15 t + 6 t^2)` of :math:`t = (d - r) / w + 1/2`, whose first and second derivatives are
+    continuous.
+    """
+    t = ((distance - radius) / width + 0.5).clamp(0.0, 1.0)
+    return t * t * t * (t * (6.0 * t - 15.0) + 10.0)
+
+
+def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], width: float) -> Tensor:
+    r"""Smooth :func:`beyond_masks`, which rise as :func:`soft_beyond` at each radius.
+
+    The membership of a shell is the difference of two successive ones, so that memberships sum to one at every
+    distance; for a width towards zero they become those of sharp shells.
 
     Args:
         distance: Distances ``[num_graphs, num_atoms, num_neighbors]`` in Å.
@@ -207,8 +216,7 @@ def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], w
         ``[num_graphs, num_atoms, num_shells - 1, num_neighbors]``.
     """
     radius = distance.new_tensor(radii)[:, None]
-    t = ((distance[:, :, None] - radius) / width + 0.5).clamp(0.0, 1.0)
-    return t * t * t * (t * (6.0 * t - 15.0) + 10.0) * pairs[:, :, None]
+    return soft_beyond(distance[:, :, None], radius, width) * pairs[:, :, None]
 
 
 def masks_to_counts(masks: Tensor, num_neighbors: Tensor | int) -> Tensor:

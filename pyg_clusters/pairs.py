@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pyg_clusters.geometry import beyond, check_radii, check_shells, ptr_to_batch, shell_of, squared_distance
 
-LARGE: int = 600
+LARGE: int = 500
 """Number of atoms from which on a cluster is large."""
 
 MAX_PAIRS_AT_ONCE: int = 250_000

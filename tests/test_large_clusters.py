@@ -6,7 +6,9 @@ import torch
 from pyg_clusters import pairs
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART
+from pyg_clusters.models import DART, SmoothDART
+from pyg_clusters.nn.neighbor_sum import Neighbors, neighbor_sum
+from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.testing import random_clusters
 
 
@@ -64,3 +66,59 @@ def test_single_precision_loses_no_more_digits_than_all_pairs(monkeypatch):
         dense = float(model(z, pos, batch))
     assert abs(near - exact) <= 1e-6 * abs(exact) + abs(dense - exact)
     assert near == pytest.approx(exact, rel=1e-5)
+
+
+SMALL = {"descriptor_radii": (2.5, 3.0, 3.5, 4.5), "width": 1.0, "hidden_channels": 16}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"degree": 0, "radii": (3.0,)},
+        {"radii": (3.0, 4.0, 6.0), "rounds": 2},
+        {"outermost_shell": False, "rounds": 2},
+        {"elements": (29, 31, 79)},
+        {"elements": (29, 31, 79), "outermost_shell": False, "degree": 1},
+    ],
+)
+def test_smooth_dart_and_its_forces(monkeypatch, clusters, options):
+    torch.manual_seed(0)
+    model = SmoothDART(**{**SMALL, **options}).double().eval()
+    z, pos, batch = clusters
+    if "elements" in options:
+        z = torch.tensor([29, 31, 79])[torch.arange(len(z)) % 3]
+    model.inputs.fit(2 * torch.rand(50, model.inputs.num_features, generator=torch.Generator().manual_seed(0)))
+    energy, forces = energy_and_forces(model, z, pos, batch)
+    of_large(monkeypatch)
+    found = energy_and_forces(model, z, pos, batch)
+    assert torch.allclose(found[0], energy, rtol=1e-11)
+    assert torch.allclose(found[1], forces, rtol=1e-9, atol=1e-11 * float(forces.abs().max()))
+
+
+def test_smooth_dart_trains_on_forces_of_large_clusters(monkeypatch, clusters):
+    torch.manual_seed(0)
+    z, pos, batch = clusters
+    gradients = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = SmoothDART(**SMALL, degree=2).double().train()
+        moved = pos.clone().requires_grad_()
+        (force,) = torch.autograd.grad(model(z, moved, batch).sum(), moved, create_graph=True)
+        gradients.append(torch.autograd.grad(force.square().sum(), model.parameters(), allow_unused=True))
+        of_large(monkeypatch)
+    for ours, theirs in zip(gradients[1], gradients[0], strict=True):
+        assert (ours is None and theirs is None) or torch.allclose(ours, theirs, rtol=1e-8, atol=1e-10)
+
+
+def test_neighbor_sums_have_exact_derivatives(generator):
+    pos = torch.rand(9, 3, generator=generator, dtype=torch.double) * 5
+    near = pairs.near_pairs(pos, torch.zeros(9, dtype=torch.long), 3.0)
+    neighbors = Neighbors.of(near, 9)
+    x = torch.rand(9, 2, generator=generator, dtype=torch.double).requires_grad_()
+    weight = torch.rand(near.size(1), generator=generator, dtype=torch.double).requires_grad_()
+    dense = torch.zeros(9, 9, dtype=torch.double)
+    dense[near[0], near[1]] = dense[near[1], near[0]] = weight.detach()
+    assert torch.allclose(neighbor_sum(x, weight, neighbors), dense @ x)
+    assert torch.autograd.gradcheck(lambda *inputs: neighbor_sum(*inputs, neighbors), (x, weight))
+    assert torch.autograd.gradgradcheck(lambda *inputs: neighbor_sum(*inputs, neighbors), (x, weight))

@@ -185,7 +185,7 @@ class DART(nn.Module):
         (Those of large clusters are sums over near pairs.)
         """
         dtype = self.interaction[0].weight.dtype
-        if is_large(ptr := batch_to_ptr(batch)):
+        if is_large(batch.numel()) and is_large(ptr := batch_to_ptr(batch)):
             near = near_shells(pos.detach(), ptr, self.radii)
             rows, row_of_atom = distinct_counts(near.counts)
             return combine_near(self.conv.near_terms(rows.to(dtype)), row_of_atom, batch, *near[:2])

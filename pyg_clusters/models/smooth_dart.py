@@ -16,12 +16,14 @@ from pyg_clusters.geometry import (
     pair_distances,
     soft_beyond_masks,
 )
+from pyg_clusters.models.large_smooth_dart import large_atomic_energies
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.elements import ElementChannels
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, harmonics_of_neighbors
+from pyg_clusters.pairs import is_large
 from pyg_clusters.positions import usable_positions
 
 ATOMS_AT_ONCE: int = 1536
@@ -161,6 +163,10 @@ class SmoothDART(nn.Module):
         self.domain.check(z)
         if batch.numel() == 0:
             return pos.sum(dim=-1)
+        if is_large(batch.numel()) and is_large(batch_to_ptr(batch)):
+            pos, defect = usable_positions(pos, batch)
+            energy = large_atomic_energies(self, z, pos, batch)
+            return energy + defect.to(energy.dtype)
         fitting = self.training and not self.inputs.fitted  # to the whole of the first batch
         if fitting or batch.numel() <= ATOMS_AT_ONCE or pos.device.type != "cpu":
             return self._of_block(z, pos, batch)
@@ -174,57 +180,79 @@ class SmoothDART(nn.Module):
     def _of_block(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         pos, defect = usable_positions(pos, batch)
         padded, place, sizes = pad_clusters(pos, batch)
-        channels, kinds = self._elements(z, place, padded)
-        x, masks = self._descriptor(padded, sizes, channels)
-        x = self._standardised(torch.cat([x, *kinds], dim=-1), place)
+        empty = padded.new_zeros(padded.size(0) * padded.size(1), 1)
+        elements = [
+            empty.repeat(1, values.size(1)).index_copy(0, place, values).view(*padded.shape[:2], -1)
+            for values in self.element_values(z, pos.dtype)
+        ]
+        x, masks = self._descriptor(padded, sizes, *elements)
+        x = self._standardised(x, place)
         valid = x.new_zeros(padded.shape[:2]).flatten().index_fill(0, place, 1.0).view(padded.shape[:2])
         for conv in (self.conv, *self.further_convs):
             x = conv.forward_dense(x, masks, valid)
-        x = x.flatten(0, 1).index_select(0, place)
-        for layer in self.interaction[:-1]:
-            x = self.activation(layer(x))
-        energy = self.scale(self.interaction[-1](x).squeeze(-1), z)
+        energy = self.read_out(x.flatten(0, 1).index_select(0, place), z)
         return energy + defect.to(energy.dtype)
 
-    def _elements(self, z: Tensor | None, place: Tensor, pos: Tensor) -> tuple[Tensor | None, tuple[Tensor, ...]]:
-        """Channels ``[num_graphs, num_atoms, num_channels]`` and element of each padded atom, if there are several."""
+    def read_out(self, x: Tensor, z: Tensor | None) -> Tensor:
+        """Shares of the atoms ``[num_atoms]`` in eV from their features ``[num_atoms, hidden_channels]``."""
+        for layer in self.interaction[:-1]:
+            x = self.activation(layer(x))
+        return self.scale(self.interaction[-1](x).squeeze(-1), z)
+
+    def element_values(self, z: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Channels ``[num_atoms, num_channels]`` and elements ``[num_atoms, num_elements]``; none for one element."""
         if self.channels is None or (z is None and not self.channels.num_channels):
-            return None, ()
+            return ()
         if z is None:
             raise InputError("atomic numbers z are needed: the model has several elements")
-        values = torch.cat([self.channels(z), self.channels.index.one_hot(z)], dim=-1).to(pos.dtype)
-        num_channels = self.channels.num_channels
-        if not num_channels:
-            return None, ()
-        padded = values.new_zeros(pos.size(0) * pos.size(1), values.size(-1)).index_copy(0, place, values)
-        channels, kind = padded.view(*pos.shape[:2], -1).tensor_split([num_channels], dim=-1)
-        return channels, (kind,)
+        values = self.channels(z).to(dtype), self.channels.index.one_hot(z).to(dtype)
+        return values if self.channels.num_channels else ()
 
     def _standardised(self, x: Tensor, place: Tensor) -> Tensor:
         if self.training and not self.inputs.fitted:
             self.inputs.fit(x.detach().flatten(0, 1)[place])
         return self.inputs(x)
 
-    def _descriptor(self, pos: Tensor, sizes: Tensor, channels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def _descriptor(self, pos: Tensor, sizes: Tensor, *elements: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptor ``[num_graphs, num_atoms, in_channels]`` and the soft masks of the shells that are summed over."""
         pairs, difference, distance = pair_distances(pos, sizes)
         masks = soft_beyond_masks(distance, pairs, self.radii, self.width)
         num_others = pairs.sum(dim=-1, keepdim=True)
-        of_neighbors = [] if channels is None else [channels[:, None].expand(-1, pos.size(1), -1, -1)]
-        pairs, difference, distance, *of_neighbors = self._near(pairs, difference, distance, *of_neighbors)
+        if not elements:
+            return self.near_descriptor(*self._near(pairs, difference, distance), num_others), masks
+        channels, kinds = elements
+        others = channels.sum(dim=1, keepdim=True) - channels
+        of_neighbors = channels[:, None].expand(-1, pos.size(1), -1, -1)
+        *near, of_neighbors = self._near(pairs, difference, distance, of_neighbors)
+        return self.near_descriptor(*near, num_others, of_neighbors, others, kinds), masks
+
+    def near_descriptor(
+        self, pairs: Tensor, difference: Tensor, distance: Tensor, num_others: Tensor, *elements: Tensor
+    ) -> Tensor:
+        """Descriptor ``[num_graphs, num_atoms, in_channels]`` from neighbours within the reach of the inner shells.
+
+        Args:
+            pairs: Which neighbours are there, ``[num_graphs, num_atoms, num_neighbors]`` (bool).
+            difference: Vectors to them in Å, with one dimension more.
+            distance: Distances in Å, 1 where there is none.
+            num_others: Number of other atoms of the cluster, ``[num_graphs, num_atoms, 1]``.
+            elements: Channels of the neighbours ``[num_graphs, num_atoms, num_neighbors, num_channels]``, their sum
+                over all other atoms ``[num_graphs, num_atoms, num_channels]``, and the elements of the atoms, for
+                several elements.
+        """
         everywhere = (-self.width, *self.descriptor_radii)  # all neighbours first
         beyond = soft_beyond_masks(distance, pairs, everywhere, self.width)
         members = beyond[:, :, :-1] - beyond[:, :, 1:]
         direction = torch.where(pairs[..., None], difference, 0.0) / distance[..., None]
         harmonics = harmonics_of_neighbors(direction, self.degree).mT
-        if channels is None:
-            return self._invariants(members @ harmonics, num_others), masks
-        weighted = members[:, :, None] * of_neighbors[0].mT[:, :, :, None]  # by channel, shell and neighbour
+        if not elements:
+            return self._invariants(members @ harmonics, num_others)
+        of_neighbors, others, kinds = elements
+        weighted = members[:, :, None] * of_neighbors.mT[:, :, :, None]  # by channel, shell and neighbour
         rows = torch.cat([members, weighted.flatten(2, 3)], dim=2)
         sums, *by_channel = (rows @ harmonics).split(members.size(2), dim=2)
-        others = channels.sum(dim=1, keepdim=True) - channels
         parts = [self._channel_invariants(sums, own, others[..., c, None]) for c, own in enumerate(by_channel)]
-        return torch.cat([self._invariants(sums, num_others), *parts], dim=-1), masks
+        return torch.cat([self._invariants(sums, num_others), *parts, kinds], dim=-1)
 
     def _near(self, pairs: Tensor, difference: Tensor, distance: Tensor, *of_neighbors: Tensor) -> list[Tensor]:
         """Of the pairs of each atom, the nearest: all that lie in shells of the descriptor but the outermost."""

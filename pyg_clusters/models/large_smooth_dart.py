@@ -1,0 +1,121 @@
+"""SmoothDART on large clusters, from near pairs and totals."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from pyg_clusters.geometry import batch_to_ptr, soft_beyond, squared_norm
+from pyg_clusters.nn.neighbor_sum import Neighbors, neighbor_sum
+from pyg_clusters.pairs import both_directions, near_pairs
+
+ATOMS_AT_ONCE: int = 512
+"""Atoms that are worked on at a time: what their descriptors and networks need stays in the cache of a processor."""
+
+
+def large_atomic_energies(model: Any, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+    r"""Shares of the atoms in the energies, ``[num_atoms]`` in eV, those of the dense products but for rounding.
+
+    The sum over the outermost shell is that over all atoms less that over the nearer ones, so that
+
+    .. math::
+        \sum_s \sum_{j \ne i} w_s(d_{ij})\, h_{s,j} = \sum_{j \ne i} h_{S-1,j} + \sum_{s < S-1} \sum_{j \ne i}
+        w_s(d_{ij})\, (h_s - h_{S-1})_j
+
+    needs pairs within the last radius only. Descriptors and networks are evaluated on a block of atoms at a time, and
+    again for gradients: neither is held for all atoms.
+
+    Args:
+        model: A :class:`~pyg_clusters.models.SmoothDART`.
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions ``[num_atoms, 3]`` in Å, finite.
+        batch: Cluster of each atom ``[num_atoms]``, sorted.
+    """
+    reach = model.descriptor_radii[-1] + model.width / 2
+    order = _order_of_cells(pos.detach(), batch, reach)
+    z, pos = None if z is None else z[order], pos.index_select(0, order)
+    pairs = near_pairs(pos, batch, max(reach, model.radii[-1] + model.width / 2))
+    distance = squared_norm(pos.index_select(0, pairs[0]) - pos.index_select(0, pairs[1])).sqrt()
+    describe, blocks = _descriptor(model, z, pos, batch, pairs[:, distance < reach])
+    if model.training and not model.inputs.fitted:
+        model.inputs.fit(torch.cat([describe(*block).detach() for block in blocks]))
+    shells = _shells(model, pairs, distance, batch.numel())
+    terms = _in_blocks(lambda *block: model.conv.near_terms(model.inputs(describe(*block))), blocks)
+    y = _sums(terms, shells, batch)
+    for conv in model.further_convs:
+        terms = _in_blocks(conv.near_terms, zip(y.split(ATOMS_AT_ONCE), strict=True))
+        y = _sums(terms, shells, batch)
+    numbers = [None] * len(blocks) if z is None else z.split(ATOMS_AT_ONCE)
+    energies = _in_blocks(model.read_out, zip(y.split(ATOMS_AT_ONCE), numbers, strict=True))
+    return energies.index_select(0, order.argsort())
+
+
+def _order_of_cells(pos: Tensor, batch: Tensor, side: float) -> Tensor:
+    """Order of the atoms ``[num_atoms]`` by cubes of their clusters: near ones are then near each other in memory."""
+    cell = ((pos - pos.amin(0)) / side).long()
+    key = batch
+    for along, count in zip(cell.unbind(1), (cell.amax(0) + 1).tolist(), strict=True):
+        key = key * count + along
+    return key.argsort()
+
+
+def _in_blocks(function: Callable[..., Tensor], blocks: Iterable[tuple]) -> Tensor:
+    """Results for blocks of atoms one after the other; what gradients need of them is computed again."""
+    if not torch.is_grad_enabled():
+        return torch.cat([function(*block) for block in blocks])
+    options = {"use_reentrant": False, "preserve_rng_state": False}
+    return torch.cat([checkpoint(function, *block, **options) for block in blocks])
+
+
+def _descriptor(
+    model: Any, z: Tensor | None, pos: Tensor, batch: Tensor, pairs: Tensor
+) -> tuple[Callable[..., Tensor], list[tuple]]:
+    """Function that gives the descriptors ``[num_atoms, in_channels]`` of a block, and its arguments for each block."""
+    (source, target), _ = both_directions(pairs, by_source=False)
+    degree = torch.bincount(target, minlength=batch.numel())
+    place = torch.arange(target.numel(), device=target.device) - (degree.cumsum(0) - degree)[target]
+    neighbors = target.new_full((batch.numel(), int(degree.max())), -1)
+    neighbors[target, place] = source
+    present, of_neighbors = neighbors >= 0, neighbors.clamp(min=0).flatten()
+    difference = pos.index_select(0, of_neighbors).view(*neighbors.shape, 3) - pos[:, None]
+
+    sizes = batch_to_ptr(batch).diff()
+    parts = [present, difference, (sizes - 1).to(pos.dtype)[batch, None]]
+    if elements := model.element_values(z, pos.dtype):
+        channels, kinds = elements
+        totals = channels.new_zeros(sizes.numel(), channels.size(1)).index_add(0, batch, channels)
+        near = channels.index_select(0, of_neighbors).view(*neighbors.shape, -1)
+        parts += [near, totals[batch] - channels, kinds]
+
+    def describe(present: Tensor, difference: Tensor, num_others: Tensor, *elements: Tensor) -> Tensor:
+        distance = torch.where(present, squared_norm(difference), 1.0).sqrt()
+        block = (present, difference, distance, num_others, *elements)
+        return model.near_descriptor(*(part[None] for part in block)).squeeze(0)
+
+    return describe, list(zip(*(part.split(ATOMS_AT_ONCE) for part in parts), strict=True))
+
+
+def _shells(model: Any, pairs: Tensor, distance: Tensor, num_atoms: int) -> list[tuple[Neighbors, Tensor]]:
+    """Neighbours in each shell but the outermost, and the weights of their pairs."""
+    shells = []
+    for shell, radius in enumerate(model.radii):
+        inside = (distance < radius + model.width / 2).nonzero().squeeze(1)
+        d = distance.index_select(0, inside)
+        weight = 1.0 - soft_beyond(d, radius, model.width)
+        if shell:
+            weight = weight - 1.0 + soft_beyond(d, model.radii[shell - 1], model.width)
+        shells.append((Neighbors.of(pairs.index_select(1, inside), num_atoms), weight))
+    return shells
+
+
+def _sums(terms: Tensor, shells: list[tuple[Neighbors, Tensor]], batch: Tensor) -> Tensor:
+    """Sums over the neighbours ``[num_atoms, channels]`` of the terms ``[num_atoms, num_shells + 1, channels]``."""
+    own, outermost, *inner = terms.unbind(1)
+    totals = outermost.new_zeros(int(batch[-1]) + 1, outermost.size(1), dtype=torch.double)
+    totals = totals.index_add(0, batch, outermost.double())
+    y = own + totals.to(own.dtype).index_select(0, batch)
+    for x, (neighbors, weight) in zip(inner, shells, strict=True):
+        y = y + neighbor_sum(x.contiguous(), weight, neighbors)
+    return y
