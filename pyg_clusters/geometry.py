@@ -36,17 +36,58 @@ def check_radii(radii: Sequence[float]) -> tuple[float, ...]:
     return checked
 
 
+def is_traced() -> bool:
+    """Whether operations are being recorded (torch.compile, torch.export, torch.jit.trace), not only run.
+
+    Then no value of a tensor may decide what is run: checks of values are left out, and so are shortcuts.
+    """
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def one_cluster(*of_atoms: Tensor | None) -> Tensor:
+    """The ``batch [num_atoms]`` of a single cluster, all zero: what ``batch=None`` stands for, as in PyG.
+
+    Args:
+        *of_atoms: Tensors with a row per atom, ``[num_atoms, ...]``, of which the first that is there counts.
+    """
+    atoms = next(tensor for tensor in of_atoms if tensor is not None)
+    return torch.zeros(atoms.size(0), dtype=torch.long, device=atoms.device)
+
+
+def num_clusters(batch: Tensor) -> int:
+    """Number of clusters of a ``batch [num_atoms]``."""
+    if not batch.numel():
+        return 0
+    number: int = batch.max().item() + 1  # type: ignore[assignment]  # int() would make it a constant for torch.export
+    if torch.compiler.is_compiling():
+        torch._check(number >= 1)
+    return number
+
+
+def sum_over_clusters(values: Tensor, batch: Tensor) -> Tensor:
+    """Sums of values per atom over each cluster.
+
+    Args:
+        values: ``[num_atoms, ...]``.
+        batch: Cluster of each atom ``[num_atoms]``.
+
+    Returns:
+        ``[num_graphs, ...]``.
+    """
+    return values.new_zeros(num_clusters(batch), *values.shape[1:]).index_add(0, batch, values)
+
+
 def batch_to_ptr(batch: Tensor, num_graphs: int | None = None) -> Tensor:
     """Offsets ``ptr [num_graphs + 1]`` of the clusters numbered by a sorted ``batch [num_atoms]``.
 
     Raises:
         ValueError: If ``batch`` is not sorted, so that the atoms of a cluster do not lie together.
     """
-    if batch.numel() > 1 and bool((batch.diff() < 0).any()):
+    if not is_traced() and batch.numel() > 1 and bool((batch.diff() < 0).any()):
         raise ValueError("batch must be sorted: the atoms of a cluster have to follow each other")
     if num_graphs is None:
-        num_graphs = int(batch[-1]) + 1 if batch.numel() else 0
-    sizes = torch.bincount(batch, minlength=num_graphs)
+        num_graphs = num_clusters(batch)
+    sizes = batch.new_zeros(num_graphs).index_add(0, batch, torch.ones_like(batch))
     return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
 
@@ -120,10 +161,20 @@ def pad_clusters(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """
     ptr = batch_to_ptr(batch)
     sizes = ptr.diff()
-    largest = int(sizes.max())
+    largest = largest_cluster(sizes, batch)
     place = batch * largest + torch.arange(batch.numel(), device=batch.device) - ptr[batch]
     padded = pos.new_full((sizes.numel() * largest, 3), float("nan")).index_copy(0, place, pos)
     return padded.view(sizes.numel(), largest, 3), place, sizes
+
+
+def largest_cluster(sizes: Tensor, batch: Tensor) -> int:
+    """Number of atoms of the largest cluster, or a bound on it where operations are traced."""
+    if torch.jit.is_tracing():  # the number would be taken for a constant
+        return batch.size(0)
+    largest: int = sizes.max().item()  # type: ignore[assignment]
+    if torch.compiler.is_compiling():
+        torch._check(largest >= 1)
+    return largest
 
 
 def beyond_masks(pos: Tensor, radii: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
@@ -163,7 +214,7 @@ def shell_masks(squared: Tensor, radii: Sequence[float], dtype: torch.dtype | No
     num_graphs, num_atoms, _ = squared.shape
     masks = squared.new_empty((num_graphs, num_atoms, len(radii), num_atoms), dtype=dtype or squared.dtype)
     for shell in range(1, len(radii) + 1):
-        if torch.compiler.is_compiling():  # what it compiles is not to write into a part of a tensor
+        if is_traced():  # what it compiles is not to write into a part of a tensor
             masks[:, :, shell - 1] = beyond(squared, radii, shell)
         else:
             beyond(squared, radii, shell, out=masks[:, :, shell - 1])

@@ -11,7 +11,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyg_clusters.geometry import beyond, check_radii, check_shells, ptr_to_batch, shell_of, squared_distance
+from pyg_clusters.geometry import (
+    batch_to_ptr,
+    beyond,
+    check_radii,
+    check_shells,
+    is_traced,
+    largest_cluster,
+    ptr_to_batch,
+    shell_of,
+    squared_distance,
+)
 
 LARGE: int = 500
 """Number of atoms from which on a cluster is large."""
@@ -23,9 +33,9 @@ MAX_PAIRS_AT_ONCE: int = 250_000
 def is_large(clusters: Tensor | int) -> bool:
     """Whether the largest of clusters is large, by their offsets or its size.
 
-    (Where a model is compiled, none is: no value may decide what is run.)
+    (Where operations are traced, none is: no value may decide what is run.)
     """
-    if torch.compiler.is_compiling():
+    if is_traced():
         return False
     if isinstance(clusters, Tensor):
         clusters = int(clusters.diff().max()) if clusters.numel() > 1 else 0
@@ -125,6 +135,29 @@ def radius_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tenso
         kept.append(pairs[:, inside])
         distances.append(squared[inside].sqrt())
     return torch.cat(kept, dim=1), torch.cat(distances)
+
+
+def radius_slots(pos: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
+    """As :func:`radius_pairs`, with as many pairs for each atom as the largest cluster has atoms, whatever the values.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        batch: Cluster of each atom ``[num_atoms]``, sorted.
+        cutoff: Distance in Å.
+
+    Returns:
+        ``edge_index [2, num_atoms * largest]`` (source j, target i) and the distances ``edge_weight`` in Å, that of the
+        cut-off where no pair is there or it is further.
+    """
+    ptr = batch_to_ptr(batch)
+    slot = torch.arange(largest_cluster(ptr.diff(), batch), device=batch.device)
+    atom = torch.arange(batch.size(0), device=batch.device)[:, None]
+    source = ptr[batch][:, None] + slot  # [num_atoms, largest]
+    pairs = (source < ptr[batch + 1][:, None]) & (source != atom)
+    source = torch.where(pairs, source, 0)
+    squared = torch.where(pairs, squared_distance(pos[source], pos[:, None]), cutoff**2)
+    edge_index = torch.stack([source.flatten(), atom.expand_as(source).flatten()])
+    return edge_index, squared.sqrt().clamp(max=cutoff).flatten()
 
 
 def shell_pairs(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, pad_clusters
+from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, one_cluster, pad_clusters
 from pyg_clusters.models.dart import DART, AtomicEnergies
 from pyg_clusters.nn.elements import ElementIndex
 from pyg_clusters.nn.shell_conv import ShellConv
@@ -82,7 +82,7 @@ class AlloyDART(DART):
         self,
         z: Tensor | None,
         pos: Tensor | None,
-        batch: Tensor,
+        batch: Tensor | None = None,
         *,
         x: Tensor | None = None,
         edge_index: Tensor | None = None,
@@ -94,6 +94,7 @@ class AlloyDART(DART):
         """
         if z is None:
             raise ValueError("atomic numbers z are needed: neighbours are counted by element")
+        batch = one_cluster(z) if batch is None else batch
         if len(self.elements) == 1:
             self.index(z)  # that it is this element
             return super().energies_and_features(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)

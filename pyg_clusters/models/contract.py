@@ -28,13 +28,14 @@ class ClusterModel(Protocol):
     - ``domain``: a :class:`~pyg_clusters.models.TrainingDomain`: elements, sizes and geometries of the training set.
     """
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor | None = None) -> Tensor:
         """Energies ``[num_graphs]`` in eV, or values ``[num_atoms]``.
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
             pos: Positions ``[num_atoms, 3]`` in Å.
-            batch: Cluster of each atom ``[num_atoms]``.
+            batch: Cluster of each atom ``[num_atoms]``; the models of this package take one cluster if it is not
+                given.
         """
         ...
 

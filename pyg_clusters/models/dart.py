@@ -8,7 +8,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import scatter
 
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
@@ -16,8 +15,11 @@ from pyg_clusters.geometry import (
     beyond_masks,
     check_radii,
     check_shells,
+    is_traced,
     masks_to_counts,
+    one_cluster,
     pad_clusters,
+    sum_over_clusters,
 )
 from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.training_domain import TrainingDomain
@@ -114,7 +116,7 @@ class DART(nn.Module):
         self,
         z: Tensor | None,
         pos: Tensor | None,
-        batch: Tensor,
+        batch: Tensor | None = None,
         *,
         x: Tensor | None = None,
         edge_index: Tensor | None = None,
@@ -125,7 +127,7 @@ class DART(nn.Module):
         Args:
             z: Atomic numbers ``[num_atoms]``; may be ``None`` for a model of one element.
             pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where a shell graph is given.
-            batch: Cluster of each atom ``[num_atoms]``.
+            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
             x: Shell counts ``[num_atoms, num_shells]``, where they are already known beside a shell graph.
             edge_index: Shell graph ``[2, num_edges]`` (source j, target i). Without it the dense products of
                 :meth:`ShellConv.forward_dense` are used, which is faster.
@@ -135,13 +137,17 @@ class DART(nn.Module):
             ``[num_graphs]`` in eV.
         """
         energy = self.atomic_energies(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
-        return scatter(energy, batch, dim=0, reduce="sum")
+        return sum_over_clusters(energy, one_cluster(energy) if batch is None else batch)
 
-    def atomic_energies(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **graph: Tensor | None) -> Tensor:
+    def atomic_energies(
+        self, z: Tensor | None, pos: Tensor | None, batch: Tensor | None = None, **graph: Tensor | None
+    ) -> Tensor:
         """Contributions of the atoms ``[num_atoms]`` in eV; the arguments are those of :meth:`forward`."""
         return self.energies_and_features(z, pos, batch, **graph).energy
 
-    def features(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **graph: Tensor | None) -> Tensor:
+    def features(
+        self, z: Tensor | None, pos: Tensor | None, batch: Tensor | None = None, **graph: Tensor | None
+    ) -> Tensor:
         """Output of the last hidden layer, ``[num_atoms, 32]``; the arguments are those of :meth:`forward`."""
         return self.energies_and_features(z, pos, batch, **graph).features
 
@@ -149,7 +155,7 @@ class DART(nn.Module):
         self,
         z: Tensor | None,
         pos: Tensor | None,
-        batch: Tensor,
+        batch: Tensor | None = None,
         *,
         x: Tensor | None = None,
         edge_index: Tensor | None = None,
@@ -157,6 +163,7 @@ class DART(nn.Module):
     ) -> AtomicEnergies:
         """Energies and features of the atoms; the arguments are those of :meth:`forward`."""
         self.domain.check(z)
+        batch = one_cluster(pos, x, z) if batch is None else batch
         pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
         if edge_index is None:
             if pos is None:
@@ -194,7 +201,7 @@ class DART(nn.Module):
         masks = beyond_masks(padded, self.radii, dtype)
         counts = masks_to_counts(masks, sizes.to(dtype) - 1).flatten(0, 1)[place]
 
-        if torch.compiler.is_compiling():  # where no shape may depend on values
+        if is_traced():  # no shape may depend on values
             terms = self.conv.atom_terms(counts).flatten(1)
         else:
             rows, row_of_atom = distinct_counts(counts)

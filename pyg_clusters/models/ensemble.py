@@ -49,17 +49,17 @@ class Ensemble(nn.Module):
         if len(domains) == len(members):
             self.domain = _common(domains)
 
-    def forward(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **extra: Tensor) -> Tensor:
+    def forward(self, z: Tensor | None, pos: Tensor | None, batch: Tensor | None = None, **extra: Tensor) -> Tensor:
         """Mean over the members, of the shape that each returns; the arguments are those of a member."""
         return self.of_members(z, pos, batch, **extra).mean(0)
 
     def mean_and_spread(
-        self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **extra: Tensor
+        self, z: Tensor | None, pos: Tensor | None, batch: Tensor | None = None, **extra: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation over the members, each of the shape that a member returns, in its unit."""
         return mean_and_spread(self.of_members(z, pos, batch, **extra))
 
-    def of_members(self, z: Tensor | None, pos: Tensor | None, batch: Tensor, **extra: Tensor) -> Tensor:
+    def of_members(self, z: Tensor | None, pos: Tensor | None, batch: Tensor | None = None, **extra: Tensor) -> Tensor:
         """Predictions of the members, ``[num_members, ...]``."""
         return stacked([member(z, pos, batch, **extra) for member in self.members])
 

@@ -5,10 +5,9 @@ from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
-from torch_geometric.utils import scatter
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import batch_to_ptr
+from pyg_clusters.geometry import batch_to_ptr, one_cluster, sum_over_clusters
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
@@ -84,14 +83,14 @@ class HDNN(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(
-        self, z: Tensor, pos: Tensor | None, batch: Tensor, *, symmetry_functions: Tensor | None = None
+        self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, *, symmetry_functions: Tensor | None = None
     ) -> Tensor:
         """Energies of the clusters.
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
             pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where the symmetry functions are given.
-            batch: Cluster of each atom ``[num_atoms]``.
+            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
             symmetry_functions: ``[num_atoms, num_functions]``, where they are already known.
 
         Returns:
@@ -100,13 +99,14 @@ class HDNN(nn.Module):
         Raises:
             InputError: If an element occurs that the model was not made for.
         """
-        energy = self.atomic_energies(z, pos, batch, symmetry_functions=symmetry_functions)
-        return scatter(energy, batch, dim=0, reduce="sum")
+        batch = one_cluster(z) if batch is None else batch
+        return sum_over_clusters(self.atomic_energies(z, pos, batch, symmetry_functions=symmetry_functions), batch)
 
     def atomic_energies(
-        self, z: Tensor, pos: Tensor | None, batch: Tensor, *, symmetry_functions: Tensor | None = None
+        self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, *, symmetry_functions: Tensor | None = None
     ) -> Tensor:
         """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
+        batch = one_cluster(z) if batch is None else batch
         element = element_numbers(z, self.elements)
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         x = self._functions(z, pos, batch) if symmetry_functions is None else symmetry_functions

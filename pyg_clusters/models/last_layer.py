@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch_geometric.utils import scatter
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import one_cluster, sum_over_clusters
 from pyg_clusters.models.dart import DART
 
 CLUSTERS_AT_ONCE: int = 64
@@ -48,23 +48,24 @@ class LastLayerPosterior(nn.Module):
         self.register_buffer("covariance", torch.as_tensor(covariance, dtype=torch.double))
         self.domain = model.domain
 
-    def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+    def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
         """Energies ``[num_graphs]`` in eV, those of the model."""
         return self.model(z, pos, batch)
 
-    def mean_and_spread(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    def mean_and_spread(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Energies and their standard deviations ``[num_graphs]`` in eV."""
+        batch = one_cluster(pos) if batch is None else batch
         atoms = self.model.energies_and_features(z, pos, batch)
         sums = _sums(atoms.features, batch)
         variance = ((sums @ self.covariance) * sums).sum(1)
-        energy = scatter(atoms.energy, batch, dim=0, reduce="sum")
+        energy = sum_over_clusters(atoms.energy, batch)
         return energy, variance.clamp(min=0.0).sqrt().to(energy.dtype)
 
-    def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+    def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
         """Contributions of the atoms ``[num_atoms]`` in eV, those of the model."""
         return self.model.atomic_energies(z, pos, batch)
 
-    def features(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+    def features(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
         """Features of the atoms, those of the model."""
         return self.model.features(z, pos, batch)
 
@@ -113,4 +114,4 @@ class LastLayerPosterior(nn.Module):
 def _sums(features: Tensor, batch: Tensor) -> Tensor:
     """Sums over the clusters of features and of ones, ``[num_graphs, features + 1]``, in double precision."""
     ones = torch.ones_like(features[:, :1])
-    return scatter(torch.cat([features, ones], dim=1).double(), batch, dim=0, reduce="sum")
+    return sum_over_clusters(torch.cat([features, ones], dim=1).double(), batch)

@@ -8,10 +8,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import GaussianSmearing
-from torch_geometric.utils import scatter
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, batch_to_ptr, check_radii, check_shells, shell_of, squared_distance
+from pyg_clusters.geometry import (
+    GALLIUM_RADII,
+    batch_to_ptr,
+    check_radii,
+    check_shells,
+    one_cluster,
+    shell_of,
+    squared_distance,
+    sum_over_clusters,
+)
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER, EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
@@ -176,7 +184,7 @@ class LayeredModel(nn.Module):
         self,
         z: Tensor,
         pos: Tensor | None,
-        batch: Tensor,
+        batch: Tensor | None = None,
         *,
         x: Tensor | None = None,
         edge_index: Tensor | None = None,
@@ -188,7 +196,7 @@ class LayeredModel(nn.Module):
         Args:
             z: Atomic numbers ``[num_atoms]``.
             pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where counts and edges are given.
-            batch: Cluster of each atom ``[num_atoms]``.
+            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
             x: Counts of neighbours ``[num_atoms, num_shells]``, where they are already known.
             edge_index: Pairs ``[2, num_edges]`` (source j, target i), where they are already there; those beyond the
                 cut-off are left out.
@@ -201,16 +209,17 @@ class LayeredModel(nn.Module):
         Raises:
             InputError: If what a layer needs is neither given nor can be computed.
         """
+        batch = one_cluster(pos, x, z) if batch is None else batch
         values = self.atomic_values(
             z, pos, batch, x=x, edge_index=edge_index, edge_weight=edge_weight, edge_type=edge_type
         )
-        return values if self.target == "shielding" else scatter(values, batch, dim=0, reduce="sum")
+        return values if self.target == "shielding" else sum_over_clusters(values, batch)
 
     def atomic_values(
         self,
         z: Tensor,
         pos: Tensor | None,
-        batch: Tensor,
+        batch: Tensor | None = None,
         *,
         x: Tensor | None = None,
         edge_index: Tensor | None = None,
@@ -221,6 +230,7 @@ class LayeredModel(nn.Module):
         arguments are those of :meth:`forward`.
         """
         self.domain.check(z)
+        batch = one_cluster(pos, x, z) if batch is None else batch
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         if self.whole is not None:
             if pos is None:

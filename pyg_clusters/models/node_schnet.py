@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock, ShiftedSoftplus
 
-from pyg_clusters.geometry import batch_to_ptr, check_radii
+from pyg_clusters.geometry import batch_to_ptr, check_radii, is_traced, one_cluster
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.filtered_sum import filtered_sum
 from pyg_clusters.nn.interpolation import Interpolation
 from pyg_clusters.nn.shared_weights import save_shared_weights_once
 from pyg_clusters.nn.shielding_scale import ShieldingScale
-from pyg_clusters.pairs import radius_pairs
+from pyg_clusters.pairs import radius_pairs, radius_slots
 from pyg_clusters.positions import usable_positions
 
 NODES_PER_GAUSSIAN: int = 8
@@ -107,7 +107,7 @@ class NodeSchNet(nn.Module):
         self,
         z: Tensor,
         pos: Tensor | None,
-        batch: Tensor,
+        batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
         edge_weight: Tensor | None = None,
@@ -117,7 +117,7 @@ class NodeSchNet(nn.Module):
         Args:
             z: Atomic numbers ``[num_atoms]``.
             pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where edges and distances are given.
-            batch: Cluster of each atom ``[num_atoms]``.
+            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
             edge_index: Pairs ``[2, num_edges]`` (source j, target i), where they are already there.
             edge_weight: Their distances ``[num_edges]`` in Å; computed from the positions if not given.
 
@@ -130,7 +130,7 @@ class NodeSchNet(nn.Module):
         self,
         z: Tensor,
         pos: Tensor | None,
-        batch: Tensor,
+        batch: Tensor | None = None,
         *,
         edge_index: Tensor | None = None,
         edge_weight: Tensor | None = None,
@@ -139,6 +139,7 @@ class NodeSchNet(nn.Module):
         :meth:`forward`. To train on transformed values compare it with ``model.scale.standardize(y)``.
         """
         self.domain.check(z)
+        batch = one_cluster(z) if batch is None else batch
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         edge_index, edge_weight = self._edges(pos, batch, edge_index, edge_weight)
         edge_weight = edge_weight.to(self.lin1.weight.dtype)
@@ -160,7 +161,11 @@ class NodeSchNet(nn.Module):
             if pos is None:
                 raise ValueError("NodeSchNet needs positions, or pairs and their distances (edge_index, edge_weight)")
             if edge_index is None:
+                if is_traced():
+                    return radius_slots(pos, batch, self.cutoff)
                 return radius_pairs(pos, batch_to_ptr(batch), self.cutoff)
             edge_weight = (pos[edge_index[0]] - pos[edge_index[1]]).norm(dim=-1)
+        if is_traced():
+            return edge_index, edge_weight.clamp(max=self.cutoff)  # where the envelope is zero
         inside = edge_weight < self.cutoff
         return edge_index[:, inside], edge_weight[inside]

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import batch_to_ptr, check_radii
+from pyg_clusters.geometry import batch_to_ptr, check_radii, one_cluster
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.positions import usable_positions
 from pyg_clusters.transforms.running_coordination import SODIUM_RADII, running_coordination
@@ -114,8 +114,11 @@ class ShieldingLasso(nn.Module):
         """Whether predictions need the orbital populations of a calculation."""
         return self.variables != "coordination"
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor, *, populations: Tensor | None = None) -> Tensor:
+    def forward(
+        self, z: Tensor, pos: Tensor, batch: Tensor | None = None, *, populations: Tensor | None = None
+    ) -> Tensor:
         self.domain.check(z)
+        batch = one_cluster(pos) if batch is None else batch
         pos, defect = usable_positions(pos, batch)
         variables = self.variables_of(pos, batch, populations).to(self.linear.weight.dtype)
         values = self.linear((variables - self.mean) / self.deviation).squeeze(-1) + defect  # [num_atoms]

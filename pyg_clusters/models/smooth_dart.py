@@ -5,16 +5,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch_geometric.nn.resolver import activation_resolver
-from torch_geometric.utils import scatter
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
     batch_to_ptr,
     check_radii,
+    is_traced,
+    one_cluster,
     pad_clusters,
     pair_distances,
     soft_beyond_masks,
+    sum_over_clusters,
 )
 from pyg_clusters.models.large_smooth_dart import large_atomic_energies
 from pyg_clusters.models.training_domain import TrainingDomain
@@ -148,19 +150,21 @@ class SmoothDART(nn.Module):
                 nn.init.kaiming_normal_(module.weight, a=1.0)
                 nn.init.zeros_(module.bias)
 
-    def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+    def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
         """Energies of the clusters, ``[num_graphs]`` in eV.
 
         Args:
             z: Atomic numbers ``[num_atoms]``; may be ``None`` for a model of one element.
             pos: Positions ``[num_atoms, 3]`` in Å.
-            batch: Cluster of each atom ``[num_atoms]``, sorted.
+            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
         """
-        return scatter(self.atomic_energies(z, pos, batch), batch, dim=0, reduce="sum")
+        batch = one_cluster(pos) if batch is None else batch
+        return sum_over_clusters(self.atomic_energies(z, pos, batch), batch)
 
-    def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+    def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
         """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
         self.domain.check(z)
+        batch = one_cluster(pos) if batch is None else batch
         if batch.numel() == 0:
             return pos.sum(dim=-1)
         if is_large(batch.numel()) and is_large(batch_to_ptr(batch)):
@@ -168,7 +172,7 @@ class SmoothDART(nn.Module):
             energy = large_atomic_energies(self, z, pos, batch)
             return energy + defect.to(energy.dtype)
         fitting = self.training and not self.inputs.fitted  # to the whole of the first batch
-        if fitting or batch.numel() <= ATOMS_AT_ONCE or pos.device.type != "cpu":
+        if fitting or is_traced() or batch.numel() <= ATOMS_AT_ONCE or pos.device.type != "cpu":
             return self._of_block(z, pos, batch)
         ptr = batch_to_ptr(batch)
         first = ptr[torch.searchsorted(ptr, torch.arange(0, batch.numel(), ATOMS_AT_ONCE))]
@@ -256,6 +260,8 @@ class SmoothDART(nn.Module):
 
     def _near(self, pairs: Tensor, difference: Tensor, distance: Tensor, *of_neighbors: Tensor) -> list[Tensor]:
         """Of the pairs of each atom, the nearest: all that lie in shells of the descriptor but the outermost."""
+        if is_traced():
+            return [pairs, difference, distance, *of_neighbors]
         reach = self.descriptor_radii[-1] + self.width / 2
         most = int((pairs & (distance < reach)).sum(dim=-1).max())
         if most > 0.8 * distance.size(-1):  # not worth the sorting

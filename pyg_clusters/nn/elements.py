@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import is_traced
 from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
 
 
@@ -40,6 +41,8 @@ class ElementIndex(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         index = self.index_of[z]
+        if is_traced():  # of an unknown element an index that raises where it is used
+            return torch.where(index < 0, len(self.elements), index)
         if bool((index < 0).any()):
             unknown = sorted(set(z[index < 0].tolist()))
             raise InputError(f"the model has the elements {list(self.elements)}, not {unknown} (atomic numbers)")

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
+from pyg_clusters.geometry import is_traced
 from pyg_clusters.nn.interpolation import Interpolation
 
 PAIRS_AT_ONCE: dict[str, int] = {"cpu": 4096}
@@ -33,6 +34,9 @@ def filtered_sum(x: Tensor, filters: Tensor, edge_index: Tensor, between: Interp
     Returns:
         ``[num_atoms, channels]``.
     """
+    if is_traced():
+        rows = _rows(filters, between.index, between.weights.to(filters.dtype))
+        return torch.zeros_like(x).index_add(0, edge_index[1], rows * x.index_select(0, edge_index[0]))
     return _FilteredSum.apply(x, filters, edge_index, between.index, between.weights.to(filters.dtype))
 
 

@@ -176,12 +176,12 @@ class ShellConv(MessagePassing):
         Returns:
             ``[num_graphs, num_atoms, channels]``.
         """
-        num_graphs, num_atoms, num_terms, channels = terms.shape
+        num_terms = terms.size(2)
         own = terms[:, :, 0] + terms[:, :, 1].sum(dim=1, keepdim=True)
         if num_terms == 2:
             return own
-        steps = terms[:, :, 2:].transpose(1, 2).reshape(num_graphs, -1, channels)
-        return torch.baddbmm(own, masks.view(num_graphs, num_atoms, -1), steps)
+        steps = terms[:, :, 2:].transpose(1, 2).flatten(1, 2)
+        return torch.baddbmm(own, masks.flatten(2), steps)
 
     def near_terms(self, x: Tensor) -> Tensor:
         r"""Contribution of each atom, in the form that :func:`combine_near` sums.

@@ -8,7 +8,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import pad_clusters, pair_distances
+from pyg_clusters.geometry import one_cluster, pad_clusters, pair_distances, sum_over_clusters
 from pyg_clusters.positions import usable_positions
 
 LI = "Li, Blaisten-Barojas, Papaconstantopoulos, Phys. Rev. B 1998, 57, 15519"
@@ -82,23 +82,23 @@ class Gupta(nn.Module):
         self.element = element
         self.constants = GuptaParameters(*(constants or GUPTA_PARAMETERS[element]))
 
-    def forward(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
-        atomic = self.atomic_energies(z, pos, batch)
-        num_graphs = int(batch[-1]) + 1 if batch.numel() else 0
-        return atomic.new_zeros(num_graphs).index_add(0, batch, atomic)
+    def forward(self, z: Tensor, pos: Tensor, batch: Tensor | None = None) -> Tensor:
+        batch = one_cluster(pos) if batch is None else batch
+        return sum_over_clusters(self.atomic_energies(z, pos, batch), batch)
 
-    def atomic_energies(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+    def atomic_energies(self, z: Tensor, pos: Tensor, batch: Tensor | None = None) -> Tensor:
         """The terms i of the sum, ``[num_atoms]`` in eV.
 
         Args:
             z: Atomic numbers ``[num_atoms]``, all of the element of this potential.
             pos: Positions ``[num_atoms, 3]`` in Å.
-            batch: Cluster of each atom ``[num_atoms]``, sorted.
+            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
 
         Raises:
             InputError: If there is another element.
         """
         self._check_elements(z)
+        batch = one_cluster(pos) if batch is None else batch
         if not batch.numel():
             return pos.new_zeros(0)
         pos, defect = usable_positions(pos, batch)
