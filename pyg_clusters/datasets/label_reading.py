@@ -111,16 +111,15 @@ class LabelReader:
         bad: list[BadFrame] = []
         states = np.full(len(block), None) if block.states is None else block.states
         for number, state in zip(block.number.tolist(), states, strict=True):
-            charge = 0 if state is None else state if isinstance(state, str) else state.charge
-            if self.state is None and not isinstance(state, str):
-                self.state = charge, False
             if isinstance(state, str):
                 bad.append(BadFrame(block.file, number, state))
-            elif charge != self.state[0]:
-                reason = f"its charge is {charge}, but {self.state[0]} in the frames before: train on one charge"
+                continue
+            charge = 0 if state is None else state.charge
+            known, any_spin = self.state or (charge, False)
+            if charge != known:
+                reason = f"its charge is {charge}, but {known} in the frames before: train on one charge"
                 bad.append(BadFrame(block.file, number, reason))
-            elif state is not None and not state.is_lowest_spin:
-                self.state = charge, True
+            self.state = known, any_spin or (state is not None and not state.is_lowest_spin)
         return (block.select(~np.isin(block.number, [frame.number for frame in bad])) if bad else block), bad
 
     def check(self, files: Sequence[Path], num_blocks: int):
