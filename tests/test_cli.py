@@ -229,8 +229,26 @@ def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys
     write_extxyz(tmp_path / "stated.extxyz", frames)
     stated = str(tmp_path / "stated.extxyz")
     for asked in (["evaluate", str(model), stated], ["benchmark-screening", str(model), stated, *truth]):
-        assert main(asked) == 2
+        assert main([*asked, "--energy-unit", "eV"]) == 2
         assert f"(--energy-unit {unit})" in capsys.readouterr().err
+    out = tmp_path / "worth_stated"
+    assert main(["benchmark-screening", str(model), stated, *truth, "--top", "2", "--out", str(out)]) == 0
+    np.testing.assert_allclose(read_columns(out / "ranking.csv")["mae_kcal_mol"], tables[0]["mae_kcal_mol"], rtol=1e-6)
+    longest = max(atoms.get_all_distances().max() for atoms in frames)
+    radii = ["--radii", f"{longest - 0.01}"]  # all but one frame of a size have the same counts
+    for name, options in ((trajectory, []), (tmp_path / "other.extxyz", ["--energy-unit", unit]), (stated, [])):
+        out = tmp_path / f"described_{len(tables)}"
+        asked = ["describe", str(name), "--target", "binding_energy", *radii, *options, "--out", str(out)]
+        assert main(asked) == 0
+        tables.append(json.loads((out / "summary.json").read_text())["collisions"][0]["largest_spread_kcal_mol"])
+        out = tmp_path / f"screened_{len(tables)}"
+        asked = ["screen", str(model), str(name), *truth, "--top", "2", *options, "--out", str(out)]
+        assert main(asked) == 0
+        columns = pyarrow.csv.read_csv(out / "candidates.csv").to_pydict()
+        key = "binding_energy" if name == trajectory else "binding_energy_eV"
+        true = [frames[n].info["binding_energy"] * ENERGY_UNITS[unit] for n in columns["source_frame"]]
+        np.testing.assert_allclose(columns[key], true)
+    assert tables[-3] > 1.0 and tables[-2:] == pytest.approx([tables[-3]] * 2)
 
 
 def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):

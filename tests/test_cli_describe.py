@@ -187,6 +187,15 @@ def test_core_surface_writes_every_atom(clusters, model, tmp_path, capsys):
     assert (out / "report.html").read_text().count("<figure>") == 3
 
 
+@pytest.mark.parametrize("more", [[], ["--on-bad", "skip"]])
+def test_single_atoms_alone_end_in_one_line(more, tmp_path, capsys):
+    file = tmp_path / "atoms.xyz"
+    file.write_text("1\n\nNa 0 0 0\n1\n\nNa 1 0 0\n")
+    assert main(["describe", str(file), *more]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and f"{file}, frame 0: number of atoms is 1, a cluster has at least two" in lines[0]
+
+
 def test_core_surface_refuses(clusters, model, tmp_path, capsys):
     start = ["analyse", "core-surface", model, clusters, "--out", tmp_path / "out"]
     assert "region 'surface'" in refused([*start, "--radii", "3.49,60"], capsys)
@@ -195,7 +204,9 @@ def test_core_surface_refuses(clusters, model, tmp_path, capsys):
     assert "perplexity" in refused([*start, "--radii", "3.49,5.5", "--perplexity", "1000"], capsys)
     assert "at least two clusters" in refused([*start, "--radii", "3.49,5.5", "--sizes", "62"], capsys)
     assert "no property 'origin'" in refused([*start, "--group", "origin"], capsys)
-    assert "there is no analysis 'surface'" in refused(["analyse", "surface", model, clusters], capsys)
+    assert "analyse has no 'surface'; did you mean 'core-surface'" in refused(
+        ["analyse", "surface", model, clusters], capsys
+    )
     torch.manual_seed(0)
     save_model(NodeSchNet(), tmp_path / "schnet")
     assert "give a DART" in refused(["analyse", "core-surface", tmp_path / "schnet", clusters, "--out", "o"], capsys)

@@ -99,6 +99,52 @@ def test_a_second_process_stops(folder, tmp_path, verb, capsys):
     assert names(tmp_path) == set()
 
 
+def command_of(verb: str, folder: Path, out: str) -> list[str]:
+    """Command of a verb whose output lies in a folder; an empty output without one."""
+    places = {
+        "MODEL": str(folder / "model"),
+        "MD": str(folder / ("cu.xyz" if verb in ("label", "hot") else "md.extxyz")),
+    }
+    words = [places.get(word, word) for word in WRITERS[verb][0]]
+    return [word if not word.startswith("OUT/") else out and out + word.removeprefix("OUT") for word in words]
+
+
+@pytest.mark.parametrize("verb", [*WRITERS, "train"])
+def test_an_empty_output_is_refused(folder, tmp_path, verb, monkeypatch, capsys):
+    """Not taken for the working directory, on the command line or in a file of options."""
+    monkeypatch.chdir(tmp_path)
+    command = ["train", "--config", "x.yaml", "--out", ""] if verb == "train" else command_of(verb, folder, "")
+    assert main(command) == 2
+    assert "--out needs the name of a file or folder" in capsys.readouterr().err
+    assert names(tmp_path) == set()
+    if verb in ("screen", "evaluate", "describe"):
+        (tmp_path / "options.yaml").write_text("out: ''\n")
+        assert main([*command[:-2], "--config", "options.yaml"]) == 2
+        assert "--out is empty" in capsys.readouterr().err
+        assert names(tmp_path) == {"options.yaml"}
+
+
+FIRST_RESULT = {
+    "screen": "candidates.csv",
+    "benchmark-screening": "ranking.csv",
+    "spectrum": "spectrum.csv",
+    "ensemble": "ensemble.json",
+    "describe": "summary.json",
+    "analyse": "core_surface.json",
+}
+
+
+@pytest.mark.parametrize("verb", [verb for verb in WRITERS if verb not in ("demo", "reproduce")])
+def test_results_are_replaced_on_request_only(folder, tmp_path, verb, capsys):
+    out = tmp_path / WRITERS[verb][1]
+    result = out / FIRST_RESULT[verb] if "." not in out.name else out
+    result.parent.mkdir(exist_ok=True)
+    result.write_text("mine")
+    assert main(command_of(verb, folder, str(tmp_path))) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert result.read_text() == "mine"
+
+
 def test_a_lock_ends_with_its_process(tmp_path):
     out = tmp_path / "x.csv"
 

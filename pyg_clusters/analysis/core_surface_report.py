@@ -42,6 +42,8 @@ SPACES = {
 
 REGION_COLORS = ("#c8452e", "#e3b23c", "#2f6db3")
 
+RESULTS = ("atoms.csv", "core_surface.json", "report.html")
+
 
 @dataclass
 class CoreSurfaceAnalysis:
@@ -64,7 +66,8 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurfaceAnalysis:
     Raises:
         InputError: If the model is no DART, a region is empty, or there are too few clusters.
     """
-    with open_output(Path(options.out), command_words("analyse core-surface", options), results=()):
+    command = command_words("analyse core-surface", options)
+    with open_output(Path(options.out), command, inputs=options.frames, overwrite=options.overwrite, results=RESULTS):
         model = load_model(options.model)
         if type(model) is not DART:
             name = type(model).__name__

@@ -32,13 +32,16 @@ from pyg_clusters.analysis.plot_style import (
     tidy,
 )
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, parse_radii, read_set
+from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, energies_of, frame_paths, parse_radii, read_set
+from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, write_table
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.options.describe import DescribeOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.units import MEV
+
+RESULTS = ("pair_distribution.csv", "shells.csv", "collisions.csv", "summary.json", "report.html")
 
 SHOWN_SHARED = 20
 """Maximum number of shared multisets in the report."""
@@ -73,9 +76,13 @@ def describe(options: DescribeOptions) -> DescribedSet:
     radii = None if options.radii is None else parse_radii(options.radii)
     target = options.target or (SHIPPED_TARGETS.get(options.frames[0]) if len(options.frames) == 1 else None)
     out = None if options.out is None else Path(options.out)
-    with open_output(out, command_words("describe", options), results=()):
+    command = command_words("describe", options)
+    with open_output(out, command, inputs=options.frames, overwrite=options.overwrite, results=RESULTS):
         properties = [target] if target else []
         frames = read_set(options.frames, properties=properties, on_bad=options.on_bad, fragments=options.fragments)
+        if target:
+            units = units_of_labels(frame_paths(options.frames), options.energy_unit)
+            frames.properties[target] = energies_of(frames, target) * [units[file] for file in frames.file.tolist()]
         description = description_of(frames, radii, target, options.r_max, options.bin_width)
         if out is not None:
             write_results(description, out, options.frames)

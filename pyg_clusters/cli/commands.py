@@ -1,8 +1,10 @@
 """Commands of the verbs: their options, subcommands, and tab completion."""
 
 import importlib
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from glob import has_magic
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -10,7 +12,7 @@ from typing import Any, NamedTuple
 from jsonargparse import ArgumentParser
 
 from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.options.parsing import nearest, parse_options, verb_parser
+from pyg_clusters.options.parsing import nearest, options_of, parse_options, verb_parser
 
 
 class Command(NamedTuple):
@@ -40,13 +42,24 @@ def run_verb(verb: str, argv: Sequence[str]):
         SystemExit: After the help.
     """
     module = _module(verb)
+    if any(name == "out" and not value.strip() for name, value in options_of(argv)):
+        raise InputError("--out needs the name of a file or folder (. is the current one)")
     if hasattr(module, "HELP"):
         module.run(argv)
     elif hasattr(module, "COMMANDS"):
         name, command = _subcommand(verb, module.COMMANDS, argv)
-        command.run(parse_options(f"{verb} {name}", command.options, command.example, argv[1:]))
+        command.run(_with_files(parse_options(f"{verb} {name}", command.options, command.example, argv[1:])))
     else:
-        module.run(parse_options(verb, module.OPTIONS, module.EXAMPLE, argv))
+        module.run(_with_files(parse_options(verb, module.OPTIONS, module.EXAMPLE, argv)))
+
+
+def _with_files(options: Any) -> Any:
+    """The options, if the files that they name exist: known in a second, before packages are imported for many."""
+    for name in (name for field in ("frames", "paths", "parts") for name in getattr(options, field, None) or ()):
+        is_path = os.sep in name or "." in name  # otherwise it may name shipped data or a pretrained model
+        if is_path and not has_magic(name) and not os.path.lexists(os.path.expanduser(name)):
+            raise InputError(f"{name}: no such file")
+    return options
 
 
 def _module(verb: str) -> ModuleType:

@@ -108,7 +108,7 @@ def read_set(
         bad += sorted({*left_out, *read.unreadable}, key=lambda frame: frame.number)
     number = np.concatenate([block.number for block in blocks])
     if not len(number):
-        reason = "no frame can be used"
+        reason = "no frame can be used" + (f"; the first: {bad[0]}" if bad else "")
         if sizes is not None and not set(sizes) & found:
             reason = f"no cluster of {', '.join(map(str, sizes))} atoms; there are {', '.join(map(str, sorted(found)))}"
         raise InputError(f"{', '.join(names)}: {reason}")

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -205,6 +205,34 @@ class LabelReader:
                 yield int(block.number[frame])
 
 
+class StatedUnit(NamedTuple):
+    """Unit of energies that a frame states."""
+
+    where: str
+    """File and frame."""
+    text: str
+    """Key and value."""
+    name: str
+    """Name of the unit."""
+    energy: float
+    """Its value in eV."""
+
+
+def stated_unit(file: Path) -> StatedUnit | None:
+    """Unit of the energies that the first frame of an XYZ text states, if it does."""
+    if file_format(file) != "xyz":
+        return None
+    block = next(read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False), None)
+    if block is None or not block.atoms:
+        return None
+    known = {name.lower(): value for name, value in ENERGY_UNITS.items()}
+    for key, value in block.atoms[0].info.items():
+        name = str(value).strip()
+        if UNIT_KEYS.fullmatch(key) and name.lower() in known:
+            return StatedUnit(f"{file}, frame {block.number[0]}", f"{key}={name}", name, known[name.lower()])
+    return None
+
+
 def check_stated_unit(file: Path, energy: float):
     """Check that the unit of the energies is the one that the first frame of an XYZ text states, if it does.
 
@@ -215,35 +243,32 @@ def check_stated_unit(file: Path, energy: float):
     Raises:
         InputError: If it is another one.
     """
-    if file_format(file) != "xyz":
-        return
-    block = next(read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False), None)
-    if block is None or not block.atoms:
-        return
-    known = {name.lower(): value for name, value in ENERGY_UNITS.items()}
-    for key, value in block.atoms[0].info.items():
-        stated = known.get(str(value).strip().lower()) if UNIT_KEYS.fullmatch(key) else None
-        if stated is not None and not math.isclose(stated, energy, rel_tol=1e-6):
-            raise InputError(
-                f"{file}, frame {block.number[0]}: its comment says {key}={value}, but the energies are taken to be in "
-                f"units of {energy:.6g} eV; pass energy_unit={value!r} (--energy-unit {value})"
-            )
+    stated = stated_unit(file)
+    if stated is not None and not math.isclose(stated.energy, energy, rel_tol=1e-6):
+        raise InputError(
+            f"{stated.where}: its comment says {stated.text}, but the energies are taken to be in units of "
+            f"{energy:.6g} eV; pass energy_unit={stated.name!r} (--energy-unit {stated.name})"
+        )
 
 
-def unit_of_labels(files: Iterable[str], name: str | None) -> float:
-    """Unit in eV of the energies in files.
+def units_of_labels(files: Iterable[str | Path], name: str | None) -> dict[str, float]:
+    """Unit in eV of the energies in each file.
 
     Args:
         files: Files, folders and patterns.
-        name: Name of the unit as ``--energy-unit`` has it; by default eV.
+        name: Name of the unit as ``--energy-unit`` has it; by default what a file states, or else eV.
 
     Raises:
         InputError: If there is no such unit, or a file states another one.
     """
-    unit = unit_of(name or "eV", ENERGY_UNITS, "--energy-unit")
+    unit = None if name is None else unit_of(name, ENERGY_UNITS, "--energy-unit")
+    units = {}
     for file in expand_paths(files):
-        check_stated_unit(file, unit)
-    return unit
+        if unit is not None:
+            check_stated_unit(file, unit)
+        stated = stated_unit(file) if unit is None else None
+        units[str(file)] = unit if unit is not None else 1.0 if stated is None else stated.energy
+    return units
 
 
 def _hint(frame: UnlabelledFrame) -> str:

@@ -13,7 +13,7 @@ from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots import reliability
 from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.conformal import interval_metrics, reliability_rows
-from pyg_clusters.datasets.label_reading import unit_of_labels
+from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.baseline import TrainingSet, energy_context
 from pyg_clusters.evaluation.report import Evaluation, run_figures
@@ -98,7 +98,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         with open_output(run.path, command, results=()):
             return evaluate_run(run, options.device, options.coverage)
     out = None if options.out is None else Path(options.out)
-    with open_output(out, command, inputs=options.frames, overwrite=True):
+    with open_output(out, command, inputs=options.frames, overwrite=options.overwrite):
         evaluation = _evaluate_frames(run, options, options.frames)
         if out is not None:
             evaluation.write(out)
@@ -161,8 +161,8 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
     if per_atom:
         blocks = [check_atom_numbers(block, target) for block in score(atom_properties=[target])]
     else:
-        unit = unit_of_labels(files, options.energy_unit)
-        blocks = [check_numbers(block, target, unit) for block in score(properties=[target])]
+        units = units_of_labels(files, options.energy_unit)
+        blocks = [check_numbers(block, target, units[block.frames.file]) for block in score(properties=[target])]
     list_bad([frame for block in blocks for frame in block.bad])
     blocks = [block for block in blocks if len(block.frames)]
     if not blocks:

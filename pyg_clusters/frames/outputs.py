@@ -44,6 +44,8 @@ def open_output(
     if path is None:
         yield False
         return
+    if "" in command:
+        raise InputError(f"{command[command.index('') - 1]} is empty; give the name of a file or folder")
     folder = results is not None
     outputs = [path] if results is None else [path / name for name in results]
     text = shlex.join(word for word in command if word != "--overwrite")

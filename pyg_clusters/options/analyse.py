@@ -24,6 +24,8 @@ class CoreSurfaceOptions(DeviceOptions, FrameOptions, ModelOptions):
     """seed of t-SNE"""
     group: str | None = None
     """key in the frames: clusters that share its value are kept together in the folds"""
+    overwrite: bool = False
+    """replace results in the folder"""
     out: str
     """folder of the results"""
 

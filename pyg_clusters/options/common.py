@@ -38,6 +38,15 @@ class FrameOptions(CheckOptions):
 
 
 @dataclass(kw_only=True)
+class EnergyUnitOptions:
+    """Unit of labels."""
+
+    energy_unit: str | None = None
+    """unit of the energies in the frames: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default what the
+    file states, or else eV"""
+
+
+@dataclass(kw_only=True)
 class DeviceOptions:
     """Device for the calculation."""
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import CheckOptions, CoverageOptions, DeviceOptions
+from pyg_clusters.options.common import CheckOptions, CoverageOptions, DeviceOptions, EnergyUnitOptions
 
 
 @dataclass(kw_only=True)
-class EvaluateOptions(DeviceOptions, CheckOptions, CoverageOptions):
+class EvaluateOptions(EnergyUnitOptions, DeviceOptions, CheckOptions, CoverageOptions):
     """Errors of a trained model: on the test set of its run, or on labelled frames."""
 
     run: str = field(metadata={"positional": True})
@@ -17,8 +17,8 @@ class EvaluateOptions(DeviceOptions, CheckOptions, CoverageOptions):
     target: str | None = None
     """name of the label in the frames: the energy, or the shielding of each atom in ppm; by default the label that the
     model was trained on, or binding_energy (nmr_shielding) if that is not known"""
-    energy_unit: str | None = None
-    """unit of the energies of the frames: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default eV"""
+    overwrite: bool = False
+    """replace the file"""
     out: str | None = None
     """JSON file for the errors on frames"""
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, fields
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import EngineOptions, FrameOptions, ModelOptions
+from pyg_clusters.options.common import EnergyUnitOptions, EngineOptions, FrameOptions, ModelOptions
 from pyg_clusters.strategies import STRATEGIES, purposes
 
 VACUUM: float = 7.5
@@ -51,7 +51,7 @@ class RelaxationOptions:
 
 
 @dataclass(kw_only=True)
-class ScreenOptions(StrategyOptions, RelaxationOptions, EngineOptions, FrameOptions, ModelOptions):
+class ScreenOptions(StrategyOptions, RelaxationOptions, EnergyUnitOptions, EngineOptions, FrameOptions, ModelOptions):
     """Select the lowest-energy candidates among the frames of trajectories, by cluster size (of alloys by composition).
     The results are candidates.extxyz, candidates.csv (source_file, source_frame, size, pred_rank, pred_energy,
     pred_energy_spread of a model with an uncertainty estimate, pred_reason) and report.html. With --relax the
@@ -65,7 +65,7 @@ class ScreenOptions(StrategyOptions, RelaxationOptions, EngineOptions, FrameOpti
     """for unique and diverse, and with --relax: number of lowest frames of a size to select among, 10 times --top if
     not given (for diverse without --relax 3 times)"""
     truth: str | None = None
-    """name of the true energy (eV) in the frames, for the report"""
+    """name of the true energy in the frames, for the report"""
     write: str | None = None
     """also write each candidate to its own folder in this format of ASE (vasp: POSCAR, aims, xyz, ...)"""
     vacuum: float = VACUUM
@@ -77,6 +77,8 @@ class ScreenOptions(StrategyOptions, RelaxationOptions, EngineOptions, FrameOpti
 
     def __post_init__(self):
         EngineOptions.__post_init__(self)
+        if self.energy_unit is not None and self.truth is None:
+            raise InputError("--energy-unit goes with --truth")
         if self.choose not in STRATEGIES:
             raise InputError(f"--choose must be {', '.join(STRATEGIES)}; got {self.choose!r}")
         strategy = STRATEGIES[self.choose]

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.composition import comparable, composition_names, kind_label
-from pyg_clusters.datasets.label_reading import unit_of_labels
+from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.baseline import other_zero
 from pyg_clusters.formatting import cell
@@ -190,11 +190,11 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
 def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) -> list[SizeFrames]:
     """Read and score the frames, and the minima if there are some."""
     keys = list(dict.fromkeys([truth, *([options.own] if options.own else [])]))
-    unit = unit_of_labels(options.frames, options.energy_unit)
+    units = units_of_labels(options.frames, options.energy_unit)
     blocks = score_files(predictor, options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
     scored = list(counting(blocks, lambda block: len(block.frames)))
     for key in keys:
-        scored = [check_numbers(block, key, unit) for block in scored]
+        scored = [check_numbers(block, key, units[block.frames.file]) for block in scored]
     bad = [frame for block in scored for frame in block.bad]
     list_bad(bad)
     if not any(len(block.frames) for block in scored):

@@ -1,10 +1,11 @@
 """Screening: from the frames of trajectories to candidates for DFT calculations."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
+from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock, Frames, Parts
 from pyg_clusters.frames.checks import list_bad
@@ -59,8 +60,11 @@ def screen(options: ScreenOptions) -> Screening:
         frames = _open(options, with_atoms=strategy.pool is not None)
         parts = Parts(out / "scores.unfinished", job_settings(predictor, frames), overwrite=options.overwrite)
         blocks = score_resumably(predictor, frames, parts, options)
-        if options.truth:
-            blocks = (check_numbers(block, options.truth) for block in blocks)
+        truth = options.truth
+        if truth:
+            units = units_of_labels(options.frames, options.energy_unit)
+            key, truth = truth, truth if all(unit == 1 for unit in units.values()) else f"{truth}_eV"
+            blocks = (_with_truth(block, key, truth, units) for block in blocks)
         blocks = counting(blocks, lambda block: len(block.frames))
         screening = select(blocks, strategy, options, predictor)
         list_bad(screening.bad)
@@ -69,8 +73,8 @@ def screen(options: ScreenOptions) -> Screening:
         model = Path(options.model)
         if isinstance(strategy, Bins):
             warn_of_narrow_bins(screening, strategy.bins, model)
-        write_candidates(screening, out, options.truth)
-        write_report(screening, out, predictor, model, strategy, options.truth)
+        write_candidates(screening, out, truth)
+        write_report(screening, out, predictor, model, strategy, truth)
         if options.write:
             structures = [candidate.atoms for candidate in screening.candidates]
             write_folders(out / options.write, structures, options.write, options.vacuum, overwrite=again)
@@ -91,6 +95,13 @@ def _predictor(options: ScreenOptions, strategy: Strategy) -> Predictor:
     if options.relax:
         check_forces(predictor)
     return predictor
+
+
+def _with_truth(block: ScoredBlock, key: str, name: str, units: Mapping[str, float]) -> ScoredBlock:
+    """The block with its true energies in eV, under their name in the files where that is their unit there."""
+    properties = check_numbers(block, key).frames.properties
+    properties[name] = properties[key] * units[block.frames.file]
+    return block
 
 
 def _open(options: ScreenOptions, with_atoms: bool) -> Frames:
