@@ -179,10 +179,10 @@ def _check_charge(atoms: Atoms, charge: int):
     """Check that the valence shells can hold a charge.
 
     Raises:
-        InputError: If it leaves no valence electron, or adds more than the valence shells have room for.
+        InputError: If it takes more than the valence electrons, or adds more than the valence shells have room for.
     """
     valence, room = np.sum([_valence(int(z)) for z in atoms.numbers if z > 0] or [(0, 0)], axis=0).tolist()
-    if charge and charge >= valence:
+    if charge > valence:
         limit = f"has {valence} valence electrons"
     elif -charge > room:
         limit = f"takes up {room} electrons at most"
