@@ -112,7 +112,7 @@ def _with_recipe(argv: list[str]) -> list[str]:
     if argv and not argv[0].startswith("-"):
         argv = ["--config", *argv]
     for index, name in enumerate(argv[1:], 1):
-        if argv[index - 1] in ("--config", "-c") and not Path(name).exists():
+        if argv[index - 1] in ("--config", "-c") and not (name.startswith("{") or Path(name).exists()):
             argv[index] = str(shipped_recipe(name))
     return argv
 
