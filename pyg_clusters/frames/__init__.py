@@ -6,7 +6,7 @@ from pyg_clusters.frames.convert import convert
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.partition import Shard
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.reader import AtomsFrame, Frames, read_atoms, read_blocks
+from pyg_clusters.frames.reader import AtomsFrame, Frames, good_frames, read_atoms, read_blocks
 from pyg_clusters.frames.resume import FrameLog, Parts
 from pyg_clusters.frames.store import write_store
 from pyg_clusters.frames.store_reader import StoreReader
@@ -25,6 +25,7 @@ __all__ = [
     "check_block",
     "convert",
     "expand_paths",
+    "good_frames",
     "join_atoms",
     "read_atoms",
     "read_blocks",

@@ -26,6 +26,7 @@ from pyg_clusters.frames.join import as_clusters, reporting_joined, warn_of_join
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory
 from pyg_clusters.frames.partition import Piece, Shard, pieces_of_file
 from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
+from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.options.common import Fragments
 
 T = TypeVar("T")
@@ -315,6 +316,16 @@ def read_atoms(
         if number < 0:
             raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
     warn_of_joined(joined, total)
+
+
+def good_frames(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) -> Iterator[AtomsFrame]:
+    """Frames that can be used, marked with where they were first read; the others are added to ``bad``."""
+    for frame in frames:
+        if isinstance(frame, BadFrame):
+            bad.append(frame)
+        else:
+            set_origin(frame.atoms.info, frame.file, frame.number)
+            yield frame
 
 
 def labels_of(atoms: Atoms) -> dict[str, object]:

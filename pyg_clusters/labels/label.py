@@ -8,9 +8,8 @@ from typing import Protocol
 
 from ase import Atoms
 
-from pyg_clusters.frames import AtomsFrame, BadFrame, read_atoms
+from pyg_clusters.frames import BadFrame, good_frames, read_atoms
 from pyg_clusters.frames.outputs import open_output
-from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.labels import (
     EnergyLabeller,
     LabelFiles,
@@ -114,7 +113,8 @@ def _label(labeller: Labeller, settings: Mapping[str, object], options: LabelOpt
     out = Path(options.out)
     with open_output(out, ("label",), inputs=options.frames, overwrite=True):
         bad: list[BadFrame] = []
-        frames = _read(labeller, bad, options)
+        read = read_atoms(options.frames, problem=labeller.problem, on_bad=options.on_bad, fragments=options.fragments)
+        frames = list(good_frames(read, bad))  # bad frames are reported before hours of work, not after
         keys = list(frame_keys(frame.atoms for frame in frames))
         files = LabelFiles(out, settings, overwrite=options.overwrite)
         waiting = [(key, frame) for key, frame in zip(keys, frames, strict=True) if key not in files.done]
@@ -132,17 +132,3 @@ def _label(labeller: Labeller, settings: Mapping[str, object], options: LabelOpt
         removed = files.sort(keys)
     rejected = sum(files.done[key] is not None for key in keys)
     return Labelled(len(keys) - rejected, rejected, files, removed, bad)
-
-
-def _read(labeller: Labeller, bad: list[BadFrame], options: LabelOptions) -> list[AtomsFrame]:
-    """Read all good frames: bad ones are reported before hours of work, not after."""
-    frames: list[AtomsFrame] = []
-    for frame in read_atoms(
-        options.frames, problem=labeller.problem, on_bad=options.on_bad, fragments=options.fragments
-    ):
-        if isinstance(frame, AtomsFrame):
-            set_origin(frame.atoms.info, frame.file, frame.number)
-            frames.append(frame)
-        else:
-            bad.append(frame)
-    return frames

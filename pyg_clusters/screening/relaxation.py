@@ -9,7 +9,6 @@ import torch
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import AtomsFrame
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.progress import FrameProgress
@@ -37,11 +36,10 @@ def check_forces(predictor: Predictor):
 
 def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:
     """Relax structures to the nearest local minima of a model, with :data:`RESULTS` in their ``info``."""
-    frames = (AtomsFrame("", index, atoms) for index, atoms in enumerate(structures))
     potential = ModelEnergy(predictor.model)
     minima: list[Atoms] = []
     with FrameProgress("frames relaxed", len(structures)) as progress:
-        for chunk in chunks(frames, []):
+        for chunk in chunks(structures):
             minima += relax_chunk(chunk, potential, fmax, steps, progress.advance)
     return minima
 

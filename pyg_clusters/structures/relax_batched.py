@@ -9,7 +9,6 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from pyg_clusters.frames import AtomsFrame, BadFrame
 from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.geometry import ptr_to_batch
@@ -95,19 +94,16 @@ def batched_energy(name: str) -> BatchedEnergy | None:
     return None
 
 
-def chunks(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) -> Iterator[list[Atoms]]:
-    """Gathers frames to be relaxed at once, with at most about a million pairs of atoms; collects bad ones."""
+def chunks(frames: Iterable[Atoms]) -> Iterator[list[Atoms]]:
+    """Gathers frames to be relaxed at once, with at most about a million pairs of atoms."""
     chunk: list[Atoms] = []
     largest = 0
-    for frame in frames:
-        if isinstance(frame, BadFrame):
-            bad.append(frame)
-            continue
-        largest = max(largest, len(frame.atoms))
+    for atoms in frames:
+        largest = max(largest, len(atoms))
         if chunk and (len(chunk) + 1) * largest**2 > PAIRS_AT_ONCE:
             yield chunk
-            chunk, largest = [], len(frame.atoms)
-        chunk.append(frame.atoms)
+            chunk, largest = [], len(atoms)
+        chunk.append(atoms)
     if chunk:
         yield chunk
 

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 
-from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, read_atoms, write_extxyz
+from pyg_clusters.frames import BadFrame, FrameLog, good_frames, read_atoms, write_extxyz
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.provenance import at_new_positions, set_origin, write_values
+from pyg_clusters.frames.provenance import at_new_positions, write_values
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.relax import RelaxOptions
@@ -58,23 +59,12 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
         def problem(atoms: Atoms) -> str | None:
             return batched.problem(atoms) if batched else calculator_problem(options.calculator, atoms)
 
-        frames = _with_origins(
-            read_atoms(options.frames, problem=problem, on_bad=options.on_bad, fragments=options.fragments)
-        )
         bad: list[BadFrame] = []
-        if batched:
-            outcomes = _relax_batched(frames, bad, options, batched)
-        else:
-            outcomes = _relax_one_by_one(frames, bad, options)
+        read = read_atoms(options.frames, problem=problem, on_bad=options.on_bad, fragments=options.fragments)
+        frames = (frame.atoms for frame in good_frames(read, bad))
+        outcomes = list(_relax_batched(frames, options, batched) if batched else _relax_one_by_one(frames, options))
     not_converged = sum(not outcome.converged for outcome in outcomes)
     return Relaxed(len(outcomes), not_converged, sum(outcome.left_range for outcome in outcomes), bad)
-
-
-def _with_origins(frames: Iterable[AtomsFrame | BadFrame]) -> Iterator[AtomsFrame | BadFrame]:
-    for frame in frames:
-        if isinstance(frame, AtomsFrame):
-            set_origin(frame.atoms.info, frame.file, frame.number)
-        yield frame
 
 
 class Outcome(NamedTuple):
@@ -111,14 +101,12 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
     return relaxed
 
 
-def _relax_batched(
-    frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: RelaxOptions, by: BatchedEnergy
-) -> list[Outcome]:
+def _relax_batched(frames: Iterable[Atoms], options: RelaxOptions, by: BatchedEnergy) -> list[Outcome]:
     outcomes: list[Outcome] = []
 
     def relaxed() -> Iterator[Atoms]:
         with FrameProgress("frames relaxed") as progress:
-            for chunk in chunks(frames, bad):
+            for chunk in chunks(frames):
                 for atoms in relax_chunk(chunk, by, options.fmax, options.steps, progress.advance):
                     outcomes.append(Outcome.of(atoms))
                     yield atoms
@@ -127,9 +115,7 @@ def _relax_batched(
     return outcomes
 
 
-def _relax_one_by_one(
-    frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame], options: RelaxOptions
-) -> list[Outcome]:
+def _relax_one_by_one(frames: Iterable[Atoms], options: RelaxOptions) -> Iterator[Outcome]:
     """Outcomes of all frames, those of an earlier run included."""
     calculator = named_calculator(options.calculator, ())
     name = options.calculator.rpartition(":")[2].lower()
@@ -137,18 +123,10 @@ def _relax_one_by_one(
     settings |= {"calculator": calculator_identity(options.calculator)}
     settings |= input_settings(expand_paths(options.frames))
     log = FrameLog(Path(options.out), settings, overwrite=options.overwrite)
-    outcomes = [Outcome.of(atoms) for atoms in log.frames]
-    done = len(outcomes)
     with FrameProgress("frames relaxed") as progress:
-        number = 0
-        for frame in frames:
-            if isinstance(frame, BadFrame):
-                bad.append(frame)
-                continue
-            number += 1
-            if number > done:
-                atoms = relax_frame(frame.atoms, calculator, name, options.fmax, options.steps)
-                log.append(atoms)
-                outcomes.append(Outcome.of(atoms))
+        for atoms, relaxed in zip_longest(frames, log.frames):
+            if relaxed is None:
+                relaxed = relax_frame(atoms, calculator, name, options.fmax, options.steps)
+                log.append(relaxed)
+            yield Outcome.of(relaxed)
             progress.advance()
-    return outcomes
