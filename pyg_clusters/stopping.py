@@ -87,7 +87,8 @@ def keeping_handlers() -> Iterator[None]:
 def deferring_stop() -> Iterator[None]:
     """Take note of signals only: within the block :class:`Stopped` is raised by :func:`check_stopped` alone.
 
-    For callbacks of a C library, which an exception in them leaves in disorder (HDF5 ends in a segmentation fault).
+    For callbacks of a C library, which an exception in them leaves in disorder (HDF5 ends in a segmentation fault), and
+    where processes are started that have to be stopped.
     """
     _deferring.append(None)
     try:

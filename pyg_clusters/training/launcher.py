@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import runpy
-import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +23,7 @@ from pyg_clusters.inference.run import CONFIGURATION, FINISHED, Run
 from pyg_clusters.models import save_ensemble
 from pyg_clusters.models.checkpoint import ENSEMBLE
 from pyg_clusters.options.parsing import options_of
-from pyg_clusters.stopping import Stopped
+from pyg_clusters.stopping import check_stopped, deferring_stop, stopping_on_signals
 from pyg_clusters.training.recipes import check_recipe
 from pyg_clusters.trusted import check_trusted, trusts_files
 
@@ -87,11 +86,8 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
     waiting = [training for training in trainings if not (folder / training.name / FINISHED).exists()]
     print(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished already")
     running: dict[Training, tuple[BaseProcess, float]] = {}
-    with ExitStack() as stack:
-        # The signal is only recorded, so that no training is lost between its start and the callback that stops it.
-        signals: list[int] = []
-        before = signal.signal(signal.SIGTERM, lambda number, _: signals.append(number))
-        stack.callback(signal.signal, signal.SIGTERM, before)
+    # Signals are only noted, so that no training is lost between its start and the callback that stops it.
+    with stopping_on_signals(), deferring_stop(), ExitStack() as stack:
         while waiting or running:
             while waiting and len(running) < workers:
                 training = waiting.pop(0)
@@ -100,8 +96,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
                 running[training] = process, time.monotonic()
                 print(f"start {training.name}")
             time.sleep(POLL_SECONDS)
-            if signals:
-                raise Stopped(signals[0])  # the callbacks stop all trainings
+            check_stopped()  # the callbacks stop all trainings
             for training, (process, start) in list(running.items()):
                 if process.is_alive():
                     continue
