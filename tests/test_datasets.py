@@ -230,7 +230,7 @@ def test_one_cluster_is_a_data_set(tmp_path):
         ({"target": "nmr_shielding"}, "per atom: forces, nmr_shielding"),
         ({"target": "shielding", "per_atom": True}, "no property 'shielding' per atom; found"),
         ({"target": "forces", "per_atom": True}, "'forces' is not one number per atom"),
-        ({"target": "group"}, "frame 0: 'group' is not a number but"),
+        ({"target": "group"}, "frame 0: 'group' must be a number, got"),
         ({"group": "segment"}, "no property 'segment'"),
         ({"references": {"Na": NA}}, "no reference energy for K; given are Na"),
         ({"references": {"Nax": NA}}, "'Nax' is no element symbol"),

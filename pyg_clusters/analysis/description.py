@@ -32,7 +32,7 @@ from pyg_clusters.analysis.plot_style import (
     tidy,
 )
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, energies_of, frame_paths, parse_radii, read_set
+from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, frame_paths, parse_radii, read_set
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, write_table
@@ -78,11 +78,10 @@ def describe(options: DescribeOptions) -> DescribedSet:
     out = None if options.out is None else Path(options.out)
     command = command_words("describe", options)
     with open_output(out, command, inputs=options.frames, overwrite=options.overwrite, results=RESULTS):
-        properties = [target] if target else []
-        frames = read_set(options.frames, properties=properties, on_bad=options.on_bad, fragments=options.fragments)
+        frames = read_set(options.frames, target=target, on_bad=options.on_bad, fragments=options.fragments)
         if target:
             units = units_of_labels(frame_paths(options.frames), options.energy_unit)
-            frames.properties[target] = energies_of(frames, target) * [units[file] for file in frames.file.tolist()]
+            frames.properties[target] = frames.properties[target] * [units[file] for file in frames.file.tolist()]
         description = description_of(frames, radii, target, options.r_max, options.bin_width)
         if out is not None:
             write_results(description, out, options.frames)

@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
-from pyg_clusters.datasets.frame_sets import FrameSet, energies_of
+from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.pairs import shell_counts
@@ -259,7 +259,7 @@ def description_of(
     Raises:
         InputError: If no two atoms are within ``r_max``, or no atom has a neighbour in one of the shells of ``radii``.
     """
-    energy = None if target is None else energies_of(frames, target)
+    energy = None if target is None else frames.properties[target]
     longest = _longest(frames)
     r_max = r_max or min(longest + bin_width, MAX_RANGE)
     distribution = pair_distribution(frames.pos, frames.ptr, r_max, bin_width)

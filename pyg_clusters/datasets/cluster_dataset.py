@@ -13,14 +13,6 @@ from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_clusters.datasets.block_labels import (
-    atom_numbers,
-    finite,
-    group_labels,
-    number_of_each_atom,
-    numbers,
-    unrounded,
-)
 from pyg_clusters.datasets.label_reading import LabelReader, Labels, isolated_references, report_skipped
 from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.datasets.validation import (
@@ -36,6 +28,7 @@ from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
 from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.join import reporting_joined
+from pyg_clusters.frames.values import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.nn.energy_scale import fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_UNITS, unit_of
@@ -300,7 +293,7 @@ class ClusterDataset(InMemoryDataset):
             force = np.concatenate([self._forces_of(block) for block in blocks])
             per_atom["force"] = torch.from_numpy(force).float()
         for key, name in self.keep_atoms.items():
-            per_atom[name] = torch.from_numpy(unrounded([atom_numbers(block, key) for block in blocks]))
+            per_atom[name] = torch.from_numpy(unrounded([atom_numbers(block, key, single=False) for block in blocks]))
         if self.per_atom:
             per_atom["y"] = target.float()
         else:
@@ -332,7 +325,7 @@ class ClusterDataset(InMemoryDataset):
     def _forces_of(self, block: FrameBlock) -> np.ndarray:
         if not self._has_forces(Path(block.file)):
             return np.zeros_like(block.pos)
-        forces = atom_numbers(block, self.forces_key)
+        forces = atom_numbers(block, self.forces_key, single=False)
         if forces.shape != block.pos.shape:
             raise InputError(f"{block.file}: {self.forces_key!r} is not three numbers per atom; name the forces")
         return forces * (self.energy_unit / self.length_unit)
@@ -342,9 +335,7 @@ class ClusterDataset(InMemoryDataset):
 
     def _target_of(self, block: FrameBlock) -> np.ndarray:
         target = self._target_in(Path(block.file))
-        if not self.per_atom:
-            return finite(block, target, numbers(block, target))
-        return number_of_each_atom(block, target)
+        return (atom_numbers if self.per_atom else numbers)(block, target)
 
     def _references_of(self, z: Tensor, ptr: Tensor, target: Tensor) -> dict[str, float]:
         asked = self._references_asked

@@ -11,6 +11,7 @@ from ase import Atoms
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_block, read_blocks
 from pyg_clusters.frames.block import flat_arrays
+from pyg_clusters.frames.values import numbers
 from pyg_clusters.geometry import check_radii
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.shipped import shipped_folder
@@ -78,6 +79,7 @@ def read_set(
     names: Sequence[str],
     *,
     properties: Sequence[str] = (),
+    target: str | None = None,
     sizes: Collection[int] | None = None,
     atomic_numbers: Collection[int] | None = None,
     on_bad: Literal["stop", "skip"] = "stop",
@@ -88,6 +90,7 @@ def read_set(
     Args:
         names: Files, or names of shipped data (``gallium``).
         properties: Values per frame to read along.
+        target: Another one, which must be a finite number.
         sizes: Numbers of atoms of the frames to keep; all by default.
         atomic_numbers: The elements that a model knows; all, if not given.
         on_bad: Stop at a frame that cannot be used, or leave it out.
@@ -100,10 +103,13 @@ def read_set(
     bad: list[BadFrame] = []
     blocks = []
     found: set[int] = set()
+    properties = [*properties, *([target] if target else [])]
     for read in read_blocks(frame_paths(names), properties=properties, on_bad=on_bad, fragments=fragments):
         found |= set(read.sizes.tolist())
         chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
         block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, on_bad=on_bad)
+        if target:
+            block.properties[target] = numbers(block, target)
         blocks.append(block)
         bad += sorted({*left_out, *read.unreadable}, key=lambda frame: frame.number)
     number = np.concatenate([block.number for block in blocks])
@@ -122,23 +128,6 @@ def read_set(
         properties={name: np.concatenate([block.properties[name] for block in blocks]) for name in properties},
         bad=bad,
     )
-
-
-def energies_of(frames: FrameSet, target: str) -> np.ndarray:
-    """A label of the frames as numbers in eV, ``[num_frames]``.
-
-    Raises:
-        InputError: If one is not a finite number.
-    """
-    values = frames.properties[target]
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
-        raise InputError(f"{frames.file[0]}: {target!r} is not a number for each frame; choose another --target")
-    missing = np.flatnonzero(~np.isfinite(values))
-    if missing.size:
-        place = missing[0]
-        where = f"{frames.file[place]}, frame {frames.number[place]}"
-        raise InputError(f"{where}: {target} is {values[place]}; fix or remove the frame")
-    return values.astype(float)
 
 
 def parse_radii(text: str) -> tuple[float, ...]:

@@ -11,12 +11,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 from ase.data import chemical_symbols
 
-from pyg_clusters.datasets.block_labels import number_of_each_atom, numbers
 from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.paths import expand_paths, file_format
+from pyg_clusters.frames.values import atom_numbers, numbers
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
@@ -160,14 +160,14 @@ class LabelReader:
         """The frames that have a finite target, and those that could not be read or have none."""
         bad: list[BadFrame] = list(block.unreadable)
         if not self.table and not labels.per_atom and labels.energy != 1 and len(block):
-            block.properties[labels.target] = numbers(block, labels.target) * labels.energy
+            block.properties[labels.target] = numbers(block, labels.target, finite=False) * labels.energy
         if self.table is not None:
             block.properties[labels.target], missing = self.table.energies(block)
             bad += missing
         block.unreadable = []
         if not len(block):
             return block, bad
-        values = number_of_each_atom(block, labels.target) if labels.per_atom else numbers(block, labels.target)
+        values = (atom_numbers if labels.per_atom else numbers)(block, labels.target, finite=False)
         wrong = ~np.isfinite(values)
         if labels.per_atom:
             wrong = np.logical_or.reduceat(wrong, block.ptr[:-1])

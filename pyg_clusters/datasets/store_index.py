@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from pyg_clusters.datasets.block_labels import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.datasets.label_reading import LabelReader, Labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import FrameBlock
+from pyg_clusters.frames.values import atom_numbers, group_labels, numbers, unrounded
 
 
 @dataclass(frozen=True)

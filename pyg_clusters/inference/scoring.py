@@ -1,6 +1,5 @@
 """Predictions for the frames of files."""
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -9,10 +8,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, Shard
 from pyg_clusters.frames.partition import Piece
 from pyg_clusters.frames.reader import read_ahead
+from pyg_clusters.frames.values import atom_numbers, numbers
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model
@@ -138,17 +137,8 @@ def check_numbers(block: ScoredBlock, key: str, unit: float = 1.0) -> ScoredBloc
     Raises:
         InputError: Naming the first frame where it is not.
     """
-    frames = block.frames
-    values = frames.properties[key]
-    if values.ndim == 1 and values.dtype.kind in "iuf" and np.isfinite(values).all():
-        if unit != 1.0:
-            frames.properties[key] = values * unit
-        return block
-    index = next((index for index, value in enumerate(values) if not _is_finite_number(value)), 0)
-    raise InputError(
-        f"{frames.file}, frame {frames.number[index]}: {key!r} must be a number, got {values[index]!s}; fix or remove "
-        "the frame"
-    )
+    block.frames.properties[key] = numbers(block.frames, key) * unit
+    return block
 
 
 def check_atom_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
@@ -157,22 +147,5 @@ def check_atom_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
     Raises:
         InputError: Naming the first atom where it is not.
     """
-    frames = block.frames
-    values = frames.atom_properties[key]
-    numbers = values.ndim == 1 and values.dtype.kind in "iuf"
-    wrong = np.flatnonzero(~np.isfinite(values)) if numbers else np.arange(len(values))
-    if wrong.size:
-        atom = int(wrong[0])
-        frame = int(frames.frame_of_atom[atom])
-        raise InputError(
-            f"{frames.file}, frame {frames.number[frame]}: {key!r} of atom {atom - frames.ptr[frame]} must be a "
-            f"number, got {values[atom]!s}; fix or remove the frame"
-        )
+    atom_numbers(block.frames, key)
     return block
-
-
-def _is_finite_number(value: Any) -> bool:
-    try:
-        return math.isfinite(float(value))
-    except (TypeError, ValueError):
-        return False

@@ -1,4 +1,4 @@
-"""Labels out of blocks of frames, checked."""
+"""Values of frames and atoms as finite numbers and as names of groups."""
 
 import math
 import re
@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import FrameBlock
-from pyg_clusters.frames.block import kind_of
+from pyg_clusters.frames.block import FrameBlock, kind_of
 
 MAX_ROUNDING: float = 1e-4
 """Kept values may be changed by so much in single precision."""
@@ -17,41 +16,45 @@ NUMBER: re.Pattern[str] = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", r
 """Texts that are numbers."""
 
 
-def numbers(block: FrameBlock, key: str) -> np.ndarray:
+def numbers(block: FrameBlock, key: str, *, finite: bool = True) -> np.ndarray:
     """Values of a property, ``[num_frames]`` in double precision.
 
     Raises:
-        InputError: If they are not numbers.
+        InputError: If one is not a number, or not finite unless ``finite`` is false; its frame is named.
     """
     values = block.properties[key]
-    if values.dtype.kind not in "iuf" or values.size != len(block):
-        wrong = next((n for n, value in enumerate(values) if kind_of(value) != "a number" or np.size(value) != 1), 0)
-        value = np.asarray(values[wrong]).tolist()
-        raise InputError(f"{block.file}, frame {block.number[wrong]}: {key!r} is not a number but {value!r}")
-    return values.reshape(-1).astype(np.float64)
+    if values.dtype.kind in "iuf" and values.size == len(block):
+        values = values.reshape(-1).astype(np.float64)
+        wrong = np.flatnonzero(~np.isfinite(values)) if finite else np.zeros(0, dtype=np.int64)
+    else:
+        wrong = np.array([kind_of(value) != "a number" or np.size(value) != 1 for value in values], dtype=bool)
+        wrong = np.flatnonzero(wrong) if wrong.any() else np.arange(len(block))
+    if wrong.size:
+        value = np.asarray(values[wrong[0]]).tolist()
+        raise InputError(
+            f"{block.file}, frame {block.number[wrong[0]]}: {key!r} must be a number, got {value}; fix or remove the "
+            "frame"
+        )
+    return values
 
 
-def atom_numbers(block: FrameBlock, key: str) -> np.ndarray:
-    """Values of an array of atoms, ``[num_atoms, ...]`` in double precision.
-
-    Raises:
-        InputError: If they are not numbers, or not finite.
-    """
-    values = block.atom_properties[key]
-    if values.dtype.kind not in "iuf":
-        raise InputError(f"{block.file}, frame {block.number[0]}: {key!r} are not numbers but {values[0]!r}")
-    return finite(block, key, values.astype(np.float64))
-
-
-def number_of_each_atom(block: FrameBlock, key: str) -> np.ndarray:
-    """Values of an array of one number per atom, ``[num_atoms]`` in double precision.
+def atom_numbers(block: FrameBlock, key: str, *, finite: bool = True, single: bool = True) -> np.ndarray:
+    """Values of an array of atoms in double precision, ``[num_atoms]``, or ``[num_atoms, ...]`` if not ``single``.
 
     Raises:
-        InputError: If that is not what it is.
+        InputError: If they are not numbers, or one is not finite unless ``finite`` is false; its atom is named.
     """
     values = block.atom_properties[key]
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
-        raise InputError(f"{block.file}: {key!r} is not one number per atom")
+    if values.dtype.kind not in "iuf" or (single and values.ndim != 1):
+        raise InputError(f"{block.file}: {key!r} is not {'one number' if single else 'numbers'} per atom")
+    wrong = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    if finite and wrong.size:
+        atom = wrong[0]
+        frame = block.frame_of_atom[atom]
+        raise InputError(
+            f"{block.file}, frame {block.number[frame]}: {key!r} of atom {atom - block.ptr[frame]} must be a number, "
+            f"got {values[atom]}; fix or remove the frame"
+        )
     return values.astype(np.float64)
 
 
@@ -106,16 +109,3 @@ def group_label(value: Any) -> str | None:
     if not math.isfinite(value):
         return None
     return str(int(value)) if value == int(value) else repr(value)
-
-
-def finite(block: FrameBlock, key: str, values: np.ndarray) -> np.ndarray:
-    """The values per frame or per atom.
-
-    Raises:
-        InputError: If one is not finite; its frame is named.
-    """
-    wrong = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
-    if wrong.size:
-        frame = wrong[0] if len(values) == len(block) else block.frame_of_atom[wrong[0]]
-        raise InputError(f"{block.file}, frame {block.number[frame]}: {key!r} is {values[wrong[0]]}; remove the frame")
-    return values
