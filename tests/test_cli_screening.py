@@ -319,6 +319,7 @@ def test_evaluate_screening_refuses(model, frames, trajectory, tmp_path, capsys)
     arguments = ["benchmark-screening", model, trajectory, "--truth", "quenched"]
     assert "no property 'wrong'" in refused([*arguments[:-1], "wrong"], capsys)
     assert "--top must be at least 1" in refused([*arguments, "--top", "0"], capsys)
+    assert "--fmax goes with --relax" in refused([*arguments, "--fmax", "0.1"], capsys)
     write_extxyz(tmp_path / "few.extxyz", frames[:5])
     message = refused([*arguments, "--minima", tmp_path / "few.extxyz"], capsys)
     assert "--minima has 5 structures for 90 frames" in message

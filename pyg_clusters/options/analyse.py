@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import DeviceOptions, FrameOptions, ModelOptions
+from pyg_clusters.options.common import DeviceOptions, FrameOptions, ModelOptions, check_counts
 
 
 @dataclass(kw_only=True)
@@ -30,5 +29,4 @@ class CoreSurfaceOptions(DeviceOptions, FrameOptions, ModelOptions):
     """folder of the results"""
 
     def __post_init__(self):
-        if self.seed < 0:
-            raise InputError(f"--seed must not be negative, got {self.seed}")
+        check_counts(self, "seed", least=0)

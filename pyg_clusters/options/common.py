@@ -1,5 +1,6 @@
 """Options that several verbs share."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -7,6 +8,31 @@ from pyg_clusters.errors import InputError
 
 Fragments = Literal["refuse", "keep"]
 """Treatment of a periodic frame that stays in several pieces: refuse it, or keep them at their nearest images."""
+
+
+def check_counts(options: object, *names: str, least: int = 1):
+    """Check that integers are large enough where they are given.
+
+    Raises:
+        InputError: Naming the option that is not.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
+
+
+def check_positive(options: object, *names: str, unit: str = "", zero: bool = False):
+    """Check that numbers are positive, or not negative if ``zero``, and finite where they are given.
+
+    Raises:
+        InputError: Naming the option that is not.
+    """
+    for name in names:
+        value = getattr(options, name)
+        if value is not None and not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
+            kind = ("0 or more" if zero else "positive") + (f" (in {unit})" if unit else "")
+            raise InputError(f"--{name.replace('_', '-')} must be {kind}, got {value:g}")
 
 
 @dataclass(kw_only=True)

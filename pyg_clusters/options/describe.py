@@ -1,10 +1,9 @@
 """Options of ``pyg-clusters describe``."""
 
-import math
 from dataclasses import dataclass, field
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import EnergyUnitOptions, FrameOptions
+from pyg_clusters.options.common import EnergyUnitOptions, FrameOptions, check_positive
 
 MIN_BIN_WIDTH: float = 1e-4
 """Smallest bin width of g(r) in Å: narrower bins hold almost no pairs and fill the memory."""
@@ -33,8 +32,6 @@ class DescribeOptions(EnergyUnitOptions, FrameOptions):
     """folder of the results; without it they are only printed"""
 
     def __post_init__(self):
-        for name, value in (("--r-max", self.r_max), ("--bin-width", self.bin_width)):
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise InputError(f"{name} must be positive (in Å), got {value:g}")
+        check_positive(self, "r_max", "bin_width", unit="Å")
         if self.bin_width < MIN_BIN_WIDTH:
             raise InputError(f"--bin-width must be at least {MIN_BIN_WIDTH} Å, got {self.bin_width:g}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import FrameOptions
+from pyg_clusters.options.common import FrameOptions, check_counts, check_positive
 
 
 @dataclass(kw_only=True)
@@ -36,14 +36,38 @@ class SbldaOptions:
     """clusters.extxyz, or .extxyz.xz"""
 
     def __post_init__(self):
-        if self.count < 1:
-            raise InputError(f"--count must be at least 1, got {self.count}")
-        if self.seed < 0:
-            raise InputError(f"--seed must not be negative, got {self.seed}")
+        check_counts(self, "count")
+        check_counts(self, "seed", least=0)
 
 
 @dataclass(kw_only=True)
-class QuenchOptions:
+class QuenchSettings:
+    """Settings of a search for minima, besides the compositions and the calculator."""
+
+    seed: int = 0
+    """seed of the search"""
+    per_segment: int = 5
+    """maximum number of minima from one start"""
+    fmax: float = 0.01
+    """largest force on an atom of a minimum in eV/Å"""
+    steps: int = 1000
+    """maximum number of force evaluations of a quench"""
+    temperature: float = 1000.0
+    """temperature of hot runs in K, multiplied by a random factor of 0.7 to 1.5"""
+    md_steps: int = 200
+    """steps of a hot run"""
+    timestep: float = 4.0
+    """time step of a hot run in fs"""
+
+    def __post_init__(self):
+        check_positive(self, "fmax", unit="eV/Å")
+        check_positive(self, "temperature", "timestep")
+        check_counts(self, "per_segment", "steps", "md_steps")
+        check_counts(self, "seed", least=0)
+
+
+@dataclass(kw_only=True)
+class QuenchOptions(QuenchSettings):
     """Search distinct local minima of clusters and alloy clusters: random compact starts, hot molecular-dynamics
     runs, basin-hopping moves and exchanges of unlike atoms, each quenched. Every minimum is written when it is found,
     with its energy and the segment of the search that it belongs to (group). An interrupted search resumes with the
@@ -62,20 +86,6 @@ class QuenchOptions:
     """energy and forces: gupta, emt, tblite, gap:FILE or module:Class"""
     count: int = 100
     """total number of minima"""
-    per_segment: int = 5
-    """maximum number of minima from one start"""
-    seed: int = 0
-    """seed of the search"""
-    fmax: float = 0.01
-    """largest force on an atom of a minimum in eV/Å"""
-    steps: int = 1000
-    """maximum number of force evaluations of a quench"""
-    temperature: float = 1000.0
-    """temperature of hot runs in K, multiplied by a random factor of 0.7 to 1.5"""
-    md_steps: int = 200
-    """steps of a hot run"""
-    timestep: float = 4.0
-    """time step of a hot run in fs"""
     no_binding: bool = False
     """write no binding_energy: for calculators that cannot treat an isolated atom"""
     overwrite: bool = False
@@ -84,8 +94,8 @@ class QuenchOptions:
     """minima.extxyz; each minimum is appended"""
 
     def __post_init__(self):
-        if self.count < 1:
-            raise InputError(f"--count must be at least 1, got {self.count}")
+        QuenchSettings.__post_init__(self)
+        check_counts(self, "count")
         if bool(self.formula) == bool(self.elements) or bool(self.elements) != bool(self.sizes):
             raise InputError("give the compositions: either --formula Cu13Au7 ..., or --elements Cu Au --sizes 20:60")
 
@@ -122,11 +132,10 @@ class HotOptions(FrameOptions):
     """hot.extxyz; each frame is appended"""
 
     def __post_init__(self):
-        if self.count < 1 or self.seed < 0:
-            raise InputError(f"--count must be at least 1 and --seed not negative, got {self.count} and {self.seed}")
+        check_counts(self, "count")
+        check_counts(self, "seed", least=0)
+        check_positive(self, "timestep", unit="fs")
         for name in ("temperature", "steps"):
             least, most = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
             if not 0 < least <= most < float("inf"):
                 raise InputError(f"--min-{name} must be positive and at most --max-{name}, got {least} and {most}")
-        if not 0 < self.timestep < float("inf"):
-            raise InputError(f"--timestep must be positive, in fs, got {self.timestep}")

@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import FrameOptions
+from pyg_clusters.options.common import FrameOptions, check_counts, check_positive
 
 
 @dataclass(kw_only=True)
@@ -21,9 +20,7 @@ class LabelOptions(FrameOptions):
     """labelled.extxyz; each frame is appended"""
 
     def __post_init__(self):
-        for name in ("workers", "threads"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        check_counts(self, "workers", "threads")
 
 
 @dataclass(kw_only=True)
@@ -84,5 +81,4 @@ class LabelShieldingOptions(LabelOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.memory is not None and self.memory <= 0:
-            raise InputError(f"--memory must be positive, in GB, got {self.memory}")
+        check_positive(self, "memory", unit="GB")

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import FrameOptions
+from pyg_clusters.options.common import FrameOptions, check_counts, check_positive
 
 
 @dataclass(kw_only=True)
@@ -27,7 +26,5 @@ class RelaxOptions(FrameOptions):
     """relaxed.extxyz; with gupta or a model also .extxyz.xz"""
 
     def __post_init__(self):
-        if not 0 < self.fmax < float("inf"):
-            raise InputError(f"--fmax must be a positive force in eV/Å, got {self.fmax}")
-        if self.steps < 1:
-            raise InputError(f"--steps must be at least 1, got {self.steps}")
+        check_positive(self, "fmax", unit="eV/Å")
+        check_counts(self, "steps")

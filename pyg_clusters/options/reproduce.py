@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.options.common import check_counts
 
 Target = Literal["energy", "shielding"]
 
@@ -22,13 +23,7 @@ class ReproduceOptions:
     """folder of the runs and the results"""
 
     def __post_init__(self):
-        self._check_counts("workers")
-
-    def _check_counts(self, *names: str):
-        for name in names:
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        check_counts(self, "workers")
 
 
 @dataclass(kw_only=True)
@@ -47,7 +42,7 @@ class ReproduceDartOptions(ReproduceOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_counts("seeds")
+        check_counts(self, "seeds")
 
 
 @dataclass(kw_only=True)
@@ -66,7 +61,7 @@ class ReproduceNmrOptions(ReproduceOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_counts("seeds", "epochs")
+        check_counts(self, "seeds", "epochs")
 
 
 @dataclass(kw_only=True)
@@ -95,6 +90,6 @@ class ReproduceLayersOptions(ReproduceOptions):
 
     def __post_init__(self):
         super().__post_init__()
-        self._check_counts("train_clusters", "epochs", "shielding_epochs", "folds", "channels", "num_layers")
+        check_counts(self, "train_clusters", "epochs", "shielding_epochs", "folds", "channels", "num_layers")
         if self.folds > 5:
             raise InputError(f"--folds must be from 1 to 5, got {self.folds}")

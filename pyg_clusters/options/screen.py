@@ -1,10 +1,16 @@
 """Options of ``pyg-clusters screen``."""
 
-import math
 from dataclasses import dataclass, field, fields
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import EnergyUnitOptions, EngineOptions, FrameOptions, ModelOptions
+from pyg_clusters.options.common import (
+    EnergyUnitOptions,
+    EngineOptions,
+    FrameOptions,
+    ModelOptions,
+    check_counts,
+    check_positive,
+)
 from pyg_clusters.strategies import STRATEGIES, purposes
 
 VACUUM: float = 7.5
@@ -26,10 +32,8 @@ class StrategyOptions:
 
     def __post_init__(self):
         check_counts(self, "top", "bins")
-        if not (math.isfinite(self.spread_weight) and self.spread_weight >= 0):
-            raise InputError(f"--spread-weight must be 0 or more, got {self.spread_weight:g}")
-        if not (math.isfinite(self.tolerance) and self.tolerance > 0):
-            raise InputError(f"--tolerance must be positive (in Å), got {self.tolerance:g}")
+        check_positive(self, "spread_weight", zero=True)
+        check_positive(self, "tolerance", unit="Å")
 
 
 @dataclass(kw_only=True)
@@ -45,9 +49,11 @@ class RelaxationOptions:
     """for --relax: maximum number of force evaluations per frame"""
 
     def __post_init__(self):
+        for option in fields(RelaxationOptions):
+            if not self.relax and getattr(self, option.name) != option.default:
+                raise InputError(f"--{option.name} goes with --relax")
         check_counts(self, "steps")
-        if not (math.isfinite(self.fmax) and self.fmax > 0):
-            raise InputError(f"--fmax must be a positive force in eV/Å, got {self.fmax:g}")
+        check_positive(self, "fmax", unit="eV/Å")
 
 
 @dataclass(kw_only=True)
@@ -92,27 +98,11 @@ class ScreenOptions(StrategyOptions, RelaxationOptions, EnergyUnitOptions, Engin
             self._refuse("pool", [name for name, size in pooled.items() if size > 1], ", or with --relax")
         if self.relax and self.choose not in pooled:
             self._refuse("relax", list(pooled))
-        for option in fields(RelaxationOptions):
-            if not self.relax and getattr(self, option.name) != option.default:
-                raise InputError(f"--{option.name} goes with --relax")
         StrategyOptions.__post_init__(self)
         RelaxationOptions.__post_init__(self)
         check_counts(self, "pool")
-        if not (math.isfinite(self.vacuum) and self.vacuum >= 0):
-            raise InputError(f"--vacuum must be a length in Å, or 0 for no box, got {self.vacuum:g}")
+        check_positive(self, "vacuum", unit="Å", zero=True)
 
     def _refuse(self, option: str, strategies: list[str], alternative: str = ""):
         names = " or ".join([", ".join(strategies[:-1]), strategies[-1]] if len(strategies) > 1 else strategies)
         raise InputError(f"--{option} goes with --choose {names}{alternative}, not with {self.choose}")
-
-
-def check_counts(options: object, *names: str):
-    """Check that numbers are positive where they are given.
-
-    Raises:
-        InputError: Naming the option that is not.
-    """
-    for name in names:
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise InputError(f"--{name} must be at least 1, got {value}")

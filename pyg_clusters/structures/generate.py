@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,13 @@ from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
 from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.options.generate import HotOptions, QuenchOptions, SbldaOptions
+from pyg_clusters.options.generate import HotOptions, QuenchOptions, QuenchSettings, SbldaOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
 from pyg_clusters.progress import ItemProgress, counting
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, named_calculator
 from pyg_clusters.structures.compositions import all_compositions, formula_of, parse_formula
 from pyg_clusters.structures.moves import heated
-from pyg_clusters.structures.quench import QuenchSettings, isolated_energies, quench
+from pyg_clusters.structures.quench import isolated_energies, quench
 from pyg_clusters.structures.sblda import sblda
 
 SODIUM = {"mu1": 3.50, "mu2": 3.60}
@@ -74,14 +74,12 @@ def generate_quench(options: QuenchOptions) -> Minima:
     Raises:
         InputError: If a composition or the calculator is not possible, or the file belongs to another search.
     """
-    names = ("seed", "per_segment", "fmax", "temperature", "md_steps", "timestep")
-    settings = QuenchSettings(max_steps=options.steps, **{name: getattr(options, name) for name in names})
     compositions = _compositions(options)
     elements = list(dict.fromkeys(symbol for composition in compositions for symbol in composition))
     calculator = named_calculator(options.calculator, elements)
     isolated = None if options.no_binding else isolated_energies(calculator, elements)
     job: dict[str, object] = {
-        **asdict(settings),
+        **{field.name: getattr(options, field.name) for field in fields(QuenchSettings)},
         "calculator": calculator_identity(options.calculator),
         "isolated": isolated,
         "compositions": [*(options.formula or (options.elements, options.sizes, options.compositions))],
@@ -92,7 +90,7 @@ def generate_quench(options: QuenchOptions) -> Minima:
         count = len(log.frames)
         if count:
             print(f"{count} minima are in {log.path}: resuming", file=sys.stderr)
-        minima = quench(compositions, calculator, options.count, settings=settings, known=log.frames, isolated=isolated)
+        minima = quench(compositions, calculator, options.count, settings=options, known=log.frames, isolated=isolated)
         with ItemProgress(options.count, count) as progress:
             for atoms in minima:
                 log.append(atoms)

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms, units
@@ -12,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.options.generate import QuenchSettings
 from pyg_clusters.structures.compositions import formula_of
 from pyg_clusters.structures.local_minimum import local_minimum
 from pyg_clusters.structures.moves import displaced, heated, random_compact, relocated, swapped
@@ -30,33 +30,6 @@ BARREN = 20
 
 CLOSEST, BONDED = 0.6, 1.4
 """Distances in sums of covalent radii: none is shorter in a sound cluster, and bonds up to the second connect it."""
-
-
-@dataclass(frozen=True)
-class QuenchSettings:
-    """Settings of a search, besides the compositions and the calculator."""
-
-    seed: int = 0
-    """Another seed finds other minima."""
-    per_segment: int = 5
-    """Most minima of a segment."""
-    fmax: float = 0.01
-    """Largest force on an atom of a minimum, in eV/Å."""
-    max_steps: int = 1000
-    """Most evaluations of a quench."""
-    temperature: float = 1000.0
-    """Temperature of the hot runs in K; each has one between 0.7 and 1.5 times this."""
-    md_steps: int = 200
-    """Steps of a hot run."""
-    timestep: float = 4.0
-    """Time step of a hot run in fs."""
-
-    def __post_init__(self):
-        for name in ("per_segment", "fmax", "max_steps", "temperature", "md_steps", "timestep"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.seed < 0:
-            raise InputError(f"seed must not be negative, got {self.seed}")
 
 
 def quench(
@@ -188,7 +161,7 @@ class _Search:
             source, moved = self.moved(composition, rng)
             if not np.isfinite(moved.positions).all():
                 return None
-            found = local_minimum(moved, self.calculator, fmax=settings.fmax, max_steps=settings.max_steps)
+            found = local_minimum(moved, self.calculator, fmax=settings.fmax, max_steps=settings.steps)
             if not found.converged or not _is_sound(found.atoms):
                 return None
             written = _as_written(found.atoms)
