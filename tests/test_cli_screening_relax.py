@@ -22,7 +22,7 @@ from pyg_clusters.screening.pool import FramePool
 from pyg_clusters.screening.relaxation import relax_candidates
 from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.strategies import Uncertain
-from pyg_clusters.structures import ModelCalculator, energy_and_forces, relax_batched
+from pyg_clusters.structures import ModelCalculator, energy_and_forces, relaxation
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -187,8 +187,8 @@ def test_a_large_pool_is_relaxed_in_parts(monkeypatch):
         sizes.append(len(z))
         return energy_and_forces(energy, z, pos, batch)
 
-    monkeypatch.setattr(sys.modules["pyg_clusters.structures.relax"], "energy_and_forces", watched)
-    monkeypatch.setattr(relax_batched, "PAIRS_AT_ONCE", 40)
+    monkeypatch.setattr(sys.modules["pyg_clusters.structures.relaxation"], "energy_and_forces", watched)
+    monkeypatch.setattr(relaxation, "PAIRS_AT_ONCE", 40)
     parts = relax_candidates(pairs(*distances), predictor, fmax=0.05, steps=50)
     assert max(sizes) == 20
     for one, other in zip(whole.candidates, parts.candidates, strict=True):

@@ -12,12 +12,11 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.labels import prescreen, shielding
-from pyg_clusters.labels.files import REASON
-from pyg_clusters.labels.frame_keys import KEY
+from pyg_clusters.labels.files import KEY, REASON
 from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.structures import GuptaCalculator, sblda
 from pyg_clusters.structures.moves import random_compact
-from pyg_clusters.structures.relax_batched import PAIRS_AT_ONCE
+from pyg_clusters.structures.relaxation import PAIRS_AT_ONCE
 
 
 def refused(arguments: list, capsys) -> str:
@@ -145,7 +144,7 @@ def test_relax_keeps_no_label_of_the_old_positions(tmp_path):
 def test_relax_in_parts_is_the_same(clusters, tmp_path, monkeypatch):
     results = []
     for pairs in (PAIRS_AT_ONCE, 1):
-        monkeypatch.setattr("pyg_clusters.structures.relax_batched.PAIRS_AT_ONCE", pairs)
+        monkeypatch.setattr("pyg_clusters.structures.relaxation.PAIRS_AT_ONCE", pairs)
         out = tmp_path / f"{pairs}.extxyz"
         assert main(["relax", str(clusters), "--steps", "30", "--out", str(out)]) == 0
         results.append(ase.io.read(out, ":"))

@@ -354,7 +354,7 @@ def test_link_in_archive_leads_nowhere(raw, clusters, tmp_path):
 
 def test_archive_too_large_is_refused(raw, clusters, monkeypatch):
     in_a_zip_of_sizes(raw, clusters)
-    monkeypatch.setattr("pyg_clusters.datasets.archives.MAX_UNPACKED", 1000)
+    monkeypatch.setattr("pyg_clusters.datasets.archive_structures.MAX_UNPACKED", 1000)
     assert_refused(lambda: GNC(raw.parent), "unpacks to more than")
 
 

@@ -25,7 +25,7 @@ from pyg_clusters.labels import (
     frame_keys,
     tight_binding_gap,
 )
-from pyg_clusters.labels.dft import kohn_sham, pyscf_import, response
+from pyg_clusters.labels.dft import kohn_sham, pyscf_import, shielding_tensor
 from pyg_clusters.labels.dft.shielding_tensor import shielding_tensors
 from pyg_clusters.options.label import LabelPrescreenOptions, LabelShieldingOptions
 from pyg_clusters.shipped import shipped_folder
@@ -292,13 +292,13 @@ def test_no_convergence_is_no_label(monkeypatch):
 @needs_pyscf
 def test_response_that_is_not_exact_enough_is_corrected(monkeypatch):
     whole = shieldings(WATER)
-    monkeypatch.setattr(response, "ENOUGH", 0.03)
+    monkeypatch.setattr(shielding_tensor, "ENOUGH", 0.03)
     np.testing.assert_allclose(shieldings(WATER), whole, atol=0.02)
-    monkeypatch.setattr(response, "CORRECTIONS", 0)
+    monkeypatch.setattr(shielding_tensor, "CORRECTIONS", 0)
     labelled = ShieldingLabeller()(WATER)
     assert "coupled-perturbed equations did not converge, their residual is" in labelled.reason
     assert "nmr_shielding" not in labelled.atoms.arrays
-    monkeypatch.setattr(response, "MAX_CYCLES", 2)
+    monkeypatch.setattr(shielding_tensor, "MAX_CYCLES", 2)
     assert "coupled-perturbed equations did not converge in 2 cycles" in ShieldingLabeller()(WATER).reason
 
 

@@ -24,7 +24,7 @@ from pyg_clusters.datasets.store_index import StoreIndex
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, StoreReader, write_extxyz, write_store
 from pyg_clusters.models import AlloyDART
-from pyg_clusters.nn.energy_scale import ReferenceFit
+from pyg_clusters.nn.output_scale import ReferenceFit
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule, EnergyTraining
 from pyg_clusters.transforms import ShellGraph

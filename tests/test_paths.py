@@ -11,8 +11,8 @@ from ase.io import write
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, expand_paths, read_atoms, write_extxyz
-from pyg_clusters.frames.outputs import check_output
 from pyg_clusters.frames.paths import file_format
+from pyg_clusters.frames.writing import check_output
 
 DIMER = Atoms("Au2", [[0, 0, 0], [0, 0, 2.6]])
 

@@ -23,7 +23,7 @@ from pyg_clusters.datasets.frame_sets import parse_radii, read_set
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, write_table
-from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model

@@ -36,7 +36,7 @@ from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, frame_pa
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, write_table
-from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.describe import DescribeOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.units import MEV

@@ -24,7 +24,7 @@ from pyg_clusters.models.checkpoint import (
     read_configuration,
 )
 from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.nn.energy_scale import reference_energies
+from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.options.info import InfoOptions
 
 MAX_FORMULAS = 20

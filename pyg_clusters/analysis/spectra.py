@@ -18,8 +18,8 @@ from pyg_clusters.analysis.plot_style import BLUE, ORANGE, SMALL, save_figure, t
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
-from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.reader import labels_of
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress
 from pyg_clusters.options.parsing import command_words

@@ -14,7 +14,7 @@ TRAJECTORY = "gallium_md_57"
 
 def run(options: DemoOptions):
     """Train DART briefly, screen a trajectory with it, and print the results."""
-    from pyg_clusters.frames.outputs import open_output
+    from pyg_clusters.frames.writing import open_output
 
     with open_output(Path(options.out), command_words("demo", options), results=()):
         train_and_screen(Path(options.out), options.top)

@@ -29,7 +29,7 @@ from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
 from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.frames.values import atom_numbers, group_labels, numbers, unrounded
-from pyg_clusters.nn.energy_scale import fit_references, in_needed_precision, shift_of_references
+from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_UNITS, unit_of
 

@@ -18,7 +18,7 @@ from torch_geometric.data import Dataset as GraphDataset
 from pyg_clusters.datasets.batches import ClusterBatches, DiskBatches, EpochSampler, batches_of
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_split, size_split
 from pyg_clusters.errors import InputError
-from pyg_clusters.nn.energy_scale import shift_of_references
+from pyg_clusters.nn.output_scale import shift_of_references
 from pyg_clusters.structures.duplicates import copies, copy_groups
 
 MAX_COMPARED: int = 200

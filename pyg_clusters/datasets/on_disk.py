@@ -29,7 +29,7 @@ from pyg_clusters.frames import BadFrame, StoreReader
 from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch
-from pyg_clusters.nn.energy_scale import ReferenceFit, is_coarse, shift_of_references
+from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_references
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch_geometric.data import Data
 
 from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
@@ -118,3 +119,22 @@ class SodiumShielding(ClusterDataset):
         # Seeds are counted for each size separately.
         seeds = block.properties["seed"]
         return np.array([f"Na{size}-{seed}" for size, seed in zip(block.sizes, seeds, strict=True)])
+
+
+class UnrelaxedOnly:
+    """Keeps the random clusters of :class:`SodiumShielding` and leaves out those that were relaxed with a potential.
+
+    Kaneko et al. 2023 train on random clusters alone. To be given as ``pre_filter``.
+
+    Example:
+        >>> from pyg_clusters.datasets import SodiumShielding
+        >>> dataset = SodiumShielding(pre_filter=UnrelaxedOnly())
+        >>> int(dataset._data.relaxed.sum())
+        0
+    """
+
+    def __call__(self, cluster: Data) -> bool:
+        return not cluster.relaxed.any()
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}()"

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration, SpreadKind, expected_error, noise_of
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction

@@ -19,8 +19,7 @@ from pyg_clusters.evaluation.baseline import TrainingSet, energy_context
 from pyg_clusters.evaluation.report import Evaluation, run_figures
 from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import list_bad
-from pyg_clusters.frames.outputs import open_output
-from pyg_clusters.frames.writing import write_table
+from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference.calibration import Calibration
 from pyg_clusters.inference.prediction import Prediction

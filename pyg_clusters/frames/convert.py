@@ -6,9 +6,9 @@ from pathlib import Path
 
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.checks import check_block
-from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.reader import Frames
 from pyg_clusters.frames.store import write_store
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.convert import ConvertOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.progress import counting

@@ -15,8 +15,8 @@ from typing import Any
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, remove_stale
 from pyg_clusters.frames import BadFrame, Shard
-from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.resume import Part
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.prediction_files import FORMATS, PredictionFormat
 from pyg_clusters.options.merge import MergeOptions
 from pyg_clusters.options.parsing import command_words

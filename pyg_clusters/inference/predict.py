@@ -8,8 +8,8 @@ from pathlib import Path
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, Frames, Parts, Shard
 from pyg_clusters.frames.checks import list_bad
-from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.reader import BLOCK_SIZE
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.calibration import Uncertainty
 from pyg_clusters.inference.engines import job_settings, score_by_engine
 from pyg_clusters.inference.merge import record_of, write_record

@@ -22,7 +22,7 @@ from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath, HasSpre
 from pyg_clusters.models.element_blind import element_problem
 from pyg_clusters.models.forward_arguments import check_extra_arguments, extra_arguments
 from pyg_clusters.models.training_domain import domain_of, state_of_training
-from pyg_clusters.nn.energy_scale import reference_energies
+from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.positions import check_positions
 
 ATOMS_AT_ONCE: int = 8192

@@ -18,7 +18,7 @@ from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.datasets.splits import PARTS, Split
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import read_errors
-from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, usable_device

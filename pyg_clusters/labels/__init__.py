@@ -2,11 +2,9 @@
 
 from pyg_clusters.labels.dft.level import ShieldingLevel
 from pyg_clusters.labels.energy import EnergyLabeller
-from pyg_clusters.labels.files import LabelFiles
-from pyg_clusters.labels.frame_keys import frame_keys
-from pyg_clusters.labels.parallel import label_frames
+from pyg_clusters.labels.files import LabelFiles, frame_keys
+from pyg_clusters.labels.labelling import LabelResult, label_frames
 from pyg_clusters.labels.prescreen import StabilityLabeller, tight_binding_gap
-from pyg_clusters.labels.result import LabelResult
 from pyg_clusters.labels.shielding import ShieldingLabeller
 
 __all__ = [

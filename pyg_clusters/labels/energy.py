@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from pyg_clusters.labels.result import LabelResult, unlabelled
+from pyg_clusters.labels.labelling import LabelResult, unlabelled
 from pyg_clusters.structures import named_calculator
 from pyg_clusters.structures.calculators import calculator_problem, isolated
 

@@ -1,18 +1,48 @@
-"""Files of labelled frames, of rejected frames, and of frames that are no longer in the input."""
+"""Files of labelled frames, of rejected frames, and of frames no longer in the input, by keys of the frames."""
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
 
+from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, remove_stale
 from pyg_clusters.frames import FrameLog
-from pyg_clusters.labels.frame_keys import KEY
-from pyg_clusters.labels.result import LabelResult
+from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
+from pyg_clusters.labels.labelling import LabelResult
+
+KEY = "label_key"
+"""Where the name of a frame is kept in its ``info``."""
+
+DECIMALS = 6
+
+
+def frame_keys(frames: Iterable[Atoms]) -> Iterator[str]:
+    """A name for each frame, by its elements, positions (to 1e-6 Å), charge and spin.
+
+    The same structure has the same name in whatever file and place it is; where it comes more than once it is numbered.
+
+    Example:
+        >>> dimers = [Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]]), Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]])]
+        >>> list(frame_keys(dimers))
+        ['Na2-ae3301d87d04', 'Na2-ae3301d87d04-2']
+    """
+    seen: Counter[str] = Counter()
+    for atoms in frames:
+        positions = atoms.positions.round(DECIMALS) + 0.0  # no negative zeros
+        stated = [f"{name}={value}" for name, value in sorted(atoms.info.items()) if name.lower() in STATE_NAMES]
+        stated += [f"{name}={atoms.arrays[name].tolist()}" for name in INITIAL_ARRAYS if name in atoms.arrays]
+        text = f"{atoms.numbers.tolist()} {positions.tolist()} {' '.join(stated)}"
+        name = f"{atoms.get_chemical_formula()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name}-{seen[name]}"
+
 
 REASON = "set_aside"
 """Key of the reason in the ``info`` of a rejected frame."""

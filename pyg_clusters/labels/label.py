@@ -9,7 +9,7 @@ from typing import Protocol
 from ase import Atoms
 
 from pyg_clusters.frames import BadFrame, good_frames, read_atoms
-from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.labels import (
     EnergyLabeller,
     LabelFiles,

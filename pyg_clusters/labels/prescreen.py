@@ -12,8 +12,8 @@ from pyg_clusters.labels.dft.kohn_sham import solve_closed_shell
 from pyg_clusters.labels.dft.level import ShieldingLevel, problem_of
 from pyg_clusters.labels.dft.memory import free_memory, spare_memory
 from pyg_clusters.labels.dft.pyscf_import import HARTREE, need_pyscf
-from pyg_clusters.labels.dft.triplet_stability import triplet_stability
-from pyg_clusters.labels.result import LabellingError, LabelResult, unlabelled
+from pyg_clusters.labels.dft.stability import triplet_stability
+from pyg_clusters.labels.labelling import LabellingError, LabelResult, unlabelled
 
 VALENCE_LEVEL = ShieldingLevel(
     basis="lanl2dz",

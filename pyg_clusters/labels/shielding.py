@@ -8,17 +8,21 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.electronic_state import electronic_state
-from pyg_clusters.labels.dft.broken_symmetry import broken_symmetry
-from pyg_clusters.labels.dft.gpu import check_gpu, shielding_on_gpu
-from pyg_clusters.labels.dft.kohn_sham import ClosedShell, solve_closed_shell, with_orbitals
+from pyg_clusters.labels.dft.kohn_sham import (
+    ClosedShell,
+    gross_populations,
+    mulliken_charges,
+    population_table,
+    solve_closed_shell,
+    with_orbitals,
+)
 from pyg_clusters.labels.dft.level import ShieldingLevel, problem_of
 from pyg_clusters.labels.dft.memory import GB, free_memory, needed_memory, spare_memory
-from pyg_clusters.labels.dft.populations import gross_populations, mulliken_charges, population_table
+from pyg_clusters.labels.dft.other_programs import check_gpu, exact_shielding, shielding_on_gpu
 from pyg_clusters.labels.dft.pyscf_import import HARTREE, need_pyscf
-from pyg_clusters.labels.dft.pyscf_properties import exact_shielding
 from pyg_clusters.labels.dft.shielding_tensor import shielding_tensors
-from pyg_clusters.labels.dft.triplet_stability import triplet_stability
-from pyg_clusters.labels.result import LabellingError, LabelResult, unlabelled
+from pyg_clusters.labels.dft.stability import broken_symmetry, triplet_stability
+from pyg_clusters.labels.labelling import LabellingError, LabelResult, unlabelled
 
 WRITTEN: tuple[str, ...] = (
     *("nmr_shielding", "nmr_tensor", "gop", "gop_columns", "mulliken_charge", "method", "homo_lumo_gap"),

@@ -23,7 +23,7 @@ from pyg_clusters.geometry import (
 )
 from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.training_domain import TrainingDomain
-from pyg_clusters.nn.energy_scale import EnergyScale
+from pyg_clusters.nn.output_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv, combine_near
 from pyg_clusters.pairs import distinct_counts, edge_shell_counts, is_large, near_shells
 from pyg_clusters.positions import usable_positions

@@ -21,13 +21,20 @@ from pyg_clusters.geometry import (
     sum_over_clusters,
 )
 from pyg_clusters.models.training_domain import TrainingDomain
-from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER, EnergyScale
 from pyg_clusters.nn.input_scale import InputScale
-from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter, reset_copy, two_layers
-from pyg_clusters.nn.layer_classes import class_path, filled, layer_class, make
+from pyg_clusters.nn.layer_adapter import (
+    GraphKind,
+    LayerAdapter,
+    class_path,
+    filled,
+    layer_class,
+    make,
+    reset_copy,
+    two_layers,
+)
+from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, EnergyScale, ShieldingScale
 from pyg_clusters.nn.pyg_model_adapter import WholeModel
 from pyg_clusters.nn.shared_weights import save_shared_weights_once
-from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.pairs import all_pairs, edge_shell_counts, radius_pairs, shell_counts
 from pyg_clusters.positions import usable_positions
 

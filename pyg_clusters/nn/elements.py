@@ -9,7 +9,7 @@ from torch.nn.functional import one_hot
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import is_traced
-from pyg_clusters.nn.energy_scale import MAX_ATOMIC_NUMBER
+from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER
 
 
 class ElementIndex(nn.Module):

@@ -15,7 +15,7 @@ from pyg_clusters.datasets import GNC, ClusterDataset, GalliumClusters
 from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import read_json
-from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import METRICS, SPLITS
 from pyg_clusters.metrics import energy_metrics

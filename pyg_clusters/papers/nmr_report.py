@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis.plot_style import SMALL
 from pyg_clusters.datasets import SodiumShielding, UnrelaxedOnly
 from pyg_clusters.distributions import GeneralizedLogistic
-from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.reproduce import ReproduceNmrOptions

@@ -17,7 +17,7 @@ from pyg_clusters.formatting import cell
 from pyg_clusters.frames import FrameBlock, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import list_bad
-from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
@@ -42,7 +42,7 @@ from pyg_clusters.screening.scores import (
 )
 from pyg_clusters.strategies import STRATEGIES, Bins
 from pyg_clusters.structures.duplicates import representatives
-from pyg_clusters.structures.relax_batched import LEFT_RANGE
+from pyg_clusters.structures.relaxation import LEFT_RANGE
 
 EVERY = {"every 3rd": 3, "every 4th": 4}
 """Conventional strategies: frames at regular intervals."""

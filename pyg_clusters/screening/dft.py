@@ -18,8 +18,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, check_empty
 from pyg_clusters.formatting import cell
 from pyg_clusters.frames import expand_paths, read_blocks, write_table
-from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.metrics import metrics_by_size
 from pyg_clusters.options.compare_dft import CompareDFTOptions
 from pyg_clusters.options.parsing import command_words

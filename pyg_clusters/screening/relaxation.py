@@ -14,7 +14,7 @@ from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.progress import FrameProgress
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition, ranks_of
 from pyg_clusters.structures import energy_and_forces
-from pyg_clusters.structures.relax_batched import LEFT_RANGE, ModelEnergy, chunks, relax_chunk
+from pyg_clusters.structures.relaxation import LEFT_RANGE, ModelEnergy, chunks, relax_chunk
 
 RESULTS = ("model_energy", "model_fmax", "model_steps", "converged")
 

@@ -9,7 +9,7 @@ from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock, Frames, Parts
 from pyg_clusters.frames.checks import list_bad
-from pyg_clusters.frames.outputs import open_output
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.engines import job_settings, score_resumably
 from pyg_clusters.inference.run import Run

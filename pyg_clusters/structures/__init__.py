@@ -1,15 +1,13 @@
 """Structures: generating clusters, sampling local minima, the Gupta potential, relaxing many clusters at once."""
 
+from pyg_clusters.composition import all_compositions, formula_of, parse_formula
 from pyg_clusters.options.generate import QuenchSettings
-from pyg_clusters.structures.calculators import named_calculator
-from pyg_clusters.structures.cluster_emt import ClusterEMT
-from pyg_clusters.structures.compositions import all_compositions, formula_of, parse_formula
-from pyg_clusters.structures.forces import EnergyFunction, energy_and_forces
+from pyg_clusters.structures.calculators import ClusterEMT, named_calculator
 from pyg_clusters.structures.gupta import GUPTA_PARAMETERS, Gupta, GuptaParameters
 from pyg_clusters.structures.local_minimum import Minimum, local_minimum
-from pyg_clusters.structures.model_calculator import GuptaCalculator, ModelCalculator
+from pyg_clusters.structures.model_calculator import EnergyFunction, GuptaCalculator, ModelCalculator, energy_and_forces
 from pyg_clusters.structures.quench import isolated_energies, quench
-from pyg_clusters.structures.relax import Relaxation, relax
+from pyg_clusters.structures.relaxation import Relaxation, relax
 from pyg_clusters.structures.sblda import sblda
 
 __all__ = [

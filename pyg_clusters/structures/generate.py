@@ -11,16 +11,16 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
+from pyg_clusters.composition import all_compositions, formula_of, parse_formula
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
-from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.paths import expand_paths
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.generate import HotOptions, QuenchOptions, QuenchSettings, SbldaOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
 from pyg_clusters.progress import ItemProgress, counting
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, named_calculator
-from pyg_clusters.structures.compositions import all_compositions, formula_of, parse_formula
 from pyg_clusters.structures.moves import heated
 from pyg_clusters.structures.quench import isolated_energies, quench
 from pyg_clusters.structures.sblda import sblda

@@ -10,8 +10,7 @@ from ase.calculators.calculator import Calculator
 from scipy.optimize import OptimizeResult, minimize
 
 from pyg_clusters.frames import ExtrapolationWarning
-from pyg_clusters.models.geometry_range import measures
-from pyg_clusters.models.training_domain import geometry_range_of
+from pyg_clusters.models.training_domain import geometry_range_of, measures
 from pyg_clusters.structures.calculators import isolated
 
 CORRECTIONS = 20

@@ -10,9 +10,9 @@ from ase.data import covalent_radii
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
+from pyg_clusters.composition import formula_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.options.generate import QuenchSettings
-from pyg_clusters.structures.compositions import formula_of
 from pyg_clusters.structures.local_minimum import local_minimum
 from pyg_clusters.structures.moves import displaced, heated, random_compact, relocated, swapped
 

@@ -10,16 +10,16 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 
 from pyg_clusters.frames import BadFrame, FrameLog, good_frames, read_atoms, write_extxyz
-from pyg_clusters.frames.outputs import open_output
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.provenance import at_new_positions, write_values
 from pyg_clusters.frames.resume import input_settings
+from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.relax import RelaxOptions
 from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures import local_minimum, named_calculator
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem
-from pyg_clusters.structures.relax_batched import (
+from pyg_clusters.structures.relaxation import (
     LEFT_RANGE,
     BatchedEnergy,
     batched_energy,

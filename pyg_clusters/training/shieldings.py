@@ -8,7 +8,7 @@ from torch.optim import Optimizer
 from torch_geometric.data import Data
 from torchmetrics import MeanMetric
 
-from pyg_clusters.nn.shielding_scale import ShieldingScale
+from pyg_clusters.nn.output_scale import ShieldingScale
 from pyg_clusters.training.energy import EnergyTraining, OptimizerCallable, SchedulerCallable
 
 

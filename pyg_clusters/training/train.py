@@ -20,7 +20,7 @@ from pyg_clusters.evaluation.evaluate import evaluate_run
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.inference.run import BEST, CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
-from pyg_clusters.models.weight_limit import bounded_weights
+from pyg_clusters.models.checkpoint import bounded_weights
 from pyg_clusters.options.parsing import explain, options_of
 from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.callbacks import RunFolder, TrainingProgress

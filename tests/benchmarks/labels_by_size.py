@@ -18,10 +18,10 @@ import numpy as np
 from ase import Atoms
 
 from pyg_clusters.labels import ShieldingLabeller, shielding, tight_binding_gap
-from pyg_clusters.labels.dft import giao, shielding_tensor
-from pyg_clusters.labels.dft.fitted_integrals import FittedIntegrals
+from pyg_clusters.labels.dft import shielding_tensor
+from pyg_clusters.labels.dft.density_fitting import FittedIntegrals
 from pyg_clusters.labels.dft.integration_grid import IntegrationGrid
-from pyg_clusters.labels.dft.response import MagneticResponse
+from pyg_clusters.labels.dft.shielding_tensor import MagneticResponse
 from pyg_clusters.structures import sblda
 
 GROWN = 500
@@ -36,8 +36,8 @@ STEPS: dict[str, list[tuple[object, str]]] = {
     "exchange": [(FittedIntegrals, "exchange")],
     "exchange and correlation on the grid": [(IntegrationGrid, "potential")],
     "test of stability": [(shielding, "triplet_stability")],
-    "first-order Coulomb and exchange": [(giao, "coulomb_exchange")],
-    "first order on the grid": [(giao, "exchange_correlation")],
+    "first-order Coulomb and exchange": [(shielding_tensor, "coulomb_exchange")],
+    "first order on the grid": [(shielding_tensor, "exchange_correlation")],
     "response": [(MagneticResponse, "__init__"), (MagneticResponse, "solve")],
     "integrals of each nucleus": [(shielding_tensor, "diamagnetic"), (shielding_tensor, "paramagnetic")],
 }

@@ -1,10 +1,221 @@
-"""Shielding tensors of a closed-shell solution."""
+"""Shielding tensors of a closed-shell solution, by the response of its orbitals to a magnetic field.
+
+The first-order matrices are those of gauge-including atomic orbitals (GIAOs) in a magnetic field.
+
+All are imaginary and antisymmetric; what is returned is their imaginary part, ``[3, num_functions, num_functions]``, by
+component of the field. Theory: Wolinski, Hinton, Pulay, J. Am. Chem. Soc. 1990, 112, 8251.
+"""
 
 import numpy as np
+import scipy.linalg
 
-from pyg_clusters.labels.dft import giao
+from pyg_clusters.labels.dft.density_fitting import AT_ONCE, FittedIntegrals, FittingBasis, PairedMatrices
+from pyg_clusters.labels.dft.integration_grid import IntegrationGrid
 from pyg_clusters.labels.dft.kohn_sham import ClosedShell
-from pyg_clusters.labels.dft.response import MagneticResponse
+from pyg_clusters.labels.dft.pyscf_import import gto, lib
+from pyg_clusters.labels.labelling import LabellingError
+
+COLUMNS_AT_ONCE = 8192
+
+
+def gauge_overlap(mol: "gto.Mole") -> np.ndarray:
+    """Overlap matrix in first order."""
+    return -mol.intor_asymmetric("int1e_igovlp", 3)
+
+
+def one_electron(mol: "gto.Mole") -> np.ndarray:
+    """Angular momentum, kinetic energy and attraction by the nuclei in first order."""
+    total = -0.5 * mol.intor("int1e_giao_irjxp", 3)
+    total -= mol.intor_asymmetric("int1e_ignuc", 3)
+    total -= mol.intor("int1e_igkin", 3)
+    return total
+
+
+def exchange_correlation(grid: IntegrationGrid, density: np.ndarray) -> np.ndarray:
+    r"""Matrix of the exchange-correlation potential in first order.
+
+    A product of two GIAOs differs from that of the functions by a phase that is linear in r, so that
+
+    .. math:: V_k = -\tfrac12 \sum_{ab} \epsilon_{kab} (R_\mu - R_\nu)_a [M_b + N_b],
+
+    where :math:`M_b = \int r_b [v \chi_\mu \chi_\nu + \mathbf w \cdot \nabla(\chi_\mu \chi_\nu)]`,
+    :math:`N_b = \int w_b \chi_\mu \chi_\nu`, with v and w the derivatives of the energy by density and gradient.
+    """
+    moments = np.zeros((3, *density.shape))
+    for block in grid.blocks():
+        potential = grid.functional.eval_xc_eff(grid.xc, block.density(density), deriv=1, xctype="GGA")[1]
+        potential *= block.weights
+        scaled, functions = block.weighted(potential), np.ix_(block.functions, block.functions)
+        for moment, coords, part in zip(moments, block.coords.T, potential[1:], strict=True):
+            # half of the matrix, as the other half is its transpose
+            halves = coords[:, None] * scaled + 0.5 * part[:, None] * block.values[0]
+            moment[functions] += block.values[0].T @ halves.astype(np.float32)
+    moments += moments.transpose(0, 2, 1)
+    mol = grid.mol
+    atom_of_function = np.repeat(np.arange(mol.natm), np.diff(mol.aoslice_by_atom()[:, 2:], axis=1).ravel())
+    centres = mol.atom_coords()[atom_of_function]
+    apart = (centres[:, None] - centres[None]).transpose(2, 0, 1)
+    return -0.5 * np.cross(apart, moments, axis=0)
+
+
+def coulomb_exchange(
+    integrals: FittedIntegrals, mol: "gto.Mole", occupied: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    r"""Coulomb and exchange matrices in first order, with the integrals of the density fitting.
+
+    The fitting functions are real and do not depend on the field, so that this is the derivative of the fitted energy
+    and does not depend on the origin.
+
+    Args:
+        integrals: The fitted integrals B.
+        mol: The cluster.
+        occupied: Occupied orbitals ``[num_functions, num_occupied]``.
+    """
+    num_functions, num_occupied = occupied.shape
+    occupied = occupied.astype(np.float32)
+    half = np.empty((len(integrals.basis), num_occupied * num_functions), np.float32)
+    for start, end, block in integrals.half_transforms(occupied):
+        half[start:end] = block.reshape(end - start, -1)
+    _solve_in_place(integrals.basis.metric_root, half)
+    density = 2 * half @ occupied.T.ravel()
+    three_centre = _ThreeCentre(mol, integrals.basis)
+    coulomb, exchange = np.zeros((2, 3, num_functions, num_functions))
+    for atom, (start, end) in enumerate(integrals.basis.atoms):
+        rows = half[start:end].reshape(-1, num_functions)
+        for axis, integral in enumerate(three_centre.of_atom(atom)):  # [end - start, num_functions, num_functions]
+            coulomb[axis] -= np.tensordot(density[start:end], integral, 1).T
+            part = integral.reshape(-1, num_functions) @ occupied
+            part = part.reshape(end - start, num_functions, num_occupied).transpose(1, 0, 2)
+            exchange[axis] += 2 * part.reshape(num_functions, -1) @ rows
+    return coulomb, exchange - exchange.transpose(0, 2, 1)
+
+
+def _solve_in_place(root: np.ndarray, matrix: np.ndarray):
+    """L⁻ᵀ times a matrix, in double precision and so many columns at a time that no second matrix is held."""
+    for start in range(0, matrix.shape[1], COLUMNS_AT_ONCE):
+        part = matrix[:, start : start + COLUMNS_AT_ONCE]
+        part[:] = scipy.linalg.blas.dtrsm(1.0, root, part.T.astype(np.float64, order="F"), side=1, lower=1).T
+
+
+class _ThreeCentre:
+    """Integrals (gμ ν|P), the derivative of the pair of GIAOs by the field, for P on one atom at a time."""
+
+    def __init__(self, mol: "gto.Mole", basis: FittingBasis):
+        self.mol, self.basis = mol, basis
+        self.integrals = basis.integrals("int3c2e_ig1")
+
+    def of_atom(self, atom: int) -> np.ndarray:
+        """The integrals ``[3, fitting functions of the atom, ν, μ]``."""
+        start, end = self.basis.atoms[atom]
+        result = np.zeros((3, end - start, self.mol.nao, self.mol.nao), np.float32)
+        for first, last, low, high in self.mol.aoslice_by_atom()[1:]:  # with functions of the atoms before
+            for component, part in zip(result, self.integrals.block((first, last), (0, first), atom, 3), strict=True):
+                component[:, :low, low:high] = part
+                np.negative(component[:, :low, low:high].transpose(0, 2, 1), out=component[:, low:high, :low])
+        return result
+
+
+MAX_CYCLES = 40
+LINEAR_DEPENDENCE = 1e-14
+
+ENOUGH = 20.0
+"""The residual may be this many times the tolerance in the end, which bounds steps, not residuals."""
+
+CORRECTIONS = 3
+"""Most solutions of the equations for what the one before has left over, as small gaps need them."""
+
+
+class MagneticResponse:
+    """Coupled-perturbed Kohn-Sham equations of an imaginary perturbation, with fitted exchange.
+
+    The field changes no density in first order, so that the exact exchange alone couples the orbitals. Its integrals
+    are held in single precision, which changes shieldings by less than 1e-4 ppm. They take the place of those of the
+    solution, which are given up: the two together would need twice the memory.
+    """
+
+    def __init__(self, solution: ClosedShell):
+        self.solution = solution
+        self.num_occupied, self.num_virtual = solution.occupied.shape[1], solution.virtual.shape[1]
+        num_fitting = len(solution.integrals.basis)
+        self.inner = np.empty((num_fitting, self.num_occupied, self.num_occupied), np.float32)
+        self.outer = np.empty((num_fitting, self.num_occupied, self.num_virtual), np.float32)
+        self.empty = PairedMatrices(num_fitting, self.num_virtual)
+        occupied, virtual = (part.astype(np.float32) for part in (solution.occupied, solution.virtual))
+        orbitals = np.hstack([occupied, virtual])
+        for start, end, half in solution.integrals.half_transforms(orbitals, last=True):
+            np.matmul(half[:, : self.num_occupied], occupied, out=self.inner[start:end])
+            np.matmul(half[:, : self.num_occupied], virtual, out=self.outer[start:end])
+            self.empty.set_block(start, half[:, self.num_occupied :] @ virtual)
+
+    def solve(self, first_order: np.ndarray, overlap: np.ndarray, tolerance: float) -> np.ndarray:
+        """Orbitals in first order in the field, as coefficients of those of zeroth.
+
+        Args:
+            first_order: Kohn-Sham matrix in first order, ``[3, num_orbitals, num_occupied]``.
+            overlap: Overlap matrix in first order, of the same shape.
+            tolerance: Convergence.
+
+        Returns:
+            ``[3, num_orbitals, num_occupied]``.
+
+        Raises:
+            LabellingError: If the equations are not solved.
+        """
+        occupied, energies = self.solution.mf.mo_occ > 0, self.solution.mf.mo_energy
+        inner = -0.5 * overlap[:, occupied]
+        differences = energies[~occupied][:, None] - energies[occupied]
+        right = (first_order - overlap * energies[occupied])[:, ~occupied] + self._induced_by_occupied(inner)
+        right = (-right / differences).reshape(3, -1)
+
+        def coupled(vectors: np.ndarray) -> np.ndarray:
+            rotations = vectors.reshape(-1, self.num_virtual, self.num_occupied)
+            return (self._induced(rotations) / differences).reshape(len(rotations), -1)
+
+        found, left, limit = np.zeros_like(right), right, tolerance
+        for _ in range(1 + CORRECTIONS):
+            try:
+                solved = lib.krylov(coupled, left, tol=limit, max_cycle=MAX_CYCLES, lindep=LINEAR_DEPENDENCE)
+            except RuntimeError as error:
+                raise LabellingError(
+                    f"the coupled-perturbed equations did not converge in {MAX_CYCLES} cycles"
+                ) from error
+            found = found + solved.reshape(3, -1)
+            left = right - found - coupled(found)
+            residual = float(np.linalg.norm(left, axis=1).max())
+            if residual < ENOUGH * tolerance:
+                break
+            limit = min(tolerance, 0.1 * residual)
+        else:
+            raise LabellingError(f"the coupled-perturbed equations did not converge, their residual is {residual:.1e}")
+        result = np.empty_like(first_order)
+        result[:, occupied] = inner
+        result[:, ~occupied] = found.reshape(3, self.num_virtual, self.num_occupied)
+        return result
+
+    def _induced(self, rotations: np.ndarray) -> np.ndarray:
+        """Change of the Kohn-Sham matrix by orbitals in first order, ``[n, num_virtual, num_occupied]`` both."""
+        result = np.zeros(rotations.shape)
+        for total, rotation in zip(result, rotations.astype(np.float32), strict=True):
+            for start, end, changed in self.empty.products(rotation):
+                outer = self.outer[start:end].reshape(-1, self.num_virtual)
+                crossed = (outer @ rotation).reshape(end - start, self.num_occupied, self.num_occupied)
+                crossed = crossed.transpose(0, 2, 1).reshape(-1, self.num_occupied)
+                total += changed.reshape(-1, self.num_virtual).T @ self.inner[start:end].reshape(-1, self.num_occupied)
+                total -= outer.T @ crossed
+        return -self.solution.hybrid * result
+
+    def _induced_by_occupied(self, inner: np.ndarray) -> np.ndarray:
+        """The same by rotations among occupied orbitals ``[3, num_occupied, num_occupied]``."""
+        result = np.zeros((3, self.num_virtual, self.num_occupied))
+        rotations = (inner - inner.transpose(0, 2, 1)).astype(np.float32)
+        for start in range(0, len(self.inner), AT_ONCE):
+            columns, outer = (part[start : start + AT_ONCE] for part in (self.inner, self.outer))
+            for total, rotation in zip(result, rotations, strict=True):
+                changed = columns.reshape(-1, self.num_occupied) @ rotation.T  # [fitting, occupied, occupied]
+                changed = changed.reshape(columns.shape).transpose(0, 2, 1).reshape(-1, self.num_occupied)
+                total += outer.reshape(-1, self.num_virtual).T @ changed
+        return -self.solution.hybrid * result
+
 
 FINE_STRUCTURE = 7.2973525643e-3
 """The fine-structure constant (CODATA 2022)."""
@@ -27,12 +238,12 @@ def shielding_tensors(solution: ClosedShell, tolerance: float) -> np.ndarray:
         LabellingError: If these do not converge.
     """
     mol, coefficients, occupied = solution.mf.mol, solution.mf.mo_coeff, solution.occupied
-    coulomb, exchange = giao.coulomb_exchange(solution.integrals, mol, occupied)
-    kohn_sham = giao.one_electron(mol) + coulomb - 0.5 * solution.hybrid * exchange
-    kohn_sham -= giao.exchange_correlation(solution.grid, solution.density)
+    coulomb, exchange = coulomb_exchange(solution.integrals, mol, occupied)
+    kohn_sham = one_electron(mol) + coulomb - 0.5 * solution.hybrid * exchange
+    kohn_sham -= exchange_correlation(solution.grid, solution.density)
     first_order, overlap = (
         np.array([coefficients.T @ matrix @ occupied for matrix in matrices])
-        for matrices in (kohn_sham, giao.overlap(mol))
+        for matrices in (kohn_sham, gauge_overlap(mol))
     )
     orbitals = MagneticResponse(solution).solve(first_order, overlap, tolerance)
     changes = np.array([2 * coefficients @ part @ occupied.T for part in orbitals])

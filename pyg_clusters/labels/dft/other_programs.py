@@ -1,11 +1,13 @@
-"""Shieldings by the released pyscf-properties, mended where it fails with current PySCF."""
+"""Shieldings by other programs: the released pyscf-properties, and gpu4pyscf on a GPU."""
 
 import warnings
 from collections.abc import Callable
 
 import numpy as np
 
-from pyg_clusters.errors import MissingExtra
+from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.labels.dft.kohn_sham import converge
+from pyg_clusters.labels.dft.level import ShieldingLevel
 from pyg_clusters.labels.dft.pyscf_import import dft
 
 
@@ -68,3 +70,44 @@ def induced_potential(mf: "dft.rks.RKS") -> Callable[[np.ndarray], np.ndarray]:
         return np.array([mf.mo_coeff.T @ part @ occupied for part in potentials]).reshape(len(orbitals), -1)
 
     return induced
+
+
+def check_gpu():
+    """Checks that gpu4pyscf is there and finds a GPU.
+
+    Raises:
+        MissingExtra: If gpu4pyscf is not installed.
+        InputError: If there is no GPU.
+    """
+    try:
+        import cupy
+        import gpu4pyscf.properties.shielding  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("gpu4pyscf", "dft-gpu", "label shielding --device cuda") from error
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError:
+        count = 0
+    if not count:
+        raise InputError("--device cuda: gpu4pyscf finds no GPU; pass --device cpu")
+
+
+def shielding_on_gpu(mol, level: ShieldingLevel) -> tuple["dft.rks.RKS", np.ndarray]:
+    """Closed-shell solution and shielding tensors ``[num_atoms, 3, 3]`` in ppm by gpu4pyscf, with exact integrals.
+
+    gpu4pyscf has the first-order two-electron integrals exactly and on the processor, so that density fitting of the
+    rest would make the result depend on where the cluster lies.
+
+    Returns:
+        The calculation as PySCF has it, without a GPU, and the tensors.
+
+    Raises:
+        LabellingError: If the calculation does not converge.
+    """
+    import cupy
+    from gpu4pyscf.properties.shielding import eval_shielding
+
+    mf = level.mean_field(mol).to_gpu()
+    converge(mf, None, "the closed-shell SCF")
+    diamagnetic, paramagnetic = eval_shielding(mf)
+    return mf.to_cpu(), cupy.asnumpy(diamagnetic + paramagnetic)
