@@ -24,6 +24,11 @@ def printable(text: str) -> str:
     )
 
 
+def one_line(error: BaseException, length: int = 200) -> str:
+    """Message of an error in one line, or its kind if it has none."""
+    return " ".join(str(error).split())[:length] or type(error).__name__
+
+
 def describe_error(error: BaseException) -> str:
     """Kind and message of an error of another package, in one line; where the memory was too small, that.
 
@@ -31,10 +36,9 @@ def describe_error(error: BaseException) -> str:
         >>> describe_error(ValueError("Invalid learning rate: -1.0"))
         'ValueError: Invalid learning rate: -1.0'
     """
-    text = " ".join(str(error).split())
     if lacks_memory(error):
-        return f"there is not enough memory ({text[:200]})"
-    return f"{type(error).__name__}: {text}"[:500]
+        return f"there is not enough memory ({one_line(error)})"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
 def lacks_memory(error: BaseException) -> bool:

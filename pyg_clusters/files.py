@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.stopping import check_stopped
 
 TEMPORARY: re.Pattern[str] = re.compile(r"\.partial-[0-9a-f]{12}-(.+)", re.DOTALL)
@@ -69,7 +69,7 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         if durable:
             _to_disk(path.parent)
     except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else " ".join(str(error).split())
+        reason = os.strerror(error.errno) if error.errno else one_line(error)
         raise InputError(f"cannot write {path}: {reason}; make room there or choose another place") from error
     finally:
         with suppress(OSError):  # where not even the folder could be made, the error on its way says so
@@ -107,7 +107,7 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError("it holds no mapping")
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error
     return values
 

@@ -88,6 +88,11 @@ def batch_to_ptr(batch: Tensor, num_graphs: int | None = None) -> Tensor:
     if num_graphs is None:
         num_graphs = num_clusters(batch)
     sizes = batch.new_zeros(num_graphs).index_add(0, batch, torch.ones_like(batch))
+    return sizes_to_ptr(sizes)
+
+
+def sizes_to_ptr(sizes: Tensor) -> Tensor:
+    """Offsets ``ptr [num_graphs + 1]`` of clusters of ``sizes [num_graphs]`` atoms."""
     return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
 
 

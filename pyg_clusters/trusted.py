@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, describe_error
 
 TRUSTED: dict[str, frozenset[str]] = {
     package: frozenset(names.split())
@@ -228,5 +228,5 @@ def import_named(paths: Iterable[str]):
         except Exception as error:  # of code that is not ours
             if isinstance(error, ModuleNotFoundError) and error.name == root:
                 continue
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            reason = describe_error(error)
             raise InputError(f"{path} cannot be imported: {reason}") from error

@@ -513,7 +513,8 @@ def test_labels_that_are_no_numbers(value, model, trajectory, capsys):
     )
     trajectory.write_text("".join(part if part.endswith("\n") else part + "\n" for part in text))
     message = refused(["evaluate", model, trajectory], capsys)
-    assert f"{trajectory}, frame 1: 'binding_energy' must be a number, got {value}" in message
+    shown = value if value == "nan" else repr(value)
+    assert f"{trajectory}, frame 1: 'binding_energy' must be a number, got {shown}" in message
     arguments = ["screen", model, trajectory, "--truth", "binding_energy", "--out", trajectory.parent / "s"]
     assert "frame 1" in refused(arguments, capsys)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -12,12 +13,12 @@ from sklearn.metrics import balanced_accuracy_score, recall_score, silhouette_sc
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import check_radii, ptr_to_batch, shell_of
-from pyg_clusters.models.dart import DART
+from pyg_clusters.geometry import GALLIUM_RADII, check_radii, ptr_to_batch, shell_of
+from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
 from pyg_clusters.pairs import shell_counts
 
 REGIONS: tuple[str, str, str] = ("core", "between", "surface")
@@ -39,8 +40,8 @@ class AtomicFeatures:
 
     Attributes:
         energy: Contribution of each atom to the energy of its cluster in eV, ``[num_atoms]``.
-        features: Output of the third (last) hidden layer of the interaction network, ``[num_atoms, 32]``.
-        counts: Shell counts, the input of the model, ``[num_atoms, num_shells]``.
+        features: Features by the model, of DART the output of its last hidden layer, ``[num_atoms, num_features]``.
+        counts: Shell counts, the input of DART, ``[num_atoms, num_shells]``.
     """
 
     energy: np.ndarray
@@ -63,17 +64,25 @@ class Probe:
     fold_spread: float
 
 
-def atomic_features(model: DART, z: Tensor, pos: Tensor, ptr: Tensor) -> AtomicFeatures:
+class AtomicModel(HasAtomicEnergies, HasFeatures, Protocol):
+    """A model with energies and features of atoms."""
+
+
+def atomic_features(
+    model: nn.Module, z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, ...] = GALLIUM_RADII
+) -> AtomicFeatures:
     """Atomic energies, features and counts of all atoms.
 
     Clusters are centred in their own precision before they are cast to that of the model.
 
     Args:
-        model: A trained model; it is evaluated on its own device.
+        model: A trained model with atomic energies and features; it is evaluated on its own device.
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
+        radii: Shell radii in Å of the counts of a model that has none.
     """
+    of_atoms, radii = cast(AtomicModel, model), getattr(model, "radii", radii)
     weight = next(model.parameters())
     energies, features, counts = [], [], []
     for first, last in _whole_clusters(ptr):
@@ -83,10 +92,10 @@ def atomic_features(model: DART, z: Tensor, pos: Tensor, ptr: Tensor) -> AtomicF
         centre = centre_of_mass(torch.ones_like(z[atoms]), pos[atoms], own_ptr)
         centred_pos = (pos[atoms] - centre[batch]).to(weight.device, weight.dtype)
         with torch.no_grad():
-            result = model.energies_and_features(z[atoms].to(weight.device), centred_pos, batch.to(weight.device))
-        energies.append(result.energy.cpu().double().numpy())
-        features.append(result.features.cpu().numpy())
-        counts.append(shell_counts(centred_pos, own_ptr.to(weight.device), model.radii).cpu().numpy())
+            inputs = z[atoms].to(weight.device), centred_pos, batch.to(weight.device)
+            energies.append(of_atoms.atomic_energies(*inputs).cpu().double().numpy())
+            features.append(of_atoms.features(*inputs).cpu().numpy())
+        counts.append(shell_counts(centred_pos, own_ptr.to(weight.device), radii).cpu().numpy())
     return AtomicFeatures(*(np.concatenate(parts) for parts in (energies, features, counts)))
 
 
@@ -243,7 +252,7 @@ class CoreSurface:
 
 
 def separate_regions(
-    model: DART,
+    model: nn.Module,
     frames: FrameSet,
     radii: tuple[float, float],
     perplexity: float = 30.0,
@@ -253,7 +262,7 @@ def separate_regions(
     """Measure the separation of core and surface in the features of a model.
 
     Args:
-        model: A trained DART.
+        model: A trained model with atomic energies and features.
         frames: Clusters of elements that it was trained on.
         radii: End of the core and start of the surface, distances from the centre of mass in Å.
         perplexity: Perplexity of t-SNE.
@@ -267,7 +276,7 @@ def separate_regions(
     z, pos, ptr = (torch.from_numpy(values) for values in (frames.z, frames.pos, frames.ptr))
     region, distance = regions(z, pos, ptr, radii)
     check_regions(region)
-    atoms = atomic_features(model, z, pos, ptr)
+    atoms = atomic_features(model, z, pos, ptr, radii)
     labels = np.arange(len(frames)) if group is None else np.unique(frames.properties[group], return_inverse=True)[1]
     groups = np.repeat(labels, frames.sizes)
     spaces = {

@@ -13,6 +13,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from torch import nn
 
 from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_regions
 from pyg_clusters.analysis.descriptor import shell_name
@@ -25,8 +26,9 @@ from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, write_table
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.predictor import usable_device
-from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
+from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.analyse import CoreSurfaceOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
 
@@ -64,19 +66,20 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurfaceAnalysis:
     """Analyse core and surface atoms of frames in the features of a model, and write table, figures and report.
 
     Raises:
-        InputError: If the model is no DART, a region is empty, or there are too few clusters.
+        InputError: If the model has no features of atoms, a region is empty, or there are too few clusters.
     """
     command = command_words("analyse core-surface", options)
     with open_output(Path(options.out), command, inputs=options.frames, overwrite=options.overwrite, results=RESULTS):
         model = load_model(options.model)
-        if type(model) is not DART:
-            name = type(model).__name__
-            raise InputError(f"{options.model}: a {name} has no atomic energies and features; give a DART")
+        if not (isinstance(model, HasAtomicEnergies) and isinstance(model, HasFeatures)):
+            raise InputError(
+                f"{options.model}: a {type(model).__name__} has no atomic energies and features; give a DART"
+            )
         frames = read_set(
             options.frames,
             properties=[options.group] if options.group else [],
             sizes=parse_sizes(options.sizes) if options.sizes else None,
-            atomic_numbers=model.domain.atomic_numbers if model.domain.known else None,
+            atomic_numbers=domain.atomic_numbers if (domain := domain_of(model)) else None,
             on_bad=options.on_bad,
             fragments=options.fragments,
         )
@@ -87,10 +90,10 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurfaceAnalysis:
     return CoreSurfaceAnalysis(result, summary_lines(result, model), frames.bad)
 
 
-def _two_radii(model: DART, text: str | None) -> tuple[float, float]:
-    radii = model.radii[:2] if text is None else parse_radii(text)
+def _two_radii(model: nn.Module, text: str | None) -> tuple[float, float]:
+    radii = getattr(model, "radii", ())[:2] if text is None else parse_radii(text)
     if len(radii) != 2:
-        problem = "the model has one shell radius" if text is None else f"--radii {text} has {len(radii)}"
+        problem = f"the model has {len(radii)} shell radii" if text is None else f"--radii {text} has {len(radii)}"
         raise InputError(f"core and surface need two radii, but {problem}: pass --radii, for example 3.49,6.3")
     return radii[0], radii[1]
 
@@ -113,11 +116,11 @@ def region_rows(result: CoreSurface) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(result: CoreSurface, model: DART, name: str) -> dict:
+def summary(result: CoreSurface, model: nn.Module, name: str) -> dict:
     """Figures of merit as JSON types."""
     return {
         "model": name,
-        "trained_on_sizes": list(model.domain.size_range) if model.domain.known else None,
+        "trained_on_sizes": list(domain.size_range) if (domain := domain_of(model)) else None,
         "frames": sorted(set(result.frames.file.tolist())),
         "sizes": np.unique(result.frames.sizes).tolist(),
         "num_clusters": len(result.frames),
@@ -139,7 +142,7 @@ def summary(result: CoreSurface, model: DART, name: str) -> dict:
     }
 
 
-def summary_lines(result: CoreSurface, model: DART) -> list[str]:
+def summary_lines(result: CoreSurface, model: nn.Module) -> list[str]:
     """Figures of merit as text."""
     atoms = ", ".join(f"{row['region']} {row['atoms']:,}" for row in region_rows(result))
     lines = [f"{len(result.frames):,} clusters, {len(result.frames.z):,} atoms: {atoms}"]
@@ -151,10 +154,11 @@ def summary_lines(result: CoreSurface, model: DART) -> list[str]:
     return [*lines, *_training_notes(result, model)]
 
 
-def _training_notes(result: CoreSurface, model: DART) -> list[str]:
-    if not model.domain.known:
+def _training_notes(result: CoreSurface, model: nn.Module) -> list[str]:
+    domain = domain_of(model)
+    if domain is None:
         return []
-    first, last = model.domain.size_range
+    first, last = domain.size_range
     sizes = result.frames.sizes
     if not ((sizes >= first) & (sizes <= last)).any():
         return []
@@ -163,7 +167,7 @@ def _training_notes(result: CoreSurface, model: DART) -> list[str]:
     ]
 
 
-def write_results(result: CoreSurface, model: DART, model_name: str, folder: Path):
+def write_results(result: CoreSurface, model: nn.Module, model_name: str, folder: Path):
     """Write the table of atoms, the figures of merit, figures and report."""
     write_table(folder / "atoms.csv", atom_columns(result))
     write_json(folder / "core_surface.json", summary(result, model, model_name))
@@ -219,7 +223,7 @@ def drawn_clusters(result: CoreSurface) -> list[int]:
     return order[ranks].tolist()
 
 
-def make_report(result: CoreSurface, model: DART, model_name: str, figures: dict[str, Figure]) -> Report:
+def make_report(result: CoreSurface, model: nn.Module, model_name: str, figures: dict[str, Figure]) -> Report:
     """HTML report."""
     first, second = result.radii
     sizes = np.unique(result.frames.sizes)

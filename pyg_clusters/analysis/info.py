@@ -16,6 +16,8 @@ from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.paths import holds_structures
 from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.models.checkpoint import (
+    BEST,
+    CONFIGURATION,
     available_models,
     is_ensemble,
     load_model,
@@ -60,7 +62,7 @@ def info(options: InfoOptions) -> Iterator[Contents]:
 
 def _is_model(folder: Path) -> bool:
     """Whether a folder holds a run, an ensemble or a saved model."""
-    return is_ensemble(folder) or any((folder / name).exists() for name in ("config.yaml", "model.json", "best"))
+    return is_ensemble(folder) or any((folder / name).exists() for name in ("config.yaml", CONFIGURATION, BEST))
 
 
 def _has_structures(folder: Path) -> bool:

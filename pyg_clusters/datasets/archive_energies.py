@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pyg_clusters.datasets.archive_structures import Structure
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 
 NUMBER: str = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
@@ -162,7 +162,7 @@ def _rows(path: Path) -> list[list[str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a table ({' '.join(str(error).split())})") from error
+        raise InputError(f"{path}: cannot be read as a table ({one_line(error)})") from error
     text = "\n".join(lines[:20])
     delimiter = next((mark for mark in ",;\t" if mark in text), None)
     rows = csv.reader(lines, delimiter=delimiter) if delimiter else [line.split() for line in lines]

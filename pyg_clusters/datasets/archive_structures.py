@@ -16,7 +16,7 @@ from typing import IO
 from ase import Atoms
 from ase.io import iread
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames import BadFrame
 from pyg_clusters.frames.by_format import frames_of_file
 from pyg_clusters.frames.join import join_atoms
@@ -69,7 +69,7 @@ def unpack(path: Path, folder: Path, depth: int = 1):
                 if is_archive(target):
                     inner.append(target)
     except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = describe_error(error)
         raise InputError(f"{path}: cut short or damaged ({reason}); download it again") from error
     for archive in inner if depth < MAX_DEPTH else []:
         unpacked = archive.with_name(f".unpacked-{archive.name}")
@@ -224,7 +224,7 @@ def _poscar(name: str, path: Path) -> Iterator[Structure | BadFrame]:
             lines.insert(5, " ".join("Ga" for _ in lines[5].split()))  # before VASP 5 the elements were not written
         (atoms,) = iread(StringIO("\n".join(lines) + "\n"), format="vasp")
     except Exception as error:  # ASE's reader raises many kinds
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = describe_error(error)
         yield BadFrame(name, 0, f"cannot be read as a POSCAR ({reason}); is it cut short?")
     else:
         yield Structure(name, 0, atoms, lines[0].strip())

@@ -11,7 +11,7 @@ from torch_geometric.data import Dataset as GraphDataset
 
 from pyg_clusters.datasets.on_disk import OnDiskClusters
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 
 
 class ClusterBatches(Dataset):
@@ -115,7 +115,7 @@ def _is_flat(content: Data, key: str, value: object) -> bool:
 def _ranges(ptr: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Elements of the chosen segments of ``ptr`` and their new offsets."""
     sizes = ptr.diff()[chosen]
-    new_ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    new_ptr = sizes_to_ptr(sizes)
     shift = torch.repeat_interleave(ptr[chosen] - new_ptr[:-1], sizes)
     return torch.arange(shift.numel()) + shift, new_ptr
 

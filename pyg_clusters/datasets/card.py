@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Card:
         except FileNotFoundError as error:
             raise InputError(f"{path}: no such file") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+            raise InputError(f"{path}: not YAML ({one_line(error)})") from error
         values = _checked(cls, content, str(path))
         for part, kind in (("properties", CardProperty), ("files", CardFile)):
             values[part] = {

@@ -29,6 +29,7 @@ from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
 from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.frames.values import atom_numbers, group_labels, numbers, unrounded
+from pyg_clusters.geometry import sizes_to_ptr
 from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, LENGTH_UNITS, unit_of
@@ -270,7 +271,7 @@ class ClusterDataset(InMemoryDataset):
         z = torch.from_numpy(np.concatenate([block.z for block in blocks])).long()
         pos = torch.from_numpy(np.concatenate([centred(block.pos, block.ptr) for block in blocks])).float()
         sizes = torch.from_numpy(np.concatenate([block.sizes for block in blocks])).long()
-        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        ptr = sizes_to_ptr(sizes)
 
         target = torch.from_numpy(np.concatenate([self._target_of(block) for block in blocks]))
         references = self._references_of(z, ptr, target)

@@ -28,7 +28,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, StoreReader
 from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.paths import is_store
-from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_references
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
@@ -237,7 +237,7 @@ class OnDiskClusters(OnDiskDataset):
 
     def _batch(self, frames: np.ndarray, positions: bool) -> Data:
         sizes = torch.from_numpy(self._sizes[frames])
-        ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+        ptr = sizes_to_ptr(sizes)
         data = Data(z=torch.from_numpy(self._rows("z", frames)).long())
         if positions:
             data.pos = torch.from_numpy(centred(self._rows("pos", frames), ptr.numpy())).float()
@@ -293,7 +293,7 @@ class OnDiskClusters(OnDiskDataset):
     def _compositions(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """Places, atomic numbers and offsets of some thousand clusters at a time."""
         for frames in np.array_split(np.arange(self.len()), -(-self.len() // CLUSTERS_AT_ONCE)):
-            ptr = torch.from_numpy(np.concatenate([[0], np.cumsum(self._sizes[frames])]))
+            ptr = sizes_to_ptr(torch.from_numpy(self._sizes[frames]))
             yield frames, torch.from_numpy(self._rows("z", frames)).long(), ptr
 
 

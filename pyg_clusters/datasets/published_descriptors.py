@@ -16,7 +16,7 @@ from torch_geometric.data import Data
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.gallium import cache_folder
 from pyg_clusters.datasets.safe_npz import read_npz
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.frames import BadFrame
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -127,7 +127,7 @@ class PublishedDescriptors(ClusterDataset):
             try:
                 x, source = _graph(parts)
             except (TypeError, ValueError) as error:
-                reason = " ".join(str(error).split())
+                reason = one_line(error)
                 bad.append(BadFrame(str(file), number, f"{reason}; pass on_bad='skip' to leave such clusters out"))
                 if self.on_bad == "stop":
                     raise InputError(str(bad[0])) from error

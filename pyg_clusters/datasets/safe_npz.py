@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 
 ELEMENT_TYPE: re.Pattern[str] = re.compile(r"O[48]?|b1|[iu][1248]|f[248]|[SU]\d{1,4}")
 """Element types of arrays that are admitted: objects, booleans, whole and floating-point numbers, short strings."""
@@ -172,5 +172,5 @@ STAND_INS: dict[tuple[str, str], StandIn] = {
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(error)
     return text if isinstance(error, pickle.UnpicklingError) else f"{type(error).__name__}: {text}"

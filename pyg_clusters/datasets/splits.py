@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import atomic_write
 
 PARTS: tuple[str, str, str] = ("train", "val", "test")
@@ -239,7 +239,7 @@ def _read_numbers(path: Path) -> Tensor:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot read the split ({' '.join(str(error).split())})") from error
+        raise InputError(f"{path}: cannot read the split ({one_line(error)})") from error
     for line, text in enumerate(lines, start=1):
         if not text.strip().isdecimal():
             raise InputError(f"{path}, line {line}: expected a number from 0 up, got {text[:40]!r}")

@@ -32,7 +32,7 @@ def numbers(block: FrameBlock, key: str, *, finite: bool = True) -> np.ndarray:
     if wrong.size:
         value = np.asarray(values[wrong[0]]).tolist()
         raise InputError(
-            f"{block.file}, frame {block.number[wrong[0]]}: {key!r} must be a number, got {value}; fix or remove the "
+            f"{block.file}, frame {block.number[wrong[0]]}: {key!r} must be a number, got {value!r}; fix or remove the "
             "frame"
         )
     return values

@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_xyz
 from numpy.typing import ArrayLike
 
-from pyg_clusters.errors import InputError, describe_error
+from pyg_clusters.errors import InputError, describe_error, one_line
 from pyg_clusters.files import atomic_write, check_empty, output_lock
 from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES, is_among
 
@@ -195,7 +195,7 @@ def read_columns(path: Path, names: Sequence[str] = (), remedy: str = "write it 
             for index, name in enumerate(header)
         }
     except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise InputError(f"{path}: corrupted ({' '.join(str(error).split())[:200]}); {remedy}") from error
+        raise InputError(f"{path}: corrupted ({one_line(error)}); {remedy}") from error
     missing = [name for name in names if name not in columns]
     if missing or not rows:
         raise InputError(f"{path}: corrupted ({f'no column {missing[0]}' if missing else 'no row'}); {remedy}")

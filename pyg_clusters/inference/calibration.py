@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pyg_clusters.conformal import conformal_quantile
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import atomic_write, read_json
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.predictor import Predictor
@@ -126,7 +126,7 @@ class Calibration:
             calibration._check()
             return calibration
         except (ValueError, KeyError, TypeError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)
             raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error
 
 

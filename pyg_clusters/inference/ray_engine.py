@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.frames import Frames, Shard
 from pyg_clusters.frames.join import warn_of_joined
 from pyg_clusters.frames.partition import Piece
@@ -136,7 +136,7 @@ def _connect(ray: Any, address: str | None):
         with keeping_handlers():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise InputError(f"--address {address}: no Ray cluster there ({reason}); {advice}") from error
 
 

@@ -16,7 +16,7 @@ from torch_geometric.transforms import Compose
 
 from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.datasets.splits import PARTS, Split
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.formatting import read_errors
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration
@@ -49,9 +49,6 @@ FINGERPRINT = "data.sha256"
 
 HISTORY = "metrics.csv"
 """Errors and learning rate, a row per epoch."""
-
-BEST = "best"
-"""Folder of the model with the smallest validation error."""
 
 CHECKPOINT = "checkpoints/last.ckpt"
 """State from which a training resumes."""
@@ -175,7 +172,7 @@ class Run:
         except ArgumentError as error:
             raise InputError(f"{configuration}: {explain(str(error), parser)}") from error
         except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
-            raise InputError(f"{configuration}: damaged ({' '.join(str(error).split())[:200]})") from error
+            raise InputError(f"{configuration}: damaged ({one_line(error)})") from error
         self.check_fingerprint(module.dataset)
         return module
 
@@ -276,7 +273,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: damaged ({' '.join(str(error).split())[:200]})") from error
+        raise InputError(f"{file}: damaged ({one_line(error)})") from error
     if not isinstance(values, dict):
         raise InputError(f"{file}: damaged (it holds no recipe)")
     check_extent(values, file)

@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from pyg_clusters.errors import one_line
 from pyg_clusters.labels.labelling import LabelResult, unlabelled
 from pyg_clusters.structures import named_calculator
 from pyg_clusters.structures.calculators import calculator_problem, isolated
@@ -46,7 +47,7 @@ class EnergyLabeller:
         try:
             energy, forces = float(bare.get_potential_energy()), bare.get_forces()
         except FAILURES as error:
-            return LabelResult(result, " ".join(str(error).split()) or type(error).__name__, "failed")
+            return LabelResult(result, one_line(error), "failed")
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             return LabelResult(result, "the energy or a force is not finite", "failed")
         result.calc = SinglePointCalculator(result, energy=energy, forces=forces)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import atomic_write, read_json, write_json
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, trusts_files
@@ -80,6 +80,9 @@ WEIGHTS = "model.safetensors"
 CONFIGURATION = "model.json"
 ENSEMBLE = "ensemble.json"
 """Names the folders of the members of an ensemble."""
+
+BEST = "best"
+"""Folder of the model with the smallest validation error, in that of a run."""
 
 SHIPPED: Path = Path(__file__).parent.parent / "pretrained"
 """Folder of the trained models that come with the package, each with its card (README.md)."""
@@ -151,7 +154,7 @@ def _load_single(path: str | Path) -> nn.Module:
         *(KeyError, TypeError, ValueError, AttributeError, ImportError, OSError, RuntimeError, AssertionError),
         *(ArithmeticError, IndexError, MemoryError, NotImplementedError, RecursionError),
     ) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputError(f"{folder}: the model cannot be rebuilt: {type(error).__name__}: {reason[:300]}") from error
     return model.eval()
 
@@ -244,7 +247,7 @@ def model_folder(path: str | Path) -> Path:
     """
     path = Path(path)
     shipped = [SHIPPED / str(path)] if not path.exists() and str(path) in available_models() else []
-    for folder in (path, path / "best", *shipped):
+    for folder in (path, path / BEST, *shipped):
         if (folder / CONFIGURATION).is_file() and (folder / WEIGHTS).is_file():
             return folder
     what = "has no trained model (best/model.safetensors) in it yet" if path.is_dir() else "is not a folder"

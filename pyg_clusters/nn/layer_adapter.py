@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.nn import CGConv, EdgeConv, GINConv, GINEConv, MessagePassing, NNConv
 from torch_geometric.nn.models.schnet import CFConv, ShiftedSoftplus
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 
 NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 """Kinds of arguments that can be given by name."""
@@ -36,7 +36,7 @@ def layer_class(path: str) -> type[nn.Module]:
     except (ImportError, AttributeError, ValueError) as error:
         near = f"torch_geometric.nn.{name or path}"
         hint = f"; did you mean {near}?" if hasattr(torch_geometric.nn, name or path) and near != path else ""
-        raise InputError(f"no class {path!r} can be imported ({' '.join(str(error).split())[:200]}){hint}") from error
+        raise InputError(f"no class {path!r} can be imported ({one_line(error)}){hint}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise InputError(f"{path} is not a class of torch.nn.Module, and nothing else is made by its name")
     return found
@@ -103,7 +103,7 @@ def make(layer: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     except InputError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise InputError(f"{layer.__name__} cannot be made: {type(error).__name__}: {reason}") from error
 
 
@@ -273,7 +273,7 @@ class LayerAdapter:
             with torch.random.fork_rng(devices=[]):
                 out = self(layer.eval(), h, graph)
         except Exception as error:
-            reason = " ".join(str(error).split())[:300] or "no reason given"
+            reason = one_line(error, 300)
             if "edge_attr" in self.accepted and "edge_attr" not in self.inputs:
                 what = "give the model a cutoff" if self.kind.cutoff is None else "do not switch off its edge_dim"
                 reason += f"; it takes edge_attr, Gaussians of the distance: {what}"

@@ -16,10 +16,10 @@ from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.frames.writing import write_table
-from pyg_clusters.inference.run import BEST, FINISHED, PREDICTIONS, SPLITS
+from pyg_clusters.inference.run import FINISHED, PREDICTIONS, SPLITS
 from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.models import ShieldingLasso
-from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.models.checkpoint import BEST, save_model
 from pyg_clusters.models.shielding_lasso import Variables
 from pyg_clusters.papers.tables import deviation
 from pyg_clusters.training.launcher import Training, seconds_of

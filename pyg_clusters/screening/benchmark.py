@@ -15,7 +15,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.baseline import other_zero
 from pyg_clusters.formatting import cell
 from pyg_clusters.frames import FrameBlock, read_blocks, write_table
-from pyg_clusters.frames.block import flat_arrays
+from pyg_clusters.frames.block import flat_arrays, offsets
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
@@ -219,7 +219,7 @@ def _warnings_of_zeros(sets: Sequence[SizeFrames], truth: str) -> list[str]:
         np.concatenate([getattr(frames, name).ravel() for frames in sets]) for name in ("z", "predicted", "truth")
     )
     sizes = np.concatenate([np.full(len(frames.truth), frames.size) for frames in sets])
-    zero = other_zero(z, np.concatenate([[0], np.cumsum(sizes)]), predicted, true)
+    zero = other_zero(z, offsets(sizes), predicted, true)
     return [] if zero is None else [f"warning: {zero} (--truth {truth})"]
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.analysis.plot_style import save_figure
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.files import atomic_write, check_empty
 from pyg_clusters.formatting import cell
 from pyg_clusters.frames import expand_paths, read_blocks, write_table
@@ -92,7 +92,7 @@ def _write(path: Path, atoms: Atoms, file_format: str):
     except OSError:
         raise
     except Exception as error:  # ASE's writers raise errors of many types, for example for missing settings
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = describe_error(error)
         raise InputError(
             f"ASE cannot write format {file_format!r} without settings ({reason}); use vasp or xyz"
         ) from error

@@ -11,7 +11,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT, beta, parameters
 from scipy.special import expit
 
-from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state, neutral_problem
 from pyg_clusters.structures.gupta import GUPTA_PARAMETERS
@@ -150,7 +150,7 @@ def _gap(file: Path) -> Calculator:
     try:
         return Potential(param_filename=str(file))
     except RuntimeError as error:
-        raise InputError(f"the calculator gap:{file}: {' '.join(str(error).split())[:120]}") from error
+        raise InputError(f"the calculator gap:{file}: {one_line(error, 120)}") from error
 
 
 def _own(name: str) -> Calculator:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError
 
+from pyg_clusters.errors import one_line
 from pyg_clusters.frames import BadFrame, FrameLog, good_frames, read_atoms, write_extxyz
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.provenance import at_new_positions, write_values
@@ -86,7 +87,7 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
     except CalculatorError as error:
         failed = atoms.copy()
         failed.calc = atoms.calc
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = one_line(error)
         write_values(failed.info, {f"{name}_error": reason, "converged": False})
         return failed
     relaxed = at_new_positions(atoms, found.atoms.positions)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.provenance import at_new_positions
-from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch
+from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch, sizes_to_ptr
 from pyg_clusters.models import load_model
 from pyg_clusters.models.checkpoint import available_models
 from pyg_clusters.models.training_domain import GeometryRange, geometry_range_of, measures
@@ -137,7 +137,7 @@ class _Fire:
     def keep(self, clusters: Tensor, atoms: Tensor):
         """Leaves out the clusters and atoms that are not marked."""
         sizes = torch.bincount(self.batch)[clusters]
-        self.batch = ptr_to_batch(torch.cat([sizes.new_zeros(1), sizes.cumsum(0)]))
+        self.batch = ptr_to_batch(sizes_to_ptr(sizes))
         self.z, self.pos, self.velocity = self.z[atoms], self.pos[atoms], self.velocity[atoms]
         self.step, self.mixing, self.downhill = self.step[clusters], self.mixing[clusters], self.downhill[clusters]
 

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.writing import write_table
-from pyg_clusters.inference.run import BEST, CHECKPOINT, HISTORY
-from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.inference.run import CHECKPOINT, HISTORY
+from pyg_clusters.models.checkpoint import BEST, save_model
 
 COLUMNS = ("train_mae", "val_mae", "val_rmse", "learning_rate", "val_loss", "val_force_mae")
 """Columns of ``metrics.csv`` after the epoch, as far as the module has them."""

@@ -15,12 +15,12 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from torch import nn
 
 from pyg_clusters.datasets.data_module import ClusterDataModule
-from pyg_clusters.errors import InputError, MissingExtra, describe_error
+from pyg_clusters.errors import InputError, MissingExtra, describe_error, one_line
 from pyg_clusters.evaluation.evaluate import evaluate_run
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.formatting import print_lines
-from pyg_clusters.inference.run import BEST, CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
-from pyg_clusters.models.checkpoint import bounded_weights
+from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
+from pyg_clusters.models.checkpoint import BEST, bounded_weights
 from pyg_clusters.options.parsing import explain, options_of
 from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.callbacks import RunFolder, TrainingProgress
@@ -272,7 +272,7 @@ def _check_checkpoint(path: Path):
         state = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"state_dict", "optimizer_states", "loops"} - state.keys()
     except Exception as error:  # of a damaged pickle or archive: any
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise InputError(f"{path}: corrupted ({reason}); remove it to train from the first epoch again") from error
     if missing:
         raise InputError(
