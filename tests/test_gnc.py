@@ -16,7 +16,7 @@ from ase.io import write
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import GNC, GalliumClusters
-from pyg_clusters.datasets.archive_energies import energy_in_comment, energy_in_name
+from pyg_clusters.datasets.gnc_energies import energy_in_comment, energy_in_name
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.join import join_atoms
 
@@ -354,7 +354,7 @@ def test_link_in_archive_leads_nowhere(raw, clusters, tmp_path):
 
 def test_archive_too_large_is_refused(raw, clusters, monkeypatch):
     in_a_zip_of_sizes(raw, clusters)
-    monkeypatch.setattr("pyg_clusters.datasets.archive_structures.MAX_UNPACKED", 1000)
+    monkeypatch.setattr("pyg_clusters.datasets.gnc_files.MAX_UNPACKED", 1000)
     assert_refused(lambda: GNC(raw.parent), "unpacks to more than")
 
 
@@ -406,7 +406,7 @@ def test_name_in_a_table_may_mean_several_files(raw, clusters):
         ),
         (
             lambda text: text.replace("E =", 'Lattice="9 0 0 0 9 0 0 0 9" pbc="T T T" E='),
-            "odd.xyz, frame 0: the structure is connected to its own image along a, b and c",
+            "odd.xyz, frame 0: is connected to its own image along a, b and c",
         ),
     ],
 )

@@ -17,8 +17,9 @@ from ase.units import Hartree
 from torch import Tensor
 from torch_geometric.data import Data
 
-from pyg_clusters.datasets.archive_energies import EnergySource, energies_of
-from pyg_clusters.datasets.archive_structures import (
+from pyg_clusters.datasets.cluster_dataset import ClusterDataset
+from pyg_clusters.datasets.gnc_energies import EnergySource, energies_of
+from pyg_clusters.datasets.gnc_files import (
     Structure,
     files_below,
     gather,
@@ -26,10 +27,9 @@ from pyg_clusters.datasets.archive_structures import (
     is_table,
     read_structures,
 )
-from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.splits import Split, random_split
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, FrameBlock, check_block
+from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.frames.ase_reader import block_of_frames
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -188,10 +188,10 @@ class GNC(ClusterDataset):
     def _read(self) -> tuple[list[Data], list[str], dict[str, float]]:
         bad: list[BadFrame] = []
         with TemporaryDirectory() as scratch:
-            gathered = gather(self.files, self._raw, Path(scratch))
+            gathered = gather(self._raw, Path(scratch))
             structures = self._structures(gathered, bad)
             labelled = self._labelled(structures, gathered, bad)
-        blocks = self._blocks(self._plausible(labelled, bad), bad)
+        blocks = self._blocks(self._plausible(labelled, bad))
         sizes = np.concatenate([np.zeros(0, dtype=np.int64), *(block.sizes for block in blocks)])
         if not sizes.size:
             raise InputError(f"{self._raw}: no structure can be used; the first: {bad[0]}")
@@ -284,21 +284,13 @@ class GNC(ClusterDataset):
             f"{lowest} to {highest}; try {fitting}"
         )
 
-    def _blocks(self, labelled: dict[Structure, float], bad: list[BadFrame]) -> list[FrameBlock]:
+    def _blocks(self, labelled: dict[Structure, float]) -> list[FrameBlock]:
         """The frames of each file with their energies."""
         frames: dict[str, dict[int, Atoms]] = {}
         for structure, energy in labelled.items():
             structure.atoms.info = {"energy": energy, "name": f"{structure.file} {structure.number}"}
             frames.setdefault(structure.file, {})[structure.number] = structure.atoms
-        blocks = []
-        for file, by_number in frames.items():
-            block = block_of_frames(self._raw / file, by_number, properties=["energy", "name"])
-            block, refused = check_block(block, on_bad="skip")
-            for frame in refused:
-                self._refuse(BadFrame(file, frame.number, frame.reason), bad)
-            if len(block):
-                blocks.append(block)
-        return blocks
+        return [block_of_frames(self._raw / file, of_file, ["energy", "name"]) for file, of_file in frames.items()]
 
 
 def _why_no_energy(structure: Structure, source: EnergySource, num_without: int, num: int) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pyg_clusters.datasets.archive_structures import Structure
+from pyg_clusters.datasets.gnc_files import Structure
 from pyg_clusters.errors import InputError, one_line
 
 NUMBER: str = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
@@ -121,12 +121,10 @@ def energies_in_tables(
     for name in structures:
         for part in _names_for(name):
             by_part[part].add(name)
-    energies: dict[str, list[float]] = defaultdict(list)
+    energies: dict[str, list[float]] = {}
     for table, path in tables.items():
-        found = _energies_in_table(table, path, by_part, key)
-        for name, values in found.items():
-            energies[name] = values
-    return dict(energies)
+        energies |= _energies_in_table(table, path, by_part, key)
+    return energies
 
 
 def _names_for(name: str) -> set[str]:
