@@ -1,5 +1,6 @@
 """Data sets and their splits."""
 
+from pyg_clusters.datasets.card import Card
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.copper_gold import CopperGoldClusters
 from pyg_clusters.datasets.gallium import GalliumClusters

@@ -125,7 +125,7 @@ class AlloyDART(DART):
         """Places of the atoms, shell masks, and elements ``[num_graphs, num_atoms, num_elements]``, zero in padding."""
         padded, place, _ = pad_clusters(pos.detach(), batch)
         num_graphs, largest, _ = padded.shape
-        masks = beyond_masks(padded, self.radii, self.interaction[0].weight.dtype)
+        masks = beyond_masks(padded, self.radii, next(self.interaction.parameters()).dtype)
         elements = masks.new_zeros(num_graphs * largest, len(self.elements))
         elements[place] = self.index.one_hot(z).to(masks.dtype)
         return place, masks, elements.view(num_graphs, largest, -1)
@@ -165,7 +165,7 @@ class AlloyDART(DART):
         kind = edge_type * num_elements + numbers[edge_index[0]]
         flat = edge_index[1] * num_shells * num_elements + kind
         counts = torch.bincount(flat, minlength=z.numel() * num_shells * num_elements).view(z.numel(), -1)
-        x = torch.cat([counts, self.index.one_hot(z)], dim=1).to(self.interaction[0].weight.dtype)
+        x = torch.cat([counts, self.index.one_hot(z)], dim=1).to(next(self.interaction.parameters()).dtype)
         if self.element_networks == "shared":
             return self.conv(x, edge_index, edge_type)
         y = x.new_zeros(z.numel(), self.hidden_channels)

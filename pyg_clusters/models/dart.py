@@ -3,11 +3,12 @@
 import codecs
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch_geometric.nn import MLP
 
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
@@ -108,9 +109,11 @@ class DART(nn.Module):
         for module in self.modules():
             if isinstance(module, EnergyScale):
                 module.reset_parameters()
-            elif hasattr(module, "weight") and hasattr(module, "bias"):
-                nn.init.kaiming_normal_(module.weight, a=1.0)
-                nn.init.zeros_(module.bias)
+                continue
+            weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+            if isinstance(weight, Tensor) and isinstance(bias, Tensor):
+                nn.init.kaiming_normal_(weight, a=1.0)
+                nn.init.zeros_(bias)
 
     def forward(
         self,
@@ -174,9 +177,10 @@ class DART(nn.Module):
         else:
             check_shells(edge_type, len(self.radii) + 1)
             if x is None:
+                edge_type = torch.zeros_like(edge_index[0]) if edge_type is None else edge_type
                 num_shells = len(self.radii) + 1
                 x = edge_shell_counts(edge_index, edge_type, batch.numel(), num_shells)
-            y = self.conv(x.to(self.interaction[0].weight.dtype), edge_index, edge_type)
+            y = self.conv(x.to(next(self.interaction.parameters()).dtype), edge_index, edge_type)
         return self._read_out(y, z, defect)
 
     def _read_out(self, y: Tensor, z: Tensor | None, defect: Tensor | None = None) -> AtomicEnergies:
@@ -191,7 +195,7 @@ class DART(nn.Module):
 
         (Those of large clusters are sums over near pairs.)
         """
-        dtype = self.interaction[0].weight.dtype
+        dtype = next(self.interaction.parameters()).dtype
         if is_large(batch.numel()) and is_large(ptr := batch_to_ptr(batch)):
             near = near_shells(pos.detach(), ptr, self.radii)
             rows, row_of_atom = distinct_counts(near.counts)
@@ -246,5 +250,6 @@ def _linears_by_published_name(model: DART) -> dict[str, nn.Module]:
     names = {f"inter{number}": layer for number, layer in enumerate(model.interaction, start=1)}
     perceptrons = zip("ijkl", [model.conv.root, *model.conv.shells.values()], strict=True)
     for letter, perceptron in perceptrons:
-        names |= {f"f{letter}{number}": layer for number, layer in enumerate(perceptron.lins, start=1)}
+        lins = cast(MLP, perceptron).lins
+        names |= {f"f{letter}{number}": layer for number, layer in enumerate(lins, start=1)}
     return names

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.models.contract import HasFastPath
+from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath
 from pyg_clusters.models.training_domain import TrainingDomain, domain_of
 
 
@@ -45,7 +46,7 @@ class Ensemble(nn.Module):
             raise InputError(f"an ensemble needs at least two members, got {len(members)}")
         _check_alike(members)
         self.members = nn.ModuleList(members)
-        domains = [member.domain for member in members if isinstance(getattr(member, "domain", None), TrainingDomain)]
+        domains = [domain for each in members if isinstance(domain := getattr(each, "domain", None), TrainingDomain)]
         if len(domains) == len(members):
             self.domain = _common(domains)
 
@@ -66,7 +67,7 @@ class Ensemble(nn.Module):
     @property
     def atomic_energies(self) -> Callable[..., Tensor]:
         """Mean shares of the atoms ``[num_atoms]`` in eV, where the members have them."""
-        functions = [member.atomic_energies for member in self.members]
+        functions = [cast(HasAtomicEnergies, member).atomic_energies for member in self.members]
         return lambda *arguments: stacked([function(*arguments) for function in functions]).mean(0)
 
     def fast_path(self, device: torch.device, half: bool) -> Callable[[Tensor, Tensor], Tensor] | None:

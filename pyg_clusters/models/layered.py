@@ -184,8 +184,7 @@ class LayeredModel(nn.Module):
         for module in self.children():
             layers = module if isinstance(module, nn.ModuleList | nn.Sequential) else [module]
             for layer in layers:
-                if hasattr(layer, "reset_parameters"):
-                    layer.reset_parameters()
+                getattr(layer, "reset_parameters", lambda: None)()
 
     def forward(
         self,
@@ -310,7 +309,7 @@ class LayeredModel(nn.Module):
                 edge_index, distance = edge_index[:, inside], distance[inside]
                 edge_type = None if edge_type is None else edge_type[inside]
         graph = {"edge_index": edge_index}
-        dtype = self.head[0].weight.dtype
+        dtype = next(self.head.parameters()).dtype
         if pos is not None:
             graph["pos"] = pos.to(dtype)
         if edge_type is not None:

@@ -92,10 +92,13 @@ class NodeSchNet(nn.Module):
         save_shared_weights_once(self)
         self.reset_parameters()
 
+    def _blocks(self) -> list[InteractionBlock]:
+        return list(self.interactions)
+
     def reset_parameters(self):
         """Normal embeddings, Xavier uniform weights and zero biases, as PyG's."""
         self.embedding.reset_parameters()
-        for interaction in self.interactions:
+        for interaction in self._blocks():
             interaction.reset_parameters()
         for linear in (self.lin1, self.lin2):
             nn.init.xavier_uniform_(linear.weight)
@@ -147,7 +150,7 @@ class NodeSchNet(nn.Module):
         between = Interpolation(edge_weight, self.cutoff, intervals, envelope)
         gaussians = self.distance_expansion(between.nodes)  # [num_nodes, num_gaussians]
         h = self.embedding(z)  # [num_atoms, hidden_channels]
-        for block in self.interactions:
+        for block in self._blocks():
             x = filtered_sum(block.conv.lin1(h), block.mlp(gaussians), edge_index, between)  # [num_atoms, num_filters]
             h = h + block.lin(block.act(block.conv.lin2(x)))
         return self.lin2(self.act(self.lin1(h))).squeeze(-1) + defect  # [num_atoms]

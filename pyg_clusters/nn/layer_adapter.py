@@ -317,8 +317,7 @@ class LayerAdapter:
 def reset_copy(layer: nn.Module) -> nn.Module:
     """A copy of a layer with weights of its own, drawn again if it can."""
     copied = copy.deepcopy(layer)
-    if hasattr(copied, "reset_parameters"):
-        copied.reset_parameters()
+    getattr(copied, "reset_parameters", lambda: None)()
     return copied
 
 

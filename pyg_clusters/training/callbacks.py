@@ -53,14 +53,15 @@ class RunFolder(Checkpoint):
             self.lowest, self.best = value, metrics["val_mae"]
         if trainer.is_global_zero:
             if improved:
-                unit = pl_module.unit.replace("/", "_")
+                training: Any = pl_module
+                unit = training.unit.replace("/", "_")
                 notes = {
                     **self.notes,
                     "epoch": trainer.current_epoch,
                     f"val_mae_{unit}": metrics["val_mae"],
                     f"val_rmse_{unit}": metrics["val_rmse"],
                 }
-                save_model(pl_module.evaluated_model, self.folder / BEST, notes)
+                save_model(training.evaluated_model, self.folder / BEST, notes)
             history = {column: [row[column] for row in self.rows] for column in self.rows[0]}
             write_table(self.folder / HISTORY, history)
             with atomic_write(self.last_checkpoint) as path:

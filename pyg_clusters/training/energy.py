@@ -235,7 +235,7 @@ class EnergyTraining(pl.LightningModule):
         """Targets on the scale of the labels, with the reference energies that were subtracted."""
         if not self._targets_lack_references:
             return data.y
-        return data.y + self.model.scale.sums_of_references(data.z, data.batch, data.y.numel())
+        return data.y + cast(EnergyScale, self.model.scale).sums_of_references(data.z, data.batch, data.y.numel())
 
     def training_step(self, data: Data, step: int) -> Tensor:
         self.add_noise(data)
