@@ -15,7 +15,7 @@ from pyg_clusters.labels import prescreen, shielding
 from pyg_clusters.labels.files import KEY, REASON
 from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.structures import GuptaCalculator, sblda
-from pyg_clusters.structures.moves import random_compact
+from pyg_clusters.structures.quench import random_compact
 from pyg_clusters.structures.relaxation import PAIRS_AT_ONCE
 
 

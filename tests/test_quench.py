@@ -29,8 +29,16 @@ from pyg_clusters.structures import (
     parse_formula,
     quench,
 )
-from pyg_clusters.structures.moves import displaced, heated, random_compact, relocated, swapped
-from pyg_clusters.structures.quench import SAME_DISTANCES, _is_sound, _sorted_distances
+from pyg_clusters.structures.quench import (
+    SAME_DISTANCES,
+    _is_sound,
+    _sorted_distances,
+    displaced,
+    heated,
+    random_compact,
+    relocated,
+    swapped,
+)
 
 ARGON_BOND = 2 * covalent_radii[18]
 CU10 = Atoms("Cu6Au4").numbers

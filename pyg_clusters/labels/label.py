@@ -20,7 +20,7 @@ from pyg_clusters.labels import (
     frame_keys,
     label_frames,
 )
-from pyg_clusters.labels.dft.memory import FREE, GB, free_memory
+from pyg_clusters.labels.dft.level import FREE, GB, free_memory
 from pyg_clusters.options.label import LabelEnergyOptions, LabelOptions, LabelPrescreenOptions, LabelShieldingOptions
 from pyg_clusters.progress import ItemProgress
 from pyg_clusters.structures.calculators import calculator_identity, named_calculator

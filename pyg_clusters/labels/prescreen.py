@@ -9,8 +9,7 @@ from scipy.spatial.distance import cdist
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels.dft.kohn_sham import solve_closed_shell
-from pyg_clusters.labels.dft.level import ShieldingLevel, problem_of
-from pyg_clusters.labels.dft.memory import free_memory, spare_memory
+from pyg_clusters.labels.dft.level import ShieldingLevel, free_memory, problem_of, spare_memory
 from pyg_clusters.labels.dft.pyscf_import import HARTREE, need_pyscf
 from pyg_clusters.labels.dft.stability import triplet_stability
 from pyg_clusters.labels.labelling import LabellingError, LabelResult, unlabelled

@@ -16,8 +16,7 @@ from pyg_clusters.labels.dft.kohn_sham import (
     solve_closed_shell,
     with_orbitals,
 )
-from pyg_clusters.labels.dft.level import ShieldingLevel, problem_of
-from pyg_clusters.labels.dft.memory import GB, free_memory, needed_memory, spare_memory
+from pyg_clusters.labels.dft.level import GB, ShieldingLevel, free_memory, needed_memory, problem_of, spare_memory
 from pyg_clusters.labels.dft.other_programs import check_gpu, exact_shielding, shielding_on_gpu
 from pyg_clusters.labels.dft.pyscf_import import HARTREE, need_pyscf
 from pyg_clusters.labels.dft.shielding_tensor import shielding_tensors

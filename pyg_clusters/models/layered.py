@@ -20,6 +20,7 @@ from pyg_clusters.geometry import (
     squared_distance,
     sum_over_clusters,
 )
+from pyg_clusters.models.checkpoint import save_shared_weights_once
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.input_scale import InputScale
 from pyg_clusters.nn.layer_adapter import (
@@ -34,7 +35,6 @@ from pyg_clusters.nn.layer_adapter import (
 )
 from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, EnergyScale, ShieldingScale
 from pyg_clusters.nn.pyg_model_adapter import WholeModel
-from pyg_clusters.nn.shared_weights import save_shared_weights_once
 from pyg_clusters.pairs import all_pairs, edge_shell_counts, radius_pairs, shell_counts
 from pyg_clusters.positions import usable_positions
 

@@ -21,8 +21,7 @@ from pyg_clusters.options.generate import HotOptions, QuenchOptions, QuenchSetti
 from pyg_clusters.options.parsing import command_words, parse_sizes
 from pyg_clusters.progress import ItemProgress, counting
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, named_calculator
-from pyg_clusters.structures.moves import heated
-from pyg_clusters.structures.quench import isolated_energies, quench
+from pyg_clusters.structures.quench import heated, isolated_energies, quench
 from pyg_clusters.structures.sblda import sblda
 
 SODIUM = {"mu1": 3.50, "mu2": 3.60}
