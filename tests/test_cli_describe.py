@@ -160,7 +160,7 @@ def test_describe_refuses(clusters, tmp_path, capsys):
     write_extxyz(tmp_path / "dimer.extxyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.2]], info={"e": float("nan")})])
     assert "choose a larger one" in refused(["describe", tmp_path / "dimer.extxyz", "--r-max", "2"], capsys)
     line = refused(["describe", tmp_path / "dimer.extxyz", "--target", "e"], capsys)
-    assert "frame 0: e is nan" in line
+    assert "frame 0: 'e' must be a number, got nan" in line
 
 
 def test_core_surface_writes_every_atom(clusters, model, tmp_path, capsys):

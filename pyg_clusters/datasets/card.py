@@ -1,14 +1,17 @@
-"""The card of a data set: where it comes from, what is in it, and the checksums of its files."""
+"""Data sets that come with the package, and their cards: sources, contents, and the checksums of the files."""
 
 import hashlib
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
+from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.errors import InputError, one_line
+from pyg_clusters.shipped import shipped_folder
 
 
 @dataclass(frozen=True)
@@ -147,3 +150,42 @@ def _is_of_type(value: Any, annotation: Any) -> bool:
     if annotation == dict[int, int]:
         return isinstance(value, dict) and all(type(n) is int for pair in value.items() for n in pair)
     return isinstance(value, _origin(annotation)) and not isinstance(value, bool)
+
+
+def cache_folder() -> Path:
+    """Folder of processed files, ``pyg_clusters`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyg_clusters"
+
+
+class Processing(TypedDict, total=False):
+    """Arguments of :class:`ClusterDataset` that are left to the user of a data set of fixed files."""
+
+    transform: Callable | None
+    pre_transform: Callable | None
+    pre_filter: Callable | None
+    force_reload: bool
+
+
+class ShippedClusters(ClusterDataset):
+    """Data set that comes with the package; its files are compared with the checksums of its :attr:`card`.
+
+    Args:
+        root (str or Path, optional): Folder for the processed file, by default one of the name of the data set in the
+            user's cache, ``pyg_clusters`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+        files (sequence of str): Names of its files.
+        minima (sequence of str): Names of those that hold local minima, see :class:`ClusterDataset`.
+        kwargs: Further arguments of :class:`ClusterDataset`.
+    """
+
+    NAME: str
+    """Name of its folder."""
+
+    def __init__(self, root: str | Path | None, files: Sequence[str], minima: Sequence[str] = (), **kwargs: Any):
+        folder = shipped_folder(self.NAME)
+        self.card = Card.load(folder / "card.yaml")
+        super().__init__(
+            cache_folder() / self.NAME if root is None else root,
+            [self.card.verify(folder, file) for file in files],
+            minima=[folder / file for file in minima],
+            **kwargs,
+        )

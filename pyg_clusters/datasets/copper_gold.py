@@ -1,19 +1,17 @@
 """The shipped copper-gold clusters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import torch
 
-from pyg_clusters.datasets.card import Card
-from pyg_clusters.datasets.cluster_dataset import ClusterDataset
-from pyg_clusters.datasets.gallium import cache_folder
+from pyg_clusters.datasets.card import Processing, ShippedClusters
 from pyg_clusters.datasets.splits import Split, group_split
 from pyg_clusters.errors import InputError
-from pyg_clusters.shipped import shipped_folder
 
 
-class CopperGoldClusters(ClusterDataset):
+class CopperGoldClusters(ShippedClusters):
     """Copper-gold clusters of 20 to 60 atoms of all compositions, with binding energies in eV.
 
     The energies are those of the effective medium theory of ASE (EMT), a model potential: a set to test methods for
@@ -35,8 +33,10 @@ class CopperGoldClusters(ClusterDataset):
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/copper_gold_clusters``
             in the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
         subset (str): One of the above.
-        transform, pre_transform, pre_filter, force_reload: As those of :class:`ClusterDataset`.
+        kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of :class:`ClusterDataset`.
     """
+
+    NAME = "copper_gold_clusters"
 
     FILES: dict[str, tuple[str, ...]] = {"minima": ("minima",), "forces_minima": ("minima", "forces")}
     """The files of the subsets."""
@@ -45,31 +45,16 @@ class CopperGoldClusters(ClusterDataset):
         self,
         root: str | Path | None = None,
         subset: str = "minima",
-        *,
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
-        pre_filter: Callable | None = None,
-        force_reload: bool = False,
+        **kwargs: Unpack[Processing],
     ):
         if subset not in self.FILES:
             raise InputError(f"CopperGoldClusters has no subset {subset!r}; choose one of {', '.join(self.FILES)}")
         self.subset = subset
-        folder = shipped_folder("copper_gold_clusters")
-        self.card = Card.load(folder / "card.yaml")
-        files = [self.card.verify(folder, f"copper_gold_{part}.extxyz") for part in self.FILES[subset]]
-        self.num_minima = self.card.files[files[0].name].frames
-        super().__init__(
-            root if root is not None else cache_folder() / "copper_gold_clusters",
-            files,
-            target="binding_energy",
-            group="group",
-            forces=len(files) > 1,
-            minima=files[:1] if len(files) > 1 else (),
-            transform=transform,
-            pre_transform=pre_transform,
-            pre_filter=pre_filter,
-            force_reload=force_reload,
-        )
+        files = [f"copper_gold_{part}.extxyz" for part in self.FILES[subset]]
+        joined = len(files) > 1
+        minima = files[:1] if joined else []
+        super().__init__(root, files, minima, target="binding_energy", group="group", forces=joined, **kwargs)
+        self.num_minima = self.card.files[files[0]].frames
 
     def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
         """:func:`~pyg_clusters.datasets.group_split` of the minima by :attr:`groups`, as they are split alone.

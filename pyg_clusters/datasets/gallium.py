@@ -1,20 +1,18 @@
 """The shipped gallium clusters."""
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from pyg_clusters.datasets.card import Card
-from pyg_clusters.datasets.cluster_dataset import ClusterDataset
+from pyg_clusters.datasets.card import Processing, ShippedClusters
 from pyg_clusters.datasets.splits import Split, group_split
 from pyg_clusters.errors import InputError
-from pyg_clusters.shipped import shipped_folder
 
 
-class GalliumClusters(ClusterDataset):
+class GalliumClusters(ShippedClusters):
     r"""Gallium clusters of 31 to 70 atoms with binding energies in eV: a stand-in, of the same sizes, for the data of
     `DART <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al. 2021).
 
@@ -51,13 +49,15 @@ class GalliumClusters(ClusterDataset):
         subset (str): One of the above.
         target (str): ``"binding_energy"``, or ``"quench_binding_energy"`` of ``md_*`` and ``quench_minima`` (both eV;
             that of the minimum that a frame quenches to).
-        transform, pre_transform, pre_filter, force_reload: As those of :class:`ClusterDataset`.
+        kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of :class:`ClusterDataset`.
 
     Example:
         >>> dataset = GalliumClusters(subset="md_46")
         >>> len(dataset), dataset[0].pos.shape, dataset[0].y
         (1000, torch.Size([46, 3]), tensor([-107.0524]))
     """
+
+    NAME = "gallium_clusters"
 
     SUBSETS: dict[str, tuple[str, ...]] = {
         "minima": (),
@@ -83,11 +83,7 @@ class GalliumClusters(ClusterDataset):
         root: str | Path | None = None,
         subset: str = "minima",
         target: str = "binding_energy",
-        *,
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
-        pre_filter: Callable | None = None,
-        force_reload: bool = False,
+        **kwargs: Unpack[Processing],
     ):
         if subset not in self.SUBSETS:
             raise InputError(f"GalliumClusters has no subset {subset!r}; choose one of {', '.join(self.SUBSETS)}")
@@ -96,30 +92,24 @@ class GalliumClusters(ClusterDataset):
         if target not in targets:
             raise InputError(f"the subset {subset!r} has no target {target!r}; choose one of {', '.join(targets)}")
         self.subset = subset
-        folder = shipped_folder("gallium_clusters")
-        self.card = Card.load(folder / "card.yaml")
         parts = self.FILES.get(subset, (subset,))
-        files = [self.card.verify(folder, f"gallium_{part}.extxyz") for part in parts]
-        self._ends = torch.tensor([self.card.files[file.name].frames for file in files]).cumsum(0)
         super().__init__(
-            root if root is not None else cache_folder() / "gallium_clusters",
-            files,
+            root,
+            [f"gallium_{part}.extxyz" for part in parts],
             target=target,
             group="group",
             keep=self.SUBSETS[subset],
             forces="forces" in parts,
-            minima=[file for part, file in zip(parts, files, strict=True) if len(parts) > 1 and part == "minima"],
+            minima=["gallium_minima.extxyz"] if len(parts) > 1 else [],
             minima_target="binding_energy" if subset == "quench_minima" else None,
-            transform=transform,
-            pre_transform=pre_transform,
-            pre_filter=pre_filter,
-            force_reload=force_reload,
+            **kwargs,
         )
 
     @property
     def file_of_cluster(self) -> Tensor:
         """Place of the file of each cluster in :attr:`files`, ``[num_graphs]`` (long)."""
-        return torch.bucketize(self._data.idx[torch.as_tensor(list(self.indices()))], self._ends, right=True)
+        ends = torch.tensor([self.card.files[file.name].frames for file in self.files]).cumsum(0)
+        return torch.bucketize(self._data.idx[torch.as_tensor(list(self.indices()))], ends, right=True)
 
     def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
         """:func:`~pyg_clusters.datasets.group_split` by :attr:`groups`, each file as it is split alone."""
@@ -129,8 +119,3 @@ class GalliumClusters(ClusterDataset):
             alone = group_split(self.groups[places], fractions, seed)
             parts.append([places[part] for part in (alone.train, alone.val, alone.test)])
         return Split(*(torch.cat(part) for part in zip(*parts, strict=True)))
-
-
-def cache_folder() -> Path:
-    """Folder for what can be made again, ``pyg_clusters`` in ``$XDG_CACHE_HOME`` or ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyg_clusters"

@@ -3,11 +3,11 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ase.units import Hartree
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_clusters.datasets.card import Processing
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
 from pyg_clusters.datasets.gnc_energies import EnergySource, energies_of
 from pyg_clusters.datasets.gnc_files import (
@@ -88,7 +89,7 @@ class GNC(ClusterDataset):
         references (dict, optional): Energy in eV of an isolated atom, ``{"Ga": ...}``, for files with total energies.
         on_bad (str): ``"stop"`` raises at the first structure that cannot be used, ``"skip"`` leaves such structures
             out and warns of them.
-        transform, pre_transform, pre_filter, force_reload: As those of :class:`ClusterDataset`.
+        kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of :class:`ClusterDataset`.
 
     Raises:
         InputError: If there are no files (the message says what to download), an archive is damaged or not safe to
@@ -121,10 +122,7 @@ class GNC(ClusterDataset):
         positive_is_bound: bool = False,
         references: Mapping[str, float] | None = None,
         on_bad: Literal["stop", "skip"] = "stop",
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
-        pre_filter: Callable | None = None,
-        force_reload: bool = False,
+        **kwargs: Unpack[Processing],
     ):
         _check_choice("unit", unit, UNITS)
         _check_choice("energy_from", energy_from, ("auto", "table", "comment", "name"))
@@ -147,10 +145,7 @@ class GNC(ClusterDataset):
             group="name",
             references=references,
             on_bad=on_bad,
-            transform=transform,
-            pre_transform=pre_transform,
-            pre_filter=pre_filter,
-            force_reload=force_reload,
+            **kwargs,
         )
 
     @property

@@ -3,9 +3,9 @@
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Unpack
 
 import numpy as np
 import torch
@@ -13,8 +13,8 @@ from ase.data import atomic_numbers
 from torch import Tensor
 from torch_geometric.data import Data
 
+from pyg_clusters.datasets.card import Processing, cache_folder
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
-from pyg_clusters.datasets.gallium import cache_folder
 from pyg_clusters.datasets.safe_npz import read_npz
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.frames import BadFrame
@@ -49,7 +49,7 @@ class PublishedDescriptors(ClusterDataset):
         element (str): Symbol of the element, which the file does not name.
         on_bad (str): ``"stop"`` raises at a cluster whose lists contradict its counts, ``"skip"`` leaves such clusters
             out and warns of them.
-        transform, pre_transform, pre_filter, force_reload: As those of
+        kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of
             :class:`~pyg_clusters.datasets.ClusterDataset`. The edges are there for ``transform`` only.
 
     Raises:
@@ -81,10 +81,7 @@ class PublishedDescriptors(ClusterDataset):
         *,
         element: str = "Ga",
         on_bad: Literal["stop", "skip"] = "stop",
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
-        pre_filter: Callable | None = None,
-        force_reload: bool = False,
+        **kwargs: Unpack[Processing],
     ):
         if element not in atomic_numbers or not atomic_numbers[element]:
             raise InputError(f"{element!r} is no element symbol")
@@ -97,10 +94,7 @@ class PublishedDescriptors(ClusterDataset):
             file,
             target="ener",
             on_bad=on_bad,
-            transform=transform,
-            pre_transform=pre_transform,
-            pre_filter=pre_filter,
-            force_reload=force_reload,
+            **kwargs,
         )
 
     @property

@@ -1,19 +1,16 @@
 """The shipped shieldings of sodium clusters."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import torch
 from torch_geometric.data import Data
 
-from pyg_clusters.datasets.card import Card
-from pyg_clusters.datasets.cluster_dataset import ClusterDataset
-from pyg_clusters.datasets.gallium import cache_folder
+from pyg_clusters.datasets.card import Processing, ShippedClusters
 from pyg_clusters.datasets.splits import Split, largest_sizes, size_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
-from pyg_clusters.shipped import shipped_folder
 
 POPULATIONS: tuple[str, ...] = (
     *("1S", "2S", "2PX", "2PY", "2PZ", "3S", "3PX", "3PY", "3PZ", "4S", "4PX", "4PY", "4PZ"),
@@ -22,7 +19,7 @@ POPULATIONS: tuple[str, ...] = (
 """The basis functions whose populations are given, in the order of their columns (Kaneko et al. 2023)."""
 
 
-class SodiumShielding(ClusterDataset):
+class SodiumShielding(ShippedClusters):
     r"""Random sodium clusters with the 23Na shielding of every atom in ppm, in the manner of `Kaneko et al. 2023
     <https://doi.org/10.20517/jmi.2022.39>`_.
 
@@ -55,7 +52,7 @@ class SodiumShielding(ClusterDataset):
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/sodium_shielding`` in
             the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
         subset (str): One of the above.
-        transform, pre_transform, pre_filter, force_reload: As those of :class:`ClusterDataset`.
+        kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of :class:`ClusterDataset`.
 
     Example:
         >>> dataset = SodiumShielding()
@@ -65,39 +62,27 @@ class SodiumShielding(ClusterDataset):
         tensor([576.3426, 579.5763])
     """
 
+    NAME = "sodium_shielding"
+
     SUBSETS: dict[str, str] = {
         "stable": "sodium_shielding.extxyz",
         "unstable": "sodium_shielding_unstable.extxyz",
     }
     """The subsets and their files."""
 
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        subset: str = "stable",
-        *,
-        transform: Callable | None = None,
-        pre_transform: Callable | None = None,
-        pre_filter: Callable | None = None,
-        force_reload: bool = False,
-    ):
+    def __init__(self, root: str | Path | None = None, subset: str = "stable", **kwargs: Unpack[Processing]):
         if subset not in self.SUBSETS:
             raise InputError(f"SodiumShielding has no subset {subset!r}; choose one of {', '.join(self.SUBSETS)}")
         self.subset = subset
-        folder = shipped_folder("sodium_shielding")
-        self.card = Card.load(folder / "card.yaml")
         super().__init__(
-            root if root is not None else cache_folder() / "sodium_shielding",
-            self.card.verify(folder, self.SUBSETS[subset]),
+            root,
+            [self.SUBSETS[subset]],
             target="nmr_shielding",
             per_atom=True,
             group="seed",
             keep=("energy", "lambda_triplet", "s2", "homo_lumo_gap", "relaxed"),
             keep_atoms={"gop": "populations", "nmr_tensor": "tensor"},
-            transform=transform,
-            pre_transform=pre_transform,
-            pre_filter=pre_filter,
-            force_reload=force_reload,
+            **kwargs,
         )
 
     def paper_split(self, seed: int = 0) -> Split:

@@ -82,7 +82,7 @@ class StoreIndex:
             if not labels.per_atom:
                 targets.append(numbers(block, labels.target))
             for key in labels.atom_arrays:
-                atom_numbers(block, key)
+                atom_numbers(block, key, single=False)
             for key in labels.keep:
                 kept[key].append(numbers(block, key))
             groups.append(_numbered(_groups_of(block, labels.group), number_of_name))
