@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ase import Atoms
 
@@ -225,32 +225,17 @@ class Frames:
 
 
 def read_blocks(
-    paths: str | os.PathLike | Iterable[str | os.PathLike],
-    *,
-    properties: Sequence[str] = (),
-    atom_properties: Sequence[str] = (),
-    with_atoms: bool = False,
-    block_size: int = BLOCK_SIZE,
-    on_bad: Literal["stop", "skip"] = "stop",
-    on_missing: Literal["stop", "skip"] = "stop",
-    fragments: Fragments = "refuse",
-    report: bool = True,
-    length: float = 1.0,
+    paths: str | os.PathLike | Iterable[str | os.PathLike], *, report: bool = True, length: float = 1.0, **kwargs: Any
 ) -> Iterator[FrameBlock]:
     """Read the frames of files in blocks, each from one file: ``Frames.open(...).blocks()``, without a thread.
 
-    Positions and cells are taken to be in units of ``length`` Å, where a file does not say its unit.
+    Args:
+        paths: Files, folders and patterns.
+        report: Warn in the end of how many frames were joined over the faces of their cells.
+        length: Unit in Å of positions and cells, where a file does not say its own.
+        kwargs: Further arguments of :meth:`Frames.open`.
     """
-    frames = Frames.open(
-        paths,
-        properties=properties,
-        atom_properties=atom_properties,
-        with_atoms=with_atoms,
-        block_size=block_size,
-        on_bad=on_bad,
-        on_missing=on_missing,
-        fragments=fragments,
-    )
+    frames = Frames.open(paths, **kwargs)
     frames.wanted = replace(frames.wanted, length=length)
     return frames.blocks(ahead=0, report=report)
 
