@@ -272,7 +272,8 @@ def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], w
         ``[num_graphs, num_atoms, num_shells - 1, num_neighbors]``.
     """
     radius = distance.new_tensor(radii)[:, None]
-    return soft_beyond(distance[:, :, None], radius, width) * pairs[:, :, None]
+    distance = torch.where(pairs, distance, -float("inf"))  # within the first boundary, with a mask of zero
+    return soft_beyond(distance[:, :, None], radius, width)
 
 
 def masks_to_counts(masks: Tensor, num_neighbors: Tensor | int) -> Tensor:
