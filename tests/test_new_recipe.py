@@ -86,3 +86,23 @@ def test_what_ships_is_used_by_name(tmp_path, monkeypatch, capsys):
     assert main(["info", "gallium_md_57"]) == 0
     assert "1,000" not in capsys.readouterr().out
     assert set(CASES) <= shipped_frames().keys()
+
+
+def test_minima_without_forces_count_as_such_and_other_frames_are_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    quench = ["generate", "quench", "--elements", "Cu", "Au", "--sizes", "8:10", "--calculator", "emt", "--count", "12"]
+    assert main([*quench, "--per-segment", "1", "--out", "cuau.extxyz"]) == 0
+    hot = ["generate", "hot", "cuau.extxyz", "--calculator", "emt", "--count", "8", "--out", "hot.extxyz"]
+    assert main(hot) == 0
+    recipe = ["new-recipe", "cuau.extxyz", "hot.extxyz", "--out", "recipe.yaml", "--overwrite"]
+    assert main(recipe) == 0
+    content = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    assert content["data"]["dataset"]["init_args"]["minima"] == ["cuau.extxyz"]
+    assert content["model"]["init_args"]["model"]["init_args"]["elements"] == [29, 79]
+    (tmp_path / "few.yaml").write_text(FEW)
+    assert main(["train", "recipe.yaml", "--config", "few.yaml", "--out", "run"]) == 0
+    frames = [frame.atoms for frame in read_atoms(["cuau.extxyz"])]
+    frames[3].info["fmax"] = 0.3
+    write_extxyz("cuau.extxyz", frames)
+    assert main(recipe) == 2
+    assert "cuau.extxyz: has frames without the forces that others have" in capsys.readouterr().err

@@ -29,6 +29,9 @@ MAX_FRAMES: int = 5000
 MANY_GROUPS: int = 10
 """Number of groups from which a split by group has clusters of several in each part."""
 
+RELAXED: float = 0.05
+"""Largest force in eV/Å on an atom of a cluster that passes for a minimum."""
+
 SUM_RADII, DESCRIPTOR_RADII = (1.33, 2.22), (0.56, 0.74, 0.93, 1.07, 1.22, 1.41, 1.63, 1.93)
 """Radii of SmoothDART in bond lengths: those of ``own_forces.yaml`` at a bond length of 2.7 Å."""
 
@@ -41,6 +44,7 @@ class Findings:
         target: Name of the label.
         per_atom: Whether it is a shielding of each atom, not an energy.
         forces: Name of the forces, if there are any.
+        minima: Files of minima, whose forces are zero and not given.
         elements: Atomic numbers.
         group: Name of the value that groups related frames, if there is one.
         by_group: Whether to split by group, not at random with copies together.
@@ -51,6 +55,7 @@ class Findings:
     target: str
     per_atom: bool
     forces: str | None
+    minima: list[str]
     elements: list[int]
     group: str | None
     by_group: bool
@@ -81,7 +86,7 @@ def look_at(options: NewRecipeOptions) -> Findings:
     """Find labels, elements, groups and distances of up to :data:`MAX_FRAMES` frames.
 
     Raises:
-        InputError: If no label or several are in the frames.
+        InputError: If no label or several are in the frames, or a file lacks the forces of the others.
     """
     frames: list[AtomsFrame] = []
     files = expand_paths(options.frames)
@@ -102,6 +107,7 @@ def look_at(options: NewRecipeOptions) -> Findings:
     if options.target and shapes.get(target) not in ("energy", "atoms"):
         raise InputError(f"--target {target}: the frames have no such number; they have {_listed(shapes)}")
     per_atom = shapes[target] == "atoms"
+    minima = [] if per_atom or forces is None else _minima(frames, labels, forces)
     group = "group" if all("group" in of for of in labels) else None
     groups = {str(of["group"]) if group else frame.file for frame, of in zip(frames, labels, strict=True)}
     elements = sorted({int(number) for frame in frames for number in frame.atoms.numbers})
@@ -121,12 +127,27 @@ def look_at(options: NewRecipeOptions) -> Findings:
         f"label      {target}{_range_of(target, labels, sizes, per_atom)}"
         + (f"; missing in {missing:,} frames (on_missing: skip leaves them out)" if missing else "")
         + (f"; there {'is' if len(others) == 1 else 'are'} also {', '.join(others)} (--target)" if others else ""),
-        f"forces     {forces or 'none'}",
+        f"forces     {forces or 'none'}" + (f"; zero on the minima of {', '.join(minima)}" if minima else ""),
         f"split      {'by group' if by_group else 'random, copies together'}: "
         + (f"{len(groups):,} different values of group" if group else count_of(len(groups), "file"))
         + ("" if by_group else "; neighbouring frames of a trajectory make its test error too small"),
     ]
-    return Findings(target, per_atom, forces, elements, group, by_group, distribution, lines)
+    return Findings(target, per_atom, forces, minima, elements, group, by_group, distribution, lines)
+
+
+def _minima(frames: Sequence[AtomsFrame], labels: Sequence[dict[str, Any]], forces: str) -> list[str]:
+    """Files without forces, all of whose clusters are minima by the ``fmax`` that ``generate quench`` writes."""
+    largest: dict[str, float] = {}  # force on an atom of a frame without forces, by file
+    for frame, of in zip(frames, labels, strict=True):
+        if forces not in of:
+            largest[frame.file] = max(largest.get(frame.file, 0.0), float(of.get("fmax", np.inf)))
+    for file, fmax in largest.items():
+        if fmax > RELAXED or any(forces in of and frame.file == file for frame, of in zip(frames, labels, strict=True)):
+            raise InputError(
+                f"{file}: has frames without the {forces} that others have, and not all are minima; "
+                "pyg-clusters label energy computes forces"
+            )
+    return list(largest)
 
 
 def _is_label(name: str) -> bool:
@@ -177,6 +198,8 @@ def recipe_text(findings: Findings, options: NewRecipeOptions) -> str:
         settings += ", per_atom: true"
     if findings.forces and not findings.per_atom:
         settings += f", forces: {'true' if findings.forces == 'forces' else findings.forces}"
+    if findings.minima:
+        settings += f", minima: {_yaml(findings.minima)}"
     if findings.group:
         settings += f", group: {findings.group}"
     split = "split: group  # related frames are in one part"
