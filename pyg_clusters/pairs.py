@@ -66,6 +66,14 @@ def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
     return torch.from_numpy(tree.query_pairs(reach, output_type="ndarray")).to(batch.device).T
 
 
+def nearest_distances(pos: Tensor) -> Tensor:
+    """Distance of each atom of a cluster from its nearest neighbour, ``[num_atoms]`` in Å, found by a tree."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(pos.detach().double().cpu().numpy())
+    return torch.from_numpy(tree.query(tree.data, k=2)[0][:, 1]).to(pos)
+
+
 def both_directions(pairs: Tensor, by_source: bool = True) -> tuple[Tensor, Tensor]:
     """Ordered pairs of unordered ones, ``pairs [2, num_pairs]``.
 
@@ -160,14 +168,14 @@ def radius_slots(pos: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Ten
     return edge_index, squared.sqrt().clamp(max=cutoff).flatten()
 
 
-def shell_pairs(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """All ordered pairs of atoms of the same cluster and their shell.
+def shell_pairs(pos: Tensor, ptr: Tensor, radii: Sequence[float], cutoff: float | None = None) -> tuple[Tensor, Tensor]:
+    """Ordered pairs of atoms of the same cluster and their shell: all, or those closer than ``cutoff`` in Å.
 
     Returns:
         ``edge_index [2, num_pairs]`` (source j, target i) and ``edge_type [num_pairs]``, the shell of j around i.
     """
     radii = check_radii(radii)
-    pairs = all_pairs(ptr)
+    pairs = all_pairs(ptr) if cutoff is None else radius_pairs(pos, ptr, cutoff)[0]
     return pairs, shell_of(squared_distance(pos[pairs[0]], pos[pairs[1]]), radii)
 
 

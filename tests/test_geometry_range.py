@@ -9,6 +9,7 @@ from ase.cluster import Icosahedron
 from ase.data import covalent_radii
 from ase.optimize import BFGS
 
+from pyg_clusters import pairs
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import ExtrapolationWarning, read_atoms, write_extxyz
 from pyg_clusters.inference import Predictor
@@ -191,3 +192,20 @@ def test_screening_ranks_them_last():
             steps=100,
         )
     assert "below" in alone.candidates[0].relaxation["left_range"]
+
+
+def test_large_clusters_are_measured_by_near_pairs(monkeypatch):
+    """Two clusters of two elements, one of them with an atom far away: the same measures and reasons."""
+    generator = torch.Generator().manual_seed(0)
+    pos = torch.cat([torch.rand(60, 3, generator=generator), torch.rand(30, 3, generator=generator)]) * 9
+    pos[70] += 40.0
+    z, batch = torch.tensor([13, 55]).repeat(45), torch.arange(90).ge(60).long()
+    few = [GeometryRange(), GeometryRange(0.1, 40, 1.5), GeometryRange(0.1, 3, 1.5)]
+
+    def found() -> list:
+        atoms = Atoms(z[60:].numpy(), pos[60:].numpy())
+        return [measures(z, pos, batch).tolist(), *(each.reason(atoms) for each in few)]
+
+    expected = found()
+    monkeypatch.setattr(pairs, "LARGE", 1)
+    assert found() == expected and all(expected)

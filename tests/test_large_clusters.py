@@ -6,6 +6,7 @@ import torch
 from pyg_clusters import pairs
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.models import DART, SmoothDART
 from pyg_clusters.nn.neighbor_sum import Neighbors, neighbor_sum
 from pyg_clusters.structures import energy_and_forces
@@ -122,3 +123,17 @@ def test_neighbor_sums_have_exact_derivatives(generator):
     assert torch.allclose(neighbor_sum(x, weight, neighbors), dense @ x)
     assert torch.autograd.gradcheck(lambda *inputs: neighbor_sum(*inputs, neighbors), (x, weight))
     assert torch.autograd.gradgradcheck(lambda *inputs: neighbor_sum(*inputs, neighbors), (x, weight))
+
+
+def test_flags(monkeypatch, clusters):
+    z, pos, batch = clusters
+    pos[80] += 30.0
+    ptr = torch.tensor([0, *torch.bincount(batch).cumsum(0)])[[0, 1, 3, 4]]  # the last frame is of three and 60 atoms
+    found = []
+    for _ in range(2):
+        trained = OutOfRangeFlagger.fit_blocks([(z[91:], pos[91:], ptr[1:] - 91)], radii=(3.0, 5.0))
+        trained.allow_blocks([(z[91:], pos[91:], ptr[1:] - 91)])
+        found.append((trained, trained.flags(z, pos, ptr).tolist()))
+        of_large(monkeypatch)
+    assert found[0][1] == found[1][1] and "from its nearest" in found[0][1][0]
+    assert found[0][0].rows == found[1][0].rows and found[0][0].shortest == pytest.approx(found[1][0].shortest)

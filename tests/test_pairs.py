@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from torch_geometric.data import Data
 
 from pyg_clusters import pairs
 from pyg_clusters.geometry import GALLIUM_RADII, ptr_to_batch
 from pyg_clusters.pairs import near_pairs, near_shells, radius_pairs, shell_counts
 from pyg_clusters.testing import random_clusters
+from pyg_clusters.transforms import ShellGraph
 
 SIZES = (13, 1, 40, 2, 70)
 
@@ -73,3 +75,11 @@ def test_no_atoms():
     empty = torch.zeros(0, 3)
     assert near_pairs(empty, torch.zeros(0, dtype=torch.long), 3.0).shape == (2, 0)
     assert near_shells(empty, torch.tensor([0]), (3.0, 5.0)).counts.shape == (0, 3)
+
+
+def test_shell_graph_within_a_cutoff(generator):
+    z, pos, ptr = random_clusters((40,), 31, generator)
+    data, near = (ShellGraph(cutoff=cutoff)(Data(z=z, pos=pos)) for cutoff in (None, 5.0))
+    inside = (pos[data.edge_index[0]] - pos[data.edge_index[1]]).norm(dim=1) < 5.0
+    assert near.edge_index.equal(data.edge_index[:, inside]) and near.edge_type.equal(data.edge_type[inside])
+    assert str(ShellGraph(cutoff=5)) == "ShellGraph(radii=[3.49, 6.3], cutoff=5.0)"

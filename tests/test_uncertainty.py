@@ -100,6 +100,7 @@ def test_calculator_of_an_ensemble_has_mean_forces_and_spread():
     results = []
     for model in (*members, Ensemble(members)):
         cluster.calc = ModelCalculator(model)
+        cluster.get_potential_energies()
         cluster.get_forces()
         results.append(cluster.calc.results)
     energies = [result["energy"] for result in results[:3]]

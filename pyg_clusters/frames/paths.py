@@ -24,7 +24,7 @@ VARIABLE: str = "PYG_CLUSTERS_MAX_ATOMS"
 """Environment variable that sets the maximum number of atoms of a frame."""
 
 
-MAX_ATOMS: int = 50_000
+MAX_ATOMS: int = 250_000
 """Default number of atoms that a frame may have."""
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from pyg_clusters.geometry import check_radii, masks_to_counts, shell_masks, squared_distances
 from pyg_clusters.models.training_domain import TrainingDomain
+from pyg_clusters.pairs import is_large, nearest_distances, shell_counts
 
 FRAMES_AT_ONCE: int = 64
 PAIRS_AT_ONCE: int = 1 << 20
 BASE: int = 1 << 15
-"""Base of the number that encodes a row of counts; above the size of any cluster."""
+"""Base of the number that encodes a row of counts, above any but the last of them."""
 
 SAME: float = 1e-4
 """Tolerance of distances in Å, for single precision."""
@@ -69,10 +70,8 @@ class OutOfRangeFlagger:
         elements, sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(3))
         for z, pos, ptr in blocks:
             new_rows = [rows]
-            for _, squared in _squared_by_size(pos, ptr):
-                if radii:
-                    new_rows.append(_rows(squared, radii).flatten())
-                near = _nearest(squared)
+            for _, near, part in _geometry_by_size(pos, ptr, radii):
+                new_rows.append(part.flatten() if radii else rows)
                 shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
             rows = torch.unique(torch.cat(new_rows))
             elements = torch.unique(torch.cat([elements, z]))
@@ -124,10 +123,9 @@ class OutOfRangeFlagger:
 
     def _flag_geometry(self, reasons: list[list[str]], pos: Tensor, ptr: Tensor):
         rows: list[tuple[Tensor, Tensor]] = []
-        for frames, squared in _squared_by_size(pos, ptr):
+        for frames, near, part in _geometry_by_size(pos, ptr, self.radii):
             if self.radii:
-                rows.append((frames, _rows(squared, self.radii)))
-            near = _nearest(squared)
+                rows.append((frames, part))
             for frame, short, far in zip(frames.tolist(), near.amin(1).tolist(), near.amax(1).tolist(), strict=True):
                 if short < self.shortest - SAME:
                     reasons[frame].append(f"distance {short:.2f} Å below {self.shortest:.2f}")
@@ -138,7 +136,7 @@ class OutOfRangeFlagger:
             reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
 
     def _shares(self, pos: Tensor, ptr: Tensor) -> np.ndarray:
-        rows = [(frames, _rows(squared, self.radii)) for frames, squared in _squared_by_size(pos, ptr)]
+        rows = [(frames, part) for frames, _, part in _geometry_by_size(pos, ptr, self.radii)]
         return self._new_shares(rows, ptr.numel() - 1)
 
     def _new_shares(self, rows: Sequence[tuple[Tensor, Tensor]], num_frames: int) -> np.ndarray:
@@ -168,24 +166,31 @@ class OutOfRangeFlagger:
         return cls(**{**values, "radii": tuple(values["radii"])})
 
 
-def _squared_by_size(pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Indices of frames of one size and their squared distances ``[num_frames, size, size]``, single precision."""
+def _geometry_by_size(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Geometry of frames of one size at a time, in single precision.
+
+    Yields:
+        Their indices ``[num_frames]``; of each atom the distance from its nearest neighbour in Å, ``[num_frames,
+        size]``; and its row of counts as a number, of the same shape, without a meaning if there are no radii.
+    """
     sizes = ptr.diff()
     for size in torch.unique(sizes).tolist():
-        at_once = max(1, min(FRAMES_AT_ONCE, PAIRS_AT_ONCE // size**2))
+        at_once = 1 if is_large(size) else max(1, min(FRAMES_AT_ONCE, PAIRS_AT_ONCE // size**2))
         for frames in (sizes == size).nonzero().flatten().split(at_once):
             padded = pos[(ptr[frames][:, None] + torch.arange(size)).flatten()].view(-1, size, 3)
-            yield frames, squared_distances((padded - padded.mean(dim=1, keepdim=True)).float())
+            padded = (padded - padded.mean(dim=1, keepdim=True)).float()
+            if is_large(size):
+                near = nearest_distances(padded[0])[None]
+                counts = shell_counts(padded[0], torch.tensor([0, size]), radii)[None] if radii else near[..., None]
+            else:
+                squared = squared_distances(padded)
+                counts = masks_to_counts(shell_masks(squared, radii), size - 1)
+                squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
+                near = squared.amin(2).sqrt_()
+            yield frames, near, _rows(counts)
 
 
-def _nearest(squared: Tensor) -> Tensor:
-    """Distance of each atom from its nearest neighbour, ``[num_frames, size]`` in Å; changes the diagonals."""
-    squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
-    return squared.amin(2).sqrt_()
-
-
-def _rows(squared: Tensor, radii: Sequence[float]) -> Tensor:
+def _rows(counts: Tensor) -> Tensor:
     """The row of counts of each atom as a number, ``[num_frames, size]``."""
-    counts = masks_to_counts(shell_masks(squared, radii), squared.size(1) - 1)
     inner = counts[..., :4].long()  # of at most four shells: what fits in a number, and tells clusters apart
     return (inner * BASE ** torch.arange(inner.size(-1))).sum(-1)

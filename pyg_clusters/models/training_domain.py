@@ -9,8 +9,9 @@ from ase.data import chemical_symbols, covalent_radii
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import pad_clusters, ptr_to_batch, squared_distances
+from pyg_clusters.geometry import batch_to_ptr, pad_clusters, ptr_to_batch, squared_distance, squared_distances
 from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER
+from pyg_clusters.pairs import is_large, near_pairs
 
 PHYSICAL: float = 0.5
 """No two atoms are closer than this share of the sum of their covalent radii; multiple bonds of metals reach 0.58."""
@@ -67,25 +68,29 @@ class GeometryRange:
         """Description of how a cluster is outside, naming atom, value and limit; none if it is inside."""
         if len(atoms) < 2:
             return None
-        distance = atoms.get_all_distances()
-        sums = covalent_radii[atoms.numbers][:, None] + covalent_radii[atoms.numbers]
-        ratio = torch.from_numpy(distance / sums).fill_diagonal_(float("inf"))
+        z, pos = torch.from_numpy(atoms.numbers).long(), torch.from_numpy(atoms.positions)
+        nearest, neighbors = _of_atoms(z, pos, torch.zeros_like(z))
         shortest, most, farthest = self.limits
         of = "what the model was trained on" if self.shortest else "what is physically possible"
-        if float(ratio.min()) < shortest:
-            i, j = divmod(int(ratio.argmin()), len(atoms))
-            bound = shortest * sums[i, j]
-            return f"atoms {i} and {j} are {distance[i, j]:.2f} Å apart, below {of} ({bound:.2f} Å)"
-        neighbors = (ratio < NEIGHBORS).sum(1)
+
+        def from_nearest(i: int, limit: float) -> tuple[int, float, float]:
+            distance, sums = squared_distance(pos, pos[i]).sqrt(), RADII[z] + RADII[z[i]]
+            distance[i] = float("inf")
+            j = int((distance / sums).argmin())
+            return j, float(distance[j]), limit * float(sums[j])
+
+        if float(nearest.min()) < shortest:
+            i = int(nearest.argmin())
+            j, distance, bound = from_nearest(i, shortest)
+            i, j = sorted((i, j))
+            return f"atoms {i} and {j} are {distance:.2f} Å apart, below {of} ({bound:.2f} Å)"
         if int(neighbors.max()) > most:
             atom = int(neighbors.argmax())
             return f"atom {atom} has {int(neighbors[atom])} neighbours, above {of} ({int(most)})"
-        nearest = ratio.min(1)
-        if float(nearest.values.max()) > farthest:
-            i = int(nearest.values.argmax())
-            j = int(nearest.indices[i])
-            bound = farthest * sums[i, j]
-            return f"atom {i} is {distance[i, j]:.2f} Å from its nearest neighbour, above {of} ({bound:.2f} Å)"
+        if float(nearest.max()) > farthest:
+            i = int(nearest.argmax())
+            _, distance, bound = from_nearest(i, farthest)
+            return f"atom {i} is {distance:.2f} Å from its nearest neighbour, above {of} ({bound:.2f} Å)"
         return None
 
 
@@ -106,17 +111,48 @@ def measures(z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         >>> measures(torch.tensor([31, 31]), dimer, torch.tensor([0, 0]))
         tensor([[1., 1., 1.]])
     """
-    padded, place, _ = pad_clusters(pos.detach(), batch)
+    nearest, neighbors = _of_atoms(z, pos.detach(), batch)
+    far = torch.where(nearest.isfinite(), nearest, 0.0)
+    zeros = nearest.new_zeros(int(batch[-1]) + 1)
+    shortest = zeros.scatter_reduce(0, batch, nearest, "amin", include_self=False)
+    most, farthest = (zeros.scatter_reduce(0, batch, each, "amax") for each in (neighbors.to(pos.dtype), far))
+    return torch.stack([shortest, most, farthest], dim=1)
+
+
+def _of_atoms(z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance of each atom from its nearest neighbour, in sums of covalent radii, and its coordination number.
+
+    Returns:
+        ``[num_atoms]`` each; infinite and 0 for a single atom.
+    """
+    radii = RADII.to(pos.device, pos.dtype)[z]
+    if is_large(batch.numel()) and is_large(batch_to_ptr(batch)):
+        return _of_atoms_of_large(radii, pos.nan_to_num(0.0, 0.0, 0.0), batch)
+    padded, place, _ = pad_clusters(pos, batch)
     num_graphs, largest, _ = padded.shape
-    radii = pos.new_zeros(num_graphs * largest).index_copy(0, place, RADII.to(pos.device, pos.dtype)[z])
-    radii = radii.view(num_graphs, largest)
+    radii = radii.new_zeros(num_graphs * largest).index_copy(0, place, radii).view(num_graphs, largest)
     ratio = squared_distances(padded).sqrt_() / (radii[:, :, None] + radii[:, None])
     ratio.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     ratio = ratio.nan_to_num_(nan=float("inf"), posinf=float("inf"))  # padding
-    nearest = ratio.amin(2)  # [num_graphs, largest]
-    neighbors = (ratio < NEIGHBORS).sum(2).amax(1)
-    far = torch.where(nearest.isfinite(), nearest, 0.0).amax(1)
-    return torch.stack([nearest.amin(1), neighbors.to(pos.dtype), far], dim=1)
+    return ratio.amin(2).flatten()[place], (ratio < NEIGHBORS).sum(2).flatten()[place]
+
+
+def _of_atoms_of_large(radii: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`_of_atoms`, from near pairs; the few atoms without a neighbour are compared with all others."""
+    pairs = near_pairs(pos, batch, 2 * NEIGHBORS * float(radii.max()))
+    first, second = pairs
+    distance = squared_distance(pos.index_select(0, first), pos.index_select(0, second)).sqrt()
+    ratio = distance / (radii.index_select(0, first) + radii.index_select(0, second))
+    nearest = torch.full_like(radii, float("inf"))
+    for row in pairs:
+        nearest = nearest.scatter_reduce(0, row, ratio, "amin")
+    neighbors = torch.bincount(pairs[:, ratio < NEIGHBORS].flatten(), minlength=batch.numel())
+    for atom in (neighbors == 0).nonzero().flatten().tolist():
+        others = batch == batch[atom]
+        others[atom] = False
+        apart = squared_distance(pos[others], pos[atom]).sqrt() / (radii[others] + radii[atom])
+        nearest[atom] = apart.min() if apart.numel() else float("inf")
+    return nearest, neighbors
 
 
 PAIRS_AT_ONCE: int = 1 << 20

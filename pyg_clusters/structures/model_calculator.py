@@ -102,7 +102,7 @@ class ModelCalculator(Calculator):
         with torch.no_grad():
             if isinstance(self.model, HasSpread):
                 self.results["energy_spread"] = float(self.model.mean_and_spread(z, pos, batch)[1])
-            if isinstance(self.model, HasAtomicEnergies):
+            if "energies" in properties and isinstance(self.model, HasAtomicEnergies):
                 self.results["energies"] = self.model.atomic_energies(z, pos, batch).double().cpu().numpy()
 
     def _check_geometry(self, cluster: Atoms):
