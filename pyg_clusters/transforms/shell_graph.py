@@ -1,4 +1,4 @@
-"""Complete graph with the shell of each pair as its edge type."""
+"""Graph with the shell of each pair as its edge type."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,18 @@ from pyg_clusters.transforms.topological_descriptor import checked_ptr
 
 
 class ShellGraph(BaseTransform):
-    """Adds all ordered pairs of atoms, ``edge_index [2, num_edges]`` (source j, target i), and ``edge_type
+    """Adds ordered pairs of atoms, ``edge_index [2, num_edges]`` (source j, target i), and ``edge_type
     [num_edges]``, the shell of j around i: 0, 1, 2 for J, K, L.
 
-    Every pair is there, however many neighbours an atom has. The edges of a large data set fill a disk (24 bytes
+    Every pair is there (or every one within a cut-off), however many neighbours an atom has. The edges of a large data set fill a disk (24 bytes
     each): use this as a ``transform``, not as a ``pre_transform``. The heterogeneous view with a relation per shell is
     ``data.to_heterogeneous(node_type_names=["atom"], edge_type_names=[("atom", s, "atom") for s in "JKL"])`` with
     ``node_type`` all zero.
 
     Args:
         radii (sequence of float): Increasing shell radii in Å.
+        cutoff (float, optional): Leave out pairs at this distance in Å and beyond, for large clusters. The shell that
+            it lies in is then incomplete: models that count or sum over all atoms (DART) need every pair.
 
     Example:
         >>> import torch
@@ -31,12 +33,14 @@ class ShellGraph(BaseTransform):
         ([[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]], [0, 2, 0, 1, 2, 1])
     """
 
-    def __init__(self, radii: Sequence[float] = GALLIUM_RADII):
+    def __init__(self, radii: Sequence[float] = GALLIUM_RADII, cutoff: float | None = None):
         self.radii = check_radii(radii)
+        self.cutoff = None if cutoff is None else check_radii([cutoff])[0]
 
     def forward(self, data: Data) -> Data:
-        data.edge_index, data.edge_type = shell_pairs(data.pos, checked_ptr(data), self.radii)
+        data.edge_index, data.edge_type = shell_pairs(data.pos, checked_ptr(data), self.radii, self.cutoff)
         return data
 
     def __repr__(self) -> str:
-        return f"{self.__class__.__name__}(radii={list(self.radii)})"
+        cutoff = "" if self.cutoff is None else f", cutoff={self.cutoff}"
+        return f"{self.__class__.__name__}(radii={list(self.radii)}{cutoff})"
