@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import (
     batch_to_ptr,
     beyond,
@@ -205,6 +206,23 @@ def edge_shell_counts(edge_index: Tensor, edge_type: Tensor, num_atoms: int, num
     check_shells(edge_type, num_shells)
     flat = edge_index[1] * num_shells + edge_type
     return torch.bincount(flat, minlength=num_atoms * num_shells).view(num_atoms, num_shells)
+
+
+def check_complete(edge_index: Tensor, batch: Tensor):
+    """Checks that a graph has all pairs of its clusters, without which neighbours cannot be counted in every shell.
+
+    Raises:
+        InputError: If it has not.
+    """
+    if is_traced():
+        return
+    sizes = torch.bincount(batch)
+    num_pairs = int((sizes * (sizes - 1)).sum())
+    if edge_index.size(1) != num_pairs:
+        raise InputError(
+            f"a graph of all {num_pairs:,} pairs of atoms is needed to count neighbours, got {edge_index.size(1):,}; "
+            "make it without a cut-off"
+        )
 
 
 def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,9 @@ import torch
 from torch_geometric.data import Data
 
 from pyg_clusters import pairs
+from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import GALLIUM_RADII, ptr_to_batch
+from pyg_clusters.models import DART, AlloyDART
 from pyg_clusters.pairs import near_pairs, near_shells, radius_pairs, shell_counts
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import ShellGraph
@@ -78,8 +80,12 @@ def test_no_atoms():
 
 
 def test_shell_graph_within_a_cutoff(generator):
-    z, pos, ptr = random_clusters((40,), 31, generator)
+    z, pos, _ = random_clusters((40,), 31, generator)
     data, near = (ShellGraph(cutoff=cutoff)(Data(z=z, pos=pos)) for cutoff in (None, 5.0))
     inside = (pos[data.edge_index[0]] - pos[data.edge_index[1]]).norm(dim=1) < 5.0
     assert near.edge_index.equal(data.edge_index[:, inside]) and near.edge_type.equal(data.edge_type[inside])
+    batch = torch.zeros_like(z)
+    for model in (DART(), AlloyDART([31, 79])):
+        with pytest.raises(InputError, match=r"all 1,560 pairs .* got \d+"):
+            model(z, pos, batch, edge_index=near.edge_index, edge_type=near.edge_type)
     assert str(ShellGraph(cutoff=5)) == "ShellGraph(radii=[3.49, 6.3], cutoff=5.0)"

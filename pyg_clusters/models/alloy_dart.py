@@ -11,6 +11,7 @@ from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, one
 from pyg_clusters.models.dart import DART, AtomicEnergies
 from pyg_clusters.nn.elements import ElementIndex
 from pyg_clusters.nn.shell_conv import ShellConv
+from pyg_clusters.pairs import check_complete
 from pyg_clusters.positions import usable_positions
 
 
@@ -106,6 +107,7 @@ class AlloyDART(DART):
                 return self._read_out(pos.new_zeros(0, self.hidden_channels), z, defect)
             y = self._sums_of_positions(z, pos, batch)
         else:
+            check_complete(edge_index, batch)
             y = self._sums_of_edges(z, edge_index, edge_type)
         return self._read_out(y, z, defect)
 

@@ -26,7 +26,7 @@ from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.output_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv, combine_near
-from pyg_clusters.pairs import distinct_counts, edge_shell_counts, is_large, near_shells
+from pyg_clusters.pairs import check_complete, distinct_counts, edge_shell_counts, is_large, near_shells
 from pyg_clusters.positions import usable_positions
 
 NUMPY_NUMBERS: list = [
@@ -176,6 +176,8 @@ class DART(nn.Module):
             y = self._shell_sums(pos, batch)
         else:
             check_shells(edge_type, len(self.radii) + 1)
+            if x is None or len(self.radii) in self.active_shells:
+                check_complete(edge_index, batch)
             if x is None:
                 edge_type = torch.zeros_like(edge_index[0]) if edge_type is None else edge_type
                 num_shells = len(self.radii) + 1

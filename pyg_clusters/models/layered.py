@@ -35,7 +35,7 @@ from pyg_clusters.nn.layer_adapter import (
 )
 from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, EnergyScale, ShieldingScale
 from pyg_clusters.nn.pyg_model_adapter import WholeModel
-from pyg_clusters.pairs import all_pairs, edge_shell_counts, radius_pairs, shell_counts
+from pyg_clusters.pairs import all_pairs, check_complete, edge_shell_counts, radius_pairs, shell_counts
 from pyg_clusters.positions import usable_positions
 
 
@@ -288,6 +288,7 @@ class LayeredModel(nn.Module):
     def _counts(self, pos: Tensor | None, batch: Tensor, graph: Mapping[str, Tensor]) -> Tensor:
         """Neighbours per shell ``[num_atoms, num_shells]``, from a graph of every pair or from positions."""
         if "edge_type" in graph:
+            check_complete(graph["edge_index"], batch)
             return edge_shell_counts(graph["edge_index"], graph["edge_type"], batch.numel(), len(self.radii) + 1)
         if pos is None:
             raise InputError("counts of neighbours are needed: give positions or x (or embedding: element)")

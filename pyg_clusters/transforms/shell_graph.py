@@ -14,10 +14,10 @@ class ShellGraph(BaseTransform):
     """Adds ordered pairs of atoms, ``edge_index [2, num_edges]`` (source j, target i), and ``edge_type
     [num_edges]``, the shell of j around i: 0, 1, 2 for J, K, L.
 
-    Every pair is there (or every one within a cut-off), however many neighbours an atom has. The edges of a large data set fill a disk (24 bytes
-    each): use this as a ``transform``, not as a ``pre_transform``. The heterogeneous view with a relation per shell is
-    ``data.to_heterogeneous(node_type_names=["atom"], edge_type_names=[("atom", s, "atom") for s in "JKL"])`` with
-    ``node_type`` all zero.
+    Every pair is there (or every one within a cut-off), however many neighbours an atom has. The edges of a large data
+    set fill a disk (24 bytes each): use this as a ``transform``, not as a ``pre_transform``. The heterogeneous view
+    with a relation per shell is ``data.to_heterogeneous(node_type_names=["atom"], edge_type_names=[("atom", s, "atom")
+    for s in "JKL"])`` with ``node_type`` all zero.
 
     Args:
         radii (sequence of float): Increasing shell radii in Å.
