@@ -10,7 +10,7 @@ from pyg_clusters.geometry import pad_clusters, ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import SmoothDART, load_model, save_model
 from pyg_clusters.nn import ElementChannels, spherical_harmonics
-from pyg_clusters.structures import ClusterEMT, ModelCalculator, energy_and_forces
+from pyg_clusters.structures import ClusterEMT, ModelCalculator, energy_and_forces, relax
 from pyg_clusters.testing import random_clusters, validate_model
 
 SMALL = {"descriptor_radii": (2.5, 3.0, 3.5, 4.5), "width": 1.0, "hidden_channels": 16}
@@ -135,6 +135,18 @@ def test_predictor_and_calculator_take_its_elements_and_no_others(tmp_path):
         cluster.get_potential_energy()
     with pytest.raises(InputError, match="atomic numbers z are needed"):
         found(None, pos.float(), batch)
+
+
+def test_an_alloy_relaxes_downhill_by_forces_of_its_elements():
+    found, (z, pos, batch) = model(hidden_channels=8), alloy(sizes=(6, 5))
+    found.scale.scale.fill_(1.0)
+    ends = []
+    for numbers in (z, torch.full_like(z, 29)):
+        end = relax(found, numbers, pos, batch, fmax=0.01, max_steps=15)
+        assert torch.allclose(found(numbers, end.pos, batch), end.energy)
+        assert (end.energy < found(numbers, pos, batch) - 0.1).all()
+        ends.append(end.pos)
+    assert (ends[0] - ends[1]).abs().max() > 0.05
 
 
 def test_wrong_elements_are_named():
