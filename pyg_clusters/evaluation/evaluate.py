@@ -27,7 +27,7 @@ from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
 from pyg_clusters.inference.scoring import check_atom_numbers, check_numbers, score_files
 from pyg_clusters.metrics import energy_metrics, metrics_by_size, shielding_metrics
-from pyg_clusters.models.forward_arguments import extra_arguments
+from pyg_clusters.models.contract import extra_arguments
 from pyg_clusters.options.evaluate import EvaluateOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.structures import energy_and_forces

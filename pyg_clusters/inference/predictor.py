@@ -18,9 +18,14 @@ from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
 from pyg_clusters.frames.electronic_state import state_problem, stated_states
 from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
 from pyg_clusters.models.checkpoint import load_model
-from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath, HasSpread
+from pyg_clusters.models.contract import (
+    HasAtomicEnergies,
+    HasFastPath,
+    HasSpread,
+    check_extra_arguments,
+    extra_arguments,
+)
 from pyg_clusters.models.element_blind import element_problem
-from pyg_clusters.models.forward_arguments import check_extra_arguments, extra_arguments
 from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.positions import check_positions

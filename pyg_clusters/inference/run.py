@@ -33,7 +33,7 @@ from pyg_clusters.models.checkpoint import (
     save_ensemble,
     weights_hash,
 )
-from pyg_clusters.models.forward_arguments import extra_arguments
+from pyg_clusters.models.contract import extra_arguments
 from pyg_clusters.options.ensemble import EnsembleOptions
 from pyg_clusters.options.parsing import command_words, explain
 from pyg_clusters.trusted import check_extent, check_trusted, current_folder, trusts_files

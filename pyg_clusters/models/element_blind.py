@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.models.forward_arguments import extra_arguments
+from pyg_clusters.models.contract import extra_arguments
 from pyg_clusters.models.last_layer import LastLayerPosterior
 from pyg_clusters.models.training_domain import domain_of
 
