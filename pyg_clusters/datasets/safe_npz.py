@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from pyg_clusters.errors import InputError, one_line
+from pyg_clusters.errors import InputError, describe_error, one_line
 
 ELEMENT_TYPE: re.Pattern[str] = re.compile(r"O[48]?|b1|[iu][1248]|f[248]|[SU]\d{1,4}")
 """Element types of arrays that are admitted: objects, booleans, whole and floating-point numbers, short strings."""
@@ -48,7 +48,7 @@ def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except Exception as error:  # whatever a damaged file makes zipfile and zlib raise
-        raise InputError(f"{path}: not a whole npz file ({_one_line(error)}); copy or download it again") from error
+        raise InputError(f"{path}: not a whole npz file ({_reason(error)}); copy or download it again") from error
 
 
 def _read_npy(content: bytes, where: str) -> np.ndarray:
@@ -62,9 +62,9 @@ def _read_npy(content: bytes, where: str) -> np.ndarray:
         if not isinstance(value, PickledArray) or value.shape != shape:
             raise pickle.UnpicklingError(f"not an array of shape {list(shape)}")
     except pickle.UnpicklingError as error:
-        raise InputError(f"{where}: refused, {_one_line(error)}; nothing of it was executed") from error
+        raise InputError(f"{where}: refused, {_reason(error)}; nothing of it was executed") from error
     except Exception as error:  # whatever a damaged or crafted file makes the readers raise
-        raise InputError(f"{where}: cannot be read ({_one_line(error)}); copy or download the file again") from error
+        raise InputError(f"{where}: cannot be read ({_reason(error)}); copy or download the file again") from error
     return value.view(np.ndarray)
 
 
@@ -78,20 +78,26 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 class StandIn:
-    """Stands for a name of NumPy. It holds nothing that a pickle could change."""
+    """Stands for a function of NumPy and calls one of this module; nothing of it can be changed by a pickle."""
 
-    __slots__ = ()
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Any = None):
+        self._function = function
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._function(*arguments)
 
     def __setstate__(self, state: Any):
         raise pickle.UnpicklingError("it changes a function")
 
 
-class ElementType(StandIn):
+class ElementType:
     """Element type of an array, of which a pickle says its code and its byte order."""
 
     __slots__ = ("dtype",)
 
-    def __init__(self, code: str):
+    def __init__(self, code: str, *_: Any):
         if not isinstance(code, str) or not ELEMENT_TYPE.fullmatch(code):
             raise pickle.UnpicklingError(f"it holds elements of the type {code!r}")
         self.dtype = np.dtype(object if code[0] == "O" else code)
@@ -118,59 +124,37 @@ class PickledArray(np.ndarray):
         super().__setstate__((1, shape, kind.dtype, bool(in_columns), content))  # type: ignore[arg-type]
 
 
-class Reconstruct(StandIn):
-    """Makes an empty array, for its content to follow."""
-
-    __slots__ = ()
-
-    def __call__(self, *_: Any) -> PickledArray:
-        return PickledArray(0, dtype=np.uint8)
+def _array(*_: Any) -> PickledArray:
+    """An empty array, for its content to follow."""
+    return PickledArray(0, dtype=np.uint8)
 
 
-class MakeType(StandIn):
-    """Makes an element type of its code; alignment and the wish for a copy have no meaning here."""
-
-    __slots__ = ()
-
-    def __call__(self, code: str, *_: Any) -> ElementType:
-        return ElementType(code)
-
-
-class MakeNumber(StandIn):
-    """Makes a number or string of the bytes of a NumPy scalar."""
-
-    __slots__ = ()
-
-    def __call__(self, kind: ElementType, content: bytes) -> Any:
-        if not isinstance(kind, ElementType) or kind.dtype.hasobject or type(content) is not bytes:
-            raise pickle.UnpicklingError("it holds a number that is none")
-        (number,) = np.frombuffer(content, kind.dtype)
-        return number.item()
+def _number(kind: ElementType, content: bytes) -> Any:
+    """The number or string of the bytes of a NumPy scalar."""
+    if not isinstance(kind, ElementType) or kind.dtype.hasobject or type(content) is not bytes:
+        raise pickle.UnpicklingError("it holds a number that is none")
+    (number,) = np.frombuffer(content, kind.dtype)
+    return number.item()
 
 
-class Encode(StandIn):
-    """Makes the bytes that old protocols write as text."""
-
-    __slots__ = ()
-
-    def __call__(self, text: str, encoding: str) -> bytes:
-        if type(text) is not str or encoding not in ("latin1", "latin-1"):
-            raise pickle.UnpicklingError("it encodes something else than bytes")
-        return text.encode("latin-1")
+def _encoded(text: str, encoding: str) -> bytes:
+    """The bytes that old protocols write as text."""
+    if type(text) is not str or encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError("it encodes something else than bytes")
+    return text.encode("latin-1")
 
 
 STAND_INS: dict[tuple[str, str], StandIn] = {
-    ("numpy.core.multiarray", "_reconstruct"): Reconstruct(),
-    ("numpy._core.multiarray", "_reconstruct"): Reconstruct(),
-    ("numpy.core.multiarray", "scalar"): MakeNumber(),
-    ("numpy._core.multiarray", "scalar"): MakeNumber(),
+    ("numpy.core.multiarray", "_reconstruct"): StandIn(_array),
+    ("numpy._core.multiarray", "_reconstruct"): StandIn(_array),
+    ("numpy.core.multiarray", "scalar"): StandIn(_number),
+    ("numpy._core.multiarray", "scalar"): StandIn(_number),
     ("numpy", "ndarray"): StandIn(),
-    ("numpy", "dtype"): MakeType(),
-    ("_codecs", "encode"): Encode(),
+    ("numpy", "dtype"): StandIn(ElementType),
+    ("_codecs", "encode"): StandIn(_encoded),
 }
 """Replacement of each name that a pickle may use."""
 
 
-def _one_line(error: Exception) -> str:
-    text = one_line(error)
-    return text if isinstance(error, pickle.UnpicklingError) else f"{type(error).__name__}: {text}"
+def _reason(error: Exception) -> str:
+    return one_line(error) if isinstance(error, pickle.UnpicklingError) else describe_error(error)
