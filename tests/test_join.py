@@ -204,6 +204,80 @@ def test_predictions_are_those_of_the_free_clusters(frames, tmp_path, name):
         np.testing.assert_allclose(predictor(cut).energy, expected, rtol=0, atol=1e-9)
 
 
+def write_outcar(path, frames: list[Atoms]):
+    """The parts of a VASP output that say elements, cell, positions and energy."""
+    elements = list(dict.fromkeys(frames[0].get_chemical_symbols()))
+    counts = [str(frames[0].get_chemical_symbols().count(element)) for element in elements]
+    lines = [" vasp.6.3.0", *(f" POTCAR:    PAW_PBE {element} 06Sep2000" for element in elements * 2)]
+    lines += [f"   ions per type =  {' '.join(counts)}", f"   NIONS = {len(frames[0])}", "   ISPIN  =      1"]
+    rule = " " + 83 * "-"
+    for number, atoms in enumerate(frames, start=1):
+        lines += [f"--------------------------------------- Iteration {number}(   1)  ----"]
+        lines += ["      direct lattice vectors                 reciprocal lattice vectors"]
+        lines += ["".join(f" {x:12.8f}" for x in row) + "  0.0 0.0 0.0" for row in atoms.cell]
+        lines += ["", " POSITION                                       TOTAL-FORCE (eV/Angst)", rule]
+        lines += ["".join(f" {x:12.5f}" for x in row) + "  0.0 0.0 0.0" for row in atoms.positions]
+        lines += [
+            rule,
+            "  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)",
+            rule,
+            "  free  energy   TOTEN  =  -3.5 eV",
+            "",
+        ]
+        lines += ["  energy  without entropy= -3.5  energy(sigma->0) = -3.5"]
+    path.write_text("\n".join([*lines, " Voluntary context switches: 1", ""]))
+
+
+def write_oblique_dump(path, frames: list[Atoms]):
+    """A LAMMPS dump with a triclinic box and wrapped positions."""
+    text = ""
+    for atoms in frames:
+        (lx, _, _), (xy, ly, _), (xz, yz, lz) = atoms.cell
+        bounds = (
+            (min(0, xy, xz, xy + xz), lx + max(0, xy, xz, xy + xz), xy),
+            (min(0, yz), ly + max(0, yz), xz),
+            (0, lz, yz),
+        )
+        text += f"ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n{len(atoms)}\nITEM: BOX BOUNDS xy xz yz pp pp pp\n"
+        text += "".join(f"{low} {high} {tilt}\n" for low, high, tilt in bounds) + "ITEM: ATOMS id element x y z\n"
+        rows = zip(atoms.symbols, atoms.positions, strict=True)
+        text += "".join(
+            f"{n} {symbol} {x:.6f} {y:.6f} {z:.6f}\n" for n, (symbol, (x, y, z)) in enumerate(rows, start=1)
+        )
+    path.write_text(text)
+
+
+@pytest.mark.filterwarnings("ignore:joined")
+@pytest.mark.parametrize("formula", ["Na13", "Au7Cu6", "Cs13", "Al2"])
+@pytest.mark.parametrize("cell", ["cube", "oblique"])
+def test_every_reader_gives_the_free_clusters(tmp_path, formula, cell):
+    """Of other elements, bonds and numbers of atoms; by blocks, one by one and in a data set."""
+    symbols = Atoms(formula).get_chemical_symbols()
+    bond = {"Na": 3.7, "Au": 2.8, "Cs": 5.0, "Al": 2.7}[symbols[0]]
+    free, cut = [], []
+    for seed in range(3):
+        shape = Icosahedron("Au", 2, latticeconstant=bond * 2**0.5).positions[: len(symbols)]
+        cluster = Atoms(symbols, shape + np.random.default_rng(seed).normal(0, 0.05, shape.shape))
+        free.append(cluster.get_all_distances())
+        cut.append(torn(cluster, np.array(CELLS[cell][0]) * (np.eye(3) if cell == "cube" else 1.0) * 1.3, True, seed))
+        cut[-1].wrap()
+    write(tmp_path / "XDATCAR", cut, format="vasp-xdatcar")
+    write(tmp_path / "POSCAR", cut[0], format="vasp")
+    write(tmp_path / "a.traj", cut)
+    write_outcar(tmp_path / "OUTCAR", cut)
+    write_oblique_dump(tmp_path / "a.lammpstrj", cut)
+    for file in sorted(tmp_path.iterdir()):
+        blocks = list(read_blocks(file))
+        in_blocks = [part for block in blocks for part in np.split(block.pos, block.ptr[1:-1])]
+        sets = [in_blocks, [frame.atoms.positions for frame in read_atoms([file])]]
+        if file.name == "OUTCAR":
+            sets.append([data.pos.double().numpy() for data in ClusterDataset(tmp_path / "set", file)])
+        for positions in sets:
+            assert len(positions) == (1 if file.name == "POSCAR" else 3)
+            for expected, pos in zip(free, positions, strict=False):
+                np.testing.assert_allclose(Atoms(symbols, pos).get_all_distances(), expected, atol=5e-5)
+
+
 def test_calculator_joins_and_leaves_the_atoms_where_they_are(frames):
     free, cut = frames
     calculator = ModelCalculator(load_model("gallium-forces").double())

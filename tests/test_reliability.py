@@ -1,5 +1,6 @@
 """Two processes on one output, kills at any moment, signals, full disks."""
 
+import io
 import json
 import os
 import resource
@@ -18,6 +19,7 @@ from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, output_lock
 from pyg_clusters.frames import Frames, read_atoms, write_extxyz
+from pyg_clusters.frames.by_format import frames_of_file
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.stopping import check_stopped, stopping_on_signals
@@ -379,6 +381,79 @@ def test_killed_at_some_of_its_file_events(folder, tmp_path, verb):
 @pytest.mark.parametrize("verb", RESUMABLE)
 def test_killed_at_each_of_its_file_events(folder, tmp_path, verb):
     sweep(folder, tmp_path, verb, lambda count: range(1, count + 1))
+
+
+def signalled_at(command: list[str], below: tuple[str, ...], number: int, event: int | None) -> tuple[int, int, str]:
+    """Run a command whose process signals itself as it opens or changes a file below some paths.
+
+    Returns:
+        Exit code, number of such events, and what was printed to standard error.
+    """
+    reading, writing = os.pipe()
+
+    def work():
+        count = 0
+
+        def hook(name, arguments):
+            nonlocal count
+            if name in ("open", *CHANGES) and arguments and str(arguments[0]).startswith(below):
+                count += 1
+                if count == event:
+                    os.kill(os.getpid(), number)
+
+        printed = sys.stderr = io.StringIO()
+        sys.addaudithook(hook)
+        code = main(command)
+        os.write(writing, json.dumps([count, printed.getvalue()]).encode())
+        return code
+
+    status = in_child(work)
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        count, printed = json.loads(stream.read())
+    return os.waitstatus_to_exitcode(status), count, printed
+
+
+SIGNALLED = {
+    "sblda": (WRITERS["sblda"][0], ["x.extxyz"]),
+    "quench": RESUMABLE["quench"],
+    "hot": (["generate", "hot", "CU", "--calculator", "emt", "--count", "2", "--out", "OUT/x.xyz"], ["x.xyz"]),
+    "describe": (["describe", "MD", "--radii", "3.5,5", "--out", "OUT/x"], ["x/summary.json", "x/report.html"]),
+    "evaluate": (["evaluate", "MODEL", "LABELLED", "--target", "e", "--out", "OUT/x.json"], ["x.json"]),
+    "info": (["info", "MD", "MODEL", "CU"], []),
+}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("verb", SIGNALLED)
+def test_a_signal_ends_a_verb_with_its_code_and_nothing_but_what_resumes(folder, tmp_path, verb, number, code):
+    """At some of the events in which it opens or changes files: one line, and the same command then completes it."""
+    words, results = SIGNALLED[verb]
+    out, labelled = tmp_path / "out", tmp_path / "labelled.extxyz"
+    frames = [*frames_of_file(folder / "md.extxyz")]
+    for place, atoms in enumerate(frames):
+        atoms.info["e"] = float(place)
+    write_extxyz(labelled, frames)
+    places = {"MODEL": folder / "model", "MD": folder / "md.extxyz", "CU": folder / "cu.xyz", "LABELLED": labelled}
+    command = [str(places.get(word, word.replace("OUT", str(out)))) for word in words]
+    below = tuple(map(str, (out, *places.values())))
+    out.mkdir()
+    assert main(command) == 0
+    expected, listed = results_of(tmp_path, results), names(out)
+    shutil.rmtree(out)
+    out.mkdir()
+    finished, count, _ = signalled_at(command, below, number, None)
+    assert finished == 0
+    for event in (1, count // 2) if number == signal.SIGINT else (count - 1, count):
+        shutil.rmtree(out)
+        out.mkdir()
+        ended, _, printed = signalled_at(command, below, number, event)
+        where = f"at event {event} of {count}: {printed}"
+        assert ended == code and printed.splitlines()[-1] == f"pyg-clusters: stopped by {number.name}", where
+        assert "Traceback" not in printed, where
+        assert not [name for name in names(out) if ".partial-" in name], where
+        assert main(command) == 0, where
+        assert names(out) == listed and results_of(tmp_path, expected) == expected, where
 
 
 @pytest.mark.parametrize("limit", [400, 3000, pytest.param(1000, marks=pytest.mark.slow)])
