@@ -128,8 +128,10 @@ def write_json(path: str | Path, values: Mapping[str, Any], *, allow_nan: bool =
 
 
 def _to_disk(path: Path):
-    """Waits until a file, or the names in a folder, are on the disk, where the file system can tell."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Waits until a file, or the names in a folder, are on the disk, where the system can tell."""
+    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
         with suppress(OSError) if path.is_dir() else nullcontext():
             os.fsync(descriptor)

@@ -148,7 +148,7 @@ def _output(quiet: bool, verbose: bool) -> Iterator[None]:
     if verbose:
         packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torch-geometric", "ase"))
         print(f"pyg-clusters {__version__}, Python {sys.version.split()[0]}, {packages}", file=sys.stderr)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         with redirect_stdout(nowhere) if quiet else nullcontext(), without_progress() if quiet else nullcontext():
             yield
     if verbose:

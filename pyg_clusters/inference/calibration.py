@@ -78,7 +78,7 @@ class Calibration:
     def save(self, path: str | Path):
         """Write the file, whole or not at all."""
         with atomic_write(path) as temporary:
-            temporary.write_text(self._to_json() + "\n")
+            temporary.write_text(self._to_json() + "\n", encoding="utf-8")
 
     def fingerprint(self) -> str:
         """Hash of the content."""

@@ -202,7 +202,7 @@ class Run:
     @property
     def _fingerprint(self) -> str | None:
         file = self.path / FINGERPRINT
-        return file.read_text(errors="replace").strip() if file.is_file() else None
+        return file.read_text(errors="replace", encoding="utf-8").strip() if file.is_file() else None
 
     def predictor(self, device: str | None = None, calibration: Calibration | None = None) -> Predictor:
         """Predictor of the model; one that needs graphs gets the transform of the data set.

@@ -146,7 +146,7 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
     with atomic_write(folder / WEIGHTS) as path:
         path.write_bytes(save(weights))
     with atomic_write(folder / CONFIGURATION) as path:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
 
 def load_model(path: str | Path, trust: bool = False) -> nn.Module:

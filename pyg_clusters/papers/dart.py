@@ -264,7 +264,7 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
                 metrics = _errors(run, row.sizes)
             errors.append((metrics["mae_kcal_mol"], metrics["rmse_kcal_mol"]))
             clusters = int(metrics["num_clusters"])
-            train_clusters = len((run / SPLITS / "train.txt").read_text().split())
+            train_clusters = len((run / SPLITS / "train.txt").read_text(encoding="utf-8").split())
             minutes.append(seconds / 60)
         mae, rmse = zip(*errors, strict=True)
         reached.append(Result(row, mae, rmse, clusters, train_clusters, float(np.mean(minutes))))

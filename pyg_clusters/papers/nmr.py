@@ -319,7 +319,7 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         name: np.concatenate([tables[0, part][name] for part in row.divisions])
         for name in ("pred_nmr_shielding", "nmr_shielding", "size", "idx")
     }
-    train_clusters = [len((run / SPLITS / "train.txt").read_text().split()) for run in runs.values()]
+    train_clusters = [len((run / SPLITS / "train.txt").read_text(encoding="utf-8").split()) for run in runs.values()]
     return Result(
         row,
         tuple(together({part: predicted[seed, part] for part in row.divisions}) for seed in range(seeds)),

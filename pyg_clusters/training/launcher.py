@@ -124,7 +124,7 @@ def _other_settings(folder: Path) -> InputError:
 def seconds_of(run: Path) -> float | None:
     """Duration of a finished training."""
     summary = run / FINISHED
-    return json.loads(summary.read_text())["seconds"] if summary.is_file() else None
+    return json.loads(summary.read_text(encoding="utf-8"))["seconds"] if summary.is_file() else None
 
 
 def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Path, workers: int):
@@ -152,11 +152,13 @@ def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Pa
     with output_lock(folder, folder=True):
         notes = {"number": number, "options": list(options)}
         if (folder / ENSEMBLE).exists():
-            if _notes(folder) != notes or (folder / RECIPE).read_text() != recipe.read_text():
+            if _notes(folder) != notes or (folder / RECIPE).read_text(encoding="utf-8") != recipe.read_text(
+                encoding="utf-8"
+            ):
                 raise _other_settings(folder)
         else:
             with atomic_write(folder / RECIPE) as path:
-                path.write_text(recipe.read_text())
+                path.write_text(recipe.read_text(encoding="utf-8"), encoding="utf-8")
             save_ensemble(folder, [folder / name for name in names], notes)
         seeds = [("--seed_everything", str(seed), "--data.shuffle_seed", str(seed)) for seed in range(number)]
         members = zip(names, seeds, strict=True)
@@ -237,5 +239,5 @@ def _stop(process: BaseProcess):
 
 def _last_line(folder: Path, training: Training) -> str:
     log = folder / f"{training.name}.log"
-    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
     return f"{lines[-1][:300] if lines else 'no output'}; see {log}"

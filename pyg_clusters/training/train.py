@@ -305,7 +305,7 @@ def _begin(run: Run, cli: TrainCLI):
     fingerprint = getattr(cli.datamodule.dataset, "fingerprint", None)
     if fingerprint is not None:
         with atomic_write(folder / FINGERPRINT) as path:
-            path.write_text(fingerprint + "\n")
+            path.write_text(fingerprint + "\n", encoding="utf-8")
     with atomic_write(folder / CONFIGURATION) as path:
         cli.parser.save(cli.config, path, overwrite=True, skip_unset=False)
 
@@ -344,7 +344,7 @@ def _reopen(run: Run, trainer: pl.Trainer):
     if any(configuration["trainer"].get(name) != limit for name, limit in _limits(trainer).items()):
         configuration["trainer"] |= _limits(trainer)
         with atomic_write(run.path / CONFIGURATION) as path:
-            path.write_text(yaml.safe_dump(configuration, sort_keys=False))
+            path.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
     (run.path / FINISHED).unlink(missing_ok=True)
 
 
