@@ -4,4 +4,4 @@ Importing the package itself loads nothing else: import from its parts, as in
 ``from pyg_clusters.models import DART``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

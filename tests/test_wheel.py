@@ -1,6 +1,7 @@
 """The wheel holds the package alone, with its data, and works from anywhere."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -29,6 +30,7 @@ def run(command: list[str], **kwargs) -> str:
 
 def test_wheel_holds_one_package_and_the_data(wheel):
     names = zipfile.ZipFile(wheel).namelist()
+    assert "pyg_clusters/py.typed" in names
     version = wheel.name.split("-")[1]
     assert {name.split("/")[0] for name in names} == {"pyg_clusters", f"pyg_clusters-{version}.dist-info"}
 
@@ -37,6 +39,47 @@ def test_wheel_holds_one_package_and_the_data(wheel):
     recipes = {Path(name).name for name in names if name.startswith("pyg_clusters/_recipes/")}
     assert recipes == {path.name for path in (ROOT / "train").iterdir() if path.is_file()}
     assert not {name for name in data | recipes if name.endswith(".py")}
+
+
+def test_package_page_renders(wheel):
+    run([sys.executable, "-m", "twine", "check", "--strict", str(wheel)])
+
+
+def test_wheel_installs_on_the_newest_python(wheel, tmp_path):
+    """All dependencies of the tested versions exist for it, every module compiles, and the command runs."""
+    python, version = newest_python()
+    run([python, "-m", "venv", str(tmp_path / "venv")])
+    inside = str(tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python")
+    install = [inside, "-m", "pip", "install", "--quiet"]
+    constraints = ["-c", str(ROOT / "constraints.txt")]
+    if version > sys.version_info[:2]:
+        run([*install, "--dry-run", "--only-binary", ":all:", *constraints, str(wheel)])
+    run([*install, "--no-deps", "--no-index", str(wheel)])
+    (package,) = (tmp_path / "venv").rglob("site-packages/pyg_clusters")
+    run([inside, "-W", "error", "-m", "compileall", "-q", "-f", str(package)])
+    assert f"Programming Language :: Python :: {version[0]}.{version[1]}\n" in wheel_metadata(wheel)
+
+
+def newest_python() -> tuple[str, tuple[int, int]]:
+    """The newest interpreter on this machine, on the path or among those of pyenv."""
+    home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [sys.executable, *map(str, home.glob("versions/3.*/bin/python"))]
+    candidates += [path for minor in range(11, 20) if (path := shutil.which(f"python3.{minor}"))]
+    found = {}
+    for candidate in candidates:
+        code = "import sys; print(*sys.version_info[:2])"
+        done = subprocess.run([candidate, "-c", code], capture_output=True, text=True)
+        if done.returncode == 0:
+            major, minor = map(int, done.stdout.split())
+            found.setdefault((major, minor), candidate)
+    newest = max(found)
+    return found[newest], newest
+
+
+def wheel_metadata(wheel: Path) -> str:
+    archive = zipfile.ZipFile(wheel)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    return archive.read(name).decode()
 
 
 def test_installed_wheel_finds_its_data(wheel, tmp_path):
