@@ -43,4 +43,4 @@ bench: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -s tests/benchmarks
 
 clean:
-	rm -rf build dist docs/_build docs/_generated .pytest_cache .mypy_cache .ruff_cache .benchmarks lightning_logs
+	rm -rf build dist docs/_build docs/reference/commands .pytest_cache .mypy_cache .ruff_cache .benchmarks lightning_logs

@@ -6,7 +6,7 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 MEASURED = DOCS.parent / "tests/benchmarks/results/predict.json"
-PAGE = DOCS / "costs.md"
+PAGE = DOCS / "results/costs.md"
 
 NUMBERS = (6, 9, 12)
 """Powers of ten of the numbers of frames."""
@@ -16,7 +16,7 @@ CORES = 1000
 
 
 def main():
-    PAGE.write_text(page(json.loads(MEASURED.read_text())))
+    PAGE.write_text(page(json.loads(MEASURED.read_text(encoding="utf-8"))), encoding="utf-8")
 
 
 def page(measured: dict[str, Any]) -> str:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 def test_the_page_is_made_of_the_figures():
     script = runpy.run_path(str(ROOT / "docs/make_costs.py"))
     measured = json.loads((ROOT / "tests/benchmarks/results/predict.json").read_text())
-    assert (ROOT / "docs/costs.md").read_text() == script["page"](measured)
+    assert (ROOT / "docs/results/costs.md").read_text() == script["page"](measured)
 
 
 def test_estimates_are_products():
