@@ -9,20 +9,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_numbers
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_clusters.datasets.label_reading import LabelReader, Labels, isolated_references, report_skipped
+from pyg_clusters.datasets.label_reading import LabelReader, Labels, report_skipped
 from pyg_clusters.datasets.label_table import LabelTable
-from pyg_clusters.datasets.validation import (
-    check_choice,
-    check_energies_above_references,
-    check_kept_names,
-    check_references,
-    given_references,
-    names_in_data,
-)
+from pyg_clusters.datasets.validation import LabelArguments, check_energies_above_references
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
@@ -32,7 +25,7 @@ from pyg_clusters.frames.values import atom_numbers, group_labels, numbers, unro
 from pyg_clusters.geometry import sizes_to_ptr
 from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.options.common import Fragments
-from pyg_clusters.units import ENERGY_UNITS, LENGTH_UNITS, unit_of
+from pyg_clusters.units import LENGTH_UNITS, unit_of
 
 FORMAT_VERSION: int = 5
 """Changes whenever processed files are made differently."""
@@ -41,7 +34,7 @@ ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
 """Matches the address in the default ``repr`` of an object."""
 
 
-class ClusterDataset(InMemoryDataset):
+class ClusterDataset(LabelArguments, InMemoryDataset):
     """Clusters and their labels from files of frames: extended XYZ and everything else that ASE reads.
 
     The files are read once and kept as tensors under ``root/processed``. The name of that file holds a hash of the
@@ -142,29 +135,19 @@ class ClusterDataset(InMemoryDataset):
         force_reload: bool = False,
     ):
         self.files = _absolute(files)
-        self.target = target
-        self.per_atom = per_atom
-        self._references_asked = dict(references) if isinstance(references, Mapping) else references
-        self.group_key = group
         self.labels = None if labels is None else Path(labels).expanduser().absolute()
-        self.keep = names_in_data(keep)
-        self.keep_atoms = names_in_data(keep_atoms)
-        self.forces = bool(forces)
-        self.forces_key = forces if isinstance(forces, str) else "forces"
         self.minima = _absolute(minima)
         self.minima_target = minima_target
-        self.fragments = fragments
-        self.energy_unit = unit_of(energy_unit, ENERGY_UNITS, "energy_unit")
         self.length_unit = unit_of(length_unit, LENGTH_UNITS, "length_unit")
-        self.on_missing = on_missing
-        self.on_bad = on_bad
-        self._check_arguments()
+        self._check_files(per_atom)
+        asked = (target, per_atom, energy_unit, references, group, keep, keep_atoms, forces)
+        self.take_label_arguments(*asked, fragments, on_missing, on_bad)
         self._file_names = self._names()
         self._checksums = [file_fingerprint(file) for file in self.files]
         super().__init__(str(root), transform, pre_transform, pre_filter, log=False, force_reload=force_reload)
         self._load()
 
-    def _check_arguments(self):
+    def _check_files(self, per_atom: bool):
         if not self.files:
             raise InputError("no files were given; name at least one")
         if strange := [file for file in self.minima if file not in self.files]:
@@ -174,14 +157,8 @@ class ClusterDataset(InMemoryDataset):
             raise InputError(f"{twice}: is named twice; name each file once")
         if (missing := next((file for file in self.files if not file.is_file()), None)) is not None:
             raise InputError(f"{missing}: no such file")
-        if self.labels is not None and self.per_atom:
+        if self.labels is not None and per_atom:
             raise InputError(f"{self.labels}: a table has a target per cluster, not per atom; leave per_atom out")
-        if self.per_atom and self.energy_unit != 1:
-            raise InputError("energy_unit belongs to a target per cluster; this one is per atom: leave it out")
-        check_choice("on_missing", self.on_missing)
-        check_choice("on_bad", self.on_bad)
-        check_kept_names(self.keep, self.keep_atoms)
-        check_references(self._references_asked, self.per_atom)
 
     @property
     def raw_file_names(self) -> list[str]:
@@ -274,7 +251,9 @@ class ClusterDataset(InMemoryDataset):
         ptr = sizes_to_ptr(sizes)
 
         target = torch.from_numpy(np.concatenate([self._target_of(block) for block in blocks]))
-        references = self._references_of(z, ptr, target)
+        isolated = {symbol: energy for symbol, (energy, _) in self._reader.atoms.items()}
+        elements = z.unique().tolist()
+        references = self.find_references(elements, isolated, lambda: fit_references(z, ptr, target))
         if references:
             numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
             target = target - shift_of_references(z, ptr, numbered)
@@ -337,17 +316,6 @@ class ClusterDataset(InMemoryDataset):
     def _target_of(self, block: FrameBlock) -> np.ndarray:
         target = self._target_in(Path(block.file))
         return (atom_numbers if self.per_atom else numbers)(block, target)
-
-    def _references_of(self, z: Tensor, ptr: Tensor, target: Tensor) -> dict[str, float]:
-        asked = self._references_asked
-        if asked is None:
-            return {}
-        if asked == "isolated_atoms":
-            found = {symbol: energy for symbol, (energy, _) in self._reader.atoms.items()}
-            return isolated_references(found, z.unique().tolist())
-        if asked == "fit":
-            return {chemical_symbols[number]: value for number, value in fit_references(z, ptr, target).items()}
-        return given_references(asked, z.unique().tolist())
 
     def _names(self) -> dict[Path, str]:
         """A name of each file: its own, with those of its folders as far as is needed to tell the files apart."""

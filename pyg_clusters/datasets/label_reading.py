@@ -3,7 +3,7 @@
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -290,18 +290,3 @@ def report_skipped(skipped: Sequence[BadFrame]):
     some = "; ".join(str(bad).partition("; found per frame")[0] for bad in skipped[:NUM_LISTED])
     more = "; ..." if len(skipped) > NUM_LISTED else ""
     warnings.warn(f"{len(skipped)} frames are left out (all in skipped): {some}{more}", stacklevel=3)
-
-
-def isolated_references(found: Mapping[str, float], numbers: Iterable[int]) -> dict[str, float]:
-    """Energies of isolated atoms in eV by element symbol, if there is one for each of the atomic numbers.
-
-    Raises:
-        InputError: If one is missing.
-    """
-    missing = {chemical_symbols[number] for number in numbers} - set(found)
-    if missing:
-        raise InputError(
-            f"no isolated atom of {', '.join(sorted(missing))} among the frames (found: {', '.join(found) or 'none'}); "
-            "add a frame of one atom, or give references as energies by element symbol or 'fit'"
-        )
-    return dict(found)

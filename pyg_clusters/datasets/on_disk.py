@@ -10,20 +10,13 @@ from typing import Literal
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers, chemical_symbols
+from ase.data import atomic_numbers
 from torch import Tensor
 from torch_geometric.data import Data, OnDiskDataset
 
-from pyg_clusters.datasets.label_reading import LabelReader, Labels, isolated_references, report_skipped
+from pyg_clusters.datasets.label_reading import LabelReader, Labels, report_skipped
 from pyg_clusters.datasets.store_index import StoreIndex
-from pyg_clusters.datasets.validation import (
-    check_choice,
-    check_energies_above_references,
-    check_kept_names,
-    check_references,
-    given_references,
-    names_in_data,
-)
+from pyg_clusters.datasets.validation import LabelArguments, check_energies_above_references
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, StoreReader
 from pyg_clusters.frames.block import centred
@@ -31,7 +24,6 @@ from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_references
 from pyg_clusters.options.common import Fragments
-from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 FORMAT_VERSION: int = 4
 """Changes whenever an index is made, or clusters are read, differently."""
@@ -39,7 +31,7 @@ FORMAT_VERSION: int = 4
 CLUSTERS_AT_ONCE: int = 4096
 
 
-class OnDiskClusters(OnDiskDataset):
+class OnDiskClusters(LabelArguments, OnDiskDataset):
     """Clusters and their labels straight from a frame store, for sets that do not fit into memory.
 
     Each cluster is read from the file when it is asked for, and is what :class:`ClusterDataset` makes of the same file.
@@ -116,22 +108,8 @@ class OnDiskClusters(OnDiskDataset):
     ):
         self.file = Path(file).expanduser().absolute()
         self.files = [self.file]
-        self.target = target
-        self.per_atom = per_atom
-        self.group_key = group
-        self.keep = names_in_data(keep)
-        self.keep_atoms = names_in_data(keep_atoms)
-        self.forces = bool(forces)
-        self.forces_key = forces if isinstance(forces, str) else "forces"
-        self.fragments = fragments
-        self._references_asked = dict(references) if isinstance(references, Mapping) else references
-        self.energy_unit = unit_of(energy_unit, ENERGY_UNITS, "energy_unit")
-        if per_atom and self.energy_unit != 1:
-            raise InputError("energy_unit belongs to a target per cluster; this one is per atom: leave it out")
-        check_choice("on_missing", on_missing)
-        check_choice("on_bad", on_bad)
-        check_kept_names(self.keep, self.keep_atoms)
-        check_references(self._references_asked, per_atom)
+        asked = (target, per_atom, energy_unit, references, group, keep, keep_atoms, forces)
+        self.take_label_arguments(*asked, fragments, on_missing, on_bad)
         if not is_store(self.file):
             raise InputError(f"{self.file}: no frame store; make one with pyg-clusters convert --uncompressed")
         folder = self.file.parent if root is None else Path(root).expanduser().absolute()
@@ -151,7 +129,7 @@ class OnDiskClusters(OnDiskDataset):
                 stacklevel=2,
             )
         self._sizes = np.diff(self._store.ptr)[self._index.frames]
-        self.references = self._make_references()
+        self.references = self.find_references(self._index.elements, self._index.atoms, self._fitted)
         """Energy in eV of an atom of each element that is subtracted from the energies."""
         self._energy_dtype = torch.float32 if per_atom else self._needed_precision()
 
@@ -278,17 +256,11 @@ class OnDiskClusters(OnDiskDataset):
             largest = max(largest, float(energy.abs().max()))
         return torch.double if is_coarse(largest) else torch.float32
 
-    def _make_references(self) -> dict[str, float]:
-        if self._references_asked is None:
-            return {}
-        if isinstance(self._references_asked, dict):
-            return given_references(self._references_asked, self._index.elements)
-        if self._references_asked == "isolated_atoms":
-            return isolated_references(self._index.atoms, self._index.elements)
+    def _fitted(self) -> dict[int, float]:
         fit, target = ReferenceFit(), torch.as_tensor(self._index.target)
         for frames, z, ptr in self._compositions():
             fit.add(z, ptr, target[frames])
-        return {chemical_symbols[number]: value for number, value in fit.solution().items()}
+        return fit.solution()
 
     def _compositions(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
         """Places, atomic numbers and offsets of some thousand clusters at a time."""

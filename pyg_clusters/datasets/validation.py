@@ -1,9 +1,10 @@
-"""Checks of what a user asks a data set to keep and to subtract."""
+"""Arguments on the labels of data sets, checked: what to read, to keep and to subtract."""
 
 import keyword
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from ase.data import atomic_numbers, chemical_symbols
@@ -12,6 +13,8 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.storage import E_KEYS, N_KEYS
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.options.common import Fragments
+from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 RESERVED: frozenset[str] = frozenset({"z", "y", "idx", "cluster_size", "group", "force", "adj", "adj_t"})
 """Names that the data sets, and PyG outside its classes, give a meaning."""
@@ -133,3 +136,80 @@ def given_references(asked: Mapping[str, float], numbers: Iterable[int]) -> dict
     if endless:
         raise InputError(f"the reference energy of {endless[0]} is {asked[endless[0]]}; a finite number is needed")
     return {symbol: float(value) for symbol, value in asked.items()}
+
+
+def isolated_references(found: Mapping[str, float], numbers: Iterable[int]) -> dict[str, float]:
+    """Energies of isolated atoms in eV by element symbol, if there is one for each of the atomic numbers.
+
+    Raises:
+        InputError: If one is missing.
+    """
+    missing = {chemical_symbols[number] for number in numbers} - set(found)
+    if missing:
+        raise InputError(
+            f"no isolated atom of {', '.join(sorted(missing))} among the frames (found: {', '.join(found) or 'none'}); "
+            "add a frame of one atom, or give references as energies by element symbol or 'fit'"
+        )
+    return dict(found)
+
+
+class LabelArguments:
+    """Arguments on labels that data sets in memory and on disk share."""
+
+    def take_label_arguments(
+        self,
+        target: str,
+        per_atom: bool,
+        energy_unit: str,
+        references: Mapping[str, float] | str | None,
+        group: str | None,
+        keep: Sequence[str] | Mapping[str, str],
+        keep_atoms: Sequence[str] | Mapping[str, str],
+        forces: bool | str,
+        fragments: Fragments,
+        on_missing: Literal["stop", "skip"],
+        on_bad: Literal["stop", "skip"],
+    ):
+        """Check the arguments and keep them as attributes.
+
+        Raises:
+            InputError: If one cannot be used.
+        """
+        self.target = target
+        self.per_atom = per_atom
+        self.energy_unit = unit_of(energy_unit, ENERGY_UNITS, "energy_unit")
+        self._references_asked = dict(references) if isinstance(references, Mapping) else references
+        self.group_key = group
+        self.keep = names_in_data(keep)
+        self.keep_atoms = names_in_data(keep_atoms)
+        self.forces = bool(forces)
+        self.forces_key = forces if isinstance(forces, str) else "forces"
+        self.fragments = fragments
+        self.on_missing = on_missing
+        self.on_bad = on_bad
+        if per_atom and self.energy_unit != 1:
+            raise InputError("energy_unit belongs to a target per cluster; this one is per atom: leave it out")
+        check_choice("on_missing", on_missing)
+        check_choice("on_bad", on_bad)
+        check_kept_names(self.keep, self.keep_atoms)
+        check_references(self._references_asked, per_atom)
+
+    def find_references(
+        self, numbers: Iterable[int], isolated: Mapping[str, float], fit: Callable[[], Mapping[int, float]]
+    ) -> dict[str, float]:
+        """Reference energies in eV by element symbol, as they are asked for.
+
+        Args:
+            numbers: Atomic numbers of the elements that occur.
+            isolated: Energies of isolated atoms in eV by element symbol.
+            fit: Returns energies that fit the labels best, by atomic number.
+
+        Raises:
+            InputError: If one is missing.
+        """
+        asked = self._references_asked
+        if isinstance(asked, Mapping):
+            return given_references(asked, numbers)
+        if asked == "isolated_atoms":
+            return isolated_references(isolated, numbers)
+        return {chemical_symbols[number]: value for number, value in fit().items()} if asked == "fit" else {}
