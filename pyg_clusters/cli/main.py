@@ -39,6 +39,7 @@ VERBS = {
     "label": "label clusters with energies and forces, or with DFT shieldings",
     "describe": "compute g(r), shell radii, shell counts and isomers with equal counts",
     "analyse": "analyse core and surface atoms",
+    "export": "write a model to a file for LAMMPS, i-PI, ASE and other programs",
     "reproduce": "reproduce the tables of a paper",
     "info": "summarise a file of frames, a run or a model",
     "demo": "train, evaluate and screen on the shipped data",

@@ -1,0 +1,186 @@
+"""Models for molecular-dynamics programs."""
+
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.files import atomic_write, write_json
+from pyg_clusters.frames.periodic_bonds import BOND_FACTOR, MIN_VACUUM
+from pyg_clusters.models.checkpoint import (
+    SHIPPED,
+    is_ensemble,
+    load_model,
+    member_folders,
+    model_folder,
+    read_configuration,
+)
+from pyg_clusters.models.contract import HasAtomicEnergies
+from pyg_clusters.models.training_domain import NEIGHBORS, RADII, TrainingDomain, domain_of
+from pyg_clusters.nn.output_scale import reference_energies
+from pyg_clusters.options.export import ExportOptions
+from pyg_clusters.structures import energy_and_forces
+
+ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"
+"""Names of the files that ``metatomic_model.py`` reads and writes."""
+
+SPACING: float = 2.8
+"""Distance of the atoms in Å in the clusters that a model is recorded and tried on."""
+
+TRACED_ON: int = 13
+"""Number of atoms of the cluster that a model is recorded on."""
+
+TOLERANCE: float = 1e-5
+"""Largest difference in eV and eV/Å per atom between a model and what is recorded of it."""
+
+
+class Exported(NamedTuple):
+    """A file for molecular-dynamics programs."""
+
+    file: str
+    """Its name."""
+    elements: str
+    """Symbols of the elements, with commas between them."""
+    precision: str
+    """Type of its numbers, ``float32`` or ``float64``."""
+
+
+class AtomicEnergies(nn.Module):
+    """Shares of the atoms in the energy of a single cluster."""
+
+    def __init__(self, model: HasAtomicEnergies):
+        super().__init__()
+        self.model = model
+
+    def forward(self, z: Tensor, pos: Tensor) -> Tensor:
+        return self.model.atomic_energies(z, pos, torch.zeros_like(z)).to(pos.dtype)
+
+
+def export(options: ExportOptions) -> Exported:
+    """Write a model to a file that runs without this package, in programs that read models of metatomic.
+
+    The operations of the model on one cluster are recorded (:func:`torch.jit.trace`) and compared with the model on
+    clusters of other sizes. A model with reference energies is written in double precision, others in their own.
+
+    Raises:
+        InputError: If the model has no forces, or cannot be recorded; or the file is there.
+        MissingExtra: Without metatomic.
+    """
+    if find_spec("metatomic") is None:
+        raise MissingExtra("metatomic-torch", "metatomic", "export")
+    if Path(options.file).exists() and not options.overwrite:
+        raise InputError(f"{options.file} is there already; choose another file or pass --overwrite")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: there is no GPU; export on a machine with one")
+    model = load_model(options.model)
+    domain, kind = domain_of(model), type(model).__name__
+    if not isinstance(model, HasAtomicEnergies) or domain is None:
+        lacks = "energies of atoms" if domain else "a training set that it knows of"
+        raise InputError(f"{options.model}: a {kind} without {lacks} cannot be exported; a trained SmoothDART can")
+    model = model.double() if reference_energies(model) else model
+    model = model.to(options.device)
+    recorded = _recorded(model, domain, torch.device(options.device))
+    if not any("force" in key for key in _notes(options.model)):
+        warnings.warn(
+            f"{options.model} was not trained on forces: expect no sound dynamics from them, and none at all if its "
+            "energies are those of quenched frames",
+            stacklevel=2,
+        )
+    precision = str(next(model.parameters()).dtype).removeprefix("torch.")
+    settings = {
+        "module": {
+            "sizes": domain.size_range,
+            "limits": domain.geometry_range.limits,
+            "neighbors": NEIGHBORS,
+            "radii": RADII.tolist(),
+            "vacuum": MIN_VACUUM,
+            "reach": 2 * BOND_FACTOR,
+        },
+        "capabilities": {
+            "atomic_types": domain.atomic_numbers,
+            "supported_devices": [options.device],
+            "dtype": precision,
+        },
+        "metadata": {"name": Path(options.model).name, "description": _description(options.model, kind, domain)},
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, which metatomic is made of
+            torch.jit.save(recorded, folder / ENERGIES)
+        write_json(folder / SETTINGS, settings)
+        command = [sys.executable, "-P", "-W", "ignore", str(Path(__file__).with_name("metatomic_model.py")), name]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"metatomic cannot write the model: {done.stderr.strip().splitlines()[-1]}")
+        with atomic_write(options.file) as path:
+            shutil.copyfile(folder / MODEL, path)
+    return Exported(options.file, domain.symbols, precision)
+
+
+def _notes(name: str) -> dict[str, Any]:
+    """What was written beside a model, of an ensemble beside its first member."""
+    folder = member_folders(name)[0] if is_ensemble(name) else name
+    return read_configuration(model_folder(folder))["notes"]
+
+
+def _description(name: str, kind: str, domain: TrainingDomain) -> str:
+    """The card of a shipped model; of others what they were trained on."""
+    card = SHIPPED / name / "README.md"
+    if card.is_file() and not Path(name).exists():
+        return card.read_text(encoding="utf-8")
+    (low, high), (charge, _) = domain.size_range, domain.electronic_state
+    return f"{kind} for isolated clusters of {domain.symbols}, {low} to {high} atoms, charge {charge} e"
+
+
+def _recorded(model: nn.Module, domain: TrainingDomain, device: torch.device) -> nn.Module:
+    """The trace of :class:`AtomicEnergies`, compared with the model."""
+    energies, kind = AtomicEnergies(model), type(model).__name__  # type: ignore[arg-type]
+    dtype = next(model.parameters()).dtype
+    clusters = [_cluster(size, domain, device, dtype) for size in (TRACED_ON, 1, 2, 3, domain.size_range[1])]
+    energy_and_forces(model, *clusters[0], torch.zeros_like(clusters[0][0]))  # raises without forces
+    model.requires_grad_(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that values decide something: this is compared
+            traced = torch.jit.trace(energies, clusters[0], check_trace=False)
+        errors = [_difference(energies, traced, z, pos) for z, pos in clusters]
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1][:200]
+        raise InputError(f"the operations of a {kind} cannot be recorded ({reason}); SmoothDART's can") from error
+    if not max(errors) <= TOLERANCE:
+        raise InputError(
+            f"the operations of a {kind} depend on the cluster (recorded, they differ by {max(errors):.1g} eV); "
+            "those of SmoothDART do not"
+        )
+    return traced
+
+
+def _difference(energies: nn.Module, traced: nn.Module, z: Tensor, pos: Tensor) -> float:
+    """Largest difference of energies of atoms (eV) and forces (eV/Å)."""
+    results = []
+    for function in (energies, traced):
+        moved = pos.clone().requires_grad_()
+        energy = function(z, moved)
+        (gradient,) = torch.autograd.grad(energy.sum(), moved)
+        results.append(torch.cat([energy.detach()[:, None], gradient], dim=1))
+    return float((results[0] - results[1]).abs().max())
+
+
+def _cluster(size: int, domain: TrainingDomain, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Perturbed lattice points next to the origin, with the elements in turns."""
+    side = torch.arange(math.ceil(size ** (1 / 3)) + 1, dtype=dtype)
+    lattice = torch.cartesian_prod(side, side, side)
+    pos = SPACING * lattice[lattice.square().sum(dim=1).argsort(stable=True)[:size]]
+    pos = pos + 0.3 * torch.rand(pos.shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    numbers = torch.tensor(domain.atomic_numbers)
+    return numbers[torch.arange(size) % len(numbers)].to(device), pos.to(device)

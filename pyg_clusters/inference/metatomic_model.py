@@ -1,0 +1,166 @@
+"""A model of isolated clusters as TorchScript, with the interface of metatomic.
+
+A script of its own, which imports nothing of this package: metatomic cannot be imported after torch_geometric.
+"""
+
+import json
+import math
+import sys
+import warnings
+from pathlib import Path
+from typing import Any, Dict, List, Optional  # noqa: UP035  # TorchScript reads these
+
+import torch
+from metatensor.torch import Labels, TensorBlock, TensorMap
+from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, ModelOutput, System
+from torch import Tensor, nn
+
+ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"
+"""Names of the files: the traced energies, what is known of the model, and what is made of them."""
+
+
+class ExportedModel(nn.Module):
+    """Energies of isolated clusters from the systems of a simulation program; forces are their gradient there.
+
+    Clusters in a periodic cell are joined over its faces, or refused where they are not apart from their images. The
+    first cluster outside the sizes and geometries of the training set is warned of.
+
+    Args:
+        energies: Traced function of ``z [num_atoms]`` and ``pos [num_atoms, 3]`` in Å of one cluster, which returns the
+            shares of the atoms in its energy ``[num_atoms]`` in eV.
+        sizes: Number of atoms of the smallest and the largest cluster of the training set.
+        limits: Shortest distance and largest distance to the nearest neighbour, in sums of covalent radii, and largest
+            coordination number; see :class:`~pyg_clusters.models.training_domain.GeometryRange`.
+        neighbors: Sums of covalent radii within which atoms are neighbours.
+        radii: Covalent radii in Å by atomic number.
+        vacuum: Smallest distance in Å of a cluster from its periodic images.
+        reach: The same in covalent radii of the largest atom, if that is more.
+    """
+
+    radii: Tensor
+
+    def __init__(
+        self,
+        energies: nn.Module,
+        sizes: tuple[int, int],
+        limits: tuple[float, float, float],
+        neighbors: float,
+        radii: list[float],
+        vacuum: float,
+        reach: float,
+    ):
+        super().__init__()
+        self.energies = energies
+        self.smallest, self.largest = sizes
+        self.shortest, self.most, self.farthest = limits
+        self.neighbors, self.vacuum, self.reach = neighbors, vacuum, reach
+        self.register_buffer("radii", torch.tensor(radii, dtype=torch.double))
+        self.warned = False
+
+    def forward(
+        self,
+        systems: List[System],  # noqa: UP006
+        outputs: Dict[str, ModelOutput],  # noqa: UP006
+        selected_atoms: Optional[Labels] = None,  # noqa: UP045
+    ) -> Dict[str, TensorMap]:  # noqa: UP006
+        """Energies in eV, per system or per atom, of all or of the selected atoms."""
+        found: Dict[str, TensorMap] = {}  # noqa: UP006
+        if "energy" not in outputs:
+            return found
+        per_atom = outputs["energy"].sample_kind == "atom"
+        samples: List[Tensor] = []  # noqa: UP006
+        values: List[Tensor] = []  # noqa: UP006
+        for number, system in enumerate(systems):
+            z = system.types.to(torch.long)
+            pos = self.joined(z, system.positions, system.cell, system.pbc)
+            self.warn_outside(z, pos.detach())
+            energy = self.energies(z, pos - pos.detach().mean(dim=0, keepdim=True))
+            atom = torch.arange(z.size(0), device=z.device)
+            if selected_atoms is not None:
+                chosen = selected_atoms.values.to(torch.long)
+                atom = chosen[chosen[:, 0] == number][:, 1]
+                energy = energy[atom]
+            if per_atom:
+                samples.append(torch.stack([torch.full_like(atom, number), atom], dim=1))
+                values.append(energy[:, None])
+            else:
+                samples.append(torch.full((1, 1), number, dtype=torch.long, device=z.device))
+                values.append(energy.sum().view(1, 1))
+        device = systems[0].positions.device if len(systems) > 0 else self.radii.device
+        names = ["system", "atom"] if per_atom else ["system"]
+        if len(systems) == 0:
+            samples.append(torch.zeros(0, len(names), dtype=torch.long, device=device))
+            values.append(torch.zeros(0, 1, device=device))
+        block = TensorBlock(
+            torch.cat(values),
+            Labels(names, torch.cat(samples).to(torch.int32)),
+            torch.jit.annotate(List[Labels], []),  # noqa: UP006
+            Labels(["energy"], torch.zeros(1, 1, dtype=torch.int32, device=device)),
+        )
+        found["energy"] = TensorMap(Labels(["_"], torch.zeros(1, 1, dtype=torch.int32, device=device)), [block])
+        return found
+
+    def joined(self, z: Tensor, pos: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
+        """Positions ``[num_atoms, 3]`` of a cluster in one piece: the cell is cut where there is vacuum."""
+        if z.size(0) == 0 or not bool(pbc.any()):
+            return pos
+        lattice = torch.where(pbc[:, None], cell, torch.zeros_like(cell)).to(torch.double)
+        dual = torch.linalg.pinv(lattice)  # [3, 3], a column for each vector
+        needed = max(self.vacuum, self.reach * float(self.radii[z].max()))
+        fraction = pos.detach().to(torch.double) @ dual
+        steps = torch.zeros_like(fraction)
+        for axis in range(3):
+            if bool(pbc[axis]):
+                inside = fraction[:, axis] - torch.floor(fraction[:, axis])
+                order = torch.sort(inside)[0]
+                gaps = torch.cat([order[1:], order[:1] + 1.0]) - order
+                wide = gaps >= needed * float(torch.linalg.vector_norm(dual[:, axis]))
+                if int(wide.sum()) != 1:
+                    number = "several regions" if bool(wide.any()) else "no region"
+                    raise ValueError(
+                        f"this model is for isolated clusters: along cell vector {axis} the atoms have {number} of "
+                        f"vacuum of {needed} Å; use a larger cell or no periodic boundaries, and one cluster alone"
+                    )
+                start = order[(int(gaps.argmax()) + 1) % order.size(0)]
+                begun = inside - start
+                steps[:, axis] = torch.round(begun - torch.floor(begun) + start - fraction[:, axis])
+        return pos + (steps @ lattice).to(pos.dtype)
+
+    def warn_outside(self, z: Tensor, pos: Tensor):
+        """Warns once of a cluster that is outside the training set."""
+        size = z.size(0)
+        if self.warned or size == 0:
+            return
+        reason = ""
+        if size < self.smallest or size > self.largest:
+            reason = f"the cluster has {size} atoms, those of the training set had {self.smallest} to {self.largest}"
+        elif size > 1:
+            sums = self.radii[z][:, None] + self.radii[z]
+            ratio = torch.linalg.vector_norm(pos[:, None] - pos, dim=2) / sums
+            ratio = ratio + torch.diag(torch.full((size,), float("inf"), dtype=ratio.dtype, device=ratio.device))
+            if float(ratio.min()) < self.shortest:
+                reason = "two atoms are closer than any in the training set"
+            elif float((ratio < self.neighbors).sum(dim=1).max()) > self.most:
+                reason = "an atom has more neighbours than any in the training set"
+            elif float(ratio.amin(dim=1).max()) > self.farthest:
+                reason = "an atom is further from the others than any in the training set"
+        if len(reason) > 0:
+            self.warned = True
+            warnings.warn(f"{reason}: do not trust this energy, nor what follows", stacklevel=2)
+
+
+def write(folder: Path):
+    """Write the model of the traced energies and the settings in a folder."""
+    settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    module = ExportedModel(torch.jit.load(str(folder / ENERGIES)), **settings["module"])
+    capabilities = ModelCapabilities(
+        outputs={"energy": ModelOutput(unit="eV", sample_kind="atom", description="energy of the cluster")},
+        interaction_range=math.inf,
+        length_unit="angstrom",
+        **settings["capabilities"],
+    )
+    AtomisticModel(module.eval(), ModelMetadata(**settings["metadata"]), capabilities).save(folder / MODEL)
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

@@ -1,0 +1,107 @@
+"""Models in the programs that run them without this package."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.models import SmoothDART
+from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.structures import ModelCalculator
+from pyg_clusters.testing import random_clusters
+
+if find_spec("metatomic") is None:
+    pytest.skip("the extra metatomic is not installed", allow_module_level=True)
+
+USE = """
+import sys
+sys.modules["pyg_clusters"] = None  # importing it raises
+import warnings
+import numpy as np
+from ase import Atoms
+from metatomic_ase import MetatomicCalculator
+
+reference = np.load("reference.npz")
+atoms = Atoms(reference["z"], reference["pos"])
+atoms.calc = MetatomicCalculator("model.pt", check_consistency=True)
+np.testing.assert_allclose(atoms.get_potential_energy(), reference["energy"], atol=1e-5)
+np.testing.assert_allclose(atoms.get_potential_energies(), reference["energies"], atol=1e-5)
+np.testing.assert_allclose(atoms.get_forces(), reference["forces"], atol=1e-5)
+
+atoms.set_cell([[30, 0, 0], [8, 28, 0], [0, 0, 32]])  # cut by a face and a corner
+atoms.pbc = True
+atoms.positions += [29.0, 1.0, 31.0]
+atoms.wrap()
+assert np.ptp(atoms.positions[:, 2]) > 20
+np.testing.assert_allclose(atoms.get_potential_energy(), reference["energy"], atol=1e-5)
+np.testing.assert_allclose(atoms.get_forces(), reference["forces"], atol=1e-5)
+
+def refusal(atoms):
+    try:
+        atoms.get_potential_energy()
+    except Exception as error:
+        return str(error)
+
+atoms.set_cell([11, 30, 30])
+assert "isolated clusters" in refusal(atoms)
+strange = Atoms("Na2", positions=[[0, 0, 0], [0, 0, 3]], calculator=atoms.calc)
+assert "atomic type '11'" in refusal(strange)
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    Atoms("CuAu", positions=[[0, 0, 0], [0, 0, 2.6]], calculator=atoms.calc).get_potential_energy()
+assert any("2 atoms, those of the training set had 12 to 20" in str(warning.message) for warning in caught), caught
+"""
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    model = SmoothDART(elements=(29, 79), hidden_channels=16, degree=2).double()
+    z, pos, ptr = random_clusters((12, 20), 29, torch.Generator().manual_seed(1))
+    z[::3] = 79
+    model.domain.fit(z, ptr, pos)
+    model.scale.fit(z, ptr, torch.tensor([-40.0, -70.0]))
+    save_model(model, tmp_path / "model", {"test_force_mae_mev_per_angstrom": 1.0})
+    return model
+
+
+@pytest.mark.slow
+def test_energies_and_forces_without_this_package(model, tmp_path, capsys):
+    z, pos, _ = random_clusters((16,), 29, torch.Generator().manual_seed(2))
+    z[::2] = 79
+    atoms = Atoms(z.numpy(), pos.numpy(), calculator=ModelCalculator(model))
+    forces = atoms.get_forces()
+    assert np.abs(forces).max() > 0.1
+    np.savez(
+        tmp_path / "reference.npz",
+        z=z.numpy(),
+        pos=pos.numpy(),
+        energy=atoms.get_potential_energy(),
+        energies=atoms.get_potential_energies(),
+        forces=forces,
+    )
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "model.pt")]) == 0
+    assert "Cu, Au, float64" in capsys.readouterr().out
+    used = subprocess.run([sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True)
+    assert used.returncode == 0, used.stderr[-2000:]
+    assert main(["export", str(tmp_path / "model"), str(tmp_path / "model.pt")]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "reason"),
+    [
+        ("gallium", "x.pt", "DART has no forces"),
+        ("sodium", "x.pt", "without energies of atoms"),
+        ("gallium-forces", "x.txt", "ends in .pt"),
+    ],
+)
+def test_what_cannot_be_exported_is_refused(name, file, reason, tmp_path, capsys):
+    assert main(["export", name, str(tmp_path / file)]) == 2
+    assert reason in capsys.readouterr().err
+    assert not (tmp_path / file).exists()
