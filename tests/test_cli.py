@@ -194,7 +194,7 @@ def test_info_passes_bad_frames_over_on_request(trajectory, tmp_path, capsys):
     assert "broken.extxyz, frame 0" in line and "--on-bad skip" in line
     assert main(["info", str(tmp_path / "broken.extxyz"), "--on-bad", "skip"]) == 0
     said = capsys.readouterr()
-    assert "1 frames were left out" in said.err and "broken.extxyz, frame 0" in said.err
+    assert "1 frame was left out" in said.err and "broken.extxyz, frame 0" in said.err
     assert "broken.extxyz: 4 frames" in said.out
 
 

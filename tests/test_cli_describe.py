@@ -144,7 +144,7 @@ def test_describe_leaves_single_atoms_out(tmp_path, capsys):
     line = refused(["describe", tmp_path / "atom.extxyz"], capsys)
     assert "a cluster has at least two" in line and "--on-bad skip" in line
     assert main(["describe", str(tmp_path / "atom.extxyz"), "--on-bad", "skip"]) == 0
-    assert "1 frames were left out" in capsys.readouterr().err
+    assert "1 frame was left out" in capsys.readouterr().err
 
 
 def test_describe_refuses(clusters, tmp_path, capsys):

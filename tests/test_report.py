@@ -170,7 +170,7 @@ def test_trajectory_has_a_panel_for_each_of_a_few_sizes(count, panels):
     energy = np.tile([-3.0, -1.0, -4.0, -2.0], count) * sizes
     figure = energy_along_trajectory(np.arange(len(sizes)), energy, [0, 2], truth=energy, sizes=sizes)
     assert len(figure.axes) == panels
-    picked = next(line for line in figure.axes[0].lines if line.get_label() == "picked (2)")
+    picked = next(line for line in figure.axes[0].lines if line.get_label() == "candidates (2)")
     np.testing.assert_allclose(picked.get_ydata(), [31.0, 0.0])
 
 

@@ -117,17 +117,17 @@ def test_killed_at_the_worst_moments(folder, tmp_path, suffix, moment, capsys):
     def die(*arguments, **named):
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def cut_add(parts, position, frames, results, bad=()):
+    def cut_add(parts, position, frames, results, bad=(), flagged=0):
         if parts.num_parts == 4:
             if moment == "half a file":
-                add(parts, position, frames, results, bad)
+                add(parts, position, frames, results, bad, flagged)
                 file = parts.folder / "4.part"
                 os.truncate(file, file.stat().st_size - 3)
                 die()
             partial = parts.folder / ".partial-0123456789ab-4.part"
             partial.write_bytes(results[: len(results) // 2] if moment == "half a part" else results)
             die()
-        add(parts, position, frames, results, bad)
+        add(parts, position, frames, results, bad, flagged)
 
     def work():
         if moment == "written":

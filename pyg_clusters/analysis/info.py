@@ -7,14 +7,20 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow
+import pyarrow.compute
+import pyarrow.csv
+import pyarrow.parquet
 from ase.data import chemical_symbols
 
 from pyg_clusters.composition import composition_names
-from pyg_clusters.formatting import read_errors
+from pyg_clusters.errors import InputError
+from pyg_clusters.formatting import count_of, read_errors
 from pyg_clusters.frames import BadFrame, read_blocks
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.paths import holds_structures
 from pyg_clusters.frames.reader import labels_of
+from pyg_clusters.inference.run import read_yaml
 from pyg_clusters.models.checkpoint import (
     BEST,
     CONFIGURATION,
@@ -28,6 +34,10 @@ from pyg_clusters.models.checkpoint import (
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.options.info import InfoOptions
+from pyg_clusters.trusted import names_of_classes
+
+TABLES = {".csv": pyarrow.csv.read_csv, ".parquet": pyarrow.parquet.read_table}
+"""Functions that read a table, by the suffix of the file."""
 
 MAX_FORMULAS = 20
 """Maximum number of compositions listed."""
@@ -56,8 +66,18 @@ def info(options: InfoOptions) -> Iterator[Contents]:
     """
     for path in map(Path, options.paths):
         shipped = not path.exists() and str(path) in available_models()
-        of_model = shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path)))
-        yield _model_contents(path) if of_model else _frame_contents(path, options.on_bad)
+        if path.suffix in TABLES and path.is_file():
+            yield _table_contents(path)
+        elif path.suffix in (".yaml", ".yml") and path.is_file():
+            yield _recipe_contents(path)
+        elif (path / "candidates.csv").is_file():
+            yield _screening_contents(path)
+        elif path.is_dir() and not any(path.iterdir()):
+            raise InputError(f"{path}: an empty folder")
+        elif shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path))):
+            yield _model_contents(path)
+        else:
+            yield _frame_contents(path, options.on_bad)
 
 
 def _is_model(folder: Path) -> bool:
@@ -73,6 +93,46 @@ def _visible_files(folder: Path) -> list[Path]:
     return [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
 
 
+def _table_contents(path: Path) -> Contents:
+    """Size and columns of a table."""
+    try:
+        table = TABLES[path.suffix](path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise InputError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:200]})") from error
+    contents = Contents(f"{path}: table of {count_of(table.num_rows, 'row')}")
+    for name in table.column_names:
+        column = table[name]
+        if pyarrow.types.is_integer(column.type) or pyarrow.types.is_floating(column.type):
+            limits = pyarrow.compute.min_max(column)
+            low, high = (limits[end].as_py() for end in ("min", "max"))
+            contents.values[name] = "no values" if low is None else f"{low:.6g} to {high:.6g}"
+        else:
+            contents.values[name] = count_of(len(pyarrow.compute.unique(column)), "different value")
+    return contents
+
+
+def _recipe_contents(path: Path) -> Contents:
+    """What a recipe trains, and on which data."""
+    recipe = read_yaml(path)
+    names = list(dict.fromkeys(names_of_classes(recipe)))
+    if not {"data", "model"} & recipe.keys():
+        return Contents(f"{path}: options {', '.join(map(str, recipe))}")
+    trainer = recipe.get("trainer")
+    epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
+    values = {"classes": ", ".join(name.rpartition(".")[2] for name in names)} | ({"epochs": epochs} if epochs else {})
+    return Contents(f"{path}: recipe; pyg-clusters train {path} --out RUN", values)
+
+
+def _screening_contents(path: Path) -> Contents:
+    """Candidates of a screening."""
+    table = _table_contents(path / "candidates.csv")
+    values: dict[str, object] = {
+        name: table.values[name] for name in ("size", "pred_energy", "composition") if name in table.values
+    }
+    number = table.title.partition("table of ")[2].split()[0]
+    return Contents(f"{path}: screening with {number} candidates; report in {path / 'report.html'}", values)
+
+
 def _model_contents(path: Path) -> Contents:
     """Parameters, training set and errors of a model."""
     ensemble = is_ensemble(path)
@@ -80,8 +140,9 @@ def _model_contents(path: Path) -> Contents:
     model, configuration = load_model(path), read_configuration(folder)
     name = str(model) if ensemble else type(model).__name__
     parameters = sum(weights.numel() for weights in model.parameters())
-    contents = Contents(f"{path}: {name}, {parameters:,} parameters", dict(configuration["init_args"]))
+    contents = Contents(f"{path}: {name}, {parameters:,} parameters")
     values = contents.values
+    values |= {key: _in_words(value) for key, value in configuration["init_args"].items()}
     domain = domain_of(model)
     if domain is not None:
         values["trained on"] = "{} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)
@@ -90,7 +151,7 @@ def _model_contents(path: Path) -> Contents:
     if ensemble:
         values["members"] = ", ".join(map(str, member_folders(path)))
     else:
-        values |= configuration.get("notes", {})
+        values |= {key: _in_words(value) for key, value in configuration.get("notes", {}).items()}
     metrics = path / "test_metrics.json"
     if metrics.is_file():
         values |= {f"test {key}": value for key, value in read_errors(metrics).items()}
@@ -119,7 +180,7 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
         elements.update(block.z.tolist())
         periodic += int(block.periodic.sum())
         joined += 0 if block.joined is None else int(block.joined.sum())
-    contents = Contents(f"{path}: {sizes.total() + len(no_clusters):,} frames", bad=bad)
+    contents = Contents(f"{path}: {count_of(sizes.total() + len(no_clusters), 'frame')}", bad=bad)
     values = contents.values
     if no_clusters:
         reason = no_clusters[0].reason
@@ -147,6 +208,17 @@ def _formulas(formulas: Counter[str], num_elements: int) -> dict[str, str]:
     return {"frames per composition": text + (", ..." if len(formulas) > MAX_FORMULAS else "")}
 
 
+def _in_words(value: object) -> str:
+    """A value of a configuration as text: lists without brackets, yes or no, long ones by their number."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_in_words(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return f"{len(value):,} values" if len(value) > 20 else ", ".join(map(_in_words, value))
+    return "none" if value is None else str(value)
+
+
 @dataclass
 class Label:
     """Number of frames, range and shape of a label."""
@@ -168,7 +240,8 @@ class Label:
             self.example = str(value)
 
     def describe(self, num_frames: int) -> str:
-        kind = {0: "per frame", 1: "per atom"}.get(len(self.shape), f"per atom, {list(self.shape[1:])} each")
+        each = " × ".join(map(str, self.shape[1:]))
+        kind = {0: "per frame", 1: "per atom"}.get(len(self.shape), f"{each} values per atom")
         values = f"{self.lowest:.6g} to {self.highest:.6g}" if self.lowest <= self.highest else repr(self.example)
         missing = f"; in {self.frames:,} frames only" if self.frames < num_frames else ""
         return f"{values} ({kind}{missing})"

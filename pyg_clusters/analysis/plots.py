@@ -131,7 +131,7 @@ def energy_along_trajectory(
     sizes: np.ndarray | None = None,
     xlabel: str = "frame",
 ) -> Figure:
-    """Predicted energies along a trajectory, with the picked frames marked.
+    """Predicted energies along a trajectory, with the candidates marked.
 
     Energies are relative to the lowest one of the same kind and cluster size. Up to four sizes get a panel each; more
     sizes share one.
@@ -163,11 +163,11 @@ def energy_along_trajectory(
         if truth is not None:
             axes.plot(number[order], truth[order], color="#b9bdc4", label="true", **style)
         axes.plot(number[order], predicted[order], color=BLUE, alpha=0.8, label="predicted", **style)
-        label = f"picked ({len(best)})"
+        label = f"candidates ({len(best):,})"
         axes.plot(number[best], predicted[best], "o", color=ORANGE, markersize=4.5, markeredgewidth=0, label=label)
         if truth is not None:
             hollow = {"markerfacecolor": "none", "markeredgewidth": 1.0}
-            axes.plot(number[best], truth[best], "o", color=GREEN, markersize=4.5, label="picked, true", **hollow)
+            axes.plot(number[best], truth[best], "o", color=GREEN, markersize=4.5, label="candidates, true", **hollow)
         if len(panels) > 1:
             axes.set_title(title, fontsize=SMALL, loc="left")
         axes.set_ylim(top=axes.get_ylim()[1] + 0.22 * np.ptp(axes.get_ylim()))
@@ -178,7 +178,7 @@ def energy_along_trajectory(
 
 
 def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray | None = None) -> Figure:
-    """Distribution of the predicted energies of all and of the picked frames.
+    """Distribution of the predicted energies of all frames and of the candidates.
 
     Args:
         predicted: Energies in eV ``[num_frames]``; shown relative to the lowest one of the same cluster size.
@@ -192,7 +192,7 @@ def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarra
     figure, axes = figure_with_axes(xlabel, "number of frames")
     bins = bin_edges(predicted)
     axes.hist(predicted, bins=bins, color=BLUE, alpha=0.45, label=f"all frames ({len(predicted):,})")
-    axes.hist(predicted[picked], bins=bins, color=ORANGE, label=f"picked ({picked.sum():,})")
+    axes.hist(predicted[picked], bins=bins, color=ORANGE, label=f"candidates ({picked.sum():,})")
     if picked.any():
         axes.plot(predicted[picked], np.zeros(picked.sum()), "|", color="black", markersize=8, clip_on=False)
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))

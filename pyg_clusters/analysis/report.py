@@ -4,14 +4,17 @@ import base64
 import math
 import re
 from collections.abc import Mapping, Sequence
+from datetime import date
 from html import escape
 from pathlib import Path
 from string import Template
+from urllib.parse import quote
 
 import numpy as np
 from ase import Atoms
 from matplotlib.figure import Figure
 
+from pyg_clusters import __version__
 from pyg_clusters.analysis.plot_style import render
 from pyg_clusters.analysis.viewer import STYLE, Property, structure_gallery, viewer_section
 from pyg_clusters.errors import printable
@@ -38,6 +41,8 @@ code { padding: .1em .3em; border-radius: 4px; background: var(--code); font-siz
 figure { margin: 1.4rem 0; }
 figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; padding: .5rem; border-radius: 6px;
   background: #ffffff; }
+a { color: inherit; }
+.origin { color: var(--faint); font-size: .9rem; }
 figcaption, caption { color: var(--faint); font-size: .9rem; text-align: left; padding: .4rem 0; }
 .table { overflow-x: auto; margin: 1.4rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
@@ -99,6 +104,20 @@ class Report:
         """
         for paragraph in re.split(r"\n\s*\n", text.strip()):
             self._sections.append(_paragraph(paragraph.strip()))
+
+    def origin(self, command: str):
+        """Add the command that writes the report, the date, and the version of the package."""
+        self._sections.append(
+            f'<p class="origin">Written by <code>{escape(printable(command))}</code> on {date.today().isoformat()} '
+            f"with pyg-clusters {__version__}. Frames and atoms are counted from 0.</p>"
+        )
+
+    def files(self, files: Mapping[str, str]):
+        """Add links to files beside the report, each with its contents."""
+        items = (
+            f'<li><a href="{quote(name)}">{escape(name)}</a>: {_inline(text)}</li>' for name, text in files.items()
+        )
+        self._sections.append("<ul>\n" + "\n".join(items) + "\n</ul>")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str):
         """Add a table.

@@ -33,11 +33,19 @@ SECTION = Template("""\
 (async () => {
   const note = document.getElementById("viewer-warning");
   const tell = (message) => { note.textContent = message; note.hidden = false; };
+  const nameButtons = (root, part) => root.querySelectorAll("*").forEach((element) => {
+    if (element.tagName === "BUTTON" && !element.textContent.trim() && !element.ariaLabel)
+      element.setAttribute("aria-label", element.title || "Settings of the " + part);
+    if (element.shadowRoot) nameButtons(element.shadowRoot, part);
+  });
   const warnings = new Chemiscope.Warnings();
   warnings.addHandler(tell);
   const places = {meta: "viewer-meta", map: "viewer-map", structure: "viewer-structure", info: "viewer-info"};
   try {
     window.viewer = await Chemiscope.DefaultVisualizer.load(places, $dataset, warnings);
+    nameButtons(document.getElementById("viewer-map"), "map");
+    nameButtons(document.getElementById("viewer-structure"), "structure");
+    nameButtons(document.getElementById("viewer-info"), "selection");
   } catch (error) {
     tell("The structures cannot be shown here: " + error.message);
     throw error;

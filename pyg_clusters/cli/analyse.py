@@ -15,6 +15,7 @@ def run_core_surface(options: CoreSurfaceOptions):
     print(f"table, figures and report in {options.out}")
 
 
+KIND = "analysis"
 COMMANDS = {
     "core-surface": Command(
         CoreSurfaceOptions,

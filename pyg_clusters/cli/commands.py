@@ -34,8 +34,8 @@ class Command(NamedTuple):
 def run_verb(verb: str, argv: Sequence[str]):
     """Parse the arguments of a verb and run it.
 
-    Its module has ``OPTIONS``, ``EXAMPLE`` and ``run(options)``; or subcommands, ``COMMANDS``; or, if it parses its
-    arguments itself, ``HELP`` and ``run(argv)``.
+    Its module has ``OPTIONS``, ``EXAMPLE`` and ``run(options)``; or subcommands, ``COMMANDS``, and a word for them,
+    ``KIND``; or, if it parses its arguments itself, ``HELP`` and ``run(argv)``.
 
     Raises:
         InputError: If the arguments cannot be used.
@@ -47,7 +47,7 @@ def run_verb(verb: str, argv: Sequence[str]):
     if hasattr(module, "HELP"):
         module.run(argv)
     elif hasattr(module, "COMMANDS"):
-        name, command = _subcommand(verb, module.COMMANDS, argv)
+        name, command = _subcommand(verb, module, argv)
         command.run(_with_files(parse_options(f"{verb} {name}", command.options, command.example, argv[1:])))
     else:
         module.run(_with_files(parse_options(verb, module.OPTIONS, module.EXAMPLE, argv)))
@@ -66,8 +66,9 @@ def _module(verb: str) -> ModuleType:
     return importlib.import_module(f"pyg_clusters.cli.{verb.replace('-', '_')}")
 
 
-def _subcommand(verb: str, commands: Mapping[str, Command], argv: Sequence[str]) -> tuple[str, Command]:
+def _subcommand(verb: str, module: ModuleType, argv: Sequence[str]) -> tuple[str, Command]:
     """Subcommand named by the first argument."""
+    commands: dict[str, Command] = module.COMMANDS
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: pyg-clusters {verb} {'|'.join(commands)} [ARGUMENTS]    (add --help for the arguments)\n")
         for name, command in commands.items():
@@ -76,7 +77,7 @@ def _subcommand(verb: str, commands: Mapping[str, Command], argv: Sequence[str])
         raise SystemExit(0)
     if argv[0] not in commands:
         hint = nearest(argv[0], commands) or f"; give {', '.join(commands)} first"
-        raise InputError(f"{verb} has no {argv[0]!r}{hint}")
+        raise InputError(f"{verb}: there is no {module.KIND} {argv[0]!r}{hint}")
     return argv[0], commands[argv[0]]
 
 

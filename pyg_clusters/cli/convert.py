@@ -1,5 +1,6 @@
 """``pyg-clusters convert``."""
 
+from pyg_clusters.formatting import count_of
 from pyg_clusters.options.convert import ConvertOptions
 
 OPTIONS = ConvertOptions
@@ -13,4 +14,4 @@ def run(options: ConvertOptions):
 
     converted = convert(options)
     list_bad(converted.bad)
-    print(f"{converted.num_frames} frames in {options.out}")
+    print(f"{count_of(converted.num_frames, 'frame')} in {options.out}")

@@ -27,6 +27,7 @@ def run_hot(options: HotOptions):
     print(f"{generate_hot(options)} frames with forces in {options.out}")
 
 
+KIND = "algorithm"
 COMMANDS = {
     "sblda": Command(
         SbldaOptions,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyg_clusters.cli.commands import Command
+from pyg_clusters.formatting import count_of
 from pyg_clusters.options.label import LabelEnergyOptions, LabelPrescreenOptions, LabelShieldingOptions
 
 
@@ -36,7 +37,7 @@ def run_label(label: Callable[[Any], Any], options: Any):
     list_bad(result.bad)
     files = result.files
     if files.path.exists():
-        print(f"{result.frames} frames in {files.path}, {result.rejected} rejected", end="")
+        print(f"{count_of(result.frames, 'frame')} in {files.path}, {result.rejected} rejected", end="")
     else:
         print(f"no frame is left for {files.path}, which is not written; {result.rejected} rejected", end="")
     print(f" in {files.aside}, each with the reason" if result.rejected else "")
@@ -44,6 +45,7 @@ def run_label(label: Callable[[Any], Any], options: Any):
         print(f"{result.removed} labelled frames are no longer in the input: they are in {files.old}")
 
 
+KIND = "label"
 COMMANDS = {
     "shielding": Command(
         LabelShieldingOptions,

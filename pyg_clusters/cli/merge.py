@@ -1,5 +1,6 @@
 """``pyg-clusters merge``."""
 
+from pyg_clusters.formatting import count_of
 from pyg_clusters.options.merge import MergeOptions
 
 OPTIONS = MergeOptions
@@ -13,4 +14,4 @@ def run(options: MergeOptions):
 
     merged = merge(options)
     list_bad(merged.bad)
-    print(f"{merged.num_frames} frames in {options.out}")
+    print(f"{count_of(merged.num_frames, 'frame')} in {options.out}")

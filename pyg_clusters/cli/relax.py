@@ -1,5 +1,6 @@
 """``pyg-clusters relax``."""
 
+from pyg_clusters.formatting import count_of
 from pyg_clusters.options.relax import RelaxOptions
 
 OPTIONS = RelaxOptions
@@ -13,7 +14,7 @@ def run(options: RelaxOptions):
 
     result = relax_frames(options)
     list_bad(result.bad)
-    print(f"{result.frames} frames in {options.out}, {result.not_converged} of them not converged")
+    print(f"{count_of(result.frames, 'frame')} in {options.out}, {result.not_converged} of them not converged")
     if result.left_range:
         print(
             f"{result.left_range} of these were stopped where they left the geometries in which the energy can be "

@@ -46,6 +46,7 @@ def show(reproduction: Any):
     print(f"results in {reproduction.report}, .csv, and figures beside them")
 
 
+KIND = "paper"
 COMMANDS = {
     "dart": Command(
         ReproduceDartOptions,

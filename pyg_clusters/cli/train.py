@@ -29,6 +29,7 @@ Every value of a recipe is an option too, and every class can be replaced by its
   --model.optimizer CLASS    optimiser; --model.scheduler CLASS: schedule of the learning rate
   --trainer.max_epochs N     maximum number of epochs
   --trainer.max_time DD:HH:MM:SS    end after the epoch in which this time is reached; earlier parts of the run count
+  --trainer.logger NAME      csv, tensorboard or wandb, with the files in RUN/logs
   --trainer.accelerator gpu --trainer.devices 2 ...    any argument of the Trainer of PyTorch Lightning
 
   --config RECIPE --print_config    print all values with their defaults, and exit

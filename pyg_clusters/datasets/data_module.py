@@ -19,6 +19,7 @@ from pyg_clusters.datasets.batches import ClusterBatches, DiskBatches, EpochSamp
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_split, size_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.nn.output_scale import shift_of_references
+from pyg_clusters.options.parsing import nearest
 from pyg_clusters.structures.duplicates import copies, copy_groups
 
 MAX_COMPARED: int = 200
@@ -26,6 +27,9 @@ MAX_COMPARED: int = 200
 
 MAX_TRAINING_CLUSTERS: int = 100_000
 """Largest training set that is searched for copies."""
+
+KINDS: tuple[str, ...] = ("group", "random", "size", "fold", "paper")
+"""Kinds of splits."""
 
 
 class ClusterDataModule(pl.LightningDataModule):
@@ -245,4 +249,9 @@ def _make_split(
         if not hasattr(dataset, "paper_split"):
             raise InputError(f"{type(dataset).__name__} follows no paper's split; choose group, size, fold or random")
         return dataset.paper_split(seed=seed)
+    if not Path(split).is_dir():
+        raise InputError(
+            f"--data.split {split}: no folder of a saved split, and no kind of split (there are {', '.join(KINDS)})"
+            f"{nearest(str(split), KINDS)}"
+        )
     return Split.load(split)

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from ase.data import chemical_symbols
 
+from pyg_clusters.formatting import count_of
 from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame
 from pyg_clusters.frames.electronic_state import state_problem
 from pyg_clusters.frames.join import as_clusters
@@ -173,4 +174,9 @@ def _warn_of_sizes(block: FrameBlock, size_range: tuple[int, int]):
 def list_bad(bad: Sequence[BadFrame]):
     """List the frames that were left out on standard error."""
     if bad:
-        print(f"{len(bad)} frames were left out:", *(f"  {frame}" for frame in bad), sep="\n", file=sys.stderr)
+        print(
+            f"{count_of(len(bad), 'frame')} {'was' if len(bad) == 1 else 'were'} left out:",
+            *(f"  {frame}" for frame in bad),
+            sep="\n",
+            file=sys.stderr,
+        )

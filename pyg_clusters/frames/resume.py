@@ -30,6 +30,7 @@ class Part:
         length: Length of its results in bytes.
         checksum: CRC-32 of its results.
         bad: Frames that were left out.
+        num_flagged: Number of its frames that are outside the training set of the model.
     """
 
     position: tuple[int, int]
@@ -37,11 +38,12 @@ class Part:
     length: int
     checksum: int
     bad: tuple[BadFrame, ...] = ()
+    num_flagged: int = 0
 
     def to_json(self) -> str:
         """Format as one line."""
         bad = [[frame.file, frame.number, frame.reason] for frame in self.bad]
-        return json.dumps([self.position, self.num_frames, self.length, self.checksum, bad])
+        return json.dumps([self.position, self.num_frames, self.length, self.checksum, bad, self.num_flagged])
 
     @classmethod
     def from_json(cls, line: str) -> "Part":
@@ -51,8 +53,8 @@ class Part:
             ValueError: If it is not the line of a part.
         """
         try:
-            (file, block), num_frames, length, checksum, bad = json.loads(line)
-            return cls((file, block), num_frames, length, checksum, tuple(BadFrame(*frame) for frame in bad))
+            (file, block), num_frames, length, checksum, bad, flagged = json.loads(line)
+            return cls((file, block), num_frames, length, checksum, tuple(BadFrame(*one) for one in bad), flagged)
         except (TypeError, RecursionError) as error:
             raise ValueError(f"not the record of a part: {line[:80]!r}") from error
 
@@ -85,7 +87,7 @@ class Parts:
     def __init__(self, folder: Path, settings: Mapping[str, object], *, overwrite: bool = False):
         self.folder = folder
         self.settings = dict(settings)
-        self.num_parts = self.num_frames = 0
+        self.num_parts = self.num_frames = self.num_flagged = 0
         self.next_position = (0, 0)
         self.bad: list[BadFrame] = []
         if overwrite:
@@ -100,7 +102,9 @@ class Parts:
         """Whether a folder holds an unfinished job."""
         return (folder / SETTINGS).exists()
 
-    def add(self, position: tuple[int, int], num_frames: int, results: bytes, bad: Sequence[BadFrame] = ()):
+    def add(
+        self, position: tuple[int, int], num_frames: int, results: bytes, bad: Sequence[BadFrame] = (), flagged: int = 0
+    ):
         """Write a finished part.
 
         Args:
@@ -108,11 +112,12 @@ class Parts:
             num_frames: Number of its frames that were used.
             results: Its results.
             bad: Frames that were left out.
+            flagged: Number of its frames that are outside the training set of the model.
 
         Raises:
             InputError: If the system refuses to write.
         """
-        part = Part(position, num_frames, len(results), zlib.crc32(results), tuple(bad))
+        part = Part(position, num_frames, len(results), zlib.crc32(results), tuple(bad), flagged)
         if not self.num_parts:
             self.remove()
             write_settings(self.folder / SETTINGS, self.settings)
@@ -150,6 +155,7 @@ class Parts:
     def _count(self, part: Part):
         self.num_parts += 1
         self.num_frames += part.num_frames
+        self.num_flagged += part.num_flagged
         self.bad += part.bad
         self.next_position = (part.position[0], part.position[1] + 1)
 

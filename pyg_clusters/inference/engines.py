@@ -15,7 +15,7 @@ from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.ray_engine import score_on_ray
-from pyg_clusters.inference.scoring import ScoredBlock, checked, score_frames
+from pyg_clusters.inference.scoring import ScoredBlock, checked, flags_of, score_frames
 from pyg_clusters.options.common import EngineOptions
 
 T = TypeVar("T")
@@ -60,7 +60,11 @@ def score_by_engine(
 
 
 def score_resumably(
-    predictor: Predictor, frames: Frames, parts: Parts, options: EngineOptions
+    predictor: Predictor,
+    frames: Frames,
+    parts: Parts,
+    options: EngineOptions,
+    trained: OutOfRangeFlagger | None = None,
 ) -> Iterator[ScoredBlock]:
     """Score all blocks; predictions of finished parts are not computed again, and those of the others are added.
 
@@ -69,13 +73,14 @@ def score_resumably(
         frames: Frames to score.
         parts: Finished parts, by the settings of :func:`job_settings`.
         options: The engine.
+        trained: Training set that the frames are compared with.
 
     Raises:
         InputError: If a file or a frame cannot be used.
     """
     start = parts.next_position
-    yield from _finished(predictor, frames, parts)
-    for block in score_by_engine(predictor, frames, options, each=_whole, start=start):
+    yield from _finished(predictor, frames, parts, trained)
+    for block in score_by_engine(predictor, frames, options, each=_whole, start=start, trained=trained):
         parts.add(block.frames.place, len(block.frames), _prediction_bytes(block.prediction), block.bad)
         yield block
 
@@ -84,7 +89,9 @@ def _whole(block: ScoredBlock) -> ScoredBlock:
     return block
 
 
-def _finished(predictor: Predictor, frames: Frames, parts: Parts) -> Iterator[ScoredBlock]:
+def _finished(
+    predictor: Predictor, frames: Frames, parts: Parts, trained: OutOfRangeFlagger | None
+) -> Iterator[ScoredBlock]:
     """Frames of the finished parts, read again, with the predictions of the parts."""
     model, dtype = type(predictor.model).__name__, np.dtype(predictor.dtype_name)
     if not parts.num_parts:
@@ -95,7 +102,8 @@ def _finished(predictor: Predictor, frames: Frames, parts: Parts) -> Iterator[Sc
             raise InputError(f"{block.file} has changed since the run was started; pass --overwrite to start again")
         values = torch.from_numpy(np.frombuffer(data, dtype=dtype).copy())
         values, spread = values.view(2, values.numel() // 2) if predictor.gives_spread else (values, None)
-        yield ScoredBlock(block, Prediction(values, len(block), len(block.z), model, spread), bad)
+        flags = None if trained is None else flags_of(block, trained)
+        yield ScoredBlock(block, Prediction(values, len(block), len(block.z), model, spread), bad, flags)
 
 
 def _prediction_bytes(prediction: Prediction) -> bytes:

@@ -9,6 +9,7 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
+from pyg_clusters.formatting import count_of
 from pyg_clusters.geometry import check_radii, masks_to_counts, shell_masks, squared_distances
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.pairs import is_large, nearest_distances, shell_counts
@@ -164,6 +165,17 @@ class OutOfRangeFlagger:
     def from_json(cls, values: dict[str, Any]) -> "OutOfRangeFlagger":
         """Convert from plain values."""
         return cls(**{**values, "radii": tuple(values["radii"])})
+
+
+def text_of_flags(num_flagged: int, num_frames: int) -> str:
+    """Sentence on the frames of a job that are outside the training set.
+
+    Example:
+        >>> text_of_flags(982, 1000)
+        '982 of 1,000 frames are unlike the training set'
+    """
+    are = "is" if num_flagged == 1 else "are"
+    return f"{num_flagged:,} of {count_of(num_frames, 'frame')} {are} unlike the training set"
 
 
 def _geometry_by_size(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

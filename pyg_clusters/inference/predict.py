@@ -28,11 +28,13 @@ class Predicted:
     Attributes:
         num_frames: Number of frames with predictions.
         bad: Frames that were left out.
+        num_flagged: Number of frames that are outside the training set of the model, if that is known.
         record: File beside the predictions of a part that lists its blocks.
     """
 
     num_frames: int
     bad: list[BadFrame]
+    num_flagged: int | None = None
     record: Path | None = None
 
 
@@ -98,12 +100,13 @@ def _predict(options: PredictOptions, out: Path, shard: Shard | None, folder: Pa
     if shard is not None:
         write_record(out, shard, style, settings, (part for part, _ in parts))
     parts.remove()
-    return Predicted(parts.num_frames, parts.bad, None if shard is None else record_of(out))
+    flagged = None if uncertainty.range is None else parts.num_flagged
+    return Predicted(parts.num_frames, parts.bad, flagged, None if shard is None else record_of(out))
 
 
 def _encoded(
     style: PredictionFormat, uncertainty: Uncertainty, scored: ScoredBlock
-) -> tuple[tuple[int, int], int, bytes, list[BadFrame]]:
-    """Position, number of frames, results and bad frames of a block, for :meth:`Parts.add`."""
+) -> tuple[tuple[int, int], int, bytes, list[BadFrame], int]:
+    """Position, number of frames, results, bad and flagged frames of a block, for :meth:`Parts.add`."""
     results = style.encode(scored, uncertainty.columns(scored))
-    return scored.frames.place, len(scored.frames), results, scored.bad
+    return scored.frames.place, len(scored.frames), results, scored.bad, scored.num_flagged

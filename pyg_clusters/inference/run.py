@@ -30,6 +30,7 @@ from pyg_clusters.models.checkpoint import (
     member_folders,
     model_folder,
     read_configuration,
+    runs_within,
     save_ensemble,
     weights_hash,
 )
@@ -109,6 +110,8 @@ class Run:
             InputError: If there is none, or it is damaged.
         """
         if not (self.path / CONFIGURATION).is_file():
+            if within := runs_within(self.path):
+                raise InputError(f"{self.path} is not the folder of a run; did you mean {within[0]}?")
             raise InputError(
                 f"{self.path} is not the folder of a run (no {CONFIGURATION} in it); give files of labelled frames"
             )

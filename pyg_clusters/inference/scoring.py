@@ -38,6 +38,11 @@ class ScoredBlock:
     flags: np.ndarray | None = None
 
     @property
+    def num_flagged(self) -> int:
+        """Number of frames outside the training set."""
+        return 0 if self.flags is None else int((self.flags != "").sum())
+
+    @property
     def energy(self) -> np.ndarray:
         """Predicted energies in eV, ``[num_frames]``.
 
@@ -99,12 +104,13 @@ def score_frames(
     """
     read = frames.blocks(ahead=0, start=start, shard=shard, piece=piece, report=piece is None)
     blocks = checked(read, predictor, frames.on_bad)
-    flagged = ((block, bad, None if trained is None else _flags(block, trained)) for block, bad in blocks)
+    flagged = ((block, bad, None if trained is None else flags_of(block, trained)) for block, bad in blocks)
     for block, bad, flags in read_ahead(flagged, AHEAD):
         yield ScoredBlock(block, predictor(block.z, block.pos, block.ptr), bad, flags)
 
 
-def _flags(block: FrameBlock, trained: OutOfRangeFlagger) -> np.ndarray:
+def flags_of(block: FrameBlock, trained: OutOfRangeFlagger) -> np.ndarray:
+    """Reasons for each frame of a block to be outside a training set, ``[num_frames]``."""
     return trained.flags(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (block.z, block.pos, block.ptr)))
 
 

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import atomic_write, read_json, write_json
 from pyg_clusters.models.ensemble import Ensemble
+from pyg_clusters.options.parsing import nearest
 from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, trusts_files
 
 
@@ -284,11 +285,21 @@ def model_folder(path: str | Path) -> Path:
         if (folder / CONFIGURATION).is_file() and (folder / WEIGHTS).is_file():
             return folder
     what = "has no trained model (best/model.safetensors) in it yet" if path.is_dir() else "is not a folder"
+    if within := runs_within(path):
+        raise InputError(f"{os.fspath(path)} is not the folder of a run or a model; did you mean {within[0]}?")
+    if near := nearest(str(path), available_models()):
+        raise InputError(f"{os.fspath(path)} {what}{near}")
     names = ", ".join(available_models())
     raise InputError(
         f"{os.fspath(path)} {what}; give the folder of a run of pyg-clusters train, of a saved model, or the name of a "
         f"model that ships ({names})"
     )
+
+
+def runs_within(path: Path) -> list[Path]:
+    """Folders of runs and models in a folder that is none itself."""
+    entries = sorted(path.iterdir()) if path.is_dir() else []
+    return [entry for entry in entries if any((entry / name).exists() for name in (CONFIGURATION, "best"))]
 
 
 def available_models() -> dict[str, str]:

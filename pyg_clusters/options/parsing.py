@@ -29,6 +29,19 @@ WORDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "tru
 
 NAMES: dict[str, str] = {"NoneType": "null", **{kind.__name__: text for kind, text in WORDS.items()}}  # type: ignore[attr-defined]
 
+CLASSES: tuple[str, ...] = (
+    "DART",
+    "SmoothDART",
+    "AlloyDART",
+    "NodeSchNet",
+    "HDNN",
+    "LayeredModel",
+    "Adam",
+    "AdamW",
+    "SGD",
+)
+"""Classes that are often named in recipes, for hints."""
+
 METAVARS: dict[object, str] = {int: "N", float: "X"}
 """Placeholders of numbers in the help."""
 
@@ -217,6 +230,11 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return f"{alone[1]} needs a value"
     if flag := re.search(r"argument (-\S+): ignored explicit argument", text):
         return f"{flag[1]} takes no value"
+    if "Unexpected config" in text:
+        return "the file is no recipe or configuration (YAML); pyg-clusters new-recipe writes a recipe for frames"
+    if unknown := re.search(r'^Parser key "([\w.]+)":.*Expected a dot import path string: (\S+)', text):
+        hint = nearest(unknown[2], CLASSES) or "; give its import path, such as pyg_clusters.models.SmoothDART"
+        return f"--{unknown[1]}: there is no class {unknown[2]!r}{hint}"
     if wrong := re.match(r"Parser key \"([\w.]+)\":\s*(?:Expected|Does not validate)", text):
         action = next((action for action in parser._actions if action.dest == wrong[1]), None)
         kind = getattr(action, "_typehint", None)
@@ -235,14 +253,13 @@ def words_of(kind: object) -> str:
         >>> words_of(int | None), words_of(Literal["stop", "skip"])
         ('a whole number', 'stop or skip')
     """
-    if get_origin(kind) is Literal:
-        *first, last = map(str, get_args(kind))
-        return f"{', '.join(first)} or {last}" if first else last
-    kinds = [
-        each for each in (get_args(kind) if get_origin(kind) in (Union, UnionType) else [kind]) if each is not NoneType
-    ]
-    words = [words_of(each) if get_origin(each) is Literal else WORDS.get(each, "") for each in kinds]
-    return " or ".join(words) if all(words) else ""
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    values = [str(value) for each in kinds if get_origin(each) is Literal for value in get_args(each)]
+    words = [WORDS.get(each, "") for each in kinds if each is not NoneType and get_origin(each) is not Literal]
+    *first, last = [*words, *dict.fromkeys(values)]
+    if "" in words:
+        return ""
+    return f"{', '.join(first)} or {last}" if first else last
 
 
 def _without_types(text: str) -> str:

@@ -93,6 +93,9 @@ class Screening:
         bad: Frames that were skipped.
         spread: Standard deviation of each energy in eV, ``[num_frames]``, if the model gives them.
         composition: Formula of each frame, ``[num_frames]``; none if all are of one element.
+        flagged: Whether each frame is outside the training set of the model, ``[num_frames]``, if that is known.
+        relaxed: Energy of each frame after the relaxation in eV, ``[num_frames]``, NaN for those that were not relaxed;
+            none without a relaxation.
         num_left_range: Number of frames that left the geometries of the training during the relaxation.
     """
 
@@ -105,6 +108,8 @@ class Screening:
     bad: list[BadFrame]
     spread: np.ndarray | None = None
     composition: np.ndarray | None = None
+    flagged: np.ndarray | None = None
+    relaxed: np.ndarray | None = None
     num_left_range: int = 0
 
     @cached_property
@@ -127,6 +132,16 @@ class Screening:
         picked = np.zeros(len(self.energy), dtype=bool)
         picked[[candidate.index for candidate in self.candidates]] = True
         return picked
+
+    @property
+    def compared(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the frames that the candidates were selected from, and their energies in eV: all frames, or those
+        that were relaxed, with the energies after the relaxation.
+        """
+        if self.relaxed is None:
+            return np.arange(len(self.energy)), self.energy
+        shown = np.flatnonzero(np.isfinite(self.relaxed))
+        return shown, self.relaxed[shown]
 
     def candidate(self, index: int, reason: str, atoms: Atoms | None = None, origin=None) -> Candidate:
         """Candidate of a frame."""

@@ -245,6 +245,8 @@ class _Table:
         }
         if block.spread is not None:
             values["spread"] = block.spread
+        if block.flags is not None:
+            values["flagged"] = block.flags != ""
         for columns, new in ((self.columns, values), (self.properties, frames.properties)):
             for name, value in new.items():
                 columns.setdefault(name, []).append(value)

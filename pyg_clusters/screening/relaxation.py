@@ -70,7 +70,9 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     if screening.candidates and not relaxed:
         raise InputError("no frame has a finite energy after relaxing: the model cannot relax these frames")
     ranked = list(_with_ranks(_with_spreads(relaxed, predictor)))
-    return replace(screening, candidates=ranked, num_left_range=len(left))
+    energy = np.full(len(screening.energy), np.nan)
+    energy[[candidate.index for candidate in ranked]] = [candidate.energy for candidate in ranked]
+    return replace(screening, candidates=ranked, relaxed=energy, num_left_range=len(left))
 
 
 def warn_of_left_range(reasons: Sequence[str], num_frames: int):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from pyg_clusters.analysis.plot_style import MAX_PANELS, save_figure
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first
 from pyg_clusters.composition import kind_label
-from pyg_clusters.errors import MissingExtra
+from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.evaluation.report import run_figures
-from pyg_clusters.formatting import read_errors
+from pyg_clusters.formatting import count_of, read_errors
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.flags import text_of_flags
+from pyg_clusters.inference.model_card import model_card
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import is_ensemble, model_folder, read_configuration
 from pyg_clusters.screening.candidates import Candidate, Screening
@@ -26,6 +29,13 @@ from pyg_clusters.strategies import Bins, Strategy, bin_width
 from pyg_clusters.units import KCAL_PER_MOL
 
 MANY_SIZES = 5
+FILES = {
+    "candidates.extxyz": "structures of the candidates, with their energies and origins",
+    "candidates.csv": "the table of the candidates",
+    "figures/trajectory.png": "the first figure",
+    "figures/picked.png": "the second figure",
+}
+"""Files beside the report."""
 CAPTIONS = {
     "learning_curve": "Error during training, per cluster, after each epoch.",
     "parity": "Binding energies of the test set, which was not used in training.",
@@ -50,17 +60,25 @@ OF_ATOM = "energy of the atom above the mean / meV"
 
 
 def write_report(
-    screening: Screening, folder: Path, predictor: Predictor, model: Path, strategy: Strategy, truth: str | None = None
+    screening: Screening,
+    folder: Path,
+    predictor: Predictor,
+    model: Path,
+    strategy: Strategy,
+    truth: str | None = None,
+    command: str = "pyg-clusters screen",
 ):
     """Write the report of candidates that a strategy selected, and its figures."""
     figures = screening_figures(screening, truth)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
     report = Report("Screening of cluster trajectories")
+    report.origin(command)
     _add_introduction(report, screening, model, strategy)
     text = f" The true energies are `{literal(truth)}` of the files." if truth else ""
-    report.figure(figures["trajectory"], f"Predicted energy along the trajectory, and the candidates.{text}")
-    report.figure(figures["picked"], "The candidates in the distribution of all frames.")
+    what, all_ = ("energy", "all") if screening.relaxed is None else ("energy after the relaxation", "the relaxed")
+    report.figure(figures["trajectory"], f"Predicted {what} along the trajectory, and the candidates.{text}")
+    report.figure(figures["picked"], f"The candidates in the distribution of {all_} frames.")
     _add_summary(report, screening, truth)
     report.text("## Candidates")
     try:
@@ -68,31 +86,43 @@ def write_report(
     except MissingExtra:
         _add_drawings(report, screening)
     _add_table(report, screening, truth)
+    report.text("## Files and next steps")
+    report.files(FILES)
+    report.text(
+        "Calculate the energies of the candidates by DFT (`--write vasp` writes a folder for each), and compare "
+        f"them with the predictions: `pyg-clusters compare-dft {folder} {folder}/vasp/*/OUTCAR`."
+    )
     _add_model(report, model)
     report.write(folder / "report.html")
 
 
 def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figure]:
     """Energies along the trajectory and their distribution, each with the candidates."""
-    true = screening.properties.get(truth) if truth else None
-    index = np.arange(len(screening.energy))
-    few = len(np.unique(screening.kind)) <= MAX_PANELS
-    histogram = picked_by_size if few else plots.picked_histogram
+    shown, energy = screening.compared
+    true = screening.properties[truth][shown] if truth else None
+    picked, kind = screening.picked[shown], screening.kind[shown]
+    histogram = picked_by_size if len(np.unique(kind)) <= MAX_PANELS else plots.picked_histogram
     return {
-        "trajectory": plots.energy_along_trajectory(index, screening.energy, screening.picked, true, screening.kind),
-        "picked": histogram(screening.energy, screening.picked, screening.kind),
+        "trajectory": plots.energy_along_trajectory(shown, energy, picked, true, kind),
+        "picked": histogram(energy, picked, kind),
     }
 
 
 def _add_introduction(report: Report, screening: Screening, model: Path, strategy: Strategy):
     sizes = np.unique(screening.size)
     listed = ", ".join(map(str, sizes)) if len(sizes) <= 5 else f"{sizes.min()} to {sizes.max()}"
+    was = "was" if len(screening.energy) == 1 else "were"
     files = ", ".join(dict.fromkeys(literal(Path(name).name) for name in screening.file))
     report.text(
-        f"{len(screening.energy):,} frames of {listed} atoms from {files} were scored with the model "
-        f"{literal(model)}; {len(screening.candidates)} of them are the candidates: {strategy.purpose}. Energies are "
-        "binding energies in eV per cluster; errors are in kcal/mol per cluster."
+        f"{count_of(len(screening.energy), 'frame')} of {listed} atoms from {files} {was} scored with the model "
+        f"{literal(model)}; {len(screening.candidates):,} of them are the candidates: {strategy.purpose}. Energies are "
+        "in eV per cluster, on the zero of the labels of the model; errors are in kcal/mol per cluster."
     )
+    if screening.flagged is not None and screening.flagged.any():
+        report.text(
+            f"**{text_of_flags(int(screening.flagged.sum()), len(screening.energy))}** of the model (elements, sizes, "
+            "distances, neighbour counts): their energies are less certain. `pyg-clusters predict` lists the reasons."
+        )
     if isinstance(strategy, Bins):
         report.text(text_of_bins(screening, strategy.bins, model))
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
@@ -100,13 +130,13 @@ def _add_introduction(report: Report, screening: Screening, model: Path, strateg
         converged = sum(bool(candidate.relaxation["converged"]) for candidate in relaxed)
         report.text(
             "They were selected after the lowest frames of each size had been relaxed with the forces of the model; "
-            f"{converged} of {len(relaxed)} candidates are converged. Both figures and the summary below show the "
-            "energies before the relaxation; the energies of the candidates are those after it."
+            f"{converged} of {count_of(len(relaxed), 'candidate')} are converged. Figures, summary and candidates show "
+            "the energies after the relaxation."
         )
         if screening.num_left_range:
             report.text(
-                f"{screening.num_left_range} frames left the geometries that the model was trained on (distances, "
-                "coordination numbers) while they were relaxed. They were stopped there and ranked last: such a frame "
+                f"{count_of(screening.num_left_range, 'frame')} left the geometries of the training set (distances, "
+                "coordination numbers) during the relaxation, were stopped there and ranked last: such a frame "
                 "is a candidate only if all frames of its size left them, and `left_range` then gives the reason."
             )
 
@@ -168,19 +198,23 @@ def _add_summary(report: Report, screening: Screening, truth: str | None):
 
 def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, Any]]:
     rows = []
-    for kind in np.unique(screening.kind).tolist():
-        of_kind = screening.kind == kind
-        predicted, picked = screening.energy[of_kind], screening.picked[of_kind]
+    shown, energy = screening.compared
+    kinds, picks, sizes = screening.kind[shown], screening.picked[shown], screening.size[shown]
+    true = None if true is None else true[shown]
+    for kind in np.unique(kinds).tolist():
+        of_kind = kinds == kind
+        predicted, picked = energy[of_kind], picks[of_kind]
         row: dict[str, object] = {
             "composition" if isinstance(kind, str) else "atoms": kind,
-            "frames": int(of_kind.sum()),
+            "frames": int((screening.kind == kind).sum()),
+            **({} if screening.relaxed is None else {"relaxed frames": int(of_kind.sum())}),
             "candidates": int(picked.sum()),
             "lowest predicted (eV)": f"{predicted.min():.3f}",
             "highest candidate (eV)": f"{predicted[picked].max():.3f}",
         }
         if true is not None:
             above = (true[of_kind][picked].min() - true[of_kind].min()) * KCAL_PER_MOL
-            metrics = energy_metrics(predicted, true[of_kind], screening.size[of_kind])
+            metrics = energy_metrics(predicted, true[of_kind], sizes[of_kind])
             row["best true energy among them above the lowest (kcal/mol)"] = f"{above:.2f}"
             row["Spearman, predicted against true"] = f"{metrics['spearman_within_size']:.2f}"
             row["MAE (kcal/mol)"] = f"{metrics['mae_kcal_mol']:.1f}"
@@ -239,9 +273,8 @@ def candidate_properties(
     energy = np.array([candidate.energy for candidate in candidates])
     kind = np.array([screening.kind_of(candidate) for candidate in candidates])
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
-    everything = (screening.energy, screening.kind)
-    if relaxed:  # these energies are lower than those of all frames
-        everything = (np.array([one.energy for one in relaxed]), np.array([screening.kind_of(one) for one in relaxed]))
+    compared, energies = screening.compared
+    everything = (energies, screening.kind[compared])
     properties = {
         "rank": Property(np.array([candidate.rank for candidate in candidates])),
         "atoms": Property(np.array([candidate.size for candidate in candidates])),
@@ -254,7 +287,7 @@ def candidate_properties(
         properties["spread"] = Property(np.array([one.spread for one in candidates], dtype=float), "eV")
     if relaxed:
         for name, key in RELAXATION.items():
-            values = np.array([float(one.relaxation[key]) for one in candidates])
+            values = np.array([one.relaxation[key] for one in candidates])
             properties[name] = Property(values, UNITS.get(key, ""))
         if not all(one.inside for one in candidates):
             properties["left range"] = Property(np.array([str(one.relaxation["left_range"]) for one in candidates]))
@@ -293,7 +326,10 @@ def _add_table(report: Report, screening: Screening, truth: str | None):
 
 
 def _add_model(report: Report, model: Path):
-    """Add the results of the run that trained the model, if they exist."""
+    """Add the card of the model, and the results of the run that trained it, as far as they exist."""
+    report.text("## The model")
+    with suppress(InputError):  # a model without a folder of its own
+        report.text("\n\n".join(model_card(model)))
     predictions = model / "test_predictions.csv"
     if not predictions.is_file():
         return
@@ -302,7 +338,6 @@ def _add_model(report: Report, model: Path):
     arrays = table["pred_energy"], table["energy"], table["size"].astype(int)
     metrics = energy_metrics(*arrays, table.get("composition"))
     within = "composition" if "composition" in table else "size"
-    report.text("## The model")
     report.text(
         f"The model on its test set of {metrics['num_clusters']} clusters: MAE {metrics['mae_kcal_mol']:.2f}, RMSE "
         f"{metrics['rmse_kcal_mol']:.2f} kcal/mol per cluster, {metrics['mae_mev_per_atom']:.1f} meV per atom, rank "

@@ -1,5 +1,6 @@
 """Screening: from the frames of trajectories to candidates for DFT calculations."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pyg_clusters.frames import FrameBlock, Frames, Parts
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.calibration import Uncertainty
 from pyg_clusters.inference.engines import job_settings, score_resumably
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers
@@ -56,10 +58,12 @@ def screen(options: ScreenOptions) -> Screening:
         new_folders=[out / options.write] if options.write else [],
     ) as again:
         strategy = STRATEGIES[options.choose].from_options(options)
-        predictor = _predictor(options, strategy)
+        model = Run(options.model)
+        predictor = _predictor(model, options, strategy)
         frames = _open(options, with_atoms=strategy.pool is not None)
         parts = Parts(out / "scores.unfinished", job_settings(predictor, frames), overwrite=options.overwrite)
-        blocks = score_resumably(predictor, frames, parts, options)
+        trained = Uncertainty.of(predictor, model.calibration(), None).range
+        blocks = score_resumably(predictor, frames, parts, options, trained)
         truth = options.truth
         if truth:
             units = units_of_labels(options.frames, options.energy_unit)
@@ -70,11 +74,11 @@ def screen(options: ScreenOptions) -> Screening:
         list_bad(screening.bad)
         if not screening.candidates:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to select from")
-        model = Path(options.model)
         if isinstance(strategy, Bins):
-            warn_of_narrow_bins(screening, strategy.bins, model)
+            warn_of_narrow_bins(screening, strategy.bins, model.path)
         write_candidates(screening, out, truth)
-        write_report(screening, out, predictor, model, strategy, truth)
+        command = shlex.join(command_words("screen", options))
+        write_report(screening, out, predictor, model.path, strategy, truth, command)
         if options.write:
             structures = [candidate.atoms for candidate in screening.candidates]
             write_folders(out / options.write, structures, options.write, options.vacuum, overwrite=again)
@@ -82,9 +86,8 @@ def screen(options: ScreenOptions) -> Screening:
     return screening
 
 
-def _predictor(options: ScreenOptions, strategy: Strategy) -> Predictor:
+def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predictor:
     """Predictor with everything that the strategy and a relaxation need."""
-    model = Run(options.model)
     calibration = model.calibration() if "spread" in strategy.needs else None
     predictor = model.predictor("cpu" if options.engine == "ray" else options.device, calibration)
     if "spread" in strategy.needs and not predictor.gives_spread:

@@ -1,17 +1,23 @@
-"""Callbacks of the trainer: the folder of a run, and a progress bar."""
+"""Callbacks of the trainer: the folder of a run, and progress."""
 
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.inference.run import CHECKPOINT, HISTORY
 from pyg_clusters.models.checkpoint import BEST, save_model
+from pyg_clusters.progress import duration, progress_is_shown
+
+SECONDS: float = 10.0
+"""Least time between two lines of progress where standard error is no terminal."""
 
 COLUMNS = ("train_mae", "val_mae", "val_rmse", "learning_rate", "val_loss", "val_force_mae")
 """Columns of ``metrics.csv`` after the epoch, as far as the module has them."""
@@ -78,34 +84,65 @@ class RunFolder(Checkpoint):
 
 
 class TrainingProgress(Callback):
-    """Progress bar of the epochs with the last validation error, if standard error is a terminal."""
+    """Progress within and over the epochs, with the last validation error: a bar in a terminal, elsewhere a line after
+    an epoch, at most every :data:`SECONDS`, and every minute within a long one.
+    """
 
     def __init__(self):
         self._bar: Progress | None = None
+        self._lines = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
-        console = Console(stderr=True)
-        if not (trainer.is_global_zero and console.is_terminal):
+        self._lines = trainer.is_global_zero and progress_is_shown(terminal=False)
+        self._begin = self._last = time.monotonic()
+        self._first, self._error = trainer.current_epoch, ""
+        batches, epochs = trainer.num_training_batches, trainer.max_epochs
+        self._batches = int(batches) if batches != float("inf") else None
+        self._epochs = epochs if epochs and epochs > 0 else None
+        if not (trainer.is_global_zero and progress_is_shown(terminal=True)):
             return
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[errors]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-        )
-        epochs = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
-        self._task = self._bar.add_task("training", total=epochs, completed=trainer.current_epoch, errors="")
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bar = Progress(*columns, TextColumn("{task.fields[error]}"), console=Console(stderr=True))
+        total = self._epochs * self._batches if self._epochs and self._batches else None
+        self._task = self._bar.add_task("", total=total, error="")
+        self._show(trainer, 0)
         self._bar.start()
 
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, batch, batch_idx: int):
+        self._show(trainer, batch_idx + 1)
+        if time.monotonic() - self._last >= 6 * SECONDS:
+            self._print(trainer, batch_idx + 1)
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
-        if self._bar is None:
-            return
         value = trainer.callback_metrics.get("val_mae")
-        errors = "" if value is None else f"validation MAE {value:.2f} {pl_module.unit}"
-        self._bar.update(self._task, completed=trainer.current_epoch + 1, errors=errors)
+        self._error = "" if value is None else f"validation MAE {value:.2f} {pl_module.unit}"
+        self._show(trainer, self._batches or 0)
+        if time.monotonic() - self._last >= SECONDS:
+            self._print(trainer, self._batches or 0)
+
+    def _show(self, trainer: pl.Trainer, batch: int):
+        if self._bar is not None:
+            completed = trainer.current_epoch * (self._batches or 0) + batch
+            self._bar.update(
+                self._task, completed=completed, description=self._place(trainer, batch), error=self._error
+            )
+
+    def _print(self, trainer: pl.Trainer, batch: int):
+        if not self._lines:
+            return
+        self._last = time.monotonic()
+        passed = self._last - self._begin
+        done = trainer.current_epoch + (batch / self._batches if self._batches else 0) - self._first
+        left = (
+            f", {duration(passed * (self._epochs - self._first - done) / done)} left" if self._epochs and done else ""
+        )
+        texts = [self._place(trainer, batch), self._error, f"{duration(passed)}{left}"]
+        print(", ".join(text for text in texts if text), file=sys.stderr, flush=True)
+
+    def _place(self, trainer: pl.Trainer, batch: int) -> str:
+        """Epoch, and batch within it, both counted from 1."""
+        epoch = f"epoch {trainer.current_epoch + 1}" + (f" of {self._epochs:,}" if self._epochs else "")
+        return epoch if not self._batches or batch == self._batches else f"{epoch}, batch {batch} of {self._batches}"
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str):
         if self._bar is not None:

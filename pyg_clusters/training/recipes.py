@@ -1,7 +1,9 @@
 """Recipes: the files and options that a training is configured with."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -9,10 +11,18 @@ import yaml
 from pyg_clusters.errors import InputError
 from pyg_clusters.inference.run import read_yaml
 from pyg_clusters.options.parsing import options_of
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.trusted import check_extent, check_trusted, names_of_classes
 
 KEYS = ("seed_everything", "trainer", "model", "data", "out", "init_from")
 """Keys of a recipe."""
+
+LOGGERS = {
+    "csv": ("CSVLogger", ""),
+    "tensorboard": ("TensorBoardLogger", "tensorboard"),
+    "wandb": ("WandbLogger", "wandb"),
+}
+"""Loggers by name: their class in Lightning, and the package that they need."""
 
 
 def check_recipe(file: Path):
@@ -61,3 +71,45 @@ def names_training(argv: Sequence[str]) -> bool:
         return True
     models = [recipe.get("model") for recipe in recipes_in(argv)]
     return any(isinstance(model, dict) and "class_path" in model for model in models)
+
+
+def with_recipe(argv: list[str]) -> list[str]:
+    """Arguments in which a recipe is given by ``--config FILE``, not as the first argument or by its name."""
+    if argv and not argv[0].startswith("-"):
+        argv = ["--config", *argv]
+    for index, name in enumerate(argv[1:], 1):
+        if argv[index - 1] in ("--config", "-c") and not (name.startswith("{") or Path(name).exists()):
+            argv[index] = str(shipped_recipe(name))
+    return argv
+
+
+def with_logger(argv: list[str]) -> list[str]:
+    """Arguments in which a logger that is given by its name is a class, with its files in the folder of the run.
+
+    Raises:
+        InputError: If its package is not installed.
+    """
+    options = dict(options_of(argv))
+    name = options.get("trainer.logger", "")
+    if name not in LOGGERS:
+        return argv
+    kind, package = LOGGERS[name]
+    if package and not find_spec(package):
+        raise InputError(f"--trainer.logger {name} needs {package}; install it with: pip install {package}")
+    arguments = {"save_dir": options.get("out", "runs/run"), "name": "logs"}
+    if name != "wandb":
+        arguments["version"] = ""
+    value = json.dumps({"class_path": f"pytorch_lightning.loggers.{kind}", "init_args": arguments})
+    return [*take_option(argv, "--trainer.logger")[0], "--trainer.logger", value]
+
+
+def take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
+    """Remove ``name VALUE`` or ``name=VALUE`` from the arguments."""
+    for index, argument in enumerate(argv):
+        if argument == name:
+            if index + 1 == len(argv):
+                raise InputError(f"{name} needs a value")
+            return argv[:index] + argv[index + 2 :], argv[index + 1]
+        if argument.startswith(name + "="):
+            return argv[:index] + argv[index + 1 :], argument.partition("=")[2]
+    return argv, None

@@ -20,13 +20,20 @@ from pyg_clusters.evaluation.evaluate import evaluate_run
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
-from pyg_clusters.models.checkpoint import BEST, bounded_weights
+from pyg_clusters.models.checkpoint import BEST, bounded_weights, runs_within
 from pyg_clusters.options.parsing import explain, options_of
-from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.callbacks import RunFolder, TrainingProgress
 from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.launcher import resume_ensemble, train_ensemble
-from pyg_clusters.training.recipes import check_recipe, classes_in_options, classes_in_recipes, names_training
+from pyg_clusters.training.recipes import (
+    check_recipe,
+    classes_in_options,
+    classes_in_recipes,
+    names_training,
+    take_option,
+    with_logger,
+    with_recipe,
+)
 from pyg_clusters.trusted import import_named, trusting_files, trusts_files
 
 TRAINER_DEFAULTS = {
@@ -55,10 +62,10 @@ def train(argv: Sequence[str]):
     Example:
         >>> train(["dart-gallium", "--out", "runs/dart"])  # doctest: +SKIP
     """
-    argv = _with_recipe(list(argv))
-    argv, resumed = _take_option(argv, "--resume")
-    argv, members = _take_option(argv, "--ensemble")
-    argv, workers = _take_option(argv, "--workers")
+    argv = with_logger(with_recipe(list(argv)))
+    argv, resumed = take_option(argv, "--resume")
+    argv, members = take_option(argv, "--ensemble")
+    argv, workers = take_option(argv, "--workers")
     run = None if resumed is None else Run(resumed)
     if members is not None or (run is not None and run.is_ensemble):
         _train_ensemble(argv, run, members, workers)
@@ -66,14 +73,15 @@ def train(argv: Sequence[str]):
     if run is not None:
         configuration = run.path / CONFIGURATION
         if not configuration.is_file():
-            raise InputError(f"{run.path}: no {CONFIGURATION} in it; --resume takes the folder of a run")
+            hint = "".join(f"; did you mean {within}?" for within in runs_within(run.path)[:1])
+            raise InputError(f"{run.path}: no {CONFIGURATION} in it; --resume takes the folder of a run{hint}")
         check_recipe(configuration)
         split = ["--data.split", str(run.path / SPLITS), "--data.max_train_clusters", "null"]
         argv = ["--config", str(configuration), *split, *argv, "--out", str(run.path)]
     elif not any(argument.split("=")[0] in ("--config", "-c", "--data.dataset") for argument in argv):
         raise InputError(
-            "train needs a recipe, a file or a name of pyg-clusters recipes, or --resume RUN; pyg-clusters new-recipe "
-            "writes one for your own files"
+            "train needs a recipe (--config FILE, or a name of pyg-clusters recipes) or --resume RUN; pyg-clusters "
+            "new-recipe writes one for your own files"
         )
     _train_run(argv, resume=run is not None)
 
@@ -86,8 +94,8 @@ def _train_ensemble(argv: list[str], run: Run | None, members: str | None, worke
         resume_ensemble(run.path, parallel)
         _evaluate_ensemble(run)
         return
-    argv, recipe = _take_option(argv, "--config")
-    argv, out = _take_option(argv, "--out")
+    argv, recipe = take_option(argv, "--config")
+    argv, out = take_option(argv, "--out")
     if recipe is None or out is None:
         raise InputError("an ensemble needs a recipe and a folder: --config FILE --ensemble 5 --out RUN")
     with trusting_files():  # the user's own recipe
@@ -105,28 +113,6 @@ def _whole(name: str, text: str) -> int:
     if not text.isdecimal():
         raise InputError(f"{name} needs a whole number, got {text!r}")
     return int(text)
-
-
-def _with_recipe(argv: list[str]) -> list[str]:
-    """Arguments in which a recipe is given by ``--config FILE``, not as the first argument or by its name."""
-    if argv and not argv[0].startswith("-"):
-        argv = ["--config", *argv]
-    for index, name in enumerate(argv[1:], 1):
-        if argv[index - 1] in ("--config", "-c") and not (name.startswith("{") or Path(name).exists()):
-            argv[index] = str(shipped_recipe(name))
-    return argv
-
-
-def _take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
-    """Remove ``name VALUE`` or ``name=VALUE`` from the arguments."""
-    for index, argument in enumerate(argv):
-        if argument == name:
-            if index + 1 == len(argv):
-                raise InputError(f"{name} needs a value")
-            return argv[:index] + argv[index + 2 :], argv[index + 1]
-        if argument.startswith(name + "="):
-            return argv[:index] + argv[index + 1 :], argument.partition("=")[2]
-    return argv, None
 
 
 class TrainCLI(LightningCLI):
@@ -193,6 +179,11 @@ def _errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
     except (InputError, MissingExtra, BrokenPipeError):
         raise
     except Exception as error:
+        if "accelerator" in str(error) or "backend found" in str(error):
+            asked = dict(options_of(argv)).get("trainer.accelerator", "of the recipe")
+            raise InputError(
+                f"--trainer.accelerator {asked}: this machine has none that can be used; leave it out, or give cpu"
+            ) from error
         recipe = next((value for name, value in options_of(argv) if name in ("config", "c")), "the recipe")
         raise InputError(f"{recipe}: {describe_error(error)}; --debug shows where") from error
 
