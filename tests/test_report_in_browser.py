@@ -102,6 +102,23 @@ def test_it_loads_without_network_and_without_an_error(page, screened):
     assert page.locator("b").count() == 0
 
 
+def test_every_button_has_a_name_and_nothing_is_clipped(page):
+    nameless = """() => {
+      const found = [];
+      const walk = (root) => root.querySelectorAll("*").forEach((element) => {
+        if (element.tagName === "BUTTON" && !element.textContent.trim() && !element.ariaLabel && !element.title)
+          found.push(element.outerHTML);
+        if (element.shadowRoot) walk(element.shadowRoot);
+      });
+      walk(document);
+      return found;
+    }"""
+    assert page.evaluate(nameless) == []
+    clipped = "() => [...document.querySelectorAll('.table')].filter((box) => box.scrollWidth > box.clientWidth).length"
+    assert page.evaluate(clipped) == 0
+    assert page.locator("a[href='candidates.csv']").count() == 1
+
+
 def test_a_structure_turns_when_dragged(page):
     before, eye = drawn(page), camera(page)
     box = page.locator("#viewer-structure canvas").first.bounding_box()
@@ -139,7 +156,7 @@ def test_the_energies_of_the_atoms_are_those_of_the_model(page, screened):
     ends = np.cumsum([0, *data["properties"]["atoms"]["values"]])
     energies = [shares[first:last].sum() for first, last in zip(ends, ends[1:], strict=False)]
     np.testing.assert_allclose(energies, data["properties"]["predicted energy"]["values"], atol=1e-3)
-    shown = np.array(data["properties"]["energy of the atom above the mean / meV"]["values"])
+    shown = np.array(data["properties"]["energy above the mean / meV"]["values"])
     np.testing.assert_allclose(shown, 1000 * (shares - shares.mean()), atol=0.1)
     first = data["structures"][5]
     pos = np.array([first[axis] for axis in "xyz"]).T

@@ -44,9 +44,15 @@ figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; padd
 a { color: inherit; }
 .origin { color: var(--faint); font-size: .9rem; }
 figcaption, caption { color: var(--faint); font-size: .9rem; text-align: left; padding: .4rem 0; }
-.table { overflow-x: auto; margin: 1.4rem 0; }
+.table { overflow-x: auto; margin: 1.4rem 0; position: relative; left: 50%; transform: translateX(-50%);
+  width: max-content; min-width: 100%; max-width: min(76rem, 100vw - 2.4rem); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
 th, td { padding: .28rem .8rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
+@media (max-width: 48rem) {
+  .table { width: 100%; }
+  th, td { padding: .28rem .4rem; }
+  th, td:first-child { white-space: normal; }
+}
 td.number, th.number { text-align: right; }
 @media print {
   :root { --ink: #000000; --faint: #444444; --line: #bbbbbb; --page: #ffffff; --code: #f1f3f6; }

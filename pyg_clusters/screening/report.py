@@ -55,7 +55,7 @@ SHORT = {
 """Headings of its columns."""
 RELAXATION = {"energy before relaxing": "initial_pred_energy", "largest force": "model_fmax", "steps": "model_steps"}
 UNITS = {"initial_pred_energy": "eV", "model_fmax": "eV/Å"}
-OF_ATOM = "energy of the atom above the mean / meV"
+OF_ATOM = "energy above the mean / meV"
 """Property that colours the atoms: its differences are small beside the energies."""
 
 
