@@ -18,7 +18,7 @@ from pyg_clusters.frames.by_format import frames_of_file
 from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.inference import Predictor
 from pyg_clusters.labels import EnergyLabeller, frame_keys
-from pyg_clusters.models import SmoothDART
+from pyg_clusters.models import Ensemble, SmoothDART
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.structures import Gupta, ModelCalculator
 from pyg_clusters.training.energy import EnergyTraining
@@ -211,6 +211,10 @@ def test_a_data_set_has_one_charge_which_its_model_keeps(store, tmp_path, capsys
     training.fit_scales(data.training_blocks(), data.references, data.electronic_state)
     save_model(training.model, tmp_path / "model")
     assert Predictor(str(tmp_path / "model"))(frames[:2]).energy.shape == (2,)
+    assert main(["info", str(tmp_path / "model")]) == 0
+    assert "of 3 to 3 atoms, of charge +1" in capsys.readouterr().out
+    with pytest.raises(InputError, match="trained on clusters of charge 1 and 0"):
+        Ensemble([training.model, trained_on([sodium()])])
     with pytest.raises(InputError, match="frame 0: it states no charge"):
         Predictor(str(tmp_path / "model"))([sodium()])
 

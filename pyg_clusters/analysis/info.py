@@ -146,6 +146,8 @@ def _model_contents(path: Path) -> Contents:
     domain = domain_of(model)
     if domain is not None:
         values["trained on"] = "{} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)
+        if charge := domain.electronic_state[0]:
+            values["trained on"] = f"{values['trained on']}, of charge {charge:+d}"
     if references := reference_energies(model):
         values["reference energies"] = ", ".join(f"{symbol} {energy:.10g} eV" for symbol, energy in references.items())
     if ensemble:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath
-from pyg_clusters.models.training_domain import TrainingDomain, domain_of
+from pyg_clusters.models.training_domain import TrainingDomain, domain_of, state_of_training
 
 
 class Ensemble(nn.Module):
@@ -107,6 +107,12 @@ def _check_alike(members: Sequence[nn.Module]):
             raise InputError(
                 f"members 0 and {number} of the ensemble were trained on other elements: {elements[0]} and "
                 f"{elements[1]}; give members of the same data"
+            )
+        charges = [state_of_training(model)[0] for model in (first, member)]
+        if charges[0] != charges[1]:
+            raise InputError(
+                f"members 0 and {number} of the ensemble were trained on clusters of charge {charges[0]} and "
+                f"{charges[1]}; give members of the same data"
             )
 
 
