@@ -3,12 +3,15 @@
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
+import torch
 from ase import Atoms
+from ase.cluster import Icosahedron
 
 from pyg_clusters.analysis.line_shapes import broaden, overlap, shift_axis, shifts
 from pyg_clusters.cli.main import main
-from pyg_clusters.datasets import GalliumClusters, SodiumShielding, group_split
+from pyg_clusters.datasets import CopperGoldClusters, GalliumClusters, SodiumShielding, group_split
 from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
@@ -19,7 +22,7 @@ from pyg_clusters.metrics import energy_metrics, shielding_metrics
 from pyg_clusters.models import NodeSchNet, load_model
 from pyg_clusters.models.checkpoint import SHIPPED, available_models
 from pyg_clusters.screening.scores import isomers_by_energy, ranking
-from pyg_clusters.structures import energy_and_forces
+from pyg_clusters.structures import ClusterEMT, ModelCalculator, energy_and_forces, local_minimum
 from pyg_clusters.testing import validate_model
 
 
@@ -49,7 +52,7 @@ def test_gallium_by_name(tmp_path, capsys):
         assert float(line.split(",")[3]) == pytest.approx(float(dataset[number].y), abs=1.5)
     assert main(["info", "gallium"]) == 0
     assert "test_mae_kcal_mol" in capsys.readouterr().out
-    with pytest.raises(InputError, match=r"ships \(gallium, "):
+    with pytest.raises(InputError, match=r"ships \(copper-gold, gallium, "):
         load_model("gold")
 
 
@@ -116,12 +119,38 @@ def test_figures_of_the_sodium_cards(name):
         assert f"{metrics['rmse_ppm']:.1f}" in card and f"{metrics['wasserstein_ppm']:.1f}" in card
 
 
+def test_copper_gold_orders_homotops_as_emt_does():
+    """Cu13Au42, an icosahedron: copper in the core is best, in the shell worst."""
+    shape = Icosahedron("Au", 3, latticeconstant=4.0)
+    outwards = np.linalg.norm(shape.positions - shape.positions.mean(axis=0), axis=1).argsort()
+    at_random = np.random.default_rng(0).permutation(55)
+    energies = []
+    for copper in (outwards[:13], at_random[:13], outwards[-13:]):
+        shape.numbers[:] = 79
+        shape.numbers[copper] = 29
+        found = local_minimum(shape, ClusterEMT(), fmax=0.05)
+        found.atoms.calc = ModelCalculator(load_model("copper-gold"))
+        isolated = 13 * 3.51 + 42 * 3.8
+        energies.append((found.energy - isolated, found.atoms.get_potential_energy()))
+    emt, model = zip(*energies, strict=True)
+    assert emt[0] < emt[1] - 1 < emt[2] - 1 and model[0] < model[1] - 1 < model[2] - 1
+    assert np.allclose(model, emt, atol=1.2)  # 20 meV an atom: no such order is in the training set
+
+
+FORCES = {
+    "gallium-forces": (GalliumClusters, lambda dataset: dataset.file_of_cluster == 0),
+    "copper-gold": (CopperGoldClusters, lambda dataset: torch.arange(len(dataset)) >= dataset.num_minima),
+}
+
+
 @pytest.mark.slow
-def test_figures_of_the_gallium_forces_card():
-    notes = json.loads((SHIPPED / "gallium-forces" / "model.json").read_text())["notes"]
-    model, dataset = load_model("gallium-forces"), GalliumClusters(subset="forces_minima")
+@pytest.mark.parametrize("name", FORCES)
+def test_figures_of_the_cards_of_forces(name):
+    data, is_hot = FORCES[name]
+    notes = json.loads((SHIPPED / name / "model.json").read_text())["notes"]
+    model, dataset = load_model(name), data(subset="forces_minima")
     test = dataset.group_split(seed=notes["split_seed"]).test
-    hot = dataset.file_of_cluster[test] == 0
+    hot = is_hot(dataset)[test]
     for part, prefix in ((test[~hot], "test_"), (test[hot], "test_hot_")):
         batch = ClusterBatches(dataset).stored(part.tolist())
         predicted = Predictor(model)(batch.z, batch.pos, batch.ptr).energy
