@@ -1,7 +1,9 @@
 import pytest
 import torch
+import torch_geometric.transforms as T
 from torch_geometric.data import Batch, Data
 
+from pyg_clusters.models import LayeredModel
 from pyg_clusters.pairs import edge_shell_counts
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import RadiusGraph, ShellGraph, TopologicalDescriptor
@@ -80,3 +82,22 @@ def test_edges_run_from_source_to_target():
     # Around atom 0 atom 1 is in J (2.7 Å) and atom 2 in L (9.1 Å); around atom 1 atom 2 is in L too (6.4 Å).
     edges = dict(zip(map(tuple, trimer.edge_index.T.tolist()), trimer.edge_type.tolist(), strict=True))
     assert edges == {(1, 0): 0, (2, 0): 2, (0, 1): 0, (2, 1): 2, (0, 2): 2, (1, 2): 2}
+
+
+def test_distance_and_self_loops_of_pyg_compose(clusters):
+    cluster = RadiusGraph(4.0)(clusters[0])
+    with_distance = T.Distance(norm=False)(cluster.clone())
+    torch.testing.assert_close(with_distance.edge_attr, cluster.edge_weight[:, None])
+    looped = T.AddSelfLoops("edge_weight", fill_value=0.0)(cluster.clone())
+    loops = looped.edge_index[0] == looped.edge_index[1]
+    assert loops.sum() == 13 and bool((looped.edge_weight[loops] == 0).all())
+    shells = T.Distance(norm=False)(ShellGraph()(clusters[0].clone()))
+    nearest = shells.edge_attr.flatten() < 3.49
+    assert torch.equal(nearest, shells.edge_type == 0)
+
+
+def test_distances_of_transforms_are_those_of_a_layered_model(clusters):
+    batch = Batch.from_data_list([RadiusGraph(6.0)(cluster) for cluster in clusters])
+    model = LayeredModel("torch_geometric.nn.GCNConv", num_layers=1).eval()
+    given = model(batch.z, batch.pos, batch.batch, edge_index=batch.edge_index, edge_weight=batch.edge_weight)
+    torch.testing.assert_close(given, model(batch.z, batch.pos, batch.batch))

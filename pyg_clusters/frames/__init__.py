@@ -3,6 +3,7 @@
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
 from pyg_clusters.frames.convert import convert
+from pyg_clusters.frames.data import FORCE, to_atoms, to_data
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.partition import Shard
 from pyg_clusters.frames.paths import expand_paths
@@ -13,6 +14,7 @@ from pyg_clusters.frames.store_reader import StoreReader
 from pyg_clusters.frames.writing import write_extxyz, write_table
 
 __all__ = [
+    "FORCE",
     "AtomsFrame",
     "BadFrame",
     "ExtrapolationWarning",
@@ -29,6 +31,8 @@ __all__ = [
     "join_atoms",
     "read_atoms",
     "read_blocks",
+    "to_atoms",
+    "to_data",
     "write_extxyz",
     "write_store",
     "write_table",
