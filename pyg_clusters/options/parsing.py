@@ -223,6 +223,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
     if missing := re.search(r"arguments are required: (.+)", text):
         flags = {action.dest: action.option_strings[:1] for action in parser._actions}
         names = [" ".join(flags.get(name, [])) or name.upper() for name in re.split(r",\s*", missing[1])]
+        names.sort(key=lambda name: name.startswith("-"))
         return f"{' and '.join(names)} missing; --help lists the arguments"
     if extra := re.search(r"[Uu]nrecognized arguments: (.+)", text):
         return f"cannot use {extra[1]!r} here; --help lists the arguments"
