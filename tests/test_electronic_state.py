@@ -15,7 +15,7 @@ from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.by_format import frames_of_file
-from pyg_clusters.frames.electronic_state import electronic_state
+from pyg_clusters.frames.electronic_state import STATE_NAMES, STATE_WORDS, electronic_state, may_state
 from pyg_clusters.inference import Predictor
 from pyg_clusters.labels import EnergyLabeller, frame_keys
 from pyg_clusters.models import Ensemble, SmoothDART
@@ -77,6 +77,13 @@ class FromInfo(Calculator):
 def test_accepted_names(info, charge, multiplicity):
     state = electronic_state(sodium(**info))
     assert (state.charge, state.multiplicity, state.electrons) == (charge, multiplicity, 33 - charge)
+
+
+def test_comments_that_state_a_charge_or_spin():
+    assert all(any(word in name.encode() for word in STATE_WORDS) for name in STATE_NAMES)
+    stating = [b"charge=1", b'energy=1 Total_Charge="-1"', b"2S+1 = 3", b"q=1 'mult'=2", b"uhf=10", b"charge=+0.5"]
+    silent = [b"charge=0", b'spin="0.0" q=1', b"my_charge=1", b"mulliken_charge=1", b"charge", b"charge= -0.00", b"e=1"]
+    assert all(map(may_state, stating)) and not any(map(may_state, silent))
 
 
 def test_initial_charges_and_moments_count_by_their_sums():

@@ -15,7 +15,7 @@ from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame, column
-from pyg_clusters.frames.electronic_state import STATED
+from pyg_clusters.frames.electronic_state import may_state
 from pyg_clusters.frames.text import atomic_number, unknown_label
 
 LENGTHS: Mapping[str, float] = {
@@ -266,7 +266,7 @@ QUOTED: re.Pattern[str] = re.compile(r'"[^"]*"')
 
 def columns_named(frame: TextFrame) -> str | None:
     """Definition of the columns in the comment; none if the frame is left to ASE."""
-    if not frame.num_atoms or may_name_a_unit(frame.comment) or STATED.search(frame.comment):
+    if not frame.num_atoms or may_name_a_unit(frame.comment) or may_state(frame.comment):
         return None
     match = PROPERTIES.search(frame.comment)
     if match is None:
