@@ -50,11 +50,12 @@ class RadiusGraph(BaseTransform):
     """Adds the ordered pairs of atoms closer than a radius, ``edge_index [2, num_edges]`` (source j, target i), and
     their distances ``edge_weight [num_edges]`` in Å, as PyG's ``SchNet`` calls them.
 
-    Layers with edge features (``GATv2Conv``, ``CGConv``, ``GINEConv``, ...) take ``edge_attr``: ``T.Distance(norm=False)``
-    after this transform makes distances ``[num_edges, 1]`` of it. In ``GCNConv``, ``GraphConv`` and the like
-    ``edge_weight`` is how much a neighbour counts: give them a function that falls with the distance, such as
-    ``0.5 * (torch.cos(torch.pi * data.edge_weight / cutoff) + 1)``, as :class:`~pyg_clusters.models.LayeredModel` does
-    of itself. ``T.AddSelfLoops("edge_weight", fill_value=0.0)`` makes each atom its own neighbour.
+    Layers with edge features (``GATv2Conv``, ``CGConv``, ``GINEConv``, ...) take ``edge_attr``:
+    ``T.Distance(norm=False)`` after this transform makes distances ``[num_edges, 1]`` of it. In ``GCNConv``,
+    ``GraphConv`` and the like ``edge_weight`` is how much a neighbour counts: give them a function that falls with
+    the distance, such as ``0.5 * (torch.cos(torch.pi * data.edge_weight / cutoff) + 1)``, as
+    :class:`~pyg_clusters.models.LayeredModel` does of itself. ``T.AddSelfLoops("edge_weight", fill_value=0.0)`` makes
+    each atom its own neighbour.
 
     Unlike :class:`torch_geometric.transforms.RadiusGraph` it needs no extension package and drops no neighbour.
 
