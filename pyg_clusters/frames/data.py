@@ -100,6 +100,9 @@ def _one_of(names: tuple[str, ...], values: list, shape: tuple[int, ...]) -> np.
     for name, value in found.items():
         if value.size != np.prod(shape, dtype=int) or (shape and value.shape != shape):
             raise InputError(f"{name} has the shape {list(value.shape)}, not {list(shape)}")
-    if len(found) > 1 and not np.allclose(*found.values()):
+    if not found:
+        return None
+    first = next(iter(found.values()))
+    if not all(np.allclose(first, value) for value in found.values()):
         raise InputError(f"{' and '.join(found)} differ: remove one of them")
-    return next(iter(found.values()), None)
+    return first
