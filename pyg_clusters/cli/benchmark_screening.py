@@ -15,7 +15,7 @@ def run(options: BenchmarkScreeningOptions):
 
     result = benchmark_screening(options)
     print_lines(result.warnings)
-    console = Console(width=120)
+    console = Console(width=150)
     for table in result.tables():
         console.print(table)
     if options.out is not None:

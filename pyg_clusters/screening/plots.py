@@ -52,8 +52,8 @@ def scores_by_strategy(scores: Sequence[StrategyScore]) -> Figure:
     strategies = list(dict.fromkeys(score.strategy for score in scores))
     figure = Figure(figsize=(8.4, 4.0), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    tidy(left, f"distinct isomers within {WINDOW:g} eV (runs)", "")
-    tidy(right, "lowest selected above the lowest / kcal mol⁻¹", "")
+    tidy(left, f"distinct isomers within {WINDOW:g} eV (DFT runs)", "")
+    tidy(right, "regret / kcal mol⁻¹", "")
     height = 0.8 / len(kinds)
     for number, (kind, color) in enumerate(zip(kinds, SHELL_COLORS, strict=False)):
         y = np.arange(len(strategies))[::-1] + 0.4 - height * (number + 0.5)
