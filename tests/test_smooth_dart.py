@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ase import Atoms
 from ase.calculators.fd import calculate_numerical_forces
 from ase.cluster import Icosahedron
 from scipy.special import eval_legendre
@@ -281,3 +282,18 @@ def test_files_of_minima_need_no_forces_and_must_be_among_the_files(frames, tmp_
     assert dataset[48].force.abs().max() == 0
     with pytest.raises(InputError, match="not among the files"):
         ClusterDataset(tmp_path / "c", [frames], minima=[minima], **both)
+
+
+@pytest.mark.parametrize("outermost_shell", [True, False])
+def test_nanoparticles_are_for_models_of_fixed_range(outermost_shell):
+    """A sum over all atoms of 64 means nothing where the model has seen 6 at most."""
+    model = SmoothDART(outermost_shell=outermost_shell, **SMALL).eval()
+    z, pos, _ = clusters((6,))
+    model.domain.fit(z, torch.tensor([0, 6]), pos)
+    side = 3.0 * torch.arange(4.0)
+    cube = Atoms("Ga64", torch.cartesian_prod(side, side, side).numpy(), calculator=ModelCalculator(model))
+    if outermost_shell:
+        with pytest.raises(InputError, match=r"64 atoms are beyond .* sums over all atoms .* outermost_shell: false"):
+            cube.get_potential_energy()
+    else:
+        assert np.isfinite(cube.get_potential_energy())

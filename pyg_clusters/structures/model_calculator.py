@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import ExtrapolationWarning
-from pyg_clusters.frames.electronic_state import neutral_problem, state_problem, stated_state
+from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread
 from pyg_clusters.models.element_blind import element_problem
-from pyg_clusters.models.training_domain import domain_of, geometry_range_of, state_of_training
+from pyg_clusters.models.training_domain import domain_of, geometry_range_of
 from pyg_clusters.structures.gupta import Gupta
 
 EnergyFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -47,6 +47,10 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
         raise InputError(f"{name} has no forces: its energy is no smooth function of the positions; SmoothDART has")
     energies = energies.detach()
     return energies, torch.where(energies.isnan()[batch, None], torch.nan, -gradient)
+
+
+TIMES_LARGER: int = 10
+"""A model that sums over all atoms is refused for clusters so many times larger than those that it was trained on."""
 
 
 class ModelCalculator(Calculator):
@@ -130,8 +134,15 @@ class GuptaCalculator(ModelCalculator):
 
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
     """Reason why a model cannot treat a frame, if any."""
-    if problem := element_problem(model, atoms.numbers.tolist()):
+    name = f"the model {type(model).__name__}"
+    problem = element_problem(model, atoms.numbers.tolist()) or neutral_problem(atoms, name)
+    domain = domain_of(model)
+    if problem or domain is None or not getattr(model, "outermost_shell", False):
         return problem
-    if domain_of(model) is None:
-        return neutral_problem(atoms, f"the model {type(model).__name__}")
-    return state_problem(stated_state(atoms), *state_of_training(model))
+    smallest, largest = domain.size_range
+    if len(atoms) <= TIMES_LARGER * largest:
+        return None
+    return (
+        f"{len(atoms):,} atoms are beyond {name}, which was trained on {smallest} to {largest} and sums over all atoms "
+        "of a cluster; train one with outermost_shell: false"
+    )
