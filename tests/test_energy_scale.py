@@ -1,9 +1,12 @@
+import copy
+import warnings
+
 import pytest
 import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.nn import EnergyScale
-from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
+from pyg_clusters.nn.output_scale import ShieldingScale, fit_references, in_needed_precision, shift_of_references
 
 
 def mixed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -132,3 +135,22 @@ def test_totals_too_large_for_single_precision_are_fitted_in_double():
     scale.fit(z, ptr, energy)
     assert scale.offset.abs().sum() == 0
     assert scale.reference_energies() == {"Ga": pytest.approx(-52900.033925, abs=1e-9)}
+
+
+def test_training_without_a_fitted_scale_warns_once():
+    z, ptr = torch.full((4,), 31), torch.tensor([0, 4])
+    for scale, target in ((EnergyScale(), torch.tensor([-9.0])), (ShieldingScale(), torch.rand(4))):
+        arguments = (torch.zeros(4), z) if isinstance(scale, EnergyScale) else (torch.zeros(4),)
+        fitted, loaded = copy.deepcopy(scale), copy.deepcopy(scale)
+        fitted.fit(z, ptr, target)
+        loaded.load_state_dict(fitted.state_dict())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            fitted(*arguments)
+            loaded(*arguments)
+            copy.deepcopy(scale).eval()(*arguments)
+        with pytest.warns(UserWarning, match=r"call model.scale.fit\(z, ptr, y\)"):
+            scale(*arguments)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            scale(*arguments)

@@ -237,6 +237,7 @@ class DART(nn.Module):
                 content = torch.load(path, map_location="cpu", weights_only=True)
             published = {name.removeprefix("module."): tensor for name, tensor in content["state_dict"].items()}
             model = cls()
+            model.scale.is_fitted = True  # as it starts: raw numbers in kcal/mol
             linears = _linears_by_published_name(model)
             for name, linear in linears.items():
                 linear.load_state_dict({part: published[f"{name}.{part}"] for part in ("weight", "bias")})

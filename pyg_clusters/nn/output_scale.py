@@ -18,7 +18,32 @@ COARSE: float = 1e-4
 """Rounding in eV from which on a precision does not do for energies."""
 
 
-class EnergyScale(nn.Module):
+class OutputScale(nn.Module):
+    """A scale that is fitted to the targets of a training set, or loaded, before a network is trained."""
+
+    is_fitted: bool = False
+    """Whether it was fitted or loaded; if not, the first training step warns."""
+
+    def reset_parameters(self):
+        self.is_fitted = False
+
+    def warn_unfitted(self):
+        """Warns once, in training mode, if the scale is not fitted; not where operations are traced."""
+        if self.is_fitted or is_traced() or not (self.training and torch.is_grad_enabled()):
+            return
+        self.is_fitted = True
+        warnings.warn(
+            "the scale of the model is not fitted: call model.scale.fit(z, ptr, y) with the training set before the "
+            "first step",
+            stacklevel=4,
+        )
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *args):
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.is_fitted = True
+
+
+class EnergyScale(OutputScale):
     r"""Energy of an atom in eV from the raw output of a network, :math:`E_i = e(z_i) + o(z_i) + s\, r_i`.
 
     Offset :math:`o`, scale :math:`s` and reference energies :math:`e` are buffers, so that they are saved and moved
@@ -53,6 +78,7 @@ class EnergyScale(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
+        super().reset_parameters()
         self.offset.zero_()
         self.scale.fill_(1 / KCAL_PER_MOL)
         self.references = None
@@ -102,6 +128,7 @@ class EnergyScale(nn.Module):
             )
         self.offset.zero_()
         found = fit.solution()
+        self.is_fitted = True
         if self.references is None and is_coarse(largest, self.offset.dtype):
             self.set_references({chemical_symbols[number]: value for number, value in found.items()})
             return
@@ -109,6 +136,7 @@ class EnergyScale(nn.Module):
             self.offset[number] = value
 
     def forward(self, raw: Tensor, z: Tensor | None) -> Tensor:
+        self.warn_unfitted()
         raw = raw.to(self.scale.dtype)  # of mixed precision: a sum over atoms in bfloat16 would lose digits
         if z is None:
             z = self._only_element()
@@ -246,7 +274,7 @@ def shift_of_references(z: Tensor, ptr: Tensor, references: Mapping[int, float])
     return torch.zeros(ptr.numel() - 1, dtype=torch.double).index_add_(0, row, values)
 
 
-class ShieldingScale(nn.Module):
+class ShieldingScale(OutputScale):
     r"""Shielding of an atom in ppm from the raw output of a network, :math:`\sigma_i = t^{-1}(m + s\, r_i)`.
 
     Without a transform :math:`t` is the identity. Mean m, scale s and the parameters of the transform are buffers, so
@@ -273,6 +301,7 @@ class ShieldingScale(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
+        super().reset_parameters()
         self.mean.fill_(0.0)
         self.scale.fill_(1.0)
         if self.transform is not None:
@@ -297,6 +326,7 @@ class ShieldingScale(nn.Module):
         if self.transform is not None:
             self.transform.load_state_dict(GeneralizedLogistic.fit(values).state_dict())
             values = self.transform(values)
+        self.is_fitted = True
         deviation = values.std(correction=0)
         self.mean.copy_(values.mean())
         self.scale.copy_(deviation if deviation > 0 else torch.ones_like(deviation))
@@ -311,6 +341,7 @@ class ShieldingScale(nn.Module):
         self.fit(values.new_zeros(0), values.new_zeros(0), values)
 
     def forward(self, raw: Tensor) -> Tensor:
+        self.warn_unfitted()
         raw = raw.to(self.scale.dtype)  # of mixed precision, in which a shielding is known to 2 ppm only
         values = self.mean + self.scale * raw
         return values if self.transform is None else self.transform.inverse(values)
