@@ -204,7 +204,7 @@ def test_core_surface_refuses(clusters, model, tmp_path, capsys):
     assert "perplexity" in refused([*start, "--radii", "3.49,5.5", "--perplexity", "1000"], capsys)
     assert "at least two clusters" in refused([*start, "--radii", "3.49,5.5", "--sizes", "62"], capsys)
     assert "no property 'origin'" in refused([*start, "--group", "origin"], capsys)
-    assert "analyse has no 'surface'; did you mean 'core-surface'" in refused(
+    assert "analyse: there is no analysis 'surface'; did you mean 'core-surface'" in refused(
         ["analyse", "surface", model, clusters], capsys
     )
     torch.manual_seed(0)

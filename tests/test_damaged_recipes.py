@@ -157,15 +157,17 @@ def test_texts_that_are_no_recipe(tmp_path, capsys, name):
     assert reason in refusal(file, capsys)
 
 
-def test_errors_that_no_verb_expects_are_one_line(monkeypatch, capsys):
+def test_errors_that_no_verb_expects_are_one_line(tmp_path, monkeypatch, capsys):
     def fail(options):
         raise KeyError("charm")
 
     monkeypatch.setattr("pyg_clusters.cli.info.run", fail)
-    assert main(["info", "md.xyz"]) == 1
-    assert capsys.readouterr().err.startswith("pyg-clusters: unexpected KeyError: 'charm' (main.py, line ")
+    file = tmp_path / "md.xyz"
+    file.touch()
+    assert main(["info", str(file)]) == 1
+    assert capsys.readouterr().err.startswith("pyg-clusters: unexpected KeyError: 'charm' (commands.py, line ")
     with pytest.raises(KeyError, match="charm"):
-        main(["info", "md.xyz", "--debug"])
+        main(["info", str(file), "--debug"])
 
 
 class Touch:

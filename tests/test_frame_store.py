@@ -237,7 +237,7 @@ def test_convert_leaves_bad_frames_out_on_request(paths, tmp_path, capsys):
     assert main(["convert", str(tmp_path / "c.extxyz"), "--out", str(out)]) == 2
     assert "frame 1: is connected to its own image along c" in capsys.readouterr().err and not out.exists()
     assert main(["convert", str(tmp_path / "c.extxyz"), "--out", str(out), "--on-bad", "skip"]) == 0
-    assert "1 frames in" in capsys.readouterr().out
+    assert "1 frame in" in capsys.readouterr().out
 
 
 def test_positions_are_those_of_the_text_to_the_last_bit(tmp_path):

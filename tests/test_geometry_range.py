@@ -1,5 +1,7 @@
 """Structures that leave the geometries of the training set are stopped there and marked."""
 
+from dataclasses import replace
+
 import ase.io
 import numpy as np
 import pytest
@@ -184,7 +186,7 @@ def test_screening_ranks_them_last():
             Screening(
                 *(getattr(screening, name)[1:2] for name in ("file", "frame", "size", "energy")),
                 {},
-                [candidates[1]],
+                [replace(candidates[1], index=0)],
                 [],
             ),
             Predictor(Holed()),

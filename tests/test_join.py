@@ -345,7 +345,7 @@ def test_earlier_store_of_torn_frames_is_refused(frames, tmp_path, capsys):
     assert main(["predict", "gallium", torn_store, "--out", str(tmp_path / "p.csv")]) == 2
     assert "frame 1: may be cut" in capsys.readouterr().err
     assert main(["predict", "gallium", torn_store, "--on-bad", "skip", "--out", str(tmp_path / "p.csv")]) == 0
-    assert capsys.readouterr().out.startswith("1 frames in")
+    assert capsys.readouterr().out.startswith("1 frame in")
     assert main(["relax", torn_store, "--calculator", "gallium-forces", "--out", str(tmp_path / "r.extxyz")]) == 2
     assert "frame 1: may be cut" in capsys.readouterr().err
 

@@ -559,7 +559,7 @@ def test_stability_of_files(tmp_path, capsys):
     write_extxyz(frames, [dimer("Na", 3.1), square, dimer("Na", 6.0)])
     command = ["label", "prescreen", str(frames), "--min-gap", "0.1", "--threads", "1", "--out", str(out)]
     assert main(command) == 0
-    assert "1 frames in" in (told := capsys.readouterr()).out and "2 rejected" in told.out
+    assert "1 frame in" in (told := capsys.readouterr()).out and "2 rejected" in told.out
     (kept,) = ase.io.read(out, ":")
     assert kept.info["tight_binding_gap"] > 0.1 and kept.info["valence_lambda_triplet"] > 0
     flat, stretched = ase.io.read(tmp_path / "stable.set_aside.extxyz", ":")
@@ -585,7 +585,7 @@ def test_an_odd_frame_stops_before_anything_is_computed(tmp_path, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert "na.extxyz, frame 1: 3 electrons (H3, charge 0)" in line and not out.exists()
     assert main(["label", "shielding", str(frames), "--on-bad", "skip", "--out", str(out)]) == 0
-    assert "1 frames in" in (told := capsys.readouterr()).out and "frame 1: 3 electrons" in told.err
+    assert "1 frame in" in (told := capsys.readouterr()).out and "frame 1: 3 electrons" in told.err
 
 
 @pytest.mark.parametrize(
@@ -594,10 +594,12 @@ def test_an_odd_frame_stops_before_anything_is_computed(tmp_path, capsys):
         (["label", "colour"], "shielding, prescreen, energy"),
         (["label", "energy", "x.extxyz", "--calculator", "vasp", "--out", "o.extxyz"], "no calculator 'vasp'"),
         (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--workers", "0"], "--workers"),
-        (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz"], "no such file"),
+        (["label", "energy", "none.xyz", "--calculator", "emt", "--out", "o.extxyz"], "no such file"),
     ],
 )
-def test_bad_arguments_are_one_line(arguments, told, capsys):
+def test_bad_arguments_are_one_line(arguments, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_extxyz("x.extxyz", [dimer("Cu", 2.3)])
     assert main(arguments) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert told in line

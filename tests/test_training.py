@@ -492,7 +492,7 @@ def test_training_goes_on_from_a_trained_model(recipe, finished, frames, tmp_pat
     assert main([*other, "--init-from", str(finished)]) == 2
     assert "hidden_channels=8" in capsys.readouterr().err
     assert main([*arguments, "--init-from", str(tmp_path), "--out", str(tmp_path / "none")]) == 2
-    assert "has no trained model" in capsys.readouterr().err
+    assert "is not the folder of a run or a model; did you mean" in capsys.readouterr().err
     assert not (tmp_path / "other").exists() and not (tmp_path / "none").exists()
 
 

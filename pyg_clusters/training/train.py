@@ -30,6 +30,7 @@ from pyg_clusters.training.recipes import (
     classes_in_options,
     classes_in_recipes,
     names_training,
+    recipes_in,
     take_option,
     with_logger,
     with_recipe,
@@ -180,9 +181,10 @@ def _errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
         raise
     except Exception as error:
         if "accelerator" in str(error) or "backend found" in str(error):
-            asked = dict(options_of(argv)).get("trainer.accelerator", "of the recipe")
+            asked = [recipe["trainer"].get("accelerator") for recipe in recipes_in(argv) if recipe.get("trainer")]
+            asked += [value for name, value in options_of(argv) if name == "trainer.accelerator"]
             raise InputError(
-                f"--trainer.accelerator {asked}: this machine has none that can be used; leave it out, or give cpu"
+                f"--trainer.accelerator {asked[-1]}: cannot be used on this machine; leave it out, or give cpu"
             ) from error
         recipe = next((value for name, value in options_of(argv) if name in ("config", "c")), "the recipe")
         raise InputError(f"{recipe}: {describe_error(error)}; --debug shows where") from error
