@@ -113,7 +113,7 @@ def test_every_button_has_a_name_and_nothing_is_clipped(page):
       walk(document);
       return found;
     }"""
-    assert page.evaluate(nameless) == []
+    page.wait_for_function(f"({nameless})().length === 0")
     clipped = "() => [...document.querySelectorAll('.table')].filter((box) => box.scrollWidth > box.clientWidth).length"
     assert page.evaluate(clipped) == 0
     assert page.locator("a[href='candidates.csv']").count() == 1

@@ -47,7 +47,7 @@ def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
     monkeypatch.setattr(report, "screening_figures", lambda *more: calls.append(more) or original(*more))
     report.write_report(screening(), tmp_path, predictor, tmp_path, Rank(3), "dft")
     assert len(calls) == 1
-    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"trajectory.png", "picked.png"}
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"trajectory.png", "distribution.png"}
 
 
 def test_without_chemiscope_the_structures_are_drawn(predictor, tmp_path, monkeypatch):

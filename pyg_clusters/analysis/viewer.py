@@ -33,19 +33,23 @@ SECTION = Template("""\
 (async () => {
   const note = document.getElementById("viewer-warning");
   const tell = (message) => { note.textContent = message; note.hidden = false; };
-  const nameButtons = (root, part) => root.querySelectorAll("*").forEach((element) => {
-    if (element.tagName === "BUTTON" && !element.textContent.trim() && !element.ariaLabel)
-      element.setAttribute("aria-label", element.title || "Settings of the " + part);
-    if (element.shadowRoot) nameButtons(element.shadowRoot, part);
-  });
+  const nameButtons = (root, part) => {
+    for (const element of [root, ...root.querySelectorAll("*")]) {
+      if (element.tagName === "BUTTON" && !element.textContent.trim() && !element.ariaLabel)
+        element.setAttribute("aria-label", element.title || "Settings of the " + part);
+      if (element.shadowRoot) nameButtons(element.shadowRoot, part);
+    }
+  };
   const warnings = new Chemiscope.Warnings();
   warnings.addHandler(tell);
   const places = {meta: "viewer-meta", map: "viewer-map", structure: "viewer-structure", info: "viewer-info"};
   try {
     window.viewer = await Chemiscope.DefaultVisualizer.load(places, $dataset, warnings);
-    nameButtons(document.getElementById("viewer-map"), "map");
-    nameButtons(document.getElementById("viewer-structure"), "structure");
-    nameButtons(document.getElementById("viewer-info"), "selection");
+    const nameAll = () => Object.entries({map: "map", structure: "structure", info: "selection"}).forEach(
+      ([id, part]) => nameButtons(document.getElementById("viewer-" + id), part));
+    nameAll();  // and again for buttons that the viewer adds later, of which it sends no event
+    setTimeout(nameAll, 500);
+    document.addEventListener("click", () => setTimeout(nameAll, 500));
   } catch (error) {
     tell("The structures cannot be shown here: " + error.message);
     throw error;

@@ -32,8 +32,8 @@ MANY_SIZES = 5
 FILES = {
     "candidates.extxyz": "structures of the candidates, with their energies and origins",
     "candidates.csv": "the table of the candidates",
-    "figures/trajectory.png": "the first figure",
-    "figures/picked.png": "the second figure",
+    "figures/trajectory.png": "energies along the trajectories",
+    "figures/distribution.png": "the distribution of the energies",
 }
 """Files beside the report."""
 CAPTIONS = {
@@ -78,7 +78,7 @@ def write_report(
     text = f" The true energies are `{literal(truth)}` of the files." if truth else ""
     what, all_ = ("energy", "all") if screening.relaxed is None else ("energy after the relaxation", "the relaxed")
     report.figure(figures["trajectory"], f"Predicted {what} along the trajectory, and the candidates.{text}")
-    report.figure(figures["picked"], f"The candidates in the distribution of {all_} frames.")
+    report.figure(figures["distribution"], f"The candidates in the distribution of {all_} frames.")
     _add_summary(report, screening, truth)
     report.text("## Candidates")
     try:
@@ -104,7 +104,7 @@ def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figu
     histogram = picked_by_size if len(np.unique(kind)) <= MAX_PANELS else plots.picked_histogram
     return {
         "trajectory": plots.energy_along_trajectory(shown, energy, picked, true, kind),
-        "picked": histogram(energy, picked, kind),
+        "distribution": histogram(energy, picked, kind),
     }
 
 
