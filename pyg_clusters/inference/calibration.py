@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
+from torch import nn
 
 from pyg_clusters.conformal import conformal_quantile
 from pyg_clusters.errors import InputError, one_line
@@ -143,6 +144,14 @@ def noise_of(error: ArrayLike, sizes: ArrayLike) -> float:
     return float(np.sqrt(np.mean(np.square(np.asarray(error, dtype=np.float64)) / np.asarray(sizes))))
 
 
+def flagger_of(model: nn.Module, calibration: Calibration | None) -> OutOfRangeFlagger | None:
+    """Range of the training set of an energy model, if known: that of the calibration, else that of the model."""
+    if calibration is not None and calibration.range is not None:
+        return calibration.range
+    domain = domain_of(model)
+    return None if domain is None else OutOfRangeFlagger.of_domain(domain)
+
+
 @dataclass
 class Uncertainty:
     """Further columns of predictions, in the order of :attr:`types`.
@@ -172,10 +181,7 @@ class Uncertainty:
             types |= {f"{name}_low": "float64", f"{name}_high": "float64"}
         if predictor.per_atom:
             return cls(types, calibration, coverage)
-        domain = domain_of(predictor.model)
-        known = calibration.range if calibration else None
-        if known is None and domain is not None:
-            known = OutOfRangeFlagger.of_domain(domain)
+        known = flagger_of(predictor.model, calibration)
         return cls(types if known is None else types | {"pred_flag": "string"}, calibration, coverage, known)
 
     def columns(self, scored: ScoredBlock) -> dict[str, np.ndarray]:

@@ -12,7 +12,7 @@ from pyg_clusters.frames import FrameBlock, Frames, Parts
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.calibration import Uncertainty
+from pyg_clusters.inference.calibration import flagger_of
 from pyg_clusters.inference.engines import job_settings, score_resumably
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers
@@ -62,7 +62,7 @@ def screen(options: ScreenOptions) -> Screening:
         predictor = _predictor(model, options, strategy)
         frames = _open(options, with_atoms=strategy.pool is not None)
         parts = Parts(out / "scores.unfinished", job_settings(predictor, frames), overwrite=options.overwrite)
-        trained = Uncertainty.of(predictor, model.calibration(), None).range
+        trained = flagger_of(predictor.model, model.calibration())
         blocks = score_resumably(predictor, frames, parts, options, trained)
         truth = options.truth
         if truth:
