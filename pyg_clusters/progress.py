@@ -47,14 +47,15 @@ class FrameProgress:
     Args:
         text: Label of the count.
         total: Number of frames, if known.
+        estimate: Whether the time left is shown; not for frames of one batch, which end together.
     """
 
-    def __init__(self, text: str = "frames", total: int | None = None):
-        self.text, self.total, self.done = text, total, 0
+    def __init__(self, text: str = "frames", total: int | None = None, estimate: bool = True):
+        self.text, self.total, self.done, self.estimate = text, total, 0, estimate and total is not None
         self._start = self._last = time.monotonic()
         self._lines = progress_is_shown(terminal=False)
         count = TextColumn(f"{{task.completed:,.0f}}{'' if total is None else f' of {total:,}'} {text}")
-        left = () if total is None else (TimeRemainingColumn(),)
+        left = (TimeRemainingColumn(),) if self.estimate else ()
         columns = (SpinnerColumn() if total is None else BarColumn(), count, TimeElapsedColumn(), *left)
         disable = not progress_is_shown(terminal=True)
         self._bar = Progress(*columns, console=Console(stderr=True), disable=disable, transient=True)
@@ -75,7 +76,9 @@ class FrameProgress:
         if self._lines and now - self._last >= SECONDS:
             self._last = now
             passed = now - self._start
-            left = f", {duration(passed * (self.total / self.done - 1))} left" if self.total and self.done else ""
+            left = ""
+            if self.estimate and self.total and self.done:
+                left = f", {duration(passed * (self.total / self.done - 1))} left"
             of = f" of {self.total:,}" if self.total else ""
             print(f"{self.done:,}{of} {self.text} after {duration(passed)}{left}", file=sys.stderr, flush=True)
 

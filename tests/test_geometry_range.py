@@ -175,6 +175,7 @@ def test_screening_ranks_them_last():
     distances = (2.7, 2.28, 2.45)
     candidates = [Candidate("md.xyz", n, -1.0, 1, pair(d), index=n) for n, d in enumerate(distances)]
     screening = Screening(np.array(["md.xyz"] * 3), np.arange(3), np.full(3, 2), -np.ones(3), {}, candidates, [])
+    assert str(screening) == "Screening(3 frames, 3 candidates)"
     with pytest.warns(UserWarning, match=r"1 of 3 frames left the geometries .* md.xyz, frame 1: atoms 0 and 1 are"):
         found = relax_candidates(screening, Predictor(Holed()), fmax=1e-3, steps=100)
     assert [one.frame for one in found.candidates][-1] == 1 and found.num_left_range == 1

@@ -4,7 +4,7 @@ from pyg_clusters.formatting import count_of
 from pyg_clusters.options.predict import PredictOptions
 
 OPTIONS = PredictOptions
-EXAMPLE = "pyg-clusters predict runs/dart md.extxyz --out predictions.csv"
+EXAMPLE = "pyg-clusters predict gallium-forces md.extxyz --out predictions.csv"
 
 
 def run(options: PredictOptions):

@@ -7,7 +7,7 @@ from pyg_clusters.formatting import count_of
 from pyg_clusters.options.screen import ScreenOptions
 
 OPTIONS = ScreenOptions
-EXAMPLE = "pyg-clusters screen runs/dart md.extxyz --top 100 --out screening"
+EXAMPLE = "pyg-clusters screen gallium-forces md.extxyz --relax --out candidates"
 
 
 def run(options: ScreenOptions):

@@ -79,7 +79,7 @@ class Candidate:
         return not self.relaxation.get("left_range")
 
 
-@dataclass
+@dataclass(repr=False)
 class Screening:
     """All scored frames, and the candidates.
 
@@ -111,6 +111,9 @@ class Screening:
     flagged: np.ndarray | None = None
     relaxed: np.ndarray | None = None
     num_left_range: int = 0
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.energy)} frames, {len(self.candidates)} candidates)"
 
     @cached_property
     def kind(self) -> np.ndarray:

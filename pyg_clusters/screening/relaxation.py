@@ -38,7 +38,7 @@ def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, 
     """Relax structures to the nearest local minima of a model, with :data:`RESULTS` in their ``info``."""
     potential = ModelEnergy(predictor.model)
     minima: list[Atoms] = []
-    with FrameProgress("frames relaxed", len(structures)) as progress:
+    with FrameProgress("frames relaxed", len(structures), estimate=False) as progress:
         for chunk in chunks(structures):
             minima += relax_chunk(chunk, potential, fmax, steps, progress.advance)
     return minima
