@@ -30,7 +30,7 @@ from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.testing import random_clusters, validate_model
 from pyg_clusters.transforms import RadiusGraph, ShellGraph, TopologicalDescriptor
 
-PAGE = Path(__file__).parents[1] / "docs" / "layers.md"
+PAGE = Path(__file__).parents[1] / "docs/how_to/layers.md"
 PYG, SCHNET = "torch_geometric.nn.", "torch_geometric.nn.models.schnet."
 LAYERS = {
     **{

@@ -205,6 +205,7 @@ def test_strategies_in_python_and_in_the_documentation():
     ):
         ScreenOptions(model="gallium", frames=["md.xyz"], choose="best", out="out")
     assert ScreenOptions(model="gallium", frames=["md.xyz"], out="out").tolerance == SAME_STRUCTURE
-    page = (Path(__file__).parents[1] / "docs" / "screening.md").read_text()
-    rows = re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|", page, flags=re.MULTILINE)
+    page = (Path(__file__).parents[1] / "docs/how_to/screening.md").read_text(encoding="utf-8")
+    table = page.partition("| strategy | candidates |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|", table, flags=re.MULTILINE)
     assert dict(rows) == {name: strategy.purpose for name, strategy in STRATEGIES.items()}
