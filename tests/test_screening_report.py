@@ -15,6 +15,7 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, Ensemble, LastLayerPosterior
 from pyg_clusters.screening import report
 from pyg_clusters.screening.candidates import Candidate, Screening
+from pyg_clusters.screening.screen import warn_of_other_zero
 from pyg_clusters.strategies import Rank
 
 ICOSAHEDRON = Icosahedron("Cu", 2, latticeconstant=3.6)
@@ -48,6 +49,16 @@ def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
     report.write_report(screening(), tmp_path, predictor, tmp_path, Rank(3), "dft")
     assert len(calls) == 1
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"trajectory.png", "distribution.png"}
+
+
+def test_true_energies_on_another_zero_are_noticed():
+    """Not an error of 1 eV a cluster, as a model may have; 100 eV an atom is another zero."""
+    same, other = screening((13, 13, 13, 12, 12, 12)), screening((13, 13, 13, 12, 12, 12))
+    warn_of_other_zero(same, "dft")
+    for candidate in other.candidates:
+        candidate.properties["dft"] -= 100.0 * len(candidate.atoms)
+    with pytest.warns(UserWarning, match=r"another zero than the model: .* Ga -99\.\d+ eV per atom.* \(--truth dft\)"):
+        warn_of_other_zero(other, "dft")
 
 
 def test_without_chemiscope_the_structures_are_drawn(predictor, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Screening: from the frames of trajectories to candidates for DFT calculations."""
 
 import shlex
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
+from pyg_clusters.evaluation.baseline import other_zero
 from pyg_clusters.frames import FrameBlock, Frames, Parts
+from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
@@ -76,6 +79,8 @@ def screen(options: ScreenOptions) -> Screening:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to select from")
         if isinstance(strategy, Bins):
             warn_of_narrow_bins(screening, strategy.bins, model.path)
+        if truth and trained is not None:
+            warn_of_other_zero(screening, truth)
         write_candidates(screening, out, truth)
         command = shlex.join(command_words("screen", options))
         write_report(screening, out, predictor, model.path, strategy, truth, command)
@@ -84,6 +89,19 @@ def screen(options: ScreenOptions) -> Screening:
             write_folders(out / options.write, structures, options.write, options.vacuum, overwrite=again)
         parts.remove()
     return screening
+
+
+def warn_of_other_zero(screening: Screening, truth: str):
+    """Warn if the true energies of the candidates count from another zero than the predicted ones."""
+    candidates = screening.candidates
+    zero = other_zero(
+        np.concatenate([candidate.atoms.numbers for candidate in candidates]),
+        offsets([len(candidate.atoms) for candidate in candidates]),
+        np.array([candidate.energy for candidate in candidates]),
+        np.array([candidate.properties[truth] for candidate in candidates], dtype=float),
+    )
+    if zero is not None:
+        warnings.warn(f"{zero} (--truth {truth})", stacklevel=2)
 
 
 def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predictor:
