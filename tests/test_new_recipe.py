@@ -57,6 +57,22 @@ def test_radii_follow_the_bond_length(files, tmp_path):
     assert radii[1] == pytest.approx([1.3 * radius for radius in radii[0]], rel=0.02)
 
 
+def test_a_folder_of_files_with_an_energy_each(files, tmp_path, capsys):
+    """The comment is the label, and copies of a structure, which lie in different files, stay together."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for index, frame in enumerate(read_atoms([files / "gallium_md_57.extxyz"])):
+        atoms = frame.atoms
+        rows = "".join(f"Ga {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in atoms.positions)
+        (folder / f"{index}.xyz").write_text(f"{len(atoms)}\n{-130.0 - index}\n{rows}")
+    assert main(["new-recipe", str(folder), "--out", str(tmp_path / "r.yaml")]) == 0
+    said = capsys.readouterr().out
+    assert "label      comment, -3." in said and "split      random, copies together: 50 files" in said
+    recipe = yaml.safe_load((tmp_path / "r.yaml").read_text())
+    assert recipe["data"]["dataset"]["init_args"]["target"] == "comment"
+    assert recipe["data"]["split"] == "random" and recipe["data"]["copies_together"] is True
+
+
 def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
     frames = [frame.atoms for frame in read_atoms([files / "gallium_md_57.extxyz"])]
     for atoms in frames:

@@ -116,7 +116,8 @@ def look_at(options: NewRecipeOptions) -> Findings:
     distribution = pair_distribution(pos, torch.tensor([0, *np.cumsum(sizes).tolist()]))
     missing = sum(target not in of for of in labels)
     first = "the first " if len(frames) >= MAX_FRAMES else ""
-    by_group = len(groups) >= MANY_GROUPS
+    alone = group is None and len(frames) <= len(groups)  # a frame a file: copies of a structure lie in several files
+    by_group = len(groups) >= MANY_GROUPS and not alone
     range_ = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
     others = [
         name for name, kind in shapes.items() if kind in ("energy", "atoms") and _is_label(name) and name != target
@@ -130,7 +131,7 @@ def look_at(options: NewRecipeOptions) -> Findings:
         f"forces     {forces or 'none'}" + (f"; zero on the minima of {', '.join(minima)}" if minima else ""),
         f"split      {'by group' if by_group else 'random, copies together'}: "
         + (f"{len(groups):,} different values of group" if group else count_of(len(groups), "file"))
-        + ("" if by_group else "; neighbouring frames of a trajectory make its test error too small"),
+        + ("" if by_group or alone else "; neighbouring frames of a trajectory make its test error too small"),
     ]
     return Findings(target, per_atom, forces, minima, elements, group, by_group, distribution, lines)
 
@@ -177,6 +178,8 @@ def _target(shapes: dict[str, str], files: Sequence[str]) -> str:
     for name in ("energy", "REF_energy", "binding_energy"):
         if name in energies:
             return name
+    if not energies and shapes.get("comment") == "energy":  # a lone number in the comment line
+        return "comment"
     if len(energies or shieldings) != 1:
         many = f"several could be it ({', '.join(energies)})" if energies else f"the frames have {_listed(shapes)}"
         raise InputError(f"{files[0]}: the label to train on is not clear: {many}; name it with --target")
