@@ -24,9 +24,6 @@ from pyg_clusters.testing import random_clusters
 
 COPIES = 3
 
-# The models here are untrained: their energies are near zero.
-pytestmark = pytest.mark.filterwarnings("ignore:the labels count from another zero")
-
 
 @pytest.fixture(scope="module")
 def frames() -> list[Atoms]:

@@ -1,7 +1,7 @@
 """Screening: from the frames of trajectories to candidates for DFT calculations."""
 
 import shlex
-import warnings
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -101,7 +101,7 @@ def warn_of_other_zero(screening: Screening, truth: str):
         np.array([candidate.properties[truth] for candidate in candidates], dtype=float),
     )
     if zero is not None:
-        warnings.warn(f"{zero} (--truth {truth})", stacklevel=2)
+        print(f"warning: {zero} (--truth {truth})", file=sys.stderr)
 
 
 def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predictor:
