@@ -7,8 +7,10 @@ import torch
 from ase import Atoms
 
 from pyg_clusters.cli.main import main
+from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.testing import random_clusters
+from pyg_clusters.training.train import _errors_of_recipe
 
 MISTAKES = {
     "scren gallium md.extxyz": "did you mean 'screen'?",
@@ -99,6 +101,15 @@ def test_a_gpu_that_is_not_there(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert main(["train", "recipe.yaml", "--trainer.accelerator", "gpu", "--out", "gpu"]) == 2
     assert "--trainer.accelerator gpu: cannot be used on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("trainer", ["", "trainer: {max_epochs: 1}", "trainer: [1]"])
+def test_an_accelerator_that_no_recipe_names(trainer, tmp_path):
+    """The error of Lightning is one line, whatever is in the recipe."""
+    (tmp_path / "recipe.yaml").write_text(f"seed_everything: 0\n{trainer}\n")
+    argv = ["--config", str(tmp_path / "recipe.yaml")]
+    with pytest.raises(InputError, match=r"--trainer\.accelerator auto: cannot be used"), _errors_of_recipe(argv):
+        raise ValueError("no accelerator is there")
 
 
 def test_info_on_tables_recipes_and_screenings(folder, monkeypatch, capsys):

@@ -181,10 +181,12 @@ def _errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
         raise
     except Exception as error:
         if "accelerator" in str(error) or "backend found" in str(error):
-            asked = [recipe["trainer"].get("accelerator") for recipe in recipes_in(argv) if recipe.get("trainer")]
+            trainers = [recipe.get("trainer") for recipe in recipes_in(argv)]
+            asked = [trainer.get("accelerator") for trainer in trainers if isinstance(trainer, dict)]
             asked += [value for name, value in options_of(argv) if name == "trainer.accelerator"]
+            last = next((name for name in reversed(asked) if name), "auto")
             raise InputError(
-                f"--trainer.accelerator {asked[-1]}: cannot be used on this machine; leave it out, or give cpu"
+                f"--trainer.accelerator {last}: cannot be used on this machine; leave it out, or give cpu"
             ) from error
         recipe = next((value for name, value in options_of(argv) if name in ("config", "c")), "the recipe")
         raise InputError(f"{recipe}: {describe_error(error)}; --debug shows where") from error
