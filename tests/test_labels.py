@@ -124,7 +124,7 @@ def hydrated_sodium(distance: float = 2.358, bond: float = 0.9684, angle: float 
 
 @needs_pyscf
 def test_fitted_shieldings_are_the_exact_ones():
-    """Own density-fitted equations against pyscf-properties, mended, with exact integrals."""
+    """Own density-fitted equations against corrected pyscf-properties with exact integrals."""
     atoms = dimer("Na", 3.08)
     atoms.rotate(40, (1, 2, 3))
     fitted, exact = (

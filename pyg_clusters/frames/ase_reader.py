@@ -100,10 +100,10 @@ def block_of_frames(
     unreadable = sorted([*unreadable, *lacking.values()], key=lambda frame: frame.number)
     frames = {number: atoms for number, atoms in frames.items() if number not in lacking}
     sizes = [len(atoms) for atoms in frames.values()]
-    values = {key: _stack(path, key, [_property(a, key) for a in frames.values()]) for key in properties}
+    values = {key: _stack(path, key, [frame_property(a, key) for a in frames.values()]) for key in properties}
     atom_values = {}
     for key in atom_properties:
-        parts = [np.asarray(_atom_property(atoms, key)) for atoms in frames.values()]
+        parts = [np.asarray(atom_property(atoms, key)) for atoms in frames.values()]
         try:
             atom_values[key] = concatenated(parts) if parts else np.zeros(0)
         except ValueError as error:  # values of different shapes
@@ -128,8 +128,8 @@ def block_of_frames(
 def _lacking(
     path: Path, number: int, atoms: Atoms, properties: Sequence[str], atom_properties: Sequence[str]
 ) -> UnlabelledFrame | None:
-    lacks = [key for key in properties if _property(atoms, key) is None]
-    lacks_of_atoms = [key for key in atom_properties if _atom_property(atoms, key) is None]
+    lacks = [key for key in properties if frame_property(atoms, key) is None]
+    lacks_of_atoms = [key for key in atom_properties if atom_property(atoms, key) is None]
     if not lacks and not lacks_of_atoms:
         return None
     key, kind = (lacks[0], "") if lacks else (lacks_of_atoms[0], " per atom")
@@ -139,14 +139,16 @@ def _lacking(
     return UnlabelledFrame(str(path), number, f"no property {key!r}{kind}; {found}", key, names)
 
 
-def _property(atoms: Atoms, key: str):
+def frame_property(atoms: Atoms, key: str) -> Any:
+    """Value of a frame in its ``info`` or the results of its calculator, if there is one."""
     for values in (atoms.info, _results(atoms)):
         if values.get(key) is not None:
             return values[key]
     return None
 
 
-def _atom_property(atoms: Atoms, key: str) -> np.ndarray | None:
+def atom_property(atoms: Atoms, key: str) -> np.ndarray | None:
+    """Values per atom in the ``arrays`` of a frame or the results of its calculator, if there are any."""
     if key in atoms.arrays:
         return atoms.arrays[key]
     results = _results(atoms)

@@ -7,7 +7,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_reader import _atom_property, _property
+from pyg_clusters.frames.ase_reader import atom_property, frame_property
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.options.common import Fragments
 
@@ -45,8 +45,8 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
     dtype = torch.get_default_dtype() if dtype is None else dtype
     cluster = join_atoms(atoms, fragments)
     data = Data(z=torch.from_numpy(cluster.numbers).long(), pos=torch.from_numpy(cluster.positions).to(dtype))
-    energy = _one_of(ENERGIES, [_property(atoms, key) for key in ENERGIES], ())
-    forces = _one_of(FORCES, [_atom_property(atoms, key) for key in FORCES], (len(atoms), 3))
+    energy = _one_of(ENERGIES, [frame_property(atoms, key) for key in ENERGIES], ())
+    forces = _one_of(FORCES, [atom_property(atoms, key) for key in FORCES], (len(atoms), 3))
     if energy is not None:
         data.y = torch.from_numpy(energy.reshape(1)).to(dtype)
     if forces is not None:

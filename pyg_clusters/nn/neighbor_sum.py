@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
+from pyg_clusters.geometry import sizes_to_ptr
 from pyg_clusters.pairs import both_directions
 
 
@@ -25,7 +26,7 @@ class Neighbors(NamedTuple):
         """The neighbours by unordered pairs of atoms ``[2, num_pairs]``."""
         edge_index, pair = both_directions(pairs, by_source=False)
         degree = torch.bincount(edge_index[1], minlength=num_atoms)
-        return cls(edge_index[0], pair, torch.cat([degree.new_zeros(1), degree.cumsum(0)]))
+        return cls(edge_index[0], pair, sizes_to_ptr(degree))
 
 
 def neighbor_sum(x: Tensor, weight: Tensor, neighbors: Neighbors) -> Tensor:

@@ -14,7 +14,7 @@ import yaml
 from docstring_parser import parse_from_object
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 
 Options = TypeVar("Options")
 
@@ -88,7 +88,7 @@ def _positional_values(file: str, names: Sequence[str]) -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())[:200]
+        reason = error.strerror if isinstance(error, OSError) else one_line(error, 200)
         raise InputError(f"--config {file}: cannot be read ({reason})") from error
     if not isinstance(values, dict):
         raise InputError(f"--config {file}: holds no options; write a line NAME: VALUE for each")

@@ -93,7 +93,7 @@ def representatives(
     for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
         order = np.arange(len(frames)) if energy is None else np.argsort(np.asarray(energy)[frames], kind="stable")
         values = None if energy is None else np.asarray(energy, float)[frames][order]
-        finder = _Finder(species, positions[order], tolerance, values, energy_tolerance)
+        finder = _Finder(PairComparison(species, positions[order], tolerance, values, energy_tolerance))
         result[frames[order]] = frames[order][finder.representatives()]
     return result
 
@@ -135,7 +135,7 @@ def copies(
     for frames, species, positions in _by_composition(all_z, all_pos, np.concatenate([known[2], ptr[1:] + num_atoms])):
         first = int(np.searchsorted(frames, num_known))  # of those that may be copies
         if 0 < first < len(frames):
-            found = frames[_Finder(species, positions, tolerance).copies_of_first(first)]
+            found = frames[_Finder(PairComparison(species, positions, tolerance)).copies_of_first(first)]
             result[frames[first:] - num_known] = np.where(found < num_known, found, -1)
     return result
 
@@ -166,7 +166,7 @@ def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: floa
     _check_tolerance(tolerance)
     result = np.arange(len(ptr) - 1)
     for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
-        result[frames] = frames[_Finder(species, positions, tolerance).groups()]
+        result[frames] = frames[_Finder(PairComparison(species, positions, tolerance)).groups()]
     return result
 
 
@@ -178,21 +178,14 @@ def _check_tolerance(tolerance: float):
 class _Finder:
     """Finds the representatives among structures of one composition, in their order."""
 
-    def __init__(
-        self,
-        species: np.ndarray,
-        pos: np.ndarray,
-        tolerance: float,
-        energy: np.ndarray | None = None,
-        energy_tolerance: float | None = None,
-    ):
-        self.pairs = PairComparison(species, pos, tolerance, energy, energy_tolerance)
-        self.key_tolerance = self.pairs.key_tolerance
+    def __init__(self, pairs: PairComparison):
+        self.pairs = pairs
+        self.key_tolerance = pairs.key_tolerance
         keys = structure_keys(self.pairs.pos)
         sample = keys[:: -(-len(keys) // FITTED)].astype(float)
         axes = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)[2][:TREE_DIMENSIONS]
         self.keys = (keys - sample.mean(axis=0)) @ axes.T
-        self.representative = np.arange(len(pos))
+        self.representative = np.arange(len(keys))
 
     def representatives(self) -> np.ndarray:
         known = _Trees(self.keys)
