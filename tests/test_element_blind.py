@@ -15,7 +15,7 @@ from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART, AlloyDART, Ensemble, LayeredModel, NodeSchNet, SmoothDART
 from pyg_clusters.models.checkpoint import load_model
-from pyg_clusters.models.element_blind import is_blind
+from pyg_clusters.models.contract import is_blind
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
 from pyg_clusters.structures import ModelCalculator
 from pyg_clusters.testing import random_clusters

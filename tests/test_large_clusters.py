@@ -8,7 +8,7 @@ from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.models import DART, SmoothDART
-from pyg_clusters.nn.neighbor_sum import Neighbors, neighbor_sum
+from pyg_clusters.nn.neighbor_sums import Neighbors, neighbor_sum
 from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.testing import random_clusters
 

@@ -23,9 +23,9 @@ from pyg_clusters.models.contract import (
     HasFastPath,
     HasSpread,
     check_extra_arguments,
+    element_problem,
     extra_arguments,
 )
-from pyg_clusters.models.element_blind import element_problem
 from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.positions import check_positions

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, one_cluster, pad_clusters
 from pyg_clusters.models.dart import DART, AtomicEnergies
-from pyg_clusters.nn.elements import ElementIndex
+from pyg_clusters.nn.inputs import ElementIndex
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.pairs import check_complete
 from pyg_clusters.positions import usable_positions

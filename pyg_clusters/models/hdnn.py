@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, one_cluster, sum_over_clusters
 from pyg_clusters.models.training_domain import TrainingDomain
-from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.nn.inputs import InputScale
 from pyg_clusters.nn.output_scale import EnergyScale
 from pyg_clusters.positions import usable_positions
 from pyg_clusters.transforms.symmetry_functions import SymmetryFunctions, element_numbers

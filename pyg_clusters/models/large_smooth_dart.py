@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pyg_clusters.geometry import batch_to_ptr, soft_beyond, squared_norm
-from pyg_clusters.nn.neighbor_sum import Neighbors, neighbor_sum
+from pyg_clusters.nn.neighbor_sums import Neighbors, neighbor_sum
 from pyg_clusters.pairs import both_directions, near_pairs
 
 ATOMS_AT_ONCE: int = 512

@@ -1,6 +1,5 @@
 """A model of any layers."""
 
-import inspect
 import json
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -22,19 +21,10 @@ from pyg_clusters.geometry import (
 )
 from pyg_clusters.models.checkpoint import save_shared_weights_once
 from pyg_clusters.models.training_domain import TrainingDomain
-from pyg_clusters.nn.input_scale import InputScale
-from pyg_clusters.nn.layer_adapter import (
-    GraphKind,
-    LayerAdapter,
-    class_path,
-    filled,
-    layer_class,
-    make,
-    reset_copy,
-    two_layers,
-)
+from pyg_clusters.nn.inputs import InputScale
+from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter, layer_and_arguments, two_layers
 from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, EnergyScale, ShieldingScale
-from pyg_clusters.nn.pyg_model_adapter import WholeModel
+from pyg_clusters.nn.pyg_model_adapter import WholeModel, is_whole, whole_model
 from pyg_clusters.pairs import all_pairs, check_complete, edge_shell_counts, radius_pairs, shell_counts
 from pyg_clusters.positions import usable_positions
 
@@ -114,7 +104,7 @@ class LayeredModel(nn.Module):
         _check_choice("target", target, ("energy", "shielding"))
         if transform and target == "energy":
             raise InputError("transform is for shieldings (target: shielding), not for energies")
-        found, self._conv, self._conv_args = _layer_and_arguments(conv, conv_args)
+        found, self._conv, self._conv_args = layer_and_arguments(conv, conv_args)
         self.num_layers = num_layers
         self.hidden_channels = hidden_channels
         self.embedding = embedding
@@ -126,8 +116,8 @@ class LayeredModel(nn.Module):
 
         num_shells = len(self.radii) + 1
         self.whole: WholeModel | None = None
-        if _is_whole(found):
-            self.whole = _whole_model(found, self._conv_args, self)
+        if is_whole(found):
+            self.whole = whole_model(found, self._conv_args, hidden_channels, num_layers, num_gaussians, self.cutoff)
         else:
             kind = GraphKind(hidden_channels, num_shells, self.cutoff, num_gaussians)
             self.adapter = LayerAdapter(found, self._conv_args, kind)
@@ -216,34 +206,25 @@ class LayeredModel(nn.Module):
             InputError: If what a layer needs is neither given nor can be computed.
         """
         batch = one_cluster(pos, x, z) if batch is None else batch
-        values = self.atomic_values(
-            z, pos, batch, x=x, edge_index=edge_index, edge_weight=edge_weight, edge_type=edge_type
-        )
+        graph = {"x": x, "edge_index": edge_index, "edge_weight": edge_weight, "edge_type": edge_type}
+        values = self.atomic_values(z, pos, batch, **graph)
         return values if self.target == "shielding" else sum_over_clusters(values, batch)
 
     def atomic_values(
-        self,
-        z: Tensor,
-        pos: Tensor | None,
-        batch: Tensor | None = None,
-        *,
-        x: Tensor | None = None,
-        edge_index: Tensor | None = None,
-        edge_weight: Tensor | None = None,
-        edge_type: Tensor | None = None,
+        self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, **graph: Tensor | None
     ) -> Tensor:
         """Share of each atom in the energy of its cluster in eV, or its shielding in ppm, ``[num_atoms]``; the
         arguments are those of :meth:`forward`.
         """
         self.domain.check(z)
-        batch = one_cluster(pos, x, z) if batch is None else batch
+        batch = one_cluster(pos, graph.get("x"), z) if batch is None else batch
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         if self.whole is not None:
             if pos is None:
                 raise InputError(f"{type(self.whole.model).__name__} needs positions")
             raw = self.whole(z, pos, batch)
         else:
-            raw = self._raw(z, pos, batch, x, edge_index, edge_weight, edge_type)
+            raw = self._raw(z, pos, batch, **graph)
         raw = raw + defect
         return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
 
@@ -252,10 +233,10 @@ class LayeredModel(nn.Module):
         z: Tensor,
         pos: Tensor | None,
         batch: Tensor,
-        x: Tensor | None,
-        edge_index: Tensor | None,
-        edge_weight: Tensor | None,
-        edge_type: Tensor | None,
+        x: Tensor | None = None,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        edge_type: Tensor | None = None,
     ) -> Tensor:
         graph = self._graph(pos, batch, edge_index, edge_weight, edge_type) | {"batch": batch}
         if z is not None:
@@ -352,43 +333,3 @@ def _check_numbers(**limits: tuple[int, int]):
 def _check_choice(name: str, value: str, choices: tuple[str, ...]):
     if value not in choices:
         raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _layer_and_arguments(
-    conv: str | Mapping[str, Any] | type[nn.Module] | nn.Module, arguments: Mapping[str, Any] | None
-) -> tuple[type[nn.Module] | nn.Module, str | None, dict[str, Any]]:
-    """The layer, its import path (none for an instance), and its arguments."""
-    given = dict(arguments or {})
-    if isinstance(conv, Mapping):
-        unknown = [key for key in conv if key not in ("class_path", "init_args")]
-        if unknown or "class_path" not in conv:
-            raise InputError(f"conv must have class_path and init_args, got {', '.join(map(str, conv)) or 'nothing'}")
-        given = {**(conv.get("init_args") or {}), **given}
-        conv = conv["class_path"]
-    if isinstance(conv, nn.Module):
-        return conv, None, given
-    if isinstance(conv, type) and issubclass(conv, nn.Module):
-        return conv, class_path(conv), given
-    if isinstance(conv, str):
-        return layer_class(conv), conv, given
-    raise InputError(f"conv must be a layer, its class, or the import path of its class, got {conv!r}")
-
-
-def _is_whole(layer: type[nn.Module] | nn.Module) -> bool:
-    """Whether it takes atomic numbers and positions instead of features."""
-    forward = layer.forward if isinstance(layer, type) else type(layer).forward
-    return list(inspect.signature(forward).parameters)[1:4] == ["z", "pos", "batch"]
-
-
-def _whole_model(layer: type[nn.Module] | nn.Module, arguments: Mapping[str, Any], model: LayeredModel) -> WholeModel:
-    if isinstance(layer, nn.Module):
-        return WholeModel(reset_copy(layer))
-    if model.cutoff is None:
-        raise InputError(f"{layer.__name__} needs a cutoff: give the model one, 6.0 (Å), say")
-    channels = model.hidden_channels
-    known: dict[str, Any] = dict.fromkeys(("hidden_channels", "num_filters", "out_emb_channels"), channels)
-    known |= dict.fromkeys(("num_interactions", "num_layers", "num_blocks"), model.num_layers)
-    known |= dict.fromkeys(("num_gaussians", "num_rbf"), model.num_gaussians)
-    known |= {"cutoff": model.cutoff, "out_channels": 1, "int_emb_size": channels // 2, "basis_emb_size": 8}
-    known |= {"num_spherical": 3, "num_radial": 6}  # PyG takes ten seconds to derive the 7 harmonics of the paper
-    return WholeModel(make(layer, filled(layer, arguments, known)))

@@ -20,11 +20,10 @@ from pyg_clusters.geometry import (
 )
 from pyg_clusters.models.large_smooth_dart import large_atomic_energies
 from pyg_clusters.models.training_domain import TrainingDomain
-from pyg_clusters.nn.elements import ElementChannels
-from pyg_clusters.nn.input_scale import InputScale
+from pyg_clusters.nn.inputs import ElementChannels, InputScale
+from pyg_clusters.nn.neighbor_sums import MAX_DEGREE, harmonics_of_neighbors
 from pyg_clusters.nn.output_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv
-from pyg_clusters.nn.spherical_harmonics import MAX_DEGREE, harmonics_of_neighbors
 from pyg_clusters.pairs import is_large
 from pyg_clusters.positions import usable_positions
 

@@ -42,11 +42,6 @@ def layer_class(path: str) -> type[nn.Module]:
     return found
 
 
-def class_path(layer: type[nn.Module]) -> str:
-    """Import path of a class."""
-    return f"{layer.__module__}.{layer.__qualname__}"
-
-
 def instantiate(value: Any) -> Any:
     """A value of a recipe with every ``{class_path: ..., init_args: {...}}`` in it made.
 
@@ -105,6 +100,26 @@ def make(layer: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     except Exception as error:
         reason = one_line(error, 300)
         raise InputError(f"{layer.__name__} cannot be made: {type(error).__name__}: {reason}") from error
+
+
+def layer_and_arguments(
+    conv: str | Mapping[str, Any] | type[nn.Module] | nn.Module, arguments: Mapping[str, Any] | None
+) -> tuple[type[nn.Module] | nn.Module, str | None, dict[str, Any]]:
+    """The layer, its import path (none for an instance), and its arguments."""
+    given = dict(arguments or {})
+    if isinstance(conv, Mapping):
+        unknown = [key for key in conv if key not in ("class_path", "init_args")]
+        if unknown or "class_path" not in conv:
+            raise InputError(f"conv must have class_path and init_args, got {', '.join(map(str, conv)) or 'nothing'}")
+        given = {**(conv.get("init_args") or {}), **given}
+        conv = conv["class_path"]
+    if isinstance(conv, nn.Module):
+        return conv, None, given
+    if isinstance(conv, type) and issubclass(conv, nn.Module):
+        return conv, f"{conv.__module__}.{conv.__qualname__}", given
+    if isinstance(conv, str):
+        return layer_class(conv), conv, given
+    raise InputError(f"conv must be a layer, its class, or the import path of its class, got {conv!r}")
 
 
 GRAPH_INPUTS: tuple[str, ...] = ("edge_index", "edge_weight", "edge_attr", "edge_type", "pos", "batch", "z")

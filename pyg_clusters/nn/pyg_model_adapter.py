@@ -1,8 +1,10 @@
 """Whole models of PyG on exact pair lists, with a value per atom."""
 
+import inspect
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from torch_geometric.nn import DimeNet, SchNet, ViSNet
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr
+from pyg_clusters.nn.layer_adapter import filled, make, reset_copy
 from pyg_clusters.pairs import radius_pairs
 
 
@@ -76,8 +79,35 @@ class WholeModel(nn.Module):
         return out.squeeze(-1)
 
 
+def is_whole(layer: type[nn.Module] | nn.Module) -> bool:
+    """Whether it takes atomic numbers and positions instead of features."""
+    forward = layer.forward if isinstance(layer, type) else type(layer).forward
+    return list(inspect.signature(forward).parameters)[1:4] == ["z", "pos", "batch"]
+
+
+def whole_model(
+    layer: type[nn.Module] | nn.Module,
+    arguments: Mapping[str, Any],
+    channels: int,
+    num_blocks: int,
+    num_gaussians: int,
+    cutoff: float | None,
+) -> WholeModel:
+    """A whole model, with its sizes and cut-off (Å) where the arguments leave them open; an instance is copied."""
+    if isinstance(layer, nn.Module):
+        return WholeModel(reset_copy(layer))
+    if cutoff is None:
+        raise InputError(f"{layer.__name__} needs a cutoff: give the model one, 6.0 (Å), say")
+    known: dict[str, Any] = dict.fromkeys(("hidden_channels", "num_filters", "out_emb_channels"), channels)
+    known |= dict.fromkeys(("num_interactions", "num_layers", "num_blocks"), num_blocks)
+    known |= dict.fromkeys(("num_gaussians", "num_rbf"), num_gaussians)
+    known |= {"cutoff": cutoff, "out_channels": 1, "int_emb_size": channels // 2, "basis_emb_size": 8}
+    known |= {"num_spherical": 3, "num_radial": 6}  # PyG takes ten seconds to derive the 7 harmonics of the paper
+    return WholeModel(make(layer, filled(layer, arguments, known)))
+
+
 class KeepAtoms(nn.Module):
-    """In place of a sum over clusters: passes values of atoms on."""
+    """Stands in for a readout, and for :func:`torch_geometric.utils.scatter` over clusters: values of atoms pass."""
 
     def forward(self, x: Tensor, *_, **__) -> Tensor:
         return x
@@ -139,11 +169,6 @@ def triplets(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
     return i, j, i[edge_ji], j[edge_ji], j[edge_kj], edge_kj, edge_ji
 
 
-def keep_atoms(x: Tensor, *_, **__) -> Tensor:
-    """In place of :func:`torch_geometric.utils.scatter` over clusters."""
-    return x
-
-
 @cache
 def exact_forward(forward: Callable) -> Callable:
     """A ``forward`` that finds exact pairs, and keeps the atoms apart.
@@ -151,6 +176,6 @@ def exact_forward(forward: Callable) -> Callable:
     DimeNet and ViSNet take no graph and no readout: they call functions by their global names. This is the same code
     with other functions under these names; nothing of PyG is changed.
     """
-    functions = {"radius_graph": exact_radius_graph, "triplets": triplets, "scatter": keep_atoms}
+    functions = {"radius_graph": exact_radius_graph, "triplets": triplets, "scatter": KeepAtoms()}
     names = forward.__globals__ | functions
     return types.FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)

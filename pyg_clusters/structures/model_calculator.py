@@ -13,8 +13,7 @@ from pyg_clusters.frames import ExtrapolationWarning
 from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.models.checkpoint import load_model
-from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread
-from pyg_clusters.models.element_blind import element_problem
+from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread, element_problem
 from pyg_clusters.models.training_domain import domain_of, geometry_range_of
 from pyg_clusters.structures.gupta import Gupta
 

@@ -19,8 +19,7 @@ from torchmetrics import MeanAbsoluteError, MeanSquaredError
 from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.checkpoint import init_args
-from pyg_clusters.models.contract import check_extra_arguments, extra_arguments
-from pyg_clusters.models.element_blind import blind_problem
+from pyg_clusters.models.contract import blind_problem, check_extra_arguments, extra_arguments
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn import EnergyScale, ShieldingScale

@@ -1,14 +1,16 @@
-"""Sum over neighbours of a continuous-filter convolution, whose filters are interpolated from a few distances."""
+"""Sums over neighbours, weighted or with interpolated filters, and directions as real spherical harmonics."""
 
+import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding_bag
 
-from pyg_clusters.geometry import is_traced
+from pyg_clusters.geometry import is_traced, sizes_to_ptr
+from pyg_clusters.pairs import both_directions
 
 POINTS: int = 6
 """Nodes that a value is interpolated from."""
@@ -147,3 +149,131 @@ def _sums_at_nodes(values: Tensor, nodes: Tensor, shares: Tensor, num_nodes: int
     pairs = order // nodes.size(1)
     shares = shares.flatten()[order]
     return embedding_bag(pairs, values, counts.cumsum(0) - counts, per_sample_weights=shares, mode="sum")
+
+
+class Neighbors(NamedTuple):
+    """Neighbours of each atom, from pairs that have a weight each."""
+
+    source: Tensor
+    """Neighbours of the atoms, one atom after the other, ``[2 * num_pairs]``."""
+    pair: Tensor
+    """Pair of atom and neighbour, ``[2 * num_pairs]``."""
+    ptr: Tensor
+    """Offsets of the neighbours of the atoms, ``[num_atoms + 1]``."""
+
+    @classmethod
+    def of(cls, pairs: Tensor, num_atoms: int) -> "Neighbors":
+        """The neighbours by unordered pairs of atoms ``[2, num_pairs]``."""
+        edge_index, pair = both_directions(pairs, by_source=False)
+        degree = torch.bincount(edge_index[1], minlength=num_atoms)
+        return cls(edge_index[0], pair, sizes_to_ptr(degree))
+
+
+def neighbor_sum(x: Tensor, weight: Tensor, neighbors: Neighbors) -> Tensor:
+    r"""The sum :math:`y_i = \sum_j w_{ij} x_j`; no message of a pair is held.
+
+    Args:
+        x: Features ``[num_atoms, channels]``.
+        weight: Weights of the pairs ``[num_pairs]``.
+        neighbors: The neighbours.
+
+    Returns:
+        ``[num_atoms, channels]``.
+    """
+    return _NeighborSum.apply(x, weight, *neighbors)
+
+
+class _NeighborSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, *neighbors: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight, *neighbors)
+        source, pair, ptr = neighbors
+        weights = weight.index_select(0, pair)
+        return embedding_bag(source, x, ptr, per_sample_weights=weights, mode="sum", include_last_offset=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, *neighbors = ctx.saved_tensors
+        gradient = gradient.contiguous()
+        of_x = _NeighborSum.apply(gradient, weight, *neighbors) if ctx.needs_input_grad[0] else None
+        of_weight = _PairProducts.apply(gradient, x, *neighbors) if ctx.needs_input_grad[1] else None
+        return of_x, of_weight, None, None, None
+
+
+class _PairProducts(torch.autograd.Function):
+    """The products a_i · b_j + a_j · b_i of the pairs, ``[num_pairs]``."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, *neighbors: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b, *neighbors)
+        source, pair, ptr = neighbors
+        with warnings.catch_warnings():  # sparse tensors in rows are beta
+            warnings.simplefilter("ignore", UserWarning)
+            zeros = torch.sparse_csr_tensor(ptr, source, a.new_zeros(source.numel()), (len(a), len(a)))
+            products = torch.sparse.sampled_addmm(zeros, a, b.T, beta=0.0).values()
+        return a.new_zeros(source.numel() // 2).index_add_(0, pair, products)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        a, b, *neighbors = ctx.saved_tensors
+        of_a = _NeighborSum.apply(b, gradient, *neighbors) if ctx.needs_input_grad[0] else None
+        of_b = _NeighborSum.apply(a, gradient, *neighbors) if ctx.needs_input_grad[1] else None
+        return of_a, of_b, None, None, None
+
+
+MAX_DEGREE: int = 8
+
+
+def spherical_harmonics(direction: Tensor, degree: int) -> Tensor:
+    r"""Real spherical harmonics of unit vectors, degrees 1 to ``degree``, those of a degree side by side.
+
+    Racah's normalisation: the sum over the orders of a degree is the Legendre polynomial of the angle between two
+    directions, :math:`\sum_m Y_{nm}(\mathbf{a}) Y_{nm}(\mathbf{b}) = P_n(\mathbf{a} \cdot \mathbf{b})`.
+
+    Args:
+        direction: Unit vectors ``[..., 3]``.
+        degree: Largest degree, 1 to 8.
+
+    Returns:
+        ``[..., (degree + 1)**2 - 1]``, the orders of a degree from -n to n for degree n.
+
+    Raises:
+        ValueError: If the degree is not 1 to 8.
+    """
+    if not 1 <= degree <= MAX_DEGREE:
+        raise ValueError(f"degree must be 1 to {MAX_DEGREE}, got {degree}")
+    return harmonics_of_neighbors(direction[..., None, :], degree)[..., 1:, 0]
+
+
+def harmonics_of_neighbors(direction: Tensor, degree: int) -> Tensor:
+    r"""As :func:`spherical_harmonics`, from degree 0 on, in the order in which sums over neighbours are quick.
+
+    Of order :math:`\pm m` they are the real and the imaginary part of :math:`(x + iy)^m` times a polynomial in z, the
+    normalised associated Legendre function, by its recurrence in the degree.
+
+    Args:
+        direction: Unit vectors ``[..., num_neighbors, 3]``.
+        degree: Largest degree.
+
+    Returns:
+        ``[..., (degree + 1)**2, num_neighbors]``, the orders of a degree from -n to n; the first of all is one.
+    """
+    x, y, z = direction.movedim(-1, 0).contiguous()
+    found = [z] * (degree + 1) ** 2
+    real, imaginary = torch.ones_like(z), torch.zeros_like(z)  # the harmonics of degree m and order ±m
+    for m in range(degree + 1):
+        if m:
+            rise = ((2 * m - 1) / (2 * m)) ** 0.5 if m > 1 else 1.0
+            right, up = rise * x, rise * y
+            real, imaginary = right * real - up * imaginary, right * imaginary + up * real
+        before, legendre = torch.zeros_like(z), torch.ones_like(z)
+        for n in range(m, degree + 1):
+            if n > m:
+                share, of_z = ((n - 1) ** 2 - m**2) ** 0.5, (2 * n - 1)
+                norm = (n**2 - m**2) ** 0.5
+                before, legendre = legendre, torch.addcmul(before * (-share / norm), z, legendre, value=of_z / norm)
+            centre = n * n + n
+            found[centre + m] = real * legendre
+            if m:
+                found[centre - m] = imaginary * legendre
+    return torch.stack(found, dim=-2)
