@@ -78,7 +78,9 @@ def test_describe_writes_what_it_prints(clusters, tmp_path, capsys):
         "pair_distribution",
         "shell_counts",
     ]
-    assert "data:image" in (out / "report.html").read_text()
+    page = (out / "report.html").read_text()
+    assert "data:image" in page and f"Written by <code>pyg-clusters describe {clusters} --target" in page
+    assert all(f'<a href="{name}.csv">' in page for name in ("pair_distribution", "shells", "collisions"))
     assert rows_of(out / "collisions.csv") == []
 
 
@@ -184,7 +186,9 @@ def test_core_surface_writes_every_atom(clusters, model, tmp_path, capsys):
     assert set(result["linear_probe"]) == {"features", "counts", "features and counts"}
     assert sum(row["atoms"] for row in result["regions"]) == 240
     assert {path.stem for path in (out / "figures").iterdir()} == {"tsne", "energy_by_distance", "structures"}
-    assert (out / "report.html").read_text().count("<figure>") == 3
+    page = (out / "report.html").read_text()
+    assert page.count("<figure>") == 3 and '<a href="atoms.csv">' in page
+    assert f"Written by <code>pyg-clusters analyse core-surface {model} {clusters} " in page
 
 
 @pytest.mark.parametrize("more", [[], ["--on-bad", "skip"]])

@@ -8,6 +8,7 @@ import yaml
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.shipped import shipped_frames, shipped_recipes
+from pyg_clusters.training.recipes import with_recipe
 
 FEW = "trainer: {max_epochs: 1, limit_train_batches: 2}\n"
 CASES = {
@@ -98,6 +99,10 @@ def test_what_ships_is_used_by_name(tmp_path, monkeypatch, capsys):
     assert "1,000 frames" in capsys.readouterr().out
     assert main(["train", "dart-galium", "--out", "run"]) == 2
     assert "no recipe of that name" in capsys.readouterr().err
+    file = str(shipped_recipes()["dart-gallium"])
+    for words in (["dart-gallium"], ["--config", "dart-gallium"], ["-c", "dart_gallium"]):
+        assert with_recipe([*words, "--out", "run"])[1:] == [file, "--out", "run"]
+    assert with_recipe(["--out=run", "--config=dart-gallium"]) == ["--out=run", f"--config={file}"]
     (tmp_path / "gallium_md_57").write_text("1\n\nGa 0 0 0\n")  # a file of that name comes first
     assert main(["info", "gallium_md_57"]) == 0
     assert "1,000" not in capsys.readouterr().out

@@ -1,6 +1,5 @@
 """The report of a screening: its figures, its table, its structures with and without chemiscope."""
 
-import re
 import sys
 
 import numpy as np
@@ -11,12 +10,13 @@ from ase.cluster import Icosahedron
 
 from pyg_clusters.analysis import viewer
 from pyg_clusters.analysis.viewer import Property, shown_first, viewer_section
-from pyg_clusters.errors import MissingExtra
+from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.run import Run
 from pyg_clusters.models import DART, Ensemble, LastLayerPosterior
 from pyg_clusters.screening import report
 from pyg_clusters.screening.candidates import Candidate, Screening
-from pyg_clusters.screening.screen import warn_of_other_zero
+from pyg_clusters.screening.screen import check_zero
 from pyg_clusters.strategies import Rank
 
 ICOSAHEDRON = Icosahedron("Cu", 2, latticeconstant=3.6)
@@ -47,26 +47,29 @@ def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
     calls = []
     original = report.screening_figures
     monkeypatch.setattr(report, "screening_figures", lambda *more: calls.append(more) or original(*more))
-    report.write_report(screening(), tmp_path, predictor, tmp_path, Rank(3), "dft")
+    report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3), "dft")
     assert len(calls) == 1
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"trajectory.png", "distribution.png"}
 
 
-def test_true_energies_on_another_zero_are_noticed(capsys):
-    """Not an error of 1 eV a cluster, as a model may have; 100 eV an atom is another zero."""
-    same, other = screening((13, 13, 13, 12, 12, 12)), screening((13, 13, 13, 12, 12, 12))
-    warn_of_other_zero(same, "dft")
-    assert not capsys.readouterr().err
+@pytest.mark.parametrize(("shift", "printed"), [(0.0, False), (-0.5, True), (-100.0, None)])
+def test_true_energies_on_another_zero(shift, printed):
+    """Not an error of 1 eV per cluster, as models have; 0.5 eV per atom may be one, 100 eV per atom is another zero."""
+    sizes = (13,) * 6 + (12,) * 6
+    other = screening(sizes)
     for candidate in other.candidates:
-        candidate.properties["dft"] -= 100.0 * len(candidate.atoms)
-    warn_of_other_zero(other, "dft")
-    message = capsys.readouterr().err
-    assert re.search(r"another zero than the model: .* Ga -99\.\d+ eV per atom.* \(--truth dft\)", message)
+        candidate.energy = -2.0 * candidate.size + 0.01 * candidate.rank
+        candidate.properties["dft"] = candidate.energy + shift * candidate.size
+    if printed is None:
+        with pytest.raises(InputError, match=r"--truth dft: .*another zero than the model: .* Ga -100 eV per atom"):
+            check_zero(other, "dft")
+        return
+    assert ["Ga -0.5 eV per atom" in line for line in check_zero(other, "dft")] == [True] * printed
 
 
 def test_without_chemiscope_the_structures_are_drawn(predictor, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "chemiscope", None)
-    report.write_report(screening(), tmp_path, predictor, tmp_path, Rank(3))
+    report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
     page = (tmp_path / "report.html").read_text()
     assert page.count("pip install &#x27;pyg-clusters[report]&#x27;") == 1
     assert "<script" not in page and "The first candidates." in page
@@ -88,7 +91,7 @@ def test_what_is_known_of_candidates():
 def test_a_page_holds_no_more_atoms_than_it_can(predictor, tmp_path, monkeypatch):
     pytest.importorskip("chemiscope")
     monkeypatch.setattr(report, "shown_first", lambda sizes: shown_first(sizes, max_atoms=30))
-    report.write_report(screening(), tmp_path, predictor, tmp_path, Rank(3))
+    report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
     page = (tmp_path / "report.html").read_text()
     assert "The first 2 of 3 candidates, size by size: a page shows at most 30,000 atoms" in page
     assert page.count('"names":') == 2

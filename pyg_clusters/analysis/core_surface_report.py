@@ -1,5 +1,6 @@
 """The analysis of core and surface atoms: table, figures and report."""
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,12 @@ REGION_COLORS = ("#c8452e", "#e3b23c", "#2f6db3")
 
 RESULTS = ("atoms.csv", "core_surface.json", "report.html")
 
+FILES = {
+    "atoms.csv": "a row for each atom: region, distance, energy, counts and coordinates in the map",
+    "core_surface.json": "the figures of merit",
+}
+"""Files beside the report."""
+
 
 @dataclass
 class CoreSurfaceAnalysis:
@@ -86,7 +93,7 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurfaceAnalysis:
         radii = _two_radii(model, options.radii)
         device = usable_device(options.device)
         result = separate_regions(model.to(device), frames, radii, options.perplexity, options.seed, options.group)
-        write_results(result, model, options.model, Path(options.out))
+        write_results(result, model, options.model, Path(options.out), shlex.join(command))
     return CoreSurfaceAnalysis(result, summary_lines(result, model), frames.bad)
 
 
@@ -167,14 +174,14 @@ def _training_notes(result: CoreSurface, model: nn.Module) -> list[str]:
     ]
 
 
-def write_results(result: CoreSurface, model: nn.Module, model_name: str, folder: Path):
+def write_results(result: CoreSurface, model: nn.Module, model_name: str, folder: Path, command: str):
     """Write the table of atoms, the figures of merit, figures and report."""
     write_table(folder / "atoms.csv", atom_columns(result))
     write_json(folder / "core_surface.json", summary(result, model, model_name))
     figures = core_surface_figures(result)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
-    make_report(result, model, model_name, figures).write(folder / "report.html")
+    make_report(result, model, model_name, figures, command).write(folder / "report.html")
 
 
 def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
@@ -223,12 +230,15 @@ def drawn_clusters(result: CoreSurface) -> list[int]:
     return order[ranks].tolist()
 
 
-def make_report(result: CoreSurface, model: nn.Module, model_name: str, figures: dict[str, Figure]) -> Report:
+def make_report(
+    result: CoreSurface, model: nn.Module, model_name: str, figures: dict[str, Figure], command: str
+) -> Report:
     """HTML report."""
     first, second = result.radii
     sizes = np.unique(result.frames.sizes)
     atoms = f"{sizes[0]} atoms" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} atoms"
     report = Report("Core and surface in the features of the model")
+    report.origin(command)
     report.text(
         f"{len(result.frames):,} clusters of {atoms}, analysed with the model `{literal(model_name)}`. An atom is core "
         f"within {first:g} Å of the centre of mass, surface beyond {second:g} Å. Its features are the "
@@ -275,6 +285,12 @@ def make_report(result: CoreSurface, model: nn.Module, model_name: str, figures:
         figures["structures"],
         "Energies of the atoms of the clusters of lowest, median and highest predicted energy: whole above, "
         "without the nearer half below.",
+    )
+    report.text("## Files and next steps")
+    report.files(FILES)
+    report.text(
+        "Other radii (`--radii`) show how the result depends on where core and surface end; `pyg-clusters describe` "
+        "shows which structures the shell counts alone cannot tell apart."
     )
     return report
 

@@ -1,6 +1,7 @@
 """The description of a set of clusters by the topological descriptor: tables, figures and report."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -43,6 +44,14 @@ from pyg_clusters.units import MEV
 
 RESULTS = ("pair_distribution.csv", "shells.csv", "collisions.csv", "summary.json", "report.html")
 
+FILES = {
+    "summary.json": "the summary",
+    "pair_distribution.csv": "pair-distance distribution and neighbours within r",
+    "shells.csv": "mean counts by size",
+    "collisions.csv": "the shared multisets of all shells, with their frames",
+}
+"""Files beside the report."""
+
 SHOWN_SHARED = 20
 """Maximum number of shared multisets in the report."""
 
@@ -84,7 +93,7 @@ def describe(options: DescribeOptions) -> DescribedSet:
             frames.properties[target] = frames.properties[target] * [units[file] for file in frames.file.tolist()]
         description = description_of(frames, radii, target, options.r_max, options.bin_width)
         if out is not None:
-            write_results(description, out, options.frames)
+            write_results(description, out, options.frames, shlex.join(command))
     return DescribedSet(description, summary_lines(description), frames.bad)
 
 
@@ -121,7 +130,7 @@ def summary_lines(description: Description) -> list[str]:
     return lines
 
 
-def write_results(description: Description, folder: Path, names: Sequence[str]):
+def write_results(description: Description, folder: Path, names: Sequence[str], command: str):
     """Write summary, tables, figures and report."""
     distribution = description.distribution
     table = {"r": distribution.r, "g": distribution.g, "neighbors_within": distribution.neighbors_within()}
@@ -132,7 +141,7 @@ def write_results(description: Description, folder: Path, names: Sequence[str]):
     figures = description_figures(description)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
-    make_report(description, figures, names).write(folder / "report.html")
+    make_report(description, figures, names, command).write(folder / "report.html")
 
 
 def summary(description: Description, names: Sequence[str]) -> dict:
@@ -186,9 +195,10 @@ def description_figures(description: Description) -> dict[str, Figure]:
     }
 
 
-def make_report(description: Description, figures: dict[str, Figure], names: Sequence[str]) -> Report:
+def make_report(description: Description, figures: dict[str, Figure], names: Sequence[str], command: str) -> Report:
     """HTML report."""
     report = Report("Clusters in the topological descriptor")
+    report.origin(command)
     report.text(f"Clusters from {', '.join(map(literal, names))}.")
     report.text("\n".join(f"- {line}" for line in summary_lines(description)))
     captions = {
@@ -228,6 +238,12 @@ def make_report(description: Description, figures: dict[str, Figure], names: Seq
         report.table(list(columns_shared), rows, "Shared multisets of all shells, by decreasing spread.")
     keys = list(description.shells[0])
     report.table(keys, [[row[key] for key in keys] for row in description.shells], "Mean counts per atom by size.")
+    report.text("## Files and next steps")
+    report.files(FILES)
+    report.text(
+        "`pyg-clusters new-recipe` writes a recipe that trains a model on labelled frames, with shell radii from their "
+        "g(r); `--model.model.radii` of `train` replaces them."
+    )
     return report
 
 

@@ -24,7 +24,7 @@ SMALLEST_SHIFT: float = 0.1
 """Smallest difference of two zeros in eV per atom that is distinguished from an error of the model."""
 
 SHIFT_OF_FEW: float = 1.0
-"""The same for too few clusters to see their variation."""
+"""The same for too few clusters to see their variation, and the smallest one that no model of the labels is off by."""
 
 
 class CompositionMean:
@@ -64,6 +64,8 @@ class OtherZero:
 
     per_atom: dict[str, float]
     """Difference of the zeros, labels minus predictions, in eV per atom by element symbol."""
+    size: float
+    """The same as one number (root mean square over the clusters)."""
     spread: float
     """Variation of the labels of a composition in eV (root mean square)."""
     without: np.ndarray
@@ -114,7 +116,34 @@ def other_zero(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, labels: np
     if _root_mean_square(offset) < MUCH_LARGER * max(spread, _root_mean_square(error - offset)):
         return None
     named = {chemical_symbols[number]: float(shift) for number, shift in zip(elements, shifts, strict=True)}
-    return OtherZero(named, spread, predicted + offset)
+    return OtherZero(named, per_atom, spread, predicted + offset)
+
+
+def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str) -> list[str]:
+    """Compare the zeros of true and predicted energies, whose differences are printed.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        ptr: Offsets of the clusters ``[num_graphs + 1]``.
+        predicted: Energies ``[num_graphs]`` in eV.
+        truth: Energies ``[num_graphs]`` in eV.
+        name: Name of the true energy in the frames.
+
+    Returns:
+        A warning if the zeros seem to differ.
+
+    Raises:
+        InputError: If they differ by 1 eV per atom or more.
+    """
+    zero = other_zero(z, ptr, predicted, truth)
+    if zero is None:
+        return []
+    if zero.size < SHIFT_OF_FEW:
+        return [f"warning: --truth {name}: {zero}"]
+    raise InputError(
+        f"--truth {name}: {zero} Name the label of the training, give the unit of this one by --energy-unit, or write "
+        "it minus the energies of the isolated atoms into the frames; compare-dft compares energies on any zero"
+    )
 
 
 def _root_mean_square(values: np.ndarray) -> float:

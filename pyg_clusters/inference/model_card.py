@@ -1,28 +1,26 @@
 """What to know of a model before its predictions are used: training set, errors, limits."""
 
 import re
-from pathlib import Path
 
 from pyg_clusters.inference.run import Run
-from pyg_clusters.models.checkpoint import is_ensemble, member_folders, model_folder, read_configuration
+from pyg_clusters.models.checkpoint import model_folder, read_configuration
 from pyg_clusters.models.training_domain import domain_of
 
 SECTIONS = ("Training data", "Limits")
 """Sections of the card of a pretrained model."""
 
 
-def model_card(path: Path) -> list[str]:
+def model_card(run: Run) -> list[str]:
     """Paragraphs on the elements and sizes, the labels and their level of theory, the test error and the limits.
 
     Args:
-        path: Folder of a run, an ensemble or a saved model, or the name of a pretrained model.
+        run: A run, an ensemble, or a saved or pretrained model.
 
     Example:
-        >>> model_card(Path("gallium"))[0]
+        >>> model_card(Run("gallium"))[0]
         'DART, trained on Ga clusters of 31 to 70 atoms. MAE on its test set: 3.95 kcal/mol per cluster.'
     """
-    run = Run(path)
-    folder = model_folder(member_folders(path)[0] if is_ensemble(path) else path)
+    folder = model_folder(run.members[0].path if run.members else run.path)
     notes = read_configuration(folder)["notes"]
     domain = domain_of(run.model)
     text = type(run.model).__name__

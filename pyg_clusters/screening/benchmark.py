@@ -12,7 +12,7 @@ from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.composition import comparable, composition_names, kind_label
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.baseline import other_zero
+from pyg_clusters.evaluation.baseline import check_truth
 from pyg_clusters.formatting import cell
 from pyg_clusters.frames import FrameBlock, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays, offsets
@@ -21,6 +21,7 @@ from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
+from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.progress import counting
@@ -171,7 +172,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
                 f"the target of the training of {options.model} is unknown; name the true energy by --truth"
             )
         sets = _read(options, predictor, truth)
-        warnings = _warnings_of_zeros(sets, truth)
+        warnings = _check_zeros(sets, truth) if domain_of(predictor.model) is not None else []
         if options.relax:
             sets = [relaxed(frames, predictor, options.fmax, options.steps) for frames in sets]
         rankings = [
@@ -214,14 +215,17 @@ def _read_minima(options: BenchmarkScreeningOptions) -> list[FrameBlock]:
     return blocks
 
 
-def _warnings_of_zeros(sets: Sequence[SizeFrames], truth: str) -> list[str]:
-    """Warning of different zeros of true and predicted energies."""
+def _check_zeros(sets: Sequence[SizeFrames], truth: str) -> list[str]:
+    """Warning if the zeros of true and predicted energies seem to differ.
+
+    Raises:
+        InputError: If they differ by more than a model can be wrong.
+    """
     z, predicted, true = (
         np.concatenate([getattr(frames, name).ravel() for frames in sets]) for name in ("z", "predicted", "truth")
     )
     sizes = np.concatenate([np.full(len(frames.truth), frames.size) for frames in sets])
-    zero = other_zero(z, offsets(sizes), predicted, true)
-    return [] if zero is None else [f"warning: {zero} (--truth {truth})"]
+    return check_truth(z, offsets(sizes), predicted, true, truth)
 
 
 def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -> SizeFrames:

@@ -21,6 +21,7 @@ from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.inference.model_card import model_card
+from pyg_clusters.inference.run import Run
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import is_ensemble, model_folder, read_configuration
 from pyg_clusters.screening.candidates import Candidate, Screening
@@ -63,7 +64,7 @@ def write_report(
     screening: Screening,
     folder: Path,
     predictor: Predictor,
-    model: Path,
+    model: Run,
     strategy: Strategy,
     truth: str | None = None,
     command: str = "pyg-clusters screen",
@@ -74,7 +75,7 @@ def write_report(
         save_figure(figure, folder / "figures" / f"{name}.png")
     report = Report("Screening of cluster trajectories")
     report.origin(command)
-    _add_introduction(report, screening, model, strategy)
+    _add_introduction(report, screening, model.path, strategy)
     text = f" The true energies are `{literal(truth)}` of the files." if truth else ""
     what, all_ = ("energy", "all") if screening.relaxed is None else ("energy after the relaxation", "the relaxed")
     report.figure(figures["trajectory"], f"Predicted {what} along the trajectory, and the candidates.{text}")
@@ -325,15 +326,15 @@ def _add_table(report: Report, screening: Screening, truth: str | None):
     report.table(list(columns), rows, f"{caption} All columns are in candidates.csv.")
 
 
-def _add_model(report: Report, model: Path):
+def _add_model(report: Report, model: Run):
     """Add the card of the model, and the results of the run that trained it, as far as they exist."""
     report.text("## The model")
     with suppress(InputError):  # a model without a folder of its own
         report.text("\n\n".join(model_card(model)))
-    predictions = model / "test_predictions.csv"
+    predictions = model.path / "test_predictions.csv"
     if not predictions.is_file():
         return
-    remedy = f"make it again with pyg-clusters evaluate {model}"
+    remedy = f"make it again with pyg-clusters evaluate {model.path}"
     table = read_columns(predictions, ("pred_energy", "energy", "size"), remedy)
     arrays = table["pred_energy"], table["energy"], table["size"].astype(int)
     metrics = energy_metrics(*arrays, table.get("composition"))
@@ -343,7 +344,7 @@ def _add_model(report: Report, model: Path):
         f"{metrics['rmse_kcal_mol']:.2f} kcal/mol per cluster, {metrics['mae_mev_per_atom']:.1f} meV per atom, rank "
         f"correlation within a {within} {metrics['spearman_within_size']:.2f}."
     )
-    figures = run_figures(model, *arrays)
+    figures = run_figures(model.path, *arrays)
     for name, caption in CAPTIONS.items():
         if name in figures:
             report.figure(figures[name], caption)

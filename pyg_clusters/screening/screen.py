@@ -1,7 +1,6 @@
 """Screening: from the frames of trajectories to candidates for DFT calculations."""
 
 import shlex
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -9,7 +8,8 @@ import numpy as np
 
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.baseline import other_zero
+from pyg_clusters.evaluation.baseline import check_truth
+from pyg_clusters.formatting import print_lines
 from pyg_clusters.frames import FrameBlock, Frames, Parts
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.checks import list_bad
@@ -80,10 +80,10 @@ def screen(options: ScreenOptions) -> Screening:
         if isinstance(strategy, Bins):
             warn_of_narrow_bins(screening, strategy.bins, model.path)
         if truth and trained is not None:
-            warn_of_other_zero(screening, truth)
+            print_lines(check_zero(screening, truth))
         write_candidates(screening, out, truth)
         command = shlex.join(command_words("screen", options))
-        write_report(screening, out, predictor, model.path, strategy, truth, command)
+        write_report(screening, out, predictor, model, strategy, truth, command)
         if options.write:
             structures = [candidate.atoms for candidate in screening.candidates]
             write_folders(out / options.write, structures, options.write, options.vacuum, overwrite=again)
@@ -91,17 +91,20 @@ def screen(options: ScreenOptions) -> Screening:
     return screening
 
 
-def warn_of_other_zero(screening: Screening, truth: str):
-    """Warn if the true energies of the candidates count from another zero than the predicted ones."""
+def check_zero(screening: Screening, truth: str) -> list[str]:
+    """Warning if the zeros of true and predicted energies of the candidates seem to differ.
+
+    Raises:
+        InputError: If they differ by more than a model can be wrong.
+    """
     candidates = screening.candidates
-    zero = other_zero(
+    return check_truth(
         np.concatenate([candidate.atoms.numbers for candidate in candidates]),
         offsets([len(candidate.atoms) for candidate in candidates]),
         np.array([candidate.energy for candidate in candidates]),
         np.array([candidate.properties[truth] for candidate in candidates], dtype=float),
+        truth,
     )
-    if zero is not None:
-        print(f"warning: {zero} (--truth {truth})", file=sys.stderr)
 
 
 def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predictor:

@@ -77,10 +77,19 @@ def with_recipe(argv: list[str]) -> list[str]:
     """Arguments in which a recipe is given by ``--config FILE``, not as the first argument or by its name."""
     if argv and not argv[0].startswith("-"):
         argv = ["--config", *argv]
-    for index, name in enumerate(argv[1:], 1):
-        if argv[index - 1] in ("--config", "-c") and not (name.startswith("{") or Path(name).exists()):
-            argv[index] = str(shipped_recipe(name))
-    return argv
+    recipes = []
+    for before, argument in zip(["", *argv], argv, strict=False):
+        option, equals, name = argument.partition("=")
+        if before in ("--config", "-c"):
+            recipes.append(_recipe(argument))
+        else:
+            recipes.append(f"{option}={_recipe(name)}" if equals and option in ("--config", "-c") else argument)
+    return recipes
+
+
+def _recipe(name: str) -> str:
+    """File of a recipe; text of a recipe remains."""
+    return name if name.startswith("{") or Path(name).exists() else str(shipped_recipe(name))
 
 
 def with_logger(argv: list[str]) -> list[str]:
