@@ -19,7 +19,7 @@ from pyg_clusters.models import DART, AlloyDART, Ensemble, LastLayerPosterior, L
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.models.fast_dart import TabulatedDART
 from pyg_clusters.structures import energy_and_forces, relax
-from pyg_clusters.structures.model_calculator import ModelCalculator
+from pyg_clusters.structures.potentials import ModelCalculator
 from pyg_clusters.testing import random_clusters
 
 GA = -52826.0867

@@ -15,7 +15,7 @@ from pyg_clusters.models import DART, AlloyDART, Ensemble, LayeredModel, NodeSch
 from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
 from pyg_clusters.positions import coinciding
-from pyg_clusters.structures.model_calculator import energy_and_forces
+from pyg_clusters.structures.potentials import energy_and_forces
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import RadiusGraph, RunningCoordination, ShellGraph, TopologicalDescriptor
 

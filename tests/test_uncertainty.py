@@ -36,7 +36,7 @@ from pyg_clusters.models import (
     save_ensemble,
     save_model,
 )
-from pyg_clusters.structures.model_calculator import ModelCalculator
+from pyg_clusters.structures.potentials import ModelCalculator
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import EnergyTraining, launcher
 

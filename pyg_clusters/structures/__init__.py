@@ -3,10 +3,17 @@
 from pyg_clusters.composition import all_compositions, formula_of, parse_formula
 from pyg_clusters.options.generate import QuenchSettings
 from pyg_clusters.structures.calculators import ClusterEMT, named_calculator
-from pyg_clusters.structures.gupta import GUPTA_PARAMETERS, Gupta, GuptaParameters
-from pyg_clusters.structures.local_minimum import Minimum, local_minimum
-from pyg_clusters.structures.model_calculator import EnergyFunction, GuptaCalculator, ModelCalculator, energy_and_forces
+from pyg_clusters.structures.potentials import (
+    GUPTA_PARAMETERS,
+    EnergyFunction,
+    Gupta,
+    GuptaCalculator,
+    GuptaParameters,
+    ModelCalculator,
+    energy_and_forces,
+)
 from pyg_clusters.structures.quench import isolated_energies, quench
+from pyg_clusters.structures.relax_frames import Minimum, local_minimum
 from pyg_clusters.structures.relaxation import Relaxation, relax
 from pyg_clusters.structures.sblda import sblda
 

@@ -14,8 +14,7 @@ from scipy.special import expit
 from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state, neutral_problem
-from pyg_clusters.structures.gupta import GUPTA_PARAMETERS
-from pyg_clusters.structures.model_calculator import GuptaCalculator
+from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, GuptaCalculator
 from pyg_clusters.trusted import current_folder
 
 CALCULATORS: str = "gupta, emt, tblite, gap:FILE or module:Class"

@@ -14,7 +14,7 @@ from scipy.spatial.distance import cdist
 from pyg_clusters.composition import formula_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.options.generate import QuenchSettings
-from pyg_clusters.structures.local_minimum import local_minimum
+from pyg_clusters.structures.relax_frames import local_minimum
 
 VOLUME = 0.8
 """Volume of an atom in a random start, in cubes of the bond length; 0.71 in a close-packed crystal."""

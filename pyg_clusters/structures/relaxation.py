@@ -16,8 +16,7 @@ from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch, sizes_to_ptr
 from pyg_clusters.models import load_model
 from pyg_clusters.models.checkpoint import available_models
 from pyg_clusters.models.training_domain import GeometryRange, geometry_range_of, measures
-from pyg_clusters.structures.gupta import GUPTA_PARAMETERS, Gupta
-from pyg_clusters.structures.model_calculator import EnergyFunction, energy_and_forces, model_problem
+from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, EnergyFunction, Gupta, energy_and_forces, model_problem
 
 FIRST_STEP, LONGEST_STEP = 0.1, 1.0
 WAIT, FASTER, SLOWER = 5, 1.1, 0.5
