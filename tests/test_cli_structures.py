@@ -12,7 +12,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.labels import prescreen, shielding
-from pyg_clusters.labels.files import KEY, REASON
+from pyg_clusters.labels.label import KEY, REASON
 from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.structures import GuptaCalculator, sblda
 from pyg_clusters.structures.quench import random_compact

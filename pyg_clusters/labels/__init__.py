@@ -1,9 +1,8 @@
 """Labels: energies of any ASE calculator, shieldings by density functional theory."""
 
 from pyg_clusters.labels.dft.level import ShieldingLevel
-from pyg_clusters.labels.energy import EnergyLabeller
-from pyg_clusters.labels.files import LabelFiles, frame_keys
-from pyg_clusters.labels.labelling import LabelResult, label_frames
+from pyg_clusters.labels.label import LabelFiles, frame_keys
+from pyg_clusters.labels.labelling import EnergyLabeller, LabelResult, label_frames
 from pyg_clusters.labels.prescreen import StabilityLabeller, tight_binding_gap
 from pyg_clusters.labels.shielding import ShieldingLabeller
 

@@ -1,29 +1,197 @@
 """Labels for the frames of files."""
 
+import hashlib
+import json
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from io import StringIO
 from pathlib import Path
 from typing import Protocol
 
 from ase import Atoms
+from ase.io.extxyz import key_val_str_to_dict
 
-from pyg_clusters.frames import BadFrame, good_frames, read_atoms
+from pyg_clusters.errors import InputError
+from pyg_clusters.files import atomic_write, remove_stale
+from pyg_clusters.frames import BadFrame, FrameLog, good_frames, read_atoms
+from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
 from pyg_clusters.frames.writing import open_output
-from pyg_clusters.labels import (
-    EnergyLabeller,
-    LabelFiles,
-    LabelResult,
-    ShieldingLabeller,
-    ShieldingLevel,
-    StabilityLabeller,
-    frame_keys,
-    label_frames,
-)
-from pyg_clusters.labels.dft.level import FREE, GB, free_memory
+from pyg_clusters.labels.dft.level import FREE, GB, ShieldingLevel, free_memory
+from pyg_clusters.labels.labelling import EnergyLabeller, LabelResult, label_frames
+from pyg_clusters.labels.prescreen import StabilityLabeller
+from pyg_clusters.labels.shielding import ShieldingLabeller
 from pyg_clusters.options.label import LabelEnergyOptions, LabelOptions, LabelPrescreenOptions, LabelShieldingOptions
 from pyg_clusters.progress import ItemProgress
 from pyg_clusters.structures.calculators import calculator_identity, named_calculator
+
+KEY = "label_key"
+"""Where the name of a frame is kept in its ``info``."""
+
+DECIMALS = 6
+
+
+def frame_keys(frames: Iterable[Atoms]) -> Iterator[str]:
+    """A name for each frame, by its elements, positions (to 1e-6 Å), charge and spin.
+
+    The same structure has the same name in whatever file and place it is; where it comes more than once it is numbered.
+
+    Example:
+        >>> dimers = [Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]]), Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]])]
+        >>> list(frame_keys(dimers))
+        ['Na2-ae3301d87d04', 'Na2-ae3301d87d04-2']
+    """
+    seen: Counter[str] = Counter()
+    for atoms in frames:
+        positions = atoms.positions.round(DECIMALS) + 0.0  # no negative zeros
+        stated = [f"{name}={value}" for name, value in sorted(atoms.info.items()) if name.lower() in STATE_NAMES]
+        stated += [f"{name}={atoms.arrays[name].tolist()}" for name in INITIAL_ARRAYS if name in atoms.arrays]
+        text = f"{atoms.numbers.tolist()} {positions.tolist()} {' '.join(stated)}"
+        name = f"{atoms.get_chemical_formula()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name}-{seen[name]}"
+
+
+REASON = "set_aside"
+"""Key of the reason in the ``info`` of a rejected frame."""
+
+
+class LabelFiles:
+    """``NAME.extxyz`` of labelled frames, ``NAME.set_aside.extxyz`` of the others, and ``NAME.log.jsonl``.
+
+    Frames that are no longer in the input lie in ``NAME.old.extxyz``, from where they come back with it.
+
+    A frame is on the disk as soon as it is added. Opened again with the same settings, :attr:`done` has the frames that
+    are there; one that was cut short by a kill is removed.
+
+    Args:
+        path: The file of labelled frames, ``.extxyz`` or ``.xyz``.
+        settings: What labels depend on, in values that JSON knows.
+        overwrite: Start again, whatever is there.
+
+    Raises:
+        InputError: If there are files of other settings, or they cannot be read or written.
+    """
+
+    def __init__(self, path: str | Path, settings: Mapping[str, object], *, overwrite: bool = False):
+        self.path = Path(path)
+        self.aside = self.path.with_name(f"{self.path.stem}.set_aside{self.path.suffix}")
+        self.old = self.path.with_name(f"{self.path.stem}.old{self.path.suffix}")
+        self.log = self.path.with_name(f"{self.path.stem}.log.jsonl")
+        self.settings = dict(settings)
+        self._logs: dict[Path, FrameLog] = {}
+        self.done: dict[str, str | None] = {}
+        """Reason, or none, of each frame that is there, by its name."""
+        if overwrite:
+            for file in (self.aside, self.old, self.log):
+                file.unlink(missing_ok=True)
+        self._open(self.path, overwrite)
+        for file in (self.aside, self.old):
+            if file.exists():
+                self._open(file)
+        for log in self._logs.values():
+            for number, atoms in enumerate(log.frames):
+                if KEY not in atoms.info:
+                    raise InputError(f"{log.path}, frame {number}: has no {KEY}; give another file, or --overwrite")
+                self.done[atoms.info[KEY]] = atoms.info.get(REASON)
+            log.frames = []
+        remove_stale(self.log)
+        if self.log.exists():
+            self._recover_log()
+
+    def add(self, key: str, labelled: LabelResult, seconds: float, **where: object):
+        """Writes a frame, and a line to the log.
+
+        Args:
+            key: Name of the frame.
+            labelled: What came of it.
+            seconds: How long it took.
+            where: What else is said in the log, such as the file that it came from.
+        """
+        atoms = labelled.atoms
+        atoms.info[KEY] = key
+        path = self.path
+        if labelled.reason is not None:
+            atoms.info[REASON] = labelled.reason
+            path = self.aside
+        line = {"time": datetime.now().isoformat(timespec="seconds"), "key": key, **where}
+        line |= {"seconds": round(seconds, 2), "note": labelled.note, REASON: labelled.reason}
+        frames = self._open(path)
+        try:
+            with self.log.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write {self.log}: {error.strerror}; make room there and start again") from error
+        frames.append(atoms)  # after its line: a line without a frame is taken out again, one that is missing is lost
+        self.done[key] = labelled.reason
+
+    def sort(self, keys: Iterable[str]) -> int:
+        """Puts the frames of the input in its order, and the others into ``NAME.old.extxyz``.
+
+        Args:
+            keys: Names of the frames of the input.
+
+        Returns:
+            Number of frames that are not in the input.
+        """
+        position = {key: number for number, key in enumerate(keys)}
+        before = {path: path.read_text(encoding="utf-8") if path.exists() else "" for path in self._files}
+        frames = {key: text for path in before for key, text in _frames_as_text(before[path])}
+        after: dict[Path, list[str]] = {
+            self.old: [],
+            self.aside: [],
+            self.path: [],
+        }
+        for key in sorted(frames, key=lambda key: position.get(key, -1)):
+            new = self.path if self.done[key] is None else self.aside
+            after[new if key in position else self.old].append(frames[key])
+        for path, texts in after.items():  # the old ones first, so that a kill loses none
+            text = "".join(texts)
+            if not text:
+                path.unlink(missing_ok=True)
+            elif text != before[path]:
+                self._open(path)
+                with atomic_write(path) as temporary:
+                    temporary.write_text(text, encoding="utf-8")
+        return len(after[self.old])
+
+    @property
+    def _files(self) -> tuple[Path, ...]:
+        return self.old, self.aside, self.path
+
+    def _recover_log(self):
+        """Removes the lines of frames that are not there, and a line that was cut short."""
+        with self.log.open(encoding="utf-8", errors="replace", newline="\n") as stream:
+            lines = list(stream)
+        whole = [line for line in lines if line.endswith("\n") and _key_of(line) in self.done]
+        if whole != lines:
+            with atomic_write(self.log) as temporary:
+                temporary.write_text("".join(whole), encoding="utf-8")
+
+    def _open(self, path: Path, overwrite: bool = False) -> FrameLog:
+        if path not in self._logs:
+            self._logs[path] = FrameLog(path, self.settings, overwrite=overwrite)
+        return self._logs[path]
+
+
+def _key_of(line: str) -> str | None:
+    """Name of the frame of a line of the log, if it is a whole one."""
+    try:
+        return json.loads(line)["key"]
+    except (ValueError, TypeError, KeyError):
+        return None
+
+
+def _frames_as_text(text: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each frame."""
+    lines = list(StringIO(text, newline="\n"))
+    start = 0
+    while start < len(lines):
+        end = start + 2 + int(lines[start])
+        yield str(key_val_str_to_dict(lines[start + 1])[KEY]), "".join(lines[start:end])
+        start = end
 
 
 class Labeller(Protocol):
