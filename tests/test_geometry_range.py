@@ -17,9 +17,8 @@ from pyg_clusters.frames import ExtrapolationWarning, read_atoms, write_extxyz
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import Ensemble, SmoothDART, TrainingDomain, load_model, save_model
 from pyg_clusters.models.training_domain import GeometryRange, measures
-from pyg_clusters.screening.candidates import Candidate, Screening
+from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates
 from pyg_clusters.screening.pool import FramePool, select_candidates
-from pyg_clusters.screening.relaxation import relax_candidates
 from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.strategies import Rank
 from pyg_clusters.structures import ClusterEMT, ModelCalculator, local_minimum, relax

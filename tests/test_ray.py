@@ -16,10 +16,11 @@ from ase import Atoms
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, Parts, write_extxyz, write_store
-from pyg_clusters.inference import engines, predict, ray_engine
+from pyg_clusters.inference import Predictor, engines, predict
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.options.common import EngineOptions
 
 FRAMES, BLOCK = 120, 5
 
@@ -57,7 +58,7 @@ def threads_of_a_worker(one_thread):
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(predict, "BLOCK_SIZE", BLOCK)
-    monkeypatch.setattr(ray_engine, "BLOCKS_OF_PIECE", 2)
+    monkeypatch.setattr(engines, "BLOCKS_OF_PIECE", 2)
 
 
 def command(folder: Path, out: Path, *more: object) -> list[str]:
@@ -140,9 +141,10 @@ def test_a_run_that_a_bad_frame_stopped_goes_on(folder, cluster, tmp_path, capsy
 
 @pytest.mark.slow
 def test_blocks_as_the_local_engine_gives_them(folder, cluster):
-    predictor = ray_engine.Predictor(DART(hidden_channels=8))
+    predictor = Predictor(DART(hidden_channels=8))
     frames = Frames.open([folder / "a.extxyz", folder / "store.h5"], block_size=BLOCK, on_bad="skip", with_atoms=True)
-    found = list(ray_engine.score_on_ray(predictor, frames, each=as_it_is, start=(0, 3), address=cluster.address))
+    options = EngineOptions(engine="ray", address=cluster.address)
+    found = list(engines.score_by_engine(predictor, frames, options, each=as_it_is, start=(0, 3)))
     for block, expected in zip(found, score_frames(predictor, frames, start=(0, 3)), strict=True):
         assert block.frames.place == expected.frames.place and block.bad == expected.bad
         np.testing.assert_array_equal(block.energy, expected.energy)

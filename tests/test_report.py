@@ -7,13 +7,13 @@ from ase import Atoms
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis.plot_style import save_figure
 from pyg_clusters.analysis.plots import (
     energy_along_trajectory,
     error_by_size,
     learning_curve,
     parity,
     picked_histogram,
+    save_figure,
 )
 from pyg_clusters.analysis.report import MISSING, Report, literal
 from pyg_clusters.analysis.viewer import structure_gallery

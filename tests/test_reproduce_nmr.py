@@ -9,7 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 
-from pyg_clusters.analysis.plot_style import render
+from pyg_clusters.analysis.plots import render
 from pyg_clusters.cli.main import main
 from pyg_clusters.cli.reproduce import show
 from pyg_clusters.datasets import ClusterDataset, SodiumShielding, UnrelaxedOnly

@@ -21,8 +21,8 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.frames import Frames, Parts, resume, write_extxyz, write_store
 from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor, predict, prediction_files
 from pyg_clusters.inference.calibration import CALIBRATION
-from pyg_clusters.inference.engines import job_settings, score_resumably
-from pyg_clusters.inference.scoring import ScoredBlock
+from pyg_clusters.inference.engines import score_resumably
+from pyg_clusters.inference.scoring import ScoredBlock, job_settings
 from pyg_clusters.models import DART, NodeSchNet, load_model, save_ensemble
 from pyg_clusters.models.checkpoint import save_model, weights_hash
 from pyg_clusters.options.common import EngineOptions

@@ -127,6 +127,6 @@ def test_energies_of_atoms_sum_to_those_of_the_cluster():
 def test_width_of_bins_is_told_beside_the_error(tmp_path):
     """0.5 eV in five bins: 0.1 eV, 2.31 kcal/mol; the one cluster of the other size has bins of no width."""
     (tmp_path / "test_metrics.json").write_text('{"overall": {"mae_kcal_mol": 1.25}}')
-    assert report.text_of_bins(screening(), 5, tmp_path) == (
+    assert report.text_of_bins(screening(), 5, Run(tmp_path)) == (
         "The 5 bins of a size are 0.00 to 2.31 kcal/mol wide; the error of the model on its test set is 1.25 kcal/mol."
     )

@@ -19,6 +19,7 @@ from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import GALLIUM_RADII, check_radii, ptr_to_batch, shell_of
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
+from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.pairs import shell_counts
 
 REGIONS: tuple[str, str, str] = ("core", "between", "surface")
@@ -237,6 +238,7 @@ class CoreSurface:
         silhouettes: Silhouette of the three regions in each of these, and in the map.
         core_surface_silhouettes: The same for the atoms of core and surface alone.
         settings: Perplexity, seed, groups.
+        trained_sizes: Smallest and largest size that the model was trained on, if known.
     """
 
     frames: FrameSet
@@ -249,6 +251,7 @@ class CoreSurface:
     silhouettes: dict[str, float]
     core_surface_silhouettes: dict[str, float]
     settings: dict[str, object]
+    trained_sizes: tuple[int, int] | None
 
 
 def separate_regions(
@@ -306,4 +309,5 @@ def separate_regions(
             "groups": group or "cluster",
             "num_groups": len(np.unique(labels)),
         },
+        trained_sizes=domain.size_range if (domain := domain_of(model)) else None,
     )

@@ -2,29 +2,23 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
-from matplotlib import colormaps
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 from torch import nn
 
 from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_regions
 from pyg_clusters.analysis.descriptor import shell_name
-from pyg_clusters.analysis.plot_style import BLUE, GREY, ORANGE, SMALL, figure_with_axes, legend, save_figure
+from pyg_clusters.analysis.plots import BLUE, GREY, ORANGE, SMALL, figure_with_axes, legend, save_figure
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.analysis.viewer import draw_atoms, view_of
+from pyg_clusters.analysis.viewer import energies_on_structures, energy_bar, energy_norm
 from pyg_clusters.datasets.frame_sets import parse_radii, read_set
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
-from pyg_clusters.frames import BadFrame, write_table
+from pyg_clusters.frames import write_table
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.models.checkpoint import load_model
@@ -54,22 +48,7 @@ FILES = {
 """Files beside the report."""
 
 
-@dataclass
-class CoreSurfaceAnalysis:
-    """Result of :func:`analyse_core_surface`.
-
-    Attributes:
-        result: Regions, features and figures of merit.
-        lines: The same as text, a line each.
-        bad: Frames that were skipped.
-    """
-
-    result: CoreSurface
-    lines: list[str]
-    bad: list[BadFrame]
-
-
-def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurfaceAnalysis:
+def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
     """Analyse core and surface atoms of frames in the features of a model, and write table, figures and report.
 
     Raises:
@@ -93,8 +72,8 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurfaceAnalysis:
         radii = _two_radii(model, options.radii)
         device = usable_device(options.device)
         result = separate_regions(model.to(device), frames, radii, options.perplexity, options.seed, options.group)
-        write_results(result, model, options.model, Path(options.out), shlex.join(command))
-    return CoreSurfaceAnalysis(result, summary_lines(result, model), frames.bad)
+        write_results(result, options.model, Path(options.out), shlex.join(command))
+    return result
 
 
 def _two_radii(model: nn.Module, text: str | None) -> tuple[float, float]:
@@ -123,11 +102,11 @@ def region_rows(result: CoreSurface) -> list[dict[str, Any]]:
     return rows
 
 
-def summary(result: CoreSurface, model: nn.Module, name: str) -> dict:
+def summary(result: CoreSurface, name: str) -> dict:
     """Figures of merit as JSON types."""
     return {
         "model": name,
-        "trained_on_sizes": list(domain.size_range) if (domain := domain_of(model)) else None,
+        "trained_on_sizes": result.trained_sizes,
         "frames": sorted(set(result.frames.file.tolist())),
         "sizes": np.unique(result.frames.sizes).tolist(),
         "num_clusters": len(result.frames),
@@ -149,7 +128,7 @@ def summary(result: CoreSurface, model: nn.Module, name: str) -> dict:
     }
 
 
-def summary_lines(result: CoreSurface, model: nn.Module) -> list[str]:
+def summary_lines(result: CoreSurface) -> list[str]:
     """Figures of merit as text."""
     atoms = ", ".join(f"{row['region']} {row['atoms']:,}" for row in region_rows(result))
     lines = [f"{len(result.frames):,} clusters, {len(result.frames.z):,} atoms: {atoms}"]
@@ -158,15 +137,13 @@ def summary_lines(result: CoreSurface, model: nn.Module) -> list[str]:
             f"linear probe on {name}: balanced accuracy {probe.balanced_accuracy:.3f} (chance 0.333), silhouette "
             f"{result.silhouettes[name]:.3f} (core and surface alone {result.core_surface_silhouettes[name]:.3f})"
         )
-    return [*lines, *_training_notes(result, model)]
+    return [*lines, *_training_notes(result)]
 
 
-def _training_notes(result: CoreSurface, model: nn.Module) -> list[str]:
-    domain = domain_of(model)
-    if domain is None:
+def _training_notes(result: CoreSurface) -> list[str]:
+    if result.trained_sizes is None:
         return []
-    first, last = domain.size_range
-    sizes = result.frames.sizes
+    (first, last), sizes = result.trained_sizes, result.frames.sizes
     if not ((sizes >= first) & (sizes <= last)).any():
         return []
     return [
@@ -174,14 +151,14 @@ def _training_notes(result: CoreSurface, model: nn.Module) -> list[str]:
     ]
 
 
-def write_results(result: CoreSurface, model: nn.Module, model_name: str, folder: Path, command: str):
+def write_results(result: CoreSurface, model_name: str, folder: Path, command: str):
     """Write the table of atoms, the figures of merit, figures and report."""
     write_table(folder / "atoms.csv", atom_columns(result))
-    write_json(folder / "core_surface.json", summary(result, model, model_name))
+    write_json(folder / "core_surface.json", summary(result, model_name))
     figures = core_surface_figures(result)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
-    make_report(result, model, model_name, figures, command).write(folder / "report.html")
+    make_report(result, model_name, figures, command).write(folder / "report.html")
 
 
 def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
@@ -230,9 +207,7 @@ def drawn_clusters(result: CoreSurface) -> list[int]:
     return order[ranks].tolist()
 
 
-def make_report(
-    result: CoreSurface, model: nn.Module, model_name: str, figures: dict[str, Figure], command: str
-) -> Report:
+def make_report(result: CoreSurface, model_name: str, figures: dict[str, Figure], command: str) -> Report:
     """HTML report."""
     first, second = result.radii
     sizes = np.unique(result.frames.sizes)
@@ -244,7 +219,7 @@ def make_report(
         f"within {first:g} Å of the centre of mass, surface beyond {second:g} Å. Its features are the "
         f"{result.atoms.features.shape[1]} numbers after the last hidden layer of the interaction network."
     )
-    for line in _training_notes(result, model):
+    for line in _training_notes(result):
         report.text(line[0].upper() + line[1:] + ".")
     report.figure(
         figures["tsne"],
@@ -317,9 +292,9 @@ def region_map(points: np.ndarray, region: np.ndarray, names: Sequence[str], ene
         left.plot([], [], "o", color=colors[number], markersize=6, label=label)
     # Below the map, where it hides no atom.
     left.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(names))
-    norm = _energy_norm(energy)
+    norm = energy_norm(energy)
     right.scatter(*points[order].T, c=energy[order], norm=norm, cmap="viridis", **style)
-    _energy_bar(figure, ScalarMappable(norm, "viridis"), right)
+    energy_bar(figure, ScalarMappable(norm, "viridis"), right)
     for axes in (left, right):
         axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
         axes.spines[:].set_color("#c9cdd3")
@@ -361,49 +336,3 @@ def energy_by_distance(
         )
     legend(axes, loc="upper left", bbox_to_anchor=(0.0, 0.94))
     return figure
-
-
-def energies_on_structures(
-    atoms: Sequence[Atoms], energies: Sequence[np.ndarray], labels: Sequence[str], columns: int = 3
-) -> Figure:
-    """Drawings of clusters with atoms coloured by energy, whole on top, and without the nearer half below.
-
-    Args:
-        atoms: The structures.
-        energies: Energies of their atoms in eV, ``[num_atoms]`` each.
-        labels: A label under each.
-        columns: Structures per row.
-    """
-    columns = min(columns, len(atoms))
-    rows = 2 * -(-len(atoms) // columns)
-    figure = Figure(figsize=(2.6 * columns + 0.9, 2.6 * rows + 0.2), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    views = [view_of(cluster.positions) for cluster in atoms]
-    extent = max(np.abs(view[:, :2]).max() for view in views) + 1.8
-    norm = _energy_norm(np.concatenate(energies))
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for number, (cluster, values, view) in enumerate(zip(atoms, energies, views, strict=True)):
-        colors = colormaps["viridis"](norm(values))[:, :3]
-        row, column = 2 * (number // columns), number % columns
-        behind = view[:, 2] <= np.median(view[:, 2])
-        for axes, shown in ((grid[row, column], np.ones_like(behind)), (grid[row + 1, column], behind)):
-            draw_atoms(axes, view[shown], cluster.numbers[shown], colors[shown], haze=0.0)
-            axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
-        text = grid[row + 1, column].text
-        text(0.5, 0.0, labels[number], transform=grid[row + 1, column].transAxes, ha="center", va="top", fontsize=SMALL)
-    _energy_bar(figure, ScalarMappable(norm, "viridis"), list(grid.flat))
-    return figure
-
-
-def _energy_norm(energies: np.ndarray) -> Normalize:
-    """Colour scale from the 1st to the 99th percentile, so that outliers do not set it."""
-    low, high = np.percentile(energies, [1.0, 99.0])
-    return Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
-
-
-def _energy_bar(figure: Figure, mappable: ScalarMappable, axes: Axes | list[Axes]):
-    bar = figure.colorbar(mappable, ax=axes, pad=0.02, shrink=0.8, extend="both", ticks=MaxNLocator(6))
-    bar.set_label("energy of the atom / eV", fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.outline.set_visible(False)

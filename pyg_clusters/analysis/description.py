@@ -3,7 +3,6 @@
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from pyg_clusters.analysis.descriptor import (
     shell_name,
     shell_text,
 )
-from pyg_clusters.analysis.plot_style import (
+from pyg_clusters.analysis.plots import (
     BLUE,
     ORANGE,
     SHELL_COLORS,
@@ -36,7 +35,7 @@ from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, frame_paths, parse_radii, read_set
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.files import write_json
-from pyg_clusters.frames import BadFrame, write_table
+from pyg_clusters.frames import write_table
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.describe import DescribeOptions
 from pyg_clusters.options.parsing import command_words
@@ -61,22 +60,7 @@ DISTINCT = (
 )
 
 
-@dataclass
-class DescribedSet:
-    """Result of :func:`describe`.
-
-    Attributes:
-        description: Pair-distance distribution, shell counts and collisions.
-        lines: The same as text, a line each.
-        bad: Frames that were skipped.
-    """
-
-    description: Description
-    lines: list[str]
-    bad: list[BadFrame]
-
-
-def describe(options: DescribeOptions) -> DescribedSet:
+def describe(options: DescribeOptions) -> Description:
     """Describe a set of clusters by the topological descriptor, and write tables, figures and report if asked to.
 
     Raises:
@@ -94,7 +78,7 @@ def describe(options: DescribeOptions) -> DescribedSet:
         description = description_of(frames, radii, target, options.r_max, options.bin_width)
         if out is not None:
             write_results(description, out, options.frames, shlex.join(command))
-    return DescribedSet(description, summary_lines(description), frames.bad)
+    return description
 
 
 def summary_lines(description: Description) -> list[str]:

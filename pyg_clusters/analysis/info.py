@@ -1,5 +1,6 @@
 """The contents of files of frames, run folders and models."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,20 +16,17 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import count_of, read_errors
+from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import BadFrame, read_blocks
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.paths import holds_structures
 from pyg_clusters.frames.reader import labels_of
-from pyg_clusters.inference.run import read_yaml
+from pyg_clusters.inference.run import Run, read_yaml
 from pyg_clusters.models.checkpoint import (
     BEST,
     CONFIGURATION,
     available_models,
     is_ensemble,
-    load_model,
-    member_folders,
-    model_folder,
     read_configuration,
 )
 from pyg_clusters.models.training_domain import domain_of
@@ -135,9 +133,8 @@ def _screening_contents(path: Path) -> Contents:
 
 def _model_contents(path: Path) -> Contents:
     """Parameters, training set and errors of a model."""
-    ensemble = is_ensemble(path)
-    folder = model_folder(member_folders(path)[0] if ensemble else path)
-    model, configuration = load_model(path), read_configuration(folder)
+    run = Run(path)
+    model, ensemble, configuration = run.model, run.is_ensemble, read_configuration(run.folder)
     name = str(model) if ensemble else type(model).__name__
     parameters = sum(weights.numel() for weights in model.parameters())
     contents = Contents(f"{path}: {name}, {parameters:,} parameters")
@@ -151,12 +148,10 @@ def _model_contents(path: Path) -> Contents:
     if references := reference_energies(model):
         values["reference energies"] = ", ".join(f"{symbol} {energy:.10g} eV" for symbol, energy in references.items())
     if ensemble:
-        values["members"] = ", ".join(map(str, member_folders(path)))
+        values["members"] = ", ".join(str(member.path) for member in run.members)
     else:
         values |= {key: _in_words(value) for key, value in configuration.get("notes", {}).items()}
-    metrics = path / "test_metrics.json"
-    if metrics.is_file():
-        values |= {f"test {key}": value for key, value in read_errors(metrics).items()}
+    values |= {f"test {key}": value for key, value in (run.metrics or {}).items()}
     return contents
 
 
@@ -247,3 +242,31 @@ class Label:
         values = f"{self.lowest:.6g} to {self.highest:.6g}" if self.lowest <= self.highest else repr(self.example)
         missing = f"; in {self.frames:,} frames only" if self.frames < num_frames else ""
         return f"{values} ({kind}{missing})"
+
+
+SECTIONS = ("Training data", "Limits")
+"""Sections of the card of a pretrained model."""
+
+
+def model_card(run: Run) -> list[str]:
+    """Paragraphs on the elements and sizes, the labels and their level of theory, the test error and the limits.
+
+    Args:
+        run: A run, an ensemble, or a saved or pretrained model.
+
+    Example:
+        >>> model_card(Run("gallium"))[0]
+        'DART, trained on Ga clusters of 31 to 70 atoms. MAE on its test set: 3.95 kcal/mol per cluster.'
+    """
+    domain = domain_of(run.model)
+    text = type(run.model).__name__
+    if domain is not None:
+        text += ", trained on {} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)
+    if run.target:
+        text += f", on the label `{run.target}`"
+    text += "." if run.test_error is None else f". MAE on its test set: {run.test_error:.2f} kcal/mol per cluster."
+    card = run.folder / "README.md"
+    paragraphs = card.read_text(encoding="utf-8").split("\n\n") if card.is_file() else []
+    shown = [part for part in paragraphs if re.match(rf"\*\*({'|'.join(SECTIONS)})\.\*\*", part)]
+    own = "The level of theory is that of the training labels; the model is valid close to its training set only."
+    return [text, *(" ".join(part.split()) for part in shown or [own])]

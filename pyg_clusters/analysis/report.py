@@ -15,7 +15,7 @@ from ase import Atoms
 from matplotlib.figure import Figure
 
 from pyg_clusters import __version__
-from pyg_clusters.analysis.plot_style import render
+from pyg_clusters.analysis.plots import render
 from pyg_clusters.analysis.viewer import STYLE, Property, structure_gallery, viewer_section
 from pyg_clusters.errors import printable
 from pyg_clusters.files import atomic_write

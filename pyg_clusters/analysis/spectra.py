@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pyg_clusters.analysis.line_shapes import Shape, Spectrum, boltzmann_weights, broaden, overlap, shift_axis, shifts
-from pyg_clusters.analysis.plot_style import BLUE, ORANGE, SMALL, save_figure, tidy
+from pyg_clusters.analysis.plots import BLUE, ORANGE, SMALL, save_figure, tidy
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table

@@ -11,11 +11,15 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
 from ase.neighborlist import natural_cutoffs, neighbor_list
+from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import EllipseCollection
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from pyg_clusters.analysis.plot_style import SMALL
+from pyg_clusters.analysis.plots import SMALL
 from pyg_clusters.errors import MissingExtra
 
 MAX_ATOMS: int = 30_000
@@ -259,3 +263,50 @@ def draw_atoms(axes: Axes, view: np.ndarray, numbers: np.ndarray, colors: np.nda
         linewidths=0.5,
     )
     axes.add_collection(circles)
+
+
+def energies_on_structures(
+    atoms: Sequence[Atoms], energies: Sequence[np.ndarray], labels: Sequence[str], columns: int = 3
+) -> Figure:
+    """Drawings of clusters with atoms coloured by energy, whole on top, and without the nearer half below.
+
+    Args:
+        atoms: The structures.
+        energies: Energies of their atoms in eV, ``[num_atoms]`` each.
+        labels: A label under each.
+        columns: Structures per row.
+    """
+    columns = min(columns, len(atoms))
+    rows = 2 * -(-len(atoms) // columns)
+    figure = Figure(figsize=(2.6 * columns + 0.9, 2.6 * rows + 0.2), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    views = [view_of(cluster.positions) for cluster in atoms]
+    extent = max(np.abs(view[:, :2]).max() for view in views) + 1.8
+    norm = energy_norm(np.concatenate(energies))
+    for axes in grid.flat:
+        axes.set_axis_off()
+    for number, (cluster, values, view) in enumerate(zip(atoms, energies, views, strict=True)):
+        colors = colormaps["viridis"](norm(values))[:, :3]
+        row, column = 2 * (number // columns), number % columns
+        behind = view[:, 2] <= np.median(view[:, 2])
+        for axes, shown in ((grid[row, column], np.ones_like(behind)), (grid[row + 1, column], behind)):
+            draw_atoms(axes, view[shown], cluster.numbers[shown], colors[shown], haze=0.0)
+            axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
+        text = grid[row + 1, column].text
+        text(0.5, 0.0, labels[number], transform=grid[row + 1, column].transAxes, ha="center", va="top", fontsize=SMALL)
+    energy_bar(figure, ScalarMappable(norm, "viridis"), list(grid.flat))
+    return figure
+
+
+def energy_norm(energies: np.ndarray) -> Normalize:
+    """Colour scale from the 1st to the 99th percentile, so that outliers do not set it."""
+    low, high = np.percentile(energies, [1.0, 99.0])
+    return Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
+
+
+def energy_bar(figure: Figure, mappable: ScalarMappable, axes: Axes | list[Axes]):
+    """Add a colour bar of energies of atoms."""
+    bar = figure.colorbar(mappable, ax=axes, pad=0.02, shrink=0.8, extend="both", ticks=MaxNLocator(6))
+    bar.set_label("energy of the atom / eV", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.outline.set_visible(False)

@@ -6,12 +6,12 @@ from pyg_clusters.options.analyse import CoreSurfaceOptions
 
 def run_core_surface(options: CoreSurfaceOptions):
     """Analyse core and surface atoms."""
-    from pyg_clusters.analysis import analyse_core_surface
+    from pyg_clusters.analysis.core_surface_report import analyse_core_surface, summary_lines
     from pyg_clusters.frames.checks import list_bad
 
-    analysis = analyse_core_surface(options)
-    list_bad(analysis.bad)
-    print("\n".join(analysis.lines))
+    result = analyse_core_surface(options)
+    list_bad(result.frames.bad)
+    print("\n".join(summary_lines(result)))
     print(f"table, figures and report in {options.out}")
 
 

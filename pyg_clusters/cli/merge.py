@@ -10,7 +10,7 @@ EXAMPLE = "pyg-clusters merge part1.parquet part2.parquet --out predictions.parq
 def run(options: MergeOptions):
     """Merge the predictions of all parts of a job array."""
     from pyg_clusters.frames.checks import list_bad
-    from pyg_clusters.inference.merge import merge
+    from pyg_clusters.inference.predict import merge
 
     merged = merge(options)
     list_bad(merged.bad)

@@ -1,24 +1,45 @@
-"""Scoring by the engine that is asked for, in this process or on Ray, that resumes after finished parts."""
+"""Scoring by an engine: in this process, or on the workers of a Ray cluster; resumed after finished parts.
 
-import hashlib
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+For Ray the files are cut into pieces of several blocks. Ray Data hands the pieces out to actors, which read and score
+them with a model of their own and return a result per block, in the order of the input.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import socket
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.frames import Frames, Parts, Shard
-from pyg_clusters.frames.resume import input_settings
+from pyg_clusters.frames.join import warn_of_joined
+from pyg_clusters.frames.partition import Piece
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor
-from pyg_clusters.inference.ray_engine import score_on_ray
 from pyg_clusters.inference.scoring import ScoredBlock, checked, flags_of, score_frames
 from pyg_clusters.options.common import EngineOptions
+from pyg_clusters.stopping import keeping_handlers
 
 T = TypeVar("T")
+
+BLOCKS_OF_PIECE: int = 16
+"""Blocks of a piece: some seconds of work for a processor core."""
+
+ANSWER_WITHIN: float = 10.0
+"""Seconds within which a cluster has to answer."""
+
+LOST_AT_MOST: int = 5
+"""Number of workers that may be lost in a row with nothing finished in between."""
 
 
 def score_by_engine(
@@ -31,32 +52,34 @@ def score_by_engine(
     shard: Shard | None = None,
     trained: OutOfRangeFlagger | None = None,
 ) -> Iterator[T]:
-    """Score blocks by the local engine or on Ray.
+    """Score blocks of frames in this process or on Ray.
+
+    For Ray the files and the working directory must be the same on all nodes. Uncompressed text, stores and
+    trajectories are spread over the workers; any other file is read by one of them. The work of a lost worker is
+    repeated by the others.
 
     Args:
         predictor: Predictor of the model; on the CPU for Ray.
         frames: Frames to score.
-        options: The engine; for Ray its device and address.
-        each: Function of each scored block whose results are returned, in the order of the blocks.
+        options: The engine. On Ray a worker has one GPU, or one processor core; GPUs by default where the cluster has
+            some. Without an address it is that of ``RAY_ADDRESS``, else a new cluster of the cores of this machine.
+        each: Function of each scored block, called where it was scored: for Ray a function of a module, or a
+            :func:`functools.partial` of one.
         start: Position of the first block.
         shard: Part of the blocks; all by default.
         trained: Training set that the frames are compared with.
 
+    Returns:
+        Results of ``each``, in the order of the blocks.
+
     Raises:
-        InputError: If a file or a frame cannot be used.
+        MissingExtra: If Ray is not installed.
+        InputError: If there is no such cluster, workers are lost repeatedly, or a file or a frame cannot be used.
     """
-    if options.engine == "ray":
-        return score_on_ray(
-            predictor,
-            frames,
-            each=each,
-            start=start,
-            shard=shard,
-            trained=trained,
-            device=options.device,
-            address=options.address,
-        )
-    return map(each, score_frames(predictor, frames, start=start, shard=shard, trained=trained))
+    if options.engine == "local":
+        return map(each, score_frames(predictor, frames, start=start, shard=shard, trained=trained))
+    work = (frames, predictor.model, predictor.transform, options.device, each, start, shard, trained, os.getcwd())
+    return _score_on_ray(_Job(*work), options.address)
 
 
 def score_resumably(
@@ -71,7 +94,7 @@ def score_resumably(
     Args:
         predictor: Predictor of the model; on the CPU for Ray.
         frames: Frames to score.
-        parts: Finished parts, by the settings of :func:`job_settings`.
+        parts: Finished parts, by the settings of :func:`~pyg_clusters.inference.scoring.job_settings`.
         options: The engine.
         trained: Training set that the frames are compared with.
 
@@ -112,21 +135,198 @@ def _prediction_bytes(prediction: Prediction) -> bytes:
     return b"".join(column.numpy().tobytes() for column in columns if column is not None)
 
 
-def job_settings(predictor: Predictor, frames: Frames) -> dict[str, object]:
-    """Model and input that predictions depend on, as JSON has them; input files by name and content."""
-    topology = frames.wanted.topology
-    return {
-        "model": fingerprint(predictor.model),
-        "fragments": frames.wanted.fragments,
-        "block_size": frames.wanted.block_size,
-        **input_settings([*frames.paths, *([] if topology is None else [topology])]),
-    }
+@dataclass(frozen=True)
+class _Job(Generic[T]):
+    """Work of the actors of Ray."""
+
+    frames: Frames
+    model: nn.Module
+    transform: Callable | None
+    device: str | None
+    each: Callable[[ScoredBlock], T]
+    start: tuple[int, int]
+    shard: Shard | None
+    trained: OutOfRangeFlagger | None
+    folder: str
 
 
-def fingerprint(model: nn.Module) -> str:
-    """Hash of the class of a model, of how it and its parts print, and of its weights."""
-    digest = hashlib.sha256(f"{type(model).__name__} {model} {list(model.children())}".encode())
-    for name, weight in model.state_dict().items():
-        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        digest.update(weight.detach().cpu().contiguous().flatten().numpy().tobytes())
-    return digest.hexdigest()[:16]
+@dataclass(frozen=True)
+class _Answer(Generic[T]):
+    """Result of a block; the last one of a piece has no position."""
+
+    position: tuple[int, int] | None = None
+    result: T | None = None
+    warnings: tuple[tuple[type[Warning], str], ...] = ()
+    error: str | None = None
+    frames: int = 0
+    joined: int = 0
+
+
+def _score_on_ray(job: _Job[T], address: str | None) -> Iterator[T]:
+    ray = _ray()
+    ours = not ray.is_initialized()
+    if ours:
+        _connect(ray, address)
+    try:
+        job = replace(job, device=_device(ray, job.device))
+        yield from _answers(ray, job, _pieces(ray, job))
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise MissingExtra("ray", "ray", "the engine ray") from error
+    return ray
+
+
+def _connect(ray: Any, address: str | None):
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    advice = "give the host:port that ray start --head printed"
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit() and "/" not in host:  # Ray itself waits for minutes where nobody answers
+            socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN).close()
+        with keeping_handlers():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = one_line(error)
+        raise InputError(f"--address {address}: no Ray cluster there ({reason}); {advice}") from error
+
+
+def _device(ray: Any, device: str | None) -> str:
+    has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
+    if device is None:
+        return "cuda" if has_gpu else "cpu"
+    kind = torch.device(device).type
+    if kind == "cuda" and not has_gpu:
+        raise InputError(f"--device {device}: no node of the Ray cluster has a GPU; use --device cpu")
+    return kind
+
+
+def _pieces(ray: Any, job: _Job) -> list[Piece]:
+    """All pieces in order; the workers find them."""
+    blocks = BLOCKS_OF_PIECE
+
+    def of_file(index: int) -> list[Piece]:
+        _enter(job.folder)
+        return job.frames.pieces(blocks, index)
+
+    plan = ray.remote(num_cpus=1, max_retries=LOST_AT_MOST)(of_file)
+    parts = [plan.remote(index) for index in range(job.start[0], len(job.frames.paths))]
+    try:
+        return [piece for part in parts for piece in ray.get(part)]
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from error
+    except ray.exceptions.RayError as error:
+        raise InputError(
+            f"the files could not be partitioned: {type(error).__name__}; start the same command again"
+        ) from error
+
+
+def _enter(folder: str):
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise InputError(
+            f"{folder}: no such folder on a node of the Ray cluster; use one that all nodes share"
+        ) from error
+
+
+def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
+    """Results of all blocks in order, whatever workers are lost."""
+    lost = frames = joined = 0
+    while pieces:
+        try:
+            for row in _dataset(ray, job, pieces).iter_rows():
+                answer: _Answer[T] = pickle.loads(row["answer"])
+                for category, text in answer.warnings:
+                    warnings.warn(text, category, stacklevel=2)
+                if answer.error is not None:
+                    raise InputError(answer.error)
+                if answer.position is None:
+                    pieces = pieces[1:]
+                else:
+                    frames, joined = frames + answer.frames, joined + answer.joined
+                    yield answer.result  # type: ignore[misc]
+                    job = replace(job, start=(answer.position[0], answer.position[1] + 1))
+                lost = 0
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None)
+            if cause is not None and not isinstance(cause, ray.exceptions.RayError):
+                raise cause from error
+            lost += 1
+            if lost == LOST_AT_MOST:
+                raise InputError(
+                    f"{lost} workers were lost in a row ({type(error).__name__}); check the nodes and their memory"
+                ) from error
+            warnings.warn(f"a Ray worker was lost ({type(error).__name__}); the others repeat its work", stacklevel=2)
+    warn_of_joined(joined, frames)
+
+
+def _dataset(ray: Any, job: _Job, pieces: list[Piece]) -> Any:
+    """Answers of the workers, in order, as a lazy data set."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    resources = ray.cluster_resources()
+    workers = max(1, int(resources.get("GPU" if job.device == "cuda" else "CPU", 1)))
+    rows = ray.data.from_items([{"piece": pickle.dumps(piece)} for piece in pieces], override_num_blocks=len(pieces))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.60 takes the last two arguments nowhere else
+        return rows.map_batches(
+            _Worker,
+            fn_constructor_args=(job,),
+            batch_size=1,
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
+            num_cpus=1,
+            num_gpus=1 if job.device == "cuda" else None,
+            # Ray would wait for the node of a lost worker to return; the pieces are handed out again instead.
+            max_restarts=0,
+            max_task_retries=0,
+        )
+
+
+class _Worker:
+    """An actor with a model of its own."""
+
+    def __init__(self, job: _Job):
+        _enter(job.folder)
+        if job.device == "cpu":
+            torch.set_num_threads(1)
+        self.job = job
+        self.predictor = Predictor(job.model, device=job.device, transform=job.transform)
+
+    def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        for data in batch["piece"]:
+            for answer in self._of_piece(pickle.loads(data)):
+                yield {"answer": np.array([pickle.dumps(answer)], dtype=object)}
+
+    def _of_piece(self, piece: Piece) -> Iterator[_Answer]:
+        job = self.job
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("default")
+
+            def new_warnings() -> tuple[tuple[type[Warning], str], ...]:
+                new = tuple((warning.category, str(warning.message)) for warning in caught)
+                caught.clear()
+                return new
+
+            blocks = score_frames(
+                self.predictor, job.frames, start=job.start, shard=job.shard, piece=piece, trained=job.trained
+            )
+            try:
+                for scored in blocks:
+                    block = scored.frames
+                    joined = 0 if block.joined is None else int(block.joined.sum())
+                    yield _Answer(block.place, job.each(scored), new_warnings(), frames=len(block), joined=joined)
+            except InputError as error:
+                yield _Answer(warnings=new_warnings(), error=str(error))
+            else:
+                yield _Answer(warnings=new_warnings())

@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,14 +16,8 @@ from torch import Tensor, nn
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.files import atomic_write, write_json
 from pyg_clusters.frames.periodic_bonds import BOND_FACTOR, MIN_VACUUM
-from pyg_clusters.models.checkpoint import (
-    SHIPPED,
-    is_ensemble,
-    load_model,
-    member_folders,
-    model_folder,
-    read_configuration,
-)
+from pyg_clusters.inference.run import Run
+from pyg_clusters.models.checkpoint import SHIPPED
 from pyg_clusters.models.contract import HasAtomicEnergies
 from pyg_clusters.models.training_domain import NEIGHBORS, RADII, TrainingDomain, domain_of
 from pyg_clusters.nn.output_scale import reference_energies
@@ -81,7 +75,8 @@ def export(options: ExportOptions) -> Exported:
         raise InputError(f"{options.file} is there already; choose another file or pass --overwrite")
     if options.device == "cuda" and not torch.cuda.is_available():
         raise InputError("--device cuda: there is no GPU; export on a machine with one")
-    model = load_model(options.model)
+    run = Run(options.model)
+    model = run.model
     domain, kind = domain_of(model), type(model).__name__
     if not isinstance(model, HasAtomicEnergies) or domain is None:
         lacks = "energies of atoms" if domain else "a training set that it knows of"
@@ -89,7 +84,7 @@ def export(options: ExportOptions) -> Exported:
     model = model.double() if reference_energies(model) else model
     model = model.to(options.device)
     recorded = _recorded(model, domain, torch.device(options.device))
-    if not any("force" in key for key in _notes(options.model)):
+    if not any("force" in key for key in run.notes):
         warnings.warn(
             f"{options.model} was not trained on forces: expect no sound dynamics from them, and none at all if its "
             "energies are those of quenched frames",
@@ -125,12 +120,6 @@ def export(options: ExportOptions) -> Exported:
         with atomic_write(options.file) as path:
             shutil.copyfile(folder / MODEL, path)
     return Exported(options.file, domain.symbols, precision)
-
-
-def _notes(name: str) -> dict[str, Any]:
-    """What was written beside a model, of an ensemble beside its first member."""
-    folder = member_folders(name)[0] if is_ensemble(name) else name
-    return read_configuration(model_folder(folder))["notes"]
 
 
 def _description(name: str, kind: str, domain: TrainingDomain) -> str:

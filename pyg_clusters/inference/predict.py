@@ -1,21 +1,28 @@
-"""Predictions for frames of files."""
+"""Predictions for the frames of files, and merging of those of a job array."""
 
+import hashlib
+import json
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.files import atomic_write, file_fingerprint, remove_stale
 from pyg_clusters.frames import BadFrame, Frames, Parts, Shard
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.reader import BLOCK_SIZE
+from pyg_clusters.frames.resume import Part
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.calibration import Uncertainty
-from pyg_clusters.inference.engines import job_settings, score_by_engine
-from pyg_clusters.inference.merge import record_of, write_record
+from pyg_clusters.inference.engines import score_by_engine
 from pyg_clusters.inference.prediction_files import FORMATS, PredictionFormat
 from pyg_clusters.inference.run import Run
-from pyg_clusters.inference.scoring import ScoredBlock
+from pyg_clusters.inference.scoring import ScoredBlock, job_settings
+from pyg_clusters.options.merge import MergeOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.predict import PredictOptions
 from pyg_clusters.progress import counting
@@ -110,3 +117,152 @@ def _encoded(
     """Position, number of frames, results, bad and flagged frames of a block, for :meth:`Parts.add`."""
     results = style.encode(scored, uncertainty.columns(scored))
     return scored.frames.place, len(scored.frames), results, scored.bad, scored.num_flagged
+
+
+STYLE = ("dtype", "per_atom", "columns")
+"""Arguments of :class:`~pyg_clusters.inference.prediction_files.PredictionFormat` in the record of a part."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """Result of :func:`merge`.
+
+    Attributes:
+        num_frames: Number of frames with predictions.
+        bad: Frames that were left out.
+    """
+
+    num_frames: int
+    bad: list[BadFrame]
+
+
+def merge(options: MergeOptions) -> Merged:
+    """Merge the predictions of all parts of a job array into the file that one run would have written.
+
+    Raises:
+        InputError: If a part is missing, doubled, corrupted or of another job, or the file exists already.
+    """
+    out = Path(options.out)
+    command = command_words("merge", options)
+    with open_output(out, command, inputs=options.parts, overwrite=options.overwrite):
+        shards = [ShardFile.read(Path(path)) for path in options.parts]
+        _check_shards(shards)
+        other = next((shard.path for shard in shards if shard.path.suffix != out.suffix), None)
+        if other is not None:
+            raise InputError(f"{other} is not {out.suffix}; give --out the same ending as the parts")
+        parts = [(part, index) for index, shard in enumerate(shards) for part in shard.parts]
+        parts.sort(key=lambda entry: entry[0].position)
+        _check_blocks([part.position for part, _ in parts], shards)
+        style = FORMATS[out.suffix](*(shards[0].head[name] for name in STYLE))
+        results = [style.split(shard.path, shard.parts) for shard in shards]
+        style.write(out, (next(results[index]) for _, index in parts))
+        return Merged(sum(part.num_frames for part, _ in parts), [frame for part, _ in parts for frame in part.bad])
+
+
+def record_of(out: Path) -> Path:
+    """Record beside the predictions of a part."""
+    return out.with_name(out.name + ".shard.jsonl")
+
+
+def write_record(
+    out: Path, shard: Shard, style: PredictionFormat, settings: Mapping[str, object], parts: Iterable[Part]
+):
+    """Write the record of the part whose predictions are in a file: its blocks, and hashes of itself and of the file.
+
+    Raises:
+        InputError: If the record cannot be written.
+    """
+    remove_stale(record_of(out))
+    common = {name: value for name, value in settings.items() if name != "shard"}
+    head: dict[str, object] = {"part": [shard.number, shard.count], "dtype": style.dtype}
+    head |= {"per_atom": style.per_atom, "columns": style.columns, "settings": common}
+    lines = [part.to_json() for part in parts]
+    head |= {"predictions": file_fingerprint(out, whole=True), "blocks": len(lines)}
+    head["record"] = _hash(head, lines)
+    with atomic_write(record_of(out)) as temporary:
+        temporary.write_text("\n".join([json.dumps(head), *lines]) + "\n", encoding="utf-8")
+
+
+def _hash(head: Mapping[str, object], lines: Iterable[str]) -> str:
+    hashed = {name: value for name, value in head.items() if name != "record"}
+    return hashlib.sha256("\n".join([json.dumps(hashed, sort_keys=True), *lines]).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """Predictions of one part of a job array, with the settings of the job and the records of the blocks, in order."""
+
+    path: Path
+    head: Mapping[str, Any]
+    parts: Sequence[Part]
+
+    @property
+    def shard(self) -> Shard:
+        """Number of the part, and count of the parts."""
+        return Shard(*self.head["part"])
+
+    @classmethod
+    def read(cls, path: Path) -> "ShardFile":
+        """Read the record of a file, and check both.
+
+        Raises:
+            InputError: If the file or its record is missing, or not as ``predict --shard`` wrote it.
+        """
+        record = record_of(path)
+        if not path.is_file() or not record.is_file():
+            missing = record if path.is_file() else path
+            raise InputError(f"{missing} is missing: parts are what predict --shard wrote, with the .jsonl beside each")
+        try:
+            first, *lines = record.read_text(encoding="utf-8").splitlines()
+            head = json.loads(first)
+            parts = [Part.from_json(line) for line in lines]
+            sound = head["record"] == _hash(head, lines)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            sound = False
+        if not sound:
+            raise InputError(f"{record} is corrupted; rerun this part with predict --shard and --overwrite")
+        read = cls(path, head, parts)
+        if head["predictions"] != file_fingerprint(path, whole=True):
+            raise InputError(
+                f"{path} is not as predict wrote it (corrupted or edited); rerun it with --shard {read.shard} and "
+                "--overwrite"
+            )
+        return read
+
+
+def _check_shards(shards: Sequence[ShardFile]):
+    """Check that the parts are all those of one job."""
+    first = shards[0]
+    count = first.shard.count
+    paths: dict[int, Path] = {}
+    for each in shards:
+        number, of = each.shard.number, each.shard.count
+        if of != count:
+            raise InputError(f"{each.path} is part {number} of {of}, but {first.path} is one of {count}")
+        if number in paths:
+            raise InputError(f"{each.path} and {paths[number]} are both part {number} of {count}; give each once")
+        paths[number] = each.path
+        before, this = ({**one.head["settings"], **{name: one.head[name] for name in STYLE}} for one in (first, each))
+        for name in {**before, **this}:
+            if before.get(name) != this.get(name):
+                raise InputError(
+                    f"{each.path} was made with {name} = {this.get(name)!r}, but {first.path} with "
+                    f"{before.get(name)!r}; rerun one of them"
+                )
+    missing = sorted(set(range(1, count + 1)) - set(paths))
+    if missing:
+        raise InputError(f"part {missing[0]} of {count} is missing; run predict --shard {missing[0]}/{count}")
+
+
+def _check_blocks(positions: Sequence[tuple[int, int]], shards: Sequence[ShardFile]):
+    """Check that every block of every file is there once, in its part."""
+    for each in shards:
+        for part in each.parts:
+            if not each.shard.has(*part.position):
+                raise InputError(f"{each.path} has block {part.position}, not of part {each.shard}; rerun it")
+    for (file, block), (next_file, next_block) in pairwise([(-1, 0), *positions]):
+        following = (file, block + 1) if next_file == file else (next_file, 0)
+        if next_file < file or (next_file, next_block) != following:
+            shard = next(each.shard for each in shards if each.shard.has(*following))
+            missing = f"block {following[1]} of input {following[0]}"
+            raise InputError(f"{missing} is in no part; rerun predict --shard {shard} --overwrite")

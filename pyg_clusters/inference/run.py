@@ -118,15 +118,27 @@ class Run:
         return read_yaml(self.path / CONFIGURATION)
 
     @property
-    def target(self) -> str | None:
-        """Name of the label that the model was trained on, if known.
+    def folder(self) -> Path:
+        """Folder of the files of the model, of an ensemble that of its first member.
+
+        Raises:
+            InputError: If there is no model.
+        """
+        return self.members[0].folder if self.members else model_folder(self.path)
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """Data, target and errors noted with the model, of an ensemble with its first member.
 
         Raises:
             InputError: If there is no model, or its files are damaged.
         """
-        if self.members:
-            return self.members[0].target
-        target = read_configuration(model_folder(self.path))["notes"].get("target")
+        return read_configuration(self.folder)["notes"]
+
+    @property
+    def target(self) -> str | None:
+        """Name of the label that the model was trained on, if known."""
+        target = self.notes.get("target")
         return target if isinstance(target, str) else None
 
     @property
@@ -138,6 +150,13 @@ class Run:
         """
         file = self.path / METRICS
         return read_errors(file) if file.is_file() else None
+
+    @property
+    def test_error(self) -> float | None:
+        """Mean absolute error on the test set in kcal/mol per cluster, if its run or its notes contain it."""
+        if self.metrics is not None:
+            return self.metrics.get("mae_kcal_mol")
+        return None if self.is_ensemble else self.notes.get("test_mae_kcal_mol")
 
     @cached_property
     def model(self) -> nn.Module:

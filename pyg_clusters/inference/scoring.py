@@ -1,5 +1,6 @@
 """Predictions for the frames of files."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from os import PathLike
@@ -7,10 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import nn
 
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, Shard
 from pyg_clusters.frames.partition import Piece
 from pyg_clusters.frames.reader import read_ahead
+from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.values import atom_numbers, numbers
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
@@ -155,3 +158,23 @@ def check_atom_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
     """
     atom_numbers(block.frames, key)
     return block
+
+
+def job_settings(predictor: Predictor, frames: Frames) -> dict[str, object]:
+    """Model and input that predictions depend on, as JSON has them; input files by name and content."""
+    topology = frames.wanted.topology
+    return {
+        "model": fingerprint(predictor.model),
+        "fragments": frames.wanted.fragments,
+        "block_size": frames.wanted.block_size,
+        **input_settings([*frames.paths, *([] if topology is None else [topology])]),
+    }
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hash of the class of a model, of how it and its parts print, and of its weights."""
+    digest = hashlib.sha256(f"{type(model).__name__} {model} {list(model.children())}".encode())
+    for name, weight in model.state_dict().items():
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
+        digest.update(weight.detach().cpu().contiguous().flatten().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis.plot_style import BLUE, GREY, SIZE, SMALL, figure_with_axes, legend, plain_log_ticks, tidy
+from pyg_clusters.analysis.plots import BLUE, GREY, SIZE, SMALL, figure_with_axes, legend, plain_log_ticks, tidy
 from pyg_clusters.datasets import GNC, ClusterDataset, GalliumClusters
 from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.errors import InputError

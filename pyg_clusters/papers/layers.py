@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from torch import nn
 
-from pyg_clusters.analysis.plot_style import BLUE, SIZE, SMALL, plain_log_ticks, tidy
+from pyg_clusters.analysis.plots import BLUE, SIZE, SMALL, plain_log_ticks, tidy
 from pyg_clusters.datasets import ClusterDataset, GalliumClusters, SodiumShielding, UnrelaxedOnly
 from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.datasets.splits import Split

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis.plot_style import SMALL
+from pyg_clusters.analysis.plots import SMALL
 from pyg_clusters.datasets import SodiumShielding, UnrelaxedOnly
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.frames.writing import open_output

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import ks_1samp, norm
 
-from pyg_clusters.analysis.plot_style import (
+from pyg_clusters.analysis.plots import (
     BLUE,
     GREEN,
     GREY,

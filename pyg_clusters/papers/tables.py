@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis.plot_style import save_figure
+from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 

@@ -8,11 +8,10 @@ import numpy as np
 from ase import Atoms
 from rich.table import Table
 
-from pyg_clusters.analysis.plot_style import save_figure
+from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.composition import comparable, composition_names, kind_label
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.baseline import check_truth
 from pyg_clusters.formatting import cell
 from pyg_clusters.frames import FrameBlock, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays, offsets
@@ -25,9 +24,8 @@ from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.progress import counting
-from pyg_clusters.screening.plots import recall_curves, scores_by_strategy
-from pyg_clusters.screening.pool import FramePool
-from pyg_clusters.screening.relaxation import check_forces, relax_atoms, warn_of_left_range
+from pyg_clusters.screening.candidates import check_forces, relax_atoms, warn_of_left_range
+from pyg_clusters.screening.pool import FramePool, check_truth
 from pyg_clusters.screening.scores import (
     LOWEST,
     WINDOW,
@@ -38,8 +36,10 @@ from pyg_clusters.screening.scores import (
     merge_isomers,
     ranking,
     recall_curve,
+    recall_curves,
     score_random,
     score_selection,
+    scores_by_strategy,
 )
 from pyg_clusters.strategies import STRATEGIES, Bins
 from pyg_clusters.structures.duplicates import representatives

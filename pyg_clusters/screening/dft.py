@@ -10,10 +10,11 @@ import numpy as np
 from ase import Atoms
 from ase.io import write
 from ase.io.formats import ioformats
+from matplotlib.figure import Figure
 from rich.table import Table
 from scipy.spatial.distance import pdist
 
-from pyg_clusters.analysis.plot_style import save_figure
+from pyg_clusters.analysis.plots import GREY, SHELL_COLORS, legend, padded_limits, save_figure, tidy
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.files import atomic_write, check_empty
 from pyg_clusters.formatting import cell
@@ -24,7 +25,7 @@ from pyg_clusters.metrics import metrics_by_size
 from pyg_clusters.options.compare_dft import CompareDFTOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screen import VACUUM
-from pyg_clusters.screening.plots import predicted_against_dft
+from pyg_clusters.units import KCAL_PER_MOL
 
 RESULTS = ("dft.csv", "dft.png")
 
@@ -308,3 +309,22 @@ def _index_of_folder(path: Path) -> int | None:
     """Index of the candidate whose number begins the name of a folder."""
     matches = (NUMBERED.match(part) for part in reversed(path.parts))
     return next((int(match[1]) - 1 for match in matches if match and int(match[1])), None)
+
+
+def predicted_against_dft(predicted: np.ndarray, dft: np.ndarray, composition: np.ndarray) -> Figure:
+    """Predicted against DFT energies of candidates in eV, each relative to the mean of its composition."""
+    predicted, dft = (np.asarray(values, dtype=float) * KCAL_PER_MOL for values in (predicted, dft))
+    figure = Figure(figsize=(4.6, 4.4), layout="constrained")
+    axes = figure.subplots()
+    tidy(axes, "DFT, above the mean / kcal mol⁻¹", "predicted, above the mean / kcal mol⁻¹")
+    limits = padded_limits(np.concatenate([predicted, dft]))
+    axes.plot(limits, limits, color=GREY, linewidth=1.0, zorder=1)
+    formulas = list(dict.fromkeys(composition.tolist()))
+    for number, formula in enumerate(formulas):
+        rows = composition == formula
+        color = SHELL_COLORS[number % len(SHELL_COLORS)]
+        axes.scatter(dft[rows], predicted[rows], s=13, color=color, alpha=0.8, linewidths=0, label=formula, zorder=2)
+    axes.set(xlim=limits, ylim=limits, box_aspect=1)
+    if len(formulas) <= len(SHELL_COLORS):
+        legend(axes, loc="upper left")
+    return figure

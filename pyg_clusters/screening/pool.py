@@ -10,6 +10,8 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from pyg_clusters.composition import composition_names
+from pyg_clusters.errors import InputError
+from pyg_clusters.evaluation.report import SHIFT_OF_FEW, other_zero
 from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference.scoring import ScoredBlock
@@ -124,6 +126,33 @@ def _mean_features(model: HasFeatures, z: Tensor, pos: Tensor) -> Tensor:
     batch = torch.arange(num_frames, device=pos.device).repeat_interleave(size)
     features = model.features(z.flatten().to(pos.device), pos.flatten(0, 1), batch)
     return features.view(num_frames, size, -1).mean(dim=1)
+
+
+def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str) -> list[str]:
+    """Compare the zeros of true and predicted energies, whose differences are printed.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        ptr: Offsets of the clusters ``[num_graphs + 1]``.
+        predicted: Energies ``[num_graphs]`` in eV.
+        truth: Energies ``[num_graphs]`` in eV.
+        name: Name of the true energy in the frames.
+
+    Returns:
+        A warning if the zeros seem to differ.
+
+    Raises:
+        InputError: If they differ by 1 eV per atom or more.
+    """
+    zero = other_zero(z, ptr, predicted, truth)
+    if zero is None:
+        return []
+    if zero.size < SHIFT_OF_FEW:
+        return [f"warning: --truth {name}: {zero}"]
+    raise InputError(
+        f"--truth {name}: {zero} Name the label of the training, give the unit of this one by --energy-unit, or write "
+        "it minus the energies of the isolated atoms into the frames; compare-dft compares energies on any zero"
+    )
 
 
 def lowest_frames(

@@ -10,22 +10,21 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
-from pyg_clusters.analysis.plot_style import MAX_PANELS, save_figure
+from pyg_clusters.analysis.info import model_card
+from pyg_clusters.analysis.plots import MAX_PANELS, save_figure
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first
 from pyg_clusters.composition import kind_label
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.evaluation.report import run_figures
-from pyg_clusters.formatting import count_of, read_errors
+from pyg_clusters.formatting import count_of
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.flags import text_of_flags
-from pyg_clusters.inference.model_card import model_card
 from pyg_clusters.inference.run import Run
 from pyg_clusters.metrics import energy_metrics
-from pyg_clusters.models.checkpoint import is_ensemble, model_folder, read_configuration
 from pyg_clusters.screening.candidates import Candidate, Screening
-from pyg_clusters.screening.plots import picked_by_size
+from pyg_clusters.screening.scores import picked_by_size
 from pyg_clusters.strategies import Bins, Strategy, bin_width
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -75,7 +74,7 @@ def write_report(
         save_figure(figure, folder / "figures" / f"{name}.png")
     report = Report("Screening of cluster trajectories")
     report.origin(command)
-    _add_introduction(report, screening, model.path, strategy)
+    _add_introduction(report, screening, model, strategy)
     text = f" The true energies are `{literal(truth)}` of the files." if truth else ""
     what, all_ = ("energy", "all") if screening.relaxed is None else ("energy after the relaxation", "the relaxed")
     report.figure(figures["trajectory"], f"Predicted {what} along the trajectory, and the candidates.{text}")
@@ -109,15 +108,15 @@ def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figu
     }
 
 
-def _add_introduction(report: Report, screening: Screening, model: Path, strategy: Strategy):
+def _add_introduction(report: Report, screening: Screening, model: Run, strategy: Strategy):
     sizes = np.unique(screening.size)
     listed = ", ".join(map(str, sizes)) if len(sizes) <= 5 else f"{sizes.min()} to {sizes.max()}"
     was = "was" if len(screening.energy) == 1 else "were"
     files = ", ".join(dict.fromkeys(literal(Path(name).name) for name in screening.file))
     report.text(
         f"{count_of(len(screening.energy), 'frame')} of {listed} atoms from {files} {was} scored with the model "
-        f"{literal(model)}; {len(screening.candidates):,} of them are the candidates: {strategy.purpose}. Energies are "
-        "in eV per cluster, on the zero of the labels of the model; errors are in kcal/mol per cluster."
+        f"{literal(model.path)}; {len(screening.candidates):,} of them are the candidates: {strategy.purpose}. "
+        "Energies are in eV per cluster, on the zero of the labels of the model; errors are in kcal/mol per cluster."
     )
     if screening.flagged is not None and screening.flagged.any():
         report.text(
@@ -142,18 +141,18 @@ def _add_introduction(report: Report, screening: Screening, model: Path, strateg
             )
 
 
-def text_of_bins(screening: Screening, num_bins: int, model: Path) -> str:
+def text_of_bins(screening: Screening, num_bins: int, model: Run) -> str:
     """Width of the bins, and the error of the model if it is known."""
     widths = widths_of_bins(screening, num_bins).values()
     low, high = f"{min(widths):.2f}", f"{max(widths):.2f}"
-    error = error_on_test_set(model)
+    error = model.test_error
     text = "" if error is None else f"; the error of the model on its test set is {error:.2f} kcal/mol"
     return f"The {num_bins} bins of a size are {low if low == high else f'{low} to {high}'} kcal/mol wide{text}."
 
 
-def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Path):
+def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Run):
     """Warn of bins narrower than the error of the model, which then cannot tell neighbouring bins apart."""
-    error = error_on_test_set(model)
+    error = model.test_error
     if error is None:
         return
     narrow = {kind: width for kind, width in widths_of_bins(screening, num_bins).items() if width < error}
@@ -174,16 +173,6 @@ def widths_of_bins(screening: Screening, num_bins: int) -> dict[int | str, float
         kind: KCAL_PER_MOL * bin_width(screening.energy[screening.kind == kind], num_bins)
         for kind in np.unique(screening.kind).tolist()
     }
-
-
-def error_on_test_set(model: Path) -> float | None:
-    """Mean absolute error of a model on its test set in kcal/mol per cluster, if its run or its notes contain it."""
-    metrics = model / "test_metrics.json"
-    if metrics.is_file():
-        return read_errors(metrics).get("mae_kcal_mol")
-    if is_ensemble(model):
-        return None
-    return read_configuration(model_folder(model)).get("notes", {}).get("test_mae_kcal_mol")
 
 
 def _add_summary(report: Report, screening: Screening, truth: str | None):

@@ -8,7 +8,6 @@ import numpy as np
 
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.baseline import check_truth
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.frames import FrameBlock, Frames, Parts
 from pyg_clusters.frames.block import offsets
@@ -16,16 +15,22 @@ from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.calibration import flagger_of
-from pyg_clusters.inference.engines import job_settings, score_resumably
+from pyg_clusters.inference.engines import score_resumably
 from pyg_clusters.inference.run import Run
-from pyg_clusters.inference.scoring import ScoredBlock, check_numbers
+from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, job_settings
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screen import ScreenOptions
 from pyg_clusters.progress import counting
-from pyg_clusters.screening.candidates import Candidate, Screening, write_candidates
+from pyg_clusters.screening.candidates import Candidate, Screening, check_forces, relax_candidates, write_candidates
 from pyg_clusters.screening.dft import check_format, write_folders
-from pyg_clusters.screening.pool import FramePool, lowest_frames, radii_of, select_candidates, select_of_all
-from pyg_clusters.screening.relaxation import check_forces, relax_candidates
+from pyg_clusters.screening.pool import (
+    FramePool,
+    check_truth,
+    lowest_frames,
+    radii_of,
+    select_candidates,
+    select_of_all,
+)
 from pyg_clusters.screening.report import warn_of_narrow_bins, write_report
 from pyg_clusters.strategies import STRATEGIES, Bins, Selection, Strategy
 
@@ -78,7 +83,7 @@ def screen(options: ScreenOptions) -> Screening:
         if not screening.candidates:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to select from")
         if isinstance(strategy, Bins):
-            warn_of_narrow_bins(screening, strategy.bins, model.path)
+            warn_of_narrow_bins(screening, strategy.bins, model)
         if truth and trained is not None:
             print_lines(check_zero(screening, truth))
         write_candidates(screening, out, truth)
