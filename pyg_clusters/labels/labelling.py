@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.labels.dft.pyscf_import import lib
-from pyg_clusters.structures import named_calculator
+from pyg_clusters.structures import PySCFCalculator, named_calculator
 from pyg_clusters.structures.calculators import calculator_problem, isolated
 
 OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "set_aside")
@@ -162,8 +162,10 @@ class EnergyLabeller:
 
     def __call__(self, atoms: Atoms) -> LabelResult:
         result = unlabelled(atoms)
-        result.info["calculator"] = self.calculator
         calculator = _calculator(self.calculator, tuple(sorted(set(atoms.get_chemical_symbols()))))
+        result.info["calculator"] = self.calculator
+        if isinstance(calculator, PySCFCalculator):
+            result.info["calculator"] += f" {calculator.level}"
         bare = isolated(atoms, calculator)
         try:
             energy, forces = float(bare.get_potential_energy()), bare.get_forces()

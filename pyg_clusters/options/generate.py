@@ -83,7 +83,7 @@ class QuenchOptions(QuenchSettings):
     compositions: Literal["all", "mixed"] = "all"
     """with --elements: all compositions of each size, or only those with every element (mixed)"""
     calculator: str
-    """energy and forces: gupta, emt, tblite, gap:FILE or module:Class"""
+    """energy and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""
     count: int = 100
     """total number of minima"""
     no_binding: bool = False
@@ -109,7 +109,7 @@ class HotOptions(FrameOptions):
     """
 
     calculator: str
-    """energy and forces: gupta, emt, tblite, gap:FILE or module:Class"""
+    """energy and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""
     count: int = 1000
     """total number of frames"""
     seed: int = 0

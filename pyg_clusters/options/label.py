@@ -31,7 +31,7 @@ class LabelEnergyOptions(LabelOptions):
     """
 
     calculator: str
-    """energy and forces: gupta, emt, tblite, gap:FILE or module:Class"""
+    """energy and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""
 
 
 @dataclass(kw_only=True)

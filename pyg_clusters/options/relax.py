@@ -15,7 +15,7 @@ class RelaxOptions(FrameOptions):
     """
 
     calculator: str = "gupta"
-    """energy and forces: gupta, emt, tblite, gap:FILE or module:Class, or a trained model"""
+    """energy and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class, or a trained model"""
     fmax: float = 0.01
     """largest force on an atom at the end, in eV/Å"""
     steps: int = 1000

@@ -12,6 +12,7 @@ from pyg_clusters.structures.potentials import (
     ModelCalculator,
     energy_and_forces,
 )
+from pyg_clusters.structures.pyscf_calculator import PySCFCalculator
 from pyg_clusters.structures.quench import isolated_energies, quench
 from pyg_clusters.structures.relax_frames import Minimum, local_minimum
 from pyg_clusters.structures.relaxation import Relaxation, relax
@@ -26,6 +27,7 @@ __all__ = [
     "GuptaParameters",
     "Minimum",
     "ModelCalculator",
+    "PySCFCalculator",
     "QuenchSettings",
     "Relaxation",
     "all_compositions",

@@ -15,9 +15,10 @@ from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state, neutral_problem
 from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, GuptaCalculator
+from pyg_clusters.structures.pyscf_calculator import PySCFCalculator, pyscf_problem
 from pyg_clusters.trusted import current_folder
 
-CALCULATORS: str = "gupta, emt, tblite, gap:FILE or module:Class"
+CALCULATORS: str = "gupta, emt, tblite, pyscf, gap:FILE or module:Class"
 """Names that :func:`named_calculator` accepts, in words."""
 
 
@@ -27,6 +28,7 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
     - ``gupta``: :class:`~pyg_clusters.structures.GuptaCalculator`, for one element;
     - ``emt``: :class:`~pyg_clusters.structures.ClusterEMT`, for Al, Ni, Cu, Pd, Ag, Pt, Au and their alloys;
     - ``tblite``: GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput. 2017, 13, 1989);
+    - ``pyscf``: :class:`~pyg_clusters.structures.PySCFCalculator`, density functional theory;
     - ``gap:FILE``: the Gaussian approximation potential in an XML file (Bartók, Payne, Kondor, Csányi, Phys. Rev. Lett.
       2010, 104, 136403), or another potential of QUIP's;
     - ``module:Class``: a class of your own that is made without arguments. It is given charged clusters if it has the
@@ -53,6 +55,8 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
         return ClusterEMT()
     if name == "tblite":
         return _tblite()
+    if name == "pyscf":
+        return PySCFCalculator()
     if name.startswith("gap:"):
         return _gap(Path(name.removeprefix("gap:")))
     if ":" in name:
@@ -82,6 +86,8 @@ def calculator_problem(name: str, atoms: Atoms) -> str | None:
         state = electronic_state(atoms)
         if (state.charge or not state.is_lowest_spin) and not _takes_charge(name):
             return neutral_problem(atoms, f"the calculator {name}")
+        if name == "pyscf":
+            return pyscf_problem(atoms.numbers.tolist(), state.charge, state.multiplicity)
     except InputError as error:
         return str(error)
     return None

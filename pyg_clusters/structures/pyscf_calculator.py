@@ -1,0 +1,186 @@
+"""Density functional theory of isolated clusters by PySCF, as an ASE calculator."""
+
+import warnings
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, CalculatorError, all_changes
+from ase.data import chemical_symbols
+from ase.units import Bohr, Hartree
+
+from pyg_clusters.errors import InputError, MissingExtra
+
+BASIS: str = "def2-svp"
+"""Basis set, by PySCF's name. It treats all electrons up to krypton, beyond with the core potential made for it. Core
+potentials that leave one electron to sodium lose 0.3 of the 0.78 eV that bind Na2 with this functional."""
+
+CORE_POTENTIAL: str = "def2-svp"
+"""Core potentials of the elements beyond krypton, by PySCF's name, for any def2 basis set."""
+
+FITTING: str = "def2-universal-jfit"
+"""Basis in which the density is expanded for the Coulomb energy; the exchange of the functional needs none."""
+
+LEVEL_SHIFT: float = 0.2
+"""In hartree, for a second try where the self-consistent field does not converge."""
+
+
+class PySCFCalculator(Calculator):
+    """ASE calculator of a cluster by Kohn-Sham theory with a fitted density: energy (eV) and forces (eV/Å).
+
+    A functional without exact exchange, in Gaussian functions and without periodic images. A Fermi distribution over
+    the orbitals lets the self-consistent field converge where gaps are small. The energy is the free energy of the
+    electrons at this width, and the forces are its gradient. Its zero is that of separate electrons and nuclei (or
+    cores), so that energies of one set must be of one level; the energies of isolated atoms, with their multiplicity,
+    turn them into binding energies.
+
+    Charge and spin are the parameters ``charge`` and ``multiplicity``, which ``label energy`` and ``relax`` take from
+    the frame. A closed shell is restricted, everything else unrestricted with the given number of unpaired electrons;
+    without a multiplicity an even number of electrons is a closed shell, and an odd one is refused.
+
+    Args:
+        charge: Total charge in e.
+        multiplicity: 2S + 1.
+        xc: Functional of density and gradient, by PySCF's name; hybrid ones are refused, as the fitting basis is for
+            the Coulomb energy.
+        smearing: Width of the Fermi distribution in eV; 0 for whole occupations.
+        grid: PySCF's level of the integration grid, 0 (coarse) to 9.
+        basis: Basis set by PySCF's name, one of the def2 family: def2-svp, def2-tzvp, ...
+
+    Raises:
+        InputError: When it is used, for an element without a basis set, or an odd number of electrons without a spin.
+        MissingExtra: If PySCF is not installed.
+
+    Example:
+        >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.08]])
+        >>> dimer.calc = PySCFCalculator()  # doctest: +SKIP
+        >>> dimer.get_potential_energy()  # doctest: +SKIP
+    """
+
+    implemented_properties = ["energy", "free_energy", "forces"]
+    default_parameters = {
+        "charge": 0,
+        "multiplicity": None,
+        "xc": "pbe",
+        "smearing": 0.05,
+        "grid": 2,
+        "basis": BASIS,
+    }
+
+    def __init__(self, **parameters: Any):
+        need_pyscf()
+        super().__init__(**parameters)
+        if unknown := set(self.parameters) - set(self.default_parameters):
+            raise InputError(
+                f"PySCFCalculator has no parameter {sorted(unknown)[0]}; it has {', '.join(self.default_parameters)}"
+            )
+        self._density: tuple | None = None
+
+    def reset(self):
+        """Forget results and the density from which the next calculation would start."""
+        super().reset()
+        self._density = None
+
+    @property
+    def level(self) -> str:
+        """Level of theory, in words."""
+        given = self.parameters
+        fermi = f", Fermi {given['smearing']:g} eV" if given["smearing"] else ""
+        return f"{given['xc'].upper()}/{given['basis']}, {FITTING}, grid {given['grid']}{fermi}"
+
+    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=tuple(all_changes)):
+        """Fills in the results; called by ASE."""
+        super().calculate(atoms, list(properties), list(system_changes))
+        cluster = self.atoms
+        assert cluster is not None
+        mf = self._mean_field(cluster)
+        self._converge(mf, cluster)
+        energy = Hartree * float(mf.e_free if self.parameters["smearing"] else mf.e_tot)
+        self.results = {"energy": energy, "free_energy": energy}
+        gradient = mf.nuc_grad_method()
+        gradient.grid_response = True
+        self.results["forces"] = -Hartree / Bohr * gradient.kernel()
+
+    def _mean_field(self, cluster: Atoms):
+        from pyscf import dft, gto, scf
+
+        if cluster.pbc.any():
+            raise InputError("this calculator is for isolated clusters: set atoms.pbc = False")
+        given = self.parameters
+        charge, multiplicity = given["charge"], given["multiplicity"]
+        if problem := pyscf_problem(cluster.numbers.tolist(), charge, multiplicity, given["basis"]):
+            raise InputError(problem)
+        mol = gto.M(
+            atom=list(zip(cluster.get_chemical_symbols(), cluster.positions - cluster.positions.mean(0), strict=True)),
+            basis=given["basis"],
+            ecp=CORE_POTENTIAL,
+            charge=charge,
+            spin=(multiplicity or 1) - 1,
+            verbose=0,
+        )
+        if mol.nelectron < max(mol.spin, 1):
+            raise InputError(f"{mol.nelectron} electrons outside the cores cannot have {mol.spin} unpaired ones")
+        mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=given["xc"])
+        if mf._numint.libxc.is_hybrid_xc(given["xc"]):
+            raise InputError(f"the functional {given['xc']} has exact exchange; take one without, such as pbe")
+        mf = mf.density_fit(auxbasis=FITTING)
+        mf.grids.level, mf.conv_tol, mf.chkfile = given["grid"], 1e-8, None
+        if given["smearing"]:
+            mf = scf.addons.smearing(mf, given["smearing"] / Hartree, "fermi", fix_spin=True)
+        return mf
+
+    def _converge(self, mf, cluster: Atoms):
+        """Run the self-consistent field from the last density of the same cluster, else from superposed atoms."""
+        state = (*cluster.numbers, self.parameters["charge"], self.parameters["multiplicity"])
+        guess = self._density[1] if self._density is not None and self._density[0] == state else None
+        for part, (cycles, shift) in enumerate(((60, 0.0), (100, LEVEL_SHIFT), (100, 0.0))):
+            mf.max_cycle, mf.level_shift = cycles, shift
+            mf.kernel(mf.make_rdm1() if part else guess)
+            if mf.converged and not shift:
+                self._density = state, np.asarray(mf.make_rdm1())
+                return
+        raise CalculatorError("the self-consistent field did not converge in 60 + 100 + 100 cycles")
+
+
+def need_pyscf():
+    """Raises :class:`~pyg_clusters.errors.MissingExtra` if PySCF is not installed."""
+    try:
+        import pyscf  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("pyscf", "dft", "the calculator pyscf") from error
+
+
+def pyscf_problem(numbers: Sequence[int], charge: int, multiplicity: int | None, basis: str = BASIS) -> str | None:
+    """Reason why a cluster cannot be calculated, if any.
+
+    Args:
+        numbers: Atomic numbers.
+        charge: Total charge in e.
+        multiplicity: 2S + 1, if it is stated.
+        basis: Basis set by PySCF's name.
+    """
+    if unknown := sorted({chemical_symbols[number] for number in numbers if not _has_basis(number, basis)}):
+        return f"the calculator pyscf has no basis functions {basis} for {', '.join(unknown)}; take another calculator"
+    electrons = int(sum(numbers)) - charge
+    if multiplicity is None and electrons % 2:
+        return (
+            f"its {electrons} electrons are odd, so that it needs a spin: state multiplicity=2 (or 4, ...) in the frame"
+        )
+    if multiplicity is not None and (electrons - multiplicity) % 2 == 0:
+        return f"multiplicity {multiplicity} is impossible with {electrons} electrons; correct or remove it"
+    return None
+
+
+@lru_cache
+def _has_basis(number: int, basis: str) -> bool:
+    need_pyscf()
+    from pyscf import gto
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PySCF would have us look for the set in the internet
+            return bool(gto.basis.load(basis, chemical_symbols[number]))
+    except (RuntimeError, KeyError):  # PySCF's BasisNotFoundError is a RuntimeError
+        return False
