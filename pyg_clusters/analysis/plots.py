@@ -37,7 +37,13 @@ def save_figure(figure: Figure, path: str | Path):
 
 
 def render(figure: Figure, file_format: str = "png") -> bytes:
-    """Bytes of a figure's file, reproducible for the same data; png at 200 dots per inch."""
+    """Bytes of a figure's file, reproducible for the same data; png at 200 dots per inch.
+
+    A figure that is finished: its layout is that of the first call.
+    """
+    if figure.get_layout_engine() is not None:  # which runs at every drawing, twice for a file
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format, {})
     buffer = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "pyg_clusters", "svg.fonttype": "path"}):

@@ -80,6 +80,10 @@ MISSING = "\N{EN DASH}"
 """Text of a missing value in a table."""
 
 
+LARGE_SVG = 100_000
+"""Largest size of an SVG in a report in bytes."""
+
+
 class Report:
     r"""Text, tables and figures in the order in which they are added, written as one HTML file.
 
@@ -149,16 +153,17 @@ class Report:
         )
 
     def figure(self, figure: Figure, caption: str, alt: str | None = None):
-        """Embed a figure as SVG or PNG, whichever is smaller.
+        """Embed a figure as SVG, or as PNG if it has so many points that its SVG is large.
 
         Args:
             figure: For instance from :mod:`pyg_clusters.analysis.plots`.
             caption: Caption; may contain ``**bold**`` and backquoted ``code``.
             alt: Text for screen readers, by default the caption.
         """
-        pictures = {"image/svg+xml": render(figure, "svg"), "image/png": render(figure, "png")}
-        kind = min(pictures, key=lambda kind: len(pictures[kind]))
-        data = base64.b64encode(pictures[kind]).decode("ascii")
+        kind, picture = "image/svg+xml", render(figure, "svg")
+        if len(picture) > LARGE_SVG:
+            kind, picture = "image/png", render(figure, "png")
+        data = base64.b64encode(picture).decode("ascii")
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         self._sections.append(
             f'<figure>\n<img src="data:{kind};base64,{data}" width="{width}" height="{height}" '
