@@ -162,21 +162,15 @@ BASE = 0.5 * GB
 
 
 def needed_memory(atoms: Atoms, level: ShieldingLevel) -> float:
-    """Bytes without which a cluster cannot be done: fitted integrals, and their transforms for the response."""
+    """Bytes without which a cluster cannot be done: integrals, products of orbitals and first-order integrals."""
     functions, fitting = _sizes(atoms, level)
-    electrons = float(atoms.numbers.sum())
-    occupied, virtual = electrons / 2, functions - electrons / 2
-    half = 4 * fitting * occupied * functions
     of_atom = 4 * 4 * functions**2 * fitting / len(atoms)
-    response = 4 * fitting * (occupied**2 + occupied * virtual + virtual**2 / 2)
-    packed = _packed(functions, fitting)
-    return _always(functions, fitting) + max(packed + half + of_atom, response)
+    return _always(functions, fitting) + _held(atoms, level) + of_atom
 
 
 def spare_memory(memory: float, atoms: Atoms, level: ShieldingLevel) -> float:
     """Bytes left during the self-consistent field, to save time."""
-    sizes = _sizes(atoms, level)
-    return max(memory - _always(*sizes) - _packed(*sizes), 0.0)
+    return max(memory - _always(*_sizes(atoms, level)) - _held(atoms, level), 0.0)
 
 
 def free_memory() -> float:
@@ -194,9 +188,12 @@ def _always(functions: int, fitting: int) -> float:
     return BASE + 3 * 8 * fitting**2 + BUFFERS * functions**2
 
 
-def _packed(functions: int, fitting: int) -> float:
-    """Bytes of the fitted integrals."""
-    return 4 * fitting * functions * (functions + 1) / 2
+def _held(atoms: Atoms, level: ShieldingLevel) -> float:
+    """Bytes of the fitted integrals, and twice those of the products of orbitals with all functions."""
+    functions, fitting = _sizes(atoms, level)
+    cores = num_core_orbitals(atoms.numbers)
+    orbitals = atoms.numbers.sum() / 2 - cores + cores / len(atoms)
+    return 4 * fitting * functions * ((functions + 1) / 2 + 2 * orbitals)
 
 
 def _sizes(atoms: Atoms, level: ShieldingLevel) -> tuple[int, int]:

@@ -7,15 +7,12 @@ component of the field. Theory: Wolinski, Hinton, Pulay, J. Am. Chem. Soc. 1990,
 """
 
 import numpy as np
-import scipy.linalg
 
-from pyg_clusters.labels.dft.density_fitting import AT_ONCE, FittedIntegrals, FittingBasis, PairedMatrices
+from pyg_clusters.labels.dft.density_fitting import FittedIntegrals, FittedProducts, FittingBasis
 from pyg_clusters.labels.dft.integration_grid import IntegrationGrid
 from pyg_clusters.labels.dft.kohn_sham import ClosedShell
 from pyg_clusters.labels.dft.pyscf_import import gto, lib
 from pyg_clusters.labels.labelling import LabellingError
-
-COLUMNS_AT_ONCE = 8192
 
 
 def gauge_overlap(mol: "gto.Mole") -> np.ndarray:
@@ -59,7 +56,7 @@ def exchange_correlation(grid: IntegrationGrid, density: np.ndarray) -> np.ndarr
 
 
 def coulomb_exchange(
-    integrals: FittedIntegrals, mol: "gto.Mole", occupied: np.ndarray
+    integrals: FittedIntegrals, mol: "gto.Mole", products: FittedProducts
 ) -> tuple[np.ndarray, np.ndarray]:
     r"""Coulomb and exchange matrices in first order, with the integrals of the density fitting.
 
@@ -67,34 +64,23 @@ def coulomb_exchange(
     and does not depend on the origin.
 
     Args:
-        integrals: The fitted integrals B.
+        integrals: The fitted integrals.
         mol: The cluster.
-        occupied: Occupied orbitals ``[num_functions, num_occupied]``.
+        products: Products of the occupied orbitals with all functions.
     """
-    num_functions, num_occupied = occupied.shape
-    occupied = occupied.astype(np.float32)
-    half = np.empty((len(integrals.basis), num_occupied * num_functions), np.float32)
-    for start, end, block in integrals.half_transforms(occupied):
-        half[start:end] = block.reshape(end - start, -1)
-    _solve_in_place(integrals.basis.metric_root, half)
-    density = 2 * half @ occupied.T.ravel()
+    num_functions = mol.nao
     three_centre = _ThreeCentre(mol, integrals.basis)
     coulomb, exchange = np.zeros((2, 3, num_functions, num_functions))
+    density = integrals.expansion(2 * products.orbitals @ products.orbitals.T).astype(np.float32)
     for atom, (start, end) in enumerate(integrals.basis.atoms):
-        rows = half[start:end].reshape(-1, num_functions)
+        localised = (products.orbitals @ products.rotations[atom]).astype(np.float32)
+        rows = products.coefficients[atom].reshape(-1, num_functions)
         for axis, integral in enumerate(three_centre.of_atom(atom)):  # [end - start, num_functions, num_functions]
             coulomb[axis] -= np.tensordot(density[start:end], integral, 1).T
-            part = integral.reshape(-1, num_functions) @ occupied
-            part = part.reshape(end - start, num_functions, num_occupied).transpose(1, 0, 2)
+            part = integral.reshape(-1, num_functions) @ localised
+            part = part.reshape(end - start, num_functions, -1).transpose(1, 0, 2)
             exchange[axis] += 2 * part.reshape(num_functions, -1) @ rows
     return coulomb, exchange - exchange.transpose(0, 2, 1)
-
-
-def _solve_in_place(root: np.ndarray, matrix: np.ndarray):
-    """L⁻ᵀ times a matrix, in double precision and so many columns at a time that no second matrix is held."""
-    for start in range(0, matrix.shape[1], COLUMNS_AT_ONCE):
-        part = matrix[:, start : start + COLUMNS_AT_ONCE]
-        part[:] = scipy.linalg.blas.dtrsm(1.0, root, part.T.astype(np.float64, order="F"), side=1, lower=1).T
 
 
 class _ThreeCentre:
@@ -129,23 +115,15 @@ class MagneticResponse:
     """Coupled-perturbed Kohn-Sham equations of an imaginary perturbation, with fitted exchange.
 
     The field changes no density in first order, so that the exact exchange alone couples the orbitals. Its integrals
-    are held in single precision, which changes shieldings by less than 1e-4 ppm. They take the place of those of the
-    solution, which are given up: the two together would need twice the memory.
+    are held in single precision, which changes shieldings by less than 1e-4 ppm.
+
+    Args:
+        solution: The closed-shell solution.
+        products: Products of its occupied orbitals with all functions.
     """
 
-    def __init__(self, solution: ClosedShell):
-        self.solution = solution
-        self.num_occupied, self.num_virtual = solution.occupied.shape[1], solution.virtual.shape[1]
-        num_fitting = len(solution.integrals.basis)
-        self.inner = np.empty((num_fitting, self.num_occupied, self.num_occupied), np.float32)
-        self.outer = np.empty((num_fitting, self.num_occupied, self.num_virtual), np.float32)
-        self.empty = PairedMatrices(num_fitting, self.num_virtual)
-        occupied, virtual = (part.astype(np.float32) for part in (solution.occupied, solution.virtual))
-        orbitals = np.hstack([occupied, virtual])
-        for start, end, half in solution.integrals.half_transforms(orbitals, last=True):
-            np.matmul(half[:, : self.num_occupied], occupied, out=self.inner[start:end])
-            np.matmul(half[:, : self.num_occupied], virtual, out=self.outer[start:end])
-            self.empty.set_block(start, half[:, self.num_occupied :] @ virtual)
+    def __init__(self, solution: ClosedShell, products: FittedProducts):
+        self.solution, self.products = solution, products
 
     def solve(self, first_order: np.ndarray, overlap: np.ndarray, tolerance: float) -> np.ndarray:
         """Orbitals in first order in the field, as coefficients of those of zeroth.
@@ -161,15 +139,16 @@ class MagneticResponse:
         Raises:
             LabellingError: If the equations are not solved.
         """
-        occupied, energies = self.solution.mf.mo_occ > 0, self.solution.mf.mo_energy
+        solution = self.solution
+        occupied, energies = solution.mf.mo_occ > 0, solution.mf.mo_energy
         inner = -0.5 * overlap[:, occupied]
         differences = energies[~occupied][:, None] - energies[occupied]
-        right = (first_order - overlap * energies[occupied])[:, ~occupied] + self._induced_by_occupied(inner)
+        right = (first_order - overlap * energies[occupied])[:, ~occupied] + self._induced(solution.occupied @ inner)
         right = (-right / differences).reshape(3, -1)
 
         def coupled(vectors: np.ndarray) -> np.ndarray:
-            rotations = vectors.reshape(-1, self.num_virtual, self.num_occupied)
-            return (self._induced(rotations) / differences).reshape(len(rotations), -1)
+            changes = solution.virtual @ vectors.reshape(-1, *differences.shape)
+            return (self._induced(changes) / differences).reshape(len(changes), -1)
 
         found, left, limit = np.zeros_like(right), right, tolerance
         for _ in range(1 + CORRECTIONS):
@@ -189,32 +168,18 @@ class MagneticResponse:
             raise LabellingError(f"the coupled-perturbed equations did not converge, their residual is {residual:.1e}")
         result = np.empty_like(first_order)
         result[:, occupied] = inner
-        result[:, ~occupied] = found.reshape(3, self.num_virtual, self.num_occupied)
+        result[:, ~occupied] = found.reshape(3, *differences.shape)
         return result
 
-    def _induced(self, rotations: np.ndarray) -> np.ndarray:
-        """Change of the Kohn-Sham matrix by orbitals in first order, ``[n, num_virtual, num_occupied]`` both."""
-        result = np.zeros(rotations.shape)
-        for total, rotation in zip(result, rotations.astype(np.float32), strict=True):
-            for start, end, changed in self.empty.products(rotation):
-                outer = self.outer[start:end].reshape(-1, self.num_virtual)
-                crossed = (outer @ rotation).reshape(end - start, self.num_occupied, self.num_occupied)
-                crossed = crossed.transpose(0, 2, 1).reshape(-1, self.num_occupied)
-                total += changed.reshape(-1, self.num_virtual).T @ self.inner[start:end].reshape(-1, self.num_occupied)
-                total -= outer.T @ crossed
-        return -self.solution.hybrid * result
+    def _induced(self, changes: np.ndarray) -> np.ndarray:
+        """Change of the Kohn-Sham matrix ``[n, num_virtual, num_occupied]`` by that of the occupied orbitals.
 
-    def _induced_by_occupied(self, inner: np.ndarray) -> np.ndarray:
-        """The same by rotations among occupied orbitals ``[3, num_occupied, num_occupied]``."""
-        result = np.zeros((3, self.num_virtual, self.num_occupied))
-        rotations = (inner - inner.transpose(0, 2, 1)).astype(np.float32)
-        for start in range(0, len(self.inner), AT_ONCE):
-            columns, outer = (part[start : start + AT_ONCE] for part in (self.inner, self.outer))
-            for total, rotation in zip(result, rotations, strict=True):
-                changed = columns.reshape(-1, self.num_occupied) @ rotation.T  # [fitting, occupied, occupied]
-                changed = changed.reshape(columns.shape).transpose(0, 2, 1).reshape(-1, self.num_occupied)
-                total += outer.reshape(-1, self.num_virtual).T @ changed
-        return -self.solution.hybrid * result
+        Args:
+            changes: Orbitals in first order, ``[n, num_functions, num_occupied]``.
+        """
+        virtual, occupied = self.solution.virtual, self.solution.occupied
+        exchange = [self.products.exchange(change) for change in changes]
+        return -self.solution.hybrid * np.array([virtual.T @ (part - part.T) @ occupied for part in exchange])
 
 
 FINE_STRUCTURE = 7.2973525643e-3
@@ -231,21 +196,22 @@ def shielding_tensors(solution: ClosedShell, tolerance: float) -> np.ndarray:
     lies.
 
     Args:
-        solution: The closed-shell solution, with density fitting; its integrals are used up.
+        solution: The closed-shell solution, with density fitting.
         tolerance: Convergence of the coupled-perturbed equations.
 
     Raises:
         LabellingError: If these do not converge.
     """
     mol, coefficients, occupied = solution.mf.mol, solution.mf.mo_coeff, solution.occupied
-    coulomb, exchange = coulomb_exchange(solution.integrals, mol, occupied)
+    products = solution.integrals.fit(occupied)
+    coulomb, exchange = coulomb_exchange(solution.integrals, mol, products)
     kohn_sham = one_electron(mol) + coulomb - 0.5 * solution.hybrid * exchange
     kohn_sham -= exchange_correlation(solution.grid, solution.density)
     first_order, overlap = (
         np.array([coefficients.T @ matrix @ occupied for matrix in matrices])
         for matrices in (kohn_sham, gauge_overlap(mol))
     )
-    orbitals = MagneticResponse(solution).solve(first_order, overlap, tolerance)
+    orbitals = MagneticResponse(solution, products).solve(first_order, overlap, tolerance)
     changes = np.array([2 * coefficients @ part @ occupied.T for part in orbitals])
     return PPM * (diamagnetic(mol, solution.density) + paramagnetic(mol, changes))
 

@@ -88,19 +88,15 @@ class _TripletHessian:
         energies, occupations = solution.mf.mo_energy, solution.mf.mo_occ
         valence_energies = energies[occupations > 0][-solution.num_valence :]
         self.differences = energies[occupations == 0][:, None] - valence_energies
-        num_valence, num_virtual = self.valence.shape[1], self.virtual.shape[1]
-        num_fitting = len(solution.integrals.basis)
-        self.inner = np.empty((num_fitting, num_valence, num_valence), np.float32)
-        self.outer = np.empty((num_fitting, num_valence, num_virtual), np.float32)
-        for start, end, half in solution.integrals.half_transforms(self.valence):
-            self.inner[start:end], self.outer[start:end] = half @ self.valence, half @ self.virtual
+        self.products = solution.integrals.fit(self.valence)
         self.on_grid = list(self._on_grid())
 
     def __call__(self, vector: np.ndarray) -> np.ndarray:
         rotation = vector.reshape(self.differences.shape)
         rotated = self.virtual @ rotation  # [num_functions, num_valence]
-        image = self.virtual.T @ (self._kernel(rotated) - self.solution.hybrid * self._exchange(rotated))
-        image -= self.solution.hybrid * self._crossed_exchange(rotation)
+        exchange = self.products.exchange(rotated)
+        total = self._kernel(rotated) - self.solution.hybrid * (exchange + exchange.T) @ self.valence
+        image = self.virtual.T @ total
         return (image + self.differences * rotation).ravel()
 
     def _on_grid(self):
@@ -125,17 +121,6 @@ class _TripletHessian:
                 total += gradient.T @ (part[:, None] * orbitals[0])
             result[block.functions] += total
         return result
-
-    def _exchange(self, rotated: np.ndarray) -> np.ndarray:
-        """Σ_bj (μb|ij) X_bj, ``[num_functions, num_valence]``."""
-        result = np.zeros_like(rotated)
-        for start, end, half in self.solution.integrals.half_transforms(rotated):
-            result += np.tensordot(half, self.inner[start:end], ([0, 1], [0, 1]))
-        return result
-
-    def _crossed_exchange(self, rotation: np.ndarray) -> np.ndarray:
-        """Σ_bj (aj|ib) X_bj, ``[num_virtual, num_valence]``."""
-        return np.tensordot(self.outer, self.outer @ rotation.astype(np.float32), ([0, 1], [0, 2]))
 
 
 FIRST_ANGLE = 0.4
