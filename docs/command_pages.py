@@ -1,17 +1,17 @@
 """Pages of the command line, generated from the parsers of the verbs."""
 
-import importlib
 from argparse import SUPPRESS, Action
 from pathlib import Path
 
-from pyg_clusters.cli.main import VERBS
+from pyg_clusters.cli.commands import main_verbs, subcommands
+from pyg_clusters.options import Verb
 from pyg_clusters.options.parsing import verb_parser
 
 
 def write_command_pages(folder: Path):
     """Write a page per verb."""
     folder.mkdir(exist_ok=True)
-    pages = {verb: command_page(verb, purpose) for verb, purpose in VERBS.items()}
+    pages = {verb: command_page(verb, entry) for verb, entry in main_verbs().items()}
     for old in folder.glob("*.md"):
         if old.stem not in pages:
             old.unlink()
@@ -21,24 +21,23 @@ def write_command_pages(folder: Path):
             path.write_text(page, encoding="utf-8")
 
 
-def command_page(verb: str, purpose: str) -> str:
+def command_page(verb: str, entry: Verb) -> str:
     """Page of a verb."""
-    module = importlib.import_module(f"pyg_clusters.cli.{verb.replace('-', '_')}")
     head = f"# {verb}\n"
-    if hasattr(module, "HELP"):
-        return f"{head}\n{purpose[0].upper()}{purpose[1:]}.\n\n```text\n{module.HELP.strip()}\n```\n"
-    if hasattr(module, "COMMANDS"):
-        commands = module.COMMANDS.items()
-        return head + "".join(f"\n## {name}\n{options(f'{verb} {name}', command)}" for name, command in commands)
-    return head + options(verb, module)
+    if entry.help:
+        return f"{head}\n{entry.purpose[0].upper()}{entry.purpose[1:]}.\n\n```text\n{entry.help.strip()}\n```\n"
+    if entry.kind:
+        commands = subcommands(verb).items()
+        return head + "".join(f"\n## {name}\n{options(f'{verb} {name}', each)}" for name, each in commands)
+    return head + options(verb, entry)
 
 
-def options(verb: str, command) -> str:
+def options(verb: str, entry: Verb) -> str:
     """Description, example and options of a verb or subcommand."""
-    kind, example = (getattr(command, name, None) for name in ("OPTIONS", "EXAMPLE"))
-    parser = verb_parser(verb, kind or command.options, example or command.example)
+    parser = verb_parser(verb, entry.options, entry.example)
     actions = [action for action in parser._actions if action.dest != "help" and action.help != SUPPRESS]
-    usage = f"```text\n{parser.usage}\n```\n\nFor example\n\n```bash\n{example or command.example}\n```\n"
+    example = f"pyg-clusters {verb} {entry.example}".strip()
+    usage = f"```text\n{parser.usage}\n```\n\nFor example\n\n```bash\n{example}\n```\n"
     actions.sort(key=lambda action: bool(action.option_strings))
     return f"\n{(parser.description or '').replace('%%', '%')}\n\n{usage}\n" + "\n".join(map(option, actions))
 

@@ -1,8 +1,11 @@
 """Data and recipes that come with the package, by name."""
 
+import re
+from itertools import takewhile
 from pathlib import Path
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.options.training import RecipesOptions
 
 PACKAGE: Path = Path(__file__).resolve().parent
 
@@ -52,6 +55,23 @@ def shipped_recipe(name: str) -> Path:
     if key not in recipes:
         raise InputError(f"no file {name}, and no recipe of that name comes with the package: {', '.join(recipes)}")
     return recipes[key]
+
+
+def list_recipes(options: RecipesOptions) -> str:
+    """The shipped recipes and their purposes as text, or one of them.
+
+    Raises:
+        InputError: If there is no recipe of that name.
+    """
+    if options.name is not None:
+        return shipped_recipe(options.name).read_text(encoding="utf-8").rstrip("\n")
+    lines = []
+    for name, file in shipped_recipes().items():
+        about = takewhile(lambda line: line.startswith("# "), file.read_text(encoding="utf-8").splitlines())
+        purpose = re.split(r"(?<! al)[.:,;(] |\.? pyg-clusters ", " ".join(line[2:] for line in about))[0].strip()
+        lines.append(f"{name:<24} {purpose}")
+    next_step = "pyg-clusters train NAME --out RUN; pyg-clusters new-recipe FILES... --out FILE for your own data"
+    return "\n".join([*lines, "", next_step])
 
 
 def _homes(installed: str, checkout: str) -> list[Path]:

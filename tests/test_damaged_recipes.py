@@ -161,7 +161,7 @@ def test_errors_that_no_verb_expects_are_one_line(tmp_path, monkeypatch, capsys)
     def fail(options):
         raise KeyError("charm")
 
-    monkeypatch.setattr("pyg_clusters.cli.info.run", fail)
+    monkeypatch.setattr("pyg_clusters.analysis.info", fail)
     file = tmp_path / "md.xyz"
     file.touch()
     assert main(["info", str(file)]) == 1

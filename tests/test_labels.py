@@ -27,7 +27,7 @@ from pyg_clusters.labels import (
 )
 from pyg_clusters.labels.dft import kohn_sham, pyscf_import, shielding_tensor
 from pyg_clusters.labels.dft.shielding_tensor import shielding_tensors
-from pyg_clusters.options.label import LabelPrescreenOptions, LabelShieldingOptions
+from pyg_clusters.options.structures import LabelPrescreenOptions, LabelShieldingOptions
 from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.structures import ClusterEMT, GuptaCalculator
 from pyg_clusters.units import SODIUM_ION_PPM, SODIUM_REFERENCE_PPM

@@ -11,7 +11,6 @@ from ase import Atoms
 
 from pyg_clusters.analysis.plots import render
 from pyg_clusters.cli.main import main
-from pyg_clusters.cli.reproduce import show
 from pyg_clusters.datasets import ClusterDataset, SodiumShielding, UnrelaxedOnly
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
@@ -294,7 +293,7 @@ def test_tables_and_figures_of_finished_runs(tmp_path, capsys, dataset):
     found = results_of(folder, predictions)
     found += [nmr.Result(Row(nmr.TRADE_OFF, r.row.method, FOLDS), *_rest(r)) for r in found if not _is_lasso(r)]
     found += [nmr.Result(Row(nmr.CURVE, found[0].row.method, FOLDS), *_rest(found[0])) for _ in range(2)]
-    show(write_results(found, dataset, Extent(epochs=7), tmp_path, quick=True))
+    write_results(found, dataset, Extent(epochs=7), tmp_path, quick=True).print()
     text = (tmp_path / "quick_results.md").read_text()
     assert "QUICK RUN" in text and f"on {len(dataset)} random clusters" in text and "2,000" in text
     assert "| Five folds | Lasso, coordination | 37.6 | 20.0 | 20.0 |" in text and "at most 7 epochs" in text

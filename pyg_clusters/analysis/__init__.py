@@ -6,10 +6,8 @@ from pyg_clusters.analysis.info import info
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.analysis.report import Report
 from pyg_clusters.analysis.spectra import spectrum
-from pyg_clusters.options.analyse import CoreSurfaceOptions
-from pyg_clusters.options.describe import DescribeOptions
-from pyg_clusters.options.info import InfoOptions
-from pyg_clusters.options.spectrum import SpectrumOptions
+from pyg_clusters.options.frames import CoreSurfaceOptions, DescribeOptions, InfoOptions
+from pyg_clusters.options.inference import SpectrumOptions
 
 __all__ = [
     "CoreSurfaceOptions",

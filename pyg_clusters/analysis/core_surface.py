@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames import BadFrame
 from pyg_clusters.geometry import GALLIUM_RADII, check_radii, ptr_to_batch, shell_of
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
 from pyg_clusters.models.training_domain import domain_of
@@ -252,6 +253,11 @@ class CoreSurface:
     core_surface_silhouettes: dict[str, float]
     settings: dict[str, object]
     trained_sizes: tuple[int, int] | None
+
+    @property
+    def bad(self) -> list[BadFrame]:
+        """Frames that were left out."""
+        return self.frames.bad
 
 
 def separate_regions(

@@ -24,7 +24,7 @@ from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
 from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.options.analyse import CoreSurfaceOptions
+from pyg_clusters.options.frames import CoreSurfaceOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
 
 DRAWN_CLUSTERS = 3
@@ -126,6 +126,11 @@ def summary(result: CoreSurface, name: str) -> dict:
         },
         "chance": 1 / len(REGIONS),
     }
+
+
+def text_of(result: CoreSurface, options: CoreSurfaceOptions) -> str:
+    """Summary as text, and the folder of the results."""
+    return "\n".join([*summary_lines(result), f"table, figures and report in {options.out}"])
 
 
 def summary_lines(result: CoreSurface) -> list[str]:

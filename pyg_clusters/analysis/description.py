@@ -37,7 +37,7 @@ from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.writing import open_output
-from pyg_clusters.options.describe import DescribeOptions
+from pyg_clusters.options.frames import DescribeOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.units import MEV
 
@@ -79,6 +79,12 @@ def describe(options: DescribeOptions) -> Description:
         if out is not None:
             write_results(description, out, options.frames, shlex.join(command))
     return description
+
+
+def text_of(description: Description, options: DescribeOptions) -> str:
+    """Summary as text, and the folder of the results."""
+    written = [] if options.out is None else [f"tables, figures and report in {options.out}"]
+    return "\n".join([*summary_lines(description), *written])
 
 
 def summary_lines(description: Description) -> list[str]:

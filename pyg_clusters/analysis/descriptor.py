@@ -10,6 +10,7 @@ from scipy.spatial.distance import pdist
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames import BadFrame
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.units import KCAL_PER_MOL
@@ -237,6 +238,11 @@ class Description:
     shells: list[dict[str, float | int]]
     shared: list[Collisions]
     target: str | None
+
+    @property
+    def bad(self) -> list[BadFrame]:
+        """Frames that were left out."""
+        return self.frames.bad
 
 
 def description_of(

@@ -31,7 +31,7 @@ from pyg_clusters.models.checkpoint import (
 )
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.output_scale import reference_energies
-from pyg_clusters.options.info import InfoOptions
+from pyg_clusters.options.frames import InfoOptions
 from pyg_clusters.trusted import names_of_classes
 
 TABLES = {".csv": pyarrow.csv.read_csv, ".parquet": pyarrow.parquet.read_table}
@@ -54,6 +54,9 @@ class Contents:
     title: str
     values: dict[str, object] = field(default_factory=dict)
     bad: list[BadFrame] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return "\n".join([self.title, *(f"  {key}: {value}" for key, value in self.values.items())])
 
 
 def info(options: InfoOptions) -> Iterator[Contents]:

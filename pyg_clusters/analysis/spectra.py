@@ -12,18 +12,21 @@ from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from rich.console import Console
+from rich.table import Table
 
 from pyg_clusters.analysis.line_shapes import Shape, Spectrum, boltzmann_weights, broaden, overlap, shift_axis, shifts
 from pyg_clusters.analysis.plots import BLUE, ORANGE, SMALL, save_figure, tidy
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
+from pyg_clusters.formatting import cell
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
 from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress
+from pyg_clusters.options.inference import SpectrumOptions
 from pyg_clusters.options.parsing import command_words
-from pyg_clusters.options.spectrum import SpectrumOptions
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
@@ -49,6 +52,19 @@ class Atomic:
     predicted: np.ndarray
     labels: np.ndarray | None
     energy: np.ndarray | None
+
+
+LABELS = {
+    "clusters": "clusters",
+    "pred_peak_ppm": "peak (ppm)",
+    "dft_peak_ppm": "peak, DFT (ppm)",
+    "overlap": "overlap",
+    "effective_isomers": "effective isomers",
+    "pred_boltzmann_peak_ppm": "peak, weighted (ppm)",
+    "dft_boltzmann_peak_ppm": "peak, DFT, weighted (ppm)",
+    "overlap_boltzmann": "overlap, weighted",
+}
+"""Labels of the rows of the printed table."""
 
 
 @dataclass
@@ -104,6 +120,19 @@ class Spectra:
     groups: list[Group]
     bad: list[BadFrame]
     files: list[Path]
+
+    def print(self):
+        """Print peaks and overlaps in a table, and the names of the files."""
+        rows = [group.row for group in self.groups]
+        table = Table(title="Spectra: shifts in ppm", title_justify="left")
+        table.add_column("")
+        for row in rows:
+            table.add_column(str(row["size"]), justify="right")
+        for key, label in LABELS.items():
+            if any(key in row for row in rows):
+                table.add_row(label, *(cell(row[key]) if key in row else "-" for row in rows))
+        Console(width=100).print(table)
+        print(*(f"  {file}" for file in self.files), sep="\n")
 
 
 def spectrum(options: SpectrumOptions) -> Spectra:

@@ -1,1 +1,1 @@
-"""The command line, a module per verb."""
+"""The command line: it parses options, calls the function of the verb and prints its result."""

@@ -1,56 +1,72 @@
-"""Commands of the verbs: their options, subcommands, and tab completion."""
+"""Run the verbs: their arguments, functions and results, and tab completion."""
 
-import importlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from glob import has_magic
+from importlib import import_module
 from importlib.util import find_spec
-from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from pyg_clusters.errors import InputError, MissingExtra
+from pyg_clusters.options import VERBS, Verb
 from pyg_clusters.options.parsing import nearest, options_of, parse_options, verb_parser
 
+for _room in ("training", "inference", "screening", "structures", "frames", "papers"):
+    import_module(f"pyg_clusters.options.{_room}")  # registers its verbs, in the order of the help
 
-class Command(NamedTuple):
-    """A verb, or a subcommand of one.
 
-    Attributes:
-        options: Dataclass of its options.
-        example: A command, printed at the end of the help.
-        run: Function that is called with the options.
-        purpose: Purpose of a subcommand, for the help.
-    """
+def main_verbs() -> dict[str, Verb]:
+    """The verbs without their subcommands."""
+    return {name: verb for name, verb in VERBS.items() if " " not in name}
 
-    options: type
-    example: str
-    run: Callable[[Any], None]
-    purpose: str = ""
+
+def subcommands(verb: str) -> dict[str, Verb]:
+    """Subcommands of a verb."""
+    return {name.partition(" ")[2]: each for name, each in VERBS.items() if name.startswith(f"{verb} ")}
 
 
 def run_verb(verb: str, argv: Sequence[str]):
-    """Parse the arguments of a verb and run it.
-
-    Its module has ``OPTIONS``, ``EXAMPLE`` and ``run(options)``; or subcommands, ``COMMANDS``, and a word for them,
-    ``KIND``; or, if it parses its arguments itself, ``HELP`` and ``run(argv)``.
+    """Parse the arguments of a verb, call its function, and print the result.
 
     Raises:
         InputError: If the arguments cannot be used.
         SystemExit: After the help.
     """
-    module = _module(verb)
     if any(name == "out" and not value.strip() for name, value in options_of(argv)):
         raise InputError("--out needs the name of a file or folder (. is the current one)")
-    if hasattr(module, "HELP"):
-        module.run(argv)
-    elif hasattr(module, "COMMANDS"):
-        name, command = _subcommand(verb, module, argv)
-        command.run(_with_files(parse_options(f"{verb} {name}", command.options, command.example, argv[1:])))
+    if VERBS[verb].kind:
+        verb, argv = f"{verb} {_subcommand(verb, argv)}", argv[1:]
+    entry = VERBS[verb]
+    if entry.options is not None:
+        given: Any = _with_files(parse_options(verb, entry.options, entry.example, argv))
+    elif {"-h", "--help"} & set(argv):
+        print(entry.help, end="")
+        raise SystemExit(0)
     else:
-        module.run(_with_files(parse_options(verb, module.OPTIONS, module.EXAMPLE, argv)))
+        given = argv
+    result = _named(entry.function)(given)
+    for part in result if isinstance(result, Iterator) else [result]:
+        _show(part, part if not entry.text else _named(entry.text)(part, given))
+
+
+def _named(path: str) -> Callable[..., Any]:
+    module, _, name = path.rpartition(".")
+    return getattr(import_module(module), name)
+
+
+def _show(result: Any, text: Any):
+    """Print the result of a verb, after the frames that were left out."""
+    if bad := getattr(result, "bad", None):
+        from pyg_clusters.frames.checks import list_bad
+
+        list_bad(bad)
+    if hasattr(text, "print"):
+        text.print()
+    elif text is not None:
+        print(text)
 
 
 def _with_files(options: Any) -> Any:
@@ -62,30 +78,26 @@ def _with_files(options: Any) -> Any:
     return options
 
 
-def _module(verb: str) -> ModuleType:
-    return importlib.import_module(f"pyg_clusters.cli.{verb.replace('-', '_')}")
-
-
-def _subcommand(verb: str, module: ModuleType, argv: Sequence[str]) -> tuple[str, Command]:
+def _subcommand(verb: str, argv: Sequence[str]) -> str:
     """Subcommand named by the first argument."""
-    commands: dict[str, Command] = module.COMMANDS
+    commands = subcommands(verb)
     if not argv or argv[0] in ("-h", "--help"):
         print(f"usage: pyg-clusters {verb} {'|'.join(commands)} [ARGUMENTS]    (add --help for the arguments)\n")
-        for name, command in commands.items():
-            print(f"  {name:<14} {command.purpose}")
-        print("", *(f"example: {command.example}" for command in commands.values()), sep="\n")
+        for name, each in commands.items():
+            print(f"  {name:<14} {each.purpose}")
+        examples = (f"example: pyg-clusters {verb} {name} {each.example}" for name, each in commands.items())
+        print("", *examples, sep="\n")
         raise SystemExit(0)
     if argv[0] not in commands:
         hint = nearest(argv[0], commands) or f"; give {', '.join(commands)} first"
-        raise InputError(f"{verb}: there is no {module.KIND} {argv[0]!r}{hint}")
-    return argv[0], commands[argv[0]]
+        raise InputError(f"{verb}: there is no {VERBS[verb].kind} {argv[0]!r}{hint}")
+    return argv[0]
 
 
-def completion_script(verbs: Mapping[str, str], shell: str) -> str:
+def completion_script(shell: str) -> str:
     """Script for tab completion.
 
     Args:
-        verbs: Verbs and their purposes.
         shell: bash, zsh or tcsh.
 
     Raises:
@@ -99,16 +111,17 @@ def completion_script(verbs: Mapping[str, str], shell: str) -> str:
         raise MissingExtra("shtab", "completion", "tab completion")
     parser = ArgumentParser(prog="pyg-clusters")
     by_verb = parser.add_subcommands()
-    for verb, purpose in verbs.items():
-        module = _module(verb)
-        plain = hasattr(module, "OPTIONS")
-        of_verb = verb_parser(verb, module.OPTIONS, module.EXAMPLE) if plain else ArgumentParser()
-        by_verb.add_subcommand(verb, of_verb, help=purpose)
-        if hasattr(module, "COMMANDS"):
+    for verb, entry in main_verbs().items():
+        of_verb = _parser(verb, entry)
+        by_verb.add_subcommand(verb, of_verb, help=entry.purpose)
+        if entry.kind:
             by_name = of_verb.add_subcommands()
-            for name, command in module.COMMANDS.items():
-                of_name = verb_parser(f"{verb} {name}", command.options, command.example)
-                by_name.add_subcommand(name, of_name, help=command.purpose)
-        for option in dict.fromkeys(re.findall(r"^ +(--[\w.-]+)", getattr(module, "HELP", ""), re.MULTILINE)):
+            for name, each in subcommands(verb).items():
+                by_name.add_subcommand(name, _parser(f"{verb} {name}", each), help=each.purpose)
+        for option in dict.fromkeys(re.findall(r"^ +(--[\w.-]+)", entry.help, re.MULTILINE)):
             of_verb.add_argument(option)
     return parser.get_completion_script(f"shtab-{shell}")
+
+
+def _parser(name: str, entry: Verb) -> ArgumentParser:
+    return ArgumentParser() if entry.options is None else verb_parser(name, entry.options, entry.example)

@@ -12,45 +12,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pyg_clusters import __version__
-from pyg_clusters.cli.commands import completion_script, run_verb
+from pyg_clusters.cli.commands import completion_script, main_verbs, run_verb
 from pyg_clusters.errors import InputError, MissingExtra, describe_error, lacks_memory, printable
 from pyg_clusters.options.parsing import nearest
 from pyg_clusters.progress import duration, without_progress
 from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.trusted import trusting_files
 
-VERBS = {
-    "models": "list the pretrained models",
-    "recipes": "list the recipes that come with the package",
-    "new-recipe": "write a recipe for your own files",
-    "train": "train a model from a YAML recipe",
-    "evaluate": "compute errors of a trained model on its test set or on labelled frames",
-    "ensemble": "combine several runs into an ensemble",
-    "calibrate": "calibrate prediction intervals on held-out errors",
-    "benchmark-screening": "benchmark selection strategies on frames of known energy",
-    "convert": "convert frames of any format to one HDF5 store",
-    "predict": "predict energies of frames, or shieldings of their atoms",
-    "merge": "merge the predictions of a job array",
-    "spectrum": "compute NMR spectra from predicted shieldings",
-    "screen": "select the lowest-energy candidates of a trajectory",
-    "compare-dft": "compare DFT results with predictions",
-    "generate": "generate random clusters, or search for distinct minima",
-    "relax": "relax clusters to local minima",
-    "label": "label clusters with energies and forces, or with DFT shieldings",
-    "describe": "compute g(r), shell radii, shell counts and isomers with equal counts",
-    "analyse": "analyse core and surface atoms",
-    "export": "write a model to a file for LAMMPS, i-PI, ASE and other programs",
-    "reproduce": "reproduce the tables of a paper",
-    "info": "summarise a file of frames, a run or a model",
-    "demo": "train, evaluate and screen on the shipped data",
-}
-"""The verbs and their purposes; each is a module of this package (- is _ in its name)."""
+VERBS = main_verbs()
 
 PACKAGE = Path(__file__).parents[1]
 
 USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help lists the arguments)
 
-{os.linesep.join(f"  {verb:<20} {purpose}" for verb, purpose in VERBS.items())}
+{os.linesep.join(f"  {name:<20} {verb.purpose}" for name, verb in VERBS.items())}
 
 options of every verb:
   --help         list its arguments
@@ -94,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stopping_on_signals(), trusting_files(trust), _output(quiet, verbose):
             try:
                 if verb == "--print-completion":
-                    print(completion_script(VERBS, *rest[:1] or [""]))
+                    print(completion_script(*rest[:1] or [""]))
                 else:
                     run_verb(verb, rest)
             finally:

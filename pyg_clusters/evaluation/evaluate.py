@@ -30,9 +30,8 @@ from pyg_clusters.metrics import energy_metrics, metrics_by_size, shielding_metr
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import weights_hash
 from pyg_clusters.models.contract import extra_arguments
-from pyg_clusters.options.calibrate import CalibrateOptions
-from pyg_clusters.options.evaluate import EvaluateOptions
 from pyg_clusters.options.parsing import command_words
+from pyg_clusters.options.training import CalibrateOptions, EvaluateOptions
 from pyg_clusters.structures import energy_and_forces
 
 CLUSTERS_AT_ONCE = 64
@@ -91,7 +90,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
             the coverage.
 
     Example:
-        >>> from pyg_clusters.options.evaluate import EvaluateOptions
+        >>> from pyg_clusters.options.training import CalibrateOptions, EvaluateOptions
         >>> evaluate(EvaluateOptions(run="runs/dart")).overall["mae_kcal_mol"]  # doctest: +SKIP
         5.4
     """
@@ -282,7 +281,7 @@ def calibrate(options: CalibrateOptions) -> Calibration:
         InputError: If the folder is not that of a run on clusters with positions, or the spread is not for its model.
 
     Example:
-        >>> from pyg_clusters.options.calibrate import CalibrateOptions
+        >>> from pyg_clusters.options.training import CalibrateOptions
         >>> calibrate(CalibrateOptions(run="runs/dart")).quantile(0.9)  # doctest: +SKIP
         1.7
     """

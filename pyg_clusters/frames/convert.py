@@ -1,33 +1,19 @@
 """Conversion of frames of any formats to a frame store."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.checks import check_block
 from pyg_clusters.frames.reader import Frames
 from pyg_clusters.frames.store import write_store
-from pyg_clusters.frames.writing import open_output
-from pyg_clusters.options.convert import ConvertOptions
+from pyg_clusters.frames.writing import WrittenFrames, open_output
+from pyg_clusters.options.frames import ConvertOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.progress import counting
 
 
-@dataclass(frozen=True)
-class Converted:
-    """Result of :func:`convert`.
-
-    Attributes:
-        num_frames: Number of frames in the store.
-        bad: Frames that were left out.
-    """
-
-    num_frames: int
-    bad: list[BadFrame]
-
-
-def convert(options: ConvertOptions) -> Converted:
+def convert(options: ConvertOptions) -> WrittenFrames:
     """Convert frames of any formats to one frame store.
 
     Raises:
@@ -52,4 +38,5 @@ def convert(options: ConvertOptions) -> Converted:
             fragments=options.fragments,
         )
         blocks = counting(good(frames), len)
-        return Converted(write_store(out, blocks, single=options.single, compressed=not options.uncompressed), bad)
+        count = write_store(out, blocks, single=options.single, compressed=not options.uncompressed)
+    return WrittenFrames(count, options.out, bad)

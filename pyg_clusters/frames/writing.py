@@ -7,6 +7,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
@@ -21,6 +22,8 @@ from numpy.typing import ArrayLike
 
 from pyg_clusters.errors import InputError, describe_error, one_line
 from pyg_clusters.files import atomic_write, check_empty, output_lock
+from pyg_clusters.formatting import count_of
+from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES, is_among
 
 PLAIN: re.Pattern[str] = re.compile(r"(?!(?:t|f|true|false|nan|inf|infinity)$)[a-z_/][\w./:+-]*", re.IGNORECASE)
@@ -32,6 +35,24 @@ OWN_KEYS: frozenset[str] = frozenset({"lattice", "properties", "pbc"})
 COLUMN_NAME: re.Pattern[str] = re.compile(r"[^\s:=\"'{}\[\]\\]+")
 
 LARGEST_COLUMN_INTEGER: int = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class WrittenFrames:
+    """Result of a verb that writes frames or predictions.
+
+    Attributes:
+        num_frames: Number of frames in the file.
+        file: The file.
+        bad: Frames that were left out.
+    """
+
+    num_frames: int
+    file: str
+    bad: list[BadFrame]
+
+    def __str__(self) -> str:
+        return f"{count_of(self.num_frames, 'frame')} in {self.file}"
 
 
 def extxyz_text(atoms: Atoms, where: str = "a frame") -> str:

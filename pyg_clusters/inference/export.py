@@ -21,7 +21,7 @@ from pyg_clusters.models.checkpoint import SHIPPED
 from pyg_clusters.models.contract import HasAtomicEnergies
 from pyg_clusters.models.training_domain import NEIGHBORS, RADII, TrainingDomain, domain_of
 from pyg_clusters.nn.output_scale import reference_energies
-from pyg_clusters.options.export import ExportOptions
+from pyg_clusters.options.inference import ExportOptions
 from pyg_clusters.structures import energy_and_forces
 
 ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"
@@ -46,6 +46,14 @@ class Exported(NamedTuple):
     """Symbols of the elements, with commas between them."""
     precision: str
     """Type of its numbers, ``float32`` or ``float64``."""
+    device: str
+    """Processor or GPU that it is for."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.file}: energies (eV) and forces (eV/Å) of {self.elements}, {self.precision}, on {self.device}\n"
+            f"ASE: MetatomicCalculator({self.file!r}) of the package metatomic-ase"
+        )
 
 
 class AtomicEnergies(nn.Module):
@@ -119,7 +127,7 @@ def export(options: ExportOptions) -> Exported:
             raise RuntimeError(f"metatomic cannot write the model: {done.stderr.strip().splitlines()[-1]}")
         with atomic_write(options.file) as path:
             shutil.copyfile(folder / MODEL, path)
-    return Exported(options.file, domain.symbols, precision)
+    return Exported(options.file, domain.symbols, precision, options.device)
 
 
 def _description(name: str, kind: str, domain: TrainingDomain) -> str:

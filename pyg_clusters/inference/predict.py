@@ -16,33 +16,35 @@ from pyg_clusters.frames import BadFrame, Frames, Parts, Shard
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.reader import BLOCK_SIZE
 from pyg_clusters.frames.resume import Part
-from pyg_clusters.frames.writing import open_output
+from pyg_clusters.frames.writing import WrittenFrames, open_output
 from pyg_clusters.inference.calibration import Uncertainty
 from pyg_clusters.inference.engines import score_by_engine
+from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.inference.prediction_files import FORMATS, PredictionFormat
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, job_settings
-from pyg_clusters.options.merge import MergeOptions
+from pyg_clusters.options.inference import MergeOptions, PredictOptions
 from pyg_clusters.options.parsing import command_words
-from pyg_clusters.options.predict import PredictOptions
 from pyg_clusters.progress import counting
 
 
 @dataclass(frozen=True)
-class Predicted:
+class Predicted(WrittenFrames):
     """Result of :func:`predict`.
 
     Attributes:
-        num_frames: Number of frames with predictions.
-        bad: Frames that were left out.
         num_flagged: Number of frames that are outside the training set of the model, if that is known.
         record: File beside the predictions of a part that lists its blocks.
     """
 
-    num_frames: int
-    bad: list[BadFrame]
     num_flagged: int | None = None
     record: Path | None = None
+
+    def __str__(self) -> str:
+        text = super().__str__() + (f" and {self.record.name}" if self.record else "")
+        if self.num_flagged:
+            text += f"\n{text_of_flags(self.num_flagged, self.num_frames)}: the reasons are in pred_flag"
+        return text
 
 
 def predict(options: PredictOptions) -> Predicted:
@@ -54,7 +56,7 @@ def predict(options: PredictOptions) -> Predicted:
         InputError: If a frame cannot be used, or the file exists already.
 
     Example:
-        >>> from pyg_clusters.options.predict import PredictOptions
+        >>> from pyg_clusters.options.inference import PredictOptions
         >>> options = PredictOptions(model="gallium", frames=["md.xyz"], out="predictions.csv")
         >>> predict(options).num_frames  # doctest: +SKIP
         1000
@@ -108,7 +110,7 @@ def _predict(options: PredictOptions, out: Path, shard: Shard | None, folder: Pa
         write_record(out, shard, style, settings, (part for part, _ in parts))
     parts.remove()
     flagged = None if uncertainty.range is None else parts.num_flagged
-    return Predicted(parts.num_frames, parts.bad, flagged, None if shard is None else record_of(out))
+    return Predicted(parts.num_frames, options.out, parts.bad, flagged, None if shard is None else record_of(out))
 
 
 def _encoded(
@@ -123,20 +125,7 @@ STYLE = ("dtype", "per_atom", "columns")
 """Arguments of :class:`~pyg_clusters.inference.prediction_files.PredictionFormat` in the record of a part."""
 
 
-@dataclass(frozen=True)
-class Merged:
-    """Result of :func:`merge`.
-
-    Attributes:
-        num_frames: Number of frames with predictions.
-        bad: Frames that were left out.
-    """
-
-    num_frames: int
-    bad: list[BadFrame]
-
-
-def merge(options: MergeOptions) -> Merged:
+def merge(options: MergeOptions) -> WrittenFrames:
     """Merge the predictions of all parts of a job array into the file that one run would have written.
 
     Raises:
@@ -156,7 +145,8 @@ def merge(options: MergeOptions) -> Merged:
         style = FORMATS[out.suffix](*(shards[0].head[name] for name in STYLE))
         results = [style.split(shard.path, shard.parts) for shard in shards]
         style.write(out, (next(results[index]) for _, index in parts))
-        return Merged(sum(part.num_frames for part, _ in parts), [frame for part, _ in parts for frame in part.bad])
+    bad = [frame for part, _ in parts for frame in part.bad]
+    return WrittenFrames(sum(part.num_frames for part, _ in parts), options.out, bad)
 
 
 def record_of(out: Path) -> Path:

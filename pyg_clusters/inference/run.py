@@ -35,8 +35,8 @@ from pyg_clusters.models.checkpoint import (
     weights_hash,
 )
 from pyg_clusters.models.contract import extra_arguments
-from pyg_clusters.options.ensemble import EnsembleOptions
 from pyg_clusters.options.parsing import command_words, explain
+from pyg_clusters.options.training import EnsembleOptions
 from pyg_clusters.trusted import check_extent, check_trusted, current_folder, trusts_files
 
 CONFIGURATION = "config.yaml"
@@ -322,7 +322,7 @@ def ensemble(options: EnsembleOptions) -> Ensemble:
         InputError: If a member is missing, or the members are of different data.
 
     Example:
-        >>> from pyg_clusters.options.ensemble import EnsembleOptions
+        >>> from pyg_clusters.options.training import EnsembleOptions
         >>> ensemble(EnsembleOptions(runs=["runs/a", "runs/b"], out="runs/both"))  # doctest: +SKIP
         Ensemble(2 x DART)
     """

@@ -16,6 +16,7 @@ from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, remove_stale
+from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import BadFrame, FrameLog, good_frames, read_atoms
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
 from pyg_clusters.frames.writing import open_output
@@ -23,7 +24,12 @@ from pyg_clusters.labels.dft.level import FREE, GB, ShieldingLevel, free_memory
 from pyg_clusters.labels.labelling import EnergyLabeller, LabelResult, label_frames
 from pyg_clusters.labels.prescreen import StabilityLabeller
 from pyg_clusters.labels.shielding import ShieldingLabeller
-from pyg_clusters.options.label import LabelEnergyOptions, LabelOptions, LabelPrescreenOptions, LabelShieldingOptions
+from pyg_clusters.options.structures import (
+    LabelEnergyOptions,
+    LabelOptions,
+    LabelPrescreenOptions,
+    LabelShieldingOptions,
+)
 from pyg_clusters.progress import ItemProgress
 from pyg_clusters.structures.calculators import calculator_identity, named_calculator
 
@@ -221,6 +227,17 @@ class Labelled:
     files: LabelFiles
     removed: int
     bad: list[BadFrame]
+
+    def __str__(self) -> str:
+        files = self.files
+        if files.path.exists():
+            text = f"{count_of(self.frames, 'frame')} in {files.path}, {self.rejected} rejected"
+        else:
+            text = f"no frame is left for {files.path}, which is not written; {self.rejected} rejected"
+        text += f" in {files.aside}, each with the reason" if self.rejected else ""
+        if self.removed:
+            text += f"\n{self.removed} labelled frames are no longer in the input: they are in {files.old}"
+        return text
 
 
 def label_energy(options: LabelEnergyOptions) -> Labelled:

@@ -21,6 +21,7 @@ from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import atomic_write, read_json, write_json
 from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.options.parsing import nearest
+from pyg_clusters.options.training import ModelsOptions
 from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, trusts_files
 
 
@@ -311,6 +312,12 @@ def available_models() -> dict[str, str]:
     """
     cards = sorted(folder.parent / "README.md" for folder in SHIPPED.glob(f"*/{CONFIGURATION}"))
     return {card.parent.name: card.read_text(encoding="utf-8").splitlines()[0].partition(": ")[2] for card in cards}
+
+
+def list_models(options: ModelsOptions) -> str:
+    """The pretrained models as text."""
+    lines = [f"{name:<20} {title}" for name, title in available_models().items()]
+    return "\n".join([*lines, "", "pyg-clusters predict NAME FRAMES... --out FILE; pyg-clusters info NAME"])
 
 
 def read_configuration(folder: Path) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def parse_options(verb: str, options: type[Options], example: str, argv: Sequenc
     Args:
         verb: Name of the verb, for the help.
         options: A dataclass, see :func:`verb_parser`.
-        example: A command, printed at the end of the help.
+        example: Arguments of an example, printed at the end of the help.
         argv: Arguments after the verb.
 
     Raises:
@@ -104,13 +104,13 @@ def verb_parser(verb: str, options: type, example: str, optional: Sequence[str] 
             Fields with ``metadata={"positional": True}`` are positional arguments; ``"choices"`` in it is a function
             that returns the values and their purposes. Required options come first, then those of the class itself,
             then inherited ones.
-        example: A command, printed at the end of the help.
+        example: Arguments of an example, printed at the end of the help.
         optional: Names of positional arguments that may be missing.
     """
     parser = ArgumentParser(
         prog=f"pyg-clusters {verb}",
         description=" ".join((options.__doc__ or "").split()).replace("%", "%%"),
-        epilog=f"example: {example}",
+        epilog=f"example: pyg-clusters {verb} {example}".rstrip(),
         exit_on_error=False,
         allow_abbrev=False,
         formatter_class=HelpFormatter,
@@ -180,7 +180,7 @@ def command_words(verb: str, options: Any) -> list[str]:
     """The shortest command line that gives a dataclass of options: those equal to their defaults are left out.
 
     Example:
-        >>> from pyg_clusters.options.merge import MergeOptions
+        >>> from pyg_clusters.options.inference import MergeOptions
         >>> command_words("merge", MergeOptions(parts=["a.csv", "b.csv"], out="all.csv"))
         ['pyg-clusters', 'merge', 'a.csv', 'b.csv', '--out', 'all.csv']
     """

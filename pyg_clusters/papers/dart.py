@@ -20,8 +20,8 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import METRICS, SPLITS
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import load_model
+from pyg_clusters.options.papers import ReproduceDartOptions
 from pyg_clusters.options.parsing import command_words
-from pyg_clusters.options.reproduce import ReproduceDartOptions
 from pyg_clusters.papers.tables import (
     QUICK_MARK,
     QUICK_TITLE,

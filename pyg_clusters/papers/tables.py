@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table as RichTable
 
 from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.errors import InputError
@@ -87,6 +89,21 @@ class Reproduction:
     findings: list[Finding] = field(default_factory=list)
     mark: str = ""
     notes: str = ""
+
+    def print(self):
+        """Print tables and findings."""
+        for table in self.tables:
+            shown = RichTable(title=table.title, title_justify="left", caption=self.mark)
+            for index, name in enumerate(table.columns):
+                shown.add_column(name, justify="left" if index < table.words else "right")
+            for line in table.lines:
+                shown.add_row(*line)
+            Console(width=150).print(shown)
+        for finding in self.findings:
+            print(f"{finding.verdict}: {finding.statement} {finding.figures}")
+        if self.notes:
+            print(self.notes)
+        print(f"results in {self.report}, .csv, and figures beside them")
 
 
 def write_report(

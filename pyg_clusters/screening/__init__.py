@@ -1,8 +1,6 @@
 """Screening: candidates for DFT calculations among the frames of trajectories."""
 
-from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
-from pyg_clusters.options.compare_dft import CompareDFTOptions
-from pyg_clusters.options.screen import ScreenOptions
+from pyg_clusters.options.screening import BenchmarkScreeningOptions, CompareDFTOptions, ScreenOptions
 from pyg_clusters.screening.benchmark import benchmark_screening
 from pyg_clusters.screening.dft import compare_dft
 from pyg_clusters.screening.screen import screen

@@ -1,18 +1,19 @@
 """Benchmark of the strategies of screening on frames whose true energies are known."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from rich.console import Console
 from rich.table import Table
 
 from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.composition import comparable, composition_names, kind_label
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import cell
+from pyg_clusters.formatting import cell, print_lines
 from pyg_clusters.frames import FrameBlock, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays, offsets
 from pyg_clusters.frames.checks import list_bad
@@ -21,8 +22,8 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
 from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.options.benchmark_screening import BenchmarkScreeningOptions
 from pyg_clusters.options.parsing import command_words
+from pyg_clusters.options.screening import BenchmarkScreeningOptions
 from pyg_clusters.progress import counting
 from pyg_clusters.screening.candidates import check_forces, relax_atoms, warn_of_left_range
 from pyg_clusters.screening.pool import FramePool, check_truth
@@ -111,20 +112,26 @@ class Benchmark:
         rankings: For each size.
         scores: Of each strategy for each size.
         warnings: Remarks on the energies.
+        out: Folder of tables and figures, if they were written.
     """
 
     frames: list[SizeFrames]
     rankings: list[Ranking]
     scores: list[StrategyScore]
     warnings: list[str]
+    out: str | None = None
 
-    def tables(self) -> Iterator[Table]:
-        """Table of the rankings, and a table of the strategies for each size."""
-        yield _table(self.rankings, "Ranking by prediction")
+    def print(self):
+        """Print the remarks, a table of the rankings, and a table of the strategies for each size."""
+        print_lines(self.warnings)
+        console = Console(width=150)
+        console.print(_table(self.rankings, "Ranking by prediction"))
         for frames in self.frames:
             title = f"Strategies on {len(frames.truth):,} frames of {kind_label(frames.kind)}"
             scores = [score for score in self.scores if score.kind == frames.kind]
-            yield _table(scores, title, without=("size", "composition"))
+            console.print(_table(scores, title, without=("size", "composition")))
+        if self.out is not None:
+            print(f"tables and figures in {self.out}")
 
     def write(self, folder: Path):
         """Write tables and figures."""
@@ -183,7 +190,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
             for frames in sets
         ]
         scores = [score for frames in sets for score in score_strategies(frames, predictor, options)]
-        benchmark = Benchmark(sets, rankings, scores, warnings)
+        benchmark = Benchmark(sets, rankings, scores, warnings, options.out)
         if out is not None:
             benchmark.write(out)
     return benchmark

@@ -12,6 +12,7 @@ from ase import Atoms
 
 from pyg_clusters.composition import comparable
 from pyg_clusters.errors import InputError
+from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import BadFrame, write_extxyz, write_table
 from pyg_clusters.frames.provenance import (
     EARLIER,
@@ -23,6 +24,7 @@ from pyg_clusters.frames.provenance import (
     write_values,
 )
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures import energy_and_forces
@@ -105,6 +107,7 @@ class Screening:
         relaxed: Energy of each frame after the relaxation in eV, ``[num_frames]``, NaN for those that were not relaxed;
             none without a relaxation.
         num_left_range: Number of frames that left the geometries of the training during the relaxation.
+        files: Files and folders of the results, if they were written.
     """
 
     file: np.ndarray
@@ -119,6 +122,16 @@ class Screening:
     flagged: np.ndarray | None = None
     relaxed: np.ndarray | None = None
     num_left_range: int = 0
+    files: Sequence[str] = ()
+
+    def print(self):
+        """Print the number of candidates, the names of the files, and the number of frames unlike the training set."""
+        num_frames = len(self.energy)
+        where = f" in {Path(self.files[0]).parent}:" if self.files else ""
+        print(f"{count_of(len(self.candidates), 'candidate')} of {count_of(num_frames, 'frame')}{where}")
+        print(*(f"  {file}" for file in self.files), sep="\n")
+        if self.flagged is not None and self.flagged.any():
+            print(f"{text_of_flags(int(self.flagged.sum()), num_frames)}: their energies are less certain")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.energy)} frames, {len(self.candidates)} candidates)"

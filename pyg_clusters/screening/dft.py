@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.io import write
 from ase.io.formats import ioformats
 from matplotlib.figure import Figure
+from rich.console import Console
 from rich.table import Table
 from scipy.spatial.distance import pdist
 
@@ -22,9 +23,8 @@ from pyg_clusters.frames import expand_paths, read_blocks, write_table
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.metrics import metrics_by_size
-from pyg_clusters.options.compare_dft import CompareDFTOptions
 from pyg_clusters.options.parsing import command_words
-from pyg_clusters.options.screen import VACUUM
+from pyg_clusters.options.screening import VACUUM, CompareDFTOptions
 from pyg_clusters.units import KCAL_PER_MOL
 
 RESULTS = ("dft.csv", "dft.png")
@@ -106,10 +106,18 @@ class Comparison:
     Attributes:
         columns: Columns of ``dft.csv``.
         num_candidates: Number of candidates of the screening.
+        folder: Folder of the screening.
     """
 
     columns: dict[str, list]
     num_candidates: int
+    folder: Path
+
+    def print(self):
+        """Print the table, and the names of the files."""
+        Console(width=120).print(self.table())
+        paths = ", ".join(str(self.folder / name) for name in RESULTS)
+        print(f"{self.num_results} of {self.num_candidates} candidates: {paths}")
 
     @property
     def num_results(self) -> int:
@@ -157,7 +165,7 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
         write_table(folder / RESULTS[0], columns)
         arrays = [np.asarray(columns[name]) for name in ("pred_above_mean", "dft_above_mean", "composition")]
         save_figure(predicted_against_dft(*arrays), folder / RESULTS[1])
-    return Comparison(columns, len(candidates))
+    return Comparison(columns, len(candidates), folder)
 
 
 def _columns(runs: dict[int, "_Run"], candidates: Sequence[Atoms]) -> dict[str, list]:

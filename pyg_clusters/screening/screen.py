@@ -1,5 +1,6 @@
 """Screening: from the frames of trajectories to candidates for DFT calculations."""
 
+import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ from pyg_clusters.inference.engines import score_resumably
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, job_settings
 from pyg_clusters.options.parsing import command_words
-from pyg_clusters.options.screen import ScreenOptions
+from pyg_clusters.options.screening import ScreenOptions
 from pyg_clusters.progress import counting
 from pyg_clusters.screening.candidates import Candidate, Screening, check_forces, relax_candidates, write_candidates
 from pyg_clusters.screening.dft import check_format, write_folders
@@ -79,8 +80,8 @@ def screen(options: ScreenOptions) -> Screening:
             blocks = (_with_truth(block, key, truth, units) for block in blocks)
         blocks = counting(blocks, lambda block: len(block.frames))
         screening = select(blocks, strategy, options, predictor)
-        list_bad(screening.bad)
         if not screening.candidates:
+            list_bad(screening.bad)
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to select from")
         if isinstance(strategy, Bins):
             warn_of_narrow_bins(screening, strategy.bins, model)
@@ -93,6 +94,9 @@ def screen(options: ScreenOptions) -> Screening:
             structures = [candidate.atoms for candidate in screening.candidates]
             write_folders(out / options.write, structures, options.write, options.vacuum, overwrite=again)
         parts.remove()
+    screening.files = [str(out / name) for name in RESULTS]
+    if options.write:
+        screening.files.append(f"{out / options.write}{os.sep} (a folder each)")
     return screening
 
 

@@ -1,7 +1,7 @@
 """Structures: generating clusters, sampling local minima, the Gupta potential, relaxing many clusters at once."""
 
 from pyg_clusters.composition import all_compositions, formula_of, parse_formula
-from pyg_clusters.options.generate import QuenchSettings
+from pyg_clusters.options.structures import QuenchSettings
 from pyg_clusters.structures.calculators import ClusterEMT, named_calculator
 from pyg_clusters.structures.potentials import (
     GUPTA_PARAMETERS,

@@ -17,8 +17,8 @@ from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.writing import open_output
-from pyg_clusters.options.generate import HotOptions, QuenchOptions, QuenchSettings, SbldaOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
+from pyg_clusters.options.structures import HotOptions, QuenchOptions, QuenchSettings, SbldaOptions
 from pyg_clusters.progress import ItemProgress, counting
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, named_calculator
 from pyg_clusters.structures.quench import heated, isolated_energies, quench
@@ -29,23 +29,23 @@ SODIUM = {"mu1": 3.50, "mu2": 3.60}
 
 
 @dataclass
-class Minima:
-    """Result of :func:`generate_quench`.
+class Generated:
+    """Generated clusters in a file.
 
     Attributes:
-        count: Number of minima in the file.
-        compositions: Number of compositions searched.
+        count: Number of clusters in the file.
+        summary: Kind and file of the clusters, and remarks.
     """
 
     count: int
-    compositions: int
+    summary: str
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.summary}"
 
 
-def generate_sblda(options: SbldaOptions) -> int:
+def generate_sblda(options: SbldaOptions) -> Generated:
     """Write random clusters; see :func:`~pyg_clusters.structures.sblda`.
-
-    Returns:
-        Number of clusters.
 
     Raises:
         InputError: If the element is unknown or has no default bond lengths, a size is not possible, or the file
@@ -64,10 +64,10 @@ def generate_sblda(options: SbldaOptions) -> int:
     out = Path(options.out)
     with open_output(out, command_words("generate sblda", options), overwrite=options.overwrite):
         write_extxyz(out, counting(clusters, lambda _: 1, total))
-    return total
+    return Generated(total, f"clusters of {options.element} in {options.out}")
 
 
-def generate_quench(options: QuenchOptions) -> Minima:
+def generate_quench(options: QuenchOptions) -> Generated:
     """Search distinct local minima and append each to a file; see :func:`~pyg_clusters.structures.quench`.
 
     Raises:
@@ -96,16 +96,14 @@ def generate_quench(options: QuenchOptions) -> Minima:
                 count += 1
                 info = atoms.info
                 progress.advance(f"{info['group']} {info['source']} {info['energy']:.4f} eV")
-    return Minima(count, len(compositions))
+    few = f"; no more new ones were found, of {options.count} wanted" if count < options.count else ""
+    return Generated(count, f"minima of {len(compositions)} compositions in {options.out}{few}")
 
 
-def generate_hot(options: HotOptions) -> int:
+def generate_hot(options: HotOptions) -> Generated:
     """Write frames of molecular dynamics with energies, forces and the groups of the clusters where they started.
 
     Positions are written to 0.0001 Å, and the labels are those of the written positions.
-
-    Returns:
-        Number of frames.
 
     Raises:
         InputError: If a frame or the calculator cannot be used, there are fewer clusters than frames, or the file
@@ -133,7 +131,7 @@ def generate_hot(options: HotOptions) -> int:
                 atoms = _hot(clusters[index], index, calculator, isolated, options)
                 log.append(atoms)
                 progress.advance(f"{atoms.get_chemical_formula()} {atoms.info['temperature']} K")
-    return max(done, options.count)
+    return Generated(max(done, options.count), f"frames with forces in {options.out}")
 
 
 def _clusters(options: HotOptions) -> list[AtomsFrame]:

@@ -13,7 +13,7 @@ from scipy.spatial.distance import cdist
 
 from pyg_clusters.composition import formula_of
 from pyg_clusters.errors import InputError
-from pyg_clusters.options.generate import QuenchSettings
+from pyg_clusters.options.structures import QuenchSettings
 from pyg_clusters.structures.relax_frames import local_minimum
 
 VOLUME = 0.8

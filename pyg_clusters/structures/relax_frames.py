@@ -14,6 +14,7 @@ from ase.calculators.calculator import Calculator, CalculatorError
 from scipy.optimize import OptimizeResult, minimize
 
 from pyg_clusters.errors import one_line
+from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import BadFrame, ExtrapolationWarning, FrameLog, good_frames, read_atoms, write_extxyz
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.provenance import at_new_positions, write_values
@@ -21,7 +22,7 @@ from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.models.training_domain import geometry_range_of, measures
 from pyg_clusters.options.parsing import command_words
-from pyg_clusters.options.relax import RelaxOptions
+from pyg_clusters.options.structures import RelaxOptions
 from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
 from pyg_clusters.structures.relaxation import (
@@ -150,12 +151,23 @@ class Relaxed:
         not_converged: Number of frames that did not converge.
         left_range: Number of frames that were stopped outside the geometries in which the energy can be trusted.
         bad: Frames that were skipped.
+        file: File of the relaxed frames.
     """
 
     frames: int
     not_converged: int
     left_range: int
     bad: list[BadFrame]
+    file: str
+
+    def __str__(self) -> str:
+        text = f"{count_of(self.frames, 'frame')} in {self.file}, {self.not_converged} of them not converged"
+        if self.left_range:
+            text += (
+                f"\n{self.left_range} of these were stopped where they left the geometries in which the energy can be "
+                "trusted (reason in info left_range): their energies mean nothing"
+            )
+        return text
 
 
 def relax_frames(options: RelaxOptions) -> Relaxed:
@@ -186,7 +198,7 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
         else:
             for atoms in _relaxed_one_by_one(frames, options):
                 counted(atoms)
-    return Relaxed(count["frames"], count["not_converged"], count["left_range"], bad)
+    return Relaxed(count["frames"], count["not_converged"], count["left_range"], bad, options.out)
 
 
 def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, steps: int) -> Atoms:

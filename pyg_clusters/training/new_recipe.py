@@ -21,7 +21,7 @@ from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.parsing import command_words
-from pyg_clusters.options.recipes import NewRecipeOptions
+from pyg_clusters.options.training import NewRecipeOptions
 
 MAX_FRAMES: int = 5000
 """Maximum number of frames to look at."""
@@ -63,11 +63,11 @@ class Findings:
     lines: list[str]
 
 
-def new_recipe(options: NewRecipeOptions) -> list[str]:
+def new_recipe(options: NewRecipeOptions) -> str:
     """Write a training recipe for files of frames.
 
     Returns:
-        What was found in the frames, a line each.
+        What was found in the frames, and the next command.
 
     Raises:
         InputError: If a frame cannot be used, or no label or several are in the frames.
@@ -79,7 +79,8 @@ def new_recipe(options: NewRecipeOptions) -> list[str]:
         findings = look_at(options)
         with atomic_write(out) as path:
             path.write_text(recipe_text(findings, options), encoding="utf-8")
-    return findings.lines
+    next_step = f"recipe in {options.out}; next: pyg-clusters train {options.out} --out runs/own"
+    return "\n".join([*findings.lines, next_step])
 
 
 def look_at(options: NewRecipeOptions) -> Findings:

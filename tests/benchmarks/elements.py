@@ -24,7 +24,7 @@ from pyg_clusters.datasets import ClusterDataset, Split
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models import AlloyDART, SmoothDART
 from pyg_clusters.nn.output_scale import ReferenceFit
-from pyg_clusters.options.generate import HotOptions, QuenchOptions
+from pyg_clusters.options.structures import HotOptions, QuenchOptions
 from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.structures.generate import generate_hot, generate_quench
 from pyg_clusters.testing import random_clusters

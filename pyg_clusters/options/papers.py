@@ -1,9 +1,10 @@
-"""Options of ``pyg-clusters reproduce``."""
+"""Options of the verbs for reproducing papers."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.options import VERBS, Verb, verb
 from pyg_clusters.options.common import check_counts
 
 Target = Literal["energy", "shielding"]
@@ -26,6 +27,15 @@ class ReproduceOptions:
         check_counts(self, "workers")
 
 
+VERBS["reproduce"] = Verb("reproduce the tables of a paper", kind="paper")
+
+
+@verb(
+    "reproduce dart",
+    "pyg_clusters.papers.reproduce_dart",
+    "Modee et al. 2021: energies of gallium clusters",
+    "--out runs/reproduce_dart",
+)
 @dataclass(kw_only=True)
 class ReproduceDartOptions(ReproduceOptions):
     """Reproduce the tables of Modee et al. 2021 (energies of gallium clusters): run the missing trainings, and write
@@ -45,6 +55,12 @@ class ReproduceDartOptions(ReproduceOptions):
         check_counts(self, "seeds")
 
 
+@verb(
+    "reproduce nmr",
+    "pyg_clusters.papers.reproduce_nmr",
+    "Kaneko et al. 2023: shieldings of sodium clusters",
+    "--quick --out runs/reproduce_nmr",
+)
 @dataclass(kw_only=True)
 class ReproduceNmrOptions(ReproduceOptions):
     """Reproduce Kaneko et al. 2023 on the shipped shieldings of sodium clusters: run the missing fits and trainings,
@@ -64,6 +80,12 @@ class ReproduceNmrOptions(ReproduceOptions):
         check_counts(self, "seeds", "epochs")
 
 
+@verb(
+    "reproduce layers",
+    "pyg_clusters.papers.reproduce_layers",
+    "no paper: ten layers of PyG in the same model",
+    "--out runs/layers",
+)
 @dataclass(kw_only=True)
 class ReproduceLayersOptions(ReproduceOptions):
     """Compare ten message-passing layers in the same model on the same data, split, head and number of epochs: energies
@@ -93,3 +115,16 @@ class ReproduceLayersOptions(ReproduceOptions):
         check_counts(self, "train_clusters", "epochs", "shielding_epochs", "folds", "channels", "num_layers")
         if self.folds > 5:
             raise InputError(f"--folds must be from 1 to 5, got {self.folds}")
+
+
+@verb("demo", "pyg_clusters.cli.demo.demo", "train, evaluate and screen on the shipped data", "--out runs/demo")
+@dataclass(kw_only=True)
+class DemoOptions:
+    """Run the main job from end to end on the shipped data: train DART on gallium clusters for two minutes, evaluate it
+    on unseen clusters, score an MD trajectory of Ga57 and select the lowest-energy candidates.
+    """
+
+    out: str = "runs/demo"
+    """folder of the results"""
+    top: int = 100
+    """number of candidates"""

@@ -1,9 +1,11 @@
-"""Options of ``pyg-clusters screen``."""
+"""Options of the verbs for screening."""
 
 from dataclasses import dataclass, field, fields
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.options import verb
 from pyg_clusters.options.common import (
+    DeviceOptions,
     EnergyUnitOptions,
     EngineOptions,
     FrameOptions,
@@ -56,6 +58,12 @@ class RelaxationOptions:
         check_positive(self, "fmax", unit="eV/Å")
 
 
+@verb(
+    "screen",
+    "pyg_clusters.screening.screen",
+    "select the lowest-energy candidates of a trajectory",
+    "gallium-forces md.extxyz --relax --out candidates",
+)
 @dataclass(kw_only=True)
 class ScreenOptions(StrategyOptions, RelaxationOptions, EnergyUnitOptions, EngineOptions, FrameOptions, ModelOptions):
     """Select the lowest-energy candidates among the frames of trajectories, by cluster size (of alloys by composition).
@@ -106,3 +114,60 @@ class ScreenOptions(StrategyOptions, RelaxationOptions, EnergyUnitOptions, Engin
     def _refuse(self, option: str, strategies: list[str], alternative: str = ""):
         names = " or ".join([", ".join(strategies[:-1]), strategies[-1]] if len(strategies) > 1 else strategies)
         raise InputError(f"--{option} goes with --choose {names}{alternative}, not with {self.choose}")
+
+
+@verb(
+    "benchmark-screening",
+    "pyg_clusters.screening.benchmark_screening",
+    "benchmark selection strategies on frames of known energy",
+    "gallium gallium_md_46.extxyz --truth quench_binding_energy --out benchmark",
+)
+@dataclass(kw_only=True)
+class BenchmarkScreeningOptions(
+    StrategyOptions, RelaxationOptions, EnergyUnitOptions, DeviceOptions, FrameOptions, ModelOptions
+):
+    """Benchmark the strategies of screening on frames whose true energies are known (those of the minima that they
+    quench to): rank correlations of the predictions; and for each strategy, and for random frames and every third or
+    fourth frame: regret, recall of the lowest 50 frames, enrichment, distinct isomers.
+    """
+
+    truth: str | None = None
+    """name of the true energy in the frames; by default the target of the training"""
+    own: str | None = None
+    """name of the energy of the frame itself: also report the error against it"""
+    minima: list[str] | None = None
+    """files of the minima of the frames, in the same order: isomers are the same if their structures are; without this
+    only if their true energies are within 1 meV"""
+    overwrite: bool = False
+    """replace results in the folder"""
+    out: str | None = None
+    """folder of the results; without it they are only printed"""
+
+    def __post_init__(self):
+        StrategyOptions.__post_init__(self)
+        RelaxationOptions.__post_init__(self)
+
+
+@verb(
+    "compare-dft",
+    "pyg_clusters.screening.compare_dft",
+    "compare DFT results with predictions",
+    "screening screening/vasp/*/OUTCAR",
+)
+@dataclass(kw_only=True)
+class CompareDFTOptions:
+    """Compare DFT results (or those of any other program) for the candidates of a screening with the predictions:
+    dft.csv and dft.png in the folder of the screening. An output belongs to the candidate that equals its first
+    structure, whatever the file name, and the energy of its last structure counts; an output without its first
+    structure is matched by the number of its folder (0001_Ga46, ...). Outputs may be missing. Energies are compared
+    within a composition, so their zero does not matter.
+    """
+
+    screening: str = field(metadata={"positional": True})
+    """folder of the results of pyg-clusters screen"""
+    files: list[str] = field(metadata={"positional": True})
+    """outputs: any format that ASE reads"""
+    key: str = "energy"
+    """name of the energy (eV) in the outputs"""
+    overwrite: bool = False
+    """replace results in the folder"""

@@ -1,0 +1,152 @@
+"""Options of the verbs for training and judging models."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.options import VERBS, Verb, verb
+from pyg_clusters.options.common import CheckOptions, CoverageOptions, DeviceOptions, EnergyUnitOptions, FrameOptions
+
+
+@verb("models", "pyg_clusters.models.checkpoint.list_models", "list the pretrained models", "")
+@dataclass(kw_only=True)
+class ModelsOptions:
+    """List the pretrained models that come with the package; ``pyg-clusters info NAME`` prints more of one."""
+
+
+@verb("recipes", "pyg_clusters.shipped.list_recipes", "list the recipes that come with the package", "dart-gallium")
+@dataclass(kw_only=True)
+class RecipesOptions:
+    """List the recipes that come with the package, for ``pyg-clusters train NAME``; with a name, print the recipe."""
+
+    name: str | None = field(default=None, metadata={"positional": True})
+    """recipe to print"""
+
+
+@verb(
+    "new-recipe",
+    "pyg_clusters.training.new_recipe.new_recipe",
+    "write a recipe for your own files",
+    "md1.extxyz md2.extxyz --out recipe.yaml",
+)
+@dataclass(kw_only=True)
+class NewRecipeOptions(FrameOptions):
+    """Write a commented training recipe for your own files of frames: from a look at the frames it names the label, the
+    forces and the elements, sets the radii by the pair-distance distribution g(r), and chooses model and split.
+    """
+
+    target: str | None = None
+    """name of the label, if the frames have several"""
+    epochs: int = 60
+    """number of epochs"""
+    overwrite: bool = False
+    """replace an existing file"""
+    out: str
+    """recipe to write (.yaml)"""
+
+
+TRAIN_HELP = """usage: pyg-clusters train RECIPE --out RUN [OPTIONS]
+       pyg-clusters train --resume RUN [OPTIONS]
+
+Train a model from a YAML recipe. The folder of the run holds the resolved configuration, metrics.csv (a row per
+epoch), the best model, the state to resume from, the split, and at the end predictions, errors and figures of the test
+set. A run that was stopped, even killed, resumes as if it had not been.
+
+  RECIPE, --config RECIPE    YAML file, or a name of pyg-clusters recipes (pyg-clusters new-recipe writes one for your
+                             own files); a later --config overrides values of an earlier one
+  --out FOLDER               folder of the run (default: runs/run)
+  --resume RUN               resume a run; a finished one with a larger --trainer.max_epochs
+  --init-from MODEL          start from the weights of a trained model: a folder, or the name of a pretrained model
+  --ensemble N               train N members with the seeds 0 to N - 1 on one split, in folders under --out, which is
+                             then used like the folder of a run
+  --workers N                members that are trained in parallel (default: 2)
+  --seed_everything N        seed of weights and order
+
+Every value of a recipe is an option too, and every class can be replaced by its name or import path:
+  --data.dataset CLASS       data set; its arguments are --data.dataset.NAME VALUE
+  --data.split KIND          group, random, size, fold, paper, or the folder of a saved split
+  --data.batch_size N        clusters in a batch
+  --data.copies_together true    keep copies of a structure in one part of the split
+  --model CLASS              EnergyTraining, ForceTraining or ShieldingTraining
+  --model.model CLASS        model, for example DART or pyg_clusters.models.SmoothDART
+  --model.optimizer CLASS    optimiser; --model.scheduler CLASS: schedule of the learning rate
+  --trainer.max_epochs N     maximum number of epochs
+  --trainer.max_time DD:HH:MM:SS    end after the epoch in which this time is reached; earlier parts of the run count
+  --trainer.logger NAME      csv, tensorboard or wandb, with the files in RUN/logs
+  --trainer.accelerator gpu --trainer.devices 2 ...    any argument of the Trainer of PyTorch Lightning
+
+  --config RECIPE --print_config    print all values with their defaults, and exit
+
+example: pyg-clusters train dart-gallium --out runs/dart
+"""
+
+VERBS["train"] = Verb("train a model from a YAML recipe", "pyg_clusters.training.train", help=TRAIN_HELP)
+
+
+@verb(
+    "ensemble",
+    "pyg_clusters.inference.run.ensemble",
+    "combine several runs into an ensemble",
+    "runs/dart_a runs/dart_b runs/dart_c --out runs/dart",
+)
+@dataclass(kw_only=True)
+class EnsembleOptions:
+    """Join several runs into an ensemble. The runs stay where they are; the folder of the ensemble is used like that of
+    a run, and its prediction is the mean of the members. (train --ensemble 5 trains the members too.)
+    """
+
+    runs: list[str] = field(metadata={"positional": True})
+    """folders of runs or saved models, of the same data"""
+    out: str
+    """folder of the ensemble"""
+
+
+@verb(
+    "evaluate",
+    "pyg_clusters.evaluation.evaluate",
+    "compute errors of a trained model on its test set or on labelled frames",
+    "runs/dart",
+)
+@dataclass(kw_only=True)
+class EvaluateOptions(EnergyUnitOptions, DeviceOptions, CheckOptions, CoverageOptions):
+    """Errors of a trained model: on the test set of its run, or on labelled frames."""
+
+    run: str = field(metadata={"positional": True})
+    """folder of a run, an ensemble or a saved model, or the name of a pretrained model"""
+    frames: list[str] = field(default_factory=list, metadata={"positional": True})
+    """files of labelled frames; without them the test set of the run is used"""
+    target: str | None = None
+    """name of the label in the frames: the energy, or the shielding of each atom in ppm; by default the label that the
+    model was trained on, or binding_energy (nmr_shielding) if that is not known"""
+    overwrite: bool = False
+    """replace the file"""
+    out: str | None = None
+    """JSON file for the errors on frames"""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.frames and self.out is not None:
+            raise InputError("--out goes with FRAMES; the errors of a run are written to its test_metrics.json")
+        if not self.frames and self.energy_unit is not None:
+            raise InputError("--energy-unit goes with FRAMES; a run knows the unit of its own data")
+
+
+@verb(
+    "calibrate",
+    "pyg_clusters.evaluation.calibrate",
+    "calibrate prediction intervals on held-out errors",
+    "runs/dart",
+    text="pyg_clusters.inference.calibration.coverages",
+)
+@dataclass(kw_only=True)
+class CalibrateOptions(DeviceOptions):
+    """Calibrate a run or an ensemble: from its errors on the validation part of the split, predict and evaluate make
+    intervals of a stated coverage (--coverage), and the ranges of the training set are recorded for flags. Writes
+    calibration.json into the folder.
+    """
+
+    run: str = field(metadata={"positional": True})
+    """folder of a run, or of an ensemble of runs"""
+    spread: Literal["none", "last_layer"] = "none"
+    """of a single model: intervals that grow with the root of the number of atoms, or also with the spread of a
+    Gaussian posterior of the last layer (an ensemble has its own spread)"""
