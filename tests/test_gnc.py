@@ -16,7 +16,7 @@ from ase.io import write
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import GNC, GalliumClusters
-from pyg_clusters.datasets.gnc_energies import energy_in_comment, energy_in_name
+from pyg_clusters.datasets.gnc_files import energy_in_comment, energy_in_name
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.join import join_atoms
 

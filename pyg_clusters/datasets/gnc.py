@@ -12,19 +12,18 @@ from typing import Literal, Unpack
 import numpy as np
 import torch
 from ase import Atoms
-from ase.data import atomic_numbers
 from ase.units import Hartree
 from torch import Tensor
 from torch_geometric.data import Data
 
 from pyg_clusters.datasets.card import Processing
 from pyg_clusters.datasets.cluster_dataset import ClusterDataset
-from pyg_clusters.datasets.gnc_energies import EnergySource, energies_of
 from pyg_clusters.datasets.gnc_files import (
+    EnergySource,
     Structure,
+    energies_of,
     files_below,
     gather,
-    is_structure_file,
     is_table,
     read_structures,
 )
@@ -48,6 +47,12 @@ NUM_STRUCTURES: int = 6851
 SIZES: tuple[int, int] = (31, 70)
 LARGEST: int = 70
 NUM_HELD_OUT: int = 656
+
+NO_ENERGY: dict[EnergySource, str] = {
+    "table": "no row of a table has an energy for it",
+    "comment": "no energy in its comment line {!r}",
+    "name": "no energy in the name of the file",
+}
 
 HOW_TO_GET: str = (
     "download the data set GNC_31-70 from figshare (6,851 gallium clusters; linked from the supplementary information "
@@ -201,8 +206,8 @@ class GNC(ClusterDataset):
     def _read_file(self, file: Path) -> list[FrameBlock]:
         return self._found if file == self.files[0] else []
 
-    def _refuse(self, frame: BadFrame, bad: list[BadFrame]):
-        frame = BadFrame(str(self._raw / frame.file), frame.number, frame.reason)
+    def _refuse(self, where: Structure | BadFrame, reason: str, bad: list[BadFrame]):
+        frame = BadFrame(str(self._raw / where.file), where.number, reason)
         if self.on_bad == "stop":
             raise InputError(f"{frame}; fix or remove the structure, or pass on_bad='skip' to leave such ones out")
         bad.append(frame)
@@ -210,15 +215,13 @@ class GNC(ClusterDataset):
     def _structures(self, gathered: dict[str, Path], bad: list[BadFrame]) -> list[Structure]:
         """All structures that can be read, of gallium."""
         structures = []
-        for name, path in gathered.items():
-            for found in read_structures(name, path) if is_structure_file(name) else ():
-                if isinstance(found, BadFrame):
-                    self._refuse(found, bad)
-                elif set(found.atoms.numbers) != {atomic_numbers["Ga"]}:
-                    formula = found.atoms.get_chemical_formula()
-                    self._refuse(BadFrame(name, found.number, f"is {formula}, but GNC has gallium only"), bad)
-                else:
-                    structures.append(found)
+        for found in (each for name, path in gathered.items() for each in read_structures(name, path)):
+            if isinstance(found, BadFrame):
+                self._refuse(found, found.reason, bad)
+            elif set(found.atoms.symbols) != {"Ga"}:
+                self._refuse(found, f"is {found.atoms.get_chemical_formula()}, but GNC has gallium only", bad)
+            else:
+                structures.append(found)
         if not structures and not bad:
             names = ", ".join(list(gathered)[:5]) or "empty archives"
             raise InputError(f"{self._raw}: no XYZ or POSCAR files, but {names}; {HOW_TO_GET}")
@@ -233,8 +236,9 @@ class GNC(ClusterDataset):
         labelled = {}
         for structure, energy in zip(structures, energies, strict=True):
             if energy is None:
-                reason = _why_no_energy(structure, source, energies.count(None), len(structures))
-                self._refuse(BadFrame(structure.file, structure.number, reason), bad)
+                where = NO_ENERGY[source].format(structure.comment[:60])
+                lacking = f"({energies.count(None)} of {len(structures)} structures lack one there)"
+                self._refuse(structure, f"{where} {lacking}", bad)
             else:
                 sign = -1 if self.positive_is_bound else 1
                 size = len(structure.atoms) if self.per_atom_energies else 1
@@ -246,18 +250,15 @@ class GNC(ClusterDataset):
         if not labelled:
             return {}
         sizes = np.array([len(structure.atoms) for structure in labelled])
-        reference = self._energy_of_atom
-        per_atom = np.fromiter(labelled.values(), dtype=np.float64) / sizes - reference
+        per_atom = np.fromiter(labelled.values(), dtype=np.float64) / sizes - self._energy_of_atom
         self._check_scale(per_atom, sizes)
         median = np.median(per_atom)
-        kept = {}
-        for (structure, energy), value in zip(labelled.items(), per_atom, strict=True):
+        for structure, value in zip(list(labelled), per_atom, strict=True):
             if abs(value - median) > MAX_DEVIATION:
                 reason = f"the energy is {value:.3f} eV per atom, but the median of all is {median:.3f}"
-                self._refuse(BadFrame(structure.file, structure.number, reason), bad)
-            else:
-                kept[structure] = energy
-        return kept
+                self._refuse(structure, reason, bad)
+                del labelled[structure]
+        return labelled
 
     def _check_scale(self, per_atom: np.ndarray, sizes: np.ndarray):
         """Stops at energies that cannot be binding energies, and says which arguments would make them so."""
@@ -286,15 +287,6 @@ class GNC(ClusterDataset):
             structure.atoms.info = {"energy": energy, "name": f"{structure.file} {structure.number}"}
             frames.setdefault(structure.file, {})[structure.number] = structure.atoms
         return [block_of_frames(self._raw / file, of_file, ["energy", "name"]) for file, of_file in frames.items()]
-
-
-def _why_no_energy(structure: Structure, source: EnergySource, num_without: int, num: int) -> str:
-    where = {
-        "table": "no row of a table has an energy for it",
-        "comment": f"no energy in its comment line {structure.comment[:60]!r}",
-        "name": "no energy in the name of the file",
-    }
-    return f"{where[source]} ({num_without} of {num} structures lack one there)"
 
 
 def _check_choice(name: str, value: str, choices: Iterable[str]):

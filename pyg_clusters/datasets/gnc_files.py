@@ -1,20 +1,24 @@
-"""Structures of the GNC data set from files, folders, and archives that are not trusted."""
+"""Structures and energies of the GNC data set from files, folders, and archives that are not trusted."""
 
 import lzma
+import re
 import tarfile
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
 from tempfile import mkdtemp
+from typing import Literal
 
 from ase import Atoms
 from ase.io import iread
 
+from pyg_clusters.datasets.label_table import designations, table_lines
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames import BadFrame, check_block
 from pyg_clusters.frames.ase_reader import block_of_frames
@@ -31,8 +35,20 @@ MAX_UNPACKED: int = 4 * 2**30
 MAX_DEPTH: int = 3
 """Maximum depth of archives within archives."""
 
+NUMBER: str = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
-@dataclass(frozen=True, eq=False)
+DECIMAL: re.Pattern[str] = re.compile(r"[-+]?\d+\.\d+(?:[eE][-+]?\d+)?")
+
+ENERGY_NAMES: tuple[str, ...] = (
+    *("binding[ _-]?energy", "b\\.?e\\.?", "e[ _-]?b(?:ind(?:ing)?)?"),
+    *("(?:ref|dft|total|free)?[ _-]?energy", "e[ _-]?tot(?:al)?", "e0?"),
+)
+"""Regular expressions for the names of energies, in order of preference."""
+
+EnergySource = Literal["table", "comment", "name"]
+
+
+@dataclass(eq=False)
 class Structure:
     """A cluster that can be used.
 
@@ -51,9 +67,8 @@ class Structure:
 
 def files_below(folder: Path) -> list[Path]:
     """All files below a folder in the order of their names, without the hidden ones that systems leave there."""
-    hidden = ("__MACOSX", ".")
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    return [folder / name for name in names if not any(part.startswith(hidden) for part in name.parts)]
+    return [folder / name for name in names if not any(part.startswith(("__MACOSX", ".")) for part in name.parts)]
 
 
 def gather(folder: Path, scratch: Path, depth: int = 0) -> dict[str, Path]:
@@ -73,8 +88,7 @@ def gather(folder: Path, scratch: Path, depth: int = 0) -> dict[str, Path]:
         if depth < MAX_DEPTH and file.name.lower().endswith(ARCHIVE_SUFFIXES):
             unpacked = Path(mkdtemp(dir=scratch))
             _unpack(file, unpacked)
-            members = gather(unpacked, scratch, depth + 1)
-            gathered |= {f"{name}/{member}": path for member, path in members.items()}
+            gathered |= {f"{name}/{each}": path for each, path in gather(unpacked, scratch, depth + 1).items()}
         else:
             gathered[name] = file
     return gathered
@@ -116,13 +130,6 @@ def _check_members(archive: Path, sizes: dict[str, int]):
         raise InputError(f"{archive}: unpacks to more than {limit}; put its unpacked files there instead")
 
 
-def is_structure_file(name: str) -> bool:
-    """Whether a file is one of XYZ text (compressed or not), a POSCAR or a CONTCAR, by its name."""
-    path = PurePosixPath(name)
-    inner = path.with_suffix("") if path.suffix in OPENERS else path
-    return inner.suffix in XYZ_SUFFIXES or _is_poscar(path)
-
-
 def is_table(name: str) -> bool:
     """Whether a file may be a table, by its name."""
     return PurePosixPath(name).suffix.lower() in TABLE_SUFFIXES
@@ -134,23 +141,25 @@ def _is_poscar(path: PurePosixPath) -> bool:
 
 
 def read_structures(name: str, path: Path) -> Iterator[Structure | BadFrame]:
-    """The structures of a file, or what is wrong with them.
+    """The structures of a file, or what is wrong with them; none of a file that is neither XYZ, POSCAR nor CONTCAR.
 
     Args:
         name: Name of the file, for the results.
         path: Where it is.
     """
-    frames, comments = _poscar(name, path) if _is_poscar(PurePosixPath(name)) else _xyz(name, path)
+    named = PurePosixPath(name)
+    if _is_poscar(named):
+        frames, comments = _poscar(name, path)
+    elif (named.with_suffix("") if named.suffix in OPENERS else named).suffix in XYZ_SUFFIXES:
+        frames, comments = _xyz(name, path)
+    else:
+        return
     for number, (frame, comment) in enumerate(zip(frames, comments, strict=True)):
         if isinstance(frame, BadFrame):
             yield BadFrame(name, number, frame.reason)
             continue
         block, bad = check_block(block_of_frames(Path(name), {number: frame}), on_bad="skip")
-        if bad:
-            yield bad[0]
-        else:
-            assert block.atoms is not None
-            yield Structure(name, number, block.atoms[0], comment)
+        yield bad[0] if bad else Structure(name, number, (block.atoms or ())[0], comment)
 
 
 def _xyz(name: str, path: Path) -> tuple[list[Atoms | BadFrame], list[str]]:
@@ -163,20 +172,14 @@ def _xyz(name: str, path: Path) -> tuple[list[Atoms | BadFrame], list[str]]:
             raise InputError(f"{path}: no frames in it")
     except InputError as error:
         frames.append(BadFrame(name, len(frames), str(error).removeprefix(f"{path}: ")))
-    return frames, _comments(path, len(frames))
-
-
-def _comments(path: Path, num: int) -> list[str]:
-    """The comment lines of the first frames of a file, with nothing for those that cannot be read."""
-    opener = OPENERS.get(path.suffix, open)
     comments: list[str] = []
     with suppress(OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error):
-        with opener(path, "rt", encoding="utf-8") as stream:
-            while len(comments) < num and (header := next((line for line in stream if line.strip()), None)):
+        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as stream:
+            while len(comments) < len(frames) and (header := next((line for line in stream if line.strip()), None)):
                 comments.append(next(stream, "").strip())
                 for _ in range(int(header) if header.strip().isdecimal() else 0):
                     next(stream, "")
-    return comments + [""] * (num - len(comments))
+    return frames, comments + [""] * (len(frames) - len(comments))
 
 
 def _poscar(name: str, path: Path) -> tuple[list[Atoms | BadFrame], list[str]]:
@@ -188,3 +191,125 @@ def _poscar(name: str, path: Path) -> tuple[list[Atoms | BadFrame], list[str]]:
     except Exception as error:  # ASE's reader raises many kinds
         reason = f"cannot be read as a POSCAR ({describe_error(error)}); is it cut short?"
         return [BadFrame(name, 0, reason)], [""]
+
+
+def energies_of(
+    structures: Sequence[Structure],
+    tables: dict[str, Path],
+    source: EnergySource | Literal["auto"] = "auto",
+    key: str | None = None,
+) -> tuple[EnergySource, list[float | None]]:
+    """The energy of each structure from one source, or nothing for a structure that has none there.
+
+    Args:
+        structures: The structures.
+        tables: Paths of the tables by name.
+        source: Where the energies are; by default where most structures have one (of equals the first of table,
+            comment and name).
+        key: What the energy is called in the comment line or the first row of the table.
+
+    Returns:
+        The source, and the energies ``[num_structures]`` in the unit of the files.
+    """
+    files = designations([Path("/", name) for name in dict.fromkeys(structure.file for structure in structures)])
+    rows: dict[str, list[float]] = {}
+    for table, path in tables.items():
+        rows |= energies_in_table(table, path, files, key)
+    found: dict[EnergySource, list[float | None]] = {
+        "table": [dict(enumerate(rows.get(each.file, ()))).get(each.number) for each in structures],
+        "comment": [energy_in_comment(each.comment, key) for each in structures],
+        "name": [energy_in_name(each.file) for each in structures],
+    }
+    fullest = max(found, key=lambda each: len(structures) - found[each].count(None))
+    chosen = fullest if source == "auto" else source
+    return chosen, found[chosen]
+
+
+def energy_in_comment(comment: str, key: str | None = None) -> float | None:
+    """The energy in a comment line: after a name of an energy, or the only number with a decimal point.
+
+    Args:
+        comment: The line, free text or the keys of extended XYZ.
+        key: Name of the energy; by default the first of :data:`ENERGY_NAMES` that is there.
+
+    Example:
+        >>> energy_in_comment("Ga31 isomer 5  E(eV) = -75.125")
+        -75.125
+        >>> energy_in_comment('Lattice="20.5 0 0 0 20.5 0 0 0 20.5" energy=-75.1 binding_energy=-74.9')
+        -74.9
+        >>> energy_in_comment("Ga31   -75.25")
+        -75.25
+    """
+    for name in ENERGY_NAMES if key is None else [re.escape(key)]:
+        pattern = rf"(?<![\w.]){name}[\"']?\s*(?:\([^()]*\)|\[[^\[\]]*\])?\s*[=:]?\s*({NUMBER})(?![\w.])"
+        if match := re.search(pattern, comment, re.IGNORECASE):
+            return float(match[1])
+    rest = re.sub(r"[\w-]+=(?:\"[^\"]*\"|'[^']*'|\S+)", " ", comment)
+    bare = re.findall(rf"(?<![\w.]){DECIMAL.pattern}(?![\w.])", rest)
+    return float(bare[0]) if len(bare) == 1 and key is None else None
+
+
+def energy_in_name(name: str) -> float | None:
+    """The energy in the name of a file, or of its folder where the file is a plain ``POSCAR``: the last decimal number.
+
+    Example:
+        >>> energy_in_name("GNC/Ga31_17_-75.125.xyz"), energy_in_name("GNC/31_E-75.5/CONTCAR")
+        (-75.125, -75.5)
+    """
+    path = PurePosixPath(name)
+    stem = path.parent.name if path.name in ("POSCAR", "CONTCAR") else path.name
+    found = DECIMAL.findall(re.sub(r"(?:\.(?:xyz|extxyz|vasp|poscar|traj))?(?:\.(?:gz|xz|bz2))?$", "", stem))
+    return float(found[-1]) if found else None
+
+
+def energies_in_table(
+    table: str, path: Path, files: dict[str, list[Path]], key: str | None = None
+) -> dict[str, list[float]]:
+    """Energies of structure files from a table with a row for each structure.
+
+    A row has the name of a file (with or without its folders and its suffix) and its energy: in the column that a first
+    row calls so, else the last number with a decimal point. Rows without the name of a file are passed over. The rows
+    of one file are those of its frames, in order.
+
+    Args:
+        table: Name of the table.
+        path: Where it is.
+        files: The files by all that may stand for them.
+        key: Title of the column.
+
+    Raises:
+        InputError: If the table cannot be read, a name fits several files, or a row has no energy.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    column = None
+    for line, cells in table_lines(path):
+        place = next((n for n, cell in enumerate(cells) if cell.removeprefix("./") in files), None)
+        if place is None:
+            column = column if found or column is not None else _energy_column(cells, key)
+            continue
+        meant = files[cells[place].removeprefix("./")]
+        meant = [file for file in meant if file.parent == Path("/", table).parent] or meant  # beside the table
+        if len(meant) > 1:
+            raise InputError(
+                f"{table}, line {line}: {cells[place]!r} may be any of {len(meant)} files; write their folders too"
+            )
+        if column is not None:
+            text = cells[column] if column < len(cells) else ""
+            if not re.fullmatch(NUMBER, text):
+                raise InputError(f"{path}, line {line}: no energy for {cells[place]}, but {text!r}")
+            numbers = [text]
+        else:
+            numbers = [cell for n, cell in enumerate(cells) if n != place and re.fullmatch(NUMBER, cell)]
+        decimals = [number for number in numbers if not number.lstrip("+-").isdecimal()]
+        if numbers:
+            found[meant[0].relative_to("/").as_posix()].append(float((decimals or numbers)[-1]))
+    return found
+
+
+def _energy_column(titles: Sequence[str], key: str | None) -> int | None:
+    for name in ENERGY_NAMES if key is None else [re.escape(key)]:
+        pattern = rf"{name}(?:[ _-]*(?:\(.*\)|\[.*\]|/.*|in .*|ev|kcal.*|hartree))?"
+        for number, title in enumerate(titles):
+            if re.fullmatch(pattern, title.lstrip("# "), re.IGNORECASE):
+                return number
+    return None

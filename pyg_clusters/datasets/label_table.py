@@ -64,8 +64,8 @@ class LabelTable:
         self.unit = unit
         self._rows: dict[tuple[Path, int | None], Row] = {}
         self._used: set[tuple[Path, int | None]] = set()
-        self._designated = _designations(self.files)
-        for row in self._rows_in(_lines(path), target):
+        self._designated = designations(self.files)
+        for row in self._rows_in(table_lines(path), target):
             key = (self._file_of(row), row.frame)
             same = self._rows.get(key)
             if same is not None:
@@ -191,7 +191,7 @@ class LabelTable:
         return found[0]
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
+def table_lines(path: Path) -> list[tuple[int, list[str]]]:
     """Number and cells of each line that has any."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -242,7 +242,7 @@ def _positions(path: Path, line: int, first: list[str], lines: list[tuple[int, l
     )
 
 
-def _designations(files: Sequence[Path]) -> dict[str, list[Path]]:
+def designations(files: Sequence[Path]) -> dict[str, list[Path]]:
     """The files by all that may stand for them: ends of their paths, with and without suffixes, or only the folders."""
     found: dict[str, list[Path]] = {}
     alike = len(files) > 1 and len({file.name for file in files}) == 1
