@@ -20,8 +20,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
 from pyg_clusters.frames.block import centred
+from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.frames.join import reporting_joined
-from pyg_clusters.frames.values import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.geometry import sizes_to_ptr
 from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.options.common import Fragments

@@ -11,7 +11,7 @@ from ase import Atoms
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_block, read_blocks
 from pyg_clusters.frames.block import flat_arrays
-from pyg_clusters.frames.values import numbers
+from pyg_clusters.frames.checks import numbers
 from pyg_clusters.geometry import check_radii
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.shipped import shipped_folder

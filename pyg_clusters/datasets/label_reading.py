@@ -15,8 +15,8 @@ from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
+from pyg_clusters.frames.checks import atom_numbers, numbers
 from pyg_clusters.frames.paths import expand_paths, file_format
-from pyg_clusters.frames.values import atom_numbers, numbers
 from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 

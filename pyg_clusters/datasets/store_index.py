@@ -13,7 +13,7 @@ from pyg_clusters.datasets.label_reading import LabelReader, Labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import FrameBlock
-from pyg_clusters.frames.values import atom_numbers, group_labels, numbers, unrounded
+from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unrounded
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,14 @@
 """Frames: read in blocks, checked, joined, stored and written."""
 
 from pyg_clusters.frames.block import BadFrame, FrameBlock
+from pyg_clusters.frames.by_format import Shard
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
-from pyg_clusters.frames.convert import convert
 from pyg_clusters.frames.data import FORCE, to_atoms, to_data
 from pyg_clusters.frames.join import join_atoms
-from pyg_clusters.frames.partition import Shard
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.reader import AtomsFrame, Frames, good_frames, read_atoms, read_blocks
 from pyg_clusters.frames.resume import FrameLog, Parts
-from pyg_clusters.frames.store import write_store
+from pyg_clusters.frames.store import convert, write_store
 from pyg_clusters.frames.store_reader import StoreReader
 from pyg_clusters.frames.writing import write_extxyz, write_table
 

@@ -20,11 +20,10 @@ from pyg_clusters.frames.block import (
     UnlabelledFrame,
     warn_of_half_frame,
 )
-from pyg_clusters.frames.by_format import blocks_of_file, check_file, frames_of_file
+from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, frames_of_file, pieces_of_file
 from pyg_clusters.frames.checks import check_block
 from pyg_clusters.frames.join import as_clusters, reporting_joined, warn_of_joined
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory
-from pyg_clusters.frames.partition import Piece, Shard, pieces_of_file
 from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
 from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.options.common import Fragments

@@ -1,9 +1,6 @@
-"""Frames in one HDF5 file: flat arrays, chunked and compressed."""
+"""Frames in one HDF5 file, flat arrays, chunked and compressed; conversion of frames of any formats to it."""
 
-import io
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
 
@@ -12,106 +9,20 @@ import numpy as np
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.frames.block import KINDS, FrameBlock, centred, kind_of
+from pyg_clusters.frames.block import KINDS, BadFrame, FrameBlock, centred, kind_of
+from pyg_clusters.frames.checks import check_block
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
+from pyg_clusters.frames.reader import Frames
 from pyg_clusters.frames.store_layout import (
     FORMAT,
     VERSION,
+    new_hdf5,
 )
-from pyg_clusters.stopping import check_stopped, deferring_stop
-
-
-@contextmanager
-def new_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """A new HDF5 file, and what raises the error of a write that the system has refused, or the stop asked by a signal.
-
-    Both are raised at the end of the block in any case; until then what could not be written is held in memory.
-
-    Raises:
-        OSError: If the system refuses to write, also when the file is closed.
-
-    Example:
-        >>> import tempfile
-        >>> path = Path(tempfile.mkdtemp()) / "numbers.h5"
-        >>> with new_hdf5(path) as (file, check):
-        ...     file["numbers"] = [1, 2, 3]
-        ...     check()
-        >>> with h5py.File(path) as file:
-        ...     file["numbers"][:].tolist()
-        [1, 2, 3]
-    """
-    with deferring_stop(), _File(path) as stream:
-
-        def check():
-            stream.check()
-            check_stopped()
-
-        try:
-            with h5py.File(stream, "w") as file:
-                yield file, check
-        except Exception:
-            stream.check()
-            raise
-        check()
-
-
-class _File(io.FileIO):
-    """A file whose writes never fail: what the disk does not take is held in memory.
-
-    HDF5 cannot close a file after a failed write, and ends the process by a segmentation fault. The error is kept for
-    :meth:`check` instead.
-    """
-
-    def __init__(self, path: str | Path):
-        super().__init__(path, "w+")
-        self.error: OSError | None = None
-        self.lost: list[tuple[int, bytes]] = []
-        self.length = 0
-
-    def check(self):
-        """Raise the error of the first write that failed."""
-        if self.error is not None:
-            raise self.error
-
-    def write(self, data) -> int:
-        start, data = self.tell(), memoryview(data).cast("B")
-        done = 0
-        while done < len(data) and self.error is None:
-            try:
-                done += super().write(data[done:]) or 0
-            except OSError as error:
-                self.error = error
-        if done < len(data):
-            self.lost.append((start + done, bytes(data[done:])))
-            self.seek(start + len(data))
-        self.length = max(self.length, start + len(data))
-        return len(data)
-
-    def readinto(self, buffer) -> int:
-        start, view = self.tell(), memoryview(buffer).cast("B")
-        length = max(0, min(len(view), self.length - start))
-        view[:length] = super().read(length).ljust(length, b"\0")
-        for first, data in self.lost:
-            begin, end = max(start, first), min(start + length, first + len(data))
-            if begin < end:
-                view[begin - start : end - start] = data[begin - first : end - first]
-        self.seek(start + length)
-        return length
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        if whence == os.SEEK_END:
-            offset, whence = self.length + offset, os.SEEK_SET
-        return super().seek(offset, whence)
-
-    def truncate(self, size: int | None = None) -> int:
-        self.length = self.tell() if size is None else size
-        try:
-            return super().truncate(self.length)
-        except OSError as error:
-            self.error = self.error or error
-            return self.length
-
+from pyg_clusters.frames.writing import WrittenFrames, open_output
+from pyg_clusters.options.frames import ConvertOptions
+from pyg_clusters.options.parsing import command_words
+from pyg_clusters.progress import counting
 
 CHUNK: int = 1 << 14
 """Rows of a chunk: atoms, or frames."""
@@ -323,3 +234,32 @@ def _as_clusters(block: FrameBlock) -> FrameBlock:
     if block.unreadable:
         raise block.unreadable[0].error
     return block
+
+
+def convert(options: ConvertOptions) -> WrittenFrames:
+    """Convert frames of any formats to one frame store.
+
+    Raises:
+        InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used, or the store exists already.
+    """
+    out, bad = Path(options.out), list[BadFrame]()
+
+    def good(blocks: Frames) -> Iterator[FrameBlock]:
+        for block in blocks:
+            checked, rejected = check_block(block, on_bad=options.on_bad)
+            bad.extend(rejected)
+            yield checked
+
+    command = command_words("convert", options)
+    with open_output(out, command, inputs=options.frames, overwrite=options.overwrite):
+        frames = Frames.open(
+            options.frames,
+            properties=options.properties,
+            atom_properties=options.atom_properties,
+            on_bad=options.on_bad,
+            topology=options.topology,
+            fragments=options.fragments,
+        )
+        blocks = counting(good(frames), len)
+        count = write_store(out, blocks, single=options.single, compressed=not options.uncompressed)
+    return WrittenFrames(count, options.out, bad)

@@ -21,8 +21,8 @@ from torch import nn
 
 from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.frames import Frames, Parts, Shard
+from pyg_clusters.frames.by_format import Piece
 from pyg_clusters.frames.join import warn_of_joined
-from pyg_clusters.frames.partition import Piece
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor

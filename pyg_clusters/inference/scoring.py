@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, Shard
-from pyg_clusters.frames.partition import Piece
+from pyg_clusters.frames.by_format import Piece
+from pyg_clusters.frames.checks import atom_numbers, numbers
 from pyg_clusters.frames.reader import read_ahead
 from pyg_clusters.frames.resume import input_settings
-from pyg_clusters.frames.values import atom_numbers, numbers
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model
