@@ -23,6 +23,7 @@ LAYERS: list[set[str]] = [
         "pairs",
         "positions",
         "progress",
+        "ray_cluster",
         "stopping",
         "strategies",
         "trusted",

@@ -534,6 +534,19 @@ def test_workers_give_the_same(frames, tmp_path):
     assert not multiprocessing.active_children()
 
 
+def test_shards_are_the_whole(frames, tmp_path):
+    whole, parts = tmp_path / "whole.extxyz", [tmp_path / f"part{number}.extxyz" for number in (1, 2)]
+    assert label(frames, whole) == 0
+    for number, part in enumerate(parts, start=1):
+        assert label(frames, part, "--shard", f"{number}/2") == 0
+    expected = ase.io.read(whole, ":")
+    first, second = (ase.io.read(part, ":") for part in parts)
+    assert [atoms.info["name"] for atoms in first] == ["n0", "n4"]  # the third was rejected
+    assert [atoms.info["name"] for atoms in second] == ["n1", "n3", "n5"]
+    both = sorted([*first, *second], key=lambda atoms: atoms.info["name"])
+    assert [atoms.get_potential_energy() for atoms in both] == [atoms.get_potential_energy() for atoms in expected]
+
+
 @needs_pyscf
 def test_shieldings_of_files(tmp_path, capsys):
     frames, whole, parts = (tmp_path / f"{name}.extxyz" for name in ("h2", "whole", "parts"))
@@ -594,6 +607,14 @@ def test_an_odd_frame_stops_before_anything_is_computed(tmp_path, capsys):
         (["label", "colour"], "shielding, prescreen, energy"),
         (["label", "energy", "x.extxyz", "--calculator", "vasp", "--out", "o.extxyz"], "no calculator 'vasp'"),
         (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--workers", "0"], "--workers"),
+        (
+            ["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--shard", "3/2"],
+            "the parts are 1/2 to 2/2",
+        ),
+        (
+            ["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--address", "head:6379"],
+            "add --engine ray",
+        ),
         (["label", "energy", "none.xyz", "--calculator", "emt", "--out", "o.extxyz"], "no such file"),
     ],
 )

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +19,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, Parts, write_extxyz, write_store
 from pyg_clusters.inference import Predictor, engines, predict
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
+from pyg_clusters.labels.labelling import LabelResult, label_on_ray
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.options.common import EngineOptions
@@ -224,3 +226,47 @@ def test_a_lost_node_changes_nothing(folder, cluster, tmp_path, monkeypatch, cap
     monkeypatch.undo()
     monkeypatch.setattr(predict, "BLOCK_SIZE", BLOCK)
     assert out.read_bytes() == local_run(folder, ".parquet")
+
+
+# Labels
+
+
+@pytest.mark.slow
+def test_labels_are_those_of_one_process(cluster, tmp_path):
+    frames, local, ray = (tmp_path / f"{name}.extxyz" for name in ("cu", "local", "ray"))
+    write_extxyz(frames, [Atoms("Cu3", [[0, 0, 0], [0, 0, d], [0, d, 0]]) for d in np.linspace(2.2, 3, 9)])
+    start = ["label", "energy", str(frames), "--calculator", "emt", "--out"]
+    assert main([*start, str(local)]) == 0
+    assert main([*start, str(ray), "--engine", "ray", "--address", cluster.address]) == 0
+    assert ray.read_bytes() == local.read_bytes()
+
+
+@dataclass(frozen=True)
+class SizeLabeller:
+    """Counts atoms; the worker that is given three dies the first time."""
+
+    marker: Path
+    memory: float = 0.0
+
+    def problem(self, atoms: Atoms) -> str | None:
+        return None
+
+    def needed_memory(self, atoms: Atoms) -> float:
+        return 1e18 if len(atoms) > 5 else 1e6
+
+    def __call__(self, atoms: Atoms) -> LabelResult:
+        if len(atoms) == 3 and not self.marker.exists():
+            self.marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return LabelResult(atoms, None, f"{len(atoms)} atoms in {self.memory:g} bytes")
+
+
+@pytest.mark.slow
+def test_a_lost_worker_loses_the_frame_in_hand(cluster, tmp_path):
+    labeller = SizeLabeller(tmp_path / "killed")
+    frames = [Atoms(f"Cu{size}") for size in (1, 2, 3, 4, 5)]
+    found = sorted(label_on_ray(frames, labeller, address=cluster.address), key=lambda item: item[0])
+    assert labeller.marker.exists()
+    assert [result.note for _, result, _ in found] == [f"{size} atoms in 1e+06 bytes" for size in (1, 2, 3, 4, 5)]
+    with pytest.raises(InputError, match=r"Cu6 needs 1000000000\.0 GB of memory, and the largest node"):
+        list(label_on_ray([Atoms("Cu6")], labeller, address=cluster.address))

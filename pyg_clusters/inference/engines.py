@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import socket
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pyg_clusters.errors import InputError, MissingExtra, one_line
+from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, Parts, Shard
 from pyg_clusters.frames.by_format import Piece
 from pyg_clusters.frames.join import warn_of_joined
@@ -28,18 +27,12 @@ from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock, checked, flags_of, score_frames
 from pyg_clusters.options.common import EngineOptions
-from pyg_clusters.stopping import keeping_handlers
+from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 
 T = TypeVar("T")
 
 BLOCKS_OF_PIECE: int = 16
 """Blocks of a piece: some seconds of work for a processor core."""
-
-ANSWER_WITHIN: float = 10.0
-"""Seconds within which a cluster has to answer."""
-
-LOST_AT_MOST: int = 5
-"""Number of workers that may be lost in a row with nothing finished in between."""
 
 
 def score_by_engine(
@@ -163,40 +156,9 @@ class _Answer(Generic[T]):
 
 
 def _score_on_ray(job: _Job[T], address: str | None) -> Iterator[T]:
-    ray = _ray()
-    ours = not ray.is_initialized()
-    if ours:
-        _connect(ray, address)
-    try:
+    with ray_cluster(address) as ray:
         job = replace(job, device=_device(ray, job.device))
         yield from _answers(ray, job, _pieces(ray, job))
-    finally:
-        if ours:
-            ray.shutdown()
-
-
-def _ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise MissingExtra("ray", "ray", "the engine ray") from error
-    return ray
-
-
-def _connect(ray: Any, address: str | None):
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    advice = "give the host:port that ray start --head printed"
-    host, _, port = address.rpartition(":")
-    try:
-        if port.isdigit() and "/" not in host:  # Ray itself waits for minutes where nobody answers
-            socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN).close()
-        with keeping_handlers():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
-    except (OSError, ValueError, RuntimeError) as error:
-        reason = one_line(error)
-        raise InputError(f"--address {address}: no Ray cluster there ({reason}); {advice}") from error
 
 
 def _device(ray: Any, device: str | None) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
-from typing import Protocol
 
 from ase import Atoms
 from ase.io.extxyz import key_val_str_to_dict
@@ -17,11 +17,11 @@ from ase.io.extxyz import key_val_str_to_dict
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, remove_stale
 from pyg_clusters.formatting import count_of
-from pyg_clusters.frames import BadFrame, FrameLog, good_frames, read_atoms
+from pyg_clusters.frames import BadFrame, FrameLog, Shard, good_frames, read_atoms
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.labels.dft.level import FREE, GB, ShieldingLevel, free_memory
-from pyg_clusters.labels.labelling import EnergyLabeller, LabelResult, label_frames
+from pyg_clusters.labels.labelling import EnergyLabeller, Labeller, LabelResult, label_frames, label_on_ray
 from pyg_clusters.labels.prescreen import StabilityLabeller
 from pyg_clusters.labels.shielding import ShieldingLabeller
 from pyg_clusters.options.structures import (
@@ -200,16 +200,6 @@ def _frames_as_text(text: str) -> Iterator[tuple[str, str]]:
         start = end
 
 
-class Labeller(Protocol):
-    """Labels one frame at a time."""
-
-    def problem(self, atoms: Atoms) -> str | None:
-        """Reason why a frame cannot be labelled, if any."""
-
-    def __call__(self, atoms: Atoms) -> LabelResult:
-        """The frame with its labels."""
-
-
 @dataclass
 class Labelled:
     """Result of labelling files.
@@ -258,8 +248,7 @@ def label_prescreen(options: LabelPrescreenOptions) -> Labelled:
         InputError: If a frame cannot be used, or the file belongs to another run.
     """
     settings = {name: getattr(options, name) for name in ("min_gap", "least", "charge")}
-    memory = FREE * free_memory() / options.workers
-    return _label(StabilityLabeller(**settings, memory=memory), settings, options)
+    return _label(StabilityLabeller(**settings, memory=_memory_of_worker(options)), settings, options)
 
 
 def label_shielding(options: LabelShieldingOptions) -> Labelled:
@@ -280,11 +269,18 @@ def label_shielding(options: LabelShieldingOptions) -> Labelled:
         max_s2=options.max_s2,
         spin_test=options.spin_test,
         label_unstable=options.label_unstable,
-        memory=(FREE * free_memory() if options.memory is None else GB * options.memory) / options.workers,
+        memory=_memory_of_worker(options, options.memory),
         device=options.device,
     )
     names = ("charge", "max_s2", "spin_test", "label_unstable", "grid", "scf_tolerance", "response_tolerance")
     return _label(labeller, {**{name: getattr(options, name) for name in names}, "exact": exact}, options)
+
+
+def _memory_of_worker(options: LabelOptions, memory: float | None = None) -> float:
+    """Bytes of a process; on Ray the frames decide."""
+    if options.engine == "ray":
+        return math.inf
+    return (FREE * free_memory() if memory is None else GB * memory) / options.workers
 
 
 def _label(labeller: Labeller, settings: Mapping[str, object], options: LabelOptions) -> Labelled:
@@ -301,14 +297,21 @@ def _label(labeller: Labeller, settings: Mapping[str, object], options: LabelOpt
         read = read_atoms(options.frames, problem=labeller.problem, on_bad=options.on_bad, fragments=options.fragments)
         frames = list(good_frames(read, bad))  # bad frames are reported before hours of work, not after
         keys = list(frame_keys(frame.atoms for frame in frames))
+        if options.shard:
+            shard = Shard.parse(options.shard)
+            chosen = slice(shard.number - 1, None, shard.count)
+            frames, keys = frames[chosen], keys[chosen]
         files = LabelFiles(out, settings, overwrite=options.overwrite)
         waiting = [(key, frame) for key, frame in zip(keys, frames, strict=True) if key not in files.done]
         done = len(frames) - len(waiting)
         if done:
             print(f"{done} of {len(frames)} frames are done: resuming", file=sys.stderr)
         with ItemProgress(len(frames), done) as progress:
-            for index, result, seconds in label_frames(
-                [frame.atoms for _, frame in waiting], labeller, workers=options.workers, threads=options.threads
+            atoms = [frame.atoms for _, frame in waiting]
+            for index, result, seconds in (
+                label_on_ray(atoms, labeller, threads=options.threads, address=options.address)
+                if options.engine == "ray"
+                else label_frames(atoms, labeller, workers=options.workers, threads=options.threads)
             ):
                 key, frame = waiting[index]
                 files.add(key, result, seconds, source_file=frame.file, source_frame=frame.number)

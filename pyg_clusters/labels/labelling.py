@@ -5,11 +5,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any, Protocol, cast
 
 import numpy as np
 from ase import Atoms
@@ -19,7 +20,9 @@ from threadpoolctl import threadpool_limits
 
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.frames.join import join_atoms
+from pyg_clusters.labels.dft.level import GB
 from pyg_clusters.labels.dft.pyscf_import import lib
+from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 from pyg_clusters.structures import PySCFCalculator, named_calculator
 from pyg_clusters.structures.calculators import calculator_problem, isolated
 
@@ -62,12 +65,25 @@ def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
     return copy
 
 
+class Labeller(Protocol):
+    """A kind of label; it is pickled for other processes."""
+
+    def problem(self, atoms: Atoms) -> str | None:
+        """Reason why a frame cannot be labelled, if any."""
+
+    def needed_memory(self, atoms: Atoms) -> float:
+        """Number of bytes that the label of a frame takes, 0 if unknown."""
+
+    def __call__(self, atoms: Atoms) -> LabelResult:
+        """Label a frame."""
+
+
 WATCH = 1.0
 """Seconds between looks at whether the main process still lives."""
 
 
 def label_frames(
-    frames: Sequence[Atoms], label: Callable[[Atoms], LabelResult], *, workers: int = 1, threads: int = 1
+    frames: Sequence[Atoms], label: Labeller, *, workers: int = 1, threads: int = 1
 ) -> Iterator[tuple[int, LabelResult, float]]:
     """Labels frames, in the order in which they are done.
 
@@ -109,7 +125,56 @@ def label_frames(
             process.terminate()
 
 
-def _timed(label: Callable[[Atoms], LabelResult], atoms: Atoms) -> tuple[LabelResult, float]:
+def label_on_ray(
+    frames: Sequence[Atoms], label: Labeller, *, threads: int = 1, address: str | None = None
+) -> Iterator[tuple[int, LabelResult, float]]:
+    """Label frames on a Ray cluster, and yield the same as :func:`label_frames`.
+
+    A frame takes ``threads`` processor cores and reserves the memory that its labeller asks for. A frame in the hands
+    of a worker that is lost goes to another.
+
+    Args:
+        frames: The clusters.
+        label: Makes a label.
+        threads: Threads of each calculation.
+        address: See :func:`~pyg_clusters.ray_cluster.ray_cluster`.
+
+    Raises:
+        MissingExtra: If Ray is not installed.
+        InputError: If there is no such cluster, a frame needs more memory than any node has, or workers are lost
+            repeatedly.
+    """
+    with ray_cluster(address) as ray:
+        task = ray.remote(num_cpus=threads, max_retries=LOST_AT_MOST)(_on_worker)
+        largest = max(node["Resources"].get("memory", 0.0) for node in ray.nodes() if node["Alive"])
+        places = {}
+        for place, atoms in enumerate(frames):
+            memory = label.needed_memory(atoms)
+            if memory > largest:
+                raise InputError(
+                    f"{atoms.get_chemical_formula()} needs {memory / GB:.1f} GB of memory, and the largest node of the "
+                    f"Ray cluster gives {largest / GB:.1f}; add a larger node, or leave the frame out"
+                )
+            places[task.options(memory=int(memory)).remote(label, atoms, threads, memory)] = place
+        try:
+            while places:
+                (done, *_), _ = ray.wait(list(places))
+                yield places.pop(done), *ray.get(done)
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from error
+        except ray.exceptions.RayError as error:
+            raise InputError(
+                f"a frame was lost with its worker {LOST_AT_MOST + 1} times ({type(error).__name__}); check the nodes "
+                "and their memory, and start the same command again: what is done is kept"
+            ) from error
+
+
+def _on_worker(label: Labeller, atoms: Atoms, threads: int, memory: float) -> tuple[LabelResult, float]:
+    _limit_threads(threads)
+    return _timed(replace(cast(Any, label), memory=memory) if memory else label, atoms)
+
+
+def _timed(label: Labeller, atoms: Atoms) -> tuple[LabelResult, float]:
     start = time.perf_counter()
     return label(atoms), time.perf_counter() - start
 
@@ -159,6 +224,10 @@ class EnergyLabeller:
     def problem(self, atoms: Atoms) -> str | None:
         """Reason why the calculator cannot treat a cluster, if any."""
         return calculator_problem(self.calculator, atoms)
+
+    def needed_memory(self, atoms: Atoms) -> float:
+        """Unknown (0): calculators do not tell what they need."""
+        return 0.0
 
     def __call__(self, atoms: Atoms) -> LabelResult:
         result = unlabelled(atoms)

@@ -9,7 +9,7 @@ from scipy.spatial.distance import cdist
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels.dft.kohn_sham import solve_closed_shell
-from pyg_clusters.labels.dft.level import ShieldingLevel, free_memory, problem_of, spare_memory
+from pyg_clusters.labels.dft.level import ShieldingLevel, free_memory, needed_memory, problem_of, spare_memory
 from pyg_clusters.labels.dft.pyscf_import import HARTREE, need_pyscf
 from pyg_clusters.labels.dft.stability import triplet_stability
 from pyg_clusters.labels.labelling import LabellingError, LabelResult, unlabelled
@@ -107,6 +107,10 @@ class StabilityLabeller:
         if others:
             return f"the test is for Na alone, not for {', '.join(others)}; label shielding tests any cluster"
         return problem_of(atoms, self.charge, VALENCE_LEVEL)
+
+    def needed_memory(self, atoms: Atoms) -> float:
+        """Number of bytes without which a cluster cannot be tested."""
+        return needed_memory(atoms, VALENCE_LEVEL)
 
     def __call__(self, atoms: Atoms) -> LabelResult:
         result = unlabelled(atoms, WRITTEN)

@@ -87,12 +87,16 @@ class ShieldingLabeller:
     def problem(self, atoms: Atoms) -> str | None:
         """Reason for not labelling a cluster, if any: odd electrons, an element without basis, not enough memory."""
         problem = problem_of(atoms, self.charge, self.level)
-        if problem is None and needed_memory(atoms, self.level) > self.limit:
-            needed, given = needed_memory(atoms, self.level) / GB, self.limit / GB
+        if problem is None and self.needed_memory(atoms) > self.limit:
+            needed, given = self.needed_memory(atoms) / GB, self.limit / GB
             return (
                 f"{len(atoms)} atoms need {needed:.1f} GB of memory, {given:.1f} are given; see --memory and --workers"
             )
         return problem
+
+    def needed_memory(self, atoms: Atoms) -> float:
+        """Number of bytes without which a cluster cannot be labelled."""
+        return needed_memory(atoms, self.level)
 
     @property
     def limit(self) -> float:

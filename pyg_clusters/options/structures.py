@@ -199,6 +199,12 @@ class LabelOptions(FrameOptions):
 
     workers: int = 1
     """number of processes, each with its own frame"""
+    engine: Literal["local", "ray"] = "local"
+    """local: on this machine; ray: a frame at a time on each worker of a Ray cluster (extra ray)"""
+    address: str | None = None
+    """address of the Ray cluster, host:port or auto; by default RAY_ADDRESS, else the cores of this machine"""
+    shard: str | None = None
+    """i/n: label every n-th frame from frame i - 1 on"""
     threads: int = 1
     """threads per process; more workers use the processors better than more threads"""
     overwrite: bool = False
@@ -208,6 +214,10 @@ class LabelOptions(FrameOptions):
 
     def __post_init__(self):
         check_counts(self, "workers", "threads")
+        if self.address is not None and self.engine != "ray":
+            raise InputError(f"--address {self.address} belongs to a Ray cluster; add --engine ray")
+        if self.engine == "ray" and self.workers > 1:
+            raise InputError(f"--workers {self.workers}: a Ray cluster has its own workers; leave it out")
 
 
 VERBS["label"] = Verb("label clusters with energies and forces, or with DFT shieldings", kind="label")
@@ -244,7 +254,7 @@ class LabelShieldingOptions(LabelOptions):
     response_tolerance: float = 1e-4
     """convergence of the coupled-perturbed equations"""
     memory: float | None = None
-    """memory in GB for all workers; nearly all free memory by default"""
+    """memory in GB for all workers; nearly all free memory by default; on Ray each frame reserves what it needs"""
     device: Literal["cpu", "cuda"] = "cpu"
     """cuda: gpu4pyscf, with exact integrals"""
 
