@@ -7,8 +7,8 @@ import pytest
 
 from pyg_clusters.datasets import GalliumClusters
 
-collect_ignore = ["beside_mace.py"]
-"""A program for an environment of its own, with MACE."""
+collect_ignore = ["peer_nep.py"]
+"""A program for an environment of its own, with TorchNEP."""
 
 
 def pytest_configure(config):
