@@ -22,7 +22,7 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "Python 3.11 or newer is needed; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,hdnn,traj,dft,tblite,report,ray,completion,metatomic,hub]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,hdnn,traj,dft,tblite,report,ray,completion,metatomic,hub,tensorboard]'
 	@touch $@
 
 demo: setup

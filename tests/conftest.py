@@ -25,3 +25,10 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    """Figures are made but not drawn, which takes most of the time of commands that are tested for their numbers."""
+    for module in ("plots", "report"):
+        monkeypatch.setattr(f"pyg_clusters.analysis.{module}.render", lambda figure, file_format="png": b"")

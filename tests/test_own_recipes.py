@@ -1,6 +1,8 @@
-"""The recipes for a user's own files: one command from what programs write to a trained model."""
+"""The recipes: those for a user's own files, from what programs write to a trained model, and an epoch of each."""
 
+import csv
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from ase.cluster import Icosahedron
 from ase.io import write
 
 from pyg_clusters.cli.main import main
+from pyg_clusters.shipped import shipped_frames, shipped_recipes
 
 RECIPES = Path(__file__).parents[1] / "train"
 SMALL = ["--trainer.max_epochs", "1", "--model.model.hidden_channels", "8", "--model.model.degree", "1"]
@@ -65,3 +68,66 @@ def test_frames_that_a_box_cuts_train_as_whole_clusters_do(tmp_path, capsys):
     assert "joined 20 of 20 frames" in capsys.readouterr().err
     for part, error in (("overall", "mae_kcal_mol"), ("forces", "mae_mev_per_angstrom")):
         assert box[part][error] == pytest.approx(whole[part][error], rel=1e-3)
+
+
+def logged(logs: Path, logger: str, name: str) -> list[float]:
+    """Values that a logger wrote, one an epoch."""
+    if logger == "csv":
+        rows = csv.DictReader((logs / "metrics.csv").read_text().splitlines())
+        return [float(row[name]) for row in rows if row[name]]
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(logs))
+    events.Reload()
+    return [event.value for event in events.Scalars(name)]
+
+
+@pytest.mark.parametrize("logger", ["csv", "tensorboard"])
+def test_a_logger_by_name_writes_the_errors_of_every_epoch(logger, tmp_path, without_figures):
+    if logger == "tensorboard":
+        pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+    write(tmp_path / "frames.extxyz", rattled(20))
+    options = ["--trainer.logger", logger, "--trainer.max_epochs", "2"]
+    train("own_energies.yaml", tmp_path / "frames.extxyz", tmp_path / "run", *options)
+    rows = csv.DictReader((tmp_path / "run/metrics.csv").read_text().splitlines())
+    expected = [float(row["val_mae"]) for row in rows]
+    assert len(expected) == 2
+    assert logged(tmp_path / "run/logs", logger, "val_mae") == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.skipif(find_spec("wandb") is not None, reason="wandb is installed")
+def test_a_logger_without_its_package_is_one_line(tmp_path, capsys):
+    assert main(["train", "dart-gallium", "--trainer.logger", "wandb", "--out", str(tmp_path / "run")]) == 2
+    assert "--trainer.logger wandb needs wandb; install it with: pip install wandb" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    """Store of the gallium minima, for the recipe that trains from disk."""
+    path = tmp_path_factory.mktemp("store") / "minima.h5"
+    properties = ["--properties", "binding_energy", "group"]
+    assert main(["convert", "gallium_minima", "--out", str(path), "--uncompressed", *properties]) == 0
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", sorted(shipped_recipes()))
+def test_an_epoch_of_every_recipe(recipe, store, tmp_path, without_figures):
+    """On 256 clusters, with the evaluation of the whole test set."""
+    frames = {
+        "own-energies": "gallium_md_46_quenched",
+        "own-forces": "gallium_forces",
+        "nanoparticles": "gallium_forces",
+    }
+    options = []
+    if recipe in frames:
+        own = ["--data.dataset.files", str(shipped_frames()[frames[recipe]]), "--data.dataset.target", "binding_energy"]
+        options = [*own, "--data.dataset.root", str(tmp_path / "processed")]
+    if recipe == "dart-on-disk":
+        options = ["--data.dataset.file", str(store)]
+    short = ["--trainer.max_epochs", "1", "--data.max_train_clusters", "256"]
+    out = tmp_path / "run"
+    assert main(["train", recipe, *short, *options, "--out", str(out)]) == 0
+    overall = json.loads((out / "test_metrics.json").read_text())["overall"]
+    assert np.isfinite(overall.get("mae_kcal_mol", overall.get("mae_ppm")))
