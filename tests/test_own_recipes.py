@@ -15,6 +15,8 @@ from ase.io import write
 from pyg_clusters.cli.main import main
 from pyg_clusters.shipped import shipped_frames, shipped_recipes
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 RECIPES = Path(__file__).parents[1] / "train"
 SMALL = ["--trainer.max_epochs", "1", "--model.model.hidden_channels", "8", "--model.model.degree", "1"]
 

@@ -174,6 +174,16 @@ def test_trajectory_has_a_panel_for_each_of_a_few_sizes(count, panels):
     np.testing.assert_allclose(picked.get_ydata(), [31.0, 0.0])
 
 
+@pytest.mark.parametrize(("numbers", "joined"), [(range(20), True), (range(0, 200, 10), True), ((3, 4, 50, 99), False)])
+def test_few_frames_of_a_trajectory_are_points(numbers, joined):
+    """A line through the lowest of many frames would show a course that no trajectory took."""
+    energy = np.arange(len(numbers), dtype=float)
+    axes = energy_along_trajectory(np.array(numbers), energy, [0], energy + 1, title="of 1,000").axes[0]
+    styles = [line.get_linestyle() for line in axes.lines if line.get_label() in ("true", "predicted")]
+    assert styles == (["-", "-"] if joined else ["None", "None"])
+    assert axes.get_title(loc="left") == "of 1,000"
+
+
 def test_histogram_counts_all_and_the_picked():
     energy = np.linspace(-10, -5, 50)
     axes = picked_histogram(energy, energy < -9).axes[0]

@@ -202,11 +202,12 @@ def energy_along_trajectory(
     truth: np.ndarray | None = None,
     sizes: np.ndarray | None = None,
     xlabel: str = "frame",
+    title: str = "",
 ) -> Figure:
     """Predicted energies along a trajectory, with the candidates marked.
 
     Energies are relative to the lowest one of the same kind and cluster size. Up to four sizes get a panel each; more
-    sizes share one.
+    sizes share one. Frames that are few of a trajectory are points, with a line from the predicted to the true energy.
 
     Args:
         number: Frame indices or times ``[num_frames]``.
@@ -215,6 +216,7 @@ def energy_along_trajectory(
         truth: True energies in eV ``[num_frames]``; NaN where they are unknown.
         sizes: Number of atoms of each frame ``[num_frames]``, if they differ; or their compositions.
         xlabel: Meaning and unit of ``number``.
+        title: Title of a figure of one panel.
     """
     number, predicted = np.asarray(number), np.asarray(predicted, dtype=float)
     picked = _mask(picked, len(predicted))
@@ -226,14 +228,19 @@ def energy_along_trajectory(
     height = SIZE[1] if len(panels) == 1 else 0.8 + 2.2 * len(panels)
     figure = Figure(figsize=(SIZE[0], height), layout="constrained")
     all_axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-    for axes, (title, chosen) in zip(all_axes, panels.items(), strict=True):
+    for axes, (kind, chosen) in zip(all_axes, panels.items(), strict=True):
         last = axes is all_axes[-1]
         tidy(axes, xlabel if last else "", "" if len(panels) > 1 else "energy above the lowest / eV")
         order = np.flatnonzero(chosen)[np.argsort(number[chosen], kind="stable")]
         best = order[picked[order]]
         style = {"linewidth": 0.8} if len(groups) == len(panels) else {"linestyle": "", "marker": ".", "markersize": 2}
+        if len(groups) == len(panels) and _is_sparse(number[order]):
+            style = {"linestyle": "", "marker": ".", "markersize": 4}
+            if truth is not None:
+                ends = number[order], predicted[order], truth[order]
+                axes.vlines(*ends, color="#b9bdc4", linewidth=0.8, zorder=1)
         if truth is not None:
-            axes.plot(number[order], truth[order], color="#b9bdc4", label="true", **style)
+            axes.plot(number[order], truth[order], color="#9aa0a8", label="true", **style)
         axes.plot(number[order], predicted[order], color=BLUE, alpha=0.8, label="predicted", **style)
         label = f"candidates ({len(best):,})"
         axes.plot(number[best], predicted[best], "o", color=ORANGE, markersize=4.5, markeredgewidth=0, label=label)
@@ -241,12 +248,20 @@ def energy_along_trajectory(
             hollow = {"markerfacecolor": "none", "markeredgewidth": 1.0}
             axes.plot(number[best], truth[best], "o", color=GREEN, markersize=4.5, label="candidates, true", **hollow)
         if len(panels) > 1:
-            axes.set_title(title, fontsize=SMALL, loc="left")
+            axes.set_title(kind, fontsize=SMALL, loc="left")
+        elif title:
+            axes.set_title(title, fontsize=10, loc="left")
         axes.set_ylim(top=axes.get_ylim()[1] + 0.22 * np.ptp(axes.get_ylim()))
         legend(axes, loc="upper right", ncols=4)
     if len(panels) > 1:
         figure.supylabel("energy above the lowest / eV", fontsize=10)
     return figure
+
+
+def _is_sparse(number: np.ndarray) -> bool:
+    """Whether frames are less than half of those between the first and the last."""
+    steps = np.diff(np.unique(number))
+    return len(steps) > 0 and len(steps) < 0.5 * np.ptp(number) / max(steps.min(), 1)
 
 
 def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray | None = None) -> Figure:

@@ -101,9 +101,13 @@ def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figu
     shown, energy = screening.compared
     true = screening.properties[truth][shown] if truth else None
     picked, kind = screening.picked[shown], screening.kind[shown]
+    frames = count_of(len(shown), "frame" if screening.relaxed is None else "relaxed frame")
+    title = f"{count_of(int(picked.sum()), 'candidate')} of {frames}"
+    if len(screening.energy) > len(shown):
+        title += f", the lowest of {len(screening.energy):,}"
     histogram = picked_by_size if len(np.unique(kind)) <= MAX_PANELS else plots.picked_histogram
     return {
-        "trajectory": plots.energy_along_trajectory(shown, energy, picked, true, kind),
+        "trajectory": plots.energy_along_trajectory(shown, energy, picked, true, kind, title=title),
         "distribution": histogram(energy, picked, kind),
     }
 
