@@ -11,7 +11,7 @@ from ase import Atoms
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.models import SmoothDART
-from pyg_clusters.models.checkpoint import save_model
+from pyg_clusters.models.checkpoint import load_model, save_ensemble, save_model
 from pyg_clusters.structures import ModelCalculator
 from pyg_clusters.testing import random_clusters
 
@@ -57,6 +57,21 @@ with warnings.catch_warnings(record=True) as caught:
 assert any("2 atoms, those of the training set had 12 to 20" in str(warning.message) for warning in caught), caught
 """
 
+SPREAD = """
+import numpy as np
+from ase import Atoms
+from metatomic.torch import ModelOutput
+from metatomic_ase import MetatomicCalculator
+
+reference = np.load("reference.npz")
+atoms = Atoms(reference["z"], reference["pos"])
+calculator = MetatomicCalculator("model.pt", check_consistency=True, uncertainty_threshold=None)
+asked = {name: ModelOutput(unit="eV", sample_kind="system") for name in ("energy", "energy_uncertainty")}
+found = calculator.run_model(atoms, asked)
+for name, key in (("energy", "energy"), ("energy_uncertainty", "spread")):
+    np.testing.assert_allclose(found[name].block().values.detach()[0], reference[key], atol=1e-5)
+"""
+
 
 @pytest.fixture
 def model(tmp_path):
@@ -91,6 +106,24 @@ def test_energies_and_forces_without_this_package(model, tmp_path, capsys):
     assert used.returncode == 0, used.stderr[-2000:]
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "model.pt")]) == 2
     assert "--overwrite" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_spread_of_an_ensemble_without_this_package(model, tmp_path):
+    torch.manual_seed(1)
+    other = SmoothDART(elements=(29, 79), hidden_channels=16, degree=2).double()
+    other.load_state_dict({**other.state_dict(), **{n: v for n, v in model.state_dict().items() if "domain" in n}})
+    other.scale.load_state_dict(model.scale.state_dict())
+    save_model(other, tmp_path / "other", {"test_force_mae_mev_per_angstrom": 1.0})
+    save_ensemble(tmp_path / "both", [tmp_path / "model", tmp_path / "other"])
+    ensemble = load_model(tmp_path / "both")
+    z, pos, _ = random_clusters((16,), 29, torch.Generator().manual_seed(2))
+    energy, spread = ensemble.mean_and_spread(z, pos, torch.zeros_like(z))
+    assert spread > 0.01
+    np.savez(tmp_path / "reference.npz", z=z, pos=pos, energy=energy.detach(), spread=spread.detach())
+    assert main(["export", str(tmp_path / "both"), str(tmp_path / "model.pt")]) == 0
+    used = subprocess.run([sys.executable, "-c", SPREAD], cwd=tmp_path, capture_output=True, text=True)
+    assert used.returncode == 0, used.stderr[-2000:]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.files import atomic_write, write_json
 from pyg_clusters.frames.periodic_bonds import BOND_FACTOR, MIN_VACUUM
 from pyg_clusters.inference.run import Run
+from pyg_clusters.models import Ensemble
 from pyg_clusters.models.checkpoint import SHIPPED
 from pyg_clusters.models.contract import HasAtomicEnergies
 from pyg_clusters.models.training_domain import NEIGHBORS, RADII, TrainingDomain, domain_of
@@ -57,14 +58,16 @@ class Exported(NamedTuple):
 
 
 class AtomicEnergies(nn.Module):
-    """Shares of the atoms in the energy of a single cluster."""
+    """Shares of the atoms in the energy of a single cluster by each member of an ensemble, or by a single model."""
 
     def __init__(self, model: HasAtomicEnergies):
         super().__init__()
-        self.model = model
+        self.members = model.members if isinstance(model, Ensemble) else nn.ModuleList([model])  # type: ignore[list-item]
 
     def forward(self, z: Tensor, pos: Tensor) -> Tensor:
-        return self.model.atomic_energies(z, pos, torch.zeros_like(z)).to(pos.dtype)
+        batch = torch.zeros_like(z)
+        shares = [member.atomic_energies(z, pos, batch).to(pos.dtype) for member in self.members]  # type: ignore[operator]
+        return torch.stack(shares, dim=1)  # [num_atoms, num_members]
 
 
 def export(options: ExportOptions) -> Exported:
@@ -113,6 +116,7 @@ def export(options: ExportOptions) -> Exported:
             "supported_devices": [options.device],
             "dtype": precision,
         },
+        "members": len(model.members) if isinstance(model, Ensemble) else 1,
         "metadata": {"name": Path(options.model).name, "description": _description(options.model, kind, domain)},
     }
     with tempfile.TemporaryDirectory() as name:
@@ -169,7 +173,7 @@ def _difference(energies: nn.Module, traced: nn.Module, z: Tensor, pos: Tensor) 
         moved = pos.clone().requires_grad_()
         energy = function(z, moved)
         (gradient,) = torch.autograd.grad(energy.sum(), moved)
-        results.append(torch.cat([energy.detach()[:, None], gradient], dim=1))
+        results.append(torch.cat([energy.detach(), gradient], dim=1))
     return float((results[0] - results[1]).abs().max())
 
 

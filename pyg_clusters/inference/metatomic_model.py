@@ -27,7 +27,7 @@ class ExportedModel(nn.Module):
 
     Args:
         energies: Traced function of ``z [num_atoms]`` and ``pos [num_atoms, 3]`` in Å of one cluster, which returns the
-            shares of the atoms in its energy ``[num_atoms]`` in eV.
+            shares of the atoms in its energy in eV by each member of an ensemble, ``[num_atoms, num_members]``.
         sizes: Number of atoms of the smallest and the largest cluster of the training set.
         limits: Shortest distance and largest distance to the nearest neighbour, in sums of covalent radii, and largest
             coordination number; see :class:`~pyg_clusters.models.training_domain.GeometryRange`.
@@ -63,13 +63,12 @@ class ExportedModel(nn.Module):
         outputs: Dict[str, ModelOutput],  # noqa: UP006
         selected_atoms: Optional[Labels] = None,  # noqa: UP045
     ) -> Dict[str, TensorMap]:  # noqa: UP006
-        """Energies in eV, per system or per atom, of all or of the selected atoms."""
+        """Energies in eV and their standard deviation, per system or atom, of all or of the selected atoms."""
         found: Dict[str, TensorMap] = {}  # noqa: UP006
-        if "energy" not in outputs:
+        if len(outputs) == 0:
             return found
-        per_atom = outputs["energy"].sample_kind == "atom"
-        samples: List[Tensor] = []  # noqa: UP006
-        values: List[Tensor] = []  # noqa: UP006
+        shares: List[Tensor] = []  # noqa: UP006
+        atoms: List[Tensor] = []  # noqa: UP006
         for number, system in enumerate(systems):
             z = system.types.to(torch.long)
             pos = self.joined(z, system.positions, system.cell, system.pbc)
@@ -80,25 +79,40 @@ class ExportedModel(nn.Module):
                 chosen = selected_atoms.values.to(torch.long)
                 atom = chosen[chosen[:, 0] == number][:, 1]
                 energy = energy[atom]
-            if per_atom:
-                samples.append(torch.stack([torch.full_like(atom, number), atom], dim=1))
-                values.append(energy[:, None])
-            else:
-                samples.append(torch.full((1, 1), number, dtype=torch.long, device=z.device))
-                values.append(energy.sum().view(1, 1))
-        device = systems[0].positions.device if len(systems) > 0 else self.radii.device
+            shares.append(energy)
+            atoms.append(torch.stack([torch.full_like(atom, number), atom], dim=1))
+        for name, output in outputs.items():
+            found[name] = self.values(name, output.sample_kind == "atom", shares, atoms)
+        return found
+
+    def values(
+        self,
+        name: str,
+        per_atom: bool,
+        shares: List[Tensor],  # noqa: UP006
+        atoms: List[Tensor],  # noqa: UP006
+    ) -> TensorMap:
+        """Mean of the members, or their standard deviation, in the form of metatomic."""
         names = ["system", "atom"] if per_atom else ["system"]
-        if len(systems) == 0:
-            samples.append(torch.zeros(0, len(names), dtype=torch.long, device=device))
-            values.append(torch.zeros(0, 1, device=device))
+        device = shares[0].device if len(shares) > 0 else self.radii.device
+        samples = [torch.zeros(0, len(names), dtype=torch.long, device=device)]
+        values = [torch.zeros(0, 1, dtype=shares[0].dtype if len(shares) > 0 else torch.float32, device=device)]
+        for number in range(len(shares)):
+            energy = shares[number]
+            if per_atom:
+                samples.append(atoms[number])
+            else:
+                samples.append(torch.full((1, 1), number, dtype=torch.long, device=device))
+                energy = energy.sum(dim=0, keepdim=True)
+            spread = name == "energy_uncertainty"
+            values.append(torch.std(energy, [1], True, True) if spread else energy.mean(dim=1, keepdim=True))
         block = TensorBlock(
             torch.cat(values),
             Labels(names, torch.cat(samples).to(torch.int32)),
             torch.jit.annotate(List[Labels], []),  # noqa: UP006
             Labels(["energy"], torch.zeros(1, 1, dtype=torch.int32, device=device)),
         )
-        found["energy"] = TensorMap(Labels(["_"], torch.zeros(1, 1, dtype=torch.int32, device=device)), [block])
-        return found
+        return TensorMap(Labels(["_"], torch.zeros(1, 1, dtype=torch.int32, device=device)), [block])
 
     def joined(self, z: Tensor, pos: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
         """Positions ``[num_atoms, 3]`` of a cluster in one piece: the cell is cut where there is vacuum."""
@@ -153,8 +167,12 @@ def write(folder: Path):
     """Write the model of the traced energies and the settings in a folder."""
     settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     module = ExportedModel(torch.jit.load(str(folder / ENERGIES)), **settings["module"])
+    outputs = {"energy": ModelOutput(unit="eV", sample_kind="atom", description="energy of the cluster")}
+    if settings["members"] > 1:
+        text = "standard deviation over the members of the ensemble"
+        outputs["energy_uncertainty"] = ModelOutput(unit="eV", sample_kind="atom", description=text)
     capabilities = ModelCapabilities(
-        outputs={"energy": ModelOutput(unit="eV", sample_kind="atom", description="energy of the cluster")},
+        outputs=outputs,
         interaction_range=math.inf,
         length_unit="angstrom",
         **settings["capabilities"],
