@@ -32,3 +32,15 @@ def without_figures(monkeypatch):
     """Figures are made but not drawn, which takes most of the time of commands that are tested for their numbers."""
     for module in ("plots", "report"):
         monkeypatch.setattr(f"pyg_clusters.analysis.{module}.render", lambda figure, file_format="png": b"")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium."""
+    from helpers import CHROMIUM
+
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright (extra dev) is not installed")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--enable-unsafe-swiftshader"])
+        yield browser
+        browser.close()

@@ -15,6 +15,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from ase import Atoms
+from helpers import atoms_of, refused
 
 from pyg_clusters.cli import demo
 from pyg_clusters.cli.main import VERBS, main
@@ -33,7 +34,7 @@ SIZES = (31, 40, 40, 52, 40)
 @pytest.fixture(scope="module")
 def frames() -> list[Atoms]:
     z, pos, ptr = random_clusters(SIZES, 31, torch.Generator().manual_seed(1))
-    clusters = [Atoms(z[a:b].numpy(), pos[a:b].numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    clusters = atoms_of(z, pos, ptr)
     for number, atoms in enumerate(clusters):
         atoms.info["binding_energy"] = -2.4 * len(atoms) - 0.1 * number
     return clusters
@@ -56,15 +57,6 @@ def model(tmp_path_factory) -> Path:
 def trajectory(frames, tmp_path) -> Path:
     write_extxyz(tmp_path / "md.extxyz", frames)
     return tmp_path / "md.extxyz"
-
-
-def refused(arguments: list, capsys) -> str:
-    """The one line of an error."""
-    assert main([str(argument) for argument in arguments]) == 2
-    captured = capsys.readouterr()
-    lines = captured.err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: "), captured.err
-    return lines[0]
 
 
 def refused_frames(frames: list[Atoms], model: Path, tmp_path: Path, capsys) -> str:

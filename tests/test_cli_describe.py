@@ -1,6 +1,5 @@
 """``describe`` and ``analyse core-surface``: what they write, and one clear line on bad input."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.cluster import Icosahedron
+from helpers import atoms_of, refused, rows_of
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import write_extxyz
@@ -23,7 +23,7 @@ SIZES = (60, 60, 62, 60)
 @pytest.fixture(scope="module")
 def clusters(tmp_path_factory) -> Path:
     z, pos, ptr = random_clusters(SIZES, 31, torch.Generator().manual_seed(1))
-    frames = [Atoms(z[a:b].numpy(), pos[a:b].numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    frames = atoms_of(z, pos, ptr)
     frames.append(frames[0][::-1])  # the first one again, its atoms in another order
     for number, atoms in enumerate(frames):
         atoms.info["binding_energy"] = -2.4 * len(atoms) - 0.1 * (number % 4)
@@ -41,18 +41,6 @@ def model(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("model")
     save_model(model, folder)
     return folder
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
-
-
-def refused(arguments: list, capsys) -> str:
-    assert main([str(argument) for argument in arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: "), lines
-    return lines[0]
 
 
 def test_describe_writes_what_it_prints(clusters, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """``screen`` with all strategies, and ``benchmark-screening``."""
 
-import csv
 from importlib import import_module
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from helpers import refused, rows_of
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import write_extxyz
@@ -61,18 +61,6 @@ def trajectory(frames, tmp_path) -> Path:
 def no_report(monkeypatch):
     """The report, which takes longer than the rest, is tested where the lowest energies are chosen."""
     monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
-
-
-def refused(arguments: list, capsys) -> str:
-    assert main([str(argument) for argument in arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: ")
-    return lines[0]
 
 
 @pytest.mark.filterwarnings("default:the bins of")

@@ -1,6 +1,5 @@
 """``screen --relax`` and ``screen --choose uncertain``."""
 
-import csv
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from helpers import atoms_of, rows_of
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
@@ -34,11 +34,6 @@ COPIES = 2
 def no_report(monkeypatch):
     """The report is tested elsewhere."""
     monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
-
-
-def rows_of(path: Path) -> list[dict[str, str]]:
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +212,7 @@ def ensemble(tmp_path_factory) -> Path:
 def trajectory(tmp_path_factory) -> Path:
     """25 clusters each of 31 and 40 atoms."""
     z, pos, ptr = random_clusters((31, 40) * 25, 31, torch.Generator().manual_seed(1))
-    frames = [Atoms(z[a:b].numpy(), pos[a:b].double().numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    frames = atoms_of(z, pos, ptr)
     for number, atoms in enumerate(frames):
         atoms.info["dft_energy"] = -50.0 + number
     path = tmp_path_factory.mktemp("md") / "md.extxyz"

@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from helpers import refused
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
@@ -17,14 +18,6 @@ from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.structures import GuptaCalculator, sblda
 from pyg_clusters.structures.quench import random_compact
 from pyg_clusters.structures.relaxation import PAIRS_AT_ONCE
-
-
-def refused(arguments: list, capsys) -> str:
-    """The one line of an error."""
-    assert main([str(argument) for argument in arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: "), lines
-    return lines[0]
 
 
 @pytest.fixture

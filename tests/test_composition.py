@@ -1,6 +1,5 @@
 """Energies of alloys are compared within a composition, those of one element within a size."""
 
-import csv
 import json
 from importlib import import_module
 
@@ -9,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from helpers import rows_of
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.composition import comparable, composition_names
@@ -42,11 +42,6 @@ def alloys(tmp_path_factory):
     model.domain.fit(z, torch.tensor([0, 8, 16]))
     save_model(model, folder / "model", {"target": "e"})
     return folder
-
-
-def rows_of(path) -> list[dict[str, str]]:
-    with path.open() as stream:
-        return list(csv.DictReader(stream))
 
 
 def test_names_are_those_of_ase():

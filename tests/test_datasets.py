@@ -12,12 +12,12 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
+from helpers import assert_refused
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform
 
 from pyg_clusters.datasets import ClusterDataset, GalliumClusters, group_split
 from pyg_clusters.datasets.cluster_dataset import fingerprint_of
-from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.pairs import shell_counts
 
@@ -55,14 +55,6 @@ def gallium_root(tmp_path_factory):
 
 def processed(root):
     return sorted((Path(root) / "processed").iterdir())
-
-
-def assert_refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert str(word) in str(caught.value)
 
 
 # --- the shipped clusters

@@ -1,15 +1,13 @@
 """Pages of the built documentation in headless Chromium, without a network: no error, nothing cut, formulas drawn."""
 
-import shutil
 from pathlib import Path
 
 import pytest
+from helpers import needs_chromium
 
 HTML = Path(__file__).parents[1] / "docs/_build/html"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright (extra dev) is not installed")
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)"),
+    needs_chromium,
     pytest.mark.skipif(not (HTML / "index.html").exists(), reason="the documentation is not built (make docs)"),
 ]
 
@@ -31,21 +29,13 @@ CUT = """() => [...document.querySelectorAll("article pre")]
 BROKEN = "() => [...document.images].filter((image) => !image.naturalWidth).map((image) => image.src)"
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def open_page(chromium):
+def open_page(browser):
     """A function that opens a page at a width, and the messages of the console and of failed requests."""
     opened = []
 
     def opens(name: str, width: int):
-        page, messages = chromium.new_page(viewport={"width": width, "height": 1000}), []
+        page, messages = browser.new_page(viewport={"width": width, "height": 1000}), []
         opened.append(page)
         page.on("console", lambda message: messages.append(message.text))
         page.on("pageerror", lambda error: messages.append(str(error)))

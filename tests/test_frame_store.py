@@ -8,9 +8,9 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from helpers import assert_refused as refused
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 
 SIZES = (5, 2, 9, 4, 7, 5, 30)
@@ -181,14 +181,6 @@ def test_frames_of_a_store_as_ase_has_them(paths, tmp_path):
     atoms = block.select([2]).atoms[0]
     assert atoms.info["group"] == "9-2" and atoms.info["energy"] == pytest.approx(cluster(9, 2).get_potential_energy())
     np.testing.assert_allclose(atoms.arrays["nmr_shielding"], cluster(9, 2).arrays["nmr_shielding"], atol=1e-8)
-
-
-def refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert str(word) in str(caught.value), caught.value
 
 
 def test_bad_stores(paths, tmp_path):

@@ -12,8 +12,8 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
+from helpers import assert_refused
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import ExtrapolationWarning, check_block, read_atoms, read_blocks, write_extxyz, write_table
 from pyg_clusters.frames.checks import close_pairs
@@ -41,15 +41,6 @@ def frames():
 def only_block(path, **kwargs):
     (block,) = read_blocks(path, **kwargs)
     return block
-
-
-def assert_refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    for word in words:
-        assert str(word) in message, message
 
 
 # --- reading

@@ -13,11 +13,11 @@ import pytest
 import torch
 from ase import Atoms
 from ase.io import write
+from helpers import assert_refused
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import GNC, GalliumClusters
 from pyg_clusters.datasets.gnc_files import energy_in_comment, energy_in_name
-from pyg_clusters.errors import InputError
 from pyg_clusters.frames.join import join_atoms
 
 PART = "ignore:.*GNC_31-70 has 6,851:UserWarning"
@@ -92,14 +92,6 @@ def assert_same(dataset, clusters):
         expected = np.sort(atoms.get_all_distances(), axis=None)
         found = torch.cdist(data.pos.double(), data.pos.double(), compute_mode="donot_use_mm_for_euclid_dist")
         np.testing.assert_allclose(np.sort(found.numpy(), axis=None), expected, atol=2e-5)
-
-
-def assert_refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert str(word) in str(caught.value)
 
 
 # --- the forms that it may come in

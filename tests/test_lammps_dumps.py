@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.units import Bohr, kcal, mol
+from helpers import only_block
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, read_atoms, write_extxyz
@@ -31,11 +32,6 @@ def rows(pos=POS, order=(3, 0, 2, 1), elements=False):
 def topology(tmp_path):
     write_extxyz(tmp_path / "topology.xyz", [Atoms(SYMBOLS, POS)])
     return tmp_path / "topology.xyz"
-
-
-def only_block(path, **kwargs):
-    (block,) = Frames.open(path, **kwargs)
-    return block
 
 
 @pytest.mark.parametrize("name", ["md.lammpstrj", "dump.0", "MD.DUMP", "a.lammps", "none", "md.lammpstrj.gz"])

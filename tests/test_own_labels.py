@@ -10,26 +10,18 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
+from helpers import assert_refused as refused
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.validation import has_meaning
-from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 
 
 def cluster(size=3, symbol="Ga", offset=0.0, **info):
     positions = np.array([[0, 0, 2.8 * n] for n in range(size)]) + offset
     return Atoms(f"{symbol}{size}", positions=positions, info=info)
-
-
-def refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert str(word) in str(caught.value), caught.value
 
 
 @pytest.fixture

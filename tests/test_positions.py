@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from helpers import atoms_of
 from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
@@ -93,7 +94,7 @@ def test_fast_paths_of_dart(fast, what):
 @pytest.mark.parametrize("what", WRONG)
 def test_predictor_and_transforms_name_the_atom(what):
     z, pos, ptr = clusters(what)
-    frames = [Atoms(z[a:b].numpy(), pos[a:b].numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    frames = atoms_of(z, pos, ptr)
     for predictor in (Predictor(DART()), Predictor(NodeSchNet(), transform=RadiusGraph(6.0))):
         for arguments in ((z, pos, ptr), (frames,)):
             with pytest.raises(InputError, match=r"frame 1: atom 5 is at .* (no position|another atom)"):

@@ -3,6 +3,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.cluster import Icosahedron
+from helpers import atoms_of
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz
@@ -102,7 +103,7 @@ def test_forms_of_input(clusters):
     by_numpy = predict(z.numpy(), pos.numpy(), ptr.numpy()).energy
     assert by_numpy.equal(expected)
 
-    frames = [Atoms(z[a:b].numpy(), pos[a:b].numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    frames = atoms_of(z, pos, ptr)
     assert predict(frames).energy.equal(expected)
 
     icosahedra = [number for number, size in enumerate(SIZES) if size == 13]

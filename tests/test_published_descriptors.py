@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import assert_refused
 from pytorch_lightning import Trainer
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import GalliumClusters, PublishedDescriptors
 from pyg_clusters.datasets.safe_npz import read_npz
-from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.models import DART
 from pyg_clusters.pairs import shell_counts
@@ -71,14 +71,6 @@ def model(clusters):
 def energies(model, data):
     with torch.no_grad():
         return model(data.z, data.pos, data.batch, x=data.x, edge_index=data.edge_index, edge_type=data.edge_type)
-
-
-def assert_refused(call, *words):
-    with pytest.raises(InputError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    for word in words:
-        assert str(word) in str(caught.value)
 
 
 # --- the graphs

@@ -14,6 +14,7 @@ from ase.calculators.lj import LennardJones
 from ase.cluster import Icosahedron
 from ase.data import covalent_radii
 from ase.optimize import BFGS
+from helpers import refused
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.cli.main import main
@@ -47,14 +48,6 @@ CU10 = Atoms("Cu6Au4").numbers
 def lennard_jones() -> LennardJones:
     """In units of the well depth, with bonds as long as those of the covalent radius of argon."""
     return LennardJones(sigma=ARGON_BOND / 2 ** (1 / 6), epsilon=1.0, rc=1000.0)
-
-
-def refused(arguments: list, capsys) -> str:
-    """The one line of an error."""
-    assert main([str(argument) for argument in arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: "), lines
-    return lines[0]
 
 
 # Potential and quench

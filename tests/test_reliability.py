@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from helpers import status_of
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset
@@ -48,19 +49,6 @@ def folder(tmp_path_factory) -> Path:
 
 def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
-
-
-def in_child(work) -> int:
-    """How work in a process of its own ended."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            sys.stdout = sys.stderr = open(os.devnull, "w")
-            code = work()
-        finally:
-            os._exit(code)
-    return os.waitpid(child, 0)[1]
 
 
 # Outputs by verb: the command, and the output that it locks.
@@ -160,7 +148,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
         return 0
 
-    assert os.WTERMSIG(in_child(work)) == signal.SIGKILL
+    assert os.WTERMSIG(status_of(work)) == signal.SIGKILL
     assert len(names(tmp_path)) == 2
     with output_lock(out) as lock:
         assert lock.unfinished == "predict md.xyz"
@@ -211,7 +199,7 @@ def test_results_of_an_unfinished_command_are_replaced_by_it_alone(folder, tmp_p
         Path.unlink = die
         return main(command)
 
-    in_child(work)
+    status_of(work)
     whole = out.read_bytes()
     assert main(["generate", "sblda", "--sizes", "7", "--count", "2", "--out", str(out)]) == 2
     assert "unfinished results of another command, 'pyg-clusters generate sblda --sizes 6" in capsys.readouterr().err
@@ -327,7 +315,7 @@ def killed_at(command: list[str], out: Path, number: int | None) -> int:
         os.write(writing, str(count).encode())
         return code
 
-    status = in_child(work)
+    status = status_of(work)
     os.close(writing)
     with os.fdopen(reading) as stream:
         counted = stream.read()
@@ -409,7 +397,7 @@ def signalled_at(command: list[str], below: tuple[str, ...], number: int, event:
         os.write(writing, json.dumps([count, printed.getvalue()]).encode())
         return code
 
-    status = in_child(work)
+    status = status_of(work)
     os.close(writing)
     with os.fdopen(reading) as stream:
         count, printed = json.loads(stream.read())
@@ -475,7 +463,7 @@ def test_full_disk(folder, tmp_path, verb, limit):
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
             return main(command)
 
-    status = in_child(work)
+    status = status_of(work)
     assert os.WIFEXITED(status)
     if os.WEXITSTATUS(status):
         assert os.WEXITSTATUS(status) == 2

@@ -1,12 +1,11 @@
 """The report of ``screen`` in headless Chromium: nothing from the network, no error, interactive 3D structures."""
 
 import io
-import shutil
 
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from helpers import atoms_of, needs_chromium
 from PIL import Image
 
 from pyg_clusters.cli.main import main
@@ -16,10 +15,8 @@ from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.testing import random_clusters
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 pytest.importorskip("chemiscope", reason="chemiscope (extra report) is not installed")
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright (extra dev) is not installed")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)")
+pytestmark = needs_chromium
 
 SIZES = (31, 40)
 PATIENCE = 120_000
@@ -49,19 +46,11 @@ def screened(tmp_path_factory):
     model.domain.fit(torch.full((71,), 31), torch.tensor([0, 31, 71]))
     save_model(model, folder / "model")
     z, pos, ptr = random_clusters(SIZES * 6, 31, torch.Generator().manual_seed(1))
-    frames = [Atoms(z[a:b].numpy(), pos[a:b].double().numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    frames = atoms_of(z, pos, ptr)
     write_extxyz(folder / "</script><b>md.extxyz", frames)
     arguments = [folder / "model", folder / "</script><b>md.extxyz", "--top", "4", "--out", folder / "out"]
     assert main(["screen", *map(str, arguments)]) == 0
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--enable-unsafe-swiftshader"])
-        yield browser
-        browser.close()
 
 
 def opened(browser, screened, width: int, height: int):

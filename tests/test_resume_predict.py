@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from ase import Atoms
+from helpers import in_child
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import Frames, Parts, resume, write_extxyz, write_store
@@ -63,19 +64,6 @@ def small_blocks(monkeypatch):
 def command(folder: Path, out: Path, *more: object) -> list[str]:
     inputs = [folder / "a.extxyz", folder / "b.extxyz", folder / "a.extxyz"]
     return list(map(str, ["predict", folder / "model", *inputs, "--on-bad", "skip", "--out", out, *more]))
-
-
-def in_child(work) -> int:
-    """The work in a process of its own; how that ended."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            sys.stdout = sys.stderr = open(os.devnull, "w")
-            code = work()
-        finally:
-            os._exit(code)
-    return child
 
 
 def whole_run(folder: Path, suffix: str) -> bytes:

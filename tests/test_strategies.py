@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from helpers import atoms_of
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
@@ -167,7 +167,7 @@ def highest():
 def test_a_new_strategy_is_a_class(highest, tmp_path, capsys):
     """It is in the help, on the command line, in Python, in the report and in the benchmark."""
     z, pos, ptr = random_clusters((13,) * 12, 31, torch.Generator().manual_seed(1))
-    frames = [Atoms(z[a:b].numpy(), pos[a:b].double().numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
+    frames = atoms_of(z, pos, ptr)
     for energy, atoms in enumerate(frames):
         atoms.info["truth"] = 0.1 * energy  # near the energies of an untrained model
     write_extxyz(tmp_path / "md.extxyz", frames)

@@ -4,6 +4,7 @@ import gzip
 
 import numpy as np
 import pytest
+from helpers import only_block
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, read_atoms
@@ -19,11 +20,6 @@ def header(cell=CELL, symbols="Cu Au", counts="2 1", scale="1.0", comment="unkno
 
 def frame(number=1, pos=POS):
     return f"Direct configuration= {number:5d}\n" + "".join("".join(f"{x:12.8f}" for x in p) + "\n" for p in pos)
-
-
-def only_block(path, **kwargs):
-    (block,) = Frames.open(path, **kwargs)
-    return block
 
 
 def check(path, cells, shifts):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase.db import connect
 from ase.units import Bohr
+from helpers import only_block
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, read_atoms, write_extxyz
@@ -17,11 +18,6 @@ SHORT = ["Ga 0 0 0", "Ga 0 0 2.6"]
 
 def frame(atoms=SHORT, comment="energy=-1.5", count=None):
     return f"{len(atoms) if count is None else count}\n{comment}\n" + "".join(f"{line}\n" for line in atoms)
-
-
-def only_block(path, **kwargs):
-    (block,) = Frames.open(path, **kwargs)
-    return block
 
 
 def write_text(path, text):

@@ -1,0 +1,75 @@
+"""Functions that several test files share."""
+
+import csv
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ase import Atoms
+from torch import Tensor
+
+from pyg_clusters.cli.main import main
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames import FrameBlock, Frames
+
+CHROMIUM: str | None = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no Chromium on this machine (Debian: apt install chromium)"
+)
+
+
+def refused(arguments: list, capsys) -> str:
+    """The one line of the error of a command."""
+    assert main([str(argument) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    lines = error.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("pyg-clusters: "), error
+    return lines[0]
+
+
+def assert_refused(call: Callable[[], object], *words: object):
+    """A call raises an error of one line that has some words."""
+    with pytest.raises(InputError) as caught:
+        call()
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert str(word) in message, message
+
+
+def in_child(work: Callable[[], int]) -> int:
+    """The process in which work is done, silently."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            sys.stdout = sys.stderr = open(os.devnull, "w")
+            code = work()
+        finally:
+            os._exit(code)
+    return child
+
+
+def status_of(work: Callable[[], int]) -> int:
+    """How work in a process of its own ended."""
+    return os.waitpid(in_child(work), 0)[1]
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """Rows of a table of comma-separated values."""
+    with path.open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def only_block(path: Path, **kwargs) -> FrameBlock:
+    """Frames of a file of one block."""
+    (block,) = Frames.open(path, **kwargs)
+    return block
+
+
+def atoms_of(z: Tensor, pos: Tensor, ptr: Tensor) -> list[Atoms]:
+    """Clusters of flat tensors as ASE has them."""
+    return [Atoms(z[a:b].numpy(), pos[a:b].double().numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
