@@ -113,7 +113,7 @@ def _table_contents(path: Path) -> Contents:
 
 
 def _recipe_contents(path: Path) -> Contents:
-    """What a recipe trains, and on which data."""
+    """Classes and epochs of a recipe."""
     recipe = read_yaml(path)
     names = list(dict.fromkeys(names_of_classes(recipe)))
     if not {"data", "model"} & recipe.keys():
@@ -209,7 +209,7 @@ def _formulas(formulas: Counter[str], num_elements: int) -> dict[str, str]:
 
 
 def _in_words(value: object) -> str:
-    """A value of a configuration as text: lists without brackets, yes or no, long ones by their number."""
+    """A value of a configuration as text: lists without brackets, long ones by their length, yes or no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):

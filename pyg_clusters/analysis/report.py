@@ -123,7 +123,7 @@ class Report:
         )
 
     def files(self, files: Mapping[str, str]):
-        """Add links to files beside the report, each with its contents."""
+        """Add links to files in the folder of the report, with descriptions."""
         items = (
             f'<li><a href="{quote(name)}">{escape(name)}</a>: {_inline(text)}</li>' for name, text in files.items()
         )
@@ -186,7 +186,7 @@ class Report:
         color: str,
         atom_color: str | None = None,
     ):
-        """Add interactive 3D structures beside a map with a point for each of them; at most once per report.
+        """Add interactive 3D structures, and a map with a point for each of them; at most once per report.
 
         Args:
             atoms: The clusters.

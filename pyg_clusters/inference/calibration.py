@@ -71,7 +71,7 @@ class Calibration:
         Args:
             coverage: Probability that the truth lies within.
             sizes: Numbers of atoms ``[num]`` (ones for values per atom).
-            spread: Spreads of the predictions ``[num]``, where there are some.
+            spread: Spreads of the predictions ``[num]``, if the model has them.
 
         Raises:
             InputError: If the coverage is not between 0 and 1, or too high for so few held-out groups.
@@ -181,7 +181,7 @@ class Uncertainty:
         types: Types of the columns by name, as numpy and Arrow call them.
         calibration: Calibration of the model, if there is one.
         coverage: Coverage of the intervals, if they are asked for.
-        range: Range of the training set, as far as it is known.
+        range: Range of the training set, if known.
     """
 
     types: dict[str, str]
@@ -217,5 +217,5 @@ class Uncertainty:
         return dict(zip(self.types, columns, strict=True))
 
     def settings(self) -> dict[str, object]:
-        """Settings that the columns depend on beside the model and the frames, as JSON has them."""
+        """Settings of the columns besides the model and the frames, in JSON types."""
         return {"coverage": self.coverage, "calibration": self.calibration and self.calibration.fingerprint()}

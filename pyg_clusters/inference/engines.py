@@ -201,7 +201,7 @@ def _enter(folder: str):
 
 
 def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
-    """Results of all blocks in order, whatever workers are lost."""
+    """Results of all blocks in order, even if workers are lost."""
     lost = frames = joined = 0
     while pieces:
         try:
@@ -256,7 +256,7 @@ def _dataset(ray: Any, job: _Job, pieces: list[Piece]) -> Any:
 
 
 class _Worker:
-    """An actor with a model of its own."""
+    """An actor with its own copy of the model."""
 
     def __init__(self, job: _Job):
         _enter(job.folder)

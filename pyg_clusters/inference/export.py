@@ -29,13 +29,13 @@ ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"
 """Names of the files that ``metatomic_model.py`` reads and writes."""
 
 SPACING: float = 2.8
-"""Distance of the atoms in Å in the clusters that a model is recorded and tried on."""
+"""Distance of the atoms in Å in the clusters that a model is recorded and tested on."""
 
 TRACED_ON: int = 13
 """Number of atoms of the cluster that a model is recorded on."""
 
 TOLERANCE: float = 1e-5
-"""Largest difference in eV and eV/Å per atom between a model and what is recorded of it."""
+"""Maximum difference in eV and eV/Å per atom between a model and its recording."""
 
 
 class Exported(NamedTuple):
@@ -58,7 +58,7 @@ class Exported(NamedTuple):
 
 
 class AtomicEnergies(nn.Module):
-    """Shares of the atoms in the energy of a single cluster by each member of an ensemble, or by a single model."""
+    """Contributions of the atoms to the energy of a cluster, by each member of an ensemble or by a single model."""
 
     def __init__(self, model: HasAtomicEnergies):
         super().__init__()
@@ -77,7 +77,7 @@ def export(options: ExportOptions) -> Exported:
     clusters of other sizes. A model with reference energies is written in double precision, others in their own.
 
     Raises:
-        InputError: If the model has no forces, or cannot be recorded; or the file is there.
+        InputError: If the model has no forces or cannot be recorded, or the file exists.
         MissingExtra: Without metatomic.
     """
     if find_spec("metatomic") is None:
@@ -135,7 +135,7 @@ def export(options: ExportOptions) -> Exported:
 
 
 def _description(name: str, kind: str, domain: TrainingDomain) -> str:
-    """The card of a shipped model; of others what they were trained on."""
+    """The card of a shipped model; for other models their training set."""
     card = SHIPPED / name / "README.md"
     if card.is_file() and not Path(name).exists():
         return card.read_text(encoding="utf-8")
@@ -178,7 +178,7 @@ def _difference(energies: nn.Module, traced: nn.Module, z: Tensor, pos: Tensor) 
 
 
 def _cluster(size: int, domain: TrainingDomain, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Perturbed lattice points next to the origin, with the elements in turns."""
+    """Perturbed lattice points next to the origin, with alternating elements."""
     side = torch.arange(math.ceil(size ** (1 / 3)) + 1, dtype=dtype)
     lattice = torch.cartesian_prod(side, side, side)
     pos = SPACING * lattice[lattice.square().sum(dim=1).argsort(stable=True)[:size]]

@@ -59,7 +59,7 @@ class OutOfRangeFlagger:
     def fit_blocks(
         cls, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], radii: Sequence[float] = ()
     ) -> "OutOfRangeFlagger":
-        """Range of a training set in blocks, of which one at a time is in memory.
+        """Range of a training set in blocks, one of which is in memory at a time.
 
         Args:
             blocks: Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and offsets of the clusters

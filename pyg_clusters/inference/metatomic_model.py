@@ -1,6 +1,6 @@
 """A model of isolated clusters as TorchScript, with the interface of metatomic.
 
-A script of its own, which imports nothing of this package: metatomic cannot be imported after torch_geometric.
+A separate script that imports nothing of this package, as metatomic cannot be imported after torch_geometric.
 """
 
 import json
@@ -16,18 +16,18 @@ from metatomic.torch import AtomisticModel, ModelCapabilities, ModelMetadata, Mo
 from torch import Tensor, nn
 
 ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"
-"""Names of the files: the traced energies, what is known of the model, and what is made of them."""
+"""Names of the files: the traced energies, the settings of the model, and the exported model."""
 
 
 class ExportedModel(nn.Module):
     """Energies of isolated clusters from the systems of a simulation program; forces are their gradient there.
 
-    Clusters in a periodic cell are joined over its faces, or refused where they are not apart from their images. The
-    first cluster outside the sizes and geometries of the training set is warned of.
+    Clusters in a periodic cell are joined over its faces, or refused if they are not separated from their images. The
+    first cluster outside the sizes and geometries of the training set gives a warning.
 
     Args:
         energies: Traced function of ``z [num_atoms]`` and ``pos [num_atoms, 3]`` in Å of one cluster, which returns the
-            shares of the atoms in its energy in eV by each member of an ensemble, ``[num_atoms, num_members]``.
+            contributions of the atoms in eV by each member of an ensemble, ``[num_atoms, num_members]``.
         sizes: Number of atoms of the smallest and the largest cluster of the training set.
         limits: Shortest distance and largest distance to the nearest neighbour, in sums of covalent radii, and largest
             coordination number; see :class:`~pyg_clusters.models.training_domain.GeometryRange`.
@@ -141,7 +141,7 @@ class ExportedModel(nn.Module):
         return pos + (steps @ lattice).to(pos.dtype)
 
     def warn_outside(self, z: Tensor, pos: Tensor):
-        """Warns once of a cluster that is outside the training set."""
+        """Warn once of a cluster outside the training set."""
         size = z.size(0)
         if self.warned or size == 0:
             return

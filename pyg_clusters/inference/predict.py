@@ -245,7 +245,7 @@ def _check_shards(shards: Sequence[ShardFile]):
 
 
 def _check_blocks(positions: Sequence[tuple[int, int]], shards: Sequence[ShardFile]):
-    """Check that every block of every file is there once, in its part."""
+    """Check that every block of every file occurs once, in its part."""
     for each in shards:
         for part in each.parts:
             if not each.shard.has(*part.position):

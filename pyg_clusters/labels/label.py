@@ -34,15 +34,15 @@ from pyg_clusters.progress import ItemProgress
 from pyg_clusters.structures.calculators import calculator_identity, named_calculator
 
 KEY = "label_key"
-"""Where the name of a frame is kept in its ``info``."""
+"""Key of the name of a frame in its ``info``."""
 
 DECIMALS = 6
 
 
 def frame_keys(frames: Iterable[Atoms]) -> Iterator[str]:
-    """A name for each frame, by its elements, positions (to 1e-6 Å), charge and spin.
+    """A name for each frame, from its elements, positions (to 1e-6 Å), charge and spin.
 
-    The same structure has the same name in whatever file and place it is; where it comes more than once it is numbered.
+    A structure has the same name in any file and at any position; repeated ones are numbered.
 
     Example:
         >>> dimers = [Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]]), Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]])]
@@ -67,15 +67,15 @@ REASON = "set_aside"
 class LabelFiles:
     """``NAME.extxyz`` of labelled frames, ``NAME.set_aside.extxyz`` of the others, and ``NAME.log.jsonl``.
 
-    Frames that are no longer in the input lie in ``NAME.old.extxyz``, from where they come back with it.
+    Frames that are no longer in the input are moved to ``NAME.old.extxyz``, and back if they reappear.
 
-    A frame is on the disk as soon as it is added. Opened again with the same settings, :attr:`done` has the frames that
-    are there; one that was cut short by a kill is removed.
+    A frame is written as soon as it is added. When the files are opened again with the same settings, :attr:`done`
+    lists the frames in them; one that was cut short by a kill is removed.
 
     Args:
         path: The file of labelled frames, ``.extxyz`` or ``.xyz``.
-        settings: What labels depend on, in values that JSON knows.
-        overwrite: Start again, whatever is there.
+        settings: Settings that the labels depend on, in JSON types.
+        overwrite: Whether to discard existing files.
 
     Raises:
         InputError: If there are files of other settings, or they cannot be read or written.
@@ -89,7 +89,7 @@ class LabelFiles:
         self.settings = dict(settings)
         self._logs: dict[Path, FrameLog] = {}
         self.done: dict[str, str | None] = {}
-        """Reason, or none, of each frame that is there, by its name."""
+        """Reason for the rejection, or none, of each written frame by its name."""
         if overwrite:
             for file in (self.aside, self.old, self.log):
                 file.unlink(missing_ok=True)
@@ -108,13 +108,13 @@ class LabelFiles:
             self._recover_log()
 
     def add(self, key: str, labelled: LabelResult, seconds: float, **where: object):
-        """Writes a frame, and a line to the log.
+        """Write a frame, and a line of the log.
 
         Args:
             key: Name of the frame.
-            labelled: What came of it.
-            seconds: How long it took.
-            where: What else is said in the log, such as the file that it came from.
+            labelled: Its result.
+            seconds: Time of the calculation.
+            where: Further values of the line of the log, such as the file of the frame.
         """
         atoms = labelled.atoms
         atoms.info[KEY] = key
@@ -130,11 +130,11 @@ class LabelFiles:
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
             raise InputError(f"cannot write {self.log}: {error.strerror}; make room there and start again") from error
-        frames.append(atoms)  # after its line: a line without a frame is taken out again, one that is missing is lost
+        frames.append(atoms)  # after its line, as lines without a frame are removed
         self.done[key] = labelled.reason
 
     def sort(self, keys: Iterable[str]) -> int:
-        """Puts the frames of the input in its order, and the others into ``NAME.old.extxyz``.
+        """Sort the frames in the order of the input, and move the others to ``NAME.old.extxyz``.
 
         Args:
             keys: Names of the frames of the input.
@@ -168,7 +168,7 @@ class LabelFiles:
         return self.old, self.aside, self.path
 
     def _recover_log(self):
-        """Removes the lines of frames that are not there, and a line that was cut short."""
+        """Remove the lines of missing frames, and a truncated line."""
         with self.log.open(encoding="utf-8", errors="replace", newline="\n") as stream:
             lines = list(stream)
         whole = [line for line in lines if line.endswith("\n") and _key_of(line) in self.done]
@@ -183,7 +183,7 @@ class LabelFiles:
 
 
 def _key_of(line: str) -> str | None:
-    """Name of the frame of a line of the log, if it is a whole one."""
+    """Name of the frame of a line of the log, if the line is complete."""
     try:
         return json.loads(line)["key"]
     except (ValueError, TypeError, KeyError):

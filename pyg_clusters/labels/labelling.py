@@ -31,7 +31,7 @@ OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "set_aside")
 
 
 class LabellingError(RuntimeError):
-    """A cluster cannot be labelled, as when a calculation does not converge: the message says why."""
+    """A cluster cannot be labelled; the message gives the reason, such as a calculation that does not converge."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class LabelResult:
     """A frame with its labels, or with the reason for its rejection."""
 
     atoms: Atoms
-    """The frame, with what it had before."""
+    """The frame, with its earlier values."""
     reason: str | None
     """Reason for its rejection; none if its labels are sound."""
     note: str
@@ -47,11 +47,11 @@ class LabelResult:
 
 
 def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
-    """A copy of a frame, joined and without a cell, without results of another calculation, and without some values.
+    """A joined copy of a frame without a cell, without results of other calculations, and without some values.
 
     Args:
         atoms: The frame.
-        names: Values of frames or atoms that are left out, beside :data:`OLD`.
+        names: Values of frames or atoms to omit, besides :data:`OLD`.
 
     Raises:
         InputError: If it is periodic and no isolated cluster.
@@ -79,22 +79,22 @@ class Labeller(Protocol):
 
 
 WATCH = 1.0
-"""Seconds between looks at whether the main process still lives."""
+"""Seconds between checks that the main process is alive."""
 
 
 def label_frames(
     frames: Sequence[Atoms], label: Labeller, *, workers: int = 1, threads: int = 1
 ) -> Iterator[tuple[int, LabelResult, float]]:
-    """Labels frames, in the order in which they are done.
+    """Label frames, in the order in which they finish.
 
     Args:
         frames: The clusters.
-        label: Makes a label; for several workers it must be possible to pickle it.
+        label: Labeller of a frame; it must be picklable for several workers.
         workers: Number of processes. They end when the main one is killed.
         threads: Threads of each.
 
     Yields:
-        Place of the frame, what came of it, and how many seconds it took.
+        Index of the frame, its result, and the time in seconds.
 
     Raises:
         InputError: If a process was ended from outside, as by a system that is out of memory.
@@ -180,7 +180,7 @@ def _timed(label: Labeller, atoms: Atoms) -> tuple[LabelResult, float]:
 
 
 def _begin(threads: int, parent: int):
-    """Starts a worker, which leaves it to the main process what Ctrl-C does."""
+    """Start a worker, in which Ctrl-C is left to the main process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_threads(threads)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -193,7 +193,7 @@ def _limit_threads(threads: int):
 
 
 def _end_with(parent: int):
-    """Ends this process when its parent has ended, however that was."""
+    """End this process when its parent has ended in any way."""
     while os.getppid() == parent:
         time.sleep(WATCH)
     os._exit(1)
@@ -205,10 +205,10 @@ FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
 
 @dataclass(frozen=True)
 class EnergyLabeller:
-    """Gives a cluster the energy (eV) and the forces (eV/Å) of an ASE calculator, at the charge and spin of its frame.
+    """Labels of the energy (eV) and forces (eV/Å) of an ASE calculator, at the charge and spin of the frame.
 
-    Called with a cluster it returns a copy that has them as ASE has results, and its ``calculator`` in ``info``. A
-    cluster that the calculator fails on, or whose energy or forces are not finite, is rejected with the reason.
+    Called with a cluster it returns a copy with these results, and the name of the ``calculator`` in ``info``. A
+    cluster for which the calculator fails, or whose energy or forces are not finite, is rejected with the reason.
 
     Args:
         calculator: A name that :func:`~pyg_clusters.structures.named_calculator` knows.

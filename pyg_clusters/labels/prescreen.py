@@ -22,16 +22,16 @@ VALENCE_LEVEL = ShieldingLevel(
     grid=0,
     scf_tolerance=1e-6,
 )
-"""B3LYP with one electron of each sodium atom: 3 s for Na14, of which all electrons take 40 s."""
+"""B3LYP with one electron of each sodium atom: 3 s for Na14, against 40 s with all electrons."""
 
 LEAST_EIGENVALUE: float = -0.04
-"""In eV: all electrons bind the closed shell a little more tightly, so that slightly negative values may pass there."""
+"""Threshold in eV: with all electrons the closed shell is a little more stable, so slightly negative values pass."""
 
 DECAY: float = 0.15
-"""Of the hopping with the distance, per Å."""
+"""Decay of the hopping with the distance, per Å."""
 
 UNIT_DISTANCE: float = 3.6
-"""Where the hopping is one, in Å: the next-nearest neighbours of grown sodium clusters."""
+"""Distance in Å at which the hopping is one: that of next-nearest neighbours in generated sodium clusters."""
 
 WRITTEN: tuple[str, ...] = ("tight_binding_gap", "valence_lambda_triplet")
 
@@ -63,22 +63,22 @@ def tight_binding_gap(pos: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class StabilityLabeller:
-    r"""Tells which sodium clusters probably have a stable closed shell, before all electrons are computed.
+    r"""Test for a stable closed shell of sodium clusters, before a calculation with all electrons.
 
     Called with a cluster it returns a copy with ``tight_binding_gap`` (see :func:`tight_binding_gap`) and
     ``valence_lambda_triplet`` (eV, lowest eigenvalue of the triplet stability matrix of B3LYP/LANL2DZ, where one
-    electron of each atom is computed) in ``info``. Those with a small gap are rejected without the calculation,
-    those of a low eigenvalue after it.
+    electron of each atom is treated) in ``info``. Clusters with a small gap are rejected without the calculation,
+    those with a low eigenvalue after it.
 
-    The paper's filter on :math:`\langle S^2 \rangle` (Kaneko et al. 2023, section "Data set") sets aside nearly all
-    random clusters; this test spares most of them the calculation of all electrons. What passes is not a random choice
-    any more, which is to be said where it is used.
+    The paper's filter on :math:`\langle S^2 \rangle` (Kaneko et al. 2023, section "Data set") rejects nearly all random
+    clusters; this test avoids the calculation with all electrons for most of them. Clusters that pass are not a random
+    sample any more: mention it where they are used.
 
     Args:
         min_gap: Clusters with a smaller tight-binding gap are rejected.
         least: Clusters with a lower eigenvalue in eV are rejected.
         charge: Total charge of clusters whose frame states none. The gap is that of the neutral cluster.
-        memory: Bytes that a calculation may take; by default most of what is free.
+        memory: Memory of a calculation in bytes; by default most of the free memory.
 
     Raises:
         MissingExtra: If PySCF is not installed.

@@ -130,7 +130,7 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
 
     Args:
         model: The model.
-        folder: Folder of the two files, made if it is not there.
+        folder: Folder of the two files, created if missing.
         notes: Further information, in JSON's types: data, metrics with units.
 
     Raises:
@@ -198,7 +198,7 @@ def save_ensemble(folder: str | Path, members: Sequence[str | Path], notes: dict
     """Writes ``ensemble.json``, by which :func:`load_model` reads runs or saved models as one ensemble.
 
     Args:
-        folder: Folder of the ensemble, made if it is not there.
+        folder: Folder of the ensemble, created if missing.
         members: Folders of the members, which stay where they are; they are named relative to ``folder``. They need
             not be trained yet.
         notes: Further information, in JSON's types.

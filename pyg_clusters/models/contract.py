@@ -89,10 +89,10 @@ class HasFastPath(Protocol):
 
 
 def extra_arguments(model: nn.Module) -> dict[str, bool]:
-    """Names of what ``model(z, pos, batch, ...)`` takes besides its first three arguments, and whether it must have it.
+    """Names of the arguments of ``model(z, pos, batch, ...)`` after the first three, and whether each is required.
 
-    What a data set holds under such a name (``x``, ``edge_index``, a descriptor of its own) is given to the model.
-    An ensemble takes what its members take.
+    Values that a data set stores under such a name (``x``, ``edge_index``, a custom descriptor) are passed to the
+    model. The arguments of an ensemble are those of its members.
     """
     model = getattr(model, "members", [model])[0]
     parameters = list(inspect.signature(model.forward).parameters.values())
@@ -101,15 +101,15 @@ def extra_arguments(model: nn.Module) -> dict[str, bool]:
 
 
 def check_extra_arguments(model: nn.Module, present: Container[str], remedy: str):
-    """Checks that a model is given what it must have.
+    """Check that all required arguments of a model are available.
 
     Args:
         model: The model.
-        present: Names that are there; whatever ``in`` works on.
-        remedy: What to do otherwise, the end of the message.
+        present: Names of the available arguments; any container.
+        remedy: End of the message.
 
     Raises:
-        InputError: Naming what is missing.
+        InputError: If an argument is missing.
     """
     missing = [name for name, needed in extra_arguments(model).items() if needed and name not in present]
     if missing:
@@ -117,13 +117,13 @@ def check_extra_arguments(model: nn.Module, present: Container[str], remedy: str
 
 
 UNCHANGED: float = 1e-6
-"""A change of the output, as a share of what moving the atoms changes, that is none."""
+"""Changes of the output below this fraction of the change by moving the atoms are ignored."""
 
 _known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
 
 
 def element_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
-    """Reason why a model cannot do clusters of some elements, if any: elements it was not trained on, or blindness.
+    """Reason why a model cannot treat clusters of some elements, if any: it does not know or distinguish them.
 
     Args:
         model: Called as ``model(z, pos, batch)``.
@@ -134,7 +134,7 @@ def element_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
 
 
 def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
-    """Reason why a model cannot do clusters of several elements, if so.
+    """Reason why a model cannot treat clusters of several elements, if any.
 
     A model of counts and distances alone gives every arrangement of the elements the same energy.
 
@@ -160,11 +160,11 @@ def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
 
 @torch.no_grad()
 def is_blind(model: nn.Module, elements: Iterable[int]) -> bool:
-    """Whether exchanging the atoms of two elements changes nothing that a model gives.
+    """Whether exchanging atoms of two elements leaves the output of a model unchanged.
 
-    It is tried on a cluster of eight atoms, beside one at other positions: a model that does not change with these
-    either, as one whose last layer starts from zero, is not taken for blind; nor is one that cannot be tried, because
-    it must be given more than positions.
+    The test is made on a cluster of eight atoms at two sets of positions. A model whose output does not depend on the
+    positions either (its last layer may start from zero) is not considered blind, nor is one that needs more than
+    positions and cannot be tested.
 
     Args:
         model: Called as ``model(z, pos, batch)``.
@@ -176,7 +176,7 @@ def is_blind(model: nn.Module, elements: Iterable[int]) -> bool:
     generator = torch.Generator().manual_seed(0)
     corners = 2.6 * torch.cartesian_prod(*[torch.arange(2.0, dtype=torch.double)] * 3)
     pos, moved = (corners + 0.6 * torch.rand(8, 3, generator=generator, dtype=torch.double) for _ in range(2))
-    pos[0], moved[0] = pos[0] - 2.0, moved[0] - 1.0  # an end, whatever the radii are
+    pos[0], moved[0] = pos[0] - 2.0, moved[0] - 1.0  # an atom at the end, for any radii
     batch = torch.zeros(8, dtype=torch.long)
     for first, second in pairwise(sorted(elements)):
         z = torch.tensor([first, second, second, second, first, second, first, first])

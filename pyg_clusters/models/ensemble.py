@@ -18,13 +18,14 @@ class Ensemble(nn.Module):
     r"""Several models trained alike from different seeds (Lakshminarayanan, Pritzel, Blundell, `"Simple and scalable
     predictive uncertainty estimation using deep ensembles" <https://arxiv.org/abs/1612.01474>`_, 2017).
 
-    It is called as its members are and returns their mean; :meth:`mean_and_spread` gives the standard deviation over
-    the members besides,
+    It is called like its members and returns their mean; :meth:`mean_and_spread` also returns the standard deviation
+    over the members,
 
     .. math::
         s^2 = \frac{1}{M - 1} \sum_m (E_m - \bar E)^2.
 
-    The spread tells what the data leave open between models of this kind. An error that all members make is not in it.
+    The spread measures how far the data leave models of this kind undetermined. It does not contain errors that all
+    members share.
 
     Args:
         members (sequence of Module): At least two models of the same elements and the same kind of target.
@@ -153,8 +154,8 @@ class LastLayerPosterior(nn.Module):
         \Sigma = \sigma^2 \Big(\sum_k \boldsymbol\phi_k \boldsymbol\phi_k^T / N_k\Big)^{-1}, \qquad
         s = \sqrt{\boldsymbol\phi^T \Sigma\, \boldsymbol\phi}.
 
-    The energies stay those of the model. The spread is large where the features lie in a direction that the training
-    set does not have; what the hidden layers do not tell apart is not in it.
+    The energies are those of the model. The spread is large where the features point in a direction that is absent from
+    the training set; it does not see differences that the hidden layers ignore.
 
     Args:
         model (DART): A trained model.
@@ -215,7 +216,7 @@ class LastLayerPosterior(nn.Module):
     def fit_blocks(
         cls, model: nn.Module, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], noise: float
     ) -> "LastLayerPosterior":
-        """As :meth:`fit`, on a training set of which no more than a block is held at a time.
+        """Like :meth:`fit`, on a training set in blocks, one of which is in memory at a time.
 
         Args:
             model: The model.

@@ -15,13 +15,13 @@ from pyg_clusters.pairs import distinct_counts, is_large, near_shells
 from pyg_clusters.positions import defect_of_clusters, usable_positions
 
 CLUSTERS_AT_ONCE: int = 32
-"""So many clusters of some tens of atoms stay in the cache of a processor core."""
+"""Number of clusters of some tens of atoms that fit in the cache of a processor core."""
 
 ATOMS_AT_ONCE: int = 1024
-"""So many atoms of a large cluster stay in that cache."""
+"""Number of atoms of a large cluster that fit in the cache."""
 
 MOST_ROWS: int = 1 << 16
-"""Largest table; beyond it (clusters of more than 256 atoms with three shells) the distinct rows are sought instead."""
+"""Maximum number of rows of a table; larger clusters (more than 256 atoms with three shells) use :class:`FusedDART`."""
 
 
 class FusedDART:
@@ -33,7 +33,7 @@ class FusedDART:
       of the first and last layers, the constant part of the next bias, and what remains are four passes in place.
     - Results of one chunk are written over those of the one before: fresh memory costs more than the arithmetic.
 
-    The weights are rearranged at each call, which costs little compared with a batch: changes of them are followed.
+    The weights are rearranged at each call, so that changes take effect; this is cheap compared with a batch.
 
     Args:
         model: Its weights, radii, offset and scale are taken.
@@ -137,13 +137,13 @@ def _row_counts(row_of_atom: Tensor, num_rows: int) -> Tensor:
 
 
 class TabulatedDART:
-    """Energies of a trained :class:`~pyg_clusters.models.DART` in one graph of operations that no result holds up.
+    """Energies of a trained :class:`~pyg_clusters.models.DART` by table look-up, without synchronisation with the CPU.
 
-    The counts of an atom in all shells but the last tell its descriptor, so what an atom contributes is looked up in a
-    table of all that clusters of a size can have. No shape depends on the data: on a GPU ``torch.compile`` makes a few
-    kernels of it, and nothing waits for the processor. What is looked up is what :class:`FusedDART` computes for the
-    distinct rows, with the first layer of the interaction network applied before the sums; the table is made again at
-    each call, which costs little beside a batch.
+    The counts in all shells but the last determine the descriptor of an atom, so its contribution is looked up in a
+    table of all descriptors that clusters of a size can have. No shape depends on the data: on a GPU ``torch.compile``
+    fuses it into a few kernels. The table holds the values that :class:`FusedDART` computes for the distinct rows, with
+    the first layer of the interaction network applied before the sums; it is recomputed at each call, which is cheap
+    compared with a batch.
 
     Args:
         model: Its weights, radii, offset and scale are taken.

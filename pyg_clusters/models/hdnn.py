@@ -105,7 +105,7 @@ class HDNN(nn.Module):
     def atomic_energies(
         self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, *, symmetry_functions: Tensor | None = None
     ) -> Tensor:
-        """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
+        """Contributions of the atoms ``[num_atoms]`` in eV; the arguments are those of :meth:`forward`."""
         batch = one_cluster(z) if batch is None else batch
         element = element_numbers(z, self.elements)
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)

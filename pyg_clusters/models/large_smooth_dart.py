@@ -12,11 +12,11 @@ from pyg_clusters.nn.neighbor_sums import Neighbors, neighbor_sum
 from pyg_clusters.pairs import both_directions, near_pairs
 
 ATOMS_AT_ONCE: int = 512
-"""Atoms that are worked on at a time: what their descriptors and networks need stays in the cache of a processor."""
+"""Number of atoms evaluated at a time, so that descriptors and activations fit in the cache of a CPU."""
 
 
 def large_atomic_energies(model: Any, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
-    r"""Shares of the atoms in the energies, ``[num_atoms]`` in eV, those of the dense products but for rounding.
+    r"""Contributions of the atoms to the energies, ``[num_atoms]`` in eV, equal to the dense products up to rounding.
 
     The sum over the outermost shell is that over all atoms less that over the nearer ones, so that
 
@@ -62,7 +62,7 @@ def _order_of_cells(pos: Tensor, batch: Tensor, side: float) -> Tensor:
 
 
 def _in_blocks(function: Callable[..., Tensor], blocks: Iterable[tuple]) -> Tensor:
-    """Results for blocks of atoms one after the other; what gradients need of them is computed again."""
+    """Results of consecutive blocks of atoms; activations are recomputed for gradients."""
     if not torch.is_grad_enabled():
         return torch.cat([function(*block) for block in blocks])
     options = {"use_reentrant": False, "preserve_rng_state": False}

@@ -57,8 +57,8 @@ class LayeredModel(nn.Module):
             cannot be saved.
         num_layers (int): Number of layers.
         hidden_channels (int): Features of an atom.
-        conv_args (dict, optional): Arguments of the class beside those that are known.
-        embedding (str): What an atom begins with: its counts (``"tad"``), its ``"element"``, or ``"both"``.
+        conv_args (dict, optional): Further arguments of the class.
+        embedding (str): Initial features of an atom: its counts (``"tad"``), its ``"element"``, or ``"both"``.
         target (str): ``"energy"`` of a cluster in eV or ``"shielding"`` of each atom in ppm.
         radii (sequence of float): Shell radii in Å, of the counts and of ``edge_type``.
         cutoff (float, optional): Largest length of an edge in Å, exclusive. ``None``: every pair is an edge, for layers
@@ -283,7 +283,7 @@ class LayeredModel(nn.Module):
         edge_weight: Tensor | None,
         edge_type: Tensor | None,
     ) -> dict[str, Tensor]:
-        """Edges within the cut-off, and what is known of them."""
+        """Edges within the cut-off, with their known properties."""
         edge_index, distance = self._edges(pos, batch, edge_index, edge_weight)
         if self.cutoff is not None and distance is not None:
             inside = distance < self.cutoff

@@ -28,7 +28,7 @@ from pyg_clusters.pairs import is_large
 from pyg_clusters.positions import usable_positions
 
 ATOMS_AT_ONCE: int = 1536
-"""So many atoms, in whole clusters, are worked on at a time on a processor: what they need stays in its cache."""
+"""Number of atoms (of whole clusters) evaluated at a time on a CPU, so that intermediate values fit in its cache."""
 
 
 class SmoothDART(nn.Module):
@@ -38,11 +38,11 @@ class SmoothDART(nn.Module):
         E = \sum_i \mathrm{MLP}_{int}\Big(\mathrm{MLP}_f(\mathbf{x}_i) + \sum_s \sum_{j \ne i} w_s(d_{ij})\,
         \mathrm{MLP}_s(\mathbf{x}_j)\Big)
 
-    Three things differ from DART (Modee et al. 2021, Eqs. 1-7), each of which can be switched off:
+    It differs from DART (Modee et al. 2021, Eqs. 1-7) in three ways, each of which can be switched off:
 
     - *Soft shells.* An atom belongs to shell s by a weight :math:`w_s(d)` that rises from 0 to 1 and falls again over a
       given width about the radii; the weights sum to one at every distance. With a width towards zero they are DART's.
-    - *A finer descriptor.* Soft counts over the radii of the descriptor, of which there are more than of the sums.
+    - *A finer descriptor.* Soft counts over the radii of the descriptor, which may be more than those of the sums.
     - *Directions.* Of each shell of the descriptor but the outermost, the spherical harmonics of the neighbours are
       summed; their products that no rotation or reflection changes, :math:`\sum_m A_{slm} A_{s'lm}`, join the counts.
       (The sum over pairs of neighbours is done by one over neighbours: the cost of angles is that of distances.)
@@ -258,7 +258,7 @@ class SmoothDART(nn.Module):
         return torch.cat([self._invariants(sums, num_others), *parts, kinds], dim=-1)
 
     def _near(self, pairs: Tensor, difference: Tensor, distance: Tensor, *of_neighbors: Tensor) -> list[Tensor]:
-        """Of the pairs of each atom, the nearest: all that lie in shells of the descriptor but the outermost."""
+        """The nearest pairs of each atom: all in the shells of the descriptor but the outermost."""
         if is_traced():
             return [pairs, difference, distance, *of_neighbors]
         reach = self.descriptor_radii[-1] + self.width / 2
@@ -290,7 +290,7 @@ class SmoothDART(nn.Module):
         return torch.cat([self._counts(own, others), *products], dim=-1)
 
     def _counts(self, sums: Tensor, all_shells: Tensor) -> Tensor:
-        """Counts of the shells, of which the outermost holds all others less those of the nearer ones."""
+        """Counts of the shells; the outermost one has all other atoms minus those of the nearer shells."""
         inner = sums[..., 0]
         if not self.outermost_shell:
             return inner

@@ -14,13 +14,13 @@ from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER
 from pyg_clusters.pairs import is_large, near_pairs
 
 PHYSICAL: float = 0.5
-"""No two atoms are closer than this share of the sum of their covalent radii; multiple bonds of metals reach 0.58."""
+"""Smallest possible distance in sums of covalent radii; multiple bonds of metals reach 0.58."""
 
 NEIGHBORS: float = 1.3
 """Atoms closer than this many sums of covalent radii are neighbours: the first shell of a metal."""
 
 SLACK: float = 0.1
-"""Share by which a distance or a coordination number may lie beyond what was trained on."""
+"""Relative tolerance of distances and coordination numbers beyond those of the training set."""
 
 RADII = torch.from_numpy(covalent_radii)
 
@@ -29,8 +29,8 @@ RADII = torch.from_numpy(covalent_radii)
 class GeometryRange:
     """Shortest and farthest distances, in sums of covalent radii, and coordination numbers of clusters.
 
-    An energy that is known for such clusters only says nothing of others: one learned from minima alone often falls
-    where atoms come closer than they ever were in training.
+    A model does not know the energies of other clusters: trained on minima alone, it often predicts falling energies
+    for atoms that are closer than any in the training set.
 
     Attributes:
         shortest: Smallest distance of two atoms.
@@ -44,7 +44,7 @@ class GeometryRange:
 
     @property
     def limits(self) -> tuple[float, float, float]:
-        """Shortest distance, coordination and farthest distance that are still taken for inside, with some slack."""
+        """Limits of shortest distance, coordination and farthest distance, with some tolerance."""
         shortest = max(PHYSICAL, (1 - SLACK) * self.shortest)
         return shortest, max((1 + SLACK) * self.coordination, self.coordination + 1), (1 + SLACK) * self.farthest
 
@@ -52,9 +52,9 @@ class GeometryRange:
         """Whether clusters are outside, ``[num_graphs]`` (bool).
 
         Args:
-            measures: What :func:`measures` gives, ``[num_graphs, 3]``.
-            start: Those of the clusters that a relaxation started from: it may come from outside, and counts as outside
-                only where it goes further out.
+            measures: Result of :func:`measures`, ``[num_graphs, 3]``.
+            start: Measures of the clusters at the start of a relaxation: a cluster that starts outside counts as
+                outside only if it moves further out.
         """
         short, many, far = measures.unbind(1)
         least, most, farthest = (measures.new_full((), limit) for limit in self.limits)
@@ -190,12 +190,12 @@ class TrainingDomain(nn.Module):
         self.add(z, ptr, pos)
 
     def add(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
-        """Adds further clusters of a training set, whatever their elements.
+        """Add further clusters of a training set, of any elements.
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
             ptr: Offsets of the clusters ``[num_graphs + 1]``.
-            pos: Positions ``[num_atoms, 3]`` in Å, where there are some.
+            pos: Positions ``[num_atoms, 3]`` in Å, if known.
         """
         if pos is not None:
             self._add_geometry(z, ptr, pos)
@@ -218,7 +218,7 @@ class TrainingDomain(nn.Module):
 
     @property
     def geometry_range(self) -> GeometryRange:
-        """Distances and coordination numbers seen in training; what is physically possible where none are known."""
+        """Distances and coordination numbers seen in training; the physically possible ones if none are known."""
         return GeometryRange(*self.geometry.tolist()) if self.geometry[0] > 0 else GeometryRange()
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments):
@@ -315,7 +315,7 @@ def state_of_training(model: object) -> tuple[int, bool]:
 
 
 def geometry_range_of(model: object) -> GeometryRange:
-    """The range of geometries that a model was trained on; for other energies, what is physically possible."""
+    """Range of geometries that a model was trained on; for other energies the physically possible one."""
     domain = getattr(model, "domain", None)
     return domain.geometry_range if isinstance(domain, TrainingDomain) else GeometryRange()
 

@@ -108,13 +108,13 @@ class ElementChannels(nn.Module):
 
 
 class InputScale(nn.Module):
-    r"""Inputs less their mean and over their standard deviation, :math:`(x - \mu) / \max(\sigma, f \sigma_{max})`.
+    r"""Inputs minus their mean, divided by their standard deviation: :math:`(x - \mu) / \max(\sigma, f \sigma_{max})`.
 
     Mean and standard deviation are buffers, taken from the first batch that is seen in training mode (some 1,600 atoms
     for 32 clusters) or from :meth:`fit`, and stay as they are from then on. Until then inputs pass unchanged.
 
-    Inputs that hardly vary are not blown up to unit variance: a rare surrounding (atoms of a hot frame that come close)
-    would be far outside of everything the network has seen.
+    Inputs that hardly vary are not scaled to unit variance, which would put rare environments (close atoms in a hot
+    frame) far outside the range that the network has seen.
 
     Args:
         num_features (int): Number of inputs.
@@ -141,7 +141,7 @@ class InputScale(nn.Module):
 
     @torch.no_grad()
     def fit(self, x: Tensor):
-        """Takes mean and standard deviation of ``x [num_atoms, num_features]``."""
+        """Set mean and standard deviation from ``x [num_atoms, num_features]``."""
         std = x.std(dim=0, correction=0)
         largest = std.max()
         self.mean.copy_(x.mean(dim=0))

@@ -43,7 +43,7 @@ def layer_class(path: str) -> type[nn.Module]:
 
 
 def instantiate(value: Any) -> Any:
-    """A value of a recipe with every ``{class_path: ..., init_args: {...}}`` in it made.
+    """A value of a recipe, with every ``{class_path: ..., init_args: {...}}`` in it instantiated.
 
     Raises:
         InputError: If a class cannot be imported, is no :class:`torch.nn.Module`, or cannot be made.
@@ -63,10 +63,10 @@ def instantiate(value: Any) -> Any:
 
 
 def filled(layer: type[nn.Module], given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a constructor: those given, made, and what of the ``known`` it takes besides.
+    """Arguments of a constructor: the given ones, instantiated, and those of the ``known`` that it accepts.
 
     Raises:
-        InputError: If it has no argument of a name that is given.
+        InputError: If the constructor has no argument of a given name.
     """
     parameters = inspect.signature(layer).parameters
     names = list(parameters)
@@ -85,7 +85,7 @@ def make(layer: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
     """An instance of a class.
 
     Raises:
-        InputError: If an argument is missing, or the class refuses one: whatever it raises, in one line.
+        InputError: If an argument is missing, or the class raises an error, in one line.
     """
     for name, parameter in inspect.signature(layer).parameters.items():
         if parameter.kind in NAMED and parameter.default is parameter.empty and name not in arguments:
@@ -123,7 +123,7 @@ def layer_and_arguments(
 
 
 GRAPH_INPUTS: tuple[str, ...] = ("edge_index", "edge_weight", "edge_attr", "edge_type", "pos", "batch", "z")
-"""Names of what a layer can be given beside the features of the atoms."""
+"""Names of the inputs that a layer can take besides the features of the atoms."""
 
 EDGE_WIDTHS: tuple[str, ...] = ("edge_dim", "in_edge_channels")
 """Names that constructors use for the number of edge features."""
@@ -165,10 +165,10 @@ class LayerAdapter:
     Args:
         layer: A class, or an instance that is copied (and reset) for each layer.
         arguments: Arguments of the constructor; ``{class_path: ..., init_args: {...}}`` stands for a module.
-        kind: What the layers work on.
+        kind: Graph of the layers.
 
     Raises:
-        InputError: If the layer needs what is not there, or does not take an argument.
+        InputError: If the layer needs an unknown input, or has no such argument.
 
     Example:
         >>> from torch_geometric.nn import GATv2Conv
@@ -330,7 +330,7 @@ class LayerAdapter:
 
 
 def reset_copy(layer: nn.Module) -> nn.Module:
-    """A copy of a layer with weights of its own, drawn again if it can."""
+    """A copy of a layer, with newly initialised weights if it can reset them."""
     copied = copy.deepcopy(layer)
     getattr(copied, "reset_parameters", lambda: None)()
     return copied

@@ -59,7 +59,7 @@ class Interpolation:
 
 
 def _lagrange(t: Tensor) -> Tensor:
-    """Weights ``[num_places, 6]`` of the nodes at -2 ... 3 for places t between 0 and 1."""
+    """Weights ``[num_places, 6]`` of the nodes at -2 ... 3 for positions t between 0 and 1."""
     ticks = torch.arange(POINTS, dtype=torch.double) - (POINTS // 2 - 1)
     coefficients = torch.linalg.inv(torch.vander(ticks, increasing=True))  # [powers, nodes]
     powers = [torch.ones_like(t)]

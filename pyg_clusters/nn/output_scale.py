@@ -111,7 +111,7 @@ class EnergyScale(OutputScale):
 
     @torch.no_grad()
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """As :meth:`fit`, on clusters of which no more than a block is held at a time.
+        """Like :meth:`fit`, on clusters in blocks, one of which is in memory at a time.
 
         Args:
             blocks: ``z``, ``ptr`` and ``energy`` of each.
@@ -332,7 +332,7 @@ class ShieldingScale(OutputScale):
         self.scale.copy_(deviation if deviation > 0 else torch.ones_like(deviation))
 
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """As :meth:`fit`, on clusters that come in blocks, of which the shieldings alone are kept.
+        """Like :meth:`fit`, on clusters in blocks, keeping only the shieldings.
 
         Args:
             blocks: ``z``, ``ptr`` and ``shielding`` of each.

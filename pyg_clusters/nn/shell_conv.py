@@ -35,7 +35,7 @@ class ShellConv(MessagePassing):
         hidden_channels (int, optional): Size of the hidden layer, by default that of the result.
         active_shells (sequence of int, optional): The shells that are summed over; by default all. The perceptrons of
             the others do not exist (the ablations of Modee et al. 2021, Table 2).
-        root_weight (bool): Whether the term of the atom itself, :math:`\varphi(\mathbf{x}_i)`, is there.
+        root_weight (bool): Whether to include the term of the atom itself, :math:`\varphi(\mathbf{x}_i)`.
         act (str): Activation function.
         act_kwargs (dict, optional): Its arguments.
         **kwargs: Arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
@@ -206,9 +206,9 @@ class ShellConv(MessagePassing):
 
 
 def combine_near(terms: Tensor, row_of_atom: Tensor, batch: Tensor, edge_index: Tensor, edge_type: Tensor) -> Tensor:
-    r"""Sums :meth:`ShellConv.near_terms` over the neighbours, of which only the near ones have to be known.
+    r"""Sum :meth:`ShellConv.near_terms` over the neighbours; only pairs of near neighbours are needed.
 
-    The sum over the outermost shell is that over all atoms less that over the nearer ones,
+    The sum over the outermost shell is the sum over all atoms minus the sum over the nearer ones,
 
     .. math::
         \varphi + \sum_s \sum_{j \in \mathcal{N}_s} h_{s,j} = (\varphi - h_{S-1}) + \sum_j h_{S-1,j} +

@@ -3,21 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import count
+from itertools import count, takewhile
 from pathlib import Path
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 
-from pyg_clusters.analysis.plots import BLUE, GREY, SIZE, SMALL, figure_with_axes, legend, plain_log_ticks, tidy
 from pyg_clusters.datasets import GNC, ClusterDataset, GalliumClusters
 from pyg_clusters.datasets.batches import ClusterBatches
-from pyg_clusters.errors import InputError
 from pyg_clusters.files import read_json
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.run import METRICS, SPLITS
+from pyg_clusters.inference.run import METRICS
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.papers import ReproduceDartOptions
@@ -28,9 +26,12 @@ from pyg_clusters.papers.tables import (
     Finding,
     Reproduction,
     Table,
+    bars_beside_paper,
     chosen_rows,
-    deviation,
     mean_and_spread,
+    num_train_clusters,
+    power_law,
+    seconds_of_finished,
     write_report,
 )
 from pyg_clusters.shipped import shipped_recipe
@@ -248,25 +249,15 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
     apart: ClusterDataset | None = None
     reached = []
     for row in chosen:
-        errors, minutes, clusters, train_clusters = [], [], 0, 0
-        for seed in count():
-            run = folder / folder_name(row.training, seed)
-            seconds = seconds_of(run)
-            if seconds is None and seed < seeds:
-                raise InputError(f"{run}: not trained to the end yet")
-            if seconds is None:
-                break
-            if row.apart:
-                if apart is None:
-                    apart = GalliumClusters() if gnc is None else GNC(gnc)
-                metrics = _errors_apart(run, apart, row.sizes)
-            else:
-                metrics = _errors(run, row.sizes)
-            errors.append((metrics["mae_kcal_mol"], metrics["rmse_kcal_mol"]))
-            clusters = int(metrics["num_clusters"])
-            train_clusters = len((run / SPLITS / "train.txt").read_text(encoding="utf-8").split())
-            minutes.append(seconds / 60)
-        mae, rmse = zip(*errors, strict=True)
+        runs = [folder / folder_name(row.training, seed) for seed in range(seeds)]
+        further = (folder / folder_name(row.training, seed) for seed in count(seeds))
+        runs += takewhile(lambda run: seconds_of(run) is not None, further)
+        minutes = [seconds_of_finished(run) / 60 for run in runs]
+        if row.apart and apart is None:
+            apart = GalliumClusters() if gnc is None else GNC(gnc)
+        metrics = [_errors_apart(run, apart, row.sizes) if row.apart else _errors(run, row.sizes) for run in runs]
+        mae, rmse = (tuple(errors[key] for errors in metrics) for key in ("mae_kcal_mol", "rmse_kcal_mol"))
+        clusters, train_clusters = int(metrics[-1]["num_clusters"]), num_train_clusters(runs[-1])
         reached.append(Result(row, mae, rmse, clusters, train_clusters, float(np.mean(minutes))))
     return reached
 
@@ -286,8 +277,9 @@ def _errors(run: Path, sizes: Sequence[int]) -> dict:
     }
 
 
-def _errors_apart(run: Path, dataset: ClusterDataset, sizes: Sequence[int]) -> dict:
+def _errors_apart(run: Path, dataset: ClusterDataset | None, sizes: Sequence[int]) -> dict:
     """Errors of the model of a run on the given sizes of a data set."""
+    assert dataset is not None
     clusters = torch.isin(dataset.sizes, torch.tensor(sizes)).nonzero().flatten().tolist()
     batch = ClusterBatches(dataset).stored(clusters)
     predicted = Predictor(load_model(run))(batch.z, batch.pos, batch.ptr).energy
@@ -355,47 +347,16 @@ def _figures(reached: Sequence[Result], title: str) -> dict[str, Figure]:
     figures = {}
     compared = [result for result in reached if result.row.paper]
     if compared:
-        figures["beside_the_paper"] = _errors_figure(compared, title)
+        figures["beside_the_paper"] = bars_beside_paper(
+            [result.row.label for result in compared],
+            np.array([result.row.paper[0] for result in compared if result.row.paper]),
+            [result.mae for result in compared],
+            MAE_LABEL,
+            title,
+        )
     curve = [result for result in reached if "Learning curve" in _names(result.row)]
+    curve.sort(key=lambda result: result.train_clusters)
     if len(curve) > 1:
-        figures["learning_curve"] = _learning_curve(sorted(curve, key=lambda result: result.train_clusters), title)
+        clusters = np.array([result.train_clusters for result in curve])
+        figures["learning_curve"] = power_law(clusters, [result.mae for result in curve], MAE_LABEL, title)
     return figures
-
-
-def _errors_figure(compared: Sequence[Result], title: str) -> Figure:
-    """Mean absolute errors of the paper and ours, a pair of bars for each row."""
-    paper = np.array([result.row.paper[0] for result in compared if result.row.paper])
-    ours = np.array([np.mean(result.mae) for result in compared])
-    spread = np.nan_to_num([deviation(result.mae) for result in compared])
-    figure, axes = figure_with_axes("", "")
-    tidy(axes, MAE_LABEL, "")
-    y = np.arange(len(compared))[::-1]
-    axes.barh(y + 0.2, paper, 0.36, color=GREY, label="paper (its own data)")
-    axes.barh(y - 0.2, ours, 0.36, color=BLUE, xerr=spread, label="this package", capsize=2)
-    for height, value in [*zip(y + 0.2, paper, strict=True), *zip(y - 0.2, ours, strict=True)]:
-        axes.annotate(f"{value:.2f}", (value, height), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
-    axes.set_yticks(y, [result.row.label for result in compared])
-    axes.set_xlim(0, 1.15 * max(paper.max(), ours.max()))
-    axes.set_title(title, fontsize=10)
-    figure.set_size_inches(SIZE[0], max(2.4, 0.55 * len(compared) + 1.2))
-    legend(axes, loc="lower right")
-    return figure
-
-
-def _learning_curve(curve: Sequence[Result], title: str) -> Figure:
-    """Test error against the number of training clusters, with a power law."""
-    clusters = np.array([result.train_clusters for result in curve])
-    mae = np.array([np.mean(result.mae) for result in curve])
-    spread = np.nan_to_num([deviation(result.mae) for result in curve])
-    figure, axes = figure_with_axes("training clusters", MAE_LABEL)
-    axes.errorbar(clusters, mae, spread, color=BLUE, marker="o", capsize=2, label="test set")
-    exponent, factor = np.polyfit(np.log(clusters), np.log(mae), 1)
-    x = np.geomspace(min(clusters), 4 * max(clusters))
-    label = f"MAE ∝ N$^{{{exponent:.2f}}}$"
-    axes.plot(x, np.exp(factor) * x**exponent, color=GREY, linestyle="--", linewidth=1, label=label)
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    plain_log_ticks(axes)
-    axes.set_title(title, fontsize=10)
-    legend(axes, loc="upper right")
-    return figure

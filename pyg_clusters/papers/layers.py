@@ -27,9 +27,9 @@ from pyg_clusters.inference.run import METRICS, SPLITS
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.papers import ReproduceLayersOptions, Target
 from pyg_clusters.options.parsing import command_words
-from pyg_clusters.papers.tables import Reproduction, Table, mean_and_spread, write_report
+from pyg_clusters.papers.tables import Reproduction, Table, mean_and_spread, seconds_of_finished, write_report
 from pyg_clusters.shipped import shipped_recipe
-from pyg_clusters.training.launcher import Training, run_trainings, seconds_of
+from pyg_clusters.training.launcher import Training, run_trainings
 
 TARGETS: tuple[Target, ...] = get_args(Target)
 
@@ -212,9 +212,8 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
         unit = "kcal_mol" if target == "energy" else "ppm"
         for name in names:
             runs = [folder / folder_name(name, target, fold) for fold in range(folds if target == "shielding" else 1)]
-            unfinished = [run for run in runs if seconds_of(run) is None]
-            if unfinished:
-                raise InputError(f"{unfinished[0]}: not trained to the end yet")
+            for run in runs:
+                seconds_of_finished(run)
             errors = [read_json(run / METRICS, "evaluate the run again")["overall"] for run in runs]
             model, split = load_model(runs[0]), Split.load(runs[0] / SPLITS)
             reached.append(

@@ -13,7 +13,6 @@ import torch
 
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.datasets.data_module import ClusterDataModule
-from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.inference.run import FINISHED, PREDICTIONS, SPLITS
@@ -21,8 +20,8 @@ from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.models import ShieldingLasso
 from pyg_clusters.models.checkpoint import BEST, save_model
 from pyg_clusters.models.shielding_lasso import Variables
-from pyg_clusters.papers.tables import deviation
-from pyg_clusters.training.launcher import Training, seconds_of
+from pyg_clusters.papers.tables import deviation, num_train_clusters, seconds_of_finished
+from pyg_clusters.training.launcher import Training
 
 Metrics = Mapping[str, float | int]
 
@@ -296,10 +295,7 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         for seed in range(seeds)
         for division in row.divisions
     }
-    seconds = {part: seconds_of(run) for part, run in runs.items()}
-    for part, run in runs.items():
-        if seconds[part] is None:
-            raise InputError(f"{run}: not trained to the end yet")
+    seconds = [seconds_of_finished(run) for run in runs.values()]
     tables = {part: _columns(run / PREDICTIONS) for part, run in runs.items()}
     predicted = {part: table["pred_nmr_shielding"] for part, table in tables.items()}
     target = {division: tables[0, division]["nmr_shielding"] for division in row.divisions}
@@ -319,7 +315,6 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         name: np.concatenate([tables[0, part][name] for part in row.divisions])
         for name in ("pred_nmr_shielding", "nmr_shielding", "size", "idx")
     }
-    train_clusters = [len((run / SPLITS / "train.txt").read_text(encoding="utf-8").split()) for run in runs.values()]
     return Result(
         row,
         tuple(together({part: predicted[seed, part] for part in row.divisions}) for seed in range(seeds)),
@@ -328,8 +323,8 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         of_first["nmr_shielding"],
         of_first["size"],
         len(np.unique(of_first["idx"])),
-        float(np.mean(train_clusters)),
-        float(np.mean([value for value in seconds.values() if value is not None]) / 60),
+        float(np.mean([num_train_clusters(run) for run in runs.values()])),
+        float(np.mean(seconds) / 60),
         {
             name: {(0, part): shielding_metrics(values, target[part]) for part, values in parts.items()}
             for name, parts in joined.items()

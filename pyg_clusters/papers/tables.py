@@ -1,4 +1,4 @@
-"""Tables and findings of a paper, in Markdown and as CSV."""
+"""Tables, findings and figures of a paper, and the trainings that they are made from."""
 
 import csv
 import io
@@ -12,9 +12,21 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table as RichTable
 
-from pyg_clusters.analysis.plots import save_figure
+from pyg_clusters.analysis.plots import (
+    BLUE,
+    GREY,
+    SIZE,
+    SMALL,
+    figure_with_axes,
+    legend,
+    plain_log_ticks,
+    save_figure,
+    tidy,
+)
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
+from pyg_clusters.inference.run import SPLITS
+from pyg_clusters.training.launcher import seconds_of
 
 Row = TypeVar("Row")
 
@@ -185,3 +197,73 @@ def chosen_rows(only: Sequence[str] | None, rows: Sequence[Row], names: Callable
         raise InputError(f"--only {unknown[0]!r} is in no table; there are {', '.join(known.values())}")
     words = {word.lower() for word in only}
     return [row for row in rows if words & {name.lower() for name in names(row)}]
+
+
+def seconds_of_finished(run: Path) -> float:
+    """Time of a training in s.
+
+    Raises:
+        InputError: If it is not finished.
+    """
+    seconds = seconds_of(run)
+    if seconds is None:
+        raise InputError(f"{run}: not trained to the end yet")
+    return seconds
+
+
+def num_train_clusters(run: Path) -> int:
+    """Number of training clusters of a run."""
+    return len((run / SPLITS / "train.txt").read_text(encoding="utf-8").split())
+
+
+def bars_beside_paper(
+    labels: Sequence[str], paper: np.ndarray, ours: Sequence[Sequence[float]], xlabel: str, title: str
+) -> Figure:
+    """Errors of the paper and ours, a pair of bars for each row.
+
+    Args:
+        labels: Labels of the rows.
+        paper: Errors of the paper ``[num_rows]``.
+        ours: Our errors of each row, one per training.
+        xlabel: Error and unit.
+        title: Title.
+    """
+    figure, axes = figure_with_axes("", "")
+    tidy(axes, xlabel, "")
+    y, means = np.arange(len(labels))[::-1], np.array([np.mean(values) for values in ours])
+    spread = np.nan_to_num([deviation(values) for values in ours])
+    axes.barh(y + 0.2, paper, 0.36, color=GREY, label="paper (its own data)")
+    axes.barh(y - 0.2, means, 0.36, color=BLUE, xerr=spread, label="this package", capsize=2)
+    for height, value in [*zip(y + 0.2, paper, strict=True), *zip(y - 0.2, means, strict=True)]:
+        axes.annotate(f"{value:.2f}", (value, height), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
+    axes.set_yticks(y, labels)
+    axes.set_xlim(0, 1.15 * max(paper.max(), means.max()))
+    axes.set_title(title, fontsize=10)
+    figure.set_size_inches(SIZE[0], max(2.4, 0.55 * len(labels) + 1.2))
+    legend(axes, loc="lower right")
+    return figure
+
+
+def power_law(clusters: np.ndarray, errors: Sequence[Sequence[float]], ylabel: str, title: str) -> Figure:
+    """Error on the test set against the number of training clusters, with a fitted power law.
+
+    Args:
+        clusters: Numbers of training clusters ``[num_rows]``.
+        errors: Errors of each row, one per training.
+        ylabel: Error and unit.
+        title: Title.
+    """
+    means = np.array([np.mean(values) for values in errors])
+    spread = np.nan_to_num([deviation(values) for values in errors])
+    figure, axes = figure_with_axes("training clusters", ylabel)
+    axes.errorbar(clusters, means, spread, color=BLUE, marker="o", capsize=2, label="test set")
+    exponent, factor = np.polyfit(np.log(clusters), np.log(means), 1)
+    x = np.geomspace(min(clusters), 4 * max(clusters))
+    label = f"MAE ∝ N$^{{{exponent:.2f}}}$"
+    axes.plot(x, np.exp(factor) * x**exponent, color=GREY, linestyle="--", linewidth=1, label=label)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    plain_log_ticks(axes)
+    axes.set_title(title, fontsize=10)
+    legend(axes, loc="upper right")
+    return figure

@@ -101,7 +101,7 @@ def _write(path: Path, atoms: Atoms, file_format: str):
 
 @dataclass
 class Comparison:
-    """DFT results of candidates beside the predictions.
+    """DFT results of candidates with the predictions.
 
     Attributes:
         columns: Columns of ``dft.csv``.

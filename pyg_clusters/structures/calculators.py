@@ -65,7 +65,7 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
 
 
 def check_elements(name: str, elements: Collection[str]):
-    """Raises :class:`~pyg_clusters.errors.InputError` if ``gupta`` or ``emt`` cannot do clusters of these elements."""
+    """Raise :class:`~pyg_clusters.errors.InputError` if ``gupta`` or ``emt`` has no parameters of these elements."""
     known = {"gupta": list(GUPTA_PARAMETERS), "emt": list(parameters)}.get(name, [])
     for element in elements:
         if known and element not in known:
@@ -75,7 +75,7 @@ def check_elements(name: str, elements: Collection[str]):
 
 
 def calculator_problem(name: str, atoms: Atoms) -> str | None:
-    """Reason why a calculator cannot be used for a frame, if so: an element, or a charge or spin that it does not take.
+    """Reason why a calculator cannot be used for a frame, if any: an unsupported element, charge or spin.
 
     Args:
         name: A name that :func:`named_calculator` knows.
@@ -100,10 +100,10 @@ def calculator_identity(name: str) -> str:
 
 
 def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
-    """A copy of a cluster without a cell, with a calculator that is given its charge and spin.
+    """A copy of a cluster without a cell, with a calculator set to its charge and spin.
 
-    They become the parameters ``charge`` and ``multiplicity`` of a calculator that has these; the copy has the ``info``
-    and the initial charges and magnetic moments of the cluster, where other calculators look.
+    They become the parameters ``charge`` and ``multiplicity`` of a calculator that has these; the copy keeps the
+    ``info``, charges and magnetic moments of the cluster, which other calculators read.
     """
     copy = Atoms(atoms.numbers, atoms.positions, info=dict(atoms.info))
     for name in INITIAL_ARRAYS:
@@ -184,7 +184,7 @@ class ClusterEMT(EMT):
     """
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=tuple(all_changes)):
-        """Fills in the results; called by ASE."""
+        """Compute the results; called by ASE."""
         Calculator.calculate(self, atoms, list(properties), list(system_changes))
         cluster = self.atoms
         assert cluster is not None

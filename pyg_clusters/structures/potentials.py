@@ -68,9 +68,9 @@ class Gupta(nn.Module):
     :func:`~pyg_clusters.structures.energy_and_forces`.
 
     All pairs of a cluster are summed, without a cut-off. (The parameters of Cleri and Rosato were fitted with the first
-    five shells of neighbours in the crystal. Beyond these lies next to nothing in Ag, Au, Cu, Pd and Pt, but 6 % of the
-    cohesive energy of Ni.) The parameters of sodium give its crystal the lattice constant of the local density
-    approximation, 4.05 Å, where 4.23 Å are measured: relaxed distances are some 4 % short.
+    five shells of neighbours in the crystal. Further shells contribute almost nothing in Ag, Au, Cu, Pd and Pt, but
+    6 % of the cohesive energy of Ni.) The parameters of sodium give its crystal the lattice constant of the local
+    density approximation, 4.05 Å, where 4.23 Å are measured: relaxed distances are some 4 % short.
 
     Args:
         element: Symbol of the element, one of :data:`GUPTA_PARAMETERS`.
@@ -165,13 +165,13 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
 
 
 TIMES_LARGER: int = 10
-"""A model that sums over all atoms is refused for clusters so many times larger than those that it was trained on."""
+"""Limit of the size of a cluster for models that sum over all atoms, as a multiple of the largest training cluster."""
 
 
 class ModelCalculator(Calculator):
-    """ASE calculator of an isolated cluster: energy (eV), its shares per atom, and forces (eV/Å).
+    """ASE calculator of an isolated cluster: energy (eV), its contributions per atom, and forces (eV/Å).
 
-    Of periodic atoms it computes the cluster joined over the faces of the cell; the atoms stay where they are.
+    Periodic atoms are joined over the faces of the cell for the calculation; the atoms themselves are not moved.
 
     Args:
         model: A model (:class:`~pyg_clusters.models.ClusterModel`), or the name of a pretrained one. Called as
@@ -179,8 +179,8 @@ class ModelCalculator(Calculator):
             positions (:class:`~pyg_clusters.models.SmoothDART`, :class:`~pyg_clusters.structures.Gupta`). Energies per
             atom are those of its method ``atomic_energies``, if it has one. Of an
             :class:`~pyg_clusters.models.Ensemble` all are means, and the standard deviation of the energy over the
-            members is ``results["energy_spread"]`` (eV). Where the cluster is outside the geometries that the model
-            was trained on, ``results["outside_training"]`` says how, and the first such cluster is warned of.
+            members is ``results["energy_spread"]`` (eV). If the cluster is outside the geometries that the model was
+            trained on, ``results["outside_training"]`` gives the reason, and the first such cluster gives a warning.
 
     Raises:
         InputError: When it is used, if the model has no forces, or was not trained on an element, or the atoms are
@@ -203,7 +203,7 @@ class ModelCalculator(Calculator):
         self._warned = False
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=tuple(all_changes)):
-        """Fills in the results; called by ASE."""
+        """Compute the results; called by ASE."""
         super().calculate(atoms, properties, system_changes)
         cluster = self.atoms
         assert cluster is not None
@@ -225,7 +225,7 @@ class ModelCalculator(Calculator):
                 self.results["energies"] = self.model.atomic_energies(z, pos, batch).double().cpu().numpy()
 
     def _check_geometry(self, cluster: Atoms):
-        """Notes, and warns once, that the cluster is outside the range of geometries that the model knows."""
+        """Record, and warn once, if the cluster is outside the geometries that the model was trained on."""
         reason = geometry_range_of(self.model).reason(cluster)
         if reason is None:
             return

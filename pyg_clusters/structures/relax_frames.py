@@ -34,12 +34,12 @@ from pyg_clusters.structures.relaxation import (
 )
 
 CORRECTIONS = 20
-"""Steps that the optimizer remembers."""
+"""Number of steps that the optimizer stores."""
 
 
 @dataclass
 class Minimum:
-    """Where a quench ended."""
+    """Result of a quench."""
 
     atoms: Atoms
     """The cluster, without calculator."""
@@ -56,24 +56,24 @@ class Minimum:
 
 
 class _Stop(Exception):
-    """No evaluation is left, the energy is not finite, or the cluster left the range."""
+    """The evaluations are used up, the energy is not finite, or the cluster left the range."""
 
 
 def local_minimum(atoms: Atoms, calculator: Calculator, *, fmax: float = 0.01, max_steps: int = 1000) -> Minimum:
-    """Quenches one cluster with the limited-memory BFGS method (Byrd et al., SIAM J. Sci. Comput. 1995, 16, 1190).
+    """Quench one cluster with the limited-memory BFGS method (Byrd et al., SIAM J. Sci. Comput. 1995, 16, 1190).
 
-    It takes about 50 to 150 evaluations for a metal cluster of 20 to 60 atoms, about half of those of FIRE. For many
+    It takes about 50 to 150 evaluations for a metal cluster of 20 to 60 atoms, about half as many as FIRE. For many
     clusters with a batched potential see :func:`~pyg_clusters.structures.relax`.
 
-    A cluster that leaves the range of geometries in which the energy is to be trusted is stopped there and not
-    converged: that of the training set for a :class:`~pyg_clusters.structures.ModelCalculator`, what is physically
-    possible for other calculators.
+    A cluster that leaves the range of geometries in which the energy can be trusted is stopped there and counts as not
+    converged. The range is that of the training set for a :class:`~pyg_clusters.structures.ModelCalculator`, and the
+    physically possible one for other calculators.
 
     Args:
         atoms: The cluster; it is not changed.
-        calculator: Any ASE calculator. It is reset first, so that the result does not depend on what it did before.
+        calculator: Any ASE calculator. It is reset first, so that the result does not depend on earlier calculations.
         fmax: The cluster is relaxed when no force on an atom is larger, in eV/Å.
-        max_steps: Most evaluations of energy and forces.
+        max_steps: Maximum number of evaluations of energy and forces.
 
     Example:
         >>> from pyg_clusters.structures import ClusterEMT
@@ -119,7 +119,7 @@ class _Descent:
         self.steps += 1
         self.atoms.positions = flat.reshape(-1, 3)
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExtrapolationWarning)  # a line search may try what it does not take
+            warnings.simplefilter("ignore", ExtrapolationWarning)  # a line search may try geometries that it rejects
             energy, forces = float(self.atoms.get_potential_energy()), self.atoms.get_forces()
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise _Stop
@@ -131,7 +131,7 @@ class _Descent:
         return energy, -forces.ravel()
 
     def measures(self) -> torch.Tensor:
-        """Distances and coordination numbers of the cluster as it is, ``[1, 3]``."""
+        """Distances and coordination numbers at the present positions, ``[1, 3]``."""
         z, pos = torch.from_numpy(self.atoms.numbers).long(), torch.from_numpy(self.atoms.positions)
         return measures(z, pos, torch.zeros_like(z))
 

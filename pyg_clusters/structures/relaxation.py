@@ -34,7 +34,7 @@ class Relaxation:
     fmax: Tensor
     """Largest force on an atom of the cluster ``[num_graphs]`` in eV/Å at these positions."""
     steps: Tensor
-    """Steps that were made, ``[num_graphs]``."""
+    """Number of steps, ``[num_graphs]``."""
     converged: Tensor
     """Whether the largest force is below the limit, and the cluster inside the range, ``[num_graphs]``."""
     left_range: Tensor
@@ -54,13 +54,13 @@ def relax(
     trained: GeometryRange | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Relaxation:
-    """Moves the atoms of many clusters to local minima of the energy.
+    """Relax many clusters to local minima of the energy.
 
     The fast inertial relaxation engine (FIRE; Bitzek et al., Phys. Rev. Lett. 2006, 97, 170201) with its published
-    constants and a velocity, time step and mixing of its own for each cluster: a cluster goes the way that it would go
-    alone, and leaves the batch when it has converged. So does one whose energy or forces are no longer finite, and one
-    that leaves the range of geometries in which the energy is to be trusted; these are not converged. (A cluster may
-    start outside, from a hot run, as long as it does not go further out.)
+    constants and a separate velocity, time step and mixing for each cluster: a cluster moves as it would alone, and
+    leaves the batch when it has converged. Clusters whose energy or forces are no longer finite, or that leave the
+    geometries in which the energy can be trusted, leave the batch without being converged. (A cluster may start
+    outside, from a hot run, as long as it does not move further out.)
 
     Args:
         energy: A potential or a model, called as ``energy(z, pos, batch)``, that gives ``[num_graphs]`` in eV.
@@ -68,10 +68,10 @@ def relax(
         pos: Positions ``[num_atoms, 3]`` in Å, preferably in double precision.
         batch: Cluster of each atom ``[num_atoms]``, sorted, with no cluster empty.
         fmax: A cluster is relaxed when no force on an atom is larger, in eV/Å.
-        max_steps: Most steps for a cluster.
-        max_move: Most that an atom moves in a step, in Å.
-        trained: Where the energy is to be trusted; by default what the model was trained on
-            (:func:`~pyg_clusters.models.training_domain.geometry_range_of`), or what is physically possible.
+        max_steps: Maximum number of steps of a cluster.
+        max_move: Maximum displacement of an atom in a step, in Å.
+        trained: Geometries in which the energy can be trusted; by default those of the training set of the model
+            (:func:`~pyg_clusters.models.training_domain.geometry_range_of`), or the physically possible ones.
         progress: Called after each step with the number of clusters that left the batch.
 
     Example:
@@ -176,7 +176,7 @@ PAIRS_AT_ONCE = 1_000_000
 
 
 LEFT_RANGE = "left_range"
-"""Key of what is said of a frame that was stopped outside the geometries in which its energy is to be trusted."""
+"""Key of the reason why a frame was stopped outside the geometries in which its energy can be trusted."""
 
 
 class BatchedEnergy(Protocol):
@@ -197,7 +197,7 @@ class BatchedEnergy(Protocol):
 
 
 class GuptaEnergy:
-    """The Gupta potential of whatever element a frame is of."""
+    """The Gupta potential of the element of a frame."""
 
     name = "gupta"
     dtype = torch.double
@@ -248,7 +248,7 @@ def batched_energy(name: str) -> BatchedEnergy | None:
 
 
 def chunks(frames: Iterable[Atoms]) -> Iterator[list[Atoms]]:
-    """Gathers frames to be relaxed at once, with at most about a million pairs of atoms."""
+    """Group frames to relax together, with at most about a million pairs of atoms."""
     chunk: list[Atoms] = []
     largest = 0
     for atoms in frames:
