@@ -19,6 +19,7 @@ from pyg_clusters.geometry import (
     sum_over_clusters,
 )
 from pyg_clusters.models.large_smooth_dart import large_atomic_energies
+from pyg_clusters.models.repulsion import repulsion
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.inputs import ElementChannels, InputScale
 from pyg_clusters.nn.neighbor_sums import MAX_DEGREE, harmonics_of_neighbors
@@ -99,6 +100,7 @@ class SmoothDART(nn.Module):
         elements: Sequence[int] | None = None,
         element_channels: int = 2,
         outermost_shell: bool = True,
+        repulsion: bool = False,
     ):
         super().__init__()
         self.radii = check_radii(radii)
@@ -115,6 +117,7 @@ class SmoothDART(nn.Module):
         first, second = torch.triu_indices(inner, inner)
         self.register_buffer("upper_triangle", inner * first + second, persistent=False)
         self.outermost_shell = outermost_shell
+        self.repulsion = repulsion
         num_counts = inner + outermost_shell
         in_channels = num_counts + degree * first.numel()
         self.elements = None if elements is None else tuple(int(number) for number in elements)
@@ -188,13 +191,28 @@ class SmoothDART(nn.Module):
             empty.repeat(1, values.size(1)).index_copy(0, place, values).view(*padded.shape[:2], -1)
             for values in self.element_values(z, pos.dtype)
         ]
-        x, masks = self._descriptor(padded, sizes, *elements)
+        pairs, difference, distance = pair_distances(padded, sizes)
+        x, masks = self._descriptor(pairs, difference, distance, *elements)
         x = self._standardised(x, place)
         valid = x.new_zeros(padded.shape[:2]).flatten().index_fill(0, place, 1.0).view(padded.shape[:2])
         for conv in (self.conv, *self.further_convs):
             x = conv.forward_dense(x, masks, valid)
         energy = self.read_out(x.flatten(0, 1).index_select(0, place), z)
+        if self.repulsion:
+            numbers = place.new_zeros(valid.numel()).index_copy(0, place, self.numbers(z, batch)).view_as(valid)
+            repelled = torch.where(pairs, self.pair_repulsion(distance, numbers[:, :, None], numbers[:, None]), 0.0)
+            energy = energy + 0.5 * repelled.sum(-1).flatten().index_select(0, place)
         return energy + defect.to(energy.dtype)
+
+    def numbers(self, z: Tensor | None, batch: Tensor) -> Tensor:
+        """Atomic numbers ``[num_atoms]``; those of the only element of the training set where none are given."""
+        if z is None:
+            z = self.domain.elements.nonzero().flatten()[:1].expand_as(batch)
+        return z
+
+    def pair_repulsion(self, distance: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Repulsion in eV of atoms at distances in Å, by their atomic numbers."""
+        return repulsion(distance, first, second, self.domain.geometry[0])
 
     def read_out(self, x: Tensor, z: Tensor | None) -> Tensor:
         """Shares of the atoms ``[num_atoms]`` in eV from their features ``[num_atoms, hidden_channels]``."""
@@ -216,16 +234,17 @@ class SmoothDART(nn.Module):
             self.inputs.fit(x.detach().flatten(0, 1)[place])
         return self.inputs(x)
 
-    def _descriptor(self, pos: Tensor, sizes: Tensor, *elements: Tensor) -> tuple[Tensor, Tensor]:
+    def _descriptor(
+        self, pairs: Tensor, difference: Tensor, distance: Tensor, *elements: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Descriptor ``[num_graphs, num_atoms, in_channels]`` and the soft masks of the shells that are summed over."""
-        pairs, difference, distance = pair_distances(pos, sizes)
         masks = soft_beyond_masks(distance, pairs, self.radii, self.width)
         num_others = pairs.sum(dim=-1, keepdim=True)
         if not elements:
             return self.near_descriptor(*self._near(pairs, difference, distance), num_others), masks
         channels, kinds = elements
         others = channels.sum(dim=1, keepdim=True) - channels
-        of_neighbors = channels[:, None].expand(-1, pos.size(1), -1, -1)
+        of_neighbors = channels[:, None].expand(-1, pairs.size(1), -1, -1)
         *near, of_neighbors = self._near(pairs, difference, distance, of_neighbors)
         return self.near_descriptor(*near, num_others, of_neighbors, others, kinds), masks
 

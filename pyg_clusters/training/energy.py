@@ -243,12 +243,15 @@ class EnergyTraining(pl.LightningModule):
         return self.loss(predicted, target) * self._share(target)
 
     def add_noise(self, data: Data):
-        """Add noise to the positions; it depends on seed, step and process alone, also in a resumed run."""
+        """Add noise to the positions, the same in a resumed run."""
         if self.position_noise:
-            seed = hash((torch.initial_seed(), self.trainer.global_step, self.trainer.global_rank)) % 2**63
-            generator = torch.Generator(data.pos.device).manual_seed(seed)
-            noise = torch.randn(data.pos.shape, generator=generator, device=data.pos.device, dtype=data.pos.dtype)
+            noise = torch.randn(data.pos.shape, generator=self.generator(), device=self.device, dtype=data.pos.dtype)
             data.pos = data.pos + self.position_noise * noise
+
+    def generator(self) -> torch.Generator:
+        """Source of random numbers of a step; it depends on seed, step and process alone."""
+        seed = hash((torch.initial_seed(), self.trainer.global_step, self.trainer.global_rank)) % 2**63
+        return torch.Generator(self.device).manual_seed(seed)
 
     def validation_step(self, data: Data, step: int):
         predicted, target = self(data), self.target(data)

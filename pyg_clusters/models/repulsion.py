@@ -1,0 +1,63 @@
+"""Repulsion of nuclei at distances that no cluster of the training set has."""
+
+import torch
+from ase.units import Bohr, Hartree
+from torch import Tensor
+
+from pyg_clusters.geometry import soft_beyond
+from pyg_clusters.models.training_domain import RADII
+
+COULOMB: float = Hartree * Bohr
+"""Energy of two unit charges times their distance, in eV Å."""
+
+SCREENING: tuple[tuple[float, float], ...] = (
+    (0.18175, 3.19980),
+    (0.50986, 0.94229),
+    (0.28022, 0.40290),
+    (0.02817, 0.20162),
+)
+"""Weights and exponents of the universal screening function."""
+
+FULL: float = 0.8
+"""Share of the shortest distance of the training set below which the repulsion acts in full."""
+
+
+def screened_repulsion(distance: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    r"""Repulsion of two atoms in eV by Ziegler, Biersack and Littmark (The Stopping and Range of Ions in Solids, 1985).
+
+    .. math::
+        E(d) = \frac{Z_1 Z_2 e^2}{d} \sum_k c_k \exp\Big(-b_k \frac{d}{a}\Big), \qquad
+        a = \frac{0.8854\, a_0}{Z_1^{0.23} + Z_2^{0.23}}
+
+    Args:
+        distance: Distances in Å, of any shape.
+        first: Atomic numbers of the one atom, of the same shape.
+        second: Atomic numbers of the other atom.
+
+    Example:
+        >>> gold = torch.tensor(79)
+        >>> screened_repulsion(torch.tensor([1.5, 2.5]), gold, gold).round(decimals=1)
+        tensor([64.2000,  2.9000])
+    """
+    first, second = first.to(distance.dtype), second.to(distance.dtype)
+    reduced = distance * (first**0.23 + second**0.23) / (0.8854 * Bohr)
+    screening = sum(weight * torch.exp(-exponent * reduced) for weight, exponent in SCREENING)
+    return COULOMB * first * second / distance * screening
+
+
+def repulsion(distance: Tensor, first: Tensor, second: Tensor, shortest: Tensor) -> Tensor:
+    """:func:`screened_repulsion` below the distances of a training set, in eV.
+
+    It is switched off smoothly between :data:`FULL` of the shortest distance and this distance itself: the energies of
+    the training set are those without it.
+
+    Args:
+        distance: Distances in Å, of any shape.
+        first: Atomic numbers of the one atom.
+        second: Atomic numbers of the other atom.
+        shortest: Shortest distance of the training set in sums of covalent radii; 0 for no repulsion.
+    """
+    radii = RADII.to(distance.device, distance.dtype)
+    end = shortest.to(distance.dtype) * (radii[first] + radii[second])
+    off = soft_beyond(distance / end.clamp(min=1e-3), (1 + FULL) / 2, 1 - FULL)
+    return torch.where(distance < end, (1 - off) * screened_repulsion(distance, first, second), 0.0)

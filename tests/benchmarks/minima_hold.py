@@ -1,0 +1,74 @@
+"""Whether a trained model holds the minima of its test set, when they are perturbed and relaxed.
+
+    pyg-clusters train own-minima --data.dataset.files gold --data.dataset.target comment --out runs/gold
+    OMP_NUM_THREADS=1 python tests/benchmarks/minima_hold.py runs/gold --count 200
+
+Each test minimum is relaxed with the model, and so is a copy whose positions are perturbed by Gaussian noise. Counted
+are the copies that leave the range of the training set (that collapse or fall apart), those that end within 0.05 Å
+(root mean square after superposition, in any order of the atoms) of where the minimum itself ends, and how far that is
+from the minimum of the data.
+"""
+
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.inference.run import Run
+from pyg_clusters.structures import Relaxation, relax
+from pyg_clusters.structures.superposition import structure_distance
+
+NEAR = 0.05
+"""Distance in Å within which a copy has returned."""
+
+
+def relaxed(model: torch.nn.Module, z: torch.Tensor, pos: torch.Tensor, ptr: torch.Tensor) -> Relaxation:
+    """Clusters relaxed to a largest force of 0.01 eV/Å."""
+    return relax(model, z, pos, ptr_to_batch(ptr), fmax=0.01, max_steps=1000)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--count", type=int, default=200, help="copies, in turn of the test minima")
+    parser.add_argument("--perturbation", type=float, default=0.1, help="standard deviation in Å")
+    args = parser.parse_args()
+    run, start = Run(args.run), time.process_time()
+    model, test = run.model.eval(), run.split.test
+    minima = test[torch.arange(min(args.count, test.numel()))]
+    batch = run.data.batches.stored(minima.tolist())
+    z, pos, sizes = batch.z, batch.pos, batch.ptr.diff()
+    wells = relaxed(model, z, pos, batch.ptr)
+
+    of = torch.arange(args.count) % minima.numel()
+    atoms = torch.cat([torch.arange(int(batch.ptr[i]), int(batch.ptr[i + 1])) for i in of])
+    ptr = torch.cat([torch.zeros(1, dtype=torch.long), sizes[of].cumsum(0)])
+    noise = torch.randn(atoms.numel(), 3, generator=torch.Generator().manual_seed(0))
+    copies = relaxed(model, z[atoms], pos[atoms] + args.perturbation * noise, ptr)
+
+    def apart(a: torch.Tensor, b: torch.Tensor, numbers: torch.Tensor) -> float:
+        return structure_distance(numbers.numpy(), a.double().numpy(), b.double().numpy(), within=0.5)
+
+    moved = [
+        apart(wells.pos[first:last], pos[first:last], z[first:last])
+        for first, last in zip(batch.ptr[:-1].tolist(), batch.ptr[1:].tolist(), strict=True)
+    ]
+    returned = []
+    for i, first, last in zip(of.tolist(), ptr[:-1].tolist(), ptr[1:].tolist(), strict=True):
+        well = slice(int(batch.ptr[i]), int(batch.ptr[i + 1]))
+        returned.append(apart(copies.pos[first:last], wells.pos[well], z[well]))
+    lost = copies.left_range | ~copies.energy.isfinite()
+    print(
+        f"{minima.numel()} test minima, relaxed themselves: {int(wells.left_range.sum())} leave the range, "
+        f"{int(wells.converged.sum())} converge, {np.median(moved):.3f} Å from the data in the median, "
+        f"{np.mean(np.array(moved) < 0.1):.0%} within 0.1 Å\n"
+        f"{args.count} copies perturbed by {args.perturbation} Å: {int(lost.sum())} leave the range, "
+        f"{int(copies.converged.sum())} converge, {np.mean(np.array(returned) < NEAR):.0%} within {NEAR} Å of where "
+        f"the minimum ends; {time.process_time() - start:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    main()
