@@ -2,12 +2,15 @@
 
 from itertools import islice
 
+import numpy as np
 import pytest
 import yaml
 
+from pyg_clusters.analysis.pair_distribution import PairDistribution
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.shipped import shipped_frames, shipped_recipes
+from pyg_clusters.training.new_recipe import smooth_dart_arguments
 from pyg_clusters.training.recipes import with_recipe
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -52,12 +55,26 @@ def test_radii_follow_the_bond_length(files, tmp_path):
     for atoms in frames:
         atoms.positions *= 1.3
     write_extxyz(tmp_path / "wide.extxyz", frames)
-    radii = []
+    radii, widths = [], []
     for file in (files / "gallium_md_57.extxyz", tmp_path / "wide.extxyz"):
         assert main(["new-recipe", str(file), "--out", str(tmp_path / "r.yaml"), "--overwrite"]) == 0
         recipe = yaml.safe_load((tmp_path / "r.yaml").read_text())
-        radii.append(recipe["model"]["init_args"]["model"]["init_args"]["radii"])
+        arguments = recipe["model"]["init_args"]["model"]["init_args"]
+        radii.append(arguments["radii"] + arguments["descriptor_radii"])
+        widths.append(arguments["width"])
+        assert arguments["degree"] == 4  # there are no forces
     assert radii[1] == pytest.approx([1.3 * radius for radius in radii[0]], rel=0.02)
+    assert widths == pytest.approx([1.2, 1.3 * 1.2], rel=0.05)  # of gallium
+
+
+def test_no_radius_lies_where_no_pair_of_the_data_is():
+    """Bonds of 3.0 Å, 2.9 Å at the least: the boundaries of 0.56 and 0.74 bonds end at 2.3 and 2.88 Å."""
+    r = np.arange(0.025, 12, 0.05)
+    distribution = PairDistribution(r, np.where(abs(r - 3.0) < 0.1, 1.0, 0.0), 2.9)
+    arguments = smooth_dart_arguments(distribution, forces=True)
+    assert arguments["radii"] == pytest.approx([3.99, 6.66], abs=0.08) and arguments["degree"] == 5
+    width, inner = arguments["width"], arguments["descriptor_radii"][0]
+    assert inner + width / 2 > 2.9 > 0.74 * 3.0 + width / 2
 
 
 def test_a_folder_of_files_with_an_energy_each(files, tmp_path, capsys):

@@ -13,6 +13,7 @@ from ase.cluster import Icosahedron
 from ase.io import write
 
 from pyg_clusters.cli.main import main
+from pyg_clusters.inference.run import Run
 from pyg_clusters.shipped import shipped_frames, shipped_recipes
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -49,6 +50,24 @@ def test_energies_of_a_folder_with_lone_numbers_in_the_comment_lines(tmp_path):
     rows = np.genfromtxt(tmp_path / "run" / "test_predictions.csv", delimiter=",", names=True)
     assert rows["energy"] == pytest.approx(np.array(energies)[rows["idx"].astype(int)], abs=1e-6)
     assert np.abs(rows["pred_energy"] - rows["energy"]).max() < 100  # on the scale of the labels
+
+
+def test_minima_alone_train_with_forces_of_zero(tmp_path, capsys):
+    write(tmp_path / "minima.extxyz", [Atoms(atoms.symbols, atoms.positions) for atoms in rattled(20)])
+    table = "\n".join(f"minima.extxyz,{frame},{-40.0 - frame},eV" for frame in range(20))
+    (tmp_path / "energies.csv").write_text(f"file,frame,energy,unit\n{table}\n")
+    small = ["--model.init_args.model.init_args." + option for option in ("hidden_channels=8", "degree=1")]
+    files = [
+        "--data.dataset.files",
+        str(tmp_path / "minima.extxyz"),
+        "--data.dataset.labels",
+        str(tmp_path / "energies.csv"),
+    ]
+    options = [*files, "--data.dataset.root", str(tmp_path / "processed"), *small, "--trainer.max_epochs", "2"]
+    assert main(["train", "own-minima", *options, "--out", str(tmp_path / "run")]) == 0
+    data = Run(tmp_path / "run").data.batches.stored(list(range(20)))
+    assert data.force.shape == data.pos.shape and not data.force.any()
+    assert "forces" in json.loads((tmp_path / "run" / "test_metrics.json").read_text())
 
 
 @pytest.mark.filterwarnings("default:joined")

@@ -79,7 +79,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             gets in the data by its name in the files.
         forces (bool or str): Whether to keep the forces, or their name in the files if it is not ``forces``.
         minima (sequence of str or Path): Which of the files hold local minima, on whose atoms there is no force: it
-            need not be in the files.
+            need not be in the files. ``"all"`` if all of them do.
         minima_target (str, optional): Name of the target in the files of ``minima``, if it is another one there.
         fragments (str): What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, or ``"keep"``
             the pieces at their nearest images.
@@ -124,7 +124,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         keep: Sequence[str] | Mapping[str, str] = (),
         keep_atoms: Sequence[str] | Mapping[str, str] = (),
         forces: bool | str = False,
-        minima: Sequence[str | Path] = (),
+        minima: Sequence[str | Path] | Literal["all"] = (),
         minima_target: str | None = None,
         fragments: Fragments = "refuse",
         on_missing: Literal["stop", "skip"] = "stop",
@@ -136,7 +136,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
     ):
         self.files = _absolute(files)
         self.labels = None if labels is None else Path(labels).expanduser().absolute()
-        self.minima = _absolute(minima)
+        self.minima = list(self.files) if minima == "all" else _absolute(minima)
         self.minima_target = minima_target
         self.length_unit = unit_of(length_unit, LENGTH_UNITS, "length_unit")
         self._check_files(per_atom)

@@ -32,8 +32,11 @@ MANY_GROUPS: int = 10
 RELAXED: float = 0.05
 """Largest force in eV/Å on an atom of a cluster that passes for a minimum."""
 
-SUM_RADII, DESCRIPTOR_RADII = (1.33, 2.22), (0.56, 0.74, 0.93, 1.07, 1.22, 1.41, 1.63, 1.93)
-"""Radii of SmoothDART in bond lengths: those of ``own_forces.yaml`` at a bond length of 2.7 Å."""
+SUM_RADII, DESCRIPTOR_RADII, WIDTH = (1.33, 2.22), (0.56, 0.74, 0.93, 1.07, 1.22, 1.41, 1.63, 1.93), 0.44
+"""Radii and width of SmoothDART in bond lengths: those of ``own_forces.yaml`` at a bond length of 2.7 Å."""
+
+DEGREE, DEGREE_OF_ENERGIES = 5, 4
+"""Degree of the directions where forces are given, and where energies alone have to determine them."""
 
 
 @dataclass(frozen=True)
@@ -250,21 +253,46 @@ average_decay: 0.99"""
     return f"model:\n  class_path: pyg_clusters.training.{training}\n  init_args:\n{arguments}"
 
 
+def smooth_dart_arguments(distribution: PairDistribution, forces: bool) -> dict[str, object]:
+    """Radii, width and degree of SmoothDART from g(r), so that they fit any element.
+
+    1. The bond length b is the highest point of g(r). All lengths are multiples of it: sums to 1.33 b (between the
+       first two shells of neighbours) and 2.22 b (beyond the second and third), a descriptor of eight radii from 0.56 b
+       to 1.93 b, and boundaries of a width w of 0.44 b. An atom so feels the structure within 2.15 b: 5.8 Å for gallium
+       or gold, 8 Å for sodium.
+    2. Radii r of the descriptor that no pair of the data reaches (:math:`r + w/2` is below the shortest distance) are
+       left out: their counts would be zero in all of training, and their weights arbitrary where atoms come closer.
+    3. The degree is 5 with forces, and 4 with energies alone, which are too few numbers for more.
+
+    Args:
+        distribution: Pair-distance distribution of the data.
+        forces: Whether the data have forces.
+    """
+    bond = distribution.bond_length
+    seen = [share for share in DESCRIPTOR_RADII if (share + WIDTH / 2) * bond > distribution.smallest_distance]
+    return {
+        "radii": [round(share * bond, 2) for share in SUM_RADII],
+        "width": round(WIDTH * bond, 2),
+        "descriptor_radii": [round(share * bond, 2) for share in seen],
+        "degree": DEGREE if forces else DEGREE_OF_ENERGIES,
+    }
+
+
 def _network(findings: Findings) -> str:
     """The network for energies: SmoothDART, or AlloyDART for several elements without forces."""
     if len(findings.elements) > 1 and not findings.forces:
         return f"""\
 class_path: pyg_clusters.models.AlloyDART
 init_args: {{elements: {findings.elements}, radii: {list(_shells(findings.distribution))}}}"""
-    bond = findings.distribution.bond_length
-    summed, described = ([round(share * bond, 2) for share in shares] for shares in (SUM_RADII, DESCRIPTOR_RADII))
+    arguments = smooth_dart_arguments(findings.distribution, bool(findings.forces))
     elements = f"\n  elements: {findings.elements}" if len(findings.elements) > 1 else ""
     return f"""\
 class_path: pyg_clusters.models.SmoothDART
 init_args:{elements}
-  radii: {summed}  # in Å
-  descriptor_radii: {described}
-  degree: 5
+  radii: {arguments["radii"]}  # in Å
+  width: {arguments["width"]}
+  descriptor_radii: {arguments["descriptor_radii"]}
+  degree: {arguments["degree"]}
   hidden_channels: 96"""
 
 
