@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models import SmoothDART, load_model
 from pyg_clusters.models.checkpoint import save_model
@@ -47,6 +48,8 @@ def test_repulsion_acts_below_the_distances_of_the_training_set_only():
     assert torch.equal(held(z, pos, batch), bare(z, pos, batch))
     squeezed = held(z, 0.7 * pos, batch) - bare(z, 0.7 * pos, batch)
     assert (squeezed[:2] > 1).all() and squeezed[3] == 0  # a single atom has no partner
+    with pytest.raises(InputError, match="atomic numbers z are needed"):
+        held(None, pos, batch)
     shortest = float(held.domain.geometry[0]) * 2 * 1.36  # covalent radius of gold
     full = FULL * shortest - 0.1
     dimer = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, full]], dtype=torch.double)

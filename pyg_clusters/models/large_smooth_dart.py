@@ -50,7 +50,7 @@ def large_atomic_energies(model: Any, z: Tensor | None, pos: Tensor, batch: Tens
     numbers = [None] * len(blocks) if z is None else z.split(ATOMS_AT_ONCE)
     energies = _in_blocks(model.read_out, zip(y.split(ATOMS_AT_ONCE), numbers, strict=True))
     if model.repulsion:
-        first, second = model.numbers(z, batch)[pairs]
+        first, second = model.numbers(z)[pairs]
         half = 0.5 * model.pair_repulsion(distance, first, second)
         energies = energies.index_add(0, pairs[0], half).index_add(0, pairs[1], half)
     return energies.index_select(0, order.argsort())

@@ -191,23 +191,23 @@ class SmoothDART(nn.Module):
             empty.repeat(1, values.size(1)).index_copy(0, place, values).view(*padded.shape[:2], -1)
             for values in self.element_values(z, pos.dtype)
         ]
-        pairs, difference, distance = pair_distances(padded, sizes)
-        x, masks = self._descriptor(pairs, difference, distance, *elements)
+        x, masks = self._descriptor(padded, sizes, *elements)
         x = self._standardised(x, place)
         valid = x.new_zeros(padded.shape[:2]).flatten().index_fill(0, place, 1.0).view(padded.shape[:2])
         for conv in (self.conv, *self.further_convs):
             x = conv.forward_dense(x, masks, valid)
         energy = self.read_out(x.flatten(0, 1).index_select(0, place), z)
         if self.repulsion:
-            numbers = place.new_zeros(valid.numel()).index_copy(0, place, self.numbers(z, batch)).view_as(valid)
+            pairs, _, distance = pair_distances(padded, sizes)
+            numbers = place.new_zeros(valid.numel()).index_copy(0, place, self.numbers(z)).view_as(valid)
             repelled = torch.where(pairs, self.pair_repulsion(distance, numbers[:, :, None], numbers[:, None]), 0.0)
             energy = energy + 0.5 * repelled.sum(-1).flatten().index_select(0, place)
         return energy + defect.to(energy.dtype)
 
-    def numbers(self, z: Tensor | None, batch: Tensor) -> Tensor:
-        """Atomic numbers ``[num_atoms]``; those of the only element of the training set where none are given."""
+    def numbers(self, z: Tensor | None) -> Tensor:
+        """Atomic numbers ``[num_atoms]``, which the repulsion needs."""
         if z is None:
-            z = self.domain.elements.nonzero().flatten()[:1].expand_as(batch)
+            raise InputError("atomic numbers z are needed: the nuclei of the model repel each other")
         return z
 
     def pair_repulsion(self, distance: Tensor, first: Tensor, second: Tensor) -> Tensor:
@@ -234,17 +234,16 @@ class SmoothDART(nn.Module):
             self.inputs.fit(x.detach().flatten(0, 1)[place])
         return self.inputs(x)
 
-    def _descriptor(
-        self, pairs: Tensor, difference: Tensor, distance: Tensor, *elements: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _descriptor(self, pos: Tensor, sizes: Tensor, *elements: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptor ``[num_graphs, num_atoms, in_channels]`` and the soft masks of the shells that are summed over."""
+        pairs, difference, distance = pair_distances(pos, sizes)
         masks = soft_beyond_masks(distance, pairs, self.radii, self.width)
         num_others = pairs.sum(dim=-1, keepdim=True)
         if not elements:
             return self.near_descriptor(*self._near(pairs, difference, distance), num_others), masks
         channels, kinds = elements
         others = channels.sum(dim=1, keepdim=True) - channels
-        of_neighbors = channels[:, None].expand(-1, pairs.size(1), -1, -1)
+        of_neighbors = channels[:, None].expand(-1, pos.size(1), -1, -1)
         *near, of_neighbors = self._near(pairs, difference, distance, of_neighbors)
         return self.near_descriptor(*near, num_others, of_neighbors, others, kinds), masks
 
