@@ -138,6 +138,7 @@ def test_an_epoch_of_every_recipe(recipe, store, tmp_path, without_figures):
     """On 256 clusters, with the evaluation of the whole test set."""
     frames = {
         "own-energies": "gallium_md_46_quenched",
+        "own-minima": "gallium_md_46_quenched",
         "own-forces": "gallium_forces",
         "nanoparticles": "gallium_forces",
     }
