@@ -148,7 +148,7 @@ def test_an_epoch_of_every_recipe(recipe, store, tmp_path, without_figures):
         options = [*own, "--data.dataset.root", str(tmp_path / "processed")]
     if recipe == "dart-on-disk":
         options = ["--data.dataset.file", str(store)]
-    short = ["--trainer.max_epochs", "1", "--data.max_train_clusters", "256"]
+    short = ["--trainer.max_epochs", "1", "--trainer.limit_val_batches", "3", "--data.max_train_clusters", "256"]
     out = tmp_path / "run"
     assert main(["train", recipe, *short, *options, "--out", str(out)]) == 0
     overall = json.loads((out / "test_metrics.json").read_text())["overall"]
