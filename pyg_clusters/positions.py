@@ -1,5 +1,6 @@
-"""Positions that no energy belongs to: not finite, or of two atoms at once."""
+"""Positions: those that no energy belongs to, not finite or of two atoms at once; and those from their mean."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -119,3 +120,22 @@ def _first(marked: Tensor, pos: Tensor, ptr: Tensor) -> tuple[int, int, list[flo
     atom = int(marked.nonzero()[0])
     frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
     return frame, atom - int(ptr[frame]), pos[atom].tolist()
+
+
+def centred(pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
+    """Positions less the mean of their frame, ``[num_atoms, 3]`` in double precision.
+
+    Casting to single precision then rounds by the extent of a cluster, not by its distance from the origin.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the frames ``[num_frames + 1]``, each of at least one atom.
+
+    Example:
+        >>> centred(np.array([[1e4, 0, 0], [1e4 + 3, 0, 0]]), np.array([0, 2]))[:, 0].tolist()
+        [-1.5, 1.5]
+    """
+    pos, sizes = pos.astype(np.float64, copy=False), np.diff(ptr)
+    if not len(sizes):
+        return pos
+    return pos - np.repeat(np.add.reduceat(pos, ptr[:-1]) / sizes[:, None], sizes, axis=0)

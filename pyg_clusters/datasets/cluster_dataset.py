@@ -19,12 +19,12 @@ from pyg_clusters.datasets.validation import LabelArguments, check_energies_abov
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
-from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.geometry import sizes_to_ptr
 from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.options.common import Fragments
+from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
 
 FORMAT_VERSION: int = 5
@@ -287,17 +287,8 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
 
     def _read_file(self, file: Path) -> list[FrameBlock]:
         arrays = (*self.keep_atoms, *((self.forces_key,) if self._has_forces(file) else ()))
-        labels = Labels(
-            self._target_in(file),
-            self.per_atom,
-            self.group_key,
-            tuple(self.keep),
-            arrays,
-            self.fragments,
-            self.energy_unit,
-            self.length_unit,
-        )
-        return list(self._reader.blocks(file, labels))
+        asked = (self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, self.fragments)
+        return list(self._reader.blocks(file, Labels(*asked, self.energy_unit, self.length_unit)))
 
     def _has_forces(self, file: Path) -> bool:
         return self.forces and file not in self.minima

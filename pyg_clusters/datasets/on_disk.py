@@ -19,11 +19,11 @@ from pyg_clusters.datasets.store_index import StoreIndex
 from pyg_clusters.datasets.validation import LabelArguments, check_energies_above_references
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, StoreReader
-from pyg_clusters.frames.block import centred
 from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_references
 from pyg_clusters.options.common import Fragments
+from pyg_clusters.positions import centred
 
 FORMAT_VERSION: int = 4
 """Changes whenever an index is made, or clusters are read, differently."""

@@ -1,6 +1,5 @@
 """Blocks of frames as flat arrays, frames that cannot be used, and the options of their readers."""
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -248,25 +247,6 @@ def flat_arrays(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, n
     return z, pos, offsets(np.concatenate([block.sizes for block in blocks]))
 
 
-def centred(pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Positions less the mean of their frame, ``[num_atoms, 3]`` in double precision.
-
-    Casting to single precision then rounds by the extent of a cluster, not by its distance from the origin.
-
-    Args:
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the frames ``[num_frames + 1]``, each of at least one atom.
-
-    Example:
-        >>> centred(np.array([[1e4, 0, 0], [1e4 + 3, 0, 0]]), np.array([0, 2]))[:, 0].tolist()
-        [-1.5, 1.5]
-    """
-    pos, sizes = pos.astype(np.float64, copy=False), np.diff(ptr)
-    if not len(sizes):
-        return pos
-    return pos - np.repeat(np.add.reduceat(pos, ptr[:-1]) / sizes[:, None], sizes, axis=0)
-
-
 def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     """One block of the frames of several, in the order of their indices.
 
@@ -353,15 +333,6 @@ def cut_frame(kind: type[UnrecoverableFrame], path: Path, number: int) -> Unreco
     """A frame within which the file ends."""
     whole = "1 whole frame" if number == 1 else f"{number} whole frames"
     return kind(str(path), number, f"the file ends within this frame, after {whole}; copy it again, or remove the rest")
-
-
-def warn_of_half_frame(frame: TruncatedFrame):
-    """Warns that the last frame of a file is left out."""
-    warnings.warn(
-        f"{frame.file}: the file ends within frame {frame.number}, which may still be being written; "
-        "the whole frames before it are taken",
-        stacklevel=3,
-    )
 
 
 class Topology(NamedTuple):

@@ -23,7 +23,6 @@ from pyg_clusters.shipped import shipped_frames
 VARIABLE: str = "PYG_CLUSTERS_MAX_ATOMS"
 """Environment variable that sets the maximum number of atoms of a frame."""
 
-
 MAX_ATOMS: int = 250_000
 """Default number of atoms that a frame may have."""
 
@@ -58,10 +57,8 @@ def lifted_by() -> str:
 STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
 """Suffixes of frame stores."""
 
-
 XYZ_SUFFIXES: tuple[str, ...] = (".xyz", ".extxyz")
 """Suffixes of (extended) XYZ text, before that of a compression."""
-
 
 OPENERS: dict[str, Callable] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
 """Functions that open a compressed file, by its last suffix."""
@@ -287,7 +284,10 @@ def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list
     given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
     files = [file for path in given for file in _expand(Path(path))]
     for file in files:
-        check_name(file)
+        try:
+            str(file).encode()
+        except UnicodeEncodeError:
+            raise InputError(f"{str(file)!a}: the name is not UTF-8; rename the file") from None
     return files
 
 
@@ -304,18 +304,6 @@ def natural_order(path: Path) -> list[tuple[int, int, str]]:
     """A key that sorts numbers within names by their value."""
     parts = re.findall(r"\d+|\D+", str(path))
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
-
-
-def check_name(path: Path):
-    """Check that the name of a file can be written into results.
-
-    Raises:
-        InputError: If it is not UTF-8.
-    """
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{str(path)!a}: the name is not UTF-8; rename the file") from None
 
 
 def _expand(path: Path) -> list[Path]:

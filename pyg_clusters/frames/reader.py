@@ -1,6 +1,7 @@
 """Frames from files, in blocks or one by one."""
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,6 @@ from pyg_clusters.frames.block import (
     ReadOptions,
     TruncatedFrame,
     UnlabelledFrame,
-    warn_of_half_frame,
 )
 from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, frames_of_file, pieces_of_file
 from pyg_clusters.frames.checks import check_block
@@ -221,6 +221,15 @@ class Frames:
 
     def _stops(self, frame: BadFrame) -> bool:
         return (self.on_missing if isinstance(frame, UnlabelledFrame) else self.on_bad) == "stop"
+
+
+def warn_of_half_frame(frame: TruncatedFrame):
+    """Warns that the last frame of a file is left out."""
+    warnings.warn(
+        f"{frame.file}: the file ends within frame {frame.number}, which may still be being written; "
+        "the whole frames before it are taken",
+        stacklevel=3,
+    )
 
 
 def read_blocks(

@@ -9,7 +9,7 @@ import numpy as np
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.frames.block import KINDS, BadFrame, FrameBlock, centred, kind_of
+from pyg_clusters.frames.block import KINDS, BadFrame, FrameBlock, kind_of
 from pyg_clusters.frames.checks import check_block
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
@@ -22,6 +22,7 @@ from pyg_clusters.frames.store_layout import (
 from pyg_clusters.frames.writing import WrittenFrames, open_output
 from pyg_clusters.options.frames import ConvertOptions
 from pyg_clusters.options.parsing import command_words
+from pyg_clusters.positions import centred
 from pyg_clusters.progress import counting
 
 CHUNK: int = 1 << 14

@@ -28,14 +28,7 @@ from pyg_clusters.frames.block import (
 from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
 from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table
-from pyg_clusters.frames.xyz_frame import (
-    TextFrame,
-    cells_of,
-    columns_named,
-    decoded,
-    frame_by_ase,
-    values_of,
-)
+from pyg_clusters.frames.xyz_frame import TextFrame, cells_of, columns_named, decoded, frame_by_ase, values_of
 
 BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"
 """With which some editors begin UTF-8."""
