@@ -22,7 +22,7 @@ def test_example_of_a_verb_is_a_command_of_it(name):
     """Its options are parsed, and the command that they stand for is the example again, in another order perhaps."""
     verb = VERBS[name]
     options = parse_options(name, verb.options, verb.example, shlex.split(verb.example))
-    again = command_words(name, options)[1 + len(name.split()) :]
+    again = command_words(options)[1 + len(name.split()) :]
     assert parse_options(name, verb.options, verb.example, again) == options
 
 

@@ -54,8 +54,7 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
     Raises:
         InputError: If the model has no features of atoms, a region is empty, or there are too few clusters.
     """
-    command = command_words("analyse core-surface", options)
-    with open_output(Path(options.out), command, inputs=options.frames, overwrite=options.overwrite, results=RESULTS):
+    with open_output(options, results=RESULTS):
         model = load_model(options.model)
         if not (isinstance(model, HasAtomicEnergies) and isinstance(model, HasFeatures)):
             raise InputError(
@@ -72,7 +71,7 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
         radii = _two_radii(model, options.radii)
         device = usable_device(options.device)
         result = separate_regions(model.to(device), frames, radii, options.perplexity, options.seed, options.group)
-        write_results(result, options.model, Path(options.out), shlex.join(command))
+        write_results(result, options.model, Path(options.out), shlex.join(command_words(options)))
     return result
 
 

@@ -69,15 +69,14 @@ def describe(options: DescribeOptions) -> Description:
     radii = None if options.radii is None else parse_radii(options.radii)
     target = options.target or (SHIPPED_TARGETS.get(options.frames[0]) if len(options.frames) == 1 else None)
     out = None if options.out is None else Path(options.out)
-    command = command_words("describe", options)
-    with open_output(out, command, inputs=options.frames, overwrite=options.overwrite, results=RESULTS):
+    with open_output(options, results=RESULTS):
         frames = read_set(options.frames, target=target, on_bad=options.on_bad, fragments=options.fragments)
         if target:
             units = units_of_labels(frame_paths(options.frames), options.energy_unit)
             frames.properties[target] = frames.properties[target] * [units[file] for file in frames.file.tolist()]
         description = description_of(frames, radii, target, options.r_max, options.bin_width)
         if out is not None:
-            write_results(description, out, options.frames, shlex.join(command))
+            write_results(description, out, options.frames, shlex.join(command_words(options)))
     return description
 
 

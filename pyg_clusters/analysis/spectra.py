@@ -26,7 +26,6 @@ from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress
 from pyg_clusters.options.inference import SpectrumOptions
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
@@ -145,13 +144,7 @@ def spectrum(options: SpectrumOptions) -> Spectra:
     shift_axis([0.0], options.width, options.shape)  # checks the options before the frames are read
     boltzmann_weights([], options.temperature)
     out = Path(options.out)
-    with open_output(
-        out,
-        command_words("spectrum", options),
-        inputs=options.frames,
-        overwrite=options.overwrite,
-        results=RESULTS,
-    ):
+    with open_output(options, results=RESULTS):
         predictor = Run(options.model).predictor(options.device)
         scored = score_files(
             predictor, options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments

@@ -5,7 +5,6 @@ from pathlib import Path
 from pyg_clusters.formatting import read_errors
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.papers import DemoOptions
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screening import ScreenOptions
 from pyg_clusters.screening import screen
 from pyg_clusters.training import train
@@ -22,7 +21,7 @@ def demo(options: DemoOptions) -> str:
     """
     out = Path(options.out)
     trained, screened = out / "training", out / "screening"
-    with open_output(out, command_words("demo", options), results=()):
+    with open_output(options, results=()):
         print("1. Training DART on the shipped gallium minima")
         if (trained / "config.yaml").exists():
             train(["--resume", str(trained)])

@@ -30,7 +30,6 @@ from pyg_clusters.metrics import energy_metrics, metrics_by_size, shielding_metr
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import weights_hash
 from pyg_clusters.models.contract import extra_arguments
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.training import CalibrateOptions, EvaluateOptions
 from pyg_clusters.structures import energy_and_forces
 
@@ -94,15 +93,14 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         >>> evaluate(EvaluateOptions(run="runs/dart")).overall["mae_kcal_mol"]  # doctest: +SKIP
         5.4
     """
-    run, command = Run(options.run), command_words("evaluate", options)
+    run = Run(options.run)
     if not options.frames:
-        with open_output(run.path, command, results=()):
+        with open_output(options, run.path, results=()):
             return evaluate_run(run, options.device, options.coverage)
-    out = None if options.out is None else Path(options.out)
-    with open_output(out, command, inputs=options.frames, overwrite=options.overwrite):
+    with open_output(options):
         evaluation = _evaluate_frames(run, options, options.frames)
-        if out is not None:
-            evaluation.write(out)
+        if options.out is not None:
+            evaluation.write(Path(options.out))
         return evaluation
 
 
@@ -288,7 +286,7 @@ def calibrate(options: CalibrateOptions) -> Calibration:
     run = Run(options.run)
     if run.is_ensemble and options.spread != "none":
         raise InputError(f"{run.path} is an ensemble, which has its own spread: leave out --spread")
-    with open_output(run.path, command_words("calibrate", options), results=()):
+    with open_output(options, run.path, results=()):
         calibration = _calibration(run, "ensemble" if run.is_ensemble else options.spread, options.device)
         calibration.save(run.path / CALIBRATION)
     return calibration

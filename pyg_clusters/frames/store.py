@@ -21,7 +21,6 @@ from pyg_clusters.frames.store_layout import (
 )
 from pyg_clusters.frames.writing import WrittenFrames, open_output
 from pyg_clusters.options.frames import ConvertOptions
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.positions import centred
 from pyg_clusters.progress import counting
 
@@ -251,8 +250,7 @@ def convert(options: ConvertOptions) -> WrittenFrames:
             bad.extend(rejected)
             yield checked
 
-    command = command_words("convert", options)
-    with open_output(out, command, inputs=options.frames, overwrite=options.overwrite):
+    with open_output(options):
         frames = Frames.open(
             options.frames,
             properties=options.properties,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -25,6 +26,7 @@ from pyg_clusters.files import atomic_write, check_empty, output_lock
 from pyg_clusters.formatting import count_of
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES, is_among
+from pyg_clusters.options.parsing import command_words
 
 PLAIN: re.Pattern[str] = re.compile(r"(?!(?:t|f|true|false|nan|inf|infinity)$)[a-z_/][\w./:+-]*", re.IGNORECASE)
 """Texts that stay what they are without quotes."""
@@ -35,6 +37,9 @@ OWN_KEYS: frozenset[str] = frozenset({"lattice", "properties", "pbc"})
 COLUMN_NAME: re.Pattern[str] = re.compile(r"[^\s:=\"'{}\[\]\\]+")
 
 LARGEST_COLUMN_INTEGER: int = 2**31 - 1
+
+INPUTS: tuple[str, ...] = ("frames", "parts", "files", "minima")
+"""Options of verbs that name files to read."""
 
 
 @dataclass(frozen=True)
@@ -225,11 +230,10 @@ def read_columns(path: Path, names: Sequence[str] = (), remedy: str = "write it 
 
 @contextmanager
 def open_output(
-    path: Path | None,
-    command: Sequence[str],
+    options: Any,
+    path: Path | None = None,
     *,
-    inputs: Iterable[str | Path] = (),
-    overwrite: bool = False,
+    overwrite: bool | None = None,
     results: Sequence[str] | None = None,
     new_folders: Sequence[Path] = (),
 ) -> Iterator[bool]:
@@ -239,10 +243,9 @@ def open_output(
     the same command may then replace what is there.
 
     Args:
-        path: The file or folder; without it nothing is written.
-        command: Verb and arguments.
-        inputs: Files that are read.
-        overwrite: Whether results that are there may be replaced.
+        options: Options of the verb: its command, the files that it reads, and ``out`` and ``overwrite``.
+        path: The file or folder; ``out`` by default, without which nothing is written.
+        overwrite: Whether results that are there may be replaced, if not as the options say.
         results: Names of the results in the folder; none, if the output is a file.
         new_folders: Folders that ``overwrite`` does not replace.
 
@@ -253,15 +256,18 @@ def open_output(
         InputError: If another process writes there, or a result is one of the inputs, or is there already and is not
             to be replaced.
     """
-    if path is None:
+    if path is None and getattr(options, "out", None) is None:
         yield False
         return
+    path = Path(options.out) if path is None else path
+    overwrite = getattr(options, "overwrite", False) if overwrite is None else overwrite
+    command = command_words(options)
+    inputs = [name for field in INPUTS for name in getattr(options, field, None) or ()]
     if "" in command:
         raise InputError(f"{command[command.index('') - 1]} is empty; give the name of a file or folder")
     folder = results is not None
     outputs = [path] if results is None else [path / name for name in results]
     text = shlex.join(word for word in command if word != "--overwrite")
-    inputs = list(inputs)
     with output_lock(path, folder=folder) as lock:
         again = lock.unfinished == text
         for output in outputs:

@@ -24,7 +24,6 @@ from pyg_clusters.inference.prediction_files import FORMATS, PredictionFormat
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, job_settings
 from pyg_clusters.options.inference import MergeOptions, PredictOptions
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.progress import counting
 
 
@@ -65,8 +64,7 @@ def predict(options: PredictOptions) -> Predicted:
     out = Path(options.out)
     folder = out.with_name(out.name + ".unfinished")
     overwrite = options.overwrite or Parts.is_started(folder)
-    command = command_words("predict", options)
-    with open_output(out, command, inputs=options.frames, overwrite=overwrite):
+    with open_output(options, overwrite=overwrite):
         return _predict(options, out, shard, folder)
 
 
@@ -132,8 +130,7 @@ def merge(options: MergeOptions) -> WrittenFrames:
         InputError: If a part is missing, doubled, corrupted or of another job, or the file exists already.
     """
     out = Path(options.out)
-    command = command_words("merge", options)
-    with open_output(out, command, inputs=options.parts, overwrite=options.overwrite):
+    with open_output(options):
         shards = [ShardFile.read(Path(path)) for path in options.parts]
         _check_shards(shards)
         other = next((shard.path for shard in shards if shard.path.suffix != out.suffix), None)

@@ -35,7 +35,7 @@ from pyg_clusters.models.checkpoint import (
     weights_hash,
 )
 from pyg_clusters.models.contract import extra_arguments
-from pyg_clusters.options.parsing import command_words, explain
+from pyg_clusters.options.parsing import explain
 from pyg_clusters.options.training import EnsembleOptions
 from pyg_clusters.trusted import check_extent, check_trusted, current_folder, trusts_files
 
@@ -327,7 +327,7 @@ def ensemble(options: EnsembleOptions) -> Ensemble:
         Ensemble(2 x DART)
     """
     out = Path(options.out)
-    with open_output(out, command_words("ensemble", options), results=(ENSEMBLE,)):
+    with open_output(options, results=(ENSEMBLE,)):
         runs = [Run(path) for path in options.runs]
         joined = Ensemble([run.model for run in runs])
         known = [run for run in runs if run.target is not None]

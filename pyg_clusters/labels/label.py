@@ -292,7 +292,7 @@ def _label(labeller: Labeller, settings: Mapping[str, object], options: LabelOpt
         options: Options of the verb.
     """
     out = Path(options.out)
-    with open_output(out, ("label",), inputs=options.frames, overwrite=True):
+    with open_output(options, overwrite=True):
         bad: list[BadFrame] = []
         read = read_atoms(options.frames, problem=labeller.problem, on_bad=options.on_bad, fragments=options.fragments)
         frames = list(good_frames(read, bad))  # bad frames are reported before hours of work, not after

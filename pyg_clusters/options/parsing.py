@@ -15,6 +15,7 @@ from docstring_parser import parse_from_object
 from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
 
 from pyg_clusters.errors import InputError, one_line
+from pyg_clusters.options import VERBS
 
 Options = TypeVar("Options")
 
@@ -176,14 +177,15 @@ def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def command_words(verb: str, options: Any) -> list[str]:
+def command_words(options: Any) -> list[str]:
     """The shortest command line that gives a dataclass of options: those equal to their defaults are left out.
 
     Example:
         >>> from pyg_clusters.options.inference import MergeOptions
-        >>> command_words("merge", MergeOptions(parts=["a.csv", "b.csv"], out="all.csv"))
+        >>> command_words(MergeOptions(parts=["a.csv", "b.csv"], out="all.csv"))
         ['pyg-clusters', 'merge', 'a.csv', 'b.csv', '--out', 'all.csv']
     """
+    verb = next(name for name, each in VERBS.items() if each.options is type(options))
     words, flags = ["pyg-clusters", *verb.split()], []
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)

@@ -19,7 +19,6 @@ from pyg_clusters.inference.run import METRICS
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.papers import ReproduceDartOptions
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.papers.tables import (
     QUICK_MARK,
     QUICK_TITLE,
@@ -114,7 +113,7 @@ def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
     quick = QUICK if options.quick else ()
     planned = trainings(names, recipe, shipped_recipe("hdnn_gallium.yaml"), options.seeds, quick, gnc)
     out = Path(options.out)
-    with open_output(out, command_words("reproduce dart", options), results=()):
+    with open_output(options, results=()):
         runs = out / ("quick" if options.quick else "full")
         run_trainings(planned, runs, options.workers)
         reached = results(chosen, runs, options.seeds, gnc)

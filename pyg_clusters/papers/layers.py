@@ -26,7 +26,6 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import METRICS, SPLITS
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.papers import ReproduceLayersOptions, Target
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.papers.tables import Reproduction, Table, mean_and_spread, seconds_of_finished, write_report
 from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.launcher import Training, run_trainings
@@ -132,7 +131,7 @@ def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
     names = list(dict.fromkeys(options.only or TEN))
     targets = options.targets or TARGETS
     out = Path(options.out)
-    with open_output(out, command_words("reproduce layers", options), results=()):
+    with open_output(options, results=()):
         runs = out / ("quick" if options.quick else "full")
         run_trainings(trainings(names, targets, options), runs, options.workers)
         reached = results(names, targets, runs, options.folds)

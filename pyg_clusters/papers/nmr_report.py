@@ -13,7 +13,6 @@ from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.options.papers import ReproduceNmrOptions
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.papers import nmr, plots_nmr
 from pyg_clusters.papers.nmr_findings import Labels, clusters_of_figure_7, findings, relaxed_pairs
 from pyg_clusters.papers.tables import (
@@ -62,7 +61,7 @@ def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
     recipe = shipped_recipe("sodium_node_schnet.yaml") if options.recipe is None else Path(options.recipe)
     trainings = nmr.trainings(rows, recipe, options.seeds, extent.epochs)
     out = Path(options.out)
-    with open_output(out, command_words("reproduce nmr", options), results=()):
+    with open_output(options, results=()):
         runs = out / ("quick" if options.quick else "full")
         for training in trainings:
             Run(runs / training.name).check_fingerprint(dataset)

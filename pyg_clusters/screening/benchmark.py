@@ -22,7 +22,6 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
 from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screening import BenchmarkScreeningOptions
 from pyg_clusters.progress import counting
 from pyg_clusters.screening.candidates import check_forces, relax_atoms, warn_of_left_range
@@ -168,8 +167,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
         InputError: If a file, a frame or the model cannot be used, or results exist already.
     """
     out = None if options.out is None else Path(options.out)
-    command, inputs = command_words("benchmark-screening", options), [*options.frames, *(options.minima or [])]
-    with open_output(out, command, inputs=inputs, overwrite=options.overwrite, results=RESULTS):
+    with open_output(options, results=RESULTS):
         predictor = Run(options.model).predictor(options.device)
         if options.relax:
             check_forces(predictor)

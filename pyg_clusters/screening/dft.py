@@ -23,7 +23,6 @@ from pyg_clusters.frames import expand_paths, read_blocks, write_table
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.metrics import metrics_by_size
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screening import VACUUM, CompareDFTOptions
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -155,8 +154,7 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
     screened = folder / "candidates.extxyz"
     if not screened.is_file():
         raise InputError(f"{folder}: no candidates.extxyz in it; give the folder of a screening")
-    command = command_words("compare-dft", options)
-    with open_output(folder, command, inputs=options.files, overwrite=options.overwrite, results=RESULTS):
+    with open_output(options, folder, results=RESULTS):
         blocks = list(read_blocks(screened, with_atoms=True, on_bad="skip"))
         for frame in (frame for block in blocks for frame in block.unreadable):
             raise InputError(f"{frame}; write the candidates again with pyg-clusters screen")

@@ -58,14 +58,8 @@ def screen(options: ScreenOptions) -> Screening:
     out = Path(options.out)
     if options.write:
         check_format(options.write)
-    with open_output(
-        out,
-        command_words("screen", options),
-        inputs=options.frames,
-        overwrite=options.overwrite,
-        results=RESULTS,
-        new_folders=[out / options.write] if options.write else [],
-    ) as again:
+    new_folders = [out / options.write] if options.write else []
+    with open_output(options, results=RESULTS, new_folders=new_folders) as again:
         strategy = STRATEGIES[options.choose].from_options(options)
         model = Run(options.model)
         predictor = _predictor(model, options, strategy)
@@ -88,7 +82,7 @@ def screen(options: ScreenOptions) -> Screening:
         if truth and trained is not None:
             print_lines(check_zero(screening, truth))
         write_candidates(screening, out, truth)
-        command = shlex.join(command_words("screen", options))
+        command = shlex.join(command_words(options))
         write_report(screening, out, predictor, model, strategy, truth, command)
         if options.write:
             structures = [candidate.atoms for candidate in screening.candidates]

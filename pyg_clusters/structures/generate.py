@@ -17,7 +17,7 @@ from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.writing import open_output
-from pyg_clusters.options.parsing import command_words, parse_sizes
+from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.options.structures import HotOptions, QuenchOptions, QuenchSettings, SbldaOptions
 from pyg_clusters.progress import ItemProgress, counting
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, named_calculator
@@ -62,7 +62,7 @@ def generate_sblda(options: SbldaOptions) -> Generated:
     clusters = _random_clusters(options.element, sizes, options.count, options.seed, lengths)
     total = len(sizes) * options.count
     out = Path(options.out)
-    with open_output(out, command_words("generate sblda", options), overwrite=options.overwrite):
+    with open_output(options):
         write_extxyz(out, counting(clusters, lambda _: 1, total))
     return Generated(total, f"clusters of {options.element} in {options.out}")
 
@@ -84,7 +84,7 @@ def generate_quench(options: QuenchOptions) -> Generated:
         "compositions": [*(options.formula or (options.elements, options.sizes, options.compositions))],
         "count": options.count,
     }
-    with open_output(Path(options.out), command_words("generate quench", options), overwrite=True):
+    with open_output(options, overwrite=True):
         log = FrameLog(Path(options.out), job, free=("count",), overwrite=options.overwrite)
         count = len(log.frames)
         if count:
@@ -110,7 +110,7 @@ def generate_hot(options: HotOptions) -> Generated:
             belongs to other settings.
     """
     names = ("seed", "min_temperature", "max_temperature", "min_steps", "max_steps", "timestep", "count")
-    with open_output(Path(options.out), command_words("generate hot", options), inputs=options.frames, overwrite=True):
+    with open_output(options, overwrite=True):
         clusters = _clusters(options)
         elements = sorted({symbol for frame in clusters for symbol in frame.atoms.get_chemical_symbols()})
         calculator = named_calculator(options.calculator, elements)

@@ -21,7 +21,6 @@ from pyg_clusters.frames.provenance import at_new_positions, write_values
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.models.training_domain import geometry_range_of, measures
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.structures import RelaxOptions
 from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
@@ -178,8 +177,7 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
     """
     batched = batched_energy(options.calculator)
     overwrite = options.overwrite or batched is None  # otherwise the log of frames decides what may be replaced
-    command = command_words("relax", options)
-    with open_output(Path(options.out), command, inputs=options.frames, overwrite=overwrite):
+    with open_output(options, overwrite=overwrite):
 
         def problem(atoms: Atoms) -> str | None:
             return batched.problem(atoms) if batched else calculator_problem(options.calculator, atoms)

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from textwrap import indent
 from typing import Any
 
@@ -20,7 +19,6 @@ from pyg_clusters.frames import AtomsFrame, expand_paths, read_atoms
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.frames.writing import open_output
-from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.training import NewRecipeOptions
 
 MAX_FRAMES: int = 5000
@@ -77,10 +75,9 @@ def new_recipe(options: NewRecipeOptions) -> str:
     """
     if options.epochs < 1:
         raise InputError(f"--epochs must be at least 1, got {options.epochs}")
-    out, command = Path(options.out), command_words("new-recipe", options)
-    with open_output(out, command, inputs=options.frames, overwrite=options.overwrite):
+    with open_output(options):
         findings = look_at(options)
-        with atomic_write(out) as path:
+        with atomic_write(options.out) as path:
             path.write_text(recipe_text(findings, options), encoding="utf-8")
     next_step = f"recipe in {options.out}; next: pyg-clusters train {options.out} --out runs/own"
     return "\n".join([*findings.lines, next_step])
