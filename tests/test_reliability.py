@@ -236,9 +236,9 @@ def test_signals_end_a_command_with_one_line(folder, tmp_path, number, code, swa
 @pytest.mark.parametrize("event", [3, 12])
 def test_signals_within_hdf5_do_not_break_it(folder, tmp_path, method, event, monkeypatch, capfd):
     """HDF5 calls a file's methods; an exception in one of them would end the process by a segmentation fault."""
-    from pyg_clusters.frames import store
+    from pyg_clusters.frames import store_layout
 
-    calls, plain = [], getattr(store._File, method)
+    calls, plain = [], getattr(store_layout._File, method)
 
     def signalled(self, *arguments):
         calls.append(method)
@@ -246,7 +246,7 @@ def test_signals_within_hdf5_do_not_break_it(folder, tmp_path, method, event, mo
             os.kill(os.getpid(), signal.SIGINT)
         return plain(self, *arguments)
 
-    monkeypatch.setattr(store._File, method, signalled)
+    monkeypatch.setattr(store_layout._File, method, signalled)
     assert main(["convert", str(folder / "md.extxyz"), "--out", str(tmp_path / "x.h5")]) == (
         130 if len(calls) >= event else 0
     )
