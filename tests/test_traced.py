@@ -73,7 +73,7 @@ def check_forces(model: torch.nn.Module, traced: torch.nn.Module):
 
 @pytest.mark.slow
 def test_forces_of_a_compiled_model():
-    """By the backend ``aot_eager``: the code that ``inductor`` generates for the gradient does not compile."""
+    """By the backend ``aot_eager``: ``inductor`` has no name for a size of one more than a value (``u2 + 1``)."""
     model = made("SmoothDART")
     check_forces(model, torch.compile(model, fullgraph=True, backend="aot_eager"))
 
