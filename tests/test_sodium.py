@@ -21,9 +21,12 @@ def stable(tmp_path_factory) -> SodiumShielding:
     return SodiumShielding(tmp_path_factory.mktemp("sodium"))
 
 
+FILES = {file for files in SodiumShielding.SUBSETS.values() for file in files}
+
+
 def test_card_is_true_of_its_files():
     card = Card.load(FOLDER / "card.yaml")
-    assert set(card.files) == {file.name for file in FOLDER.glob("*.extxyz")} == set(SodiumShielding.SUBSETS.values())
+    assert set(card.files) == {file.name for file in FOLDER.glob("*.extxyz")} == FILES
     assert card.licence == "CC-BY-4.0" and "GIAO" in card.level_of_theory
     for name, file in card.files.items():
         lines = card.verify(FOLDER, name).read_text(encoding="utf-8").splitlines()
@@ -99,6 +102,16 @@ def test_split_of_the_paper(stable, monkeypatch):
     assert [part.tolist() for part in (split.train, split.val, split.test)] == [[0, 1, 5], [2, 3], [4, 6]]
 
 
+def test_large_clusters_are_of_the_sizes_held_out_by_the_paper(tmp_path, stable):
+    large = SodiumShielding(tmp_path, subset="large")
+    assert set(large.sizes.tolist()) <= {28, 30, 40} and len(large) >= 4
+    assert len(SodiumShielding(tmp_path, subset="all_sizes")) == len(stable) + len(large)
+    assert (large._data.lambda_triplet > 0).all() and (large._data.s2 == 0).all()
+    assert large._data.y.mean() == pytest.approx(580, abs=10) and large._data.y.std() == pytest.approx(38, abs=10)
+    energy = large._data.energy / large.sizes
+    assert energy.mean() == pytest.approx(-4416.5, abs=1) and energy.std() < 0.2
+
+
 def test_folds_by_cluster(stable):
     tested = [ClusterDataModule(stable, split="fold", fold=fold).split.test for fold in range(5)]
     assert torch.cat(tested).sort().values.equal(torch.arange(len(stable)))
@@ -115,7 +128,7 @@ def test_unstable_clusters_lie_apart(tmp_path):
 
 
 def test_wrong_subset(tmp_path):
-    with pytest.raises(InputError, match="no subset 'all'; choose one of stable, unstable"):
+    with pytest.raises(InputError, match="no subset 'all'; choose one of stable, large, all_sizes, unstable"):
         SodiumShielding(tmp_path, subset="all")
 
 
@@ -182,10 +195,11 @@ def test_new_frames_are_merged_once(script, copied, tmp_path):
     file = tmp_path / "new.extxyz"
     cut_off = labelled(seed=90002)[:-40]
     file.write_text(labelled() + labelled(seed=90001, stable="F") + cut_off)
+    names = script.STABLE, script.UNSTABLE
     for added in (1, 0):
-        assert script.append([file], copied) == dict.fromkeys(SodiumShielding.SUBSETS.values(), added)
+        assert script.append([file], copied) == {**dict.fromkeys(names, added), script.LARGE: 0}
         card = Card.load(copied / "card.yaml")
-        for name in SodiumShielding.SUBSETS.values():
+        for name in names:
             path = card.verify(copied, name)
             assert card.files[name].frames == before.files[name].frames + 1 and card.files[name].sizes[2] == 1
         text = path.read_text(encoding="utf-8")

@@ -5,8 +5,9 @@
 Frames come from ``pyg-clusters label shielding``, or from the labeller that the set began with, which writes energies
 in Hartree; the files here are in eV and centred. A cluster is known by its size, family and seed; those
 that are there already are skipped, so that the same file can be merged again while it grows (a frame that is cut off
-at its end is left for the next time). Clusters whose closed-shell solution is unstable go to a file of their own.
-Frame counts and checksums of ``card.yaml`` are renewed. The README beside it explains how to make more frames.
+at its end is left for the next time). Clusters whose closed-shell solution is unstable go to a file of their own, as
+do clusters larger than those on which the paper trains. Frame counts and checksums of ``card.yaml`` are renewed. The
+README beside it explains how to make more frames.
 
 Each file is replaced at once. After a kill between two of them the checksums do not fit: run it again.
 """
@@ -26,7 +27,11 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 
 HERE = Path(__file__).resolve().parent
-STABLE, UNSTABLE = "sodium_shielding.extxyz", "sodium_shielding_unstable.extxyz"
+STABLE, LARGE = "sodium_shielding.extxyz", "sodium_shielding_large.extxyz"
+UNSTABLE = "sodium_shielding_unstable.extxyz"
+
+LARGEST_TO_TRAIN = 26
+"""The paper trains on clusters of at most so many atoms."""
 
 HARTREE = 27.211386245988
 """In eV (CODATA 2018)."""
@@ -56,13 +61,13 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
     Raises:
         InputError: If a frame is not as the labeller writes it.
     """
-    texts = {name: (folder / name).read_text(encoding="utf-8") for name in (STABLE, UNSTABLE)}
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in (STABLE, LARGE, UNSTABLE)}
     known = {
         (len(lines), str(header["family"]), int(header["seed"]))
         for text in texts.values()
         for header, lines in frames_of(text)
     }
-    added: Counter = Counter({STABLE: 0, UNSTABLE: 0})
+    added: Counter = Counter({STABLE: 0, LARGE: 0, UNSTABLE: 0})
     for source in sources:
         for number, (header, lines) in enumerate(frames_of(source.read_text(encoding="utf-8"))):
             try:
@@ -71,7 +76,7 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
                 raise InputError(f"{source}, frame {number}: {type(error).__name__}: {error}") from error
             if frame.key not in known:
                 known.add(frame.key)
-                name = STABLE if frame.stable else UNSTABLE
+                name = UNSTABLE if not frame.stable else STABLE if frame.key[0] <= LARGEST_TO_TRAIN else LARGE
                 texts[name] += frame.text
                 added[name] += 1
     for name, text in texts.items():

@@ -28,13 +28,15 @@ class SodiumShielding(ShippedClusters):
     than two hundred clusters stand for the paper's 2,000**: :attr:`card` counts them. The files come with the package
     (CC-BY-4.0) and are compared with the checksums of their card.
 
-    ============  ==================================================================================
-    subset        what
-    ============  ==================================================================================
-    ``stable``    The closed-shell solution is stable (the paper's filter): shieldings of 580 ± 40
-                  ppm with a tail to the left. Train on these.
-    ``unstable``  It is triplet-unstable: lower and twice as wide. To study apart.
-    ============  ==================================================================================
+    =============  =================================================================================
+    subset         contents
+    =============  =================================================================================
+    ``stable``     14 to 22 atoms, with a stable closed-shell solution (the paper's filter):
+                   shieldings of 580 ± 40 ppm with a tail to the left. Train on these.
+    ``large``      The same for the sizes on which the paper validates (28, 30) and tests (40).
+    ``all_sizes``  Both: the paper's split needs all sizes.
+    ``unstable``   Triplet-unstable: lower and twice as wide. To study apart.
+    =============  =================================================================================
 
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [num_atoms]`` in ppm,
     ``populations [num_atoms, 19]`` in electrons (named by :data:`POPULATIONS`), ``tensor [num_atoms, 9]`` in ppm (row
@@ -64,9 +66,11 @@ class SodiumShielding(ShippedClusters):
 
     NAME = "sodium_shielding"
 
-    SUBSETS: dict[str, str] = {
-        "stable": "sodium_shielding.extxyz",
-        "unstable": "sodium_shielding_unstable.extxyz",
+    SUBSETS: dict[str, tuple[str, ...]] = {
+        "stable": ("sodium_shielding.extxyz",),
+        "large": ("sodium_shielding_large.extxyz",),
+        "all_sizes": ("sodium_shielding.extxyz", "sodium_shielding_large.extxyz"),
+        "unstable": ("sodium_shielding_unstable.extxyz",),
     }
     """The subsets and their files."""
 
@@ -76,7 +80,7 @@ class SodiumShielding(ShippedClusters):
         self.subset = subset
         super().__init__(
             root,
-            [self.SUBSETS[subset]],
+            self.SUBSETS[subset],
             target="nmr_shielding",
             per_atom=True,
             group="seed",
@@ -88,8 +92,8 @@ class SodiumShielding(ShippedClusters):
     def paper_split(self, seed: int = 0) -> Split:
         """The paper's split: train on 14 to 26 atoms, validate on 28 and 30, test on 40.
 
-        As long as those sizes are missing: test on the largest sizes, as many as it takes to have ten clusters, and
-        train on the smaller ones, a tenth of which validates.
+        A subset without those sizes is tested on its largest ones, as many as it takes to have ten clusters, and
+        trained on the smaller ones, a tenth of which validates.
 
         Args:
             seed: Seed of the validation set, where it is drawn.
