@@ -1,6 +1,5 @@
 """Density fitting: the fitting functions, and Coulomb and exchange matrices from integrals that are held in memory."""
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ import scipy.sparse
 from scipy.linalg import blas
 
 from pyg_clusters.labels.dft.level import num_core_orbitals
+from pyg_clusters.labels.dft.paired_matrices import PairedMatrices
 from pyg_clusters.labels.dft.pyscf_import import df, gto, scf
 from pyg_clusters.labels.labelling import LabellingError
 
@@ -121,84 +121,6 @@ class ThreeCentreIntegrals:
         return matrix[np.diff(matrix.indptr) > 0] @ values
 
 
-class PairedMatrices:
-    """Symmetric matrices of one size, in parts, in single precision.
-
-    Two of them lie in an array of a row more than columns: of rows 0 to n - 1 the upper triangle is one matrix, of rows
-    1 to n the lower triangle is another. BLAS multiplies with either as it is.
-
-    Args:
-        parts: Number of matrices of each part ``[num_parts]``.
-        size: Rows of each matrix.
-
-    Example:
-        >>> pair = PairedMatrices([2], 3)
-        >>> for row in range(3):
-        ...     pair.set_row(row, np.array([np.eye(3)[row, : row + 1], np.ones(row + 1)]))
-        >>> pair.projections(np.diag([2.0, 0.0, 0.0]))
-        array([2., 2.])
-        >>> pair.combination(np.array([2.0, 1.0]))
-        array([[3., 1., 1.],
-               [1., 3., 1.],
-               [1., 1., 3.]])
-    """
-
-    def __init__(self, parts: Sequence[int], size: int):
-        self.size = size
-        self._counts = [int(count) for count in parts]
-        self._parts = [np.zeros(((count + 1) // 2, size + 1, size), np.float32) for count in self._counts]
-
-    def set_row(self, row: int, values: np.ndarray):
-        """Sets a row of the lower triangle of all matrices, ``[count, row + 1]``."""
-        start = 0
-        for count, part in zip(self._counts, self._parts, strict=True):
-            middle = start + len(part)
-            part[:, : row + 1, row] = values[start:middle]
-            part[: start + count - middle, row + 1, : row + 1] = values[middle : start + count]
-            start += count
-
-    def products(self, part: int, columns: np.ndarray) -> np.ndarray:
-        """Transposes of the products of a part's matrices with columns, ``[count, num_columns, size]``.
-
-        Args:
-            part: Number of the part.
-            columns: What is multiplied, ``[size, num_columns]``.
-        """
-        columns = np.asfortranarray(columns, dtype=np.float32)
-        pairs = self._parts[part]
-        result = np.empty((self._counts[part], columns.shape[1], self.size), np.float32)
-        for place, product in enumerate(result):
-            upper = place < len(pairs)
-            matrix = pairs[place, :-1] if upper else pairs[place - len(pairs), 1:]
-            blas.ssymm(1.0, matrix.T, columns, c=product.T, overwrite_c=1, lower=1 if upper else 0)
-        return result
-
-    def projections(self, weights: np.ndarray) -> np.ndarray:
-        """Sum of the products of each matrix' elements with symmetric ``weights [size, size]``; ``[count]``."""
-        doubled = 2 * np.tril(weights, -1) + np.diag(weights.diagonal())
-        both = np.zeros((2, self.size + 1, self.size), np.float32)
-        both[0, :-1], both[1, 1:] = doubled.T, doubled
-        flat = both.reshape(2, -1)
-        found = [(part.reshape(len(part), -1) @ flat.T).T.ravel()[:count] for part, count in self._with_counts()]
-        return np.concatenate(found).astype(float)
-
-    def combination(self, coefficients: np.ndarray) -> np.ndarray:
-        """Sum of the matrices times ``coefficients [count]``."""
-        total = np.zeros((2, (self.size + 1) * self.size))
-        start = 0
-        for part, count in self._with_counts():
-            both = np.zeros(2 * len(part), np.float32)
-            both[:count] = coefficients[start : start + count]
-            total += both.reshape(2, -1) @ part.reshape(len(part), -1)
-            start += count
-        upper, lower = total.reshape(2, self.size + 1, self.size)
-        triangle = np.triu(upper[:-1]).T + np.tril(lower[1:])
-        return triangle + np.tril(triangle, -1).T
-
-    def _with_counts(self) -> Iterator[tuple[np.ndarray, int]]:
-        return zip(self._parts, self._counts, strict=True)
-
-
 BUFFER = 2e8
 """Bytes of integrals that are computed at once."""
 
@@ -206,6 +128,9 @@ LIKE_A_CORE = 0.9
 """Least overlap of orbitals with the cores of free atoms for them to be taken as cores."""
 
 COLUMNS_AT_ONCE = 8192
+
+ROWS_AT_ONCE = 1024
+"""Rows whose products are summed in single precision."""
 
 
 class FittedIntegrals:
@@ -288,7 +213,9 @@ class FittedIntegrals:
         total = np.zeros((self.num_functions, self.num_functions))
         for root, products in zip(self._roots, self._products(orbitals, self._cores.localise(orbitals)), strict=True):
             _solve_in_place(root, products)
-            total += blas.ssyrk(1.0, products.reshape(-1, self.num_functions).T, lower=1)
+            rows = products.reshape(-1, self.num_functions)
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                total += blas.ssyrk(1.0, rows[start : start + ROWS_AT_ONCE].T, lower=1)
         return np.tril(total) + np.tril(total, -1).T
 
     def fit(self, orbitals: np.ndarray) -> "FittedProducts":
