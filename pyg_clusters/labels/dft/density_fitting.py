@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
-import scipy.sparse
 from scipy.linalg import blas
 
 from pyg_clusters.labels.dft.level import num_core_orbitals
@@ -22,6 +21,9 @@ class FittingBasis:
     PySCF knows integrals of cartesian functions with cartesian ones alone, of which a transformation makes harmonics.
     There are a fifth fewer of them, and all that is done with the integrals takes so much less time and memory.
 
+    The functions of each atom are orthonormal in the Coulomb metric: those of a set are nearly dependent on an atom,
+    which would amplify the rounding of integrals in single precision.
+
     Args:
         mol: The cluster.
         name: The basis, by PySCF's name.
@@ -37,16 +39,18 @@ class FittingBasis:
 
     def __init__(self, mol: "gto.Mole", name: str):
         self.orbitals, self.mol = mol, df.addons.make_auxmol(mol, name)
-        metric = self.mol.intor("int2c2e")
-        self._harmonics: scipy.sparse.csr_array | None = None
-        harmonic = self.mol.copy()
-        if mol.cart:
-            transformation = self.mol.cart2sph_coeff(normalized="sp")
-            self._harmonics = scipy.sparse.csr_array(transformation.T)
-            metric = transformation.T @ metric @ transformation
-            harmonic.cart = False
+        metric, harmonic = self.mol.intor("int2c2e"), self.mol.copy()
+        whole = self.mol.cart2sph_coeff(normalized="sp").T if mol.cart else np.eye(len(metric))
+        harmonic.cart = False
         self.atoms = harmonic.aoslice_by_atom()[:, 2:]
+        self._of_pyscf = self.mol.aoslice_by_atom()[:, 2:]
         try:
+            self._transformations = [
+                _orthonormal(whole[slice(*rows), slice(*columns)], metric[slice(*columns), slice(*columns)])
+                for rows, columns in zip(self.atoms, self._of_pyscf, strict=True)
+            ]
+            transformation = scipy.linalg.block_diag(*self._transformations)
+            metric = transformation @ metric @ transformation.T
             self.metric_root = np.asfortranarray(scipy.linalg.cholesky(metric, lower=True))
         except scipy.linalg.LinAlgError as error:
             raise LabellingError(
@@ -63,6 +67,18 @@ class FittingBasis:
     def solve(self, projections: np.ndarray) -> np.ndarray:
         """Coefficients of functions whose Coulomb integrals with those of this basis are given, ``[num_fitting]``."""
         return scipy.linalg.cho_solve((self.metric_root, True), projections)
+
+    def of_pyscf(self, values: np.ndarray, atom: int | None = None) -> np.ndarray:
+        """Integrals with the functions of this basis from those with PySCF's, ``[num_functions, ...]`` both.
+
+        Args:
+            values: Integrals of all functions, or of those of an atom.
+            atom: Index of that atom.
+        """
+        if atom is not None:
+            return self._transformations[atom] @ values
+        parts = zip(self._transformations, self._of_pyscf, strict=True)
+        return np.concatenate([transformation @ values[start:end] for transformation, (start, end) in parts])
 
     def integrals(self, name: str) -> "ThreeCentreIntegrals":
         """Integrals of products of two orbitals' functions with those of this basis, by PySCF's name."""
@@ -87,7 +103,7 @@ class ThreeCentreIntegrals:
         num_shells = self.basis.orbitals.nbas
         shells = (first, last, 0, last, num_shells, num_shells + self.basis.mol.nbas)
         values = gto.moleintor.getints(self.name, *self.basis._tables, shells, aosym="s2ij", cintopt=self._optimizer)
-        return self._of_harmonics(values.T, slice(None))
+        return self.basis.of_pyscf(values.T)
 
     def block(
         self, rows: tuple[int, int], columns: tuple[int, int], atom: int | None = None, components: int = 1
@@ -109,16 +125,13 @@ class ThreeCentreIntegrals:
         )
         parts = values.T.reshape(components, end - start, -1) if components == 1 else values.transpose(0, 3, 2, 1)
         shape = values.shape[-2], values.shape[-3]
-        return [
-            self._of_harmonics(part.reshape(end - start, -1), slice(start, end)).reshape(-1, *shape) for part in parts
-        ]
+        return [self.basis.of_pyscf(part.reshape(end - start, -1), atom).reshape(-1, *shape) for part in parts]
 
-    def _of_harmonics(self, values: np.ndarray, cartesians: slice) -> np.ndarray:
-        """Rows of solid harmonics out of those of cartesian functions."""
-        if self.basis._harmonics is None:
-            return values
-        matrix = self.basis._harmonics[:, cartesians]
-        return matrix[np.diff(matrix.indptr) > 0] @ values
+
+def _orthonormal(transformation: np.ndarray, metric: np.ndarray) -> np.ndarray:
+    """Rows of a transformation, combined to be orthonormal in a metric."""
+    root = scipy.linalg.cholesky(transformation @ metric @ transformation.T, lower=True)
+    return scipy.linalg.solve_triangular(root, transformation, lower=True)
 
 
 BUFFER = 2e8
@@ -163,11 +176,6 @@ class FittedIntegrals:
         self.num_functions = mol.nao
         self.reference = density_of_atoms(mol)
         self._cores = _CoresOfAtoms(mol, self.reference)
-        metric_root = self.basis.metric_root
-        self._roots = [metric_root]
-        for start, end in self.basis.atoms:
-            rows = metric_root[start:end]
-            self._roots.append(np.linalg.cholesky(rows @ rows.T))
         self._matrices = PairedMatrices(np.diff(self.basis.atoms, axis=1).ravel(), mol.nao)
         self._coulomb = np.zeros((mol.nao, mol.nao))
         self._compute(mol)
@@ -211,8 +219,9 @@ class FittedIntegrals:
     def exchange(self, orbitals: np.ndarray) -> np.ndarray:
         """The exchange matrix of the density matrix C Cᵀ of orbitals C ``[num_functions, num_orbitals]``."""
         total = np.zeros((self.num_functions, self.num_functions))
-        for root, products in zip(self._roots, self._products(orbitals, self._cores.localise(orbitals)), strict=True):
-            _solve_in_place(root, products)
+        others, *cores = self._products(orbitals, self._cores.localise(orbitals))
+        _solve_in_place(self.basis.metric_root, others)
+        for products in (others, *cores):
             rows = products.reshape(-1, self.num_functions)
             for start in range(0, len(rows), ROWS_AT_ONCE):
                 total += blas.ssyrk(1.0, rows[start : start + ROWS_AT_ONCE].T, lower=1)
@@ -221,17 +230,16 @@ class FittedIntegrals:
     def fit(self, orbitals: np.ndarray) -> "FittedProducts":
         """Products of orbitals ``[num_functions, num_orbitals]`` with all functions, expanded in the fitting basis."""
         rotations = self._cores.localise(orbitals)
-        coefficients = self._products(orbitals, rotations)
-        for root, part in zip(self._roots, coefficients, strict=True):
-            _solve_in_place(root, part)
-            _solve_in_place(root, part, transposed=True)
+        others, *cores = self._products(orbitals, rotations)
+        for transposed in (False, True):
+            _solve_in_place(self.basis.metric_root, others, transposed)
         return FittedProducts(
             self._matrices,
             orbitals,
             [np.hstack([rotations[0], core]) for core in rotations[1:]],
             [
-                np.concatenate([coefficients[0][start:end], core], axis=1)
-                for (start, end), core in zip(self.basis.atoms, coefficients[1:], strict=True)
+                np.concatenate([others[start:end], core], axis=1)
+                for (start, end), core in zip(self.basis.atoms, cores, strict=True)
             ],
         )
 
