@@ -72,7 +72,7 @@ def test_formulas_are_drawn_without_a_network(open_page):
 
 def test_constants_of_the_reference_keep_their_descriptions(open_page):
     page, _ = open_page("reference/options", 1400)
-    entry = page.locator("dl:has(> dt#pyg_clusters\\.options\\.screen\\.VACUUM) > dd")
+    entry = page.locator("dl:has(> dt#pyg_clusters\\.options\\.screening\\.VACUUM) > dd")
     assert entry.text_content().strip() == (
         "Default vacuum in Å on each side of a cluster: periodic images are 15 Å apart."
     )
