@@ -30,7 +30,7 @@ SMALLEST_SHIFT: float = 0.1
 """Smallest difference of two zeros in eV per atom that is distinguished from an error of the model."""
 
 SHIFT_OF_FEW: float = 1.0
-"""The same for too few clusters to see their variation, and the smallest one that no model of the labels is off by."""
+"""The same for too few clusters to see their variation."""
 
 
 class CompositionMean:

@@ -81,17 +81,22 @@ class DeviceOptions:
 
 
 @dataclass(kw_only=True)
-class EngineOptions(DeviceOptions):
+class RayOptions:
     """Machines for the calculation."""
 
     engine: Literal["local", "ray"] = "local"
-    """local: in this process; ray: on Ray workers, each with its own copy of the model (extra ray)"""
+    """local: on this machine; ray: on the workers of a Ray cluster (extra ray)"""
     address: str | None = None
     """address of the Ray cluster, host:port or auto; by default RAY_ADDRESS, else the cores of this machine"""
 
     def __post_init__(self):
         if self.address is not None and self.engine != "ray":
             raise InputError(f"--address {self.address} belongs to a Ray cluster; add --engine ray")
+
+
+@dataclass(kw_only=True)
+class EngineOptions(DeviceOptions, RayOptions):
+    """Machines and devices for predictions; on Ray each worker has its own copy of the model."""
 
 
 @dataclass(kw_only=True)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.options import VERBS, Verb, verb
-from pyg_clusters.options.common import FrameOptions, check_counts, check_positive
+from pyg_clusters.options.common import FrameOptions, RayOptions, check_counts, check_positive
 
 VERBS["generate"] = Verb("generate random clusters, or search for distinct minima", kind="algorithm")
 
@@ -194,15 +194,11 @@ class RelaxOptions(FrameOptions):
 
 
 @dataclass(kw_only=True)
-class LabelOptions(FrameOptions):
+class LabelOptions(RayOptions, FrameOptions):
     """Options that all labels share."""
 
     workers: int = 1
     """number of processes, each with its own frame"""
-    engine: Literal["local", "ray"] = "local"
-    """local: on this machine; ray: a frame at a time on each worker of a Ray cluster (extra ray)"""
-    address: str | None = None
-    """address of the Ray cluster, host:port or auto; by default RAY_ADDRESS, else the cores of this machine"""
     shard: str | None = None
     """i/n: label every n-th frame from frame i - 1 on"""
     threads: int = 1
@@ -213,9 +209,8 @@ class LabelOptions(FrameOptions):
     """labelled.extxyz; each frame is appended"""
 
     def __post_init__(self):
+        super().__post_init__()
         check_counts(self, "workers", "threads")
-        if self.address is not None and self.engine != "ray":
-            raise InputError(f"--address {self.address} belongs to a Ray cluster; add --engine ray")
         if self.engine == "ray" and self.workers > 1:
             raise InputError(f"--workers {self.workers}: a Ray cluster has its own workers; leave it out")
 
