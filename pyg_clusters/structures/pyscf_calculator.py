@@ -29,6 +29,9 @@ FITTING: str = "def2-universal-jfit"
 LEVEL_SHIFT: float = 0.2
 """In hartree, for a second try where the self-consistent field does not converge."""
 
+CYCLES: tuple[int, int, int] = (60, 100, 100)
+"""Maximum number of cycles of the first try, with shifted levels, and without them again."""
+
 
 class PySCFCalculator(Calculator):
     """ASE calculator of a cluster by Kohn-Sham theory with a fitted density: energy (eV) and forces (eV/Å).
@@ -138,13 +141,28 @@ class PySCFCalculator(Calculator):
         """Run the self-consistent field from the last density of the same cluster, else from superposed atoms."""
         state = (*cluster.numbers, self.parameters["charge"], self.parameters["multiplicity"])
         guess = self._density[1] if self._density is not None and self._density[0] == state else None
-        for part, (cycles, shift) in enumerate(((60, 0.0), (100, LEVEL_SHIFT), (100, 0.0))):
-            mf.max_cycle, mf.level_shift = cycles, shift
-            mf.kernel(mf.make_rdm1() if part else guess)
-            if mf.converged and not shift:
-                self._density = state, np.asarray(mf.make_rdm1())
-                return
-        raise CalculatorError("the self-consistent field did not converge in 60 + 100 + 100 cycles")
+        if not converged(mf, guess, CYCLES, LEVEL_SHIFT):
+            raise CalculatorError(
+                f"the self-consistent field did not converge in {' + '.join(map(str, CYCLES))} cycles"
+            )
+        self._density = state, np.asarray(mf.make_rdm1())
+
+
+def converged(mf: Any, guess: Any, cycles: Sequence[int], level_shift: float) -> bool:
+    """Run a self-consistent field, once more with shifted levels if it does not converge, and say whether it did.
+
+    Args:
+        mf: PySCF's calculation.
+        guess: Density matrix to start from; PySCF's own without.
+        cycles: Maximum number of cycles of the first try, with shifted levels, and without them again.
+        level_shift: Shift of the empty levels in hartree.
+    """
+    for part, (most, shift) in enumerate(zip(cycles, (0.0, level_shift, 0.0), strict=True)):
+        mf.max_cycle, mf.level_shift = most, shift
+        mf.kernel(mf.make_rdm1() if part else guess)
+        if mf.converged and not shift:
+            return True
+    return False
 
 
 def need_pyscf():
@@ -164,7 +182,9 @@ def pyscf_problem(numbers: Sequence[int], charge: int, multiplicity: int | None,
         multiplicity: 2S + 1, if it is stated.
         basis: Basis set by PySCF's name.
     """
-    if unknown := sorted({chemical_symbols[number] for number in numbers if not _has_basis(number, basis)}):
+    need_pyscf()
+    symbols = {chemical_symbols[number] for number in numbers}
+    if unknown := sorted(symbol for symbol in symbols if not basis_shells(symbol, basis)):
         return f"the calculator pyscf has no basis functions {basis} for {', '.join(unknown)}; take another calculator"
     electrons = int(sum(numbers)) - charge
     if multiplicity is None and electrons % 2:
@@ -177,13 +197,13 @@ def pyscf_problem(numbers: Sequence[int], charge: int, multiplicity: int | None,
 
 
 @lru_cache
-def _has_basis(number: int, basis: str) -> bool:
-    need_pyscf()
+def basis_shells(symbol: str, basis: str) -> list:
+    """Shells of an element in a basis set, as PySCF has them; none if the set does not know the element."""
     from pyscf import gto
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # PySCF would have us look for the set in the internet
-            return bool(gto.basis.load(basis, chemical_symbols[number]))
+            return gto.basis.load(basis, symbol)
     except (RuntimeError, KeyError):  # PySCF's BasisNotFoundError is a RuntimeError
-        return False
+        return []

@@ -11,6 +11,7 @@ from pyg_clusters.labels.dft.integration_grid import IntegrationGrid
 from pyg_clusters.labels.dft.level import ShieldingLevel, num_core_orbitals
 from pyg_clusters.labels.dft.pyscf_import import dft, lib
 from pyg_clusters.labels.labelling import LabellingError
+from pyg_clusters.structures.pyscf_calculator import converged
 
 FITTING = "def2-universal-jkfit"
 """Fitting basis of the test of stability where the level itself has exact integrals."""
@@ -102,12 +103,8 @@ def converge(mf, guess: np.ndarray | None, name: str):
     Raises:
         LabellingError: If it does not converge even so.
     """
-    for part, (cycles, shift) in enumerate(zip(CYCLES, (0.0, LEVEL_SHIFT, 0.0), strict=True)):
-        mf.max_cycle, mf.level_shift = cycles, shift
-        mf.kernel(mf.make_rdm1() if part else guess)
-        if mf.converged and not shift:
-            return
-    raise LabellingError(f"{name} did not converge in {' + '.join(map(str, CYCLES))} cycles")
+    if not converged(mf, guess, CYCLES, LEVEL_SHIFT):
+        raise LabellingError(f"{name} did not converge in {' + '.join(map(str, CYCLES))} cycles")
 
 
 @contextmanager

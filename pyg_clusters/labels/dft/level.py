@@ -1,7 +1,6 @@
 """Level of theory of shieldings, and the memory that a calculation needs."""
 
 import os
-import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +13,7 @@ from ase.data import atomic_numbers
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels.dft.pyscf_import import df, dft, gto
+from pyg_clusters.structures.pyscf_calculator import basis_shells
 
 NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)
 """Electrons of the cores."""
@@ -118,13 +118,7 @@ def without_basis(symbols: Collection[str], basis: str) -> list[str]:
 @lru_cache
 def num_functions(symbol: str, basis: str) -> int:
     """Number of cartesian functions of an element in a basis set; none, if the set does not know the element."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PySCF would have us look for the set in the internet
-            shells = gto.basis.load(basis, symbol)
-    except (RuntimeError, KeyError):  # PySCF's BasisNotFoundError is a RuntimeError
-        return 0
-    return sum(_cartesians(shell[0]) * (len(shell[-1]) - 1) for shell in shells)
+    return sum(_cartesians(shell[0]) * (len(shell[-1]) - 1) for shell in basis_shells(symbol, basis))
 
 
 @lru_cache
