@@ -7,6 +7,13 @@ from pathlib import Path
 from pyg_clusters.errors import InputError
 from pyg_clusters.options.training import RecipesOptions
 
+MAIN_FILES: dict[str, str] = {
+    "gallium": "gallium_minima",
+    "copper_gold": "copper_gold_minima",
+    "sodium": "sodium_shielding",
+}
+"""Names of the main files of the shipped data sets."""
+
 PACKAGE: Path = Path(__file__).resolve().parent
 
 
@@ -23,14 +30,15 @@ def shipped_folder(name: str) -> Path:
 
 
 def shipped_frames() -> dict[str, Path]:
-    """Shipped files of frames by name.
+    """Shipped files of frames by name; the name of a data set is short for its main file (:data:`MAIN_FILES`).
 
     Example:
         >>> sorted(name for name in shipped_frames() if name.startswith("gallium_md_5"))
         ['gallium_md_57', 'gallium_md_57_quenched']
     """
     files = {name: sorted(folder.glob("*.extxyz*")) for name, folder in sorted(_data_sets().items())}
-    return {file.name.partition(".")[0]: file for paths in files.values() for file in paths}
+    frames = {file.name.partition(".")[0]: file for paths in files.values() for file in paths}
+    return frames | {name: frames[main] for name, main in MAIN_FILES.items() if main in frames}
 
 
 def shipped_recipes() -> dict[str, Path]:

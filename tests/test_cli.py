@@ -361,7 +361,7 @@ def test_truncated_last_frame(model, trajectory, tmp_path, capsys):
     text = trajectory.read_text().splitlines()
     trajectory.write_text("\n".join(text[:-7]) + "\n")
     assert main(["predict", str(model), str(trajectory), "--out", str(tmp_path / "p.parquet")]) == 0
-    assert "frame 4, which may still be being written; the whole frames before it are taken" in capsys.readouterr().err
+    assert "frame 4, which may still be being written; the complete frames before it" in capsys.readouterr().err
     assert pyarrow.parquet.read_table(tmp_path / "p.parquet")["source_frame"].to_pylist() == [0, 1, 2, 3]
     assert main(["evaluate", str(model), str(trajectory)]) == 0
     assert "the file ends within frame 4" in capsys.readouterr().err
@@ -391,7 +391,7 @@ def test_periodic_cell(model, frames, tmp_path, capsys):
     bad.set_cell([30, 30, 10])
     bad.pbc = True
     line = refused_frames([bad], model, tmp_path, capsys)
-    assert "frame 0: is connected to its own image along c: a wire, no cluster" in line
+    assert "frame 0: is connected to its own image along c: a wire, not a cluster" in line
 
 
 def test_size_far_outside_the_trained_range_is_warned_of(model, tmp_path):

@@ -139,7 +139,7 @@ def test_describe_leaves_single_atoms_out(tmp_path, capsys):
 
 def test_describe_refuses(clusters, tmp_path, capsys):
     assert "increasing" in refused(["describe", clusters, "--radii", "6.3,3.49"], capsys)
-    assert "no numbers" in refused(["describe", clusters, "--radii", "3.49;6.3"], capsys).replace("not", "no")
+    assert "not a list of numbers" in refused(["describe", clusters, "--radii", "3.49;6.3"], capsys)
     line = refused(["describe", clusters, "--radii", "3.49,90"], capsys)
     assert "neighbour in shell L: beyond 90 Å" in line and "Å across" in line
     line = refused(["describe", clusters, "--radii", "0.4,3.49"], capsys)

@@ -205,7 +205,7 @@ def test_found_in_numbered_folders(screened, capsys):
 
 
 def test_found_by_structure(screened, tmp_path, capsys):
-    """Names in any order (run10 before run2), atoms in another order, turned over, wrapped over the faces of a box."""
+    """Names in any order (run10 before run2), atoms in another order, turned over, wrapped into a box."""
     folder, candidates = screened
     files = []
     for number, atoms in enumerate(candidates):

@@ -49,7 +49,7 @@ def test_a_cut_cluster_is_joined_and_a_crystal_refused():
     torch.testing.assert_close(torch.pdist(to_data(atoms).pos), torch.pdist(whole))
     assert not to_atoms(to_data(atoms)).pbc.any()
     atoms.set_cell([5.0, 5.0, 5.0])
-    with pytest.raises(InputError, match="no cluster"):
+    with pytest.raises(InputError, match="not a cluster"):
         to_data(atoms)
 
 

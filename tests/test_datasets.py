@@ -225,7 +225,7 @@ def test_one_cluster_is_a_data_set(tmp_path):
         ({"target": "group"}, "frame 0: 'group' must be a number, got"),
         ({"group": "segment"}, "no property 'segment'"),
         ({"references": {"Na": NA}}, "no reference energy for K; given are Na"),
-        ({"references": {"Nax": NA}}, "'Nax' is no element symbol"),
+        ({"references": {"Nax": NA}}, "'Nax' is not an element symbol"),
         (
             {"references": "free"},
             "references must be 'fit', 'isolated_atoms' or energies by element symbol, got 'free'",

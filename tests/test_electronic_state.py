@@ -107,7 +107,7 @@ def test_initial_charges_and_moments_count_by_their_sums():
         ({"multiplicity": 2, "charge": 1}, "impossible with 32 electrons (Na3, charge 1)"),
         ({"multiplicity": 0}, "impossible"),
         ({"charge": 4}, "its charge is +4, but Na3 has 3 valence electrons; correct the charge"),
-        ({"charge": -7}, "its charge is -7, but Na3 takes up 6 electrons at most"),
+        ({"charge": -7}, "its charge is -7, but Na3 takes up at most 6 electrons"),
         ({"charge": 1, "spin": 1}, "spin = 1 may mean 0 or 2 unpaired electrons of 32; state multiplicity"),
     ],
 )

@@ -142,9 +142,9 @@ def test_texts_and_truth_values_stay_what_they_are(tmp_path):
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (("1", "a"), "b.xyz, frame 0: 'e' is 'a', a text, where the frames before have a number"),
-        (("a", "1.5"), "b.xyz, frame 0: 'e' is 1.5, a number, where the frames before have a text"),
-        (("1.5", "T"), "b.xyz, frame 0: 'e' is True, true or false, where the frames before have a number"),
+        (("1", "a"), "b.xyz, frame 0: 'e' is 'a', a text, but a number in the frames before"),
+        (("a", "1.5"), "b.xyz, frame 0: 'e' is 1.5, a number, but a text in the frames before"),
+        (("1.5", "T"), "b.xyz, frame 0: 'e' is True, true or false, but a number in the frames before"),
         (("1.5", "9007199254740993"), "'e' is 9007199254740993, which double precision would round"),
         (("1.5", '"1 2"'), "b.xyz"),
         (("1.5", '"_JSON {}"'), "b.xyz"),
@@ -191,7 +191,7 @@ def test_bad_stores(paths, tmp_path):
     refused(lambda: list(Frames.open(store, atom_properties=["forces"])), "no property 'forces' per atom")
     with h5py.File(tmp_path / "other.h5", "w") as file:
         file["positions"] = np.zeros((3, 3))
-    refused(lambda: list(Frames.open(tmp_path / "other.h5")), "other.h5", "no frame store", "convert")
+    refused(lambda: list(Frames.open(tmp_path / "other.h5")), "other.h5", "not a frame store", "convert")
     (tmp_path / "cut.h5").write_bytes(store.read_bytes()[:2000])
     refused(lambda: list(Frames.open(tmp_path / "cut.h5")), "cut.h5: cannot be read", "damaged?")
     refused(lambda: write_store(tmp_path / "a.npz", []), "a.npz", ".h5")

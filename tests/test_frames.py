@@ -110,7 +110,7 @@ def test_unreadable_formats(tmp_path):
     (tmp_path / "a.xyz.xz").write_bytes(b"not compressed")
     (tmp_path / "b.xyz.gz").write_bytes(b"not compressed")
     (tmp_path / "c.xyz").write_bytes(b"\xff\xfe\x00")
-    assert_refused(lambda: only_block(tmp_path / "notes.doc"), "notes.doc: neither its content nor its name tells a")
+    assert_refused(lambda: only_block(tmp_path / "notes.doc"), "notes.doc: neither content nor name identifies a")
     assert_refused(lambda: only_block(tmp_path / "a.traj"), "a.traj: ASE cannot read it")
     assert_refused(
         lambda: only_block(tmp_path / "a.xyz.xz"), "expected a line with the number of atoms, got 'not compr"
@@ -132,7 +132,7 @@ def test_truncated_last_frame(tmp_path, frames, lost):
     assert lines_lost >= 1
     path.write_text(text[:-lost] if lost > 1 else text[: text.rindex(" ")])
     for on_bad in ("stop", "skip"):
-        with pytest.warns(UserWarning, match="the file ends within frame 4.*; the whole frames before it are taken"):
+        with pytest.warns(UserWarning, match="the file ends within frame 4.*; the complete frames before it are used"):
             block = only_block(path, on_bad=on_bad)
         assert len(block) == 4 and not block.unreadable
     with pytest.warns(UserWarning, match="the file ends within frame 4"):

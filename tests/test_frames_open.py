@@ -118,7 +118,7 @@ def test_a_trajectory_that_is_still_being_written(tmp_path):
     ]
     for cut in range(starts[4] + 1, starts[5] - 18, 5):  # a last number that is cut short cannot be told
         path.write_text(text[:cut])
-        with pytest.warns(UserWarning, match="frame 4, which may still be being written; the whole frames before it"):
+        with pytest.warns(UserWarning, match="frame 4, which may still be being .*; the complete frames before it"):
             (block,) = Frames.open(path)
         assert block.number.tolist() == [0, 1, 2, 3] and not block.unreadable
     path.write_text(text[: starts[1] - 20])
@@ -234,7 +234,7 @@ def test_binary_trajectories_that_are_cut(tmp_path, suffix, cell, num_atoms):
                 warnings.simplefilter("always")
                 (block,) = Frames.open(part, topology=tmp_path / "first.xyz")
             assert len(block) == number
-            said = [str(w.message) for w in caught if "the whole frames before it are taken" in str(w.message)]
+            said = [str(w.message) for w in caught if "the complete frames before it are used" in str(w.message)]
             assert len(said) == (rest > 0)
     (tmp_path / f"none.{suffix}").write_bytes(content[: ends[0] - 1])
     with pytest.raises(InputError, match="the file ends within its first frame"):

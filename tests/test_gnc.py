@@ -355,7 +355,7 @@ def test_one_frame_without_energy_among_many(raw, clusters):
     (raw / "all.xyz").write_text("".join(texts))
     message = f"{raw / 'all.xyz'}, frame 5: no energy in its comment line 'E = ?' (1 of 9 structures lack one there)"
     assert_refused(lambda: GNC(raw.parent), message, "on_bad='skip'")
-    with pytest.warns(UserWarning, match="1 structures left out, the first: .*all.xyz, frame 5: no energy"):
+    with pytest.warns(UserWarning, match="1 frames are left out .*all.xyz, frame 5: no energy"):
         dataset = GNC(raw.parent, on_bad="skip")
     assert_same(dataset, clusters[:5] + clusters[6:])
 
@@ -416,9 +416,9 @@ def test_poscar_cut_short(raw, clusters):
 
 def test_arguments_are_checked(raw, clusters):
     in_comments(raw, clusters)
-    assert_refused(lambda: GNC(raw.parent, unit="kJ"), "unit must be one of eV, kcal/mol, hartree, got 'kJ'")
-    assert_refused(lambda: GNC(raw.parent, energy_from="file"), "energy_from must be one of auto, table")
-    assert_refused(lambda: GNC(raw.parent, on_bad="ignore"), "on_bad must be one of stop, skip")
+    assert_refused(lambda: GNC(raw.parent, unit="kJ"), "unit is 'kJ'; known are eV, meV, Hartree")
+    assert_refused(lambda: GNC(raw.parent, energy_from="file"), "energy_from must be 'auto' or 'table'")
+    assert_refused(lambda: GNC(raw.parent, on_bad="ignore"), "on_bad must be 'stop' or 'skip'")
 
 
 # --- what is kept on disk

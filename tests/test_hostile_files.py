@@ -53,7 +53,9 @@ ENDLESS = {
 def test_bounds_on_a_frame(tmp_path, small_bounds, name, suffix):
     pack = {"": bytes, ".xz": lzma.compress, ".gz": gzip.compress}[suffix]
     (tmp_path / (name + suffix)).write_bytes(pack(ENDLESS[name]))
-    refused(tmp_path / (name + suffix), "if the file is sound, set the environment variable PYG_CLUSTERS_MAX_ATOMS hig")
+    refused(
+        tmp_path / (name + suffix), "if the file is correct, set the environment variable PYG_CLUSTERS_MAX_ATOMS hig"
+    )
 
 
 def test_bounds_can_be_lifted(tmp_path, monkeypatch):
@@ -61,9 +63,9 @@ def test_bounds_can_be_lifted(tmp_path, monkeypatch):
     write_extxyz(tmp_path / "a.xyz", [Atoms("Au60", positions)])
     write(tmp_path / "a.traj", Atoms("Au60", positions))
     monkeypatch.setenv("PYG_CLUSTERS_MAX_ATOMS", "59")
-    refused(tmp_path / "a.xyz", "60 atoms in a frame; if the file is sound")
+    refused(tmp_path / "a.xyz", "60 atoms in a frame; if the file is correct")
     (block,) = Frames.open(tmp_path / "a.traj")
-    with pytest.raises(InputError, match="frame 0: number of atoms is 60; if the file is sound, set the environment"):
+    with pytest.raises(InputError, match="frame 0: number of atoms is 60; if the file is correct, set the environment"):
         check_block(block)
     monkeypatch.setenv("PYG_CLUSTERS_MAX_ATOMS", "60")
     assert len(check_block(block)[0]) == len(next(iter(Frames.open(tmp_path / "a.xyz")))) == 1

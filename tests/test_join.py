@@ -23,7 +23,7 @@ from pyg_clusters.structures import ModelCalculator
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
-JOINED = r"joined \d+ of \d+ frames over the faces of their cells"
+JOINED = r"joined \d+ of \d+ frames across the faces of their cells"
 OBLIQUE = [[24.0, 0.0, 0.0], [9.0, 22.0, 0.0], [-5.0, 6.0, 23.0]]
 CELLS = {
     "cube": ([22.0, 22.0, 22.0], (True, True, True)),
@@ -148,7 +148,7 @@ def test_pieces_are_kept_at_their_nearest_images_on_request():
     assert kept.get_distance(0, 2) == pytest.approx(9.0) and pair.get_distance(0, 2) == pytest.approx(21.0)
     close = boxed(Atoms("Ga4", [[0, 0, 0], [2.5, 0, 0], [0, 4, 0], [2.5, 4, 0]]), [30, 8.2, 30])
     assert reason_of(close, fragments="keep") == (
-        "is only 4.2 Å from its periodic image, less than 5.0 Å of vacuum: no cluster"
+        "is only 4.2 Å from its periodic image, less than 5.0 Å of vacuum: not a cluster"
     )
     assert "a crystal" in str(reason_of(bulk("Au", cubic=True), fragments="keep"))
 
@@ -160,9 +160,9 @@ def test_cell_that_is_not_periodic_is_left_alone_unless_it_would_join():
     assert reason_of(apart) is None
     cut = torn(gallium(), [22, 22, 22], True, 0)
     cut.pbc = False
-    assert "but would be one across the faces along a, b and c, where pbc is F" in str(reason_of(cut))
+    assert "but would be one piece across the faces along a, b and c, where pbc is F" in str(reason_of(cut))
     cut.pbc = (True, True, False)
-    assert "but would be one across the faces along c, where pbc is F" in str(reason_of(cut))
+    assert "but would be one piece across the faces along c, where pbc is F" in str(reason_of(cut))
     assert reason_of(cut, fragments="keep") is None
 
 
@@ -198,7 +198,7 @@ def test_predictions_are_those_of_the_free_clusters(frames, tmp_path, name):
     if name == "a.h5":
         found = predictor(files).energy
     else:
-        with pytest.warns(UserWarning, match="joined 6 of 6 frames over the faces of their cells"):
+        with pytest.warns(UserWarning, match="joined 6 of 6 frames across the faces of their cells"):
             found = predictor(files).energy
     digits = {"a.traj": 1e-9, "XDATCAR": 1e-5}.get(name, 1e-7)  # texts hold eight decimals, of Å or of the cell
     np.testing.assert_allclose(found, expected, rtol=0, atol=digits)
@@ -395,7 +395,7 @@ def test_verbs_join_refuse_and_keep(frames, tmp_path, capsys):
     for verb, out_of_cut in (("predict", [str(tmp_path / "cut.csv")]), ("screen", [str(tmp_path / "cut")])):
         options = ["--out"] if verb == "predict" else screen
         err = run(capsys, verb, "gallium", cut_file, *options, *out_of_cut)
-        assert err == "warning: joined 5 of 6 frames over the faces of their cells\n"
+        assert err == "warning: joined 5 of 6 frames across the faces of their cells\n"
     one, other = ((tmp_path / f"{name}.csv").read_text().replace(f"{name}.extxyz", "") for name in ("free", "cut"))
     assert one == other
     for folder in sorted((tmp_path / "free" / "vasp").iterdir()):

@@ -609,7 +609,7 @@ def test_an_odd_frame_stops_before_anything_is_computed(tmp_path, capsys):
         (["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--workers", "0"], "--workers"),
         (
             ["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--shard", "3/2"],
-            "the parts are 1/2 to 2/2",
+            "shards are 1/2 to 2/2",
         ),
         (
             ["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--address", "head:6379"],

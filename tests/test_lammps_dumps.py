@@ -57,7 +57,7 @@ def test_the_column_of_elements_wins_or_the_dump_is_refused(tmp_path, topology):
     with pytest.raises(InputError, match=message):
         only_block(path, topology=tmp_path / "other.xyz")
     path.write_text(dump([(1, 1, "Q7", 0, 0, 0)], "id type element x y z"))
-    with pytest.raises(InputError, match="frame 0: 'Q7' is no symbol of an element"):
+    with pytest.raises(InputError, match="frame 0: 'Q7' is not an element symbol"):
         only_block(path)
 
 
@@ -81,7 +81,7 @@ def test_another_number_of_atoms_than_the_topology(tmp_path, topology):
     (tmp_path / "a.dump").write_text(dump(rows()[:3]))
     with pytest.raises(InputError, match=r"frame 0: 3 atoms, but .*topology\.xyz has 4"):
         only_block(tmp_path / "a.dump", topology=topology)
-    with pytest.raises(InputError, match=r"none\.xyz: no such file, but the elements are to be read from it"):
+    with pytest.raises(InputError, match=r"none\.xyz: no such file, from which the elements"):
         only_block(tmp_path / "a.dump", topology=tmp_path / "none.xyz")
     with pytest.raises(InputError, match=r"a\.dump, frame 0: its atoms have types"):
         only_block(tmp_path / "a.dump", topology=tmp_path / "a.dump")
@@ -129,7 +129,7 @@ def test_units_that_the_dump_names(tmp_path, topology, units):
 
 def test_units_of_lennard_jones_are_refused(tmp_path, topology):
     (tmp_path / "a.dump").write_text(dump(rows(), before="ITEM: UNITS\nlj\n"))
-    with pytest.raises(InputError, match="is in LAMMPS units 'lj', which have no length in Å"):
+    with pytest.raises(InputError, match="is in LAMMPS units 'lj', which cannot be converted to Å"):
         only_block(tmp_path / "a.dump", topology=topology)
 
 
@@ -148,7 +148,7 @@ def test_a_dump_that_is_still_being_written(tmp_path, topology):
     begin = text.rindex("ITEM: TIMESTEP")
     for cut in (begin + 3, begin + 40, len(text) - 30, len(text) - 10):
         (tmp_path / "a.dump").write_text(text[:cut])
-        with pytest.warns(UserWarning, match="the file ends within frame 1, .*; the whole frames before it are taken"):
+        with pytest.warns(UserWarning, match="the file ends within frame 1, .*; the complete frames before it"):
             assert len(only_block(tmp_path / "a.dump", topology=topology)) == 1
 
 

@@ -303,10 +303,10 @@ def test_what_cannot_be_used_is_said_in_one_line(store, frames, tmp_path):
         (broken, r"frame 7: 'binding' is nan", {}),
         (tmp_path / "half.h5", r"cannot be read .*truncated", {}),
         (tmp_path / "text.h5", r"cannot be read", {}),
-        (tmp_path / "other.h5", r"no frame store of version 1", {}),
-        (tmp_path / "lacks.h5", r"no sound frame store, 'pos' is missing", {}),
+        (tmp_path / "other.h5", r"not a frame store of version 1", {}),
+        (tmp_path / "lacks.h5", r"not a valid frame store, 'pos' is missing", {}),
         (tmp_path / "none.h5", r"no such file", {}),
-        (frames, r"make one with pyg-clusters convert", {}),
+        (frames, r"create one with pyg-clusters convert", {}),
     ):
         target = "energy" if "'energy'" in words else "binding"
         with pytest.raises(InputError, match=words) as error:

@@ -88,7 +88,7 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
     table.write_text("1 -1\n2 -2\n3 -3\n")  # counted from 1
     refused(
         lambda: ClusterDataset(tmp_path, tmp_path / "md.xyz", labels=table, on_missing="skip"),
-        "line 3: names frame 3, which is not there (frames count from 0)",
+        "line 3: names frame 3, which does not exist (frames count from 0)",
     )
 
 
@@ -99,8 +99,8 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
             "0.xyz,-1\n",
             "1.xyz, frame 0: ",
         ),
-        ("0.xyz,-1\n0,-2\n", "line 2: is of the same structure as line 1 (0.xyz)"),
-        ("0.xyz,-1\nother.xyz,-2\n", "line 2: 'other.xyz' is none of the 12 files"),
+        ("0.xyz,-1\n0,-2\n", "line 2: has the same structure as line 1 (0.xyz)"),
+        ("0.xyz,-1\nother.xyz,-2\n", "line 2: 'other.xyz' is not one of the 12 files"),
         ("0.xyz,low\n1.xyz,-2\n", "line 2: 'low' is none"),
         ("file,energy\n0.xyz,low\n", "line 2: the energy is 'low', not a finite number"),
         ("file,energy\n0.xyz,nan\n", "line 2: the energy is 'nan'"),
@@ -109,8 +109,8 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
         ("file,dft,xtb\n0.xyz,-1,-2\n", "no column 'energy' among file, dft, xtb"),
         ("file,energy,energy\n0.xyz,-1,-2\n", "two columns have the same name"),
         ("file,frame,energy\n0.xyz,1.5,-2\n", "line 2: the frame is '1.5'"),
-        ("file,frame,energy\n0.xyz,1,-2\n", "line 2: names frame 1, which is not there"),
-        ("1 2 3 4 5\n", "5 columns without names"),
+        ("file,frame,energy\n0.xyz,1,-2\n", "line 2: names frame 1, which does not exist"),
+        ("1 2 3 4 5\n", "5 columns without a header"),
         ("", "no rows"),
     ],
 )
@@ -171,9 +171,9 @@ def test_forces_of_any_name(tmp_path):
     refused(
         lambda: ClusterDataset(tmp_path, tmp_path / "a.extxyz", target="REF_energy", forces=True),
         "no property 'forces' per atom",
-        "forces='REF_forces' takes those",
+        "forces='REF_forces' selects that one",
     )
-    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.extxyz"), "target='REF_energy' takes those")
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.extxyz"), "target='REF_energy' selects that one")
     arguments = {"target": "REF_energy", "forces": "REF_forces"}
     labels = {"properties": ["REF_energy"], "atom_properties": ["REF_forces"]}
     write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.extxyz", **labels), compressed=False)

@@ -37,7 +37,7 @@ def same(found: FrameBlock, expected: FrameBlock):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
-@pytest.mark.filterwarnings("ignore:.*the whole frames before it")
+@pytest.mark.filterwarnings("ignore:.*the complete frames before it")
 @pytest.mark.parametrize("name, number", [("a.extxyz", 5), ("blank.xyz", 5), ("half.xyz", 5), ("a.h5", 5)])
 def test_pieces_in_any_order(files, name, number, monkeypatch):
     monkeypatch.setattr("pyg_clusters.frames.text.BYTES_AT_ONCE", 1000)  # frames lie across what is read at once

@@ -55,7 +55,9 @@ def test_what_is_no_structure_is_left_out_with_its_count(folder):
     (folder / "energies.csv").write_text("file,energy\nau0.xyz,1\n")
     (folder / "settings.json").write_text('{"seed": 0}')
     (folder / "more").mkdir()
-    with pytest.warns(UserWarning, match="4 entries are no structures and are left out: README.md, energies.csv, more"):
+    with pytest.warns(
+        UserWarning, match="4 entries are not structures and are left out: README.md, energies.csv, more"
+    ):
         assert len(expand_paths(folder)) == 12
 
 
@@ -132,5 +134,5 @@ def test_formats_by_content_then_name(tmp_path, name, compressed):
 @pytest.mark.parametrize(("name", "text"), [("a.txt", "words"), ("b", "12\n"), ("c.png", "\x89PNG"), ("d.md", "# A")])
 def test_what_is_no_format(tmp_path, name, text):
     Path(tmp_path / name).write_text(text)
-    with pytest.raises(InputError, match="neither its content nor its name tells a format of structures"):
+    with pytest.raises(InputError, match="neither content nor name identifies a format of structures"):
         file_format(tmp_path / name)

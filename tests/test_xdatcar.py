@@ -66,7 +66,7 @@ def test_forms(tmp_path, form, name):
 
 def test_vasp_4_names_no_elements(tmp_path):
     (tmp_path / "XDATCAR").write_text(header(symbols="") + frame())
-    with pytest.raises(InputError, match="frame 0: names no elements, as VASP 4 writes it; write their symb"):
+    with pytest.raises(InputError, match="frame 0: names no elements, as written by VASP 4; add a line of their symb"):
         only_block(tmp_path / "XDATCAR")
     (tmp_path / "XDATCAR").write_text("   3   3   1\n  1 2 3\n\n" + frame().partition("\n")[2])
     with pytest.raises(InputError, match="has no line 'Direct configuration='; an XDATCAR of VASP 4"):
@@ -92,16 +92,16 @@ def test_a_run_that_was_killed_and_started_again(tmp_path):
     (tmp_path / "XDATCAR").write_text(header() + frame(1) + cut + "\n" + header() + frame(1) + cut + "\n" + frame(3))
     block = only_block(tmp_path / "XDATCAR", on_bad="skip")
     assert block.number.tolist() == [0, 2, 4] and [bad.number for bad in block.unreadable] == [1, 3]
-    with pytest.raises(InputError, match="XDATCAR, frame 1: has no 3 lines of three numbers"):
+    with pytest.raises(InputError, match="XDATCAR, frame 1: does not have 3 lines of three numbers"):
         list(Frames.open(tmp_path / "XDATCAR"))
 
 
 def test_headers_that_cannot_be(tmp_path):
     for text, words in {
-        header(symbols="Cu Qq"): "frame 0: 'Qq' is no symbol of an element",
+        header(symbols="Cu Qq"): "frame 0: 'Qq' is not an element symbol",
         header(symbols="Cu"): "frame 0: 1 elements, 2 counts; fix the header",
-        header(counts="2 99999999"): "frame 0: 100,000,001 atoms in a frame; if the file is sound, set",
-        header(scale="one"): "frame 0: no header of an XDATCAR",
+        header(counts="2 99999999"): "frame 0: 100,000,001 atoms in a frame; if the file is correct, set",
+        header(scale="one"): "frame 0: .* is not the header of an XDATCAR",
     }.items():
         (tmp_path / "XDATCAR").write_text(text + frame())
         with pytest.raises(InputError, match=words):

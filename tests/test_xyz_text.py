@@ -160,7 +160,7 @@ def test_labels_stand_for_elements(tmp_path, label, columns):
 def test_labels_that_stand_for_none(tmp_path):
     for label in ("Ga*", "Q7", "Gallium", "300"):
         path = write_text(tmp_path / "a.xyz", frame([f"{label} 0 0 0", "Ga 0 0 2.6"]))
-        with pytest.raises(InputError, match=r"frame 0: .* is no symbol of an element; write symbols such as"):
+        with pytest.raises(InputError, match=r"frame 0: .* is not an element symbol; write symbols such as"):
             list(Frames.open(path))
 
 
@@ -169,7 +169,7 @@ def test_labels_that_stand_for_none(tmp_path):
 )
 def test_types_of_lammps_are_no_elements(tmp_path, labels, comment):
     path = write_text(tmp_path / "a.xyz", frame([f"{labels[0]} 0 0 0", f"{labels[1]} 0 0 2.6"], comment))
-    with pytest.raises(InputError, match=r"frame 0: its atoms are called .*, which may be LAMMPS types"):
+    with pytest.raises(InputError, match=r"frame 0: its atoms are labelled .*, which may be LAMMPS types"):
         list(Frames.open(path))
 
 
@@ -203,8 +203,8 @@ def test_units_that_a_comment_states(tmp_path, comment):
 
 
 REFUSED = {
-    I_PI.format("", ""): "states no unit of its positions",
-    I_PI.format("forces{atomic_unit}", "cell{atomic_unit}"): "holds forces of i-PI, not positions",
+    I_PI.format("", ""): "without a unit of positions",
+    I_PI.format("forces{atomic_unit}", "cell{atomic_unit}"): "holds forces written by i-PI, not positions",
     I_PI.format("positions{furlong}", "cell{atomic_unit}"): "positions are in 'furlong'",
     "coordinates in bohr": "says 'bohr', so that its positions may not be in Å",
     "Coordinates (a.u.) of Ga2": "says 'Coordinates .a.u.'",

@@ -32,7 +32,7 @@ from pyg_clusters.analysis.plots import (
     tidy,
 )
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, frame_paths, parse_radii, read_set
+from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, parse_radii, read_set
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
@@ -72,7 +72,7 @@ def describe(options: DescribeOptions) -> Description:
     with open_output(options, results=RESULTS):
         frames = read_set(options.frames, target=target, on_bad=options.on_bad, fragments=options.fragments)
         if target:
-            units = units_of_labels(frame_paths(options.frames), options.energy_unit)
+            units = units_of_labels(options.frames, options.energy_unit)
             frames.properties[target] = frames.properties[target] * [units[file] for file in frames.file.tolist()]
         description = description_of(frames, radii, target, options.r_max, options.bin_width)
         if out is not None:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -243,7 +243,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         report_skipped(self.skipped)
 
     def _read(self) -> tuple[list[Data], list[str], dict[str, float]]:
-        blocks = list(reporting_joined(block for file in self.files for block in self._read_file(file)))
+        blocks = list(reporting_joined(self._blocks()))
         self._reader.check(self.files, len(blocks))
         z = torch.from_numpy(np.concatenate([block.z for block in blocks])).long()
         pos = torch.from_numpy(np.concatenate([centred(block.pos, block.ptr) for block in blocks])).float()
@@ -285,10 +285,12 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         clusters = [Data(**dict(zip(parts, values, strict=True))) for values in zip(*parts.values(), strict=True)]
         return clusters, names, references
 
-    def _read_file(self, file: Path) -> list[FrameBlock]:
-        arrays = (*self.keep_atoms, *((self.forces_key,) if self._has_forces(file) else ()))
-        asked = (self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, self.fragments)
-        return list(self._reader.blocks(file, Labels(*asked, self.energy_unit, self.length_unit)))
+    def _blocks(self) -> Iterator[FrameBlock]:
+        """Frames that can be used, with their labels."""
+        for file in self.files:
+            arrays = (*self.keep_atoms, *((self.forces_key,) if self._has_forces(file) else ()))
+            asked = (self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, self.fragments)
+            yield from self._reader.blocks(file, Labels(*asked, self.energy_unit, self.length_unit))
 
     def _has_forces(self, file: Path) -> bool:
         return self.forces and file not in self.minima

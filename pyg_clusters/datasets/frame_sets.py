@@ -1,8 +1,7 @@
-"""Whole sets of frames in memory, from files or from the data that ship."""
+"""Sets of frames in memory."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -14,17 +13,9 @@ from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import numbers
 from pyg_clusters.geometry import check_radii
 from pyg_clusters.options.common import Fragments
-from pyg_clusters.shipped import shipped_folder
-
-SHIPPED: dict[str, tuple[str, str]] = {
-    "gallium": ("gallium_clusters", "gallium_minima.extxyz"),
-    "copper_gold": ("copper_gold_clusters", "copper_gold_minima.extxyz"),
-    "sodium": ("sodium_shielding", "sodium_shielding.extxyz"),
-}
-"""Data set and file of what can be given by its name instead of a file."""
 
 SHIPPED_TARGETS: dict[str, str] = {"gallium": "binding_energy", "copper_gold": "binding_energy"}
-"""Energy of shipped data, where they have one."""
+"""Names of the energies of the shipped data sets."""
 
 
 @dataclass
@@ -33,11 +24,11 @@ class FrameSet:
 
     Attributes:
         file: File of each frame ``[num_frames]``.
-        number: Its number in the file, from 0, ``[num_frames]``.
+        number: Index of each frame in its file, from 0, ``[num_frames]``.
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the frames ``[num_frames + 1]``.
-        properties: Values per frame that were asked for, ``[num_frames]`` each.
+        properties: Requested values per frame, ``[num_frames]`` each.
         bad: Frames that were left out.
     """
 
@@ -58,21 +49,9 @@ class FrameSet:
         return np.diff(self.ptr)
 
     def atoms(self, frame: int) -> Atoms:
-        """A structure by its place in the set."""
+        """Structure of a frame, by its index in the set."""
         inside = slice(self.ptr[frame], self.ptr[frame + 1])
         return Atoms(numbers=self.z[inside], positions=self.pos[inside])
-
-
-def frame_paths(names: Iterable[str]) -> list[Path]:
-    """Files, among them the shipped data that are named instead of a file."""
-    paths = []
-    for name in names:
-        if name in SHIPPED and not Path(name).exists():
-            folder, file = SHIPPED[name]
-            paths.append(shipped_folder(folder) / file)
-        else:
-            paths.append(Path(name))
-    return paths
 
 
 def read_set(
@@ -85,16 +64,16 @@ def read_set(
     on_bad: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
 ) -> FrameSet:
-    """Reads and checks all frames of files.
+    """Read and check all frames of files.
 
     Args:
-        names: Files, or names of shipped data (``gallium``).
-        properties: Values per frame to read along.
-        target: Another one, which must be a finite number.
+        names: Files, folders and patterns, or names of shipped data (``gallium``).
+        properties: Names of values per frame to read.
+        target: Name of a value per frame to read, which must be a finite number.
         sizes: Numbers of atoms of the frames to keep; all by default.
-        atomic_numbers: The elements that a model knows; all, if not given.
+        atomic_numbers: Elements that a model knows; all by default.
         on_bad: Stop at a frame that cannot be used, or leave it out.
-        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
+        fragments: Refuse a periodic frame that stays in several pieces, or keep it with the pieces at their nearest
             images.
 
     Raises:
@@ -104,7 +83,7 @@ def read_set(
     blocks = []
     found: set[int] = set()
     properties = [*properties, *([target] if target else [])]
-    for read in read_blocks(frame_paths(names), properties=properties, on_bad=on_bad, fragments=fragments):
+    for read in read_blocks(names, properties=properties, on_bad=on_bad, fragments=fragments):
         found |= set(read.sizes.tolist())
         chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
         block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, on_bad=on_bad)
@@ -131,15 +110,15 @@ def read_set(
 
 
 def parse_radii(text: str) -> tuple[float, ...]:
-    """Radii in Å from ``3.49,6.3``.
+    """Parse radii in Å such as ``3.49,6.3``.
 
     Raises:
-        InputError: If they are no numbers, or not positive and increasing.
+        InputError: If they are not numbers, or not positive and increasing.
     """
     try:
         radii = [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise InputError(f"--radii: {text!r} is not numbers with commas between them, as in 3.49,6.3") from error
+        raise InputError(f"--radii: {text!r} is not a list of numbers separated by commas, as in 3.49,6.3") from error
     try:
         return check_radii(radii)
     except ValueError as error:

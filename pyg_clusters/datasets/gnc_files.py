@@ -1,6 +1,7 @@
 """Structures and energies of the GNC data set from files, folders, and archives that are not trusted."""
 
 import lzma
+import math
 import re
 import tarfile
 import warnings
@@ -8,7 +9,6 @@ import zipfile
 import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path, PurePosixPath
@@ -22,8 +22,9 @@ from pyg_clusters.datasets.label_table import designations, table_lines
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames import BadFrame, check_block
 from pyg_clusters.frames.ase_reader import block_of_frames
-from pyg_clusters.frames.by_format import frames_of_file
 from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES
+from pyg_clusters.frames.xyz_frame import decoded, frame_by_ase
+from pyg_clusters.frames.xyz_reader import text_frames
 
 POSCAR_SUFFIXES: tuple[str, ...] = (".vasp", ".poscar")
 TABLE_SUFFIXES: tuple[str, ...] = (".csv", ".tsv", ".txt", ".dat")
@@ -50,19 +51,23 @@ EnergySource = Literal["table", "comment", "name"]
 
 @dataclass(eq=False)
 class Structure:
-    """A cluster that can be used.
+    """A structure of a file.
 
     Attributes:
-        file: Name of the file, below the folder of all; a member of an archive is below the name of that.
+        file: Name of the file relative to the folder of all; a member of an archive is below the name of the archive.
         number: Index of the frame in the file, from 0.
-        atoms: The cluster, joined and not periodic.
+        atoms: The cluster, joined and not periodic; empty if it cannot be used.
         comment: The comment line.
+        fault: Reason why it cannot be used, if so.
+        energy: Its energy; NaN if it has none.
     """
 
     file: str
     number: int
     atoms: Atoms
     comment: str
+    fault: str = ""
+    energy: float = math.nan
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -130,91 +135,87 @@ def _check_members(archive: Path, sizes: dict[str, int]):
         raise InputError(f"{archive}: unpacks to more than {limit}; put its unpacked files there instead")
 
 
-def is_table(name: str) -> bool:
-    """Whether a file may be a table, by its name."""
+def _is_table(name: str) -> bool:
     return PurePosixPath(name).suffix.lower() in TABLE_SUFFIXES
 
 
 def _is_poscar(path: PurePosixPath) -> bool:
     plain = any(word in path.name.upper() for word in ("POSCAR", "CONTCAR"))
-    return path.suffix.lower() in POSCAR_SUFFIXES or (plain and not is_table(path.name))
+    return path.suffix.lower() in POSCAR_SUFFIXES or (plain and not _is_table(path.name))
 
 
-def read_structures(name: str, path: Path) -> Iterator[Structure | BadFrame]:
-    """The structures of a file, or what is wrong with them; none of a file that is neither XYZ, POSCAR nor CONTCAR.
+def read_structures(name: str, path: Path) -> Iterator[Structure]:
+    """Structures of a file, with their faults; none if it is neither XYZ, POSCAR nor CONTCAR.
 
     Args:
-        name: Name of the file, for the results.
-        path: Where it is.
+        name: Name of the file for the results.
+        path: Path of the file.
     """
     named = PurePosixPath(name)
     if _is_poscar(named):
-        frames, comments = _poscar(name, path)
+        frames = _poscar(path)
     elif (named.with_suffix("") if named.suffix in OPENERS else named).suffix in XYZ_SUFFIXES:
-        frames, comments = _xyz(name, path)
+        frames = _xyz(path)
     else:
         return
-    for number, (frame, comment) in enumerate(zip(frames, comments, strict=True)):
-        if isinstance(frame, BadFrame):
-            yield BadFrame(name, number, frame.reason)
+    for number, (frame, comment) in enumerate(frames):
+        if isinstance(frame, str):
+            yield Structure(name, number, Atoms(), comment, frame)
             continue
         block, bad = check_block(block_of_frames(Path(name), {number: frame}), on_bad="skip")
-        yield bad[0] if bad else Structure(name, number, (block.atoms or ())[0], comment)
+        yield Structure(
+            name, number, *((Atoms(), comment, bad[0].reason) if bad else ((block.atoms or ())[0], comment))
+        )
 
 
-def _xyz(name: str, path: Path) -> tuple[list[Atoms | BadFrame], list[str]]:
-    frames: list[Atoms | BadFrame] = []
+def _xyz(path: Path) -> Iterator[tuple[Atoms | str, str]]:
+    """Frame, or the reason why it cannot be read, and comment line of each frame."""
+    number = -1
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*the last line has no end")  # no file of a data set is still growing
-            frames.extend(frames_of_file(path))
-        if not frames:
+            for number, text in enumerate(text_frames(path)):
+                frame = text if isinstance(text, BadFrame) else frame_by_ase(path, number, text)
+                comment = "" if isinstance(text, BadFrame) else decoded(text.comment).strip()
+                yield frame.reason if isinstance(frame, BadFrame) else frame, comment
+        if number < 0:
             raise InputError(f"{path}: no frames in it")
     except InputError as error:
-        frames.append(BadFrame(name, len(frames), str(error).removeprefix(f"{path}: ")))
-    comments: list[str] = []
-    with suppress(OSError, EOFError, UnicodeDecodeError, lzma.LZMAError, zlib.error):
-        with OPENERS.get(path.suffix, open)(path, "rt", encoding="utf-8") as stream:
-            while len(comments) < len(frames) and (header := next((line for line in stream if line.strip()), None)):
-                comments.append(next(stream, "").strip())
-                for _ in range(int(header) if header.strip().isdecimal() else 0):
-                    next(stream, "")
-    return frames, comments + [""] * (len(frames) - len(comments))
+        yield str(error).removeprefix(f"{path}: "), ""
 
 
-def _poscar(name: str, path: Path) -> tuple[list[Atoms | BadFrame], list[str]]:
+def _poscar(path: Path) -> Iterator[tuple[Atoms | str, str]]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
         if len(lines) > 5 and all(word.isdecimal() for word in lines[5].split()):
-            lines.insert(5, " ".join("Ga" for _ in lines[5].split()))  # before VASP 5 the elements were not written
-        return list(iread(StringIO("\n".join(lines) + "\n"), format="vasp")), [lines[0].strip()]
+            lines.insert(5, " ".join("Ga" for _ in lines[5].split()))  # VASP 4 does not write the elements
+        yield next(iread(StringIO("\n".join(lines) + "\n"), format="vasp")), lines[0].strip()
     except Exception as error:  # ASE's reader raises many kinds
-        reason = f"cannot be read as a POSCAR ({describe_error(error)}); is it cut short?"
-        return [BadFrame(name, 0, reason)], [""]
+        yield f"cannot be read as a POSCAR ({describe_error(error)}); is it cut short?", ""
 
 
-def energies_of(
+def set_energies(
     structures: Sequence[Structure],
-    tables: dict[str, Path],
+    files: dict[str, Path],
     source: EnergySource | Literal["auto"] = "auto",
     key: str | None = None,
-) -> tuple[EnergySource, list[float | None]]:
-    """The energy of each structure from one source, or nothing for a structure that has none there.
+) -> EnergySource:
+    """Set the energy of each structure from one source, in the unit of the files; NaN if it is missing there.
 
     Args:
         structures: The structures.
-        tables: Paths of the tables by name.
-        source: Where the energies are; by default where most structures have one (of equals the first of table,
+        files: Paths of all files by name, among them the tables.
+        source: Source of the energies; by default the one that most structures have (in a tie the first of table,
             comment and name).
-        key: What the energy is called in the comment line or the first row of the table.
+        key: Name of the energy in the comment line or the header of the table.
 
     Returns:
-        The source, and the energies ``[num_structures]`` in the unit of the files.
+        The source.
     """
-    files = designations([Path("/", name) for name in dict.fromkeys(structure.file for structure in structures)])
+    known = designations([Path("/", name) for name in dict.fromkeys(structure.file for structure in structures)])
     rows: dict[str, list[float]] = {}
-    for table, path in tables.items():
-        rows |= energies_in_table(table, path, files, key)
+    for name in filter(_is_table, files):
+        rows |= energies_in_table(name, files[name], known, key)
     found: dict[EnergySource, list[float | None]] = {
         "table": [dict(enumerate(rows.get(each.file, ()))).get(each.number) for each in structures],
         "comment": [energy_in_comment(each.comment, key) for each in structures],
@@ -222,7 +223,9 @@ def energies_of(
     }
     fullest = max(found, key=lambda each: len(structures) - found[each].count(None))
     chosen = fullest if source == "auto" else source
-    return chosen, found[chosen]
+    for structure, energy in zip(structures, found[chosen], strict=True):
+        structure.energy = math.nan if energy is None else energy
+    return chosen
 
 
 def energy_in_comment(comment: str, key: str | None = None) -> float | None:

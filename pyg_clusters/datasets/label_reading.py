@@ -1,4 +1,4 @@
-"""Frames of files with their labels, and the frames that are left out."""
+"""Reading of frames with their labels, and frames that are left out."""
 
 import math
 import re
@@ -21,26 +21,26 @@ from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 SAME_ENERGY: float = 1e-5
-"""Energies of isolated atoms of an element may differ by so many eV."""
+"""Largest difference in eV between energies of isolated atoms of an element."""
 
 UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
-"""Names under which files state the unit of their energies."""
+"""Matches names under which files state the unit of their energies."""
 
 NUM_LISTED: int = 5
-"""So many of the frames left out are named."""
+"""Maximum number of skipped frames in a warning."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels that are asked for of each frame.
+    """Requested labels of each frame.
 
     Attributes:
         target: Name of the target.
-        per_atom: Whether it is one per atom.
-        group: Name of the value that tells groups of frames apart; ``None``: the file it was first read from.
+        per_atom: Whether the target is per atom.
+        group: Name of the value that identifies the group of a frame; ``None`` for the file it was first read from.
         keep: Names of further values per frame.
-        atom_arrays: Names of further arrays of atoms.
-        fragments: What to do with a periodic frame that stays in several pieces.
+        atom_arrays: Names of further values per atom.
+        fragments: Treatment of a periodic frame that stays in several pieces.
         energy: Unit of the target in eV, if it is an energy.
         length: Unit of the positions in Å.
     """
@@ -57,16 +57,16 @@ class Labels:
 
 @dataclass
 class LabelReader:
-    """Reads frames that have all their labels, and notes those that do not or cannot be used.
+    """Reader of frames with all their labels, which notes the frames without labels and those that cannot be used.
 
     Attributes:
-        on_missing: What to do with a frame without a label (or whose target is not finite).
-        on_bad: What to do with a frame that cannot be used.
-        take_atoms: Whether frames of one atom are isolated atoms, whose targets are taken as references.
-        table: Targets by file and frame, where they do not stand in the files.
-        skipped: The frames that were left out.
+        on_missing: Treatment of a frame without a label, or with a target that is not finite.
+        on_bad: Treatment of a frame that cannot be used.
+        take_atoms: Whether frames of one atom are isolated atoms, whose targets serve as references.
+        table: Targets by file and frame, if they are not in the files.
+        skipped: Frames that were left out.
         atoms: Target of an isolated atom by element symbol, and the frame that it is from.
-        state: Charge of the frames, one for all, and whether one of them states another spin than the lowest.
+        state: Common charge of the frames, and whether one of them states a spin other than the lowest.
     """
 
     on_missing: Literal["stop", "skip"] = "stop"
@@ -78,7 +78,7 @@ class LabelReader:
     state: tuple[int, bool] | None = None
 
     def blocks(self, file: Path, labels: Labels) -> Iterator[FrameBlock]:
-        """Blocks of the frames of a file that can be used, with all their labels.
+        """Blocks of the usable frames of a file, with all their labels.
 
         Raises:
             InputError: If a frame cannot be used or lacks a label, and is not to be skipped.
@@ -93,7 +93,7 @@ class LabelReader:
                 BadFrame(
                     block.file,
                     int(number),
-                    "number of atoms is 1, as of an isolated atom: references='isolated_atoms' takes its energy",
+                    "number of atoms is 1, an isolated atom: references='isolated_atoms' uses its energy",
                 )
                 for number in block.number[single]
             ]
@@ -102,12 +102,13 @@ class LabelReader:
             block, unusable = check_block(block, on_bad="skip")
             block, other_charge = self._of_one_charge(block)
             bad += other_charge
-            self._note([frame for frame in {*bad, *unusable} if frame.number not in isolated])
+            found = (frame for frame in {*bad, *unusable} if frame.number not in isolated)
+            self.note(sorted(found, key=lambda frame: frame.number))
             if len(block):
                 yield block
 
     def _of_one_charge(self, block: FrameBlock) -> tuple[FrameBlock, list[BadFrame]]:
-        """The frames of the charge of the first of all frames, and those of others."""
+        """Frames with the charge of the first frame of all, and the others as bad."""
         bad: list[BadFrame] = []
         states = np.full(len(block), None) if block.states is None else block.states
         for number, state in zip(block.number.tolist(), states, strict=True):
@@ -117,21 +118,21 @@ class LabelReader:
             charge = 0 if state is None else state.charge
             known, any_spin = self.state or (charge, False)
             if charge != known:
-                reason = f"its charge is {charge}, but {known} in the frames before: train on one charge"
+                reason = f"its charge is {charge}, but {known} in the frames before: train on a single charge"
                 bad.append(BadFrame(block.file, number, reason))
             self.state = known, any_spin or (state is not None and not state.is_lowest_spin)
         return (block.select(~np.isin(block.number, [frame.number for frame in bad])) if bad else block), bad
 
     def check(self, files: Sequence[Path], num_blocks: int):
-        """Check what was read of all files.
+        """Check that frames are left, and that all rows of the table were used, after all files have been read.
 
         Raises:
-            InputError: If there is no frame left, or a row of the table is of none.
+            InputError: If not.
         """
         if self.table is not None:
             self.table.check_used()
         if not num_blocks:
-            reason = f"the first: {self.skipped[0]}" if self.skipped else "they hold isolated atoms only"
+            reason = f"the first: {self.skipped[0]}" if self.skipped else "there are only isolated atoms"
             raise InputError(f"{files[0]}{' ...' if len(files) > 1 else ''}: no frame can be used; {reason}")
 
     def _read(
@@ -157,7 +158,7 @@ class LabelReader:
         )
 
     def _with_target(self, block: FrameBlock, labels: Labels) -> tuple[FrameBlock, list[BadFrame]]:
-        """The frames that have a finite target, and those that could not be read or have none."""
+        """Frames with a finite target, and the others as bad."""
         bad: list[BadFrame] = list(block.unreadable)
         if not self.table and not labels.per_atom and labels.energy != 1 and len(block):
             block.properties[labels.target] = numbers(block, labels.target, finite=False) * labels.energy
@@ -181,8 +182,13 @@ class LabelReader:
                 bad.append(UnlabelledFrame(block.file, number, f"{labels.target!r} is {value}"))
         return (block.select(~wrong) if wrong.any() else block), bad
 
-    def _note(self, bad: list[BadFrame]):
-        for frame in sorted(bad, key=lambda frame: frame.number):
+    def note(self, bad: Iterable[BadFrame]):
+        """Raise an error for the first frame that is not to be skipped, and note the others.
+
+        Raises:
+            InputError: If a frame is not to be skipped.
+        """
+        for frame in bad:
             if isinstance(frame, UnlabelledFrame) and self.on_missing == "stop":
                 raise InputError(f"{frame}{_hint(frame)}; or pass on_missing='skip' to leave such frames out")
             if not isinstance(frame, UnlabelledFrame) and self.on_bad == "stop":
@@ -190,7 +196,7 @@ class LabelReader:
             self.skipped.append(frame)
 
     def _isolated_atoms(self, file: Path, labels: Labels) -> Iterator[int]:
-        """Takes the targets of the frames of one atom, which need no other labels, and gives their numbers."""
+        """Collect the targets of frames of one atom, which need no other labels, and yield the indices of these."""
         for block in self._read(file, labels):
             block, _ = self._with_target(block, labels)
             for frame in np.flatnonzero(block.sizes == 1):
@@ -200,26 +206,29 @@ class LabelReader:
                 known, first = self.atoms.setdefault(symbol, (energy, where))
                 if abs(known - energy) > SAME_ENERGY:
                     raise InputError(
-                        f"{where}: the energy of an isolated {symbol} is {energy}, but {known} in {first}; keep one"
+                        f"{where}: the energy of an isolated {symbol} is {energy}, but {known} in {first}; remove one"
                     )
                 yield int(block.number[frame])
 
 
 class StatedUnit(NamedTuple):
-    """Unit of energies that a frame states."""
+    """Unit of energies stated by a frame.
+
+    Attributes:
+        where: File and frame.
+        text: Key and value.
+        name: Name of the unit.
+        energy: Value of the unit in eV.
+    """
 
     where: str
-    """File and frame."""
     text: str
-    """Key and value."""
     name: str
-    """Name of the unit."""
     energy: float
-    """Its value in eV."""
 
 
 def stated_unit(file: Path) -> StatedUnit | None:
-    """Unit of the energies that the first frame of an XYZ text states, if it does."""
+    """Unit of energies stated by the first frame of XYZ text, if any."""
     if file_format(file) != "xyz":
         return None
     block = next(read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False), None)
@@ -234,20 +243,20 @@ def stated_unit(file: Path) -> StatedUnit | None:
 
 
 def check_stated_unit(file: Path, energy: float):
-    """Check that the unit of the energies is the one that the first frame of an XYZ text states, if it does.
+    """Check that the assumed unit of energies agrees with the one stated by the first frame of XYZ text, if any.
 
     Args:
         file: File of frames.
-        energy: Unit that the energies are taken to be in, in eV.
+        energy: Assumed unit in eV.
 
     Raises:
-        InputError: If it is another one.
+        InputError: If it does not.
     """
     stated = stated_unit(file)
     if stated is not None and not math.isclose(stated.energy, energy, rel_tol=1e-6):
         raise InputError(
-            f"{stated.where}: its comment says {stated.text}, but the energies are taken to be in units of "
-            f"{energy:.6g} eV; pass energy_unit={stated.name!r} (--energy-unit {stated.name})"
+            f"{stated.where}: its comment states {stated.text}, but the energies are read in units of {energy:.6g} eV; "
+            f"pass energy_unit={stated.name!r} (--energy-unit {stated.name})"
         )
 
 
@@ -256,7 +265,7 @@ def units_of_labels(files: Iterable[str | Path], name: str | None) -> dict[str, 
 
     Args:
         files: Files, folders and patterns.
-        name: Name of the unit as ``--energy-unit`` has it; by default what a file states, or else eV.
+        name: Name of the unit as for ``--energy-unit``; by default the unit stated by a file, or else eV.
 
     Raises:
         InputError: If there is no such unit, or a file states another one.
@@ -272,7 +281,7 @@ def units_of_labels(files: Iterable[str | Path], name: str | None) -> dict[str, 
 
 
 def _hint(frame: UnlabelledFrame) -> str:
-    """Suggestions for a missing name."""
+    """Suggestion for a missing name."""
     word = next((word for word in ("force", "energ") if word in frame.key.lower()), None)
     alike = [name for name in frame.found if word is not None and word in name.lower()]
     if not alike and word == "energ" and "comment" in frame.found:
@@ -280,13 +289,13 @@ def _hint(frame: UnlabelledFrame) -> str:
     if not alike:
         return ""
     argument = "forces" if word == "force" else "target"
-    return f"; {argument}={alike[0]!r} takes those" if len(alike) == 1 else ""
+    return f"; {argument}={alike[0]!r} selects that one" if len(alike) == 1 else ""
 
 
 def report_skipped(skipped: Sequence[BadFrame]):
-    """Warn of frames that were left out."""
+    """Warn about frames that were left out."""
     if not skipped:
         return
     some = "; ".join(str(bad).partition("; found per frame")[0] for bad in skipped[:NUM_LISTED])
     more = "; ..." if len(skipped) > NUM_LISTED else ""
-    warnings.warn(f"{len(skipped)} frames are left out (all in skipped): {some}{more}", stacklevel=3)
+    warnings.warn(f"{len(skipped)} frames are left out (listed in skipped): {some}{more}", stacklevel=3)

@@ -1,4 +1,4 @@
-"""Energies in a table beside the structures."""
+"""Tables of energies for files of structures."""
 
 import csv
 import re
@@ -18,7 +18,7 @@ FRAME_COLUMNS: frozenset[str] = frozenset({"frame", "index", "frame_index", "fra
 UNIT_COLUMNS: frozenset[str] = frozenset({"unit", "units", "energy_unit"})
 
 UNIT_IN_NAME: re.Pattern[str] = re.compile(r"(.*?)\s*[(\[](.*)[)\]]")
-"""A column and its unit, as in ``energy (Ha)``."""
+"""Matches a column with its unit, as in ``energy (Ha)``."""
 
 FIX = "fix the table"
 
@@ -29,8 +29,8 @@ class Row:
 
     Attributes:
         line: Number of its line, from 1.
-        name: File that it names, if it does.
-        frame: Index of the frame in its file, from 0, if it names one.
+        name: Name of the file, if any.
+        frame: Index of the frame in its file, from 0, if any.
         energy: Energy in eV.
     """
 
@@ -41,21 +41,21 @@ class Row:
 
 
 class LabelTable:
-    """Energies of structures by file, frame, or both; each row is of one structure and each structure has one row.
+    """Energies of structures by file, frame, or both, with one row for each structure.
 
-    The table is a CSV (or separated by tabs, semicolons or white space) with or without a line of names: file (with or
-    without suffix and folders), frame (index in the file, from 0), energy, unit. A table of several columns of numbers
-    names the energy by its column. Lines that begin with ``#`` before the first row may name the columns.
+    The columns, separated by commas, tabs, semicolons or white space, are file (with or without suffix and folders),
+    frame (index in the file, from 0), energy and unit, with or without a header. With several columns of numbers, the
+    header has to name that of the energy. Lines that begin with ``#`` before the first row may be the header.
 
     Args:
         path: The table.
         files: The files of structures.
         target: Name of the column of energies; if there is none of that name, the only other column.
-        unit: Energy in eV of the unit in which the table is, unless it has a unit of its own.
+        unit: Unit of the energies in eV, unless the table states it.
 
     Raises:
-        InputError: If the table cannot be read, a row is of no structure or of more than one, or two rows are of the
-            same; the row is named.
+        InputError: If the table cannot be read, a row matches no structure or several, or two rows match the same one;
+            the message names the row.
     """
 
     def __init__(self, path: Path, files: Sequence[Path], target: str, unit: float = 1.0):
@@ -69,33 +69,33 @@ class LabelTable:
             key = (self._file_of(row), row.frame)
             same = self._rows.get(key)
             if same is not None:
-                raise self._error(row.line, f"is of the same structure as line {same.line} ({_named(key)})")
+                raise self._error(row.line, f"has the same structure as line {same.line} ({_named(key)})")
             self._rows[key] = row
         whole = {file for file, frame in self._rows if frame is None}
         if both := [row for (file, frame), row in self._rows.items() if frame is not None and file in whole]:
-            raise self._error(both[0].line, "is of a file that another row names without a frame")
+            raise self._error(both[0].line, "names a frame of a file that another row names as a whole")
 
     def energies(self, block: FrameBlock) -> tuple[np.ndarray, list[UnlabelledFrame]]:
-        """Energies in eV of the frames of a block ``[num_frames]``, NaN where the table has none; the frames without.
+        """Energies in eV of the frames of a block ``[num_frames]``, NaN if missing, and the frames without an energy.
 
         Raises:
-            InputError: If the table names no frame of a file of several.
+            InputError: If the table gives no frame for a file of several frames.
         """
         file = Path(block.file)
         if (file, None) in self._rows:
             self._used.add((file, None))
             row = self._rows[file, None]
             if (block.number > 0).any():
-                raise self._error(row.line, f"names {file.name}, which has several frames; add a column frame")
+                raise self._error(row.line, f"names {file.name}, which has several frames; add a column 'frame'")
             return np.full(len(block), row.energy), []
         keys = [(file, int(number)) for number in block.number]
         self._used |= {*keys, *((file, bad.number) for bad in block.unreadable)} & self._rows.keys()
         energies = np.array([self._rows[key].energy if key in self._rows else np.nan for key in keys])
         missing = block.number[np.isnan(energies)].tolist()
-        return energies, [UnlabelledFrame(block.file, number, f"{self.path} has no row of it") for number in missing]
+        return energies, [UnlabelledFrame(block.file, number, f"{self.path} has no row for it") for number in missing]
 
     def check_used(self):
-        """Check that all rows were of a structure, after all files are read.
+        """Check that all rows were used, after all files have been read.
 
         Raises:
             InputError: If one was not.
@@ -104,7 +104,7 @@ class LabelTable:
         if unused:
             row = min(unused, key=lambda row: row.line)
             more = f"; so do {len(unused) - 1} other rows" if len(unused) > 1 else ""
-            raise self._error(row.line, f"names frame {row.frame}, which is not there (frames count from 0){more}")
+            raise self._error(row.line, f"names frame {row.frame}, which does not exist (frames count from 0){more}")
 
     def _error(self, line: int, fault: str) -> InputError:
         return InputError(f"{self.path}, line {line}: {fault}; {FIX}")
@@ -114,45 +114,47 @@ class LabelTable:
             raise InputError(f"{self.path}: no rows; {FIX}")
         number, first = lines[0]
         named = not any(_number(cell) is not None for cell in first)
-        names = first if named else _positions(self.path, number, first, lines)
+        names = first if named else _header_for(self.path, number, first, lines)
         rows = lines[1:] if named else lines
         if not rows:
-            raise InputError(f"{self.path}: no rows below the names of its columns; {FIX}")
+            raise InputError(f"{self.path}: no rows below the header; {FIX}")
         columns = self._columns(names, target, [cells for _, cells in rows])
         return [self._row(line, cells, columns, len(names)) for line, cells in rows]
 
     def _columns(self, names: list[str], target: str, rows: list[list[str]]) -> dict[str, int | float | None]:
-        """Place of the file, frame, energy and unit among the columns, and the unit in the name of the energy."""
+        """Indices of the columns of file, frame, energy and unit, and the unit in the header of the energy."""
         stated = [UNIT_IN_NAME.fullmatch(name.strip()) for name in names]
         plain = [match[1] if match else name.strip() for match, name in zip(stated, names, strict=True)]
         lower = [name.lower() for name in plain]
         if len(set(lower)) < len(lower):
             raise InputError(f"{self.path}: two columns have the same name ({', '.join(plain)}); {FIX}")
-        places = {
+        indices = {
             kind: next((n for n, name in enumerate(lower) if name in known), None)
             for kind, known in (("file", NAME_COLUMNS), ("frame", FRAME_COLUMNS), ("unit", UNIT_COLUMNS))
         }
-        others = [n for n in range(len(names)) if n not in places.values()]
+        others = [n for n in range(len(names)) if n not in indices.values()]
         energy = next((n for n in others if target in (names[n].strip(), plain[n])), None)
-        if energy is None and places["file"] is None and places["frame"] is None and len(others) > 1:
-            places["file"] = others.pop(0)
+        if energy is None and indices["file"] is None and indices["frame"] is None and len(others) > 1:
+            indices["file"] = others.pop(0)
         if energy is None and len(others) == 1:
             energy = others[0]
         if energy is None:
             raise InputError(
-                f"{self.path}: no column {target!r} among {', '.join(plain)}; name that of the energies by target"
+                f"{self.path}: no column {target!r} among {', '.join(plain)}; give that of the energies as target"
             )
-        if places["file"] is None and places["frame"] is None:
-            raise InputError(f"{self.path}: no column of files or frames among {', '.join(plain)}; name one so")
-        key = places["file"] if places["file"] is not None else places["frame"]
+        if indices["file"] is None and indices["frame"] is None:
+            raise InputError(
+                f"{self.path}: no column of files or frames among {', '.join(plain)}; name one 'file' or 'frame'"
+            )
+        key = indices["file"] if indices["file"] is not None else indices["frame"]
         cells = [row[key] for row in rows if key is not None and key < len(row)]
-        if places["file"] is None and len(self.files) > 1:  # numbers may be names of files
-            places["file"], places["frame"] = places["frame"], None
-        elif places["frame"] is None and len(self.files) == 1 and not any(self._match(cell) for cell in cells):
+        if indices["file"] is None and len(self.files) > 1:  # numbers may be names of files
+            indices["file"], indices["frame"] = indices["frame"], None
+        elif indices["frame"] is None and len(self.files) == 1 and not any(self._match(cell) for cell in cells):
             if all(cell.isdigit() for cell in cells):
-                places["file"], places["frame"] = None, places["file"]
+                indices["file"], indices["frame"] = None, indices["file"]
         match = stated[energy]
-        return {**places, "energy": energy, "stated": None if match is None else self._unit(match[2], 1)}
+        return {**indices, "energy": energy, "stated": None if match is None else self._unit(match[2], 1)}
 
     def _row(self, line: int, cells: list[str], columns: dict, num_columns: int) -> Row:
         if len(cells) != num_columns:
@@ -173,7 +175,7 @@ class LabelTable:
         return unit_of(name, ENERGY_UNITS, f"{self.path}, line {line}: the unit")
 
     def _match(self, name: str) -> list[Path]:
-        """The files that a name stands for: by as much of its end as one has."""
+        """Files that match a name by the longest end of its path."""
         parts = [part for part in re.split(r"[/\\]", name.strip()) if part not in ("", ".")]
         for first in range(len(parts)):
             if found := self._designated.get("/".join(parts[first:])):
@@ -185,20 +187,20 @@ class LabelTable:
             return self.files[0]
         found = self._match(row.name)
         if not found:
-            raise self._error(row.line, f"{row.name!r} is none of the {len(self.files)} files")
+            raise self._error(row.line, f"{row.name!r} is not one of the {len(self.files)} files")
         if len(found) > 1:
             raise self._error(row.line, f"{row.name!r} may be {found[0]} or {found[1]}; write more of the path")
         return found[0]
 
 
 def table_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Number and cells of each line that has any."""
+    """Line number and cells of each line that is not blank."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); name a table of energies") from error
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a table of energies") from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is no text; name a table of energies in CSV or columns") from error
+        raise InputError(f"{path}: is not text; give a table of energies as CSV or columns") from error
     numbered = [(number, line.strip()) for number, line in enumerate(text.splitlines(), start=1) if line.strip()]
     rows = [(number, line) for number, line in numbered if not line.startswith("#")]
     if not rows:
@@ -226,8 +228,8 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _positions(path: Path, line: int, first: list[str], lines: list[tuple[int, list[str]]]) -> list[str]:
-    """Names of the columns of a table that has none, by their number and what is in them."""
+def _header_for(path: Path, line: int, first: list[str], lines: list[tuple[int, list[str]]]) -> list[str]:
+    """Header for a table without one, from the number and contents of its columns."""
     if len(first) == 2:
         return ["file", "energy"]
     if len(first) == 3:
@@ -238,12 +240,12 @@ def _positions(path: Path, line: int, first: list[str], lines: list[tuple[int, l
     if len(first) == 4:
         return ["file", "frame", "energy", "unit"]
     raise InputError(
-        f"{path}, line {line}: {len(first)} columns without names; write those of file, frame, energy, unit above"
+        f"{path}, line {line}: {len(first)} columns without a header; add one, such as file,frame,energy,unit"
     )
 
 
 def designations(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """The files by all that may stand for them: ends of their paths, with and without suffixes, or only the folders."""
+    """Files by all names that may refer to them: ends of their paths, with or without suffixes, or just folders."""
     found: dict[str, list[Path]] = {}
     alike = len(files) > 1 and len({file.name for file in files}) == 1
     for file in files:

@@ -1,4 +1,4 @@
-"""Data sets that are larger than memory."""
+"""Data sets larger than memory."""
 
 import hashlib
 import json
@@ -26,52 +26,51 @@ from pyg_clusters.options.common import Fragments
 from pyg_clusters.positions import centred
 
 FORMAT_VERSION: int = 4
-"""Changes whenever an index is made, or clusters are read, differently."""
+"""Increased whenever the content of an index or the reading of clusters changes."""
 
 CLUSTERS_AT_ONCE: int = 4096
 
 
 class OnDiskClusters(LabelArguments, OnDiskDataset):
-    """Clusters and their labels straight from a frame store, for sets that do not fit into memory.
+    """Clusters and their labels read from a frame store on access, for sets that do not fit into memory.
 
-    Each cluster is read from the file when it is asked for, and is what :class:`ClusterDataset` makes of the same file.
-    Held are some 30 bytes for each, whatever its atoms: offset, group, target. Any number of processes read the same
-    file (ranks of a distributed training, workers of a ``DataLoader``), none of which holds the atoms.
+    A cluster is the same as in :class:`ClusterDataset` of the same file. About 30 bytes per cluster are in memory,
+    whatever its number of atoms: offset, group, target. Any number of processes can read the same file (ranks of a
+    distributed training, workers of a ``DataLoader``), without a copy of the atoms.
 
-    The first time, all frames are checked in one pass, and what was found is kept in a file beside the store, so that
-    the next start is quick. Write the store without compression (``pyg-clusters convert --uncompressed``): from a
-    compressed one single clusters are read many times slower.
+    On first use, all frames are checked in one pass and an index is saved beside the store, so that the next start is
+    quick. Write the store without compression (``pyg-clusters convert --uncompressed``): single clusters are read many
+    times slower from a compressed one.
 
     Args:
         file (str or Path): The store (``.h5``; :func:`~pyg_clusters.frames.write_store` or ``pyg-clusters convert``).
         target (str): Name of the target in the store: of a value per cluster (an energy in eV), or per atom.
-        root (str or Path, optional): Folder of what is kept; by default that of the store.
+        root (str or Path, optional): Folder of the index; by default that of the store.
         per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
         energy_unit (str): Unit of the target and of the energy in the forces in the store: a name of ``ase.units`` such
-            as ``"Hartree"``. They are in eV in the data.
+            as ``"Hartree"``. They are converted to eV.
         references (dict, optional): Energy in eV of an isolated atom by element symbol, whose sum over a cluster is
             subtracted from its energy, in double precision; ``"fit"``; or ``"isolated_atoms"``, the energies of the
             frames of one atom.
-        group (str, optional): Name of a value per cluster that says to which group of related clusters it belongs.
-            Without it the group is the file that the cluster was in before it came into the store.
-        keep (sequence of str or dict): Names of further values per cluster to keep, or the name that each gets in the
-            data by its name in the store.
-        keep_atoms (sequence of str or dict): Names of further arrays per atom to keep, or the name that each gets in
-            the data by its name in the store.
+        group (str, optional): Name of a value per cluster that identifies its group of related clusters. By default
+            the group is the file from which the cluster came into the store.
+        keep (sequence of str or dict): Names of further values per cluster to keep, or a mapping from their names in
+            the store to their names in the data.
+        keep_atoms (sequence of str or dict): Names of further values per atom to keep, or a mapping as for ``keep``.
         forces (bool or str): Whether to read the forces, or their name in the store if it is not ``forces``.
-        fragments (str): What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, or ``"keep"``
-            the pieces at their nearest images.
+        fragments (str): ``"refuse"`` a periodic frame that stays in several pieces, or ``"keep"`` the pieces at their
+            nearest images.
         on_missing (str): ``"stop"`` raises at a frame whose label is not finite, ``"skip"`` leaves such frames out.
         on_bad (str): ``"stop"`` raises at a frame that cannot be used, ``"skip"`` leaves such frames out.
-        transform (callable, optional): Changes a cluster at every access.
+        transform (callable, optional): Transform applied at every access.
 
     Raises:
-        InputError: If the file is no frame store or damaged, a frame cannot be used, or a label is missing (the message
-            lists those found) or not finite.
+        InputError: If the file is not a frame store or is damaged, a frame cannot be used, or a label is missing (the
+            message lists those found) or not finite.
 
     Attributes:
         references: Energy in eV of an atom of each element that is subtracted from the energies.
-        skipped: The frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``.
+        skipped: Frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``.
 
     Example:
         >>> import tempfile
@@ -111,7 +110,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         asked = (target, per_atom, energy_unit, references, group, keep, keep_atoms, forces)
         self.take_label_arguments(*asked, fragments, on_missing, on_bad)
         if not is_store(self.file):
-            raise InputError(f"{self.file}: no frame store; make one with pyg-clusters convert --uncompressed")
+            raise InputError(f"{self.file}: not a frame store; create one with pyg-clusters convert --uncompressed")
         folder = self.file.parent if root is None else Path(root).expanduser().absolute()
         super().__init__(str(folder), transform, log=False)
         arrays = (*self.keep_atoms, *((self.forces_key,) if forces else ()))
@@ -124,8 +123,8 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         self._store = StoreReader(self.file)
         if not self._store.direct:
             warnings.warn(
-                f"{self.file} is compressed: single clusters are read slowly from it; a copy that is read fast is made "
-                "with pyg-clusters convert --uncompressed",
+                f"{self.file} is compressed: reading single clusters is slow; create a copy with pyg-clusters convert "
+                "--uncompressed",
                 stacklevel=2,
             )
         self._sizes = np.diff(self._store.ptr)[self._index.frames]
@@ -135,17 +134,17 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
 
     @property
     def electronic_state(self) -> tuple[int, bool]:
-        """Charge of all clusters in e, and whether one of them is in a state of other spin than the lowest."""
+        """Charge of all clusters in e, and whether one of them is in a state other than the lowest spin."""
         return self._index.electronic_state
 
     @property
     def group_names(self) -> list[str]:
-        """The groups by number, in the order of appearance."""
+        """Names of the groups by index, in the order of appearance."""
         return self._index.group_names
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the content of the file and of everything else that shapes the clusters."""
+        """Hash of the content of the file and of everything else that the clusters depend on."""
         asked = self._references_asked
         shaped_by = [self._index.checksum, self.target, self.per_atom, self.group_key, list(self.keep.items())]
         shaped_by += [self._index.frames.tolist() if self.skipped else None, self.forces and self.forces_key]
@@ -159,36 +158,36 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
 
     @property
     def groups(self) -> Tensor:
-        """Number of the group of each cluster, ``[num_graphs]`` (long)."""
+        """Index of the group of each cluster, ``[num_graphs]`` (long)."""
         return torch.from_numpy(self._index.group[self._frames(slice(None))]).long()
 
     def len(self) -> int:
-        """Number of clusters in the file that can be used."""
+        """Number of usable clusters in the file."""
         return len(self._index.frames)
 
     def read(self, clusters: Sequence[int] | Tensor | slice, positions: bool = True) -> Data:
-        """Clusters as one batch, before any transform: ``z``, ``pos``, ``y``, ..., ``ptr`` and ``batch``.
+        """Read clusters as one batch, before any transform: ``z``, ``pos``, ``y``, ..., ``ptr`` and ``batch``.
 
         Args:
-            clusters: Their places in the data set, in any order.
-            positions: Whether to read the positions and all other arrays of atoms but the targets.
+            clusters: Their indices in the data set, in any order.
+            positions: Whether to read the positions and all other values per atom except the targets.
 
         Raises:
-            InputError: If the file cannot be read any more.
+            InputError: If the file can no longer be read.
         """
         return self._batch(self._frames(clusters), positions)
 
     def blocks(self, clusters: Sequence[int] | Tensor, positions: bool = True) -> Iterator[Data]:
-        """Some thousand clusters at a time, in the given order, as :meth:`read` gives them."""
+        """Read some thousand clusters at a time, in the given order, as by :meth:`read`."""
         for part in torch.as_tensor(clusters, dtype=torch.long).split(CLUSTERS_AT_ONCE):
             yield self.read(part, positions)
 
     def get(self, idx: int) -> Data:
-        """The cluster of a place in the file, before any transform."""
+        """Cluster at an index in the file, before any transform."""
         return self._separate([idx])[0]
 
     def multi_get(self, indices: Iterable[int] | Tensor | slice | range, batch_size: int | None = None) -> list[Data]:
-        """The clusters of some places in the file, transformed; all of them are read together."""
+        """Clusters at some indices in the file, read together and transformed."""
         if isinstance(indices, slice):
             indices = range(*indices.indices(self.len()))
         clusters = self._separate(torch.as_tensor(list(indices), dtype=torch.long).tolist())
@@ -198,7 +197,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         return self.multi_get(self._frames(indices).tolist())
 
     def _frames(self, clusters: Sequence[int] | Tensor | slice) -> np.ndarray:
-        """Places in the file of clusters of this data set, which may be a part of all."""
+        """Indices in the file of clusters of this data set, which may be a subset."""
         chosen = clusters if isinstance(clusters, slice) else np.asarray(clusters, dtype=np.int64)
         if self._indices is not None:
             return np.asarray(self._indices, dtype=np.int64)[chosen]
@@ -247,7 +246,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         return (target - shift_of_references(z, ptr, numbered) if numbered else target).to(self._energy_dtype)
 
     def _needed_precision(self) -> torch.dtype:
-        """Single precision for the targets, or double where that would round one of them."""
+        """Single precision for the targets, or double if single would round one of them."""
         largest = float(np.abs(np.asarray(self._index.target)).max()) if not self.references else 0.0
         self._energy_dtype = torch.double
         for frames, z, ptr in self._compositions() if self.references else ():
@@ -263,7 +262,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         return fit.solution()
 
     def _compositions(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Places, atomic numbers and offsets of some thousand clusters at a time."""
+        """Indices, atomic numbers and offsets of some thousand clusters at a time."""
         for frames in np.array_split(np.arange(self.len()), -(-self.len() // CLUSTERS_AT_ONCE)):
             ptr = sizes_to_ptr(torch.from_numpy(self._sizes[frames]))
             yield frames, torch.from_numpy(self._rows("z", frames)).long(), ptr

@@ -1,8 +1,7 @@
-"""Clusters without coordinates: the descriptors that the published code of DART ships."""
+"""Clusters without coordinates: the descriptors published with the code of DART."""
 
 import hashlib
 import json
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Unpack
@@ -29,18 +28,17 @@ class PublishedDescriptors(ClusterDataset):
 
     The file has two arrays of objects. ``desc[b] = [tad_i, tad_j, tad_k, tad_l]`` are, for each atom of cluster b, its
     shell counts and the lists of the shell counts of its neighbours in the shells J, K and L; ``ener[b] = [energy]``
-    is the binding energy in kcal/mol. It is read without letting it execute anything
-    (:mod:`pyg_clusters.datasets.safe_npz`).
+    is the binding energy in kcal/mol. No code in the file is executed (:mod:`pyg_clusters.datasets.safe_npz`).
 
-    It does not say *which* atom a neighbour is. DART looks at nothing but its shell counts (Eqs. 2 to 4), and an atom
-    with these counts is always in the cluster: each edge starts at the first such atom. DART gives the same energy as
-    from the true pairs, and the graph is an ordinary one, to be batched, sliced and handed to any layer; but its edges
-    are not pairs of atoms, and several of them may join the same two.
+    The file does not identify the neighbours. DART uses nothing but their shell counts (Eqs. 2 to 4), and an atom with
+    these counts always exists in the cluster: each edge starts at the first such atom. DART gives the same energy as
+    from the true pairs, and the graph can be batched, sliced and passed to any layer; but its edges are not pairs of
+    atoms, and several of them may join the same two.
 
     A cluster has ``z [num_atoms]``, ``x [num_atoms, 3]`` (counts in the shells J, K, L), ``edge_index [2, num_edges]``
-    (source j, target i), ``edge_type [num_edges]``, ``y [1]`` (binding energy in eV), ``idx [1]`` (its place in the
-    file), ``cluster_size [1]`` and ``group [1]`` (of its own); ``pos`` is ``None``. Edges are kept in two bytes each
-    and written out at every access.
+    (source j, target i), ``edge_type [num_edges]``, ``y [1]`` (binding energy in eV), ``idx [1]`` (its index in the
+    file), ``cluster_size [1]`` and ``group [1]`` (a group of its own); ``pos`` is ``None``. An edge takes two bytes in
+    memory and is expanded at every access.
 
     Args:
         file (str or Path): The npz file.
@@ -48,13 +46,13 @@ class PublishedDescriptors(ClusterDataset):
             in the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
         element (str): Symbol of the element, which the file does not name.
         on_bad (str): ``"stop"`` raises at a cluster whose lists contradict its counts, ``"skip"`` leaves such clusters
-            out and warns of them.
+            out with a warning.
         kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of
-            :class:`~pyg_clusters.datasets.ClusterDataset`. The edges are there for ``transform`` only.
+            :class:`~pyg_clusters.datasets.ClusterDataset`. Only ``transform`` sees the edges.
 
     Raises:
         InputError: If the file is missing, damaged, of another layout, or holds anything but arrays, numbers and plain
-            containers; or a cluster contradicts itself.
+            containers; or a cluster is inconsistent.
 
     Example:
         >>> import tempfile
@@ -84,11 +82,8 @@ class PublishedDescriptors(ClusterDataset):
         **kwargs: Unpack[Processing],
     ):
         if element not in atomic_numbers or not atomic_numbers[element]:
-            raise InputError(f"{element!r} is no element symbol")
-        if on_bad not in ("stop", "skip"):
-            raise InputError(f"on_bad must be 'stop' or 'skip', got {on_bad!r}")
+            raise InputError(f"{element!r} is not an element symbol")
         self.element = element
-        self.on_bad = on_bad
         super().__init__(
             root if root is not None else cache_folder() / "published_descriptors",
             file,
@@ -99,8 +94,7 @@ class PublishedDescriptors(ClusterDataset):
 
     @property
     def fingerprint(self) -> str:
-        shaped_by = [super().fingerprint, self.element, self.on_bad]
-        return hashlib.sha256(json.dumps(shaped_by).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([super().fingerprint, self.element]).encode()).hexdigest()
 
     def get(self, idx: int) -> Data:
         data = super().get(idx)
@@ -116,22 +110,14 @@ class PublishedDescriptors(ClusterDataset):
         if desc.ndim < 1 or len(desc) != len(energies) or not len(desc):
             raise InputError(f"{file}: desc is of shape {list(desc.shape)}, but ener has {len(energies)} energies")
         clusters: list[Data] = []
-        bad: list[BadFrame] = []
         for number, (parts, energy) in enumerate(zip(desc, energies, strict=True)):
             try:
                 x, source = _graph(parts)
             except (TypeError, ValueError) as error:
-                reason = one_line(error)
-                bad.append(BadFrame(str(file), number, f"{reason}; pass on_bad='skip' to leave such clusters out"))
-                if self.on_bad == "stop":
-                    raise InputError(str(bad[0])) from error
+                self._reader.note([BadFrame(str(file), number, one_line(error))])
             else:
                 clusters.append(self._cluster(x, source, energy, number, group=len(clusters)))
-        if bad:
-            text = f"{file}: {len(bad)} of {len(desc)} clusters left out, the first because of frame {bad[0].number}: "
-            warnings.warn(text + bad[0].reason.partition(";")[0], stacklevel=2)
-        if not clusters:
-            raise InputError(f"{file}: no cluster can be used; the first: {bad[0].reason}")
+        self._reader.check([file], len(clusters))
         return clusters, [f"{file.name} {int(cluster.idx)}" for cluster in clusters], {}
 
     def _cluster(self, x: np.ndarray, source: np.ndarray, energy: float, number: int, group: int) -> Data:
@@ -147,7 +133,7 @@ class PublishedDescriptors(ClusterDataset):
 
 
 def _edges(x: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Edges from their sources, which are ordered by target, then by shell: the counts say how many of each."""
+    """Edges from their sources, which are ordered by target, then by shell, as many of each as the counts."""
     counts = x.long()
     target = torch.repeat_interleave(counts.sum(dim=1))
     edge_type = torch.repeat_interleave(torch.arange(counts.size(1)).repeat(counts.size(0)), counts.flatten())
@@ -170,7 +156,7 @@ def _graph(parts: Sequence) -> tuple[np.ndarray, np.ndarray]:
     """Shell counts ``[num_atoms, 3]`` and the source of each edge, ordered by target, then by shell.
 
     Raises:
-        ValueError: If the parts are not of the layout, or contradict each other.
+        ValueError: If the parts have another layout, or contradict each other.
     """
     if len(parts) != len(SHELLS) + 1:
         raise ValueError(f"it has {len(parts)} parts instead of 4 (the atoms and their neighbours in J, K, L)")
@@ -193,26 +179,22 @@ def _rows(entries: Sequence) -> np.ndarray:
     """Shell counts ``[num_entries, 3]`` from any nesting of lists and arrays, without the zeros of padding."""
     if not len(entries):
         return np.zeros((0, 3), dtype=np.int64)
-    numbers = np.array(_plain(entries), dtype=np.float64).reshape(-1, 3)
+    rows = entries.tolist() if isinstance(entries, np.ndarray) else list(entries)  # NumPy refuses arrays of objects
+    numbers = np.array(rows, dtype=np.float64).reshape(-1, 3)
     counts = numbers.round().astype(np.int64)
     if (counts != numbers).any() or (counts < 0).any():
         raise ValueError(f"{numbers[(counts != numbers).any(axis=1) | (counts < 0).any(axis=1)][0]} are no counts")
     return counts[counts.any(axis=1)]
 
 
-def _plain(entries: Sequence) -> list:
-    """An array of objects as lists, which NumPy takes for numbers."""
-    return entries.tolist() if isinstance(entries, np.ndarray) else list(entries)
-
-
 def _first_atoms(x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-    """First atom with the counts of each neighbour, ``[num_neighbors]``."""
+    """Index of the first atom with the counts of each neighbour, ``[num_neighbors]``."""
     base = max(int(x.max()), int(neighbors.max(initial=0))) + 1
     powers = base ** np.arange(x.shape[1])
     keys, first = np.unique(x @ powers, return_index=True)
     wanted = neighbors @ powers
-    place = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    strange = np.flatnonzero(keys[place] != wanted)
+    index = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
+    strange = np.flatnonzero(keys[index] != wanted)
     if strange.size:
         raise ValueError(f"a neighbour counts {neighbors[strange[0]].tolist()} in J, K, L, but no atom does")
-    return first[place]
+    return first[index]

@@ -1,10 +1,10 @@
-"""NumPy archives with object arrays, read without letting them execute anything.
+"""NumPy archives with object arrays, read without executing any code in them.
 
-A pickle may name any function and have it called: :func:`numpy.load` with ``allow_pickle=True`` runs whatever the
-writer of a file wanted. Here the few names that arrays, their element types and numbers are pickled under (before
-NumPy 2 and since) stand for objects of this module, which look at what they are given; any other name is refused. Not
-even the functions of NumPy take part: the flags of an element type or a shape in a crafted file could make them read
-bytes as addresses.
+A pickle can name any function and have it called: :func:`numpy.load` with ``allow_pickle=True`` runs whatever the
+author of a file wanted. Here the few names under which arrays, their element types and numbers are pickled (before and
+since NumPy 2) resolve to objects of this module, which validate their arguments; any other name is refused. Not even
+the functions of NumPy are called: the flags of an element type or a shape in a crafted file could make them read bytes
+as addresses.
 """
 
 import math
@@ -21,20 +21,20 @@ import numpy as np
 from pyg_clusters.errors import InputError, describe_error, one_line
 
 ELEMENT_TYPE: re.Pattern[str] = re.compile(r"O[48]?|b1|[iu][1248]|f[248]|[SU]\d{1,4}")
-"""Element types of arrays that are admitted: objects, booleans, whole and floating-point numbers, short strings."""
+"""Accepted element types of arrays: objects, booleans, integers, floating-point numbers, short strings."""
 
 HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
 def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Arrays of an npz file, also of objects: NumPy arrays, numbers, strings, lists, tuples, dictionaries.
+    """Read arrays of an npz file, also of objects: NumPy arrays, numbers, strings, lists, tuples, dictionaries.
 
     Args:
         path: The file.
-        names: The arrays to read; others are not touched.
+        names: Names of the arrays to read.
 
     Raises:
-        InputError: If there is no such file, it is damaged or lacks an array, or an array holds anything else.
+        InputError: If there is no such file, it is damaged or lacks an array, or an array contains anything else.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -47,7 +47,7 @@ def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: no such file") from error
     except InputError:
         raise
-    except Exception as error:  # whatever a damaged file makes zipfile and zlib raise
+    except Exception as error:  # zipfile and zlib raise many kinds for a damaged file
         raise InputError(f"{path}: not a whole npz file ({_reason(error)}); copy or download it again") from error
 
 
@@ -63,13 +63,13 @@ def _read_npy(content: bytes, where: str) -> np.ndarray:
             raise pickle.UnpicklingError(f"not an array of shape {list(shape)}")
     except pickle.UnpicklingError as error:
         raise InputError(f"{where}: refused, {_reason(error)}; nothing of it was executed") from error
-    except Exception as error:  # whatever a damaged or crafted file makes the readers raise
+    except Exception as error:  # the readers raise many kinds for a damaged or crafted file
         raise InputError(f"{where}: cannot be read ({_reason(error)}); copy or download the file again") from error
     return value.view(np.ndarray)
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Admits arrays, numbers, strings and plain containers; meets everything else with an error."""
+    """Unpickler of arrays, numbers, strings and plain containers; anything else is an error."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in STAND_INS:
@@ -78,7 +78,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
 
 class StandIn:
-    """Stands for a function of NumPy and calls one of this module; nothing of it can be changed by a pickle."""
+    """Replacement of a function of NumPy by one of this module; a pickle cannot modify it."""
 
     __slots__ = ("_function",)
 
@@ -93,7 +93,7 @@ class StandIn:
 
 
 class ElementType:
-    """Element type of an array, of which a pickle says its code and its byte order."""
+    """Element type of an array, pickled as its code and its byte order."""
 
     __slots__ = ("dtype",)
 
@@ -110,12 +110,12 @@ class ElementType:
 
 
 class PickledArray(np.ndarray):
-    """An array whose content is checked before it is taken over."""
+    """Array whose content is checked before it is set."""
 
     def __setstate__(self, state: Any):
         *_, shape, kind, in_columns, content = state
         if not isinstance(kind, ElementType) or not isinstance(shape, tuple):
-            raise pickle.UnpicklingError("it holds an array that is none")
+            raise pickle.UnpicklingError("it holds a malformed array")
         if any(type(length) is not int or length < 0 for length in shape):
             raise pickle.UnpicklingError(f"it holds an array of shape {shape}")
         unit, expected = (1, list) if kind.dtype.hasobject else (kind.dtype.itemsize, bytes)
@@ -125,14 +125,14 @@ class PickledArray(np.ndarray):
 
 
 def _array(*_: Any) -> PickledArray:
-    """An empty array, for its content to follow."""
+    """An empty array, whose content follows."""
     return PickledArray(0, dtype=np.uint8)
 
 
 def _number(kind: ElementType, content: bytes) -> Any:
     """The number or string of the bytes of a NumPy scalar."""
     if not isinstance(kind, ElementType) or kind.dtype.hasobject or type(content) is not bytes:
-        raise pickle.UnpicklingError("it holds a number that is none")
+        raise pickle.UnpicklingError("it holds a malformed number")
     (number,) = np.frombuffer(content, kind.dtype)
     return number.item()
 

@@ -1,4 +1,4 @@
-"""Index of the frames of a store, without atoms, made in one pass and kept beside the store."""
+"""Index of the labels of a frame store, built in one pass and saved beside the store."""
 
 import json
 import zipfile
@@ -18,19 +18,19 @@ from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unro
 
 @dataclass(frozen=True)
 class StoreIndex:
-    """Labels of the frames of a store that can be used; some 30 bytes a frame.
+    """Labels of the usable frames of a store, about 30 bytes per frame.
 
     Attributes:
         checksum: SHA-256 of the store.
-        frames: Indices in the store of the frames that can be used ``[num_frames]``.
+        frames: Indices in the store of the usable frames ``[num_frames]``.
         elements: Atomic numbers that occur, ascending.
-        target: Target of each frame in double precision ``[num_frames]``; none, if it is one per atom.
-        group: Number of the group of each frame ``[num_frames]``.
-        group_names: The groups by number, in the order of appearance.
+        target: Target of each frame in double precision ``[num_frames]``; ``None`` if it is per atom.
+        group: Index of the group of each frame ``[num_frames]``.
+        group_names: Names of the groups by index, in the order of appearance.
         kept: Further values ``[num_frames]`` each.
         skipped: Index and fault of each frame that was left out.
-        atoms: Energy of an isolated atom by element symbol, of frames of one atom.
-        electronic_state: Charge of all frames in e, and whether one of them is of other spin than the lowest.
+        atoms: Energy of an isolated atom by element symbol, from frames of one atom.
+        electronic_state: Charge of all frames in e, and whether one of them is in a state other than the lowest spin.
     """
 
     checksum: str
@@ -46,9 +46,9 @@ class StoreIndex:
 
     @classmethod
     def of(cls, store: Path, labels: Labels, reader: LabelReader, file: Path) -> "StoreIndex":
-        """The index in ``file``, which is made where it is missing, damaged, or of another content of the store.
+        """Load the index from ``file``, or build it if it is missing, damaged, or of another content of the store.
 
-        The content is hashed again only where the system says that the store was written to since.
+        The content is hashed again only if the store has been written to since.
 
         Raises:
             InputError: If the store cannot be read, a frame cannot be used, or a label is missing or not finite.
@@ -56,7 +56,7 @@ class StoreIndex:
         index = cls._load(file, _state_of(store))
         if index is not None:
             return index
-        with waiting_lock(file):  # the others of several processes take the result of the first
+        with waiting_lock(file):  # other processes use the result of the first
             state = _state_of(store)
             index = cls._load(file, state)
             if index is None:
@@ -116,7 +116,7 @@ class StoreIndex:
 
     @classmethod
     def _load(cls, file: Path, state: Sequence[int] | None) -> "StoreIndex | None":
-        """The index in a file, if there is a sound one, of a store in this state or in any."""
+        """Index in a file, if it is valid and of a store in the given state; ``None`` for any state."""
         try:
             with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 if state is not None and arrays["state"].tolist() != list(state):
@@ -139,7 +139,7 @@ class StoreIndex:
 
 
 def _state_of(store: Path) -> list[int]:
-    """Size, identity and times of a file: the last of them cannot be set back by a program that writes to it."""
+    """Size, inode and times of a file; a program that writes to it cannot reset the last one."""
     if not store.exists():
         return []
     found = store.stat()
@@ -151,5 +151,5 @@ def _groups_of(block: FrameBlock, key: str | None) -> np.ndarray:
 
 
 def _numbered(names: np.ndarray, number_of_name: dict[str, int]) -> np.ndarray:
-    """Number of each name, in the order of appearance; new ones are added."""
+    """Index of each name, in the order of appearance; new names are added."""
     return np.array([number_of_name.setdefault(name, len(number_of_name)) for name in names.tolist()], dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Arguments on the labels of data sets, checked: what to read, to keep and to subtract."""
+"""Validation of the arguments of data sets that concern labels."""
 
 import keyword
 import math
@@ -17,24 +17,24 @@ from pyg_clusters.options.common import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 RESERVED: frozenset[str] = frozenset({"z", "y", "idx", "cluster_size", "group", "force", "adj", "adj_t"})
-"""Names that the data sets, and PyG outside its classes, give a meaning."""
+"""Names with a meaning in the data sets or, outside its classes, in PyG."""
 
 MOST_BINDING: float = 100.0
-"""Largest energy in eV per atom that a cluster can have beside its separate atoms."""
+"""Largest energy in eV per atom, relative to separate atoms, that is possible for a cluster."""
 
 
 def names_in_data(names: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """The name in the data of each further value by its name in the files."""
+    """Names of further values in the data, by their names in the files."""
     if isinstance(names, str):
         names = [names]
     return dict(names) if isinstance(names, Mapping) else {key: key for key in names}
 
 
 def check_kept_names(keep: Mapping[str, str], keep_atoms: Mapping[str, str]):
-    """Checks the names that further values get in the data.
+    """Check the names of further values in the data.
 
     Raises:
-        InputError: If one cannot be used, or is there twice.
+        InputError: If a name cannot be used, or occurs twice.
     """
     names = [*keep.values(), *keep_atoms.values()]
     for argument, renamed in (("keep", keep), ("keep_atoms", keep_atoms)):
@@ -44,7 +44,7 @@ def check_kept_names(keep: Mapping[str, str], keep_atoms: Mapping[str, str]):
                 for meaning, word in (("index", "id"), ("batch", "set"), ("node", "atom")):
                     free = free.replace(meaning, word)
                 raise InputError(
-                    f"{name!r} cannot be kept: the name has a meaning of its own in a batch, or is none; rename it, "
+                    f"{name!r} cannot be kept: the name is reserved in a batch, or is not an identifier; rename it, "
                     f"{argument}={{{key!r}: 'my_{free}'}}"
                 )
     if len(set(names)) < len(names):
@@ -52,10 +52,10 @@ def check_kept_names(keep: Mapping[str, str], keep_atoms: Mapping[str, str]):
 
 
 def has_meaning(name: str) -> bool:
-    """Whether PyG, Python or a data set gives a meaning to an attribute of the data of this name.
+    """Whether an attribute of this name is special in PyG, Python or a data set.
 
-    It is asked of PyG itself: names of attributes of ``Data`` and ``Batch``, names from which it infers the number of
-    nodes or edges, names that it increments or joins along another axis.
+    PyG itself is queried: attributes of ``Data`` and ``Batch``, names from which it infers the number of nodes or
+    edges, names that it increments or concatenates along another axis.
 
     Example:
         >>> [name for name in ("temperature", "face", "num_nodes", "ptr", "keys", "my_index", "node_charge")
@@ -78,39 +78,25 @@ def has_meaning(name: str) -> bool:
 
 
 def check_choice(name: str, value: str, choices: Sequence[str] = ("stop", "skip")):
-    """Checks an argument that has a few values.
+    """Check an argument with a few possible values.
 
     Raises:
-        InputError: If it is none of them.
+        InputError: If it has another value.
     """
     if value not in choices:
         raise InputError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
 
 
-def check_references(asked: Mapping[str, float] | str | None, per_atom: bool):
-    """Checks the reference energies that are asked for: a way to find them, or values by element symbol.
-
-    Raises:
-        InputError: If they are something else, or the target is one per atom.
-    """
-    if per_atom and asked is not None:
-        raise InputError("reference energies belong to a target per cluster; this one is per atom")
-    if isinstance(asked, str) and asked not in ("fit", "isolated_atoms"):
-        raise InputError(f"references must be 'fit', 'isolated_atoms' or energies by element symbol, got {asked!r}")
-    if isinstance(asked, Mapping) and (unknown := [symbol for symbol in asked if symbol not in atomic_numbers]):
-        raise InputError(f"references: {unknown[0]!r} is no element symbol")
-
-
 def check_energies_above_references(energy: Tensor, sizes: Tensor, references: Mapping[str, float]):
-    """Checks that energies count from the references that were subtracted from them.
+    """Check that energies and the subtracted references have the same zero and unit.
 
     Args:
-        energy: What is left of them ``[num_graphs]`` in eV.
+        energy: Energies less the references ``[num_graphs]`` in eV.
         sizes: Numbers of atoms ``[num_graphs]``.
-        references: What was subtracted, in eV by element symbol.
+        references: The references in eV by element symbol.
 
     Raises:
-        InputError: If more is left of one than any bond can hold.
+        InputError: If an energy is larger than any bonds explain.
     """
     per_atom = energy / sizes
     largest = int(per_atom.abs().argmax())
@@ -123,38 +109,8 @@ def check_energies_above_references(energy: Tensor, sizes: Tensor, references: M
         )
 
 
-def given_references(asked: Mapping[str, float], numbers: Iterable[int]) -> dict[str, float]:
-    """Reference energies by element symbol, if there is one for each of the atomic numbers.
-
-    Raises:
-        InputError: If one is missing.
-    """
-    missing = {chemical_symbols[number] for number in numbers} - set(asked)
-    if missing:
-        raise InputError(f"no reference energy for {', '.join(sorted(missing))}; given are {', '.join(asked)}")
-    endless = [symbol for symbol, value in asked.items() if not math.isfinite(value)]
-    if endless:
-        raise InputError(f"the reference energy of {endless[0]} is {asked[endless[0]]}; a finite number is needed")
-    return {symbol: float(value) for symbol, value in asked.items()}
-
-
-def isolated_references(found: Mapping[str, float], numbers: Iterable[int]) -> dict[str, float]:
-    """Energies of isolated atoms in eV by element symbol, if there is one for each of the atomic numbers.
-
-    Raises:
-        InputError: If one is missing.
-    """
-    missing = {chemical_symbols[number] for number in numbers} - set(found)
-    if missing:
-        raise InputError(
-            f"no isolated atom of {', '.join(sorted(missing))} among the frames (found: {', '.join(found) or 'none'}); "
-            "add a frame of one atom, or give references as energies by element symbol or 'fit'"
-        )
-    return dict(found)
-
-
 class LabelArguments:
-    """Arguments on labels that data sets in memory and on disk share."""
+    """Arguments on labels, common to data sets in memory and on disk."""
 
     def take_label_arguments(
         self,
@@ -170,10 +126,10 @@ class LabelArguments:
         on_missing: Literal["stop", "skip"],
         on_bad: Literal["stop", "skip"],
     ):
-        """Check the arguments and keep them as attributes.
+        """Check the arguments and store them as attributes.
 
         Raises:
-            InputError: If one cannot be used.
+            InputError: If an argument cannot be used.
         """
         self.target = target
         self.per_atom = per_atom
@@ -192,24 +148,41 @@ class LabelArguments:
         check_choice("on_missing", on_missing)
         check_choice("on_bad", on_bad)
         check_kept_names(self.keep, self.keep_atoms)
-        check_references(self._references_asked, per_atom)
+        asked = self._references_asked
+        if per_atom and asked is not None:
+            raise InputError("reference energies belong to a target per cluster; this one is per atom: leave them out")
+        if isinstance(asked, str) and asked not in ("fit", "isolated_atoms"):
+            raise InputError(f"references must be 'fit', 'isolated_atoms' or energies by element symbol, got {asked!r}")
+        if isinstance(asked, dict) and (unknown := [symbol for symbol in asked if symbol not in atomic_numbers]):
+            raise InputError(f"references: {unknown[0]!r} is not an element symbol")
 
     def find_references(
         self, numbers: Iterable[int], isolated: Mapping[str, float], fit: Callable[[], Mapping[int, float]]
     ) -> dict[str, float]:
-        """Reference energies in eV by element symbol, as they are asked for.
+        """Reference energies in eV by element symbol, as the argument ``references`` specifies.
 
         Args:
             numbers: Atomic numbers of the elements that occur.
             isolated: Energies of isolated atoms in eV by element symbol.
-            fit: Returns energies that fit the labels best, by atomic number.
+            fit: Function that returns the energies that fit the labels best, by atomic number.
 
         Raises:
-            InputError: If one is missing.
+            InputError: If the energy of an element is missing or not finite.
         """
         asked = self._references_asked
-        if isinstance(asked, Mapping):
-            return given_references(asked, numbers)
-        if asked == "isolated_atoms":
-            return isolated_references(isolated, numbers)
-        return {chemical_symbols[number]: value for number, value in fit().items()} if asked == "fit" else {}
+        if asked is None:
+            return {}
+        if asked == "fit":
+            return {chemical_symbols[number]: value for number, value in fit().items()}
+        known = asked if isinstance(asked, dict) else isolated
+        missing = ", ".join(sorted({chemical_symbols[number] for number in numbers} - set(known)))
+        if missing and known is isolated:
+            raise InputError(
+                f"no isolated atom of {missing} among the frames (found: {', '.join(known) or 'none'}); add a frame of "
+                "one atom, or give references as energies by element symbol or 'fit'"
+            )
+        if missing:
+            raise InputError(f"no reference energy for {missing}; given are {', '.join(known)}")
+        if infinite := [symbol for symbol, value in known.items() if not math.isfinite(value)]:
+            raise InputError(f"the reference energy of {infinite[0]} is {known[infinite[0]]}; give a finite number")
+        return {symbol: float(value) for symbol, value in known.items()}

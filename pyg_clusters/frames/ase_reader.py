@@ -1,4 +1,4 @@
-"""Frames in the formats of ASE, and blocks of them."""
+"""Reader of the formats of ASE, and blocks of ASE objects."""
 
 import re
 import warnings
@@ -28,11 +28,11 @@ from pyg_clusters.frames.paths import lifted_by, max_atoms, unpacked
 from pyg_clusters.frames.provenance import origins_of
 
 REFUSED: Mapping[str, str] = {
-    "qbox": "is in Bohr, which ASE takes for Å; convert it to XYZ in Å",
+    "qbox": "is in Bohr, which ASE reads as Å; convert it to XYZ in Å",
     "lammps-dump-binary": "names no elements, only LAMMPS types; write the dump as text, with a column 'element'",
     "bundletrajectory": "is a format of old ASE versions; convert it to .traj or .extxyz",
 }
-"""Formats that cannot be read right, by ASE's names."""
+"""Formats that ASE reads incorrectly or incompletely, by their names in ASE, with the reason."""
 
 BOHR_IN: Mapping[str, re.Pattern[str]] = {
     "gaussian-in": re.compile(r"^\s*#.*\bunits?\s*=?\s*\(?[^)\n]*\b(?:au|bohr)\b", re.IGNORECASE | re.MULTILINE),
@@ -42,22 +42,22 @@ BOHR_IN: Mapping[str, re.Pattern[str]] = {
     "cube": re.compile(r"\A[^\n]*\n[^\n]*\n[^\n]*\n\s*-\d"),
     "lammps-data": re.compile(r"\A[^\n]*\bunits = (?!metal|real)\w+", re.IGNORECASE),
 }
-"""Words that say that a file is in other units than ASE reads it in."""
+"""Patterns of files in other units than ASE assumes, by format."""
 
 ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary context switches"}
-"""Text near the end of a finished file."""
+"""Text near the end of a complete file, by format."""
 
 
 def check_format(path: Path, copy: Path, kind: str):
-    """Checks that ASE reads a file as it is meant.
+    """Check that ASE reads a file correctly.
 
     Args:
         path: Name of the file, for messages.
-        copy: Its content.
-        kind: ASE's name of the format.
+        copy: Unpacked file.
+        kind: Name of the format in ASE.
 
     Raises:
-        InputError: If it is in other units than ASE takes it for, names no elements, or has too many atoms.
+        InputError: If it is in other units than ASE assumes, names no elements, or has too many atoms.
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
@@ -80,7 +80,7 @@ def check_format(path: Path, copy: Path, kind: str):
 
 
 def is_unfinished(copy: Path, kind: str) -> bool:
-    """Whether the program that writes a file has not finished."""
+    """Whether a file has no end, as while it is being written."""
     if kind not in ENDS:
         return False
     with copy.open("rb") as stream:
@@ -95,7 +95,7 @@ def block_of_frames(
     atom_properties: Sequence[str] = (),
     unreadable: Sequence[BadFrame] = (),
 ) -> FrameBlock:
-    """The block of frames of a file by number; those that lack a property are unreadable."""
+    """Block of frames of a file, given by index; frames without a requested property are unreadable."""
     lacking = {n: bad for n, a in frames.items() if (bad := _lacking(path, n, a, properties, atom_properties))}
     unreadable = sorted([*unreadable, *lacking.values()], key=lambda frame: frame.number)
     frames = {number: atoms for number, atoms in frames.items() if number not in lacking}
@@ -107,7 +107,7 @@ def block_of_frames(
         try:
             atom_values[key] = concatenated(parts) if parts else np.zeros(0)
         except ValueError as error:  # values of different shapes
-            raise InputError(f"{path}: property {key!r} has not the same shape in all frames") from error
+            raise InputError(f"{path}: property {key!r} differs in shape between frames") from error
     return FrameBlock(
         file=str(path),
         number=np.fromiter(frames, dtype=np.int64),
@@ -140,7 +140,7 @@ def _lacking(
 
 
 def frame_property(atoms: Atoms, key: str) -> Any:
-    """Value of a frame in its ``info`` or the results of its calculator, if there is one."""
+    """Value per frame from ``info`` or the results of the calculator, if there is one."""
     for values in (atoms.info, _results(atoms)):
         if values.get(key) is not None:
             return values[key]
@@ -148,7 +148,7 @@ def frame_property(atoms: Atoms, key: str) -> Any:
 
 
 def atom_property(atoms: Atoms, key: str) -> np.ndarray | None:
-    """Values per atom in the ``arrays`` of a frame or the results of its calculator, if there are any."""
+    """Values per atom from ``arrays`` or the results of the calculator, if there are any."""
     if key in atoms.arrays:
         return atoms.arrays[key]
     results = _results(atoms)
@@ -156,7 +156,7 @@ def atom_property(atoms: Atoms, key: str) -> np.ndarray | None:
 
 
 def _is_of_atoms(key: str, value: Any, num_atoms: int) -> bool:
-    """Whether a result of a calculator is one per atom: ASE knows of its own, whatever the number of atoms."""
+    """Whether a result of a calculator is per atom; ASE defines this for its own results."""
     if key in all_outputs:
         return bool(all_outputs[key].shapespec) and all_outputs[key].shapespec[0] == "natoms"
     return np.shape(value)[:1] == (num_atoms,)
@@ -178,16 +178,16 @@ def _stack(path: Path, key: str, values: list) -> np.ndarray:
     try:
         return column(values)
     except ValueError as error:  # values of different shapes
-        raise InputError(f"{path}: property {key!r} has not the same shape in all frames") from error
+        raise InputError(f"{path}: property {key!r} differs in shape between frames") from error
 
 
 def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a file in a format of ASE, or what is wrong with it.
+    """Each frame of a file in a format of ASE, or its fault.
 
-    Of a VASP run that is still being written the whole frames are taken, with a warning.
+    The complete frames of a VASP run that is still being written are used, with a warning.
 
     Raises:
-        InputError: If the file cannot be read, or is in units that ASE would take for Å.
+        InputError: If the file cannot be read, or is in units that ASE would read as Å.
     """
     with unpacked(path) as copy:
         check_format(path, copy, kind)
@@ -203,7 +203,7 @@ def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
             yield frame
         if unfinished and number:
             warnings.warn(
-                f"{path}: the file has no end and may still be being written; its {number} whole frames are taken",
+                f"{path}: the file has no end and may still be being written; its {number} complete frames are used",
                 stacklevel=2,
             )
 
@@ -226,7 +226,7 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
 
 
 def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
-    """The frames of ASE's own format, each of which can be read whatever is wrong with the others."""
+    """Frames of ASE's own format, which can be read even if others are damaged."""
     try:
         trajectory = Trajectory(str(copy))
     except Exception as error:  # ASE's readers raise many kinds
@@ -242,7 +242,7 @@ def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
 
 
 def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
-    """The rows of an ASE database, with their ``key_value_pairs`` and ``data``."""
+    """Rows of an ASE database with their ``key_value_pairs`` and ``data``."""
     try:
         rows = list(connect(str(copy), type=kind, serial=True).select())
     except Exception as error:  # ASE's readers raise many kinds

@@ -1,4 +1,4 @@
-"""Blocks of frames as flat arrays, frames that cannot be used, and the options of their readers."""
+"""Blocks of frames as flat arrays, bad frames, and the options of the readers."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,10 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.options.common import Fragments
 
 EXACT: int = 2**53
-"""Largest integer up to which double precision holds every one."""
+"""Double precision represents all integers up to this one exactly."""
 
 KINDS: dict[str, str] = {"b": "true or false", "i": "a number", "u": "a number", "f": "a number", "U": "a text"}
-"""Kind of the values of an array, by the kind of its numpy type."""
+"""Kind of the values of an array, by the kind of its NumPy type."""
 
 
 def kind_of(value: object) -> str:
@@ -31,10 +31,10 @@ def kind_of(value: object) -> str:
 
 
 def column(values: Sequence) -> np.ndarray:
-    """An array ``[num_frames, ...]`` of one value per frame.
+    """Array ``[num_frames, ...]`` of one value per frame.
 
-    Values of one kind become an array of its type; of several kinds an array of objects, so that numbers beside texts
-    are not taken for texts, and truth values not for numbers.
+    Values of one kind become an array of that type; values of several kinds an array of objects, so that NumPy does not
+    convert numbers beside texts to texts, or booleans to numbers.
 
     Raises:
         ValueError: If the values have different shapes.
@@ -52,7 +52,7 @@ def column(values: Sequence) -> np.ndarray:
 
 
 def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Columns one after the other, of objects where they are of several kinds (as :func:`column`).
+    """Concatenate columns, as objects if they are of several kinds (see :func:`column`).
 
     Raises:
         ValueError: If they have different shapes.
@@ -69,7 +69,7 @@ def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _rounds(values: Sequence) -> bool:
-    """Whether integers would be rounded to join others in double precision."""
+    """Whether integers would be rounded if converted to double precision like the other values."""
     types = {np.asarray(value).dtype.kind for value in values}
     return len(types & set("iuf")) > 1 and any(
         np.max(value, initial=0) > EXACT or np.min(value, initial=0) < -EXACT
@@ -83,7 +83,7 @@ class BadFrame:
     """A frame that cannot be used.
 
     Attributes:
-        file: The file, as it was given.
+        file: The file, as specified by the user.
         number: Index of the frame in the file, from 0.
         reason: Fault and value.
     """
@@ -97,17 +97,17 @@ class BadFrame:
 
     @property
     def error(self) -> InputError:
-        """Error to raise where bad frames are not left out."""
+        """Error to raise if bad frames are not to be skipped."""
         return InputError(f"{self}; fix or remove the frame, or leave such frames out: --on-bad skip (on_bad='skip')")
 
 
 @dataclass(frozen=True)
 class UnlabelledFrame(BadFrame):
-    """A frame without a value that is asked for.
+    """A frame without a requested value.
 
     Attributes:
         key: Name of the value.
-        found: Names of the values that it has, of those per frame and per atom.
+        found: Names of the values per frame and per atom that it has.
     """
 
     key: str = ""
@@ -115,10 +115,10 @@ class UnlabelledFrame(BadFrame):
 
 
 class LazyAtoms(Sequence[Atoms]):
-    """Frames that become ASE objects on access, each time again.
+    """Frames that are converted to ASE objects on every access.
 
     Args:
-        makers: Makes each of them.
+        makers: Function that makes the object, of each frame.
     """
 
     def __init__(self, makers: Iterable[Callable[[], Atoms]]):
@@ -135,7 +135,7 @@ class LazyAtoms(Sequence[Atoms]):
         return LazyAtoms(self.makers[index]) if isinstance(index, slice) else self.makers[index]()
 
     def select(self, indices: Iterable[int]) -> "LazyAtoms":
-        """Those at the given indices, in that order."""
+        """Frames at the given indices, in that order."""
         return LazyAtoms(self.makers[index] for index in indices)
 
 
@@ -144,25 +144,25 @@ class FrameBlock:
     """Consecutive frames of one file, of any sizes, as flat arrays.
 
     Attributes:
-        file: The file that they came from, as it was given.
+        file: The file, as specified by the user.
         number: Index of each frame in the file, ``[num_frames]``.
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å, in double precision.
         ptr: Offsets of the frames, ``[num_frames + 1]``.
-        cell: Lattice vectors of each frame in Å as the file has them ``[num_frames, 3, 3]``, in rows; zero without one.
-        pbc: Which of them are periodic ``[num_frames, 3]``.
-        properties: Values per frame that were asked for, ``[num_frames]`` each.
-        atom_properties: Values per atom that were asked for, ``[num_atoms, ...]`` each.
-        atoms: The frames as ASE has them, with everything that their file says, where they were asked for.
-        unreadable: Frames of this stretch of the file that could not be read, where they are to be skipped.
-        file_number: Index of the file among those that are read.
+        cell: Lattice vectors of each frame in the file in Å ``[num_frames, 3, 3]``, in rows; zero without a cell.
+        pbc: Whether each lattice vector is periodic ``[num_frames, 3]``.
+        properties: Requested values per frame, ``[num_frames]`` each.
+        atom_properties: Requested values per atom, ``[num_atoms, ...]`` each.
+        atoms: The frames as ASE objects with all contents of the file, if requested.
+        unreadable: Frames of this part of the file that could not be read, if they are to be skipped.
+        file_number: Index of the file among the input.
         block_number: Index of the block in the file.
-        partial: Whether frames of the block are left out because one of them stops the reading.
-        joined: Whether atoms of a frame were moved over the faces of its cell ``[num_frames]``; none as long as the
-            frames are as the file has them (see :func:`~pyg_clusters.frames.join.as_clusters`).
-        origin: File and index where the frames were first read, ``[num_frames]`` each, if that is another file: the one
-            that a store was made of, or what the frames say by ``source_file`` and ``source_frame``.
-        states: Charges and spins that the frames state, ``[num_frames]``, if any does (see
+        partial: Whether the block ends early because of a bad frame that stops the reading.
+        joined: Whether atoms of a frame were moved across the faces of its cell ``[num_frames]``; ``None`` while the
+            frames are as in the file (see :func:`~pyg_clusters.frames.join.as_clusters`).
+        origin: File and index from which the frames were first read, ``[num_frames]`` each, if that is another file:
+            the source of a store, or ``source_file`` and ``source_frame`` of the frames.
+        states: Charges and spins stated by the frames, ``[num_frames]``, if there are any (see
             :func:`~pyg_clusters.frames.electronic_state.stated_states`).
     """
 
@@ -189,17 +189,17 @@ class FrameBlock:
 
     @property
     def place(self) -> tuple[int, int]:
-        """Numbers of the file and of the block in it, which order the blocks."""
+        """Indices of the file and of the block in it, which order the blocks."""
         return self.file_number, self.block_number
 
     @property
     def origins(self) -> tuple[np.ndarray, np.ndarray]:
-        """File and index of each frame where it was first read, ``[num_frames]`` each."""
+        """File and index from which each frame was first read, ``[num_frames]`` each."""
         return self.origin or (np.full(len(self), self.file, dtype=object), self.number)
 
     @property
     def periodic(self) -> np.ndarray:
-        """Whether a frame has a periodic cell in its file, ``[num_frames]``."""
+        """Whether each frame has a periodic cell in its file, ``[num_frames]``."""
         return np.asarray((self.pbc & self.cell.any(axis=2)).any(axis=1))
 
     @property
@@ -213,7 +213,7 @@ class FrameBlock:
         return np.repeat(np.arange(len(self)), self.sizes)
 
     def select(self, frames: Sequence[int] | np.ndarray) -> "FrameBlock":
-        """The block of the given frames (indices within the block, or a boolean mask), in that order."""
+        """Block of the given frames (indices within the block, or a boolean mask), in that order."""
         indices = np.arange(len(self))[np.asarray(frames)]
         parts = [np.arange(self.ptr[frame], self.ptr[frame + 1]) for frame in indices]
         atoms = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
@@ -248,10 +248,10 @@ def flat_arrays(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, n
 
 
 def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
-    """One block of the frames of several, in the order of their indices.
+    """Merge blocks into one, with the frames in the order of their indices.
 
     Raises:
-        ValueError: If a property has not the same shape in all.
+        ValueError: If the shape of a property differs.
     """
     first = parts[0]
     z, pos, ptr = flat_arrays(parts)
@@ -284,7 +284,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
 
 
 def makers_of(atoms: Sequence[Atoms]) -> list[Callable[[], Atoms]]:
-    """Functions that make each of some frames."""
+    """Function that makes the ASE object, of each frame."""
     return atoms.makers if isinstance(atoms, LazyAtoms) else [partial(atoms.__getitem__, n) for n in range(len(atoms))]
 
 
@@ -295,7 +295,7 @@ def _atoms_at(atoms: Sequence[Atoms] | None, indices: Sequence[int]) -> Sequence
 
 
 Keep = Callable[[int], bool]
-"""Whether to read a block of a file, by its index; others are passed over."""
+"""Whether to read a block of a file, by its index; other blocks are skipped."""
 
 
 @dataclass(frozen=True)
@@ -305,10 +305,10 @@ class ReadOptions:
     Attributes:
         properties: Names of values per frame.
         atom_properties: Names of values per atom.
-        with_atoms: Whether each frame is wanted as ASE has it, too.
+        with_atoms: Also provide each frame as an ASE object.
         block_size: Number of frames in a block.
-        topology: File whose first frame says what the atoms are, for formats that hold positions only.
-        fragments: What to do with a periodic frame that stays in several pieces.
+        topology: File with the elements of the atoms in its first frame, for formats that hold positions only.
+        fragments: Treatment of a periodic frame that stays in several pieces.
         length: Unit of the positions and cells in Å.
     """
 
@@ -322,16 +322,16 @@ class ReadOptions:
 
 
 class UnrecoverableFrame(BadFrame):
-    """Bad frame after which no other frame can be found."""
+    """Bad frame after which no other frame can be located."""
 
 
 class TruncatedFrame(UnrecoverableFrame):
-    """The last frame of a text that ends within it: the program that writes it may be at work still."""
+    """Last frame of a text file that ends within it: the file may still be being written."""
 
 
 def cut_frame(kind: type[UnrecoverableFrame], path: Path, number: int) -> UnrecoverableFrame:
-    """A frame within which the file ends."""
-    whole = "1 whole frame" if number == 1 else f"{number} whole frames"
+    """Bad frame within which the file ends."""
+    whole = "1 complete frame" if number == 1 else f"{number} complete frames"
     return kind(str(path), number, f"the file ends within this frame, after {whole}; copy it again, or remove the rest")
 
 
@@ -339,8 +339,7 @@ class Topology(NamedTuple):
     """Elements of the atoms of a trajectory, from another file."""
 
     file: Path
-    """The file."""
     numbers: np.ndarray
     """Atomic numbers ``[num_atoms]``."""
     ids: np.ndarray | None
-    """Numbers of the atoms in LAMMPS ``[num_atoms]``, where the file has them."""
+    """LAMMPS atom ids ``[num_atoms]``, if the file has them."""

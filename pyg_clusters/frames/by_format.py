@@ -1,4 +1,4 @@
-"""The reader of each format, and parts of files that are read apart: shards for job arrays, pieces for workers."""
+"""Reader of each format, and independently readable parts of files: shards for job arrays, pieces for workers."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from pyg_clusters.options.common import Fragments
 
 
 def frames_by_format(path: Path, kind: str, topology: Path | None = None) -> Iterator[Atoms | BadFrame]:
-    """Frames of a file with elements, or the reasons that they cannot be read.
+    """Frames of a file with elements, or their faults.
 
     Args:
         path: The file.
@@ -42,7 +42,7 @@ def read_topology(path: Path) -> Topology:
         InputError: If it cannot be read, or has no elements.
     """
     if not path.exists():
-        raise InputError(f"{path}: no such file, but the elements are to be read from it")
+        raise InputError(f"{path}: no such file, from which the elements were to be read")
     kind = file_format(path)
     if kind in POSITIONS_ONLY or kind == "store":
         raise InputError(f"{path}: a file of format {kind} has no elements; give one in XYZ, for example")
@@ -55,9 +55,9 @@ def read_topology(path: Path) -> Topology:
 def blocks_of_file(
     path: Path, wanted: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
 ) -> Iterator[FrameBlock | None]:
-    """Blocks of a file by the reader of its format, none in place of one that is passed over.
+    """Blocks of a file by the reader of its format, ``None`` in place of a skipped block.
 
-    Of a text that is not compressed, those from block ``start`` on, which begins ``offset`` bytes from the beginning.
+    Uncompressed text is read from block ``start`` on, at ``offset`` in bytes.
     """
     check_file(path)
     kind = file_format(path)
@@ -71,7 +71,7 @@ def blocks_of_file(
 
 
 def frames_of_file(path: Path, fragments: Fragments = "refuse") -> Iterator[Atoms | BadFrame]:
-    """Each frame as its file has it, or what is wrong with it."""
+    """Each frame of a file as an ASE object, or its fault."""
     check_file(path)
     kind = file_format(path)
     wanted = ReadOptions(with_atoms=True, fragments=fragments)
@@ -127,10 +127,10 @@ def _atoms_of_blocks(blocks: Iterable[FrameBlock | None]) -> Iterator[Atoms | Ba
 
 
 def num_frames_of_file(path: Path, wanted: ReadOptions) -> int | None:
-    """Number of frames of a store or a trajectory, which is known without reading them; none for other formats.
+    """Number of frames of a store or a trajectory, known without reading them; ``None`` for other formats.
 
     Raises:
-        InputError: If the file cannot be read, or holds other atoms than the topology.
+        InputError: If the file cannot be read, or has another number of atoms than the topology.
     """
     kind = file_format(path)
     if kind == "store":
@@ -139,7 +139,7 @@ def num_frames_of_file(path: Path, wanted: ReadOptions) -> int | None:
 
 
 def _topology(path: Path, wanted: ReadOptions) -> Topology:
-    """Atoms of a trajectory that holds positions only."""
+    """Elements of the atoms of a trajectory."""
     check_trajectory(path, wanted.topology)
     assert wanted.topology is not None
     return read_topology(wanted.topology)
@@ -149,8 +149,8 @@ def _topology(path: Path, wanted: ReadOptions) -> Topology:
 class Shard:
     """Shard ``number`` (from 1) of ``count``: every ``count``-th block of frames.
 
-    Blocks are dealt out in turn, the first block of each file to the next shard, so that the number of frames need not
-    be known and many small files are spread evenly.
+    Blocks are assigned in turn, the first block of each file to the next shard, so that the number of frames need not
+    be known and many small files are distributed evenly.
     """
 
     number: int
@@ -158,7 +158,7 @@ class Shard:
 
     def __post_init__(self):
         if not 1 <= self.number <= self.count:
-            raise InputError(f"--shard {self}: the parts are 1/{self.count} to {self.count}/{self.count}")
+            raise InputError(f"--shard {self}: shards are 1/{self.count} to {self.count}/{self.count}")
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
@@ -168,11 +168,11 @@ class Shard:
         """Parse ``3/8``.
 
         Raises:
-            InputError: If it is no part.
+            InputError: If the text has another form.
         """
         number, _, count = text.partition("/")
         if not (number.isdigit() and count.isdigit() and int(count)):
-            raise InputError(f"--shard: {text!r} is not a part such as 3/8, the third of eight")
+            raise InputError(f"--shard: {text!r} is not a shard such as 3/8, the third of eight")
         return cls(int(number), int(count))
 
     def has(self, file_index: int, block_index: int) -> bool:
@@ -187,7 +187,7 @@ class Piece:
     Attributes:
         file_index: Index of the file among the input.
         first: Index of the first block.
-        end: Index after the last block; none if the piece reaches to the end of the file.
+        end: Index after the last block; ``None`` if the piece extends to the end of the file.
         offset: Offset of the first block in bytes in uncompressed text; 0 in other formats.
     """
 
@@ -198,10 +198,10 @@ class Piece:
 
 
 def pieces_of_file(path: Path, wanted: ReadOptions, file_index: int, blocks: int) -> Iterator[Piece]:
-    """Pieces of a file of the given number of blocks; the last may have fewer.
+    """Pieces of a file with the given number of blocks each; the last may have fewer.
 
-    Stores, trajectories and uncompressed text can be read from any block on (the offsets of text are found by reading
-    it without parsing). Any other file is one piece.
+    Stores, trajectories and uncompressed text can be read from any block on (text is scanned for the offsets without
+    parsing). Any other file is one piece.
 
     Raises:
         InputError: If the file cannot be read.

@@ -1,4 +1,4 @@
-"""Checks of frames: usable, and similar to the training set of the model; their values as finite numbers."""
+"""Checks that frames can be used and resemble the training set, and that their values are finite numbers."""
 
 import math
 import re
@@ -19,17 +19,17 @@ from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options.common import Fragments
 
 MAX_ROUNDING: float = 1e-4
-"""Kept values may be changed by so much in single precision."""
+"""Largest change of a value by single precision."""
 
 NUMBER: re.Pattern[str] = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-"""Texts that are numbers."""
+"""Matches texts that are numbers."""
 
 
 def numbers(block: FrameBlock, key: str, *, finite: bool = True) -> np.ndarray:
     """Values of a property, ``[num_frames]`` in double precision.
 
     Raises:
-        InputError: If one is not a number, or not finite unless ``finite`` is false; its frame is named.
+        InputError: If a value is not a number, or not finite unless ``finite`` is false; the message names the frame.
     """
     values = block.properties[key]
     if values.dtype.kind in "iuf" and values.size == len(block):
@@ -48,10 +48,10 @@ def numbers(block: FrameBlock, key: str, *, finite: bool = True) -> np.ndarray:
 
 
 def atom_numbers(block: FrameBlock, key: str, *, finite: bool = True, single: bool = True) -> np.ndarray:
-    """Values of an array of atoms in double precision, ``[num_atoms]``, or ``[num_atoms, ...]`` if not ``single``.
+    """Values of a property per atom in double precision, ``[num_atoms]``, or ``[num_atoms, ...]`` if not ``single``.
 
     Raises:
-        InputError: If they are not numbers, or one is not finite unless ``finite`` is false; its atom is named.
+        InputError: If one is not a number, or not finite unless ``finite`` is false; the message names the atom.
     """
     values = block.atom_properties[key]
     if values.dtype.kind not in "iuf" or (single and values.ndim != 1):
@@ -68,7 +68,7 @@ def atom_numbers(block: FrameBlock, key: str, *, finite: bool = True, single: bo
 
 
 def unrounded(parts: list[np.ndarray]) -> np.ndarray:
-    """Values in single precision, or all in double where that would change one by more than 0.0001.
+    """Values in single precision, or all in double if single would change one by more than 0.0001.
 
     Example:
         >>> unrounded([np.array([300.0]), np.array([0.1])]).dtype, unrounded([np.array([-2430000.0123])]).dtype
@@ -81,9 +81,9 @@ def unrounded(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def group_labels(block: FrameBlock, key: str) -> np.ndarray:
-    """Names of the groups of frames ``[num_frames]``: a number is the same group however it is written.
+    """Names of the groups of frames ``[num_frames]``; a number is the same group however it is written.
 
-    ``1``, ``1.0`` and the text ``"1"`` are one group; so are they in files of which one has numbers and one texts.
+    ``1``, ``1.0`` and the text ``"1"`` are one group, within a file and across files.
 
     Raises:
         InputError: If a value is neither a number nor a text, or empty or not finite.
@@ -99,7 +99,7 @@ def group_labels(block: FrameBlock, key: str) -> np.ndarray:
 
 
 def group_label(value: Any) -> str | None:
-    """The name of a group, none where it is no single number or text.
+    """Name of a group; ``None`` if the value is not a single number or text.
 
     Example:
         >>> [group_label(value) for value in (1, 1.0, "1", "1.0", 2.5, "2.50", "md", True)]
@@ -121,14 +121,14 @@ def group_label(value: Any) -> str | None:
 
 
 MIN_DISTANCE: float = 0.5
-"""Atoms closer than this (in Å) are taken for an error in the file: no bond is that short."""
+"""Atoms closer than this (in Å) are treated as an error in the file: no bond is that short."""
 
 MAX_COORDINATE: float = 1e6
-"""Positions farther out (in Å) are taken for an error in the file."""
+"""Coordinates beyond this (in Å) are treated as an error in the file."""
 
 
 class ExtrapolationWarning(UserWarning):
-    """Clusters have sizes that the model was not trained on."""
+    """Warning about clusters of sizes that the model was not trained on."""
 
 
 def check_block(
@@ -142,25 +142,24 @@ def check_block(
 ) -> tuple[FrameBlock, list[BadFrame]]:
     """Leave out the frames that cannot be used, or stop at the first of them.
 
-    Bad are frames that could not be read, with fewer than two atoms, with positions that are not finite or beyond
-    :data:`MAX_COORDINATE`, with dummy atoms, with two atoms closer than :data:`MIN_DISTANCE`, with an element that the
-    model does not know, and periodic ones that are no isolated clusters (see
+    A frame is bad if it could not be read, has fewer than two atoms, has positions that are not finite or beyond
+    :data:`MAX_COORDINATE`, has dummy atoms, has two atoms closer than :data:`MIN_DISTANCE`, has an element that the
+    model does not know, or is periodic and not an isolated cluster (see
     :func:`~pyg_clusters.frames.join.join_frames`).
 
     Args:
         block: The frames.
-        atomic_numbers: The elements that the model knows; all, if not given.
-        size_range: Number of atoms of the smallest and of the largest cluster that the model was trained on. Sizes
-            outside are warned of, not refused (the text names file and size, not the frame, so that Python's filter
-            shows it once).
-        state: Charge that the model was trained on, and whether on states of other spin than the lowest; frames in
-            other states are bad.
-        on_bad: ``"stop"`` raises at the first bad frame, ``"skip"`` leaves them out.
-        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
+        atomic_numbers: Elements that the model knows; all by default.
+        size_range: Numbers of atoms of the smallest and the largest cluster that the model was trained on. Other sizes
+            give a warning, which names the file and the size but not the frame, so that Python shows it once.
+        state: Charge that the model was trained on, and whether on states other than the lowest spin; frames in other
+            states are bad.
+        on_bad: ``"stop"`` raises at the first bad frame, ``"skip"`` leaves bad frames out.
+        fragments: Refuse a periodic frame that stays in several pieces, or keep it with the pieces at their nearest
             images.
 
     Returns:
-        The block of good frames, and the bad ones in the order of the file.
+        The block of good frames, and the bad frames in the order of the file.
 
     Raises:
         InputError: If a frame is bad and ``on_bad`` is ``"stop"``.
@@ -188,7 +187,7 @@ def check_block(
 
 
 def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iterator[tuple[int, str]]:
-    """Index of each bad frame in the block, and its fault; the first fault of a frame counts."""
+    """Index in the block and fault of each bad frame; the first fault of a frame counts."""
     for frame in np.flatnonzero(block.sizes < 2):
         yield int(frame), f"number of atoms is {block.sizes[frame]}, a cluster has at least two"
     for frame in np.flatnonzero(block.sizes > max_atoms()):
@@ -203,7 +202,7 @@ def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iter
 
 
 def _not_finite(block: FrameBlock) -> Iterator[tuple[int, str]]:
-    """Positions that are not finite, or too far away to be right."""
+    """Positions that are not finite, or implausibly far from the origin."""
     for atom in np.flatnonzero(~(np.abs(block.pos).max(axis=1, initial=0.0) <= MAX_COORDINATE)):
         frame = int(block.frame_of_atom[atom])
         yield frame, f"the position of atom {atom - block.ptr[frame]} is {block.pos[atom].tolist()}"
@@ -226,13 +225,13 @@ def _too_close(block: FrameBlock) -> Iterator[tuple[int, str]]:
 
 
 def close_pairs(block: FrameBlock, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of atoms of a frame closer than ``cutoff`` (in Å), each once, without going through all pairs.
+    """Pairs of atoms of a frame closer than ``cutoff`` (in Å), each once, without a loop over all pairs.
 
-    The atoms of a frame are sorted by x; each is compared with the next, the next but one and so on, until no pair at
-    that distance in the order is within the cut-off along x.
+    The atoms of each frame are sorted by x and compared with their first neighbours in this order, then the second
+    ones and so on, until no pair is within the cut-off along x.
 
     Returns:
-        Two atoms of each pair and their distance in Å, ``[num_pairs]`` each. Atoms count from the start of the block.
+        Both atoms of each pair, as indices in the block, and their distance in Å, ``[num_pairs]`` each.
     """
     order = _order_by_x(block)
     frame = block.frame_of_atom
@@ -255,7 +254,7 @@ def close_pairs(block: FrameBlock, cutoff: float) -> tuple[np.ndarray, np.ndarra
 
 
 def _order_by_x(block: FrameBlock) -> np.ndarray:
-    """The atoms of each frame in the order of x, ``[num_atoms]``; the frames stay in theirs."""
+    """Indices that sort the atoms of each frame by x, ``[num_atoms]``."""
     x, sizes = block.pos[:, 0], block.sizes
     if not len(x) or (sizes != sizes[0]).any():
         return np.lexsort((x, block.frame_of_atom))

@@ -1,4 +1,4 @@
-"""Clusters of ASE as graphs of PyG, and back."""
+"""Conversion between ASE objects and PyG graphs."""
 
 import numpy as np
 import torch
@@ -22,20 +22,19 @@ FORCE: str = "force"
 
 
 def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments = "refuse") -> Data:
-    """The graph of a cluster, without edges: what models and transforms of this package take.
+    """Graph of a cluster without edges, the input of models and transforms of this package.
 
-    ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å and, where the atoms have them (in ``info``, ``arrays`` or the
-    results of a calculator), ``y [1]``, the ``energy`` or ``REF_energy`` in eV, and ``force [num_atoms, 3]``, the
-    ``forces`` or ``REF_forces`` in eV/Å. A cluster in a periodic cell is joined over its faces.
+    ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å and, if present (in ``info``, ``arrays`` or the results of a
+    calculator), ``y [1]``, the ``energy`` or ``REF_energy`` in eV, and ``force [num_atoms, 3]``, the ``forces`` or
+    ``REF_forces`` in eV/Å. A cluster in a periodic cell is joined across its faces.
 
     Args:
         atoms: The cluster.
-        dtype: Type of the numbers, the default of torch if not given. Total energies of heavy elements need
-            ``torch.double``.
-        fragments: What to do with a periodic cluster that stays in several pieces.
+        dtype: Type of the numbers, by default that of torch. Total energies of heavy elements need ``torch.double``.
+        fragments: Treatment of a periodic cluster that stays in several pieces.
 
     Raises:
-        InputError: If it is no isolated cluster, or its two energies or forces differ.
+        InputError: If it is not an isolated cluster, or its two energies or forces differ.
 
     Example:
         >>> dimer = Atoms("Ga2", positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 2.5]], info={"energy": -1.5})
@@ -55,12 +54,12 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
 
 
 def to_atoms(data: Data) -> Atoms:
-    """The cluster of a graph, not periodic, with ``y [1]`` as its energy in eV and ``force`` as its forces in eV/Å.
+    """Cluster of a graph, not periodic, with ``y [1]`` as its energy in eV and ``force`` as its forces in eV/Å.
 
-    Values per atom of shieldings are in ``arrays["nmr_shielding"]`` (``y [num_atoms]`` in ppm, of two and more atoms).
+    Shieldings ``y [num_atoms]`` in ppm (of two or more atoms) are stored in ``arrays["nmr_shielding"]``.
 
     Args:
-        data: Graph of one cluster with ``z`` and ``pos``; those of a batch are ``batch.to_data_list()``.
+        data: Graph of one cluster with ``z`` and ``pos``; split a batch by ``batch.to_data_list()``.
 
     Raises:
         InputError: If it is a batch, or lacks elements or positions.
@@ -71,7 +70,7 @@ def to_atoms(data: Data) -> Atoms:
         -1.5
     """
     if isinstance(data, Batch):
-        raise InputError("a batch of clusters was given: give those of batch.to_data_list() one by one")
+        raise InputError("got a batch of clusters; convert the graphs of batch.to_data_list() one by one")
     missing = [key for key in ("z", "pos") if key not in data]
     if missing:
         raise InputError(f"the graph has no {' and no '.join(missing)}; it has {', '.join(data.keys()) or 'nothing'}")
@@ -93,7 +92,7 @@ def to_atoms(data: Data) -> Atoms:
 
 
 def _one_of(names: tuple[str, ...], values: list, shape: tuple[int, ...]) -> np.ndarray | None:
-    """The value that is there, of which there may be one."""
+    """The value under any of the names; values under several names must agree."""
     found = {
         name: np.asarray(value, dtype=float) for name, value in zip(names, values, strict=True) if value is not None
     }
@@ -104,5 +103,5 @@ def _one_of(names: tuple[str, ...], values: list, shape: tuple[int, ...]) -> np.
         return None
     first = next(iter(found.values()))
     if not all(np.allclose(first, value) for value in found.values()):
-        raise InputError(f"{' and '.join(found)} differ: remove one of them")
+        raise InputError(f"{' and '.join(found)} differ; remove one of them")
     return first

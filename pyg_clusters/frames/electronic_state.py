@@ -1,4 +1,4 @@
-"""Charge and spin of a cluster, as its frame states them."""
+"""Charge and spin of a cluster as stated by its frame."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -16,18 +16,18 @@ MULTIPLICITY_NAMES: frozenset[str] = frozenset({"multiplicity", "spin_multiplici
 """Names of the spin multiplicity, 2S + 1."""
 
 MOMENTS: frozenset[str] = frozenset({"magmom", "total_magmom"})
-"""Names of the magnetic moment in Bohr magnetons; one that is no whole number is a result, not a statement."""
+"""Names of the magnetic moment in Bohr magnetons; a moment that is not an integer is a result, not a statement."""
 
 UNPAIRED_NAMES: frozenset[str] = frozenset({"uhf", "unpaired", "n_unpaired", "unpaired_electrons"}) | MOMENTS
 """Names of the number of unpaired electrons, 2S."""
 
 SPIN_NAMES: frozenset[str] = frozenset({"spin", "total_spin"})
-"""Names that some programs give to S, some to 2S and some to 2S + 1: the parity of the electrons decides."""
+"""Names used for S, 2S or 2S + 1 by different programs: the parity of the number of electrons decides."""
 
 STATE_NAMES: frozenset[str] = CHARGE_NAMES | MULTIPLICITY_NAMES | UNPAIRED_NAMES | SPIN_NAMES
 
 INITIAL_ARRAYS: tuple[str, ...] = ("initial_charges", "initial_magmoms")
-"""Arrays by which ASE gives charge and spin to calculators."""
+"""Arrays by which ASE passes charge and spin to calculators."""
 
 STATED: re.Pattern[bytes] = re.compile(
     rb"(?<![\w+])(?:"
@@ -35,16 +35,16 @@ STATED: re.Pattern[bytes] = re.compile(
     + rb")[\"']?\s*=\s*(?![\"']?[-+]?0*(?:\.0*)?[\"']?(?:\s|$))",
     re.IGNORECASE,
 )
-"""This stands in every comment line of extended XYZ that states a charge or spin other than zero."""
+"""Occurs in every comment line of extended XYZ that states a charge or spin other than zero."""
 
 STATE_WORDS: tuple[bytes, ...] = (b"charge", b"mult", b"spin", b"uhf", b"unpaired", b"magmom", b"2s+1")
-"""One of these stands in each of :data:`STATE_NAMES`; to look for them is faster than for :data:`STATED`."""
+"""Each of :data:`STATE_NAMES` contains one of these words; searching for them is faster than for :data:`STATED`."""
 
 NOBLE_GASES: tuple[int, ...] = (0, 2, 10, 18, 36, 54, 86, 118)
 """Numbers of electrons of closed cores."""
 
 TOLERANCE: float = 0.01
-"""So much the sum of initial charges or magnetic moments may differ from a whole number."""
+"""Largest deviation of the sum of initial charges or magnetic moments from an integer."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +76,15 @@ def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
     """Charge and spin that a frame states.
 
     They are read from ``info`` (``charge``, ``total_charge``, ``multiplicity``, ``spin``, ...) and from ASE's initial
-    charges and magnetic moments, where these do not sum to zero. Charges and magnetic moments that a calculation has
-    given (``atoms.calc.results``) are results, not statements.
+    charges and magnetic moments, if these do not sum to zero. Charges and magnetic moments from a calculation
+    (``atoms.calc.results``) are results, not statements.
 
     Args:
         atoms: The cluster.
         default_charge: Total charge of a cluster whose frame states none.
 
     Raises:
-        InputError: If a value is not a whole number, or values contradict each other or the number of electrons.
+        InputError: If a value is not an integer, or values contradict each other or the number of electrons.
 
     Example:
         >>> trimer = Atoms("Na3", [[0, 0, 0], [3.3, 0, 0], [0, 3.3, 0]], info={"total_charge": 1, "multiplicity": 1})
@@ -118,16 +118,13 @@ def may_state(comment: bytes) -> bool:
 
 
 def stated_states(frames: Iterable[Atoms]) -> np.ndarray | None:
-    """Charges and spins that frames state, ``[num_frames]``; none if no frame states any.
-
-    Of each frame as :func:`stated_state` has it.
-    """
+    """Charge and spin of each frame as in :func:`stated_state`, ``[num_frames]``; ``None`` if no frame states any."""
     states = np.array([stated_state(atoms) for atoms in frames] + [None], dtype=object)[:-1]
     return states if any(state is not None for state in states) else None
 
 
 def stated_state(atoms: Atoms) -> ElectronicState | str | None:
-    """Charge and spin that a frame states; a text that says what is wrong with the statement; or none."""
+    """Charge and spin that a frame states, if it does; or the fault of an invalid statement."""
     names = {str(name).lower() for name in atoms.info}
     if names.isdisjoint(STATE_NAMES) and not any(name in atoms.arrays for name in INITIAL_ARRAYS):
         return None
@@ -138,14 +135,14 @@ def stated_state(atoms: Atoms) -> ElectronicState | str | None:
 
 
 def state_problem(state: ElectronicState | str | None, charge: int = 0, any_spin: bool = False) -> str | None:
-    """Reason why a model cannot be used for a frame of some charge and spin, if so.
+    """Reason why a model cannot be used for a frame because of its charge or spin, if so.
 
-    Models have no input for charge or spin: they know those of their training set only.
+    Models have no input for charge or spin: they apply to those of their training set only.
 
     Args:
-        state: What the frame states, as in :func:`stated_state`.
-        charge: Charge of the clusters that the model was trained on.
-        any_spin: Whether these were in states of other spin than the lowest.
+        state: Statement of the frame, see :func:`stated_state`.
+        charge: Charge of the training set.
+        any_spin: Whether the training set has states other than the lowest spin.
     """
     if isinstance(state, str):
         return state
@@ -165,7 +162,7 @@ def neutral_problem(atoms: Atoms, by: str) -> str | None:
 
     Args:
         atoms: The frame.
-        by: The potential, as messages call it.
+        by: Name of the potential in messages.
     """
     try:
         state = electronic_state(atoms)
@@ -185,26 +182,26 @@ def neutral_problem(atoms: Atoms, by: str) -> str | None:
 
 
 def _check_charge(atoms: Atoms, charge: int):
-    """Check that the valence shells can hold a charge.
+    """Check that the valence shells allow a charge.
 
     Raises:
-        InputError: If it takes more than the valence electrons, or adds more than the valence shells have room for.
+        InputError: If it removes more than the valence electrons, or adds more than the valence shells can take up.
     """
     valence, room = np.sum([_valence(int(z)) for z in atoms.numbers if z > 0] or [(0, 0)], axis=0).tolist()
     if charge > valence:
         limit = f"has {valence} valence electrons"
     elif -charge > room:
-        limit = f"takes up {room} electrons at most"
+        limit = f"takes up at most {room} electrons"
     else:
         return
     raise InputError(f"its charge is {charge:+d}, but {atoms.get_chemical_formula()} {limit}; correct the charge")
 
 
 def _valence(number: int) -> tuple[int, int]:
-    """Number of valence electrons of an atom, and of electrons that it can take up.
+    """Number of valence electrons of an atom, and number of electrons that it can take up.
 
-    Closed d and f shells belong to the core from group 12 on. The octet is the limit in the p block; elsewhere two
-    electrons an atom, more than any known anion has.
+    Closed d and f shells belong to the core from group 12 on. The octet is the limit in the p block, two electrons per
+    atom elsewhere, more than in any known anion.
     """
     core = max(closed for closed in NOBLE_GASES if closed < number)
     electrons, period = number - core, NOBLE_GASES[NOBLE_GASES.index(core) + 1] - core
@@ -214,7 +211,7 @@ def _valence(number: int) -> tuple[int, int]:
 
 
 def _numbers(atoms: Atoms, names: frozenset[str], step: float = 1.0) -> Iterator[tuple[str, float]]:
-    """Name and value of each of some names that a frame states."""
+    """Name and value of each statement of a frame under one of the given names."""
     for name, given in atoms.info.items():
         if str(name).lower() not in names or given is None:
             continue
@@ -243,7 +240,7 @@ def _initial_sum(atoms: Atoms, name: str) -> Iterator[tuple[str, float]]:
 
 
 def _unpaired_of_spin(name: str, value: float, electrons: int) -> float:
-    """Number of unpaired electrons by the readings of ``spin`` (2S, 2S + 1 or S) that fit the number of electrons."""
+    """Number of unpaired electrons from ``spin``, read as 2S, 2S + 1 or S as the number of electrons allows."""
     readings = {abs(value), value - 1, 2 * abs(value)}
     fitting = sorted({n for n in readings if n >= 0 and n % 1 == 0 and (electrons - n) % 2 == 0})
     if len(fitting) == 1:
@@ -253,7 +250,7 @@ def _unpaired_of_spin(name: str, value: float, electrons: int) -> float:
 
 
 def _agreed(values: Iterable[tuple[str, float]], default: float) -> float:
-    """The value on which all statements agree."""
+    """The common value of all statements."""
     values = list(values)
     for name, value in values[1:]:
         if value != values[0][1]:

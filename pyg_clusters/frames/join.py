@@ -1,4 +1,4 @@
-"""Join clusters that the faces of a periodic cell cut."""
+"""Join clusters across the faces of periodic cells."""
 
 import copy
 import warnings
@@ -16,24 +16,24 @@ from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, distinct, 
 from pyg_clusters.options.common import Fragments
 
 FARTHEST: float = 1e7
-"""Positions further than this from the origin, in Å, have lost the digits that tell bonds."""
+"""Farther than this from the origin, in Å, positions are too imprecise to recognise bonds."""
 
 DEPENDENT: float = 1e-12
-"""Vectors are not independent below this square of the volume that they would span, were they of length one."""
+"""Vectors are linearly dependent if the squared volume spanned by their unit vectors is below this."""
 
 VECTORS = "abc"
 IN_PIECES = "stays in"
 MOST_SIZES = 5
-"""So many sizes of pieces are named."""
+"""Maximum number of sizes of pieces in a message."""
 
 
 class NoClusterError(ValueError):
-    """Frame that is no isolated cluster; the message gives the reason."""
+    """A frame is not an isolated cluster, for the reason in the message."""
 
 
 @np.errstate(invalid="ignore", over="ignore")
 def are_usable(cells: np.ndarray) -> np.ndarray:
-    """Whether the vectors of cells ``[num_cells, 3, 3]``, zero if not periodic, are finite and independent."""
+    """Whether the vectors of cells ``[num_cells, 3, 3]``, zero if not periodic, are finite and linearly independent."""
     lengths = np.linalg.norm(cells, axis=2)
     unit = cells / np.where(lengths > 0, lengths, 1.0)[:, :, None]
     gram = unit @ unit.transpose(0, 2, 1) + np.eye(3) * (lengths == 0)[:, :, None]
@@ -50,17 +50,17 @@ def cell_fault(lattice: np.ndarray) -> str:
 def join_by_bonds(
     z: np.ndarray, pos: np.ndarray, cell: np.ndarray, lattice: np.ndarray, fragments: Fragments
 ) -> np.ndarray:
-    """Lattice vectors to add to each atom ``[size, 3]``, none to the first one, so that a frame is one cluster.
+    """Numbers of lattice vectors to add to each atom ``[size, 3]`` to join a frame; zero for the first atom.
 
     Args:
         z: Atomic numbers ``[size]``.
         pos: Finite positions in Å ``[size, 3]``.
         cell: Cell of the file in Å ``[3, 3]``.
-        lattice: Those of its vectors that are periodic, the others zero.
-        fragments: What to do with a periodic frame that stays in several pieces.
+        lattice: Its periodic vectors, the others zero.
+        fragments: Treatment of a periodic frame that stays in several pieces.
 
     Raises:
-        NoClusterError: If it is no isolated cluster.
+        NoClusterError: If the frame is not an isolated cluster.
     """
     away = np.abs(pos).max()
     if away > FARTHEST:
@@ -68,30 +68,30 @@ def join_by_bonds(
     unwrapped = unwrap(z, pos, lattice)
     if len(unwrapped.spans):
         along, kind = _directions(unwrapped.spans), _kind(unwrapped.spans)
-        raise NoClusterError(f"is connected to its own image along {along}: {kind}, no cluster")
+        raise NoClusterError(f"is connected to its own image along {along}: {kind}, not a cluster")
     if len(unwrapped.sizes) > 1 and fragments == "refuse":
         _check_pieces(unwrapped, z, pos, cell, lattice)
     if unwrapped.vacuum < MIN_VACUUM:
         less = f"less than {MIN_VACUUM} Å of vacuum"
-        raise NoClusterError(f"is only {unwrapped.vacuum:.1f} Å from its periodic image, {less}: no cluster")
+        raise NoClusterError(f"is only {unwrapped.vacuum:.1f} Å from its periodic image, {less}: not a cluster")
     return unwrapped.shift - unwrapped.shift[0]
 
 
 def _check_pieces(unwrapped: Unwrapped, z: np.ndarray, pos: np.ndarray, cell: np.ndarray, lattice: np.ndarray):
-    """Refuse a frame in several pieces, unless it is not periodic and its cell would not join it either."""
+    """Refuse a frame in several pieces if it is periodic, or if its cell would join it."""
     periodic = lattice.any(axis=1)
     further = cell.any(axis=1) & ~periodic
     text = f"{IN_PIECES} {_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart"
     if further.any() and _would_join(z, pos, cell):
         named = _listed([VECTORS[axis] for axis in np.flatnonzero(further)])
-        text = f"{text}, but would be one across the faces along {named}, where pbc is F: set it to T"
+        text = f"{text}, but would be one piece across the faces along {named}, where pbc is F: set it to T"
         raise NoClusterError(text)
     if periodic.any():
         raise NoClusterError(text)
 
 
 def _would_join(z: np.ndarray, pos: np.ndarray, cell: np.ndarray) -> bool:
-    """Whether a frame would be one isolated cluster, were its cell periodic in all directions."""
+    """Whether a frame would be one isolated cluster if its cell were periodic in all directions."""
     if not are_usable(cell[None])[0]:
         return False
     unwrapped = unwrap(z, pos, cell)
@@ -113,7 +113,7 @@ def _kind(spans: np.ndarray) -> str:
 
 
 def _directions(spans: np.ndarray) -> str:
-    """Lattice vectors as ``a and b``, or ``[1 1 0]``."""
+    """Independent lattice vectors, such as ``a and b`` or ``[1 1 0]``."""
     chosen: list[np.ndarray] = []
     for span in sorted(spans, key=lambda span: (np.count_nonzero(span), np.abs(span).sum())):
         if np.linalg.matrix_rank([*chosen, span]) > len(chosen):
@@ -128,7 +128,7 @@ def _name(span: np.ndarray) -> str:
 
 
 class NoCluster(BadFrame):
-    """A frame that is periodic and no isolated cluster."""
+    """A frame that is not an isolated cluster."""
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,8 @@ class Joined:
 
     Attributes:
         pos: Positions in Å ``[num_atoms, 3]``.
-        moved: Whether atoms of a frame were moved, ``[num_frames]``.
-        problems: Reasons why frames are no isolated clusters, by index.
+        moved: Whether atoms of each frame were moved, ``[num_frames]``.
+        problems: Reasons why frames are not isolated clusters, by index.
     """
 
     pos: np.ndarray
@@ -154,22 +154,21 @@ def join_frames(
     pbc: np.ndarray,
     fragments: Fragments = "refuse",
 ) -> Joined:
-    """Join clusters over the periodic faces of their cells.
+    """Join clusters across the periodic faces of their cells.
 
     Two atoms are bonded if images of them are closer than 1.5 times the sum of their covalent radii
-    (:data:`~pyg_clusters.frames.periodic_bonds.BOND_FACTOR`). Atoms are moved by lattice vectors, and only where bonds
+    (:data:`~pyg_clusters.frames.periodic_bonds.BOND_FACTOR`). Atoms are moved by lattice vectors, only where bonds
     cross a face; the first atom of a frame stays. The result is an isolated cluster if it is one piece, not bonded to
     its own image and at least 5 Å away from it (:data:`~pyg_clusters.frames.periodic_bonds.MIN_VACUUM`). Frames without
-    a periodic direction stay as they are, but for those that their cell would join: these are a problem, too. So are
-    cells that are not finite or whose vectors are not independent. Frames with positions that are not finite are passed
-    over.
+    a periodic direction are not changed; if their cell would join them, that is a problem. So are cells that are not
+    finite or whose vectors are linearly dependent. Frames with positions that are not finite are not examined.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions in Å ``[num_atoms, 3]``.
         ptr: Offsets of the frames ``[num_frames + 1]``.
-        cell: Lattice vectors in Å ``[num_frames, 3, 3]``, in rows; zero where there is none.
-        pbc: Which of them are periodic ``[num_frames, 3]``.
+        cell: Lattice vectors in Å ``[num_frames, 3, 3]``, in rows; zero without a cell.
+        pbc: Whether each lattice vector is periodic ``[num_frames, 3]``.
         fragments: ``"keep"`` places the pieces of a frame that stays in several at their nearest images.
 
     Example:
@@ -212,7 +211,7 @@ def join_frames(
 
 
 def _atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[slice | np.ndarray, np.ndarray]:
-    """The atoms of some frames, and the offsets of these frames among them."""
+    """Atoms of the given frames, and the offsets of the frames among these atoms."""
     if len(frames) == len(ptr) - 1:
         return slice(None), ptr
     sizes = np.diff(ptr)[frames]
@@ -221,9 +220,9 @@ def _atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[slice | np.ndarray, 
 
 
 def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBlock:
-    """The frames of a block as isolated clusters, those that are none among :attr:`FrameBlock.unreadable`.
+    """Frames of a block as isolated clusters; frames that are not clusters are in :attr:`FrameBlock.unreadable`.
 
-    ASE's frames, where they are there, are at the same positions and not periodic; cell and results are kept.
+    Frames as ASE objects, if present, have the same positions and are not periodic; they keep their cell and results.
     """
     if block.joined is not None:
         return block
@@ -248,8 +247,8 @@ def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBloc
 
 def _advised(problem: str) -> str:
     if problem.startswith(IN_PIECES):
-        return f'{problem}; pass --fragments keep (fragments="keep") to take them at their nearest images'
-    return f"{problem}; if it is an isolated cluster all the same, remove the cell"
+        return f'{problem}; pass --fragments keep (fragments="keep") to place them at their nearest images'
+    return f"{problem}; if it is an isolated cluster nevertheless, remove the cell"
 
 
 def _made(maker: Callable[[], Atoms], pos: np.ndarray) -> Atoms:
@@ -257,7 +256,7 @@ def _made(maker: Callable[[], Atoms], pos: np.ndarray) -> Atoms:
 
 
 def reporting_joined(blocks: Iterable[FrameBlock]) -> Iterator[FrameBlock]:
-    """Pass blocks on, and warn at the end how many frames were joined."""
+    """Yield the blocks, and warn at the end how many frames were joined."""
     joined = total = 0
     for block in blocks:
         joined += 0 if block.joined is None else int(block.joined.sum())
@@ -269,18 +268,18 @@ def reporting_joined(blocks: Iterable[FrameBlock]) -> Iterator[FrameBlock]:
 def warn_of_joined(joined: int, frames: int):
     """Warn how many frames were joined, if any."""
     if joined:
-        warnings.warn(f"joined {joined:,} of {frames:,} frames over the faces of their cells", stacklevel=2)
+        warnings.warn(f"joined {joined:,} of {frames:,} frames across the faces of their cells", stacklevel=2)
 
 
 def join_atoms(atoms: Atoms, fragments: Fragments = "refuse") -> Atoms:
-    """A copy of a cluster that is joined over the faces of its cell and not periodic any more; the cell is kept.
+    """Copy of a cluster that is joined across the faces of its cell and no longer periodic; it keeps the cell.
 
     Args:
         atoms: The cluster, periodic or not.
         fragments: See :func:`join_frames`.
 
     Raises:
-        InputError: If it is no isolated cluster.
+        InputError: If it is not an isolated cluster.
 
     Example:
         >>> cut = Atoms("Ga2", positions=[[0.1, 5.0, 5.0], [17.5, 5.0, 5.0]], cell=[20.0, 20.0, 20.0], pbc=True)
@@ -296,7 +295,7 @@ def join_atoms(atoms: Atoms, fragments: Fragments = "refuse") -> Atoms:
 
 
 def isolated(atoms: Atoms, pos: np.ndarray) -> Atoms:
-    """A copy of a frame with other positions ``[num_atoms, 3]`` in Å that is not periodic, with the results it has."""
+    """Copy of a frame with other positions ``[num_atoms, 3]`` in Å, not periodic, with its results."""
     cluster = atoms.copy()
     cluster.positions = pos
     cluster.pbc = False

@@ -1,4 +1,4 @@
-"""Text dumps of LAMMPS."""
+"""Reader of text dumps of LAMMPS."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -27,14 +27,13 @@ COORDINATES: Mapping[str, tuple[tuple[str, str, str], bool]] = {
     "scaled and unwrapped": (("xsu", "ysu", "zsu"), True),
     "scaled": (("xs", "ys", "zs"), True),
 }
-"""Columns of positions, the best first, and whether they are fractions of the box."""
+"""Columns of positions in order of preference, and whether they are fractions of the box."""
 
 LENGTHS: Mapping[str, int] = {"UNITS": 1, "TIME": 1, "TIMESTEP": 1, "NUMBER OF ATOMS": 1, "BOX BOUNDS": 3}
-"""Number of lines of each section but the last."""
-
+"""Number of lines of each section except ``ATOMS``."""
 
 FIRST_LINES: tuple[bytes, ...] = (b"ITEM: UNITS", b"ITEM: TIMESTEP")
-"""Beginnings of frames."""
+"""Beginnings of the first line of a frame."""
 
 
 @dataclass
@@ -44,7 +43,7 @@ class Dump:
     Attributes:
         path: The file.
         topology: Elements of its atoms, if they are not in the dump.
-        units: LAMMPS' name of its units, stated once in a file.
+        units: LAMMPS name of its units, stated once in a file.
     """
 
     path: Path
@@ -53,12 +52,12 @@ class Dump:
 
 
 @dataclass
-class Section:
-    """The sections of a frame, by their names.
+class Sections:
+    """Sections of a frame by name.
 
     Attributes:
         words: Words after the name.
-        text: The lines below it.
+        text: Lines below it.
     """
 
     words: dict[str, str] = field(default_factory=dict)
@@ -66,21 +65,21 @@ class Section:
 
 
 class BrokenFrame(Exception):
-    """A frame that cannot be read, with the reason."""
+    """A frame cannot be read, for the reason in the message."""
 
 
 def dump_frames(path: Path, topology: Topology | None = None) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a dump with its atoms in the order of their ids, or what is wrong with it.
+    """Each frame of a dump with its atoms in the order of their ids, or its fault.
 
-    Elements are those of the ``element`` column, or else of the topology; types are never taken for elements. Positions
-    are unscaled and in Å by the units that the dump names; where it names none they are those of ``metal``.
+    Elements are those of the ``element`` column, or else of the topology; types are never interpreted as elements.
+    Positions are unscaled and converted to Å from the units in the dump, by default ``metal``.
 
     Args:
         path: The file.
         topology: Elements of the atoms.
 
     Raises:
-        InputError: If the file is damaged, in units of Lennard-Jones, or nothing says what the atoms are.
+        InputError: If the file is damaged, in Lennard-Jones units, or the elements are not known.
     """
     return split_text(path, partial(_frames, Dump(path, topology)))
 
@@ -102,13 +101,13 @@ def _frames(dump: Dump, lines: TextLines, kind: type[UnrecoverableFrame], index:
         index += 1
 
 
-def _sections(dump: Dump, lines: TextLines) -> Section | None:
-    """The next frame; none if the file ends within it.
+def _sections(dump: Dump, lines: TextLines) -> Sections | None:
+    """The next frame; ``None`` if the file ends within it.
 
     Raises:
-        BrokenFrame: If it is not as a frame must be.
+        BrokenFrame: If it is malformed.
     """
-    sections, num_atoms = Section(), None
+    sections, num_atoms = Sections(), None
     while (heading := lines.look(0)) is not None:
         if _is_last_and_cut(lines):
             return None
@@ -139,7 +138,7 @@ def _sections(dump: Dump, lines: TextLines) -> Section | None:
 
 
 def _is_last_and_cut(lines: TextLines) -> bool:
-    """Whether the next line is the last of the file and has no end."""
+    """Whether the next line is the last of the file and has no line end."""
     return not lines.has(2) and lines.unended
 
 
@@ -161,7 +160,7 @@ def _is_cut(lines: TextLines, text: bytes, words: str, count: int) -> bool:
     if len(text.splitlines()[-1].split()) < len(words.split()):
         return True
     warnings.warn(
-        f"{lines.path}: the last line has no end; if the file is still being written its last number may be cut short",
+        f"{lines.path}: the last line has no end; if the file is still being written, its last number may be cut short",
         stacklevel=2,
     )
     return False
@@ -171,7 +170,7 @@ def _units(path: Path, text: bytes) -> str:
     units = text.decode("latin-1").strip()
     if units not in UNITS:
         raise InputError(
-            f"{path}: is in LAMMPS units {units!r}, which have no length in Å; convert its positions to Å first"
+            f"{path}: is in LAMMPS units {units!r}, which cannot be converted to Å; convert its positions first"
         )
     return units
 
@@ -185,13 +184,13 @@ def _number_of_atoms(path: Path, text: bytes) -> int:
     return number
 
 
-def _atoms(dump: Dump, index: int, sections: Section) -> Atoms:
+def _atoms(dump: Dump, index: int, sections: Sections) -> Atoms:
     names = sections.words["ATOMS"].split()
     kinds = {name: _kind(name) for name in names}
     num_atoms = int(sections.text["NUMBER OF ATOMS"])
     table = text_table(sections.text["ATOMS"], kinds, num_atoms) if num_atoms else None
     if table is None:
-        raise BrokenFrame(f"has no {num_atoms} lines of {len(names)} values below 'ITEM: ATOMS'")
+        raise BrokenFrame(f"does not have {num_atoms} lines of {len(names)} values below 'ITEM: ATOMS'")
     ids = table.column("id").to_numpy() if "id" in names else None
     if ids is not None:
         if len(np.unique(ids)) < len(ids):
@@ -219,9 +218,9 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
     if "element" not in table.column_names:
         if topology is None:
             raise InputError(
-                f"{where}: its atoms have types, but nothing says what elements they are; give --topology FILE "
-                "(of predict and convert; topology= in Python) with the same atoms, or write the dump with a column "
-                "'element' (dump_modify element)"
+                f"{where}: its atoms have types, but no elements; give --topology FILE (of predict and convert; "
+                "topology= in Python) with the same atoms, or write the dump with a column 'element' (dump_modify "
+                "element)"
             )
         return topology
     labels = [str(label) for label in table.column("element").to_pylist()]
@@ -235,7 +234,7 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
         raise InputError(
             f"{where}: {name} is {chemical_symbols[found[atom]]} by the column 'element', but "
             f"{chemical_symbols[topology[atom]]} in {dump.topology and dump.topology.file}; read it without a "
-            "topology, or with one of the same atoms in the order of their ids"
+            "topology, or with one that has the same atoms in the order of their ids"
         )
     return found
 
@@ -249,15 +248,17 @@ def _topology_numbers(dump: Dump, where: str, num_atoms: int, ids: np.ndarray | 
         indices = np.searchsorted(topology.ids[order], ids).clip(max=len(order) - 1)
         missing = np.flatnonzero(topology.ids[order][indices] != ids)
         if missing.size:
-            raise InputError(f"{where}: the atom of id {ids[missing[0]]} is not in {topology.file}; give another one")
+            raise InputError(
+                f"{where}: the atom of id {ids[missing[0]]} is not in {topology.file}; give one of the same atoms"
+            )
         return topology.numbers[order][indices]
     if num_atoms != len(topology.numbers):
         raise InputError(f"{where}: {num_atoms} atoms, but {topology.file} has {len(topology.numbers)}")
     return topology.numbers
 
 
-def _box(sections: Section) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cell vectors ``[3, 3]``, the corner that they start from ``[3]``, and the periodic directions ``[3]``."""
+def _box(sections: Sections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cell vectors ``[3, 3]``, their origin ``[3]``, and the periodic directions ``[3]``."""
     if "BOX BOUNDS" not in sections.text:
         return np.zeros((3, 3)), np.zeros(3), np.zeros(3, dtype=bool)
     words = sections.words["BOX BOUNDS"].split()
@@ -290,8 +291,8 @@ def _positions(dump: Dump, table: pyarrow.Table, cell: np.ndarray, origin: np.nd
     return origin + values @ cell if scaled else convert(values, "distance", dump.units, "ASE")
 
 
-def _add_values(dump: Dump, atoms: Atoms, table: pyarrow.Table, sections: Section):
-    """Adds what else the frame holds: forces in eV/Å, other columns as they are."""
+def _add_values(dump: Dump, atoms: Atoms, table: pyarrow.Table, sections: Sections):
+    """Add the remaining values of the frame: forces in eV/Å, other columns unchanged."""
     names = set(table.column_names)
     forces = [name for name in ("fx", "fy", "fz") if name in names]
     if len(forces) == 3:

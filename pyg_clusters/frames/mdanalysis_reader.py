@@ -1,4 +1,4 @@
-"""Binary trajectories of positions, read by MDAnalysis."""
+"""Reader of binary trajectories by MDAnalysis."""
 
 import struct
 import tempfile
@@ -18,27 +18,27 @@ from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions, 
 from pyg_clusters.frames.paths import file_format, unpacked
 
 XTC_HEADER: int = 52
-"""Bytes of a frame of an XTC before the number of atoms that begins its positions."""
+"""Number of bytes of an XTC frame before the number of atoms at the start of its positions."""
 
 XTC_NARROW, XTC_WIDE = 1995, 2023
-"""Numbers with which frames of an XTC begin; of the second kind sizes are stored in eight bytes."""
+"""Magic numbers of XTC frames; frames with the second one store sizes in eight bytes."""
 
 TRR_MAGIC: int = 1993
-"""Number with which frames of a TRR begin."""
+"""Magic number of TRR frames."""
 
 TRR_SIZES: int = 10
-"""Parts of a frame of a TRR whose sizes its header holds."""
+"""Number of sizes in the header of a TRR frame."""
 
 
 def whole_frames(path: Path, kind: str) -> tuple[int, int]:
-    """Number of whole frames of a trajectory, and where the last of them ends, in bytes.
+    """Number of complete frames of a trajectory, and the offset in bytes at which the last of them ends.
 
     Args:
         path: The file.
         kind: ``"DCD"``, ``"XTC"`` or ``"TRR"``.
 
     Raises:
-        OSError: If the first frame is not whole, or the file is of another format.
+        OSError: If the first frame is incomplete, or the file has another format.
     """
     size = path.stat().st_size
     with path.open("rb") as stream:
@@ -50,7 +50,7 @@ def whole_frames(path: Path, kind: str) -> tuple[int, int]:
         while end < size:
             try:
                 of_frame = _xtc_size(stream) if kind == "XTC" else _trr_size(stream)
-            except struct.error:  # within the head of a frame
+            except struct.error:  # within the header of a frame
                 break
             if of_frame <= 0 or end + of_frame > size:
                 break
@@ -62,15 +62,15 @@ def whole_frames(path: Path, kind: str) -> tuple[int, int]:
 
 
 def _dcd_sizes(stream: BinaryIO) -> tuple[int, int]:
-    """Bytes before the first frame, and of each frame.
+    """Number of bytes before the first frame, and of each frame.
 
     Raises:
-        OSError: If there is no whole frame.
+        OSError: If there is no complete frame.
     """
     start = stream.read(4)
     order = {struct.pack("<i", 84): "<", struct.pack(">i", 84): ">"}.get(start, "")
     if not order:
-        raise OSError("the file does not begin as a DCD")
+        raise OSError("the file does not start like a DCD")
     stream.seek(0)
     control = _record(stream, order)
     for _ in range(2):
@@ -83,7 +83,7 @@ def _dcd_sizes(stream: BinaryIO) -> tuple[int, int]:
 
 
 def _record(stream: BinaryIO, order: str) -> bytes:
-    """The next record of a Fortran file, between two copies of its length."""
+    """Next record of a Fortran file, which is enclosed by two copies of its length."""
     try:
         (length,) = struct.unpack(f"{order}i", stream.read(4))
         content = stream.read(max(0, length))
@@ -91,16 +91,16 @@ def _record(stream: BinaryIO, order: str) -> bytes:
     except struct.error:
         raise OSError("the file ends within its first frame") from None
     if length != again:
-        raise OSError("the file is no DCD, or is damaged")
+        raise OSError("the file is not a DCD, or is damaged")
     return content
 
 
 def _xtc_size(stream: BinaryIO) -> int:
-    """Bytes of the frame of an XTC that begins here."""
+    """Number of bytes of the XTC frame at the current position."""
     head = stream.read(XTC_HEADER + 4)
     magic, num_atoms = struct.unpack(">2i", head[:8])
     if magic not in (XTC_NARROW, XTC_WIDE):
-        raise OSError("a frame of it does not begin as those of an XTC")
+        raise OSError("a frame does not start like those of an XTC")
     if num_atoms <= 9:  # not compressed
         return XTC_HEADER + 4 + 12 * num_atoms
     stream.seek(32, 1)  # precision, smallest and largest coordinates, index of the small numbers
@@ -110,11 +110,11 @@ def _xtc_size(stream: BinaryIO) -> int:
 
 
 def _trr_size(stream: BinaryIO) -> int:
-    """Bytes of the frame of a TRR that begins here."""
+    """Number of bytes of the TRR frame at the current position."""
     start = stream.tell()
     magic, _, length = struct.unpack(">3i", stream.read(12))
     if magic != TRR_MAGIC:
-        raise OSError("a frame of it does not begin as those of a TRR")
+        raise OSError("a frame does not start like those of a TRR")
     stream.seek(-(-length // 4) * 4, 1)
     numbers = struct.unpack(f">{TRR_SIZES + 3}i", stream.read(4 * (TRR_SIZES + 3)))
     sizes, num_atoms = numbers[:TRR_SIZES], numbers[TRR_SIZES]
@@ -123,25 +123,25 @@ def _trr_size(stream: BinaryIO) -> int:
 
 
 def check_trajectory(path: Path, topology: Path | None):
-    """Checks that a file of positions can be read.
+    """Check that a trajectory can be read.
 
     Raises:
         MissingExtra: If MDAnalysis is not installed.
-        InputError: If nothing says what the atoms are.
+        InputError: If there is no topology.
     """
     _reader_class(path)
     if topology is None:
         raise InputError(
-            f"{path}: {file_format(path)} holds positions only; say what the atoms are with --topology FILE "
-            "(of predict and convert; topology= in Python), any file with a frame of the same atoms in the same order"
+            f"{path}: {file_format(path)} holds positions only; give the elements by --topology FILE (of predict and "
+            "convert; topology= in Python), any file with a frame of the same atoms in the same order"
         )
 
 
 def trajectory_blocks(path: Path, wanted: ReadOptions, keep: Keep, topology: Topology) -> Iterator[FrameBlock | None]:
-    """Blocks of a trajectory, none in place of one that is passed over.
+    """Blocks of a trajectory, ``None`` in place of a skipped block.
 
     Raises:
-        InputError: If it cannot be read, holds other atoms than the topology, or labels are wanted of it.
+        InputError: If it cannot be read, has another number of atoms than the topology, or labels are requested.
     """
     if wanted.properties or wanted.atom_properties:
         key = (*wanted.properties, *wanted.atom_properties)[0]
@@ -160,7 +160,7 @@ def num_frames_of_trajectory(path: Path, topology: Topology) -> int:
     """Number of frames of a trajectory.
 
     Raises:
-        InputError: If it cannot be read, or holds other atoms than the topology.
+        InputError: If it cannot be read, or has another number of atoms than the topology.
     """
     with _opened(path, topology) as (reader, _):
         return reader.n_frames
@@ -168,7 +168,7 @@ def num_frames_of_trajectory(path: Path, topology: Topology) -> int:
 
 @contextmanager
 def _opened(path: Path, topology: Topology):
-    """MDAnalysis' reader, and whether a frame is cut behind the whole ones."""
+    """Reader of MDAnalysis, and whether an incomplete frame follows the complete ones."""
     try:
         with (
             unpacked(path) as copy,
@@ -186,7 +186,7 @@ def _opened(path: Path, topology: Topology):
 
 @contextmanager
 def _without_rest(path: Path, kind: str) -> Iterator[tuple[Path, bool]]:
-    """A path with the whole frames of a file, its own where there are no others, and whether there is a rest."""
+    """Path of a file with the complete frames only, and whether an incomplete frame was removed."""
     _, end = whole_frames(path, kind)
     if end == path.stat().st_size:
         yield path, False
@@ -202,7 +202,7 @@ def _without_rest(path: Path, kind: str) -> Iterator[tuple[Path, bool]]:
 def _reader(path: Path, copy: Path, num_atoms: int):
     reader_class = _reader_class(path)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of units and time steps, which are not used
+        warnings.simplefilter("ignore")  # about units and time steps, which are not used
         return reader_class(str(copy), n_atoms=num_atoms)
 
 
@@ -225,7 +225,7 @@ def _read(path: Path, reader, z: np.ndarray, first: int, end: int, wanted: ReadO
 
 
 def _cells(reader, first: int, end: int) -> np.ndarray:
-    """Lattice vectors of each frame in Å ``[num_frames, 3, 3]``, zero where there is no cell."""
+    """Lattice vectors of each frame in Å ``[num_frames, 3, 3]``, zero without a cell."""
     lengths_and_angles = [reader[frame].dimensions for frame in range(first, end)]
     known = [np.zeros(6) if found is None else np.asarray(found, dtype=float) for found in lengths_and_angles]
     cells = {tuple(found): cellpar_to_cell(found) if found.all() else np.diag(found[:3]) for found in known}

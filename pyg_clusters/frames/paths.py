@@ -1,4 +1,4 @@
-"""Files of frames: paths and patterns, compression, format."""
+"""Paths, compression and formats of files of frames."""
 
 import bz2
 import gzip
@@ -24,11 +24,11 @@ VARIABLE: str = "PYG_CLUSTERS_MAX_ATOMS"
 """Environment variable that sets the maximum number of atoms of a frame."""
 
 MAX_ATOMS: int = 250_000
-"""Default number of atoms that a frame may have."""
+"""Default maximum number of atoms of a frame."""
 
 
 def max_atoms() -> int:
-    """Number of atoms that a frame may have: :data:`MAX_ATOMS`, or the environment variable :data:`VARIABLE`.
+    """Maximum number of atoms of a frame: :data:`MAX_ATOMS`, or the environment variable :data:`VARIABLE`.
 
     Raises:
         InputError: If the variable is not a positive number.
@@ -40,18 +40,18 @@ def max_atoms() -> int:
 
 
 def max_line() -> int:
-    """Number of bytes that a line may have: values of all atoms may stand in one."""
+    """Maximum number of bytes of a line, which may hold values of all atoms."""
     return 200 * max_atoms()
 
 
 def max_frame() -> int:
-    """Number of bytes that the text of a frame may have."""
+    """Maximum number of bytes of the text of a frame."""
     return 2000 * max_atoms()
 
 
 def lifted_by() -> str:
-    """The advice that ends a message about a bound."""
-    return f"if the file is sound, set the environment variable {VARIABLE} higher (now {max_atoms()})"
+    """Remedy in messages about a limit."""
+    return f"if the file is correct, set the environment variable {VARIABLE} higher (now {max_atoms()})"
 
 
 STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
@@ -74,16 +74,16 @@ OTHERS: dict[bytes, str] = {
     b"\x1f\x9d": "compress",
     b"LZIP": "lzip",
 }
-"""Compressions that are not read, by the first bytes of a file."""
+"""Unsupported compressions by the first bytes of a file."""
 
 DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
-"""Errors of reading a file that is damaged or cut."""
+"""Errors from reading a damaged or truncated file."""
 
 MAX_RATIO: int = 200
-"""A file that unpacks to more than so many times its size, and more than :data:`ALWAYS_UNPACKED`, is refused."""
+"""Maximum ratio of unpacked to compressed size, beyond :data:`ALWAYS_UNPACKED`."""
 
 ALWAYS_UNPACKED: int = 1 << 26
-"""So many bytes are unpacked whatever the size of the file."""
+"""Number of bytes that are unpacked whatever the size of the file."""
 
 
 def inner_name(path: Path) -> str:
@@ -97,17 +97,17 @@ def is_compressed(path: Path) -> bool:
 
 
 def other_compression(content: bytes) -> str | None:
-    """Name of a compression that is not read, by the first bytes of a file."""
+    """Name of an unsupported compression, by the first bytes of a file."""
     return next((name for first, name in OTHERS.items() if content.startswith(first)), None)
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """The content of a file, unpacked while it is read."""
+    """Open a file; a compressed one is unpacked while it is read."""
     return (_opener(path) or open)(path, "rb")
 
 
 def first_bytes(path: Path, count: int = 4096) -> bytes:
-    """The first bytes of the content of a file, fewer where it is short or damaged."""
+    """First bytes of the unpacked content of a file, fewer if it is short or damaged."""
     parts: list[bytes] = []
     try:
         with open_binary(path) as stream:
@@ -115,13 +115,13 @@ def first_bytes(path: Path, count: int = 4096) -> bytes:
                 parts.append(part)
                 count -= len(part)
     except DAMAGED:
-        pass  # reading on says what is wrong
+        pass  # the reader of the format reports it
     return b"".join(parts)
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """A path with the content of a file: its own, or that of a temporary file where it is compressed.
+    """Path of the unpacked content of a file: a temporary file if it is compressed.
 
     Raises:
         InputError: If it is damaged, or unpacks to more than :data:`MAX_RATIO` times its size.
@@ -157,10 +157,10 @@ def _opener(path: Path) -> Callable | None:
 
 
 Own = Literal["store", "xyz", "lammps-dump", "xdatcar", "DCD", "XTC", "TRR"]
-"""Formats that are not left to ASE."""
+"""Formats with a reader other than ASE's."""
 
 POSITIONS_ONLY: tuple[str, ...] = ("DCD", "XTC", "TRR")
-"""Formats that do not say what their atoms are, by the names that MDAnalysis has for them."""
+"""Formats without the elements of the atoms, by their names in MDAnalysis."""
 
 SIGNATURES: dict[str, re.Pattern[bytes]] = {
     "store": re.compile(rb"\x89HDF\r\n\x1a\n"),
@@ -171,7 +171,7 @@ SIGNATURES: dict[str, re.Pattern[bytes]] = {
     "lammps-data": re.compile(rb"[^\n]*\n\s*\d+[ \t]+atoms\b"),
     "xdatcar": re.compile(rb"(?:[^\n]*\n){5,9}?\s*Direct configuration=", re.IGNORECASE),
 }
-"""Beginnings that no other format has."""
+"""Beginnings of files that identify a format."""
 
 SUFFIXES: dict[str, str] = {
     ".xyz": "xyz",
@@ -192,17 +192,17 @@ OF_ASE: dict[str, str] = {
     "lammps-dump-text": "lammps-dump",
     "vasp-xdatcar": "xdatcar",
 }
-"""Formats that ASE knows by a name of its own."""
+"""Formats by their names in ASE."""
 
 NO_STRUCTURES: frozenset[str] = frozenset({"eps", "gif", "html", "mp4", "png", "pov", "py", "x3d"})
-"""Formats of ASE that hold pictures or programs."""
+"""Formats of ASE for pictures or programs."""
 
 REQUIRED: dict[str, re.Pattern[bytes]] = {
     "aims": re.compile(rb"^\s*atom(_frac)?\s", re.MULTILINE),
     "castep-md": re.compile(rb"\s*BEGIN header"),
     "json": re.compile(rb"\s*\{\s*\"(\d+|ids|nextid)\""),
 }
-"""Beginnings without which a suffix that other programs use too says nothing."""
+"""Beginnings required for formats whose suffix is used by other programs too."""
 
 ANYTHING: re.Pattern[bytes] = re.compile(rb"")
 
@@ -213,10 +213,10 @@ XYZ_START: re.Pattern[bytes] = re.compile(
 
 
 def file_format(path: Path) -> str:
-    """One of :data:`Own`, or ASE's name of the format.
+    """Format of a file: one of :data:`Own`, or its name in ASE.
 
     Raises:
-        InputError: If neither content nor name tells it.
+        InputError: If neither content nor name identifies it.
     """
     content = first_bytes(path)
     name = Path(inner_name(path))
@@ -224,11 +224,13 @@ def file_format(path: Path) -> str:
     known = known or SUFFIXES.get(name.suffix.lower())
     known = known or ("xyz" if XYZ_START.match(content) else _ase_format(name, content))
     if known is None and (packed := other_compression(content)):
-        raise InputError(f"{path}: is compressed by {packed}, which is not read; unpack it, or use xz, gzip or bzip2")
+        raise InputError(
+            f"{path}: is compressed by {packed}, which is not supported; unpack it, or use xz, gzip or bzip2"
+        )
     if known is None or known in NO_STRUCTURES:
         raise InputError(
-            f"{path}: neither its content nor its name tells a format of structures; give it the suffix of its format, "
-            ".xyz or .lammpstrj say"
+            f"{path}: neither content nor name identifies a format of structures; rename it with the suffix of its "
+            "format, such as .xyz or .lammpstrj"
         )
     return OF_ASE.get(known, known)
 
@@ -243,7 +245,7 @@ def holds_structures(path: Path) -> bool:
 
 
 def _ase_format(name: Path, content: bytes) -> str | None:
-    """ASE's name of a format, where it can read it."""
+    """ASE's name of a format, if ASE can read it."""
     names = (name.name, name.name.upper(), name.name.lower())
     found = next((kind for kind in ioformats.values() if any(map(kind.match_name, names))), None)
     if found is None:
@@ -258,20 +260,20 @@ def _ase_format(name: Path, content: bytes) -> str | None:
 
 
 def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
-    r"""The files that paths name, in their order.
+    r"""Expand folders and patterns to files, in the given order.
 
-    A pattern (``md/*.xyz``, ``runs/**/OUTCAR``) stands for the files that match it, a folder for the structures in it
-    (not in folders within it), both in natural order: ``frame2.xyz`` before ``frame10.xyz``. The name of a shipped file
-    stands for it (``gallium_md_57``) where there is no other file of that name. Hidden files are left out;
-    so are files of a folder that hold no structures, with a warning that counts them. A missing file is kept: reading
-    it is refused.
+    A pattern (``md/*.xyz``, ``runs/**/OUTCAR``) is expanded to the matching files, a folder to the files of structures
+    in it (not in its subfolders), both in natural order: ``frame2.xyz`` before ``frame10.xyz``. The name of a shipped
+    file (``gallium_md_57``) refers to it if there is no other file of that name. Hidden files are left out; so are
+    files of a folder without structures, with a warning that counts them. Missing files are kept: their reader raises
+    the error.
 
     Args:
         paths: Files, folders and patterns, or one of them.
 
     Raises:
-        InputError: If a pattern matches nothing, a folder has no structures or those of several formats, or a name is
-            not UTF-8.
+        InputError: If a pattern matches nothing, a folder has no structures or structures in several formats, or a name
+            is not UTF-8.
 
     Example:
         >>> import tempfile
@@ -292,7 +294,7 @@ def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list
 
 
 def is_among(path: Path, given: Path) -> bool:
-    """Whether a file that is there is one of those that a file, folder or pattern stands for."""
+    """Whether an existing file is one of those that a file, folder or pattern expands to."""
     if given.is_dir():
         return path.parent.samefile(given) and holds_structures(path)
     if given.exists():
@@ -301,7 +303,7 @@ def is_among(path: Path, given: Path) -> bool:
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers within names by their value."""
+    """Sort key that orders numbers within names by value."""
     parts = re.findall(r"\d+|\D+", str(path))
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
@@ -334,7 +336,7 @@ def _structures_in(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: files of several formats in the folder: {some}; give a pattern in quotes instead")
     if others:
         some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        warnings.warn(f"{folder}: {len(others)} entries are no structures and are left out: {some}", stacklevel=4)
+        warnings.warn(f"{folder}: {len(others)} entries are not structures and are left out: {some}", stacklevel=4)
     return files
 
 

@@ -1,4 +1,4 @@
-"""Bonds across the faces of periodic cells, and structures unwrapped along them."""
+"""Bonds across the faces of periodic cells, and unwrapping of structures along these bonds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,29 +14,30 @@ from scipy.spatial import cKDTree
 BOND_FACTOR: float = 1.5
 """Atoms are bonded below this multiple of the sum of their covalent radii: 3.7 Å for Ga, 4.4 Å for Ag, 5.0 Å for Na.
 
-The widest gap that has to be bridged to make one piece of a cluster is 1.26 sums in liquid gallium, 1.1 in sodium and
-1.0 in silver and copper-gold.
+The widest gap that has to be bridged to connect a cluster is 1.26 times this sum in liquid gallium, 1.1 times in sodium
+and 1.0 times in silver and copper-gold.
 """
 
 MIN_VACUUM: float = 5.0
-"""An isolated cluster is at least so far, in Å, from its periodic images: above any bond, below any box of DFT."""
+"""Minimum distance in Å of an isolated cluster from its periodic images: longer than any bond, shorter than the vacuum
+of DFT cells."""
 
 SHORTEST_VECTOR: float = 1.0
-"""A structure that repeats itself at less than this, in Å, is bonded to its image whatever its atoms are."""
+"""A structure with a shorter lattice vector than this, in Å, is bonded to its image whatever its elements."""
 
 DISTANCES_AT_ONCE: int = 1 << 20
 
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """A periodic structure whose bonds lead from atom to atom without crossing a face.
+    """A periodic structure unwrapped so that no bond crosses a face.
 
     Attributes:
-        shift: Lattice vectors to add to each atom ``[num_atoms, 3]``.
-        piece: Piece that each atom is in ``[num_atoms]``; the atoms of a piece are bonded to each other.
-        gap: Widest distance in Å at which a piece was placed beside the others; 0 with one piece.
-        spans: Lattice vectors by which the structure is bonded to its own image ``[num_spans, 3]``.
-        vacuum: Distance in Å to the nearest image; infinity, if that is beyond the reach of what was looked for.
+        shift: Numbers of lattice vectors to add to each atom ``[num_atoms, 3]``.
+        piece: Index of the piece of each atom ``[num_atoms]``; the bonds connect the atoms of a piece.
+        gap: Largest distance in Å of a piece from the others; 0 with one piece.
+        spans: Lattice translations by which the structure is bonded to its own image ``[num_spans, 3]``.
+        vacuum: Distance in Å to the nearest image; infinity beyond the range of the search.
     """
 
     shift: np.ndarray
@@ -59,13 +60,13 @@ def reach_of(z: np.ndarray) -> float:
 def unwrap(z: np.ndarray, pos: np.ndarray, lattice: np.ndarray) -> Unwrapped:
     """Unwrap a structure along its bonds, exactly, in any cell.
 
-    All images within reach are looked at, in the reduced cell, so that skewed cells and cells smaller than a bond are
-    right. Pieces that are not bonded to each other are placed at their nearest images.
+    All images within reach in the reduced cell are considered, which makes skewed cells and cells smaller than a bond
+    work. Pieces that are not bonded to each other are placed at their nearest images.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions in Å ``[num_atoms, 3]``.
-        lattice: Lattice vectors in Å ``[3, 3]``, independent; zero in directions without images.
+        lattice: Linearly independent lattice vectors in Å ``[3, 3]``; zero in directions without images.
     """
     periodic = lattice.any(axis=1)
     reduced, change = minkowski_reduce(lattice, periodic)
@@ -92,7 +93,7 @@ def unwrap(z: np.ndarray, pos: np.ndarray, lattice: np.ndarray) -> Unwrapped:
 def _links(
     base: np.ndarray, vectors: np.ndarray, dual: np.ndarray, reach: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of an atom i and an image of an atom j within reach: i, j, vectors to the image ``[., k]``, distance."""
+    """Pairs of an atom i and an image of an atom j within reach: i, j, lattice translation ``[., k]``, distance."""
     fractions = base @ dual
     margin = reach * np.linalg.norm(dual, axis=0)
     steps = np.array(list(product(*(range(-m, m + 1) for m in np.ceil(margin).astype(int).tolist()))), dtype=np.int64)
@@ -107,7 +108,7 @@ def _links(
 
 
 def _along_bonds(i: np.ndarray, j: np.ndarray, step: np.ndarray, num_atoms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice vectors to add to each atom ``[num_atoms, k]``, by a spanning tree of each piece, and the pieces."""
+    """Lattice translation of each atom ``[num_atoms, k]``, by a spanning tree of each piece, and the pieces."""
     offset = np.zeros((num_atoms, step.shape[1]), dtype=np.int64)
     pair, first = np.unique(i * num_atoms + j, return_index=True)
     graph = csr_array((np.ones(len(pair)), (i[first], j[first])), shape=(num_atoms, num_atoms))
@@ -125,7 +126,7 @@ def _along_bonds(i: np.ndarray, j: np.ndarray, step: np.ndarray, num_atoms: int)
 def _place_pieces(
     base: np.ndarray, vectors: np.ndarray, dual: np.ndarray, offset: np.ndarray, piece: np.ndarray
 ) -> float:
-    """Adds to ``offset`` what brings each piece beside the others, from the largest on; the widest distance bridged."""
+    """Add translations to ``offset`` that bring each piece next to the larger ones; return the widest gap in Å."""
     nearest = np.full(len(base), np.inf)
     by = np.zeros_like(offset)
     new = np.bincount(piece).argmax()
@@ -150,7 +151,7 @@ def _place_pieces(
 def _nearest_images(
     pos: np.ndarray, others: np.ndarray, vectors: np.ndarray, dual: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of each of the others to the nearest of some atoms, and the lattice vectors that bring it there."""
+    """Distance of each of the others to the nearest of some atoms, and the lattice translation that brings it there."""
     around = np.array(list(product((-1, 0, 1), repeat=len(vectors))), dtype=np.int64)
     nearest = np.full(len(others), np.inf)
     best = np.zeros((len(others), len(vectors)), dtype=np.int64)
@@ -170,16 +171,16 @@ def _nearest_images(
 
 PAIRS_AT_ONCE: int = 1 << 18
 DENSE: int = 256
-"""Clusters up to this size are tested for one piece by all their pairs of atoms."""
+"""Up to this number of atoms, connectivity is tested by all pairs of atoms."""
 
 WORD: int = 8
-"""Marks of atoms are looked at so many at a time."""
+"""Number of marks of atoms, a byte each, in a machine word."""
 
 NEAR: float = 1e3
-"""Frames that span more cells than this are left to double precision."""
+"""Frames that span more cells than this are treated in double precision."""
 
 RADII: np.ndarray = (BOND_FACTOR * covalent_radii).astype(np.float32)
-"""Two atoms are bonded if they are closer than the sum of these, by atomic number."""
+"""Bond radii in Å by atomic number: two atoms are bonded if they are closer than the sum of their radii."""
 
 
 @np.errstate(over="ignore", invalid="ignore")  # of atoms too far away for single precision
@@ -188,8 +189,8 @@ def join_by_vacuum(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Join frames that have a slab of vacuum along each periodic direction.
 
-    Atoms between the slabs are within reach of no image, so that bonds are plain distances; what remains to be seen is
-    that they connect all atoms.
+    No image is within reach of the atoms between the slabs, so that bonds follow from plain distances; it remains to
+    test that they connect all atoms.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -198,10 +199,10 @@ def join_by_vacuum(
         lattice: Lattice vectors in Å ``[num_frames, 3, 3]``, zero in directions without images.
 
     Returns:
-        Lattice vectors to add to each atom ``[num_atoms, 3]``, none to the first of a frame; and which frames they join
-        into one isolated cluster ``[num_frames]``.
+        Numbers of lattice vectors to add to each atom ``[num_atoms, 3]``, zero for the first of a frame; and whether
+        they join each frame into one isolated cluster ``[num_frames]``.
     """
-    # Positions count from the first atom of the frame, where single precision is exact enough for bonds.
+    # Relative to the first atom of the frame, positions in single precision are accurate enough for bonds.
     sizes, starts = np.diff(ptr), ptr[:-1]
     cells, of_frame = distinct(lattice)
     of_atom = of_frame.repeat(sizes)
@@ -209,10 +210,10 @@ def join_by_vacuum(
     needed = (reach_of(z) * np.linalg.norm(dual, axis=1))[of_frame].T  # [3, num_frames], zero where not periodic
     apart = (pos - pos[starts].repeat(sizes, axis=0)).T.astype(np.float32, order="C")  # [3, num_atoms]
     fractions = _times(apart, dual, of_atom)
-    # First try: the images nearest to the first atom. This is right if the frame then spans less than a cell by the
-    # reach of a bond; the other frames are cut at their widest gap instead.
+    # First try the images nearest to the first atom. They are correct if the frame then leaves at least the reach of a
+    # bond free in the cell; the other frames are cut at their widest gap instead.
     steps = np.rint(fractions)
-    near = (np.maximum.reduceat(np.abs(steps), starts, axis=1) < NEAR).all(axis=0)  # not where they are not finite
+    near = (np.maximum.reduceat(np.abs(steps), starts, axis=1) < NEAR).all(axis=0)  # false where they are not finite
     inside = fractions - steps
     span = np.maximum.reduceat(inside, starts, axis=1) - np.minimum.reduceat(inside, starts, axis=1)
     whole = near & (1 - span >= needed).all(axis=0)
@@ -226,7 +227,7 @@ def join_by_vacuum(
 
 
 def distinct(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Different cells among those of frames ``[num_frames, 3, 3]``, and the number of that of each frame."""
+    """Distinct cells among those of frames ``[num_frames, 3, 3]``, and the index of the cell of each frame."""
     if (lattice == lattice[:1]).all():
         return lattice[:1], np.zeros(len(lattice), dtype=np.int64)
     cells, of_frame = np.unique(lattice.reshape(-1, 9), axis=0, return_inverse=True)
@@ -234,7 +235,7 @@ def distinct(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _times(vectors: np.ndarray, matrices: np.ndarray, of_atom: np.ndarray) -> np.ndarray:
-    """Row vectors of atoms ``[3, num_atoms]``, each times its matrix ``matrices[of_atom]``."""
+    """Products of vectors of atoms ``[3, num_atoms]`` with their matrices ``matrices[of_atom]``."""
     matrices = matrices.astype(np.float32)
     if len(matrices) == 1:
         return matrices[0].T @ vectors
@@ -242,7 +243,7 @@ def _times(vectors: np.ndarray, matrices: np.ndarray, of_atom: np.ndarray) -> np
 
 
 def _alike(ptr: np.ndarray, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Some frames at a time, with their atoms ``[frames, width]``: as many of each, the last one again and again."""
+    """Batches of frames with their atoms ``[frames, width]``, padded by repeating the last atom."""
     widths = -(-np.diff(ptr)[frames] // WORD) * WORD
     for width in np.unique(widths).tolist():
         of_width = frames[widths == width]
@@ -252,7 +253,7 @@ def _alike(ptr: np.ndarray, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np
 
 
 def _steps_over_gaps(fractions: np.ndarray, needed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Steps to subtract from fractional coordinates ``[3, frames, width]``: atoms begin behind the widest gap."""
+    """Integers to subtract from fractional coordinates ``[3, frames, width]`` to start after the widest gap."""
     inside = np.sort(fractions - np.floor(fractions), axis=2)
     gaps = np.diff(inside, axis=2, append=inside[:, :, :1] + 1)
     widest = gaps.argmax(axis=2)[:, :, None]
@@ -263,7 +264,7 @@ def _steps_over_gaps(fractions: np.ndarray, needed: np.ndarray) -> tuple[np.ndar
 
 @np.errstate(over="ignore", invalid="ignore")
 def in_one_piece(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Whether all atoms of a frame are bonded to each other, directly or by others, as it stands, ``[num_frames]``.
+    """Whether bonds within the frame, without images, connect all its atoms, ``[num_frames]``.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -278,13 +279,13 @@ def in_one_piece(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
 
 
 def connected(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Whether bonds at plain distances connect all atoms of some frames, ``[len(frames)]``.
+    """Whether bonds by plain distances connect all atoms of the given frames, ``[len(frames)]``.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions in Å ``[3, num_atoms]``, in single precision.
         ptr: Offsets of all frames ``[num_frames + 1]``.
-        frames: Those that are asked for.
+        frames: Indices of the frames to test.
     """
     whole = np.zeros(len(ptr) - 1, dtype=bool)
     large = np.diff(ptr)[frames] > DENSE
@@ -298,10 +299,10 @@ def connected(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, frames: np.ndarra
 
 
 def _all_bonded(radii: np.ndarray, pos: np.ndarray) -> np.ndarray:
-    """As above, of radii ``[frames, width]`` and positions ``[3, frames, width]``."""
+    """As :func:`connected`, from radii ``[frames, width]`` and positions ``[3, frames, width]``."""
     num_frames, width = radii.shape
-    # Breadth-first search from the atom nearest to the centre, in all frames at once: bonds of an atom are a row of
-    # bytes, viewed as words of eight, and the rows of all atoms reached last are combined by a bitwise or.
+    # Breadth-first search from the atom nearest to the centre, in all frames at once: the bonds of an atom are a row of
+    # bytes, viewed as words of eight, and the rows of all newly reached atoms are combined by a bitwise or.
     squares = np.einsum("ifn,ifn->fn", pos, pos)
     rows = _bonds(radii, pos, squares).reshape(num_frames * width, width).view(np.uint64)  # [atoms, words]
     middle = pos @ np.full(width, 1 / width, dtype=np.float32)  # [3, frames]
@@ -326,7 +327,7 @@ def _all_bonded(radii: np.ndarray, pos: np.ndarray) -> np.ndarray:
 def _bonds(radii: np.ndarray, pos: np.ndarray, squares: np.ndarray) -> np.ndarray:
     """Whether two atoms are bonded ``[frames, width, width]``.
 
-    The square of a distance less that of the sum of two radii is a product of matrices of six columns.
+    The squared distance minus the squared sum of two radii is a product of two matrices with six columns.
     """
     num_frames, width = radii.shape
     own = squares - radii * radii

@@ -1,7 +1,7 @@
 """Names under which origins, predictions and values of an earlier geometry are written to a frame.
 
-Nothing that a frame holds is lost: a value whose name is needed is kept under a prefix, ``earlier_`` or ``initial_``;
-where that name is taken, the first value stays.
+No value of a frame is lost: if its name is needed, the value is kept with the prefix ``earlier_`` or ``initial_``; if
+that name is taken too, the first value stays.
 """
 
 import re
@@ -15,19 +15,19 @@ from ase.calculators.calculator import all_properties
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
 
 SOURCE_FILE: str = "source_file"
-"""File in which a frame was first read."""
+"""Name of the file from which a frame was first read."""
 
 SOURCE_FRAME: str = "source_frame"
-"""Index of the frame in that file, from 0."""
+"""Name of the index of the frame in that file, from 0."""
 
 EARLIER: str = "earlier_"
-"""Prefix of a value whose name a later result has taken."""
+"""Prefix of a value whose name is used by a later result."""
 
 INITIAL: str = "initial_"
 """Prefix of a value that belongs to the positions before a relaxation."""
 
 ENERGY_PREDICTION: tuple[str, ...] = ("pred_energy", "pred_flag", "pred_rank", "pred_reason")
-"""Starts of the names that belong to a predicted energy."""
+"""Prefixes of the names that belong to a predicted energy."""
 
 LASTING: frozenset[str] = STATE_NAMES | {
     *("name", "title", "comment", "note", "label", "tag", "tags", "key", "group", "subset", "split", "fold"),
@@ -35,7 +35,7 @@ LASTING: frozenset[str] = STATE_NAMES | {
     *("system", "formula", "composition", "size", "natoms", "num_atoms", "element", "elements"),
     *("config", "config_type", "dataset", "author", "doi", "url", "license"),
 }
-"""Values of a frame, by name in any case, that do not depend on its positions; nor do names that end in ``_id``,
+"""Names, in any case, of values of a frame that do not depend on its positions; so are names that end in ``_id``,
 ``_name`` or ``_file`` or begin with ``source_``."""
 
 LASTING_PATTERN: re.Pattern[str] = re.compile(r"source_.*|.*_(id|name|file)")
@@ -44,14 +44,14 @@ LASTING_ARRAYS: frozenset[str] = LASTING | {
     *("numbers", "positions", "tags", "masses", "isotope", "names", "ids", "type", "types", "species", "symbols"),
     *("residuenames", "residuenumbers", "atomtypes", *INITIAL_ARRAYS),
 }
-"""Values of atoms that do not depend on their positions."""
+"""Names of values per atom that do not depend on the positions."""
 
 PER_FRAME_RESULTS: frozenset[str] = frozenset({"energy", "free_energy", "stress", "dipole", "magmom"})
-"""Results of ASE calculators that a frame has one of, whatever their shape."""
+"""Results of ASE calculators that belong to the frame, not to its atoms, whatever their shape."""
 
 
 def origin_in(info: Mapping[str, object]) -> tuple[str, int] | None:
-    """File and index where a frame was first read, if its ``info`` has both."""
+    """File and index from which a frame was first read, if its ``info`` has both."""
     file, frame = info.get(SOURCE_FILE), info.get(SOURCE_FRAME)
     if file is None or not isinstance(frame, Integral) or isinstance(frame, bool):
         return None
@@ -61,7 +61,7 @@ def origin_in(info: Mapping[str, object]) -> tuple[str, int] | None:
 def origins_of(
     file: str, numbers: Iterable[int], infos: Sequence[Mapping[str, object]]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """File and index where each frame of a file was first read, ``[num_frames]`` each; none if all are of this file."""
+    """File and index from which each frame was first read, ``[num_frames]`` each; ``None`` if all are of this file."""
     found = [origin_in(info) for info in infos]
     if not any(found):
         return None
@@ -70,7 +70,7 @@ def origins_of(
 
 
 def set_origin(info: MutableMapping[str, object], file: str, frame: int):
-    """Write where a frame was read, unless it states where it was first read.
+    """Write from which file and index a frame was read, unless an origin is stated already.
 
     Example:
         >>> info = {}
@@ -84,13 +84,13 @@ def set_origin(info: MutableMapping[str, object], file: str, frame: int):
 
 
 def write_values(holder: MutableMapping, values: Mapping[str, object], replaced: tuple[str, ...] = ()):
-    """Write values to the ``info`` or ``arrays`` of a frame; what has their names is kept under ``earlier_``.
+    """Write values to the ``info`` or ``arrays`` of a frame; values of the same names get the prefix ``earlier_``.
 
     Args:
         holder: The ``info`` or ``arrays``.
-        values: What is written.
-        replaced: Starts of other names that these values replace: a new ``pred_energy`` leaves no
-            ``pred_energy_spread`` of another model beside it.
+        values: The values.
+        replaced: Prefixes of further names to rename: a new ``pred_energy`` leaves no ``pred_energy_spread`` of another
+            model beside it.
 
     Example:
         >>> info = {"pred_energy": -1.0, "pred_energy_spread": 0.1}
@@ -104,15 +104,16 @@ def write_values(holder: MutableMapping, values: Mapping[str, object], replaced:
 
 
 def at_new_positions(atoms: Atoms, positions: np.ndarray) -> Atoms:
-    """A copy of a cluster at other positions, without a cell; values of the old ones get the prefix ``initial_``.
+    """Copy of a cluster at new positions, without a cell; values at the old positions get the prefix ``initial_``.
 
-    These are all but those known not to depend on positions (:data:`LASTING`, :data:`LASTING_ARRAYS`), the results of
-    a calculation included. Charges and magnetic moments that a calculation gave are left out, since ASE means the
-    input of one by ``initial_charges`` and ``initial_magmoms``. What is ``initial_`` already stays.
+    These are all values, results of a calculation included, that are not known to be independent of positions
+    (:data:`LASTING`, :data:`LASTING_ARRAYS`). Charges and magnetic moments from a calculation are left out, since
+    ``initial_charges`` and ``initial_magmoms`` are the input of a calculation in ASE. Names that start with
+    ``initial_`` stay.
 
     Args:
         atoms: The cluster at the old positions.
-        positions: The new ones, ``[num_atoms, 3]`` in Å.
+        positions: New positions ``[num_atoms, 3]`` in Å.
 
     Example:
         >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]], info={"name": "a", "E": -0.5})
@@ -140,6 +141,6 @@ def _renamed(values: Mapping[str, object], lasting: frozenset[str]) -> dict[str,
 
 def _lasts(name: str, lasting: frozenset[str]) -> bool:
     lower = str(name).lower()
-    if lower in all_properties:  # a magmom that a calculation gave belongs to its positions
+    if lower in all_properties:  # a magmom from a calculation belongs to its positions
         return False
     return lower in lasting or lower.startswith(INITIAL) or LASTING_PATTERN.fullmatch(lower) is not None

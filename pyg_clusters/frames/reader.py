@@ -36,8 +36,8 @@ _END = object()
 def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
     """Prefetch items in a background thread, up to ``depth`` ahead, in order.
 
-    What goes wrong in the thread is raised here, after the items before it. A generator is closed in the thread that
-    ran it, so that whatever it holds (an open file, a lock) is let go there.
+    An error in the thread is raised here, after the items before it. A generator is closed in the thread that ran it,
+    so that its resources (an open file, a lock) are released there.
 
     Example:
         >>> list(read_ahead(range(5), depth=2))
@@ -62,19 +62,19 @@ BLOCK_SIZE: int = 1000
 """Default number of frames in a block."""
 
 Place = tuple[int, int]
-"""Index of a file among those given, and of a block in it."""
+"""Index of a file among the input, and of a block in it."""
 
 
 class Frames:
-    """The frames of any number of files, of any formats and sizes, in blocks of arrays.
+    """Frames of any number of files, of any formats and sizes, in blocks of arrays.
 
-    Read are: frame stores (``.h5``, see :func:`write_store`); (extended) XYZ text, compressed (``.xz``, ``.gz``,
-    ``.bz2``) or not, LAMMPS dumps and XDATCAR by parsers of their own; DCD, XTC and TRR by MDAnalysis, if a topology is
-    given; everything else that ASE reads. The content of a file tells its format, or else its name. Periodic frames are
-    joined over the faces of their cells, see :func:`~pyg_clusters.frames.join.join_frames`. No more than some blocks
-    are held at a time, however many frames there are.
+    Supported formats are frame stores (``.h5``, see :func:`write_store`); (extended) XYZ text, compressed (``.xz``,
+    ``.gz``, ``.bz2``) or not; LAMMPS dumps; XDATCAR; DCD, XTC and TRR by MDAnalysis, with a topology; and everything
+    else that ASE reads. The format is identified by the content of a file, or else by its name. Periodic frames are
+    joined across the faces of their cells, see :func:`~pyg_clusters.frames.join.join_frames`. A few blocks are in
+    memory at a time, whatever the number of frames.
 
-    Make one with :meth:`open`; going through it reads ahead in a thread.
+    Create an instance by :meth:`open`; iteration prefetches blocks in a thread.
     """
 
     def __init__(
@@ -103,27 +103,28 @@ class Frames:
         fragments: Fragments = "refuse",
         on_missing: Literal["stop", "skip"] = "stop",
     ) -> "Frames":
-        """The frames of files, none of which is read yet.
+        """Open files of frames, without reading them yet.
 
         Args:
             paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`; or one of them.
-            properties: Names of values per frame to read along (an ``energy``): in XYZ text those of the comment line,
-                else those in ``atoms.info`` or the results of its calculator, where ASE puts some.
-            atom_properties: Names of values per atom to read along (``forces``).
-            with_atoms: Give each frame as ASE has it, too, with all that its file says: :attr:`FrameBlock.atoms`.
-            block_size: Number of frames in a block; the last of a file may have fewer.
-            on_bad: What to do with a frame that cannot be read: ``"stop"`` raises (after the whole frames before it are
-                given), ``"skip"`` lists it in :attr:`FrameBlock.unreadable`, which may come with a block of no frames.
-                Where a text that is not compressed ends within its last frame, as while the program that writes it is
-                at work, the whole frames are used with a warning in either case.
+            properties: Names of values per frame to read (an ``energy``): from the comment line of XYZ text, otherwise
+                from ``atoms.info`` or the results of the calculator, where ASE puts some.
+            atom_properties: Names of values per atom to read (``forces``).
+            with_atoms: Also provide each frame as an ASE object with all contents of its file:
+                :attr:`FrameBlock.atoms`.
+            block_size: Number of frames in a block; the last block of a file may have fewer.
+            on_bad: ``"stop"`` raises at a frame that cannot be read, after the complete frames before it; ``"skip"``
+                lists it in :attr:`FrameBlock.unreadable`, possibly of a block without frames. If uncompressed text ends
+                within its last frame, as while it is being written, the complete frames are used with a warning in
+                either case.
             topology: For formats that hold positions only: a file whose first frame has the same atoms in the same
                 order.
-            fragments: What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, as one that
-                cannot be read, or ``"keep"`` the pieces at their nearest images.
-            on_missing: What to do with a frame without a property that is asked for: as ``on_bad``.
+            fragments: ``"refuse"`` a periodic frame that stays in several pieces like one that cannot be read, or
+                ``"keep"`` the pieces at their nearest images.
+            on_missing: Treatment of a frame without a requested property, as ``on_bad``.
 
         Raises:
-            InputError: If a file is missing, or nothing says what its atoms are.
+            InputError: If a file is missing, or the elements of its atoms are not known.
             MissingExtra: If MDAnalysis is needed and not installed.
         """
         wanted = ReadOptions(
@@ -144,7 +145,7 @@ class Frames:
         return self.blocks()
 
     def pieces(self, blocks: int, file_number: int) -> list[Piece]:
-        """The pieces of a file that can be read apart from one another, each of so many blocks.
+        """Pieces of a file that can be read independently, each of a number of blocks.
 
         Raises:
             InputError: If the file cannot be read.
@@ -165,15 +166,15 @@ class Frames:
         """The blocks, each of one file, in order.
 
         Args:
-            ahead: So many are read, in a thread, before they are asked for; none if 0.
-            start: The first block to read.
-            shard: Give the blocks of this part only.
-            piece: Give the blocks of this piece only.
-            report: Warn in the end of how many frames were joined over the faces of their cells.
+            ahead: Number of blocks to prefetch in a thread; 0 for none.
+            start: First block to read.
+            shard: Read the blocks of this shard only.
+            piece: Read the blocks of this piece only.
+            report: Warn at the end how many frames were joined across the faces of their cells.
 
         Raises:
-            InputError: If a file is missing, empty or of no readable format, a frame is cut short, or a property is
-                missing (the message lists those found).
+            InputError: If a file is missing, empty or of an unsupported format, a frame cannot be read, or a property
+                is missing (the message lists those found).
         """
         pieces = [piece] if piece else [Piece(number) for number in range(start[0], len(self.paths))]
         blocks: Iterator[FrameBlock] = (block for part in pieces for block in self._blocks(part, start, shard))
@@ -201,7 +202,7 @@ class Frames:
             raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
 
     def _without_bad(self, block: FrameBlock) -> Iterator[FrameBlock]:
-        """The block; or its frames before the first bad one, then the error."""
+        """Yield the block, or its frames before the first bad one and then raise the error."""
         last = block.unreadable[-1] if block.unreadable else None
         if isinstance(last, TruncatedFrame) and last.number > 0:
             block.unreadable.pop()
@@ -224,10 +225,10 @@ class Frames:
 
 
 def warn_of_half_frame(frame: TruncatedFrame):
-    """Warns that the last frame of a file is left out."""
+    """Warn that the last frame of a file is incomplete and left out."""
     warnings.warn(
         f"{frame.file}: the file ends within frame {frame.number}, which may still be being written; "
-        "the whole frames before it are taken",
+        "the complete frames before it are used",
         stacklevel=3,
     )
 
@@ -235,12 +236,12 @@ def warn_of_half_frame(frame: TruncatedFrame):
 def read_blocks(
     paths: str | os.PathLike | Iterable[str | os.PathLike], *, report: bool = True, length: float = 1.0, **kwargs: Any
 ) -> Iterator[FrameBlock]:
-    """Read the frames of files in blocks, each from one file: ``Frames.open(...).blocks()``, without a thread.
+    """Read the frames of files in blocks as by ``Frames.open(...).blocks()``, without a thread.
 
     Args:
         paths: Files, folders and patterns.
-        report: Warn in the end of how many frames were joined over the faces of their cells.
-        length: Unit in Å of positions and cells, where a file does not say its own.
+        report: Warn at the end how many frames were joined across the faces of their cells.
+        length: Unit in Å of positions and cells, for files that do not state it.
         kwargs: Further arguments of :meth:`Frames.open`.
     """
     frames = Frames.open(paths, **kwargs)
@@ -250,14 +251,17 @@ def read_blocks(
 
 @dataclass(frozen=True)
 class AtomsFrame:
-    """Frame that can be used."""
+    """Frame that can be used.
+
+    Attributes:
+        file: The file, as specified by the user.
+        number: Index of the frame in the file, from 0.
+        atoms: The cluster, not periodic, with its ``info`` and ``arrays``.
+    """
 
     file: str
-    """The file, as it was given."""
     number: int
-    """Index of the frame in the file, from 0."""
     atoms: Atoms
-    """The cluster, not periodic, with its ``info`` and ``arrays``."""
 
 
 def read_atoms(
@@ -269,13 +273,13 @@ def read_atoms(
 ) -> Iterator[AtomsFrame | BadFrame]:
     """Read and check the frames of files one by one, for work that takes longer than reading.
 
-    Periodic frames are joined over the faces of their cells, see :func:`~pyg_clusters.frames.join.as_clusters`.
+    Periodic frames are joined across the faces of their cells, see :func:`~pyg_clusters.frames.join.as_clusters`.
 
     Args:
         paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
-        problem: Returns what else is wrong with a frame, or none.
+        problem: Function that returns the reason why a frame cannot be used, or ``None``.
         on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
-        fragments: Whether a periodic frame that stays in several pieces is bad, or kept with them at their nearest
+        fragments: Refuse a periodic frame that stays in several pieces, or keep it with the pieces at their nearest
             images.
 
     Raises:
@@ -312,7 +316,7 @@ def read_atoms(
 
 
 def good_frames(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) -> Iterator[AtomsFrame]:
-    """Frames that can be used, marked with where they were first read; the others are added to ``bad``."""
+    """Yield the frames that can be used, with their origin in ``info``, and add the others to ``bad``."""
     for frame in frames:
         if isinstance(frame, BadFrame):
             bad.append(frame)
@@ -322,6 +326,6 @@ def good_frames(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) ->
 
 
 def labels_of(atoms: Atoms) -> dict[str, object]:
-    """Values per frame and per atom that a frame holds beside its structure."""
+    """Values per frame and per atom in addition to the structure."""
     arrays = {name: values for name, values in atoms.arrays.items() if name not in ("numbers", "positions")}
     return atoms.info | arrays | (atoms.calc.results if atoms.calc is not None else {})

@@ -1,4 +1,4 @@
-"""Resumable jobs: their settings, and finished parts or frames that are on the disk."""
+"""Resumable jobs: settings, and finished parts or frames on the disk."""
 
 import json
 import shutil
@@ -22,15 +22,15 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Part:
-    """Record of a finished part: a block of frames whose results are on the disk.
+    """Record of a finished part: a block of frames with its results.
 
     Attributes:
-        position: Index of its file among the input and of the block in that file; they order the parts.
-        num_frames: Number of its frames that were used.
+        position: Index of the file among the input and of the block in that file, which order the parts.
+        num_frames: Number of frames that were used.
         length: Length of its results in bytes.
         checksum: CRC-32 of its results.
         bad: Frames that were left out.
-        num_flagged: Number of its frames that are outside the training set of the model.
+        num_flagged: Number of frames outside the training set of the model.
     """
 
     position: tuple[int, int]
@@ -50,7 +50,7 @@ class Part:
         """Parse a line.
 
         Raises:
-            ValueError: If it is not the line of a part.
+            ValueError: If it is not the record of a part.
         """
         try:
             (file, block), num_frames, length, checksum, bad, flagged = json.loads(line)
@@ -62,14 +62,14 @@ class Part:
 class Parts:
     """Finished parts of a resumable job, in a folder of its own until the job is done.
 
-    The folder holds ``settings.json`` with all that the results depend on, and the parts ``0.part``, ``1.part``, ... in
-    order: the record of each as a line of JSON, then its results. A part gets its name when it is complete, so that
-    there are none but whole ones after a kill; after a power failure those from the first wrong checksum on are done
-    again.
+    The folder holds ``settings.json`` with all settings that the results depend on, and the parts ``0.part``,
+    ``1.part``, ... in order: the record as a line of JSON, then the results. A part is renamed to its final name when
+    it is complete, so that a kill leaves complete parts only; after a power failure the parts from the first wrong
+    checksum on are computed again.
 
     Args:
-        folder: The folder, made with the first part.
-        settings: Settings that the results depend on, as JSON has them.
+        folder: The folder, created with the first part.
+        settings: Settings that the results depend on, in types of JSON.
         overwrite: Remove the parts of an earlier job.
 
     Raises:
@@ -108,14 +108,14 @@ class Parts:
         """Write a finished part.
 
         Args:
-            position: Index of its file and of the block in it.
-            num_frames: Number of its frames that were used.
-            results: Its results.
+            position: Index of the file and of the block in it.
+            num_frames: Number of frames that were used.
+            results: Results of the part.
             bad: Frames that were left out.
-            flagged: Number of its frames that are outside the training set of the model.
+            flagged: Number of frames outside the training set of the model.
 
         Raises:
-            InputError: If the system refuses to write.
+            InputError: If the part cannot be written.
         """
         part = Part(position, num_frames, len(results), zlib.crc32(results), tuple(bad), flagged)
         if not self.num_parts:
@@ -130,11 +130,11 @@ class Parts:
         for index in range(self.num_parts):
             part = self._read(index)
             if part is None:
-                raise InputError(f"{self._file(index)} is corrupted: start the same command again")
+                raise InputError(f"{self._file(index)} is corrupted; run the same command again")
             yield part
 
     def remove(self):
-        """Remove the folder; the settings first, so that parts which a kill leaves are not taken for those of a job."""
+        """Remove the folder, the settings first, so that parts left by a kill do not count as those of a job."""
         (self.folder / SETTINGS).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -142,7 +142,7 @@ class Parts:
         return self.folder / f"{index}.part"
 
     def _read(self, index: int) -> tuple[Part, bytes] | None:
-        """Record and results of a part, if it is there and whole."""
+        """Record and results of a part, if it exists and is not corrupted."""
         try:
             line, _, results = self._file(index).read_bytes().partition(b"\n")
             part = Part.from_json(line.decode())
@@ -161,20 +161,19 @@ class Parts:
 
 
 class FrameLog:
-    """Extended XYZ file to which frames are added one by one, each written at once.
+    """Extended XYZ file to which frames are appended one by one.
 
-    The settings of the job are kept beside the file, in ``NAME.extxyz.settings.json``: opened again with the same
-    settings, the log has the frames that were written and appends after the last complete one. A frame that was cut
-    short by a kill is removed.
+    The settings of the job are stored in ``NAME.extxyz.settings.json``: reopened with the same settings, the log has
+    the frames written so far and appends after the last complete one. A frame that was truncated by a kill is removed.
 
     Args:
         path: The file, ``.extxyz`` or ``.xyz``.
-        settings: Settings that the frames depend on, as JSON has them.
-        free: Names of settings that may change when the log is opened again.
+        settings: Settings that the frames depend on, in types of JSON.
+        free: Names of settings that may change when the log is reopened.
         overwrite: Start again with an empty file.
 
     Raises:
-        InputError: If there is a file of other settings or without any, or it cannot be read or written.
+        InputError: If the file has other settings or none, or cannot be read or written.
 
     Example:
         >>> import tempfile
@@ -195,7 +194,9 @@ class FrameLog:
         self.path = Path(path)
         self.sidecar = self.path.with_name(self.path.name + ".settings.json")
         if self.path.suffix not in XYZ_SUFFIXES:
-            raise InputError(f"{path}: frames are added one by one to a file that ends in .extxyz or .xyz; choose one")
+            raise InputError(
+                f"{path}: frames are appended one by one, to a file that ends in .extxyz or .xyz; rename it"
+            )
         for file in (self.path, self.sidecar):
             remove_stale(file)
         if overwrite:
@@ -204,7 +205,7 @@ class FrameLog:
             check_settings(self.sidecar, settings, free, of=self.path)
         write_settings(self.sidecar, settings)
         self.frames: list[Atoms] = self._recover() if self.path.exists() else []
-        """Frames that the file had when it was opened."""
+        """Frames in the file when it was opened."""
 
     def append(self, atoms: Atoms):
         """Append a frame."""
@@ -216,7 +217,7 @@ class FrameLog:
             raise InputError(f"cannot write {self.path}: {error.strerror}; make room there and start again") from error
 
     def _recover(self) -> list[Atoms]:
-        """Complete frames of the file, which is truncated after the last of them."""
+        """Read the complete frames of the file and truncate it after the last of them."""
         lines = list(StringIO(self.path.read_text(encoding="utf-8", errors="replace"), newline="\n"))
         frames: list[Atoms] = []
         first, whole = 0, 0
@@ -246,15 +247,15 @@ def check_settings(path: Path, settings: Mapping[str, object], free: Collection[
 
     Args:
         path: JSON file of its settings.
-        settings: Settings, as JSON has them.
+        settings: Settings, in types of JSON.
         free: Names of settings that may have changed.
-        of: The job, as messages call it.
+        of: Output of the job, for messages.
 
     Raises:
         InputError: If there is no such file, or it has other settings.
     """
     if not path.exists():
-        raise InputError(f"{of} has no {path.name} beside it: choose another name, or pass --overwrite")
+        raise InputError(f"{of} has no {path.name} beside it; choose another name, or pass --overwrite")
     before = read_json(path, f"choose another name for {of}, or pass --overwrite")
     settings = json.loads(json.dumps(settings))
     for name in [name for name in {**before, **settings} if name not in free]:
@@ -276,9 +277,9 @@ def write_settings(path: Path, settings: Mapping[str, object]):
 
 
 def input_settings(paths: Iterable[Path]) -> dict[str, str]:
-    """Name and content of each input file, for the settings of a resumable job.
+    """Name and checksum of each input file, for the settings of a resumable job.
 
-    A missing file has its name only: reading it is refused.
+    A missing file has its name only: its reader raises the error.
 
     Example:
         >>> input_settings([Path("missing.xyz")])

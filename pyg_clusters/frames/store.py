@@ -1,4 +1,4 @@
-"""Frames in one HDF5 file, flat arrays, chunked and compressed; conversion of frames of any formats to it."""
+"""Frame stores: frames as flat arrays in one HDF5 file, and conversion from any format."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
@@ -25,43 +25,42 @@ from pyg_clusters.positions import centred
 from pyg_clusters.progress import counting
 
 CHUNK: int = 1 << 14
-"""Rows of a chunk: atoms, or frames."""
+"""Number of rows (atoms or frames) in a chunk."""
 
 COMPRESSION: Mapping[str, object] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 UNITS: tuple[tuple[str, str], ...] = (("energy", "eV"), ("forces", "eV/Å"), ("nmr_shielding", "ppm"))
-"""Units of labels whose names end so."""
+"""Units of labels by the ends of their names."""
 
 
 def write_store(
     path: str | PathLike, blocks: Iterable[FrameBlock], *, single: bool = False, compressed: bool = True
 ) -> int:
-    """Write frames to an HDF5 store; no more than a block of them is held.
+    """Write frames to an HDF5 store; one block of them is in memory at a time.
 
-    The file holds ``ptr [num_frames + 1]`` (offsets of the frames), ``z [num_atoms]``, ``pos [num_atoms, 3]`` (Å),
-    ``cell [num_frames, 3, 3]`` (Å), ``pbc [num_frames, 3]`` and ``periodic [num_frames]``, ``charge [num_frames]`` (in
-    e) and ``unpaired [num_frames]`` (electrons, -1 where it is not stated; of the files that the frames
-    came from: they are joined over the faces of their cells before they are stored, and the attribute ``joined`` says
-    so); the labels that the blocks have, in the groups ``properties`` (``[num_frames, ...]``) and
-    ``atom_properties`` (``[num_atoms, ...]``), with their ``units`` where they are known; and in the group ``origin``
-    where each frame came from: ``number [num_frames]`` in the file ``files[file[frame]]``.
+    The file holds ``ptr [num_frames + 1]`` (offsets of the frames), ``z [num_atoms]`` and ``pos [num_atoms, 3]`` (Å;
+    frames are joined across the faces of their cells, as the attribute ``joined`` states); from the original files
+    ``cell [num_frames, 3, 3]`` (Å), ``pbc [num_frames, 3]``, ``periodic [num_frames]``, ``charge [num_frames]`` (e) and
+    ``unpaired [num_frames]`` (electrons, -1 if not stated); the labels of the blocks in the groups ``properties``
+    (``[num_frames, ...]``) and ``atom_properties`` (``[num_atoms, ...]``), with their ``units`` if known; and in the
+    group ``origin`` the source of each frame: index ``number [num_frames]`` in the file ``files[file[frame]]``.
 
-    A label is of one kind in all frames: numbers are held in double precision (integers that it would round are
-    refused), texts as texts, truth values as such.
+    A label has the same kind in all frames: numbers are stored in double precision (integers that it would round are
+    refused), texts as texts, booleans as booleans.
 
     Args:
-        path: The file, ``.h5`` or ``.hdf5``. It is there whole or not at all.
+        path: The file, ``.h5`` or ``.hdf5``. It appears when it is complete.
         blocks: The frames, all with the same labels.
-        single: Store the positions in single precision, less their mean over the frame, from which they are then
-            counted: about half the space, rounded to 1e-6 Å (up to 32 Å from the mean).
-        compressed: Whether to compress with gzip. Where single frames are read in any order (training from disk), a
-            compressed store is many times slower: for each of them a whole chunk is unpacked.
+        single: Store the positions relative to their mean over the frame in single precision: about half the space,
+            rounded to 1e-6 Å (up to 32 Å from the mean).
+        compressed: Whether to compress with gzip. Reading single frames in any order (training from disk) from a
+            compressed store is many times slower, since a whole chunk is unpacked for each of them.
 
     Returns:
         The number of frames.
 
     Raises:
-        InputError: If the file cannot be written, there are no frames, or a label cannot be stored; it is named with
+        InputError: If the file cannot be written, there are no frames, or a label cannot be stored; the message names
             file and frame.
 
     Example:
@@ -137,7 +136,7 @@ class _Writer:
             self._flush()
 
     def finish(self):
-        """Write what waits, and the names of the files that the frames came from."""
+        """Write the remaining values, and the names of the original files."""
         self._flush()
         self.file.create_dataset("origin/files", data=list(self.files), dtype=h5py.string_dtype())
 
@@ -152,7 +151,11 @@ class _Writer:
         self.kinds = names
 
     def _storable(self, block: FrameBlock, name: str, values: np.ndarray) -> np.ndarray:
-        """The values as they are stored: of the kind that the frames before have, and none of them rounded."""
+        """Values as they are stored, of the same kind as in the frames before and without rounding.
+
+        Raises:
+            InputError: If that is not possible.
+        """
         key = name.rpartition("/")[2]
         frames = block.number[block.frame_of_atom] if name.startswith("atom_properties") else block.number
 
@@ -168,13 +171,13 @@ class _Writer:
             if found not in KINDS.values():
                 raise refused(row, "neither a number nor a text: it cannot be stored")
             if found != kind:
-                raise refused(row, f"{found}, where the frames before have {kind}: make them alike, or leave it out")
+                raise refused(row, f"{found}, but {kind} in the frames before: convert it, or leave it out")
         self.kinds[name] = kind
         if name in self.file and self.file[name].shape[1:] != values.shape[1:]:
-            raise refused(0, f"of another shape than {self.file[name].shape[1:]} before: it cannot be stored")
+            raise refused(0, f"of another shape than {self.file[name].shape[1:]} in the frames before")
         if kind == KINDS["U"]:
             if (wrong := next((row for row, value in enumerate(values.flat) if "\0" in value), None)) is not None:
-                raise refused(wrong * len(values) // values.size, "which holds a zero byte: it cannot be stored")
+                raise refused(wrong * len(values) // values.size, "which contains a zero byte: it cannot be stored")
             return values.astype(object)
         if kind != KINDS["f"]:
             return values.astype(bool)
@@ -191,7 +194,7 @@ class _Writer:
         self.waiting.setdefault(name, []).append(values)
 
     def _flush(self):
-        """Write what waits, so that thousands of blocks of a frame cost no more than one of them all."""
+        """Write the waiting values together, so that many small blocks are as fast as a large one."""
         for name, parts in self.waiting.items():
             values = np.concatenate(parts)
             dataset = self.file[name]
@@ -219,7 +222,7 @@ class _Writer:
 
 
 def _states(block: FrameBlock) -> dict[str, np.ndarray]:
-    """Charge and number of unpaired electrons (-1 where a frame does not state it) of each frame, as stored."""
+    """Charge and number of unpaired electrons (-1 if not stated) of each frame, as stored."""
     columns = np.tile(np.array([[0], [-1]], dtype=np.int32), len(block))
     for frame, state in enumerate(block.states if block.states is not None else ()):
         if isinstance(state, str):
@@ -237,7 +240,7 @@ def _as_clusters(block: FrameBlock) -> FrameBlock:
 
 
 def convert(options: ConvertOptions) -> WrittenFrames:
-    """Convert frames of any formats to one frame store.
+    """Convert frames in any format to a frame store.
 
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used, or the store exists already.

@@ -1,4 +1,4 @@
-"""HDF5 files: the layout of a frame store, checked whenever one is opened, and files that are written safely."""
+"""Validation of frame stores when they are opened, and safe writing of HDF5 files."""
 
 import io
 import os
@@ -18,12 +18,12 @@ VERSION: int = 1
 FILTERS: frozenset[int] = frozenset(
     {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 )
-"""Filters that are read. Others may load code (plug-ins) or expand without bound."""
+"""Supported filters. Others may load code (plug-ins) or expand without limit."""
 
 MAX_ATOMIC_NUMBER: int = 118
 
 MAX_COMPRESSION: int = 1100
-"""Bound on how much smaller the filters make data: gzip reaches 1032."""
+"""Upper limit of the compression ratio: gzip reaches 1032."""
 
 MAX_CHUNK_BYTES: int = 1 << 28
 
@@ -32,7 +32,7 @@ ROWS_AT_ONCE: int = 1 << 20
 
 @contextmanager
 def reading_store(path: Path) -> Iterator[None]:
-    """Raise whatever goes wrong while a store is read as an :class:`InputError` that names the file."""
+    """Convert errors from reading a store to an :class:`InputError` that names the file."""
     try:
         yield
     except InputError:
@@ -43,32 +43,32 @@ def reading_store(path: Path) -> Iterator[None]:
 
 @contextmanager
 def open_store(path: Path) -> Iterator[h5py.File]:
-    """An open frame store whose layout is sound.
+    """Open a frame store and validate its layout.
 
-    Nothing outside the file is touched, and nothing is allocated that the file cannot fill: links, external storage,
-    virtual data sets and unknown filters are refused before they are followed.
+    No other file is accessed, and no memory allocated that the file cannot fill: links, external storage, virtual data
+    sets and unknown filters are refused before they are followed.
 
     Raises:
-        InputError: If the file is no frame store, its arrays do not fit together, or it is damaged.
+        InputError: If the file is not a frame store, its arrays are inconsistent, or it is damaged.
     """
     with reading_store(path), h5py.File(path, "r") as file:
         version = attribute(file, "version")
         if attribute(file, "format") != FORMAT or not isinstance(version, int | np.integer) or version != VERSION:
-            raise InputError(f"{path}: HDF5, but no frame store of version {VERSION}; make one with convert")
+            raise InputError(f"{path}: HDF5, but not a frame store of version {VERSION}; create one with convert")
         _Layout(path, file).check()
         yield file
 
 
 def are_joined(file: h5py.File) -> bool:
-    """Whether a store says that its frames are joined over the faces of their cells."""
+    """Whether a store states that its frames are joined across the faces of their cells."""
     return bool(attribute(file, "joined"))
 
 
 def attribute(file: h5py.File, name: str) -> object:
-    """An attribute of a store, a single value; ``None`` where there is none."""
+    """Single value of an attribute of a store; ``None`` if there is none."""
     try:
         value = file.attrs[name]
-    except Exception:  # missing, or of a type that h5py cannot make an object of
+    except Exception:  # missing, or of a type that h5py cannot convert
         return None
     return value.decode(errors="replace") if isinstance(value, bytes) else value if np.ndim(value) == 0 else None
 
@@ -113,7 +113,7 @@ class _Layout:
         self._check_offsets(ptr, num_atoms)
 
     def _error(self, fault: str) -> InputError:
-        return InputError(f"{self.path}: no sound frame store, {fault}; make it again with pyg-clusters convert")
+        return InputError(f"{self.path}: not a valid frame store, {fault}; create it again with pyg-clusters convert")
 
     def _group(self, name: str) -> h5py.Group | None:
         member = self._member(self.file, name)
@@ -130,7 +130,7 @@ class _Layout:
         return group[name]
 
     def _dataset(self, group: h5py.Group, name: str, kinds: str, shape: list) -> h5py.Dataset:
-        """A data set of one of some kinds of numpy types; of ``shape``, where ``None`` is any length."""
+        """Data set of one of the kinds of NumPy types and the shape, where ``None`` is any length."""
         dataset = self._member(group, name)
         if dataset is None:
             raise self._error(f"{name!r} is missing")
@@ -151,19 +151,19 @@ class _Layout:
     def _check_storage(self, dataset: h5py.Dataset, name: str):
         plist = dataset.id.get_create_plist()
         if dataset.is_virtual or dataset.external:
-            raise self._error(f"{name!r} lies in another file, which is not read")
+            raise self._error(f"{name!r} is stored in another file, which is not read")
         filters = [plist.get_filter(index)[0] for index in range(plist.get_nfilters())]
         if not set(filters) <= FILTERS or len(set(filters)) < len(filters):
-            raise self._error(f"{name!r} is compressed by filters {filters}, which are not read")
+            raise self._error(f"{name!r} is compressed by filters {filters}, which are not supported")
         width = dataset.id.get_type().get_size()
         if dataset.chunks and np.prod(dataset.chunks, dtype=float) * width > MAX_CHUNK_BYTES:
             raise self._error(f"{name!r} has chunks of {dataset.chunks}, more than {MAX_CHUNK_BYTES >> 20} MiB each")
         stored = dataset.id.get_storage_size() * (MAX_COMPRESSION if filters else 1)
         if np.prod(dataset.shape, dtype=float) * width > stored:
-            raise self._error(f"{name!r} claims the shape {dataset.shape}, but the file does not hold so much")
+            raise self._error(f"{name!r} claims the shape {dataset.shape}, but the file is too small for it")
 
     def _check_offsets(self, ptr: h5py.Dataset, num_atoms: int):
-        """Whether the frames follow one another from the first atom to the last, each of at least one atom."""
+        """Check that the frames cover all atoms in order, each with at least one atom."""
         end = -1
         for first in range(0, len(ptr), ROWS_AT_ONCE):
             part = ptr[first : first + ROWS_AT_ONCE]
@@ -176,7 +176,7 @@ class _Layout:
                 frame = first + int(wrong[0]) - 1
                 raise self._error(
                     f"'ptr' goes from {end if wrong[0] == 0 else part[wrong[0] - 1]} to {part[wrong[0]]} "
-                    f"at frame {frame} of {num_atoms} atoms in all"
+                    f"at frame {frame}, of {num_atoms} atoms in total"
                 )
             end = int(exact[-1])
         if end != num_atoms:
@@ -184,16 +184,15 @@ class _Layout:
 
 
 def names_in(file: h5py.File, group: str) -> list[str]:
-    """Names of the data sets of a group, none where there is no such group.
+    """Names of the data sets of a group, empty if there is no such group.
 
-    h5py's own iterators hold its lock while they wait to go on: one that an error leaves half-way in one thread stops
-    all other threads.
+    Iterators of h5py hold its lock while suspended: one that an error leaves unfinished blocks all other threads.
     """
     return sorted(file[group]) if group in file else []
 
 
 def check_range(path: Path, name: str, values: np.ndarray, lowest: int, highest: int):
-    """Check values of a store when they are read.
+    """Check the range of values read from a store.
 
     Raises:
         InputError: If one is outside ``lowest`` to ``highest``.
@@ -201,18 +200,18 @@ def check_range(path: Path, name: str, values: np.ndarray, lowest: int, highest:
     wrong = values[(values < lowest) | (values > highest)]
     if wrong.size:
         raise InputError(
-            f"{path}: {name!r} holds {wrong[0]}, outside {lowest} to {highest}; make it again with pyg-clusters convert"
+            f"{path}: {name!r} has {wrong[0]}, outside {lowest} to {highest}; create it again with pyg-clusters convert"
         )
 
 
 @contextmanager
 def new_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """A new HDF5 file, and what raises the error of a write that the system has refused, or the stop asked by a signal.
+    """Create an HDF5 file; yield it with a function that raises the error of a failed write, or a stop by a signal.
 
-    Both are raised at the end of the block in any case; until then what could not be written is held in memory.
+    Both are raised at the end of the block in any case; until then data that could not be written is held in memory.
 
     Raises:
-        OSError: If the system refuses to write, also when the file is closed.
+        OSError: If a write fails, also when the file is closed.
 
     Example:
         >>> import tempfile
@@ -240,9 +239,9 @@ def new_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]
 
 
 class _File(io.FileIO):
-    """A file whose writes never fail: what the disk does not take is held in memory.
+    """File whose writes never fail: data that the disk refuses is held in memory.
 
-    HDF5 cannot close a file after a failed write, and ends the process by a segmentation fault. The error is kept for
+    After a failed write, HDF5 cannot close the file and crashes with a segmentation fault. The error is kept for
     :meth:`check` instead.
     """
 

@@ -1,4 +1,4 @@
-"""Frames of a frame store: in blocks, or single ones in any order."""
+"""Reader of frame stores, in blocks or single frames in any order."""
 
 import os
 from collections.abc import Iterator
@@ -28,11 +28,11 @@ from pyg_clusters.options.common import Fragments
 
 
 class StoreReader:
-    """Reads single frames of a frame store.
+    """Reader of single frames of a frame store.
 
-    Nothing but the offsets of the frames is held (8 bytes each). What is stored without compression is read from its
-    place in the file, with no more work than the system's own; of compressed data a whole chunk is unpacked for each
-    frame. A reader can be used in other processes than that which made it.
+    Only the offsets of the frames are in memory (8 bytes each). Uncompressed data are read directly at their offset in
+    the file; of compressed data a whole chunk is unpacked for each frame. A reader can be used in other processes than
+    the one that created it.
 
     Args:
         path: The store.
@@ -41,7 +41,7 @@ class StoreReader:
         ptr: Offsets of the frames, ``[num_frames + 1]``.
 
     Raises:
-        InputError: If it is no frame store, or is damaged.
+        InputError: If it is not a frame store, or is damaged.
 
     Example:
         >>> import tempfile
@@ -62,7 +62,7 @@ class StoreReader:
             names = ["z", "pos", *(f"atom_properties/{key}" for key in names_in(file, "atom_properties"))]
             for name in names:
                 self._offsets[name] = _row_offsets(file[name])
-        self._process = 0  # which has opened the file
+        self._process = 0  # id of the process that has opened the file
         self._descriptor: int | None = None
         self._file: h5py.File | None = None
 
@@ -72,11 +72,11 @@ class StoreReader:
         return all(self._offsets.values())
 
     def atoms(self, name: str, frames: np.ndarray | list[int]) -> np.ndarray:
-        """Rows of the atoms of some frames, in their order, ``[num_atoms, ...]``.
+        """Values of the atoms of the given frames, in their order, ``[num_atoms, ...]``.
 
         Args:
             name: ``pos``, ``z`` or ``atom_properties/NAME``.
-            frames: Numbers of the frames.
+            frames: Indices of the frames.
 
         Raises:
             InputError: If the file cannot be read.
@@ -90,7 +90,7 @@ class StoreReader:
         return values
 
     def _read(self, name: str, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        if self._process != os.getpid():  # what another process has opened is not to be used in this one
+        if self._process != os.getpid():  # do not use files opened by another process
             self._process, self._descriptor, self._file = os.getpid(), None, None
         offsets = self._offsets[name]
         if offsets is not None:
@@ -100,7 +100,7 @@ class StoreReader:
         dataset = self._file[name]
         rows = np.empty((int((ends - starts).sum()), *dataset.shape[1:]), dataset.dtype)
         to = np.concatenate([[0], np.cumsum(ends - starts)])
-        for run in np.argsort(starts):  # a chunk that several frames lie in is unpacked once
+        for run in np.argsort(starts):  # a chunk with several of the frames is unpacked once
             if ends[run] > starts[run]:
                 dataset.read_direct(rows, np.s_[starts[run] : ends[run]], np.s_[to[run] : to[run + 1]])
         return rows
@@ -139,7 +139,7 @@ class _RowOffsets:
 
 
 def _row_offsets(dataset: h5py.Dataset) -> _RowOffsets | None:
-    """Offsets of the rows of a data set; none if it is compressed or the system cannot read at an offset."""
+    """Offsets of the rows of a data set; ``None`` if it is compressed or the system cannot read at an offset."""
     plain = dataset.id.get_create_plist().get_nfilters() == 0 and dataset.dtype.kind in "biuf"
     if not plain or not dataset.chunks or dataset.chunks[1:] != dataset.shape[1:] or not hasattr(os, "preadv"):
         return None
@@ -153,16 +153,16 @@ def _row_offsets(dataset: h5py.Dataset) -> _RowOffsets | None:
 
 
 def _runs(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same rows in as few stretches as there are."""
+    """Merge adjacent ranges of rows."""
     apart = starts[1:] != ends[:-1]
     return starts[np.concatenate([[True], apart])[: len(starts)]], ends[np.concatenate([apart, [True]])[: len(ends)]]
 
 
 def store_blocks(path: Path, wanted: ReadOptions, keep: Keep) -> Iterator[FrameBlock | None]:
-    """Blocks of a frame store, none in place of one that is passed over.
+    """Blocks of a frame store, ``None`` in place of a skipped block.
 
     Raises:
-        InputError: If the file is no frame store, is damaged, or has not what is wanted.
+        InputError: If the file is not a frame store, is damaged, or lacks a requested property.
     """
     with open_store(path) as file:
         _check_wanted(path, file, wanted)
@@ -177,14 +177,14 @@ def num_frames_of_store(path: Path) -> int:
     """Number of frames in a store.
 
     Raises:
-        InputError: If the file is no frame store, or is damaged.
+        InputError: If the file is not a frame store, or is damaged.
     """
     with open_store(path) as file:
         return len(file["ptr"]) - 1
 
 
 def _without_torn(block: FrameBlock, periodic: np.ndarray, fragments: Fragments) -> FrameBlock:
-    """A block of a store that says neither that its frames are joined nor by what cells they could be."""
+    """Leave out frames that may be cut by a cell, of a store that states neither cells nor that frames are joined."""
     wrong = periodic | ~in_one_piece(block.z, block.pos, block.ptr)
     if fragments == "keep" or not wrong.any():
         return block
@@ -239,7 +239,7 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
 
 
 def _states(file: h5py.File, frames: slice, z: np.ndarray, ptr: np.ndarray) -> np.ndarray | None:
-    """Charges and spins of frames as in :attr:`FrameBlock.states`."""
+    """Charges and spins of frames, as in :attr:`FrameBlock.states`."""
     if "charge" not in file or "unpaired" not in file:  # stores of earlier versions
         return None
     charge, unpaired = file["charge"][frames].astype(int), file["unpaired"][frames].astype(int)

@@ -1,4 +1,4 @@
-"""Large text files: their lines, tables of numbers in them, and labels of atoms."""
+"""Large text files: lines, tables of numbers, and labels of atoms."""
 
 import re
 from bisect import bisect_left
@@ -17,11 +17,10 @@ from pyg_clusters.frames.block import TruncatedFrame, UnrecoverableFrame
 from pyg_clusters.frames.paths import DAMAGED, is_compressed, lifted_by, max_atoms, max_frame, max_line, open_binary
 
 BYTES_AT_ONCE: int = 1 << 20
-"""So much text is taken from a file at a time."""
-
+"""Number of bytes read from a file at a time."""
 
 SHORT: int = 20
-"""Lines of no more bytes are short."""
+"""Maximum number of bytes of a short line."""
 
 
 Item = TypeVar("Item")
@@ -37,8 +36,8 @@ def split_text(
 
     Args:
         path: The file.
-        split: Generator of the frames of the lines, given the kind of bad frame where the text ends within one (of a
-            compressed text the writer cannot be still at work), and the index of the first.
+        split: Generator of frames from the lines, the kind of bad frame for a text that ends within one (a compressed
+            text cannot still be being written), and the index of the first frame.
         start: Index of the first frame.
         offset: Its offset in bytes; 0 in a compressed text.
 
@@ -69,18 +68,18 @@ def is_number(word: str | bytes) -> bool:
 
 
 class TextLines:
-    """The lines of a binary stream; no more than some lines and a chunk are held at a time.
+    """Lines of a binary stream, of which a few lines and a chunk are in memory at a time.
 
     Args:
         path: Name of the file, for messages.
-        stream: Its content, from where reading begins.
-        offset: Where that is, in bytes.
+        stream: The stream, positioned at the first line to read.
+        offset: Offset of this line in bytes.
 
     Attributes:
-        offset (int): Where the next line begins, in bytes.
-        line (int): Number of the next line, from 1, counted from where reading began.
-        cut (bool): Whether a compression broke off at the end of the text.
-        unended (bool): Whether the last line of the text has no end; known once the end has been read.
+        offset (int): Offset of the next line in bytes.
+        line (int): Number of the next line, from 1 at the first line read.
+        cut (bool): Whether the compressed stream ends early.
+        unended (bool): Whether the last line has no line end; known once the end of the stream has been read.
 
     Raises:
         InputError: From any method, if a line is too long, see :mod:`~pyg_clusters.frames.block`.
@@ -101,7 +100,7 @@ class TextLines:
         self._max_line, self._max_text, self._max_passed_over = max_line(), max_frame(), 10 * max_atoms()
 
     def has(self, count: int) -> bool:
-        """Whether there are so many lines."""
+        """Whether at least ``count`` lines are left."""
         while self._next + count > len(self._ends):
             if self._ended:
                 return False
@@ -109,9 +108,9 @@ class TextLines:
         return True
 
     def look(self, first: int, count: int = 1) -> bytes | None:
-        """The text of ``count`` lines, the first of them ``first`` after the next line; none if there are not so many.
+        """Text of ``count`` lines with their line ends, starting ``first`` lines after the next one, without moving on.
 
-        Nothing is passed over. The lines have their ends.
+        ``None`` if there are fewer.
         """
         if not self.has(first + count):
             return None
@@ -120,7 +119,7 @@ class TextLines:
         return self._text[start : self._ends[begin + count - 1] + 1]
 
     def skip(self, count: int):
-        """Pass over lines that have been looked at."""
+        """Move on by a number of lines that have been looked at."""
         if not count:
             return
         self._next += count
@@ -130,14 +129,14 @@ class TextLines:
         self._start = start
 
     def take(self, count: int = 1) -> bytes | None:
-        """As :meth:`look`, and passes over the lines."""
+        """As :meth:`look` from the next line, and move on."""
         text = self.look(0, count)
         if text is not None:
             self.skip(count)
         return text
 
     def skip_blank(self) -> bool:
-        """Pass over lines without a word; whether there is a line after them."""
+        """Skip blank lines; return whether a line follows."""
         first = self.line
         while (line := self.look(0)) is not None:
             if line.strip():
@@ -147,23 +146,23 @@ class TextLines:
         return False
 
     def check_passed_over(self, count: int):
-        """Refuse to pass over more lines than any frame has.
+        """Limit the number of lines that are skipped in search of a frame.
 
         Raises:
-            InputError: If it is more.
+            InputError: If it is exceeded.
         """
         if count > self._max_passed_over:
             raise InputError(f"{self.path}: no frame in {count - 1:,} lines before line {self.line:,}; {lifted_by()}")
 
     def short_lines(self, first: int, count: int) -> list[bytes]:
-        """Those of the ``count`` lines from ``first`` after the next line that are short, as far as they are held."""
+        """Short lines among ``count`` lines from ``first`` after the next line, as far as they are in memory."""
         begin = bisect_left(self._short, self._next + first)
         end = bisect_left(self._short, self._next + first + count)
         indices = self._short[begin:end]
         return [self._text[self._ends[index - 1] + 1 if index else 0 : self._ends[index] + 1] for index in indices]
 
     def _read(self):
-        """Read more text, at least as much again as is held."""
+        """Read more text, at least as much as is in memory."""
         rest = self._text[self._start :]
         if len(rest) > self._max_text:
             raise InputError(f"{self.path}: a frame has more than {self._max_text:,} bytes; {lifted_by()}")
@@ -193,7 +192,7 @@ SPACE, NEWLINE = b" \n"
 BLANKS_TO_SPACES: bytes = bytes.maketrans(b"\t\r", b"  ")
 
 SPACED_AT_ONCE: int = 1 << 16
-"""So much text is spaced at a time."""
+"""Number of bytes that are converted to single spaces at a time."""
 
 TYPES: Mapping[str, pyarrow.DataType] = {
     "S": pyarrow.string(),
@@ -202,15 +201,15 @@ TYPES: Mapping[str, pyarrow.DataType] = {
     "L": pyarrow.string(),
     "E": pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
 }
-"""Types of columns: text, real numbers, integers, booleans (as text), and labels of few kinds."""
+"""Types of columns: text, real numbers, integers, booleans (as text), and labels with few distinct values."""
 
 
 def text_table(text: bytes, columns: Mapping[str, str], num_rows: int) -> pyarrow.Table | None:
-    """Lines of words between blanks as a table; none if a line has not all columns, or another type.
+    """Parse lines of words separated by blanks to a table; ``None`` if a line has other columns or types.
 
     Args:
         text: The lines.
-        columns: Letter of the type in :data:`TYPES` of each column, by its name.
+        columns: Key in :data:`TYPES` of each column by name.
         num_rows: Number of lines.
     """
     if any(blanks in text for blanks in (b"  ", b" \n", b"\n ", b"\t", b"\r")) or text.startswith(b" "):
@@ -232,7 +231,7 @@ def text_table(text: bytes, columns: Mapping[str, str], num_rows: int) -> pyarro
 
 
 def single_spaced(text: bytes) -> bytes:
-    r"""Lines of words with one space between each two, and none elsewhere.
+    r"""Lines with words separated by single spaces, without leading or trailing ones.
 
     Example:
         >>> single_spaced(b"  Ga\t 1   2\r\nNa 3 4 \n")
@@ -240,7 +239,7 @@ def single_spaced(text: bytes) -> bytes:
     """
     text = text.translate(BLANKS_TO_SPACES)
     pieces, start = [], 0
-    while start < len(text):  # the arrays of a piece stay in the cache
+    while start < len(text):  # in pieces whose arrays stay in the cache
         end = text.find(b"\n", start + SPACED_AT_ONCE) + 1 or len(text)
         characters = np.frombuffer(text, dtype=np.uint8, count=end - start, offset=start)
         keep = characters != SPACE
@@ -254,16 +253,15 @@ def single_spaced(text: bytes) -> bytes:
 
 
 LABEL: re.Pattern[str] = re.compile(r"([A-Za-z]{1,2})(?:[-_]?\d*[+-]?\d*[+-]?|_[a-zA-Z][A-Za-z0-9_]*|/[0-9a-f]+)")
-"""A symbol, then a number, a charge, or the name of a potential: Ga1, Na_2, Na+, Na_pv."""
-
+"""Matches a symbol followed by a number, a charge, or the name of a potential: Ga1, Na_2, Na+, Na_pv."""
 
 LONGEST: int = 60
-"""Longer labels stand for no element."""
+"""Maximum number of characters of a label."""
 
 
 @lru_cache(maxsize=1000)
 def atomic_number(label: str) -> int | None:
-    """The atomic number that a label stands for, 0 for the dummy atom X; none if it stands for no element.
+    """Atomic number from a label, 0 for the dummy atom X; ``None`` if the label is not that of an element.
 
     Example:
         >>> [atomic_number(label) for label in ("Ga", "GA", "ga1", "Na_2", "Na+", "Na_pv", "31", "Q7")]
@@ -278,5 +276,5 @@ def atomic_number(label: str) -> int | None:
 
 
 def unknown_label(label: str) -> str:
-    """A message about a label that stands for no element."""
-    return f"{label[:40]!r} is no symbol of an element; write symbols such as Ga or Ga1"
+    """Message about a label that is not that of an element."""
+    return f"{label[:40]!r} is not an element symbol; write symbols such as Ga or Ga1"

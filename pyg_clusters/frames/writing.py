@@ -1,4 +1,4 @@
-"""Output: tables, frames, and files or folders of verbs that are locked and never replaced unasked."""
+"""Output of tables and frames, and locking and protection of the output of verbs."""
 
 import csv
 import json
@@ -29,10 +29,10 @@ from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES, is_among
 from pyg_clusters.options.parsing import command_words
 
 PLAIN: re.Pattern[str] = re.compile(r"(?!(?:t|f|true|false|nan|inf|infinity)$)[a-z_/][\w./:+-]*", re.IGNORECASE)
-"""Texts that stay what they are without quotes."""
+"""Matches texts that are read back unchanged without quotes."""
 
 OWN_KEYS: frozenset[str] = frozenset({"lattice", "properties", "pbc"})
-"""Keys, in lower case, by which the text itself says what the frame is."""
+"""Keys, in lower case, reserved by the format."""
 
 COLUMN_NAME: re.Pattern[str] = re.compile(r"[^\s:=\"'{}\[\]\\]+")
 
@@ -61,17 +61,17 @@ class WrittenFrames:
 
 
 def extxyz_text(atoms: Atoms, where: str = "a frame") -> str:
-    r"""A frame as extended XYZ text, as ASE writes it, but so that every text in it is read back as it was.
+    r"""Format a frame as extended XYZ by ASE, so that every text in it is read back unchanged.
 
-    Texts that would break the line, or be taken for numbers, are written as JSON behind ``_JSON``, which ASE and
+    Texts that would break the line, or be read as numbers, are written as JSON after ``_JSON``, which ASE and
     :class:`~pyg_clusters.frames.Frames` read.
 
     Args:
         atoms: The frame, with its ``info``, ``arrays`` and results of its calculator.
-        where: The frame in messages.
+        where: Name of the frame in messages.
 
     Raises:
-        InputError: If a key or a value cannot be written so; it is named.
+        InputError: If a key or a value cannot be written; the message names it.
 
     Example:
         >>> print(extxyz_text(Atoms("Na", info={"note": "two\nlines"})), end="")
@@ -105,7 +105,7 @@ def _checked_key(key: object, where: str) -> str:
 
 
 def _written(key: str, value: object, where: str) -> object:
-    """Value to give to ASE so that the value is read back."""
+    """Value to pass to ASE so that the original value is read back."""
     if isinstance(value, str):
         written = value if PLAIN.fullmatch(value) else _quoted(key, value)
         if written is None:
@@ -122,8 +122,8 @@ def _written(key: str, value: object, where: str) -> object:
 
 @lru_cache(maxsize=1000)
 def _quoted(key: str, value: str) -> str | None:
-    """The text, or if that is not read back as it is, JSON; or nothing, where that is not either."""
-    alone = " " in value or re.fullmatch(r"[\w./:+-]+", value)  # in quotes, or free of all that needs them
+    """The text, or JSON if the text is not read back unchanged; ``None`` if neither is."""
+    alone = " " in value or re.fullmatch(r"[\w./:+-]+", value)  # ASE quotes it, or it needs no quotes
     for written in (*((value,) if alone else ()), _as_json(value)):
         found = _read_back(key, written)
         one_line_of_text = isinstance(written, str) and written.splitlines() == [written]
@@ -133,7 +133,7 @@ def _quoted(key: str, value: str) -> str | None:
 
 
 def _as_json(value: object) -> object:
-    """The value as JSON, or itself where that does not hold it: then ASE does what it can."""
+    """The value as JSON, or the value itself if JSON cannot represent it: ASE may be able to write it."""
     try:
         text = json.dumps(value.tolist() if isinstance(value, np.ndarray) else value)
     except (TypeError, ValueError):
@@ -165,14 +165,14 @@ def _check_column(name: str, values: np.ndarray, where: str):
 
 
 TABLE_WRITERS = {".csv": pyarrow.csv.write_csv, ".parquet": pyarrow.parquet.write_table}
-"""Functions that write a table, by the suffix of the file."""
+"""Functions that write a table, by file suffix."""
 
 
 def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
     """Write columns of equal length to a ``.csv`` or ``.parquet`` file.
 
     Args:
-        path: The file; its suffix decides.
+        path: The file; its suffix determines the format.
         columns: One-dimensional values (numbers or strings) by name.
 
     Raises:
@@ -187,10 +187,10 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
 
 
 def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
-    """Write frames, one by one, as extended XYZ; ``.xz``, ``.gz`` or ``.bz2`` at the end compresses it.
+    """Write frames, one by one, as extended XYZ, compressed if the name ends in ``.xz``, ``.gz`` or ``.bz2``.
 
     Raises:
-        InputError: If the suffix is another, a value cannot be written, or the file cannot.
+        InputError: If the suffix is another, or a value or the file cannot be written.
     """
     path = Path(path)
     inner = path.with_suffix("") if path.suffix in OPENERS else path
@@ -203,15 +203,15 @@ def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
 
 
 def read_columns(path: Path, names: Sequence[str] = (), remedy: str = "write it again") -> dict[str, np.ndarray]:
-    """The columns of a CSV file of numbers, and of a ``composition`` as text.
+    """Read the columns of a CSV file: numbers, and a ``composition`` as text.
 
     Args:
         path: The file.
-        names: Columns that it has at least.
-        remedy: What to do if it is corrupted, for the message.
+        names: Required columns.
+        remedy: Remedy in the message about a corrupted file.
 
     Raises:
-        InputError: If it cannot be read, is cut, or lacks a column.
+        InputError: If it cannot be read, is truncated, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8") as stream:
@@ -237,24 +237,24 @@ def open_output(
     results: Sequence[str] | None = None,
     new_folders: Sequence[Path] = (),
 ) -> Iterator[bool]:
-    """Keep other processes from an output while it is written, and check that it may be.
+    """Lock an output while it is written, and check that it may be.
 
-    A command that ends before all of its results are written, killed even, leaves a note of itself in the lock file:
-    the same command may then replace what is there.
+    A command that ends before all of its results are written, even by a kill, leaves a note in the lock file: the same
+    command may then replace these results.
 
     Args:
-        options: Options of the verb: its command, the files that it reads, and ``out`` and ``overwrite``.
+        options: Options of the verb: its command, its input files, and ``out`` and ``overwrite``.
         path: The file or folder; ``out`` by default, without which nothing is written.
-        overwrite: Whether results that are there may be replaced, if not as the options say.
-        results: Names of the results in the folder; none, if the output is a file.
+        overwrite: Whether existing results may be replaced; by default as in the options.
+        results: Names of the results in the folder; ``None`` if the output is a file.
         new_folders: Folders that ``overwrite`` does not replace.
 
     Yields:
         Whether the same command left unfinished results.
 
     Raises:
-        InputError: If another process writes there, or a result is one of the inputs, or is there already and is not
-            to be replaced.
+        InputError: If another process writes there, or a result is one of the inputs, or exists and is not to be
+            replaced.
     """
     if path is None and getattr(options, "out", None) is None:
         yield False
@@ -303,7 +303,7 @@ def check_output(path: str | Path, inputs: Iterable[str | Path], overwrite: bool
     """Check that a result may be written to a file.
 
     Raises:
-        InputError: If it is a folder or one of the inputs, or is there already and not to be replaced.
+        InputError: If it is a folder or one of the inputs, or exists and is not to be replaced.
     """
     path = Path(path)
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""VASP's XDATCAR: one cell for all frames or one for each, and runs one after the other in one file."""
+"""Reader of VASP's XDATCAR, with one cell for all frames or one for each, also of several concatenated runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +13,7 @@ from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, unknown_label
 
 HEADER_LINES: int = 20
-"""A header has no more lines."""
+"""Maximum number of lines of a header."""
 
 
 class Header(NamedTuple):
@@ -26,10 +26,10 @@ class Header(NamedTuple):
 
 
 def xdatcar_frames(path: Path) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a file, or what is wrong with it.
+    """Each frame of a file, or its fault.
 
-    Blank lines may stand between frames, and their counts may begin again. Where frames are cut within the file, as by
-    a run that was killed and started again, reading resumes at the next.
+    Blank lines between frames and repeated frame numbers are accepted. After an incomplete frame within the file, as
+    left by a run that was killed and restarted, reading resumes at the next frame.
 
     Raises:
         InputError: If the file is damaged, or names no elements.
@@ -44,8 +44,8 @@ def _frames(lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Ite
         if above is None:
             if header is None:
                 raise InputError(
-                    f"{path}: has no line 'Direct configuration='; an XDATCAR of VASP 4 names no elements, write its "
-                    "frames as XYZ"
+                    f"{path}: has no line 'Direct configuration='; an XDATCAR of VASP 4 names no elements: convert it "
+                    "to XYZ"
                 )
             yield cut_frame(kind, path, index)
             return
@@ -53,7 +53,7 @@ def _frames(lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Ite
             try:
                 header = _header(path, index, above)
             except InputError:
-                if not broken or header is None:  # else what is left of a broken frame stands above
+                if not broken or header is None:  # otherwise these are the remains of a broken frame
                     raise
         lines.skip(1)
         atoms = lines.look(0, len(header.numbers))
@@ -65,7 +65,7 @@ def _frames(lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Ite
             if _ends_within(lines, atoms):
                 yield cut_frame(kind, path, index)
                 return
-            yield BadFrame(str(path), index, f"has no {len(header.numbers)} lines of three numbers")
+            yield BadFrame(str(path), index, f"does not have {len(header.numbers)} lines of three numbers")
         elif _ends_within(lines, atoms):
             yield cut_frame(kind, path, index)
             return
@@ -78,7 +78,7 @@ def _frames(lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Ite
 
 
 def _lines_above(lines: TextLines) -> list[str] | None:
-    """The words of the lines before the next "Direct configuration=", which then is the next line; none at the end."""
+    """Skip to the next line "Direct configuration=" and return the lines before it; ``None`` at the end of the file."""
     above: list[str] = []
     first = lines.line
     while (line := lines.look(0)) is not None:
@@ -92,7 +92,7 @@ def _lines_above(lines: TextLines) -> list[str] | None:
 
 
 def _ends_within(lines: TextLines, atoms: bytes) -> bool:
-    """Whether the file ends within the last of the lines of a frame, all of which are equally long."""
+    """Whether the file ends within the last line of a frame, whose lines are equally long."""
     rows = atoms.splitlines()
     last = lines.look(0, len(rows) + 1) is None
     return last and lines.unended and len(rows) > 1 and len(rows[-1].rstrip()) < len(rows[-2].rstrip())
@@ -110,10 +110,12 @@ def _header(path: Path, index: int, above: list[str]) -> Header:
             raise ValueError
     except (ValueError, IndexError):
         text = " / ".join(above[-3:])[:60]
-        raise InputError(f"{path}, frame {index}: no header of an XDATCAR in {text!r}; fix the file there") from None
+        raise InputError(
+            f"{path}, frame {index}: {text!r} is not the header of an XDATCAR; fix the file there"
+        ) from None
     if not named:
         raise InputError(
-            f"{path}, frame {index}: names no elements, as VASP 4 writes it; write their symbols in a line above the "
+            f"{path}, frame {index}: names no elements, as written by VASP 4; add a line of their symbols above the "
             f"counts {above[-1]!r}"
         )
     labels = words[-2]

@@ -1,4 +1,4 @@
-"""One frame of (extended) XYZ text: its comment line, and the frame as ASE reads it."""
+"""A frame of (extended) XYZ text: its comment line, and its conversion by ASE."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -28,62 +28,62 @@ LENGTHS: Mapping[str, float] = {
 """Å in a unit of length, by its names in lower case."""
 
 UNIT_WORDS: tuple[bytes, ...] = (b"unit", b"bohr", b"cell", b"a.u.", b"nanomet", b"picomet", b" nm")
-"""One of these stands in every comment that names a unit of length, in lower case."""
+"""Every comment line that names a unit of length contains one of these, in lower case."""
 
 LENGTH_KEY: re.Pattern[str] = re.compile(
     r"(?<!\S)(?:length|distance|pos|positions?|coords?|coordinates?)_units?\s*[=:]\s*\"?([^\s\"]+)\"?", re.IGNORECASE
 )
-"""The unit of positions, as a key and its value."""
+"""Matches the unit of positions as a key and its value."""
 
 ANY_UNIT: re.Pattern[str] = re.compile(r"(?<!\S)units?\s*[=:]\s*\"?([^\s\"]+)\"?", re.IGNORECASE)
-"""A unit of something."""
+"""Matches a unit of any quantity."""
 
 MENTIONED: re.Pattern[str] = re.compile(
     r"\bbohrs?\b|\b(?:coord|position|geometr|length|distance)\w*\b[^=]{0,20}\b(?:a\.u\.|atomic.units?|nanomet|nm\b|picomet)",
     re.IGNORECASE,
 )
-"""Words that may say that positions are not in Å."""
+"""Matches words which suggest that positions are not in Å."""
 
 I_PI_UNIT: re.Pattern[str] = re.compile(r"(\w+)\{(\w+)\}")
-"""A quantity and its unit, as i-PI writes them."""
+"""Matches a quantity and its unit as written by i-PI."""
 
 I_PI_CELL: re.Pattern[str] = re.compile(r"CELL[(\[{](\w+)[)\]}]:?((?:\s+[-+]?[0-9.]+(?:[eE][-+]?\d+)?)+)")
-"""The cell, as i-PI writes it."""
+"""Matches the cell as written by i-PI."""
 
 BARE: re.Pattern[str] = re.compile(r"\"[^\"]*\"|'[^']*'|(?<!\S)(?:Lattice|Properties|pbc)(?=\s|$)(?!\s*=)")
-"""Words that are keys of extended XYZ, but stand without a value; quoted texts too, so that they are passed over."""
+"""Matches keys of extended XYZ without a value, and quoted texts, which are not changed."""
 
 NINE_NUMBERS: str = r"\s*=\s*(?=[\"'{\[]\s*(?:[-+0-9.eE]+[\s,]+){8}[-+0-9.eE]+\s*[\"'}\]])"
 
 LATTICE_KEY: re.Pattern[str] = re.compile(rf"(?<!\S)lattice{NINE_NUMBERS}", re.IGNORECASE)
-"""The key of a cell of nine numbers, in upper or lower case."""
+"""Matches the key of a cell of nine numbers, in upper or lower case."""
 
 OTHER_CELL_KEY: re.Pattern[str] = re.compile(rf"(?<!\S)(?:cell|unit_?cell|box){NINE_NUMBERS}", re.IGNORECASE)
-"""Other keys of a cell, which count where there is no ``Lattice``."""
+"""Matches other keys of a cell, used if there is no ``Lattice``."""
 
 PROPERTIES_KEY: re.Pattern[str] = re.compile(r"(?<!\S)properties\s*=\s*(?=[\"']?\w+:[SRIL]:\d)", re.IGNORECASE)
-"""The key of the columns, in upper or lower case."""
+"""Matches the key of the columns, in upper or lower case."""
 
 
 class UnusableText(ValueError):
-    """Text of a frame that is contradictory or ambiguous."""
+    """The text of a frame is contradictory or ambiguous."""
 
 
 class Comment(NamedTuple):
     """Comment line prepared for ASE."""
 
     text: str
-    """Keys and values that ASE reads."""
+    """Keys and values for ASE."""
     info: dict[str, object]
-    """Values that it does not."""
+    """Values that ASE does not read."""
     length: float
-    """Å in the unit of the positions and the cell."""
+    """Unit of the positions and the cell in Å."""
     cell: np.ndarray | None
     """Periodic cell that ASE does not read, in the unit of the file, ``[3, 3]``."""
 
 
 def decoded(line: bytes) -> str:
-    """The text of a line, by UTF-8 or else by Latin-1."""
+    """Decode a line as UTF-8, or else as Latin-1."""
     try:
         return line.decode()
     except UnicodeDecodeError:
@@ -91,7 +91,7 @@ def decoded(line: bytes) -> str:
 
 
 def plain_comment(line: bytes) -> float | str | None:
-    """The value of a comment line that has no key: a number if it is one, else its text; none if it is empty."""
+    """Value of a comment line without keys: a number or a text; ``None`` if it is empty or has keys."""
     text = decoded(line).strip()
     if not text or "=" in text:
         return None
@@ -102,7 +102,7 @@ def plain_comment(line: bytes) -> float | str | None:
 
 
 def may_name_a_unit(line: bytes) -> bool:
-    """Whether a comment line may say anything of the unit of length."""
+    """Whether a comment line may state a unit of length."""
     text = line.lower()
     if not any(word in text for word in UNIT_WORDS):
         return False
@@ -111,10 +111,10 @@ def may_name_a_unit(line: bytes) -> bool:
 
 
 def comment_for_ase(line: bytes) -> Comment:
-    """A comment line as ASE reads it, with the unit of the positions.
+    """Prepare a comment line for ASE, and find the unit of the positions.
 
     Raises:
-        UnusableText: If the positions may be in another unit than Å and it is not clear in which, or are none.
+        UnusableText: If the positions may be in an unknown unit other than Å, or the frame holds other quantities.
     """
     text = decoded(line).strip()
     of_i_pi = _of_i_pi(text)
@@ -130,7 +130,7 @@ def comment_for_ase(line: bytes) -> Comment:
 
 
 def _length(text: str) -> tuple[str, float]:
-    """The text without what it says of the unit of length, and Å in that."""
+    """Comment without the unit of length, and this unit in Å."""
     match = LENGTH_KEY.search(text)
     if match:
         if match[1].lower() not in LENGTHS:
@@ -142,7 +142,7 @@ def _length(text: str) -> tuple[str, float]:
     if strange or mentioned:
         words = match[0] if match and strange else mentioned[0] if mentioned else ""
         raise UnusableText(
-            f"its comment says {words.strip()!r}, so that its positions may not be in Å; say length_unit=angstrom or "
+            f"its comment says {words.strip()!r}, so that its positions may not be in Å; write length_unit=angstrom or "
             "length_unit=bohr there"
         )
     return text, 1.0
@@ -155,14 +155,16 @@ def _of_i_pi(text: str) -> Comment | None:
     stated = {name.lower(): unit.lower() for name, unit in I_PI_UNIT.findall(text)}
     quantity = next((name for name in stated if name != "cell"), None)
     if quantity is None:
-        raise UnusableText("is of i-PI and states no unit of its positions; add positions{angstrom} or {atomic_unit}")
+        raise UnusableText(
+            "is written by i-PI without a unit of positions; add positions{angstrom} or positions{atomic_unit}"
+        )
     if quantity != "positions" and not quantity.startswith("x"):
-        raise UnusableText(f"holds {quantity} of i-PI, not positions; give the file of positions")
+        raise UnusableText(f"holds {quantity} written by i-PI, not positions; give the file of positions")
     factors = {}
     for name in (quantity, "cell"):
         unit = stated.get(name, stated[quantity])
         if unit not in LENGTHS:
-            raise UnusableText(f"its {name} are in {unit!r}, which is no unit of length; convert them to Å")
+            raise UnusableText(f"its {name} are in {unit!r}, which is not a unit of length; convert them to Å")
         factors[name] = LENGTHS[unit]
     values = np.array(cell[2].split(), dtype=float)
     if cell[1].lower().startswith("abc") and len(values) == 6:
@@ -170,31 +172,31 @@ def _of_i_pi(text: str) -> Comment | None:
     elif len(values) == 9:
         vectors = values.reshape(3, 3).T
     else:
-        raise UnusableText(f"its cell {cell[0][:60]!r} is not one of i-PI")
+        raise UnusableText(f"its cell {cell[0][:60]!r} does not have the form written by i-PI")
     info: dict[str, object] = {name.lower(): int(value) for name, value in re.findall(r"\b(Step|Bead):\s*(\d+)", text)}
     return Comment("", info, factors[quantity], vectors * (factors["cell"] / factors[quantity]))
 
 
 COLUMNS: re.Pattern[str] = re.compile(r"(?:^|\s)Properties\s*=\s*[\"'{\[]?([^\s\"'}\]]+)")
-"""Definition of the columns in a comment."""
+"""Matches the definition of the columns in a comment."""
 
 DEFAULT_COLUMNS: str = "species:S:1:pos:R:3"
-"""Columns of a frame that names none."""
+"""Columns of a frame without a definition."""
 
 
 class TextFrame(NamedTuple):
-    """A frame as text."""
+    """Text of a frame."""
 
     comment: bytes
-    """The line of the values per frame."""
+    """Comment line."""
     atoms: bytes
-    """The lines of the atoms, with their ends."""
+    """Lines of the atoms, with their line ends."""
     num_atoms: int
-    """Number of atoms that the first line says."""
+    """Number of atoms in the first line."""
 
 
 def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
-    """A frame as ASE reads it, in Å and with the elements that its labels stand for; or what is wrong with it."""
+    """Convert a frame by ASE, with positions in Å and labels of atoms resolved to elements, or return its fault."""
     try:
         comment = comment_for_ase(frame.comment)
         lines = [line.split() for line in decoded(frame.atoms).split("\n")[: frame.num_atoms]]
@@ -219,7 +221,7 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     """Replace labels of atoms by symbols.
 
     Raises:
-        UnusableText: If one stands for no element, or for a LAMMPS type, or there are fewer columns than named.
+        UnusableText: If a label is not that of an element, may be a LAMMPS type, or a line has too few columns.
     """
     named = COLUMNS.search(comment)
     fields = (named[1] if named else DEFAULT_COLUMNS).split(":")
@@ -234,7 +236,7 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     columns = sum(int(width) for width in fields[2::3] if width.isdigit())
     short = next((words for words in lines if len(words) < columns), None)
     if short is not None:
-        raise UnusableText(f"{' '.join(short)[:40]!r} has {len(short)} words, not {columns} as its columns need")
+        raise UnusableText(f"{' '.join(short)[:40]!r} has {len(short)} words, but there are {columns} columns")
     if column_of_label < 0:
         return
     labels = {words[column_of_label] for words in lines}
@@ -247,25 +249,22 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     types = sorted(int(label) for label in labels if label.isdecimal())
     if types and (types == list(range(1, len(types) + 1)) or whole_comment.startswith("Atoms")):
         some = ", ".join(map(str, types[:3]))
-        raise UnusableText(f"its atoms are called {some}, which may be LAMMPS types; write symbols of elements")
+        raise UnusableText(f"its atoms are labelled {some}, which may be LAMMPS types; write element symbols")
     for words in lines:
         words[column_of_label] = chemical_symbols[numbers[words[column_of_label]] or 0]
 
 
 PROPERTIES: re.Pattern[bytes] = re.compile(rb'(?:^|\s)Properties=([^\s"\'{}\[\]\\]+)(?=\s|$)')
 
-
 LATTICE: re.Pattern[str] = re.compile(r'(?:^|\s)Lattice="([^"]*)"(?=\s|$)')
 
-
 PBC: re.Pattern[str] = re.compile(r'(?:^|\s)pbc="([^"]*)"(?=\s|$)')
-
 
 QUOTED: re.Pattern[str] = re.compile(r'"[^"]*"')
 
 
 def columns_named(frame: TextFrame) -> str | None:
-    """Definition of the columns in the comment; none if the frame is left to ASE."""
+    """Definition of the columns in the comment; ``None`` if ASE has to read the frame."""
     if not frame.num_atoms or may_name_a_unit(frame.comment) or may_state(frame.comment):
         return None
     match = PROPERTIES.search(frame.comment)
@@ -275,7 +274,7 @@ def columns_named(frame: TextFrame) -> str | None:
 
 
 def cells_of(comments: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray] | None:
-    """Lattice vectors ``[num_frames, 3, 3]``, periodic or not ``[num_frames, 3]``; none if they are left to ASE."""
+    """Cells ``[num_frames, 3, 3]`` and periodic directions ``[num_frames, 3]``; ``None`` if ASE has to read them."""
     cell, pbc = np.zeros((len(comments), 3, 3)), np.zeros((len(comments), 3), dtype=bool)
     for index, comment in enumerate(comments):
         words = comment.lower()
@@ -307,7 +306,7 @@ def _cell(lattice: str, pbc: str) -> tuple[np.ndarray, list[bool]] | None:
 
 
 def values_of(key: str, comments: Sequence[bytes]) -> np.ndarray | None:
-    """Values per frame, if each is a single one that stands free of quotes and brackets."""
+    """Values per frame, if each is a single one outside quotes and brackets."""
     if not re.fullmatch(r"\w+", key) or key in ("pbc", "Lattice", "Properties"):
         return None
     pattern = re.compile(rf"(?:^|\s){key}=([^\s=,]+)(?=\s|$)")

@@ -1,4 +1,4 @@
-"""(Extended) XYZ text in blocks of arrays."""
+"""Reader of (extended) XYZ text in blocks of arrays."""
 
 import warnings
 from collections.abc import Iterator, Sequence
@@ -31,24 +31,24 @@ from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_
 from pyg_clusters.frames.xyz_frame import TextFrame, cells_of, columns_named, decoded, frame_by_ase, values_of
 
 BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"
-"""With which some editors begin UTF-8."""
+"""Written at the beginning of UTF-8 by some editors."""
 
 
 def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFrame | BadFrame]:
-    """The text of each frame from one on, or what is wrong with it; some frames are held at a time, no more.
+    """Text or fault of each frame, starting from one of them; a few frames are in memory at a time.
 
-    Behind a frame that has more or fewer atoms than its first line says, reading resumes at the next first line.
+    After a frame that has more or fewer atoms than its first line states, reading resumes at the next first line.
 
     Args:
         path: The file.
-        number: Number of the first frame.
-        offset: Where that begins, in bytes.
+        number: Index of the first frame.
+        offset: Its offset in bytes.
 
     Raises:
-        InputError: If the file is damaged, is UTF-16, or passes a bound of :mod:`~pyg_clusters.frames.block`.
+        InputError: If the file is damaged, is UTF-16, or exceeds a limit of :mod:`~pyg_clusters.frames.paths`.
     """
-    # ASE alone would end silently at a blank line, look through the whole file before the first frame, and seek in
-    # compressed files.
+    # ASE alone would end silently at a blank line, scan the whole file before the first frame, and seek in compressed
+    # files.
     return (frame for _, frame in split_text(path, _split, number, offset))
 
 
@@ -58,7 +58,7 @@ def offsets_of_frames(path: Path, step: int) -> list[int]:
 
 
 def _split(lines: TextLines, kind: type[UnrecoverableFrame], number: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
-    """The frames of a text, of which frame ``number`` is the next, and where they begin."""
+    """Offset and text or fault of each frame, of which the next one has index ``number``."""
     path, most = lines.path, max_atoms()
     while lines.skip_blank():
         offset, num_atoms = lines.offset, _number_of_atoms(lines, most)
@@ -83,15 +83,15 @@ def _frame(lines: TextLines, num_atoms: int) -> TextFrame | None:
     if comment is None or atoms is None:
         return None
     lines.skip(2 + num_atoms)
-    lines.has(1)  # reads on at the end of the chunk: whether the last line has an end is known then
+    lines.has(1)  # read on at the end of the chunk, to know whether the last line has a line end
     return TextFrame(comment.rstrip(b"\r\n"), atoms, num_atoms)
 
 
-# The number of atoms is taken as right unless the text contradicts it: a line with a single number among the atoms
-# is the first line of the next frame (too few atoms), an atom after the last one means too many. Only short lines can
-# hold a single number, so that a block of a thousand atoms is not searched line by line.
+# The number of atoms is assumed to be correct unless the text contradicts it: a line with a single number among the
+# atoms is the first line of the next frame (too few atoms), an atom after the last one means too many. Only short lines
+# can hold a single number, so that a block of a thousand atoms is not searched line by line.
 def _problem(lines: TextLines, num_atoms: int | None) -> str | None:
-    """Reason why the next lines are not a frame of so many atoms; none if they are, or may be in the complete file."""
+    """Reason why the next lines are not a frame of ``num_atoms`` atoms, if they can never become one."""
     if num_atoms is None:
         start = decoded(lines.look(0) or b"").strip()[:40]
         return f"expected a line with the number of atoms, got {start!r}"
@@ -107,7 +107,7 @@ def _problem(lines: TextLines, num_atoms: int | None) -> str | None:
 
 
 def _pass_over(lines: TextLines, number: int, problem: str) -> BadFrame:
-    """The frame that is wrong; the next line is then the first of the next frame."""
+    """Skip a bad frame up to the first line of the next frame."""
     first = lines.line
     lines.skip(1)
     while lines.skip_blank():
@@ -150,7 +150,7 @@ def _number_of_atoms(lines: TextLines, most: int) -> int | None:
 
 
 def _unended(path: Path, number: int, frame: TextFrame, kind: type[UnrecoverableFrame]) -> TextFrame | BadFrame:
-    """The last frame of a text whose last line has no end."""
+    """The last frame of a text whose last line has no line end."""
     if isinstance(frame_by_ase(path, number, frame), BadFrame):
         return cut_frame(kind, path, number)
     warnings.warn(
@@ -162,37 +162,36 @@ def _unended(path: Path, number: int, frame: TextFrame, kind: type[Unrecoverable
 
 
 LEFT_TO_ASE: frozenset[str] = frozenset({"numbers", "move_mask", "initial_charges", "initial_magmoms"})
-"""Columns that change what ASE makes of the others."""
-
+"""Columns that change how ASE interprets the others."""
 
 ORIGIN: bytes = f"{SOURCE_FRAME}=".encode()
-"""This stands in the comment of every frame that says where it was first read."""
+"""Occurs in the comment of every frame that states its origin."""
 
 
 class Columns(NamedTuple):
     """Columns of a frame."""
 
     names: tuple[str, ...]
-    """A name for each column, numbered from 0 where a property has several."""
+    """Name of each column: that of the property and the index of the column in it."""
     kinds: tuple[str, ...]
     """S, R, I or L for each column."""
     widths: dict[str, int]
-    """Number of columns of each property, by the name that ASE gives it."""
+    """Number of columns of each property, by its name in ASE."""
 
 
 def xyz_blocks(
     path: Path, wanted: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
 ) -> Iterator[FrameBlock | None]:
-    """Blocks of a file, none in place of one that is passed over.
+    """Blocks of a file, ``None`` in place of a skipped block.
 
-    Frames of the usual columns are parsed together, without an object for each; what is unusual goes through ASE.
+    Frames of the usual columns are parsed together, without an object for each; other frames are parsed by ASE.
 
     Args:
         path: The file.
-        wanted: What is to be read.
-        keep: Which blocks are to be read.
-        start: Number of the first block.
-        offset: Where that begins, in bytes.
+        wanted: Options of the reader.
+        keep: Whether to read a block.
+        start: Index of the first block.
+        offset: Its offset in bytes.
     """
     block: list[TextFrame | BadFrame] = []
     first = start * wanted.block_size
@@ -207,7 +206,7 @@ def xyz_blocks(
 
 
 def xyz_frames(path: Path) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a file as ASE reads it, or what is wrong with it."""
+    """Each frame of a file as an ASE object, or its fault."""
     for number, frame in enumerate(text_frames(path)):
         yield frame if isinstance(frame, BadFrame) else frame_by_ase(path, number, frame)
 
@@ -220,7 +219,7 @@ def _atoms_of(path: Path, number: int, frame: TextFrame) -> Atoms:
 
 
 def _parse_block(path: Path, first: int, frames: Sequence[TextFrame | BadFrame], wanted: ReadOptions) -> FrameBlock:
-    """A block: frames of the same columns together, the others by ASE."""
+    """Parse a block: frames with the same columns together, the others by ASE."""
     unreadable: list[BadFrame] = []
     alike: dict[str | None, dict[int, TextFrame]] = {}
     for number, frame in enumerate(frames, start=first):
@@ -247,7 +246,7 @@ def _joined(path: Path, parts: list[FrameBlock]) -> FrameBlock:
     try:
         return join_blocks(parts)
     except ValueError as error:
-        raise InputError(f"{path}: a property has not the same shape in all frames") from error
+        raise InputError(f"{path}: a property differs in shape between frames") from error
 
 
 def _parse_by_ase(path: Path, frames: dict[int, TextFrame], wanted: ReadOptions) -> tuple[FrameBlock, list[BadFrame]]:
@@ -262,7 +261,7 @@ def _parse_by_ase(path: Path, frames: dict[int, TextFrame], wanted: ReadOptions)
 
 @lru_cache(maxsize=100)
 def _columns(named: str) -> Columns | None:
-    """The columns, if they are usual ones."""
+    """The columns, if the fast parser supports them."""
     fields = named.split(":")
     names: list[str] = []
     kinds: list[str] = []
@@ -283,13 +282,13 @@ def _columns(named: str) -> Columns | None:
 
 
 def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: ReadOptions) -> FrameBlock | None:
-    """Block of frames with the same columns; none if they are left to ASE."""
+    """Block of frames with the same columns; ``None`` if ASE has to read them."""
     columns = _columns(named)
     if columns is None or any(not _is_numeric(columns, key) for key in wanted.atom_properties):
         return None
     sizes = [frame.num_atoms for frame in frames.values()]
     kinds = dict(zip(columns.names, columns.kinds, strict=True)) | {"symbols 0": "E"}
-    # One call of the CSV parser for the atoms of all frames: per frame its start costs more than the parsing.
+    # One call of the CSV parser for the atoms of all frames: a call per frame costs more than the parsing.
     table = text_table(b"".join(frame.atoms for frame in frames.values()), kinds, sum(sizes))
     if table is None:
         return None
@@ -338,7 +337,7 @@ def _atomic_numbers(table: pyarrow.Table) -> np.ndarray | None:
 
 
 def _array(table: pyarrow.Table, columns: Columns, key: str) -> np.ndarray:
-    """A property of atoms, as ASE would have it."""
+    """Values per atom, of the type that ASE gives them."""
     parts = [table.column(f"{key} {number}").to_numpy() for number in range(columns.widths[key])]
     values = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
     return values if values.dtype.kind == "f" else values.astype("i")

@@ -61,7 +61,7 @@ Array = np.ndarray | Tensor
 def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None) -> tuple[Tensor, Tensor, Tensor]:
     """Convert frames to atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` and offsets ``[num_frames + 1]``.
 
-    Periodic ASE ``Atoms`` are joined over the faces of their cells.
+    Periodic ASE ``Atoms`` are joined across the faces of their cells.
 
     Raises:
         InputError: If one of them is not an isolated cluster.

@@ -171,7 +171,7 @@ TIMES_LARGER: int = 10
 class ModelCalculator(Calculator):
     """ASE calculator of an isolated cluster: energy (eV), its contributions per atom, and forces (eV/Å).
 
-    Periodic atoms are joined over the faces of the cell for the calculation; the atoms themselves are not moved.
+    Periodic atoms are joined across the faces of the cell for the calculation; the atoms themselves are not moved.
 
     Args:
         model: A model (:class:`~pyg_clusters.models.ClusterModel`), or the name of a pretrained one. Called as
