@@ -236,7 +236,7 @@ def test_one_cluster_is_a_data_set(tmp_path):
         ({"keep_atoms": {"nmr_shielding": "x"}}, "'x' cannot be kept"),
         ({"keep_atoms": ["tensor"]}, "no property 'tensor' per atom; found"),
         ({"keep": ["temperature"], "keep_atoms": {"nmr_shielding": "temperature"}}, "must have different names"),
-        ({"pre_filter": lambda cluster: False}, "pre_filter leaves no cluster"),
+        ({"pre_filter": lambda cluster: False}, "pre_filter removes all clusters"),
     ],
 )
 def test_wrong_keys_and_references_are_refused(tmp_path, file, arguments, words):
@@ -259,7 +259,7 @@ def test_bad_frames_and_labels_are_refused(tmp_path):
     boxed.set_pbc(True)
     refused(boxed, "is connected to its own image along a and b: a slab")
     assert_refused(lambda: ClusterDataset(tmp_path, tmp_path / "none.xyz"), "none.xyz: no such file")
-    assert_refused(lambda: ClusterDataset(tmp_path, []), "no files were given")
+    assert_refused(lambda: ClusterDataset(tmp_path, []), "no files given")
 
 
 # --- what is kept on disk

@@ -101,7 +101,7 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
         ),
         ("0.xyz,-1\n0,-2\n", "line 2: has the same structure as line 1 (0.xyz)"),
         ("0.xyz,-1\nother.xyz,-2\n", "line 2: 'other.xyz' is not one of the 12 files"),
-        ("0.xyz,low\n1.xyz,-2\n", "line 2: 'low' is none"),
+        ("0.xyz,low\n1.xyz,-2\n", "line 2: 'low' is not one of"),
         ("file,energy\n0.xyz,low\n", "line 2: the energy is 'low', not a finite number"),
         ("file,energy\n0.xyz,nan\n", "line 2: the energy is 'nan'"),
         ("file,energy\n0.xyz,-1,5\n", "line 2: has 3 columns, not 2"),
@@ -117,9 +117,9 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
 def test_tables_that_do_not_fit_are_refused(tmp_path, folder, table, words):
     path = tmp_path / "energies.csv"
     if words.startswith("line 2: 'low'"):
-        table, words = "low,-1\n0.xyz,-2\n", "line 1: 'low' is none"
+        table, words = "low,-1\n0.xyz,-2\n", "line 1: 'low' is not one of"
     path.write_text(table)
-    on_missing = "skip" if "not there" in words else "stop"
+    on_missing = "skip" if "not exist" in words else "stop"
     refused(lambda: ClusterDataset(tmp_path, folder, labels=path, on_missing=on_missing), words)
 
 
@@ -267,7 +267,7 @@ def test_isolated_atoms_that_contradict_or_lack(tmp_path):
     write_extxyz(tmp_path / "b.xyz", frames[2:])
     refused(lambda: ClusterDataset(tmp_path, tmp_path / "b.xyz", **arguments), "no isolated atom of Ga", "'fit'")
     write_extxyz(tmp_path / "c.xyz", frames[:1])
-    refused(lambda: ClusterDataset(tmp_path, tmp_path / "c.xyz", **arguments), "isolated atoms only")
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "c.xyz", **arguments), "there are only isolated atoms")
 
 
 @pytest.mark.parametrize("suffix", [".extxyz", ".extxyz.gz", ".traj"])

@@ -116,7 +116,7 @@ def test_folds_by_cluster(stable):
     tested = [ClusterDataModule(stable, split="fold", fold=fold).split.test for fold in range(5)]
     assert torch.cat(tested).sort().values.equal(torch.arange(len(stable)))
     gallium_like = SimpleNamespace(transform=None)
-    with pytest.raises(InputError, match="SimpleNamespace follows no paper's split"):
+    with pytest.raises(InputError, match="SimpleNamespace has no split of a paper"):
         _make_split(gallium_like, "paper", None, (0.8, 0.1, 0.1), (), 0)
 
 

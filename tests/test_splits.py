@@ -107,7 +107,7 @@ def test_split_survives_its_files(tmp_path):
         (lambda: size_split([33, 33], [33]), "no cluster is left for the train part"),
         (lambda: fold_split(10, folds=2), "at least 3 folds, got 2"),
         (lambda: fold_split(10, fold=5), "no fold 5: the 5 folds are counted from 0"),
-        (lambda: fold_split(["a", "b"] * 10), "2 clusters or groups of them cannot be dealt out to 5 folds"),
+        (lambda: fold_split(["a", "b"] * 10), "2 clusters or groups of them cannot be divided into 5 folds"),
         (lambda: largest_sizes([14] * 20), "20 clusters of 1 size(s) leave no smaller ones"),
         (lambda: largest_sizes([14] * 9 + [16] * 9), "18 clusters of 2 size(s) leave no smaller ones"),
         (lambda: Split(torch.tensor([1, 2]), torch.tensor([2]), torch.tensor([0])), "twice"),
@@ -124,5 +124,5 @@ def test_wrong_split_files_are_named(tmp_path):
         Split.load(tmp_path)
     random_split(10).save(tmp_path)
     (tmp_path / "val.txt").write_text("3\n-4\n")
-    with pytest.raises(InputError, match=r"val\.txt, line 2: expected a number from 0 up, got '-4'"):
+    with pytest.raises(InputError, match=r"val\.txt, line 2: expected an index from 0, got '-4'"):
         Split.load(tmp_path)

@@ -40,7 +40,7 @@ class ClusterBatches(Dataset):
         return self.stored(clusters)
 
     def blocks(self, clusters: Tensor, positions: bool = True) -> Iterable[Data]:
-        """Clusters in blocks: a single one, as they are in memory already."""
+        """Clusters in blocks: a single block, as they are in memory already."""
         return [self.stored(clusters.tolist())]
 
     def stored(self, clusters: Sequence[int]) -> Data:

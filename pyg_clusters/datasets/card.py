@@ -1,4 +1,4 @@
-"""Data sets that come with the package, and their cards: sources, contents, and the checksums of the files."""
+"""Shipped data sets and their cards: source, contents and checksums."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ class CardProperty:
     Attributes:
         unit: Its unit, ``"none"`` for a string or a number without one.
         shape: ``"[1]"`` for a value per cluster, ``"[num_atoms]"`` or ``"[num_atoms, 3]"`` for values per atom.
-        description: What it is.
+        description: Its meaning.
     """
 
     unit: str
@@ -37,7 +37,7 @@ class CardFile:
         sha256: Its checksum.
         frames: Number of frames.
         sizes: Number of frames of each cluster size.
-        description: What it holds.
+        description: Its contents.
     """
 
     sha256: str
@@ -52,11 +52,11 @@ class Card:
 
     Attributes:
         name: Name of its folder.
-        title: One line.
-        source: Where structures and labels come from.
-        level_of_theory: How the labels were computed.
+        title: Title in one line.
+        source: Source of structures and labels.
+        level_of_theory: Method by which the labels were computed.
         licence: SPDX name of the licence.
-        citation: What to cite.
+        citation: Publications to cite.
         properties: Unit, shape and meaning of each property.
         files: Checksum and contents of each file.
     """
@@ -72,10 +72,10 @@ class Card:
 
     @classmethod
     def load(cls, path: str | Path) -> "Card":
-        """Reads a card, strictly.
+        """Read and validate a card.
 
         Raises:
-            InputError: If a key is missing or unknown, or a value is of another type; the message names it.
+            InputError: If a key is missing or unknown, or a value has another type; the message names it.
         """
         try:
             content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
@@ -95,16 +95,16 @@ class Card:
         return cls(**values)
 
     def verify(self, folder: str | Path, filename: str) -> Path:
-        """The path of a file in the folder, after comparing its checksum with the card's.
+        """Path of a file in the folder, whose checksum is compared with that of the card.
 
         Raises:
-            InputError: If the file is not on the card, missing or not as it was shipped.
+            InputError: If the file is not on the card, is missing, or has been changed.
         """
         if filename not in self.files:
             raise InputError(f"{filename}: not on the card of {self.name}, which has {', '.join(self.files)}")
         path = Path(folder) / filename
         if sha256_of(path) != self.files[filename].sha256:
-            raise InputError(f"{path}: is damaged or was changed (its sha256 is not the card's); restore the file")
+            raise InputError(f"{path}: is damaged or was changed (its SHA-256 differs from the card); restore the file")
         return path
 
 
@@ -124,7 +124,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 def _checked(kind: type, content: Any, where: str) -> dict[str, Any]:
-    """The content as keyword arguments of a dataclass, after a look at keys and types."""
+    """Content as keyword arguments of a dataclass, with keys and types checked."""
     if not isinstance(content, Mapping):
         raise InputError(f"{where}: expected keys and values, got {type(content).__name__}")
     known = {field.name: field.type for field in fields(kind)}
@@ -158,7 +158,7 @@ def cache_folder() -> Path:
 
 
 class Processing(TypedDict, total=False):
-    """Arguments of :class:`ClusterDataset` that are left to the user of a data set of fixed files."""
+    """Arguments of :class:`ClusterDataset` for data sets with fixed files."""
 
     transform: Callable | None
     pre_transform: Callable | None
@@ -167,13 +167,13 @@ class Processing(TypedDict, total=False):
 
 
 class ShippedClusters(ClusterDataset):
-    """Data set that comes with the package; its files are compared with the checksums of its :attr:`card`.
+    """Shipped data set, whose files are compared with the checksums of its :attr:`card`.
 
     Args:
-        root (str or Path, optional): Folder for the processed file, by default one of the name of the data set in the
-            user's cache, ``pyg_clusters`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+        root (str or Path, optional): Folder for the processed file, by default one with the name of the data set in
+            the user's cache, ``pyg_clusters`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
         files (sequence of str): Names of its files.
-        minima (sequence of str): Names of those that hold local minima, see :class:`ClusterDataset`.
+        minima (sequence of str): Names of the files of local minima, see :class:`ClusterDataset`.
         kwargs: Further arguments of :class:`ClusterDataset`.
     """
 

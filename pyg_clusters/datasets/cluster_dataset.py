@@ -1,4 +1,4 @@
-"""Data sets from any files of clusters."""
+"""Data sets from files of clusters."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
 
 FORMAT_VERSION: int = 5
-"""Changes whenever processed files are made differently."""
+"""Increased whenever the content of processed files changes."""
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
 """Matches the address in the default ``repr`` of an object."""
@@ -37,59 +37,58 @@ ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
 class ClusterDataset(LabelArguments, InMemoryDataset):
     """Clusters and their labels from files of frames: extended XYZ and everything else that ASE reads.
 
-    The files are read once and kept as tensors under ``root/processed``. The name of that file holds a hash of the
-    contents of the files and of everything else that shapes it: changed files are read again.
+    The files are read once and saved as tensors under ``root/processed``. The name of the processed file has a hash of
+    the files and of everything else that it depends on: changed files are read again.
 
     Each cluster is a :class:`~torch_geometric.data.Data` with
 
     - ``z [num_atoms]`` (long): atomic numbers
-    - ``pos [num_atoms, 3]``: positions in Å from their mean, so that single precision rounds by the extent of the
-      cluster and not by its distance from the origin
-    - ``y [1]``: target, an energy in eV less the references, in double precision if single would round one of the data
-      set by more than 0.1 meV; or ``[num_atoms]``, if it is one per atom
-    - ``idx [1]`` (long): number of the cluster, counted through all files
+    - ``pos [num_atoms, 3]``: positions in Å relative to their mean, so that the rounding to single precision does not
+      depend on the distance of the cluster from the origin
+    - ``y [1]``: target, an energy in eV minus the references, in double precision if single would round one of the data
+      set by more than 0.1 meV; or ``[num_atoms]``, if it is per atom
+    - ``idx [1]`` (long): index of the cluster, counted through all files
     - ``cluster_size [1]`` (long): number of atoms
-    - ``group [1]`` (long): number of its group in :attr:`group_names`
-    - ``force [num_atoms, 3]`` in eV/Å, if asked for, each key to keep ``[1]``, and each array of atoms to keep
-      ``[num_atoms, ...]``; what is kept is in double precision if single would change a value by more than 0.0001
+    - ``group [1]`` (long): index of its group in :attr:`group_names`
+    - ``force [num_atoms, 3]`` in eV/Å, if requested, and the further values ``[1]`` and ``[num_atoms, ...]`` to keep,
+      in double precision if single would change one by more than 0.0001
 
     Args:
         root (str or Path): Folder for the processed file.
         files (sequence of str or Path): Files, folders and patterns, or one of them
             (:func:`~pyg_clusters.frames.expand_paths`).
         target (str): Name of the target in the files: of a value per cluster (an energy in eV), or per atom.
-            ``"comment"`` is the comment line of XYZ files, where that is a lone number.
-        labels (str or Path, optional): A table of energies beside the structures, by file or frame
-            (see ``LabelTable``); then ``target`` names its column.
+            ``"comment"`` is the comment line of XYZ files that is a single number.
+        labels (str or Path, optional): Separate table of energies by file or frame (see ``LabelTable``); then
+            ``target`` names its column.
         per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
         energy_unit (str): Unit of the target and of the energy in the forces: a name of ``ase.units`` such as
-            ``"Hartree"`` or ``"kcal/mol"``. They are in eV in the data.
+            ``"Hartree"`` or ``"kcal/mol"``. They are converted to eV.
         length_unit (str): Unit of the positions, the cells and the length in the forces, such as ``"Bohr"``. They
-            are in Å in the data. Leave it out where the files state their unit: these are in Å when they are read.
+            are converted to Å. Leave it out for files that state their unit, which are converted by their reader.
         references (dict, optional): Energy in eV of an isolated atom by element symbol; their sum over a cluster is
-            subtracted from its energy, in double precision. ``"fit"`` takes those that fit all energies of the files
-            best (least squares); ``"isolated_atoms"`` takes the energies of the frames of one atom; see
-            :attr:`references`. A model that is trained on the data set adds them again: its energies are on the scale
-            of the labels.
-        group (str, optional): Name of a value per cluster that says to which group of related clusters it belongs.
-            Without it the group is the file, so that :func:`~pyg_clusters.datasets.group_split` splits by trajectory.
-        keep (sequence of str or dict): Names of further values per cluster to keep (a temperature), or the name that
-            each gets in the data by its name in the files.
-        keep_atoms (sequence of str or dict): Names of further arrays per atom to keep (charges), or the name that each
-            gets in the data by its name in the files.
+            subtracted from its energy, in double precision. ``"fit"`` determines them by a least-squares fit to all
+            energies; ``"isolated_atoms"`` takes the energies of the frames of one atom; see :attr:`references`. A model
+            trained on the data set adds them again: its energies are on the scale of the labels.
+        group (str, optional): Name of a value per cluster that identifies its group of related clusters. By default
+            the group is the file, so that :func:`~pyg_clusters.datasets.group_split` splits by trajectory.
+        keep (sequence of str or dict): Names of further values per cluster to keep (a temperature), or a mapping from
+            their names in the files to their names in the data.
+        keep_atoms (sequence of str or dict): Names of further values per atom to keep (charges), or a mapping as for
+            ``keep``.
         forces (bool or str): Whether to keep the forces, or their name in the files if it is not ``forces``.
-        minima (sequence of str or Path): Which of the files hold local minima, on whose atoms there is no force: it
-            need not be in the files. ``"all"`` if all of them do.
+        minima (sequence of str or Path): Files of local minima, whose forces are zero and need not be in the files;
+            ``"all"`` for all files.
         minima_target (str, optional): Name of the target in the files of ``minima``, if it is another one there.
-        fragments (str): What to do with a periodic frame that stays in several pieces: ``"refuse"`` it, or ``"keep"``
-            the pieces at their nearest images.
+        fragments (str): ``"refuse"`` a periodic frame that stays in several pieces, or ``"keep"`` the pieces at their
+            nearest images.
         on_missing (str): ``"stop"`` raises at a frame without a label or with one that is not finite, ``"skip"`` leaves
-            such frames out, listed in :attr:`skipped`.
+            such frames out and lists them in :attr:`skipped`.
         on_bad (str): ``"stop"`` raises at a frame that cannot be used, ``"skip"`` leaves such frames out, listed too.
-        transform (callable, optional): Changes a cluster at every access.
-        pre_transform (callable, optional): Changes a cluster before it is stored. It is known again by its ``repr``
-            and its attributes; with one that shows an address there (a function) the files are read every time.
-        pre_filter (callable, optional): Says which clusters to store, and is known again in the same way.
+        transform (callable, optional): Transform applied at every access.
+        pre_transform (callable, optional): Transform applied before clusters are saved. Its ``repr`` and attributes
+            identify it; if they contain an address (as for a function), the files are read every time.
+        pre_filter (callable, optional): Filter of the clusters to save, identified in the same way.
         force_reload (bool): Read the files again in any case.
 
     Raises:
@@ -140,8 +139,8 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         self.minima_target = minima_target
         self.length_unit = unit_of(length_unit, LENGTH_UNITS, "length_unit")
         self._check_files(per_atom)
-        asked = (target, per_atom, energy_unit, references, group, keep, keep_atoms, forces)
-        self.take_label_arguments(*asked, fragments, on_missing, on_bad)
+        arguments = (target, per_atom, energy_unit, references, group, keep, keep_atoms, forces)
+        self.take_label_arguments(*arguments, fragments, on_missing, on_bad)
         self._file_names = self._names()
         self._checksums = [file_fingerprint(file) for file in self.files]
         super().__init__(str(root), transform, pre_transform, pre_filter, log=False, force_reload=force_reload)
@@ -149,7 +148,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
 
     def _check_files(self, per_atom: bool):
         if not self.files:
-            raise InputError("no files were given; name at least one")
+            raise InputError("no files given; name at least one")
         if strange := [file for file in self.minima if file not in self.files]:
             raise InputError(f"minima names {strange[0]}, which is not among the files")
         twice = next((file for n, file in enumerate(self.files) if file in self.files[:n]), None)
@@ -158,7 +157,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         if (missing := next((file for file in self.files if not file.is_file()), None)) is not None:
             raise InputError(f"{missing}: no such file")
         if self.labels is not None and per_atom:
-            raise InputError(f"{self.labels}: a table has a target per cluster, not per atom; leave per_atom out")
+            raise InputError(f"{self.labels}: a table has targets per cluster, not per atom; leave per_atom out")
 
     @property
     def raw_file_names(self) -> list[str]:
@@ -166,13 +165,13 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the contents of the files and of everything else that shapes the clusters."""
+        """Hash of the contents of the files and of everything else that the clusters depend on."""
         shaped_by = {
             "format": [FORMAT_VERSION, type(self).__name__],
             "files": self._checksums,
             "names": list(self._file_names.values()) if self.group_key is None or self.labels else [],
             "labels": file_fingerprint(self.labels) if self.labels else None,
-            "target": [self.target, self.per_atom, self._references_asked],
+            "target": [self.target, self.per_atom, self._references],
             "keys": [self.group_key, self.forces and self.forces_key, self.fragments, self.on_missing, self.on_bad],
             "units": [self.energy_unit, self.length_unit],
             "keep": [list(self.keep.items()), list(self.keep_atoms.items())],
@@ -193,29 +192,29 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
 
     @property
     def groups(self) -> Tensor:
-        """Number of the group of each cluster, ``[num_graphs]`` (long)."""
+        """Index of the group of each cluster, ``[num_graphs]`` (long)."""
         return self._data.group[torch.as_tensor(list(self.indices()), dtype=torch.long)]
 
     def _process(self):
-        # PyG's own also keeps the repr of pre_transform and pre_filter in files that it unpickles and compares: the
-        # name of the processed file makes that needless.
+        # PyG's method also saves the repr of pre_transform and pre_filter in files that it unpickles and compares,
+        # which the hash in the name of the processed file makes unnecessary.
         anonymous = any(ADDRESS.search(fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform))
         processed = Path(self.processed_paths[0])
         if self.force_reload or anonymous or not processed.exists():
-            with waiting_lock(processed):  # the others of several processes wait for the first and take its result
+            with waiting_lock(processed):  # other processes wait for the first and use its result
                 if self.force_reload or anonymous or not processed.exists():
                     self.process()
 
     def process(self):
-        """Reads the files and stores the clusters."""
+        """Read the files and save the clusters."""
         table = LabelTable(self.labels, self.files, self.target, self.energy_unit) if self.labels else None
-        take_atoms = self._references_asked == "isolated_atoms"
+        take_atoms = self._references == "isolated_atoms"
         self._reader = LabelReader(self.on_missing, self.on_bad, take_atoms, table)
         clusters, group_names, references = self._read()
         if self.pre_filter is not None:
             clusters = [cluster for cluster in clusters if self.pre_filter(cluster)]
         if not clusters:
-            raise InputError(f"{self.files[0]}: pre_filter leaves no cluster")
+            raise InputError(f"{self.files[0]}: pre_filter removes all clusters")
         if self.pre_transform is not None:
             clusters = [self.pre_transform(cluster) for cluster in clusters]
         data, slices = self.collate(clusters)
@@ -231,14 +230,14 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             content = torch.load(path, weights_only=True)
             self._data, self.slices = Data.from_dict(content["data"]), content["slices"]
             self.group_names: list[str] = content["group_names"]
-            """The groups by number, in the order of appearance."""
+            """Names of the groups by index, in the order of appearance."""
             self.references: dict[str, float] = content["references"]
             """Energy in eV of an atom of each element that was subtracted from the energies."""
             self.electronic_state: tuple[int, bool] = content["electronic_state"]
-            """Charge of all clusters in e, and whether one of them is in a state of other spin than the lowest."""
+            """Charge of all clusters in e, and whether one of them is in a state other than the lowest spin."""
             self.skipped: list[BadFrame] = [BadFrame(*bad) for bad in content["skipped"]]
-            """The frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``."""
-        except Exception as error:  # whatever a damaged file makes torch raise
+            """Frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``."""
+        except Exception as error:  # torch raises many kinds for a damaged file
             raise InputError(f"{path}: is damaged; delete it or pass force_reload=True") from error
         report_skipped(self.skipped)
 
@@ -286,11 +285,11 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         return clusters, names, references
 
     def _blocks(self) -> Iterator[FrameBlock]:
-        """Frames that can be used, with their labels."""
+        """Blocks of the usable frames, with their labels."""
         for file in self.files:
             arrays = (*self.keep_atoms, *((self.forces_key,) if self._has_forces(file) else ()))
-            asked = (self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, self.fragments)
-            yield from self._reader.blocks(file, Labels(*asked, self.energy_unit, self.length_unit))
+            arguments = (self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, self.fragments)
+            yield from self._reader.blocks(file, Labels(*arguments, self.energy_unit, self.length_unit))
 
     def _has_forces(self, file: Path) -> bool:
         return self.forces and file not in self.minima
@@ -300,7 +299,9 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             return np.zeros_like(block.pos)
         forces = atom_numbers(block, self.forces_key, single=False)
         if forces.shape != block.pos.shape:
-            raise InputError(f"{block.file}: {self.forces_key!r} is not three numbers per atom; name the forces")
+            raise InputError(
+                f"{block.file}: {self.forces_key!r} is not three numbers per atom; give the name of the forces"
+            )
         return forces * (self.energy_unit / self.length_unit)
 
     def _target_in(self, file: Path) -> str:
@@ -311,7 +312,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         return (atom_numbers if self.per_atom else numbers)(block, target)
 
     def _names(self) -> dict[Path, str]:
-        """A name of each file: its own, with those of its folders as far as is needed to tell the files apart."""
+        """Name of each file, with as many of its folders as needed to make the names unique."""
         for depth in range(1, max(len(file.parts) for file in self.files)):
             names = {file: "/".join(file.parts[-depth:]) for file in self.files}
             if len(set(names.values())) == len(names):
@@ -325,12 +326,12 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
 
 
 def _absolute(files: str | Path | Sequence[str | Path]) -> list[Path]:
-    given = [files] if isinstance(files, (str, Path)) else files
-    return [file.absolute() for file in expand_paths([Path(file).expanduser() for file in given])]
+    names = [files] if isinstance(files, (str, Path)) else files
+    return [file.absolute() for file in expand_paths([Path(file).expanduser() for file in names])]
 
 
 def fingerprint_of(value: object) -> str:
-    """Identity of a transform and its parameters; it contains an address if they are unknown."""
+    """Identity of a transform and its parameters as text, with an address if they are unknown."""
     if isinstance(value, Tensor | np.ndarray):
         array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
         return f"array({array.dtype}, {array.shape}, {hashlib.sha256(array.tobytes()).hexdigest()})"

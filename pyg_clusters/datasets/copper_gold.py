@@ -14,9 +14,8 @@ from pyg_clusters.errors import InputError
 class CopperGoldClusters(ShippedClusters):
     """Copper-gold clusters of 20 to 60 atoms of all compositions, with binding energies in eV.
 
-    The energies are those of the effective medium theory of ASE (EMT), a model potential: a set to test methods for
-    alloys on. The minima were found by this package (``pyg-clusters generate quench``), and are grouped by the segment
-    of the search: split by group.
+    The energies are those of the effective medium theory of ASE (EMT), a model potential, to test methods for alloys.
+    The minima were found by this package (``pyg-clusters generate quench``); a group is a segment of the search.
 
     =================  ======  ================================================================================
     subset             frames  contents
@@ -39,7 +38,7 @@ class CopperGoldClusters(ShippedClusters):
     NAME = "copper_gold_clusters"
 
     FILES: dict[str, tuple[str, ...]] = {"minima": ("minima",), "forces_minima": ("minima", "forces")}
-    """The files of the subsets."""
+    """Files of the subsets."""
 
     def __init__(
         self,
@@ -57,9 +56,9 @@ class CopperGoldClusters(ShippedClusters):
         self.num_minima = self.card.files[files[0]].frames
 
     def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
-        """:func:`~pyg_clusters.datasets.group_split` of the minima by :attr:`groups`, as they are split alone.
+        """:func:`~pyg_clusters.datasets.group_split` of the minima alone by :attr:`groups`.
 
-        Every other frame is in the part of the minima of its group; where there are none, in the training part.
+        Every other frame is in the part of the minima of its group, or in the training part if there are none.
         """
         groups, is_minimum = self.groups, self._data.idx[torch.as_tensor(list(self.indices()))] < self.num_minima
         minima = groups[is_minimum]

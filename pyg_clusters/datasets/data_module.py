@@ -106,8 +106,8 @@ class ClusterDataModule(pl.LightningDataModule):
         everything = torch.cat([self.split.train, self.split.val, self.split.test])
         if everything.numel() and int(everything.max()) >= len(self.batches):
             raise InputError(
-                f"the split {split} names cluster {int(everything.max())}, but the data set has {len(self.batches)} "
-                "only: it belongs to another one"
+                f"the split {split} names cluster {int(everything.max())}, but the data set has only "
+                f"{len(self.batches)}: it belongs to another data set"
             )
         for name in ("train", "val"):
             if getattr(self.split, name).numel() == 0:
@@ -128,12 +128,12 @@ class ClusterDataModule(pl.LightningDataModule):
 
     @property
     def references(self) -> dict[str, float]:
-        """Energy in eV of an atom by element symbol that the data set subtracts from its targets, if it does."""
+        """Energies in eV of isolated atoms by element symbol that the data set subtracts from its targets, if any."""
         return getattr(self.dataset, "references", None) or {}
 
     @property
     def electronic_state(self) -> tuple[int, bool]:
-        """Charge of the clusters in e, and whether one of them is in a state of other spin than the lowest."""
+        """Charge of the clusters in e, and whether one of them is in a state other than the lowest spin."""
         return getattr(self.dataset, "electronic_state", (0, False))
 
     def labels(self, batch: Data) -> Tensor:
@@ -155,15 +155,13 @@ class ClusterDataModule(pl.LightningDataModule):
         return groups[clusters].numpy()
 
     def copies_in_split(self) -> list[str]:
-        """Warning about validation and test clusters that are copies of training clusters: a line, or none.
+        """Warning about validation and test clusters that are copies of training clusters, in at most one line.
 
         At most :data:`MAX_COMPARED` of each part are compared, drawn at random, each with its
         :data:`~pyg_clusters.structures.duplicates.NEAREST` nearest training clusters.
         """
         if self.split.train.numel() > MAX_TRAINING_CLUSTERS:
-            return [
-                f"more than {MAX_TRAINING_CLUSTERS:,} clusters to train on: not searched for copies across the split"
-            ]
+            return [f"more than {MAX_TRAINING_CLUSTERS:,} training clusters: not searched for copies across the split"]
         if "pos" not in self.batches.stored(self.split.train[:1].tolist()):
             return []
         training = _structures(self.batches, self.split.train)
@@ -206,7 +204,7 @@ class ClusterDataModule(pl.LightningDataModule):
 def _groups(dataset: GraphDataset, batches: ClusterBatches | DiskBatches, split: str | Path) -> np.ndarray:
     """Groups ``[num_graphs]`` for a split that keeps copies together."""
     if split == "paper":
-        raise InputError("the split of a paper stays as it is: leave out copies_together, or choose group or random")
+        raise InputError("the split of a paper is fixed: leave out copies_together, or choose group or random")
     of_copies = copy_groups(*_structures(batches, torch.arange(len(batches))))
     if split not in ("group", "fold"):
         return of_copies
@@ -247,11 +245,11 @@ def _make_split(
         return group_split(dataset.groups, fractions, seed) if own is None else own(fractions, seed)
     if split == "paper":
         if not hasattr(dataset, "paper_split"):
-            raise InputError(f"{type(dataset).__name__} follows no paper's split; choose group, size, fold or random")
+            raise InputError(f"{type(dataset).__name__} has no split of a paper; choose group, size, fold or random")
         return dataset.paper_split(seed=seed)
     if not Path(split).is_dir():
         raise InputError(
-            f"--data.split {split}: no folder of a saved split, and no kind of split (there are {', '.join(KINDS)})"
+            f"--data.split {split}: neither the folder of a saved split nor a kind of split ({', '.join(KINDS)})"
             f"{nearest(str(split), KINDS)}"
         )
     return Split.load(split)

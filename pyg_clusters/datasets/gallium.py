@@ -13,42 +13,42 @@ from pyg_clusters.errors import InputError
 
 
 class GalliumClusters(ShippedClusters):
-    r"""Gallium clusters of 31 to 70 atoms with binding energies in eV: a stand-in, of the same sizes, for the data of
-    `DART <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al. 2021).
+    r"""Gallium clusters of 31 to 70 atoms with binding energies in eV, which replace the data of
+    `DART <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al. 2021) with the same sizes.
 
     The energies are those of the Gaussian approximation potential (GAP) for gallium nanoclusters of Banik et al.
     (2024), which was fitted to PBE: **GAP labels, not DFT**. Binding energies are about -2.4 to -2.5 eV per atom. The
-    files come with the package (CC-BY-4.0) and are compared with the checksums of their card.
+    files are shipped with the package (CC-BY-4.0) and compared with the checksums of their card.
 
     ==================  ======  ==================  =================================================
-    subset              frames  sizes               what
+    subset              frames  sizes               contents
     ==================  ======  ==================  =================================================
-    ``minima``          6,030   31 to 70            unique local minima, 132 to 162 a size; grouped
-                                                    by the segment of the search: split by group
+    ``minima``          6,030   31 to 70            distinct local minima, 132 to 162 per size; a
+                                                    group is a segment of the search
     ``md_46``           1,000   46                  molecular dynamics at 900 K, a frame every 400 fs
-    ``md_57``           1,000   57                  the same of another size
+    ``md_57``           1,000   57                  the same for another size
     ``md_46_quenched``  1,000   46                  each frame of ``md_46`` quenched to its minimum
-    ``md_57_quenched``  1,000   57                  each frame of ``md_57``, likewise
-    ``md_quench``       7,400   31 to 70, but for   hot frames (500 to 1,100 K), with the energy of
-                                46, 57 and 60       the minimum each quenches to; grouped by run
+    ``md_57_quenched``  1,000   57                  each frame of ``md_57`` quenched to its minimum
+    ``md_quench``       7,400   31 to 70, except    hot frames (500 to 1,100 K), with the energy of
+                                46, 57 and 60       the minimum each quenches to; a group is a run
     ``forces``          3,500   31 to 70            off-equilibrium frames (300 to 1,500 K) with
-                                                    forces; grouped by run
-    ``forces_minima``   9,530   31 to 70            ``forces`` and ``minima``, on which there are none;
-                                                    by group each is split as it is alone
+                                                    forces; a group is a run
+    ``forces_minima``   9,530   31 to 70            ``forces`` and ``minima``, with forces of zero for
+                                                    the minima; a split by group splits each separately
     ``quench_minima``   13,430  31 to 70            ``md_quench`` and ``minima``, with the energy of the
-                                                    minimum that each quenches to (its own, if it is one)
+                                                    minimum that each quenches to (its own for a minimum)
     ==================  ======  ==================  =================================================
 
     A cluster has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å (centroid at the origin), ``y [1]`` in eV, ``idx [1]``,
-    ``cluster_size [1]``, ``group [1]``; those of dynamics also ``temperature [1]`` in K and ``time_fs [1]``, those of
-    ``md_*`` ``quench_binding_energy [1]`` in eV, those of ``forces`` ``force [num_atoms, 3]`` in eV/Å.
+    ``cluster_size [1]``, ``group [1]``; frames of dynamics also ``temperature [1]`` in K and ``time_fs [1]``, frames of
+    ``md_*`` ``quench_binding_energy [1]`` in eV, frames of ``forces`` ``force [num_atoms, 3]`` in eV/Å.
 
     Args:
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/gallium_clusters`` in
             the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
         subset (str): One of the above.
         target (str): ``"binding_energy"``, or ``"quench_binding_energy"`` of ``md_*`` and ``quench_minima`` (both eV;
-            that of the minimum that a frame quenches to).
+            the latter of the minimum that a frame quenches to).
         kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of :class:`ClusterDataset`.
 
     Example:
@@ -70,13 +70,13 @@ class GalliumClusters(ShippedClusters):
         "forces_minima": (),
         "quench_minima": (),
     }
-    """The subsets, with the values per cluster that each has beside the target."""
+    """Further values per cluster of each subset."""
 
     FILES: dict[str, tuple[str, ...]] = {
         "forces_minima": ("forces", "minima"),
         "quench_minima": ("md_quench", "minima"),
     }
-    """The files of the subsets that are of several."""
+    """Files of the subsets that combine several."""
 
     def __init__(
         self,
@@ -107,15 +107,15 @@ class GalliumClusters(ShippedClusters):
 
     @property
     def file_of_cluster(self) -> Tensor:
-        """Place of the file of each cluster in :attr:`files`, ``[num_graphs]`` (long)."""
+        """Index in :attr:`files` of the file of each cluster, ``[num_graphs]`` (long)."""
         ends = torch.tensor([self.card.files[file.name].frames for file in self.files]).cumsum(0)
         return torch.bucketize(self._data.idx[torch.as_tensor(list(self.indices()))], ends, right=True)
 
     def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
-        """:func:`~pyg_clusters.datasets.group_split` by :attr:`groups`, each file as it is split alone."""
+        """:func:`~pyg_clusters.datasets.group_split` by :attr:`groups`, of each file separately."""
         parts = []
         for file in self.file_of_cluster.unique():
-            places = (self.file_of_cluster == file).nonzero().flatten()
-            alone = group_split(self.groups[places], fractions, seed)
-            parts.append([places[part] for part in (alone.train, alone.val, alone.test)])
+            clusters = (self.file_of_cluster == file).nonzero().flatten()
+            split = group_split(self.groups[clusters], fractions, seed)
+            parts.append([clusters[part] for part in (split.train, split.val, split.test)])
         return Split(*(torch.cat(part) for part in zip(*parts, strict=True)))

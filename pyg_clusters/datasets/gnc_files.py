@@ -1,4 +1,4 @@
-"""Structures and energies of the GNC data set from files, folders, and archives that are not trusted."""
+"""Structures and energies of the GNC data set from files, folders, and untrusted archives."""
 
 import lzma
 import math
@@ -71,7 +71,7 @@ class Structure:
 
 
 def files_below(folder: Path) -> list[Path]:
-    """All files below a folder in the order of their names, without the hidden ones that systems leave there."""
+    """All files below a folder in the order of their names, except hidden files of operating systems."""
     names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return [folder / name for name in names if not any(part.startswith(("__MACOSX", ".")) for part in name.parts)]
 
@@ -85,7 +85,7 @@ def gather(folder: Path, scratch: Path, depth: int = 0) -> dict[str, Path]:
         depth: Number of archives around the folder.
 
     Raises:
-        InputError: If an archive cannot be unpacked, or not safely.
+        InputError: If an archive cannot be unpacked safely.
     """
     gathered: dict[str, Path] = {}
     for file in files_below(folder):
@@ -103,7 +103,7 @@ def _unpack(path: Path, folder: Path):
     """Unpack the files of an archive into a folder; links and devices are left out.
 
     Raises:
-        InputError: If the archive is cut short, damaged or encrypted, has a member that would be written outside of
+        InputError: If the archive is truncated, damaged or encrypted, has a member that would be written outside of
             the folder, or is larger than :data:`MAX_UNPACKED`.
     """
     try:
@@ -115,7 +115,7 @@ def _unpack(path: Path, folder: Path):
         with tarfile.open(path) as tar:
             files = [member for member in tar if member.isfile()]
             _check_members(path, {member.name: member.size for member in files})
-            # A file cut between two members reads like a whole one, but for the block of zeros at its end.
+            # Only the block of zeros at its end distinguishes a complete file from one cut between two members.
             assert tar.fileobj is not None
             tar.fileobj.seek(tar.offset)
             if tar.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
@@ -132,7 +132,7 @@ def _check_members(archive: Path, sizes: dict[str, int]):
             raise InputError(f"{archive}: its member {name!r} would be written elsewhere; do not trust this archive")
     if sum(sizes.values()) > MAX_UNPACKED:
         limit = f"{MAX_UNPACKED / 2**30:.0f} GiB"
-        raise InputError(f"{archive}: unpacks to more than {limit}; put its unpacked files there instead")
+        raise InputError(f"{archive}: unpacks to more than {limit}; replace it by its unpacked files")
 
 
 def _is_table(name: str) -> bool:
@@ -229,11 +229,11 @@ def set_energies(
 
 
 def energy_in_comment(comment: str, key: str | None = None) -> float | None:
-    """The energy in a comment line: after a name of an energy, or the only number with a decimal point.
+    """Energy in a comment line: after the name of an energy, or the only number with a decimal point.
 
     Args:
         comment: The line, free text or the keys of extended XYZ.
-        key: Name of the energy; by default the first of :data:`ENERGY_NAMES` that is there.
+        key: Name of the energy; by default the first match of :data:`ENERGY_NAMES`.
 
     Example:
         >>> energy_in_comment("Ga31 isomer 5  E(eV) = -75.125")
@@ -253,7 +253,7 @@ def energy_in_comment(comment: str, key: str | None = None) -> float | None:
 
 
 def energy_in_name(name: str) -> float | None:
-    """The energy in the name of a file, or of its folder where the file is a plain ``POSCAR``: the last decimal number.
+    """Energy in the name of a file, or of the folder of a plain ``POSCAR``: the last number with a decimal point.
 
     Example:
         >>> energy_in_name("GNC/Ga31_17_-75.125.xyz"), energy_in_name("GNC/31_E-75.5/CONTCAR")
@@ -270,39 +270,39 @@ def energies_in_table(
 ) -> dict[str, list[float]]:
     """Energies of structure files from a table with a row for each structure.
 
-    A row has the name of a file (with or without its folders and its suffix) and its energy: in the column that a first
-    row calls so, else the last number with a decimal point. Rows without the name of a file are passed over. The rows
-    of one file are those of its frames, in order.
+    A row has the name of a file (with or without its folders and suffix) and its energy: in the column named by a
+    header, else the last number with a decimal point. Rows without the name of a file are skipped. Several rows of one
+    file belong to its frames, in order.
 
     Args:
         table: Name of the table.
-        path: Where it is.
-        files: The files by all that may stand for them.
-        key: Title of the column.
+        path: Path of the table.
+        files: Files by all names that may refer to them.
+        key: Header of the column.
 
     Raises:
-        InputError: If the table cannot be read, a name fits several files, or a row has no energy.
+        InputError: If the table cannot be read, a name matches several files, or a row has no energy.
     """
     found: dict[str, list[float]] = defaultdict(list)
     column = None
     for line, cells in table_lines(path):
-        place = next((n for n, cell in enumerate(cells) if cell.removeprefix("./") in files), None)
-        if place is None:
+        named = next((n for n, cell in enumerate(cells) if cell.removeprefix("./") in files), None)
+        if named is None:
             column = column if found or column is not None else _energy_column(cells, key)
             continue
-        meant = files[cells[place].removeprefix("./")]
+        meant = files[cells[named].removeprefix("./")]
         meant = [file for file in meant if file.parent == Path("/", table).parent] or meant  # beside the table
         if len(meant) > 1:
             raise InputError(
-                f"{table}, line {line}: {cells[place]!r} may be any of {len(meant)} files; write their folders too"
+                f"{table}, line {line}: {cells[named]!r} may be any of {len(meant)} files; write their folders too"
             )
         if column is not None:
             text = cells[column] if column < len(cells) else ""
             if not re.fullmatch(NUMBER, text):
-                raise InputError(f"{path}, line {line}: no energy for {cells[place]}, but {text!r}")
+                raise InputError(f"{path}, line {line}: no energy for {cells[named]}, but {text!r}")
             numbers = [text]
         else:
-            numbers = [cell for n, cell in enumerate(cells) if n != place and re.fullmatch(NUMBER, cell)]
+            numbers = [cell for n, cell in enumerate(cells) if n != named and re.fullmatch(NUMBER, cell)]
         decimals = [number for number in numbers if not number.lstrip("+-").isdecimal()]
         if numbers:
             found[meant[0].relative_to("/").as_posix()].append(float((decimals or numbers)[-1]))

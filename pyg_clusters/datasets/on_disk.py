@@ -107,15 +107,15 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
     ):
         self.file = Path(file).expanduser().absolute()
         self.files = [self.file]
-        asked = (target, per_atom, energy_unit, references, group, keep, keep_atoms, forces)
-        self.take_label_arguments(*asked, fragments, on_missing, on_bad)
+        arguments = (target, per_atom, energy_unit, references, group, keep, keep_atoms, forces)
+        self.take_label_arguments(*arguments, fragments, on_missing, on_bad)
         if not is_store(self.file):
             raise InputError(f"{self.file}: not a frame store; create one with pyg-clusters convert --uncompressed")
         folder = self.file.parent if root is None else Path(root).expanduser().absolute()
         super().__init__(str(folder), transform, log=False)
         arrays = (*self.keep_atoms, *((self.forces_key,) if forces else ()))
         labels = Labels(target, per_atom, group, tuple(self.keep), arrays, fragments, self.energy_unit)
-        reader = LabelReader(on_missing, on_bad, take_atoms=self._references_asked == "isolated_atoms")
+        reader = LabelReader(on_missing, on_bad, take_atoms=self._references == "isolated_atoms")
         index_file = folder / f"{self.file.stem}.{_hash_of(labels, reader)[:12]}.index.npz"
         self._index = StoreIndex.of(self.file, labels, reader, index_file)
         self.skipped = [BadFrame(str(self.file), number, reason) for number, reason in self._index.skipped]
@@ -145,10 +145,10 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
     @property
     def fingerprint(self) -> str:
         """Hash of the content of the file and of everything else that the clusters depend on."""
-        asked = self._references_asked
+        references = self._references
         shaped_by = [self._index.checksum, self.target, self.per_atom, self.group_key, list(self.keep.items())]
         shaped_by += [self._index.frames.tolist() if self.skipped else None, self.forces and self.forces_key]
-        shaped_by += [list(self.keep_atoms.items()), self.fragments, asked, self.energy_unit, FORMAT_VERSION]
+        shaped_by += [list(self.keep_atoms.items()), self.fragments, references, self.energy_unit, FORMAT_VERSION]
         return hashlib.sha256(json.dumps(shaped_by, sort_keys=True, default=float).encode()).hexdigest()
 
     @property
@@ -269,5 +269,5 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
 
 
 def _hash_of(labels: Labels, reader: LabelReader) -> str:
-    asked = [reader.on_missing, reader.on_bad, reader.take_atoms]
-    return hashlib.sha256(json.dumps([FORMAT_VERSION, astuple(labels), asked]).encode()).hexdigest()
+    options = [reader.on_missing, reader.on_bad, reader.take_atoms]
+    return hashlib.sha256(json.dumps([FORMAT_VERSION, astuple(labels), options]).encode()).hexdigest()

@@ -1,8 +1,7 @@
 """Training, validation and test splits.
 
-To split by trajectory, so that no frames of one run are on two sides, call :func:`group_split` with the number of the
-trajectory of each frame: :attr:`ClusterDataset.groups <pyg_clusters.datasets.ClusterDataset.groups>` has it where no
-other group is named.
+To split by trajectory, so that the frames of a run are in one part, call :func:`group_split` with the index of the
+trajectory of each frame, by default :attr:`ClusterDataset.groups <pyg_clusters.datasets.ClusterDataset.groups>`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ PARTS: tuple[str, str, str] = ("train", "val", "test")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Places in a data set, ``[num_train]``, ``[num_val]`` and ``[num_test]`` (long, ascending, none twice).
+    """Indices in a data set, ``[num_train]``, ``[num_val]`` and ``[num_test]`` (long, ascending, without duplicates).
 
     Example:
         >>> split = random_split(10, seed=1)
@@ -37,10 +36,10 @@ class Split:
     def __post_init__(self):
         everything = torch.cat([self.train, self.val, self.test])
         if everything.unique().numel() != everything.numel():
-            raise InputError("a split has a cluster twice, or on two sides")
+            raise InputError("a split has a cluster twice, or in two parts")
 
     def save(self, folder: str | Path):
-        """Writes ``train.txt``, ``val.txt`` and ``test.txt``, one number a line."""
+        """Write ``train.txt``, ``val.txt`` and ``test.txt``, with an index per line."""
         for part in PARTS:
             lines = "".join(f"{number}\n" for number in getattr(self, part).tolist())
             with atomic_write(Path(folder) / f"{part}.txt") as temporary:
@@ -48,10 +47,10 @@ class Split:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Split":
-        """Reads what :meth:`save` wrote.
+        """Read the files written by :meth:`save`.
 
         Raises:
-            InputError: If a file is missing or has a line that is no number from 0 up.
+            InputError: If a file is missing or has a line that is not an index from 0.
         """
         return cls(**{part: _read_numbers(Path(folder) / f"{part}.txt") for part in PARTS})
 
@@ -61,18 +60,18 @@ class Split:
 
 
 def random_split(num: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
-    """Splits at random.
+    """Random split.
 
-    Clusters of one trajectory or search segment are alike, and a random split then flatters the model: see
+    Clusters of one trajectory or search segment are similar, and errors from a random split are then too small: see
     :func:`group_split`.
 
     Args:
         num: Number of clusters.
-        fractions: Shares of training, validation and test set; they sum to 1.
-        seed: Seed of this split; the global seeds play no part.
+        fractions: Fractions of training, validation and test set; they sum to 1.
+        seed: Seed of the split, independent of global seeds.
 
     Raises:
-        InputError: If there are too few clusters for the shares.
+        InputError: If there are too few clusters for the fractions.
     """
     counts = _share(num, fractions)
     order = np.random.default_rng(seed).permutation(num)
@@ -81,15 +80,15 @@ def random_split(num: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: i
 
 
 def group_split(groups: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
-    """Splits with no group on two sides.
+    """Random split of whole groups.
 
-    Whole groups are drawn in random order, leaving out those too large for what is missing; a share is off by at
-    most half of the smallest group left out. A share that should not be empty gets at least one group.
+    Groups are drawn in random order, without those too large for the remaining number of clusters; the size of a part
+    deviates by at most half of the smallest group not drawn. A part with a nonzero fraction gets at least one group.
 
     Args:
         groups: Group of each cluster ``[num_graphs]``: numbers or strings (the segment of a search, a trajectory).
-        fractions: Shares of training, validation and test set, counted in clusters; they sum to 1.
-        seed: Seed of this split; the global seeds play no part.
+        fractions: Fractions of training, validation and test set, counted in clusters; they sum to 1.
+        seed: Seed of the split, independent of global seeds.
 
     Raises:
         InputError: If there are fewer groups than parts.
@@ -100,7 +99,7 @@ def group_split(groups: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1),
     if group_sizes.size < num_parts:
         raise InputError(f"{group_sizes.size} group(s) cannot be split into {num_parts} parts; split at random instead")
     left = np.random.default_rng(seed).permutation(group_sizes.size)
-    spare = num_parts  # groups that the parts still to be filled need, one each
+    spare = num_parts  # number of groups reserved for the remaining parts, one each
     part_of_group = np.zeros(group_sizes.size, dtype=np.int64)
     for part in (2, 1):
         spare -= fractions[part] > 0
@@ -118,17 +117,17 @@ def size_split(
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> Split:
-    """Tests on the clusters of the held-out sizes; the others are split at random into training and validation.
+    """Split with the held-out sizes as test set and a random split of the others into training and validation.
 
     Args:
         sizes: Number of atoms of each cluster ``[num_graphs]``.
-        held_out: The sizes of the test set.
-        val_fraction: Share of the validation set among the others.
-        seed: Seed of this split; the global seeds play no part.
-        groups: Group of each cluster ``[num_graphs]``, which among the others are split whole.
+        held_out: Sizes of the test set.
+        val_fraction: Fraction of the validation set among the others.
+        seed: Seed of the split, independent of global seeds.
+        groups: Group of each cluster ``[num_graphs]``, to split the others by whole groups.
 
     Raises:
-        InputError: If there is no cluster of a held-out size, or none of another.
+        InputError: If there are no clusters of a held-out size, or of other sizes.
     """
     sizes = np.asarray(sizes)
     missing = sorted(set(held_out) - set(sizes.tolist()))
@@ -146,16 +145,16 @@ def size_split(
 
 
 def fold_split(groups: ArrayLike | int, folds: int = 5, fold: int = 0, seed: int = 0) -> Split:
-    """One of the splits of a cross-validation: over all of them each cluster is tested on once, and validated on once.
+    """Split of a cross-validation, in which each cluster is in one test set and in one validation set.
 
-    The groups are dealt out at random to folds of nearly equal numbers of groups. One fold is the test set, the next
-    one (after the last the first) the validation set, and the others train.
+    The groups are assigned at random to folds of nearly equal numbers of groups. One fold is the test set, the next
+    one (cyclically) the validation set, and the others are the training set.
 
     Args:
-        groups: Group of each cluster ``[num_graphs]``, numbers or strings, none of which is on two sides; or the
-            number of clusters, each a group of its own.
+        groups: Group of each cluster ``[num_graphs]``, numbers or strings, to split by whole groups; or the number of
+            clusters, each a group of its own.
         folds: Number of folds, at least three.
-        fold: Which of them is the test set, from 0.
+        fold: Index of the fold that is the test set, from 0.
         seed: Seed of the folds; the same for all splits of a cross-validation.
 
     Raises:
@@ -172,25 +171,25 @@ def fold_split(groups: ArrayLike | int, folds: int = 5, fold: int = 0, seed: int
     if not 0 <= fold < folds:
         raise InputError(f"there is no fold {fold}: the {folds} folds are counted from 0")
     if group_sizes.size < folds:
-        raise InputError(f"{group_sizes.size} clusters or groups of them cannot be dealt out to {folds} folds")
+        raise InputError(f"{group_sizes.size} clusters or groups of them cannot be divided into {folds} folds")
     fold_of_group = np.random.default_rng(seed).permutation(np.arange(group_sizes.size) % folds)
-    place = (fold_of_group[group_of_cluster] - fold) % folds  # 0: test, 1: validation
-    parts = [np.flatnonzero(chosen) for chosen in (place > 1, place == 1, place == 0)]
+    offset = (fold_of_group[group_of_cluster] - fold) % folds  # 0: test, 1: validation
+    parts = [np.flatnonzero(chosen) for chosen in (offset > 1, offset == 1, offset == 0)]
     return _split_of(parts, (1 - 2 / folds, 1 / folds, 1 / folds))
 
 
 def largest_sizes(sizes: ArrayLike, at_least: int = 10) -> list[int]:
-    """The largest cluster sizes, as many as it takes to have a number of clusters; to hold out.
+    """Largest cluster sizes to hold out, as many as needed for a minimum number of clusters.
 
     Args:
         sizes: Number of atoms of each cluster ``[num_graphs]``.
-        at_least: How many clusters of these sizes are wanted.
+        at_least: Minimum number of clusters of these sizes.
 
     Returns:
         Sizes in increasing order; never all of them.
 
     Raises:
-        InputError: If smaller clusters would not be left.
+        InputError: If no smaller clusters would remain.
 
     Example:
         >>> largest_sizes([14] * 20 + [16] * 12 + [18] * 6 + [20] * 5)
@@ -204,9 +203,9 @@ def largest_sizes(sizes: ArrayLike, at_least: int = 10) -> list[int]:
 
 
 def _share(num: int, fractions: Sequence[float]) -> list[int]:
-    """Numbers of clusters nearest to the fractions, which are checked."""
+    """Numbers of clusters closest to the fractions, which are checked."""
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not fractions[0]:
-        raise InputError(f"shares of training, validation and test set must sum to 1, got {list(fractions)}")
+        raise InputError(f"fractions of training, validation and test set must sum to 1, got {list(fractions)}")
     val, test = (round(num * fraction) for fraction in fractions[1:])
     return [num - val - test, val, test]
 
@@ -242,5 +241,5 @@ def _read_numbers(path: Path) -> Tensor:
         raise InputError(f"{path}: cannot read the split ({one_line(error)})") from error
     for line, text in enumerate(lines, start=1):
         if not text.strip().isdecimal():
-            raise InputError(f"{path}, line {line}: expected a number from 0 up, got {text[:40]!r}")
+            raise InputError(f"{path}, line {line}: expected an index from 0, got {text[:40]!r}")
     return torch.tensor([int(text) for text in lines], dtype=torch.long)

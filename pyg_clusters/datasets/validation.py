@@ -101,9 +101,9 @@ def check_energies_above_references(energy: Tensor, sizes: Tensor, references: M
     per_atom = energy / sizes
     largest = int(per_atom.abs().argmax())
     if abs(float(per_atom[largest])) > MOST_BINDING:
-        given = ", ".join(f"{symbol} {value:.6g}" for symbol, value in references.items())
+        stated = ", ".join(f"{symbol} {value:.6g}" for symbol, value in references.items())
         raise InputError(
-            f"an energy is {float(per_atom[largest]):.6g} eV per atom away from the references ({given} eV): they and "
+            f"an energy is {float(per_atom[largest]):.6g} eV per atom away from the references ({stated} eV): they and "
             "the labels, or the labels among each other, have different zeros or units; check energy_unit and "
             "references, or let them be fitted (references='fit')"
         )
@@ -134,7 +134,7 @@ class LabelArguments:
         self.target = target
         self.per_atom = per_atom
         self.energy_unit = unit_of(energy_unit, ENERGY_UNITS, "energy_unit")
-        self._references_asked = dict(references) if isinstance(references, Mapping) else references
+        self._references = dict(references) if isinstance(references, Mapping) else references
         self.group_key = group
         self.keep = names_in_data(keep)
         self.keep_atoms = names_in_data(keep_atoms)
@@ -148,13 +148,14 @@ class LabelArguments:
         check_choice("on_missing", on_missing)
         check_choice("on_bad", on_bad)
         check_kept_names(self.keep, self.keep_atoms)
-        asked = self._references_asked
-        if per_atom and asked is not None:
+        if per_atom and references is not None:
             raise InputError("reference energies belong to a target per cluster; this one is per atom: leave them out")
-        if isinstance(asked, str) and asked not in ("fit", "isolated_atoms"):
-            raise InputError(f"references must be 'fit', 'isolated_atoms' or energies by element symbol, got {asked!r}")
-        if isinstance(asked, dict) and (unknown := [symbol for symbol in asked if symbol not in atomic_numbers]):
-            raise InputError(f"references: {unknown[0]!r} is not an element symbol")
+        if isinstance(references, str) and references not in ("fit", "isolated_atoms"):
+            kinds = "'fit', 'isolated_atoms' or energies by element symbol"
+            raise InputError(f"references must be {kinds}, got {references!r}")
+        unknown = set(references) - set(atomic_numbers) if isinstance(references, Mapping) else set()
+        if unknown:
+            raise InputError(f"references: {min(unknown)!r} is not an element symbol")
 
     def find_references(
         self, numbers: Iterable[int], isolated: Mapping[str, float], fit: Callable[[], Mapping[int, float]]
@@ -169,12 +170,12 @@ class LabelArguments:
         Raises:
             InputError: If the energy of an element is missing or not finite.
         """
-        asked = self._references_asked
-        if asked is None:
+        references = self._references
+        if references is None:
             return {}
-        if asked == "fit":
+        if references == "fit":
             return {chemical_symbols[number]: value for number, value in fit().items()}
-        known = asked if isinstance(asked, dict) else isolated
+        known = references if isinstance(references, dict) else isolated
         missing = ", ".join(sorted({chemical_symbols[number] for number in numbers} - set(known)))
         if missing and known is isolated:
             raise InputError(

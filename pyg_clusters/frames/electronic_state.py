@@ -212,18 +212,18 @@ def _valence(number: int) -> tuple[int, int]:
 
 def _numbers(atoms: Atoms, names: frozenset[str], step: float = 1.0) -> Iterator[tuple[str, float]]:
     """Name and value of each statement of a frame under one of the given names."""
-    for name, given in atoms.info.items():
-        if str(name).lower() not in names or given is None:
+    for name, stated in atoms.info.items():
+        if str(name).lower() not in names or stated is None:
             continue
         try:
-            value = float(np.asarray(given).reshape(()).item())
+            value = float(np.asarray(stated).reshape(()).item())
         except (TypeError, ValueError):
             value = float("nan")
         if str(name).lower() in MOMENTS and value % 1:
             continue
-        if isinstance(given, (bool, np.bool_)) or not np.isfinite(value) or value % step:
+        if isinstance(stated, (bool, np.bool_)) or not np.isfinite(value) or value % step:
             whole = "a whole number" if step == 1 else f"a multiple of {step}"
-            raise InputError(f"{name} must be {whole}, got {np.asarray(given).tolist()!r}; correct it")
+            raise InputError(f"{name} must be {whole}, got {np.asarray(stated).tolist()!r}; correct it")
         yield str(name), value
 
 

@@ -283,8 +283,8 @@ def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list
         >>> [path.name for path in expand_paths(folder)]
         ['au2.xyz', 'au10.xyz']
     """
-    given = [paths] if isinstance(paths, (str, os.PathLike)) else paths
-    files = [file for path in given for file in _expand(Path(path))]
+    names = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    files = [file for path in names for file in _expand(Path(path))]
     for file in files:
         try:
             str(file).encode()
@@ -293,13 +293,13 @@ def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list
     return files
 
 
-def is_among(path: Path, given: Path) -> bool:
+def is_among(path: Path, pattern: Path) -> bool:
     """Whether an existing file is one of those that a file, folder or pattern expands to."""
-    if given.is_dir():
-        return path.parent.samefile(given) and holds_structures(path)
-    if given.exists():
-        return path.samefile(given)
-    return has_magic(str(given)) and any(path.samefile(file) for file in _expand(given))
+    if pattern.is_dir():
+        return path.parent.samefile(pattern) and holds_structures(path)
+    if pattern.exists():
+        return path.samefile(pattern)
+    return has_magic(str(pattern)) and any(path.samefile(file) for file in _expand(pattern))
 
 
 def natural_order(path: Path) -> list[tuple[int, int, str]]:

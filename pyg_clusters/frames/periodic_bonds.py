@@ -157,10 +157,10 @@ def _nearest_images(
     best = np.zeros((len(others), len(vectors)), dtype=np.int64)
     rows = max(1, DISTANCES_AT_ONCE // len(others))
     for first in range(0, len(pos), rows):
-        apart = others[None] - pos[first : first + rows, None]  # [rows, others, 3]
-        home = -np.rint(apart @ dual).astype(np.int64)
+        relative = others[None] - pos[first : first + rows, None]  # [rows, others, 3]
+        home = -np.rint(relative @ dual).astype(np.int64)
         for step in around:
-            distance = np.linalg.norm(apart + (home + step) @ vectors, axis=2)
+            distance = np.linalg.norm(relative + (home + step) @ vectors, axis=2)
             row = distance.argmin(axis=0)
             shortest = distance[row, np.arange(len(others))]
             closer = shortest < nearest
@@ -208,8 +208,8 @@ def join_by_vacuum(
     of_atom = of_frame.repeat(sizes)
     dual = np.linalg.pinv(cells)
     needed = (reach_of(z) * np.linalg.norm(dual, axis=1))[of_frame].T  # [3, num_frames], zero where not periodic
-    apart = (pos - pos[starts].repeat(sizes, axis=0)).T.astype(np.float32, order="C")  # [3, num_atoms]
-    fractions = _times(apart, dual, of_atom)
+    relative = (pos - pos[starts].repeat(sizes, axis=0)).T.astype(np.float32, order="C")  # [3, num_atoms]
+    fractions = _times(relative, dual, of_atom)
     # First try the images nearest to the first atom. They are correct if the frame then leaves at least the reach of a
     # bond free in the cell; the other frames are cut at their widest gap instead.
     steps = np.rint(fractions)
@@ -220,9 +220,9 @@ def join_by_vacuum(
     for frames, atoms in _alike(ptr, np.flatnonzero(near & ~whole)):
         steps[:, atoms], whole[frames] = _steps_over_gaps(fractions[:, atoms], needed[:, frames])
     if steps.any():
-        apart -= _times(steps, cells, of_atom)
+        relative -= _times(steps, cells, of_atom)
     frames = np.flatnonzero(whole)
-    whole[frames] = connected(z, apart, ptr, frames)
+    whole[frames] = connected(z, relative, ptr, frames)
     return -steps.T, whole
 
 
@@ -273,8 +273,8 @@ def in_one_piece(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
     """
     whole = np.diff(ptr) > 0
     ptr = np.concatenate([ptr[:-1][whole], ptr[-1:]])
-    apart = (pos - pos[ptr[:-1]].repeat(np.diff(ptr), axis=0)).T.astype(np.float32, order="C")
-    whole[whole] = connected(z, apart, ptr, np.arange(len(ptr) - 1))
+    relative = (pos - pos[ptr[:-1]].repeat(np.diff(ptr), axis=0)).T.astype(np.float32, order="C")
+    whole[whole] = connected(z, relative, ptr, np.arange(len(ptr) - 1))
     return whole
 
 

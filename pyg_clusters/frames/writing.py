@@ -308,8 +308,8 @@ def check_output(path: str | Path, inputs: Iterable[str | Path], overwrite: bool
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")
-    for given in map(Path, inputs):
-        if path.exists() and is_among(path, given):
+    for used in map(Path, inputs):
+        if path.exists() and is_among(path, used):
             raise InputError(f"{path} is one of the inputs and would be lost; choose another --out")
     if path.exists() and not overwrite:
         raise InputError(f"{path} is there already; pass --overwrite to replace it, or choose another --out")
