@@ -165,7 +165,7 @@ def test_values_of_atoms_of_several_kinds_are_named(tmp_path):
     texts = labelled(tmp_path / "b.xyz", ("core", "shell"), atom_type="S").read_text()
     (tmp_path / "both.xyz").write_text(numbers + texts)
     frames = Frames.open(tmp_path / "both.xyz", atom_properties=["q"])
-    refused(lambda: write_store(tmp_path / "s.h5", frames), "both.xyz, frame 1: 'q' is 'core', a text, where")
+    refused(lambda: write_store(tmp_path / "s.h5", frames), "both.xyz, frame 1: 'q' is 'core', a text, but a number")
 
 
 def test_a_label_missing_in_later_blocks_is_named(tmp_path):

@@ -46,7 +46,7 @@ def first_z(blocks):
 def test_formats_mix(files, ahead):
     frames = Frames.open(files, block_size=4)
     assert first_z(frames.blocks(ahead=ahead)) == list(range(30))
-    places = [block.place for block in frames.blocks(ahead=ahead)]
+    places = [block.position for block in frames.blocks(ahead=ahead)]
     assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
     assert [len(list(frames_of_file(path))) for path in files] == [11, 3, 7, 9]
 
@@ -55,7 +55,7 @@ def test_reading_starts_at_any_block(files):
     frames = Frames.open(files, block_size=4)
     blocks = list(frames)
     for number, block in enumerate(blocks):
-        assert first_z(frames.blocks(start=block.place)) == first_z(blocks[number:])
+        assert first_z(frames.blocks(start=block.position)) == first_z(blocks[number:])
     assert first_z(frames.blocks(start=(0, 3))) == list(range(11, 30))  # the first file has no block 3
     assert first_z(frames.blocks(start=(3, 3))) == []
 

@@ -32,7 +32,7 @@ def files(tmp_path_factory):
 
 
 def same(found: FrameBlock, expected: FrameBlock):
-    assert found.place == expected.place and found.unreadable == expected.unreadable
+    assert found.position == expected.position and found.unreadable == expected.unreadable
     for name in ("number", "z", "pos", "ptr"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
@@ -44,11 +44,11 @@ def test_pieces_in_any_order(files, name, number, monkeypatch):
     frames = Frames.open([files / "a.h5", files / name], block_size=BLOCK, on_bad="skip")
     pieces = [piece for file in (0, 1) for piece in frames.pieces(BLOCKS, file)]
     assert len(pieces) == 5 + number
-    found = {block.place: block for piece in reversed(pieces) for block in frames.blocks(ahead=0, piece=piece)}
+    found = {block.position: block for piece in reversed(pieces) for block in frames.blocks(ahead=0, piece=piece)}
     whole = list(frames.blocks(ahead=0))
-    assert sorted(found) == [block.place for block in whole]
+    assert sorted(found) == [block.position for block in whole]
     for block in whole:
-        same(found[block.place], block)
+        same(found[block.position], block)
 
 
 def test_pieces_from_a_block_on(files):
@@ -56,7 +56,7 @@ def test_pieces_from_a_block_on(files):
     found = []
     for file in (0, 1):
         for piece in frames.pieces(BLOCKS, file):
-            found += [block.place for block in frames.blocks(ahead=0, piece=piece, start=(0, 5))]
+            found += [block.position for block in frames.blocks(ahead=0, piece=piece, start=(0, 5))]
     assert found == [(0, number) for number in range(5, 9)] + [(1, number) for number in range(9)]
 
 

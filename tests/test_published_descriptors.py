@@ -14,7 +14,7 @@ from pytorch_lightning import Trainer
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import GalliumClusters, PublishedDescriptors
-from pyg_clusters.datasets.safe_npz import read_npz
+from pyg_clusters.datasets.published_descriptors import read_npz
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.models import DART
 from pyg_clusters.pairs import shell_counts

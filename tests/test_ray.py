@@ -148,7 +148,7 @@ def test_blocks_as_the_local_engine_gives_them(folder, cluster):
     options = EngineOptions(engine="ray", address=cluster.address)
     found = list(engines.score_by_engine(predictor, frames, options, each=as_it_is, start=(0, 3)))
     for block, expected in zip(found, score_frames(predictor, frames, start=(0, 3)), strict=True):
-        assert block.frames.place == expected.frames.place and block.bad == expected.bad
+        assert block.frames.position == expected.frames.position and block.bad == expected.bad
         np.testing.assert_array_equal(block.energy, expected.energy)
         np.testing.assert_array_equal(block.frames.pos, expected.frames.pos)
         assert list(block.frames.atoms) == list(expected.frames.atoms)
@@ -179,7 +179,7 @@ def stopped(*arguments):
 
 
 def killed_once(marker: Path, written, style, uncertainty, scored: ScoredBlock):
-    if scored.frames.place == (0, 15) and not marker.exists():
+    if scored.frames.position == (0, 15) and not marker.exists():
         marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return written(style, uncertainty, scored)

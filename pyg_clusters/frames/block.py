@@ -188,7 +188,7 @@ class FrameBlock:
         return len(self.number)
 
     @property
-    def place(self) -> tuple[int, int]:
+    def position(self) -> tuple[int, int]:
         """Indices of the file and of the block in it, which order the blocks."""
         return self.file_number, self.block_number
 

@@ -5,7 +5,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -61,10 +61,8 @@ def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
 BLOCK_SIZE: int = 1000
 """Default number of frames in a block."""
 
-Place = tuple[int, int]
-"""Index of a file among the input, and of a block in it."""
 
-
+@dataclass(eq=False)
 class Frames:
     """Frames of any number of files, of any formats and sizes, in blocks of arrays.
 
@@ -77,17 +75,10 @@ class Frames:
     Create an instance by :meth:`open`; iteration prefetches blocks in a thread.
     """
 
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        wanted: ReadOptions,
-        on_bad: Literal["stop", "skip"] = "stop",
-        on_missing: Literal["stop", "skip"] = "stop",
-    ):
-        self.paths = list(paths)
-        self.wanted = wanted
-        self.on_bad = on_bad
-        self.on_missing = on_missing
+    paths: list[Path]
+    wanted: ReadOptions
+    on_bad: Literal["stop", "skip"]
+    on_missing: Literal["stop", "skip"]
 
     @classmethod
     def open(
@@ -102,6 +93,7 @@ class Frames:
         topology: str | os.PathLike | None = None,
         fragments: Fragments = "refuse",
         on_missing: Literal["stop", "skip"] = "stop",
+        length: float = 1.0,
     ) -> "Frames":
         """Open files of frames, without reading them yet.
 
@@ -122,6 +114,7 @@ class Frames:
             fragments: ``"refuse"`` a periodic frame that stays in several pieces like one that cannot be read, or
                 ``"keep"`` the pieces at their nearest images.
             on_missing: Treatment of a frame without a requested property, as ``on_bad``.
+            length: Unit in Å of positions and cells, for files that do not state it.
 
         Raises:
             InputError: If a file is missing, or the elements of its atoms are not known.
@@ -134,6 +127,7 @@ class Frames:
             block_size,
             None if topology is None else Path(topology),
             fragments,
+            length,
         )
         frames = cls(expand_paths(paths), wanted, on_bad, on_missing)
         for path in frames.paths:
@@ -158,7 +152,7 @@ class Frames:
         self,
         *,
         ahead: int = 4,
-        start: Place = (0, 0),
+        start: tuple[int, int] = (0, 0),
         shard: Shard | None = None,
         piece: Piece | None = None,
         report: bool = True,
@@ -167,7 +161,7 @@ class Frames:
 
         Args:
             ahead: Number of blocks to prefetch in a thread; 0 for none.
-            start: First block to read.
+            start: Position of the first block to read, see :attr:`FrameBlock.position`.
             shard: Read the blocks of this shard only.
             piece: Read the blocks of this piece only.
             report: Warn at the end how many frames were joined across the faces of their cells.
@@ -181,12 +175,12 @@ class Frames:
         blocks = reporting_joined(blocks) if report else blocks
         return read_ahead(blocks, ahead) if ahead else blocks
 
-    def _blocks(self, piece: Piece, start: Place, shard: Shard | None) -> Iterator[FrameBlock]:
+    def _blocks(self, piece: Piece, start: tuple[int, int], shard: Shard | None) -> Iterator[FrameBlock]:
         file_number, path = piece.file_index, self.paths[piece.file_index]
 
         def keep(number: int) -> bool:
-            place = (file_number, number)
-            return number >= piece.first and place >= start and (shard is None or shard.has(*place))
+            position = (file_number, number)
+            return number >= piece.first and position >= start and (shard is None or shard.has(*position))
 
         first = piece.first if piece.offset else 0
         number = None
@@ -234,19 +228,16 @@ def warn_of_half_frame(frame: TruncatedFrame):
 
 
 def read_blocks(
-    paths: str | os.PathLike | Iterable[str | os.PathLike], *, report: bool = True, length: float = 1.0, **kwargs: Any
+    paths: str | os.PathLike | Iterable[str | os.PathLike], *, report: bool = True, **kwargs: Any
 ) -> Iterator[FrameBlock]:
     """Read the frames of files in blocks as by ``Frames.open(...).blocks()``, without a thread.
 
     Args:
         paths: Files, folders and patterns.
         report: Warn at the end how many frames were joined across the faces of their cells.
-        length: Unit in Å of positions and cells, for files that do not state it.
         kwargs: Further arguments of :meth:`Frames.open`.
     """
-    frames = Frames.open(paths, **kwargs)
-    frames.wanted = replace(frames.wanted, length=length)
-    return frames.blocks(ahead=0, report=report)
+    return Frames.open(paths, **kwargs).blocks(ahead=0, report=report)
 
 
 @dataclass(frozen=True)

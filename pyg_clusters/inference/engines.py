@@ -97,7 +97,7 @@ def score_resumably(
     start = parts.next_position
     yield from _finished(predictor, frames, parts, trained)
     for block in score_by_engine(predictor, frames, options, each=_whole, start=start, trained=trained):
-        parts.add(block.frames.place, len(block.frames), _prediction_bytes(block.prediction), block.bad)
+        parts.add(block.frames.position, len(block.frames), _prediction_bytes(block.prediction), block.bad)
         yield block
 
 
@@ -114,7 +114,7 @@ def _finished(
         return
     blocks = checked(frames.blocks(report=False), predictor, frames.on_bad)
     for (part, data), (block, bad) in zip(parts, blocks, strict=False):
-        if part.position != block.place or part.num_frames != len(block):
+        if part.position != block.position or part.num_frames != len(block):
             raise InputError(f"{block.file} has changed since the run was started; pass --overwrite to start again")
         values = torch.from_numpy(np.frombuffer(data, dtype=dtype).copy())
         values, spread = values.view(2, values.numel() // 2) if predictor.gives_spread else (values, None)
@@ -287,7 +287,7 @@ class _Worker:
                 for scored in blocks:
                     block = scored.frames
                     joined = 0 if block.joined is None else int(block.joined.sum())
-                    yield _Answer(block.place, job.each(scored), new_warnings(), frames=len(block), joined=joined)
+                    yield _Answer(block.position, job.each(scored), new_warnings(), frames=len(block), joined=joined)
             except InputError as error:
                 yield _Answer(warnings=new_warnings(), error=str(error))
             else:

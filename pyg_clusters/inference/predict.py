@@ -116,7 +116,7 @@ def _encoded(
 ) -> tuple[tuple[int, int], int, bytes, list[BadFrame], int]:
     """Position, number of frames, results, bad and flagged frames of a block, for :meth:`Parts.add`."""
     results = style.encode(scored, uncertainty.columns(scored))
-    return scored.frames.place, len(scored.frames), results, scored.bad, scored.num_flagged
+    return scored.frames.position, len(scored.frames), results, scored.bad, scored.num_flagged
 
 
 STYLE = ("dtype", "per_atom", "columns")
