@@ -25,7 +25,7 @@ MISTAKES = {
     "predict galium md.extxyz --out p.csv": "did you mean 'gallium'?",
     "predict runs md.extxyz --out p.csv": "did you mean runs/training?",
     "predict gallium nothere.extxyz --out p.csv": "no such file",
-    "predict gallium table.csv --out p.csv": "table.csv: neither its content nor its name",
+    "predict gallium table.csv --out p.csv": "table.csv: neither content nor name",
     "predict gallium md.extxyz --coverage 90 --out p.csv": "between 0 and 1",
     "predict gallium md.extxyz --coverage high --out p.csv": "--coverage must be a number, got 'high'",
     "predict gallium md.extxyz --on-bad stp --out p.csv": "must be stop or skip, got 'stp'; did you mean 'stop'?",
