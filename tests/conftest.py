@@ -27,11 +27,12 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.fixture
-def without_figures(monkeypatch):
-    """Figures are made but not drawn, which takes most of the time of commands that are tested for their numbers."""
-    for module in ("plots", "report"):
-        monkeypatch.setattr(f"pyg_clusters.analysis.{module}.render", lambda figure, file_format="png": b"")
+@pytest.fixture(autouse=True)
+def without_figures(request, monkeypatch):
+    """Make figures but do not draw them, which takes most of the time of a command; tests marked ``figures`` do."""
+    if not request.node.get_closest_marker("figures"):
+        for module in ("plots", "report"):
+            monkeypatch.setattr(f"pyg_clusters.analysis.{module}.render", lambda figure, file_format="png": b"")
 
 
 @pytest.fixture(scope="module")

@@ -142,6 +142,7 @@ def test_the_first_origin_is_kept_everywhere(model, frames, trajectory, tmp_path
     assert [len(frames[number]) for number in rows["source_frame"]] == rows["size"]
 
 
+@pytest.mark.figures
 def test_screen_picks_the_lowest_of_each_size(model, frames, trajectory, tmp_path):
     energy = Predictor(load_model(model))(frames).energy.numpy()
     out = tmp_path / "screening"
@@ -394,13 +395,13 @@ def test_periodic_cell(model, frames, tmp_path, capsys):
     assert "frame 0: is connected to its own image along c: a wire, not a cluster" in line
 
 
-def test_size_far_outside_the_trained_range_is_warned_of(model, tmp_path):
+@pytest.mark.filterwarnings("always:.*150")
+def test_size_far_outside_the_trained_range_is_warned_of(model, tmp_path, capsys):
     z, pos, _ = random_clusters((150,), 31, torch.Generator().manual_seed(2))
     write_extxyz(tmp_path / "big.extxyz", [Atoms(z.numpy(), pos.numpy())])
     out = tmp_path / "p.csv"
-    command = [sys.executable, "-m", "pyg_clusters", "predict", str(model), str(tmp_path / "big.extxyz")]
-    run = subprocess.run([*command, "--out", str(out)], capture_output=True, text=True, check=True)
-    (line,) = run.stderr.strip().splitlines()
+    assert main(["predict", str(model), str(tmp_path / "big.extxyz"), "--out", str(out)]) == 0
+    (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("warning:") and "150" in line and "31 to 70" in line
     assert out.exists()
 

@@ -43,6 +43,7 @@ def model(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.figures
 def test_describe_writes_what_it_prints(clusters, tmp_path, capsys):
     out = tmp_path / "description"
     assert main(["describe", str(clusters), "--target", "binding_energy", "--out", str(out)]) == 0
@@ -153,6 +154,7 @@ def test_describe_refuses(clusters, tmp_path, capsys):
     assert "frame 0: 'e' must be a number, got nan" in line
 
 
+@pytest.mark.figures
 def test_core_surface_writes_every_atom(clusters, model, tmp_path, capsys):
     out = tmp_path / "core_surface"
     arguments = ["analyse", "core-surface", str(model), str(clusters), "--radii", "3.49,5.5", "--perplexity", "5"]

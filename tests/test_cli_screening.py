@@ -185,6 +185,7 @@ def screened(model, trajectory, tmp_path) -> tuple[Path, list[Atoms]]:
     return tmp_path / "s", candidates
 
 
+@pytest.mark.figures
 def test_found_in_numbered_folders(screened, capsys):
     """Offsets of a size do not matter; the last step counts; a calculation may be missing."""
     folder, candidates = screened

@@ -25,8 +25,6 @@ from pyg_clusters.structures import ModelCalculator, energy_and_forces, relaxati
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.units import KCAL_PER_MOL
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 COPIES = 2
 
 

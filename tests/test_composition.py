@@ -17,8 +17,6 @@ from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.models import AlloyDART, save_model
 from pyg_clusters.testing import random_clusters
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 
 def frames_of(formula: str, number: int, energy: float) -> list[Atoms]:
     rng = np.random.default_rng(len(formula))

@@ -14,8 +14,6 @@ from ase import Atoms
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import write_extxyz
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 DATA = "data.dataset.init_args."
 MODEL = "model.model.init_args."
 OPTIMIZER = "model.optimizer.init_args."

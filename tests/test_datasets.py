@@ -1,9 +1,6 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +9,7 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
-from helpers import assert_refused
+from helpers import assert_refused, status_of
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform
 
@@ -337,33 +334,25 @@ def test_full_disk_leaves_nothing(tmp_path, file, monkeypatch):
     assert processed(tmp_path) == []
 
 
+def kill(*args):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def half_saved(content, stream):
+    stream.write(b"half")
+    stream.flush()
+    kill()
+
+
 @pytest.mark.parametrize(
-    "killer",
-    [
-        "ClusterDataset(root, file, pre_filter=kill)",
-        "torch.save = half_saved; ClusterDataset(root, file)",
-        "os.replace = kill; ClusterDataset(root, file)",
-    ],
+    ("module", "name", "killer"), [(torch, "save", half_saved), (os, "replace", kill), (None, "pre_filter", kill)]
 )
-def test_kill_in_a_first_load_breaks_nothing(tmp_path, file, killer):
-    script = textwrap.dedent(
-        """
-        import os, signal, sys, torch
-        from pyg_clusters.datasets import ClusterDataset
-        root, file = sys.argv[1:]
-
-        def kill(*args):
-            os.kill(os.getpid(), signal.SIGKILL)
-
-        def half_saved(content, stream):
-            stream.write(b"half")
-            stream.flush()
-            kill()
-        """
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", script + killer, str(tmp_path), str(file)]
-    assert subprocess.run(command, env=environment, timeout=100).returncode == -signal.SIGKILL
+def test_kill_in_a_first_load_breaks_nothing(tmp_path, file, monkeypatch, module, name, killer):
+    kwargs = {} if module else {name: killer}
+    with monkeypatch.context() as patch:
+        if module:
+            patch.setattr(module, name, killer)
+        assert status_of(lambda: len(ClusterDataset(tmp_path, file, **kwargs))) == signal.SIGKILL
     assert not list((tmp_path).glob("processed/clusters_*"))
     assert len(ClusterDataset(tmp_path, file)) == 5
 

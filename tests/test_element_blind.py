@@ -20,8 +20,6 @@ from pyg_clusters.models.shielding_lasso import ShieldingLasso
 from pyg_clusters.structures import ModelCalculator
 from pyg_clusters.testing import random_clusters
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 CU_AU = (29, 79)
 
 

@@ -24,8 +24,6 @@ from pyg_clusters.testing import random_clusters, validate_model
 from pyg_clusters.training import AdamWWithSGD, ClusterDataModule
 from pyg_clusters.transforms import SymmetryFunctions
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 pytest.importorskip("torchani")
 
 SIZES = (13, 1, 2, 20)

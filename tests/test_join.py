@@ -21,8 +21,6 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.models import load_model
 from pyg_clusters.structures import ModelCalculator
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 JOINED = r"joined \d+ of \d+ frames across the faces of their cells"
 OBLIQUE = [[24.0, 0.0, 0.0], [9.0, 22.0, 0.0], [-5.0, 6.0, 23.0]]
 CELLS = {

@@ -22,8 +22,6 @@ from pyg_clusters.structures import energy_and_forces, relax
 from pyg_clusters.structures.potentials import ModelCalculator
 from pyg_clusters.testing import random_clusters
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 GA = -52826.0867
 """An energy of all electrons of an atom in eV."""
 

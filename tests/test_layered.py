@@ -461,6 +461,7 @@ def write_run(folder, name, target, fold, mae):
     (run / "finished.json").write_text('{"seconds": 10.0}')
 
 
+@pytest.mark.figures
 def test_layers_are_compared(tmp_path, capsys):
     names = ["GCNConv", "ShellConv"]
     for name, mae in zip(names, (6.0, 4.0), strict=True):

@@ -12,8 +12,6 @@ from pyg_clusters.frames import write_extxyz
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training.train import _errors_of_recipe
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 MISTAKES = {
     "scren gallium md.extxyz": "did you mean 'screen'?",
     "generate qench": "there is no algorithm 'qench'; did you mean 'quench'?",

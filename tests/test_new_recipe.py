@@ -13,8 +13,6 @@ from pyg_clusters.shipped import shipped_frames, shipped_recipes
 from pyg_clusters.training.new_recipe import smooth_dart_arguments
 from pyg_clusters.training.recipes import with_recipe
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 FEW = "trainer: {max_epochs: 1, limit_train_batches: 2}\n"
 CASES = {
     "gallium_forces": ("ForceTraining", "SmoothDART", "forces     forces", "by group"),

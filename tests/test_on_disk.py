@@ -29,8 +29,6 @@ from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule, EnergyTraining
 from pyg_clusters.transforms import ShellGraph
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 LABELS = {"properties": ["binding", "segment", "temperature"], "atom_properties": ["forces", "softness"]}
 KEYS = {"group": "segment", "keep": ["temperature"], "keep_atoms": {"softness": "q"}, "forces": True}
 

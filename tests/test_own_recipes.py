@@ -16,8 +16,6 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.inference.run import Run
 from pyg_clusters.shipped import shipped_frames, shipped_recipes
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 RECIPES = Path(__file__).parents[1] / "train"
 SMALL = ["--trainer.max_epochs", "1", "--model.model.hidden_channels", "8", "--model.model.degree", "1"]
 
@@ -104,7 +102,7 @@ def logged(logs: Path, logger: str, name: str) -> list[float]:
 
 
 @pytest.mark.parametrize("logger", ["csv", "tensorboard"])
-def test_a_logger_by_name_writes_the_errors_of_every_epoch(logger, tmp_path, without_figures):
+def test_a_logger_by_name_writes_the_errors_of_every_epoch(logger, tmp_path):
     if logger == "tensorboard":
         pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
     write(tmp_path / "frames.extxyz", rattled(20))
@@ -134,7 +132,7 @@ def store(tmp_path_factory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", sorted(shipped_recipes()))
-def test_an_epoch_of_every_recipe(recipe, store, tmp_path, without_figures):
+def test_an_epoch_of_every_recipe(recipe, store, tmp_path):
     """On 256 clusters, with the evaluation of the whole test set."""
     frames = {
         "own-energies": "gallium_md_46_quenched",

@@ -25,8 +25,6 @@ from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.stopping import check_stopped, stopping_on_signals
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:

@@ -21,6 +21,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.metrics import metrics_by_size
 from pyg_clusters.units import KCAL_PER_MOL
 
+pytestmark = pytest.mark.figures
+
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 

@@ -72,6 +72,7 @@ def test_findings_are_confirmed_or_denied_by_the_figures(tmp_path):
     }
 
 
+@pytest.mark.figures
 def test_a_table_of_finished_runs_is_written_with_mean_and_spread(tmp_path, capsys):
     for seed, mae in enumerate((4.0, 3.6)):
         write_run(tmp_path / "full", "dart_without_k", (mae, 5.0, 587), seed=seed)

@@ -28,8 +28,6 @@ from pyg_clusters.models import DART, NodeSchNet, load_model, save_ensemble
 from pyg_clusters.models.checkpoint import save_model, weights_hash
 from pyg_clusters.options.common import EngineOptions
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 FRAMES = 60
 BLOCK = 7
 

@@ -19,6 +19,8 @@ from pyg_clusters.screening.candidates import Candidate, Screening
 from pyg_clusters.screening.screen import check_zero
 from pyg_clusters.strategies import Rank
 
+pytestmark = pytest.mark.figures
+
 ICOSAHEDRON = Icosahedron("Cu", 2, latticeconstant=3.6)
 
 

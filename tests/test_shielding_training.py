@@ -29,8 +29,6 @@ from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule, ShieldingTraining
 from pyg_clusters.transforms.running_coordination import running_coordination
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 EPOCHS = 8
 RECIPE = Path(__file__).parents[1] / "train" / "sodium_node_schnet.yaml"
 

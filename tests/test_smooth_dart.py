@@ -22,8 +22,6 @@ from pyg_clusters.nn import spherical_harmonics
 from pyg_clusters.structures import Gupta, ModelCalculator, energy_and_forces, relax
 from pyg_clusters.testing import random_clusters, validate_model
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 SMALL = {"descriptor_radii": (2.5, 3.0, 3.5, 4.5), "width": 1.0, "hidden_channels": 16}
 
 

@@ -18,6 +18,8 @@ from pyg_clusters.models import NodeSchNet, save_model
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
+pytestmark = pytest.mark.figures
+
 SHAPES = ("gaussian", "lorentzian", "voigt")
 
 

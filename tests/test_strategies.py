@@ -30,8 +30,6 @@ from pyg_clusters.strategies import (
 from pyg_clusters.structures.superposition import SAME_STRUCTURE
 from pyg_clusters.testing import random_clusters
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 
 @pytest.fixture
 def energy() -> np.ndarray:

@@ -33,8 +33,6 @@ from pyg_clusters.training import ClusterDataModule
 from pyg_clusters.training.callbacks import RunFolder
 from pyg_clusters.transforms import ShellGraph, TopologicalDescriptor
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 EPOCHS = 6
 
 

@@ -15,8 +15,6 @@ from pyg_clusters.nn import EnergyScale, ShieldingScale
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule, EnergyTraining, ForceTraining
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 QUIET = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
 
 

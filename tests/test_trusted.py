@@ -21,8 +21,6 @@ from pyg_clusters.models.checkpoint import available_models
 from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.trusted import TRUSTED, check_trusted, is_trusted
 
-pytestmark = pytest.mark.usefixtures("without_figures")
-
 PYG = "torch_geometric.nn."
 MARK = "__import__('pathlib').Path('mark').touch()"
 EVALUATED = {"class_path": PYG + "Sequential", "init_args": {"input_args": f"x -> {MARK}", "modules": []}}

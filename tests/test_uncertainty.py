@@ -363,6 +363,7 @@ def test_members_are_trained_in_processes_of_their_own(ensemble, tmp_path):
         assert all(torch.equal(whole[name], other[name]) for name in whole)
 
 
+@pytest.mark.figures
 def test_intervals_of_predict_and_evaluate(ensemble, tmp_path, capsys):
     run, frames, out = str(ensemble / "run"), str(ensemble / "clusters.extxyz"), tmp_path / "p.parquet"
     assert main(["predict", run, frames, "--coverage", "0.5", "--out", str(out)]) == 2
