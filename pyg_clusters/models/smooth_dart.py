@@ -70,6 +70,8 @@ class SmoothDART(nn.Module):
         outermost_shell (bool): Whether atoms beyond the last radius count, in the sums and in the descriptor. Without
             them an atom feels its surroundings within a fixed distance only: energies of distant clusters add, and a
             model that is trained on small clusters can be applied to nanoparticles.
+        repulsion (bool): Whether nuclei that are closer than any in the training set repel each other, as in
+            :func:`~pyg_clusters.models.repulsion.repulsion`. The shortest distance is taken from the training domain.
 
     Shapes:
         - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
