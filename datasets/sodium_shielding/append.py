@@ -6,8 +6,8 @@ Frames come from ``pyg-clusters label shielding``, or from the labeller that the
 in Hartree; the files here are in eV and centred. A cluster is known by its size, family and seed; those
 that are there already are skipped, so that the same file can be merged again while it grows (a frame that is cut off
 at its end is left for the next time). Clusters whose closed-shell solution is unstable go to a file of their own, as
-do clusters larger than those on which the paper trains. Frame counts and checksums of ``card.yaml`` are renewed. The
-README beside it explains how to make more frames.
+do those of more than 22 atoms, so that errors on the smaller ones stay comparable. Frame counts and checksums of
+``card.yaml`` are renewed. The README beside it explains how to make more frames.
 
 Each file is replaced at once. After a kill between two of them the checksums do not fit: run it again.
 """
@@ -30,8 +30,8 @@ HERE = Path(__file__).resolve().parent
 STABLE, LARGE = "sodium_shielding.extxyz", "sodium_shielding_large.extxyz"
 UNSTABLE = "sodium_shielding_unstable.extxyz"
 
-LARGEST_TO_TRAIN = 26
-"""The paper trains on clusters of at most so many atoms."""
+LARGEST_OF_STABLE = 22
+"""Largest number of atoms in the file of the stable clusters."""
 
 HARTREE = 27.211386245988
 """In eV (CODATA 2018)."""
@@ -76,7 +76,7 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
                 raise InputError(f"{source}, frame {number}: {type(error).__name__}: {error}") from error
             if frame.key not in known:
                 known.add(frame.key)
-                name = UNSTABLE if not frame.stable else STABLE if frame.key[0] <= LARGEST_TO_TRAIN else LARGE
+                name = UNSTABLE if not frame.stable else STABLE if frame.key[0] <= LARGEST_OF_STABLE else LARGE
                 texts[name] += frame.text
                 added[name] += 1
     for name, text in texts.items():

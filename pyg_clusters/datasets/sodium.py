@@ -33,8 +33,9 @@ class SodiumShielding(ShippedClusters):
     =============  =================================================================================
     ``stable``     14 to 22 atoms, with a stable closed-shell solution (the paper's filter):
                    shieldings of 580 ± 40 ppm with a tail to the left. Train on these.
-    ``large``      The same for the sizes on which the paper validates (28, 30) and tests (40).
-    ``all_sizes``  Both: the paper's split needs all sizes.
+    ``large``      The same with 24 to 40 atoms. The paper trains on up to 26, validates on 28
+                   and 30, and tests on 40.
+    ``all_sizes``  Both: what :meth:`paper_split` needs.
     ``unstable``   Triplet-unstable: lower and twice as wide. To study apart.
     =============  =================================================================================
 
