@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import sys
 
 import ase.io
 import numpy as np
@@ -373,7 +374,7 @@ def test_wrong_settings():
 
 
 def test_missing_packages_are_named(monkeypatch):
-    monkeypatch.setattr(pyscf_import, "gto", None)
+    monkeypatch.setitem(sys.modules, "pyscf", None)
     with pytest.raises(MissingExtra, match=r"pyg-clusters\[dft\]"):
         ShieldingLabeller()
     with pytest.raises(MissingExtra, match="label prescreen"):

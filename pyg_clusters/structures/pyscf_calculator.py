@@ -165,12 +165,12 @@ def converged(mf: Any, guess: Any, cycles: Sequence[int], level_shift: float) ->
     return False
 
 
-def need_pyscf():
-    """Raises :class:`~pyg_clusters.errors.MissingExtra` if PySCF is not installed."""
+def need_pyscf(purpose: str = "the calculator pyscf"):
+    """Raise :class:`~pyg_clusters.errors.MissingExtra` if PySCF is not installed."""
     try:
         import pyscf  # noqa: F401
     except ImportError as error:
-        raise MissingExtra("pyscf", "dft", "the calculator pyscf") from error
+        raise MissingExtra("pyscf", "dft", purpose) from error
 
 
 def pyscf_problem(numbers: Sequence[int], charge: int, multiplicity: int | None, basis: str = BASIS) -> str | None:
