@@ -8,6 +8,7 @@ import pytest
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, xyz_reader
 from pyg_clusters.frames.ase_reader import block_of_frames
+from pyg_clusters.frames.block import ReadOptions
 from pyg_clusters.frames.xyz_reader import text_frames, xyz_frames
 
 PLAIN = 'Properties=species:S:1:pos:R:3 energy=-1.25 step=7 pbc="F F F"'
@@ -53,8 +54,7 @@ def both(path, **wanted):
     by_ase = block_of_frames(
         path,
         dict(enumerate(xyz_frames(path))),
-        wanted.get("properties", ()),
-        wanted.get("atom_properties", ()),
+        ReadOptions(tuple(wanted.get("properties", ())), tuple(wanted.get("atom_properties", ())), with_atoms=True),
     )
     return ours, by_ase
 

@@ -322,32 +322,10 @@ def test_store_says_that_its_frames_are_joined(frames, tmp_path, capsys):
     write_extxyz(tmp_path / "a.extxyz", cut)
     assert "joined 6 of 6 frames" in run(capsys, "convert", str(tmp_path / "a.extxyz"), "--out", str(tmp_path / "a.h5"))
     with h5py.File(tmp_path / "a.h5") as file:
-        assert file.attrs["joined"] and file["periodic"][:].all() and file["pbc"][:].all()
+        assert file.attrs["joined"] and file["pbc"][:].all()
         np.testing.assert_allclose(file["cell"][3], OBLIQUE)
     (block,) = Frames.open(tmp_path / "a.h5")  # without a word: they were joined when it was made
     assert block.periodic.all() and block.joined is not None and not block.joined.any()
-
-
-def test_earlier_store_of_torn_frames_is_refused(frames, tmp_path, capsys):
-    free, cut = frames
-    for atoms in (*free, *cut):
-        atoms.cell, atoms.pbc = None, False
-    for name, some in {"whole": free, "torn": [free[0], *cut]}.items():
-        write_extxyz(tmp_path / "a.extxyz", some)
-        labelled = Frames.open(tmp_path / "a.extxyz", properties=["energy"])
-        write_store(tmp_path / f"{name}.h5", labelled, compressed=False)
-        with h5py.File(tmp_path / f"{name}.h5", "a") as file:
-            del file.attrs["joined"], file["cell"], file["pbc"]
-    assert len(OnDiskClusters(tmp_path / "whole.h5")) == 6
-    torn_store = str(tmp_path / "torn.h5")
-    with pytest.raises(InputError, match=r"torn.h5, frame 1: may be cut by the faces .* convert the files again"):
-        OnDiskClusters(torn_store)
-    assert main(["predict", "gallium", torn_store, "--out", str(tmp_path / "p.csv")]) == 2
-    assert "frame 1: may be cut" in capsys.readouterr().err
-    assert main(["predict", "gallium", torn_store, "--on-bad", "skip", "--out", str(tmp_path / "p.csv")]) == 0
-    assert capsys.readouterr().out.startswith("1 frame in")
-    assert main(["relax", torn_store, "--calculator", "gallium-forces", "--out", str(tmp_path / "r.extxyz")]) == 2
-    assert "frame 1: may be cut" in capsys.readouterr().err
 
 
 def test_store_with_cells_made_by_others_is_joined(frames, tmp_path):

@@ -23,6 +23,7 @@ from pyg_clusters.datasets.validation import check_choice
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.frames.ase_reader import block_of_frames
+from pyg_clusters.frames.block import ReadOptions
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 GALLIUM_PER_ATOM: tuple[float, float] = (-3.0, -2.0)
@@ -187,7 +188,7 @@ class GNC(ClusterDataset):
             each.atoms.info = {"energy": each.energy, "name": f"{each.file} {each.number}"}
             frames.setdefault(each.file, {})[each.number] = each.atoms
         for file, of_file in frames.items():
-            yield block_of_frames(self._raw / file, of_file, ["energy", "name"])
+            yield block_of_frames(self._raw / file, of_file, ReadOptions(properties=("energy", "name")))
 
     def _usable(self, structures: list[Structure], fault: Callable[[Structure], str]) -> list[Structure]:
         """Structures without a fault; the others raise an error or are noted as skipped."""

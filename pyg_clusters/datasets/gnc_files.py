@@ -22,8 +22,9 @@ from pyg_clusters.datasets.label_table import designations, table_lines
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames import BadFrame, check_block
 from pyg_clusters.frames.ase_reader import block_of_frames
+from pyg_clusters.frames.block import ReadOptions
 from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES
-from pyg_clusters.frames.xyz_frame import decoded, frame_by_ase
+from pyg_clusters.frames.xyz_frame import TextFrame, decoded, frame_by_ase
 from pyg_clusters.frames.xyz_reader import text_frames
 
 POSCAR_SUFFIXES: tuple[str, ...] = (".vasp", ".poscar")
@@ -159,29 +160,33 @@ def read_structures(name: str, path: Path) -> Iterator[Structure]:
     else:
         return
     for number, (frame, comment) in enumerate(frames):
+        structure = Structure(name, number, Atoms(), comment)
         if isinstance(frame, str):
-            yield Structure(name, number, Atoms(), comment, frame)
-            continue
-        block, bad = check_block(block_of_frames(Path(name), {number: frame}), on_bad="skip")
-        yield Structure(
-            name, number, *((Atoms(), comment, bad[0].reason) if bad else ((block.atoms or ())[0], comment))
-        )
+            structure.fault = frame
+        else:
+            block = block_of_frames(Path(name), {number: frame}, ReadOptions(with_atoms=True))
+            good, bad = check_block(block, on_bad="skip")
+            structure.atoms = good.atoms[0] if good.atoms else structure.atoms
+            structure.fault = bad[0].reason if bad else ""
+        yield structure
 
 
 def _xyz(path: Path) -> Iterator[tuple[Atoms | str, str]]:
     """Frame, or the reason why it cannot be read, and comment line of each frame."""
-    number = -1
+    texts: list[TextFrame | BadFrame] = []
+    fault = ""
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*the last line has no end")  # no file of a data set is still growing
-            for number, text in enumerate(text_frames(path)):
-                frame = text if isinstance(text, BadFrame) else frame_by_ase(path, number, text)
-                comment = "" if isinstance(text, BadFrame) else decoded(text.comment).strip()
-                yield frame.reason if isinstance(frame, BadFrame) else frame, comment
-        if number < 0:
-            raise InputError(f"{path}: no frames in it")
+            texts.extend(text_frames(path))
     except InputError as error:
-        yield str(error).removeprefix(f"{path}: "), ""
+        fault = str(error).removeprefix(f"{path}: ")
+    for number, text in enumerate(texts):
+        frame = text if isinstance(text, BadFrame) else frame_by_ase(path, number, text)
+        comment = "" if isinstance(text, BadFrame) else decoded(text.comment).strip()
+        yield frame.reason if isinstance(frame, BadFrame) else frame, comment
+    if fault or not texts:
+        yield fault or "no frames in it", ""
 
 
 def _poscar(path: Path) -> Iterator[tuple[Atoms | str, str]]:

@@ -101,40 +101,27 @@ class StoreIndex:
         )
 
     def _save(self, file: Path, state: Sequence[int]):
-        arrays: dict[str, Any] = {
-            "state": np.array(state),
-            "checksum": np.array(self.checksum),
-            "elements": np.array(self.elements),
-            "frames": self.frames,
-            "left_out": np.array(json.dumps([self.skipped, self.atoms, self.electronic_state])),
-        }
-        arrays |= {"group": self.group, "group_names": np.array(self.group_names)}
-        arrays |= {} if self.target is None else {"target": self.target}
+        arrays: dict[str, Any] = {name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        others = {name: value for name, value in vars(self).items() if name != "kept" and name not in arrays}
         arrays |= {f"kept_{key}": values for key, values in self.kept.items()}
         with atomic_write(file) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, **arrays)
+            np.savez(stream, state=np.array(state), others=np.array(json.dumps(others)), **arrays)
 
     @classmethod
     def _load(cls, file: Path, state: Sequence[int] | None) -> "StoreIndex | None":
         """Index in a file, if it is valid and of a store in the given state; ``None`` for any state."""
         try:
-            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                if state is not None and arrays["state"].tolist() != list(state):
+            with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as content:
+                if state is not None and content["state"].tolist() != list(state):
                     return None
-                skipped, atoms, electronic_state = json.loads(str(arrays["left_out"]))
-                return cls(
-                    checksum=str(arrays["checksum"]),
-                    frames=arrays["frames"],
-                    elements=arrays["elements"].tolist(),
-                    target=arrays["target"] if "target" in arrays else None,
-                    group=arrays["group"],
-                    group_names=arrays["group_names"].tolist(),
-                    kept={key.removeprefix("kept_"): arrays[key] for key in arrays if key.startswith("kept_")},
-                    skipped=[tuple(bad) for bad in skipped],
-                    atoms=atoms,
-                    electronic_state=tuple(electronic_state),
-                )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+                arrays = {name: content[name] for name in content if name not in ("state", "others")}
+                others = json.loads(str(content["others"]))
+            kept = {name: arrays.pop(name) for name in list(arrays) if name.startswith("kept_")}
+            others["kept"] = {name.removeprefix("kept_"): values for name, values in kept.items()}
+            others["skipped"] = [tuple(bad) for bad in others["skipped"]]
+            others["electronic_state"] = tuple(others["electronic_state"])
+            return cls(**arrays, **others)
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 
 

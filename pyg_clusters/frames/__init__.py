@@ -1,4 +1,4 @@
-"""Frames: read in blocks, checked, joined, stored and written."""
+"""Reading, checking, joining, storing and writing of frames."""
 
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.by_format import Shard

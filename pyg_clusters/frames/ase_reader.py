@@ -17,6 +17,7 @@ from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
+    ReadOptions,
     UnlabelledFrame,
     UnrecoverableFrame,
     column,
@@ -91,23 +92,23 @@ def is_unfinished(copy: Path, kind: str) -> bool:
 def block_of_frames(
     path: Path,
     frames: dict[int, Atoms],
-    properties: Sequence[str] = (),
-    atom_properties: Sequence[str] = (),
+    wanted: ReadOptions,
     unreadable: Sequence[BadFrame] = (),
 ) -> FrameBlock:
     """Block of frames of a file, given by index; frames without a requested property are unreadable."""
-    lacking = {n: bad for n, a in frames.items() if (bad := _lacking(path, n, a, properties, atom_properties))}
+    lacking = {n: bad for n, atoms in frames.items() if (bad := _lacking(path, n, atoms, wanted))}
     unreadable = sorted([*unreadable, *lacking.values()], key=lambda frame: frame.number)
     frames = {number: atoms for number, atoms in frames.items() if number not in lacking}
     sizes = [len(atoms) for atoms in frames.values()]
-    values = {key: _stack(path, key, [frame_property(a, key) for a in frames.values()]) for key in properties}
-    atom_values = {}
-    for key in atom_properties:
-        parts = [np.asarray(atom_property(atoms, key)) for atoms in frames.values()]
-        try:
-            atom_values[key] = concatenated(parts) if parts else np.zeros(0)
-        except ValueError as error:  # values of different shapes
-            raise InputError(f"{path}: property {key!r} differs in shape between frames") from error
+    properties, atom_properties = {}, {}
+    try:
+        for key in wanted.properties:
+            properties[key] = column([frame_property(atoms, key) for atoms in frames.values()])
+        for key in wanted.atom_properties:
+            parts = [np.asarray(atom_property(atoms, key)) for atoms in frames.values()]
+            atom_properties[key] = concatenated(parts) if parts else np.zeros(0)
+    except ValueError as error:  # values of different shapes
+        raise InputError(f"{path}: property {key!r} differs in shape between frames") from error
     return FrameBlock(
         file=str(path),
         number=np.fromiter(frames, dtype=np.int64),
@@ -116,20 +117,18 @@ def block_of_frames(
         ptr=offsets(sizes),
         cell=np.array([atoms.cell.array for atoms in frames.values()], dtype=float).reshape(-1, 3, 3),
         pbc=np.array([atoms.pbc for atoms in frames.values()], dtype=bool).reshape(-1, 3),
-        properties=values,
-        atom_properties=atom_values,
-        atoms=list(frames.values()),
+        properties=properties,
+        atom_properties=atom_properties,
+        atoms=list(frames.values()) if wanted.with_atoms else None,
         unreadable=list(unreadable),
         origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
         states=stated_states(frames.values()),
     )
 
 
-def _lacking(
-    path: Path, number: int, atoms: Atoms, properties: Sequence[str], atom_properties: Sequence[str]
-) -> UnlabelledFrame | None:
-    lacks = [key for key in properties if frame_property(atoms, key) is None]
-    lacks_of_atoms = [key for key in atom_properties if atom_property(atoms, key) is None]
+def _lacking(path: Path, number: int, atoms: Atoms, wanted: ReadOptions) -> UnlabelledFrame | None:
+    lacks = [key for key in wanted.properties if frame_property(atoms, key) is None]
+    lacks_of_atoms = [key for key in wanted.atom_properties if atom_property(atoms, key) is None]
     if not lacks and not lacks_of_atoms:
         return None
     key, kind = (lacks[0], "") if lacks else (lacks_of_atoms[0], " per atom")
@@ -172,13 +171,6 @@ def _keys_found(atoms: Atoms) -> tuple[list[str], list[str]]:
     of_atoms = {key for key, value in results.items() if _is_of_atoms(key, value, len(atoms))}
     per_atom = sorted(of_atoms | (set(atoms.arrays) - {"numbers", "positions"}))
     return sorted(set(atoms.info) | set(results) - of_atoms), per_atom
-
-
-def _stack(path: Path, key: str, values: list) -> np.ndarray:
-    try:
-        return column(values)
-    except ValueError as error:  # values of different shapes
-        raise InputError(f"{path}: property {key!r} differs in shape between frames") from error
 
 
 def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:

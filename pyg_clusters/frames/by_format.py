@@ -100,10 +100,7 @@ def _blocks_of_frames(
     def block() -> FrameBlock | None:
         if not keep(first // wanted.block_size):
             return None
-        found = block_of_frames(path, good, wanted.properties, wanted.atom_properties, unreadable)
-        if not wanted.with_atoms:
-            found.atoms = None
-        return found
+        return block_of_frames(path, good, wanted, unreadable)
 
     for number, frame in enumerate(frames):
         if isinstance(frame, Atoms):

@@ -97,7 +97,7 @@ def _frames(dump: Dump, lines: TextLines, kind: type[UnrecoverableFrame], index:
             yield BadFrame(str(dump.path), index, str(error))
             while (line := lines.look(0)) is not None and (lines.line == first or not line.startswith(FIRST_LINES)):
                 lines.skip(1)
-                lines.check_passed_over(lines.line - first)
+                lines.check_skipped(lines.line - first)
         index += 1
 
 

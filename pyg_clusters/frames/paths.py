@@ -39,16 +39,6 @@ def max_atoms() -> int:
     return int(text)
 
 
-def max_line() -> int:
-    """Maximum number of bytes of a line, which may hold values of all atoms."""
-    return 200 * max_atoms()
-
-
-def max_frame() -> int:
-    """Maximum number of bytes of the text of a frame."""
-    return 2000 * max_atoms()
-
-
 def lifted_by() -> str:
     """Remedy in messages about a limit."""
     return f"if the file is correct, set the environment variable {VARIABLE} higher (now {max_atoms()})"
@@ -94,11 +84,6 @@ def inner_name(path: Path) -> str:
 def is_compressed(path: Path) -> bool:
     """Whether a file is compressed, by its first bytes."""
     return _opener(path) is not None
-
-
-def other_compression(content: bytes) -> str | None:
-    """Name of an unsupported compression, by the first bytes of a file."""
-    return next((name for first, name in OTHERS.items() if content.startswith(first)), None)
 
 
 def open_binary(path: Path) -> BinaryIO:
@@ -223,7 +208,8 @@ def file_format(path: Path) -> str:
     known = next((kind for kind, start in SIGNATURES.items() if start.match(content)), None)
     known = known or SUFFIXES.get(name.suffix.lower())
     known = known or ("xyz" if XYZ_START.match(content) else _ase_format(name, content))
-    if known is None and (packed := other_compression(content)):
+    packed = next((name for first, name in OTHERS.items() if content.startswith(first)), None)
+    if known is None and packed:
         raise InputError(
             f"{path}: is compressed by {packed}, which is not supported; unpack it, or use xz, gzip or bzip2"
         )

@@ -262,22 +262,6 @@ def _steps_over_gaps(fractions: np.ndarray, needed: np.ndarray) -> tuple[np.ndar
     return steps - steps[:, :, :1], np.all(gap[:, :, 0] >= needed, axis=0)
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def in_one_piece(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Whether bonds within the frame, without images, connect all its atoms, ``[num_frames]``.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions in Å ``[num_atoms, 3]``.
-        ptr: Offsets of the frames ``[num_frames + 1]``.
-    """
-    whole = np.diff(ptr) > 0
-    ptr = np.concatenate([ptr[:-1][whole], ptr[-1:]])
-    relative = (pos - pos[ptr[:-1]].repeat(np.diff(ptr), axis=0)).T.astype(np.float32, order="C")
-    whole[whole] = connected(z, relative, ptr, np.arange(len(ptr) - 1))
-    return whole
-
-
 def connected(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, frames: np.ndarray) -> np.ndarray:
     """Whether bonds by plain distances connect all atoms of the given frames, ``[len(frames)]``.
 

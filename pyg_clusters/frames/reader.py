@@ -285,7 +285,7 @@ def read_atoms(
                 continue
             bad = frame if isinstance(frame, BadFrame) else None
             if isinstance(frame, Atoms):
-                block = as_clusters(block_of_frames(path, {number: frame}), fragments)
+                block = as_clusters(block_of_frames(path, {number: frame}, ReadOptions(with_atoms=True)), fragments)
                 block, found = check_block(block, on_bad=on_bad)
                 bad = next(iter(found), None)
                 if bad is None:

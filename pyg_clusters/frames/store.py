@@ -40,8 +40,8 @@ def write_store(
 
     The file holds ``ptr [num_frames + 1]`` (offsets of the frames), ``z [num_atoms]`` and ``pos [num_atoms, 3]`` (Å;
     frames are joined across the faces of their cells, as the attribute ``joined`` states); from the original files
-    ``cell [num_frames, 3, 3]`` (Å), ``pbc [num_frames, 3]``, ``periodic [num_frames]``, ``charge [num_frames]`` (e) and
-    ``unpaired [num_frames]`` (electrons, -1 if not stated); the labels of the blocks in the groups ``properties``
+    ``cell [num_frames, 3, 3]`` (Å), ``pbc [num_frames, 3]``, ``charge [num_frames]`` (e) and ``unpaired [num_frames]``
+    (electrons, -1 if not stated); the labels of the blocks in the groups ``properties``
     (``[num_frames, ...]``) and ``atom_properties`` (``[num_atoms, ...]``), with their ``units`` if known; and in the
     group ``origin`` the source of each frame: index ``number [num_frames]`` in the file ``files[file[frame]]``.
 
@@ -116,7 +116,6 @@ class _Writer:
             "ptr": self.num_atoms + block.ptr[1:],
             "cell": block.cell,
             "pbc": block.pbc,
-            "periodic": block.periodic,
             **_states(block),
             "origin/file": np.array(indices, dtype=np.int32),
             "origin/number": numbers,

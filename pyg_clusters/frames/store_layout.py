@@ -59,11 +59,6 @@ def open_store(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def are_joined(file: h5py.File) -> bool:
-    """Whether a store states that its frames are joined across the faces of their cells."""
-    return bool(attribute(file, "joined"))
-
-
 def attribute(file: h5py.File, name: str) -> object:
     """Single value of an attribute of a store; ``None`` if there is none."""
     try:
@@ -92,13 +87,10 @@ class _Layout:
         if num_frames < 1:
             raise self._error("'ptr' has no frames")
         self._dataset(self.file, "pos", "f", [num_atoms, 3])
-        self._dataset(self.file, "periodic", "biu", [num_frames])
-        if "cell" in self.file or "pbc" in self.file:  # stores of earlier versions have neither
-            self._dataset(self.file, "cell", "f", [num_frames, 3, 3])
-            self._dataset(self.file, "pbc", "biu", [num_frames, 3])
-        for name in ("charge", "unpaired"):
-            if name in self.file:
-                self._dataset(self.file, name, "iu", [num_frames])
+        self._dataset(self.file, "cell", "f", [num_frames, 3, 3])
+        self._dataset(self.file, "pbc", "biu", [num_frames, 3])
+        self._dataset(self.file, "charge", "iu", [num_frames])
+        self._dataset(self.file, "unpaired", "iu", [num_frames])
         origin = self._group("origin")
         if origin is None:
             raise self._error("'origin' is missing")

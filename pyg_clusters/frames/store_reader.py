@@ -13,18 +13,15 @@ from ase import Atoms
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions
 from pyg_clusters.frames.electronic_state import ElectronicState
-from pyg_clusters.frames.join import NoCluster
-from pyg_clusters.frames.periodic_bonds import in_one_piece
 from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.frames.store_layout import (
     MAX_ATOMIC_NUMBER,
-    are_joined,
+    attribute,
     check_range,
     names_in,
     open_store,
     reading_store,
 )
-from pyg_clusters.options.common import Fragments
 
 
 class StoreReader:
@@ -183,19 +180,6 @@ def num_frames_of_store(path: Path) -> int:
         return len(file["ptr"]) - 1
 
 
-def _without_torn(block: FrameBlock, periodic: np.ndarray, fragments: Fragments) -> FrameBlock:
-    """Leave out frames that may be cut by a cell, of a store that states neither cells nor that frames are joined."""
-    wrong = periodic | ~in_one_piece(block.z, block.pos, block.ptr)
-    if fragments == "keep" or not wrong.any():
-        return block
-    again = 'convert the files again, so that they are joined; or read it with --fragments keep (fragments="keep")'
-    reason = f"may be cut by the faces of a cell that the store, made by an earlier version, does not hold; {again}"
-    bad = [NoCluster(block.file, int(number), reason) for number in block.number[wrong]]
-    block = block.select(~wrong)
-    block.unreadable = [*bad]
-    return block
-
-
 def _check_wanted(path: Path, file: h5py.File, wanted: ReadOptions):
     found = {name: names_in(file, name) for name in ("properties", "atom_properties")}
     known = f"found per frame: {', '.join(found['properties']) or 'none'}; per atom: "
@@ -220,8 +204,8 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
         z=z.astype(np.int64),
         pos=file["pos"][atoms].astype(np.float64, copy=False),
         ptr=ptr - ptr[0],
-        cell=file["cell"][frames].astype(float) if "cell" in file else np.zeros((end - first, 3, 3)),
-        pbc=file["pbc"][frames].astype(bool) if "pbc" in file else np.zeros((end - first, 3), dtype=bool),
+        cell=file["cell"][frames].astype(float),
+        pbc=file["pbc"][frames].astype(bool),
         properties={key: _values(file["properties"][key], frames) for key in wanted.properties},
         atom_properties={key: _values(file["atom_properties"][key], atoms) for key in wanted.atom_properties},
         origin=(files[origins], file["origin/number"][frames]),
@@ -231,17 +215,13 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
         info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
         arrays = {key: _values(file["atom_properties"][key], atoms) for key in names_in(file, "atom_properties")}
         block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, index) for index in range(end - first))
-    if are_joined(file):
+    if attribute(file, "joined"):
         block.joined = np.zeros(end - first, dtype=bool)
-    elif "cell" not in file:
-        block = _without_torn(block, file["periodic"][frames].astype(bool), wanted.fragments)
     return block
 
 
 def _states(file: h5py.File, frames: slice, z: np.ndarray, ptr: np.ndarray) -> np.ndarray | None:
     """Charges and spins of frames, as in :attr:`FrameBlock.states`."""
-    if "charge" not in file or "unpaired" not in file:  # stores of earlier versions
-        return None
     charge, unpaired = file["charge"][frames].astype(int), file["unpaired"][frames].astype(int)
     states = np.full(len(charge), None)
     for frame in np.flatnonzero((charge != 0) | (unpaired >= 0)):

@@ -14,7 +14,7 @@ from ase.data import atomic_numbers
 
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames.block import TruncatedFrame, UnrecoverableFrame
-from pyg_clusters.frames.paths import DAMAGED, is_compressed, lifted_by, max_atoms, max_frame, max_line, open_binary
+from pyg_clusters.frames.paths import DAMAGED, is_compressed, lifted_by, max_atoms, open_binary
 
 BYTES_AT_ONCE: int = 1 << 20
 """Number of bytes read from a file at a time."""
@@ -97,7 +97,8 @@ class TextLines:
         self._short: list[int] = []
         self._next = 0  # of the lines in the text
         self._start = 0
-        self._max_line, self._max_text, self._max_passed_over = max_line(), max_frame(), 10 * max_atoms()
+        # Bytes of a line, which may hold values of all atoms; bytes of a frame; lines skipped in search of a frame.
+        self._max_line, self._max_text, self._max_skipped = (factor * max_atoms() for factor in (200, 2000, 10))
 
     def has(self, count: int) -> bool:
         """Whether at least ``count`` lines are left."""
@@ -142,16 +143,16 @@ class TextLines:
             if line.strip():
                 return True
             self.skip(1)
-            self.check_passed_over(self.line - first)
+            self.check_skipped(self.line - first)
         return False
 
-    def check_passed_over(self, count: int):
+    def check_skipped(self, count: int):
         """Limit the number of lines that are skipped in search of a frame.
 
         Raises:
             InputError: If it is exceeded.
         """
-        if count > self._max_passed_over:
+        if count > self._max_skipped:
             raise InputError(f"{self.path}: no frame in {count - 1:,} lines before line {self.line:,}; {lifted_by()}")
 
     def short_lines(self, first: int, count: int) -> list[bytes]:

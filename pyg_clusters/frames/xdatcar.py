@@ -85,7 +85,7 @@ def _lines_above(lines: TextLines) -> list[str] | None:
         if b"configuration=" in line:
             return above
         lines.skip(1)
-        lines.check_passed_over(lines.line - first)
+        lines.check_skipped(lines.line - first)
         if line.strip():
             above = [*above, line.decode("latin-1").strip()][-HEADER_LINES:]
     return None

@@ -65,7 +65,7 @@ def _split(lines: TextLines, kind: type[UnrecoverableFrame], number: int) -> Ite
         problem = _problem(lines, num_atoms)
         frame: TextFrame | BadFrame
         if num_atoms is None or problem is not None:
-            frame = _pass_over(lines, number, str(problem))
+            frame = _skip_bad(lines, number, str(problem))
         else:
             frame = _frame(lines, num_atoms) or cut_frame(kind, path, number)
         if isinstance(frame, TextFrame) and lines.unended and not lines.has(1):
@@ -106,7 +106,7 @@ def _problem(lines: TextLines, num_atoms: int | None) -> str | None:
     return None
 
 
-def _pass_over(lines: TextLines, number: int, problem: str) -> BadFrame:
+def _skip_bad(lines: TextLines, number: int, problem: str) -> BadFrame:
     """Skip a bad frame up to the first line of the next frame."""
     first = lines.line
     lines.skip(1)
@@ -114,7 +114,7 @@ def _pass_over(lines: TextLines, number: int, problem: str) -> BadFrame:
         if _begins_frame(lines):
             return BadFrame(str(lines.path), number, problem)
         lines.skip(1)
-        lines.check_passed_over(lines.line - first)
+        lines.check_skipped(lines.line - first)
     count = lines.line - first
     reason = f"{problem}; no further frame is found in the {count} lines from there to the end of the file"
     return UnrecoverableFrame(str(lines.path), number, reason)
@@ -234,7 +234,7 @@ def _parse_block(path: Path, first: int, frames: Sequence[TextFrame | BadFrame],
             part, bad = _parse_by_ase(path, group, wanted)
             unreadable += bad
         parts.append(part)
-    block = _joined(path, parts) if parts else block_of_frames(path, {}, wanted.properties, wanted.atom_properties)
+    block = _joined(path, parts) if parts else block_of_frames(path, {}, wanted)
     block.unreadable = sorted(unreadable, key=lambda frame: frame.number)
     return block
 
@@ -253,9 +253,7 @@ def _parse_by_ase(path: Path, frames: dict[int, TextFrame], wanted: ReadOptions)
     read = {number: frame_by_ase(path, number, frame) for number, frame in frames.items()}
     good = {number: frame for number, frame in read.items() if isinstance(frame, Atoms)}
     bad = [frame for frame in read.values() if isinstance(frame, BadFrame)]
-    block = block_of_frames(path, good, wanted.properties, wanted.atom_properties)
-    if not wanted.with_atoms:
-        block.atoms = None
+    block = block_of_frames(path, good, wanted)
     return block, bad + block.unreadable
 
 
