@@ -1,4 +1,4 @@
-"""Errors of predicted energies and shieldings.
+"""Errors of predicted energies and shieldings, and coverage of their intervals.
 
 Energies are in eV per cluster; their errors are reported per cluster in kcal/mol and per atom in meV. Clusters of
 different sizes are compared by their errors only; ranks are compared within a size (of alloys, within a composition),
@@ -6,6 +6,8 @@ where they decide which isomer goes to a DFT calculation. Shieldings are in ppm 
 spectrum is made, ignores which atom is which.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,9 @@ from pyg_clusters.units import KCAL_PER_MOL, MEV
 
 MIN_CLUSTERS_FOR_RANKS: int = 5
 """Minimum number of clusters of a size whose rank correlation enters the mean over sizes."""
+
+COVERAGES: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.68, 0.75, 0.8, 0.85, 0.9, 0.95)
+"""Nominal coverages of a reliability figure."""
 
 
 def energy_metrics(
@@ -176,3 +181,62 @@ def peak_position(values: ArrayLike) -> float:
 
 def _skewness(values: np.ndarray) -> float:
     return float(skew(values)) if np.ptp(values) > 0 else float("nan")
+
+
+def interval_metrics(
+    error: ArrayLike,
+    half_width: ArrayLike,
+    coverage: float,
+    groups: ArrayLike | None = None,
+    unit: str = "kcal_mol",
+    per_unit: float = KCAL_PER_MOL,
+) -> dict[str, float | int]:
+    """Coverage and width of intervals.
+
+    Args:
+        error: Errors of the predictions in eV (or ppm) ``[num]``.
+        half_width: Half widths of the intervals in the same unit ``[num]``.
+        coverage: Coverage that they were made for.
+        groups: Group of each prediction ``[num]``; by default each is a group of its own.
+        unit: Unit of the widths that are reported.
+        per_unit: Factor from the unit of the errors to it.
+
+    Returns:
+        ``coverage``, ``coverage_reached``, its ``standard_error`` (with clusters of a group drawn together),
+        ``mean_width_kcal_mol`` (named by the unit) and ``num_groups``.
+
+    Example:
+        >>> metrics = interval_metrics([0.1, -0.3, 0.2, 0.0], [0.2, 0.2, 0.2, 0.2], 0.8)
+        >>> metrics["coverage_reached"], round(metrics["standard_error"], 3)
+        (0.75, 0.217)
+    """
+    error, half_width = np.asarray(error, dtype=np.float64), np.asarray(half_width, dtype=np.float64)
+    inside = np.abs(error) <= half_width
+    reached = float(inside.mean())
+    _, group = np.unique(np.arange(len(error)) if groups is None else np.asarray(groups), return_inverse=True)
+    residuals = np.bincount(group, weights=inside - reached)
+    return {
+        "coverage": coverage,
+        "coverage_reached": reached,
+        "standard_error": float(np.sqrt(np.square(residuals).sum()) / len(error)),
+        f"mean_width_{unit}": float(2 * half_width.mean() * per_unit),
+        "num_groups": int(group.max()) + 1,
+    }
+
+
+def reliability_rows(
+    error: ArrayLike, half_width: Callable[[float], ArrayLike], groups: ArrayLike | None = None, **unit
+) -> list[dict[str, float | int]]:
+    """:func:`interval_metrics` at those nominal coverages of :data:`COVERAGES` for which there are enough groups.
+
+    Args:
+        error: Errors of the predictions in eV ``[num]``.
+        half_width: Half widths in eV ``[num]`` for a coverage.
+        groups: Group of each prediction ``[num]``.
+        unit: Unit and factor of :func:`interval_metrics`.
+    """
+    rows = []
+    for coverage in COVERAGES:
+        with suppress(InputError):
+            rows.append(interval_metrics(error, half_width(coverage), coverage, groups, **unit))
+    return rows

@@ -33,7 +33,7 @@ LAYERS: list[set[str]] = [
     {"distributions", "shipped", "transforms"},
     {"nn"},
     {"models"},
-    {"conformal", "losses", "metrics"},
+    {"losses", "metrics"},
     {"frames"},
     {"structures"},
     {"datasets"},

@@ -19,13 +19,12 @@ from ase.cluster import Icosahedron
 from safetensors.torch import load_file
 
 from pyg_clusters.cli.main import main
-from pyg_clusters.conformal import conformal_quantile
 from pyg_clusters.datasets import GalliumClusters
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor
-from pyg_clusters.inference.calibration import expected_error, noise_of
+from pyg_clusters.inference.calibration import conformal_quantile, expected_error, noise_of
 from pyg_clusters.models import (
     DART,
     Ensemble,

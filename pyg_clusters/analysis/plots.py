@@ -291,7 +291,7 @@ def reliability(rows: Sequence[Mapping[str, float]], labels: Sequence[str] = (),
     """Coverage reached against coverage asked for; calibrated intervals are on the diagonal.
 
     Args:
-        rows: The rows of :func:`pyg_clusters.conformal.reliability_rows`; bars are standard errors.
+        rows: The rows of :func:`pyg_clusters.metrics.reliability_rows`; bars are standard errors.
         labels: Labels of these rows, and of each set of further rows.
         more: Further sets of rows, drawn in the same axes.
     """

@@ -12,7 +12,6 @@ from torch_geometric.data import Data
 
 from pyg_clusters.analysis.plots import reliability, save_figure
 from pyg_clusters.composition import comparable, composition_names
-from pyg_clusters.conformal import interval_metrics, reliability_rows
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.report import Evaluation, TrainingSet, energy_context, run_figures
@@ -26,7 +25,13 @@ from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, usable_device
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
 from pyg_clusters.inference.scoring import check_atom_numbers, check_numbers, score_files
-from pyg_clusters.metrics import energy_metrics, metrics_by_size, shielding_metrics
+from pyg_clusters.metrics import (
+    energy_metrics,
+    interval_metrics,
+    metrics_by_size,
+    reliability_rows,
+    shielding_metrics,
+)
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import weights_hash
 from pyg_clusters.models.contract import extra_arguments

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
-from pyg_clusters.conformal import conformal_quantile, highest_coverage
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import atomic_write, read_json
 from pyg_clusters.inference.flags import OutOfRangeFlagger
@@ -27,6 +26,51 @@ CALIBRATION = "calibration.json"
 SpreadKind = Literal["none", "ensemble", "last_layer"]
 
 
+def conformal_quantile(scores: ArrayLike, coverage: float, groups: ArrayLike | None = None) -> float:
+    r"""Score that a new cluster exceeds with a probability of at most ``1 - coverage``: split conformal prediction.
+
+    Scores are :math:`s_i = |y_i - \hat y_i| / w_i` of a held-out set, with any estimate :math:`w_i` of the error made
+    without that set. With their quantile q, the interval :math:`\hat y \pm q\, w` of a new cluster contains the truth
+    with at least the stated probability, whatever the model and however poor the estimate, if the cluster is drawn like
+    the held-out ones (Vovk, Gammerman, Shafer, *Algorithmic learning in a random world*, 2005; Angelopoulos & Bates,
+    `"A gentle introduction to conformal prediction" <https://arxiv.org/abs/2107.07511>`_, 2021).
+
+    Clusters of one search segment or trajectory are similar, so whole groups are resampled: each of K groups has weight
+    1 / (K + 1), shared by its clusters, and the rest lies at infinity (Lee, Barber, Willett, `"Distribution-free
+    inference with hierarchical data" <https://arxiv.org/abs/2306.06342>`_, 2023). Where every cluster is its own group,
+    this is the usual quantile of rank :math:`\lceil (n + 1)\, c \rceil`.
+
+    Args:
+        scores: Scores of the held-out set ``[num]``.
+        coverage: Probability.
+        groups: Group of each score ``[num]``, numbers or strings; by default each is a group of its own.
+
+    Raises:
+        InputError: If the coverage is not between 0 and 1, or above K / (K + 1).
+
+    Example:
+        >>> conformal_quantile([1, 2, 3, 4, 5, 6, 7, 8, 9], 0.8)  # the eighth of nine: 8 / 10
+        8.0
+        >>> conformal_quantile([1, 2, 3, 4, 5, 6], 0.5, ["a", "a", "a", "a", "b", "b"])
+        5.0
+    """
+    if not 0 < coverage < 1:
+        raise InputError(f"coverage must be between 0 and 1 (0.9 for example), got {coverage:g}")
+    scores = np.asarray(scores, dtype=np.float64)
+    groups = np.arange(len(scores)) if groups is None else np.asarray(groups)
+    _, group, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(1.0 / counts[group[order]]) / (len(counts) + 1)
+    index = int(np.searchsorted(reached, coverage - 1e-9))
+    if index == len(scores):
+        number = len(counts)
+        raise InputError(
+            f"coverage {coverage:g} needs {int(np.ceil(coverage / (1 - coverage) - 1e-6))} independent groups of "
+            f"clusters to calibrate with, there are {number}; ask for at most {number / (number + 1):.3f}"
+        )
+    return float(scores[order[index]])
+
+
 @dataclass
 class Calibration:
     r"""Scores of held-out clusters, from which intervals are made.
@@ -39,7 +83,7 @@ class Calibration:
     with s the spread of the prediction (zero without one) and :math:`\sigma^2` the mean squared error per atom on the
     training set: independent errors of the atoms, and those that the spread stands for, add in squares. Scores are
     errors divided by w; the interval is the prediction plus or minus w times their conformal quantile
-    (:mod:`pyg_clusters.conformal`), which is valid whether or not w is a good guess. For values per atom N is one.
+    (:func:`conformal_quantile`), which is valid whether or not w is a good guess. For values per atom N is one.
 
     Attributes:
         spread: Source of the spread.
@@ -137,7 +181,7 @@ def coverages(calibration: Calibration, options: CalibrateOptions) -> str:
     """Half widths of the intervals at some coverages as text."""
     number, energies = len(set(calibration.groups)), calibration.notes["unit"] == "eV"
     targets, unit, factor = ("clusters", "kcal/mol", KCAL_PER_MOL) if energies else ("atoms", "ppm", 1.0)
-    highest = highest_coverage(number)
+    highest = number / (number + 1)
     lines = [f"{len(calibration.scores)} held-out {targets} in {number} groups: coverage up to {highest:.3f}"]
     size = calibration.notes.get("size", 1)
     condition = f" for {size} atoms" if energies else ""
