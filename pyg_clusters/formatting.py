@@ -1,49 +1,54 @@
-"""Numbers in tables and JSON."""
+"""Counts, numbers and tables as text."""
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterable, Sequence
 
-from pyg_clusters.errors import InputError
-from pyg_clusters.files import read_json
+from rich.console import Console
+from rich.table import Table
 
 
-def cell(value: float | int) -> str:
-    """A number as a table shows it; one that does not exist is a dash."""
+def cell(value: object) -> str:
+    """Text of a value in a table: floats with two decimals, NaN as a dash."""
     if isinstance(value, float):
         return "-" if math.isnan(value) else f"{value:.2f}"
     return str(value)
 
 
-def count_of(number: int, noun: str, plural: str = "") -> str:
-    """A number of things.
+def print_table(
+    title: str,
+    columns: Iterable[str],
+    rows: Iterable[Sequence[object]],
+    words: Collection[str] = ("",),
+    width: int = 100,
+):
+    """Print a table.
+
+    Args:
+        title: Title.
+        columns: Headings.
+        rows: A value for each column, see :func:`cell`.
+        words: Headings of columns of words, which are aligned left and not wrapped; numbers are aligned right.
+        width: Width in characters.
+    """
+    table = Table(title=title, title_justify="left")
+    for name in columns:
+        table.add_column(name, justify="left" if name in words else "right", no_wrap=name in words)
+    for row in rows:
+        table.add_row(*map(cell, row))
+    Console(width=width).print(table)
+
+
+def print_lines(lines: Iterable[str]):
+    """Print remarks, one per line."""
+    for line in lines:
+        print(line)
+
+
+def count_of(number: int, noun: str) -> str:
+    """Number and noun, in the plural where needed.
 
     Example:
         >>> count_of(1, "frame"), count_of(1200, "frame")
         ('1 frame', '1,200 frames')
     """
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
-
-
-def print_lines(lines: Sequence[str]):
-    """Prints remarks, a line each, above the tables that they belong to."""
-    for line in lines:
-        print(line)
-
-
-def for_json(row: dict) -> dict:
-    """A value that does not exist is null in JSON."""
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
-
-
-def read_errors(path: Path) -> dict[str, float | None]:
-    """Errors over all clusters or atoms in ``test_metrics.json``, by name.
-
-    Raises:
-        InputError: If the file is damaged.
-    """
-    remedy = f"make it again with pyg-clusters evaluate {path.parent}"
-    overall = read_json(path, remedy).get("overall")
-    if not isinstance(overall, dict) or not all(isinstance(value, int | float | None) for value in overall.values()):
-        raise InputError(f"{path}: corrupted (overall is no mapping of numbers); {remedy}")
-    return overall
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

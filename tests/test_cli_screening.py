@@ -158,7 +158,7 @@ def test_write_folders_for_vasp(model, frames, trajectory, tmp_path, capsys):
 
 def test_write_other_formats(model, trajectory, tmp_path, capsys):
     arguments = ["screen", model, trajectory, "--top", "1", "--out", tmp_path / "s"]
-    assert "ASE writes no format 'poscar'" in refused([*arguments, "--write", "poscar"], capsys)
+    assert "ASE cannot write the format 'poscar'" in refused([*arguments, "--write", "poscar"], capsys)
     assert "ASE cannot write format 'espresso-in'" in refused([*arguments, "--write", "espresso-in"], capsys)
     assert "--vacuum must be" in refused([*arguments, "--write", "vasp", "--vacuum", "-1"], capsys)
     assert not (tmp_path / "s").exists()
@@ -275,10 +275,10 @@ def test_found_refuses(screened, tmp_path, capsys):
     end = Atoms("Ga31", candidates[0].positions * 1.3)
     end.calc = SinglePointCalculator(end, energy=-1.0)
     ase.io.write(copied, end)
-    assert "candidate 1 was found in" in refused(["compare-dft", folder, one, one], capsys)
-    assert "there is no candidate 9" in refused(["compare-dft", folder, copied], capsys)
+    assert "candidate 1 already has the result in" in refused(["compare-dft", folder, one, one], capsys)
+    assert "candidates, not 9" in refused(["compare-dft", folder, copied], capsys)
     write_extxyz(tmp_path / "other.extxyz", [Atoms("Ga2", [[0, 0, 0], [0, 0, 2.5]], info={"energy": -1.0})])
-    assert "Ga2, but no candidate is" in refused(["compare-dft", folder, tmp_path / "other.extxyz"], capsys)
+    assert "no candidate is Ga2" in refused(["compare-dft", folder, tmp_path / "other.extxyz"], capsys)
     assert "no candidates.extxyz" in refused(["compare-dft", tmp_path, one], capsys)
     assert not (folder / "dft.csv").exists()
 

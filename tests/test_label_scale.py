@@ -179,6 +179,6 @@ def test_a_run_predicts_and_is_evaluated_on_the_scale_of_its_labels(tmp_path, ca
     if references == "fit":
         write_totals(tmp_path / "binding.extxyz", per_atom=0.0)
         assert main(["evaluate", str(run), str(tmp_path / "binding.extxyz")]) == 0
-        assert "the labels count from another zero than the model: they differ from its energies by Ga +5.28" in (
+        assert "the labels have a different zero from the model: they differ from its energies by Ga +5.28" in (
             " ".join(capsys.readouterr().out.split())
         )

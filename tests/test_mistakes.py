@@ -100,7 +100,7 @@ def test_one_line_says_what_to_do(command, folder, monkeypatch, capsys):
 def test_a_gpu_that_is_not_there(folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
     assert main(["train", "recipe.yaml", "--trainer.accelerator", "gpu", "--out", "gpu"]) == 2
-    assert "--trainer.accelerator gpu: cannot be used on this machine" in capsys.readouterr().err
+    assert "--trainer.accelerator gpu: not available on this machine" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("trainer", ["", "trainer: {max_epochs: 1}", "trainer: [1]"])

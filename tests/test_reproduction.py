@@ -113,7 +113,7 @@ def test_another_recipe_is_not_mixed_with_what_was_begun(tmp_path):
     (tmp_path / "a" / "finished.json").write_text('{"seconds": 1.0}')
     run_trainings([Training("a", shipped_recipe("dart_gallium.yaml"))], tmp_path)
     run_trainings([Training("a", shipped_recipe("dart_gallium.yaml"))], tmp_path)
-    with pytest.raises(InputError, match="started with another recipe"):
+    with pytest.raises(InputError, match="started with a different recipe"):
         run_trainings([Training("a", shipped_recipe("dart_gallium_quick.yaml"))], tmp_path)
     with pytest.raises(InputError, match="no such recipe"):
         run_trainings([Training("b", tmp_path / "nosuch.yaml")], tmp_path)

@@ -63,7 +63,7 @@ def test_true_energies_on_another_zero(shift, printed):
         candidate.energy = -2.0 * candidate.size + 0.01 * candidate.rank
         candidate.properties["dft"] = candidate.energy + shift * candidate.size
     if printed is None:
-        with pytest.raises(InputError, match=r"--truth dft: .*another zero than the model: .* Ga -100 eV per atom"):
+        with pytest.raises(InputError, match=r"--truth dft: .*a different zero from the model: .* Ga -100 eV per atom"):
             check_zero(other, "dft")
         return
     assert ["Ga -0.5 eV per atom" in line for line in check_zero(other, "dft")] == [True] * printed

@@ -207,7 +207,7 @@ def test_limit_of_time_stops_after_an_epoch_and_resumes(recipe, finished, tmp_pa
     )
     limit = ["--trainer.max_time", "00:00:04:00"]
     assert main(["train", "--config", str(recipe), "--out", str(run), *limit]) == 0
-    assert "stopped by the limit of time" in capsys.readouterr().out
+    assert "stopped by the time limit" in capsys.readouterr().out
     assert len(read_columns(run / "metrics.csv")["epoch"]) == 3
     assert main(["train", "--resume", str(run)]) == 0  # the limit is still reached: nothing is trained
     assert len(read_columns(run / "metrics.csv")["epoch"]) == 3

@@ -335,7 +335,7 @@ def test_stopped_and_resumed_ensemble_equals_an_uninterrupted_one(ensemble, tmp_
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert (run / "test_metrics.json").read_text() == (ensemble / "run" / "test_metrics.json").read_text()
     assert main([*train_command(ensemble, run), "--trainer.max_epochs", "9"]) == 2
-    assert "was started with another recipe or other options" in capsys.readouterr().err
+    assert "was started with a different recipe or other options" in capsys.readouterr().err
 
 
 def test_the_model_that_ships_is_calibrated(tmp_path):
@@ -475,7 +475,7 @@ def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
         (["calibrate", ensemble / "run", "--spread", "last_layer"], "has its own spread"),
         ([*recipe, "--ensemble", "one", "--out", tmp_path / "e"], "--ensemble needs a whole number, got 'one'"),
         ([*recipe, "--ensemble", "1", "--out", tmp_path / "e"], "at least two members"),
-        ([*recipe, "--ensemble", "2", "--out", run], "holds a run already"),
+        ([*recipe, "--ensemble", "2", "--out", run], "already holds a run"),
     ):
         capsys.readouterr()
         assert main([str(argument) for argument in arguments]) == 2, arguments

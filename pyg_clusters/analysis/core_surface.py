@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol, cast
 
 import numpy as np
@@ -42,7 +43,7 @@ class AtomicFeatures:
 
     Attributes:
         energy: Contribution of each atom to the energy of its cluster in eV, ``[num_atoms]``.
-        features: Features by the model, of DART the output of its last hidden layer, ``[num_atoms, num_features]``.
+        features: Features of the model, for DART the output of its last hidden layer, ``[num_atoms, num_features]``.
         counts: Shell counts, the input of DART, ``[num_atoms, num_shells]``.
     """
 
@@ -82,7 +83,7 @@ def atomic_features(
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
-        radii: Shell radii in Å of the counts of a model that has none.
+        radii: Shell radii in Å, for models that have none.
     """
     of_atoms, radii = cast(AtomicModel, model), getattr(model, "radii", radii)
     weight = next(model.parameters())
@@ -103,11 +104,8 @@ def atomic_features(
 
 def _whole_clusters(ptr: Tensor) -> Iterator[tuple[int, int]]:
     """Ranges of clusters with at most about ``ATOMS_AT_ONCE`` atoms."""
-    sizes = torch.unique_consecutive((ptr[1:] - 1) // ATOMS_AT_ONCE, return_counts=True)[1].tolist()
-    last = 0
-    for size in sizes:
-        first, last = last, last + size
-        yield first, last
+    sizes = torch.unique_consecutive((ptr[1:] - 1) // ATOMS_AT_ONCE, return_counts=True)[1]
+    return pairwise([0, *sizes.cumsum(0).tolist()])
 
 
 def centre_of_mass(masses: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
@@ -125,8 +123,8 @@ def regions(z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, float]) -> 
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
-        radii: An atom closer to the centre than the first (in Å) is core (0), one further than the second surface
-            (2), others are between (1).
+        radii: Atoms closer to the centre than the first radius (in Å) are core (0), those further than the second are
+            surface (2), others are between (1).
 
     Returns:
         Region ``[num_atoms]`` and distance from the centre of mass ``[num_atoms]`` in Å.
@@ -144,10 +142,10 @@ def regions(z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, float]) -> 
 
 
 def check_regions(region: np.ndarray):
-    """Check that each region has an atom.
+    """Check that no region is empty.
 
     Raises:
-        InputError: If one of them is empty.
+        InputError: If one is.
     """
     for index, name in enumerate(REGIONS):
         if not (region == index).any():
@@ -174,7 +172,7 @@ def linear_probe(features: np.ndarray, region: np.ndarray, groups: np.ndarray) -
     """
     folds = min(FOLDS, len(np.unique(groups)))
     if folds < 2:
-        raise InputError("cross-validation needs at least two clusters (or groups of them); give more frames")
+        raise InputError("cross-validation needs at least two clusters (or groups of clusters); give more frames")
     predicted = np.empty_like(region)
     fold_accuracies = []
     for train, test in GroupKFold(folds).split(features, region, groups):

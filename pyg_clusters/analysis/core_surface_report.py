@@ -258,7 +258,7 @@ def make_report(result: CoreSurface, model_name: str, figures: dict[str, Figure]
     report.figure(
         figures["energy_by_distance"],
         "Energy of each atom by its distance from the centre of mass. The model was trained on energies of clusters: "
-        "how they are shared among the atoms is not determined by the data.",
+        "their distribution over the atoms is not determined by the data.",
     )
     report.figure(
         figures["structures"],

@@ -1,4 +1,4 @@
-"""The description of a set of clusters by the topological descriptor: tables, figures and report."""
+"""Description of a set of clusters by the topological descriptor: tables, figures and report."""
 
 import math
 import shlex
@@ -61,7 +61,7 @@ DISTINCT = (
 
 
 def describe(options: DescribeOptions) -> Description:
-    """Describe a set of clusters by the topological descriptor, and write tables, figures and report if asked to.
+    """Describe a set of clusters by the topological descriptor, and write tables, figures and report on request.
 
     Raises:
         InputError: If no frame can be used, the radii do not suit the clusters, or a label is missing.

@@ -19,7 +19,7 @@ MAX_RANGE: float = 60.0
 """Largest distance of g(r) in Å by default, where the clusters are longer."""
 
 FALLBACK: tuple[float, ...] = (1.25, 2.2)
-"""Shell radii in bond lengths where g(r) suggests none: about those of gallium, gold and copper."""
+"""Shell radii in bond lengths if g(r) suggests none: about those of gallium, gold and copper."""
 
 DISTINCT_ENERGY: float = 1e-3
 """Two isomers are distinct if their energies differ by more than this, in eV per cluster."""
@@ -31,7 +31,7 @@ SHELL_LETTERS = "JKLMNOPQRSTUVWXYZ"
 
 
 def shell_name(shell: int) -> str:
-    """J, K, L for shells 0, 1, 2, and so on through the alphabet; after Z the index of the shell."""
+    """Letters J, K, L, ..., Z of shells 0, 1, 2, ...; beyond Z the index of the shell."""
     return SHELL_LETTERS[shell] if shell < len(SHELL_LETTERS) else str(shell)
 
 
@@ -44,7 +44,7 @@ def shell_text(shell: int, radii: Sequence[float]) -> str:
 
 
 def empty_shells(counts: np.ndarray) -> list[int]:
-    """Shells in which no atom has a neighbour, of counts ``[num_atoms, num_shells]``."""
+    """Shells in which no atom has a neighbour, from counts ``[num_atoms, num_shells]``."""
     return np.flatnonzero(~np.asarray(counts).any(axis=0)).tolist()
 
 
@@ -99,8 +99,8 @@ class Collisions:
         num_multisets: Number of distinct multisets of descriptors.
         shared: Multisets of more than one isomer, by decreasing spread of energies.
         error_floor: Smallest mean absolute error on this set, in kcal/mol over all isomers, of any function of the
-            multiset alone: isomers that share one get its median. NaN without energies. It does not bound DART, which
-            also sees which atom is in which shell of which other one.
+            multiset alone, which predicts the median of isomers that share one. NaN without energies. It does not bound
+            DART, which also knows which atom is in which shell of which other atom.
     """
 
     num_frames: int
@@ -136,8 +136,6 @@ def collisions(
     ptr: np.ndarray,
     counts: np.ndarray,
     energy: np.ndarray | None = None,
-    energy_tolerance: float = DISTINCT_ENERGY,
-    structure_tolerance: float = DISTINCT_STRUCTURE,
 ) -> Collisions:
     """Find distinct isomers that share a multiset of descriptors.
 
@@ -145,7 +143,7 @@ def collisions(
     Structures of different multisets are different isomers. Structures of one multiset are the same isomer if neither
     their energies differ by more than 1 meV per cluster, nor their sorted pair distances by more than 0.05 Å (root mean
     square). Sorted distances do not depend on position, orientation, order of the atoms or reflection: mirror images
-    are one isomer, as they have one energy. Without energies, only the distances are compared.
+    are one isomer, as their energies are equal. Without energies, only the distances are compared.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -153,12 +151,9 @@ def collisions(
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
         counts: Shell counts ``[num_atoms, num_shells]``.
         energy: Energies ``[num_graphs]`` in eV.
-        energy_tolerance: Largest difference in energy of equal structures, eV per cluster.
-        structure_tolerance: Largest root-mean-square difference of their sorted distances, Å.
     """
-    tolerances = energy_tolerance, structure_tolerance
     multisets = same_multiset(z, ptr, counts)
-    groups = [_distinct(frames, pos, ptr, energy, tolerances) for frames in multisets]
+    groups = [_distinct(frames, pos, ptr, energy) for frames in multisets]
     sharing = [group for group in groups if len(group) > 1]
     energies = [None if energy is None else energy[group] for group in sharing]
     shared = [
@@ -184,13 +179,7 @@ def same_multiset(z: np.ndarray, ptr: np.ndarray, counts: np.ndarray) -> list[li
     return list(groups.values())
 
 
-def _distinct(
-    frames: Sequence[int],
-    pos: np.ndarray,
-    ptr: np.ndarray,
-    energy: np.ndarray | None,
-    tolerances: tuple[float, float],
-) -> list[int]:
+def _distinct(frames: Sequence[int], pos: np.ndarray, ptr: np.ndarray, energy: np.ndarray | None) -> list[int]:
     """Lowest-energy structure of each isomer among structures of one multiset."""
     if len(frames) == 1:
         return list(frames)
@@ -199,16 +188,15 @@ def _distinct(
     for index in np.argsort(values, kind="stable"):
         frame, value = frames[index], float(values[index])
         distances = np.sort(pdist(pos[ptr[frame] : ptr[frame + 1]]))
-        if not any(_same(value, distances, known, others, tolerances) for _, known, others in isomers):
+        if not any(_same(value, distances, known, others) for _, known, others in isomers):
             isomers.append((frame, value, distances))
     return [frame for frame, _, _ in isomers]
 
 
-def _same(a: float, distances_a: np.ndarray, b: float, distances_b: np.ndarray, tolerances: tuple[float, float]):
-    energy_tolerance, structure_tolerance = tolerances
-    if abs(a - b) > energy_tolerance:
+def _same(a: float, distances_a: np.ndarray, b: float, distances_b: np.ndarray) -> bool:
+    if abs(a - b) > DISTINCT_ENERGY:
         return False
-    return not distances_a.size or np.sqrt(np.square(distances_a - distances_b).mean()) <= structure_tolerance
+    return not distances_a.size or np.sqrt(np.square(distances_a - distances_b).mean()) <= DISTINCT_STRUCTURE
 
 
 @dataclass
@@ -218,7 +206,7 @@ class Description:
     Attributes:
         frames: The clusters.
         distribution: Pair-distance distribution.
-        minima: Its first two minima in Å, as far as they exist.
+        minima: Its first two minima in Å, if present.
         suggested: Shell radii in Å suggested from it; empty if it has too few peaks.
         radii: Shell radii in Å that were used.
         origin: Origin of these radii.
@@ -256,8 +244,8 @@ def description_of(
 
     Args:
         frames: The clusters.
-        radii: Shell radii in Å; by default those of gallium, for other elements those suggested from g(r), or, where
-            none are, multiples of the bond length.
+        radii: Shell radii in Å; by default those of gallium, for other elements those suggested from g(r), or else
+            multiples of the bond length.
         target: Key of the energy (eV) among the properties of the frames.
         r_max: Largest distance of g(r) in Å; by default all distances.
         bin_width: Bin width of g(r) in Å.

@@ -1,4 +1,4 @@
-"""The contents of files of frames, run folders and models."""
+"""Contents of files of frames, run folders and models."""
 
 import re
 from collections import Counter
@@ -87,11 +87,8 @@ def _is_model(folder: Path) -> bool:
 
 
 def _has_structures(folder: Path) -> bool:
-    return any(map(holds_structures, _visible_files(folder)))
-
-
-def _visible_files(folder: Path) -> list[Path]:
-    return [entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
+    files = (entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    return any(map(holds_structures, files))
 
 
 def _table_contents(path: Path) -> Contents:
@@ -209,7 +206,7 @@ def _formulas(formulas: Counter[str], num_elements: int) -> dict[str, str]:
 
 
 def _in_words(value: object) -> str:
-    """A value of a configuration as text: lists without brackets, long ones by their length, yes or no."""
+    """Text of a value in a configuration: lists without brackets, long ones as their length, booleans as yes or no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
@@ -252,7 +249,7 @@ SECTIONS = ("Training data", "Limits")
 
 
 def model_card(run: Run) -> list[str]:
-    """Paragraphs on the elements and sizes, the labels and their level of theory, the test error and the limits.
+    """Paragraphs on elements, sizes, labels with their level of theory, test error and limits of a model.
 
     Args:
         run: A run, an ensemble, or a saved or pretrained model.

@@ -18,7 +18,7 @@ POINTS_PER_WIDTH: int = 20
 """Points of the axis in the width of a line."""
 
 REACH: dict[str, float] = {"gaussian": 3.0, "lorentzian": 30.0, "voigt": 30.0}
-"""Cut-off of a line in widths, where its intensity is below 1/3000 of the maximum."""
+"""Cut-off of a line in widths, beyond which its intensity is below 1/3000 of the maximum."""
 
 MAX_POINTS: int = 2_000_000
 """Maximum number of points of an axis."""
@@ -60,7 +60,7 @@ def shifts(shielding: ArrayLike, reference: float = SODIUM_REFERENCE_PPM) -> np.
 def shift_axis(shift: ArrayLike, width: float, shape: Shape = "gaussian") -> np.ndarray:
     """Axis that covers lines at all given shifts, ``[num_points]`` in ppm.
 
-    Spectra to be compared need a common axis: pass the shifts of all.
+    Spectra that are to be compared need a common axis: pass the shifts of all of them.
 
     Raises:
         InputError: If there are no shifts, one is not finite, or the width is not positive or far too small.

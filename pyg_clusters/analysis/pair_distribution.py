@@ -46,7 +46,7 @@ class PairDistribution:
     no bulk density to divide by, so g has the unit of a density, Å⁻³, and falls to zero at the diameter.
 
     Attributes:
-        r: Centres of the bins in Å, ``[num_bins]``; the first bin begins at zero.
+        r: Centres of the bins in Å, ``[num_bins]``; the first bin starts at zero.
         g: Density of neighbours in Å⁻³, ``[num_bins]``.
         smallest_distance: Shortest distance of two atoms in Å; infinite if no pair is within the range.
     """
@@ -99,7 +99,7 @@ class PairDistribution:
         return _minima_between(self.r, smooth, peaks[: count + 1])
 
     def without_boundary(self) -> np.ndarray:
-        r"""Divide g by that of a structureless sphere of the same extent, which leaves the shells.
+        r"""Divide g by that of a structureless sphere of the same extent, which leaves only the shells.
 
         The density of neighbours decreases towards the boundary of the cluster, for a uniform sphere of radius R by the
         factor :math:`1 - 3r/4R + r^3/16R^3`. R follows from the mean squared pair distance of g, :math:`6R^2/5`.
@@ -115,7 +115,7 @@ class PairDistribution:
     def suggested_radii(self, count: int = 2) -> tuple[float, ...]:
         """Shell radii for any element: the minima between the peaks of neighbouring shells.
 
-        The rule, in units of the bond length b (the highest point of g), so that it does not depend on the element:
+        The rule is in units of the bond length b (the highest point of g), so that it does not depend on the element:
 
         1. g is corrected for the boundary of the clusters (:meth:`without_boundary`) and smoothed with a Gaussian of
            standard deviation 0.037 b.

@@ -39,9 +39,9 @@ def save_figure(figure: Figure, path: str | Path):
 def render(figure: Figure, file_format: str = "png") -> bytes:
     """Bytes of a figure's file, reproducible for the same data; png at 200 dots per inch.
 
-    A figure that is finished: its layout is that of the first call.
+    The layout of the figure is fixed by the first call.
     """
-    if figure.get_layout_engine() is not None:  # which runs at every drawing, twice for a file
+    if figure.get_layout_engine() is not None:  # which would run at every drawing, twice for a file
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format, {})
@@ -74,11 +74,6 @@ def legend(axes: Axes, **kwargs):
     axes.legend(fontsize=SMALL, framealpha=0.85, edgecolor="none", **kwargs)
 
 
-def text_box() -> dict[str, object]:
-    """Style of a box around text in a figure."""
-    return {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "#c9cdd3", "alpha": 0.9}
-
-
 def integer_ticks(axes: Axes):
     """Set ticks at integers, for sizes and epochs."""
     axes.xaxis.set_major_locator(MaxNLocator(9, integer=True, min_n_ticks=1))
@@ -106,7 +101,7 @@ def bin_edges(values: np.ndarray) -> list[float]:
 
 
 MAX_MARKED_DROPS: int = 8
-"""Maximum number of marked drops of the learning rate; a schedule with more is continuous."""
+"""Maximum number of marked drops of the learning rate; a schedule with more counts as continuous."""
 
 
 def learning_curve(
@@ -158,7 +153,8 @@ def parity(target: np.ndarray, predicted: np.ndarray, sizes: np.ndarray) -> Figu
         f"MAE {np.abs(error).mean():.2f} kcal/mol\nRMSE {np.sqrt(np.square(error).mean()):.2f} kcal/mol\n"
         f"{len(error):,} clusters"
     )
-    points.text(0.04, 0.96, box, transform=points.transAxes, va="top", fontsize=SMALL, bbox=text_box(), zorder=3)
+    frame = {"boxstyle": "round,pad=0.4", "facecolor": "white", "edgecolor": "#c9cdd3", "alpha": 0.9}
+    points.text(0.04, 0.96, box, transform=points.transAxes, va="top", fontsize=SMALL, bbox=frame, zorder=3)
 
     tidy(errors, "error / kcal mol⁻¹ per cluster", "number of clusters")
     errors.hist(error, bins=bin_edges(error), color=BLUE, alpha=0.85)
@@ -201,21 +197,19 @@ def energy_along_trajectory(
     picked: np.ndarray,
     truth: np.ndarray | None = None,
     sizes: np.ndarray | None = None,
-    xlabel: str = "frame",
     title: str = "",
 ) -> Figure:
     """Predicted energies along a trajectory, with the candidates marked.
 
-    Energies are relative to the lowest one of the same kind and cluster size. Up to four sizes get a panel each; more
-    sizes share one. Frames that are few of a trajectory are points, with a line from the predicted to the true energy.
+    Energies are relative to the lowest of the same kind and cluster size. Up to four sizes have a panel each; more
+    sizes share one. Sparse frames are points, with a line from the predicted to the true energy.
 
     Args:
-        number: Frame indices or times ``[num_frames]``.
+        number: Frame indices ``[num_frames]``.
         predicted: Energies in eV ``[num_frames]``.
         picked: Mask ``[num_frames]`` or indices of the picked frames.
         truth: True energies in eV ``[num_frames]``; NaN where they are unknown.
         sizes: Number of atoms of each frame ``[num_frames]``, if they differ; or their compositions.
-        xlabel: Meaning and unit of ``number``.
         title: Title of a figure of one panel.
     """
     number, predicted = np.asarray(number), np.asarray(predicted, dtype=float)
@@ -230,7 +224,7 @@ def energy_along_trajectory(
     all_axes = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
     for axes, (kind, chosen) in zip(all_axes, panels.items(), strict=True):
         last = axes is all_axes[-1]
-        tidy(axes, xlabel if last else "", "" if len(panels) > 1 else "energy above the lowest / eV")
+        tidy(axes, "frame" if last else "", "" if len(panels) > 1 else "energy above the lowest / eV")
         order = np.flatnonzero(chosen)[np.argsort(number[chosen], kind="stable")]
         best = order[picked[order]]
         style = {"linewidth": 0.8} if len(groups) == len(panels) else {"linestyle": "", "marker": ".", "markersize": 2}
@@ -259,7 +253,7 @@ def energy_along_trajectory(
 
 
 def _is_sparse(number: np.ndarray) -> bool:
-    """Whether frames are less than half of those between the first and the last."""
+    """Whether less than half of the frames between the first and the last are present."""
     steps = np.diff(np.unique(number))
     return len(steps) > 0 and len(steps) < 0.5 * np.ptp(number) / max(steps.min(), 1)
 
@@ -287,26 +281,20 @@ def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarra
     return figure
 
 
-def reliability(rows: Sequence[Mapping[str, float]], labels: Sequence[str] = (), more: Sequence = ()) -> Figure:
-    """Coverage reached against coverage asked for; calibrated intervals are on the diagonal.
+def reliability(rows: Sequence[Mapping[str, float]]) -> Figure:
+    """Observed against requested coverage; calibrated intervals lie on the diagonal.
 
     Args:
         rows: The rows of :func:`pyg_clusters.metrics.reliability_rows`; bars are standard errors.
-        labels: Labels of these rows, and of each set of further rows.
-        more: Further sets of rows, drawn in the same axes.
     """
-    figure, axes = figure_with_axes("coverage asked for", "coverage reached")
+    figure, axes = figure_with_axes("requested coverage", "observed coverage")
     figure.set_size_inches(4.6, 4.4)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle="--")
-    curves = [rows, *more]
-    names = list(labels) or [f"{rows[0]['num_groups']} groups of clusters"]
-    for curve, name, color, marker in zip(curves, names, (BLUE, ORANGE), ("o", "s"), strict=False):
-        asked, reached, error = (
-            np.array([row[key] for row in curve]) for key in ("coverage", "coverage_reached", "standard_error")
-        )
-        shift = 0.004 * (1 if color == ORANGE else -1) if more else 0.0
-        style: dict[str, Any] = {"color": color, "marker": marker, "markersize": 4, "linewidth": 1.2, "capsize": 2}
-        axes.errorbar(asked + shift, reached, error, label=name, **style)
+    requested, observed, error = (
+        np.array([row[key] for row in rows]) for key in ("coverage", "coverage_reached", "standard_error")
+    )
+    style: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4, "linewidth": 1.2, "capsize": 2}
+    axes.errorbar(requested, observed, error, label=f"{rows[0]['num_groups']} groups of clusters", **style)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     legend(axes, loc="upper left")
     return figure

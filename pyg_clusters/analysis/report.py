@@ -156,7 +156,7 @@ class Report:
         """Embed a figure as SVG, or as PNG if it has so many points that its SVG is large.
 
         Args:
-            figure: For instance from :mod:`pyg_clusters.analysis.plots`.
+            figure: Figure, for example from :mod:`pyg_clusters.analysis.plots`.
             caption: Caption; may contain ``**bold**`` and backquoted ``code``.
             alt: Text for screen readers, by default the caption.
         """
@@ -171,7 +171,7 @@ class Report:
         )
 
     def structures(self, atoms: Sequence[Atoms], labels: Sequence[str], caption: str = "Structures."):
-        """Add drawings of clusters, a label under each."""
+        """Add labelled drawings of clusters."""
         names = ", ".join(" ".join(label.split()) for label in labels)
         self.figure(structure_gallery(atoms, labels), caption, alt=f"{caption} Drawn are: {names}")
 
@@ -215,7 +215,7 @@ class Report:
 
 
 def literal(text: object) -> str:
-    r"""Escape a name for :meth:`Report.text`: none of its characters is a mark or ends a line.
+    r"""Escape a name for :meth:`Report.text`, so that none of its characters is a mark or ends a line.
 
     Example:
         >>> report = Report("Names")

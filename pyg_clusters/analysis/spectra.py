@@ -12,14 +12,12 @@ from ase.data import chemical_symbols
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from rich.console import Console
-from rich.table import Table
 
 from pyg_clusters.analysis.line_shapes import Shape, Spectrum, boltzmann_weights, broaden, overlap, shift_axis, shifts
 from pyg_clusters.analysis.plots import BLUE, ORANGE, SMALL, save_figure, tidy
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
-from pyg_clusters.formatting import cell
+from pyg_clusters.formatting import print_table
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
 from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.frames.writing import open_output
@@ -29,7 +27,7 @@ from pyg_clusters.options.inference import SpectrumOptions
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
-HEADINGS = ("all clusters alike", "Boltzmann-weighted")
+HEADINGS = ("equal weights", "Boltzmann-weighted")
 COLORS: dict[str, str] = {"predicted": BLUE, "DFT": ORANGE}
 
 SHOWN: float = 0.01
@@ -123,14 +121,9 @@ class Spectra:
     def print(self):
         """Print peaks and overlaps in a table, and the names of the files."""
         rows = [group.row for group in self.groups]
-        table = Table(title="Spectra: shifts in ppm", title_justify="left")
-        table.add_column("")
-        for row in rows:
-            table.add_column(str(row["size"]), justify="right")
-        for key, label in LABELS.items():
-            if any(key in row for row in rows):
-                table.add_row(label, *(cell(row[key]) if key in row else "-" for row in rows))
-        Console(width=100).print(table)
+        shown = {key: label for key, label in LABELS.items() if any(key in row for row in rows)}
+        lines = [[label, *(row.get(key, "-") for row in rows)] for key, label in shown.items()]
+        print_table("Spectra: shifts in ppm", ["", *(str(row["size"]) for row in rows)], lines)
         print(*(f"  {file}" for file in self.files), sep="\n")
 
 
@@ -138,8 +131,8 @@ def spectrum(options: SpectrumOptions) -> Spectra:
     """Predict the shieldings of frames and write their spectra.
 
     Raises:
-        InputError: If no frame can be used, the frames are of several elements or lack a label that was asked for, or
-            the folder holds results already.
+        InputError: If no frame can be used, the frames are of several elements or lack a requested label, or the folder
+            already holds results.
     """
     shift_axis([0.0], options.width, options.shape)  # checks the options before the frames are read
     boltzmann_weights([], options.temperature)
@@ -171,14 +164,14 @@ def gather(blocks: Iterable[ScoredBlock], target: str | None, energy: str | None
     """Collect predictions and labels of all frames.
 
     Args:
-        blocks: Scored frames, as ASE has them too.
-        target: Name of the DFT shieldings; ``nmr_shielding`` if not given, where frames have it.
-        energy: Name of the energy; ``energy`` if not given, where frames have it.
+        blocks: Scored frames with their ASE structures.
+        target: Name of the DFT shieldings; by default ``nmr_shielding``, where frames have it.
+        energy: Name of the energy; by default ``energy``, where frames have it.
         sodium_only: Whether the reference is that of sodium.
 
     Raises:
-        InputError: If a label that was asked for is missing or is no number, or the atoms are of several elements, or
-            of another element than the reference.
+        InputError: If a requested label is missing or not a number, or the atoms are of several elements, or of a
+            different element from the reference.
     """
     sizes: list[np.ndarray] = []
     predicted: list[np.ndarray] = []
@@ -192,14 +185,14 @@ def gather(blocks: Iterable[ScoredBlock], target: str | None, energy: str | None
         elements.update(np.unique(frames.z).tolist())
         if len(elements) > 1:
             names = ", ".join(chemical_symbols[number] for number in sorted(elements))
-            raise InputError(f"{frames.file}: a spectrum is of one nucleus, but there are {names}; separate the frames")
+            raise InputError(f"{frames.file}: a spectrum has one nucleus, but there are {names}; separate the frames")
         for index, atoms in enumerate(frames.atoms or ()):
             labels.append(_numbers(frames, index, atoms, target or "nmr_shielding", len(atoms), target is not None))
             one = _numbers(frames, index, atoms, energy or "energy", None, energy is not None)
             energies.append(None if one is None else float(one))
     if sodium_only and elements - {11}:
         symbol = chemical_symbols[elements.pop()]
-        raise InputError(f"the default reference is that of sodium, the frames are {symbol}: give --reference")
+        raise InputError(f"the default reference is that of sodium, but the frames are {symbol}: give --reference")
     empty = np.zeros(0)
     return Atomic(
         np.concatenate([np.zeros(0, dtype=np.int64), *sizes]),
@@ -266,7 +259,7 @@ def spectra(
 
 
 def _shares(atomic: Atomic, temperature: float) -> tuple[np.ndarray | None, dict[int | None, float]]:
-    """Share of each frame among those of its size, times their number; the effective number of isomers."""
+    """Population of each frame among those of its size, times their number; the effective number of isomers."""
     if atomic.energy is None:
         return None, {}
     shares, isomers = np.zeros(len(atomic.sizes)), {}
@@ -310,10 +303,10 @@ def _figure(groups: Sequence[Group]) -> Figure:
 
 
 def spectra_figure(rows: Sequence[Sequence[Panel]], columns: Sequence[str] = ()) -> Figure:
-    """Grid of spectra, the shift increasing to the left, as usual in NMR; each panel has its own scale of intensity.
+    """Grid of spectra, with shifts increasing to the left as usual in NMR, and a scale of intensity for each panel.
 
     Args:
-        rows: Panels of each row, the first one with all names.
+        rows: Panels of each row; the first has all names.
         columns: Headings of the columns, if there are several.
     """
     num_columns = len(rows[0])

@@ -106,12 +106,12 @@ def viewer_section(
 ) -> str:
     """HTML of a map with a point for each structure, and of the selected structure in interactive 3D.
 
-    The page needs no network; it contains chemiscope, about 3 MB (`"Chemiscope: interactive structure-property explorer
+    The page works offline: it contains chemiscope, about 3 MB (`"Chemiscope: interactive structure-property explorer
     for materials and molecules" <https://doi.org/10.21105/joss.02117>`_, Fraux et al. 2020). All structures are drawn
     at one scale. Bonds are drawn between atoms nearer than 1.2 times the sum of their covalent radii.
 
     Args:
-        atoms: Structures of at most :data:`MAX_ATOMS` atoms in all, see :func:`shown_first`.
+        atoms: Structures of at most :data:`MAX_ATOMS` atoms in total, see :func:`shown_first`.
         properties: Properties for axes and colours, by name.
         x: Property along the horizontal axis.
         y: Property along the vertical axis.
@@ -150,11 +150,11 @@ def viewer_section(
 
 
 def shown_first(sizes: Sequence[int], max_atoms: int = MAX_ATOMS) -> list[int]:
-    """Indices of the structures that fit into a viewer, the first of each size before the second of any.
+    """Indices of the structures that fit into a viewer, including the first of each size before the second of any.
 
     Args:
         sizes: Number of atoms of each structure, ``[num_structures]``.
-        max_atoms: Maximum number of atoms in all; the first structure is always included.
+        max_atoms: Maximum total number of atoms; the first structure is always included.
 
     Example:
         >>> shown_first([3, 3, 3, 5, 5, 5], max_atoms=16)
@@ -187,7 +187,7 @@ def _structure(atoms: Atoms) -> dict[str, object]:
 
 
 def _structure_settings(structures: Sequence[dict], atom_color: str | None, coloured: Property | None) -> dict:
-    """Settings that place every structure as far from the camera as the largest one needs."""
+    """Settings that place the camera at the same distance from every structure, far enough for the largest."""
     radius = max(np.linalg.norm([one["x"], one["y"], one["z"]], axis=0).max() for one in structures) + 1.5
     towards = CAMERA - ASPECT * radius / np.tan(np.radians(ANGLE))
     origin, up, eye = ({"x": 0, "y": y, "z": z} for y, z in ((0, 0), (1, 0), (0, towards)))
@@ -207,20 +207,19 @@ def _for_chemiscope(of: Property) -> dict[str, object]:
     return entry | ({"units": of.unit} if of.unit else {})
 
 
-def structure_gallery(atoms: Sequence[Atoms], labels: Sequence[str], columns: int = 5) -> Figure:
+def structure_gallery(atoms: Sequence[Atoms], labels: Sequence[str]) -> Figure:
     """Clusters as depth-shaded circles on a common scale, each viewed along its shortest principal axis.
 
     Args:
         atoms: The clusters.
-        labels: A line under each of them.
-        columns: Maximum number of clusters in a row.
+        labels: Label under each cluster.
 
     Raises:
-        ValueError: If there are no clusters, or another number of labels.
+        ValueError: If there are no clusters, or not one label for each.
     """
     if not atoms or len(atoms) != len(labels):
         raise ValueError(f"a gallery needs clusters and as many labels, got {len(atoms)} and {len(labels)}")
-    columns = min(columns, len(atoms))
+    columns = min(5, len(atoms))
     rows = -(-len(atoms) // columns)
     figure = Figure(figsize=(max(1.6 * columns, 3.2), 1.8 * rows), layout="constrained")
     views = [view_of(cluster.positions) for cluster in atoms]
@@ -244,7 +243,7 @@ def view_of(positions: np.ndarray) -> np.ndarray:
 
 
 def draw_atoms(axes: Axes, view: np.ndarray, numbers: np.ndarray, colors: np.ndarray | None = None, haze: float = 0.65):
-    """Draw atoms from the furthest to the nearest, the furthest with the most haze."""
+    """Draw atoms from the furthest to the nearest, with haze increasing with distance."""
     order = np.argsort(view[:, 2])
     colors = jmol_colors[numbers[order]] if colors is None else colors[order]
     view, numbers = view[order], numbers[order]
@@ -265,18 +264,15 @@ def draw_atoms(axes: Axes, view: np.ndarray, numbers: np.ndarray, colors: np.nda
     axes.add_collection(circles)
 
 
-def energies_on_structures(
-    atoms: Sequence[Atoms], energies: Sequence[np.ndarray], labels: Sequence[str], columns: int = 3
-) -> Figure:
+def energies_on_structures(atoms: Sequence[Atoms], energies: Sequence[np.ndarray], labels: Sequence[str]) -> Figure:
     """Drawings of clusters with atoms coloured by energy, whole on top, and without the nearer half below.
 
     Args:
         atoms: The structures.
         energies: Energies of their atoms in eV, ``[num_atoms]`` each.
-        labels: A label under each.
-        columns: Structures per row.
+        labels: Label under each structure.
     """
-    columns = min(columns, len(atoms))
+    columns = min(3, len(atoms))
     rows = 2 * -(-len(atoms) // columns)
     figure = Figure(figsize=(2.6 * columns + 0.9, 2.6 * rows + 0.2), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)

@@ -1,9 +1,9 @@
-"""``pyg-clusters demo``: the main job on the shipped data."""
+"""``pyg-clusters demo``: train, evaluate and screen on the shipped data."""
 
 from pathlib import Path
 
-from pyg_clusters.formatting import read_errors
 from pyg_clusters.frames.writing import open_output
+from pyg_clusters.inference.run import Run
 from pyg_clusters.options.papers import DemoOptions
 from pyg_clusters.options.screening import ScreenOptions
 from pyg_clusters.screening import screen
@@ -38,7 +38,7 @@ def demo(options: DemoOptions) -> str:
                 overwrite=True,
             )
         )
-        errors = read_errors(trained / "test_metrics.json")
+        errors = Run(trained).metrics or {}
     return (
         f"3. Done. DART on {errors['num_clusters']} clusters of search segments outside the training set: MAE "
         f"{errors['mae_kcal_mol']:.2f}, RMSE {errors['rmse_kcal_mol']:.2f} kcal/mol per cluster "

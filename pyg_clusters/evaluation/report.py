@@ -1,6 +1,7 @@
-"""Errors of a model as JSON, tables and figures, and what to compare them with."""
+"""Errors of a model as JSON, tables and figures, with baselines to compare them with."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,13 @@ from typing import Any
 import numpy as np
 from ase.data import chemical_symbols
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.composition import comparable, composition_names, compositions
 from pyg_clusters.datasets.data_module import MAX_TRAINING_CLUSTERS, ClusterDataModule
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
-from pyg_clusters.formatting import cell, for_json, print_lines
+from pyg_clusters.formatting import cell, print_lines, print_table
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference.run import HISTORY, Run
@@ -24,13 +23,13 @@ from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.structures.duplicates import copies
 
 MUCH_LARGER: float = 5.0
-"""Energies have another zero if their errors are larger by this factor than their variation."""
+"""Energies have a different zero if their errors exceed their variation by this factor."""
 
 SMALLEST_SHIFT: float = 0.1
-"""Smallest difference of two zeros in eV per atom that is distinguished from an error of the model."""
+"""Smallest difference between two zeros in eV per atom that is distinguished from an error of the model."""
 
 SHIFT_OF_FEW: float = 1.0
-"""The same for too few clusters to see their variation."""
+"""The same where there are too few clusters to know their variation."""
 
 
 class CompositionMean:
@@ -66,10 +65,10 @@ class CompositionMean:
 
 @dataclass(frozen=True)
 class OtherZero:
-    """Labels with another zero of energy than a model."""
+    """Labels whose zero of energy differs from that of a model."""
 
     per_atom: dict[str, float]
-    """Difference of the zeros, labels minus predictions, in eV per atom by element symbol."""
+    """Difference between the zeros, labels minus predictions, in eV per atom by element symbol."""
     size: float
     """The same as one number (root mean square over the clusters)."""
     spread: float
@@ -80,16 +79,16 @@ class OtherZero:
     def __str__(self) -> str:
         shifts = ", ".join(f"{symbol} {shift:+.4g}" for symbol, shift in self.per_atom.items())
         return (
-            f"the labels count from another zero than the model: they differ from its energies by {shifts} eV per "
-            f"atom, where they vary by {self.spread:.3g} eV among themselves; is this the label (and the unit) that "
-            "the model was trained on?"
+            f"the labels have a different zero from the model: they differ from its energies by {shifts} eV per atom, "
+            f"but vary by only {self.spread:.3g} eV among themselves; is this the label (and the unit) that the model "
+            "was trained on?"
         )
 
 
 def other_zero(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, labels: np.ndarray) -> OtherZero | None:
     """Difference between the zeros of labels and predictions, if it explains the errors.
 
-    It does if energies per atom of the elements, fitted to the errors, are far larger than both the remaining errors
+    It does if energies per atom of each element, fitted to the errors, are far larger than both the remaining errors
     and the variation of the labels.
 
     Args:
@@ -185,13 +184,13 @@ def energy_context(
     ptr: np.ndarray,
     training_set: TrainingSet | None,
 ) -> tuple[dict[str, dict], list[str]]:
-    """Errors to compare those of a model with, and remarks on the clusters that it was evaluated on.
+    """Baselines for the errors of a model, and remarks on the clusters that it was evaluated on.
 
     Args:
         predicted: Energies ``[num_graphs]`` in eV.
         target: Labels ``[num_graphs]`` in eV.
         z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å; without them there is no search for copies.
+        pos: Positions ``[num_atoms, 3]`` in Å; without them, copies are not searched for.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
         training_set: Training set of the model, if available.
 
@@ -283,46 +282,37 @@ class Evaluation:
     remarks: list[str]
 
     def write(self, path: Path):
-        """Write the errors as JSON: ``overall``, ``by_size``, and further ones by name."""
-        result = {"overall": for_json(self.overall), "by_size": [for_json(row) for row in self.by_size]}
-        result |= {name: for_json(row) for name, row in self.further.items()}
-        write_json(path, result, allow_nan=False)
+        """Write the errors as JSON: ``overall``, ``by_size``, and further ones by name; NaN becomes null."""
+        result = {"overall": _for_json(self.overall), "by_size": [_for_json(row) for row in self.by_size]}
+        write_json(path, result | {name: _for_json(row) for name, row in self.further.items()}, allow_nan=False)
 
     def print(self, by_size: bool = True):
         """Print tables of the errors, those of each size on request."""
         print_lines(self.remarks)
-        console = Console(width=100)
         if self.per_atom:
-            console.print(_columns_table([self.overall, *(self.by_size if by_size else [])], self.title))
+            sets = [self.overall, *(self.by_size if by_size else [])]
+            columns = ["", *(f"{errors['size']} atoms" if "size" in errors else "all" for errors in sets)]
+            rows = [[label, *(errors[key] for errors in sets)] for key, label in SHIELDING_LABELS.items()]
+            print_table(f"Errors per atom: {self.title}", columns, rows)
             for row in self.further.values():
                 print("  ".join(f"{name} {cell(value)}" for name, value in row.items()))
             return
         within = "composition" if "composition" in self.by_size[0] else "size"
         if by_size:
             kind = "composition" if within == "composition" else "cluster size"
-            console.print(_rows_table(self.by_size, f"Errors by {kind}: {self.title}", within))
-        console.print(_rows_table([self.overall], f"Errors: {self.title}", within))
+            _print_energy_table(f"Errors by {kind}: {self.title}", self.by_size, within)
+        _print_energy_table(f"Errors: {self.title}", [self.overall], within)
         for name, row in self.further.items():
-            console.print(_rows_table([row], f"Errors: {TITLES.get(name, name)}", within))
+            _print_energy_table(f"Errors: {TITLES.get(name, name)}", [row], within)
 
 
-def _rows_table(rows: Sequence[dict], title: str, within: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    for key in rows[0]:
-        table.add_column(ENERGY_LABELS[key].replace("within a size", f"within a {within}"), justify="right")
-    for row in rows:
-        table.add_row(*(cell(value) for value in row.values()))
-    return table
+def _print_energy_table(title: str, rows: Sequence[Mapping[str, Any]], within: str):
+    columns = [ENERGY_LABELS[key].replace("within a size", f"within a {within}") for key in rows[0]]
+    print_table(title, columns, [list(row.values()) for row in rows], words=())
 
 
-def _columns_table(columns: Sequence[dict], title: str) -> Table:
-    table = Table(title=f"Errors per atom: {title}", title_justify="left")
-    table.add_column("")
-    for column in columns:
-        table.add_column(f"{column['size']} atoms" if "size" in column else "all", justify="right")
-    for key, label in SHIELDING_LABELS.items():
-        table.add_row(label, *(cell(column[key]) for column in columns))
-    return table
+def _for_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
 
 
 def run_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray) -> dict[str, Figure]:

@@ -17,7 +17,7 @@ from torch_geometric.transforms import Compose
 from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.datasets.splits import PARTS, Split
 from pyg_clusters.errors import InputError, one_line
-from pyg_clusters.formatting import read_errors
+from pyg_clusters.files import read_json
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration
 from pyg_clusters.inference.prediction import Prediction
@@ -146,10 +146,15 @@ class Run:
         """Errors on the test set over all clusters, by name and unit, if the run was evaluated.
 
         Raises:
-            InputError: If the file is damaged.
+            InputError: If the file is corrupted.
         """
-        file = self.path / METRICS
-        return read_errors(file) if file.is_file() else None
+        file, remedy = self.path / METRICS, f"make it again with pyg-clusters evaluate {self.path}"
+        if not file.is_file():
+            return None
+        errors = read_json(file, remedy).get("overall")
+        if not isinstance(errors, dict) or not all(isinstance(value, int | float | None) for value in errors.values()):
+            raise InputError(f"{file}: corrupted (overall is no mapping of numbers); {remedy}")
+        return errors
 
     @property
     def test_error(self) -> float | None:

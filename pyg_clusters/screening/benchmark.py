@@ -6,14 +6,12 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from rich.console import Console
-from rich.table import Table
 
 from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.composition import comparable, composition_names, kind_label
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import cell, print_lines
+from pyg_clusters.formatting import print_lines, print_table
 from pyg_clusters.frames import FrameBlock, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays, offsets
 from pyg_clusters.frames.checks import list_bad
@@ -46,7 +44,7 @@ from pyg_clusters.structures.duplicates import representatives
 from pyg_clusters.structures.relaxation import LEFT_RANGE
 
 EVERY = {"every 3rd": 3, "every 4th": 4}
-"""Conventional strategies: frames at regular intervals."""
+"""Conventional strategies: every n-th frame."""
 
 RESULTS = ("ranking.csv", "strategies.csv", "recall.csv")
 
@@ -108,8 +106,8 @@ class Benchmark:
 
     Attributes:
         frames: The frames by size.
-        rankings: For each size.
-        scores: Of each strategy for each size.
+        rankings: One per size.
+        scores: One per size and strategy.
         warnings: Remarks on the energies.
         out: Folder of tables and figures, if they were written.
     """
@@ -123,12 +121,11 @@ class Benchmark:
     def print(self):
         """Print the remarks, a table of the rankings, and a table of the strategies for each size."""
         print_lines(self.warnings)
-        console = Console(width=150)
-        console.print(_table(self.rankings, "Ranking by prediction"))
+        _print("Ranking by prediction", self.rankings)
         for frames in self.frames:
             title = f"Strategies on {len(frames.truth):,} frames of {kind_label(frames.kind)}"
             scores = [score for score in self.scores if score.kind == frames.kind]
-            console.print(_table(scores, title, without=("size", "composition")))
+            _print(title, scores, without=("size", "composition"))
         if self.out is not None:
             print(f"tables and figures in {self.out}")
 
@@ -164,7 +161,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
         options: Options of the verb.
 
     Raises:
-        InputError: If a file, a frame or the model cannot be used, or results exist already.
+        InputError: If a file, a frame or the model cannot be used, or results already exist.
     """
     out = None if options.out is None else Path(options.out)
     with open_output(options, results=RESULTS):
@@ -195,7 +192,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
 
 
 def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) -> list[SizeFrames]:
-    """Read and score the frames, and the minima if there are some."""
+    """Read and score the frames, and read their minima if given."""
     keys = list(dict.fromkeys([truth, *([options.own] if options.own else [])]))
     units = units_of_labels(options.frames, options.energy_unit)
     blocks = score_files(predictor, options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
@@ -221,11 +218,7 @@ def _read_minima(options: BenchmarkScreeningOptions) -> list[FrameBlock]:
 
 
 def _check_zeros(sets: Sequence[SizeFrames], truth: str) -> list[str]:
-    """Warning if the zeros of true and predicted energies seem to differ.
-
-    Raises:
-        InputError: If they differ by more than a model can be wrong.
-    """
+    """Warning if the zeros of true and predicted energies seem to differ, see :func:`check_truth`."""
     z, predicted, true = (
         np.concatenate([getattr(frames, name).ravel() for frames in sets]) for name in ("z", "predicted", "truth")
     )
@@ -240,7 +233,7 @@ def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -
     energy = np.array([atoms.info["model_energy"] for atoms in minima])
     left = np.array([LEFT_RANGE in atoms.info for atoms in minima])
     warn_of_left_range([str(atoms.info[LEFT_RANGE]) for atoms in minima if LEFT_RANGE in atoms.info], len(minima))
-    energy[left] = max(energy[~left], default=0.0)  # ranked last, equal to the highest of the others
+    energy[left] = max(energy[~left], default=0.0)  # ranked last, equal to the highest of the other frames
     if not np.isfinite(energy).all():
         index = int(np.flatnonzero(~np.isfinite(energy))[0])
         raise InputError(f"frame {index} of those of {kind_label(frames.kind)} has no finite energy after relaxing")
@@ -336,12 +329,6 @@ def _columns(rows: Sequence[Ranking] | Sequence[StrategyScore]) -> dict[str, lis
     return {name: [row[name] for row in dicts] for name in dicts[0] if name != "composition" or dicts[0][name]}
 
 
-def _table(rows: Sequence[Ranking] | Sequence[StrategyScore], title: str, without: Sequence[str] = ()) -> Table:
-    table = Table(title=title, title_justify="left")
-    columns = {name: values for name, values in _columns(rows).items() if name not in without}
-    for name in columns:
-        words = name in ("strategy", "composition")
-        table.add_column(HEADINGS.get(name, name), justify="left" if words else "right", no_wrap=words)
-    for row in zip(*columns.values(), strict=True):
-        table.add_row(*map(cell, row))
-    return table
+def _print(title: str, rows: Sequence[Ranking] | Sequence[StrategyScore], without: Sequence[str] = ()):
+    columns = {HEADINGS.get(name, name): values for name, values in _columns(rows).items() if name not in without}
+    print_table(title, columns, zip(*columns.values(), strict=True), words=("strategy", "composition"), width=150)

@@ -39,15 +39,15 @@ class Candidate:
         file: File that it was read from.
         frame: Its index in the file, from 0.
         energy: Predicted energy in eV.
-        rank: 1 for the lowest of all frames of its composition, or of those that were relaxed.
+        rank: Rank by energy, from 1, among all frames of its composition, or among those that were relaxed.
         atoms: The structure.
         properties: Values that were read with the frame.
         index: Its index among all scored frames.
         reason: Reason for the selection.
         spread: Standard deviation of the energy in eV, if the model gives one.
-        relaxation: Results of the relaxation, if there was one: ``initial_pred_energy`` is the predicted energy of the
-            frame in the file in eV; ``energy``, ``spread`` and ``atoms`` belong to the relaxed structure, and
-            ``left_range`` describes how that is outside the geometries of the training (empty: it is inside).
+        relaxation: Results of a relaxation: ``initial_pred_energy`` is the predicted energy of the frame in the file in
+            eV; ``energy``, ``spread`` and ``atoms`` belong to the relaxed structure, and ``left_range`` describes in
+            what respect it is outside the geometries of the training set (empty: it is inside).
         origin: File and index where the frame was first read, if different.
     """
 
@@ -85,7 +85,7 @@ class Candidate:
 
     @property
     def inside(self) -> bool:
-        """Whether the structure is within the geometries of the training, as far as a relaxation has checked."""
+        """Whether the structure is within the geometries of the training set, as checked by a relaxation."""
         return not self.relaxation.get("left_range")
 
 
@@ -103,10 +103,10 @@ class Screening:
         bad: Frames that were skipped.
         spread: Standard deviation of each energy in eV, ``[num_frames]``, if the model gives them.
         composition: Formula of each frame, ``[num_frames]``; none if all are of one element.
-        flagged: Whether each frame is outside the training set of the model, ``[num_frames]``, if that is known.
-        relaxed: Energy of each frame after the relaxation in eV, ``[num_frames]``, NaN for those that were not relaxed;
-            none without a relaxation.
-        num_left_range: Number of frames that left the geometries of the training during the relaxation.
+        flagged: Whether each frame is outside the training set of the model, ``[num_frames]``, if known.
+        relaxed: Energy of each frame after the relaxation in eV, ``[num_frames]``, NaN for frames that were not
+            relaxed; none without a relaxation.
+        num_left_range: Number of frames that left the geometries of the training set during the relaxation.
         files: Files and folders of the results, if they were written.
     """
 
@@ -254,7 +254,7 @@ RESULTS = ("model_energy", "model_fmax", "model_steps", "converged")
 
 
 def check_forces(predictor: Predictor):
-    """Check that a model has forces, before anything is computed with it.
+    """Check that a model has forces, before any computation.
 
     Raises:
         InputError: If it has none.
@@ -281,9 +281,9 @@ def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, 
 def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, steps: int) -> Screening:
     """Relax the candidates of a screening to the nearest local minima of the model.
 
-    Energies, ranks and spreads become those of the relaxed structures. Candidates without a finite energy are omitted
-    with a warning. Candidates that leave the geometries of the training are stopped there and ranked last, with a
-    warning of their number. Batches of about a million pairs of atoms bound the memory.
+    Energies, ranks and spreads become those of the relaxed structures. Candidates without a finite energy are omitted,
+    and candidates that leave the geometries of the training set are stopped there and ranked last, both with a warning.
+    Batches of about a million pairs of atoms bound the memory.
 
     Raises:
         InputError: If none can be relaxed.
@@ -310,7 +310,7 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
 
 
 def warn_of_left_range(reasons: Sequence[str], num_frames: int):
-    """Warn of frames that left the geometries of the training."""
+    """Warn of frames that left the geometries of the training set."""
     if reasons:
         warnings.warn(
             f"{len(reasons)} of {num_frames} frames left the geometries that the model was trained on while they were "
@@ -339,7 +339,7 @@ def _with_spreads(candidates: list[Candidate], predictor: Predictor) -> list[Can
 
 
 def _with_ranks(candidates: list[Candidate]) -> Iterator[Candidate]:
-    """Candidates by composition, the lowest first, those that left the geometries of the training last."""
+    """Candidates by composition, the lowest first, those that left the geometries of the training set last."""
     for kind in by_composition(candidates):
         ranks = ranks_of(np.array([candidate.energy for candidate in kind]))
         ranks = ranks_of(ranks + len(kind) * np.array([not candidate.inside for candidate in kind]))

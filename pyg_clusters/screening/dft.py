@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,14 +11,12 @@ from ase import Atoms
 from ase.io import write
 from ase.io.formats import ioformats
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.analysis.plots import GREY, SHELL_COLORS, legend, padded_limits, save_figure, tidy
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.files import atomic_write, check_empty
-from pyg_clusters.formatting import cell
+from pyg_clusters.formatting import print_table
 from pyg_clusters.frames import expand_paths, read_blocks, write_table
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
 from pyg_clusters.frames.writing import open_output
@@ -35,12 +33,12 @@ NUMBERED: re.Pattern[str] = re.compile(r"(\d{4,})_[A-Z]")
 """Matches the folder of a candidate."""
 
 SAME_START: float = 0.005
-"""A run starts from a candidate if their pair distances differ by less, root mean square in Å: coordinates of three
-decimals set them 0.0005 Å apart, distinct structures are further apart by far."""
+"""A run starts from a candidate if their pair distances differ by less than this, root mean square in Å: rounding
+coordinates to three decimals changes them by 0.0005 Å, distinct structures differ by far more."""
 
 SAME_MINIMUM: float = 0.1
-"""A relaxed structure without its start is that of a candidate if their pair distances differ by less, and by less than
-half as much as from any other candidate."""
+"""A relaxed structure without its start belongs to a candidate if their pair distances differ by less than this, and by
+less than half as much as from those of any other candidate."""
 
 
 def write_folders(
@@ -58,7 +56,7 @@ def write_folders(
 def boxed(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
     """A copy centred in a cubic periodic box, with the atoms sorted by element.
 
-    The vacuum in Å is that between the cluster and each side where it is longest; 0: no box, for molecular programs.
+    The vacuum in Å is left on each side of the cluster along its longest extent; 0: no box, for molecular programs.
     """
     copy = atoms[np.argsort(atoms.numbers, kind="stable")]
     copy.pbc = vacuum > 0
@@ -75,7 +73,7 @@ def check_format(file_format: str):
     known = ioformats.get(file_format)
     if known is None or not known.can_write:
         raise InputError(
-            f"ASE writes no format {file_format!r}; it writes vasp, aims, gaussian-in, nwchem-in, xyz, ..."
+            f"ASE cannot write the format {file_format!r}; it writes vasp, aims, gaussian-in, nwchem-in, xyz, ..."
         )
     with tempfile.TemporaryDirectory() as trial:
         _write(Path(trial) / _file_name(file_format), boxed(Atoms("H")), file_format)
@@ -114,21 +112,13 @@ class Comparison:
 
     def print(self):
         """Print the table, and the names of the files."""
-        Console(width=120).print(self.table())
-        paths = ", ".join(str(self.folder / name) for name in RESULTS)
-        print(f"{self.num_results} of {self.num_candidates} candidates: {paths}")
-
-    @property
-    def num_results(self) -> int:
-        """Number of candidates with a result."""
-        return len(self.columns["candidate"])
-
-    def table(self) -> Table:
-        """Agreement and lowest DFT energy of each composition."""
-        table = Table(title="DFT and predictions", title_justify="left")
         headings = ("", "results", "MAE without the mean (kcal/mol)", "Spearman", "lowest by DFT", "its predicted rank")
-        for heading in headings:
-            table.add_column(heading, justify="right" if heading else "left")
+        print_table("DFT and predictions", headings, self.rows(), width=120)
+        paths = ", ".join(str(self.folder / name) for name in RESULTS)
+        print(f"{len(self.columns['candidate'])} of {self.num_candidates} candidates: {paths}")
+
+    def rows(self) -> Iterator[list[object]]:
+        """Agreement and lowest DFT energy of each composition."""
         arrays = {name: np.asarray(values) for name, values in self.columns.items()}
         for formula in dict.fromkeys(self.columns["composition"]):
             rows = arrays["composition"] == formula
@@ -137,8 +127,7 @@ class Comparison:
             lowest = int(np.argmin(energy))
             rank = int((predicted < predicted[lowest]).sum()) + 1
             name = f"candidate {arrays['candidate'][rows][lowest]}"
-            table.add_row(formula, str(len(energy)), cell(row["mae_kcal_mol"]), cell(row["spearman"]), name, str(rank))
-        return table
+            yield [formula, len(energy), row["mae_kcal_mol"], row["spearman"], name, rank]
 
 
 def compare_dft(options: CompareDFTOptions) -> Comparison:
@@ -153,11 +142,11 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
     folder = Path(options.screening)
     screened = folder / "candidates.extxyz"
     if not screened.is_file():
-        raise InputError(f"{folder}: no candidates.extxyz in it; give the folder of a screening")
+        raise InputError(f"{folder}: contains no candidates.extxyz; give the folder of a screening")
     with open_output(options, folder, results=RESULTS):
         blocks = list(read_blocks(screened, with_atoms=True, on_bad="skip"))
         for frame in (frame for block in blocks for frame in block.unreadable):
-            raise InputError(f"{frame}; write the candidates again with pyg-clusters screen")
+            raise InputError(f"{frame}; rewrite the candidates with pyg-clusters screen")
         candidates = [atoms for block in blocks for atoms in block.atoms or ()]
         columns = _columns(_assigned_runs(options.files, options.key, candidates), candidates)
         write_table(folder / RESULTS[0], columns)
@@ -167,7 +156,7 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
 
 
 def _columns(runs: dict[int, "_Run"], candidates: Sequence[Atoms]) -> dict[str, list]:
-    """Columns of predicted and DFT energies; both also relative to their mean over the results of a composition."""
+    """Columns of predicted and DFT energies, absolute and relative to the mean of the composition."""
     atoms = [candidates[index] for index in runs]
     composition = np.array([each.symbols.get_chemical_formula() for each in atoms])
     predicted = np.array([float(each.info["pred_energy"]) for each in atoms])
@@ -219,7 +208,7 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
         index = matcher.assign(run, taken)
         if index in taken:
             raise InputError(
-                f"{run.file}: candidate {index + 1} was found in {taken[index].file} already; leave one out"
+                f"{run.file}: candidate {index + 1} already has the result in {taken[index].file}; leave one out"
             )
         if not np.isfinite(run.energy):
             raise InputError(f"{run.file}: {key!r} must be a number, got {run.energy}; leave the file out")
@@ -228,7 +217,7 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
 
 
 def _runs(file: Path, key: str, matcher: "_Matcher") -> list[_Run]:
-    """Runs in an output: a frame that equals a candidate begins one, unless it is where the run started."""
+    """Runs in an output: a frame that equals a candidate starts one, unless it is the start of the current run."""
     runs: list[_Run] = []
     for block in read_blocks(file, properties=[key], with_atoms=True, fragments="keep", report=False):
         for atoms, frame, energy in zip(block.atoms or (), block.number, block.properties[key], strict=True):
@@ -240,7 +229,7 @@ def _runs(file: Path, key: str, matcher: "_Matcher") -> list[_Run]:
 
 
 class _Matcher:
-    """Matches structures to candidates by origin or by distances."""
+    """Match structures to candidates by origin or by distances."""
 
     def __init__(self, candidates: Sequence[Atoms]):
         self.formulas = [atoms.symbols.get_chemical_formula() for atoms in candidates]
@@ -256,7 +245,7 @@ class _Matcher:
         }
 
     def starts(self, atoms: Atoms) -> list[int]:
-        """Candidates that a structure may be, the nearest first; copies of one another are several."""
+        """Candidates that a structure may be, the nearest first: several if they are copies of each other."""
         formula = atoms.symbols.get_chemical_formula()
         origin = origin_in(atoms.info)
         named = self.of_origin.get(origin, []) if origin else []
@@ -275,26 +264,26 @@ class _Matcher:
         if index is not None:
             if index >= len(self.formulas):
                 raise InputError(
-                    f"{run.file}: there is no candidate {index + 1}, there are {len(self.formulas)}; leave it out"
+                    f"{run.file}: there are only {len(self.formulas)} candidates, not {index + 1}; leave it out"
                 )
             if self.formulas[index] != formula:
                 raise InputError(f"{run.file}: {formula}, but candidate {index + 1} is {self.formulas[index]}")
             return index
         indices, difference = self._differences(run.atoms)
         if not indices:
-            raise InputError(f"{run.file}: {formula}, but no candidate is; leave it out")
+            raise InputError(f"{run.file}: no candidate is {formula}; leave it out")
         order = np.argsort(difference, kind="stable")
         nearest, second = difference[order[0]], difference[order[1]] if len(order) > 1 else np.inf
         if nearest < min(SAME_MINIMUM, second / 2):
             return indices[order[0]]
         raise InputError(
             f"{run.file}, frame {run.frame}: starts from no candidate (the nearest, {indices[order[0]] + 1}, is "
-            f"{nearest:.3f} Å away); give an output with its first structure, or put it into a folder that begins with "
-            "the number of its candidate (0001_Ga46)"
+            f"{nearest:.3f} Å away); give an output with its first structure, or put it into a folder named after the "
+            "number of its candidate (0001_Ga46)"
         )
 
     def _differences(self, atoms: Atoms) -> tuple[list[int], np.ndarray]:
-        """Candidates of the composition of a structure, and the differences of their pair distances from its in Å."""
+        """Candidates with the composition of a structure, and the differences between their pair distances in Å."""
         indices = self.of_formula.get(atoms.symbols.get_chemical_formula(), [])
         if not indices:
             return [], np.zeros(0)

@@ -34,7 +34,7 @@ class FramePool:
         z: Atomic numbers ``[num_frames, num_atoms]``, if structures are held.
         pos: Positions ``[num_frames, num_atoms, 3]`` in Å, if structures are held.
         model: The model, for its features.
-        counts: Mean shell counts ``[num_frames, num_shells]``, if computed already.
+        counts: Mean shell counts ``[num_frames, num_shells]``, if already computed.
     """
 
     energy: np.ndarray
@@ -90,17 +90,17 @@ class FramePool:
 
     def _structures(self) -> tuple[np.ndarray, np.ndarray]:
         if self.z is None or self.pos is None:
-            raise ValueError("a strategy that selects among all frames gets no structures; set its pool to a number")
+            raise ValueError("a strategy that selects among all frames has no structures; set its pool to a number")
         return self.z, self.pos
 
 
 def radii_of(model: nn.Module | None) -> Sequence[float]:
-    """Shell radii of a model in Å; those of gallium for a model without shells."""
+    """Shell radii of a model in Å; for models without shells those of gallium."""
     return getattr(model, "radii", GALLIUM_RADII)
 
 
 def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] = GALLIUM_RADII) -> np.ndarray:
-    """Mean over the atoms of the topological descriptor, ``[num_frames, num_shells]``."""
+    """Topological descriptor averaged over the atoms, ``[num_frames, num_shells]``."""
     counts = shell_counts(torch.from_numpy(pos), torch.from_numpy(ptr), radii).numpy()
     return np.add.reduceat(counts, ptr[:-1], axis=0) / np.diff(ptr)[:, None]
 
@@ -109,8 +109,8 @@ def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] =
 def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) -> np.ndarray:
     """Features of clusters of one size in a model, ``[num_frames, num_features]``.
 
-    For DART (and AlloyDART) the output of the last hidden layer, averaged over the atoms; for other models, which have
-    no such layer in common, the sorted pair distances (:func:`~pyg_clusters.structures.superposition.structure_keys`).
+    For DART (and AlloyDART) the output of the last hidden layer, averaged over the atoms; for other models, which lack
+    such a layer, the sorted pair distances (:func:`~pyg_clusters.structures.superposition.structure_keys`).
     """
     pos = pos - pos.mean(axis=1, keepdims=True)
     if not isinstance(model, HasFeatures):
@@ -129,12 +129,12 @@ def _mean_features(model: HasFeatures, z: Tensor, pos: Tensor) -> Tensor:
 
 
 PROVEN_SHIFT: float = 5.0
-"""Shift in eV per atom from which the zeros differ for certain: a model that has learned nothing is wrong by the
-cohesive energy, 3 to 4 eV for most metals."""
+"""Shift in eV per atom that proves different zeros: the error of an untrained model is the cohesive energy, 3 to 4 eV
+for most metals."""
 
 
 def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str) -> list[str]:
-    """Compare the zeros of true and predicted energies, whose differences are printed.
+    """Compare the zeros of true and predicted energies.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -147,7 +147,7 @@ def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np
         A warning if the zeros seem to differ.
 
     Raises:
-        InputError: If they differ by more than any model can be wrong.
+        InputError: If they differ by more than the error of any model.
     """
     zero = other_zero(z, ptr, predicted, truth)
     if zero is None:
@@ -155,8 +155,8 @@ def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np
     if zero.size < PROVEN_SHIFT:
         return [f"warning: --truth {name}: {zero}"]
     raise InputError(
-        f"--truth {name}: {zero} Name the label of the training, give the unit of this one by --energy-unit, or write "
-        "it minus the energies of the isolated atoms into the frames; compare-dft compares energies on any zero"
+        f"--truth {name}: {zero} Give the label that the model was trained on, or the unit with --energy-unit, or "
+        "subtract the energies of the isolated atoms; compare-dft compares energies whatever their zero"
     )
 
 
@@ -165,7 +165,7 @@ def lowest_frames(
 ) -> Screening:
     """Screening whose candidates are the lowest frames of each composition: a pool to select among.
 
-    Only the structures that are among the lowest so far are held. Of equal scores the earlier frame comes first.
+    Only the structures of the lowest frames so far are held. Of equal scores the earlier frame comes first.
 
     Args:
         blocks: Scored frames.
@@ -205,12 +205,12 @@ def select_of_all(
 ) -> Screening:
     """Select among all frames, composition by composition.
 
-    No structures are held: the files are read again for those of the selected frames.
+    No structures are held: those of the selected frames are read again from the files.
 
     Args:
         blocks: Scored frames.
         strategy: Strategy without a pool.
-        reread: Function that reads the frames again, with everything that a candidate holds.
+        reread: Function that reads the frames again, complete with ASE structures.
         radii: Shell radii in Å, for a strategy that needs shell counts.
     """
     table = _Table()
@@ -241,7 +241,7 @@ def select_candidates(
 ) -> Screening:
     """Select among the candidates of a screening, composition by composition.
 
-    Candidates that left the geometries of the training take part only if their composition has no others.
+    Candidates that left the geometries of the training set are eligible only if their composition has no others.
 
     Args:
         screening: Its candidates are the pool.
@@ -260,7 +260,7 @@ def select_candidates(
 
 
 class _Table:
-    """Columns of all scored frames; values that were read with them are apart, as their names may be the same."""
+    """Columns of all scored frames; values read with them are kept apart, as they may have the same names."""
 
     def __init__(self):
         self.columns: dict[str, list[np.ndarray]] = {}
@@ -288,7 +288,7 @@ class _Table:
         self.length += len(frames)
 
     def screening(self) -> Screening:
-        """All frames, without candidates yet."""
+        """All frames, without candidates."""
         main, properties = (
             {name: np.concatenate(parts) for name, parts in columns.items()}
             for columns in (self.columns, self.properties)

@@ -56,7 +56,7 @@ SHORT = {
 RELAXATION = {"energy before relaxing": "initial_pred_energy", "largest force": "model_fmax", "steps": "model_steps"}
 UNITS = {"initial_pred_energy": "eV", "model_fmax": "eV/Å"}
 OF_ATOM = "energy above the mean / meV"
-"""Property that colours the atoms: its differences are small beside the energies."""
+"""Property that colours the atoms; its range is small compared with the energies."""
 
 
 def write_report(
@@ -68,7 +68,7 @@ def write_report(
     truth: str | None = None,
     command: str = "pyg-clusters screen",
 ):
-    """Write the report of candidates that a strategy selected, and its figures."""
+    """Write the report of the candidates selected by a strategy, and its figures."""
     figures = screening_figures(screening, truth)
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
@@ -140,13 +140,13 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
         if screening.num_left_range:
             report.text(
                 f"{count_of(screening.num_left_range, 'frame')} left the geometries of the training set (distances, "
-                "coordination numbers) during the relaxation, were stopped there and ranked last: such a frame "
-                "is a candidate only if all frames of its size left them, and `left_range` then gives the reason."
+                "coordination numbers) during the relaxation; they were stopped there and ranked last. Such a frame is "
+                "a candidate only if all frames of its size left them; `left_range` gives the reason."
             )
 
 
 def text_of_bins(screening: Screening, num_bins: int, model: Run) -> str:
-    """Width of the bins, and the error of the model if it is known."""
+    """Width of the bins, and the error of the model if known."""
     widths = widths_of_bins(screening, num_bins).values()
     low, high = f"{min(widths):.2f}", f"{max(widths):.2f}"
     error = model.test_error
@@ -155,7 +155,7 @@ def text_of_bins(screening: Screening, num_bins: int, model: Run) -> str:
 
 
 def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Run):
-    """Warn of bins narrower than the error of the model, which then cannot tell neighbouring bins apart."""
+    """Warn of bins that are narrower than the error of the model, which cannot tell neighbouring bins apart."""
     error = model.test_error
     if error is None:
         return
@@ -296,7 +296,7 @@ def candidate_properties(
 
 
 def _lowest(energy: np.ndarray, kinds: np.ndarray, of: np.ndarray) -> np.ndarray:
-    """Lowest energy of all frames of each of some sizes or compositions."""
+    """Lowest energy of all frames, for each of the given sizes or compositions."""
     lowest = {kind: energy[kinds == kind].min() for kind in np.unique(of).tolist()}
     return np.array([lowest[kind] for kind in of.tolist()])
 
@@ -314,13 +314,13 @@ def _add_table(report: Report, screening: Screening, truth: str | None):
     columns["reason"] = [candidate.reason for candidate in shown]
     caption = "The candidates."
     if len(shown) < len(everything):
-        caption = f"The first {each} candidates of each size, of {len(everything):,} in all."
+        caption = f"The first {each} candidates of each size, of {len(everything):,} in total."
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     report.table(list(columns), rows, f"{caption} All columns are in candidates.csv.")
 
 
 def _add_model(report: Report, model: Run):
-    """Add the card of the model, and the results of the run that trained it, as far as they exist."""
+    """Add the card of the model, and the results of the run that trained it, if available."""
     report.text("## The model")
     with suppress(InputError):  # a model without a folder of its own
         report.text("\n\n".join(model_card(model)))

@@ -1,9 +1,9 @@
 """Scores of predictions and strategies on frames whose true energies are known (section 3.5 of Modee et al. 2021).
 
-The true energy of a frame is that of the isomer that a DFT optimisation of it would give: for the shipped frames the
-energy of the minimum that each quenches to. Two frames are of distinct isomers if their true energies differ by more
-than :data:`SAME_ENERGY` and, where the minima are known, their structures differ, too. All arrays hold the frames of
-one composition; energies are in eV per cluster.
+The true energy of a frame is that of the isomer to which a DFT optimisation would lead: for the shipped frames the
+energy of the minimum that each quenches to. Two frames are distinct isomers if their true energies differ by more than
+:data:`SAME_ENERGY` and, where the minima are known, their structures differ too. Arrays hold the frames of one
+composition; energies are in eV per cluster.
 """
 
 from collections.abc import Mapping, Sequence
@@ -53,7 +53,7 @@ class Ranking:
         spearman: Rank correlation with the true energies.
         kendall: Kendall's tau-b with them.
         mae_kcal_mol: Mean absolute difference from them, per cluster.
-        mae_own_kcal_mol: The same from the energies of the frames themselves; not-a-number where they are not known.
+        mae_own_kcal_mol: The same from the energies of the frames themselves; NaN if unknown.
         rank_of_lowest: Rank by prediction, from 1, of the first frame of the lowest isomer.
         recall: Share of the :data:`LOWEST` frames (of all, if fewer) by true energy among as many predicted.
         recall_of_four: The same among four times as many (a random selection has 0.2 for 200 of 1,000 frames).
@@ -85,8 +85,8 @@ class StrategyScore:
         recall: Share of the :data:`LOWEST` frames by true energy that are selected.
         enrichment: The same divided by its mean over random selections of as many frames.
         distinct: Number of isomers among the selected, divided by the number of selected frames.
-        distinct_structures: The same, isomers told apart by the structures of their minima alone; not-a-number where
-            these are not known.
+        distinct_structures: The same with isomers distinguished only by the structures of their minima; NaN if these
+            are unknown.
         low_isomers: Number of isomers among the selected within :data:`WINDOW` of the lowest of all frames.
         low_isomers_share: Their share of those among all frames.
         composition: Formula, if there are alloys.
@@ -112,7 +112,7 @@ class StrategyScore:
 
 
 def isomers_by_energy(energy: np.ndarray, tolerance: float = SAME_ENERGY) -> np.ndarray:
-    """Isomer of each frame as an integer, ``[num_frames]``: frames of one are within a tolerance of its lowest energy.
+    """Isomer of each frame as an integer, ``[num_frames]``: its frames lie within a tolerance of its lowest energy.
 
     Distinct isomers may have equal energies by chance, so the number of isomers is a lower bound.
 

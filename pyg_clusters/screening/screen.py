@@ -53,7 +53,7 @@ def screen(options: ScreenOptions) -> Screening:
         The candidates and the predicted energies of all frames.
 
     Raises:
-        InputError: If a file, a frame or the model cannot be used, or results exist already.
+        InputError: If a file, a frame or the model cannot be used, or results already exist.
     """
     out = Path(options.out)
     if options.write:
@@ -95,11 +95,7 @@ def screen(options: ScreenOptions) -> Screening:
 
 
 def check_zero(screening: Screening, truth: str) -> list[str]:
-    """Warning if the zeros of true and predicted energies of the candidates seem to differ.
-
-    Raises:
-        InputError: If they differ by more than a model can be wrong.
-    """
+    """Warning if the zeros of true and predicted energies of the candidates seem to differ, see :func:`check_truth`."""
     candidates = screening.candidates
     return check_truth(
         np.concatenate([candidate.atoms.numbers for candidate in candidates]),
@@ -111,7 +107,7 @@ def check_zero(screening: Screening, truth: str) -> list[str]:
 
 
 def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predictor:
-    """Predictor with everything that the strategy and a relaxation need."""
+    """Predictor with the spread and the forces that the strategy and a relaxation require."""
     calibration = model.calibration() if "spread" in strategy.needs else None
     predictor = model.predictor("cpu" if options.engine == "ray" else options.device, calibration)
     if "spread" in strategy.needs and not predictor.gives_spread:
@@ -125,7 +121,7 @@ def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predic
 
 
 def _with_truth(block: ScoredBlock, key: str, name: str, units: Mapping[str, float]) -> ScoredBlock:
-    """The block with its true energies in eV, under their name in the files where that is their unit there."""
+    """Add true energies in eV to a block: under their name in the files if that is their unit there."""
     properties = check_numbers(block, key).frames.properties
     properties[name] = properties[key] * units[block.frames.file]
     return block

@@ -46,7 +46,7 @@ class AdamWWithSGD(Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take a step of each."""
+        """Step both optimisers."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

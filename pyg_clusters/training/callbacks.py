@@ -17,17 +17,17 @@ from pyg_clusters.models.checkpoint import BEST, save_model
 from pyg_clusters.progress import duration, progress_is_shown
 
 SECONDS: float = 10.0
-"""Least time between two lines of progress where standard error is no terminal."""
+"""Shortest time between two lines of progress where standard error is not a terminal."""
 
 COLUMNS = ("train_mae", "val_mae", "val_rmse", "learning_rate", "val_loss", "val_force_mae")
-"""Columns of ``metrics.csv`` after the epoch, as far as the module has them."""
+"""Columns of ``metrics.csv`` after the epoch; those that the module does not log are omitted."""
 
 
 class RunFolder(Checkpoint):
-    """Writer of the folder of a run. At the end of every epoch it writes, each file atomically:
+    """Writer of the folder of a run. At the end of every epoch it atomically writes
 
     - ``metrics.csv``: a row per epoch (errors in the unit of the module: kcal/mol per cluster; forces meV/Å),
-    - ``best/``: the model with the smallest validation MAE (or the metric that the module names as ``monitored``),
+    - ``best/``: the model with the smallest validation MAE (or metric named in ``monitored`` of the module),
     - ``checkpoints/last.ckpt``: the state to resume from.
 
     Args:
@@ -72,7 +72,7 @@ class RunFolder(Checkpoint):
             write_table(self.folder / HISTORY, history)
             with atomic_write(self.last_checkpoint) as path:
                 trainer.save_checkpoint(path)
-        else:  # every process takes part in gathering the state; the first one writes it
+        else:  # all processes gather the state, the first one writes it
             trainer.save_checkpoint(self.last_checkpoint)
 
     def state_dict(self) -> dict[str, Any]:
@@ -84,8 +84,8 @@ class RunFolder(Checkpoint):
 
 
 class TrainingProgress(Callback):
-    """Progress within and over the epochs, with the last validation error: a bar in a terminal, elsewhere a line after
-    an epoch, at most every :data:`SECONDS`, and every minute within a long one.
+    """Epochs and batches with the last validation error: a bar in a terminal, elsewhere lines at the end of epochs, at
+    most one per :data:`SECONDS`, and every minute within long ones.
     """
 
     def __init__(self):

@@ -29,11 +29,6 @@ OptimizerCallable = Callable[..., Optimizer]
 SchedulerCallable = Callable[[Optimizer], LRScheduler]
 
 
-def _listed(arguments: dict) -> str:
-    values = ((name, list(value) if isinstance(value, tuple) else value) for name, value in arguments.items())
-    return ", ".join(f"{name}={value}" for name, value in values)
-
-
 def adam(parameters) -> Optimizer:
     """Optimiser of Modee et al. 2021, section 2.4: Adam with a learning rate of 1e-3."""
     return torch.optim.Adam(parameters, lr=1e-3)
@@ -44,30 +39,21 @@ def plateau(optimizer: Optimizer) -> LRScheduler:
     return ReduceLROnPlateau(optimizer, factor=0.1, patience=25, eps=1e-9)
 
 
-def check_compiler():
-    """Check that there is the C++ compiler that :func:`torch.compile` needs.
-
-    Raises:
-        InputError: If there is none.
-    """
-    name = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-    if shutil.which(name) is None:
-        raise InputError(
-            f"compile: true needs a C++ compiler, and there is no {name}: install one, name yours (CXX=...), or leave "
-            "compile out"
-        )
+def _listed(arguments: dict) -> str:
+    values = ((name, list(value) if isinstance(value, tuple) else value) for name, value in arguments.items())
+    return ", ".join(f"{name}={value}" for name, value in values)
 
 
 class EnergyTraining(pl.LightningModule):
     """Training of a model on cluster energies.
 
-    An :class:`~pyg_clusters.nn.EnergyScale` called ``scale`` and a :class:`~pyg_clusters.models.TrainingDomain` called
-    ``domain`` learn offset, scale and domain from the training set. The method ``check_data(dataset)`` of a model, if
-    it has one, is called before the training.
+    The :class:`~pyg_clusters.nn.EnergyScale` ``scale`` and the :class:`~pyg_clusters.models.TrainingDomain` ``domain``
+    of the model are fitted to the training set. A method ``check_data(dataset)`` of the model is called before the
+    training.
 
     Args:
-        model: Called as ``model(z, pos, batch)``, with the values of the data set whose names are those of its further
-            arguments (``x``, ``edge_index``); returns energies ``[num_graphs]`` in eV.
+        model: Called as ``model(z, pos, batch)``, with further arguments (``x``, ``edge_index``) taken from the data
+            set by name; returns energies ``[num_graphs]`` in eV.
         optimizer: Creates the optimiser from the parameters.
         scheduler: Creates the schedule from the optimiser; stepped after every epoch, a plateau schedule with the
             validation MAE.
@@ -77,8 +63,7 @@ class EnergyTraining(pl.LightningModule):
             decay (0.99 for example), instead of the weights of the last step.
         position_noise: Standard deviation in Å of Gaussian noise added to the positions at every training step,
             against overfitting.
-        compile: Run the model through :func:`torch.compile`. The names of the weights and the saved model do not
-            depend on it.
+        compile: Run the model through :func:`torch.compile`. Names of weights and saved models are unaffected.
     """
 
     unit: str = "kcal/mol"
@@ -132,7 +117,7 @@ class EnergyTraining(pl.LightningModule):
             raise InputError("an ensemble has no weights to start from: give one of its members")
         ours, theirs = (f"{type(model).__name__}({_listed(init_args(model))})" for model in (self.model, trained))
         if type(self.model) is not type(trained) or ours != theirs:
-            raise InputError(f"the recipe has {ours}, the model to start from is {theirs}: make the recipe's like it")
+            raise InputError(f"the recipe has {ours}, but the model to start from is {theirs}: use these arguments")
         self.model.load_state_dict(trained.state_dict())
         self.is_pretrained = True
 
@@ -151,12 +136,16 @@ class EnergyTraining(pl.LightningModule):
         """Check that the target is of the right kind, and that the model can be trained and saved.
 
         Raises:
-            InputError: If the target is per atom instead of per cluster (or the reverse), or the model requires values
+            InputError: If the target is per atom instead of per cluster (or vice versa), or the model requires values
                 that the data set lacks, does not store an argument under its name, or does not distinguish the
                 elements of the training set; or if there is no compiler for it.
         """
-        if self.compiled:
-            check_compiler()
+        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+        if self.compiled and shutil.which(compiler) is None:
+            raise InputError(
+                f"compile: true needs a C++ compiler, and there is no {compiler}: install one, name yours (CXX=...), "
+                "or leave compile out"
+            )
         if getattr(data.dataset, "per_atom", self.per_atom) != self.per_atom:
             needed, given = ("atom", "cluster") if self.per_atom else ("cluster", "atom")
             other = "leave out model.class_path to train energies"
@@ -170,8 +159,8 @@ class EnergyTraining(pl.LightningModule):
             raise InputError(str(error)) from error
         if data.references and not isinstance(getattr(self.model, "scale", None), EnergyScale):
             raise InputError(
-                f"{type(self.model).__name__} cannot keep the reference energies of the data set, so that it would "
-                "predict on another scale than the labels: give it an EnergyScale called scale, or leave references out"
+                f"{type(self.model).__name__} cannot store the reference energies of the data set, so its predictions "
+                "would not be on the scale of the labels: give it an EnergyScale called scale, or leave references out"
             )
         check_data = getattr(self.model, "check_data", None)
         if check_data is not None:
@@ -210,7 +199,7 @@ class EnergyTraining(pl.LightningModule):
                 (domain.widen if self.is_pretrained else domain.add)(block.z, block.ptr, block.get("pos"))
 
     def on_train_start(self):
-        """End at once where a run was killed with nothing left to train."""
+        """Stop at once if a run was killed after its last epoch."""
         if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
             self.trainer.should_stop = True
 
@@ -231,7 +220,7 @@ class EnergyTraining(pl.LightningModule):
         return predicted
 
     def target(self, data: Data) -> Tensor:
-        """Targets on the scale of the labels, with the reference energies that were subtracted."""
+        """Targets on the scale of the labels: the subtracted reference energies are added again."""
         if not self._targets_lack_references:
             return data.y
         return data.y + cast(EnergyScale, self.model.scale).sums_of_references(data.z, data.batch, data.y.numel())
@@ -243,13 +232,13 @@ class EnergyTraining(pl.LightningModule):
         return self.loss(predicted, target) * self._share(target)
 
     def add_noise(self, data: Data):
-        """Add noise to the positions, the same in a resumed run."""
+        """Add noise to the positions, identical in a resumed run."""
         if self.position_noise:
             noise = torch.randn(data.pos.shape, generator=self.generator(), device=self.device, dtype=data.pos.dtype)
             data.pos = data.pos + self.position_noise * noise
 
     def generator(self) -> torch.Generator:
-        """Source of random numbers of a step; it depends on seed, step and process alone."""
+        """Random number generator of a step, which depends on seed, step and process only."""
         seed = hash((torch.initial_seed(), self.trainer.global_step, self.trainer.global_rank)) % 2**63
         return torch.Generator(self.device).manual_seed(seed)
 
@@ -285,7 +274,7 @@ class EnergyTraining(pl.LightningModule):
         return self.trainer.optimizers[0].param_groups[0]["lr"]
 
     def _share(self, targets: Tensor) -> Tensor | float:
-        """Weight of the mean of this process in the mean over the whole batch, times the number of processes."""
+        """Number of targets of this process relative to the mean over all processes: the weight of its loss."""
         if self.trainer.world_size == 1:
             return 1.0
         own = torch.tensor(float(targets.numel()), device=self.device)

@@ -29,11 +29,11 @@ class ForceTraining(EnergyTraining):
         stop_below_rate: Training ends when the learning rate falls below this.
         average_decay: Validate and save the exponential moving average of the weights, with this decay.
         force_weight: Weight in Å of the loss of the forces.
-        perturbation: Largest standard deviation in Å of the Gaussian noise that is added to the positions of minima (of
-            clusters without forces) in half of the training steps; the deviation of each cluster is drawn between 0 and
-            this. Energies and forces of the perturbed cluster are an assumption, that of :func:`springs`; it makes the
-            model rise on all sides of a minimum where nothing else is known.
-        stiffness: Force constant in eV/Å² of a bond of these springs. About the bulk modulus times the bond length: 0.2
+        perturbation: Largest standard deviation in Å of the Gaussian noise that is added to the positions of minima
+            (clusters without forces) in half of the training steps; the deviation of each cluster is drawn between 0
+            and this value. Energies and forces of a perturbed cluster are assumed to be those of :func:`springs`, so
+            that the energy rises on all sides of a minimum where no other data are available.
+        stiffness: Force constant in eV/Å² of a spring of bond length, about the bulk modulus times the bond length: 0.2
             for sodium, 1 for gallium, 2 for silver and copper, 3 for gold.
     """
 
@@ -64,10 +64,10 @@ class ForceTraining(EnergyTraining):
         """Check as for energies, and that there are forces."""
         super().check(data)
         if "force" not in data.batches[data.split.train[:1].tolist()]:
-            raise InputError("there are no forces to train on: let the data set keep them (forces: true)")
+            raise InputError("there are no forces to train on: let the data set load them (forces: true)")
 
     def energy_and_forces(self, data: Data) -> tuple[Tensor, Tensor]:
-        """Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å, to be differentiated in training."""
+        """Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å, differentiable in training."""
         with torch.enable_grad():
             data.pos = data.pos.detach().requires_grad_()
             energy = self(data)
@@ -82,7 +82,7 @@ class ForceTraining(EnergyTraining):
         return loss + self.force_weight * self.loss(forces, data.force) * self._share(data.force)
 
     def perturb_minima(self, data: Data) -> Tensor | float:
-        """Perturb half of the minima of a batch, give them the forces of springs, and return the energies of these."""
+        """Perturb half of the minima of a batch, add the forces of :func:`springs`, and return their energies."""
         if not self.perturbation:
             return 0.0
         generator = self.generator()
@@ -109,15 +109,15 @@ class ForceTraining(EnergyTraining):
 
 
 def springs(z: Tensor, minimum: Tensor, pos: Tensor, batch: Tensor, stiffness: float) -> tuple[Tensor, Tensor]:
-    r"""Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å of minima whose atoms springs hold.
+    r"""Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å of an elastic network around minima.
 
-    An elastic network (Hinsen, Proteins 1998, 33, 417): a spring between any two atoms, which has its length in the
-    minimum, and is the weaker the longer it is,
+    Every two atoms are joined by a spring that is at rest in the minimum, and weaker the longer it is (Hinsen, Proteins
+    1998, 33, 417),
 
     .. math::
         E = \tfrac{1}{2} \sum_{i<j} k \Big(\frac{R_i + R_j}{d^0_{ij}}\Big)^6 (d_{ij} - d^0_{ij})^2,
 
-    with the covalent radii R. Energy and forces are zero in the minimum, and in the rotated and shifted minimum.
+    with the covalent radii R. Energy and forces are zero in the minimum, also if it is rotated and translated.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.

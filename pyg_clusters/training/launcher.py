@@ -35,8 +35,8 @@ RECIPE = "recipe.yaml"
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MPLBACKEND": "Agg",
-    "PYTHONSAFEPATH": "1",  # no file of the current folder is imported instead of a package
-    # Allocating each large tensor costs more than the arithmetic on it: let the process keep its memory.
+    "PYTHONSAFEPATH": "1",  # so that no file of the current folder is imported instead of a package
+    # Allocating large tensors costs more than the arithmetic on them: let the process keep its memory.
     "MALLOC_TRIM_THRESHOLD_": "2000000000",
     "MALLOC_MMAP_THRESHOLD_": "2000000000",
 }
@@ -68,8 +68,7 @@ class Training:
 def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2):
     """Run the trainings that are not finished, with one thread each, and print when each starts and ends.
 
-    The output of each is written to ``NAME.log``. A stopped call can be repeated: finished trainings are left alone,
-    the others resume.
+    The output of each is written to ``NAME.log``. A repeated call skips finished trainings and resumes the others.
 
     Args:
         trainings: Trainings in the order in which they start.
@@ -77,8 +76,8 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
         workers: Number of trainings in parallel.
 
     Raises:
-        InputError: If a training fails (the others are stopped and can be resumed), or the folder holds one of the
-            same name with another recipe.
+        InputError: If a training fails (the others are stopped and can be resumed), or one of the same name in the
+            folder has a different recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for training in trainings:
@@ -86,7 +85,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
     waiting = [training for training in trainings if not (folder / training.name / FINISHED).exists()]
     print(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished already")
     running: dict[Training, tuple[BaseProcess, float]] = {}
-    # Signals are only noted, so that no training is lost between its start and the callback that stops it.
+    # Signals are deferred, so that no training is lost between its start and the callback that stops it.
     with stopping_on_signals(), deferring_stop(), ExitStack() as stack:
         while waiting or running:
             while waiting and len(running) < workers:
@@ -107,7 +106,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
 
 
 def _save_settings(training: Training, folder: Path):
-    """Save recipe and options of a training, or check that it was started with the same ones."""
+    """Save recipe and options of a training, or check that they have not changed."""
     if not training.recipe.is_file():
         raise InputError(f"{training.recipe}: no such recipe")
     file = folder / f"{training.name}.json"
@@ -118,19 +117,17 @@ def _save_settings(training: Training, folder: Path):
 
 
 def _other_settings(folder: Path) -> InputError:
-    return InputError(f"{folder} was started with another recipe or other options; choose another --out")
+    return InputError(f"{folder} was started with a different recipe or other options; choose another --out")
 
 
 def seconds_of(run: Path) -> float | None:
-    """Duration of a finished training."""
+    """Duration of a training in s, if it is finished."""
     summary = run / FINISHED
     return json.loads(summary.read_text(encoding="utf-8"))["seconds"] if summary.is_file() else None
 
 
 def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Path, workers: int):
-    """Train members that differ in their seeds (0, 1, ...) alone.
-
-    Finished members are left alone, others resume.
+    """Train members that differ only in their seeds (0, 1, ...), skipping finished ones and resuming others.
 
     Args:
         recipe: Recipe of a member.
@@ -147,7 +144,7 @@ def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Pa
     if not recipe.is_file():
         raise InputError(f"{recipe}: no such recipe")
     if (folder / CONFIGURATION).exists():
-        raise InputError(f"{folder} holds a run already; choose another --out")
+        raise InputError(f"{folder} already holds a run; choose another --out")
     names = [f"member_{seed}" for seed in range(number)]
     with output_lock(folder, folder=True):
         notes = {"number": number, "options": list(options)}
@@ -169,11 +166,11 @@ def resume_ensemble(folder: Path, workers: int):
     """Resume the trainings of an ensemble.
 
     Raises:
-        InputError: If it is not one that :func:`train_ensemble` trained, or names a class that is not trusted.
+        InputError: If it was not trained by :func:`train_ensemble`, or names a class that is not trusted.
     """
     notes = _notes(folder)
     if not notes:
-        raise InputError(f"{folder} is an ensemble of runs that were trained apart; resume each of them")
+        raise InputError(f"{folder} is an ensemble of runs that were trained separately; resume each of them")
     check_recipe(folder / RECIPE)
     for name, value in options_of(notes["options"]):
         check_trusted(yaml.safe_load(value), folder / ENSEMBLE, name.rpartition(".")[2].rstrip("+"))
@@ -184,7 +181,7 @@ def resume_ensemble(folder: Path, workers: int):
 
 
 def _notes(folder: Path) -> dict[str, Any]:
-    """Number of members and options of an ensemble, as :func:`train_ensemble` was called."""
+    """Number of members and options of an ensemble, as passed to :func:`train_ensemble`."""
     file, remedy = folder / ENSEMBLE, "train the ensemble again"
     notes = read_json(file, remedy).get("notes")
     if not isinstance(notes, dict):
@@ -197,9 +194,9 @@ def _notes(folder: Path) -> dict[str, Any]:
 
 
 def _begin(training: Training, folder: Path) -> BaseProcess:
-    """Start a training in a copy of a process that has imported this room, which takes longer than a small training."""
+    """Start a training, on Linux in a fork of a process that has already imported this package."""
     context: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")
-    if sys.platform == "linux":  # where a copy of a process that has loaded libraries is safe
+    if sys.platform == "linux":  # elsewhere a fork of a process with loaded libraries is unsafe
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([str(__package__)])
     process = context.Process(
@@ -211,7 +208,7 @@ def _begin(training: Training, folder: Path) -> BaseProcess:
 
 
 def _train(arguments: list[str], log: Path):
-    """Do the same as ``python -m pyg_clusters``, with the output in a file."""
+    """Run ``python -m pyg_clusters`` with its output in a file."""
     output = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -25,32 +25,32 @@ MAX_FRAMES: int = 5000
 """Maximum number of frames to look at."""
 
 MANY_GROUPS: int = 10
-"""Number of groups from which a split by group has clusters of several in each part."""
+"""Smallest number of groups for a split by group, so that each part has several."""
 
 RELAXED: float = 0.05
-"""Largest force in eV/Å on an atom of a cluster that passes for a minimum."""
+"""Largest force in eV/Å on an atom of a minimum."""
 
 SUM_RADII, DESCRIPTOR_RADII, WIDTH = (1.33, 2.22), (0.56, 0.74, 0.93, 1.07, 1.22, 1.41, 1.63, 1.93), 0.44
 """Radii and width of SmoothDART in bond lengths: those of ``own_forces.yaml`` at a bond length of 2.7 Å."""
 
 DEGREE, DEGREE_OF_ENERGIES = 5, 4
-"""Degree of the directions where forces are given, and where energies alone have to determine them."""
+"""Degree of the directions for data with forces, and with energies only."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Contents of some frames, as far as a recipe depends on them.
+    """Contents of frames that a recipe depends on.
 
     Attributes:
         target: Name of the label.
         per_atom: Whether it is a shielding of each atom, not an energy.
         forces: Name of the forces, if there are any.
-        minima: Files of minima, whose forces are zero and not given.
+        minima: Files of minima without forces, which are zero.
         elements: Atomic numbers.
-        group: Name of the value that groups related frames, if there is one.
-        by_group: Whether to split by group, not at random with copies together.
+        group: Name of the value that groups related frames, if any.
+        by_group: Whether to split by group rather than at random with copies together.
         distribution: Pair-distance distribution.
-        lines: The same as text.
+        lines: Summary as text.
     """
 
     target: str
@@ -68,26 +68,26 @@ def new_recipe(options: NewRecipeOptions) -> str:
     """Write a training recipe for files of frames.
 
     Returns:
-        What was found in the frames, and the next command.
+        Summary of the frames, and the next command.
 
     Raises:
-        InputError: If a frame cannot be used, or no label or several are in the frames.
+        InputError: If a frame cannot be used, or the frames have no label, or several.
     """
     if options.epochs < 1:
         raise InputError(f"--epochs must be at least 1, got {options.epochs}")
     with open_output(options):
-        findings = look_at(options)
+        findings = inspect_frames(options)
         with atomic_write(options.out) as path:
             path.write_text(recipe_text(findings, options), encoding="utf-8")
     next_step = f"recipe in {options.out}; next: pyg-clusters train {options.out} --out runs/own"
     return "\n".join([*findings.lines, next_step])
 
 
-def look_at(options: NewRecipeOptions) -> Findings:
+def inspect_frames(options: NewRecipeOptions) -> Findings:
     """Find labels, elements, groups and distances of up to :data:`MAX_FRAMES` frames.
 
     Raises:
-        InputError: If no label or several are in the frames, or a file lacks the forces of the others.
+        InputError: If the frames have no label, or several, or a file lacks the forces that others have.
     """
     frames: list[AtomsFrame] = []
     files = expand_paths(options.frames)
@@ -97,7 +97,7 @@ def look_at(options: NewRecipeOptions) -> Findings:
         frames += [frame for frame in read if isinstance(frame, AtomsFrame)]
         list_bad([frame for frame in read if not isinstance(frame, AtomsFrame)])
     if not any(len(frame.atoms) > 1 for frame in frames):
-        raise InputError(f"{', '.join(options.frames)}: no cluster of two atoms or more, so nothing to train on")
+        raise InputError(f"{', '.join(options.frames)}: no cluster of two or more atoms to train on")
     labels = [labels_of(frame.atoms) for frame in frames]
     shapes: dict[str, str] = {}
     for frame, of in zip(frames, labels, strict=True):
@@ -117,7 +117,7 @@ def look_at(options: NewRecipeOptions) -> Findings:
     distribution = pair_distribution(pos, torch.tensor([0, *np.cumsum(sizes).tolist()]))
     missing = sum(target not in of for of in labels)
     first = "the first " if len(frames) >= MAX_FRAMES else ""
-    alone = group is None and len(frames) <= len(groups)  # a frame a file: copies of a structure lie in several files
+    alone = group is None and len(frames) <= len(groups)  # one frame per file: copies lie in different files
     by_group = len(groups) >= MANY_GROUPS and not alone
     range_ = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
     others = [
@@ -131,14 +131,14 @@ def look_at(options: NewRecipeOptions) -> Findings:
         + (f"; there {'is' if len(others) == 1 else 'are'} also {', '.join(others)} (--target)" if others else ""),
         f"forces     {forces or 'none'}" + (f"; zero on the minima of {', '.join(minima)}" if minima else ""),
         f"split      {'by group' if by_group else 'random, copies together'}: "
-        + (f"{len(groups):,} different values of group" if group else count_of(len(groups), "file"))
+        + (f"{len(groups):,} distinct values of group" if group else count_of(len(groups), "file"))
         + ("" if by_group or alone else "; neighbouring frames of a trajectory make its test error too small"),
     ]
     return Findings(target, per_atom, forces, minima, elements, group, by_group, distribution, lines)
 
 
 def _minima(frames: Sequence[AtomsFrame], labels: Sequence[dict[str, Any]], forces: str) -> list[str]:
-    """Files without forces, all of whose clusters are minima by the ``fmax`` that ``generate quench`` writes."""
+    """Files without forces whose clusters are all minima, according to the ``fmax`` written by ``generate quench``."""
     largest: dict[str, float] = {}  # force on an atom of a frame without forces, by file
     for frame, of in zip(frames, labels, strict=True):
         if forces not in of:
@@ -157,7 +157,7 @@ def _is_label(name: str) -> bool:
 
 
 def _range_of(target: str, labels: Sequence[dict[str, Any]], sizes: Sequence[int], per_atom: bool) -> str:
-    """Range of a label, so that another unit shows."""
+    """Range of a label, which shows a wrong unit."""
     if per_atom:
         values = np.concatenate([np.atleast_1d(of[target]) for of in labels if target in of])
     else:
@@ -182,8 +182,8 @@ def _target(shapes: dict[str, str], files: Sequence[str]) -> str:
     if not energies and shapes.get("comment") == "energy":  # a lone number in the comment line
         return "comment"
     if len(energies or shieldings) != 1:
-        many = f"several could be it ({', '.join(energies)})" if energies else f"the frames have {_listed(shapes)}"
-        raise InputError(f"{files[0]}: the label to train on is not clear: {many}; name it with --target")
+        many = f"there are several ({', '.join(energies)})" if energies else f"the frames have {_listed(shapes)}"
+        raise InputError(f"{files[0]}: the label to train on is ambiguous: {many}; name it with --target")
     return (energies or shieldings)[0]
 
 
@@ -255,11 +255,11 @@ def smooth_dart_arguments(distribution: PairDistribution, forces: bool) -> dict[
 
     1. The bond length b is the highest point of g(r). All lengths are multiples of it: sums to 1.33 b (between the
        first two shells of neighbours) and 2.22 b (beyond the second and third), a descriptor of eight radii from 0.56 b
-       to 1.93 b, and boundaries of a width w of 0.44 b. An atom so feels the structure within 2.15 b: 5.8 Å for gallium
-       or gold, 8 Å for sodium.
+       to 1.93 b, and boundaries of a width w of 0.44 b. An atom depends on the structure within 2.15 b: 5.8 Å for
+       gallium or gold, 8 Å for sodium.
     2. Radii r of the descriptor that no pair of the data reaches (:math:`r + w/2` is below the shortest distance) are
        left out: their counts would be zero in all of training, and their weights arbitrary where atoms come closer.
-    3. The degree is 5 with forces, and 4 with energies alone, which are too few numbers for more.
+    3. The degree is 5 with forces, and 4 with energies alone, which do not determine more weights.
 
     Args:
         distribution: Pair-distance distribution of the data.

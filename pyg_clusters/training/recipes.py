@@ -22,24 +22,24 @@ LOGGERS = {
     "tensorboard": ("TensorBoardLogger", "tensorboard"),
     "wandb": ("WandbLogger", "wandb"),
 }
-"""Loggers by name: their class in Lightning, and the package that they need."""
+"""Loggers by name: class in Lightning, and required package."""
 
 
 def check_recipe(file: Path):
     """Check a recipe in a folder of results, or the resolved configuration of a run, before it is used.
 
     Raises:
-        InputError: If it is damaged, holds something else, or names a class that is not trusted.
+        InputError: If it is corrupted, has other keys, or names a class that is not trusted.
     """
     values = read_yaml(file)
     unknown = [str(key) for key in values if key not in KEYS]
     if unknown:
-        raise InputError(f"{file}: {', '.join(unknown)[:80]} is in no recipe; it holds {', '.join(KEYS)}")
+        raise InputError(f"{file}: {', '.join(unknown)[:80]} is not a key of a recipe; the keys are {', '.join(KEYS)}")
     check_trusted(values, file)
 
 
 def recipes_in(argv: Sequence[str]) -> Iterator[dict]:
-    """Values of the recipes that can be read; the parser reports errors in others."""
+    """Values of the recipes that can be read; errors in others are left to the parser."""
     for name, value in options_of(argv):
         recipe = None
         with suppress(OSError, ValueError, RecursionError, yaml.YAMLError):
@@ -74,7 +74,7 @@ def names_training(argv: Sequence[str]) -> bool:
 
 
 def with_recipe(argv: list[str]) -> list[str]:
-    """Arguments in which a recipe is given by ``--config FILE``, not as the first argument or by its name."""
+    """Replace a recipe in the first argument, or the name of a shipped one, by ``--config FILE``."""
     if argv and not argv[0].startswith("-"):
         argv = ["--config", *argv]
     recipes = []
@@ -88,12 +88,12 @@ def with_recipe(argv: list[str]) -> list[str]:
 
 
 def _recipe(name: str) -> str:
-    """File of a recipe; text of a recipe remains."""
+    """File of a recipe; the text of a recipe is returned as it is."""
     return name if name.startswith("{") or Path(name).exists() else str(shipped_recipe(name))
 
 
 def with_logger(argv: list[str]) -> list[str]:
-    """Arguments in which a logger that is given by its name is a class, with its files in the folder of the run.
+    """Replace the name of a logger by its class, with its files in the folder of the run.
 
     Raises:
         InputError: If its package is not installed.

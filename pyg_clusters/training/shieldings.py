@@ -20,15 +20,15 @@ def fast_adam(parameters) -> Optimizer:
 class ShieldingTraining(EnergyTraining):
     """Training of a model on the shieldings of atoms.
 
-    The loss is that of values standardised by a :class:`~pyg_clusters.nn.ShieldingScale` called ``scale``. Without a
-    transform it is the loss in ppm divided by a power of the standard deviation of the training set, on which Adam's
-    steps do not depend; with one it is the loss of the transformed values (Kaneko et al. 2023, `doi
-    10.20517/jmi.2022.39 <https://doi.org/10.20517/jmi.2022.39>`_). Without such a scale it is the loss in ppm. The best
-    model is the one with the smallest ``val_loss``, as in the paper; errors are in ppm per atom.
+    The loss is computed on values standardised by the :class:`~pyg_clusters.nn.ShieldingScale` ``scale`` of the model.
+    Without a transform it is the loss in ppm divided by a power of the standard deviation of the training set, on which
+    Adam's steps do not depend; with one it is the loss of the transformed values (Kaneko et al. 2023, `doi
+    10.20517/jmi.2022.39 <https://doi.org/10.20517/jmi.2022.39>`_). For models without such a scale it is the loss in
+    ppm. The best model is the one with the smallest ``val_loss``, as in the paper; errors are in ppm per atom.
 
     Args:
-        model: Called as ``model(z, pos, batch)``, with the values of the data set whose names are those of its further
-            arguments; returns shieldings ``[num_atoms]`` in ppm.
+        model: Called as ``model(z, pos, batch)``, with further arguments taken from the data set by name; returns
+            shieldings ``[num_atoms]`` in ppm.
         optimizer: Creates the optimiser from the parameters; that of the paper by default.
         scheduler: Creates the schedule from the optimiser; the paper has none.
         loss: Loss of predictions and targets ``[num_atoms]`` (and ``batch``, if it takes it): the mean squared error by

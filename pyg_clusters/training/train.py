@@ -58,7 +58,7 @@ def train(argv: Sequence[str]):
             ``--ensemble`` and ``--workers``; and values of the recipe, as in ``--trainer.max_epochs 10``.
 
     Raises:
-        InputError: If the recipe cannot be used, the folder holds another run, or no model comes of it.
+        InputError: If the recipe cannot be used, the folder holds another run, or the training yields no model.
 
     Example:
         >>> train(["dart-gallium", "--out", "runs/dart"])  # doctest: +SKIP
@@ -75,13 +75,13 @@ def train(argv: Sequence[str]):
         configuration = run.path / CONFIGURATION
         if not configuration.is_file():
             hint = "".join(f"; did you mean {within}?" for within in runs_within(run.path)[:1])
-            raise InputError(f"{run.path}: no {CONFIGURATION} in it; --resume takes the folder of a run{hint}")
+            raise InputError(f"{run.path}: contains no {CONFIGURATION}; --resume takes the folder of a run{hint}")
         check_recipe(configuration)
         split = ["--data.split", str(run.path / SPLITS), "--data.max_train_clusters", "null"]
         argv = ["--config", str(configuration), *split, *argv, "--out", str(run.path)]
     elif not any(argument.split("=")[0] in ("--config", "-c", "--data.dataset") for argument in argv):
         raise InputError(
-            "train needs a recipe (--config FILE, or a name of pyg-clusters recipes) or --resume RUN; pyg-clusters "
+            "train needs a recipe (--config FILE, or a name from pyg-clusters recipes) or --resume RUN; pyg-clusters "
             "new-recipe writes one for your own files"
         )
     _train_run(argv, resume=run is not None)
@@ -91,7 +91,7 @@ def _train_ensemble(argv: list[str], run: Run | None, members: str | None, worke
     number, parallel = _whole("--ensemble", members or "2"), _whole("--workers", workers or "2")
     if run is not None:
         if members is not None or argv:
-            raise InputError("--resume of an ensemble takes no other option than --workers")
+            raise InputError("--resume of an ensemble takes no option but --workers")
         resume_ensemble(run.path, parallel)
         _evaluate_ensemble(run)
         return
@@ -155,7 +155,7 @@ class TrainCLI(LightningCLI):
         if isinstance(target, str):
             notes["target"] = target
         self.run_folder = RunFolder(self.config["out"], notes)
-        # The limit of the trainer would stop within an epoch, and a resumed run would lack the rest of it.
+        # The trainer's own limit would stop within an epoch, whose rest a resumed run would lack.
         self.timer = Timer(self.config_init["trainer"].get("max_time"), interval="epoch", verbose=False)
         callbacks = [*callbacks, TrainingProgress(), self.timer, self.run_folder]
         return super().instantiate_trainer(callbacks=callbacks, max_time=None, **kwargs)
@@ -174,7 +174,7 @@ def _make_bounded(class_type: type[nn.Module], *args, **kwargs) -> nn.Module:
 
 @contextmanager
 def _errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
-    """Errors of the classes in a recipe, which are of any package, as one line with the name of the recipe."""
+    """Report errors of the classes in a recipe, which may be of any package, in one line with its name."""
     try:
         yield
     except (InputError, MissingExtra, BrokenPipeError):
@@ -186,17 +186,17 @@ def _errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
             asked += [value for name, value in options_of(argv) if name == "trainer.accelerator"]
             last = next((name for name in reversed(asked) if name), "auto")
             raise InputError(
-                f"--trainer.accelerator {last}: cannot be used on this machine; leave it out, or give cpu"
+                f"--trainer.accelerator {last}: not available on this machine; leave it out, or give cpu"
             ) from error
         recipe = next((value for name, value in options_of(argv) if name in ("config", "c")), "the recipe")
-        raise InputError(f"{recipe}: {describe_error(error)}; --debug shows where") from error
+        raise InputError(f"{recipe}: {describe_error(error)}; --debug prints the traceback") from error
 
 
 def _train_run(argv: Sequence[str], resume: bool):
-    """Train and evaluate; a finished run is left alone, unless it is given more epochs or steps than before."""
+    """Train and evaluate; a finished run is left as it is, unless its number of epochs or steps is increased."""
     for name in ("pytorch_lightning", "lightning_fabric"):  # importing them has set their level
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Classes of the user's own recipe; those of a run that is resumed were checked, unless it is trusted.
+    # Classes of the user's own recipe; those of a resumed run have been checked, unless it is trusted.
     if not resume or trusts_files():
         import_named(classes_in_recipes(argv))
     import_named(classes_in_options(argv))
@@ -242,7 +242,7 @@ def _conclude(run: Run, cli: TrainCLI):
     evaluate_run(run).print(by_size=False)
     if cli.stopped_by_time:
         print(
-            f"stopped by the limit of time (trainer.max_time); resume it with pyg-clusters train --resume {run.path} "
+            f"stopped by the time limit (trainer.max_time); resume it with pyg-clusters train --resume {run.path} "
             "and a larger --trainer.max_time"
         )
     else:
@@ -251,9 +251,9 @@ def _conclude(run: Run, cli: TrainCLI):
 
 def _reason_for_no_model(cli: TrainCLI) -> str:
     if cli.run_folder.rows:
-        return "the validation error was never a number; train again with a smaller learning rate"
+        return "the validation error was always NaN; train again with a smaller learning rate"
     if cli.stopped_by_time:
-        return "not one epoch was trained within trainer.max_time; resume it with a larger limit"
+        return "no epoch was completed within trainer.max_time; resume it with a larger limit"
     return "no epoch was trained; is trainer.max_epochs (or max_steps) large enough?"
 
 
@@ -261,18 +261,15 @@ def _check_checkpoint(path: Path):
     """Check a state to resume from, before anything in its folder is changed.
 
     Raises:
-        InputError: If it is corrupted, or would run code when it is read.
+        InputError: If it is corrupted, or reading it would run code.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        missing = {"state_dict", "optimizer_states", "loops"} - state.keys()
-    except Exception as error:  # of a damaged pickle or archive: any
+        if missing := {"state_dict", "optimizer_states", "loops"} - state.keys():
+            raise ValueError(f"{min(missing)} is missing")
+    except Exception as error:  # corrupted pickles and archives raise errors of many types
         reason = one_line(error, 120)
         raise InputError(f"{path}: corrupted ({reason}); remove it to train from the first epoch again") from error
-    if missing:
-        raise InputError(
-            f"{path}: corrupted ({min(missing)} is missing); remove it to train from the first epoch again"
-        )
 
 
 def _check_trainer(trainer: pl.Trainer):
@@ -293,7 +290,7 @@ def _begin(run: Run, cli: TrainCLI):
     folder = run.path
     if (folder / CONFIGURATION).exists():
         raise InputError(
-            f"{folder} holds a run already; resume it with pyg-clusters train --resume {folder} (if it is finished, "
+            f"{folder} already holds a run; resume it with pyg-clusters train --resume {folder} (if it is finished, "
             "with a larger --trainer.max_epochs), or choose another --out"
         )
     cli.datamodule.split.save(folder / SPLITS)
@@ -306,7 +303,7 @@ def _begin(run: Run, cli: TrainCLI):
 
 
 def _finish(run: Run, cli: TrainCLI):
-    """Mark a run with nothing left to train."""
+    """Mark a run as finished."""
     summary = {
         "epochs": cli.trainer.current_epoch,
         **_limits(cli.trainer),
@@ -321,7 +318,7 @@ def _limits(trainer: pl.Trainer) -> dict[str, int | None]:
 
 
 def _is_extended(run: Run, trainer: pl.Trainer) -> bool:
-    """Whether a finished run is given more epochs or steps than before."""
+    """Whether the number of epochs or steps of a finished run is increased."""
     file, remedy = run.path / FINISHED, "remove it and resume the run once more"
     before = read_json(file, remedy)
     for name, limit in _limits(trainer).items():
@@ -334,7 +331,7 @@ def _is_extended(run: Run, trainer: pl.Trainer) -> bool:
 
 
 def _reopen(run: Run, trainer: pl.Trainer):
-    """Save the new limits of a run, so that they are not lost if it is killed."""
+    """Save the new limits of a run, so that a kill does not lose them."""
     configuration = run.configuration
     if any(configuration["trainer"].get(name) != limit for name, limit in _limits(trainer).items()):
         configuration["trainer"] |= _limits(trainer)
@@ -344,5 +341,5 @@ def _reopen(run: Run, trainer: pl.Trainer):
 
 
 def _is_helper_process() -> bool:
-    """Whether this process is not the first one of a distributed training."""
+    """Whether this is not the first process of a distributed training."""
     return int(os.environ.get("LOCAL_RANK", "0")) > 0
