@@ -52,7 +52,7 @@ def comparable(names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         sizes: Numbers of atoms ``[num_graphs]``.
 
     Returns:
-        The sizes where all clusters are of one element, else the formulas.
+        The sizes if all clusters are of one element, else the formulas.
 
     Example:
         >>> comparable(np.array(["Ga31", "Ga46"]), np.array([31, 46])).tolist()
@@ -70,7 +70,7 @@ def kind_label(kind: int | str) -> str:
 
 
 MOST: int = 1_000_000
-"""No more compositions are listed."""
+"""Maximum number of compositions."""
 
 
 def parse_formula(formula: str) -> dict[str, int]:
@@ -81,7 +81,7 @@ def parse_formula(formula: str) -> dict[str, int]:
         {'Cu': 13, 'Au': 7}
 
     Raises:
-        InputError: If it is no chemical formula.
+        InputError: If it is not a chemical formula.
     """
     try:
         counts = Formula(formula).count()
@@ -99,14 +99,14 @@ def all_compositions(elements: Sequence[str], sizes: Sequence[int], *, mixed: bo
     Args:
         elements: Symbols, each once.
         sizes: Numbers of atoms.
-        mixed: Only those with an atom of each element.
+        mixed: Only those with at least one atom of each element.
 
     Example:
         >>> all_compositions(["Cu", "Au"], [2])
         [{'Au': 2}, {'Cu': 1, 'Au': 1}, {'Cu': 2}]
 
     Raises:
-        InputError: If an element is unknown or named twice, or there are more than a million compositions, or none.
+        InputError: If an element is unknown or repeated, or there are more than a million compositions, or none.
     """
     for element in elements:
         if element not in atomic_numbers:
@@ -125,7 +125,7 @@ def all_compositions(elements: Sequence[str], sizes: Sequence[int], *, mixed: bo
 
 
 def formula_of(composition: Mapping[str, int]) -> str:
-    """A composition as it is written.
+    """Formula of a composition, in the order of its elements.
 
     Example:
         >>> formula_of({"Cu": 12, "Au": 1})

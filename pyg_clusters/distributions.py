@@ -1,4 +1,4 @@
-"""Distributions that targets are transformed by."""
+"""Distributions for transforms of targets."""
 
 import math
 
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from pyg_clusters.errors import InputError
 
 MIN_VALUES: int = 10
-"""Fewest values that a distribution is fitted to."""
+"""Minimum number of values for a fit."""
 
 EQUAL: float = 1e-9
-"""Values that differ by less, in proportion, are all the same."""
+"""Relative difference below which values count as equal."""
 
-# scipy.stats is imported where a distribution is fitted: it takes a second and changes the warning filters, and a
-# trained model does without it.
+# scipy.stats is imported only for fits: it takes a second and changes the warning filters, and a trained model does not
+# need it.
 
 
 class GeneralizedLogistic(nn.Module):
@@ -25,13 +25,13 @@ class GeneralizedLogistic(nn.Module):
     .. math::
         F(x) = \big(1 + e^{-(x - x_0) / s}\big)^{-c}, \qquad t(x) = \Phi^{-1}(F(x))
 
-    with the normal distribution function :math:`\Phi`. For c < 1 the tail to the left is the longer one: Kaneko et al.
-    2023 (`doi 10.20517/jmi.2022.39 <https://doi.org/10.20517/jmi.2022.39>`_) fit 23Na shieldings by it and train on
-    the transformed values.
+    with the normal distribution function :math:`\Phi`. For c < 1 the left tail is longer: Kaneko et al. 2023 (`doi
+    10.20517/jmi.2022.39 <https://doi.org/10.20517/jmi.2022.39>`_) fit it to 23Na shieldings and train on the
+    transformed values.
 
-    Transform and inverse are computed in double precision from the logarithms of :math:`F` and :math:`1 - F`, whichever
-    is the smaller: both are finite for every finite argument, and each is the inverse of the other to rounding, however
-    far in a tail. The result has the type of the argument. Both can be differentiated.
+    Transform and inverse are computed in double precision from the logarithm of :math:`F` or :math:`1 - F`, whichever
+    is smaller: both are finite for every finite argument, and inverse to each other up to rounding, even far in a tail.
+    The result has the type of the argument. Both are differentiable.
 
     Args:
         c (float): Shape, positive; 1 is the logistic distribution.
@@ -61,10 +61,10 @@ class GeneralizedLogistic(nn.Module):
 
     @classmethod
     def fit(cls, values: Tensor | ArrayLike) -> "GeneralizedLogistic":
-        """The distribution of the greatest likelihood (:data:`scipy.stats.genlogistic`).
+        """Fit by maximum likelihood (:data:`scipy.stats.genlogistic`).
 
         Args:
-            values: Of any shape and unit.
+            values: Values of any shape and unit.
 
         Raises:
             InputError: If there are fewer than ten values, one is not finite, or all are equal.
@@ -83,7 +83,7 @@ class GeneralizedLogistic(nn.Module):
         center, width = array.mean(), array.std()
         standard = (array - center) / width
         c, loc, scale = _of_equal_moments(standard)
-        with np.errstate(all="ignore"):  # the search steps outside the domain on its way
+        with np.errstate(all="ignore"):  # the search may leave the domain temporarily
             c, loc, scale = (float(value) for value in genlogistic.fit(standard, c, loc=loc, scale=scale))
         if not (0 < c < math.inf and math.isfinite(loc) and 0 < scale < math.inf):
             raise InputError(f"a generalised logistic distribution does not fit the {array.size} values")
@@ -119,9 +119,9 @@ class GeneralizedLogistic(nn.Module):
 
 
 def _of_equal_moments(standard: np.ndarray) -> tuple[float, float, float]:
-    """Shape, location and width of about the skewness of values of mean 0 and variance 1, to start a search from.
+    """Initial shape, location and width for a fit, from the skewness of values of mean 0 and variance 1.
 
-    (SciPy's own start, the symmetric distribution, ends there for a skewed sample.)
+    (From SciPy's own initial values, the symmetric distribution, the search does not converge for skewed samples.)
     """
     from scipy.stats import genlogistic
 
@@ -137,8 +137,8 @@ def _softplus(x: Tensor) -> Tensor:
     return torch.logaddexp(x, torch.zeros_like(x))
 
 
-# Each function below chooses between two formulas. The argument of the one that is not taken is kept within its range,
-# or its infinite derivative would turn into not-a-number.
+# Each function below chooses between two formulas. The argument of the unused one is clamped to its domain, as its
+# infinite derivative would become NaN.
 
 
 def _log_softplus(x: Tensor) -> Tensor:

@@ -1,19 +1,19 @@
-"""Errors that the user can fix: the command line prints them as one line and ends with exit code 2."""
+"""Errors that the user can fix: the command line prints them in one line and exits with code 2."""
 
 
 class InputError(ValueError):
-    """Something that the user gave cannot be used: the message names the file, the frame, the value, and what to do."""
+    """Invalid input: the message names the file, the frame, the value and the remedy."""
 
 
 class MissingExtra(ImportError):
-    """An optional dependency is not installed: the message names the extra that brings it."""
+    """Missing optional dependency: the message names the extra that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str):
         super().__init__(f"{purpose} needs {package}; install it with: pip install 'pyg-clusters[{extra}]'")
 
 
 def printable(text: str) -> str:
-    r"""Text in which line breaks and other characters that are not printed are written as escapes.
+    r"""Text with line breaks and other non-printable characters escaped.
 
     Example:
         >>> printable("md\n2.xyz")
@@ -25,12 +25,12 @@ def printable(text: str) -> str:
 
 
 def one_line(error: BaseException, length: int = 200) -> str:
-    """Message of an error in one line, or its kind if it has none."""
+    """Message of an error in one line, or its type if it has none."""
     return " ".join(str(error).split())[:length] or type(error).__name__
 
 
 def describe_error(error: BaseException) -> str:
-    """Kind and message of an error of another package, in one line; where the memory was too small, that.
+    """Type and message of an error of another package in one line, or that memory is exhausted.
 
     Example:
         >>> describe_error(ValueError("Invalid learning rate: -1.0"))
@@ -42,6 +42,6 @@ def describe_error(error: BaseException) -> str:
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether an error, of NumPy or PyTorch too, says that the memory is full."""
+    """Whether an error, including those of NumPy and PyTorch, means that memory is exhausted."""
     text = str(error)
     return isinstance(error, MemoryError) or "can't allocate memory" in text or "out of memory" in text

@@ -1,4 +1,4 @@
-"""Writing files so that a kill, an error, a full disk or a second process leaves either the old file or the new one."""
+"""Atomic writing of files: a kill, an error, a full disk or a second process leaves either the old or the new one."""
 
 import errno
 import hashlib
@@ -20,16 +20,16 @@ from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.stopping import check_stopped
 
 TEMPORARY: re.Pattern[str] = re.compile(r"\.partial-[0-9a-f]{12}-(.+)", re.DOTALL)
-"""Names of files in the making, and the name that each gets in the end."""
+"""Matches names of temporary files, and the final name of each."""
 
 DEPTH: int = 3
-"""Levels of an output folder in which temporary files are looked for: its files, figures, a folder per candidate."""
+"""Levels of an output folder that are searched for temporary files: its files, figures, a folder per candidate."""
 
 LOCK: str = ".lock"
 """Lock file in an output folder; beside an output file ``NAME`` it is ``.NAME.lock``."""
 
 WHOLE: int = 1_000_000_000
-"""Files up to so many bytes are hashed as a whole."""
+"""Largest size in bytes of files that are hashed as a whole."""
 
 PIECES: int = 256
 PIECE: int = 1_000_000
@@ -37,12 +37,11 @@ PIECE: int = 1_000_000
 
 @contextmanager
 def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
-    """A temporary path beside ``path``, with the same suffix, which takes its place at the end of the block.
+    """Yield a temporary path beside ``path``, with the same suffix, which replaces it at the end of the block.
 
-    The folder is made where it is missing. If the block fails the temporary file is removed and ``path`` is as before.
-    The content is on the disk before the file has its name, so that ``path`` is whole after a power failure too (not
-    with ``durable=False``, which does not wait for the disk). Where ``path`` is a symbolic link, the file that it names
-    is replaced, and the link stays.
+    A missing folder is created. If the block fails, the temporary file is removed and ``path`` is unchanged. The
+    content is flushed to disk before the file is renamed, so that ``path`` is complete even after a power failure
+    (unless ``durable=False``). If ``path`` is a symbolic link, its target is replaced and the link is kept.
 
     Example:
         >>> import tempfile
@@ -53,8 +52,8 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         ['note.txt']
 
     Raises:
-        InputError: If the system refuses to write (an :class:`OSError` within the block): disk full, no permission; or
-            if ``path`` is no file but a device, say.
+        InputError: If the system refuses to write (an :class:`OSError` within the block: disk full, no permission), or
+            ``path`` is not a file but, for example, a device.
     """
     path = Path(os.path.realpath(path))
     check_replaceable(path)
@@ -72,15 +71,15 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         reason = os.strerror(error.errno) if error.errno else one_line(error)
         raise InputError(f"cannot write {path}: {reason}; make room there or choose another place") from error
     finally:
-        with suppress(OSError):  # where not even the folder could be made, the error on its way says so
+        with suppress(OSError):  # if not even the folder could be created, that error is raised
             temporary.unlink(missing_ok=True)
 
 
 def check_replaceable(path: Path):
-    """Checks that a file may take the place of what is there.
+    """Check that a path may be replaced by a file.
 
     Raises:
-        InputError: If that is a device, a pipe or a socket, or cannot be looked at: its name is too long, say.
+        InputError: If it is a device, a pipe or a socket, or cannot be examined (name too long).
     """
     try:
         mode = os.stat(path).st_mode
@@ -93,14 +92,14 @@ def check_replaceable(path: Path):
 
 
 def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
-    """The mapping in a JSON file that this package wrote.
+    """Read a mapping from a JSON file that this package wrote.
 
     Args:
         path: The file.
-        remedy: What to do if it is corrupted, for the message.
+        remedy: Remedy if it is corrupted, for the message.
 
     Raises:
-        InputError: If it cannot be read, is cut, or holds something else.
+        InputError: If it cannot be read, is truncated, or does not contain a mapping.
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -113,12 +112,12 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
 
 
 def write_json(path: str | Path, values: Mapping[str, Any], *, allow_nan: bool = True):
-    """Write a mapping to a JSON file, which is replaced as a whole.
+    """Write a mapping to a JSON file atomically.
 
     Args:
         path: The file.
         values: The mapping.
-        allow_nan: Whether numbers may be NaN or infinite, which JSON does not know.
+        allow_nan: Whether numbers may be NaN or infinite, which standard JSON does not allow.
 
     Raises:
         ValueError: If such a number is not allowed.
@@ -128,8 +127,8 @@ def write_json(path: str | Path, values: Mapping[str, Any], *, allow_nan: bool =
 
 
 def _to_disk(path: Path):
-    """Waits until a file, or the names in a folder, are on the disk, where the system can tell."""
-    if os.name == "nt" and path.is_dir():  # Windows opens no folders
+    """Flush a file, or the entries of a folder, to disk where the system supports it."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot open folders
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:
@@ -140,10 +139,10 @@ def _to_disk(path: Path):
 
 
 class OutputLock:
-    """An output that no other process writes at the same time, see :func:`output_lock`.
+    """Lock of an output, see :func:`output_lock`.
 
     Attributes:
-        unfinished: The command that wrote some, not all of the results that are there, if there was one.
+        unfinished: Command that wrote only part of the existing results, if any.
     """
 
     def __init__(self, file: Path):
@@ -152,16 +151,16 @@ class OutputLock:
         self._write()
 
     def begin(self, command: str):
-        """Note the command that writes the results, until :meth:`finish`."""
+        """Record the command that writes the results, until :meth:`finish`."""
         self.unfinished = command
         self._write()
 
     def finish(self):
-        """Note that there are no results, or all of them."""
+        """Record that the results are complete, or that there are none."""
         self.unfinished = None
 
     def _write(self):
-        # Over the old line and in one call, so that a kill leaves the old line or the new one.
+        # Overwrite the old line in one call, so that a kill leaves either the old or the new line.
         note = {"process": os.getpid(), "host": socket.gethostname(), "unfinished": self.unfinished}
         with self.file.open("r+b", buffering=0) as stream:
             stream.write((json.dumps(note) + "\n").encode())
@@ -170,19 +169,19 @@ class OutputLock:
 
 @contextmanager
 def output_lock(path: str | Path, *, folder: bool = False) -> Iterator[OutputLock]:
-    """Keep other processes from writing the same file or folder.
+    """Prevent other processes from writing the same file or folder.
 
-    A lock file, ``.NAME.lock`` beside a file or ``.lock`` in a folder, is locked by the system, which ends that with
-    the process, however the process ends. The lock file is removed at the end of the block, unless it has to tell the
-    next process of unfinished results. Temporary files of :func:`atomic_write` that a dead process left are removed.
-    Several machines exclude each other if their network file system passes locks on (NFS from version 4 on).
+    The operating system locks a file, ``.NAME.lock`` beside a file or ``.lock`` in a folder, and releases it when the
+    process ends in any way. The lock file is removed at the end of the block, unless it records unfinished results.
+    Temporary files left by a killed :func:`atomic_write` are removed. The lock works across machines if their network
+    file system supports locks (NFS from version 4).
 
     Args:
-        path: The file or folder. Folders that do not exist are made, and removed again if they stay empty.
+        path: The file or folder. Missing folders are created, and removed again if they stay empty.
         folder: Whether it is a folder.
 
     Raises:
-        InputError: If another process writes there, or the system refuses to write.
+        InputError: If another process is writing there, or the system refuses to write.
 
     Example:
         >>> import tempfile
@@ -214,12 +213,12 @@ def output_lock(path: str | Path, *, folder: bool = False) -> Iterator[OutputLoc
 
 @contextmanager
 def _folders(path: Path, output: str | Path) -> Iterator[None]:
-    """Make a folder and those above it, and remove those of them again that are empty in the end."""
+    """Create a folder and its parents, and afterwards remove those of them that are empty."""
     made = [parent for parent in (path, *path.parents) if not parent.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"cannot write {output}: {path} is no folder, or cannot be made ({error.strerror})") from error
+        raise InputError(f"cannot write {output}: cannot create the folder {path} ({error.strerror})") from error
     try:
         yield
     finally:
@@ -240,7 +239,7 @@ def _locked(file: Path, output: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise InputError(f"cannot write {output}: {error.strerror} ({file}); choose another place") from error
-        message = f"{file.parent} is on a file system without locks: start no second process that writes {output}"
+        message = f"{file.parent} is on a file system without locks: do not start a second process that writes {output}"
         warnings.warn(message, stacklevel=2)
         file.touch()
     try:
@@ -250,7 +249,7 @@ def _locked(file: Path, output: str | Path) -> Iterator[None]:
 
 
 def _note(file: Path) -> dict[str, Any]:
-    """Content of a lock file; none, where it is empty or cut."""
+    """Content of a lock file; empty if it is empty or truncated."""
     try:
         note = json.loads(file.read_bytes().partition(b"\n")[0])
     except (OSError, ValueError):
@@ -259,9 +258,9 @@ def _note(file: Path) -> dict[str, Any]:
 
 
 def remove_stale(path: Path, *, folder: bool = False):
-    """Remove temporary files of :func:`atomic_write` that dead processes left, of a file or folder that is locked.
+    """Remove temporary files left by a killed :func:`atomic_write` of a locked file or folder.
 
-    Those of other outputs in the same folder, which have lock files of their own, stay.
+    Those of other outputs in the same folder, which have their own lock files, are kept.
     """
     if not folder:
         for file in path.parent.glob(".partial-*"):
@@ -278,14 +277,14 @@ def remove_stale(path: Path, *, folder: bool = False):
 
 
 def file_fingerprint(path: str | Path, *, whole: bool = False) -> str:
-    """Size and SHA-256 of the content of a file: equal for equal contents, whatever the name or the date.
+    """Size and SHA-256 of the content of a file, independent of its name and date.
 
-    Compressed files are hashed as they are. Of a file above 1 GB, which would take longer than a second, 256 evenly
-    spaced pieces of 1 MB are hashed with the date of its last change.
+    Compressed files are hashed as they are. Of files above 1 GB, which would take longer than a second, 256 evenly
+    spaced pieces of 1 MB are hashed together with the modification time.
 
     Args:
         path: The file.
-        whole: Hash all of a large file, too, so that its copies have the same fingerprint.
+        whole: Hash large files completely too, so that copies have the same fingerprint.
 
     Example:
         >>> import tempfile
@@ -313,10 +312,10 @@ def file_fingerprint(path: str | Path, *, whole: bool = False) -> str:
 
 @contextmanager
 def waiting_lock(path: str | Path) -> Iterator[None]:
-    """Let one process after the other make a file that all of them need.
+    """Let only one process at a time create a file that several need; the others wait.
 
     Args:
-        path: The file, beside which ``.NAME.lock`` is locked by the system. Folders that do not exist are made.
+        path: The file, beside which ``.NAME.lock`` is locked by the system. Missing folders are created.
 
     Raises:
         InputError: If the system refuses to write there.
@@ -332,18 +331,18 @@ def waiting_lock(path: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError):  # whoever waits for the removed file makes a new one
+        with suppress(OSError):  # a process that waits for the removed file creates a new one
             file.unlink()
         lock.release()
 
 
 def check_empty(folder: Path):
-    """Check that a folder for structures is not there, or empty.
+    """Check that a folder for structures does not exist or is empty.
 
     Raises:
         InputError: If it is not.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(
-            f"{folder} is there already, maybe with results for other structures; move it away, or choose another --out"
+            f"{folder} already exists, perhaps with results for other structures; move it away, or choose another --out"
         )

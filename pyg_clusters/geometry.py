@@ -3,8 +3,8 @@ r"""Distances and distance shells of isolated clusters, batched and exact.
 A batch of clusters is a flat tensor of positions, ``pos [num_atoms, 3]`` in Å, and the offsets ``ptr [num_graphs + 1]``
 of its clusters (or ``batch [num_atoms]``, from which :func:`batch_to_ptr` makes them).
 
-All functions decide with one comparison, :func:`beyond`, on distances from one function, :func:`squared_distance`:
-counts and edges (:mod:`pyg_clusters.pairs`) and the dense products of :mod:`pyg_clusters.nn` cannot drift apart.
+All functions use the same comparison, :func:`beyond`, on distances from :func:`squared_distance`, so that counts and
+edges (:mod:`pyg_clusters.pairs`) agree with the dense products of :mod:`pyg_clusters.nn`.
 
 A *shell* is an interval of distance. With the radii :math:`r_1 < r_2 < \dots < r_n` a distance :math:`d` lies in shell
 0 (J) if :math:`d < r_1`, in shell 1 (K) if :math:`r_1 \\le d \\le r_2`, and in shell :math:`k` if
@@ -24,7 +24,7 @@ GALLIUM_RADII: tuple[float, float] = (3.49, 6.3)
 
 
 def check_radii(radii: Sequence[float]) -> tuple[float, ...]:
-    """Returns the radii as a tuple of floats.
+    """Check shell radii and return them as a tuple of floats.
 
     Raises:
         InputError: If there are none, or they are not positive, finite and increasing.
@@ -37,18 +37,18 @@ def check_radii(radii: Sequence[float]) -> tuple[float, ...]:
 
 
 def is_traced() -> bool:
-    """Whether operations are being recorded (torch.compile, torch.export, torch.jit.trace), not only run.
+    """Whether operations are being traced (torch.compile, torch.export, torch.jit.trace) rather than only executed.
 
-    Then no value of a tensor may decide what is run: checks of values are left out, and so are shortcuts.
+    Control flow must then not depend on values of tensors: checks of values and shortcuts are skipped.
     """
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def one_cluster(*of_atoms: Tensor | None) -> Tensor:
-    """The ``batch [num_atoms]`` of a single cluster, all zero: what ``batch=None`` stands for, as in PyG.
+    """The ``batch [num_atoms]`` of a single cluster, all zero: the meaning of ``batch=None``, as in PyG.
 
     Args:
-        *of_atoms: Tensors with a row per atom, ``[num_atoms, ...]``, of which the first that is there counts.
+        *of_atoms: Tensors ``[num_atoms, ...]``, of which the first that is not ``None`` sets the number of atoms.
     """
     atoms = next(tensor for tensor in of_atoms if tensor is not None)
     return torch.zeros(atoms.size(0), dtype=torch.long, device=atoms.device)
@@ -58,7 +58,7 @@ def num_clusters(batch: Tensor) -> int:
     """Number of clusters of a ``batch [num_atoms]``."""
     if not batch.numel():
         return 0
-    number: int = batch.max().item() + 1  # type: ignore[assignment]  # int() would make it a constant for torch.export
+    number: int = batch.max().item() + 1  # type: ignore[assignment]  # int() would make it constant in torch.export
     if torch.compiler.is_compiling():
         torch._check(number >= 1)
     return number
@@ -78,10 +78,10 @@ def sum_over_clusters(values: Tensor, batch: Tensor) -> Tensor:
 
 
 def batch_to_ptr(batch: Tensor, num_graphs: int | None = None) -> Tensor:
-    """Offsets ``ptr [num_graphs + 1]`` of the clusters numbered by a sorted ``batch [num_atoms]``.
+    """Offsets ``ptr [num_graphs + 1]`` of the clusters of a sorted ``batch [num_atoms]``.
 
     Raises:
-        ValueError: If ``batch`` is not sorted, so that the atoms of a cluster do not lie together.
+        ValueError: If ``batch`` is not sorted, so that the atoms of a cluster are not contiguous.
     """
     if not is_traced() and batch.numel() > 1 and bool((batch.diff() < 0).any()):
         raise ValueError("batch must be sorted: the atoms of a cluster have to follow each other")
@@ -104,8 +104,8 @@ def ptr_to_batch(ptr: Tensor) -> Tensor:
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:
     """Squared distance in Å² between ``a [..., 3]`` and ``b [..., 3]``, by subtraction.
 
-    (Never by the matrix-product form of :func:`torch.cdist`, which loses 0.09 Å in single precision on a cluster
-    100 Å off the origin.)
+    (Never by the matrix-product form of :func:`torch.cdist`, whose error is 0.09 Å in single precision for a cluster
+    100 Å from the origin.)
     """
     return squared_norm(a - b)
 
@@ -120,10 +120,10 @@ def beyond(squared: Tensor, radii: Sequence[float], shell: int, out: Tensor | No
     """Mask of the distances that lie in shell number ``shell >= 1`` or further out.
 
     Args:
-        squared: Squared distances in Å², of any shape. Not-a-number (a padded pair) lies in no shell.
+        squared: Squared distances in Å², of any shape. NaN (a padded pair) lies in no shell.
         radii: Increasing shell radii in Å.
-        shell: The inner radius of this shell is the boundary.
-        out: Where to write them, as ones and zeros of its type.
+        shell: Shell whose inner radius is the boundary.
+        out: Output tensor, filled with ones and zeros of its type.
     """
     radius = squared.new_tensor(radii[shell - 1])
     return (torch.ge if shell == 1 else torch.gt)(squared, radius * radius, out=out)
@@ -138,10 +138,10 @@ def shell_of(squared: Tensor, radii: Sequence[float]) -> Tensor:
 
 
 def check_shells(edge_type: Tensor | None, num_shells: int):
-    """Checks the shells of edges.
+    """Check the shells of edges.
 
     Raises:
-        InputError: If they are not given, or an edge lies in a shell that is not there.
+        InputError: If they are missing, or an edge lies in a shell that does not exist.
     """
     if edge_type is None:
         if num_shells > 1:
@@ -154,15 +154,15 @@ def check_shells(edge_type: Tensor | None, num_shells: int):
 
 
 def pad_clusters(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Positions of clusters side by side, as dense products want them.
+    """Pad clusters to the size of the largest, for dense products.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
         batch: Cluster of each atom ``[num_atoms]``, sorted; at least one atom.
 
     Returns:
-        Positions ``[num_graphs, largest, 3]`` with not-a-number in the padding, the place of each atom among the
-        ``num_graphs * largest`` places ``[num_atoms]``, and the cluster sizes ``[num_graphs]``.
+        Positions ``[num_graphs, largest, 3]``, NaN in the padding; index of each atom among the
+        ``num_graphs * largest`` rows ``[num_atoms]``; and cluster sizes ``[num_graphs]``.
     """
     ptr = batch_to_ptr(batch)
     sizes = ptr.diff()
@@ -173,8 +173,8 @@ def pad_clusters(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def largest_cluster(sizes: Tensor, batch: Tensor) -> int:
-    """Number of atoms of the largest cluster, or a bound on it where operations are traced."""
-    if torch.jit.is_tracing():  # the number would be taken for a constant
+    """Number of atoms of the largest cluster, or an upper bound when operations are traced."""
+    if torch.jit.is_tracing():  # the number would become a constant
         return batch.size(0)
     largest: int = sizes.max().item()  # type: ignore[assignment]
     if torch.compiler.is_compiling():
@@ -186,14 +186,13 @@ def beyond_masks(pos: Tensor, radii: Sequence[float], dtype: torch.dtype | None 
     """Cumulative shell masks of clusters of one (padded) size.
 
     Entry ``[b, i, s - 1, j]`` is 1 where atom j of cluster b lies in shell s or further out around atom i. The mask of
-    shell s alone is the difference of two successive ones, and no diagonal has to be cleared: an atom is never
-    beyond the first radius of itself.
+    shell s alone is the difference of two successive ones. The diagonal need not be cleared, as an atom is never beyond
+    the first radius of itself.
 
     Args:
-        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å; padded atoms have not-a-number positions and lie in no
-            shell of any atom.
+        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å; padded atoms have NaN positions and lie in no shell.
         radii: Increasing shell radii in Å.
-        dtype: Type of the result, that of ``pos`` if not given.
+        dtype: Type of the result; by default that of ``pos``.
 
     Returns:
         ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
@@ -219,7 +218,7 @@ def shell_masks(squared: Tensor, radii: Sequence[float], dtype: torch.dtype | No
     num_graphs, num_atoms, _ = squared.shape
     masks = squared.new_empty((num_graphs, num_atoms, len(radii), num_atoms), dtype=dtype or squared.dtype)
     for shell in range(1, len(radii) + 1):
-        if is_traced():  # what it compiles is not to write into a part of a tensor
+        if is_traced():  # compilers do not support writing into a slice by out=
             masks[:, :, shell - 1] = beyond(squared, radii, shell)
         else:
             beyond(squared, radii, shell, out=masks[:, :, shell - 1])
@@ -230,26 +229,26 @@ def pair_distances(pos: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Differences and distances of all pairs of each cluster, differentiable with respect to the positions.
 
     Args:
-        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å, the padding last, whatever stands there.
+        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å, with arbitrary padding at the end.
         sizes: Cluster sizes ``[num_graphs]``.
 
     Returns:
-        Which pairs are there (different atoms, no padding), ``[num_graphs, num_atoms, num_atoms]`` (bool); the
-        differences from the first atom to the second in Å, with one dimension more; and the distances, 1 where no
-        pair is there.
+        Mask of pairs of different atoms without padding, ``[num_graphs, num_atoms, num_atoms]`` (bool); vectors from
+        the first atom to the second in Å, ``[num_graphs, num_atoms, num_atoms, 3]``; and distances, 1 where the mask is
+        false.
     """
     valid = torch.arange(pos.size(1), device=pos.device) < sizes[:, None]
     pairs = valid[:, :, None] & valid[:, None] & ~torch.eye(pos.size(1), dtype=torch.bool, device=pos.device)
-    pos = torch.where(valid[..., None], pos, 0.0)  # not-a-number would go on into the gradients
+    pos = torch.where(valid[..., None], pos, 0.0)  # NaN would propagate into the gradients
     difference = pos[:, None] - pos[:, :, None]
     squared = squared_norm(difference)
     return pairs, difference, torch.where(pairs, squared, 1.0).sqrt()
 
 
 def soft_beyond(distance: Tensor, radius: float | Tensor, width: float) -> Tensor:
-    r"""Smooth step from 0 to 1 at a radius, half a width (all in Å) to either side.
+    r"""Smooth step from 0 to 1 at a radius, over a width (all in Å) centred at it.
 
-    It is :math:`t^3 (10 - 15 t + 6 t^2)` of :math:`t = (d - r) / w + 1/2`, whose first and second derivatives are
+    It is :math:`t^3 (10 - 15 t + 6 t^2)` of :math:`t = (d - r) / w + 1/2`; its first and second derivatives are
     continuous.
     """
     t = ((distance - radius) / width + 0.5).clamp(0.0, 1.0)
@@ -257,14 +256,14 @@ def soft_beyond(distance: Tensor, radius: float | Tensor, width: float) -> Tenso
 
 
 def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], width: float) -> Tensor:
-    r"""Smooth :func:`beyond_masks`, which rise as :func:`soft_beyond` at each radius.
+    r"""Smooth :func:`beyond_masks`: :func:`soft_beyond` at each radius.
 
     The membership of a shell is the difference of two successive ones, so that memberships sum to one at every
-    distance; for a width towards zero they become those of sharp shells.
+    distance; in the limit of zero width they are those of sharp shells.
 
     Args:
         distance: Distances ``[num_graphs, num_atoms, num_neighbors]`` in Å.
-        pairs: Which pairs are there, of the same shape; of others the mask is zero.
+        pairs: Mask of pairs, of the same shape; for others the result is zero.
         radii: Increasing shell radii in Å.
         width: Width w of the boundaries in Å.
 

@@ -18,25 +18,25 @@ class SortedPenaltyLoss(nn.Module):
         L = \frac{1}{n} \sum_{i=1}^{n} (y_i - \hat{y}_i)^2 + \frac{a}{n} \sum_{i=1}^{n} (y^{sort}_i -
         \hat{y}^{sort}_i)^2
 
-    over the n atoms of the mini-batch. The second sum over n is the squared 2-Wasserstein distance between the two
-    empirical distributions, so that the penalty restores the shape (tails, most frequent value) which the squared error
+    over the n atoms of the mini-batch. The second sum divided by n is the squared 2-Wasserstein distance between the
+    two empirical distributions: the penalty restores their shape (tails, most frequent value), which the squared error
     alone narrows towards the mean. With a = 0 the loss is the mean squared error.
 
-    Where :mod:`torch.distributed` runs, values are gathered from all processes, whose numbers of atoms may differ, and
-    every process returns the loss of the whole batch. Gradients are scaled for their *mean* over the processes, which
-    :class:`~torch.nn.parallel.DistributedDataParallel` takes: value and gradient do not depend on the number of
-    processes, and must not be weighed by the share of a process again. All processes have to call the loss equally
-    often.
+    In distributed training (:mod:`torch.distributed`), values are gathered from all processes, whose numbers of atoms
+    may differ, and every process returns the loss of the whole batch. Gradients are scaled for their *mean* over the
+    processes, which :class:`~torch.nn.parallel.DistributedDataParallel` computes: value and gradient do not depend on
+    the number of processes, and must not be weighted by the size of each process's share. All processes must call the
+    loss equally often.
 
     Args:
         a (float): Weight of the penalty, not negative.
-        within (str): What is sorted together: all atoms of the ``"batch"`` (as in the paper), those of one cluster
-            (``"graph"``), or those of all clusters of one ``"size"``. The penalty then is the mean of the squared
-            2-Wasserstein distances, weighed by the numbers of atoms.
+        within (str): Atoms that are sorted together: all of the ``"batch"`` (as in the paper), those of one cluster
+            (``"graph"``), or those of all clusters of one ``"size"``. The penalty is then the mean of the squared
+            2-Wasserstein distances, weighted by the numbers of atoms.
 
     Shapes:
-        - **input:** predictions ``[num_atoms]``, targets ``[num_atoms]``, cluster numbers ``batch [num_atoms]`` (not
-          needed within the batch)
+        - **input:** predictions ``[num_atoms]``, targets ``[num_atoms]``, cluster of each atom ``batch [num_atoms]``
+          (not needed for ``within="batch"``)
         - **output:** a number, in the square of the values' unit
 
     Example:
@@ -46,7 +46,7 @@ class SortedPenaltyLoss(nn.Module):
     """
 
     gathers_processes: bool = True
-    """The loss is already that of the batch over all processes."""
+    """Whether the loss is already that of the batch over all processes."""
 
     def __init__(self, a: float = 3.0, within: Within = "batch"):
         super().__init__()
@@ -77,14 +77,14 @@ class SortedPenaltyLoss(nn.Module):
 
 
 def _sorted(values: Tensor, group: Tensor | None) -> Tensor:
-    """The values in ascending order, of one group after the other where there are groups."""
+    """Values in ascending order, group by group."""
     if group is None:
         return values.sort().values
     return values[lexsort([values.detach(), group])]
 
 
 def _gathered(predicted: Tensor, target: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Values of all processes, in the order of the processes; clusters are numbered on."""
+    """Values of all processes, in the order of the processes, with clusters numbered consecutively."""
     counts = torch.tensor([predicted.numel(), 0], device=predicted.device)
     if group is not None and group.numel():
         counts[1] = group.max() + 1
@@ -101,8 +101,8 @@ def _gathered(predicted: Tensor, target: Tensor, group: Tensor | None) -> tuple[
 class _GatherAtoms(torch.autograd.Function):
     """Concatenation over the processes of tensors ``[num_atoms]`` of different lengths.
 
-    Every process computes the same function of the result, so the sum over processes of the gradients of this
-    process's part is its own gradient times their number: nothing is exchanged backwards.
+    Every process computes the same function of the result, so the gradient of a process's part summed over processes is
+    its own gradient times their number, and the backward pass needs no communication.
     """
 
     @staticmethod

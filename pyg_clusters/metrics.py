@@ -2,8 +2,8 @@
 
 Energies are in eV per cluster; their errors are reported per cluster in kcal/mol and per atom in meV. Clusters of
 different sizes are compared by their errors only; ranks are compared within a size (of alloys, within a composition),
-where they decide which isomer goes to a DFT calculation. Shieldings are in ppm per atom. Their distribution, of which a
-spectrum is made, ignores which atom is which.
+where they decide which isomer is selected for a DFT calculation. Shieldings are in ppm per atom; their distribution,
+which determines the spectrum, does not depend on the assignment to atoms.
 """
 
 from collections.abc import Callable
@@ -40,7 +40,7 @@ def energy_metrics(
         ``mae_kcal_mol`` and ``rmse_kcal_mol`` per cluster, ``mae_mev_per_atom`` and ``rmse_mev_per_atom`` (of the
         error divided by the size of its cluster), ``num_clusters``, and ``spearman_within_size``: the mean of
         Spearman's rank correlation over the sizes (compositions) with at least five clusters, weighted by their
-        number; not-a-number if there is no such size.
+        number; NaN if there is no such size.
 
     Raises:
         InputError: If there are no clusters.
@@ -72,8 +72,8 @@ def metrics_by_size(
 
     Returns:
         Rows of ``size`` (and ``composition``, if the kinds are compositions), ``num_clusters``, ``mae_kcal_mol``,
-        ``rmse_kcal_mol``, ``mae_mev_per_atom`` and ``spearman`` (not-a-number for a single cluster, or where all
-        energies are equal).
+        ``rmse_kcal_mol``, ``mae_mev_per_atom`` and ``spearman`` (NaN for a single cluster, or if all energies are
+        equal).
     """
     return _rows(*_checked(predicted, target, sizes), kinds)
 
@@ -84,7 +84,7 @@ def _checked(*arrays: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         shapes = [list(array.shape) for array in (predicted, target, sizes)]
         raise ValueError(f"predicted, target and sizes must be of one shape [num_graphs], got {shapes}")
     if predicted.size == 0:
-        raise InputError("no clusters to compute errors of: check the files and the split that were chosen")
+        raise InputError("no clusters to compute errors of: check the files and the split")
     return predicted.astype(np.float64), target.astype(np.float64), sizes
 
 
@@ -132,8 +132,8 @@ def shielding_metrics(predicted: ArrayLike, target: ArrayLike) -> dict[str, floa
     Returns:
         ``mae_ppm``, ``rmse_ppm``; ``wasserstein_ppm``, the 1-Wasserstein distance of the distributions (the mean
         difference of their sorted values); ``kolmogorov_smirnov``, the largest difference of their distribution
-        functions; ``peak_ppm``, ``target_peak_ppm``, ``skewness`` and ``target_skewness`` (not-a-number where all
-        values are equal); ``num_atoms``.
+        functions; ``peak_ppm``, ``target_peak_ppm``, ``skewness`` and ``target_skewness`` (NaN if all values are
+        equal); ``num_atoms``.
 
     Raises:
         InputError: If there are no atoms.
@@ -148,7 +148,7 @@ def shielding_metrics(predicted: ArrayLike, target: ArrayLike) -> dict[str, floa
     if predicted.shape != target.shape or predicted.ndim != 1:
         raise ValueError(f"values must be of one shape [num_atoms], got {predicted.shape} and {target.shape}")
     if not predicted.size:
-        raise InputError("no atoms to compute errors of: check the files and the split that were chosen")
+        raise InputError("no atoms to compute errors of: check the files and the split")
     error = predicted - target
     return {
         "mae_ppm": float(np.abs(error).mean()),
@@ -164,10 +164,10 @@ def shielding_metrics(predicted: ArrayLike, target: ArrayLike) -> dict[str, floa
 
 
 def peak_position(values: ArrayLike) -> float:
-    """Most frequent value: the maximum of a Gaussian kernel density.
+    """Most frequent value: the maximum of a Gaussian kernel density estimate.
 
-    The width of a kernel is Silverman's, from the standard deviation or the interquartile range, whichever is narrower,
-    so that a long tail does not smear the peak.
+    The bandwidth is Silverman's, from the standard deviation or the interquartile range, whichever is smaller, so that
+    a long tail does not smear out the peak.
     """
     values = np.asarray(values, dtype=np.float64)
     deviation, quartiles = values.std(), np.quantile(values, [0.25, 0.75])

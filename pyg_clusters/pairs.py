@@ -1,8 +1,8 @@
 r"""Pairs of atoms of isolated clusters: all of them, those within a radius, and numbers of neighbours per shell.
 
-Nothing is capped or dropped. In small clusters near pairs are sought among all pairs. In those of :data:`LARGE` atoms
-and more a tree finds them (:class:`scipy.spatial.cKDTree`), and the number of atoms beyond the last radius is that of
-all others less the nearer ones: the cost per atom does not grow with the size of the cluster.
+Neighbours are never capped or dropped. Small clusters are searched pair by pair. In clusters of :data:`LARGE` or more
+atoms a tree (:class:`scipy.spatial.cKDTree`) finds near pairs, and the number of atoms beyond the last radius follows
+from that of all others: the cost per atom does not grow with the size of the cluster.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,16 +25,16 @@ from pyg_clusters.geometry import (
 )
 
 LARGE: int = 500
-"""Number of atoms from which on a cluster is large."""
+"""Smallest number of atoms of a large cluster."""
 
 MAX_PAIRS_AT_ONCE: int = 250_000
-"""Bound on the candidate pairs held at a time when only a part of them is kept: so many stay in a processor's cache."""
+"""Maximum number of candidate pairs held at a time when only some are kept, so that they fit into the cache."""
 
 
 def is_large(clusters: Tensor | int) -> bool:
-    """Whether the largest of clusters is large, by their offsets or its size.
+    """Whether the largest cluster, given by offsets or its size, is large.
 
-    (Where operations are traced, none is: no value may decide what is run.)
+    (Never when operations are traced, as control flow must then not depend on values.)
     """
     if is_traced():
         return False
@@ -46,8 +46,8 @@ def is_large(clusters: Tensor | int) -> bool:
 def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
     """Pairs of atoms of the same cluster within ``reach``, each once, found by a tree.
 
-    Some pairs beyond are among them, by no more than positions are rounded: :func:`~pyg_clusters.geometry.beyond`, in
-    the precision of the positions, decides.
+    Pairs that are further apart by rounding errors are included, so that :func:`~pyg_clusters.geometry.beyond` can
+    decide in the precision of the positions.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å, finite.
@@ -55,20 +55,20 @@ def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
         reach: Distance in Å.
 
     Returns:
-        ``[2, num_pairs]``, in no order.
+        ``[2, num_pairs]``, in no particular order.
     """
     from scipy.spatial import cKDTree  # importing it changes warning filters
 
     if not batch.numel():
         return batch.new_zeros(2, 0)
     reach += 1e-6 * reach + 8 * torch.finfo(pos.dtype).eps * float(pos.detach().abs().max())
-    elsewhere = 2 * reach * batch[:, None]  # clusters are apart in a fourth dimension
+    elsewhere = 2 * reach * batch[:, None]  # separates clusters in a fourth dimension
     tree = cKDTree(torch.cat([pos.detach().double(), elsewhere], dim=1).cpu().numpy())
     return torch.from_numpy(tree.query_pairs(reach, output_type="ndarray")).to(batch.device).T
 
 
 def nearest_distances(pos: Tensor) -> Tensor:
-    """Distance of each atom of a cluster from its nearest neighbour, ``[num_atoms]`` in Å, found by a tree."""
+    """Distance from each atom of a cluster to its nearest neighbour, ``[num_atoms]`` in Å, found by a tree."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(pos.detach().double().cpu().numpy())
@@ -79,13 +79,13 @@ def both_directions(pairs: Tensor, by_source: bool = True) -> tuple[Tensor, Tens
     """Ordered pairs of unordered ones, ``pairs [2, num_pairs]``.
 
     Returns:
-        ``edge_index [2, 2 * num_pairs]`` (source j, target i), ordered by target, then, unless it does not matter, by
-        source; and the unordered pair of each, ``[2 * num_pairs]``.
+        ``edge_index [2, 2 * num_pairs]`` (source j, target i), ordered by target (and by source, if ``by_source``);
+        and the unordered pair of each, ``[2 * num_pairs]``.
     """
     edge_index = torch.cat([pairs, pairs.flip(0)], dim=1)
     order = edge_index[0].int().sort(stable=True).indices if by_source else None
     target = edge_index[1] if order is None else edge_index[1].index_select(0, order)
-    by_target = target.int().sort(stable=True).indices  # twice by small integers is quicker than once by large ones
+    by_target = target.int().sort(stable=True).indices  # two sorts by small integers are faster than one by large ones
     order = by_target if order is None else order.index_select(0, by_target)
     return edge_index.index_select(1, order), order.remainder_(pairs.size(1)) if order.numel() else order
 
@@ -147,7 +147,7 @@ def radius_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tenso
 
 
 def radius_slots(pos: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """As :func:`radius_pairs`, with as many pairs for each atom as the largest cluster has atoms, whatever the values.
+    """As :func:`radius_pairs`, with a fixed number of pairs per atom, that of the atoms of the largest cluster.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
@@ -155,8 +155,8 @@ def radius_slots(pos: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Ten
         cutoff: Distance in Å.
 
     Returns:
-        ``edge_index [2, num_atoms * largest]`` (source j, target i) and the distances ``edge_weight`` in Å, that of the
-        cut-off where no pair is there or it is further.
+        ``edge_index [2, num_atoms * largest]`` (source j, target i) and the distances ``edge_weight`` in Å, equal to
+        the cut-off if the pair does not exist or is further apart.
     """
     ptr = batch_to_ptr(batch)
     slot = torch.arange(largest_cluster(ptr.diff(), batch), device=batch.device)
@@ -183,8 +183,8 @@ def shell_pairs(pos: Tensor, ptr: Tensor, radii: Sequence[float], cutoff: float 
 def shell_counts(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Tensor:
     """Number of neighbours of each atom in each shell, ``[num_atoms, num_shells]`` (long).
 
-    For two radii this is the topological atomic descriptor of Modee et al. 2021, section 2.2. A row sums to the
-    cluster size less one.
+    For two radii this is the topological atomic descriptor of Modee et al. 2021, section 2.2. Rows sum to the cluster
+    size minus one.
     """
     radii = check_radii(radii)
     if is_large(ptr):
@@ -198,10 +198,10 @@ def shell_counts(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Tensor:
 
 
 def edge_shell_counts(edge_index: Tensor, edge_type: Tensor, num_atoms: int, num_shells: int) -> Tensor:
-    """Shell counts ``[num_atoms, num_shells]`` (long) as the in-degrees of a shell graph that is already there.
+    """Shell counts ``[num_atoms, num_shells]`` (long) as the in-degrees of an existing shell graph.
 
     Raises:
-        InputError: If an edge lies in a shell that is not there.
+        InputError: If an edge lies in a shell that does not exist.
     """
     check_shells(edge_type, num_shells)
     flat = edge_index[1] * num_shells + edge_type
@@ -209,10 +209,10 @@ def edge_shell_counts(edge_index: Tensor, edge_type: Tensor, num_atoms: int, num
 
 
 def check_complete(edge_index: Tensor, batch: Tensor):
-    """Checks that a graph has all pairs of its clusters, without which neighbours cannot be counted in every shell.
+    """Check that a graph contains all pairs of its clusters, as required to count neighbours in every shell.
 
     Raises:
-        InputError: If it has not.
+        InputError: If it does not.
     """
     if is_traced():
         return
@@ -228,10 +228,10 @@ def check_complete(edge_index: Tensor, batch: Tensor):
 def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
     """The distinct rows among shell counts, and the row of each atom.
 
-    Few rows occur among the atoms of many clusters, so a network of the counts need not be evaluated on every atom.
+    Few rows are distinct among the atoms of many clusters, so a network of the counts need not be evaluated per atom.
 
     Args:
-        counts: ``[num_atoms, num_shells]``, whole numbers of any type.
+        counts: ``[num_atoms, num_shells]``, integers of any type.
 
     Returns:
         ``rows [num_rows, num_shells]`` and ``row_of_atom [num_atoms]`` with ``rows[row_of_atom] == counts``.

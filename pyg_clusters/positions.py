@@ -1,4 +1,4 @@
-"""Positions: those that no energy belongs to, not finite or of two atoms at once; and those from their mean."""
+"""Invalid positions (not finite, or of two coinciding atoms), and positions relative to their mean."""
 
 import numpy as np
 import torch
@@ -8,31 +8,31 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import squared_distance, squared_norm
 
 COINCIDING: float = 1e-3
-"""Two atoms closer than this (in Å) are at one position."""
+"""Two atoms closer than this (in Å) coincide."""
 
 DIRECTION: tuple[float, float, float] = (0.6123724356957945, 0.5477225575051661, 0.5700877125495690)
-"""A direction, roots of rational numbers, along which hardly any two atoms of a structure are level."""
+"""Direction, of irrational components, along which hardly any two atoms of a structure have the same coordinate."""
 
 FARTHEST: float = 1e5
 """Atoms further than this (in Å) from the origin are not sorted."""
 
 COMPARED: int = 3
-"""Atoms that follow each atom along :data:`DIRECTION` and are compared with it."""
+"""Number of atoms following each atom along :data:`DIRECTION` that are compared with it."""
 
 
 def usable_positions(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions that a model can compute with, and not-a-number for the clusters whose energy is to be none.
+    """Finite positions, and NaN for clusters whose energy is undefined.
 
-    A cluster has no energy if an atom is :func:`nowhere`, or if two atoms coincide. A model adds the second tensor to
-    what it gives for each atom: the other clusters of a batch stay as they are, and nothing waits for the device.
+    The energy of a cluster is undefined if an atom is :func:`nowhere`, or if two atoms coincide. Models add the second
+    tensor to their values per atom, which does not affect other clusters of a batch or synchronise with the device.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
         batch: Cluster of each atom ``[num_atoms]``, sorted.
 
     Returns:
-        Positions ``[num_atoms, 3]``, zero where they were not finite; and 0 for each atom of a usable cluster,
-        not-a-number for those of the others, ``[num_atoms]``.
+        Positions ``[num_atoms, 3]``, zero where they were not finite; and 0 for each atom of a valid cluster, NaN for
+        those of others, ``[num_atoms]``.
 
     Example:
         >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7], [0.0, 0.0, 0.0], [0.0, 0.0, float("inf")]])
@@ -47,7 +47,7 @@ def usable_positions(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def nowhere(pos: Tensor) -> Tensor:
-    """Whether a coordinate is not finite, or so large that its square is not in single precision.
+    """Whether a coordinate is not finite, or its square overflows in single precision.
 
     Args:
         pos: Positions ``[..., 3]`` in Å.
@@ -59,14 +59,14 @@ def nowhere(pos: Tensor) -> Tensor:
 
 
 def defect_of_clusters(pos: Tensor, squared: Tensor) -> Tensor:
-    """As the second result of :func:`usable_positions`, for clusters of one size whose distances are known already.
+    """As the second result of :func:`usable_positions`, for clusters of one size with known distances.
 
     Args:
         pos: Positions ``[num_graphs, num_atoms, 3]`` in Å.
         squared: Squared distances ``[num_graphs, num_atoms, num_atoms]`` in Å²; its diagonals are changed.
 
     Returns:
-        0 for a usable cluster, not-a-number for others, ``[num_graphs]``.
+        0 for a valid cluster, NaN for others, ``[num_graphs]``.
     """
     squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     nearest = squared.amin(dim=(1, 2))
@@ -75,10 +75,10 @@ def defect_of_clusters(pos: Tensor, squared: Tensor) -> Tensor:
 
 
 def coinciding(pos: Tensor, batch: Tensor) -> Tensor:
-    """Whether another atom of the cluster is at the same position, ``[num_atoms]`` (bool).
+    """Whether an atom coincides with another atom of its cluster, ``[num_atoms]`` (bool).
 
-    The atoms of a cluster are sorted along a direction and compared with the next ones: the cost is that of sorting.
-    Of three and more atoms at one position at least two are found.
+    The atoms of a cluster are sorted along a direction and compared with the next ones, at the cost of sorting. Of
+    three or more coinciding atoms at least two are found.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
@@ -96,14 +96,14 @@ def coinciding(pos: Tensor, batch: Tensor) -> Tensor:
 
 
 def check_positions(pos: Tensor, ptr: Tensor):
-    """Checks that a structure can be read off positions.
+    """Check that positions are finite and distinct.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
 
     Raises:
-        InputError: Naming the first atom that is nowhere, or where another one is.
+        InputError: Naming the first atom that is not at a finite position, or coincides with another.
     """
     wrong = nowhere(pos)
     if bool(wrong.any()):
@@ -123,9 +123,10 @@ def _first(marked: Tensor, pos: Tensor, ptr: Tensor) -> tuple[int, int, list[flo
 
 
 def centred(pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Positions less the mean of their frame, ``[num_atoms, 3]`` in double precision.
+    """Positions relative to the mean of their frame, ``[num_atoms, 3]`` in double precision.
 
-    Casting to single precision then rounds by the extent of a cluster, not by its distance from the origin.
+    The rounding error of a cast to single precision then depends on the extent of a cluster, not on its distance from
+    the origin.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.

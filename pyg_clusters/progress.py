@@ -28,7 +28,7 @@ _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 @contextmanager
 def without_progress() -> Iterator[None]:
-    """Context in which no progress is shown."""
+    """Hide progress within the block."""
     token = _hidden.set(True)
     try:
         yield
@@ -47,7 +47,7 @@ class FrameProgress:
     Args:
         text: Label of the count.
         total: Number of frames, if known.
-        estimate: Whether the time left is shown; not for frames of one batch, which end together.
+        estimate: Whether to show the time left; not for frames of one batch, which end together.
     """
 
     def __init__(self, text: str = "frames", total: int | None = None, estimate: bool = True):
@@ -84,7 +84,7 @@ class FrameProgress:
 
 
 def counting(blocks: Iterable[T], length: Callable[[T], int], total: int | None = None) -> Iterator[T]:
-    """Pass blocks on and count their frames."""
+    """Yield blocks and count their frames."""
     with FrameProgress(total=total) as progress:
         for block in blocks:
             progress.advance(length(block))
@@ -108,7 +108,7 @@ class ItemProgress:
 
     Args:
         total: Number of items.
-        done: Number of items that are finished already.
+        done: Number of items already finished.
     """
 
     def __init__(self, total: int, done: int = 0):

@@ -11,15 +11,15 @@ from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.stopping import keeping_handlers
 
 ANSWER_WITHIN: float = 10.0
-"""Seconds within which a cluster has to answer."""
+"""Seconds within which a cluster must respond."""
 
 LOST_AT_MOST: int = 5
-"""Number of workers that may be lost in a row with nothing finished in between."""
+"""Number of workers that may be lost in succession without any result in between."""
 
 
 @contextmanager
 def ray_cluster(address: str | None) -> Iterator[Any]:
-    """Connect to a Ray cluster and yield the module ``ray``; an existing connection is used, and left open.
+    """Connect to a Ray cluster and yield the module ``ray``; an existing connection is reused and left open.
 
     Args:
         address: ``host:port`` or ``auto``; by default that of ``RAY_ADDRESS``, else a new cluster of the cores of this
@@ -50,7 +50,7 @@ def _connect(ray: Any, address: str | None):
     advice = "give the host:port that ray start --head printed"
     host, _, port = address.rpartition(":")
     try:
-        if port.isdigit() and "/" not in host:  # Ray itself waits for minutes where nobody answers
+        if port.isdigit() and "/" not in host:  # Ray itself waits for minutes if there is no response
             socket.create_connection((host, int(port)), timeout=ANSWER_WITHIN).close()
         with keeping_handlers():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)

@@ -18,10 +18,10 @@ PACKAGE: Path = Path(__file__).resolve().parent
 
 
 def shipped_folder(name: str) -> Path:
-    """Folder of a shipped data set: within the installed package, or in the checkout beside it.
+    """Folder of a shipped data set, in the installed package or the checkout.
 
     Raises:
-        InputError: If there is no such data set; the message lists those found.
+        InputError: If there is no such data set; the message lists those available.
     """
     found = _data_sets()
     if name not in found:
@@ -53,7 +53,7 @@ def shipped_recipes() -> dict[str, Path]:
 
 
 def shipped_recipe(name: str) -> Path:
-    """File of a shipped recipe, given by its name or that of the file (``dart-gallium`` or ``dart_gallium.yaml``).
+    """File of a shipped recipe, by its name or file name (``dart-gallium`` or ``dart_gallium.yaml``).
 
     Raises:
         InputError: If there is no such recipe.
@@ -66,7 +66,7 @@ def shipped_recipe(name: str) -> Path:
 
 
 def list_recipes(options: RecipesOptions) -> str:
-    """The shipped recipes and their purposes as text, or one of them.
+    """Shipped recipes and their purposes as text, or the text of one recipe.
 
     Raises:
         InputError: If there is no recipe of that name.

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as exceptions that cannot get lost."""
+"""SIGINT and SIGTERM as exceptions that are not lost."""
 
 import signal
 import sys
@@ -10,11 +10,10 @@ from types import TracebackType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 _requested: list[int] = []
-"""Numbers of the signals that have come since :func:`stopping_on_signals` was entered."""
-
+"""Numbers of the signals received since :func:`stopping_on_signals` was entered."""
 
 _deferring: list[None] = []
-"""An item for each :func:`deferring_stop` that is entered."""
+"""An item for each active :func:`deferring_stop`."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -37,8 +36,8 @@ class Stopped(KeyboardInterrupt):
 def stopping_on_signals() -> Iterator[None]:
     """Raise :class:`Stopped` on SIGINT and SIGTERM within the block, in the main thread.
 
-    An exception that a signal raises is lost where Python cannot pass it on (in a finaliser, or a callback of HDF5):
-    :func:`check_stopped` raises it again, and it is not printed there.
+    An exception raised by a signal is lost where Python cannot propagate it (in a finaliser, or a callback of HDF5):
+    :func:`check_stopped` raises it again, and its traceback is suppressed.
     """
     with keeping_handlers(), _silent_where_lost():
         if threading.current_thread() is threading.main_thread():
@@ -53,7 +52,7 @@ def stopping_on_signals() -> Iterator[None]:
 
 @contextmanager
 def _silent_where_lost() -> Iterator[None]:
-    """Print no traceback of a :class:`Stopped` that Python, or Cython in a callback, cannot pass on."""
+    """Suppress the traceback of a :class:`Stopped` that Python, or Cython in a callback, cannot propagate."""
     before = sys.unraisablehook, sys.excepthook
 
     def unraisable(lost: "sys.UnraisableHookArgs"):
@@ -73,7 +72,7 @@ def _silent_where_lost() -> Iterator[None]:
 
 @contextmanager
 def keeping_handlers() -> Iterator[None]:
-    """Restore the handlers of SIGINT and SIGTERM after a block in which a library sets its own."""
+    """Restore the handlers of SIGINT and SIGTERM after a block in which a library installs its own."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
@@ -85,10 +84,10 @@ def keeping_handlers() -> Iterator[None]:
 
 @contextmanager
 def deferring_stop() -> Iterator[None]:
-    """Take note of signals only: within the block :class:`Stopped` is raised by :func:`check_stopped` alone.
+    """Only record signals: within the block, :class:`Stopped` is raised by :func:`check_stopped` alone.
 
-    For callbacks of a C library, which an exception in them leaves in disorder (HDF5 ends in a segmentation fault), and
-    where processes are started that have to be stopped.
+    For callbacks of C libraries that do not support exceptions in them (HDF5 ends in a segmentation fault), and for
+    code that starts processes which have to be stopped.
     """
     _deferring.append(None)
     try:
@@ -105,10 +104,10 @@ def request_stop(number: int, _: object):
 
 
 def check_stopped():
-    """Raise :class:`Stopped` if a signal has come.
+    """Raise :class:`Stopped` if a signal was received.
 
     Raises:
-        Stopped: Of the first signal.
+        Stopped: For the first signal.
     """
     if _requested:
         raise Stopped(_requested[0])

@@ -1,7 +1,7 @@
 """Strategies of screening: one class each, registered under the name that ``--choose`` takes.
 
-A new strategy is a class like those below, decorated with :func:`register`. The command line with its help and checks,
-the benchmark and the table of the documentation follow from the registry.
+A new strategy is a class like those below, decorated with :func:`register`. Command line, help, checks, benchmark and
+the table in the documentation are generated from the registry.
 """
 
 import warnings
@@ -17,7 +17,7 @@ class Selection:
     """Frames that a strategy selected.
 
     Attributes:
-        index: Their indices among the frames of the pool, in the order of selection, ``[num_selected]``.
+        index: Indices of the frames in the pool, in the order of selection, ``[num_selected]``.
         reason: Reason for each.
     """
 
@@ -31,7 +31,7 @@ class Pool(Protocol):
     Attributes:
         energy: Predicted energies ``[num_frames]`` in eV.
         spread: Their standard deviations ``[num_frames]`` in eV, if the model gives them.
-        complete: Whether these are all frames of the composition, not only the lowest.
+        complete: Whether the pool contains all frames of the composition, not only the lowest.
         relaxed: Whether the structures were relaxed with the model.
     """
 
@@ -61,11 +61,11 @@ class Strategy(ABC):
 
     Attributes:
         name: Value of ``--choose``.
-        purpose: Frames that it selects, in a line for the help.
+        purpose: Selected frames, in a line for the help.
         needs: Requirements: ``"spread"``, a model with an uncertainty estimate; ``"shell_counts"``, the shell counts of
             all frames.
-        pool: Size of the pool in multiples of ``--top``: only so many frames, those with the lowest :meth:`score`, are
-            held in memory. ``None``: all frames, without structures.
+        pool: Size of the pool in multiples of ``--top``: only this number of frames, those with the lowest
+            :meth:`score`, are held in memory. ``None``: all frames, without structures.
         by_energy: Whether candidates are listed by energy rather than in the order of selection.
     """
 
@@ -86,7 +86,7 @@ class Strategy(ABC):
         return cls(**{name: getattr(options, name) for name in cls.options()})
 
     def score(self, energy: np.ndarray, spread: np.ndarray | None) -> np.ndarray:
-        """Score of each frame; the pool consists of the frames with the lowest."""
+        """Score of each frame; the pool holds the frames with the lowest scores."""
         return energy
 
     @abstractmethod
@@ -103,7 +103,7 @@ S = TypeVar("S", bound=type[Strategy])
 def register(strategy: S) -> S:
     """Register a strategy under its name."""
     if strategy.name in STRATEGIES:
-        raise ValueError(f"there is a strategy {strategy.name!r} already")
+        raise ValueError(f"a strategy {strategy.name!r} is already registered")
     STRATEGIES[strategy.name] = strategy
     return strategy
 
@@ -116,7 +116,7 @@ def purposes() -> dict[str, str]:
 @register
 @dataclass
 class Rank(Strategy):
-    """The lowest predicted energies (Modee et al. 2021, section 3.5, the first strategy); of ties the earlier."""
+    """The lowest predicted energies (Modee et al. 2021, section 3.5, first strategy); the earlier of equal ones."""
 
     name = "rank"
     purpose = "the lowest predicted energies"
@@ -132,8 +132,8 @@ class Rank(Strategy):
 class Bins(Strategy):
     """The lowest frame of each of equal-width bins of predicted energy (section 3.5, for many distinct isomers).
 
-    The bins reach from the lowest to the highest energy; each includes its lower edge, the last one both. Empty bins
-    give none.
+    The bins reach from the lowest to the highest energy; each includes its lower edge, the last one both edges. Empty
+    bins give no frame.
     """
 
     name = "bins"
@@ -190,7 +190,7 @@ class DescriptorBins(Strategy):
 @register
 @dataclass
 class Unique(Strategy):
-    """The lowest predicted energies of distinct structures; of copies (tolerance in Å) the lowest is selected."""
+    """The lowest predicted energies of distinct structures; the lowest of copies (tolerance in Å) is selected."""
 
     name = "unique"
     purpose = "the lowest predicted energies of distinct structures"
@@ -216,9 +216,9 @@ class Unique(Strategy):
 @register
 @dataclass
 class Diverse(Strategy):
-    """The lowest energy, then always the frame that differs most from all selected ones in the features of the model.
+    """The lowest energy, then repeatedly the frame farthest from all selected ones in the features of the model.
 
-    Relaxed frames are cut to the size of the pool without a relaxation.
+    Of relaxed frames, only as many as in a pool without relaxation are considered.
     """
 
     name = "diverse"
@@ -235,7 +235,7 @@ class Diverse(Strategy):
 
 
 def farthest_point_sampling(energy: np.ndarray, features: np.ndarray, top: int) -> Selection:
-    """Select the lowest energy, then always the frame farthest in its features from all selected ones.
+    """Select the lowest energy, then repeatedly the frame whose features are farthest from all selected ones.
 
     Example:
         >>> features = np.array([[0.0], [0.1], [0.5], [2.0]])
@@ -261,7 +261,7 @@ def farthest_point_sampling(energy: np.ndarray, features: np.ndarray, top: int) 
 @register
 @dataclass
 class Uncertain(Strategy):
-    r"""The lowest confidence bounds :math:`E - k s`: energies that are predicted low, or may be low.
+    r"""The lowest confidence bounds :math:`E - k s`: energies that are predicted to be low, or may be low.
 
     Auer, `"Using confidence bounds for exploitation-exploration trade-offs"
     <https://www.jmlr.org/papers/v3/auer02a.html>`_, J. Mach. Learn. Res. 2002, 3, 397; here for low energies.

@@ -23,27 +23,27 @@ def validate_model(
     single_tolerance: float = 1e-4,
     seed: int = 0,
 ):
-    """Checks what physics and batching demand of a model, on random clusters.
+    """Check physical symmetries, batching and saving of a model on random clusters.
 
-    A rotation, a reflection and a translation change nothing; a permutation of the atoms changes nothing (or permutes
-    values per atom); a cluster of a batch gets what it gets alone; clusters of one and two atoms are finite; inputs
-    stay as they are; a model that is rebuilt from its saved files gives the same; single precision agrees with double;
-    atomic energies, where the model has them, sum to the energy, and its fast path, where it has one, agrees with it;
-    a cluster with a position that is not finite, or of 1e200 Å, gives not-a-number (or an
-    :class:`~pyg_clusters.errors.InputError`) and leaves the other clusters of its batch alone.
+    Rotation, reflection and translation leave the output unchanged; permutation of the atoms leaves it unchanged (or
+    permutes values per atom); a cluster in a batch gives the same as alone; clusters of one and two atoms give finite
+    values; inputs are not modified; a model rebuilt from its saved files gives the same values; single precision agrees
+    with double; atomic energies, if the model has them, sum to the energy, and its fast path, if any, agrees with it; a
+    cluster with a position that is not finite, or of 1e200 Å, gives NaN (or an
+    :class:`~pyg_clusters.errors.InputError`) and does not affect the other clusters of its batch.
 
     Args:
-        model: Called as ``model(z, pos, batch)``. It is not changed.
+        model: Called as ``model(z, pos, batch)``; it is not modified.
         atomic_number: Element of the clusters.
         sizes: Numbers of atoms of the clusters.
         per_atom: Whether the model returns a value per atom ``[num_atoms]`` instead of one per cluster
             ``[num_graphs]``.
         tolerance: Largest relative difference in double precision.
         single_tolerance: Largest relative difference between single and double precision.
-        seed: Of the clusters.
+        seed: Seed of the clusters.
 
     Raises:
-        AssertionError: Naming the property that does not hold and by how much.
+        AssertionError: Naming the property that does not hold and the deviation.
     """
     generator = torch.Generator().manual_seed(seed)
     double = copy.deepcopy(model).double().eval()

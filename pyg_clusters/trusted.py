@@ -1,4 +1,4 @@
-"""Classes that a file may name; every other one is only made for who trusts the file."""
+"""Classes that files may name; others are instantiated only if the user trusts the file."""
 
 import importlib
 import math
@@ -31,16 +31,16 @@ TRUSTED: dict[str, frozenset[str]] = {
         "pytorch_lightning.callbacks": "EarlyStopping LearningRateMonitor",
     }.items()
 }
-"""Classes by the package that has them: ours, and those of PyTorch, PyG and Lightning that are made of plain values."""
+"""Classes by package: our own, and those of PyTorch, PyG and Lightning that take plain values only."""
 
 CLASS_KEYS: frozenset[str] = frozenset(
     "callbacks class_path conv dataset interaction_graph logger loss model nn optimizer plugins pre_filter "
     "pre_transform prior_model profiler scheduler transform".split()
 )
-"""Arguments in which a string is the name of a class or function."""
+"""Arguments whose strings are names of classes or functions."""
 
 GROUP_KEYS: frozenset[str] = frozenset("config data init_args trainer".split())
-"""Groups of arguments in which a string is the name of a file with more of them."""
+"""Groups of arguments for which a string is the name of a file with further arguments."""
 
 WORDS: frozenset[str] = frozenset(
     "abs across-relation add advanced additive additive-self-attention auto batch_norm cos dot_product elu epoch gelu "
@@ -48,7 +48,7 @@ WORDS: frozenset[str] = frozenset(
     "multiplicative-self-attention none relu rel selu sigmoid silu simple softmax softplus source_to_target std step "
     "sum swish tanh target_to_source train_mae triangular val_loss val_mae val_rmse var within-relation zeros".split()
 )
-"""Strings that classes of other packages may be given."""
+"""Strings that may be passed to classes of other packages."""
 
 REMEDY: str = "if you trust where the file comes from, add --trust (trust=True)"
 
@@ -58,17 +58,17 @@ PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 """Import path of a class."""
 
 DEEPEST: int = 20
-"""Limit of lists and mappings within each other."""
+"""Maximum depth of nested lists and mappings."""
 
 MOST_VALUES: int = 100_000
-"""Limit of the values of a configuration, each counted as often as YAML's aliases repeat it."""
+"""Maximum number of values of a configuration, counting every repetition by YAML aliases."""
 
 _everything: ContextVar[bool] = ContextVar("trust_everything", default=False)
 
 
 @contextmanager
 def trusting_files(trust: bool = True) -> Iterator[None]:
-    """Within the block, files may name any class, if ``trust`` says so: what they name is imported and run."""
+    """Let files name any class within the block if ``trust``: the code that they name is imported and run."""
     token = _everything.set(trust or _everything.get())
     try:
         yield
@@ -82,19 +82,19 @@ def trusts_files() -> bool:
 
 
 def check_trusted(configuration: object, file: str | os.PathLike[str], key: str = "", own: bool = True):
-    """Checks that a configuration names no class but those of :data:`TRUSTED`, before anything of it is imported.
+    """Check that a configuration names only classes of :data:`TRUSTED`, before anything is imported.
 
-    A name is not enough to go by: some classes of well-known packages evaluate a string that they are given. Hence
-    classes of other packages are given numbers, lists, known words and trusted classes alone.
+    Names are not sufficient, as some classes of well-known packages evaluate strings that they are given. Classes of
+    other packages therefore receive only numbers, lists, known words and trusted classes.
 
     Args:
         configuration: Values of a JSON or YAML file.
         file: Its name, for the message.
-        key: Name of what the configuration is of, ``"conv"`` say.
-        own: Whether strings are handed to this package.
+        key: Key of the configuration in its parent, for example ``"conv"``.
+        own: Whether strings are passed to this package.
 
     Raises:
-        InputError: If there is another class, or an argument that it may not have.
+        InputError: If it names another class, or an argument that is not allowed.
 
     Example:
         >>> check_trusted({"class_path": "pyg_clusters.models.DART", "init_args": {"radii": [3.5]}}, "model.json")
@@ -108,7 +108,7 @@ def check_trusted(configuration: object, file: str | os.PathLike[str], key: str 
 
 
 def check_extent(configuration: object, file: str | os.PathLike[str]):
-    """Checks that a configuration does not repeat itself without end, as a few lines of YAML with aliases can.
+    """Check the size of a configuration, which a few lines of YAML with aliases can make infinite.
 
     Raises:
         InputError: If it has more than :data:`MOST_VALUES` values.
@@ -151,7 +151,7 @@ def _check(value: object, file: str, key: str, own: bool, depth: int):
         if key in CLASS_KEYS | GROUP_KEYS and not (key in CLASS_KEYS and is_trusted(value)) and value not in WORDS:
             raise _refusal(value, file)
         if not own and value not in WORDS and not is_trusted(value):
-            raise InputError(f"{file}: {key} is {value[:80]!r}, which is no word that layers are given; {REMEDY}")
+            raise InputError(f"{file}: {key} is {value[:80]!r}, which is not a known argument of layers; {REMEDY}")
     elif isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{file}: {key} is {value}; a finite number is needed")
     elif value is not None and not isinstance(value, bool | int | float):
@@ -159,7 +159,7 @@ def _check(value: object, file: str, key: str, own: bool, depth: int):
 
 
 def _check_class(value: Mapping, file: str) -> bool:
-    """Checks the class of a ``class_path``; whether it is one of this package."""
+    """Check the class of a ``class_path``, and return whether it belongs to this package."""
     path, unknown = value["class_path"], [key for key in value if key not in ("class_path", "init_args")]
     if not isinstance(path, str):
         raise InputError(f"{file}: class_path must be the import path of a class, got {str(path)[:80]!r}")
@@ -178,7 +178,7 @@ def _refusal(path: str, file: str) -> InputError:
 
 
 def is_trusted(path: str) -> bool:
-    """Whether an import path is that of a class of :data:`TRUSTED`, by its package or by a module in it."""
+    """Whether an import path is that of a class of :data:`TRUSTED`, through its package or one of its modules."""
     module, _, name = path.rpartition(".")
     if not PATH.fullmatch(path):
         return False
@@ -201,7 +201,7 @@ def names_of_classes(configuration: object, key: str = "") -> Iterator[str]:
 
 @contextmanager
 def current_folder() -> Iterator[None]:
-    """Within the block, modules are looked for in the current folder, too, after everywhere else."""
+    """Search the current folder for modules within the block, after all other locations."""
     folder = os.getcwd()
     sys.path.append(folder)
     try:
@@ -211,12 +211,12 @@ def current_folder() -> Iterator[None]:
 
 
 def import_named(paths: Iterable[str]):
-    """Imports the modules of classes that the user named, which may be files in the current folder.
+    """Import the modules of classes named by the user, which may be files in the current folder.
 
-    A module that is not there is left to whoever makes the class, who knows what it is for.
+    Missing modules are reported later, when the class is instantiated.
 
     Raises:
-        InputError: If a module fails.
+        InputError: If importing a module fails.
     """
     for path in paths:
         module, root = path.rpartition(".")[0], path.partition(".")[0]
@@ -225,7 +225,7 @@ def import_named(paths: Iterable[str]):
         try:
             with current_folder():
                 importlib.import_module(module)
-        except Exception as error:  # of code that is not ours
+        except Exception as error:  # raised by the user's code
             if isinstance(error, ModuleNotFoundError) and error.name == root:
                 continue
             reason = describe_error(error)

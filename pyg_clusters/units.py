@@ -17,7 +17,7 @@ ENERGY_UNITS: Mapping[str, float] = {
     "kcal/mol": units.kcal / units.mol,
     "kJ/mol": units.kJ / units.mol,
 }
-"""Units of energy in eV, by the names that ASE has for them."""
+"""Units of energy in eV, by their names in ASE."""
 
 LENGTH_UNITS: Mapping[str, float] = {
     **dict.fromkeys(("Angstrom", "Ang"), 1.0),
@@ -25,14 +25,14 @@ LENGTH_UNITS: Mapping[str, float] = {
     "nm": units.nm,
     "pm": units.nm / 1000,
 }
-"""Units of length in Å, by the names that ASE has for them."""
+"""Units of length in Å, by their names in ASE."""
 
 
 def unit_of(name: str, known: Mapping[str, float], argument: str) -> float:
-    """Value of a unit, whose name may be in upper or lower case.
+    """Value of a unit by its name in upper or lower case.
 
     Raises:
-        InputError: If it is not among those known.
+        InputError: If the unit is unknown.
 
     Example:
         >>> unit_of("bohr", LENGTH_UNITS, "length_unit")
@@ -48,16 +48,16 @@ MEV: float = 1000.0
 """One eV in meV."""
 
 SODIUM_REFERENCE_PPM: float = 552.8
-"""Shielding of 23Na in ppm to which shifts refer by default: shift = reference - shielding.
+"""Default reference of 23Na shifts in ppm: shift = reference - shielding.
 
-Na⁺ in [Na(H2O)6]⁺, which stands for the ion in water, the experimental standard; B3LYP/6-31G(d), cartesian functions,
-GIAO, closed shell, as the labels of the sodium clusters are (552.77 with their settings, 552.85 with a fine grid and
-tight convergence). Geometry by the same functional and basis: symmetry T_h, Na-O 2.358 Å, O-H 0.9684 Å, H-O-H 105.64°,
-each water's plane through Na and the next axis (gradient below 2e-6 hartree/Å in these three).
+Shielding of Na⁺ in [Na(H2O)6]⁺, a model of the ion in water, the experimental standard; B3LYP/6-31G(d), cartesian
+functions, GIAO, closed shell, as for the labels of the sodium clusters (552.77 with their settings, 552.85 with a fine
+grid and tight convergence). Geometry with the same functional and basis: symmetry T_h, Na-O 2.358 Å, O-H 0.9684 Å,
+H-O-H 105.64°, each water in the plane through Na and the next axis (gradient of these three below 2e-6 hartree/Å).
 
-Limits: no second shell, no solvent, no motion, no relativity, and a small basis. It grows by 1.4 ppm for each 0.01 Å of
-Na-O: 558.8 at 2.40 Å and 564.2 at 2.44 Å, where Na-O is in water. The origin of the shifts is uncertain by some tens of
+Limits: no second shell, solvent, motion or relativity, and a small basis. The value increases by 1.4 ppm per 0.01 Å of
+Na-O: 558.8 at 2.40 Å and 564.2 at 2.44 Å, the distance in water. The origin of the shifts is uncertain by some tens of
 ppm; differences between shifts, shapes and widths do not depend on it."""
 
 SODIUM_ION_PPM: float = 622.7
-"""Shielding of a bare Na⁺ ion in ppm at the same level (622.72): the core alone, the other choice of a reference."""
+"""Shielding of a bare Na⁺ ion in ppm at the same level (622.72), an alternative reference: that of the core alone."""

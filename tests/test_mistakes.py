@@ -29,7 +29,7 @@ MISTAKES = {
     "predict gallium md.extxyz --on-bad stp --out p.csv": "must be stop or skip, got 'stp'; did you mean 'stop'?",
     "predict gallium md.extxyz --overwrite=yes --out p.csv": "--overwrite takes no value",
     "predict --config nothere.yaml": "nothere.yaml: cannot be read",
-    "predict --config table.csv": "holds no options",
+    "predict --config table.csv": "contains no options",
     "screen gallium md.extxyz --top ten --out s": "--top must be a whole number, got 'ten'",
     "screen gallium md.extxyz --top 2.5 --out s": "--top must be a whole number, got '2.5'",
     "screen gallium md.extxyz --top 0 --out s": "--top must be at least 1",

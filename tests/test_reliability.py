@@ -178,7 +178,7 @@ def test_an_output_below_a_file_is_refused(tmp_path, folder, capsys):
     for verb in ("predict", "screen"):
         out = tmp_path / "file" / "x.csv"
         assert main([verb, str(folder / "model"), str(folder / "md.extxyz"), "--out", str(out)]) == 2
-        assert "is no folder" in capsys.readouterr().err.splitlines()[-1]
+        assert "cannot create the folder" in capsys.readouterr().err.splitlines()[-1]
     assert main(["predict", str(folder / "model"), str(folder / "md.extxyz"), "--out", str(tmp_path)]) == 2
 
 

@@ -131,7 +131,7 @@ def test_errors_are_over_all_folds_together(tmp_path):
     (result,) = nmr.results([Row("t", method, FOLDS[:2])], tmp_path, 1)
     assert result.mean("rmse_ppm") == pytest.approx((25 / 4) ** 0.5) and result.mean("mae_ppm") == pytest.approx(7 / 4)
     assert result.clusters == 4 and result.train_clusters == 3 and result.minutes == pytest.approx(2)
-    with pytest.raises(InputError, match="schnet_a0_fold0_seed1: not trained to the end yet"):
+    with pytest.raises(InputError, match="schnet_a0_fold0_seed1: the training is not finished"):
         nmr.results([Row("t", method, FOLDS[:2])], tmp_path, 2)
 
 

@@ -47,7 +47,7 @@ def test_errors_of_some_sizes_are_put_together_from_those_of_each(tmp_path):
     (result,) = dart.results([row], tmp_path, 1)
     assert result.mae == pytest.approx([3.5]) and result.clusters == 40
     assert result.rmse[0] == pytest.approx(((10 * 9 + 30 * 25) / 40) ** 0.5)
-    with pytest.raises(InputError, match="seed1: not trained to the end yet"):
+    with pytest.raises(InputError, match="seed1: the training is not finished"):
         dart.results([row], tmp_path, 2)
 
 

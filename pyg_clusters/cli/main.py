@@ -31,7 +31,7 @@ for _room in ("training", "inference", "screening", "structures", "frames", "pap
 
 
 def main_verbs() -> dict[str, Verb]:
-    """The verbs without their subcommands."""
+    """Verbs, without their subcommands."""
     return {name: verb for name, verb in VERBS.items() if " " not in name}
 
 
@@ -60,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a verb.
 
     Returns:
-        The exit code: 0 on success, 2 after an error in the input, 130 after SIGINT, 143 after SIGTERM, and 1 after an
-        unexpected error.
+        Exit code: 0 on success, 2 after invalid input, 130 after SIGINT, 143 after SIGTERM, 1 after an unexpected
+        error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     debug, trust, quiet, verbose = (switch in arguments for switch in SWITCHES)
@@ -75,9 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     verb, *rest = arguments
     if verb not in main_verbs() and verb != "--print-completion":
         return _fail(f"unknown verb {verb!r}{nearest(verb, main_verbs()) or '; there are ' + ', '.join(main_verbs())}")
-    strange = next((argument for argument in rest if not _is_utf8(argument)), None)
-    if strange is not None:
-        return _fail(f"{strange!a}: the name is not UTF-8; rename the file")
+    for argument in rest:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            return _fail(f"{argument!a}: the name is not UTF-8; rename the file")
     _shorten_warnings(verbose)
     try:
         with stopping_on_signals(), trusting_files(trust), _output(quiet, verbose):
@@ -116,14 +118,6 @@ def _origin(error: BaseException) -> str:
     """File and line of this package where an error arose."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PACKAGE in Path(frame.filename).parents]
     return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}"
-
-
-def _is_utf8(argument: str) -> bool:
-    try:
-        argument.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _fail(message: str) -> int:
@@ -205,9 +199,9 @@ def _show(result: Any, text: Any):
 
 
 def _with_files(options: Any) -> Any:
-    """The options, if the files that they name exist: known in a second, before packages are imported for many."""
+    """Check that the files named in the options exist, before the imports, which take seconds."""
     for name in (name for field in ("frames", "paths", "parts") for name in getattr(options, field, None) or ()):
-        is_path = os.sep in name or "." in name  # otherwise it may name shipped data or a pretrained model
+        is_path = os.sep in name or "." in name  # otherwise it may be the name of shipped data or a pretrained model
         if is_path and not has_magic(name) and not os.path.lexists(os.path.expanduser(name)):
             raise InputError(f"{name}: no such file")
     return options

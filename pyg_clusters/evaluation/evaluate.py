@@ -44,12 +44,12 @@ CLUSTERS_AT_ONCE = 64
 
 @dataclass
 class Compared:
-    """Predictions beside labels: energies ``[num_graphs]`` in eV, or shieldings ``[num_atoms]`` in ppm."""
+    """Predictions and labels: energies ``[num_graphs]`` in eV, or shieldings ``[num_atoms]`` in ppm."""
 
     predicted: np.ndarray
     target: np.ndarray
     spread: np.ndarray | None
-    """Standard deviations of the predictions, of a model that has them."""
+    """Standard deviations of the predictions, if the model has them."""
     z: np.ndarray
     """Atomic numbers ``[num_atoms]``."""
     pos: np.ndarray | None
@@ -84,14 +84,13 @@ class Compared:
 
 
 def evaluate(options: EvaluateOptions) -> Evaluation:
-    """Errors of a trained model, on the test set of its run or on labelled frames.
+    """Compute errors of a trained model, on the test set of its run or on labelled frames.
 
     The errors of a run are written to ``test_metrics.json`` in its folder, beside predictions and figures; those on
     frames to ``options.out``, if given.
 
     Raises:
-        InputError: If there is no such model, run or label, a frame cannot be used, or the model is not calibrated for
-            the coverage.
+        InputError: If the model, run or label does not exist, a frame cannot be used, or the model is not calibrated.
 
     Example:
         >>> from pyg_clusters.options.training import CalibrateOptions, EvaluateOptions
@@ -110,12 +109,12 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
 
 
 def evaluate_run(run: Run, device: str | None = None, coverage: float | None = None) -> Evaluation:
-    """Errors on the test set of a run, written into its folder with predictions and figures.
+    """Compute errors on the test set of a run, and write them into its folder with predictions and figures.
 
     Args:
         run: Run, or ensemble of runs.
-        device: Device; CUDA by default where it is available.
-        coverage: Coverage of intervals, of a calibrated model.
+        device: Device; by default CUDA if available.
+        coverage: Coverage of intervals, for calibrated models.
     """
     calibration = None if coverage is None else run.calibration(coverage)
     clusters = run.split.test
@@ -124,7 +123,7 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
     batch = run.data.batches.stored(clusters.tolist())
     if "pos" in batch:
         prediction = run.data_predictor(device, calibration)(batch)
-    else:  # published descriptors: there is a graph only
+    else:  # published descriptors: a graph without positions
         prediction = _predict_graphs(run, clusters, usable_device(device))
     compared = Compared(
         prediction.values.numpy(),
@@ -160,7 +159,7 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
     score = partial(score_files, predictor, files, on_bad=options.on_bad, fragments=options.fragments)
     per_atom = predictor.per_atom
     if per_atom and options.energy_unit is not None:
-        raise InputError("--energy-unit belongs to energies, and this model predicts shieldings in ppm: leave it out")
+        raise InputError("--energy-unit is for energies, but this model predicts shieldings in ppm: leave it out")
     target = options.target or run.target or ("nmr_shielding" if per_atom else "binding_energy")
     if per_atom:
         blocks = [check_atom_numbers(block, target) for block in score(atom_properties=[target])]
@@ -234,7 +233,7 @@ def _table(clusters: np.ndarray, compared: Compared) -> dict[str, np.ndarray]:
 
 
 def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str, dict]:
-    """Errors on the clusters of each file of a data set of several."""
+    """Errors by file, for data sets of several files."""
     all_files = getattr(run.dataset, "file_of_cluster", torch.zeros(len(run.dataset), dtype=torch.long))
     file_of_cluster = all_files[clusters].numpy()
     if len(set(file_of_cluster.tolist())) < 2:
@@ -248,7 +247,7 @@ def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str,
 
 
 def _force_errors(run: Run, batch: Data, device: str | None) -> dict[str, float]:
-    """Errors of the components of the forces in meV/Å."""
+    """Errors of the force components in meV/Å."""
     predictor = run.predictor(device)
     errors = []
     for first in range(0, batch.ptr.numel() - 1, CLUSTERS_AT_ONCE):
@@ -266,7 +265,7 @@ def _force_errors(run: Run, batch: Data, device: str | None) -> dict[str, float]
 
 @torch.no_grad()
 def _predict_graphs(run: Run, clusters: Tensor, device: torch.device) -> Prediction:
-    """Energies of clusters without positions, from the values that the data set stores."""
+    """Energies of clusters without positions, from graphs stored in the data set."""
     model = run.model.to(device)
     energies, num_atoms = [], 0
     for part in clusters.split(run.data.batch_size):
@@ -281,7 +280,7 @@ def calibrate(options: CalibrateOptions) -> Calibration:
     """Calibrate the intervals of a run or an ensemble, and write ``calibration.json`` into its folder.
 
     Raises:
-        InputError: If the folder is not that of a run on clusters with positions, or the spread is not for its model.
+        InputError: If the folder is not that of a run on clusters with positions, or its model lacks such a spread.
 
     Example:
         >>> from pyg_clusters.options.training import CalibrateOptions
@@ -301,12 +300,11 @@ def _calibration(run: Run, spread: SpreadKind, device: str | None) -> Calibratio
     data = run.data
     train, held_out = (data.batches.blocks(part) for part in (data.split.train, data.split.val))
     if data.per_atom and spread == "last_layer":
-        raise InputError(f"{run.path} predicts values of atoms; a posterior of the last layer is for energies of DART")
+        raise InputError(f"{run.path} predicts shieldings; a last-layer posterior exists only for energies of DART")
     if "pos" not in next(iter(train)):
         raise InputError(f"{run.path} was trained on descriptors without positions; calibrate needs positions")
     predict, per_atom = run.data_predictor(device), data.per_atom
-    error, atoms, _ = _errors(predict, train, data.labels, per_atom)
-    noise = noise_of(error, atoms)
+    noise = noise_of(*_errors(predict, train, data.labels, per_atom)[:2])
     covariance = None
     if spread == "last_layer":
         posterior = LastLayerPosterior.fit_blocks(run.model.cpu(), map(_structure, train), noise)

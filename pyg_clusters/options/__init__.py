@@ -1,4 +1,4 @@
-"""Options of the verbs, dataclasses that Python and the command line share, and the table of the verbs."""
+"""Options of the verbs as dataclasses, shared by Python and the command line, and the table of the verbs."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeVar
@@ -11,9 +11,9 @@ class Verb(NamedTuple):
 
     Attributes:
         purpose: Purpose, for the list of verbs.
-        function: Import path of its function, which is called with the options. What it returns is printed: by its
-            method ``print`` or as text, after the frames in its attribute ``bad``; an iterator part by part.
-        text: Import path of a function that makes a text of the result and the options, where the result has none.
+        function: Import path of its function, which is called with the options. Its result is printed, with its method
+            ``print`` or as text, after the frames in its attribute ``bad``; an iterator item by item.
+        text: Import path of a function that converts result and options to text, if the result does not print itself.
         example: Arguments of an example, printed at the end of the help.
         options: Dataclass of its options.
         help: Help of a verb whose function parses the arguments itself.

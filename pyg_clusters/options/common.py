@@ -7,14 +7,14 @@ from typing import Literal
 from pyg_clusters.errors import InputError
 
 Fragments = Literal["refuse", "keep"]
-"""Treatment of a periodic frame that stays in several pieces: refuse it, or keep them at their nearest images."""
+"""Treatment of a periodic frame that remains in several pieces: refuse it, or keep them at their nearest images."""
 
 
 def check_counts(options: object, *names: str, least: int = 1):
-    """Check that integers are large enough where they are given.
+    """Check that integers, if given, are large enough.
 
     Raises:
-        InputError: Naming the option that is not.
+        InputError: Naming the first option that is not.
     """
     for name in names:
         value = getattr(options, name)
@@ -23,10 +23,10 @@ def check_counts(options: object, *names: str, least: int = 1):
 
 
 def check_positive(options: object, *names: str, unit: str = "", zero: bool = False):
-    """Check that numbers are positive, or not negative if ``zero``, and finite where they are given.
+    """Check that numbers, if given, are finite and positive, or not negative if ``zero``.
 
     Raises:
-        InputError: Naming the option that is not.
+        InputError: Naming the first option that is not.
     """
     for name in names:
         value = getattr(options, name)
@@ -50,7 +50,7 @@ class CheckOptions:
     on_bad: Literal["stop", "skip"] = "stop"
     """frames that cannot be used: stop at the first, or skip and list them"""
     fragments: Fragments = "refuse"
-    """a frame in a periodic cell is joined over its faces; if it stays in several pieces, refuse it or keep them at
+    """a frame in a periodic cell is joined over its faces; if it remains in several pieces, refuse it or keep them at
     their nearest images"""
 
 
@@ -68,8 +68,8 @@ class EnergyUnitOptions:
     """Unit of labels."""
 
     energy_unit: str | None = None
-    """unit of the energies in the frames: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default what the
-    file states, or else eV"""
+    """unit of the energies in the frames: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default that
+    stated in the file, or else eV"""
 
 
 @dataclass(kw_only=True)
@@ -104,7 +104,8 @@ class CoverageOptions:
     """Intervals of predictions."""
 
     coverage: float | None = None
-    """probability that the intervals hold, 0.9 for example; needs a calibrated model (pyg-clusters calibrate)"""
+    """probability that an interval contains the true value, 0.9 for example; needs a calibrated model (pyg-clusters
+    calibrate)"""
 
     def __post_init__(self):
         if self.coverage is not None and not 0 < self.coverage < 1:

@@ -1,4 +1,4 @@
-"""Options of the verbs for looking at frames."""
+"""Options of the verbs for converting and describing frames."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -23,7 +23,7 @@ from pyg_clusters.options.common import (
 )
 @dataclass(kw_only=True)
 class ConvertOptions(FrameOptions):
-    """Convert frames of any formats and sizes to one HDF5 file, which is read many times faster than text: positions,
+    """Convert frames of any format and size to one HDF5 file, which is read many times faster than text: positions,
     elements, the origin of each frame, and the named labels.
     """
 
@@ -34,7 +34,7 @@ class ConvertOptions(FrameOptions):
     topology: str | None = None
     """file with the elements of the atoms, for formats with positions only (DCD, XTC, ...)"""
     single: bool = False
-    """store positions in single precision: half the space"""
+    """store positions in single precision, in half the space"""
     uncompressed: bool = False
     """for training from disk: single frames are read many times faster"""
     overwrite: bool = False
@@ -55,7 +55,7 @@ class InfoOptions:
 
 
 MIN_BIN_WIDTH: float = 1e-4
-"""Smallest bin width of g(r) in Å: narrower bins hold almost no pairs and fill the memory."""
+"""Smallest bin width of g(r) in Å: narrower bins hold almost no pairs and exhaust memory."""
 
 
 @verb(
@@ -75,9 +75,10 @@ class DescribeOptions(EnergyUnitOptions, FrameOptions):
     frames: list[str] = field(metadata={"positional": True})
     """files of frames; or gallium, sodium, copper_gold for the shipped data"""
     target: str | None = None
-    """key of the energy in the frames, for the collisions"""
+    """key of the energy in the frames, for energy differences of isomers with identical counts"""
     radii: str | None = None
-    """shell radii in Å, for example 3.49,6.3; by default DART's for gallium, for others those suggested from g(r)"""
+    """shell radii in Å, for example 3.49,6.3; by default those of DART for gallium, for other elements those suggested
+    from g(r)"""
     r_max: float | None = None
     """largest distance of g(r) in Å; by default all distances are counted"""
     bin_width: float = 0.05
@@ -112,7 +113,7 @@ class CoreSurfaceOptions(DeviceOptions, FrameOptions, ModelOptions):
     """
 
     sizes: str | None = None
-    """numbers of atoms of the clusters to use; ``60:70`` is a range"""
+    """sizes of the clusters to use, in atoms; ``60:70`` is a range"""
     radii: str | None = None
     """end of the core and start of the surface, in Å from the centre of mass; by default the radii of the model"""
     perplexity: float = 30.0
@@ -120,7 +121,7 @@ class CoreSurfaceOptions(DeviceOptions, FrameOptions, ModelOptions):
     seed: int = 0
     """seed of t-SNE"""
     group: str | None = None
-    """key in the frames: clusters that share its value are kept together in the folds"""
+    """key in the frames: clusters with the same value are kept in the same fold"""
     overwrite: bool = False
     """replace results in the folder"""
     out: str

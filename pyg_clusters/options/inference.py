@@ -20,19 +20,19 @@ SUFFIXES: tuple[str, ...] = (".csv", ".parquet", ".extxyz")
 )
 @dataclass(kw_only=True)
 class PredictOptions(EngineOptions, CoverageOptions, FrameOptions, ModelOptions):
-    """Predict the energy of every frame, or the shielding of every atom, into a table, or into a copy of the frames
-    with all that they hold (.extxyz). Columns: source_file and source_frame (file and index, from 0, where the frame
-    was first read), size (number of atoms), pred_energy (eV), pred_energy_per_atom (eV). A model of shieldings writes
-    a row per atom with its index in the frame (from 0) and pred_nmr_shielding (ppm), or an array. An ensemble adds
-    pred_energy_spread; --coverage adds pred_energy_low and pred_energy_high (eV), or those of pred_nmr_shielding
-    (ppm); pred_flag lists in what respect a frame is outside the training set. The same command resumes a run that was
-    stopped; --engine ray spreads the work over the machines of a Ray cluster, or over the cores of this one.
+    """Predict the energy of every frame, or the shielding of every atom, and write a table, or a copy of the frames
+    with all their properties (.extxyz). Columns: source_file and source_frame (file and index, from 0, where the frame
+    was first read), size (number of atoms), pred_energy (eV), pred_energy_per_atom (eV). A model of shieldings writes a
+    row per atom with its index in the frame (from 0) and pred_nmr_shielding (ppm), or an array. An ensemble adds
+    pred_energy_spread; --coverage adds pred_energy_low and pred_energy_high (eV), or those of pred_nmr_shielding (ppm);
+    pred_flag lists in what respect a frame is outside the training set. Repeating the command resumes a stopped run;
+    --engine ray distributes the work over the machines of a Ray cluster, or over the cores of this one.
     """
 
     topology: str | None = None
     """file with the elements of the atoms, for formats with positions only (DCD, XTC, ...)"""
     shard: str | None = None
-    """i/n: predict part i of n of the frames only; merge joins the parts"""
+    """i/n: predict only part i of n of the frames; merge joins the parts"""
     overwrite: bool = False
     """replace an existing file, and start again rather than resume"""
     out: str
@@ -63,8 +63,8 @@ def check_suffix(out: str):
 )
 @dataclass(kw_only=True)
 class MergeOptions:
-    """Merge the predictions of all parts that predict --shard wrote, in the order of the input, into the file that one
-    run would have written.
+    """Merge the predictions of all parts written by predict --shard, in the order of the input, into the file that a
+    single run would have written.
     """
 
     parts: list[str] = field(metadata={"positional": True})
@@ -86,9 +86,9 @@ class MergeOptions:
 )
 @dataclass(kw_only=True)
 class SpectrumOptions(DeviceOptions, FrameOptions, ModelOptions):
-    """NMR spectra from predicted shieldings: shifts (reference minus shielding), broadened, for each cluster size; with
-    the energies of the isomers also Boltzmann-weighted, with DFT shieldings beside them. Writes spectrum.csv,
-    spectrum.json and spectrum.png.
+    """Compute NMR spectra from predicted shieldings: broadened shifts (reference minus shielding) for each cluster
+    size; also Boltzmann-weighted if the isomers have energies, and compared with DFT shieldings if present. Writes
+    spectrum.csv, spectrum.json and spectrum.png.
     """
 
     reference: float | None = None
@@ -96,11 +96,11 @@ class SpectrumOptions(DeviceOptions, FrameOptions, ModelOptions):
     width: float = 10.0
     """full width of a line at half maximum in ppm"""
     shape: Literal["gaussian", "lorentzian", "voigt"] = "gaussian"
-    """line shape; voigt has both contributions in equal widths"""
+    """line shape; voigt combines both with equal widths"""
     by: Literal["size", "all"] = "size"
     """one spectrum per cluster size, or one of all clusters"""
     temperature: float = 300.0
-    """temperature in K, where frames have energies"""
+    """temperature in K, if the frames have energies"""
     energy: str | None = None
     """key of the energy (eV) in the frames; energy by default"""
     target: str | None = None
@@ -128,10 +128,10 @@ class ExportOptions:
     file: str = field(metadata={"positional": True})
     """file to write (.pt)"""
     device: Literal["cpu", "cuda"] = "cpu"
-    """processor or GPU that the file is for: operations are recorded on it and run on no other"""
+    """processor or GPU that the file is for: it runs on no other device"""
     overwrite: bool = False
     """replace an existing file"""
 
     def __post_init__(self):
         if not self.file.endswith(".pt"):
-            raise InputError(f"{self.file}: programs look for a name that ends in .pt; give the file such a name")
+            raise InputError(f"{self.file}: other programs require a name that ends in .pt; rename the file")

@@ -15,7 +15,7 @@ class ReproduceOptions:
     """Runs and results of a reproduction."""
 
     quick: bool = False
-    """train for a few epochs only, to show that everything works, in ten minutes or less"""
+    """train for a few epochs only, to test that everything works, in ten minutes or less"""
     only: list[str] | None = None
     """tables, trainings or methods by name: 'Table 2', dart_without_k, lasso_both"""
     workers: int = 2
@@ -39,8 +39,8 @@ VERBS["reproduce"] = Verb("reproduce the tables of a paper", kind="paper")
 @dataclass(kw_only=True)
 class ReproduceDartOptions(ReproduceOptions):
     """Reproduce the tables of Modee et al. 2021 (energies of gallium clusters): run the missing trainings, and write
-    tables (Markdown, CSV), figures, and the verdict on each finding of the paper. The same command resumes a run that
-    was stopped.
+    tables (Markdown, CSV), figures, and the verdict on each finding of the paper. Repeating the command resumes a
+    stopped run.
     """
 
     seeds: int = 1
@@ -48,7 +48,7 @@ class ReproduceDartOptions(ReproduceOptions):
     recipe: str | None = None
     """recipe of DART; dart_gallium.yaml by default"""
     gnc: str | None = None
-    """folder of the paper's own data (GNC_31-70), to use them instead of the shipped data"""
+    """folder of the paper's own data (GNC_31-70), used instead of the shipped data"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -64,8 +64,8 @@ class ReproduceDartOptions(ReproduceOptions):
 @dataclass(kw_only=True)
 class ReproduceNmrOptions(ReproduceOptions):
     """Reproduce Kaneko et al. 2023 on the shipped shieldings of sodium clusters: run the missing fits and trainings,
-    and write tables (Markdown, CSV), the figures of the paper, and the verdict on each of its findings. The same
-    command resumes a run that was stopped.
+    and write tables (Markdown, CSV), the figures of the paper, and the verdict on each of its findings. Repeating the
+    command resumes a stopped run.
     """
 
     seeds: int = 1
@@ -90,7 +90,7 @@ class ReproduceNmrOptions(ReproduceOptions):
 class ReproduceLayersOptions(ReproduceOptions):
     """Compare ten message-passing layers in the same model on the same data, split, head and number of epochs: energies
     of gallium clusters and shieldings of sodium clusters. Runs the missing trainings, and writes a table (Markdown,
-    CSV) and a figure of the error against the speed. The same command resumes a run that was stopped.
+    CSV) and a figure of error against speed. Repeating the command resumes a stopped run.
     """
 
     only: list[str] | None = None
@@ -120,8 +120,8 @@ class ReproduceLayersOptions(ReproduceOptions):
 @verb("demo", "pyg_clusters.cli.demo.demo", "train, evaluate and screen on the shipped data", "--out runs/demo")
 @dataclass(kw_only=True)
 class DemoOptions:
-    """Run the main job from end to end on the shipped data: train DART on gallium clusters for two minutes, evaluate it
-    on unseen clusters, score an MD trajectory of Ga57 and select the lowest-energy candidates.
+    """Run the whole workflow on the shipped data: train DART on gallium clusters for two minutes, evaluate it on unseen
+    clusters, score an MD trajectory of Ga57 and select the lowest-energy candidates.
     """
 
     out: str = "runs/demo"

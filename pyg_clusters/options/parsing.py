@@ -48,7 +48,7 @@ METAVARS: dict[object, str] = {int: "N", float: "X"}
 
 
 class HelpFormatter(DefaultHelpFormatter):
-    """Help of an option, with its default if that says something."""
+    """Help of an option, with its default if informative."""
 
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""
@@ -61,7 +61,7 @@ class HelpFormatter(DefaultHelpFormatter):
 def parse_options(verb: str, options: type[Options], example: str, argv: Sequence[str]) -> Options:
     """Parse the arguments of a verb into its options.
 
-    Values of ``--config FILE`` are used where the command line has none.
+    Values on the command line override those of ``--config FILE``.
 
     Args:
         verb: Name of the verb, for the help.
@@ -70,8 +70,7 @@ def parse_options(verb: str, options: type[Options], example: str, argv: Sequenc
         argv: Arguments after the verb.
 
     Raises:
-        InputError: In one line, with the nearest valid name where one is unknown, or if the options contradict each
-            other.
+        InputError: In one line, with the nearest valid name for an unknown one, or if options contradict each other.
     """
     positional = [field.name for field in dataclasses.fields(options) if field.metadata.get("positional")]  # type: ignore[arg-type]
     configured: dict[str, Any] = {}
@@ -85,14 +84,14 @@ def parse_options(verb: str, options: type[Options], example: str, argv: Sequenc
 
 
 def _positional_values(file: str, names: Sequence[str]) -> dict[str, Any]:
-    """Positional arguments in a configuration file, which jsonargparse reads options from only."""
+    """Positional arguments in a configuration file, from which jsonargparse reads only options."""
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error, 200)
         raise InputError(f"--config {file}: cannot be read ({reason})") from error
     if not isinstance(values, dict):
-        raise InputError(f"--config {file}: holds no options; write a line NAME: VALUE for each")
+        raise InputError(f"--config {file}: contains no options; write a line NAME: VALUE for each")
     return {name: values[name] for name in names if name in values}
 
 
@@ -101,10 +100,10 @@ def verb_parser(verb: str, options: type, example: str, optional: Sequence[str] 
 
     Args:
         verb: Name of the verb.
-        options: A dataclass: its docstring is the description, each field an option, the docstring of a field its help.
-            Fields with ``metadata={"positional": True}`` are positional arguments; ``"choices"`` in it is a function
-            that returns the values and their purposes. Required options come first, then those of the class itself,
-            then inherited ones.
+        options: Dataclass: its docstring is the description, each field an option, the docstring of a field its help.
+            Fields with ``metadata={"positional": True}`` are positional arguments; ``"choices"`` in the metadata is a
+            function that returns allowed values with their purposes. Required options come first, then those of the
+            class itself, then inherited ones.
         example: Arguments of an example, printed at the end of the help.
         optional: Names of positional arguments that may be missing.
     """
@@ -178,7 +177,7 @@ def _flag(name: str) -> str:
 
 
 def command_words(options: Any) -> list[str]:
-    """The shortest command line that gives a dataclass of options: those equal to their defaults are left out.
+    """Shortest command line for a dataclass of options, without those equal to their defaults.
 
     Example:
         >>> from pyg_clusters.options.inference import MergeOptions
@@ -203,7 +202,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
     """Parse the arguments of a verb.
 
     Raises:
-        InputError: In one line, with the nearest valid name where one is unknown.
+        InputError: In one line, with the nearest valid name for an unknown one.
     """
     try:
         return parser.parse_args(list(argv))
@@ -212,9 +211,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
-    """Turn a message of a parser into one line in the words of the command line, with the nearest name if one is
-    unknown.
-    """
+    """Rephrase a message of a parser in one line for the command line, with the nearest name for an unknown one."""
     text = " ".join(line.strip() for line in message.splitlines() if line.strip())
     if unknown := UNKNOWN.search(text):
         name = next(group for group in unknown.groups() if group)
@@ -234,7 +231,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
     if flag := re.search(r"argument (-\S+): ignored explicit argument", text):
         return f"{flag[1]} takes no value"
     if "Unexpected config" in text:
-        return "the file is no recipe or configuration (YAML); pyg-clusters new-recipe writes a recipe for frames"
+        return "the file is not a recipe or configuration (YAML); pyg-clusters new-recipe writes a recipe for frames"
     if unknown := re.search(r'^Parser key "([\w.]+)":.*Expected a dot import path string: (\S+)', text):
         hint = nearest(unknown[2], CLASSES) or "; give its import path, such as pyg_clusters.models.SmoothDART"
         return f"--{unknown[1]}: there is no class {unknown[2]!r}{hint}"
@@ -250,7 +247,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
 
 
 def words_of(kind: object) -> str:
-    """Description of the values that a type allows, empty if there is no simple one.
+    """Description of the values allowed by a type, empty if there is no simple one.
 
     Example:
         >>> words_of(int | None), words_of(Literal["stop", "skip"])
@@ -266,13 +263,13 @@ def words_of(kind: object) -> str:
 
 
 def _without_types(text: str) -> str:
-    """Text in which types of Python have the words of the command line."""
+    """Replace names of Python types by words."""
     text = re.sub(r"<class '(?:[\w.]+\.)?(\w+)'>", lambda match: NAMES.get(match[1], match[1]), text)
     return re.sub(r'Parser key "([\w.]+)":', r"--\1:", text)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Hint at the most similar known name, empty if none is similar.
+    """Hint with the most similar known name, empty if none is similar.
 
     Example:
         >>> nearest("scren", ["screen", "train"])
@@ -307,6 +304,6 @@ def parse_sizes(text: str) -> list[int]:
             raise InputError(f"--sizes: {part!r} is neither a number nor start:stop or start:stop:step, as in 14:30:2")
         start, stop, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
         if start < 1 or stop < start or step < 1:
-            raise InputError(f"--sizes: there is no size in {part!r}; sizes begin at 1 and grow")
+            raise InputError(f"--sizes: there is no size in {part!r}; sizes start at 1 and increase")
         sizes += range(start, stop + 1, step)
     return list(dict.fromkeys(sizes))

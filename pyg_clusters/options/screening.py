@@ -66,24 +66,24 @@ class RelaxationOptions:
 )
 @dataclass(kw_only=True)
 class ScreenOptions(StrategyOptions, RelaxationOptions, EnergyUnitOptions, EngineOptions, FrameOptions, ModelOptions):
-    """Select the lowest-energy candidates among the frames of trajectories, by cluster size (of alloys by composition).
-    The results are candidates.extxyz, candidates.csv (source_file, source_frame, size, pred_rank, pred_energy,
-    pred_energy_spread of a model with an uncertainty estimate, pred_reason) and report.html. With --relax the
-    candidates are relaxed; initial_pred_energy, model_energy, model_fmax, model_steps and converged describe the
+    """Select the lowest-energy candidates among the frames of trajectories, by cluster size (for alloys by
+    composition). The results are candidates.extxyz, candidates.csv (source_file, source_frame, size, pred_rank,
+    pred_energy, pred_energy_spread for models with an uncertainty estimate, pred_reason) and report.html. With --relax
+    the candidates are relaxed; initial_pred_energy, model_energy, model_fmax, model_steps and converged describe the
     relaxation.
     """
 
     choose: str = field(default="rank", metadata={"choices": purposes})
     """strategy"""
     pool: int | None = None
-    """for unique and diverse, and with --relax: number of lowest frames of a size to select among, 10 times --top if
-    not given (for diverse without --relax 3 times)"""
+    """for unique and diverse, and with --relax: number of lowest frames of a size to select among; by default 10 times
+    --top (for diverse without --relax 3 times)"""
     truth: str | None = None
     """name of the true energy in the frames, for the report"""
     write: str | None = None
     """also write each candidate to its own folder in this format of ASE (vasp: POSCAR, aims, xyz, ...)"""
     vacuum: float = VACUUM
-    """for --write: Å between a candidate and its box; 0: no box"""
+    """for --write: distance in Å between a candidate and its box; 0: no box"""
     overwrite: bool = False
     """replace results in the folder"""
     out: str
@@ -127,7 +127,7 @@ class BenchmarkScreeningOptions(
     StrategyOptions, RelaxationOptions, EnergyUnitOptions, DeviceOptions, FrameOptions, ModelOptions
 ):
     """Benchmark the strategies of screening on frames whose true energies are known (those of the minima that they
-    quench to): rank correlations of the predictions; and for each strategy, and for random frames and every third or
+    quench to): rank correlations of the predictions; and for each strategy, for random frames, and for every third or
     fourth frame: regret, recall of the lowest 50 frames, enrichment, distinct isomers.
     """
 
@@ -136,7 +136,7 @@ class BenchmarkScreeningOptions(
     own: str | None = None
     """name of the energy of the frame itself: also report the error against it"""
     minima: list[str] | None = None
-    """files of the minima of the frames, in the same order: isomers are the same if their structures are; without this
+    """files of the minima of the frames, in the same order: isomers are also the same if their minima are copies, not
     only if their true energies are within 1 meV"""
     overwrite: bool = False
     """replace results in the folder"""
@@ -156,9 +156,9 @@ class BenchmarkScreeningOptions(
 )
 @dataclass(kw_only=True)
 class CompareDFTOptions:
-    """Compare DFT results (or those of any other program) for the candidates of a screening with the predictions:
-    dft.csv and dft.png in the folder of the screening. An output belongs to the candidate that equals its first
-    structure, whatever the file name, and the energy of its last structure counts; an output without its first
+    """Compare results of DFT (or any other program) for the candidates of a screening with the predictions; writes
+    dft.csv and dft.png into the folder of the screening. An output belongs to the candidate that equals its first
+    structure, whatever the file name, and the energy of its last structure is used; an output without its first
     structure is matched by the number of its folder (0001_Ga46, ...). Outputs may be missing. Energies are compared
     within a composition, so their zero does not matter.
     """

@@ -19,8 +19,8 @@ VERBS["generate"] = Verb("generate random clusters, or search for distinct minim
 @dataclass(kw_only=True)
 class SbldaOptions:
     """Generate random clusters by the second-order bond-length-distribution algorithm: every atom is added at
-    normally distributed distances from its nearest and next-nearest neighbour. The seed of each cluster is written
-    with it.
+    normally distributed distances from its nearest and next-nearest neighbour. The seed of each cluster is written to
+    the file.
     """
 
     element: str = "Na"
@@ -83,10 +83,10 @@ class QuenchSettings:
 )
 @dataclass(kw_only=True)
 class QuenchOptions(QuenchSettings):
-    """Search distinct local minima of clusters and alloy clusters: random compact starts, hot molecular-dynamics
-    runs, basin-hopping moves and exchanges of unlike atoms, each quenched. Every minimum is written when it is found,
-    with its energy and the segment of the search that it belongs to (group). An interrupted search resumes with the
-    same arguments and gives the file of an uninterrupted one; with a larger --count it continues.
+    """Search for distinct local minima of clusters and alloy clusters by quenching random compact structures, frames of
+    hot molecular dynamics, basin-hopping moves and exchanges of unlike atoms. Every minimum is written when it is
+    found, with its energy and the segment of the search that it belongs to (group). An interrupted search resumes with
+    the same arguments and gives the same file as an uninterrupted one; with a larger --count it continues.
     """
 
     formula: list[str] | None = None
@@ -102,9 +102,9 @@ class QuenchOptions(QuenchSettings):
     count: int = 100
     """total number of minima"""
     no_binding: bool = False
-    """write no binding_energy: for calculators that cannot treat an isolated atom"""
+    """write no binding_energy, for calculators that cannot treat an isolated atom"""
     overwrite: bool = False
-    """start again, whatever is in the file"""
+    """start again and replace an existing file"""
     out: str
     """minima.extxyz; each minimum is appended"""
 
@@ -123,10 +123,10 @@ class QuenchOptions(QuenchSettings):
 )
 @dataclass(kw_only=True)
 class HotOptions(FrameOptions):
-    """Generate frames with forces, to train on beside minima: each is the end of a short molecular-dynamics run from
-    one of the given clusters, chosen at random, none twice. It has energy, forces and the group of that cluster, so
-    that a split by group keeps both in one part. An interrupted run resumes with the same arguments; with a larger
-    --count it continues.
+    """Generate frames with forces, to train on in addition to minima: each is the last frame of a short
+    molecular-dynamics run from one of the given clusters, chosen at random without replacement. It has energy, forces
+    and the group of that cluster, so that a split by group keeps both in one part. An interrupted run resumes with the
+    same arguments; with a larger --count it continues.
     """
 
     calculator: str
@@ -146,9 +146,9 @@ class HotOptions(FrameOptions):
     timestep: float = 4.0
     """time step in fs"""
     no_binding: bool = False
-    """write no binding_energy: for calculators that cannot treat an isolated atom"""
+    """write no binding_energy, for calculators that cannot treat an isolated atom"""
     overwrite: bool = False
-    """start again, whatever is in the file"""
+    """start again and replace an existing file"""
     out: str
     """hot.extxyz; each frame is appended"""
 
@@ -170,11 +170,11 @@ class HotOptions(FrameOptions):
 )
 @dataclass(kw_only=True)
 class RelaxOptions(FrameOptions):
-    """Relax frames to the nearest local minima. Each gets, named after the calculator, gupta_energy (eV), gupta_fmax
-    (eV/Å), gupta_steps, and converged; source_file and source_frame; and keeps names, groups, charge and spin. Every
-    other value belongs to the old positions and becomes initial_*. Gupta and models relax many frames at once; other
-    calculators relax one by one, each frame is written when it is finished, and an interrupted run resumes with the
-    same arguments.
+    """Relax frames to the nearest local minima. Results are named after the calculator: gupta_energy (eV), gupta_fmax
+    (eV/Å), gupta_steps; converged, source_file and source_frame are added. Names, groups, charge and spin are kept;
+    other values belong to the initial positions and become initial_*. Gupta and models relax many frames at once; other
+    calculators relax one by one, write each frame when it is finished, and an interrupted run resumes with the same
+    arguments.
     """
 
     calculator: str = "gupta"
@@ -202,9 +202,9 @@ class LabelOptions(RayOptions, FrameOptions):
     shard: str | None = None
     """i/n: label every n-th frame from frame i - 1 on"""
     threads: int = 1
-    """threads per process; more workers use the processors better than more threads"""
+    """threads per process; more workers are more efficient than more threads"""
     overwrite: bool = False
-    """start again, whatever is in the file"""
+    """start again and replace an existing file"""
     out: str
     """labelled.extxyz; each frame is appended"""
 
@@ -228,12 +228,12 @@ VERBS["label"] = Verb("label clusters with energies and forces, or with DFT shie
 class LabelShieldingOptions(LabelOptions):
     """Compute the shielding of every atom with PySCF, B3LYP/6-31G(d) with GIAOs: nmr_shielding and nmr_tensor (ppm),
     gop (gross orbital populations), energy (eV), s2. Each frame is written when it is finished; an interrupted run
-    resumes with the same arguments. Frames whose broken-symmetry singlet is not nearly a closed shell, and those that
-    do not converge, are written to OUT.set_aside.extxyz, with the reason.
+    resumes with the same arguments. Frames whose broken-symmetry singlet is not nearly a closed shell, and frames that
+    do not converge, are written to OUT.set_aside.extxyz with the reason.
     """
 
     charge: int = 0
-    """total charge of frames that state none"""
+    """total charge of frames that do not state one"""
     max_s2: float = 0.05
     """frames with this <S^2> or more are rejected"""
     spin_test: Literal["s2", "stability"] = "s2"
@@ -241,7 +241,7 @@ class LabelShieldingOptions(LabelOptions):
     label_unstable: bool = False
     """also compute shieldings of frames that are rejected for their spin"""
     exact: bool = False
-    """exact integrals instead of density fitting: many times slower"""
+    """exact integrals instead of density fitting, many times slower"""
     grid: int = 1
     """PySCF's level of the integration grid, 0 to 9"""
     scf_tolerance: float = 1e-7
@@ -273,7 +273,7 @@ class LabelPrescreenOptions(LabelOptions):
     """
 
     charge: int = 0
-    """total charge of frames that state none"""
+    """total charge of frames that do not state one"""
     min_gap: float = 0.0
     """minimum tight-binding gap, in units of the hopping at 3.6 Å; frames below it are rejected at once"""
     least: float = -0.04

@@ -1,4 +1,4 @@
-"""Options of the verbs for training and judging models."""
+"""Options of the verbs for training and evaluating models."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -31,8 +31,8 @@ class RecipesOptions:
 )
 @dataclass(kw_only=True)
 class NewRecipeOptions(FrameOptions):
-    """Write a commented training recipe for your own files of frames: from a look at the frames it names the label, the
-    forces and the elements, sets the radii by the pair-distance distribution g(r), and chooses model and split.
+    """Write a commented training recipe for your own files of frames. The label, the forces and the elements are found
+    in the frames, the radii follow from the pair-distance distribution g(r), and model and split suit the data.
     """
 
     target: str | None = None
@@ -50,19 +50,19 @@ TRAIN_HELP = """usage: pyg-clusters train RECIPE --out RUN [OPTIONS]
 
 Train a model from a YAML recipe. The folder of the run holds the resolved configuration, metrics.csv (a row per
 epoch), the best model, the state to resume from, the split, and at the end predictions, errors and figures of the test
-set. A run that was stopped, even killed, resumes as if it had not been.
+set. A run that was stopped or killed resumes with the same result as an uninterrupted one.
 
-  RECIPE, --config RECIPE    YAML file, or a name of pyg-clusters recipes (pyg-clusters new-recipe writes one for your
-                             own files); a later --config overrides values of an earlier one
+  RECIPE, --config RECIPE    YAML file, or a name from pyg-clusters recipes (pyg-clusters new-recipe writes one for
+                             your own files); a later --config overrides values of an earlier one
   --out FOLDER               folder of the run (default: runs/run)
   --resume RUN               resume a run; a finished one with a larger --trainer.max_epochs
   --init-from MODEL          start from the weights of a trained model: a folder, or the name of a pretrained model
   --ensemble N               train N members with the seeds 0 to N - 1 on one split, in folders under --out, which is
                              then used like the folder of a run
-  --workers N                members that are trained in parallel (default: 2)
+  --workers N                number of members trained in parallel (default: 2)
   --seed_everything N        seed of weights and order
 
-Every value of a recipe is an option too, and every class can be replaced by its name or import path:
+Every value of a recipe is also an option, and every class can be replaced by name or import path:
   --data.dataset CLASS       data set; its arguments are --data.dataset.NAME VALUE
   --data.split KIND          group, random, size, fold, paper, or the folder of a saved split
   --data.batch_size N        clusters in a batch
@@ -71,7 +71,7 @@ Every value of a recipe is an option too, and every class can be replaced by its
   --model.model CLASS        model, for example DART or pyg_clusters.models.SmoothDART
   --model.optimizer CLASS    optimiser; --model.scheduler CLASS: schedule of the learning rate
   --trainer.max_epochs N     maximum number of epochs
-  --trainer.max_time DD:HH:MM:SS    end after the epoch in which this time is reached; earlier parts of the run count
+  --trainer.max_time DD:HH:MM:SS    stop after the epoch in which this time is reached, including resumed parts
   --trainer.logger NAME      csv, tensorboard or wandb, with the files in RUN/logs
   --trainer.accelerator gpu --trainer.devices 2 ...    any argument of the Trainer of PyTorch Lightning
 
@@ -91,8 +91,8 @@ VERBS["train"] = Verb("train a model from a YAML recipe", "pyg_clusters.training
 )
 @dataclass(kw_only=True)
 class EnsembleOptions:
-    """Join several runs into an ensemble. The runs stay where they are; the folder of the ensemble is used like that of
-    a run, and its prediction is the mean of the members. (train --ensemble 5 trains the members too.)
+    """Combine several runs into an ensemble. The runs stay where they are; the folder of the ensemble is used like that
+    of a run, and its prediction is the mean of the members. (train --ensemble 5 also trains the members.)
     """
 
     runs: list[str] = field(metadata={"positional": True})
@@ -109,7 +109,7 @@ class EnsembleOptions:
 )
 @dataclass(kw_only=True)
 class EvaluateOptions(EnergyUnitOptions, DeviceOptions, CheckOptions, CoverageOptions):
-    """Errors of a trained model: on the test set of its run, or on labelled frames."""
+    """Compute errors of a trained model on the test set of its run, or on labelled frames."""
 
     run: str = field(metadata={"positional": True})
     """folder of a run, an ensemble or a saved model, or the name of a pretrained model"""
@@ -117,9 +117,9 @@ class EvaluateOptions(EnergyUnitOptions, DeviceOptions, CheckOptions, CoverageOp
     """files of labelled frames; without them the test set of the run is used"""
     target: str | None = None
     """name of the label in the frames: the energy, or the shielding of each atom in ppm; by default the label that the
-    model was trained on, or binding_energy (nmr_shielding) if that is not known"""
+    model was trained on, or binding_energy (nmr_shielding) if unknown"""
     overwrite: bool = False
-    """replace the file"""
+    """replace an existing file"""
     out: str | None = None
     """JSON file for the errors on frames"""
 
@@ -140,13 +140,13 @@ class EvaluateOptions(EnergyUnitOptions, DeviceOptions, CheckOptions, CoverageOp
 )
 @dataclass(kw_only=True)
 class CalibrateOptions(DeviceOptions):
-    """Calibrate a run or an ensemble: from its errors on the validation part of the split, predict and evaluate make
-    intervals of a stated coverage (--coverage), and the ranges of the training set are recorded for flags. Writes
-    calibration.json into the folder.
+    """Calibrate a run or an ensemble: from its errors on the validation set, predict and evaluate compute intervals of
+    a given coverage (--coverage), and the ranges of the training set are recorded for flags. Writes calibration.json
+    into the folder.
     """
 
     run: str = field(metadata={"positional": True})
     """folder of a run, or of an ensemble of runs"""
     spread: Literal["none", "last_layer"] = "none"
-    """of a single model: intervals that grow with the root of the number of atoms, or also with the spread of a
-    Gaussian posterior of the last layer (an ensemble has its own spread)"""
+    """for a single model: intervals that grow with the root of the number of atoms (none), or also with the spread of a
+    Gaussian posterior of the last layer; an ensemble has its own spread"""

@@ -1,4 +1,4 @@
-"""The tables of Modee et al. 2021 (doi 10.1039/d1cp02956h) on the shipped gallium clusters."""
+"""Tables of Modee et al. 2021 (doi 10.1039/d1cp02956h), reproduced on the shipped gallium clusters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,13 +40,13 @@ RANDOM = ("--data.split", "random", "--data.left_out_sizes", "[70]")
 """Split of the paper: random over 31 to 69 atoms, without Ga70 (section 2.1)."""
 
 GROUP = ("--data.split", "group", "--data.left_out_sizes", "[]")
-"""Split with related minima on the same side."""
+"""Split that keeps related minima in the same part."""
 
 CASES: tuple[tuple[int, int, int], ...] = ((46, 57, 60), (46, 57, 66), (57, 60, 66))
 """Sizes that are held out in Table 3."""
 
 FEWER: tuple[int, ...] = (600, 1200, 2400)
-"""Numbers of training clusters of the learning curve, besides all."""
+"""Numbers of training clusters in the learning curve, in addition to all."""
 
 QUICK: tuple[str, ...] = (
     *("--trainer.max_epochs", "8", "--model.scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"),
@@ -71,7 +71,7 @@ class Row:
         label: Model or test.
         training: Name of the training.
         sizes: Cluster sizes of the test set to use; all if empty.
-        apart: Whether these sizes are outside the data of the training.
+        apart: Whether these sizes are excluded from the data of the training.
         paper: MAE and RMSE of the paper in kcal/mol per cluster, if given.
         paper_clusters: Number of clusters in the test set of the paper.
     """
@@ -98,7 +98,7 @@ class Result:
 
 
 def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
-    """Run the missing trainings, and write our figures beside those of Modee et al. 2021.
+    """Run the missing trainings, and compare our figures with those of Modee et al. 2021.
 
     Raises:
         InputError: If a row is unknown or a training fails.
@@ -136,7 +136,7 @@ def rows(hdnn: bool = True, gnc: bool = False) -> list[Row]:
 
     Args:
         hdnn: Whether to include the baseline.
-        gnc: Whether to use the paper's own data, which have no groups.
+        gnc: Whether the paper's own data, which have no groups, are used.
     """
     table_2 = [
         Row("Table 2", label, training, paper=paper, paper_clusters=656)
@@ -169,7 +169,7 @@ def _names(row: Row) -> tuple[str, ...]:
 
 
 def options_of(name: str) -> tuple[str, ...]:
-    """Options of a training of :func:`rows` that change its recipe."""
+    """Options of a training in :func:`rows` that modify its recipe."""
     shells = "--model.model.init_args.active_shells"
     special = {
         "hdnn": RANDOM,
@@ -206,7 +206,7 @@ def trainings(
         hdnn_recipe: Recipe of the baseline.
         seeds: Number of seeds.
         options: Further options of all trainings.
-        gnc: Folder of the paper's own data, to use them instead of the shipped data.
+        gnc: Folder of the paper's own data, used instead of the shipped data.
     """
     planned = []
     for seed in range(seeds):
@@ -239,7 +239,7 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
     Args:
         chosen: The rows.
         folder: Folder of the run folders.
-        seeds: Number of seeds that each row needs; further finished ones are used as well.
+        seeds: Number of seeds required for each row; further finished ones are also used.
         gnc: Folder of the paper's own data, if they were used.
 
     Raises:
@@ -303,7 +303,7 @@ def _line(result: Result) -> list[str]:
 
 
 def findings(reached: Sequence[Result]) -> list[Finding]:
-    """Findings of the paper that the given rows can decide, confirmed or rejected."""
+    """Findings of the paper that the given rows can confirm or reject."""
     mae = {(result.row.table, result.row.label): float(np.mean(result.mae)) for result in reached}
     rmse = {(result.row.table, result.row.label): float(np.mean(result.rmse)) for result in reached}
     full, hdnn, no_k, no_l, no_interaction = (
@@ -331,11 +331,11 @@ def findings(reached: Sequence[Result]) -> list[Finding]:
         text = "Ga46, a magic cluster, is predicted worse than 57, 60 and 66."
         decided.append(Finding(text, worst == 46, f"RMSE {means}"))
         spread = max(max(values) - min(values) for size, values in by_size.items() if size != 46)
-        text = "The RMSE of 57, 60 and 66 is the same whichever sizes are left out."
+        text = "The RMSE of 57, 60 and 66 does not depend on the sizes that are left out."
         decided.append(Finding(text, spread < 0.5, f"largest difference {spread:.2f} kcal/mol"))
     grouped = mae.get(("By group", "DART"))
     if grouped and full:
-        text = "A random split underestimates the error: related minima are on both sides."
+        text = "A random split underestimates the error: related minima are in both parts."
         both = rmse["Table 2", "DART"], rmse["By group", "DART"]
         figures = f"MAE {full:.2f} at random, {grouped:.2f} by group (RMSE {both[0]:.2f}, {both[1]:.2f})"
         decided.append(Finding(text, grouped > full, figures))

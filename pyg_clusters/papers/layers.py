@@ -1,4 +1,4 @@
-"""Message-passing layers compared in the same model: the same data, split, head and number of epochs."""
+"""Comparison of message-passing layers in the same model, with the same data, split, head and number of epochs."""
 
 import json
 import time
@@ -60,7 +60,7 @@ class Layer:
     Attributes:
         conv: Import path of its class.
         conv_args: Arguments specific to this class.
-        every_pair: Whether its edges are all pairs with their shell, instead of the pairs within a cut-off.
+        every_pair: Whether its edges are all pairs with their shells instead of the pairs within a cut-off.
     """
 
     conv: str
@@ -127,7 +127,7 @@ def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
         options = replace(options, **QUICK)
     unknown = [name for name in options.only or () if name not in LAYERS]
     if unknown:
-        raise InputError(f"--only {unknown[0]!r} is none of the layers; there are {', '.join(LAYERS)}")
+        raise InputError(f"--only {unknown[0]!r} is not one of the layers {', '.join(LAYERS)}")
     names = list(dict.fromkeys(options.only or TEN))
     targets = options.targets or TARGETS
     out = Path(options.out)
@@ -172,7 +172,7 @@ def folder_name(name: str, target: str, fold: int = 0) -> str:
 
 
 def _changes(layer: Layer, target: str, options: ReproduceLayersOptions, fold: int) -> tuple[str, ...]:
-    """Options of a training that change its recipe."""
+    """Options of a training that modify its recipe."""
     training = "--model" if target == "energy" else "--model.init_args"
     model = f"{training}.model.init_args"
     epochs = options.epochs if target == "energy" else options.shielding_epochs
@@ -192,7 +192,7 @@ def _changes(layer: Layer, target: str, options: ReproduceLayersOptions, fold: i
 
 
 def _without_cutoff(target: str) -> str:
-    """A configuration, as an option of null does not reach a model given by class_path."""
+    """Configuration without a cut-off, as null on the command line does not reach a model given by class_path."""
     model: dict[str, Any] = {"model": {"init_args": {"cutoff": None}}}
     return json.dumps({"model": model if target == "energy" else {"init_args": model}})
 
@@ -229,9 +229,9 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
     return reached
 
 
-def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split, frames: int = 64) -> float:
+def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split) -> float:
     """Clusters of the test set predicted per second of processor time on one thread."""
-    batch = ClusterBatches(dataset).stored(split.test[:frames].tolist())
+    batch = ClusterBatches(dataset).stored(split.test[:64].tolist())
     predictor = Predictor(model, max_atoms=2048)
     with one_thread():
         seconds = _processor_seconds(lambda: predictor(batch.z, batch.pos, batch.ptr))
@@ -260,10 +260,10 @@ def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> fl
     return seconds * split.train.numel() / clusters.numel()
 
 
-def _processor_seconds(work: Callable[[], object], repeats: int = 3) -> float:
-    """Shortest of several measurements after a warm-up."""
+def _processor_seconds(work: Callable[[], object]) -> float:
+    """Shortest of three measurements after a warm-up."""
     measured = []
-    for _ in range(repeats + 1):
+    for _ in range(4):
         begin = time.process_time()
         work()
         measured.append(time.process_time() - begin)
@@ -297,7 +297,7 @@ def _line(result: Result) -> list[str]:
 
 
 def _figure(reached: Sequence[Result], title: str) -> Figure:
-    """Error on the test set against the speed of prediction, a panel for each target; low and to the right is good."""
+    """Error on the test set against speed of prediction, a panel per target; the best are low and to the right."""
     targets = list(dict.fromkeys(result.target for result in reached))
     figure = Figure(figsize=(SIZE[0] * len(targets), SIZE[1] + 0.6), layout="constrained")
     for axes, target in zip(np.atleast_1d(figure.subplots(1, len(targets))), targets, strict=True):

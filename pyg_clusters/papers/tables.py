@@ -1,4 +1,4 @@
-"""Tables, findings and figures of a paper, and the trainings that they are made from."""
+"""Tables, findings and figures of a paper, and the underlying trainings."""
 
 import csv
 import io
@@ -89,10 +89,10 @@ class Reproduction:
     """Result of reproducing a paper.
 
     Attributes:
-        tables: Our figures beside those of the paper.
-        report: The report in Markdown; tables (.csv) and figures (.png) are beside it.
+        tables: Our figures and those of the paper.
+        report: Report in Markdown; tables (.csv) and figures (.png) are in the same folder.
         findings: Findings of the paper, confirmed or rejected.
-        mark: Mark of a quick run, else empty.
+        mark: Mark of a quick run; otherwise empty.
         notes: Remarks on the figures.
     """
 
@@ -115,7 +115,7 @@ class Reproduction:
             print(f"{finding.verdict}: {finding.statement} {finding.figures}")
         if self.notes:
             print(self.notes)
-        print(f"results in {self.report}, .csv, and figures beside them")
+        print(f"results in {self.report}, .csv, and figures in the same folder")
 
 
 def write_report(
@@ -135,7 +135,7 @@ def write_report(
         folder: Folder of the results.
         title: Heading of the report.
         text: Lines above the first table.
-        tables: Tables; the title of further ones is their heading.
+        tables: Tables; the titles of all but the first become headings.
         figures: Figures by name.
         findings: Findings of the paper.
         mark: Mark of a quick run, whose files have the prefix ``quick_``.
@@ -168,7 +168,7 @@ def write_csv(path: Path, columns: Sequence[str], lines: Sequence[Sequence[objec
 
 
 def mean_and_spread(values: Sequence[float], digits: int = 2) -> str:
-    """Mean and, of several values, standard deviation."""
+    """Mean and, for several values, standard deviation."""
     spread = f" ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else ""
     return f"{np.mean(values):.{digits}f}{spread}"
 
@@ -182,7 +182,7 @@ def chosen_rows(only: Sequence[str] | None, rows: Sequence[Row], names: Callable
     """Rows with one of the given names; all rows by default.
 
     Args:
-        only: Names of tables or trainings, in any case.
+        only: Names of tables or trainings, case-insensitive.
         rows: All rows.
         names: Names of a row.
 
@@ -200,14 +200,14 @@ def chosen_rows(only: Sequence[str] | None, rows: Sequence[Row], names: Callable
 
 
 def seconds_of_finished(run: Path) -> float:
-    """Time of a training in s.
+    """Duration of a training in s.
 
     Raises:
         InputError: If it is not finished.
     """
     seconds = seconds_of(run)
     if seconds is None:
-        raise InputError(f"{run}: not trained to the end yet")
+        raise InputError(f"{run}: the training is not finished")
     return seconds
 
 
@@ -219,7 +219,7 @@ def num_train_clusters(run: Path) -> int:
 def bars_beside_paper(
     labels: Sequence[str], paper: np.ndarray, ours: Sequence[Sequence[float]], xlabel: str, title: str
 ) -> Figure:
-    """Errors of the paper and ours, a pair of bars for each row.
+    """Errors of the paper and ours as a pair of bars per row.
 
     Args:
         labels: Labels of the rows.
