@@ -22,7 +22,7 @@ from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.labels.labelling import LabelResult, label_on_ray
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
-from pyg_clusters.options.common import EngineOptions
+from pyg_clusters.options import EngineOptions
 
 FRAMES, BLOCK = 120, 5
 

@@ -26,7 +26,7 @@ from pyg_clusters.inference.engines import score_resumably
 from pyg_clusters.inference.scoring import ScoredBlock, job_settings
 from pyg_clusters.models import DART, NodeSchNet, load_model, save_ensemble
 from pyg_clusters.models.checkpoint import save_model, weights_hash
-from pyg_clusters.options.common import EngineOptions
+from pyg_clusters.options import EngineOptions
 
 FRAMES = 60
 BLOCK = 7

@@ -23,7 +23,7 @@ from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unro
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.geometry import sizes_to_ptr
 from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
 

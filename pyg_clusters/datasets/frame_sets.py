@@ -12,7 +12,7 @@ from pyg_clusters.frames import BadFrame, check_block, read_blocks
 from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import numbers
 from pyg_clusters.geometry import check_radii
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 
 SHIPPED_TARGETS: dict[str, str] = {"gallium": "binding_energy", "copper_gold": "binding_energy"}
 """Names of the energies of the shipped data sets."""

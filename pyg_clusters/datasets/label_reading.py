@@ -17,7 +17,7 @@ from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.checks import atom_numbers, numbers
 from pyg_clusters.frames.paths import expand_paths, file_format
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 SAME_ENERGY: float = 1e-5

@@ -22,7 +22,7 @@ from pyg_clusters.frames import BadFrame, StoreReader
 from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_references
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 
 FORMAT_VERSION: int = 4

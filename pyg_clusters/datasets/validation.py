@@ -13,7 +13,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.data.storage import E_KEYS, N_KEYS
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 RESERVED: frozenset[str] = frozenset({"z", "y", "idx", "cluster_size", "group", "force", "adj", "adj_t"})

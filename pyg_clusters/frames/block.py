@@ -11,7 +11,7 @@ from ase import Atoms
 from numpy.typing import ArrayLike
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 
 EXACT: int = 2**53
 """Double precision represents all integers up to this one exactly."""

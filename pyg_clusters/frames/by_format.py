@@ -15,7 +15,7 @@ from pyg_clusters.frames.paths import POSITIONS_ONLY, file_format, is_compressed
 from pyg_clusters.frames.store_reader import num_frames_of_store, store_blocks
 from pyg_clusters.frames.xdatcar import xdatcar_frames
 from pyg_clusters.frames.xyz_reader import offsets_of_frames, xyz_blocks, xyz_frames
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 
 
 def frames_by_format(path: Path, kind: str, topology: Path | None = None) -> Iterator[Atoms | BadFrame]:

@@ -16,7 +16,7 @@ from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, kin
 from pyg_clusters.frames.electronic_state import state_problem
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import lifted_by, max_atoms
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 
 MAX_ROUNDING: float = 1e-4
 """Largest change of a value by single precision."""

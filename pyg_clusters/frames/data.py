@@ -9,7 +9,7 @@ from torch_geometric.data import Batch, Data
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_reader import atom_property, frame_property
 from pyg_clusters.frames.join import join_atoms
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 
 ENERGIES: tuple[str, ...] = ("energy", "REF_energy")
 """Names of the energy of a frame, in eV."""

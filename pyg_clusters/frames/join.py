@@ -13,7 +13,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, makers_of, offsets
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, distinct, join_by_vacuum, unwrap
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 
 FARTHEST: float = 1e7
 """Farther than this from the origin, in Å, positions are too imprecise to recognise bonds."""

@@ -26,7 +26,7 @@ from pyg_clusters.frames.join import as_clusters, reporting_joined, warn_of_join
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory
 from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
 from pyg_clusters.frames.provenance import set_origin
-from pyg_clusters.options.common import Fragments
+from pyg_clusters.options import Fragments
 
 T = TypeVar("T")
 

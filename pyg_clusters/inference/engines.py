@@ -26,7 +26,7 @@ from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock, checked, flags_of, score_frames
-from pyg_clusters.options.common import EngineOptions
+from pyg_clusters.options import EngineOptions
 from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 
 T = TypeVar("T")

@@ -4,14 +4,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options import VERBS, Verb, verb
-from pyg_clusters.options.common import (
+from pyg_clusters.options import (
+    VERBS,
     DeviceOptions,
     EnergyUnitOptions,
     FrameOptions,
     ModelOptions,
+    Verb,
     check_counts,
     check_positive,
+    verb,
 )
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options import verb
-from pyg_clusters.options.common import CoverageOptions, DeviceOptions, EngineOptions, FrameOptions, ModelOptions
+from pyg_clusters.options import CoverageOptions, DeviceOptions, EngineOptions, FrameOptions, ModelOptions, verb
 
 SUFFIXES: tuple[str, ...] = (".csv", ".parquet", ".extxyz")
 """Types of files of predictions."""

@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options import VERBS, Verb, verb
-from pyg_clusters.options.common import check_counts
+from pyg_clusters.options import VERBS, Verb, check_counts, verb
 
 Target = Literal["energy", "shielding"]
 

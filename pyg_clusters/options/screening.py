@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field, fields
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options import verb
-from pyg_clusters.options.common import (
+from pyg_clusters.options import (
     DeviceOptions,
     EnergyUnitOptions,
     EngineOptions,
@@ -12,6 +11,7 @@ from pyg_clusters.options.common import (
     ModelOptions,
     check_counts,
     check_positive,
+    verb,
 )
 from pyg_clusters.strategies import STRATEGIES, purposes
 

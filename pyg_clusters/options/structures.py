@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options import VERBS, Verb, verb
-from pyg_clusters.options.common import FrameOptions, RayOptions, check_counts, check_positive
+from pyg_clusters.options import VERBS, FrameOptions, RayOptions, Verb, check_counts, check_positive, verb
 
 VERBS["generate"] = Verb("generate random clusters, or search for distinct minima", kind="algorithm")
 

@@ -4,8 +4,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options import VERBS, Verb, verb
-from pyg_clusters.options.common import CheckOptions, CoverageOptions, DeviceOptions, EnergyUnitOptions, FrameOptions
+from pyg_clusters.options import (
+    VERBS,
+    CheckOptions,
+    CoverageOptions,
+    DeviceOptions,
+    EnergyUnitOptions,
+    FrameOptions,
+    Verb,
+    verb,
+)
 
 
 @verb("models", "pyg_clusters.models.checkpoint.list_models", "list the pretrained models", "")
