@@ -107,6 +107,14 @@ class FrameOptions(CheckOptions):
 
 
 @dataclass(kw_only=True)
+class OverwriteOptions:
+    """Treatment of existing results."""
+
+    overwrite: bool = False
+    """replace existing results, and start an unfinished job again"""
+
+
+@dataclass(kw_only=True)
 class EnergyUnitOptions:
     """Unit of labels."""
 
@@ -120,7 +128,7 @@ class DeviceOptions:
     """Device for the calculation."""
 
     device: str | None = None
-    """cpu, cuda, cuda:1, ...; CUDA by default where it is available"""
+    """cpu, cuda, cuda:1, ...; by default CUDA if available"""
 
 
 @dataclass(kw_only=True)

@@ -10,6 +10,7 @@ from pyg_clusters.options import (
     EnergyUnitOptions,
     FrameOptions,
     ModelOptions,
+    OverwriteOptions,
     Verb,
     check_counts,
     check_positive,
@@ -24,7 +25,7 @@ from pyg_clusters.options import (
     "md.extxyz other.traj --out frames.h5 --properties energy",
 )
 @dataclass(kw_only=True)
-class ConvertOptions(FrameOptions):
+class ConvertOptions(OverwriteOptions, FrameOptions):
     """Convert frames of any format and size to one HDF5 file, which is read many times faster than text: positions,
     elements, the origin of each frame, and the named labels.
     """
@@ -39,8 +40,6 @@ class ConvertOptions(FrameOptions):
     """store positions in single precision, in half the space"""
     uncompressed: bool = False
     """for training from disk: single frames are read many times faster"""
-    overwrite: bool = False
-    """replace an existing file"""
     out: str
     """frame store to write (.h5)"""
 
@@ -68,7 +67,7 @@ MIN_BIN_WIDTH: float = 1e-4
     text="pyg_clusters.analysis.description.text_of",
 )
 @dataclass(kw_only=True)
-class DescribeOptions(EnergyUnitOptions, FrameOptions):
+class DescribeOptions(OverwriteOptions, EnergyUnitOptions, FrameOptions):
     """Describe a set of clusters by the topological descriptor: pair-distance distribution g(r), shell radii suggested
     from its minima, mean counts per shell, and the number of distinct isomers with identical counts. With --out:
     summary.json, tables (.csv), figures and report.html.
@@ -85,8 +84,6 @@ class DescribeOptions(EnergyUnitOptions, FrameOptions):
     """largest distance of g(r) in Å; by default all distances are counted"""
     bin_width: float = 0.05
     """bin width of g(r) in Å"""
-    overwrite: bool = False
-    """replace results in the folder"""
     out: str | None = None
     """folder of the results; without it they are only printed"""
 
@@ -107,7 +104,7 @@ VERBS["analyse"] = Verb("analyse core and surface atoms", kind="analysis")
     text="pyg_clusters.analysis.core_surface_report.text_of",
 )
 @dataclass(kw_only=True)
-class CoreSurfaceOptions(DeviceOptions, FrameOptions, ModelOptions):
+class CoreSurfaceOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOptions):
     """Analyse core and surface atoms in the features of a model (Modee et al. 2021, section 3.4): the 32 features of
     each atom after the third hidden layer of the interaction network, their t-SNE, silhouettes, and a linear probe
     cross-validated over clusters, compared with the same probe on the shell counts. Writes atoms.csv,
@@ -124,8 +121,6 @@ class CoreSurfaceOptions(DeviceOptions, FrameOptions, ModelOptions):
     """seed of t-SNE"""
     group: str | None = None
     """key in the frames: clusters with the same value are kept in the same fold"""
-    overwrite: bool = False
-    """replace results in the folder"""
     out: str
     """folder of the results"""
 

@@ -5,7 +5,15 @@ from pathlib import Path
 from typing import Literal
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options import CoverageOptions, DeviceOptions, EngineOptions, FrameOptions, ModelOptions, verb
+from pyg_clusters.options import (
+    CoverageOptions,
+    DeviceOptions,
+    EngineOptions,
+    FrameOptions,
+    ModelOptions,
+    OverwriteOptions,
+    verb,
+)
 
 SUFFIXES: tuple[str, ...] = (".csv", ".parquet", ".extxyz")
 """Types of files of predictions."""
@@ -18,7 +26,7 @@ SUFFIXES: tuple[str, ...] = (".csv", ".parquet", ".extxyz")
     "gallium-forces md.extxyz --out predictions.csv",
 )
 @dataclass(kw_only=True)
-class PredictOptions(EngineOptions, CoverageOptions, FrameOptions, ModelOptions):
+class PredictOptions(OverwriteOptions, EngineOptions, CoverageOptions, FrameOptions, ModelOptions):
     """Predict the energy of every frame, or the shielding of every atom, and write a table, or a copy of the frames
     with all their properties (.extxyz). Columns: source_file and source_frame (file and index, from 0, where the frame
     was first read), size (number of atoms), pred_energy (eV), pred_energy_per_atom (eV). A model of shieldings writes a
@@ -32,8 +40,6 @@ class PredictOptions(EngineOptions, CoverageOptions, FrameOptions, ModelOptions)
     """file with the elements of the atoms, for formats with positions only (DCD, XTC, ...)"""
     shard: str | None = None
     """i/n: predict only part i of n of the frames; merge joins the parts"""
-    overwrite: bool = False
-    """replace an existing file, and start again rather than resume"""
     out: str
     """predictions.csv, .parquet or .extxyz"""
 
@@ -61,7 +67,7 @@ def check_suffix(out: str):
     "part1.parquet part2.parquet --out predictions.parquet",
 )
 @dataclass(kw_only=True)
-class MergeOptions:
+class MergeOptions(OverwriteOptions):
     """Merge the predictions of all parts written by predict --shard, in the order of the input, into the file that a
     single run would have written.
     """
@@ -70,8 +76,6 @@ class MergeOptions:
     """outputs of predict --shard, in any order"""
     out: str
     """file to write, of the same type as the parts"""
-    overwrite: bool = False
-    """replace an existing file"""
 
     def __post_init__(self):
         check_suffix(self.out)
@@ -84,7 +88,7 @@ class MergeOptions:
     "sodium clusters.extxyz --width 10 --out spectrum",
 )
 @dataclass(kw_only=True)
-class SpectrumOptions(DeviceOptions, FrameOptions, ModelOptions):
+class SpectrumOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOptions):
     """Compute NMR spectra from predicted shieldings: broadened shifts (reference minus shielding) for each cluster
     size; also Boltzmann-weighted if the isomers have energies, and compared with DFT shieldings if present. Writes
     spectrum.csv, spectrum.json and spectrum.png.
@@ -104,8 +108,6 @@ class SpectrumOptions(DeviceOptions, FrameOptions, ModelOptions):
     """key of the energy (eV) in the frames; energy by default"""
     target: str | None = None
     """key of the DFT shielding (ppm) of each atom; nmr_shielding by default"""
-    overwrite: bool = False
-    """replace existing results in the folder"""
     out: str
     """folder of the results"""
 
@@ -117,7 +119,7 @@ class SpectrumOptions(DeviceOptions, FrameOptions, ModelOptions):
     "gallium-forces gallium.pt",
 )
 @dataclass(kw_only=True)
-class ExportOptions:
+class ExportOptions(OverwriteOptions):
     """Write a model with forces to a file that runs without this package, for molecular dynamics in ASE, LAMMPS, i-PI
     and other programs that read models of metatomic. Needs the extra metatomic.
     """
@@ -128,8 +130,6 @@ class ExportOptions:
     """file to write (.pt)"""
     device: Literal["cpu", "cuda"] = "cpu"
     """processor or GPU that the file is for: it runs on no other device"""
-    overwrite: bool = False
-    """replace an existing file"""
 
     def __post_init__(self):
         if not self.file.endswith(".pt"):

@@ -9,6 +9,7 @@ from pyg_clusters.options import (
     EngineOptions,
     FrameOptions,
     ModelOptions,
+    OverwriteOptions,
     check_counts,
     check_positive,
     verb,
@@ -65,7 +66,9 @@ class RelaxationOptions:
     "gallium-forces md.extxyz --relax --out candidates",
 )
 @dataclass(kw_only=True)
-class ScreenOptions(StrategyOptions, RelaxationOptions, EnergyUnitOptions, EngineOptions, FrameOptions, ModelOptions):
+class ScreenOptions(
+    OverwriteOptions, StrategyOptions, RelaxationOptions, EnergyUnitOptions, EngineOptions, FrameOptions, ModelOptions
+):
     """Select the lowest-energy candidates among the frames of trajectories, by cluster size (for alloys by
     composition). The results are candidates.extxyz, candidates.csv (source_file, source_frame, size, pred_rank,
     pred_energy, pred_energy_spread for models with an uncertainty estimate, pred_reason) and report.html. With --relax
@@ -84,8 +87,6 @@ class ScreenOptions(StrategyOptions, RelaxationOptions, EnergyUnitOptions, Engin
     """also write each candidate to its own folder in this format of ASE (vasp: POSCAR, aims, xyz, ...)"""
     vacuum: float = VACUUM
     """for --write: distance in Å between a candidate and its box; 0: no box"""
-    overwrite: bool = False
-    """replace results in the folder"""
     out: str
     """folder of the results"""
 
@@ -124,7 +125,7 @@ class ScreenOptions(StrategyOptions, RelaxationOptions, EnergyUnitOptions, Engin
 )
 @dataclass(kw_only=True)
 class BenchmarkScreeningOptions(
-    StrategyOptions, RelaxationOptions, EnergyUnitOptions, DeviceOptions, FrameOptions, ModelOptions
+    OverwriteOptions, StrategyOptions, RelaxationOptions, EnergyUnitOptions, DeviceOptions, FrameOptions, ModelOptions
 ):
     """Benchmark the strategies of screening on frames whose true energies are known (those of the minima that they
     quench to): rank correlations of the predictions; and for each strategy, for random frames, and for every third or
@@ -138,8 +139,6 @@ class BenchmarkScreeningOptions(
     minima: list[str] | None = None
     """files of the minima of the frames, in the same order: isomers are also the same if their minima are copies, not
     only if their true energies are within 1 meV"""
-    overwrite: bool = False
-    """replace results in the folder"""
     out: str | None = None
     """folder of the results; without it they are only printed"""
 
@@ -155,7 +154,7 @@ class BenchmarkScreeningOptions(
     "screening screening/vasp/*/OUTCAR",
 )
 @dataclass(kw_only=True)
-class CompareDFTOptions:
+class CompareDFTOptions(OverwriteOptions):
     """Compare results of DFT (or any other program) for the candidates of a screening with the predictions; writes
     dft.csv and dft.png into the folder of the screening. An output belongs to the candidate that equals its first
     structure, whatever the file name, and the energy of its last structure is used; an output without its first
@@ -169,5 +168,3 @@ class CompareDFTOptions:
     """outputs: any format that ASE reads"""
     key: str = "energy"
     """name of the energy (eV) in the outputs"""
-    overwrite: bool = False
-    """replace results in the folder"""

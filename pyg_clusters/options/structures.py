@@ -4,7 +4,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.options import VERBS, FrameOptions, RayOptions, Verb, check_counts, check_positive, verb
+from pyg_clusters.options import (
+    VERBS,
+    FrameOptions,
+    OverwriteOptions,
+    RayOptions,
+    Verb,
+    check_counts,
+    check_positive,
+    verb,
+)
 
 VERBS["generate"] = Verb("generate random clusters, or search for distinct minima", kind="algorithm")
 
@@ -16,7 +25,7 @@ VERBS["generate"] = Verb("generate random clusters, or search for distinct minim
     "--element Na --sizes 14:30:2,40 --count 200 --seed 0 --out na.extxyz",
 )
 @dataclass(kw_only=True)
-class SbldaOptions:
+class SbldaOptions(OverwriteOptions):
     """Generate random clusters by the second-order bond-length-distribution algorithm: every atom is added at
     normally distributed distances from its nearest and next-nearest neighbour. The seed of each cluster is written to
     the file.
@@ -38,8 +47,6 @@ class SbldaOptions:
     """standard deviation of the nearest distance in Å"""
     sigma2: float = 0.1
     """standard deviation of the next-nearest distance in Å"""
-    overwrite: bool = False
-    """replace an existing file"""
     out: str
     """clusters.extxyz, or .extxyz.xz"""
 
@@ -81,7 +88,7 @@ class QuenchSettings:
     "--elements Cu Au --sizes 20:60 --calculator emt --out cuau.extxyz",
 )
 @dataclass(kw_only=True)
-class QuenchOptions(QuenchSettings):
+class QuenchOptions(OverwriteOptions, QuenchSettings):
     """Search for distinct local minima of clusters and alloy clusters by quenching random compact structures, frames of
     hot molecular dynamics, basin-hopping moves and exchanges of unlike atoms. Every minimum is written when it is
     found, with its energy and the segment of the search that it belongs to (group). An interrupted search resumes with
@@ -102,8 +109,6 @@ class QuenchOptions(QuenchSettings):
     """total number of minima"""
     no_binding: bool = False
     """write no binding_energy, for calculators that cannot treat an isolated atom"""
-    overwrite: bool = False
-    """start again and replace an existing file"""
     out: str
     """minima.extxyz; each minimum is appended"""
 
@@ -121,7 +126,7 @@ class QuenchOptions(QuenchSettings):
     "cuau.extxyz --calculator emt --count 1000 --out cuau_hot.extxyz",
 )
 @dataclass(kw_only=True)
-class HotOptions(FrameOptions):
+class HotOptions(OverwriteOptions, FrameOptions):
     """Generate frames with forces, to train on in addition to minima: each is the last frame of a short
     molecular-dynamics run from one of the given clusters, chosen at random without replacement. It has energy, forces
     and the group of that cluster, so that a split by group keeps both in one part. An interrupted run resumes with the
@@ -146,8 +151,6 @@ class HotOptions(FrameOptions):
     """time step in fs"""
     no_binding: bool = False
     """write no binding_energy, for calculators that cannot treat an isolated atom"""
-    overwrite: bool = False
-    """start again and replace an existing file"""
     out: str
     """hot.extxyz; each frame is appended"""
 
@@ -168,7 +171,7 @@ class HotOptions(FrameOptions):
     "na.extxyz --calculator gupta --out relaxed.extxyz",
 )
 @dataclass(kw_only=True)
-class RelaxOptions(FrameOptions):
+class RelaxOptions(OverwriteOptions, FrameOptions):
     """Relax frames to the nearest local minima. Results are named after the calculator: gupta_energy (eV), gupta_fmax
     (eV/Å), gupta_steps; converged, source_file and source_frame are added. Names, groups, charge and spin are kept;
     other values belong to the initial positions and become initial_*. Gupta and models relax many frames at once; other
@@ -182,8 +185,6 @@ class RelaxOptions(FrameOptions):
     """largest force on an atom at the end, in eV/Å"""
     steps: int = 1000
     """maximum number of force evaluations per frame"""
-    overwrite: bool = False
-    """replace an existing file"""
     out: str
     """relaxed.extxyz; with gupta or a model also .extxyz.xz"""
 
@@ -193,7 +194,7 @@ class RelaxOptions(FrameOptions):
 
 
 @dataclass(kw_only=True)
-class LabelOptions(RayOptions, FrameOptions):
+class LabelOptions(OverwriteOptions, RayOptions, FrameOptions):
     """Options that all labels share."""
 
     workers: int = 1
@@ -202,8 +203,6 @@ class LabelOptions(RayOptions, FrameOptions):
     """i/n: label every n-th frame from frame i - 1 on"""
     threads: int = 1
     """threads per process; more workers are more efficient than more threads"""
-    overwrite: bool = False
-    """start again and replace an existing file"""
     out: str
     """labelled.extxyz; each frame is appended"""
 

@@ -11,6 +11,7 @@ from pyg_clusters.options import (
     DeviceOptions,
     EnergyUnitOptions,
     FrameOptions,
+    OverwriteOptions,
     Verb,
     verb,
 )
@@ -38,7 +39,7 @@ class RecipesOptions:
     "md1.extxyz md2.extxyz --out recipe.yaml",
 )
 @dataclass(kw_only=True)
-class NewRecipeOptions(FrameOptions):
+class NewRecipeOptions(OverwriteOptions, FrameOptions):
     """Write a commented training recipe for your own files of frames. The label, the forces and the elements are found
     in the frames, the radii follow from the pair-distance distribution g(r), and model and split suit the data.
     """
@@ -47,8 +48,6 @@ class NewRecipeOptions(FrameOptions):
     """name of the label, if the frames have several"""
     epochs: int = 60
     """number of epochs"""
-    overwrite: bool = False
-    """replace an existing file"""
     out: str
     """recipe to write (.yaml)"""
 
@@ -116,7 +115,7 @@ class EnsembleOptions:
     "runs/dart",
 )
 @dataclass(kw_only=True)
-class EvaluateOptions(EnergyUnitOptions, DeviceOptions, CheckOptions, CoverageOptions):
+class EvaluateOptions(OverwriteOptions, EnergyUnitOptions, DeviceOptions, CheckOptions, CoverageOptions):
     """Compute errors of a trained model on the test set of its run, or on labelled frames."""
 
     run: str = field(metadata={"positional": True})
@@ -126,8 +125,6 @@ class EvaluateOptions(EnergyUnitOptions, DeviceOptions, CheckOptions, CoverageOp
     target: str | None = None
     """name of the label in the frames: the energy, or the shielding of each atom in ppm; by default the label that the
     model was trained on, or binding_energy (nmr_shielding) if unknown"""
-    overwrite: bool = False
-    """replace an existing file"""
     out: str | None = None
     """JSON file for the errors on frames"""
 
