@@ -35,10 +35,11 @@ def composition_names(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
         ['Au2Cu', 'Au2']
     """
     z = np.asarray(z)
-    elements, place = np.unique(z, return_inverse=True)
+    elements, column = np.unique(z, return_inverse=True)
     num = len(ptr) - 1
     row = np.repeat(np.arange(num), np.diff(ptr))
-    counts = np.bincount(row * len(elements) + place.ravel(), minlength=num * len(elements)).reshape(num, len(elements))
+    width = len(elements)
+    counts = np.bincount(row * width + column.ravel(), minlength=num * width).reshape(num, width)
     kinds, kind_of_cluster = np.unique(counts, axis=0, return_inverse=True)
     names = [Symbols(np.repeat(elements, kind)).get_chemical_formula() for kind in kinds]
     return np.array(names, dtype=str)[kind_of_cluster.ravel()]

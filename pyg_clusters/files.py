@@ -192,10 +192,10 @@ def output_lock(path: str | Path, *, folder: bool = False) -> Iterator[OutputLoc
         ...
         pyg_clusters.errors.InputError: ...predictions.csv is being written by process ...
     """
-    given, path = path, Path(os.path.realpath(path))
+    output_path, path = path, Path(os.path.realpath(path))
     check_replaceable(path)
     file = path / LOCK if folder else path.with_name(f".{path.name}{LOCK}")
-    with _folders(file.parent, given), _locked(file, given):
+    with _folders(file.parent, output_path), _locked(file, output_path):
         try:
             output = OutputLock(file)
         except OSError as error:

@@ -147,9 +147,9 @@ def check_shells(edge_type: Tensor | None, num_shells: int):
         if num_shells > 1:
             raise InputError(f"edge_type is needed to tell {num_shells} shells apart")
     elif edge_type.numel() and not 0 <= int(edge_type.min()) <= int(edge_type.max()) < num_shells:
-        found = f"{int(edge_type.min())} to {int(edge_type.max())}"
+        span = f"{int(edge_type.min())} to {int(edge_type.max())}"
         raise InputError(
-            f"edge_type must be from 0 to {num_shells - 1}, got {found}: do the radii of graph and model agree?"
+            f"edge_type must be from 0 to {num_shells - 1}, got {span}: do the radii of graph and model agree?"
         )
 
 
@@ -167,9 +167,9 @@ def pad_clusters(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     ptr = batch_to_ptr(batch)
     sizes = ptr.diff()
     largest = largest_cluster(sizes, batch)
-    place = batch * largest + torch.arange(batch.numel(), device=batch.device) - ptr[batch]
-    padded = pos.new_full((sizes.numel() * largest, 3), float("nan")).index_copy(0, place, pos)
-    return padded.view(sizes.numel(), largest, 3), place, sizes
+    index = batch * largest + torch.arange(batch.numel(), device=batch.device) - ptr[batch]
+    padded = pos.new_full((sizes.numel() * largest, 3), float("nan")).index_copy(0, index, pos)
+    return padded.view(sizes.numel(), largest, 3), index, sizes
 
 
 def largest_cluster(sizes: Tensor, batch: Tensor) -> int:

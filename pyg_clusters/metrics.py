@@ -94,13 +94,13 @@ def _rows(
     kinds = sizes if kinds is None else np.asarray(kinds)
     rows = []
     for kind in np.unique(kinds).tolist():
-        chosen = kinds == kind
-        errors = _errors(predicted[chosen], target[chosen], sizes[chosen])
+        of_kind = kinds == kind
+        errors = _errors(predicted[of_kind], target[of_kind], sizes[of_kind])
         del errors["rmse_mev_per_atom"]  # within a size it is proportional to rmse_kcal_mol
-        correlation = _spearman(predicted[chosen], target[chosen])
+        correlation = _spearman(predicted[of_kind], target[of_kind])
         named = {"composition": kind} if isinstance(kind, str) else {}
-        size = int(sizes[chosen][0])
-        number = int(chosen.sum())
+        size = int(sizes[of_kind][0])
+        number = int(of_kind.sum())
         rows.append({"size": size, **named, "num_clusters": number, **errors, "spearman": correlation})
     return sorted(rows, key=lambda row: row["size"])
 

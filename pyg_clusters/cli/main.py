@@ -170,15 +170,15 @@ def run_verb(verb: str, argv: Sequence[str]):
         verb, argv = f"{verb} {_subcommand(verb, argv)}", argv[1:]
     entry = VERBS[verb]
     if entry.options is not None:
-        given: Any = _with_files(parse_options(verb, entry.options, entry.example, argv))
+        arguments: Any = _with_files(parse_options(verb, entry.options, entry.example, argv))
     elif {"-h", "--help"} & set(argv):
         print(entry.help, end="")
         raise SystemExit(0)
     else:
-        given = argv
-    result = _named(entry.function)(given)
+        arguments = argv
+    result = _named(entry.function)(arguments)
     for part in result if isinstance(result, Iterator) else [result]:
-        _show(part, part if not entry.text else _named(entry.text)(part, given))
+        _show(part, part if not entry.text else _named(entry.text)(part, arguments))
 
 
 def _named(path: str) -> Callable[..., Any]:

@@ -204,8 +204,8 @@ def _evaluation(
         intervals = {"intervals": interval_metrics(compared.error, half_width, coverage, groups, *unit)}
     if compared.per_atom:
         size_of_atom = sizes.repeat(sizes)
-        chosen = {size: size_of_atom == size for size in np.unique(sizes).tolist()}
-        by_size = [{"size": size, **shielding_metrics(predicted[of], target[of])} for size, of in chosen.items()]
+        masks = {size: size_of_atom == size for size in np.unique(sizes).tolist()}
+        by_size = [{"size": size, **shielding_metrics(predicted[mask], target[mask])} for size, mask in masks.items()]
         return Evaluation(title, True, shielding_metrics(predicted, target), by_size, intervals, [])
     kinds = compared.kinds
     context, remarks = energy_context(predicted, target, compared.z, compared.pos, compared.ptr, training_set)

@@ -105,28 +105,28 @@ def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
     """
     gnc = None if options.gnc is None else Path(options.gnc)
     hdnn = find_spec("torchani") is not None
-    chosen = chosen_rows(options.only, rows(hdnn, gnc is not None), _names)
+    selected = chosen_rows(options.only, rows(hdnn, gnc is not None), _names)
     if not hdnn:
         print("BPSF-HDNN is left out: it needs torchani (pip install 'pyg-clusters[hdnn]')")
     recipe = shipped_recipe("dart_gallium.yaml") if options.recipe is None else Path(options.recipe)
-    names = [row.training for row in chosen]
+    names = [row.training for row in selected]
     quick = QUICK if options.quick else ()
     planned = trainings(names, recipe, shipped_recipe("hdnn_gallium.yaml"), options.seeds, quick, gnc)
     out = Path(options.out)
     with open_output(options, results=()):
         runs = out / ("quick" if options.quick else "full")
         run_trainings(planned, runs, options.workers)
-        reached = results(chosen, runs, options.seeds, gnc)
+        achieved = results(selected, runs, options.seeds, gnc)
         data = "GAP energies of the shipped gallium minima" if gnc is None else f"the paper's own data in {gnc}"
         text = f"Errors in kcal/mol per cluster: the paper's on DFT energies of GNC_31-70, ours on {data}. "
-        lines = [_line(result) for result in reached]
+        lines = [_line(result) for result in achieved]
         return write_report(
             out,
             "Modee et al. 2021, compared with the paper",
             [text + "Minutes are those of one training on one thread."],
             [Table("Modee et al. 2021: errors in kcal/mol per cluster", COLUMNS, lines)],
-            _figures(reached, QUICK_TITLE if options.quick else ""),
-            findings=findings(reached),
+            _figures(achieved, QUICK_TITLE if options.quick else ""),
+            findings=findings(achieved),
             mark=QUICK_MARK if options.quick else "",
         )
 
@@ -159,8 +159,8 @@ def rows(hdnn: bool = True, gnc: bool = False) -> list[Row]:
         table_3.append(Row("Table 3", label, name, case, paper=(mae, rmse), paper_clusters=clusters))
         table_3 += [Row("Table 3", f"  Ga{size}", name, (size,)) for size in case]
     curve = [Row("Learning curve", f"DART, {number}", f"dart_{number}") for number in FEWER]
-    everything = [*table_2, *transfer, *table_3] if gnc else [*table_2, *transfer, *by_group, *table_3, *curve]
-    return [row for row in everything if hdnn or not row.training.startswith("hdnn")]
+    all_rows = [*table_2, *transfer, *table_3] if gnc else [*table_2, *transfer, *by_group, *table_3, *curve]
+    return [row for row in all_rows if hdnn or not row.training.startswith("hdnn")]
 
 
 def _names(row: Row) -> tuple[str, ...]:
@@ -233,11 +233,11 @@ def folder_name(name: str, seed: int) -> str:
     return f"{name}_seed{seed}"
 
 
-def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = None) -> list[Result]:
+def results(selected: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = None) -> list[Result]:
     """Errors of rows whose trainings are finished.
 
     Args:
-        chosen: The rows.
+        selected: Rows.
         folder: Folder of the run folders.
         seeds: Number of seeds required for each row; further finished ones are also used.
         gnc: Folder of the paper's own data, if they were used.
@@ -246,8 +246,8 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
         InputError: If a training is not finished.
     """
     apart: ClusterDataset | None = None
-    reached = []
-    for row in chosen:
+    achieved = []
+    for row in selected:
         runs = [folder / folder_name(row.training, seed) for seed in range(seeds)]
         further = (folder / folder_name(row.training, seed) for seed in count(seeds))
         runs += takewhile(lambda run: seconds_of(run) is not None, further)
@@ -257,8 +257,8 @@ def results(chosen: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = 
         metrics = [_errors_apart(run, apart, row.sizes) if row.apart else _errors(run, row.sizes) for run in runs]
         mae, rmse = (tuple(errors[key] for errors in metrics) for key in ("mae_kcal_mol", "rmse_kcal_mol"))
         clusters, train_clusters = int(metrics[-1]["num_clusters"]), num_train_clusters(runs[-1])
-        reached.append(Result(row, mae, rmse, clusters, train_clusters, float(np.mean(minutes))))
-    return reached
+        achieved.append(Result(row, mae, rmse, clusters, train_clusters, float(np.mean(minutes))))
+    return achieved
 
 
 def _errors(run: Path, sizes: Sequence[int]) -> dict:
@@ -302,10 +302,10 @@ def _line(result: Result) -> list[str]:
     ]
 
 
-def findings(reached: Sequence[Result]) -> list[Finding]:
+def findings(achieved: Sequence[Result]) -> list[Finding]:
     """Findings of the paper that the given rows can confirm or reject."""
-    mae = {(result.row.table, result.row.label): float(np.mean(result.mae)) for result in reached}
-    rmse = {(result.row.table, result.row.label): float(np.mean(result.rmse)) for result in reached}
+    mae = {(result.row.table, result.row.label): float(np.mean(result.mae)) for result in achieved}
+    rmse = {(result.row.table, result.row.label): float(np.mean(result.rmse)) for result in achieved}
     full, hdnn, no_k, no_l, no_interaction = (
         mae.get(("Table 2", label))
         for label in ("DART", "BPSF-HDNN", "DART without K", "DART without L", "DART without interaction")
@@ -323,7 +323,7 @@ def findings(reached: Sequence[Result]) -> list[Finding]:
         decided.append(Finding("BPSF-HDNN is more accurate than DART.", hdnn < full, figures))
     if all(("Table 3", "DART, " + ", ".join(map(str, case))) in mae for case in CASES):
         by_size: dict[int, list[float]] = {}
-        for result in reached:
+        for result in achieved:
             if result.row.table == "Table 3" and len(result.row.sizes) == 1:
                 by_size.setdefault(result.row.sizes[0], []).append(float(np.mean(result.rmse)))
         worst = max(by_size, key=lambda size: float(np.mean(by_size[size])))
@@ -342,9 +342,9 @@ def findings(reached: Sequence[Result]) -> list[Finding]:
     return decided
 
 
-def _figures(reached: Sequence[Result], title: str) -> dict[str, Figure]:
+def _figures(achieved: Sequence[Result], title: str) -> dict[str, Figure]:
     figures = {}
-    compared = [result for result in reached if result.row.paper]
+    compared = [result for result in achieved if result.row.paper]
     if compared:
         figures["beside_the_paper"] = bars_beside_paper(
             [result.row.label for result in compared],
@@ -353,7 +353,7 @@ def _figures(reached: Sequence[Result], title: str) -> dict[str, Figure]:
             MAE_LABEL,
             title,
         )
-    curve = [result for result in reached if "Learning curve" in _names(result.row)]
+    curve = [result for result in achieved if "Learning curve" in _names(result.row)]
     curve.sort(key=lambda result: result.train_clusters)
     if len(curve) > 1:
         clusters = np.array([result.train_clusters for result in curve])

@@ -134,7 +134,7 @@ def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
     with open_output(options, results=()):
         runs = out / ("quick" if options.quick else "full")
         run_trainings(trainings(names, targets, options), runs, options.workers)
-        reached = results(names, targets, runs, options.folds)
+        achieved = results(names, targets, runs, options.folds)
         mark = QUICK_MARK if options.quick else ""
         text = [
             f"{options.num_layers} layers of {options.channels} features.",
@@ -144,8 +144,8 @@ def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
             f"{options.folds} of five folds by cluster.",
             "Seconds (training steps of an epoch) and frames per second are in processor time of one thread.",
         ]
-        table = Table("Layers in the same model", COLUMNS, [_line(result) for result in reached], words=3)
-        figures = {"error_against_speed": _figure(reached, mark)}
+        table = Table("Layers in the same model", COLUMNS, [_line(result) for result in achieved], words=3)
+        figures = {"error_against_speed": _figure(achieved, mark)}
         return write_report(out, "Layers in the same model", text, [table], figures, mark=mark)
 
 
@@ -203,7 +203,7 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
     Raises:
         InputError: If a training is not finished.
     """
-    reached = []
+    achieved = []
     for target in targets:
         dataset: ClusterDataset = (
             GalliumClusters() if target == "energy" else SodiumShielding(pre_filter=UnrelaxedOnly())
@@ -215,7 +215,7 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
                 seconds_of_finished(run)
             errors = [read_json(run / METRICS, "evaluate the run again")["overall"] for run in runs]
             model, split = load_model(runs[0]), Split.load(runs[0] / SPLITS)
-            reached.append(
+            achieved.append(
                 Result(
                     name,
                     target,
@@ -226,7 +226,7 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
                     frames_per_second(model, dataset, split),
                 )
             )
-    return reached
+    return achieved
 
 
 def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split) -> float:
@@ -296,12 +296,12 @@ def _line(result: Result) -> list[str]:
     ]
 
 
-def _figure(reached: Sequence[Result], title: str) -> Figure:
+def _figure(achieved: Sequence[Result], title: str) -> Figure:
     """Error on the test set against speed of prediction, a panel per target; the best are low and to the right."""
-    targets = list(dict.fromkeys(result.target for result in reached))
+    targets = list(dict.fromkeys(result.target for result in achieved))
     figure = Figure(figsize=(SIZE[0] * len(targets), SIZE[1] + 0.6), layout="constrained")
     for axes, target in zip(np.atleast_1d(figure.subplots(1, len(targets))), targets, strict=True):
-        rows = [result for result in reached if result.target == target]
+        rows = [result for result in achieved if result.target == target]
         rows.sort(key=lambda row: float(np.mean(row.mae)))
         speed, error = [row.frames_per_second for row in rows], [float(np.mean(row.mae)) for row in rows]
         tidy(

@@ -305,7 +305,7 @@ def score_strategies(
     frames: SizeFrames, predictor: Predictor, options: BenchmarkScreeningOptions
 ) -> list[StrategyScore]:
     """Score each strategy, frames at regular intervals, and as many random frames."""
-    everything = FramePool(frames.predicted, frames.spread, frames.z, frames.pos, predictor.model)
+    pool = FramePool(frames.predicted, frames.spread, frames.z, frames.pos, predictor.model)
     selections = {}
     for name, registered in STRATEGIES.items():
         if "spread" in registered.needs and frames.spread is None:
@@ -315,7 +315,7 @@ def score_strategies(
         if strategy.pool is not None:
             score = strategy.score(frames.predicted, frames.spread)
             index = np.argsort(score, kind="stable")[: strategy.pool * options.top]
-        selections[name] = index[strategy.select(everything.subset(index)).index]
+        selections[name] = index[strategy.select(pool.subset(index)).index]
     selections |= {name: np.arange(0, len(frames.predicted), step) for name, step in EVERY.items()}
     known = (frames.truth, frames.isomer, frames.size)
     scores = [score_selection(index, *known, name, structure=frames.structure) for name, index in selections.items()]

@@ -188,13 +188,13 @@ def lowest_frames(
             new = [(float(value[each]), table.length + each, _structure(frames, each)) for each in index.tolist()]
             best[kind] = sorted(so_far + new, key=lambda entry: entry[:2])[:count]
         table.add(block)
-    everything = table.screening()
+    screening = table.screening()
     candidates = [
-        everything.candidate(index, f"lowest {number}", *structure)
+        screening.candidate(index, f"lowest {number}", *structure)
         for kind in sorted(best)
         for number, (_, index, structure) in enumerate(best[kind], start=1)
     ]
-    return replace(everything, candidates=candidates)
+    return replace(screening, candidates=candidates)
 
 
 def select_of_all(
@@ -219,21 +219,21 @@ def select_of_all(
         table.add(block)
         if "shell_counts" in strategy.needs:
             counts.append(mean_shell_counts(block.frames.pos, block.frames.ptr, radii))
-    everything = table.screening()
-    pool = FramePool(everything.energy, everything.spread, counts=np.concatenate(counts) if counts else None)
+    screening = table.screening()
+    pool = FramePool(screening.energy, screening.spread, counts=np.concatenate(counts) if counts else None)
     candidates: dict[tuple[str, int], Candidate] = {}
-    for kind in np.unique(everything.kind):
-        index = np.flatnonzero(everything.kind == kind)
+    for kind in np.unique(screening.kind):
+        index = np.flatnonzero(screening.kind == kind)
         selection = strategy.select(pool.subset(index))
         for each, reason in zip(selection.index, selection.reason, strict=True):
-            candidate = everything.candidate(int(index[each]), reason)
+            candidate = screening.candidate(int(index[each]), reason)
             candidates[candidate.file, candidate.frame] = candidate
     for frames in reread():
         for each, frame in enumerate(frames.number.tolist()):
             if (frames.file, frame) in candidates:
                 candidate = candidates[frames.file, frame]
                 candidate.atoms, candidate.origin = _structure(frames, each)
-    return replace(everything, candidates=list(candidates.values()))
+    return replace(screening, candidates=list(candidates.values()))
 
 
 def select_candidates(
@@ -249,8 +249,8 @@ def select_candidates(
         by_energy: Whether the selected candidates of a composition are listed by energy.
     """
     candidates = []
-    for everything in by_composition(screening.candidates):
-        pool = [candidate for candidate in everything if candidate.inside] or everything
+    for of_composition in by_composition(screening.candidates):
+        pool = [candidate for candidate in of_composition if candidate.inside] or of_composition
         selection = select(pool)
         picks = [
             replace(pool[each], reason=reason) for each, reason in zip(selection.index, selection.reason, strict=True)

@@ -222,8 +222,8 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
     Raises:
         MissingExtra: Without chemiscope.
     """
-    everything = screening.candidates
-    shown = [everything[index] for index in shown_first([candidate.size for candidate in everything])]
+    candidates = screening.candidates
+    shown = [candidates[index] for index in shown_first([candidate.size for candidate in candidates])]
     atoms = [candidate.atoms for candidate in shown]
     properties = candidate_properties(screening, shown, truth)
     energies = predictor.atomic_energies(atoms)
@@ -236,9 +236,9 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
         properties["energy of the atom"] = Property(shares, "eV", of_atoms=True)
         properties[OF_ATOM] = Property(1000 * (shares - shares.mean()), of_atoms=True)
         caption += " Atoms are coloured by their contribution to the predicted energy, relative to the mean of all."
-    if len(shown) < len(everything):
+    if len(shown) < len(candidates):
         caption += (
-            f" The first {len(shown):,} of {len(everything):,} candidates, size by size: a page shows at most "
+            f" The first {len(shown):,} of {len(candidates):,} candidates, size by size: a page shows at most "
             f"{MAX_ATOMS:,} atoms. All are in `candidates.extxyz`."
         )
     several = len({candidate.size for candidate in shown}) > 1
@@ -268,12 +268,12 @@ def candidate_properties(
     kind = np.array([screening.kind_of(candidate) for candidate in candidates])
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
     compared, energies = screening.compared
-    everything = (energies, screening.kind[compared])
+    all_energies = (energies, screening.kind[compared])
     properties = {
         "rank": Property(np.array([candidate.rank for candidate in candidates])),
         "atoms": Property(np.array([candidate.size for candidate in candidates])),
         "predicted energy": Property(energy, "eV"),
-        "predicted energy above the lowest": Property(energy - _lowest(*everything, kind), "eV"),
+        "predicted energy above the lowest": Property(energy - _lowest(*all_energies, kind), "eV"),
     }
     if screening.has_alloys:
         properties["composition"] = Property(kind)
@@ -303,18 +303,18 @@ def _lowest(energy: np.ndarray, kinds: np.ndarray, of: np.ndarray) -> np.ndarray
 
 def _add_table(report: Report, screening: Screening, truth: str | None):
     """Add a table of the first candidates of each size."""
-    everything = screening.candidates
-    kinds = [screening.kind_of(candidate) for candidate in everything]
+    candidates = screening.candidates
+    kinds = [screening.kind_of(candidate) for candidate in candidates]
     begin = {kind: kinds.index(kind) for kind in set(kinds)}
     each = -(-ROWS // len(begin))
-    shown = [one for index, one in enumerate(everything) if index - begin[kinds[index]] < each]
+    shown = [one for index, one in enumerate(candidates) if index - begin[kinds[index]] < each]
     columns: dict[str, Sequence[object]] = {}
     for name, values in candidate_properties(screening, shown, truth).items():
         columns[f"{SHORT.get(name, name)} ({values.unit})" if values.unit else name] = values.values.tolist()
     columns["reason"] = [candidate.reason for candidate in shown]
     caption = "The candidates."
-    if len(shown) < len(everything):
-        caption = f"The first {each} candidates of each size, of {len(everything):,} in total."
+    if len(shown) < len(candidates):
+        caption = f"The first {each} candidates of each size, of {len(candidates):,} in total."
     rows = [list(row) for row in zip(*columns.values(), strict=True)]
     report.table(list(columns), rows, f"{caption} All columns are in candidates.csv.")
 

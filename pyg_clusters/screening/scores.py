@@ -173,8 +173,8 @@ def ranking(
 
 def recall_curve(predicted: np.ndarray, truth: np.ndarray, lowest: int = LOWEST) -> np.ndarray:
     """Share of the lowest frames by true energy among the 1, 2, 3, ... lowest by prediction, ``[num_frames]``."""
-    wanted = _lowest(truth, lowest)
-    return np.cumsum(wanted[np.argsort(predicted, kind="stable")]) / wanted.sum()
+    is_lowest = _lowest(truth, lowest)
+    return np.cumsum(is_lowest[np.argsort(predicted, kind="stable")]) / is_lowest.sum()
 
 
 def isomer_curve(predicted: np.ndarray, truth: np.ndarray, isomer: np.ndarray, window: float = WINDOW) -> np.ndarray:
@@ -209,11 +209,11 @@ def score_selection(
         lowest: Number of frames, the lowest by true energy, whose recall is measured.
         window: Isomers up to this energy in eV above the lowest are counted as low.
     """
-    wanted = _lowest(truth, lowest)
+    is_lowest = _lowest(truth, lowest)
     low = truth <= truth.min() + window
     low_isomers = len(np.unique(isomer[index][low[index]]))
     regret = float(truth[index].min() - truth.min())
-    recall = float(wanted[index].sum() / wanted.sum())
+    recall = float(is_lowest[index].sum() / is_lowest.sum())
     return StrategyScore(
         size=int(size),
         strategy=strategy,
@@ -251,9 +251,9 @@ def score_random(
 
 
 def _lowest(truth: np.ndarray, lowest: int) -> np.ndarray:
-    wanted = np.zeros(len(truth), dtype=bool)
-    wanted[np.argsort(truth, kind="stable")[:lowest]] = True
-    return wanted
+    is_lowest = np.zeros(len(truth), dtype=bool)
+    is_lowest[np.argsort(truth, kind="stable")[:lowest]] = True
+    return is_lowest
 
 
 def recall_curves(curves: Mapping[int | str, tuple[np.ndarray, np.ndarray]]) -> Figure:
@@ -321,12 +321,12 @@ def picked_by_size(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray)
     panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
     for axes, size in zip(panels, shown, strict=True):
         of_size = sizes == size
-        energy, chosen = predicted[of_size], predicted[of_size & picked]
+        energy, selected = predicted[of_size], predicted[of_size & picked]
         bins = bin_edges(energy)
         tidy(axes, "", "number of frames")
         axes.hist(energy, bins=bins, color=BLUE, alpha=0.45, label=f"{len(energy):,} frames of {kind_label(size)}")
-        axes.hist(chosen, bins=bins, color=ORANGE, label=f"{len(chosen):,} candidates")
-        axes.plot(chosen, np.zeros(len(chosen)), "|", color="black", markersize=8, clip_on=False)
+        axes.hist(selected, bins=bins, color=ORANGE, label=f"{len(selected):,} candidates")
+        axes.plot(selected, np.zeros(len(selected)), "|", color="black", markersize=8, clip_on=False)
         legend(axes, loc="upper right")
     panels[-1].set_xlabel("predicted energy / eV per cluster")
     return figure

@@ -147,12 +147,12 @@ class EnergyTraining(pl.LightningModule):
                 "or leave compile out"
             )
         if getattr(data.dataset, "per_atom", self.per_atom) != self.per_atom:
-            needed, given = ("atom", "cluster") if self.per_atom else ("cluster", "atom")
+            needed, actual = ("atom", "cluster") if self.per_atom else ("cluster", "atom")
             other = "leave out model.class_path to train energies"
             if not self.per_atom:
                 other = "name pyg_clusters.training.ShieldingTraining as model.class_path to train shieldings"
             name = type(data.dataset).__name__
-            raise InputError(f"{type(self).__name__} needs a target per {needed}, {name} has one per {given}: {other}")
+            raise InputError(f"{type(self).__name__} needs a target per {needed}, {name} has one per {actual}: {other}")
         try:
             init_args(self.model)
         except TypeError as error:

@@ -126,11 +126,11 @@ def springs(z: Tensor, minimum: Tensor, pos: Tensor, batch: Tensor, stiffness: f
         batch: Cluster of each atom ``[num_atoms]``, sorted.
         stiffness: Force constant k of two atoms at the sum of their covalent radii, in eV/Å².
     """
-    padded, place, sizes = pad_clusters(pos, batch)
+    padded, index, sizes = pad_clusters(pos, batch)
     pairs, apart, distance = pair_distances(padded, sizes)
     length = pair_distances(pad_clusters(minimum, batch)[0], sizes)[2]
-    radii = pos.new_zeros(padded.size(0) * padded.size(1)).index_copy(0, place, RADII.to(pos)[z]).view(padded.shape[:2])
+    radii = pos.new_zeros(padded.size(0) * padded.size(1)).index_copy(0, index, RADII.to(pos)[z]).view(padded.shape[:2])
     constant = torch.where(pairs, stiffness * ((radii[:, :, None] + radii[:, None]) / length) ** 6, 0.0)
     stretch = distance - length
     forces = ((constant * stretch / distance)[..., None] * apart).sum(2)
-    return 0.25 * (constant * stretch**2).sum((1, 2)), forces.flatten(0, 1)[place]
+    return 0.25 * (constant * stretch**2).sum((1, 2)), forces.flatten(0, 1)[index]

@@ -187,8 +187,8 @@ def _notes(folder: Path) -> dict[str, Any]:
     if not isinstance(notes, dict):
         raise InputError(f"{file}: corrupted (notes are missing); {remedy}")
     number, options = notes.get("number"), notes.get("options")
-    sound = isinstance(number, int) and isinstance(options, list) and all(isinstance(text, str) for text in options)
-    if notes and not sound:
+    valid = isinstance(number, int) and isinstance(options, list) and all(isinstance(text, str) for text in options)
+    if notes and not valid:
         raise InputError(f"{file}: corrupted (number or options are of other types); {remedy}")
     return notes
 
