@@ -108,7 +108,7 @@ def test_an_accelerator_that_no_recipe_names(trainer, tmp_path):
     """The error of Lightning is one line, whatever is in the recipe."""
     (tmp_path / "recipe.yaml").write_text(f"seed_everything: 0\n{trainer}\n")
     argv = ["--config", str(tmp_path / "recipe.yaml")]
-    with pytest.raises(InputError, match=r"--trainer\.accelerator auto: cannot be used"), _errors_of_recipe(argv):
+    with pytest.raises(InputError, match=r"--trainer\.accelerator auto: not available"), _errors_of_recipe(argv):
         raise ValueError("no accelerator is there")
 
 
