@@ -1,15 +1,16 @@
-"""Merges labelled frames into the files of this data set.
+"""Merge labelled frames into the files of this data set.
 
     python datasets/sodium_shielding/append.py NEW.extxyz [MORE.extxyz ...]
 
-Frames come from ``pyg-clusters label shielding``, or from the labeller that the set began with, which writes energies
-in Hartree; the files here are in eV and centred. A cluster is known by its size, family and seed; those
-that are there already are skipped, so that the same file can be merged again while it grows (a frame that is cut off
-at its end is left for the next time). Clusters whose closed-shell solution is unstable go to a file of their own, as
-do those of more than 22 atoms, so that errors on the smaller ones stay comparable. Frame counts and checksums of
-``card.yaml`` are renewed. The README beside it explains how to make more frames.
+The frames come from ``pyg-clusters label shielding``, or from an earlier labelling script, which wrote energies in
+Hartree; the files of the data set are in eV and centred. A cluster is identified by size, family and seed. Known
+clusters are skipped, so that a growing file can be merged repeatedly; a truncated last frame is ignored. Clusters with
+an unstable closed-shell solution are in a separate file, as are those of more than 22 atoms, so that errors on the
+smaller ones stay comparable. The frame counts and checksums in ``card.yaml`` are updated. The README in this folder
+explains how to compute more frames.
 
-Each file is replaced at once. After a kill between two of them the checksums do not fit: run it again.
+Each file is replaced atomically. If the script is interrupted between two files, the checksums do not match: run it
+again.
 """
 
 import argparse
@@ -31,7 +32,7 @@ STABLE, LARGE = "sodium_shielding.extxyz", "sodium_shielding_large.extxyz"
 UNSTABLE = "sodium_shielding_unstable.extxyz"
 
 LARGEST_OF_STABLE = 22
-"""Largest number of atoms in the file of the stable clusters."""
+"""Maximum number of atoms in the file of the stable clusters."""
 
 HARTREE = 27.211386245988
 """In eV (CODATA 2018)."""
@@ -45,7 +46,7 @@ RELAXED = {"tblite_energy": "sblda_xtb", "gupta_energy": "sblda_gupta"}
 
 
 class Frame(NamedTuple):
-    """A frame as text, with what is known of it."""
+    """Frame as text, with its key and stability."""
 
     key: tuple[int, str, int]
     stable: bool
@@ -53,7 +54,7 @@ class Frame(NamedTuple):
 
 
 def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
-    """Merges the frames of files of the labeller into a folder of this data set.
+    """Merge labelled frames into a folder of this data set.
 
     Returns:
         Number of frames added to each file.
@@ -88,7 +89,7 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
 
 
 def frames_of(text: str) -> Iterator[tuple[dict, list[str]]]:
-    """The header of each whole frame, as values by key, and its lines of atoms."""
+    """Yield the header of each complete frame, as values by key, and its lines of atoms."""
     lines = text.splitlines(keepends=True)
     start = 0
     while start < len(lines):
@@ -100,7 +101,7 @@ def frames_of(text: str) -> Iterator[tuple[dict, list[str]]]:
 
 
 def converted(header: dict, lines: list[str]) -> Frame:
-    """A frame of a labeller in the units and under the names of this data set.
+    """Frame with the units and names of this data set.
 
     Where no broken-symmetry solution was computed, as by the labeller that the set began with, <S^2> is zero for a
     closed shell that is stable against one, and not known for another.
@@ -132,7 +133,7 @@ def converted(header: dict, lines: list[str]) -> Frame:
 
 
 def of_command(header: dict) -> dict:
-    """A header of ``pyg-clusters label shielding``, in eV, as the first labeller has it.
+    """Header of ``pyg-clusters label shielding``, in eV, in the form of the earlier script.
 
     What ``relax`` has left behind tells the ``family``, what ``label prescreen`` has the ``selection``.
     """
@@ -144,7 +145,7 @@ def of_command(header: dict) -> dict:
 
 
 def check_values(values: np.ndarray):
-    """Refuses values that contradict each other.
+    """Raise an error for values that contradict each other.
 
     Args:
         values: Positions, isotropic shielding, tensor and populations of each atom, ``[num_atoms, 32]``.
@@ -159,7 +160,7 @@ def check_values(values: np.ndarray):
 
 
 def renew_card(folder: Path, texts: dict[str, str]):
-    """Writes checksum, frame count and sizes of each file into the card; all else stays as it is."""
+    """Update checksum, frame count and sizes of each file in the card."""
     card = (folder / "card.yaml").read_text(encoding="utf-8")
     for name, text in texts.items():
         sizes = Counter(len(lines) for _, lines in frames_of(text))
@@ -175,12 +176,12 @@ def renew_card(folder: Path, texts: dict[str, str]):
 
 
 def _text(value: object) -> str:
-    """Text of a header, of which ASE makes an array where it has several words."""
+    """Text of a header value, which ASE reads as an array if it has several words."""
     return " ".join(map(str, value)) if isinstance(value, (list, np.ndarray)) else str(value)
 
 
 def main():
-    """Merges the files named on the command line."""
+    """Merge the files given on the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sources", nargs="+", type=Path, help="extended XYZ files of the labeller")
     try:
