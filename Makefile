@@ -1,6 +1,6 @@
-# make setup   a virtual environment in .venv with the tested versions (constraints.txt); cheap when it is there
-# make demo    the main job on the shipped gallium clusters, at most 5 minutes on 2 cores
-# make test    the tests
+# make setup   create .venv with the tested versions (constraints.txt), unless it exists
+# make demo    train and screen on the shipped gallium clusters, in at most 5 minutes on 2 cores
+# make test    run the tests
 # make lint, make docs, make bench, make clean
 
 VENV ?= .venv
@@ -19,7 +19,7 @@ setup: $(READY)
 
 $(READY): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" && $(PYTHON) -c '$(IS_3_11)' || \
-		{ echo "Python 3.11 or newer is needed; name one: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
+		{ echo "Python 3.11 or newer is required; choose one with: make setup PYTHON=/path/to/python3.11" >&2; exit 2; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet "$(TORCH)"
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,docs,hdnn,traj,dft,tblite,report,ray,completion,metatomic,hub,tensorboard]'
