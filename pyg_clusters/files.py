@@ -214,7 +214,7 @@ def output_lock(path: str | Path, *, folder: bool = False) -> Iterator[OutputLoc
 @contextmanager
 def _folders(path: Path, output: str | Path) -> Iterator[None]:
     """Create a folder and its parents, and afterwards remove those of them that are empty."""
-    made = [parent for parent in (path, *path.parents) if not parent.exists()]
+    created = [parent for parent in (path, *path.parents) if not parent.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -222,7 +222,7 @@ def _folders(path: Path, output: str | Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for parent in made:
+        for parent in created:
             if not any(parent.iterdir()):
                 parent.rmdir()
 

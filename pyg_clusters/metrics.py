@@ -196,7 +196,7 @@ def interval_metrics(
     Args:
         error: Errors of the predictions in eV (or ppm) ``[num]``.
         half_width: Half widths of the intervals in the same unit ``[num]``.
-        coverage: Coverage that they were made for.
+        coverage: Nominal coverage of the intervals.
         groups: Group of each prediction ``[num]``; by default each is a group of its own.
         unit: Unit of the widths that are reported.
         per_unit: Factor from the unit of the errors to it.

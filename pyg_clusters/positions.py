@@ -23,8 +23,9 @@ COMPARED: int = 3
 def usable_positions(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
     """Finite positions, and NaN for clusters whose energy is undefined.
 
-    The energy of a cluster is undefined if an atom is :func:`nowhere`, or if two atoms coincide. Models add the second
-    tensor to their values per atom, which does not affect other clusters of a batch or synchronise with the device.
+    The energy of a cluster is undefined if an atom is :func:`not_finite`, or if two atoms coincide. Models add the
+    second tensor to their values per atom, which does not affect other clusters of a batch or synchronise with the
+    device.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
@@ -39,14 +40,14 @@ def usable_positions(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
         >>> usable_positions(pos, torch.tensor([0, 0, 1, 1]))[1]
         tensor([0., 0., nan, nan])
     """
-    wrong = nowhere(pos)
+    wrong = not_finite(pos)
     pos = torch.where(wrong[:, None], 0.0, pos)
     wrong = (wrong | coinciding(pos.detach(), batch)).to(pos.dtype)
     in_cluster = wrong.new_zeros(batch.numel()).index_add(0, batch, wrong)[batch]
     return pos, torch.where(in_cluster > 0, float("nan"), 0.0).to(pos.dtype)
 
 
-def nowhere(pos: Tensor) -> Tensor:
+def not_finite(pos: Tensor) -> Tensor:
     """Whether a coordinate is not finite, or its square overflows in single precision.
 
     Args:
@@ -70,8 +71,8 @@ def defect_of_clusters(pos: Tensor, squared: Tensor) -> Tensor:
     """
     squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     nearest = squared.amin(dim=(1, 2))
-    somewhere = ~nowhere(pos).any(dim=1)
-    return torch.where(somewhere & (nearest >= COINCIDING**2), 0.0, float("nan")).to(pos.dtype)
+    finite = ~not_finite(pos).any(dim=1)
+    return torch.where(finite & (nearest >= COINCIDING**2), 0.0, float("nan")).to(pos.dtype)
 
 
 def coinciding(pos: Tensor, batch: Tensor) -> Tensor:
@@ -105,7 +106,7 @@ def check_positions(pos: Tensor, ptr: Tensor):
     Raises:
         InputError: Naming the first atom that is not at a finite position, or coincides with another.
     """
-    wrong = nowhere(pos)
+    wrong = not_finite(pos)
     if bool(wrong.any()):
         frame, atom, where = _first(wrong, pos, ptr)
         raise InputError(f"frame {frame}: atom {atom} is at {where}, which is no position")

@@ -166,7 +166,9 @@ def _check_class(value: Mapping, file: str) -> bool:
     if not is_trusted(path):
         raise _refusal(path, file)
     if unknown:
-        raise InputError(f"{file}: {path} has {', '.join(map(repr, unknown))[:80]} beside class_path and init_args")
+        raise InputError(
+            f"{file}: {path} has {', '.join(map(repr, unknown))[:80]} in addition to class_path and init_args"
+        )
     return path.split(".")[0] == OWN
 
 

@@ -218,7 +218,7 @@ def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys
     assert main(["evaluate", str(model), str(trajectory), "--energy-unit", "joule"]) == 2
     assert "--energy-unit is 'joule'; known are eV" in capsys.readouterr().err
     assert main(["evaluate", str(model), "--energy-unit", "eV"]) == 2
-    assert "--energy-unit goes with FRAMES" in capsys.readouterr().err
+    assert "--energy-unit requires FRAMES" in capsys.readouterr().err
     for atoms in frames:
         atoms.info["energy_unit"] = unit
     write_extxyz(tmp_path / "stated.extxyz", frames)

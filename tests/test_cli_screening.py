@@ -125,12 +125,12 @@ def test_diverse(model, trajectory, tmp_path):
 def test_bad_options_of_choosing(model, trajectory, tmp_path, capsys):
     arguments = ["screen", model, trajectory, "--out", tmp_path / "s"]
     for options, message in (
-        (["--bins", "9"], "--bins goes with --choose bins or descriptor-bins, not with rank"),
+        (["--bins", "9"], "--bins requires --choose bins or descriptor-bins, not rank"),
         (
             ["--choose", "rank", "--pool", "9"],
-            "--pool goes with --choose unique or diverse, or with --relax, not with rank",
+            "--pool requires --choose unique or diverse, or --relax, not rank",
         ),
-        (["--choose", "diverse", "--tolerance", "1"], "--tolerance goes with --choose unique, not with diverse"),
+        (["--choose", "diverse", "--tolerance", "1"], "--tolerance requires --choose unique, not diverse"),
         (["--choose", "bins", "--bins", "0"], "--bins must be at least 1, got 0"),
         (["--choose", "unique", "--tolerance", "0"], "--tolerance must be positive (in Å), got 0"),
         (["--top", "-3"], "--top must be at least 1, got -3"),
@@ -308,7 +308,7 @@ def test_evaluate_screening_refuses(model, frames, trajectory, tmp_path, capsys)
     arguments = ["benchmark-screening", model, trajectory, "--truth", "quenched"]
     assert "no property 'wrong'" in refused([*arguments[:-1], "wrong"], capsys)
     assert "--top must be at least 1" in refused([*arguments, "--top", "0"], capsys)
-    assert "--fmax goes with --relax" in refused([*arguments, "--fmax", "0.1"], capsys)
+    assert "--fmax requires --relax" in refused([*arguments, "--fmax", "0.1"], capsys)
     write_extxyz(tmp_path / "few.extxyz", frames[:5])
     message = refused([*arguments, "--minima", tmp_path / "few.extxyz"], capsys)
     assert "--minima has 5 structures for 90 frames" in message

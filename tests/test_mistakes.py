@@ -37,7 +37,7 @@ MISTAKES = {
     "screen gallium md.extxyz --relax --out s": "SmoothDART has",
     "screen gallium md.extxyz --truth nothere --out s": "no property 'nothere'",
     "screen gallium md.extxyz --write vaspp --out s": "'vaspp'",
-    "screen gallium md.extxyz --fmax 0.05 --out s": "--fmax goes with --relax",
+    "screen gallium md.extxyz --fmax 0.05 --out s": "--fmax requires --relax",
     "relax md.extxyz --calculator guptaa --out r.extxyz": "no calculator 'guptaa'",
     "relax md.extxyz --fmax small --out r.extxyz": "--fmax must be a number",
     "label energy md.extxyz --out l.extxyz": "--calculator missing",

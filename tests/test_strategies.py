@@ -191,7 +191,7 @@ def test_a_new_strategy_is_a_class(highest, tmp_path, capsys):
     )
     assert [score.runs for score in benchmark.scores if score.strategy == "highest"] == [2]
     assert main(["screen", *inputs, "--choose", "highest", "--bins", "2", "--out", str(tmp_path / "no")]) == 2
-    assert "--bins goes with --choose bins or descriptor-bins, not with highest" in capsys.readouterr().err
+    assert "--bins requires --choose bins or descriptor-bins, not highest" in capsys.readouterr().err
 
 
 def test_names_are_unique():

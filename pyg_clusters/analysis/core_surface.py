@@ -235,7 +235,7 @@ class CoreSurface:
         points: t-SNE map of the features ``[num_atoms, 2]``.
         probes: Linear probe of the features, the counts, and both.
         silhouettes: Silhouette of the three regions in each of these, and in the map.
-        core_surface_silhouettes: The same for the atoms of core and surface alone.
+        core_surface_silhouettes: The same for the atoms of core and surface only.
         settings: Perplexity, seed, groups.
         trained_sizes: Smallest and largest size that the model was trained on, if known.
     """

@@ -32,7 +32,7 @@ DRAWN_CLUSTERS = 3
 
 SPACES = {
     "features": "features of the network",
-    "counts": "shell counts alone",
+    "counts": "shell counts only",
     "features and counts": "features and counts",
 }
 """Inputs of the probe, with their titles in the report."""
@@ -45,7 +45,7 @@ FILES = {
     "atoms.csv": "a row for each atom: region, distance, energy, counts and coordinates in the map",
     "core_surface.json": "the figures of merit",
 }
-"""Files beside the report."""
+"""Other files in the folder of the report."""
 
 
 def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
@@ -139,7 +139,7 @@ def summary_lines(result: CoreSurface) -> list[str]:
     for name, probe in result.probes.items():
         lines.append(
             f"linear probe on {name}: balanced accuracy {probe.balanced_accuracy:.3f} (chance 0.333), silhouette "
-            f"{result.silhouettes[name]:.3f} (core and surface alone {result.core_surface_silhouettes[name]:.3f})"
+            f"{result.silhouettes[name]:.3f} (core and surface only {result.core_surface_silhouettes[name]:.3f})"
         )
     return [*lines, *_training_notes(result)]
 
@@ -244,7 +244,7 @@ def make_report(result: CoreSurface, model_name: str, figures: dict[str, Figure]
     map_row = ["t-SNE", *[None] * (2 + len(REGIONS)), result.silhouettes["map"], result.core_surface_silhouettes["map"]]
     recalls = [f"{name} recall" for name in REGIONS]
     report.table(
-        ["input", "balanced accuracy", "± folds", *recalls, "silhouette", "core, surface alone"],
+        ["input", "balanced accuracy", "± folds", *recalls, "silhouette", "core, surface only"],
         [*rows, map_row],
         f"Logistic regression for the region, cross-validated over {result.settings['num_groups']} groups (each a "
         f"{result.settings['groups']}); chance is 0.333. Silhouettes go from -1 to 1, 0 where regions overlap.",

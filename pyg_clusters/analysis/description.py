@@ -49,7 +49,7 @@ FILES = {
     "shells.csv": "mean counts by size",
     "collisions.csv": "the shared multisets of all shells, with their frames",
 }
-"""Files beside the report."""
+"""Other files in the folder of the report."""
 
 SHOWN_SHARED = 20
 """Maximum number of shared multisets in the report."""

@@ -248,13 +248,13 @@ def spectra(
     for size in np.unique(atomic.sizes).tolist() if by == "size" else [None]:
         frames = np.ones(len(atomic.sizes), dtype=bool) if size is None else atomic.sizes == size
         atoms = np.ones(len(size_of_atom), dtype=bool) if size is None else size_of_atom == size
-        made = {name: broaden(values[atoms], width, shape, axis=axis) for name, values in kinds.items()}
+        lines = {name: broaden(values[atoms], width, shape, axis=axis) for name, values in kinds.items()}
         if shares is not None:
             weights = shares.repeat(atomic.sizes)[atoms]
             for name, values in kinds.items():
-                made[f"{name}_boltzmann"] = broaden(values[atoms], width, shape, weights=weights, axis=axis)
+                lines[f"{name}_boltzmann"] = broaden(values[atoms], width, shape, weights=weights, axis=axis)
         name = "all" if size is None else str(size)
-        groups.append(Group(name, int(frames.sum()), int(atoms.sum()), isomers.get(size), made))
+        groups.append(Group(name, int(frames.sum()), int(atoms.sum()), isomers.get(size), lines))
     return groups
 
 

@@ -132,8 +132,8 @@ def _output(quiet: bool, verbose: bool) -> Iterator[None]:
     if verbose:
         packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "torch-geometric", "ase"))
         print(f"pyg-clusters {__version__}, Python {sys.version.split()[0]}, {packages}", file=sys.stderr)
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        with redirect_stdout(nowhere) if quiet else nullcontext(), without_progress() if quiet else nullcontext():
+    with open(os.devnull, "w", encoding="utf-8") as null:
+        with redirect_stdout(null) if quiet else nullcontext(), without_progress() if quiet else nullcontext():
             yield
     if verbose:
         print(f"finished after {duration(time.monotonic() - start)}", file=sys.stderr)

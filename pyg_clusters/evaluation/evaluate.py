@@ -86,7 +86,7 @@ class Compared:
 def evaluate(options: EvaluateOptions) -> Evaluation:
     """Compute errors of a trained model, on the test set of its run or on labelled frames.
 
-    The errors of a run are written to ``test_metrics.json`` in its folder, beside predictions and figures; those on
+    The errors of a run are written to ``test_metrics.json`` in its folder, with predictions and figures; those on
     frames to ``options.out``, if given.
 
     Raises:

@@ -54,7 +54,7 @@ class RelaxationOptions:
     def __post_init__(self):
         for option in fields(RelaxationOptions):
             if not self.relax and getattr(self, option.name) != option.default:
-                raise InputError(f"--{option.name} goes with --relax")
+                raise InputError(f"--{option.name} requires --relax")
         check_counts(self, "steps")
         check_positive(self, "fmax", unit="eV/Å")
 
@@ -93,7 +93,7 @@ class ScreenOptions(
     def __post_init__(self):
         EngineOptions.__post_init__(self)
         if self.energy_unit is not None and self.truth is None:
-            raise InputError("--energy-unit goes with --truth")
+            raise InputError("--energy-unit requires --truth")
         if self.choose not in STRATEGIES:
             raise InputError(f"--choose must be {', '.join(STRATEGIES)}; got {self.choose!r}")
         strategy = STRATEGIES[self.choose]
@@ -104,7 +104,7 @@ class ScreenOptions(
                 self._refuse(name.replace("_", "-"), users)
         pooled = {name: other.pool for name, other in STRATEGIES.items() if other.pool is not None}
         if self.pool is not None and not self.relax and pooled.get(self.choose, 1) == 1:
-            self._refuse("pool", [name for name, size in pooled.items() if size > 1], ", or with --relax")
+            self._refuse("pool", [name for name, size in pooled.items() if size > 1], ", or --relax")
         if self.relax and self.choose not in pooled:
             self._refuse("relax", list(pooled))
         StrategyOptions.__post_init__(self)
@@ -114,7 +114,7 @@ class ScreenOptions(
 
     def _refuse(self, option: str, strategies: list[str], alternative: str = ""):
         names = " or ".join([", ".join(strategies[:-1]), strategies[-1]] if len(strategies) > 1 else strategies)
-        raise InputError(f"--{option} goes with --choose {names}{alternative}, not with {self.choose}")
+        raise InputError(f"--{option} requires --choose {names}{alternative}, not {self.choose}")
 
 
 @verb(

@@ -131,9 +131,9 @@ class EvaluateOptions(OverwriteOptions, EnergyUnitOptions, DeviceOptions, CheckO
     def __post_init__(self):
         super().__post_init__()
         if not self.frames and self.out is not None:
-            raise InputError("--out goes with FRAMES; the errors of a run are written to its test_metrics.json")
+            raise InputError("--out requires FRAMES; the errors of a run are written to its test_metrics.json")
         if not self.frames and self.energy_unit is not None:
-            raise InputError("--energy-unit goes with FRAMES; a run knows the unit of its own data")
+            raise InputError("--energy-unit requires FRAMES; a run knows the unit of its own data")
 
 
 @verb(

@@ -35,7 +35,7 @@ FILES = {
     "figures/trajectory.png": "energies along the trajectories",
     "figures/distribution.png": "the distribution of the energies",
 }
-"""Files beside the report."""
+"""Other files in the folder of the report."""
 CAPTIONS = {
     "learning_curve": "Error during training, per cluster, after each epoch.",
     "parity": "Binding energies of the test set, which was not used in training.",
@@ -322,7 +322,7 @@ def _add_table(report: Report, screening: Screening, truth: str | None):
 def _add_model(report: Report, model: Run):
     """Add the card of the model, and the results of the run that trained it, if available."""
     report.text("## The model")
-    with suppress(InputError):  # a model without a folder of its own
+    with suppress(InputError):  # a model without its own folder
         report.text("\n\n".join(model_card(model)))
     predictions = model.path / "test_predictions.csv"
     if not predictions.is_file():

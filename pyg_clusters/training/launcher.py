@@ -83,7 +83,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
     for training in trainings:
         _save_settings(training, folder)
     waiting = [training for training in trainings if not (folder / training.name / FINISHED).exists()]
-    print(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them finished already")
+    print(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them already finished")
     running: dict[Training, tuple[BaseProcess, float]] = {}
     # Signals are deferred, so that no training is lost between its start and the callback that stops it.
     with stopping_on_signals(), deferring_stop(), ExitStack() as stack:

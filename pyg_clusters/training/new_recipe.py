@@ -132,7 +132,7 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
         f"forces     {forces or 'none'}" + (f"; zero on the minima of {', '.join(minima)}" if minima else ""),
         f"split      {'by group' if by_group else 'random, copies together'}: "
         + (f"{len(groups):,} distinct values of group" if group else count_of(len(groups), "file"))
-        + ("" if by_group or alone else "; neighbouring frames of a trajectory make its test error too small"),
+        + ("" if by_group or alone else "; neighbouring frames of a trajectory make its test error too low"),
     ]
     return Findings(target, per_atom, forces, minima, elements, group, by_group, distribution, lines)
 
