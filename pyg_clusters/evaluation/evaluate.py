@@ -236,14 +236,12 @@ def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str,
     """Errors by file, for data sets of several files."""
     all_files = getattr(run.dataset, "file_of_cluster", torch.zeros(len(run.dataset), dtype=torch.long))
     file_of_cluster = all_files[clusters].numpy()
-    if len(set(file_of_cluster.tolist())) < 2:
+    present = np.unique(file_of_cluster)
+    if len(present) < 2:
         return {}
-    errors = {}
-    for index in np.unique(file_of_cluster):
-        columns = (compared.predicted, compared.target, compared.sizes, compared.kinds)
-        of_file = (column[file_of_cluster == index] for column in columns)
-        errors[run.dataset.files[index].name] = energy_metrics(*of_file)
-    return errors
+    columns = (compared.predicted, compared.target, compared.sizes, compared.kinds)
+    masks = {run.dataset.files[index].name: file_of_cluster == index for index in present}
+    return {name: energy_metrics(*(column[mask] for column in columns)) for name, mask in masks.items()}
 
 
 def _force_errors(run: Run, batch: Data, device: str | None) -> dict[str, float]:

@@ -246,23 +246,28 @@ def results(selected: Sequence[Row], folder: Path, seeds: int, gnc: Path | None 
         InputError: If a training is not finished.
     """
     apart: ClusterDataset | None = None
+    if any(row.apart for row in selected):
+        apart = GalliumClusters() if gnc is None else GNC(gnc)
     achieved = []
     for row in selected:
         runs = [folder / folder_name(row.training, seed) for seed in range(seeds)]
         further = (folder / folder_name(row.training, seed) for seed in count(seeds))
         runs += takewhile(lambda run: seconds_of(run) is not None, further)
         minutes = [seconds_of_finished(run) / 60 for run in runs]
-        if row.apart and apart is None:
-            apart = GalliumClusters() if gnc is None else GNC(gnc)
-        metrics = [_errors_apart(run, apart, row.sizes) if row.apart else _errors(run, row.sizes) for run in runs]
+        metrics = [_errors(run, row.sizes, apart if row.apart else None) for run in runs]
         mae, rmse = (tuple(errors[key] for errors in metrics) for key in ("mae_kcal_mol", "rmse_kcal_mol"))
         clusters, train_clusters = int(metrics[-1]["num_clusters"]), num_train_clusters(runs[-1])
         achieved.append(Result(row, mae, rmse, clusters, train_clusters, float(np.mean(minutes))))
     return achieved
 
 
-def _errors(run: Path, sizes: Sequence[int]) -> dict:
-    """Errors on the given sizes of the test set of a run."""
+def _errors(run: Path, sizes: Sequence[int], apart: ClusterDataset | None) -> dict:
+    """Errors of a run on the given sizes of its test set, or of another data set."""
+    if apart is not None:
+        clusters = torch.isin(apart.sizes, torch.tensor(sizes)).nonzero().flatten().tolist()
+        batch = ClusterBatches(apart).stored(clusters)
+        predicted = Predictor(load_model(run))(batch.z, batch.pos, batch.ptr).energy
+        return energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
     metrics = read_json(run / METRICS, "evaluate the run again")
     if not sizes:
         return metrics["overall"]
@@ -274,15 +279,6 @@ def _errors(run: Path, sizes: Sequence[int]) -> dict:
         "rmse_kcal_mol": float(np.sqrt(np.average(rmse**2, weights=numbers))),
         "num_clusters": int(numbers.sum()),
     }
-
-
-def _errors_apart(run: Path, dataset: ClusterDataset | None, sizes: Sequence[int]) -> dict:
-    """Errors of the model of a run on the given sizes of a data set."""
-    assert dataset is not None
-    clusters = torch.isin(dataset.sizes, torch.tensor(sizes)).nonzero().flatten().tolist()
-    batch = ClusterBatches(dataset).stored(clusters)
-    predicted = Predictor(load_model(run))(batch.z, batch.pos, batch.ptr).energy
-    return energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
 
 
 def _line(result: Result) -> list[str]:
