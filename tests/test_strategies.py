@@ -195,7 +195,7 @@ def test_a_new_strategy_is_a_class(highest, tmp_path, capsys):
 
 
 def test_names_are_unique():
-    with pytest.raises(ValueError, match="there is a strategy 'rank' already"):
+    with pytest.raises(ValueError, match="a strategy 'rank' is already registered"):
         register(Rank)
 
 
