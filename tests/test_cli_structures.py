@@ -211,7 +211,7 @@ def test_relax_replaces_nothing_unasked(clusters, tmp_path, capsys):
     for calculator in ("gupta", "emt"):
         arguments = ["relax", clusters, "--calculator", calculator, "--overwrite", "--out", clusters]
         assert "one of the inputs" in refused(arguments, capsys)
-    assert "there already" in refused(["relax", tmp_path / "na.extxyz", "--out", _other(tmp_path)], capsys)
+    assert "exists already" in refused(["relax", tmp_path / "na.extxyz", "--out", _other(tmp_path)], capsys)
     assert clusters.read_bytes() == before
 
 

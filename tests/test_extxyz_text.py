@@ -136,8 +136,8 @@ def test_keys_that_would_change_the_frame_are_refused(key):
         ("tag", ["a", "b\n"], "'tag' of an atom is"),
         ("a b", [1.0, 2.0], "the name 'a b'"),
         ("a:R:1", [1.0, 2.0], "the name 'a:R:1'"),
-        ("tensor", np.zeros((2, 3, 3)), "are no columns"),
-        ("phase", np.zeros(2, complex), "are no columns"),
+        ("tensor", np.zeros((2, 3, 3)), "cannot be columns"),
+        ("phase", np.zeros(2, complex), "cannot be columns"),
         ("count", [2**40, 1], "too large an integer"),
     ],
 )

@@ -217,9 +217,9 @@ def half(parts):
     ("change", "words"),
     [
         (without_atom, "it has 30 atoms, but lists of J neighbours for 31"),
-        (one_more, "atom 7 counts"),
-        (stranger, "a neighbour counts [30, 0, 0] in J, K, L, but no atom does"),
-        (half, "are no counts"),
+        (one_more, "atom 7 has the counts"),
+        (stranger, "a neighbour has the counts [30, 0, 0] in J, K, L, but no atom does"),
+        (half, "are not counts"),
         (lambda parts: parts[:3], "it has 3 parts instead of 4"),
         (lambda parts: [[], [], [], []], "it has 0 atom(s)"),
         (lambda parts: None, "has no len"),
@@ -245,7 +245,7 @@ def test_wrong_files_are_named(tmp_path, clusters, file):
     content = file.read_bytes()
     for share in (0.2, 0.7, 0.99):
         (tmp_path / "cut.npz").write_bytes(content[: int(share * len(content))])
-        refused(tmp_path / "cut.npz", "not a whole npz file", "download it again")
+        refused(tmp_path / "cut.npz", "not a complete npz file", "download it again")
     np.savez(tmp_path / "other.npz", descriptors=np.zeros(3), ener=np.zeros(3))
     refused(tmp_path / "other.npz", "no array 'desc'; found: descriptors, ener")
     desc = objects([described(clusters[0])])

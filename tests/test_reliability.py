@@ -204,7 +204,7 @@ def test_results_of_an_unfinished_command_are_replaced_by_it_alone(folder, tmp_p
     assert main(command) == 0
     assert out.read_bytes() == whole and names(tmp_path) == {"out.extxyz"}
     assert main(command) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
     shutil.copy(md, out)
     assert main(["convert", str(md), "--out", str(out), "--overwrite"]) == 2  # no store: nothing is written or left
     assert names(tmp_path) == {"out.extxyz"} and out.read_bytes() == md.read_bytes()

@@ -39,7 +39,7 @@ def test_reading_goes_on_behind_a_wrong_number_of_atoms(tmp_path, atoms, name, c
     block = only_block(path, on_bad="skip")
     assert block.number.tolist() == [0, 1, 3, 4, 5] and [bad.number for bad in block.unreadable] == [2]
     reason = block.unreadable[0].reason
-    assert "its first line says" in reason or "expected a line with the number of atoms" in reason
+    assert "its first line states" in reason or "expected a line with the number of atoms" in reason
     with pytest.raises(InputError, match=f"{name}, frame 2: "):
         list(Frames.open(path))
 
@@ -50,7 +50,7 @@ def test_what_cannot_be_told_is_counted_in_lines(tmp_path):
     assert len(block) == 2
     (bad,) = block.unreadable
     assert (
-        "says 2 atoms, but it has more; no further frame is found in the 35 lines from there to the end" in bad.reason
+        "states 2 atoms, but it has more; no further frame is found in the 35 lines from there to the end" in bad.reason
     )
 
 

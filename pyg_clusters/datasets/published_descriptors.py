@@ -154,7 +154,7 @@ def _energies(ener: np.ndarray, file: Path) -> np.ndarray:
     try:
         energies = np.array([np.asarray(entry, dtype=np.float64).item() for entry in ener])
     except (TypeError, ValueError) as error:
-        raise InputError(f"{file}: ener does not hold one energy for each cluster") from error
+        raise InputError(f"{file}: ener does not have one energy for each cluster") from error
     wrong = np.flatnonzero(~np.isfinite(energies))
     if wrong.size:
         raise InputError(f"{file}, frame {wrong[0]}: the energy is {energies[wrong[0]]}; remove the cluster")
@@ -179,7 +179,9 @@ def _graph(parts: Sequence) -> tuple[np.ndarray, np.ndarray]:
     for atom, of_shells in enumerate(zip(*lists, strict=True)):
         found = [len(rows) for rows in of_shells]
         if found != x[atom].tolist():
-            raise ValueError(f"atom {atom} counts {x[atom].tolist()} neighbours in J, K, L, but {found} are listed")
+            raise ValueError(
+                f"atom {atom} has the counts {x[atom].tolist()} in J, K, L, but {found} neighbours are listed"
+            )
     neighbors = np.concatenate([rows for of_shells in zip(*lists, strict=True) for rows in of_shells])
     return x, _first_atoms(x, neighbors)
 
@@ -192,7 +194,7 @@ def _rows(entries: Sequence) -> np.ndarray:
     numbers = np.array(rows, dtype=np.float64).reshape(-1, 3)
     counts = numbers.round().astype(np.int64)
     if (counts != numbers).any() or (counts < 0).any():
-        raise ValueError(f"{numbers[(counts != numbers).any(axis=1) | (counts < 0).any(axis=1)][0]} are no counts")
+        raise ValueError(f"{numbers[(counts != numbers).any(axis=1) | (counts < 0).any(axis=1)][0]} are not counts")
     return counts[counts.any(axis=1)]
 
 
@@ -205,7 +207,7 @@ def _first_atoms(x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
     index = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     strange = np.flatnonzero(keys[index] != wanted)
     if strange.size:
-        raise ValueError(f"a neighbour counts {neighbors[strange[0]].tolist()} in J, K, L, but no atom does")
+        raise ValueError(f"a neighbour has the counts {neighbors[strange[0]].tolist()} in J, K, L, but no atom does")
     return first[index]
 
 
@@ -236,7 +238,7 @@ def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     except InputError:
         raise
     except Exception as error:  # zipfile and zlib raise many kinds for a damaged file
-        raise InputError(f"{path}: not a whole npz file ({_reason(error)}); copy or download it again") from error
+        raise InputError(f"{path}: not a complete npz file ({_reason(error)}); copy or download it again") from error
 
 
 def _read_npy(content: bytes, where: str) -> np.ndarray:
@@ -328,7 +330,7 @@ def _number(kind: ElementType, content: bytes) -> Any:
 def _encoded(text: str, encoding: str) -> bytes:
     """The bytes that old protocols write as text."""
     if type(text) is not str or encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError("it encodes something else than bytes")
+        raise pickle.UnpicklingError("it encodes something other than bytes")
     return text.encode("latin-1")
 
 

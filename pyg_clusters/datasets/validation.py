@@ -103,9 +103,9 @@ def check_energies_above_references(energy: Tensor, sizes: Tensor, references: M
     if abs(float(per_atom[largest])) > MOST_BINDING:
         stated = ", ".join(f"{symbol} {value:.6g}" for symbol, value in references.items())
         raise InputError(
-            f"an energy is {float(per_atom[largest]):.6g} eV per atom away from the references ({stated} eV): they and "
-            "the labels, or the labels among each other, have different zeros or units; check energy_unit and "
-            "references, or let them be fitted (references='fit')"
+            f"an energy is {float(per_atom[largest]):.6g} eV per atom away from the references ({stated} eV): labels "
+            "and references, or labels of different frames, have different zeros or units; check energy_unit and "
+            "references, or fit the references (references='fit')"
         )
 
 

@@ -153,7 +153,9 @@ def _check_column(name: str, values: np.ndarray, where: str):
         raise InputError(f"{where}: the name {name!r} of values per atom cannot be written to extended XYZ; rename it")
     if values.ndim > 2 or values.dtype.kind not in "biufUSO":
         kind = f"{values.dtype} of shape {values.shape}"
-        raise InputError(f"{where}: the values {name!r} per atom, {kind}, are no columns of extended XYZ; remove them")
+        raise InputError(
+            f"{where}: the values {name!r} per atom, {kind}, cannot be columns of extended XYZ; remove them"
+        )
     if values.dtype.kind in "USO":
         wrong = next((value for value in values.ravel().tolist() if str(value).split() != [str(value)]), None)
         if wrong is not None:
@@ -312,4 +314,4 @@ def check_output(path: str | Path, inputs: Iterable[str | Path], overwrite: bool
         if path.exists() and is_among(path, used):
             raise InputError(f"{path} is one of the inputs and would be lost; choose another --out")
     if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already; pass --overwrite to replace it, or choose another --out")
+        raise InputError(f"{path} exists already; pass --overwrite to replace it, or choose another --out")

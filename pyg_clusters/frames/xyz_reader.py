@@ -97,12 +97,12 @@ def _problem(lines: TextLines, num_atoms: int | None) -> str | None:
         return f"expected a line with the number of atoms, got {start!r}"
     whole = lines.has(2 + num_atoms)
     if any(line.strip().isdigit() for line in lines.short_lines(2, num_atoms)):
-        return f"its first line says {num_atoms} atoms, but it has fewer"
+        return f"its first line states {num_atoms} atoms, but it has fewer"
     if not whole:
         return None
     after = lines.look(2 + num_atoms)
     if after is not None and not after.strip().isdigit() and _is_atom(after):
-        return f"its first line says {num_atoms} atoms, but it has more"
+        return f"its first line states {num_atoms} atoms, but it has more"
     return None
 
 
