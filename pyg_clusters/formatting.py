@@ -44,6 +44,17 @@ def print_lines(lines: Iterable[str]):
         print(line)
 
 
+def span(values: Collection[int]) -> str:
+    """Smallest and largest of some integers, or their only value.
+
+    Example:
+        >>> span([31, 70, 46]), span([31, 31])
+        ('31 to 70', '31')
+    """
+    low, high = min(values), max(values)
+    return f"{low} to {high}" if low < high else str(low)
+
+
 def count_of(number: int, noun: str) -> str:
     """Number and noun, in the plural where needed.
 

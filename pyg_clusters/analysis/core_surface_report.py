@@ -18,6 +18,7 @@ from pyg_clusters.analysis.viewer import energies_on_structures, energy_bar, ene
 from pyg_clusters.datasets.frame_sets import parse_radii, read_set
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
+from pyg_clusters.formatting import span
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.predictor import usable_device
@@ -214,13 +215,12 @@ def drawn_clusters(result: CoreSurface) -> list[int]:
 def make_report(result: CoreSurface, model_name: str, figures: dict[str, Figure], command: str) -> Report:
     """HTML report."""
     first, second = result.radii
-    sizes = np.unique(result.frames.sizes)
-    atoms = f"{sizes[0]} atoms" if len(sizes) == 1 else f"{sizes[0]} to {sizes[-1]} atoms"
     report = Report("Core and surface in the features of the model")
     report.origin(command)
     report.text(
-        f"{len(result.frames):,} clusters of {atoms}, analysed with the model `{literal(model_name)}`. An atom is core "
-        f"within {first:g} Å of the centre of mass, surface beyond {second:g} Å. Its features are the "
+        f"{len(result.frames):,} clusters of {span(result.frames.sizes)} atoms, analysed with the model "
+        f"`{literal(model_name)}`. An atom is core within {first:g} Å of the centre of mass, surface beyond "
+        f"{second:g} Å. Its features are the "
         f"{result.atoms.features.shape[1]} numbers after the last hidden layer of the interaction network."
     )
     for line in _training_notes(result):

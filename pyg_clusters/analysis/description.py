@@ -35,6 +35,7 @@ from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, parse_radii, read_set
 from pyg_clusters.datasets.label_reading import units_of_labels
 from pyg_clusters.files import write_json
+from pyg_clusters.formatting import span
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.frames import DescribeOptions
@@ -93,7 +94,7 @@ def summary_lines(description: Description) -> list[str]:
     finest = description.shared[-1]
     rows = len(np.unique(np.column_stack([frames.z, description.counts]), axis=0))
     lines = [
-        f"clusters: {len(frames):,} of {_range(sizes)} atoms ({_elements(frames)}), {len(frames.z):,} atoms",
+        f"clusters: {len(frames):,} of {span(sizes)} atoms ({_elements(frames)}), {len(frames.z):,} atoms",
         f"shortest distance: {distribution.smallest_distance:.3f} Å, bond length: {distribution.bond_length:.2f} Å",
         f"minima of g(r): {_lengths(description.minima)}",
         f"suggested shell radii: {_lengths(description.suggested)}",
@@ -258,10 +259,6 @@ def _known(value: float) -> float | None:
 
 def _lengths(values: Sequence[float]) -> str:
     return " and ".join(f"{value:.4g}" for value in values) + " Å" if values else "none"
-
-
-def _range(sizes: np.ndarray) -> str:
-    return str(sizes.min()) if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
 
 
 def _elements(frames: FrameSet) -> str:

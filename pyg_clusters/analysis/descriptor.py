@@ -273,8 +273,11 @@ def description_of(
         origin = f"fallback of {shares} bond lengths, as g(r) suggests none: choose others by --radii"
     pos, ptr = torch.from_numpy(frames.pos), torch.from_numpy(frames.ptr)
     counts = shell_counts(pos, ptr, radii).numpy()
-    if from_user:
-        _check_shells(counts, radii, longest)
+    if from_user and (empty := empty_shells(counts)):
+        raise InputError(
+            f"no atom of the set has a neighbour in shell {shell_text(empty[0], radii)}; the clusters "
+            f"are at most {longest:.2f} Å across: choose other --radii"
+        )
     nested = [radii[:number] for number in range(1, len(radii) + 1)]
     return Description(
         frames=frames,
@@ -312,13 +315,3 @@ def _minima(distribution: PairDistribution) -> tuple[tuple[float, ...], tuple[fl
         return minima, distribution.suggested_radii()
     except ValueError:
         return minima, ()
-
-
-def _check_shells(counts: np.ndarray, radii: tuple[float, ...], longest: float):
-    """Check that each shell of the given radii has neighbours."""
-    empty = empty_shells(counts)
-    if empty:
-        raise InputError(
-            f"no atom of the set has a neighbour in shell {shell_text(empty[0], radii)}; the clusters "
-            f"are at most {longest:.2f} Å across: choose other --radii"
-        )

@@ -16,7 +16,7 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import count_of
+from pyg_clusters.formatting import count_of, span
 from pyg_clusters.frames import BadFrame, read_blocks
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.paths import holds_structures
@@ -184,9 +184,8 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
         values["no isolated clusters"] = f"{len(no_clusters)}, first frame {no_clusters[0].number}: {reason}"
     if not sizes:
         return contents
-    smallest, largest = min(sizes), max(sizes)
     values |= {
-        "atoms": f"{smallest} to {largest}" if smallest < largest else smallest,
+        "atoms": span(sizes),
         "frames per size": ", ".join(f"{size}: {count}" for size, count in sorted(sizes.items())),
         **_formulas(formulas, len(elements)),
         "elements": ", ".join(f"{chemical_symbols[z]} ({count:,} atoms)" for z, count in elements.items()),

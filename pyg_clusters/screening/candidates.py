@@ -1,7 +1,7 @@
 """Candidates of a screening: their relaxation with the forces of the model, and their files."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -232,12 +232,9 @@ def write_candidates(screening: Screening, folder: Path, truth: str | None = Non
     columns["pred_reason"] = [candidate.reason for candidate in candidates]
     if truth:
         relaxed = INITIAL if candidates and candidates[0].relaxation else ""
-        columns |= {_free(relaxed + truth, columns): [candidate.properties[truth] for candidate in candidates]}
+        name = relaxed + truth
+        columns[EARLIER + name if name in columns else name] = [candidate.properties[truth] for candidate in candidates]
     write_table(folder / "candidates.csv", columns)
-
-
-def _free(name: str, columns: Mapping[str, object]) -> str:
-    return EARLIER + name if name in columns else name
 
 
 def _atoms_to_write(candidate: Candidate) -> Atoms:

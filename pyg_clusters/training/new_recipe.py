@@ -1,5 +1,6 @@
 """Recipes written for a user's own frames."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from pyg_clusters.analysis.descriptor import FALLBACK
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.formatting import count_of
+from pyg_clusters.formatting import count_of, span
 from pyg_clusters.frames import AtomsFrame, expand_paths, read_atoms
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.reader import labels_of
@@ -119,12 +120,13 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     first = "the first " if len(frames) >= MAX_FRAMES else ""
     alone = group is None and len(frames) <= len(groups)  # one frame per file: copies lie in different files
     by_group = len(groups) >= MANY_GROUPS and not alone
-    range_ = f"{min(sizes)} to {max(sizes)}" if min(sizes) < max(sizes) else f"{sizes[0]}"
     others = [
-        name for name, kind in shapes.items() if kind in ("energy", "atoms") and _is_label(name) and name != target
+        name
+        for name, kind in shapes.items()
+        if kind in ("energy", "atoms") and re.search("energy|shielding", name.lower()) and name != target
     ]
     lines = [
-        f"frames     {first}{len(frames):,} of {range_} atoms",
+        f"frames     {first}{len(frames):,} of {span(sizes)} atoms",
         f"elements   {', '.join(chemical_symbols[number] for number in elements)}",
         f"label      {target}{_range_of(target, labels, sizes, per_atom)}"
         + (f"; missing in {missing:,} frames (on_missing: skip leaves them out)" if missing else "")
@@ -150,10 +152,6 @@ def _minima(frames: Sequence[AtomsFrame], labels: Sequence[dict[str, Any]], forc
                 "pyg-clusters label energy computes forces"
             )
     return list(largest)
-
-
-def _is_label(name: str) -> bool:
-    return "energy" in name.lower() or "shielding" in name.lower()
 
 
 def _range_of(target: str, labels: Sequence[dict[str, Any]], sizes: Sequence[int], per_atom: bool) -> str:

@@ -49,12 +49,6 @@ def recipes_in(argv: Sequence[str]) -> Iterator[dict]:
             yield recipe
 
 
-def classes_in_recipes(argv: Sequence[str]) -> Iterator[str]:
-    """Import paths of the classes in the recipes of a command line."""
-    for recipe in recipes_in(argv):
-        yield from names_of_classes(recipe)
-
-
 def classes_in_options(argv: Sequence[str]) -> Iterator[str]:
     """Import paths of the classes in the options of a command line."""
     for name, value in options_of(argv):

@@ -28,14 +28,13 @@ from pyg_clusters.training.launcher import resume_ensemble, train_ensemble
 from pyg_clusters.training.recipes import (
     check_recipe,
     classes_in_options,
-    classes_in_recipes,
     names_training,
     recipes_in,
     take_option,
     with_logger,
     with_recipe,
 )
-from pyg_clusters.trusted import import_named, trusting_files, trusts_files
+from pyg_clusters.trusted import import_named, names_of_classes, trusting_files, trusts_files
 
 TRAINER_DEFAULTS = {
     "max_epochs": 2000,
@@ -198,7 +197,7 @@ def _train_run(argv: Sequence[str], resume: bool):
         logging.getLogger(name).setLevel(logging.ERROR)
     # Classes of the user's own recipe; those of a resumed run have been checked, unless it is trusted.
     if not resume or trusts_files():
-        import_named(classes_in_recipes(argv))
+        import_named(name for recipe in recipes_in(argv) for name in names_of_classes(recipe))
     import_named(classes_in_options(argv))
     with _errors_of_recipe(argv):
         cli = TrainCLI(argv)
