@@ -18,7 +18,7 @@ from ase import Atoms
 from helpers import atoms_of, refused
 
 from pyg_clusters.cli import demo
-from pyg_clusters.cli.main import VERBS, main
+from pyg_clusters.cli.main import main, main_verbs
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
@@ -261,7 +261,7 @@ def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):
 
 def test_module_and_help_and_version():
     run = subprocess.run([sys.executable, "-m", "pyg_clusters", "--help"], capture_output=True, text=True, check=True)
-    assert all(verb in run.stdout for verb in VERBS)
+    assert all(verb in run.stdout for verb in main_verbs())
 
 
 def help_of(words: str, capsys) -> str:
@@ -280,7 +280,7 @@ def test_help_has_words_of_users_and_fits_two_screens(capsys):
         "generate quench",
         "generate hot",
     ]
-    for words in (*VERBS, *subcommands, "analyse core-surface", "reproduce dart", "reproduce layers"):
+    for words in (*main_verbs(), *subcommands, "analyse core-surface", "reproduce dart", "reproduce layers"):
         text = help_of(words, capsys)
         assert not re.search(r"<class|null|type:|None|Literal|default: False", text), text
         assert len(text.splitlines()) <= 80, words
@@ -330,7 +330,7 @@ def test_tab_completion_knows_verbs_and_options(tmp_path, capsys):
     assert "must be bash" in refused(["--print-completion", "fish"], capsys)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", main_verbs())
 def test_help_of_each_verb_ends_in_an_example(verb, capsys):
     with pytest.raises(SystemExit) as exit_:
         main([verb, "--help"])
