@@ -308,7 +308,7 @@ def test_a_model_that_cannot_be_saved_is_refused_before_training(recipe, tmp_pat
 
 def test_a_split_of_another_data_set_is_refused(dataset, tmp_path):
     Split(torch.arange(50), torch.arange(50, 60), torch.tensor([60])).save(tmp_path)
-    with pytest.raises(InputError, match="names cluster 60, but the data set has 60 only"):
+    with pytest.raises(InputError, match="names cluster 60, but the data set has only 60"):
         ClusterDataModule(dataset, tmp_path)
 
 
