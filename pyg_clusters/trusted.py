@@ -14,7 +14,7 @@ from pyg_clusters.errors import InputError, describe_error
 TRUSTED: dict[str, frozenset[str]] = {
     package: frozenset(names.split())
     for package, names in {
-        "pyg_clusters.models": "DART SmoothDART AlloyDART HDNN NodeSchNet LayeredModel ShieldingLasso",
+        "pyg_clusters.models": "DART SmoothDART AlloyDART HDNN NodeSchNet LayeredModel ShieldingDART ShieldingLasso",
         "pyg_clusters.transforms": "RadiusGraph RunningCoordination ShellGraph SymmetryFunctions TopologicalDescriptor",
         "pyg_clusters.datasets": "UnrelaxedOnly ClusterDataset CopperGoldClusters GNC GalliumClusters OnDiskClusters "
         "PublishedDescriptors SodiumShielding",

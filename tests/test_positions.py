@@ -13,7 +13,7 @@ from pyg_clusters.frames.ase_reader import block_of_frames
 from pyg_clusters.frames.block import ReadOptions
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART, AlloyDART, Ensemble, LayeredModel, NodeSchNet, SmoothDART
+from pyg_clusters.models import DART, AlloyDART, Ensemble, LayeredModel, NodeSchNet, ShieldingDART, SmoothDART
 from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
 from pyg_clusters.positions import coinciding
@@ -43,6 +43,7 @@ MODELS = {
     "AlloyDART": lambda: AlloyDART(elements=(31, 79)),
     "SmoothDART": SmoothDART,
     "NodeSchNet": NodeSchNet,
+    "ShieldingDART": ShieldingDART,
     "LayeredModel": lambda: LayeredModel("torch_geometric.nn.GATv2Conv", num_layers=1, hidden_channels=8),
     "SchNet": lambda: LayeredModel("torch_geometric.nn.SchNet", num_layers=1, hidden_channels=8),
     "HDNN": hdnn,

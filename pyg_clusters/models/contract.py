@@ -154,7 +154,7 @@ def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
     return (
         f"{type(model).__name__} does not tell elements apart (to exchange atoms of {symbols} changes nothing): for "
         "several elements take SmoothDART or AlloyDART with elements, HDNN, or a LayeredModel with embedding: both; "
-        "for shieldings NodeSchNet"
+        "for shieldings NodeSchNet, or ShieldingDART with elements"
     )
 
 

@@ -23,7 +23,7 @@ from pyg_clusters.models.repulsion import repulsion
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.inputs import ElementChannels, InputScale
 from pyg_clusters.nn.neighbor_sums import MAX_DEGREE, harmonics_of_neighbors
-from pyg_clusters.nn.output_scale import EnergyScale
+from pyg_clusters.nn.output_scale import EnergyScale, OutputScale
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.pairs import is_large
 from pyg_clusters.positions import usable_positions
@@ -139,7 +139,7 @@ class SmoothDART(nn.Module):
         widths = [hidden_channels, *self.interaction_channels, 1]
         self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
         self.activation = activation_resolver(act, **act_kwargs)
-        self.scale = EnergyScale()
+        self.scale: OutputScale = EnergyScale()
         self.domain = TrainingDomain()
         self.reset_parameters()
 
@@ -148,7 +148,7 @@ class SmoothDART(nn.Module):
     def reset_parameters(self):
         """Kaiming normal weights with a = 1 and zero biases, as DART's; the inputs as they are."""
         for module in self.modules():
-            if isinstance(module, ElementChannels | EnergyScale | InputScale):
+            if isinstance(module, ElementChannels | OutputScale | InputScale):
                 module.reset_parameters()
             elif isinstance(module, nn.Linear) or (hasattr(module, "weight") and hasattr(module, "bias")):
                 nn.init.kaiming_normal_(module.weight, a=1.0)
@@ -167,6 +167,10 @@ class SmoothDART(nn.Module):
 
     def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
         """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
+        return self.atomic_values(z, pos, batch)
+
+    def atomic_values(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
+        """What the network gives for each atom ``[num_atoms]``; arguments as of :meth:`forward`."""
         self.domain.check(z)
         batch = one_cluster(pos) if batch is None else batch
         if batch.numel() == 0:
@@ -217,10 +221,14 @@ class SmoothDART(nn.Module):
         return repulsion(distance, first, second, self.domain.geometry[0])
 
     def read_out(self, x: Tensor, z: Tensor | None) -> Tensor:
-        """Shares of the atoms ``[num_atoms]`` in eV from their features ``[num_atoms, hidden_channels]``."""
+        """Values of the atoms ``[num_atoms]`` from their features ``[num_atoms, hidden_channels]``."""
         for layer in self.interaction[:-1]:
             x = self.activation(layer(x))
-        return self.scale(self.interaction[-1](x).squeeze(-1), z)
+        return self.scaled(self.interaction[-1](x).squeeze(-1), z)
+
+    def scaled(self, raw: Tensor, z: Tensor | None) -> Tensor:
+        """Numbers of the network ``[num_atoms]`` in eV."""
+        return self.scale(raw, z)
 
     def element_values(self, z: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Channels ``[num_atoms, num_channels]`` and elements ``[num_atoms, num_elements]``; none for one element."""
