@@ -80,7 +80,7 @@ def test_rows_hold_the_figures_of_the_paper():
         "schnet_a0": 35.2,
     }
     tables = {row.table for row in nmr.rows(69)}
-    assert tables == {"Five folds", "Largest sizes", "Trade-off", "Learning curve"}
+    assert tables == {"Five folds", "Split of the paper", "Trade-off", "Learning curve"}
     assert [row.method.a for row in nmr.rows(69) if row.table == "Trade-off"] == [0, 0.3, 1, 3, 10]
 
 
@@ -94,18 +94,23 @@ def test_learning_curve_is_of_numbers_that_there_are():
 def test_each_training_is_made_once_and_says_all_of_itself():
     rows = nmr.rows(69)
     made = nmr.trainings(rows, shipped_recipe("sodium_node_schnet.yaml"), 2, 30)
-    assert len({training.name for training in made}) == len(made) == 2 * (4 * 5 + 4 + 3 * 5 + 2 * 5)
+    assert len({training.name for training in made}) == len(made) == 2 * (6 * (5 + 1) + 3 * 5 + 2 * 5)
     training = next(t for t in made if t.name == "schnet_a3_transformed_fold2_seed1")
     options = dict(zip(training.options[::2], training.options[1::2], strict=True))
     assert options["--data.fold"] == "2" and options["--seed_everything"] == "1"
     assert options["--model.loss.init_args.a"] == "3.0" and options["--model.model.init_args.transform"] == "true"
     assert options["--trainer.max_epochs"] == "30" and "UnrelaxedOnly" in options["--data.dataset.init_args.pre_filter"]
+    assert options["--data.dataset.init_args.subset"] == "stable"
+    training = next(t for t in made if t.name == "shielding_dart_a3_sizes_seed0")
+    options = dict(zip(training.options[::2], training.options[1::2], strict=True))
+    assert training.recipe.name == "sodium_shielding_dart.yaml" and options["--model.loss.init_args.a"] == "3.0"
+    assert options["--data.split"] == "paper" and options["--data.dataset.init_args.subset"] == "all_sizes"
 
 
 def test_lasso_and_network_are_tested_on_the_same_clusters(dataset, tmp_path):
     """A Lasso's test parts are those of the same division of a training, so that errors can be paired."""
     rows = [Row(nmr.CURVE, lasso("populations"), (Division(1), Division(1, 10)))]
-    nmr.fit_lassos(rows, dataset, tmp_path)
+    nmr.fit_lassos(rows, {"stable": dataset}, tmp_path)
     whole, few = (
         nmr.ClusterDataModule(dataset, **division.arguments()).split for division in (Division(1), Division(1, 10))
     )
@@ -116,11 +121,11 @@ def test_lasso_and_network_are_tested_on_the_same_clusters(dataset, tmp_path):
     assert result.clusters == whole.test.numel() and len(result.overall) == 1
     assert 20 < result.mean("rmse_ppm") < 60
     before = (tmp_path / "lasso_populations_fold1/test_predictions.csv").stat().st_mtime_ns
-    nmr.fit_lassos(rows, dataset, tmp_path)
+    nmr.fit_lassos(rows, {"stable": dataset}, tmp_path)
     assert (tmp_path / "lasso_populations_fold1/test_predictions.csv").stat().st_mtime_ns == before
     summary = tmp_path / "lasso_populations_fold1/finished.json"
     summary.write_text(json.dumps({**json.loads(summary.read_text()), "data": "of other clusters"}))
-    nmr.fit_lassos(rows, dataset, tmp_path)
+    nmr.fit_lassos(rows, {"stable": dataset}, tmp_path)
     assert (tmp_path / "lasso_populations_fold1/test_predictions.csv").stat().st_mtime_ns > before
 
 
@@ -285,6 +290,7 @@ def test_labels_are_those_of_the_data_set(dataset):
     np.testing.assert_allclose(labels.coordination[: by_hand.numel()], by_hand, atol=0.6)
 
 
+@pytest.mark.figures
 def test_tables_and_figures_of_finished_runs(tmp_path, capsys, dataset):
     """Everything is written, marked with the number of clusters, and a quick run is marked as one."""
     folder = tmp_path / "quick"
@@ -352,7 +358,7 @@ def test_shieldings_that_cannot_be_learned():
 def test_wrong_arguments(tmp_path, capsys):
     out = ["--out", str(tmp_path)]
     assert main(["reproduce", "nmr", "--only", "nosuch", *out]) == 2
-    assert "--only 'nosuch' is in no table; there are Five folds" in capsys.readouterr().err
+    assert "--only 'nosuch' is in no table; there are Split of the paper" in capsys.readouterr().err
     assert main(["reproduce", "nmr", "--epochs", "0", *out]) == 2
     assert main(["reproduce", "nosuch", *out]) == 2
     assert "no paper 'nosuch'; give dart, nmr, layers first" in capsys.readouterr().err

@@ -21,13 +21,14 @@ from pyg_clusters.models import ShieldingLasso
 from pyg_clusters.models.checkpoint import BEST, save_model
 from pyg_clusters.models.shielding_lasso import Variables
 from pyg_clusters.papers.tables import deviation, num_train_clusters, seconds_of_finished
+from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.launcher import Training
 
 Metrics = Mapping[str, float | int]
 
 FOLDS: int = 5
 
-FOLDS_TABLE, SIZES_TABLE, TRADE_OFF, CURVE = "Five folds", "Largest sizes", "Trade-off", "Learning curve"
+FOLDS_TABLE, SIZES_TABLE, TRADE_OFF, CURVE = "Five folds", "Split of the paper", "Trade-off", "Learning curve"
 
 BEST_OF_SEEDS, MEAN_OF_SEEDS = "best seed by validation", "mean over seeds"
 """Combinations of the trainings with different seeds: that of the paper, and a deep ensemble."""
@@ -44,6 +45,8 @@ class Method:
         a: Weight of the sorted penalty; 0 is the mean squared error.
         transform: Whether targets are transformed by a generalised logistic distribution.
         paper_rmse: RMSE of the paper on 200 clusters of 40 atoms, in ppm, if given.
+        recipe: Shipped recipe of a network that the paper does not have.
+        epochs: Maximum number of epochs in it.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Method:
     a: float = 0.0
     transform: bool = False
     paper_rmse: float | None = None
+    recipe: str | None = None
+    epochs: int | None = None
 
 
 def lasso(variables: Variables, transform: bool = False) -> Method:
@@ -72,13 +77,20 @@ def schnet(a: float = 0.0, transform: bool = False) -> Method:
     return Method(name, label, a=a, paper_rmse=None if a else 35.2)
 
 
+def shielding_dart(a: float = 0.0) -> Method:
+    """ShieldingDART with the sorted penalty of weight a."""
+    label = "ShieldingDART, " + (f"penalty a = {a:g}" if a else "MSE")
+    return Method(f"shielding_dart_a{a:g}", label, a=a, recipe="sodium_shielding_dart.yaml", epochs=60)
+
+
 VARIABLES: tuple[Variables, ...] = ("coordination", "populations", "both")
 
 METHODS: tuple[Method, ...] = (
     *(lasso(variables, transform) for variables in VARIABLES for transform in (False, True)),
     *(schnet(a, transform) for a in (0.0, 3.0) for transform in (False, True)),
+    *(shielding_dart(a) for a in (0.0, 3.0)),
 )
-"""Methods compared in the paper."""
+"""Methods compared in the paper, and ShieldingDART."""
 
 
 @dataclass(frozen=True)
@@ -86,8 +98,8 @@ class Division:
     """Division of the clusters into training, validation and test set.
 
     Attributes:
-        fold: Index of the test fold of a cross-validation by cluster; ``None`` tests on the largest sizes and trains on
-            the smaller ones.
+        fold: Index of the test fold of a cross-validation by cluster; ``None`` is the paper's split: trained on
+            14 to 26 atoms, validated on 28 and 30, tested on 40.
         most: Maximum number of training clusters.
     """
 
@@ -99,6 +111,11 @@ class Division:
         """Name in folders."""
         name = "sizes" if self.fold is None else f"fold{self.fold}"
         return name if self.most is None else f"{name}_of{self.most}"
+
+    @property
+    def subset(self) -> str:
+        """Subset of :class:`~pyg_clusters.datasets.SodiumShielding` that is divided."""
+        return "all_sizes" if self.fold is None else "stable"
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of :class:`~pyg_clusters.training.ClusterDataModule`."""
@@ -153,8 +170,8 @@ def rows(num_clusters: int, extent: Extent | None = None) -> list[Row]:
     """
     extent = extent or Extent()
     folds = tuple(Division(fold) for fold in extent.folds)
-    planned = [Row(FOLDS_TABLE, method, folds) for method in METHODS]
-    planned += [Row(SIZES_TABLE, method, (Division(),)) for method in METHODS]
+    planned = [Row(SIZES_TABLE, method, (Division(),)) for method in METHODS]
+    planned += [Row(FOLDS_TABLE, method, folds) for method in METHODS]
     planned += [Row(TRADE_OFF, schnet(a), folds) for a in extent.weights]
     train_clusters = num_clusters * (FOLDS - 2) / FOLDS
     for method in (lasso("coordination"), schnet()):
@@ -170,7 +187,7 @@ def folder_name(method: Method, division: Division, seed: int) -> str:
 
 
 def trainings(chosen: Sequence[Row], recipe: Path, seeds: int, epochs: int) -> list[Training]:
-    """Trainings of NodeSchNet for rows, each once.
+    """Trainings of networks for rows, each once.
 
     Args:
         chosen: The rows.
@@ -184,28 +201,30 @@ def trainings(chosen: Sequence[Row], recipe: Path, seeds: int, epochs: int) -> l
             for division in row.divisions:
                 if row.method.variables is None:
                     name = folder_name(row.method, division, seed)
-                    planned[name] = Training(name, recipe, _options(row.method, division, seed, epochs))
+                    own = recipe if row.method.recipe is None else shipped_recipe(row.method.recipe)
+                    planned[name] = Training(name, own, _options(row.method, division, seed, epochs))
     return list(planned.values())
 
 
 def _options(method: Method, division: Division, seed: int, epochs: int) -> tuple[str, ...]:
     changes = {
         "seed_everything": seed,
+        "data.dataset.init_args.subset": division.subset,
         "data.dataset.init_args.pre_filter": "pyg_clusters.datasets.UnrelaxedOnly",
         **{f"data.{key}": value for key, value in division.arguments().items()},
         "data.shuffle_seed": seed,
         "model.model.init_args.transform": str(method.transform).lower(),
         "model.loss.init_args.a": method.a,
-        "trainer.max_epochs": epochs,
+        "trainer.max_epochs": min(epochs, method.epochs or epochs),
     }
     return tuple(word for key, value in changes.items() for word in (f"--{key}", str(value)))
 
 
-def fit_lassos(chosen: Sequence[Row], dataset: ClusterDataset, folder: Path):
-    """Fit the missing Lassos of rows to a data set, each into its own folder below ``folder``."""
+def fit_lassos(chosen: Sequence[Row], datasets: Mapping[str, ClusterDataset], folder: Path):
+    """Fit the missing Lassos of rows to the data set of their subset, each into its own folder below ``folder``."""
     for row in chosen:
         for division in row.divisions:
-            run = folder / folder_name(row.method, division, 0)
+            run, dataset = folder / folder_name(row.method, division, 0), datasets[division.subset]
             if row.method.variables and _fitted_to(run) != dataset.fingerprint:
                 _fit_lasso(row.method, ClusterDataModule(dataset, **division.arguments()), run)
 

@@ -152,7 +152,7 @@ def findings(
 ) -> list[Finding]:
     """Findings of the paper that the given results can decide.
 
-    Findings on models are decided by the five folds where available, otherwise by the largest sizes.
+    Findings on models are decided by the five folds where available, otherwise by the paper's split.
 
     Args:
         reached: Results of rows.
