@@ -236,5 +236,6 @@ def _stop(process: BaseProcess):
 
 def _last_line(folder: Path, training: Training) -> str:
     log = folder / f"{training.name}.log"
-    lines = [line for line in log.read_text(encoding="utf-8").splitlines() if line.strip()]
+    text = log.read_text(encoding="utf-8") if log.exists() else ""
+    lines = [line for line in text.splitlines() if line.strip()]
     return f"{lines[-1][:300] if lines else 'no output'}; see {log}"
