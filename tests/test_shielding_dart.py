@@ -2,10 +2,13 @@
 
 import pytest
 import torch
+from ase import Atoms
 
 from pyg_clusters import pairs
+from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
-from pyg_clusters.models import HasAtomicEnergies, ShieldingDART, SmoothDART
+from pyg_clusters.models import HasAtomicEnergies, NodeSchNet, ShieldingDART, SmoothDART
+from pyg_clusters.structures import ModelCalculator, relax
 from pyg_clusters.testing import random_clusters, validate_model
 
 SIZES = (20, 31, 7, 1, 2)
@@ -65,5 +68,12 @@ def test_directions_tell_atoms_apart_that_distances_do_not(degree, tells):
     assert torch.allclose(model(z, flat), model(z, corner), rtol=1e-9) != tells
 
 
-def test_it_is_no_model_of_energies(model):
+def test_it_is_no_model_of_energies(model, generator):
     assert not isinstance(model, HasAtomicEnergies) and isinstance(SmoothDART(), HasAtomicEnergies)
+    dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.5]], calculator=ModelCalculator(model))
+    with pytest.raises(InputError, match="ShieldingDART gives a value per atom"):
+        dimer.get_potential_energy()
+    z, batch = torch.full((5,), 11), torch.tensor([0, 0, 1, 1, 1])
+    for each in (model, NodeSchNet()):
+        with pytest.raises(InputError, match="not a model of energies"):
+            relax(each, z, 4 * torch.rand(5, 3, generator=generator), batch)

@@ -149,12 +149,14 @@ def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Ten
         batch: Cluster of each atom ``[num_atoms]``, sorted.
 
     Raises:
-        InputError: If the energy is no differentiable function of the positions.
+        InputError: If the model gives a value per atom, or its energy is no differentiable function of the positions.
     """
     weight = next(energy.parameters(), pos) if isinstance(energy, nn.Module) else pos
     with torch.enable_grad():
         moved = pos.detach().requires_grad_()
         energies = energy(z, moved.to(weight.dtype), batch)
+        if energies.shape == batch.shape and batch.numel() > int(batch[-1:].sum()) + 1:
+            raise InputError(f"{type(energy).__name__} gives a value per atom: it is not a model of energies")
         energies = energies.to(torch.promote_types(energies.dtype, pos.dtype))
         (gradient,) = torch.autograd.grad(energies.sum(), moved, allow_unused=True)
     if gradient is None:
