@@ -244,9 +244,9 @@ def show(folders: list[Path], path: Path | None):
         show_recall(saved(folder), truth, left)
         show_isomers(folder, known["numbers"], right)
         left.set_xscale("log")
-        left.set_ylim(0, wanted)
+        left.set_ylim(0, wanted + 1)
         legend(left, loc="lower right")
-        legend(right, loc="upper left")
+        legend(right, loc="center right")
     if path is not None:
         save_figure(figure, path)
 
