@@ -246,7 +246,7 @@ def show(folders: list[Path], path: Path | None):
         left.set_xscale("log")
         left.set_ylim(0, wanted + 1)
         legend(left, loc="lower right")
-        legend(right, loc="center right")
+        legend(right, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     if path is not None:
         save_figure(figure, path)
 
