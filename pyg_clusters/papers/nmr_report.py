@@ -61,12 +61,17 @@ def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
     rows = chosen_rows(options.only, nmr.rows(len(dataset), extent), lambda row: (row.table, row.method.name))
     recipe = shipped_recipe("sodium_node_schnet.yaml") if options.recipe is None else Path(options.recipe)
     trainings = nmr.trainings(rows, recipe, options.seeds, extent.epochs)
+    subsets = {
+        nmr.folder_name(row.method, division, seed): division.subset
+        for row in rows
+        for division in row.divisions
+        for seed in range(options.seeds)
+    }
     out = Path(options.out)
     with open_output(options, results=()):
         runs = out / ("quick" if options.quick else "full")
-        for division in {division for row in rows for division in row.divisions}:
-            for run in runs.glob(f"*_{division.name}_seed*"):
-                Run(run).check_fingerprint(datasets[division.subset])
+        for training in trainings:
+            Run(runs / training.name).check_fingerprint(datasets[subsets[training.name]])
         nmr.fit_lassos(rows, datasets, runs)
         run_trainings(trainings, runs, options.workers)
         return write_results(nmr.results(rows, runs, options.seeds), dataset, extent, out, options.quick)
