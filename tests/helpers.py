@@ -3,6 +3,7 @@
 import csv
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,18 @@ def in_child(work: Callable[[], int]) -> int:
 def status_of(work: Callable[[], int]) -> int:
     """How work in a process of its own ended."""
     return os.waitpid(in_child(work), 0)[1]
+
+
+def kill(*args):
+    """Kill this process, in place of some function."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def half_saved(content, stream):
+    """Write something to a stream and be killed, in place of ``torch.save``."""
+    stream.write(b"half")
+    stream.flush()
+    kill()
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

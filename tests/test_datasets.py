@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
-from helpers import assert_refused, status_of
+from helpers import assert_refused, half_saved, kill, status_of
 from torch_geometric.loader import DataLoader
 from torch_geometric.transforms import BaseTransform
 
@@ -332,16 +332,6 @@ def test_full_disk_leaves_nothing(tmp_path, file, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     assert_refused(lambda: ClusterDataset(tmp_path, file), "cannot write", "No space left on device")
     assert processed(tmp_path) == []
-
-
-def kill(*args):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def half_saved(content, stream):
-    stream.write(b"half")
-    stream.flush()
-    kill()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.io import write
-from helpers import assert_refused, status_of
+from helpers import assert_refused, half_saved, kill, status_of
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import GNC, GalliumClusters
@@ -434,16 +434,6 @@ def test_processed_file_is_used_again_and_changes_are_noticed(raw, clusters):
     assert GNC(raw.parent)._data.y.sum().item() == pytest.approx(dataset._data.y.sum().item() - 1, abs=1e-3)
     next(raw.glob("Ga31*")).unlink()
     assert len(GNC(raw.parent)) == len(dataset) - 1
-
-
-def kill(*args):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def half_saved(content, stream):
-    stream.write(b"half")
-    stream.flush()
-    kill()
 
 
 @pytest.mark.parametrize(("module", "name", "killer"), [(torch, "save", half_saved), (os, "replace", kill)])
