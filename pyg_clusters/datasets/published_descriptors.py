@@ -1,7 +1,5 @@
 """Clusters without coordinates: the descriptors published with the code of DART, and a safe reader of their file."""
 
-import hashlib
-import json
 import math
 import pickle
 import re
@@ -25,10 +23,8 @@ from pyg_clusters.units import KCAL_PER_MOL
 
 SHELLS: str = "JKL"
 
-ELEMENT_TYPE: re.Pattern[str] = re.compile(r"O[48]?|b1|[iu][1248]|f[248]|[SU]\d{1,4}")
-"""Accepted element types of arrays: objects, booleans, integers, floating-point numbers, short strings."""
-
-HEADER_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+ELEMENT_TYPE: re.Pattern[str] = re.compile(r"O8?|[iu][1248]|f[248]")
+"""Accepted element types of arrays: objects, integers, floating-point numbers."""
 
 
 class PublishedDescriptors(ClusterDataset):
@@ -41,19 +37,16 @@ class PublishedDescriptors(ClusterDataset):
 
     The file does not identify the neighbours. DART uses nothing but their shell counts (Eqs. 2 to 4), and an atom with
     these counts always exists in the cluster: each edge starts at the first such atom. DART gives the same energy as
-    from the true pairs, and the graph can be batched, sliced and passed to any layer; but its edges are not pairs of
-    atoms, and several of them may join the same two.
+    from the true pairs; but the edges are not pairs of atoms, and several of them may join the same two.
 
-    A cluster has ``z [num_atoms]``, ``x [num_atoms, 3]`` (counts in the shells J, K, L), ``edge_index [2, num_edges]``
-    (source j, target i), ``edge_type [num_edges]``, ``y [1]`` (binding energy in eV), ``idx [1]`` (its index in the
-    file), ``cluster_size [1]`` and ``group [1]`` (a group of its own); ``pos`` is ``None``. An edge takes two bytes in
-    memory and is expanded at every access.
+    A cluster is as in :class:`ClusterDataset`, with its binding energy in eV as ``y [1]`` and in a group of its own,
+    but without ``pos``. It has ``x [num_atoms, 3]`` (counts in the shells J, K, L), ``edge_index [2, num_edges]``
+    (source j, target i) and ``edge_type [num_edges]``, which are made at every access.
 
     Args:
         file (str or Path): The npz file.
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/published_descriptors``
             in the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
-        element (str): Symbol of the element, which the file does not name.
         on_bad (str): ``"stop"`` raises at a cluster whose lists contradict its counts, ``"skip"`` leaves such clusters
             out with a warning.
         kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of
@@ -86,13 +79,9 @@ class PublishedDescriptors(ClusterDataset):
         file: str | Path,
         root: str | Path | None = None,
         *,
-        element: str = "Ga",
         on_bad: Literal["stop", "skip"] = "stop",
         **kwargs: Unpack[Processing],
     ):
-        if element not in atomic_numbers or not atomic_numbers[element]:
-            raise InputError(f"{element!r} is not an element symbol")
-        self.element = element
         super().__init__(
             root if root is not None else cache_folder() / "published_descriptors",
             file,
@@ -100,10 +89,6 @@ class PublishedDescriptors(ClusterDataset):
             on_bad=on_bad,
             **kwargs,
         )
-
-    @property
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps([super().fingerprint, self.element]).encode()).hexdigest()
 
     def get(self, idx: int) -> Data:
         data = super().get(idx)
@@ -124,21 +109,20 @@ class PublishedDescriptors(ClusterDataset):
                 x, source = _graph(parts)
             except (TypeError, ValueError) as error:
                 self._reader.note([BadFrame(str(file), number, one_line(error))])
-            else:
-                clusters.append(self._cluster(x, source, energy, number, group=len(clusters)))
+                continue
+            clusters.append(
+                Data(
+                    z=torch.full((len(x),), atomic_numbers["Ga"]),
+                    x=torch.from_numpy(x).float(),
+                    source_index=torch.tensor(source, dtype=torch.int16),
+                    y=torch.tensor([energy / KCAL_PER_MOL], dtype=torch.float),
+                    idx=torch.tensor([number]),
+                    cluster_size=torch.tensor([len(x)]),
+                    group=torch.tensor([len(clusters)]),
+                )
+            )
         self._reader.check([file], len(clusters))
         return clusters, [f"{file.name} {int(cluster.idx)}" for cluster in clusters], {}
-
-    def _cluster(self, x: np.ndarray, source: np.ndarray, energy: float, number: int, group: int) -> Data:
-        return Data(
-            z=torch.full((len(x),), atomic_numbers[self.element]),
-            x=torch.from_numpy(x).float(),
-            source_index=torch.from_numpy(source.astype(np.int16)),
-            y=torch.tensor([energy / KCAL_PER_MOL], dtype=torch.float),
-            idx=torch.tensor([number]),
-            cluster_size=torch.tensor([len(x)]),
-            group=torch.tensor([group]),
-        )
 
 
 def _edges(x: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,7 +145,7 @@ def _energies(ener: np.ndarray, file: Path) -> np.ndarray:
     return energies
 
 
-def _graph(parts: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def _graph(parts: Sequence) -> tuple[np.ndarray, list[int]]:
     """Shell counts ``[num_atoms, 3]`` and the source of each edge, ordered by target, then by shell.
 
     Raises:
@@ -182,79 +166,67 @@ def _graph(parts: Sequence) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError(
                 f"atom {atom} has the counts {x[atom].tolist()} in J, K, L, but {found} neighbours are listed"
             )
-    neighbors = np.concatenate([rows for of_shells in zip(*lists, strict=True) for rows in of_shells])
-    return x, _first_atoms(x, neighbors)
+    first = {counts: atom for atom, counts in reversed(list(enumerate(map(tuple, x.tolist()))))}
+    neighbors = [tuple(row) for of_shells in zip(*lists, strict=True) for rows in of_shells for row in rows.tolist()]
+    strange = next((list(counts) for counts in neighbors if counts not in first), None)
+    if strange is not None:
+        raise ValueError(f"a neighbour has the counts {strange} in J, K, L, but no atom does")
+    return x, [first[counts] for counts in neighbors]
 
 
 def _rows(entries: Sequence) -> np.ndarray:
-    """Shell counts ``[num_entries, 3]`` from any nesting of lists and arrays, without the zeros of padding."""
-    if not len(entries):
-        return np.zeros((0, 3), dtype=np.int64)
+    """Shell counts ``[num_entries, 3]`` from lists or arrays, without the zeros of padding."""
     rows = entries.tolist() if isinstance(entries, np.ndarray) else list(entries)  # NumPy refuses arrays of objects
     numbers = np.array(rows, dtype=np.float64).reshape(-1, 3)
     counts = numbers.round().astype(np.int64)
-    if (counts != numbers).any() or (counts < 0).any():
-        raise ValueError(f"{numbers[(counts != numbers).any(axis=1) | (counts < 0).any(axis=1)][0]} are not counts")
+    wrong = (counts != numbers).any(axis=1) | (counts < 0).any(axis=1)
+    if wrong.any():
+        raise ValueError(f"{numbers[wrong][0]} are not counts")
     return counts[counts.any(axis=1)]
-
-
-def _first_atoms(x: np.ndarray, neighbors: np.ndarray) -> np.ndarray:
-    """Index of the first atom with the counts of each neighbour, ``[num_neighbors]``."""
-    base = max(int(x.max()), int(neighbors.max(initial=0))) + 1
-    powers = base ** np.arange(x.shape[1])
-    keys, first = np.unique(x @ powers, return_index=True)
-    wanted = neighbors @ powers
-    index = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
-    strange = np.flatnonzero(keys[index] != wanted)
-    if strange.size:
-        raise ValueError(f"a neighbour has the counts {neighbors[strange[0]].tolist()} in J, K, L, but no atom does")
-    return first[index]
 
 
 # A pickle can name any function and have it called: numpy.load with allow_pickle=True runs whatever the author of a
 # file wanted. Here the few names under which arrays, their element types and numbers are pickled (before and since
-# NumPy 2) resolve to objects of this module, which validate their arguments; any other name is refused. Not even the
-# functions of NumPy are called: the flags of an element type or a shape in a crafted file could make them read bytes as
-# addresses.
+# NumPy 2) resolve to classes of this module, which validate their arguments and cannot be modified; any other name is
+# refused. Not even the functions of NumPy are called: the flags of an element type or a shape in a crafted file could
+# make them read bytes as addresses.
 def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read arrays of an npz file, also of objects: NumPy arrays, numbers, strings, lists, tuples, dictionaries.
+    """Read arrays of an npz file, also of objects: arrays of numbers, numbers, strings, lists, tuples, dictionaries.
 
     Args:
         path: The file.
         names: Names of the arrays to read.
 
     Raises:
-        InputError: If there is no such file, it is damaged or lacks an array, or an array contains anything else.
+        InputError: If the file is damaged or lacks an array, or an array contains anything else.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            found = [member.removesuffix(".npy") for member in archive.namelist()]
-            for name in names:
-                if name not in found:
-                    raise InputError(f"{path}: no array {name!r}; found: {', '.join(found) or 'none'}")
-            return {name: _read_npy(archive.read(f"{name}.npy"), f"{path}: {name}") for name in names}
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file") from error
-    except InputError:
-        raise
+            contents = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
     except Exception as error:  # zipfile and zlib raise many kinds for a damaged file
-        raise InputError(f"{path}: not a complete npz file ({_reason(error)}); copy or download it again") from error
+        reason = describe_error(error)
+        raise InputError(f"{path}: not a complete npz file ({reason}); copy or download it again") from error
+    for name in names:
+        if name not in contents:
+            raise InputError(f"{path}: no array {name!r}; found: {', '.join(contents) or 'none'}")
+    return {name: _array(contents[name], f"{path}: {name}") for name in names}
 
 
-def _read_npy(content: bytes, where: str) -> np.ndarray:
+def _array(content: bytes, where: str) -> np.ndarray:
     stream = BytesIO(content)
     try:
-        shape, _, dtype = HEADER_READERS[np.lib.format.read_magic(stream)](stream)
+        np.lib.format.read_magic(stream)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
         if not dtype.hasobject:
-            stream.seek(0)
-            return np.lib.format.read_array(stream, allow_pickle=False)
+            return np.lib.format.read_array(BytesIO(content), allow_pickle=False)
         value = ArrayUnpickler(stream).load()
         if not isinstance(value, PickledArray) or value.shape != shape:
             raise pickle.UnpicklingError(f"not an array of shape {list(shape)}")
     except pickle.UnpicklingError as error:
-        raise InputError(f"{where}: refused, {_reason(error)}; nothing of it was executed") from error
+        raise InputError(f"{where}: refused, {one_line(error)}; nothing of it was executed") from error
     except Exception as error:  # the readers raise many kinds for a damaged or crafted file
-        raise InputError(f"{where}: cannot be read ({_reason(error)}); copy or download the file again") from error
+        reason = describe_error(error)
+        raise InputError(f"{where}: cannot be read ({reason}); copy or download the file again") from error
     return value.view(np.ndarray)
 
 
@@ -262,24 +234,10 @@ class ArrayUnpickler(pickle.Unpickler):
     """Unpickler of arrays, numbers, strings and plain containers; anything else is an error."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in STAND_INS:
+        known = (module.replace("numpy._core", "numpy.core"), name)
+        if known not in STAND_INS:
             raise pickle.UnpicklingError(f"it names {module}.{name}, where only arrays and plain containers may be")
-        return STAND_INS[module, name]
-
-
-class StandIn:
-    """Replacement of a function of NumPy by one of this module; a pickle cannot modify it."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Any = None):
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-    def __setstate__(self, state: Any):
-        raise pickle.UnpicklingError("it changes a function")
+        return STAND_INS[known]
 
 
 class ElementType:
@@ -300,7 +258,10 @@ class ElementType:
 
 
 class PickledArray(np.ndarray):
-    """Array whose content is checked before it is set."""
+    """Array that is empty until its content has been checked."""
+
+    def __new__(cls, *_: Any) -> "PickledArray":
+        return super().__new__(cls, 0, dtype=np.uint8)
 
     def __setstate__(self, state: Any):
         *_, shape, kind, in_columns, content = state
@@ -314,37 +275,23 @@ class PickledArray(np.ndarray):
         super().__setstate__((1, shape, kind.dtype, bool(in_columns), content))  # type: ignore[arg-type]
 
 
-def _array(*_: Any) -> PickledArray:
-    """An empty array, whose content follows."""
-    return PickledArray(0, dtype=np.uint8)
+class PickledNumber:
+    """Number of the bytes of a NumPy scalar."""
+
+    def __new__(cls, kind: ElementType, content: bytes) -> Any:
+        if not isinstance(kind, ElementType) or kind.dtype.hasobject or type(content) is not bytes:
+            raise pickle.UnpicklingError("it holds a malformed number")
+        (number,) = np.frombuffer(content, kind.dtype)
+        return number.item()
+
+    def __setstate__(self, state: Any):  # without it, a pickle could set attributes of this class
+        raise pickle.UnpicklingError("it changes a number")
 
 
-def _number(kind: ElementType, content: bytes) -> Any:
-    """The number or string of the bytes of a NumPy scalar."""
-    if not isinstance(kind, ElementType) or kind.dtype.hasobject or type(content) is not bytes:
-        raise pickle.UnpicklingError("it holds a malformed number")
-    (number,) = np.frombuffer(content, kind.dtype)
-    return number.item()
-
-
-def _encoded(text: str, encoding: str) -> bytes:
-    """The bytes that old protocols write as text."""
-    if type(text) is not str or encoding not in ("latin1", "latin-1"):
-        raise pickle.UnpicklingError("it encodes something other than bytes")
-    return text.encode("latin-1")
-
-
-STAND_INS: dict[tuple[str, str], StandIn] = {
-    ("numpy.core.multiarray", "_reconstruct"): StandIn(_array),
-    ("numpy._core.multiarray", "_reconstruct"): StandIn(_array),
-    ("numpy.core.multiarray", "scalar"): StandIn(_number),
-    ("numpy._core.multiarray", "scalar"): StandIn(_number),
-    ("numpy", "ndarray"): StandIn(),
-    ("numpy", "dtype"): StandIn(ElementType),
-    ("_codecs", "encode"): StandIn(_encoded),
+STAND_INS: dict[tuple[str, str], type | None] = {
+    ("numpy.core.multiarray", "_reconstruct"): PickledArray,
+    ("numpy.core.multiarray", "scalar"): PickledNumber,
+    ("numpy", "ndarray"): None,
+    ("numpy", "dtype"): ElementType,
 }
 """Replacement of each name that a pickle may use."""
-
-
-def _reason(error: Exception) -> str:
-    return one_line(error) if isinstance(error, pickle.UnpicklingError) else describe_error(error)
