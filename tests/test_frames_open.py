@@ -145,14 +145,14 @@ def topology(tmp_path):
 
 def test_positions_alone_need_a_topology(tmp_path, monkeypatch, topology):
     (tmp_path / "md.dcd").write_bytes(b"nothing")
-    monkeypatch.setattr(mdanalysis_reader, "_reader_class", lambda path: None)
+    monkeypatch.setattr(mdanalysis_reader, "_opener", lambda path: None)
     with pytest.raises(InputError, match=r"md\.dcd: DCD holds positions only; .* --topology FILE"):
         Frames.open(tmp_path / "md.dcd")
 
 
 def test_without_mdanalysis_the_extra_is_named(tmp_path, monkeypatch, topology):
     (tmp_path / "md.dcd").write_bytes(b"nothing")
-    monkeypatch.setitem(sys.modules, "MDAnalysis.coordinates.core", None)
+    monkeypatch.setitem(sys.modules, "MDAnalysis.coordinates.DCD", None)
     with pytest.raises(MissingExtra, match=r"needs MDAnalysis; install it with: pip install 'pyg-clusters\[traj\]'"):
         Frames.open(tmp_path / "md.dcd", topology=topology)
 
