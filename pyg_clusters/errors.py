@@ -1,5 +1,7 @@
 """Errors that the user can fix: the command line prints them in one line and exits with code 2."""
 
+from collections.abc import Sequence
+
 
 class InputError(ValueError):
     """Invalid input: the message names the file, the frame, the value and the remedy."""
@@ -10,6 +12,16 @@ class MissingExtra(ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str):
         super().__init__(f"{purpose} needs {package}; install it with: pip install 'pyg-clusters[{extra}]'")
+
+
+def check_choice(name: str, value: str, choices: Sequence[str] = ("stop", "skip")):
+    """Check an argument with a few possible values.
+
+    Raises:
+        InputError: If it has another value.
+    """
+    if value not in choices:
+        raise InputError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
 
 
 def printable(text: str) -> str:

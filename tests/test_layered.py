@@ -272,7 +272,7 @@ class SchNetBlock(nn.Module):
         (SchNetBlock(6.0), {"cutoff": None}, "ends at 6.0 Å, but the graph has no cutoff"),
         (GCNConv(8, 8), {"conv_args": {"bias": False}}, "conv_args go with a class, but GCNConv is an instance"),
         (PYG + "GCNConv", {"num_layers": 0}, "num_layers must be at least 1, got 0"),
-        (PYG + "GCNConv", {"target": "charge"}, "target must be one of energy, shielding, got 'charge'"),
+        (PYG + "GCNConv", {"target": "charge"}, "target must be 'energy' or 'shielding', got 'charge'"),
     ],
     ids=str,
 )

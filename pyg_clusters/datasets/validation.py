@@ -12,7 +12,7 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.data.storage import E_KEYS, N_KEYS
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, check_choice
 from pyg_clusters.options import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
@@ -75,16 +75,6 @@ def has_meaning(name: str) -> bool:
         or probe.__cat_dim__(name, value) != 0
         or probe.__inc__(name, value) != 0
     )
-
-
-def check_choice(name: str, value: str, choices: Sequence[str] = ("stop", "skip")):
-    """Check an argument with a few possible values.
-
-    Raises:
-        InputError: If it has another value.
-    """
-    if value not in choices:
-        raise InputError(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
 
 
 def check_energies_above_references(energy: Tensor, sizes: Tensor, references: Mapping[str, float]):

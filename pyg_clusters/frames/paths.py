@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from glob import glob, has_magic
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO
 
 from ase.io.formats import UnknownFileTypeError, extension2format, ioformats, match_magic
 
@@ -141,9 +141,6 @@ def _opener(path: Path) -> Callable | None:
     return next((opener for first, opener in FIRST_BYTES.items() if head.startswith(first)), None)
 
 
-Own = Literal["store", "xyz", "lammps-dump", "xdatcar", "DCD", "XTC", "TRR"]
-"""Formats with a reader other than ASE's."""
-
 POSITIONS_ONLY: tuple[str, ...] = ("DCD", "XTC", "TRR")
 """Formats without the elements of the atoms, by their names in MDAnalysis."""
 
@@ -198,7 +195,7 @@ XYZ_START: re.Pattern[bytes] = re.compile(
 
 
 def file_format(path: Path) -> str:
-    """Format of a file: one of :data:`Own`, or its name in ASE.
+    """Format of a file: a value of :data:`SUFFIXES`, ``"xdatcar"``, or its name in ASE.
 
     Raises:
         InputError: If neither content nor name identifies it.

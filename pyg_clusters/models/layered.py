@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import GaussianSmearing
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, check_choice
 from pyg_clusters.geometry import (
     GALLIUM_RADII,
     batch_to_ptr,
@@ -100,8 +100,8 @@ class LayeredModel(nn.Module):
         _check_numbers(
             num_layers=(num_layers, 1), hidden_channels=(hidden_channels, 2), num_gaussians=(num_gaussians, 2)
         )
-        _check_choice("embedding", embedding, ("tad", "element", "both"))
-        _check_choice("target", target, ("energy", "shielding"))
+        check_choice("embedding", embedding, ("tad", "element", "both"))
+        check_choice("target", target, ("energy", "shielding"))
         if transform and target == "energy":
             raise InputError("transform is for shieldings (target: shielding), not for energies")
         found, self._conv, self._conv_args = layer_and_arguments(conv, conv_args)
@@ -328,8 +328,3 @@ def _check_numbers(**limits: tuple[int, int]):
     for name, (value, least) in limits.items():
         if value < least:
             raise InputError(f"{name} must be at least {least}, got {value}")
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]):
-    if value not in choices:
-        raise InputError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
