@@ -20,7 +20,7 @@ from torch_geometric.loader import DataLoader
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.batches import EpochSampler, batches_of, bounded_batches
-from pyg_clusters.datasets.store_index import StoreIndex
+from pyg_clusters.datasets.on_disk import StoreIndex
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, StoreReader, write_extxyz, write_store
 from pyg_clusters.models import AlloyDART
@@ -259,7 +259,7 @@ def test_index_is_kept_and_made_anew_for_another_file(store, tmp_path, monkeypat
     copy = tmp_path / "copy.h5"
     copy.write_bytes(store.read_bytes())
     first = OnDiskClusters(copy, "binding")
-    assert len(list(tmp_path.glob("copy.*.index.npz"))) == 1
+    assert len(list(tmp_path.glob("copy.*.index.pt"))) == 1
     with monkeypatch.context() as patched:
         patched.setattr(StoreIndex, "_build", None)  # the second time nothing is gone through
         assert OnDiskClusters(copy, "binding").fingerprint == first.fingerprint
@@ -268,7 +268,7 @@ def test_index_is_kept_and_made_anew_for_another_file(store, tmp_path, monkeypat
     os.utime(copy, ns=(1, 1))
     again = OnDiskClusters(copy, "binding")
     assert again.fingerprint != first.fingerprint and again[3].y == -1.0
-    (kept,) = tmp_path.glob("copy.*.index.npz")
+    (kept,) = tmp_path.glob("copy.*.index.pt")
     kept.write_bytes(kept.read_bytes()[:100])
     assert OnDiskClusters(copy, "binding").fingerprint == again.fingerprint
 

@@ -1,10 +1,10 @@
-"""Data sets larger than memory."""
+"""Data sets larger than memory, and the index of their labels."""
 
 import hashlib
 import json
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,20 +15,121 @@ from torch import Tensor
 from torch_geometric.data import Data, OnDiskDataset
 
 from pyg_clusters.datasets.label_reading import LabelReader, Labels, report_skipped
-from pyg_clusters.datasets.store_index import StoreIndex
 from pyg_clusters.datasets.validation import LabelArguments, check_energies_above_references
 from pyg_clusters.errors import InputError
+from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, StoreReader
+from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_references
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 
-FORMAT_VERSION: int = 4
+FORMAT_VERSION: int = 5
 """Increased whenever the content of an index or the reading of clusters changes."""
 
 CLUSTERS_AT_ONCE: int = 4096
+
+
+@dataclass(frozen=True)
+class StoreIndex:
+    """Labels of the usable frames of a store, about 30 bytes per frame.
+
+    Attributes:
+        state: Size, inode and times of the store.
+        checksum: SHA-256 of the store.
+        frames: Indices of the usable frames in the store ``[num_frames]``.
+        elements: Atomic numbers that occur, ascending.
+        target: Target of each frame in double precision ``[num_frames]``; ``None`` if it is per atom.
+        group: Index of the group of each frame ``[num_frames]``.
+        group_names: Names of the groups by index, in the order of appearance.
+        kept: Further values ``[num_frames]`` each.
+        skipped: Index and fault of each frame that was left out.
+        atoms: Energy of an isolated atom by element symbol, from frames of one atom.
+        electronic_state: Charge of all frames in e, and whether one of them is in a state other than the lowest spin.
+    """
+
+    state: list[int]
+    checksum: str
+    frames: Tensor
+    elements: list[int]
+    target: Tensor | None
+    group: Tensor
+    group_names: list[str]
+    kept: dict[str, Tensor]
+    skipped: list[tuple[int, str]]
+    atoms: dict[str, float]
+    electronic_state: tuple[int, bool]
+
+    @classmethod
+    def of(cls, store: Path, labels: Labels, reader: LabelReader, file: Path) -> "StoreIndex":
+        """Load the index from ``file``, or build it if it is missing, damaged, or of another content of the store.
+
+        The content is hashed again only if the store has been written to since.
+        """
+        index = cls._load(file)
+        if index is not None and index.state == _state_of(store):
+            return index
+        with waiting_lock(file):  # other processes use the result of the first
+            index, state = cls._load(file), _state_of(store)
+            if index is None or index.state != state:
+                if index is None or index.checksum != file_fingerprint(store):
+                    index = cls._build(store, labels, reader)
+                index = replace(index, state=state)
+                with atomic_write(file) as temporary, open(temporary, "wb") as stream:
+                    torch.save(vars(index), stream)
+        return index
+
+    @classmethod
+    def _load(cls, file: Path) -> "StoreIndex | None":
+        try:
+            return cls(**torch.load(file, weights_only=True))
+        except Exception:  # missing; torch raises many kinds for a damaged file
+            return None
+
+    @classmethod
+    def _build(cls, store: Path, labels: Labels, reader: LabelReader) -> "StoreIndex":
+        elements: set[int] = set()
+        number_of_name: dict[str, int] = {}
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in ("frames", "target", "group")}
+        kept: dict[str, list[np.ndarray]] = {key: [] for key in labels.keep}
+        for block in reader.blocks(store, labels):
+            if block.joined is not None and block.joined.any():
+                frame = block.number[block.joined.argmax()]
+                raise InputError(f"{store}, frame {frame}: is cut by the faces of its cell; convert the store again")
+            columns["frames"].append(block.number)
+            elements.update(np.unique(block.z).tolist())
+            if not labels.per_atom:
+                columns["target"].append(numbers(block, labels.target))
+            for key in labels.atom_arrays:
+                atom_numbers(block, key, single=False)
+            for key in labels.keep:
+                kept[key].append(numbers(block, key))
+            groups = block.origins[0].astype(str) if labels.group is None else group_labels(block, labels.group)
+            indices = [number_of_name.setdefault(name, len(number_of_name)) for name in groups.tolist()]
+            columns["group"].append(np.array(indices, dtype=np.int32))
+        reader.check([store], len(columns["frames"]))
+        whole = {name: torch.from_numpy(np.concatenate(parts)) if parts else None for name, parts in columns.items()}
+        return cls(
+            state=[],
+            checksum=file_fingerprint(store),
+            **whole,  # type: ignore[arg-type]
+            elements=sorted(elements),
+            group_names=list(number_of_name),
+            kept={key: torch.from_numpy(unrounded(values)) for key, values in kept.items()},
+            skipped=[(bad.number, bad.reason) for bad in reader.skipped],
+            atoms={symbol: energy for symbol, (energy, _) in reader.atoms.items()},
+            electronic_state=reader.state or (0, False),
+        )
+
+
+def _state_of(store: Path) -> list[int]:
+    """Size, inode and times of a file; a program that writes to it cannot reset the last one."""
+    if not store.exists():
+        return []
+    found = store.stat()
+    return [found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns]
 
 
 class OnDiskClusters(LabelArguments, OnDiskDataset):
@@ -42,35 +143,16 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
     quick. Write the store without compression (``pyg-clusters convert --uncompressed``): single clusters are read many
     times slower from a compressed one.
 
+    Further arguments are those of :class:`ClusterDataset`.
+
     Args:
         file (str or Path): The store (``.h5``; :func:`~pyg_clusters.frames.write_store` or ``pyg-clusters convert``).
         target (str): Name of the target in the store: of a value per cluster (an energy in eV), or per atom.
         root (str or Path, optional): Folder of the index; by default that of the store.
-        per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
-        energy_unit (str): Unit of the target and of the energy in the forces in the store: a name of ``ase.units`` such
-            as ``"Hartree"``. They are converted to eV.
-        references (dict, optional): Energy in eV of an isolated atom by element symbol, whose sum over a cluster is
-            subtracted from its energy, in double precision; ``"fit"``; or ``"isolated_atoms"``, the energies of the
-            frames of one atom.
-        group (str, optional): Name of a value per cluster that identifies its group of related clusters. By default
-            the group is the file from which the cluster came into the store.
-        keep (sequence of str or dict): Names of further values per cluster to keep, or a mapping from their names in
-            the store to their names in the data.
-        keep_atoms (sequence of str or dict): Names of further values per atom to keep, or a mapping as for ``keep``.
-        forces (bool or str): Whether to read the forces, or their name in the store if it is not ``forces``.
-        fragments (str): ``"refuse"`` a periodic frame that stays in several pieces, or ``"keep"`` the pieces at their
-            nearest images.
-        on_missing (str): ``"stop"`` raises at a frame whose label is not finite, ``"skip"`` leaves such frames out.
-        on_bad (str): ``"stop"`` raises at a frame that cannot be used, ``"skip"`` leaves such frames out.
-        transform (callable, optional): Transform applied at every access.
+        group (str, optional): Name of the group of a cluster; by default the file from which it came into the store.
 
     Raises:
-        InputError: If the file is not a frame store or is damaged, a frame cannot be used, or a label is missing (the
-            message lists those found) or not finite.
-
-    Attributes:
-        references: Energy in eV of an atom of each element that is subtracted from the energies.
-        skipped: Frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``.
+        InputError: If the file is not a frame store, or a frame or a label cannot be used.
 
     Example:
         >>> import tempfile
@@ -116,9 +198,12 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         arrays = (*self.keep_atoms, *((self.forces_key,) if forces else ()))
         labels = Labels(target, per_atom, group, tuple(self.keep), arrays, fragments, self.energy_unit)
         reader = LabelReader(on_missing, on_bad, take_atoms=self._references == "isolated_atoms")
-        index_file = folder / f"{self.file.stem}.{_hash_of(labels, reader)[:12]}.index.npz"
+        options = [FORMAT_VERSION, astuple(labels), on_missing, on_bad, reader.take_atoms]
+        name = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:12]
+        index_file = folder / f"{self.file.stem}.{name}.index.pt"
         self._index = StoreIndex.of(self.file, labels, reader, index_file)
         self.skipped = [BadFrame(str(self.file), number, reason) for number, reason in self._index.skipped]
+        """Frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``."""
         report_skipped(self.skipped)
         self._store = StoreReader(self.file)
         if not self._store.direct:
@@ -127,7 +212,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
                 "--uncompressed",
                 stacklevel=2,
             )
-        self._sizes = np.diff(self._store.ptr)[self._index.frames]
+        self._sizes = np.diff(self._store.ptr)[self._index.frames.numpy()]
         self.references = self.find_references(self._index.elements, self._index.atoms, self._fitted)
         """Energy in eV of an atom of each element that is subtracted from the energies."""
         self._energy_dtype = torch.float32 if per_atom else self._needed_precision()
@@ -159,7 +244,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
     @property
     def groups(self) -> Tensor:
         """Index of the group of each cluster, ``[num_graphs]`` (long)."""
-        return torch.from_numpy(self._index.group[self._frames(slice(None))]).long()
+        return self._index.group[self._frames(slice(None))].long()
 
     def len(self) -> int:
         """Number of usable clusters in the file."""
@@ -171,9 +256,6 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         Args:
             clusters: Their indices in the data set, in any order.
             positions: Whether to read the positions and all other values per atom except the targets.
-
-        Raises:
-            InputError: If the file can no longer be read.
         """
         return self._batch(self._frames(clusters), positions)
 
@@ -215,39 +297,38 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
     def _batch(self, frames: np.ndarray, positions: bool) -> Data:
         sizes = torch.from_numpy(self._sizes[frames])
         ptr = sizes_to_ptr(sizes)
-        data = Data(z=torch.from_numpy(self._rows("z", frames)).long())
+        data = Data(z=self._atoms("z", frames).long())
         if positions:
-            data.pos = torch.from_numpy(centred(self._rows("pos", frames), ptr.numpy())).float()
+            data.pos = torch.from_numpy(centred(self._atoms("pos", frames).numpy(), ptr.numpy())).float()
             if self.forces:
-                force = self._rows(f"atom_properties/{self.forces_key}", frames) * self.energy_unit
-                data.force = torch.from_numpy(force).float()
+                force = self._atoms(f"atom_properties/{self.forces_key}", frames) * self.energy_unit
+                data.force = force.float()
             for key, name in self.keep_atoms.items():
-                data[name] = self._atoms(f"atom_properties/{key}", frames)
+                data[name] = self._atoms(f"atom_properties/{key}", frames).float()
         data.idx = torch.from_numpy(frames)
         data.cluster_size = sizes
-        data.group = torch.from_numpy(self._index.group[frames]).long()
+        data.group = self._index.group[frames].long()
         for key, values in self._index.kept.items():
-            data[self.keep[key]] = torch.from_numpy(values[frames])
+            data[self.keep[key]] = values[frames]
         data.y = self._targets(frames, data.z, ptr)
         data.ptr, data.batch = ptr, ptr_to_batch(ptr)
         return data
 
     def _atoms(self, name: str, frames: np.ndarray) -> Tensor:
-        return torch.from_numpy(self._rows(name, frames)).float()
-
-    def _rows(self, name: str, frames: np.ndarray) -> np.ndarray:
-        return self._store.atoms(name, self._index.frames[frames])
+        """Values of the atoms of clusters, ``[num_atoms, ...]``."""
+        return torch.from_numpy(self._store.atoms(name, self._index.frames[frames].numpy()))
 
     def _targets(self, frames: np.ndarray, z: Tensor, ptr: Tensor) -> Tensor:
         if self._index.target is None:
-            return self._atoms(f"atom_properties/{self.target}", frames)
-        target = torch.from_numpy(self._index.target[frames])
+            return self._atoms(f"atom_properties/{self.target}", frames).float()
+        target = self._index.target[frames]
         numbered = {atomic_numbers[symbol]: energy for symbol, energy in self.references.items()}
         return (target - shift_of_references(z, ptr, numbered) if numbered else target).to(self._energy_dtype)
 
     def _needed_precision(self) -> torch.dtype:
         """Single precision for the targets, or double if single would round one of them."""
-        largest = float(np.abs(np.asarray(self._index.target)).max()) if not self.references else 0.0
+        target = self._index.target
+        largest = float(target.abs().max()) if target is not None and not self.references else 0.0
         self._energy_dtype = torch.double
         for frames, z, ptr in self._compositions() if self.references else ():
             energy = self._targets(frames, z, ptr)
@@ -256,7 +337,8 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         return torch.double if is_coarse(largest) else torch.float32
 
     def _fitted(self) -> dict[int, float]:
-        fit, target = ReferenceFit(), torch.as_tensor(self._index.target)
+        fit, target = ReferenceFit(), self._index.target
+        assert target is not None
         for frames, z, ptr in self._compositions():
             fit.add(z, ptr, target[frames])
         return fit.solution()
@@ -265,9 +347,4 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         """Indices, atomic numbers and offsets of some thousand clusters at a time."""
         for frames in np.array_split(np.arange(self.len()), -(-self.len() // CLUSTERS_AT_ONCE)):
             ptr = sizes_to_ptr(torch.from_numpy(self._sizes[frames]))
-            yield frames, torch.from_numpy(self._rows("z", frames)).long(), ptr
-
-
-def _hash_of(labels: Labels, reader: LabelReader) -> str:
-    options = [reader.on_missing, reader.on_bad, reader.take_atoms]
-    return hashlib.sha256(json.dumps([FORMAT_VERSION, astuple(labels), options]).encode()).hexdigest()
+            yield frames, self._atoms("z", frames).long(), ptr
