@@ -7,14 +7,13 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.io import write
+from ase.io import iread, write
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
-from pyg_clusters.frames.by_format import frames_of_file
 from pyg_clusters.frames.electronic_state import STATE_NAMES, STATE_WORDS, electronic_state, may_state
 from pyg_clusters.inference import Predictor
 from pyg_clusters.labels import EnergyLabeller, frame_keys
@@ -127,7 +126,7 @@ def test_charge_and_spin_reach_the_calculator(calculator, verb, tmp_path):
     out = tmp_path / "out.extxyz"
     assert main([*command, str(tmp_path / "na.extxyz"), "--calculator", name, "--out", str(out)]) == 0
     key = f"{calculator.__name__.lower()}_energy"
-    read = [a.info[key] if verb == "relax" else a.get_potential_energy() for a in frames_of_file(out)]
+    read = [a.info[key] if verb == "relax" else a.get_potential_energy() for a in iread(out)]
     assert read == pytest.approx([1.3, 0.0, -1.0] if calculator is Recorder else [1.0, 0.0, -1.0])
 
 

@@ -9,7 +9,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, xyz_reader
 from pyg_clusters.frames.ase_reader import block_of_frames
 from pyg_clusters.frames.block import ReadOptions
-from pyg_clusters.frames.xyz_reader import text_frames, xyz_frames
+from pyg_clusters.frames.xyz_frame import frame_by_ase
+from pyg_clusters.frames.xyz_reader import text_frames
 
 PLAIN = 'Properties=species:S:1:pos:R:3 energy=-1.25 step=7 pbc="F F F"'
 FORCES = "Properties=species:S:1:pos:R:3:forces:R:3:tag:I:1 energy=-3e1"
@@ -53,7 +54,7 @@ def both(path, **wanted):
     (ours,) = Frames.open(path, **wanted).blocks(ahead=0)
     by_ase = block_of_frames(
         path,
-        dict(enumerate(xyz_frames(path))),
+        {n: frame_by_ase(path, n, text) for n, text in enumerate(text_frames(path))},
         ReadOptions(tuple(wanted.get("properties", ())), tuple(wanted.get("atom_properties", ())), with_atoms=True),
     )
     return ours, by_ase

@@ -13,8 +13,7 @@ from ase.io import write
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.frames import Frames, Shard, mdanalysis_reader, write_extxyz, write_store
-from pyg_clusters.frames.by_format import frames_of_file
+from pyg_clusters.frames import Frames, Shard, mdanalysis_reader, read_atoms, write_extxyz, write_store
 from pyg_clusters.frames.reader import read_ahead
 
 
@@ -48,7 +47,7 @@ def test_formats_mix(files, ahead):
     assert first_z(frames.blocks(ahead=ahead)) == list(range(30))
     places = [block.position for block in frames.blocks(ahead=ahead)]
     assert places == [(0, 0), (0, 1), (0, 2), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1), (3, 2)]
-    assert [len(list(frames_of_file(path))) for path in files] == [11, 3, 7, 9]
+    assert [len(list(read_atoms([path]))) for path in files] == [11, 3, 7, 9]
 
 
 def test_reading_starts_at_any_block(files):

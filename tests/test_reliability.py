@@ -20,7 +20,6 @@ from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, output_lock
 from pyg_clusters.frames import Frames, read_atoms, write_extxyz
-from pyg_clusters.frames.by_format import frames_of_file
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.stopping import check_stopped, stopping_on_signals
@@ -421,7 +420,7 @@ def test_a_signal_ends_a_verb_with_its_code_and_nothing_but_what_resumes(folder,
     """At some of the events in which it opens or changes files: one line, and the same command then completes it."""
     words, results = SIGNALLED[verb]
     out, labelled = tmp_path / "out", tmp_path / "labelled.extxyz"
-    frames = [*frames_of_file(folder / "md.extxyz")]
+    frames = [frame.atoms for frame in read_atoms([folder / "md.extxyz"])]
     for place, atoms in enumerate(frames):
         atoms.info["e"] = float(place)
     write_extxyz(labelled, frames)

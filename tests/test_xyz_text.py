@@ -10,7 +10,6 @@ from helpers import only_block
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, read_atoms, write_extxyz
-from pyg_clusters.frames.xyz_reader import xyz_frames
 
 LONG = ["Ga      0.00000000      0.00000000      0.00000000", "Ga      0.00000000      0.00000000      2.60000000"]
 SHORT = ["Ga 0 0 0", "Ga 0 0 2.6"]
@@ -83,7 +82,7 @@ COMMENTS = {
 @pytest.mark.parametrize("comment", COMMENTS)
 def test_a_comment_is_a_comment(tmp_path, comment):
     path = write_text(tmp_path / "a.xyz", frame(comment=comment) * 2)
-    (atoms, _) = xyz_frames(path)
+    atoms, _ = only_block(path, with_atoms=True).atoms
     found = {**atoms.info, **(atoms.calc.results if atoms.calc else {})}
     assert found == COMMENTS[comment] and not atoms.pbc.any()
     block = only_block(path, properties=[key for key in ("comment", "energy") if key in COMMENTS[comment]])
@@ -244,7 +243,7 @@ def test_formats_of_ase_in_other_units_are_refused(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.db", "a.json"])
 def test_values_of_databases(tmp_path, name):
-    (atoms,) = xyz_frames(write_text(tmp_path / "a.xyz", frame(comment="")))
+    (atoms,) = only_block(write_text(tmp_path / "a.xyz", frame(comment="")), with_atoms=True).atoms
     with connect(tmp_path / name) as database:
         for energy in (-1.5, -2.5):
             database.write(atoms, dft_energy=energy, group="a", data={"note": 7, "forces": np.ones((2, 3))})

@@ -14,42 +14,7 @@ from pyg_clusters.frames.mdanalysis_reader import check_trajectory, num_frames_o
 from pyg_clusters.frames.paths import POSITIONS_ONLY, file_format, is_compressed
 from pyg_clusters.frames.store_reader import num_frames_of_store, store_blocks
 from pyg_clusters.frames.xdatcar import xdatcar_frames
-from pyg_clusters.frames.xyz_reader import offsets_of_frames, xyz_blocks, xyz_frames
-from pyg_clusters.options import Fragments
-
-
-def frames_by_format(path: Path, kind: str, topology: Path | None = None) -> Iterator[Atoms | BadFrame]:
-    """Frames of a file with elements, or their faults.
-
-    Args:
-        path: The file.
-        kind: Its format, see :func:`~pyg_clusters.frames.paths.file_format`.
-        topology: File with the elements of the atoms of a LAMMPS dump.
-    """
-    if kind == "xyz":
-        return xyz_frames(path)
-    if kind == "xdatcar":
-        return xdatcar_frames(path)
-    if kind == "lammps-dump":
-        return dump_frames(path, None if topology is None else read_topology(topology))
-    return ase_frames(path, kind)
-
-
-def read_topology(path: Path) -> Topology:
-    """Elements of the atoms, read from the first frame of a file.
-
-    Raises:
-        InputError: If it cannot be read, or has no elements.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such file, from which the elements were to be read")
-    kind = file_format(path)
-    if kind in POSITIONS_ONLY or kind == "store":
-        raise InputError(f"{path}: a file of format {kind} has no elements; give one in XYZ, for example")
-    frame = next(frames_by_format(path, kind), None)
-    if isinstance(frame, BadFrame) or frame is None:
-        raise InputError(f"{path}: no frame with elements ({frame or 'it is empty'})")
-    return Topology(path, frame.numbers.astype(int), frame.arrays.get("id"))
+from pyg_clusters.frames.xyz_reader import offsets_of_frames, xyz_blocks
 
 
 def blocks_of_file(
@@ -67,19 +32,30 @@ def blocks_of_file(
         return xyz_blocks(path, wanted, keep, start, offset)
     if kind in POSITIONS_ONLY:
         return trajectory_blocks(path, wanted, keep, _topology(path, wanted))
-    return _blocks_of_frames(path, frames_by_format(path, kind, wanted.topology), wanted, keep)
+    if kind == "xdatcar":
+        frames = xdatcar_frames(path)
+    elif kind == "lammps-dump":
+        frames = dump_frames(path, None if wanted.topology is None else read_topology(wanted.topology))
+    else:
+        frames = ase_frames(path, kind)
+    return _blocks_of_frames(path, frames, wanted, keep)
 
 
-def frames_of_file(path: Path, fragments: Fragments = "refuse") -> Iterator[Atoms | BadFrame]:
-    """Each frame of a file as an ASE object, or its fault."""
-    check_file(path)
+def read_topology(path: Path) -> Topology:
+    """Elements of the atoms, read from the first frame of a file.
+
+    Raises:
+        InputError: If it cannot be read, or has no elements.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such file, from which the elements were to be read")
     kind = file_format(path)
-    wanted = ReadOptions(with_atoms=True, fragments=fragments)
-    if kind == "store":
-        return _atoms_of_blocks(store_blocks(path, wanted, lambda number: True))
-    if kind in POSITIONS_ONLY:
-        return _atoms_of_blocks(trajectory_blocks(path, wanted, lambda number: True, _topology(path, wanted)))
-    return frames_by_format(path, kind)
+    if kind in POSITIONS_ONLY or kind == "store":
+        raise InputError(f"{path}: a file of format {kind} has no elements; give one in XYZ, for example")
+    block = next(blocks_of_file(path, ReadOptions(with_atoms=True, block_size=1), lambda number: True), None)
+    if block is None or not block.atoms:
+        raise InputError(f"{path}: no frame with elements ({block.unreadable[0] if block else 'it is empty'})")
+    return Topology(path, block.z, block.atoms[0].arrays.get("id"))
 
 
 def check_file(path: Path):
@@ -112,15 +88,6 @@ def _blocks_of_frames(
             good, unreadable, first = {}, [], number + 1
     if good or unreadable:
         yield block()
-
-
-def _atoms_of_blocks(blocks: Iterable[FrameBlock | None]) -> Iterator[Atoms | BadFrame]:
-    for block in blocks:
-        if block is not None and block.atoms is not None:
-            good = dict(zip(block.number.tolist(), range(len(block)), strict=True))
-            bad = {frame.number: frame for frame in block.unreadable}
-            for number in sorted([*good, *bad]):
-                yield bad[number] if number in bad else block.atoms[good[number]]
 
 
 def num_frames_of_file(path: Path, wanted: ReadOptions) -> int | None:

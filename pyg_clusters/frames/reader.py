@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeVar
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_reader import block_of_frames
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
@@ -20,9 +19,9 @@ from pyg_clusters.frames.block import (
     TruncatedFrame,
     UnlabelledFrame,
 )
-from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, frames_of_file, pieces_of_file
+from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, pieces_of_file
 from pyg_clusters.frames.checks import check_block
-from pyg_clusters.frames.join import as_clusters, reporting_joined, warn_of_joined
+from pyg_clusters.frames.join import as_clusters, reporting_joined
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory
 from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
 from pyg_clusters.frames.provenance import set_origin
@@ -200,7 +199,11 @@ class Frames:
         last = block.unreadable[-1] if block.unreadable else None
         if isinstance(last, TruncatedFrame) and last.number > 0:
             block.unreadable.pop()
-            warn_of_half_frame(last)
+            warnings.warn(
+                f"{last.file}: the file ends within frame {last.number}, which may still be being written; "
+                "the complete frames before it are used",
+                stacklevel=2,
+            )
         stops = [bad for bad in block.unreadable if self._stops(bad)]
         if not stops:
             if len(block) or block.unreadable:
@@ -216,15 +219,6 @@ class Frames:
 
     def _stops(self, frame: BadFrame) -> bool:
         return (self.on_missing if isinstance(frame, UnlabelledFrame) else self.on_bad) == "stop"
-
-
-def warn_of_half_frame(frame: TruncatedFrame):
-    """Warn that the last frame of a file is incomplete and left out."""
-    warnings.warn(
-        f"{frame.file}: the file ends within frame {frame.number}, which may still be being written; "
-        "the complete frames before it are used",
-        stacklevel=3,
-    )
 
 
 def read_blocks(
@@ -264,8 +258,6 @@ def read_atoms(
 ) -> Iterator[AtomsFrame | BadFrame]:
     """Read and check the frames of files one by one, for work that takes longer than reading.
 
-    Periodic frames are joined across the faces of their cells, see :func:`~pyg_clusters.frames.join.as_clusters`.
-
     Args:
         paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
         problem: Function that returns the reason why a frame cannot be used, or ``None``.
@@ -276,34 +268,23 @@ def read_atoms(
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
-    joined = total = 0
-    for path in expand_paths(paths):
-        number = -1
-        for number, frame in enumerate(frames_of_file(path, fragments)):
-            if isinstance(frame, TruncatedFrame) and number > 0:
-                warn_of_half_frame(frame)
-                continue
-            bad = frame if isinstance(frame, BadFrame) else None
-            if isinstance(frame, Atoms):
-                block = as_clusters(block_of_frames(path, {number: frame}, ReadOptions(with_atoms=True)), fragments)
-                block, found = check_block(block, on_bad=on_bad)
-                bad = next(iter(found), None)
-                if bad is None:
-                    assert block.atoms is not None and block.joined is not None
-                    joined, total = joined + int(block.joined.sum()), total + 1
-                    frame = block.atoms[0]
-                    reason = problem(frame) if problem else None
-                    bad = BadFrame(str(path), number, reason) if reason else None
-                if bad is None:
-                    yield AtomsFrame(str(path), number, frame)
+    for block in read_blocks(paths, with_atoms=True, block_size=100, on_bad="skip", fragments=fragments):
+        usable, unusable = check_block(block, on_bad="skip")
+        index = {number: frame for frame, number in enumerate(usable.number.tolist())}
+        faults = {bad.number: bad for bad in unusable}
+        for number in sorted([*index, *faults]):
+            bad = faults.get(number)
+            if bad is None and usable.atoms is not None:
+                atoms = usable.atoms[index[number]]
+                reason = problem(atoms) if problem else None
+                if reason is None:
+                    yield AtomsFrame(block.file, number, atoms)
                     continue
-            if bad is not None:
-                if on_bad == "stop":
-                    raise bad.error
-                yield bad
-        if number < 0:
-            raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
-    warn_of_joined(joined, total)
+                bad = BadFrame(block.file, number, reason)
+            assert bad is not None
+            if on_bad == "stop":
+                raise bad.error
+            yield bad
 
 
 def good_frames(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) -> Iterator[AtomsFrame]:

@@ -205,12 +205,6 @@ def xyz_blocks(
         yield _parse_block(path, first, block, wanted) if keep(first // wanted.block_size) else None
 
 
-def xyz_frames(path: Path) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a file as an ASE object, or its fault."""
-    for number, frame in enumerate(text_frames(path)):
-        yield frame if isinstance(frame, BadFrame) else frame_by_ase(path, number, frame)
-
-
 def _atoms_of(path: Path, number: int, frame: TextFrame) -> Atoms:
     atoms = frame_by_ase(path, number, frame)
     if isinstance(atoms, BadFrame):
