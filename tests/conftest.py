@@ -18,9 +18,9 @@ def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread():
-    """Torch on one thread, and as before after the test."""
+    """Torch on one thread, and as before after the tests of the module."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

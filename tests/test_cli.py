@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import ase.io
@@ -19,7 +20,7 @@ from helpers import atoms_of, refused
 
 from pyg_clusters.cli import demo
 from pyg_clusters.cli.main import main, main_verbs
-from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART
@@ -251,6 +252,8 @@ def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(full.replace("max_epochs: ", "limit_train_batches: 2\n  max_epochs: 1 # ", 1))
     monkeypatch.setattr(demo, "RECIPE", str(recipe))
+    write_extxyz(tmp_path / "md.extxyz", [frame.atoms for frame in islice(read_atoms([demo.TRAJECTORY]), 30)])
+    monkeypatch.setattr(demo, "TRAJECTORY", str(tmp_path / "md.extxyz"))
     for _ in range(2):  # the second time training is done already
         assert main(["demo", "--out", str(tmp_path / "demo"), "--top", "7"]) == 0
         out = capsys.readouterr().out

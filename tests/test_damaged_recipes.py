@@ -10,9 +10,11 @@ import pytest
 import torch
 import yaml
 from ase import Atoms
+from helpers import assert_refused
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import write_extxyz
+from pyg_clusters.training.train import _check_checkpoint
 
 DATA = "data.dataset.init_args."
 MODEL = "model.model.init_args."
@@ -190,15 +192,18 @@ def test_a_corrupted_checkpoint_leaves_the_run_as_it_is(recipe, tmp_path, capsys
     pickled = io.BytesIO()
     torch.save({"state_dict": Touch(mark)}, pickled)
     more = ["train", "--resume", str(run), "--trainer.max_epochs", "2"]
+    capsys.readouterr()
+    checkpoint.write_bytes(pickled.getvalue())
+    assert main(more) == 2
+    assert f"{checkpoint}: corrupted" in capsys.readouterr().err
+    assert (run / "finished.json").exists() and not mark.exists()
     for content in (b"", whole[: len(whole) // 2], pickle.dumps(Touch(mark)), pickled.getvalue()):
         checkpoint.write_bytes(content)
-        capsys.readouterr()
-        assert main(more) == 2
-        assert f"{checkpoint}: corrupted" in capsys.readouterr().err
-        assert (run / "finished.json").exists() and not mark.exists()
+        assert_refused(lambda: _check_checkpoint(checkpoint), f"{checkpoint}: corrupted")
+        assert not mark.exists()
     for state in ({}, {"state_dict": {}}):
         torch.save(state, checkpoint)
-        assert main(more) == 2
-        assert "is missing); remove it to train from the first epoch again" in capsys.readouterr().err
+        words = "is missing); remove it to train from the first epoch again"
+        assert_refused(lambda: _check_checkpoint(checkpoint), words)
     checkpoint.write_bytes(whole)
     assert main(more) == 0

@@ -1,9 +1,14 @@
-import subprocess
-import sys
+import copy
+import os
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
+from helpers import in_child
 from scipy.stats import wasserstein_distance
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from pyg_clusters.losses import SortedPenaltyLoss
 
@@ -97,48 +102,32 @@ def test_wrong_use():
         SortedPenaltyLoss()(torch.zeros(2), torch.zeros(2, 1))
 
 
-TWO_PROCESSES = """
-import os, sys, torch, torch.distributed as dist
-from torch.nn.parallel import DistributedDataParallel
-from pyg_clusters.losses import SortedPenaltyLoss
-
-rank, store, out = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-data = torch.load(out + ".data", weights_only=True)
-own = slice(0, 3) if rank == 0 else slice(3, 8)  # whole clusters, of uneven numbers of atoms
-batch = data["batch"][own] - data["batch"][own][0]
-results = {}
-for within in ("batch", "graph", "size"):
-    model = torch.nn.Linear(4, 1).double()
-    model.load_state_dict(data["model"])
-    model = DistributedDataParallel(model)
-    loss = SortedPenaltyLoss(3.0, within)(model(data["x"][own]).squeeze(-1), data["y"][own], batch)
-    loss.backward()
-    results[within] = [loss.detach(), *(p.grad for p in model.module.parameters())]
-torch.save(results, f"{out}.{rank}")
-dist.barrier()
-os._exit(0)  # threads of gloo may abort an orderly end of the interpreter
-"""
+def one_of_two(rank: int, folder: Path, model: torch.nn.Module, x: Tensor, y: Tensor) -> int:
+    """Loss and gradients by ``within`` in one of two processes."""
+    limit = timedelta(seconds=100)
+    torch.distributed.init_process_group("gloo", f"file://{folder / 'store'}", limit, world_size=2, rank=rank)
+    own = slice(0, 3) if rank == 0 else slice(3, 8)  # whole clusters, of uneven numbers of atoms
+    results = {}
+    for within in ("batch", "graph", "size"):
+        shared = DistributedDataParallel(copy.deepcopy(model))
+        loss = SortedPenaltyLoss(3.0, within)(shared(x[own]).squeeze(-1), y[own], BATCH[own] - BATCH[own][0])
+        loss.backward()
+        results[within] = [loss.detach(), *(p.grad for p in shared.module.parameters())]
+    torch.save(results, folder / str(rank))
+    torch.distributed.barrier()
+    return 0
 
 
 def test_two_processes_equal_one(tmp_path, generator):
     model = torch.nn.Linear(4, 1).double()
     x, y = torch.randn(8, 4, generator=generator, dtype=torch.double), torch.randn(8, generator=generator).double()
-    data = {"x": x, "y": y, "batch": BATCH, "model": model.state_dict()}
-    torch.save(data, tmp_path / "out.data")
-    command = [sys.executable, "-c", TWO_PROCESSES]
-    processes = [
-        subprocess.Popen([*command, str(rank), str(tmp_path / "store"), str(tmp_path / "out")], stderr=subprocess.PIPE)
-        for rank in range(2)
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors.decode()
+    children = [in_child(lambda rank=rank: one_of_two(rank, tmp_path, model, x, y)) for rank in range(2)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     for within in ("batch", "graph", "size"):
         model.zero_grad()
         loss = SortedPenaltyLoss(3.0, within)(model(x).squeeze(-1), y, BATCH)
         loss.backward()
         expected = [loss.detach(), *(p.grad for p in model.parameters())]
         for rank in range(2):
-            found = torch.load(tmp_path / f"out.{rank}", weights_only=True)[within]
+            found = torch.load(tmp_path / str(rank), weights_only=True)[within]
             torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -13,7 +13,7 @@ from pyg_clusters.shipped import shipped_frames, shipped_recipes
 from pyg_clusters.training.new_recipe import smooth_dart_arguments
 from pyg_clusters.training.recipes import with_recipe
 
-FEW = "trainer: {max_epochs: 1, limit_train_batches: 2}\n"
+FEW = "trainer: {max_epochs: 1, limit_train_batches: 2}\ndata: {batch_size: 4}\n"
 CASES = {
     "gallium_forces": ("ForceTraining", "SmoothDART", "forces     forces", "by group"),
     "copper_gold_minima": ("EnergyTraining", "AlloyDART", "elements   Cu, Au", "by group"),

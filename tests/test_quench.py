@@ -188,7 +188,9 @@ def test_the_icosahedron_of_thirteen_copper_atoms():
 def test_frames_say_what_they_are():
     calculator = ClusterEMT()
     isolated = isolated_energies(calculator, ["Cu", "Au"])
-    found = list(quench([{"Cu": 6, "Au": 4}, {"Cu": 9}], calculator, 14, settings=QuenchSettings(md_steps=20), isolated=isolated))
+    found = list(
+        quench([{"Cu": 6, "Au": 4}, {"Cu": 9}], calculator, 14, settings=QuenchSettings(md_steps=20), isolated=isolated)
+    )
     assert {atoms.get_chemical_formula() for atoms in found} == {"Au4Cu6", "Cu9"}
     assert found[0].info["source"] == "random" and {"swap", "relocation"} <= {atoms.info["source"] for atoms in found}
     for atoms in found:

@@ -60,7 +60,7 @@ WRITERS = {
     "label": (["label", "energy", "MD", "--calculator", "emt", "--out", "OUT/x.extxyz"], "x.extxyz"),
     "sblda": (["generate", "sblda", "--sizes", "6", "--count", "2", "--out", "OUT/x.extxyz"], "x.extxyz"),
     "quench": (
-        ["generate", "quench", "--formula", "Cu4", "--calculator", "emt", "--count", "1", "--out", "OUT/x.xyz"],
+        ["generate", "quench", "--formula", "Cu6", "--calculator", "emt", "--count", "1", "--out", "OUT/x.xyz"],
         "x.xyz",
     ),
     "hot": (["generate", "hot", "MD", "--calculator", "emt", "--count", "1", "--out", "OUT/x.xyz"], "x.xyz"),
@@ -277,7 +277,7 @@ RESUMABLE = {
     "relax many": (["relax", "NA", "--calculator", "gupta", "--steps", "2", "--out", "OUT/x.extxyz"], ["x.extxyz"]),
     "label": (["label", "energy", "CU", "--calculator", "emt", "--out", "OUT/x.extxyz"], ["x.extxyz"]),
     "quench": (
-        ["generate", "quench", "--formula", "Cu4", "--calculator", "emt", "--count", "2", "--out", "OUT/x.xyz"],
+        ["generate", "quench", "--formula", "Cu6", "--calculator", "emt", "--count", "2", "--out", "OUT/x.xyz"],
         ["x.xyz"],
     ),
 }

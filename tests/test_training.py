@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import ase.io
@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 from ase import Atoms
+from helpers import kill, status_of
 from pytorch_lightning.callbacks import Timer
 from safetensors.torch import load_file
 from torch_geometric.data import Batch
@@ -94,18 +95,23 @@ def recipe(frames, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(recipe, tmp_path_factory) -> Path:
+def finished(recipe, tmp_path_factory, one_thread) -> Path:
     """A run that was never stopped."""
     run = tmp_path_factory.mktemp("runs") / "whole"
     assert main(["train", "--config", str(recipe), "--out", str(run)]) == 0
     return run
 
 
-def in_own_process(arguments: list[str], log: Path) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    command = [sys.executable, "-m", "pyg_clusters", *arguments]
-    with log.open("w") as stream:
-        return subprocess.Popen(command, env=environment, stdout=stream, stderr=subprocess.STDOUT)
+def after_epoch(number: int, action: Callable[[], None]) -> Callable:
+    """What the callback of the run folder does at the end of an epoch, and then an action once."""
+    write = RunFolder.on_train_epoch_end
+
+    def write_and_act(callback, trainer, module):
+        write(callback, trainer, module)
+        if trainer.current_epoch == number - 1:
+            action()
+
+    return write_and_act
 
 
 def test_run_folder_is_complete(finished):
@@ -156,16 +162,13 @@ def test_test_predictions_are_those_of_the_model(finished, dataset):
 
 def test_killed_and_resumed_equals_uninterrupted(recipe, finished, tmp_path):
     run = tmp_path / "killed"
-    log = tmp_path / "log.txt"
-    process = in_own_process(["train", "--config", str(recipe), "--out", str(run)], log)
-    deadline = time.monotonic() + 120
-    while not (run / "metrics.csv").exists() and time.monotonic() < deadline:
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    epochs_done = len(read_columns(run / "metrics.csv")["epoch"])
-    assert 0 < epochs_done < EPOCHS, "killed too late to show anything"
+
+    def work():
+        RunFolder.on_train_epoch_end = after_epoch(2, kill)
+        return main(["train", "--config", str(recipe), "--out", str(run)])
+
+    assert os.WTERMSIG(status_of(work)) == signal.SIGKILL
+    assert len(read_columns(run / "metrics.csv")["epoch"]) == 2
     assert not (run / "test_metrics.json").exists()
 
     assert main(["train", "--resume", str(run)]) == 0
@@ -323,15 +326,8 @@ def test_one_process_trains_in_a_folder(recipe, tmp_path, capsys):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_end_a_training_that_can_be_resumed(recipe, finished, tmp_path, number, code, monkeypatch, capsys):
     run = tmp_path / "run"
-    write = RunFolder.on_train_epoch_end
-
-    def write_and_stop(callback, trainer, module):
-        write(callback, trainer, module)
-        if trainer.current_epoch == 1:
-            os.kill(os.getpid(), number)
-
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "on_train_epoch_end", write_and_stop)
+        patch.setattr(RunFolder, "on_train_epoch_end", after_epoch(2, lambda: os.kill(os.getpid(), number)))
         assert main(["train", "--config", str(recipe), "--out", str(run)]) == code
     assert capsys.readouterr().err.splitlines()[-1] == f"pyg-clusters: stopped by {signal.Signals(number).name}"
     assert not (run / "finished.json").exists() and not (run / ".lock").exists()
@@ -364,9 +360,10 @@ def test_run_is_not_overwritten(recipe, finished, capsys):
 def test_two_processes_agree_with_one(recipe, finished, tmp_path):
     run = tmp_path / "two"
     arguments = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
-    log = tmp_path / "log.txt"
-    process = in_own_process(["train", "--config", str(recipe), "--out", str(run), *arguments], log)
-    assert process.wait(timeout=240) == 0, log.read_text()
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-m", "pyg_clusters", "train", "--config", str(recipe), "--out", str(run), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
     one, two = read_columns(finished / "metrics.csv"), read_columns(run / "metrics.csv")
     for column in ("train_mae", "val_mae", "val_rmse"):
         np.testing.assert_allclose(two[column], one[column], rtol=2e-3)
