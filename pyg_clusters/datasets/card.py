@@ -109,11 +109,7 @@ class Card:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Hexadecimal SHA-256 checksum of a file.
-
-    Raises:
-        InputError: If it cannot be read.
-    """
+    """Hexadecimal SHA-256 checksum of a file."""
     try:
         with open(path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -75,9 +75,6 @@ def read_set(
         on_bad: Stop at a frame that cannot be used, or leave it out.
         fragments: Refuse a periodic frame that stays in several pieces, or keep it with the pieces at their nearest
             images.
-
-    Raises:
-        InputError: If a file or a frame cannot be used, or no frame is left.
     """
     bad: list[BadFrame] = []
     blocks = []
@@ -110,11 +107,7 @@ def read_set(
 
 
 def parse_radii(text: str) -> tuple[float, ...]:
-    """Parse radii in Å such as ``3.49,6.3``.
-
-    Raises:
-        InputError: If they are not numbers, or not positive and increasing.
-    """
+    """Parse radii in Å such as ``3.49,6.3``."""
     try:
         radii = [float(part) for part in text.split(",")]
     except ValueError as error:

@@ -174,11 +174,7 @@ class GNC(ClusterDataset):
 
 
 def _structures_below(folder: Path) -> list[Path]:
-    """XYZ and POSCAR files in a folder and its subfolders, except hidden files of operating systems.
-
-    Raises:
-        InputError: If there are none.
-    """
+    """XYZ and POSCAR files in a folder and its subfolders, except hidden files of operating systems."""
     names = sorted((file.relative_to(folder) for file in folder.rglob("*") if file.is_file()), key=natural_order)
     files = [folder / name for name in names if not any(part.startswith(("__MACOSX", ".")) for part in name.parts)]
     structures = [file for file in files if holds_structures(file) and file_format(file) in ("xyz", "vasp")]

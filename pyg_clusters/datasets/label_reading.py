@@ -78,11 +78,7 @@ class LabelReader:
     state: tuple[int, bool] | None = None
 
     def blocks(self, file: Path, labels: Labels) -> Iterator[FrameBlock]:
-        """Blocks of the usable frames of a file, with all their labels.
-
-        Raises:
-            InputError: If a frame cannot be used or lacks a label, and is not to be skipped.
-        """
+        """Blocks of the usable frames of a file, with all their labels."""
         if self.table is None and not labels.per_atom:
             check_stated_unit(file, labels.energy)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
@@ -124,11 +120,7 @@ class LabelReader:
         return (block.select(~np.isin(block.number, [frame.number for frame in bad])) if bad else block), bad
 
     def check(self, files: Sequence[Path], num_blocks: int):
-        """Check that frames are left, and that all rows of the table were used, after all files have been read.
-
-        Raises:
-            InputError: If not.
-        """
+        """Check that frames are left, and that all rows of the table were used, after all files have been read."""
         if self.table is not None:
             self.table.check_used()
         if not num_blocks:
@@ -183,11 +175,7 @@ class LabelReader:
         return (block.select(~wrong) if wrong.any() else block), bad
 
     def note(self, bad: Iterable[BadFrame]):
-        """Raise an error for the first frame that is not to be skipped, and note the others.
-
-        Raises:
-            InputError: If a frame is not to be skipped.
-        """
+        """Raise an error for the first frame that is not to be skipped, and note the others."""
         for frame in bad:
             if isinstance(frame, UnlabelledFrame) and self.on_missing == "stop":
                 raise InputError(f"{frame}{_hint(frame)}; or pass on_missing='skip' to leave such frames out")
@@ -248,9 +236,6 @@ def check_stated_unit(file: Path, energy: float):
     Args:
         file: File of frames.
         energy: Assumed unit in eV.
-
-    Raises:
-        InputError: If it does not.
     """
     stated = stated_unit(file)
     if stated is not None and not math.isclose(stated.energy, energy, rel_tol=1e-6):

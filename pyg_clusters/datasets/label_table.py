@@ -95,11 +95,7 @@ class LabelTable:
         return energies, [UnlabelledFrame(block.file, number, f"{self.path} has no row for it") for number in missing]
 
     def check_used(self):
-        """Check that all rows were used, after all files have been read.
-
-        Raises:
-            InputError: If one was not.
-        """
+        """Check that all rows were used, after all files have been read."""
         unused = [row for key, row in self._rows.items() if key not in self._used]
         if unused:
             row = min(unused, key=lambda row: row.line)

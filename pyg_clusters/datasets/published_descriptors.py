@@ -146,11 +146,7 @@ def _energies(ener: np.ndarray, file: Path) -> np.ndarray:
 
 
 def _graph(parts: Sequence) -> tuple[np.ndarray, list[int]]:
-    """Shell counts ``[num_atoms, 3]`` and the source of each edge, ordered by target, then by shell.
-
-    Raises:
-        ValueError: If the parts have another layout, or contradict each other.
-    """
+    """Shell counts ``[num_atoms, 3]`` and the source of each edge, ordered by target, then by shell."""
     if len(parts) != len(SHELLS) + 1:
         raise ValueError(f"it has {len(parts)} parts instead of 4 (the atoms and their neighbours in J, K, L)")
     x = _rows(parts[0])

@@ -31,11 +31,7 @@ def names_in_data(names: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
 
 
 def check_kept_names(keep: Mapping[str, str], keep_atoms: Mapping[str, str]):
-    """Check the names of further values in the data.
-
-    Raises:
-        InputError: If a name cannot be used, or occurs twice.
-    """
+    """Check the names of further values in the data."""
     names = [*keep.values(), *keep_atoms.values()]
     for argument, renamed in (("keep", keep), ("keep_atoms", keep_atoms)):
         for key, name in renamed.items():
@@ -84,9 +80,6 @@ def check_energies_above_references(energy: Tensor, sizes: Tensor, references: M
         energy: Energies less the references ``[num_graphs]`` in eV.
         sizes: Numbers of atoms ``[num_graphs]``.
         references: The references in eV by element symbol.
-
-    Raises:
-        InputError: If an energy is larger than any bonds explain.
     """
     per_atom = energy / sizes
     largest = int(per_atom.abs().argmax())
@@ -116,11 +109,7 @@ class LabelArguments:
         on_missing: Literal["stop", "skip"],
         on_bad: Literal["stop", "skip"],
     ):
-        """Check the arguments and store them as attributes.
-
-        Raises:
-            InputError: If an argument cannot be used.
-        """
+        """Check the arguments and store them as attributes."""
         self.target = target
         self.per_atom = per_atom
         self.energy_unit = unit_of(energy_unit, ENERGY_UNITS, "energy_unit")
@@ -156,9 +145,6 @@ class LabelArguments:
             numbers: Atomic numbers of the elements that occur.
             isolated: Energies of isolated atoms in eV by element symbol.
             fit: Function that returns the energies that fit the labels best, by atomic number.
-
-        Raises:
-            InputError: If the energy of an element is missing or not finite.
         """
         references = self._references
         if references is None:

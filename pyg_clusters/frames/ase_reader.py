@@ -177,9 +177,6 @@ def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
     """Each frame of a file in a format of ASE, or its fault.
 
     The complete frames of a VASP run that is still being written are used, with a warning.
-
-    Raises:
-        InputError: If the file cannot be read, or is in units that ASE would read as Å.
     """
     with unpacked(path) as copy:
         check_format(path, copy, kind)

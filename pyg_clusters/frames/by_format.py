@@ -42,11 +42,7 @@ def blocks_of_file(
 
 
 def read_topology(path: Path) -> Topology:
-    """Elements of the atoms, read from the first frame of a file.
-
-    Raises:
-        InputError: If it cannot be read, or has no elements.
-    """
+    """Elements of the atoms, read from the first frame of a file."""
     if not path.exists():
         raise InputError(f"{path}: no such file, from which the elements were to be read")
     kind = file_format(path)
@@ -91,11 +87,7 @@ def _blocks_of_frames(
 
 
 def num_frames_of_file(path: Path, wanted: ReadOptions) -> int | None:
-    """Number of frames of a store or a trajectory, known without reading them; ``None`` for other formats.
-
-    Raises:
-        InputError: If the file cannot be read, or has another number of atoms than the topology.
-    """
+    """Number of frames of a store or a trajectory, known without reading them; ``None`` for other formats."""
     kind = file_format(path)
     if kind == "store":
         return num_frames_of_store(path)
@@ -166,9 +158,6 @@ def pieces_of_file(path: Path, wanted: ReadOptions, file_index: int, blocks: int
 
     Stores, trajectories and uncompressed text can be read from any block on (text is scanned for the offsets without
     parsing). Any other file is one piece.
-
-    Raises:
-        InputError: If the file cannot be read.
     """
     step = blocks * wanted.block_size
     if file_format(path) == "xyz" and not is_compressed(path):

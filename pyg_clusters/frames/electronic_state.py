@@ -182,11 +182,7 @@ def neutral_problem(atoms: Atoms, by: str) -> str | None:
 
 
 def _check_charge(atoms: Atoms, charge: int):
-    """Check that the valence shells allow a charge.
-
-    Raises:
-        InputError: If it removes more than the valence electrons, or adds more than the valence shells can take up.
-    """
+    """Check that the valence shells allow a charge."""
     valence, room = np.sum([_valence(int(z)) for z in atoms.numbers if z > 0] or [(0, 0)], axis=0).tolist()
     if charge > valence:
         limit = f"has {valence} valence electrons"

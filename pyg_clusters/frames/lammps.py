@@ -102,11 +102,7 @@ def _frames(dump: Dump, lines: TextLines, kind: type[UnrecoverableFrame], index:
 
 
 def _sections(dump: Dump, lines: TextLines) -> Sections | None:
-    """The next frame; ``None`` if the file ends within it.
-
-    Raises:
-        BrokenFrame: If it is malformed.
-    """
+    """The next frame; ``None`` if the file ends within it."""
     sections, num_atoms = Sections(), None
     while (heading := lines.look(0)) is not None:
         if _is_last_and_cut(lines):

@@ -31,11 +31,7 @@ def check_trajectory(path: Path, topology: Path | None):
 
 
 def trajectory_blocks(path: Path, wanted: ReadOptions, keep: Keep, topology: Topology) -> Iterator[FrameBlock | None]:
-    """Blocks of a trajectory, ``None`` in place of a skipped block.
-
-    Raises:
-        InputError: If it cannot be read, has another number of atoms than the topology, or labels are requested.
-    """
+    """Blocks of a trajectory, ``None`` in place of a skipped block."""
     if wanted.properties or wanted.atom_properties:
         key = (*wanted.properties, *wanted.atom_properties)[0]
         raise InputError(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
@@ -49,11 +45,7 @@ def trajectory_blocks(path: Path, wanted: ReadOptions, keep: Keep, topology: Top
 
 
 def num_frames_of_trajectory(path: Path, topology: Topology) -> int:
-    """Number of frames of a trajectory.
-
-    Raises:
-        InputError: If it cannot be read, or has another number of atoms than the topology.
-    """
+    """Number of frames of a trajectory."""
     with _opened(path, topology) as (_, num_frames, _):
         return num_frames
 

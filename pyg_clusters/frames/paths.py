@@ -28,11 +28,7 @@ MAX_ATOMS: int = 250_000
 
 
 def max_atoms() -> int:
-    """Maximum number of atoms of a frame: :data:`MAX_ATOMS`, or the environment variable :data:`VARIABLE`.
-
-    Raises:
-        InputError: If the variable is not a positive number.
-    """
+    """Maximum number of atoms of a frame: :data:`MAX_ATOMS`, or the environment variable :data:`VARIABLE`."""
     text = os.environ.get(VARIABLE, str(MAX_ATOMS))
     if not text.isdecimal() or int(text) < 1:
         raise InputError(f"{VARIABLE} must be a positive number of atoms, got {text!r}")
@@ -195,11 +191,7 @@ XYZ_START: re.Pattern[bytes] = re.compile(
 
 
 def file_format(path: Path) -> str:
-    """Format of a file: a value of :data:`SUFFIXES`, ``"xdatcar"``, or its name in ASE.
-
-    Raises:
-        InputError: If neither content nor name identifies it.
-    """
+    """Format of a file: a value of :data:`SUFFIXES`, ``"xdatcar"``, or its name in ASE."""
     content = first_bytes(path)
     name = Path(inner_name(path))
     known = next((kind for kind, start in SIGNATURES.items() if start.match(content)), None)

@@ -47,11 +47,7 @@ class Part:
 
     @classmethod
     def from_json(cls, line: str) -> "Part":
-        """Parse a line.
-
-        Raises:
-            ValueError: If it is not the record of a part.
-        """
+        """Parse a line."""
         try:
             (file, block), num_frames, length, checksum, bad, flagged = json.loads(line)
             return cls((file, block), num_frames, length, checksum, tuple(BadFrame(*one) for one in bad), flagged)
@@ -250,9 +246,6 @@ def check_settings(path: Path, settings: Mapping[str, object], free: Collection[
         settings: Settings, in types of JSON.
         free: Names of settings that may have changed.
         of: Output of the job, for messages.
-
-    Raises:
-        InputError: If there is no such file, or it has other settings.
     """
     if not path.exists():
         raise InputError(f"{of} has no {path.name} beside it; choose another name, or pass --overwrite")
@@ -267,11 +260,7 @@ def check_settings(path: Path, settings: Mapping[str, object], free: Collection[
 
 
 def write_settings(path: Path, settings: Mapping[str, object]):
-    """Write settings to a JSON file.
-
-    Raises:
-        InputError: If it cannot be written.
-    """
+    """Write settings to a JSON file."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 

@@ -150,11 +150,7 @@ class _Writer:
         self.kinds = names
 
     def _storable(self, block: FrameBlock, name: str, values: np.ndarray) -> np.ndarray:
-        """Values as they are stored, of the same kind as in the frames before and without rounding.
-
-        Raises:
-            InputError: If that is not possible.
-        """
+        """Values as they are stored, of the same kind as in the frames before and without rounding."""
         key = name.rpartition("/")[2]
         frames = block.number[block.frame_of_atom] if name.startswith("atom_properties") else block.number
 

@@ -76,11 +76,7 @@ class _Layout:
         self.file = file
 
     def check(self):
-        """Check members, types, shapes and offsets.
-
-        Raises:
-            InputError: If one is wrong.
-        """
+        """Check members, types, shapes and offsets."""
         ptr = self._dataset(self.file, "ptr", "iu", [None])
         num_atoms = len(self._dataset(self.file, "z", "iu", [None]))
         num_frames = len(ptr) - 1
@@ -184,11 +180,7 @@ def names_in(file: h5py.File, group: str) -> list[str]:
 
 
 def check_range(path: Path, name: str, values: np.ndarray, lowest: int, highest: int):
-    """Check the range of values read from a store.
-
-    Raises:
-        InputError: If one is outside ``lowest`` to ``highest``.
-    """
+    """Check the range of values read from a store."""
     wrong = values[(values < lowest) | (values > highest)]
     if wrong.size:
         raise InputError(

@@ -156,11 +156,7 @@ def _runs(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def store_blocks(path: Path, wanted: ReadOptions, keep: Keep) -> Iterator[FrameBlock | None]:
-    """Blocks of a frame store, ``None`` in place of a skipped block.
-
-    Raises:
-        InputError: If the file is not a frame store, is damaged, or lacks a requested property.
-    """
+    """Blocks of a frame store, ``None`` in place of a skipped block."""
     with open_store(path) as file:
         _check_wanted(path, file, wanted)
         num_frames = len(file["ptr"]) - 1
@@ -171,11 +167,7 @@ def store_blocks(path: Path, wanted: ReadOptions, keep: Keep) -> Iterator[FrameB
 
 
 def num_frames_of_store(path: Path) -> int:
-    """Number of frames in a store.
-
-    Raises:
-        InputError: If the file is not a frame store, or is damaged.
-    """
+    """Number of frames in a store."""
     with open_store(path) as file:
         return len(file["ptr"]) - 1
 

@@ -40,9 +40,6 @@ def split_text(
             text cannot still be being written), and the index of the first frame.
         start: Index of the first frame.
         offset: Its offset in bytes; 0 in a compressed text.
-
-    Raises:
-        InputError: If the file is damaged.
     """
     kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
     index = start
@@ -147,11 +144,7 @@ class TextLines:
         return False
 
     def check_skipped(self, count: int):
-        """Limit the number of lines that are skipped in search of a frame.
-
-        Raises:
-            InputError: If it is exceeded.
-        """
+        """Limit the number of lines that are skipped in search of a frame."""
         if count > self._max_skipped:
             raise InputError(f"{self.path}: no frame in {count - 1:,} lines before line {self.line:,}; {lifted_by()}")
 

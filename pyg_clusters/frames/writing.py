@@ -302,11 +302,7 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 
 def check_output(path: str | Path, inputs: Iterable[str | Path], overwrite: bool = False):
-    """Check that a result may be written to a file.
-
-    Raises:
-        InputError: If it is a folder or one of the inputs, or exists and is not to be replaced.
-    """
+    """Check that a result may be written to a file."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")

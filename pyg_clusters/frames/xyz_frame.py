@@ -218,11 +218,7 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
 
 
 def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
-    """Replace labels of atoms by symbols.
-
-    Raises:
-        UnusableText: If a label is not that of an element, may be a LAMMPS type, or a line has too few columns.
-    """
+    """Replace labels of atoms by symbols."""
     named = COLUMNS.search(comment)
     fields = (named[1] if named else DEFAULT_COLUMNS).split(":")
     column = column_of_label = 0
