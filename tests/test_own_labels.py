@@ -15,7 +15,7 @@ from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
-from pyg_clusters.datasets.validation import has_meaning
+from pyg_clusters.datasets.label_reading import has_meaning
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 
 

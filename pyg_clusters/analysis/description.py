@@ -33,7 +33,7 @@ from pyg_clusters.analysis.plots import (
 )
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, parse_radii, read_set
-from pyg_clusters.datasets.label_reading import units_of_labels
+from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.files import write_json
 from pyg_clusters.formatting import span
 from pyg_clusters.frames import write_table

@@ -13,9 +13,8 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_clusters.datasets.label_reading import LabelReader, Labels, report_skipped
+from pyg_clusters.datasets.label_reading import LabelArguments, LabelReader, Labels, report_skipped
 from pyg_clusters.datasets.label_table import LabelTable
-from pyg_clusters.datasets.validation import LabelArguments, check_energies_above_references
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
@@ -256,7 +255,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         if references:
             numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
             target = target - shift_of_references(z, ptr, numbered)
-            check_energies_above_references(target, sizes, references)
+            self.check_energies(target, sizes, references)
         groups = np.concatenate([self._groups_of(block) for block in blocks])
         names = list(dict.fromkeys(groups.tolist()))
         number_of_name = {name: number for number, name in enumerate(names)}

@@ -1,33 +1,40 @@
-"""Reading of frames with their labels, and frames that are left out."""
+"""Labels of data sets: their arguments, the reading of frames with labels, and frames that are left out."""
 
+import keyword
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
-from ase.data import chemical_symbols
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from torch import Tensor
+from torch_geometric.data import Batch, Data
+from torch_geometric.data.storage import E_KEYS, N_KEYS
 
-from pyg_clusters.datasets.label_table import LabelTable
-from pyg_clusters.errors import InputError
+from pyg_clusters.datasets.label_table import LabelTable, check_stated_unit
+from pyg_clusters.errors import InputError, check_choice
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.checks import atom_numbers, numbers
-from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.options import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 SAME_ENERGY: float = 1e-5
 """Largest difference in eV between energies of isolated atoms of an element."""
 
-UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
-"""Matches names under which files state the unit of their energies."""
-
 NUM_LISTED: int = 5
 """Maximum number of skipped frames in a warning."""
+
+RESERVED: frozenset[str] = frozenset({"z", "y", "idx", "cluster_size", "group", "force", "adj", "adj_t"})
+"""Names with a meaning in the data sets or, outside its classes, in PyG."""
+
+MOST_BINDING: float = 100.0
+"""Largest energy in eV per atom, relative to separate atoms, that is possible for a cluster."""
 
 
 @dataclass(frozen=True)
@@ -82,17 +89,11 @@ class LabelReader:
         if self.table is None and not labels.per_atom:
             check_stated_unit(file, labels.energy)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
-        for block in self._read(file, labels, labels.group, labels.keep, labels.atom_arrays):
+        for block in self._read(file, labels):
             block, bad = self._with_target(block, labels)
             single = block.sizes == 1
-            bad += [
-                BadFrame(
-                    block.file,
-                    int(number),
-                    "number of atoms is 1, an isolated atom: references='isolated_atoms' uses its energy",
-                )
-                for number in block.number[single]
-            ]
+            reason = "number of atoms is 1, an isolated atom: references='isolated_atoms' uses its energy"
+            bad += [BadFrame(block.file, int(number), reason) for number in block.number[single]]
             if single.any():
                 block = block.select(~single)
             block, unusable = check_block(block, on_bad="skip")
@@ -127,15 +128,9 @@ class LabelReader:
             reason = f"the first: {self.skipped[0]}" if self.skipped else "there are only isolated atoms"
             raise InputError(f"{files[0]}{' ...' if len(files) > 1 else ''}: no frame can be used; {reason}")
 
-    def _read(
-        self,
-        file: Path,
-        labels: Labels,
-        group: str | None = None,
-        keep: tuple[str, ...] = (),
-        atom_arrays: tuple[str, ...] = (),
-    ) -> Iterator[FrameBlock]:
-        properties, atom_properties = [*keep, *([group] if group else [])], list(atom_arrays)
+    def _read(self, file: Path, labels: Labels) -> Iterator[FrameBlock]:
+        properties = [*labels.keep, *([labels.group] if labels.group else [])]
+        atom_properties = list(labels.atom_arrays)
         if self.table is None:
             (atom_properties if labels.per_atom else properties).append(labels.target)
         return read_blocks(
@@ -166,10 +161,8 @@ class LabelReader:
             wrong = np.logical_or.reduceat(wrong, block.ptr[:-1])
         named = {frame.number for frame in bad}
         for frame in np.flatnonzero(wrong):
-            number, value = int(block.number[frame]), values[frame]
-            if labels.per_atom:
-                of_frame = values[block.ptr[frame] : block.ptr[frame + 1]]
-                value = of_frame[~np.isfinite(of_frame)][0]
+            of_frame = values[block.ptr[frame] : block.ptr[frame + 1]] if labels.per_atom else values[[frame]]
+            number, value = int(block.number[frame]), of_frame[~np.isfinite(of_frame)][0]
             if number not in named:
                 bad.append(UnlabelledFrame(block.file, number, f"{labels.target!r} is {value}"))
         return (block.select(~wrong) if wrong.any() else block), bad
@@ -185,7 +178,7 @@ class LabelReader:
 
     def _isolated_atoms(self, file: Path, labels: Labels) -> Iterator[int]:
         """Collect the targets of frames of one atom, which need no other labels, and yield the indices of these."""
-        for block in self._read(file, labels):
+        for block in self._read(file, replace(labels, group=None, keep=(), atom_arrays=())):
             block, _ = self._with_target(block, labels)
             for frame in np.flatnonzero(block.sizes == 1):
                 symbol = chemical_symbols[block.z[block.ptr[frame]]]
@@ -199,70 +192,140 @@ class LabelReader:
                 yield int(block.number[frame])
 
 
-class StatedUnit(NamedTuple):
-    """Unit of energies stated by a frame.
+class LabelArguments:
+    """Arguments on labels, common to data sets in memory and on disk."""
 
-    Attributes:
-        where: File and frame.
-        text: Key and value.
-        name: Name of the unit.
-        energy: Value of the unit in eV.
+    def take_label_arguments(
+        self,
+        target: str,
+        per_atom: bool,
+        energy_unit: str,
+        references: Mapping[str, float] | str | None,
+        group: str | None,
+        keep: Sequence[str] | Mapping[str, str],
+        keep_atoms: Sequence[str] | Mapping[str, str],
+        forces: bool | str,
+        fragments: Fragments,
+        on_missing: Literal["stop", "skip"],
+        on_bad: Literal["stop", "skip"],
+    ):
+        """Check the arguments and store them as attributes."""
+        self.target = target
+        self.per_atom = per_atom
+        self.energy_unit = unit_of(energy_unit, ENERGY_UNITS, "energy_unit")
+        self._references = dict(references) if isinstance(references, Mapping) else references
+        self.group_key = group
+        self.keep = names_in_data(keep)
+        self.keep_atoms = names_in_data(keep_atoms)
+        self.forces = bool(forces)
+        self.forces_key = forces if isinstance(forces, str) else "forces"
+        self.fragments = fragments
+        self.on_missing = on_missing
+        self.on_bad = on_bad
+        if per_atom and self.energy_unit != 1:
+            raise InputError("energy_unit belongs to a target per cluster; this one is per atom: leave it out")
+        check_choice("on_missing", on_missing)
+        check_choice("on_bad", on_bad)
+        check_kept_names(self.keep, self.keep_atoms)
+        if per_atom and references is not None:
+            raise InputError("reference energies belong to a target per cluster; this one is per atom: leave them out")
+        if isinstance(references, str) and references not in ("fit", "isolated_atoms"):
+            kinds = "'fit', 'isolated_atoms' or energies by element symbol"
+            raise InputError(f"references must be {kinds}, got {references!r}")
+        unknown = set(references) - set(atomic_numbers) if isinstance(references, Mapping) else set()
+        if unknown:
+            raise InputError(f"references: {min(unknown)!r} is not an element symbol")
+
+    def find_references(
+        self, numbers: Iterable[int], isolated: Mapping[str, float], fit: Callable[[], Mapping[int, float]]
+    ) -> dict[str, float]:
+        """Reference energies in eV by element symbol, as the argument ``references`` specifies.
+
+        Args:
+            numbers: Atomic numbers of the elements that occur.
+            isolated: Energies of isolated atoms in eV by element symbol.
+            fit: Function that returns the energies that fit the labels best, by atomic number.
+        """
+        references = self._references
+        if references is None:
+            return {}
+        if references == "fit":
+            return {chemical_symbols[number]: value for number, value in fit().items()}
+        known = references if isinstance(references, dict) else isolated
+        missing = ", ".join(sorted({chemical_symbols[number] for number in numbers} - set(known)))
+        if missing and known is isolated:
+            raise InputError(
+                f"no isolated atom of {missing} among the frames (found: {', '.join(known) or 'none'}); add a frame of "
+                "one atom, or give references as energies by element symbol or 'fit'"
+            )
+        if missing:
+            raise InputError(f"no reference energy for {missing}; given are {', '.join(known)}")
+        if infinite := [symbol for symbol, value in known.items() if not math.isfinite(value)]:
+            raise InputError(f"the reference energy of {infinite[0]} is {known[infinite[0]]}; give a finite number")
+        return {symbol: float(value) for symbol, value in known.items()}
+
+    @staticmethod
+    def check_energies(energy: Tensor, sizes: Tensor, references: Mapping[str, float]):
+        """Check that energies ``[num_graphs]`` in eV and the references subtracted from them have one zero and unit."""
+        per_atom = energy / sizes
+        farthest = float(per_atom[per_atom.abs().argmax()])
+        if abs(farthest) > MOST_BINDING:
+            stated = ", ".join(f"{symbol} {value:.6g}" for symbol, value in references.items())
+            raise InputError(
+                f"an energy is {farthest:.6g} eV per atom away from the references ({stated} eV): labels and "
+                "references, or labels of different frames, have different zeros or units; check energy_unit and "
+                "references, or fit the references (references='fit')"
+            )
+
+
+def names_in_data(names: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Names of further values in the data, by their names in the files."""
+    if isinstance(names, str):
+        names = [names]
+    return dict(names) if isinstance(names, Mapping) else {key: key for key in names}
+
+
+def check_kept_names(keep: Mapping[str, str], keep_atoms: Mapping[str, str]):
+    """Check the names of further values in the data."""
+    names = [*keep.values(), *keep_atoms.values()]
+    for argument, renamed in (("keep", keep), ("keep_atoms", keep_atoms)):
+        for key, name in renamed.items():
+            if has_meaning(name):
+                free = re.sub(r"\W", "", name)
+                for meaning, word in (("index", "id"), ("batch", "set"), ("node", "atom")):
+                    free = free.replace(meaning, word)
+                raise InputError(
+                    f"{name!r} cannot be kept: the name is reserved in a batch, or is not an identifier; rename it, "
+                    f"{argument}={{{key!r}: 'my_{free}'}}"
+                )
+    if len(set(names)) < len(names):
+        raise InputError(f"values to keep must have different names, got {', '.join(names)}")
+
+
+def has_meaning(name: str) -> bool:
+    """Whether an attribute of this name is special in PyG, Python or a data set.
+
+    PyG itself is queried: attributes of ``Data`` and ``Batch``, names from which it infers the number of nodes or
+    edges, names that it increments or concatenates along another axis.
+
+    Example:
+        >>> [name for name in ("temperature", "face", "num_nodes", "ptr", "keys", "my_index", "node_charge")
+        ...  if has_meaning(name)]
+        ['face', 'num_nodes', 'ptr', 'keys', 'my_index', 'node_charge']
     """
-
-    where: str
-    text: str
-    name: str
-    energy: float
-
-
-def stated_unit(file: Path) -> StatedUnit | None:
-    """Unit of energies stated by the first frame of XYZ text, if any."""
-    if file_format(file) != "xyz":
-        return None
-    block = next(read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False), None)
-    if block is None or not block.atoms:
-        return None
-    known = {name.lower(): value for name, value in ENERGY_UNITS.items()}
-    for key, value in block.atoms[0].info.items():
-        name = str(value).strip()
-        if UNIT_KEYS.fullmatch(key) and name.lower() in known:
-            return StatedUnit(f"{file}, frame {block.number[0]}", f"{key}={name}", name, known[name.lower()])
-    return None
-
-
-def check_stated_unit(file: Path, energy: float):
-    """Check that the assumed unit of energies agrees with the one stated by the first frame of XYZ text, if any.
-
-    Args:
-        file: File of frames.
-        energy: Assumed unit in eV.
-    """
-    stated = stated_unit(file)
-    if stated is not None and not math.isclose(stated.energy, energy, rel_tol=1e-6):
-        raise InputError(
-            f"{stated.where}: its comment states {stated.text}, but the energies are read in units of {energy:.6g} eV; "
-            f"pass energy_unit={stated.name!r} (--energy-unit {stated.name})"
-        )
-
-
-def units_of_labels(files: Iterable[str | Path], name: str | None) -> dict[str, float]:
-    """Unit in eV of the energies in each file.
-
-    Args:
-        files: Files, folders and patterns.
-        name: Name of the unit as for ``--energy-unit``; by default the unit stated by a file, or else eV.
-
-    Raises:
-        InputError: If there is no such unit, or a file states another one.
-    """
-    unit = None if name is None else unit_of(name, ENERGY_UNITS, "--energy-unit")
-    units = {}
-    for file in expand_paths(files):
-        if unit is not None:
-            check_stated_unit(file, unit)
-        stated = stated_unit(file) if unit is None else None
-        units[str(file)] = unit if unit is not None else 1.0 if stated is None else stated.energy
-    return units
+    probe = Data(pos=torch.zeros(2, 3))
+    batch = Batch.from_data_list([probe, probe])
+    value = torch.ones(2, dtype=torch.long)
+    return (
+        not name.isidentifier()
+        or keyword.iskeyword(name)
+        or name.startswith(("_", "edge_"))
+        or name in RESERVED | N_KEYS | E_KEYS
+        or "node" in name
+        or any(hasattr(type(data), name) or name in dir(data) or name in data for data in (probe, batch))
+        or probe.__cat_dim__(name, value) != 0
+        or probe.__inc__(name, value) != 0
+    )
 
 
 def _hint(frame: UnlabelledFrame) -> str:

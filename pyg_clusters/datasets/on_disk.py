@@ -14,8 +14,7 @@ from ase.data import atomic_numbers
 from torch import Tensor
 from torch_geometric.data import Data, OnDiskDataset
 
-from pyg_clusters.datasets.label_reading import LabelReader, Labels, report_skipped
-from pyg_clusters.datasets.validation import LabelArguments, check_energies_above_references
+from pyg_clusters.datasets.label_reading import LabelArguments, LabelReader, Labels, report_skipped
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, StoreReader
@@ -332,7 +331,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         self._energy_dtype = torch.double
         for frames, z, ptr in self._compositions() if self.references else ():
             energy = self._targets(frames, z, ptr)
-            check_energies_above_references(energy, ptr.diff(), self.references)
+            self.check_energies(energy, ptr.diff(), self.references)
             largest = max(largest, float(energy.abs().max()))
         return torch.double if is_coarse(largest) else torch.float32
 

@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from pyg_clusters.analysis.plots import reliability, save_figure
 from pyg_clusters.composition import comparable, composition_names
-from pyg_clusters.datasets.label_reading import units_of_labels
+from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.report import Evaluation, TrainingSet, energy_context, run_figures
 from pyg_clusters.frames.block import flat_arrays

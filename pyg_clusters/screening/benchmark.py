@@ -9,7 +9,7 @@ from ase import Atoms
 
 from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.composition import comparable, composition_names, kind_label
-from pyg_clusters.datasets.label_reading import units_of_labels
+from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import print_lines, print_table
 from pyg_clusters.frames import FrameBlock, read_blocks, write_table

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pyg_clusters.datasets.label_reading import units_of_labels
+from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.frames import FrameBlock, Frames, Parts
