@@ -1,7 +1,7 @@
 """DART for clusters of several elements."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,16 +29,11 @@ class AlloyDART(DART):
     Args:
         elements (sequence of int): Atomic numbers of the elements, in the order of their counts.
         radii (sequence of float): Shell radii in Å, the same for all pairs of elements.
-        hidden_channels (int): Width of the shell networks.
-        interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
-        active_shells (sequence of int, optional): The shells that are summed over, by default all.
         element_networks (str): ``"shared"``: one network per shell, which takes the element of the neighbour;
             ``"separate"``: a network per shell and element of the neighbour.
+        **kwargs: Further arguments of :class:`DART`.
 
-    Shapes:
-        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
-          [num_atoms]`` (sorted)
-        - **output:** energies ``[num_graphs]`` in eV
+    Shapes: as of :class:`DART`
 
     Example:
         >>> import torch
@@ -55,12 +50,10 @@ class AlloyDART(DART):
         self,
         elements: Sequence[int],
         radii: Sequence[float] = GALLIUM_RADII,
-        hidden_channels: int = 128,
-        interaction_channels: Sequence[int] = (256, 128, 32),
-        active_shells: Sequence[int] | None = None,
         element_networks: Literal["shared", "separate"] = "shared",
+        **kwargs: Any,
     ):
-        super().__init__(radii, hidden_channels, interaction_channels, active_shells)
+        super().__init__(radii, **kwargs)
         self.elements = tuple(int(number) for number in elements)
         self.index = ElementIndex(self.elements)
         if element_networks not in ("shared", "separate"):
@@ -70,10 +63,10 @@ class AlloyDART(DART):
         if num_elements > 1:
             in_channels = num_shells * num_elements + num_elements
             others = num_elements - 1 if element_networks == "separate" else 0
-            self.conv = ShellConv(in_channels, hidden_channels, num_shells, active_shells=active_shells)
+            sizes = (in_channels, self.hidden_channels, num_shells)
+            self.conv = ShellConv(*sizes, active_shells=self.active_shells)
             self.other_convs = nn.ModuleList(
-                ShellConv(in_channels, hidden_channels, num_shells, active_shells=active_shells, root_weight=False)
-                for _ in range(others)
+                ShellConv(*sizes, active_shells=self.active_shells, root_weight=False) for _ in range(others)
             )
         else:
             self.other_convs = nn.ModuleList()
