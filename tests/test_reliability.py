@@ -65,7 +65,6 @@ WRITERS = {
     ),
     "hot": (["generate", "hot", "MD", "--calculator", "emt", "--count", "1", "--out", "OUT/x.xyz"], "x.xyz"),
     "convert": (["convert", "MD", "--out", "OUT/x.h5"], "x.h5"),
-    "merge": (["merge", "MD", "--out", "OUT/x.csv"], "x.csv"),
     "ensemble": (["ensemble", "MODEL", "MODEL", "--out", "OUT/x"], "x"),
     "describe": (["describe", "MD", "--radii", "3.5,6", "--out", "OUT/x"], "x"),
     "analyse": (["analyse", "core-surface", "MODEL", "MD", "--out", "OUT/x"], "x"),

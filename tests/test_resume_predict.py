@@ -20,7 +20,7 @@ from helpers import in_child
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import Frames, Parts, resume, write_extxyz, write_store
-from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor, predict, prediction_files
+from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor, predict
 from pyg_clusters.inference.calibration import CALIBRATION
 from pyg_clusters.inference.engines import score_resumably
 from pyg_clusters.inference.scoring import ScoredBlock, job_settings
@@ -217,41 +217,47 @@ def test_screening_killed_at_random_moments(folder, tmp_path):
 # Parts
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
-def test_parts_make_the_whole(folder, tmp_path, suffix, capsys):
-    parts = [tmp_path / f"part{number}{suffix}" for number in (1, 2, 3, 4)]
+def rows(*files: Path) -> list[str]:
+    """Rows of tables, or texts of frames, in the order of the frames."""
+    found = []
+    for file in files:
+        if file.suffix == ".csv":
+            found += pyarrow.csv.read_csv(file).to_pylist()
+        elif file.suffix == ".parquet":
+            found += pyarrow.parquet.read_table(file).to_pylist()
+        else:
+            found += [
+                {"source_file": atoms.info["source_file"], "source_frame": int(atoms.info["source_frame"])}
+                | {name: str(value) for name, value in sorted({**atoms.info, **atoms.arrays}.items())}
+                for atoms in ase.io.read(file, ":")
+            ]
+    return [str(row) for row in sorted(found, key=lambda row: (row["source_file"], row["source_frame"]))]
+
+
+def predict_in_parts(folder: Path, arguments: list[str], suffix: str, count: int) -> list[Path]:
+    """Predictions of the parts of a job array, by the arguments of one run."""
+    if "--out" in arguments:
+        at = arguments.index("--out")
+        arguments = arguments[:at] + arguments[at + 2 :]
+    parts = [folder / f"part{number}{suffix}" for number in range(1, count + 1)]
     for number, part in enumerate(parts, start=1):
-        assert main(command(folder, part, "--shard", f"{number}/4")) == 0
-    capsys.readouterr()
-    out = tmp_path / f"merged{suffix}"
-    assert main(["merge", *map(str, reversed(parts)), "--out", str(out)]) == 0
-    captured = capsys.readouterr()
-    assert f"{FRAMES + 24 - 1} frames in {out}" in captured.out and "frame 16" in captured.err
-    assert out.read_bytes() == whole_run(folder, suffix)
+        assert main([*arguments, "--out", str(part), "--shard", f"{number}/{count}"]) == 0
+    return parts
 
 
-def test_parts_that_do_not_belong_together(folder, tmp_path, capsys):
-    one, two, other = (tmp_path / f"{name}.csv" for name in ("one", "two", "other"))
-    assert main(command(folder, one, "--shard", "1/3")) == 0
-    assert main(command(folder, two, "--shard", "2/3")) == 0
-    assert (
-        main(["predict", str(folder / "model"), str(folder / "a.extxyz"), "--out", str(other), "--shard", "3/3"]) == 0
-    )
-    out = tmp_path / "out.csv"
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
+def test_parts_make_the_whole(folder, tmp_path, suffix):
+    whole_run(folder, suffix)
+    parts = predict_in_parts(tmp_path, command(folder, tmp_path), suffix, 4)
+    found = rows(*parts)
+    assert len(found) == FRAMES + 24 - 1 and min(len(rows(part)) for part in parts) > 0
+    assert found == rows(folder / f"whole{suffix}")
 
-    def refusal(*parts) -> str:
-        capsys.readouterr()
-        assert main(["merge", *map(str, parts), "--out", str(out)]) == 2 and not out.exists()
-        return capsys.readouterr().err
 
-    assert "part 3 of 3 is missing; run predict --shard 3/3" in refusal(one, two)
-    assert "are both part 1 of 3" in refusal(one, one, two)
-    assert "other.csv was made with " in refusal(one, two, other)
-    (tmp_path / "one.csv.shard.jsonl").unlink()
-    assert "one.csv.shard.jsonl is missing" in refusal(one, two)
-    for shard in ("0/3", "4/3", "3", "a/b", "1/0"):
-        assert main(command(folder, out, "--shard", shard)) == 2
-        assert "--shard" in capsys.readouterr().err
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "3", "a/b", "1/0"])
+def test_parts_that_do_not_exist(folder, tmp_path, shard, capsys):
+    assert main(command(folder, tmp_path / "out.csv", "--shard", shard)) == 2
+    assert "--shard" in capsys.readouterr().err
 
 
 # Spreads, intervals and flags
@@ -281,40 +287,6 @@ def with_intervals(folder: Path, out: Path, *more: object) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
-def test_corrupted_parts_are_refused(folder, tmp_path, suffix, capsys):
-    parts = [tmp_path / f"part{number}{suffix}" for number in (1, 2)]
-    for number, part in enumerate(parts, start=1):
-        assert main(command(folder, part, "--shard", f"{number}/2")) == 0
-    record = tmp_path / f"part2{suffix}.shard.jsonl"
-    lines, data = record.read_text().splitlines(keepends=True), parts[1].read_bytes()
-    damages = {
-        "cut": [*lines[:-1], lines[-1][:-4]],
-        "shorter": lines[:-1],
-        "doubled": [*lines[:2], lines[1], *lines[2:]],
-        "exchanged": [lines[0], lines[2], lines[1], *lines[3:]],
-        "edited": [lines[0].replace('"part": [2, 2]', '"part": [1, 2]'), *lines[1:]],
-        "no record": ["[1]\n"],
-    }
-    out = tmp_path / f"out{suffix}"
-    merge = ["merge", *map(str, parts), "--out", str(out)]
-    for changed in damages.values():
-        record.write_text("".join(changed))
-        capsys.readouterr()
-        assert main(merge) == 2
-        assert f"{record} is corrupted; rerun this part" in capsys.readouterr().err
-    record.write_text("".join(lines))
-    for changed in (data[:-10], data.replace(b"5", b"6", 1)):
-        parts[1].write_bytes(changed)
-        assert main(merge) == 2
-        line = capsys.readouterr().err
-        assert f"{parts[1]} is not as predict wrote it" in line and "--shard 2/2" in line
-    assert not out.exists()
-    parts[1].write_bytes(data)
-    assert main(merge) == 0
-    assert out.read_bytes() == whole_run(folder, suffix)
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
 def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, tmp_path, suffix, capsys):
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
     assert main(with_intervals(folder, whole)) == 0
@@ -337,12 +309,7 @@ def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, 
     assert main(with_intervals(folder, out)) == 0
     assert "resuming after" in capsys.readouterr().err and out.read_bytes() == whole.read_bytes()
 
-    parts = [tmp_path / f"part{number}{suffix}" for number in (1, 2, 3)]
-    for number, part in enumerate(parts, start=1):
-        assert main(with_intervals(folder, part, "--shard", f"{number}/3")) == 0
-    merged = tmp_path / f"merged{suffix}"
-    assert main(["merge", *map(str, parts), "--out", str(merged)]) == 0
-    assert merged.read_bytes() == whole.read_bytes()
+    assert rows(*predict_in_parts(tmp_path, with_intervals(folder, out), suffix, 3)) == rows(whole)
     if suffix == ".parquet":
         table = pyarrow.parquet.read_table(whole).to_pydict()
         low, energy, high = (np.array(table[name]) for name in ("pred_energy_low", "pred_energy", "pred_energy_high"))
@@ -352,16 +319,6 @@ def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, 
         np.testing.assert_allclose([high - energy, energy - low], [half, half], rtol=1e-5)
         flagged = np.array(table["pred_flag"]) != ""
         assert not flagged[:24].any() and flagged[24:-24].any() and not flagged[-24:].any()
-
-
-def test_parts_of_other_intervals_are_not_merged(folder, calibrated, tmp_path, capsys):
-    parts = [tmp_path / f"part{number}.csv" for number in (1, 2)]
-    for number, part in enumerate(parts, start=1):
-        arguments = with_intervals(folder, part, "--shard", f"{number}/2")
-        assert main([word if word != "0.9" else f"0.{number}" for word in arguments]) == 0
-    capsys.readouterr()
-    assert main(["merge", *map(str, parts), "--out", str(tmp_path / "merged.csv")]) == 2
-    assert "was made with coverage = 0.2" in capsys.readouterr().err
 
 
 def test_spreads_are_kept_with_the_energies_of_finished_blocks(folder, calibrated, tmp_path, monkeypatch):
@@ -445,38 +402,22 @@ def test_finished_parts_are_there_again(tmp_path):
 
 def test_row_groups_are_of_one_size_however_rows_arrive(folder, tmp_path, monkeypatch):
     whole_run(folder, ".parquet")
-    monkeypatch.setattr(prediction_files, "ROWS_AT_ONCE", 10)
-    parts = [tmp_path / f"part{number}.parquet" for number in (1, 2)]
-    for number, part in enumerate(parts, start=1):
-        assert main(command(folder, part, "--shard", f"{number}/2")) == 0
-    assert main(["merge", *map(str, parts), "--out", str(tmp_path / "merged.parquet")]) == 0
-    merged = pyarrow.parquet.ParquetFile(tmp_path / "merged.parquet")
+    monkeypatch.setattr(predict, "ROWS_AT_ONCE", 10)
+    assert main(command(folder, tmp_path / "p.parquet")) == 0
+    merged = pyarrow.parquet.ParquetFile(tmp_path / "p.parquet")
     groups = [merged.metadata.row_group(number).num_rows for number in range(merged.metadata.num_row_groups)]
     assert groups == [10] * 8 + [3]
     assert merged.read().equals(pyarrow.parquet.read_table(folder / "whole.parquet"))
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".extxyz"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
 def test_shieldings_are_shared_out_like_energies(folder, tmp_path, suffix):
     torch.manual_seed(0)
     save_model(NodeSchNet(hidden_channels=8, num_filters=8), tmp_path / "model")
     arguments = ["predict", str(tmp_path / "model"), str(folder / "a.extxyz")]
     whole = tmp_path / f"whole{suffix}"
     assert main([*arguments, "--out", str(whole)]) == 0
-    parts = [tmp_path / f"part{number}{suffix}" for number in (1, 2)]
-    for number, part in enumerate(parts, start=1):
-        assert main([*arguments, "--shard", f"{number}/2", "--out", str(part)]) == 0
-    assert main(["merge", *map(str, parts), "--out", str(tmp_path / f"merged{suffix}")]) == 0
-    assert (tmp_path / f"merged{suffix}").read_bytes() == whole.read_bytes()
+    assert rows(*predict_in_parts(tmp_path, arguments, suffix, 2)) == rows(whole)
     if suffix == ".csv":
         atoms = sum(len(atoms) for atoms in ase.io.read(folder / "a.extxyz", ":"))
         assert len(whole.read_text().splitlines()) == 1 + atoms
-
-
-def test_rows_of_atoms_are_not_merged_in_parquet(folder, tmp_path, capsys):
-    save_model(NodeSchNet(hidden_channels=8, num_filters=8), tmp_path / "model")
-    part = tmp_path / "part.parquet"
-    arguments = ["predict", str(tmp_path / "model"), str(folder / "a.extxyz"), "--shard", "1/1", "--out", str(part)]
-    assert main(arguments) == 0
-    assert main(["merge", str(part), "--out", str(tmp_path / "merged.parquet")]) == 2
-    assert "let the parts be .csv or .extxyz" in capsys.readouterr().err

@@ -1,30 +1,41 @@
-"""Predictions for the frames of files, and merging of those of a job array."""
+"""Files of predictions for the frames of other files, written from the results of finished blocks."""
 
-import hashlib
-import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.ipc
+import pyarrow.parquet
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, file_fingerprint, remove_stale
+from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import BadFrame, Frames, Parts, Shard
 from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.provenance import ENERGY_PREDICTION, SOURCE_FILE, SOURCE_FRAME, set_origin, write_values
 from pyg_clusters.frames.reader import BLOCK_SIZE
-from pyg_clusters.frames.resume import Part
-from pyg_clusters.frames.writing import WrittenFrames, open_output
+from pyg_clusters.frames.writing import WrittenFrames, extxyz_text, open_output
 from pyg_clusters.inference.calibration import Uncertainty
 from pyg_clusters.inference.engines import score_by_engine
 from pyg_clusters.inference.flags import text_of_flags
-from pyg_clusters.inference.prediction_files import FORMATS, PredictionFormat
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, job_settings
-from pyg_clusters.options.inference import MergeOptions, PredictOptions
+from pyg_clusters.options.inference import PredictOptions
 from pyg_clusters.progress import counting
+
+ROWS_AT_ONCE: int = 1 << 20
+"""Rows of a row group of a Parquet file."""
+
+ENERGY, SHIELDING = "pred_energy", "pred_nmr_shielding"
+"""Names of predictions."""
+
+Columns = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,12 @@ class Predicted(WrittenFrames):
 
     Attributes:
         num_flagged: Number of frames that are outside the training set of the model, if that is known.
-        record: File beside the predictions of a part that lists its blocks.
     """
 
     num_flagged: int | None = None
-    record: Path | None = None
 
     def __str__(self) -> str:
-        text = super().__str__() + (f" and {self.record.name}" if self.record else "")
+        text = super().__str__()
         if self.num_flagged:
             text += f"\n{text_of_flags(self.num_flagged, self.num_frames)}: the reasons are in pred_flag"
         return text
@@ -104,152 +113,164 @@ def _predict(options: PredictOptions, out: Path, shard: Shard | None, folder: Pa
         parts.remove()
         raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to predict")
     style.write(out, (results for _, results in parts))
-    if shard is not None:
-        write_record(out, shard, style, settings, (part for part, _ in parts))
     parts.remove()
     flagged = None if uncertainty.range is None else parts.num_flagged
-    return Predicted(parts.num_frames, options.out, parts.bad, flagged, None if shard is None else record_of(out))
+    return Predicted(parts.num_frames, options.out, parts.bad, flagged)
 
 
 def _encoded(
-    style: PredictionFormat, uncertainty: Uncertainty, scored: ScoredBlock
+    style: "PredictionFormat", uncertainty: Uncertainty, scored: ScoredBlock
 ) -> tuple[tuple[int, int], int, bytes, list[BadFrame], int]:
     """Position, number of frames, results, bad and flagged frames of a block, for :meth:`Parts.add`."""
     results = style.encode(scored, uncertainty.columns(scored))
     return scored.frames.position, len(scored.frames), results, scored.bad, scored.num_flagged
 
 
-STYLE = ("dtype", "per_atom", "columns")
-"""Arguments of :class:`~pyg_clusters.inference.prediction_files.PredictionFormat` in the record of a part."""
+class PredictionFormat(ABC):
+    """Format of a file of predictions, which is written from the results of finished parts.
 
-
-def merge(options: MergeOptions) -> WrittenFrames:
-    """Merge the predictions of all parts of a job array into the file that one run would have written.
-
-    Raises:
-        InputError: If a part is missing, doubled, corrupted or of another job, or the file exists already.
+    Args:
+        dtype: Name of the type of the predictions.
+        per_atom: Whether there is a prediction per atom (a shielding) rather than per frame.
+        columns: Types of further columns by name, as Arrow calls them.
     """
-    out = Path(options.out)
-    with open_output(options):
-        shards = [ShardFile.read(Path(path)) for path in options.parts]
-        _check_shards(shards)
-        other = next((shard.path for shard in shards if shard.path.suffix != out.suffix), None)
-        if other is not None:
-            raise InputError(f"{other} is not {out.suffix}; give --out the same ending as the parts")
-        parts = [(part, index) for index, shard in enumerate(shards) for part in shard.parts]
-        parts.sort(key=lambda entry: entry[0].position)
-        _check_blocks([part.position for part, _ in parts], shards)
-        style = FORMATS[out.suffix](*(shards[0].head[name] for name in STYLE))
-        results = [style.split(shard.path, shard.parts) for shard in shards]
-        style.write(out, (next(results[index]) for _, index in parts))
-    bad = [frame for part, _ in parts for frame in part.bad]
-    return WrittenFrames(sum(part.num_frames for part, _ in parts), options.out, bad)
 
+    with_atoms: bool = False
+    """Whether the frames are needed as ASE objects."""
 
-def record_of(out: Path) -> Path:
-    """Record beside the predictions of a part."""
-    return out.with_name(out.name + ".shard.jsonl")
+    def __init__(self, dtype: str = "float32", per_atom: bool = False, columns: Mapping[str, str] | None = None):
+        self.dtype = dtype
+        self.per_atom = per_atom
+        self.columns = dict(columns or {})
 
+    @abstractmethod
+    def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
+        """Results of a block.
 
-def write_record(
-    out: Path, shard: Shard, style: PredictionFormat, settings: Mapping[str, object], parts: Iterable[Part]
-):
-    """Write the record of the part whose predictions are in a file: its blocks, and hashes of itself and of the file.
-
-    Raises:
-        InputError: If the record cannot be written.
-    """
-    remove_stale(record_of(out))
-    common = {name: value for name, value in settings.items() if name != "shard"}
-    head: dict[str, object] = {"part": [shard.number, shard.count], "dtype": style.dtype}
-    head |= {"per_atom": style.per_atom, "columns": style.columns, "settings": common}
-    lines = [part.to_json() for part in parts]
-    head |= {"predictions": file_fingerprint(out, whole=True), "blocks": len(lines)}
-    head["record"] = _hash(head, lines)
-    with atomic_write(record_of(out)) as temporary:
-        temporary.write_text("\n".join([json.dumps(head), *lines]) + "\n", encoding="utf-8")
-
-
-def _hash(head: Mapping[str, object], lines: Iterable[str]) -> str:
-    hashed = {name: value for name, value in head.items() if name != "record"}
-    return hashlib.sha256("\n".join([json.dumps(hashed, sort_keys=True), *lines]).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class ShardFile:
-    """Predictions of one part of a job array, with the settings of the job and the records of the blocks, in order."""
-
-    path: Path
-    head: Mapping[str, Any]
-    parts: Sequence[Part]
+        Args:
+            scored: Its frames and predictions.
+            columns: Values of the further columns by name, ``[num_frames]`` or ``[num_atoms]``.
+        """
 
     @property
-    def shard(self) -> Shard:
-        """Number of the part, and count of the parts."""
-        return Shard(*self.head["part"])
+    def head(self) -> bytes:
+        """First bytes of the file, before the results of the parts."""
+        return b""
 
-    @classmethod
-    def read(cls, path: Path) -> "ShardFile":
-        """Read the record of a file, and check both.
+    def write(self, out: Path, results: Iterable[bytes]):
+        """Write the file from the results of all parts, in order.
 
         Raises:
-            InputError: If the file or its record is missing, or not as ``predict --shard`` wrote it.
+            InputError: If it cannot be written.
         """
-        record = record_of(path)
-        if not path.is_file() or not record.is_file():
-            missing = record if path.is_file() else path
-            raise InputError(f"{missing} is missing: parts are what predict --shard wrote, with the .jsonl beside each")
-        try:
-            first, *lines = record.read_text(encoding="utf-8").splitlines()
-            head = json.loads(first)
-            parts = [Part.from_json(line) for line in lines]
-            sound = head["record"] == _hash(head, lines)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
-            sound = False
-        if not sound:
-            raise InputError(f"{record} is corrupted; rerun this part with predict --shard and --overwrite")
-        read = cls(path, head, parts)
-        if head["predictions"] != file_fingerprint(path, whole=True):
-            raise InputError(
-                f"{path} is not as predict wrote it (corrupted or edited); rerun it with --shard {read.shard} and "
-                "--overwrite"
-            )
-        return read
+        with atomic_write(out) as temporary, temporary.open("wb") as stream:
+            stream.write(self.head)
+            stream.writelines(results)
 
 
-def _check_shards(shards: Sequence[ShardFile]):
-    """Check that the parts are all those of one job."""
-    first = shards[0]
-    count = first.shard.count
-    paths: dict[int, Path] = {}
-    for each in shards:
-        number, of = each.shard.number, each.shard.count
-        if of != count:
-            raise InputError(f"{each.path} is part {number} of {of}, but {first.path} is one of {count}")
-        if number in paths:
-            raise InputError(f"{each.path} and {paths[number]} are both part {number} of {count}; give each once")
-        paths[number] = each.path
-        before, this = ({**one.head["settings"], **{name: one.head[name] for name in STYLE}} for one in (first, each))
-        for name in {**before, **this}:
-            if before.get(name) != this.get(name):
-                raise InputError(
-                    f"{each.path} was made with {name} = {this.get(name)!r}, but {first.path} with "
-                    f"{before.get(name)!r}; rerun one of them"
-                )
-    missing = sorted(set(range(1, count + 1)) - set(paths))
-    if missing:
-        raise InputError(f"part {missing[0]} of {count} is missing; run predict --shard {missing[0]}/{count}")
+class TableFormat(PredictionFormat):
+    """A row per frame, or per atom."""
+
+    def table(self, scored: ScoredBlock, columns: Columns) -> pyarrow.Table:
+        """Rows of a block."""
+        frames = scored.frames
+        files, indices = frames.origins
+        row = frames.frame_of_atom if self.per_atom else np.arange(len(frames))
+        atoms = np.arange(len(row)) - frames.ptr[row]
+        values = scored.shielding if self.per_atom else scored.energy
+        return self._table(files[row], indices[row], frames.sizes[row], atoms, values, columns)
+
+    @property
+    def no_rows(self) -> pyarrow.Table:
+        """Empty table, with the columns of all others."""
+        none = np.zeros(0, dtype=np.int64)
+        further = dict.fromkeys(self.columns, none.astype(object))
+        return self._table(none.astype(str), none, none, none, none.astype(self.dtype), further)
+
+    def _table(
+        self,
+        files: np.ndarray,
+        indices: np.ndarray,
+        sizes: np.ndarray,
+        atoms: np.ndarray,
+        values: np.ndarray,
+        columns: Columns,
+    ) -> pyarrow.Table:
+        if self.per_atom:
+            predicted = {"atom": atoms, SHIELDING: values}
+        else:
+            predicted = {ENERGY: values, f"{ENERGY}_per_atom": values / sizes}
+        types = {SOURCE_FILE: "string", SOURCE_FRAME: "int64", **self.columns}
+        arrays = {SOURCE_FILE: files, SOURCE_FRAME: indices, "size": sizes, **predicted}
+        arrays |= {name: columns[name] for name in self.columns}
+        aliases = {name: pyarrow.type_for_alias(types[name]) if name in types else None for name in arrays}
+        return pyarrow.table({name: pyarrow.array(values, aliases[name]) for name, values in arrays.items()})
 
 
-def _check_blocks(positions: Sequence[tuple[int, int]], shards: Sequence[ShardFile]):
-    """Check that every block of every file occurs once, in its part."""
-    for each in shards:
-        for part in each.parts:
-            if not each.shard.has(*part.position):
-                raise InputError(f"{each.path} has block {part.position}, not of part {each.shard}; rerun it")
-    for (file, block), (next_file, next_block) in pairwise([(-1, 0), *positions]):
-        following = (file, block + 1) if next_file == file else (next_file, 0)
-        if next_file < file or (next_file, next_block) != following:
-            shard = next(each.shard for each in shards if each.shard.has(*following))
-            missing = f"block {following[1]} of input {following[0]}"
-            raise InputError(f"{missing} is in no part; rerun predict --shard {shard} --overwrite")
+class CsvFormat(TableFormat):
+    """Comma-separated values."""
+
+    @property
+    def head(self) -> bytes:
+        return _csv(self.no_rows, header=True)
+
+    def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
+        return _csv(self.table(scored, columns), header=False)
+
+
+def _csv(table: pyarrow.Table, header: bool) -> bytes:
+    stream = BytesIO()
+    pyarrow.csv.write_csv(table, stream, pyarrow.csv.WriteOptions(include_header=header))
+    return stream.getvalue()
+
+
+class ParquetFormat(TableFormat):
+    """Parquet, written from tables in Arrow's stream format."""
+
+    def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
+        return _arrow(self.table(scored, columns))
+
+    def write(self, out: Path, results: Iterable[bytes]):
+        rows = self.no_rows
+        with atomic_write(out) as temporary, pyarrow.parquet.ParquetWriter(temporary, rows.schema) as writer:
+            waiting, num_rows = [rows], 0
+            for data in results:
+                waiting.append(pyarrow.ipc.open_stream(data).read_all())
+                num_rows += len(waiting[-1])
+                if num_rows >= ROWS_AT_ONCE:
+                    table = pyarrow.concat_tables(waiting)
+                    writer.write_table(table[:ROWS_AT_ONCE].combine_chunks())
+                    waiting, num_rows = [table[ROWS_AT_ONCE:]], num_rows - ROWS_AT_ONCE
+            writer.write_table(pyarrow.concat_tables(waiting).combine_chunks())
+
+
+def _arrow(table: pyarrow.Table) -> bytes:
+    stream = BytesIO()
+    with pyarrow.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    return stream.getvalue()
+
+
+class ExtxyzFormat(PredictionFormat):
+    """Copies of the frames with all that they hold, and the predictions."""
+
+    with_atoms = True
+
+    def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
+        frames, texts = scored.frames, []
+        files, indices = frames.origins
+        for index, atoms in enumerate(frames.atoms or ()):
+            set_origin(atoms.info, str(files[index]), int(indices[index]))
+            if self.per_atom:
+                own = slice(frames.ptr[index], frames.ptr[index + 1])
+                values = {name: columns[name][own] for name in self.columns}
+                write_values(atoms.arrays, {SHIELDING: scored.shielding[own]} | values, replaced=(SHIELDING,))
+            else:
+                numbers = {name: columns[name][index].item() for name in self.columns}
+                write_values(atoms.info, {ENERGY: float(scored.energy[index])} | numbers, replaced=ENERGY_PREDICTION)
+            texts.append(extxyz_text(atoms, f"{frames.file}, frame {frames.number[index]}"))
+        return "".join(texts).encode()
+
+
+FORMATS: dict[str, type[PredictionFormat]] = {".csv": CsvFormat, ".parquet": ParquetFormat, ".extxyz": ExtxyzFormat}
+"""Formats of predictions by suffix."""

@@ -39,7 +39,7 @@ class PredictOptions(OverwriteOptions, EngineOptions, CoverageOptions, FrameOpti
     topology: str | None = None
     """file with the elements of the atoms, for formats with positions only (DCD, XTC, ...)"""
     shard: str | None = None
-    """i/n: predict only part i of n of the frames; merge joins the parts"""
+    """i/n: predict only part i of n of the frames, for job arrays"""
     out: str
     """predictions.csv, .parquet or .extxyz"""
 
@@ -58,27 +58,6 @@ def check_suffix(out: str):
     suffix = Path(out).suffix
     if suffix not in SUFFIXES:
         raise InputError(f"{out}: cannot write {suffix!r}; use one of {', '.join(SUFFIXES)}")
-
-
-@verb(
-    "merge",
-    "pyg_clusters.inference.predict.merge",
-    "merge the predictions of a job array",
-    "part1.parquet part2.parquet --out predictions.parquet",
-)
-@dataclass(kw_only=True)
-class MergeOptions(OverwriteOptions):
-    """Merge the predictions of all parts written by predict --shard, in the order of the input, into the file that a
-    single run would have written.
-    """
-
-    parts: list[str] = field(metadata={"positional": True})
-    """outputs of predict --shard, in any order"""
-    out: str
-    """file to write, of the same type as the parts"""
-
-    def __post_init__(self):
-        check_suffix(self.out)
 
 
 @verb(

@@ -180,9 +180,9 @@ def command_words(options: Any) -> list[str]:
     """Shortest command line for a dataclass of options, without those equal to their defaults.
 
     Example:
-        >>> from pyg_clusters.options.inference import MergeOptions
-        >>> command_words(MergeOptions(parts=["a.csv", "b.csv"], out="all.csv"))
-        ['pyg-clusters', 'merge', 'a.csv', 'b.csv', '--out', 'all.csv']
+        >>> from pyg_clusters.options.training import EnsembleOptions
+        >>> command_words(EnsembleOptions(runs=["runs/a", "runs/b"], out="runs/both"))
+        ['pyg-clusters', 'ensemble', 'runs/a', 'runs/b', '--out', 'runs/both']
     """
     verb = next(name for name, each in VERBS.items() if each.options is type(options))
     words, flags = ["pyg-clusters", *verb.split()], []
