@@ -15,7 +15,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, check_radii, one_cluster
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.positions import usable_positions
-from pyg_clusters.transforms.running_coordination import SODIUM_RADII, running_coordination
+from pyg_clusters.transforms.descriptors import SODIUM_RADII, running_coordination
 
 Variables = Literal["coordination", "populations", "both"]
 

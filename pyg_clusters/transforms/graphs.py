@@ -7,7 +7,7 @@ from torch_geometric.transforms import BaseTransform
 
 from pyg_clusters.geometry import GALLIUM_RADII, check_radii
 from pyg_clusters.pairs import radius_pairs, shell_pairs
-from pyg_clusters.transforms.topological_descriptor import checked_ptr
+from pyg_clusters.transforms.descriptors import checked_ptr
 
 
 class ShellGraph(BaseTransform):

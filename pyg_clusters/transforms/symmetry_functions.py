@@ -14,7 +14,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.geometry import check_radii
 from pyg_clusters.pairs import radius_pairs
-from pyg_clusters.transforms.topological_descriptor import checked_ptr
+from pyg_clusters.transforms.descriptors import checked_ptr
 
 if TYPE_CHECKING:
     from torchani.aev import AEVComputer

@@ -1,4 +1,4 @@
-"""Running coordination numbers as a transform."""
+"""Descriptors of atoms: counts of neighbours per shell, and within each of many radii."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,56 @@ from torch import Tensor
 from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
-from pyg_clusters.geometry import check_radii
-from pyg_clusters.pairs import MAX_PAIRS_AT_ONCE, radius_pairs
-from pyg_clusters.transforms.topological_descriptor import checked_ptr
+from pyg_clusters.geometry import GALLIUM_RADII, batch_to_ptr, check_radii, one_cluster
+from pyg_clusters.pairs import MAX_PAIRS_AT_ONCE, radius_pairs, shell_counts
+from pyg_clusters.positions import check_positions
 
 SODIUM_RADII: tuple[float, ...] = tuple(round(0.1 * step, 1) for step in range(31, 121))
 """Radii of Kaneko et al. 2023, 3.1, 3.2, ..., 12.0 Å."""
 
 STEP_WIDTHS: float = 9.0
 """Beyond this many standard deviations a Gaussian step is 0 or 1 to double precision."""
+
+
+def checked_ptr(data: Data) -> Tensor:
+    """Offsets of the clusters of a batch, or of the one cluster of a single graph, whose positions are checked.
+
+    Raises:
+        InputError: If a position is not finite, or two atoms of a cluster coincide.
+    """
+    ptr = data.get("ptr")
+    if ptr is None:
+        batch = data.get("batch")
+        ptr = batch_to_ptr(one_cluster(data.pos) if batch is None else batch)
+    check_positions(data.pos, ptr)
+    return ptr
+
+
+class TopologicalDescriptor(BaseTransform):
+    """Adds ``x [num_atoms, num_shells]``, the number of neighbours of each atom in each shell.
+
+    For the default radii this is the topological atomic descriptor (TAD) of Modee et al. 2021, section 2.2.
+
+    Args:
+        radii (sequence of float): Increasing shell radii in Å. Good ones are the minima of the pair-distance
+            distribution of the element.
+
+    Example:
+        >>> dimer = Data(pos=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7]]))
+        >>> TopologicalDescriptor()(dimer).x
+        tensor([[1., 0., 0.],
+                [1., 0., 0.]])
+    """
+
+    def __init__(self, radii: Sequence[float] = GALLIUM_RADII):
+        self.radii = check_radii(radii)
+
+    def forward(self, data: Data) -> Data:
+        data.x = shell_counts(data.pos, checked_ptr(data), self.radii).to(data.pos.dtype)
+        return data
+
+    def __repr__(self) -> str:
+        return f"{self.__class__.__name__}(radii={list(self.radii)})"
 
 
 class RunningCoordination(BaseTransform):
@@ -54,14 +95,7 @@ class RunningCoordination(BaseTransform):
 
 
 def running_coordination(pos: Tensor, ptr: Tensor, radii: Sequence[float], width: float) -> Tensor:
-    """Running coordination numbers ``[num_atoms, num_radii]`` of the clusters between the offsets ``ptr``.
-
-    Args:
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets ``[num_graphs + 1]``.
-        radii: Increasing radii in Å.
-        width: Standard deviation of a step in Å.
-    """
+    """Running coordination numbers ``[num_atoms, num_radii]`` of clusters between offsets; lengths are in Å."""
     edge_index, distance = radius_pairs(pos, ptr, radii[-1] + STEP_WIDTHS * width)
     radius = pos.new_tensor(radii)
     numbers = pos.new_zeros(pos.size(0), radius.numel())
