@@ -237,16 +237,6 @@ def test_a_deeply_nested_configuration(tmp_path, nested):
         load_model(path)
 
 
-def test_a_model_too_large_for_the_memory_is_not_made(tmp_path):
-    for arguments in (
-        {"hidden_channels": 10**9},
-        {"hidden_channels": 50_000},
-        {"interaction_channels": [8] * 9_000 + [10**6] * 2},
-    ):
-        with pytest.raises(InputError, match="it would hold more than 200,000,000 numbers"):
-            load_model(model_json(tmp_path, "pyg_clusters.models.DART", arguments))
-
-
 def test_an_ensemble_of_itself(tmp_path):
     save_ensemble(tmp_path, [tmp_path, tmp_path])
     with pytest.raises(InputError, match="has no trained model"):

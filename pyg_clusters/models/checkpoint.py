@@ -4,18 +4,16 @@ import hashlib
 import importlib
 import inspect
 import json
-import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import atomic_write, read_json, write_json
@@ -57,60 +55,6 @@ def _restore_second_names(module: nn.Module, state: dict, prefix: str, *_):
             state.setdefault(prefix + name, state[prefix + first])
 
 
-MAX_WEIGHTS: int = 200_000_000
-"""Numbers that the tensors made within :func:`bounded_weights` may hold together: 800 MB in single precision."""
-
-SMALLEST: int = 1_000
-"""Bytes that the smallest tensor counts: the objects around it take memory, too."""
-
-FACTORIES = frozenset(
-    {torch.ops.aten.empty.memory_format, torch.ops.aten.zeros.default, torch.ops.aten.ones.default}
-    | {torch.ops.aten.full.default, torch.ops.aten.rand.default, torch.ops.aten.randn.default}
-)
-"""Operators whose first argument is the shape of a new tensor."""
-
-
-class _WeightLimit(TorchDispatchMode):
-    """Counts the numbers of tensors before they are made."""
-
-    def __init__(self):
-        super().__init__()
-        self.counted = 0
-
-    def __torch_dispatch__(
-        self, func: Callable, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, object] | None = None
-    ):
-        if func in FACTORIES:
-            self.counted += max(math.prod(args[0]), SMALLEST)
-            if self.counted > MAX_WEIGHTS:
-                raise InputError(
-                    f"it would hold more than {MAX_WEIGHTS:,} numbers (a tensor of {list(args[0])} among them); give "
-                    "it fewer or narrower layers"
-                )
-        return func(*args, **(kwargs or {}))
-
-
-@contextmanager
-def bounded_weights() -> Iterator[None]:
-    """Within the block, tensors of more than :data:`MAX_WEIGHTS` numbers together are refused before they are made.
-
-    Otherwise a width of 10^9 in a recipe or a file would have the system kill the process for its memory.
-
-    Raises:
-        InputError: If they would be.
-
-    Example:
-        >>> with bounded_weights():
-        ...     torch.nn.Linear(10**9, 64)
-        Traceback (most recent call last):
-        pyg_clusters.errors.InputError: it would hold more than 200,000,000 numbers (a tensor of [64, 1000000000] ...
-    """
-    with _WeightLimit():
-        yield
-
-
-Model = TypeVar("Model", bound=nn.Module)
-
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "model.json"
 ENSEMBLE = "ensemble.json"
@@ -118,6 +62,8 @@ ENSEMBLE = "ensemble.json"
 
 BEST = "best"
 """Folder of the model with the smallest validation error, in that of a run."""
+
+OWN_MODELS = "pyg_clusters.models"
 
 SHIPPED: Path = Path(__file__).parent.parent / "pretrained"
 """Folder of the trained models that come with the package, each with its card (README.md)."""
@@ -176,11 +122,12 @@ def _load_single(path: str | Path) -> nn.Module:
     try:
         with current_folder() if trusts_files() else nullcontext():
             module, _, name = configuration["class_path"].rpartition(".")
+            if module.startswith(OWN_MODELS):  # whichever of its modules the class was in when the model was saved
+                module = OWN_MODELS
             model_class = getattr(importlib.import_module(module), name)
             if not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
                 raise InputError(f"{folder / CONFIGURATION}: {configuration['class_path']} is not a torch.nn.Module")
-            with bounded_weights():
-                model = rebuild(model_class, folder)
+            model = rebuild(model_class, folder)
     except InputError as error:
         raise InputError(f"{folder}: the model cannot be rebuilt: {error}") from error
     except SafetensorError as error:
@@ -224,11 +171,7 @@ def is_ensemble(path: str | Path) -> bool:
 
 
 def member_folders(folder: str | Path) -> list[Path]:
-    """Folders of the members of an ensemble.
-
-    Raises:
-        InputError: If ``ensemble.json`` is damaged.
-    """
+    """Folders of the members of an ensemble."""
     file, remedy = Path(folder) / ENSEMBLE, "make it again with pyg-clusters ensemble"
     names = read_json(file, remedy).get("members")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
@@ -261,10 +204,7 @@ def _load_ensemble(folder: Path) -> Ensemble:
 
 
 def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:
-    """A model of a known class from its folder.
-
-    Its arguments are those of the configuration; whatever :mod:`torch` or the class raises if they do not fit.
-    """
+    """A model of a known class from its folder; errors are those of :mod:`torch` or the class if they do not fit."""
     folder = Path(folder)
     model = model_class(**read_configuration(folder)["init_args"])
     weights = load_file(folder / WEIGHTS)
@@ -275,11 +215,7 @@ def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:
 
 
 def model_folder(path: str | Path) -> Path:
-    """Folder of the model files under a run or model folder, or of the shipped model of that name.
-
-    Raises:
-        InputError: If there are none.
-    """
+    """Folder of the model files under a run or model folder, or of the shipped model of that name."""
     path = Path(path)
     shipped = [SHIPPED / str(path)] if not path.exists() and str(path) in available_models() else []
     for folder in (path, path / BEST, *shipped):
@@ -321,11 +257,7 @@ def list_models(options: ModelsOptions) -> str:
 
 
 def read_configuration(folder: Path) -> dict[str, Any]:
-    """The JSON half of a saved model: ``class_path``, ``init_args``, ``notes``.
-
-    Raises:
-        InputError: If it is damaged.
-    """
+    """The JSON half of a saved model: ``class_path``, ``init_args``, ``notes``."""
     file = folder / CONFIGURATION
     configuration = read_json(file, "copy or train the model again")
     if not {"class_path", "init_args"} <= configuration.keys():
@@ -338,12 +270,26 @@ def read_configuration(folder: Path) -> dict[str, Any]:
 
 
 def init_args(model: nn.Module) -> dict[str, Any]:
-    """Arguments of a model's constructor, from the attributes of their names."""
+    """Arguments of a model's constructor, from the attributes of their names.
+
+    Those that it passes on to its base class (``**kwargs``) are included.
+
+    Raises:
+        TypeError: If the model does not keep an argument under its name.
+    """
     arguments = {}
-    for name, parameter in inspect.signature(type(model)).parameters.items():
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+    for each in type(model).__mro__:
+        if "__init__" not in vars(each):
             continue
-        if not hasattr(model, name):
-            raise TypeError(f"{type(model).__name__} must keep its argument {name!r} as an attribute to be saved")
-        arguments[name] = getattr(model, name)
+        parameters = list(inspect.signature(vars(each)["__init__"]).parameters.values())[1:]
+        for parameter in parameters:
+            if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                continue
+            if not hasattr(model, parameter.name):
+                raise TypeError(
+                    f"{type(model).__name__} must keep its argument {parameter.name!r} as an attribute to be saved"
+                )
+            arguments[parameter.name] = getattr(model, parameter.name)
+        if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
+            break
     return arguments

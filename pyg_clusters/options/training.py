@@ -79,7 +79,7 @@ Every value of a recipe is also an option, and every class can be replaced by na
   --model.optimizer CLASS    optimiser; --model.scheduler CLASS: schedule of the learning rate
   --trainer.max_epochs N     maximum number of epochs
   --trainer.max_time DD:HH:MM:SS    stop after the epoch in which this time is reached, including resumed parts
-  --trainer.logger NAME      csv, tensorboard or wandb, with the files in RUN/logs
+  --trainer.logger CLASS     CSVLogger, TensorBoardLogger, ...; its arguments are --trainer.logger.NAME VALUE
   --trainer.accelerator gpu --trainer.devices 2 ...    any argument of the Trainer of PyTorch Lightning
 
   --config RECIPE --print_config    print all values with their defaults, and exit

@@ -1,9 +1,7 @@
 """Recipes: the files and options that a training is configured with."""
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -16,13 +14,6 @@ from pyg_clusters.trusted import check_extent, check_trusted, names_of_classes
 
 KEYS = ("seed_everything", "trainer", "model", "data", "out", "init_from")
 """Keys of a recipe."""
-
-LOGGERS = {
-    "csv": ("CSVLogger", ""),
-    "tensorboard": ("TensorBoardLogger", "tensorboard"),
-    "wandb": ("WandbLogger", "wandb"),
-}
-"""Loggers by name: class in Lightning, and required package."""
 
 
 def check_recipe(file: Path):
@@ -84,26 +75,6 @@ def with_recipe(argv: list[str]) -> list[str]:
 def _recipe(name: str) -> str:
     """File of a recipe; the text of a recipe is returned as it is."""
     return name if name.startswith("{") or Path(name).exists() else str(shipped_recipe(name))
-
-
-def with_logger(argv: list[str]) -> list[str]:
-    """Replace the name of a logger by its class, with its files in the folder of the run.
-
-    Raises:
-        InputError: If its package is not installed.
-    """
-    options = dict(options_of(argv))
-    name = options.get("trainer.logger", "")
-    if name not in LOGGERS:
-        return argv
-    kind, package = LOGGERS[name]
-    if package and not find_spec(package):
-        raise InputError(f"--trainer.logger {name} needs {package}; install it with: pip install {package}")
-    arguments = {"save_dir": options.get("out", "runs/run"), "name": "logs"}
-    if name != "wandb":
-        arguments["version"] = ""
-    value = json.dumps({"class_path": f"pytorch_lightning.loggers.{kind}", "init_args": arguments})
-    return [*take_option(argv, "--trainer.logger")[0], "--trainer.logger", value]
 
 
 def take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:

@@ -12,7 +12,6 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from torch import nn
 
 from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError, MissingExtra, describe_error, one_line
@@ -20,7 +19,7 @@ from pyg_clusters.evaluation.evaluate import evaluate_run
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
-from pyg_clusters.models.checkpoint import BEST, bounded_weights, runs_within
+from pyg_clusters.models.checkpoint import BEST, runs_within
 from pyg_clusters.options.parsing import explain, options_of
 from pyg_clusters.training.callbacks import RunFolder, TrainingProgress
 from pyg_clusters.training.energy import EnergyTraining
@@ -31,7 +30,6 @@ from pyg_clusters.training.recipes import (
     names_training,
     recipes_in,
     take_option,
-    with_logger,
     with_recipe,
 )
 from pyg_clusters.trusted import import_named, names_of_classes, trusting_files, trusts_files
@@ -62,7 +60,7 @@ def train(argv: Sequence[str]):
     Example:
         >>> train(["dart-gallium", "--out", "runs/dart"])  # doctest: +SKIP
     """
-    argv = with_logger(with_recipe(list(argv)))
+    argv = with_recipe(list(argv))
     argv, resumed = take_option(argv, "--resume")
     argv, members = take_option(argv, "--ensemble")
     argv, workers = take_option(argv, "--workers")
@@ -142,9 +140,6 @@ class TrainCLI(LightningCLI):
         except ArgumentError as error:
             raise InputError(explain(str(error), parser)) from error
 
-    def before_instantiate_classes(self):
-        self.parser.add_instantiator(_make_bounded, nn.Module)
-
     def instantiate_trainer(self, **kwargs) -> pl.Trainer:
         if not isinstance(self.config_init["trainer"], Namespace):
             raise InputError("trainer must be a group of arguments, as in trainer: {max_epochs: 40}")
@@ -164,11 +159,6 @@ class TrainCLI(LightningCLI):
         """Whether ``trainer.max_time`` ended the training."""
         remaining = self.timer.time_remaining("train")
         return remaining is not None and remaining <= 0
-
-
-def _make_bounded(class_type: type[nn.Module], *args, **kwargs) -> nn.Module:
-    with bounded_weights():
-        return class_type(*args, **kwargs)
 
 
 @contextmanager
