@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TextColumn,
     TimeElapsedColumn,
@@ -41,7 +42,31 @@ def progress_is_shown(terminal: bool) -> bool:
     return not _hidden.get() and Console(stderr=True).is_terminal == terminal
 
 
-class FrameProgress:
+class _Bar:
+    """A bar in a terminal, removed at the end."""
+
+    def __init__(self, columns: Iterable[ProgressColumn], total: int | None, done: int = 0):
+        self.total, self.done = total, done
+        self._start = self._last = time.monotonic()
+        self._lines, disable = progress_is_shown(terminal=False), not progress_is_shown(terminal=True)
+        self._bar = Progress(*columns, console=Console(stderr=True), disable=disable, transient=True)
+        self._task = self._bar.add_task("", total=total, completed=done)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def _is_due(self, seconds: float) -> bool:
+        """Whether a line is to be printed, as the last one is at least some seconds old."""
+        due = self._lines and time.monotonic() - self._last >= seconds
+        self._last = time.monotonic() if due else self._last
+        return due
+
+
+class FrameProgress(_Bar):
     """Count of frames: a bar in a terminal, a line per minute elsewhere.
 
     Args:
@@ -51,31 +76,17 @@ class FrameProgress:
     """
 
     def __init__(self, text: str = "frames", total: int | None = None, estimate: bool = True):
-        self.text, self.total, self.done, self.estimate = text, total, 0, estimate and total is not None
-        self._start = self._last = time.monotonic()
-        self._lines = progress_is_shown(terminal=False)
+        self.text, self.estimate = text, estimate and total is not None
         count = TextColumn(f"{{task.completed:,.0f}}{'' if total is None else f' of {total:,}'} {text}")
         left = (TimeRemainingColumn(),) if self.estimate else ()
-        columns = (SpinnerColumn() if total is None else BarColumn(), count, TimeElapsedColumn(), *left)
-        disable = not progress_is_shown(terminal=True)
-        self._bar = Progress(*columns, console=Console(stderr=True), disable=disable, transient=True)
-        self._task = self._bar.add_task(text, total=total)
-
-    def __enter__(self) -> "FrameProgress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_):
-        self._bar.stop()
+        super().__init__((SpinnerColumn() if total is None else BarColumn(), count, TimeElapsedColumn(), *left), total)
 
     def advance(self, count: int = 1):
         """Count further frames."""
         self.done += count
         self._bar.advance(self._task, count)
-        now = time.monotonic()
-        if self._lines and now - self._last >= SECONDS:
-            self._last = now
-            passed = now - self._start
+        if self._is_due(SECONDS):
+            passed = time.monotonic() - self._start
             left = ""
             if self.estimate and self.total and self.done:
                 left = f", {duration(passed * (self.total / self.done - 1))} left"
@@ -103,31 +114,25 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
-class ItemProgress:
+class ItemProgress(_Bar):
     """A bar in a terminal, a line per finished item elsewhere.
 
     Args:
-        total: Number of items.
+        total: Number of items, if known.
         done: Number of items already finished.
+        seconds: Shortest time between two lines.
     """
 
-    def __init__(self, total: int, done: int = 0):
-        columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
-        self.total, self.done, self._lines = total, done, progress_is_shown(terminal=False)
-        disable = not progress_is_shown(terminal=True)
-        self.bar = Progress(*columns, console=Console(stderr=True), disable=disable, transient=True)
-        self.task = self.bar.add_task("", total=total, completed=done)
-
-    def __enter__(self) -> "ItemProgress":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_):
-        self.bar.stop()
+    def __init__(self, total: int | None, done: int = 0, seconds: float = 0.0):
+        super().__init__(
+            (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")), total, done
+        )
+        self.seconds = seconds
 
     def advance(self, text: str):
         """Count one more item and describe it."""
         self.done += 1
-        self.bar.update(self.task, completed=self.done, description=text)
-        if self._lines:
-            print(f"{self.done}/{self.total} {text}", file=sys.stderr, flush=True)
+        self._bar.update(self._task, completed=self.done, description=text)
+        if self._is_due(self.seconds):
+            of = "" if self.total is None else f"/{self.total}"
+            print(f"{self.done}{of} {text}", file=sys.stderr, flush=True)

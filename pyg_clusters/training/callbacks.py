@@ -1,20 +1,17 @@
 """Callbacks of the trainer: the folder of a run, and progress."""
 
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback, Checkpoint
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.inference.run import CHECKPOINT, HISTORY
 from pyg_clusters.models.checkpoint import BEST, save_model
-from pyg_clusters.progress import duration, progress_is_shown
+from pyg_clusters.progress import ItemProgress, duration
 
 SECONDS: float = 10.0
 """Shortest time between two lines of progress where standard error is not a terminal."""
@@ -84,67 +81,24 @@ class RunFolder(Checkpoint):
 
 
 class TrainingProgress(Callback):
-    """Epochs and batches with the last validation error: a bar in a terminal, elsewhere lines at the end of epochs, at
-    most one per :data:`SECONDS`, and every minute within long ones.
-    """
-
-    def __init__(self):
-        self._bar: Progress | None = None
-        self._lines = False
+    """Epochs with the last validation error: a bar in a terminal, elsewhere lines, at most one per :data:`SECONDS`."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
-        self._lines = trainer.is_global_zero and progress_is_shown(terminal=False)
-        self._begin = self._last = time.monotonic()
-        self._first, self._error = trainer.current_epoch, ""
-        batches, epochs = trainer.num_training_batches, trainer.max_epochs
-        self._batches = int(batches) if batches != float("inf") else None
-        self._epochs = epochs if epochs and epochs > 0 else None
-        if not (trainer.is_global_zero and progress_is_shown(terminal=True)):
-            return
-        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-        self._bar = Progress(*columns, TextColumn("{task.fields[error]}"), console=Console(stderr=True))
-        total = self._epochs * self._batches if self._epochs and self._batches else None
-        self._task = self._bar.add_task("", total=total, error="")
-        self._show(trainer, 0)
-        self._bar.start()
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs, batch, batch_idx: int):
-        self._show(trainer, batch_idx + 1)
-        if time.monotonic() - self._last >= 6 * SECONDS:
-            self._print(trainer, batch_idx + 1)
+        self._begin, self._first = time.monotonic(), trainer.current_epoch
+        self._total = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
+        self._progress = ItemProgress(self._total, self._first, SECONDS) if trainer.is_global_zero else None
+        if self._progress is not None:
+            self._progress.__enter__()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
-        value = trainer.callback_metrics.get("val_mae")
-        self._error = "" if value is None else f"validation MAE {value:.2f} {pl_module.unit}"
-        self._show(trainer, self._batches or 0)
-        if time.monotonic() - self._last >= SECONDS:
-            self._print(trainer, self._batches or 0)
-
-    def _show(self, trainer: pl.Trainer, batch: int):
-        if self._bar is not None:
-            completed = trainer.current_epoch * (self._batches or 0) + batch
-            self._bar.update(
-                self._task, completed=completed, description=self._place(trainer, batch), error=self._error
-            )
-
-    def _print(self, trainer: pl.Trainer, batch: int):
-        if not self._lines:
-            return
-        self._last = time.monotonic()
-        passed = self._last - self._begin
-        done = trainer.current_epoch + (batch / self._batches if self._batches else 0) - self._first
-        left = (
-            f", {duration(passed * (self._epochs - self._first - done) / done)} left" if self._epochs and done else ""
-        )
-        texts = [self._place(trainer, batch), self._error, f"{duration(passed)}{left}"]
-        print(", ".join(text for text in texts if text), file=sys.stderr, flush=True)
-
-    def _place(self, trainer: pl.Trainer, batch: int) -> str:
-        """Epoch, and batch within it, both counted from 1."""
-        epoch = f"epoch {trainer.current_epoch + 1}" + (f" of {self._epochs:,}" if self._epochs else "")
-        return epoch if not self._batches or batch == self._batches else f"{epoch}, batch {batch} of {self._batches}"
+        error, done = trainer.callback_metrics.get("val_mae"), trainer.current_epoch + 1 - self._first
+        if self._progress is not None:
+            texts = [] if error is None else [f"validation MAE {error:.2f} {pl_module.unit}"]
+            texts.append(duration(passed := time.monotonic() - self._begin))
+            if self._total is not None:
+                texts.append(f"{duration(passed * ((self._total - self._first) / done - 1))} left")
+            self._progress.advance(f"epochs, {', '.join(texts)}")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str):
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if getattr(self, "_progress", None) is not None:
+            self._progress.__exit__()
