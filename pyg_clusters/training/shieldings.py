@@ -1,6 +1,7 @@
 """Training on shieldings."""
 
 import inspect
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +34,7 @@ class ShieldingTraining(EnergyTraining):
         scheduler: Creates the schedule from the optimiser; the paper has none.
         loss: Loss of predictions and targets ``[num_atoms]`` (and ``batch``, if it takes it): the mean squared error by
             default, or a :class:`~pyg_clusters.losses.SortedPenaltyLoss`.
-        stop_below_rate: Training ends when the learning rate falls below this.
-        average_decay: Validate and save the exponential moving average of the weights, with this decay.
-        position_noise: Standard deviation in Å of Gaussian noise added to the positions at every training step.
-        compile: Run the model through :func:`torch.compile`.
+        **kwargs: Further arguments of :class:`EnergyTraining`.
     """
 
     unit = "ppm"
@@ -50,13 +48,10 @@ class ShieldingTraining(EnergyTraining):
         optimizer: OptimizerCallable = fast_adam,
         scheduler: SchedulerCallable | None = None,
         loss: nn.Module | None = None,
-        stop_below_rate: float = 1e-8,
-        average_decay: float | None = None,
-        position_noise: float = 0.0,
-        compile: bool = False,
+        **kwargs: Any,
     ):
         loss = nn.MSELoss() if loss is None else loss
-        super().__init__(model, optimizer, scheduler, loss, stop_below_rate, average_decay, position_noise, compile)
+        super().__init__(model, optimizer, scheduler, loss, **kwargs)
         self.val_loss = MeanMetric()
         self._loss_takes_batch = "batch" in inspect.signature(loss.forward).parameters
 
@@ -72,13 +67,11 @@ class ShieldingTraining(EnergyTraining):
         self.add_noise(data)
         predicted = self(data)
         self.train_mae.update(predicted.detach(), data.y)
-        loss = self.loss_of(predicted, data)
-        return loss if getattr(self.loss, "gathers_processes", False) else loss * self._share(data.y)
+        return self.loss_of(predicted, data) * self._share(data.y)
 
     def validation_step(self, data: Data, step: int):
         predicted = self(data)
-        self.val_mae.update(predicted, data.y)
-        self.val_rmse.update(predicted, data.y)
+        self.update_errors(predicted, data.y)
         self.val_loss.update(self.loss_of(predicted, data), weight=data.y.numel())
 
     def on_validation_epoch_end(self):
