@@ -11,12 +11,7 @@ from pyg_clusters.errors import InputError
 
 
 def compositions(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Number of atoms of each element in each cluster, ``[num_graphs, 119]``.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        ptr: Offsets of the clusters ``[num_graphs + 1]``.
-    """
+    """Number of atoms of each element in each cluster, ``[num_graphs, 119]``, from atomic numbers and offsets."""
     num = len(ptr) - 1
     row = np.repeat(np.arange(num), np.diff(ptr))
     width = len(chemical_symbols)
@@ -24,11 +19,7 @@ def compositions(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
 
 
 def composition_names(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Formula of each cluster, ``[num_graphs]`` (str), in the order that ASE writes it.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        ptr: Offsets of the clusters ``[num_graphs + 1]``.
+    """Formula of each cluster, ``[num_graphs]`` in the order that ASE writes it, from atomic numbers and offsets.
 
     Example:
         >>> composition_names(np.array([79, 29, 79, 79, 79]), np.array([0, 3, 5])).tolist()
@@ -46,14 +37,11 @@ def composition_names(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
 
 
 def comparable(names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Kind of each cluster, ``[num_graphs]``: energies are compared within one kind only.
+    """Kind of each cluster, ``[num_graphs]``, within which energies are compared: the size, or the formula of alloys.
 
     Args:
         names: Formulas ``[num_graphs]``, of :func:`composition_names`.
         sizes: Numbers of atoms ``[num_graphs]``.
-
-    Returns:
-        The sizes if all clusters are of one element, else the formulas.
 
     Example:
         >>> comparable(np.array(["Ga31", "Ga46"]), np.array([31, 46])).tolist()

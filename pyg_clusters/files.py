@@ -94,12 +94,8 @@ def check_replaceable(path: Path):
 def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
     """Read a mapping from a JSON file that this package wrote.
 
-    Args:
-        path: The file.
-        remedy: Remedy if it is corrupted, for the message.
-
     Raises:
-        InputError: If it cannot be read, is truncated, or does not contain a mapping.
+        InputError: If it cannot be read, is truncated, or does not contain a mapping; the message ends in the remedy.
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -114,13 +110,8 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
 def write_json(path: str | Path, values: Mapping[str, Any], *, allow_nan: bool = True):
     """Write a mapping to a JSON file atomically.
 
-    Args:
-        path: The file.
-        values: The mapping.
-        allow_nan: Whether numbers may be NaN or infinite, which standard JSON does not allow.
-
     Raises:
-        ValueError: If such a number is not allowed.
+        ValueError: If a number is NaN or infinite, which standard JSON does not allow, without ``allow_nan``.
     """
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(values, indent=2, allow_nan=allow_nan) + "\n", encoding="utf-8")
@@ -276,15 +267,11 @@ def remove_stale(path: Path, *, folder: bool = False):
                 Path(parent, name).unlink(missing_ok=True)
 
 
-def file_fingerprint(path: str | Path, *, whole: bool = False) -> str:
+def file_fingerprint(path: str | Path) -> str:
     """Size and SHA-256 of the content of a file, independent of its name and date.
 
     Compressed files are hashed as they are. Of files above 1 GB, which would take longer than a second, 256 evenly
     spaced pieces of 1 MB are hashed together with the modification time.
-
-    Args:
-        path: The file.
-        whole: Hash large files completely too, so that copies have the same fingerprint.
 
     Example:
         >>> import tempfile
@@ -299,7 +286,7 @@ def file_fingerprint(path: str | Path, *, whole: bool = False) -> str:
     try:
         with open(path, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            if whole or size <= WHOLE:
+            if size <= WHOLE:
                 return f"{size} bytes, sha256 {hashlib.file_digest(stream, 'sha256').hexdigest()[:16]}"
             digest = hashlib.sha256(str(os.fstat(stream.fileno()).st_mtime_ns).encode())
             for piece in range(PIECES):

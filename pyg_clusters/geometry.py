@@ -65,15 +65,7 @@ def num_clusters(batch: Tensor) -> int:
 
 
 def sum_over_clusters(values: Tensor, batch: Tensor) -> Tensor:
-    """Sums of values per atom over each cluster.
-
-    Args:
-        values: ``[num_atoms, ...]``.
-        batch: Cluster of each atom ``[num_atoms]``.
-
-    Returns:
-        ``[num_graphs, ...]``.
-    """
+    """Sums ``[num_graphs, ...]`` of values ``[num_atoms, ...]`` over the clusters of a ``batch [num_atoms]``."""
     return values.new_zeros(num_clusters(batch), *values.shape[1:]).index_add(0, batch, values)
 
 

@@ -44,18 +44,10 @@ def is_large(clusters: Tensor | int) -> bool:
 
 
 def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
-    """Pairs of atoms of the same cluster within ``reach``, each once, found by a tree.
+    """Pairs of atoms of a cluster within ``reach`` (in Å), each once and in no order, ``[2, num_pairs]``, by a tree.
 
     Pairs that are further apart by rounding errors are included, so that :func:`~pyg_clusters.geometry.beyond` can
-    decide in the precision of the positions.
-
-    Args:
-        pos: Positions ``[num_atoms, 3]`` in Å, finite.
-        batch: Cluster of each atom ``[num_atoms]``.
-        reach: Distance in Å.
-
-    Returns:
-        ``[2, num_pairs]``, in no particular order.
+    decide in the precision of the positions, which must be finite.
     """
     from scipy.spatial import cKDTree  # importing it changes warning filters
 
@@ -149,11 +141,6 @@ def radius_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tenso
 def radius_slots(pos: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
     """As :func:`radius_pairs`, with a fixed number of pairs per atom, that of the atoms of the largest cluster.
 
-    Args:
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        batch: Cluster of each atom ``[num_atoms]``, sorted.
-        cutoff: Distance in Å.
-
     Returns:
         ``edge_index [2, num_atoms * largest]`` (source j, target i) and the distances ``edge_weight`` in Å, equal to
         the cut-off if the pair does not exist or is further apart.
@@ -226,15 +213,9 @@ def check_complete(edge_index: Tensor, batch: Tensor):
 
 
 def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct rows among shell counts, and the row of each atom.
+    """Distinct rows ``[num_rows, num_shells]`` of counts ``[num_atoms, num_shells]``, and the row of each atom.
 
     Few rows are distinct among the atoms of many clusters, so a network of the counts need not be evaluated per atom.
-
-    Args:
-        counts: ``[num_atoms, num_shells]``, integers of any type.
-
-    Returns:
-        ``rows [num_rows, num_shells]`` and ``row_of_atom [num_atoms]`` with ``rows[row_of_atom] == counts``.
     """
     base = int(counts.max()) + 1 if counts.numel() else 1
     if base ** counts.size(1) >= 2**63:

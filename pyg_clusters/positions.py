@@ -48,26 +48,16 @@ def usable_positions(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def not_finite(pos: Tensor) -> Tensor:
-    """Whether a coordinate is not finite, or its square overflows in single precision.
-
-    Args:
-        pos: Positions ``[..., 3]`` in Å.
-
-    Returns:
-        ``[...]`` (bool).
-    """
+    """Whether positions ``[..., 3]`` in Å are not finite, or their squares overflow in single precision, ``[...]``."""
     return ~squared_norm(pos.detach().float()).isfinite()
 
 
 def defect_of_clusters(pos: Tensor, squared: Tensor) -> Tensor:
-    """As the second result of :func:`usable_positions`, for clusters of one size with known distances.
+    """As the second result of :func:`usable_positions`, for clusters of one size, ``[num_graphs]``.
 
     Args:
         pos: Positions ``[num_graphs, num_atoms, 3]`` in Å.
-        squared: Squared distances ``[num_graphs, num_atoms, num_atoms]`` in Å²; its diagonals are changed.
-
-    Returns:
-        0 for a valid cluster, NaN for others, ``[num_graphs]``.
+        squared: Their squared distances ``[num_graphs, num_atoms, num_atoms]`` in Å²; the diagonals are changed.
     """
     squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     nearest = squared.amin(dim=(1, 2))
@@ -76,14 +66,10 @@ def defect_of_clusters(pos: Tensor, squared: Tensor) -> Tensor:
 
 
 def coinciding(pos: Tensor, batch: Tensor) -> Tensor:
-    """Whether an atom coincides with another atom of its cluster, ``[num_atoms]`` (bool).
+    """Whether an atom coincides with another atom of its cluster, ``[num_atoms]`` (bool); ``batch`` is sorted.
 
     The atoms of a cluster are sorted along a direction and compared with the next ones, at the cost of sorting. Of
     three or more coinciding atoms at least two are found.
-
-    Args:
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        batch: Cluster of each atom ``[num_atoms]``, sorted.
     """
     along = sum(part * share for part, share in zip(pos.double().unbind(1), DIRECTION, strict=True))
     assert isinstance(along, Tensor)
@@ -97,11 +83,7 @@ def coinciding(pos: Tensor, batch: Tensor) -> Tensor:
 
 
 def check_positions(pos: Tensor, ptr: Tensor):
-    """Check that positions are finite and distinct.
-
-    Args:
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the clusters ``[num_graphs + 1]``.
+    """Check that the positions ``[num_atoms, 3]`` (in Å) of the clusters between offsets are finite and distinct.
 
     Raises:
         InputError: Naming the first atom that is not at a finite position, or coincides with another.
@@ -124,14 +106,10 @@ def _first(marked: Tensor, pos: Tensor, ptr: Tensor) -> tuple[int, int, list[flo
 
 
 def centred(pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Positions relative to the mean of their frame, ``[num_atoms, 3]`` in double precision.
+    """Positions ``[num_atoms, 3]`` in Å relative to the mean of their frame, in double precision.
 
     The rounding error of a cast to single precision then depends on the extent of a cluster, not on its distance from
     the origin.
-
-    Args:
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the frames ``[num_frames + 1]``, each of at least one atom.
 
     Example:
         >>> centred(np.array([[1e4, 0, 0], [1e4 + 3, 0, 0]]), np.array([0, 2]))[:, 0].tolist()

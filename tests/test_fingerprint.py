@@ -31,8 +31,7 @@ def test_pieces_of_large_files(tmp_path, monkeypatch):
         path.write_bytes(content)
         os.utime(path, ns=(0, 1 if place is None else place + 2))
         found.add(file_fingerprint(path))
-    assert file_fingerprint(path, whole=True).startswith("2000 bytes, sha256 ") and "pieces" in found.pop()
-    assert len(found) == 3 and all(text.startswith("2000 bytes, sha256 of pieces ") for text in found)
+    assert len(found) == 4 and all(text.startswith("2000 bytes, sha256 of pieces ") for text in found)
 
 
 def test_a_potential_is_known_by_its_content(tmp_path):

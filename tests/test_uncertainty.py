@@ -186,7 +186,7 @@ def test_posterior_of_the_last_layer_is_that_of_linear_regression(generator):
     torch.manual_seed(1)  # no feature is the same for all atoms
     model = DART(hidden_channels=16, interaction_channels=(8, 3)).double()
     pos = pos.double()
-    posterior = LastLayerPosterior.fit(model, z, pos, ptr, noise=0.05)
+    posterior = LastLayerPosterior.fit_blocks(model, [(z, pos, ptr)], noise=0.05)
     batch = torch.repeat_interleave(ptr.diff())
     features = model.features(z, pos, batch).detach().numpy()
     phi = np.stack([np.append(features[a:b].sum(0), float(b - a)) for a, b in zip(ptr[:-1], ptr[1:], strict=True)])

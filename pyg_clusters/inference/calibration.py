@@ -110,15 +110,12 @@ class Calibration:
         return conformal_quantile(self.scores, coverage, self.groups)
 
     def half_width(self, coverage: float, sizes: ArrayLike, spread: ArrayLike | None = None) -> np.ndarray:
-        """Half the widths of the intervals in eV (or ppm).
+        """Half the widths of the intervals, ``[num]`` in eV (or ppm).
 
         Args:
             coverage: Probability that the truth lies within.
             sizes: Numbers of atoms ``[num]`` (ones for values per atom).
             spread: Spreads of the predictions ``[num]``, if the model has them.
-
-        Raises:
-            InputError: If the coverage is not between 0 and 1, or too high for so few held-out groups.
         """
         return self.quantile(coverage) * expected_error(self.noise, sizes, spread)
 

@@ -94,10 +94,7 @@ class OutOfRangeFlagger:
     def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
         """Reasons for each frame to be outside the training set, ``[num_frames]``; an empty string without any.
 
-        Args:
-            z: Atomic numbers ``[num_atoms]``.
-            pos: Positions ``[num_atoms, 3]`` in Å.
-            ptr: Offsets of the frames ``[num_frames + 1]``.
+        The frames are flat arrays as for :meth:`fit_blocks`.
         """
         reasons: list[list[str]] = [[] for _ in range(ptr.numel() - 1)]
         self._flag_elements(reasons, z, ptr)
@@ -143,9 +140,7 @@ class OutOfRangeFlagger:
     def _new_shares(self, rows: Sequence[tuple[Tensor, Tensor]], num_frames: int) -> np.ndarray:
         """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.
 
-        Args:
-            rows: Indices of frames of one size, and the rows of their atoms, ``[num_frames, size]``.
-            num_frames: Number of all frames.
+        The rows come as indices of frames of one size, and the rows of their atoms ``[num_frames, size]``.
         """
         shares = np.zeros(num_frames)
         if not rows:

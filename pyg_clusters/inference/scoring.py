@@ -70,7 +70,7 @@ class ScoredBlock:
 
 
 def score_files(predictor: Predictor, paths: Iterable[str | PathLike], **kwargs: Any) -> Iterator[ScoredBlock]:
-    """Read frames, check them against what the model was trained on, and predict, block by block.
+    """Blocks of frames of files, checked against what the model was trained on, with predictions.
 
     Args:
         predictor: Predictor of the model.
@@ -136,12 +136,7 @@ def with_progress(blocks: Iterable[ScoredBlock], bad: list[BadFrame]) -> Iterato
 
 
 def check_numbers(block: ScoredBlock, key: str, unit: float = 1.0) -> ScoredBlock:
-    """Check that a property is a finite number in every frame of a block, which is returned.
-
-    Args:
-        block: The frames.
-        key: Name of the property.
-        unit: Unit that the numbers are in; they come out multiplied by it.
+    """The block, after a check that a property is a finite number in every frame; multiplied by its unit.
 
     Raises:
         InputError: Naming the first frame where it is not.

@@ -8,9 +8,8 @@ from pyg_clusters.models.ensemble import Ensemble, LastLayerPosterior
 from pyg_clusters.models.hdnn import HDNN
 from pyg_clusters.models.layered import LayeredModel
 from pyg_clusters.models.node_schnet import NodeSchNet
-from pyg_clusters.models.shielding_dart import ShieldingDART
 from pyg_clusters.models.shielding_lasso import ShieldingLasso
-from pyg_clusters.models.smooth_dart import SmoothDART
+from pyg_clusters.models.smooth_dart import ShieldingDART, SmoothDART
 from pyg_clusters.models.training_domain import TrainingDomain
 
 __all__ = [

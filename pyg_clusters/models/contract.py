@@ -101,15 +101,10 @@ def extra_arguments(model: nn.Module) -> dict[str, bool]:
 
 
 def check_extra_arguments(model: nn.Module, present: Container[str], remedy: str):
-    """Check that all required arguments of a model are available.
-
-    Args:
-        model: The model.
-        present: Names of the available arguments; any container.
-        remedy: End of the message.
+    """Check that all required arguments of a model are among the available ones.
 
     Raises:
-        InputError: If an argument is missing.
+        InputError: If an argument is missing; the message ends in the remedy.
     """
     missing = [name for name, needed in extra_arguments(model).items() if needed and name not in present]
     if missing:
@@ -123,24 +118,18 @@ _known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDicti
 
 
 def element_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
-    """Reason why a model cannot treat clusters of some elements, if any: it does not know or distinguish them.
+    """Reason why a model cannot treat clusters of some elements (atomic numbers), if any.
 
-    Args:
-        model: Called as ``model(z, pos, batch)``.
-        numbers: Atomic numbers of the elements that occur.
+    It does not know them, or does not distinguish them.
     """
     numbers, domain = list(numbers), domain_of(model)
     return (domain.problem(numbers) if domain else None) or blind_problem(model, numbers)
 
 
 def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
-    """Reason why a model cannot treat clusters of several elements, if any.
+    """Reason why a model cannot treat clusters of several elements (atomic numbers), if any.
 
     A model of counts and distances alone gives every arrangement of the elements the same energy.
-
-    Args:
-        model: Called as ``model(z, pos, batch)``.
-        numbers: Atomic numbers of the elements that occur.
     """
     elements = tuple(sorted(set(numbers)))
     if len(elements) < 2:
@@ -160,15 +149,11 @@ def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
 
 @torch.no_grad()
 def is_blind(model: nn.Module, elements: Iterable[int]) -> bool:
-    """Whether exchanging atoms of two elements leaves the output of a model unchanged.
+    """Whether exchanging atoms of two elements (atomic numbers) leaves the output of a model unchanged.
 
     The test is made on a cluster of eight atoms at two sets of positions. A model whose output does not depend on the
     positions either (its last layer may start from zero) is not considered blind, nor is one that needs more than
     positions and cannot be tested.
-
-    Args:
-        model: Called as ``model(z, pos, batch)``.
-        elements: Atomic numbers, at least two.
     """
     if any(extra_arguments(model).values()):
         return False

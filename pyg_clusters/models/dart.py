@@ -24,6 +24,7 @@ from pyg_clusters.geometry import (
 )
 from pyg_clusters.models.fast_dart import FusedDART, TabulatedDART
 from pyg_clusters.models.training_domain import TrainingDomain
+from pyg_clusters.nn.inputs import reset_parameters
 from pyg_clusters.nn.output_scale import EnergyScale
 from pyg_clusters.nn.shell_conv import ShellConv, combine_near
 from pyg_clusters.pairs import check_complete, distinct_counts, edge_shell_counts, is_large, near_shells
@@ -105,15 +106,7 @@ class DART(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
-        """Kaiming normal weights with a = 1 and zero biases."""
-        for module in self.modules():
-            if isinstance(module, EnergyScale):
-                module.reset_parameters()
-                continue
-            weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-            if isinstance(weight, Tensor) and isinstance(bias, Tensor):
-                nn.init.kaiming_normal_(weight, a=1.0)
-                nn.init.zeros_(bias)
+        reset_parameters(self)
 
     def forward(
         self,
@@ -125,7 +118,7 @@ class DART(nn.Module):
         edge_index: Tensor | None = None,
         edge_type: Tensor | None = None,
     ) -> Tensor:
-        """Energies of the clusters.
+        """Energies of the clusters, ``[num_graphs]`` in eV.
 
         Args:
             z: Atomic numbers ``[num_atoms]``; may be ``None`` for a model of one element.
@@ -135,9 +128,6 @@ class DART(nn.Module):
             edge_index: Shell graph ``[2, num_edges]`` (source j, target i). Without it the dense products of
                 :meth:`ShellConv.forward_dense` are used, which is faster.
             edge_type: Shell of each edge ``[num_edges]``.
-
-        Returns:
-            ``[num_graphs]`` in eV.
         """
         energy = self.atomic_energies(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
         return sum_over_clusters(energy, one_cluster(energy) if batch is None else batch)

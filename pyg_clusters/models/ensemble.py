@@ -199,28 +199,16 @@ class LastLayerPosterior(nn.Module):
         return self.model.features(z, pos, batch)
 
     @classmethod
-    def fit(cls, model: nn.Module, z: Tensor, pos: Tensor, ptr: Tensor, noise: float) -> "LastLayerPosterior":
-        """The posterior of a trained model on its training set.
-
-        Args:
-            model: The model.
-            z: Atomic numbers ``[num_atoms]``.
-            pos: Positions ``[num_atoms, 3]`` in Å.
-            ptr: Offsets of the clusters ``[num_graphs + 1]``.
-            noise: Standard deviation σ of the errors in eV, for a cluster of one atom.
-        """
-        return cls.fit_blocks(model, [(z, pos, ptr)], noise)
-
-    @classmethod
     @torch.no_grad()
     def fit_blocks(
         cls, model: nn.Module, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], noise: float
     ) -> "LastLayerPosterior":
-        """Like :meth:`fit`, on a training set in blocks, one of which is in memory at a time.
+        """Posterior of a trained model on its training set in blocks, one of which is in memory at a time.
 
         Args:
             model: The model.
-            blocks: ``z``, ``pos`` and ``ptr`` of each.
+            blocks: Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and offsets of the clusters
+                ``[num_graphs + 1]`` of each.
             noise: Standard deviation σ of the errors in eV, for a cluster of one atom.
         """
         posterior = cls(model, torch.zeros(0, 0))

@@ -162,15 +162,7 @@ class TabulatedDART:
 
     @torch.no_grad()
     def __call__(self, z: Tensor, pos: Tensor) -> Tensor:
-        """Energies of clusters of one size.
-
-        Args:
-            z: Atomic numbers ``[num_graphs, num_atoms]``.
-            pos: Positions ``[num_graphs, num_atoms, 3]`` in Å.
-
-        Returns:
-            ``[num_graphs]`` in eV.
-        """
+        """Energies of clusters of one size, as :meth:`FusedDART.__call__`."""
         num_atoms, radii = z.size(1), tuple(self.model.radii)
         if is_large(num_atoms) or num_atoms ** len(radii) > MOST_ROWS:
             return self.distinct(z, pos)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, one_cluster, sum_over_clusters
 from pyg_clusters.models.training_domain import TrainingDomain
-from pyg_clusters.nn.inputs import InputScale
+from pyg_clusters.nn.inputs import InputScale, reset_parameters
 from pyg_clusters.nn.output_scale import EnergyScale
 from pyg_clusters.positions import usable_positions
 from pyg_clusters.transforms.symmetry_functions import SymmetryFunctions, element_numbers
@@ -74,27 +74,18 @@ class HDNN(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
-        """Kaiming normal weights with a = 1 and zero biases; the inputs as they are."""
-        for module in self.modules():
-            if isinstance(module, EnergyScale | InputScale):
-                module.reset_parameters()
-            elif isinstance(module, nn.Linear):
-                nn.init.kaiming_normal_(module.weight, a=1.0)
-                nn.init.zeros_(module.bias)
+        reset_parameters(self)
 
     def forward(
         self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, *, symmetry_functions: Tensor | None = None
     ) -> Tensor:
-        """Energies of the clusters.
+        """Energies of the clusters, ``[num_graphs]`` in eV.
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
             pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where the symmetry functions are given.
             batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
             symmetry_functions: ``[num_atoms, num_functions]``, where they are already known.
-
-        Returns:
-            ``[num_graphs]`` in eV.
 
         Raises:
             InputError: If an element occurs that the model was not made for.

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from pyg_clusters.geometry import batch_to_ptr, soft_beyond, squared_norm
+from pyg_clusters.models.repulsion import repulsion
 from pyg_clusters.nn.neighbor_sums import Neighbors, neighbor_sum
 from pyg_clusters.pairs import both_directions, near_pairs
 
@@ -49,9 +50,9 @@ def large_atomic_energies(model: Any, z: Tensor | None, pos: Tensor, batch: Tens
         y = _sums(terms, shells, batch)
     numbers = [None] * len(blocks) if z is None else z.split(ATOMS_AT_ONCE)
     energies = _in_blocks(model.read_out, zip(y.split(ATOMS_AT_ONCE), numbers, strict=True))
-    if model.repulsion:
-        first, second = model.numbers(z)[pairs]
-        half = 0.5 * model.pair_repulsion(distance, first, second)
+    if model.repulsion and z is not None:
+        first, second = z[pairs]
+        half = 0.5 * repulsion(distance, first, second, model.domain.geometry[0])
         energies = energies.index_add(0, pairs[0], half).index_add(0, pairs[1], half)
     return energies.index_select(0, order.argsort())
 

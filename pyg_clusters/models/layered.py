@@ -133,18 +133,16 @@ class LayeredModel(nn.Module):
             if self.cutoff is not None:
                 self.distance_expansion = GaussianSmearing(0.0, self.cutoff, num_gaussians)
             for layer in self.convs:
-                self.adapter.check(layer)
+                training = layer.training
+                self.adapter.check(layer.eval())
+                layer.train(training)
         self.scale: EnergyScale | ShieldingScale = EnergyScale() if target == "energy" else ShieldingScale(transform)
         self.domain = TrainingDomain()
         save_shared_weights_once(self)
 
     @property
     def conv(self) -> str:
-        """Import path of the layer, for saving the model.
-
-        Raises:
-            TypeError: If the layer was given as an instance, or its class cannot be imported.
-        """
+        """Import path of the layer, for saving; a :class:`TypeError` says why a model cannot be saved."""
         if self._conv is None:
             raise TypeError(
                 "a LayeredModel of an instance cannot be saved, as its arguments are not known: give the class (conv) "
@@ -158,11 +156,7 @@ class LayeredModel(nn.Module):
 
     @property
     def conv_args(self) -> dict[str, Any]:
-        """Arguments of the layer, for saving the model.
-
-        Raises:
-            TypeError: If one of them cannot be written to a file.
-        """
+        """Arguments of the layer, for saving; a :class:`TypeError` names one that cannot be written to a file."""
         try:
             json.dumps(self._conv_args)
         except TypeError as error:
@@ -187,7 +181,7 @@ class LayeredModel(nn.Module):
         edge_weight: Tensor | None = None,
         edge_type: Tensor | None = None,
     ) -> Tensor:
-        """Energies of the clusters or shieldings of the atoms.
+        """Energies of the clusters ``[num_graphs]`` in eV, or shieldings of the atoms ``[num_atoms]`` in ppm.
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
@@ -198,9 +192,6 @@ class LayeredModel(nn.Module):
                 cut-off are left out.
             edge_weight: Their distances ``[num_edges]`` in Å.
             edge_type: Their shells ``[num_edges]``.
-
-        Returns:
-            ``[num_graphs]`` in eV or ``[num_atoms]`` in ppm.
 
         Raises:
             InputError: If what a layer needs is neither given nor can be computed.
@@ -229,20 +220,13 @@ class LayeredModel(nn.Module):
         return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
 
     def _raw(
-        self,
-        z: Tensor,
-        pos: Tensor | None,
-        batch: Tensor,
-        x: Tensor | None = None,
-        edge_index: Tensor | None = None,
-        edge_weight: Tensor | None = None,
-        edge_type: Tensor | None = None,
+        self, z: Tensor, pos: Tensor | None, batch: Tensor, x: Tensor | None = None, **given: Tensor | None
     ) -> Tensor:
-        graph = self._graph(pos, batch, edge_index, edge_weight, edge_type) | {"batch": batch}
+        graph = self._graph(pos, batch, **given) | {"batch": batch}
         if z is not None:
             graph["z"] = z
         if self.counts is not None and x is None:
-            every_pair = self.cutoff is None and (edge_index is None or pos is None)
+            every_pair = self.cutoff is None and (given.get("edge_index") is None or pos is None)
             x = self._counts(pos, batch, graph if every_pair else {})
         missing = [name for name in self.adapter.inputs if name not in graph]
         if missing:
@@ -279,9 +263,9 @@ class LayeredModel(nn.Module):
         self,
         pos: Tensor | None,
         batch: Tensor,
-        edge_index: Tensor | None,
-        edge_weight: Tensor | None,
-        edge_type: Tensor | None,
+        edge_index: Tensor | None = None,
+        edge_weight: Tensor | None = None,
+        edge_type: Tensor | None = None,
     ) -> dict[str, Tensor]:
         """Edges within the cut-off, with their known properties."""
         edge_index, distance = self._edges(pos, batch, edge_index, edge_weight)

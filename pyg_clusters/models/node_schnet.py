@@ -114,7 +114,7 @@ class NodeSchNet(nn.Module):
         edge_index: Tensor | None = None,
         edge_weight: Tensor | None = None,
     ) -> Tensor:
-        """Shieldings of the atoms.
+        """Shieldings of the atoms, ``[num_atoms]`` in ppm.
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
@@ -122,28 +122,17 @@ class NodeSchNet(nn.Module):
             batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
             edge_index: Pairs ``[2, num_edges]`` (source j, target i), where they are already there.
             edge_weight: Their distances ``[num_edges]`` in Å; computed from the positions if not given.
-
-        Returns:
-            ``[num_atoms]`` in ppm.
         """
         return self.scale(self.raw(z, pos, batch, edge_index=edge_index, edge_weight=edge_weight))
 
-    def raw(
-        self,
-        z: Tensor,
-        pos: Tensor | None,
-        batch: Tensor | None = None,
-        *,
-        edge_index: Tensor | None = None,
-        edge_weight: Tensor | None = None,
-    ) -> Tensor:
+    def raw(self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, **graph: Tensor | None) -> Tensor:
         """Output of the network before it is scaled to ppm, ``[num_atoms]``; the arguments are those of
         :meth:`forward`. To train on transformed values compare it with ``model.scale.standardize(y)``.
         """
         self.domain.check(z)
         batch = one_cluster(z) if batch is None else batch
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
-        edge_index, edge_weight = self._edges(pos, batch, edge_index, edge_weight)
+        edge_index, edge_weight = self._edges(pos, batch, **graph)
         edge_weight = edge_weight.to(self.lin1.weight.dtype)
         envelope = 0.5 * (torch.cos(edge_weight * (math.pi / self.cutoff)) + 1)
         intervals = NODES_PER_GAUSSIAN * (self.num_gaussians - 1)
@@ -156,7 +145,7 @@ class NodeSchNet(nn.Module):
         return self.lin2(self.act(self.lin1(h))).squeeze(-1) + defect  # [num_atoms]
 
     def _edges(
-        self, pos: Tensor | None, batch: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
+        self, pos: Tensor | None, batch: Tensor, edge_index: Tensor | None = None, edge_weight: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """Pairs within the cut-off and their distances in Å."""
         if edge_index is None or edge_weight is None:

@@ -46,16 +46,10 @@ def screened_repulsion(distance: Tensor, first: Tensor, second: Tensor) -> Tenso
 
 
 def repulsion(distance: Tensor, first: Tensor, second: Tensor, shortest: Tensor) -> Tensor:
-    """:func:`screened_repulsion` below the distances of a training set, in eV.
+    """:func:`screened_repulsion` below the distances of a training set, in eV; the first arguments are the same.
 
     It is switched off smoothly between :data:`FULL` of the shortest distance and this distance itself: the energies of
-    the training set are those without it.
-
-    Args:
-        distance: Distances in Å, of any shape.
-        first: Atomic numbers of the one atom.
-        second: Atomic numbers of the other atom.
-        shortest: Shortest distance of the training set in sums of covalent radii; 0 for no repulsion.
+    the training set are those without it. The shortest distance is in sums of covalent radii; 0 is for no repulsion.
     """
     radii = RADII.to(distance.device, distance.dtype)
     end = shortest.to(distance.dtype) * (radii[first] + radii[second])

@@ -1,6 +1,7 @@
-"""SmoothDART: DART with soft shells and directions, whose energy has forces."""
+"""SmoothDART: DART with soft shells and directions, whose energy has forces; and its variant for shieldings."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +22,15 @@ from pyg_clusters.geometry import (
 from pyg_clusters.models.large_smooth_dart import large_atomic_energies
 from pyg_clusters.models.repulsion import repulsion
 from pyg_clusters.models.training_domain import TrainingDomain
-from pyg_clusters.nn.inputs import ElementChannels, InputScale
+from pyg_clusters.nn.inputs import ElementChannels, InputScale, reset_parameters
 from pyg_clusters.nn.neighbor_sums import MAX_DEGREE, harmonics_of_neighbors
-from pyg_clusters.nn.output_scale import EnergyScale, OutputScale
+from pyg_clusters.nn.output_scale import EnergyScale, OutputScale, ShieldingScale
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.pairs import is_large
 from pyg_clusters.positions import usable_positions
+
+SODIUM_SHELLS: tuple[float, float] = (4.5, 7.7)
+"""Shell radii of sodium in Å, from the minima of the pair-distance distribution of random clusters."""
 
 ATOMS_AT_ONCE: int = 1536
 """Number of atoms (of whole clusters) evaluated at a time on a CPU, so that intermediate values fit in its cache."""
@@ -48,8 +52,6 @@ class SmoothDART(nn.Module):
       summed; their products that no rotation or reflection changes, :math:`\sum_m A_{slm} A_{s'lm}`, join the counts.
       (The sum over pairs of neighbours is done by one over neighbours: the cost of angles is that of distances.)
 
-    Further rounds of shell-wise sums over the features of the round before follow, if asked for.
-
     Without ``elements`` the model is blind to them. With several, the sums of the descriptor are taken a second time
     for each of a few learned channels c, :math:`A^c_{slm} = \sum_j w_s(d_{ij})\, Y_{lm}\, a_c(z_j)`, with the weight
     :math:`a_c` of the element of the neighbour (:class:`~pyg_clusters.nn.ElementChannels`). Their counts and, within
@@ -63,15 +65,15 @@ class SmoothDART(nn.Module):
         degree (int): Largest degree of the spherical harmonics, 0 to 8; 0 leaves directions out.
         hidden_channels (int): Width of the shell networks.
         interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
-        rounds (int): Rounds of shell-wise sums.
+        rounds (int): Rounds of shell-wise sums, each over the features of the round before.
         act (str): Activation function; a smooth one, for forces to train on.
         elements (sequence of int, optional): Atomic numbers of the elements that are told apart.
         element_channels (int): Largest number of channels of the elements; that of the elements less one is enough.
         outermost_shell (bool): Whether atoms beyond the last radius count, in the sums and in the descriptor. Without
             them an atom feels its surroundings within a fixed distance only: energies of distant clusters add, and a
             model that is trained on small clusters can be applied to nanoparticles.
-        repulsion (bool): Whether nuclei that are closer than any in the training set repel each other, as in
-            :func:`~pyg_clusters.models.repulsion.repulsion`. The shortest distance is taken from the training domain.
+        repulsion (bool): Whether nuclei that are closer than any in the training set repel each other
+            (:func:`~pyg_clusters.models.repulsion.repulsion`).
 
     Shapes:
         - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
@@ -128,9 +130,7 @@ class SmoothDART(nn.Module):
         if self.channels is not None and self.channels.num_channels:
             in_channels += self.channels.num_channels * (num_counts + 2 * degree * inner) + len(self.elements)
         num_shells = len(self.radii) + 1
-        act_kwargs = {"alpha": 0.1} if act == "celu" else {}
-        active_shells = range(num_shells if outermost_shell else num_shells - 1)
-        kwargs = {"active_shells": active_shells, "act": act, "act_kwargs": act_kwargs}
+        kwargs = {"active_shells": range(num_shells if outermost_shell else num_shells - 1), "act": act}
         self.inputs = InputScale(in_channels, floor=1e-4)
         self.conv = ShellConv(in_channels, hidden_channels, num_shells, **kwargs)
         self.further_convs = nn.ModuleList(
@@ -138,7 +138,7 @@ class SmoothDART(nn.Module):
         )
         widths = [hidden_channels, *self.interaction_channels, 1]
         self.interaction = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
-        self.activation = activation_resolver(act, **act_kwargs)
+        self.activation = activation_resolver(act, **self.conv.act_kwargs or {})
         self.scale: OutputScale = EnergyScale()
         self.domain = TrainingDomain()
         self.reset_parameters()
@@ -146,13 +146,7 @@ class SmoothDART(nn.Module):
     upper_triangle: Tensor
 
     def reset_parameters(self):
-        """Kaiming normal weights with a = 1 and zero biases, as DART's; the inputs as they are."""
-        for module in self.modules():
-            if isinstance(module, ElementChannels | OutputScale | InputScale):
-                module.reset_parameters()
-            elif isinstance(module, nn.Linear) or (hasattr(module, "weight") and hasattr(module, "bias")):
-                nn.init.kaiming_normal_(module.weight, a=1.0)
-                nn.init.zeros_(module.bias)
+        reset_parameters(self)
 
     def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
         """Energies of the clusters, ``[num_graphs]`` in eV.
@@ -166,12 +160,14 @@ class SmoothDART(nn.Module):
         return sum_over_clusters(self.atomic_energies(z, pos, batch), batch)
 
     def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
-        """Share of each atom in the energy of its cluster, ``[num_atoms]`` in eV; arguments as of :meth:`forward`."""
+        """Contributions of the atoms ``[num_atoms]`` in eV; the arguments are those of :meth:`forward`."""
         return self.atomic_values(z, pos, batch)
 
     def atomic_values(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
-        """What the network gives for each atom ``[num_atoms]``; arguments as of :meth:`forward`."""
+        """Scaled outputs of the network ``[num_atoms]``; the arguments are those of :meth:`forward`."""
         self.domain.check(z)
+        if z is None and self.repulsion:
+            raise InputError("atomic numbers z are needed: the nuclei of the model repel each other")
         batch = one_cluster(pos) if batch is None else batch
         if batch.numel() == 0:
             return pos.sum(dim=-1)
@@ -198,37 +194,26 @@ class SmoothDART(nn.Module):
             for values in self.element_values(z, pos.dtype)
         ]
         x, masks = self._descriptor(padded, sizes, *elements)
-        x = self._standardised(x, place)
+        if self.training and not self.inputs.fitted:
+            self.inputs.fit(x.detach().flatten(0, 1)[place])
+        x = self.inputs(x)
         valid = x.new_zeros(padded.shape[:2]).flatten().index_fill(0, place, 1.0).view(padded.shape[:2])
         for conv in (self.conv, *self.further_convs):
             x = conv.forward_dense(x, masks, valid)
         energy = self.read_out(x.flatten(0, 1).index_select(0, place), z)
-        if self.repulsion:
+        if self.repulsion and z is not None:
             pairs, _, distance = pair_distances(padded, sizes)
-            numbers = place.new_zeros(valid.numel()).index_copy(0, place, self.numbers(z)).view_as(valid)
-            repelled = torch.where(pairs, self.pair_repulsion(distance, numbers[:, :, None], numbers[:, None]), 0.0)
-            energy = energy + 0.5 * repelled.sum(-1).flatten().index_select(0, place)
+            numbers = place.new_zeros(valid.numel()).index_copy(0, place, z).view_as(valid)
+            repelled = repulsion(distance, numbers[:, :, None], numbers[:, None], self.domain.geometry[0])
+            energy = energy + 0.5 * repelled.where(pairs, 0.0).sum(-1).flatten().index_select(0, place)
         return energy + defect.to(energy.dtype)
-
-    def numbers(self, z: Tensor | None) -> Tensor:
-        """Atomic numbers ``[num_atoms]``, which the repulsion needs."""
-        if z is None:
-            raise InputError("atomic numbers z are needed: the nuclei of the model repel each other")
-        return z
-
-    def pair_repulsion(self, distance: Tensor, first: Tensor, second: Tensor) -> Tensor:
-        """Repulsion in eV of atoms at distances in Å, by their atomic numbers."""
-        return repulsion(distance, first, second, self.domain.geometry[0])
 
     def read_out(self, x: Tensor, z: Tensor | None) -> Tensor:
         """Values of the atoms ``[num_atoms]`` from their features ``[num_atoms, hidden_channels]``."""
         for layer in self.interaction[:-1]:
             x = self.activation(layer(x))
-        return self.scaled(self.interaction[-1](x).squeeze(-1), z)
-
-    def scaled(self, raw: Tensor, z: Tensor | None) -> Tensor:
-        """Numbers of the network ``[num_atoms]`` in eV."""
-        return self.scale(raw, z)
+        raw = self.interaction[-1](x).squeeze(-1)
+        return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
 
     def element_values(self, z: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Channels ``[num_atoms, num_channels]`` and elements ``[num_atoms, num_elements]``; none for one element."""
@@ -238,11 +223,6 @@ class SmoothDART(nn.Module):
             raise InputError("atomic numbers z are needed: the model has several elements")
         values = self.channels(z).to(dtype), self.channels.index.one_hot(z).to(dtype)
         return values if self.channels.num_channels else ()
-
-    def _standardised(self, x: Tensor, place: Tensor) -> Tensor:
-        if self.training and not self.inputs.fitted:
-            self.inputs.fit(x.detach().flatten(0, 1)[place])
-        return self.inputs(x)
 
     def _descriptor(self, pos: Tensor, sizes: Tensor, *elements: Tensor) -> tuple[Tensor, Tensor]:
         """Descriptor ``[num_graphs, num_atoms, in_channels]`` and the soft masks of the shells that are summed over."""
@@ -263,13 +243,12 @@ class SmoothDART(nn.Module):
         """Descriptor ``[num_graphs, num_atoms, in_channels]`` from neighbours within the reach of the inner shells.
 
         Args:
-            pairs: Which neighbours are there, ``[num_graphs, num_atoms, num_neighbors]`` (bool).
-            difference: Vectors to them in Å, with one dimension more.
-            distance: Distances in Å, 1 where there is none.
+            pairs: Mask of neighbours without padding, ``[num_graphs, num_atoms, num_neighbors]`` (bool).
+            difference: Vectors to them in Å, ``[num_graphs, num_atoms, num_neighbors, 3]``.
+            distance: Distances in Å, of the shape of the mask; 1 in the padding.
             num_others: Number of other atoms of the cluster, ``[num_graphs, num_atoms, 1]``.
-            elements: Channels of the neighbours ``[num_graphs, num_atoms, num_neighbors, num_channels]``, their sum
-                over all other atoms ``[num_graphs, num_atoms, num_channels]``, and the elements of the atoms, for
-                several elements.
+            elements: With several elements, channels of the neighbours ``[num_graphs, num_atoms, num_neighbors,
+                num_channels]``, their sum over all other atoms, and the elements of the atoms.
         """
         everywhere = (-self.width, *self.descriptor_radii)  # all neighbours first
         beyond = soft_beyond_masks(distance, pairs, everywhere, self.width)
@@ -300,12 +279,7 @@ class SmoothDART(nn.Module):
         return [pairs.gather(2, near), difference, distance.gather(2, near), *of_near]
 
     def _invariants(self, sums: Tensor, num_others: Tensor) -> Tensor:
-        """Counts and products of sums over neighbours ``[num_graphs, num_atoms, num_shells - 1, orders]``.
-
-        Args:
-            sums: Of each shell but the outermost; the first order counts.
-            num_others: Count of all shells, ``[num_graphs, num_atoms, 1]``.
-        """
+        """Counts and products of sums over neighbours ``[num_graphs, num_atoms, num_shells - 1, orders]``."""
         counts = self._counts(sums, num_others)
         if not self.degree:
             return counts
@@ -326,3 +300,52 @@ class SmoothDART(nn.Module):
 
     def _by_degree(self, of_orders: Tensor) -> tuple[Tensor, ...]:
         return of_orders.split([2 * degree + 1 for degree in range(self.degree + 1)], dim=-1)[1:]
+
+
+class ShieldingDART(SmoothDART):
+    r"""The network of :class:`SmoothDART` with a shielding of each atom in place of its share in the energy.
+
+    Mean, standard deviation and, if asked for, a transform of the shieldings of the training set are those of
+    :class:`~pyg_clusters.nn.ShieldingScale`. Unlike :class:`NodeSchNet` it sees directions, and all atoms of the
+    cluster: it is the more accurate of the two at the sizes of its training set, and the less accurate beyond them.
+
+    Args:
+        transform (bool): See :class:`~pyg_clusters.nn.ShieldingScale`.
+        **kwargs: Arguments of :class:`SmoothDART` except ``repulsion``, which has no meaning for shieldings.
+
+    Shapes:
+        - **input:** as of :class:`SmoothDART`
+        - **output:** shieldings ``[num_atoms]`` in ppm
+
+    Example:
+        >>> import torch
+        >>> model = ShieldingDART()
+        >>> z, batch = torch.tensor([11, 11, 11]), torch.tensor([0, 0, 0])
+        >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 3.5], [0.0, 3.0, 1.7]])
+        >>> model.scale.fit(z, torch.tensor([0, 3]), torch.tensor([590.0, 600.0, 620.0]))
+        >>> model(z, pos, batch).shape
+        torch.Size([3])
+    """
+
+    atomic_energies = None  # type: ignore[assignment]  # not a model of energies
+
+    def __init__(
+        self,
+        radii: Sequence[float] = SODIUM_SHELLS,
+        degree: int = 2,
+        hidden_channels: int = 64,
+        interaction_channels: Sequence[int] = (64, 32),
+        transform: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            radii, degree=degree, hidden_channels=hidden_channels, interaction_channels=interaction_channels, **kwargs
+        )
+        if self.repulsion:
+            raise InputError("repulsion is an energy: leave it out of a ShieldingDART")
+        self.transform = transform
+        self.scale = ShieldingScale(transform)
+
+    def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
+        """Shieldings of the atoms, ``[num_atoms]`` in ppm; the arguments are those of :meth:`SmoothDART.forward`."""
+        return self.atomic_values(z, pos, batch)

@@ -98,11 +98,6 @@ class GeometryRange:
 def measures(z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
     """Shortest distance, largest coordination number, and largest distance of an atom from its nearest neighbour.
 
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        batch: Cluster of each atom ``[num_atoms]``, sorted.
-
     Returns:
         ``[num_graphs, 3]``, distances in sums of covalent radii; infinite, 0 and 0 for a single atom.
 
@@ -120,10 +115,8 @@ def measures(z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
 
 
 def _of_atoms(z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of each atom from its nearest neighbour, in sums of covalent radii, and its coordination number.
-
-    Returns:
-        ``[num_atoms]`` each; infinite and 0 for a single atom.
+    """Distance of each atom from its nearest neighbour, in sums of covalent radii, and its coordination number,
+    ``[num_atoms]`` each; infinite and 0 for a single atom.
     """
     radii = RADII.to(pos.device, pos.dtype)[z]
     if is_large(batch.numel()) and is_large(batch_to_ptr(batch)):
@@ -190,13 +183,7 @@ class TrainingDomain(nn.Module):
         self.add(z, ptr, pos)
 
     def add(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
-        """Add further clusters of a training set, of any elements.
-
-        Args:
-            z: Atomic numbers ``[num_atoms]``.
-            ptr: Offsets of the clusters ``[num_graphs + 1]``.
-            pos: Positions ``[num_atoms, 3]`` in Å, if known.
-        """
+        """Add further clusters of a training set, of any elements; the positions ``[num_atoms, 3]`` are in Å."""
         if pos is not None:
             self._add_geometry(z, ptr, pos)
         sizes = torch.cat([ptr.diff(), self.sizes.to(ptr.device)]) if self.known else ptr.diff()
@@ -278,10 +265,7 @@ class TrainingDomain(nn.Module):
         return int(self.state[0]), bool(self.state[1])
 
     def check(self, z: Tensor | None):
-        """Check that a model was trained on the elements of clusters; not while it is compiled, exported or traced.
-
-        Args:
-            z: Atomic numbers ``[num_atoms]``, if known.
+        """Check that a model was trained on the elements ``z [num_atoms]``, if known; not while operations are traced.
 
         Raises:
             InputError: If it was not.

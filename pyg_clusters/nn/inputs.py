@@ -1,4 +1,4 @@
-"""Inputs of networks: elements as indices, as a few learned numbers, and standardised features."""
+"""Inputs of networks (elements as indices or learned numbers, standardised features), and initial weights."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch.nn.functional import one_hot
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import is_traced
-from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER
+from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, OutputScale
 
 
 class ElementIndex(nn.Module):
@@ -155,3 +155,15 @@ class InputScale(nn.Module):
 
     def __repr__(self) -> str:
         return f"{self.__class__.__name__}({self.num_features}, floor={self.floor})"
+
+
+def reset_parameters(model: nn.Module):
+    """Reset a model as the published DART starts: Kaiming normal weights with a = 1, and zero biases."""
+    for module in model.modules():
+        if isinstance(module, ElementChannels | InputScale | OutputScale):
+            module.reset_parameters()
+            continue
+        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
+        if isinstance(weight, Tensor) and isinstance(bias, Tensor):
+            nn.init.kaiming_normal_(weight, a=1.0)
+            nn.init.zeros_(bias)

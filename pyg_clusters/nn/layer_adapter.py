@@ -21,10 +21,7 @@ NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 
 def layer_class(path: str) -> type[nn.Module]:
-    """The class of an import path.
-
-    Raises:
-        InputError: If there is none, or it is no :class:`torch.nn.Module`. Nothing else is ever called.
+    """The class of an import path, which must be a :class:`torch.nn.Module`: nothing else is ever called.
 
     Example:
         >>> layer_class("torch_geometric.nn.GATv2Conv").__name__
@@ -45,9 +42,6 @@ def layer_class(path: str) -> type[nn.Module]:
 def instantiate(value: Any) -> Any:
     """A value of a recipe, with every ``{class_path: ..., init_args: {...}}`` in it instantiated.
 
-    Raises:
-        InputError: If a class cannot be imported, is no :class:`torch.nn.Module`, or cannot be made.
-
     Example:
         >>> instantiate({"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}})
         Linear(in_features=2, out_features=3, bias=True)
@@ -63,11 +57,7 @@ def instantiate(value: Any) -> Any:
 
 
 def filled(layer: type[nn.Module], given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a constructor: the given ones, instantiated, and those of the ``known`` that it accepts.
-
-    Raises:
-        InputError: If the constructor has no argument of a given name.
-    """
+    """Arguments of a constructor: the given ones, instantiated, and those of the ``known`` that it accepts."""
     parameters = inspect.signature(layer).parameters
     names = list(parameters)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -82,11 +72,7 @@ def filled(layer: type[nn.Module], given: Mapping[str, Any], known: Mapping[str,
 
 
 def make(layer: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
-    """An instance of a class.
-
-    Raises:
-        InputError: If an argument is missing, or the class raises an error, in one line.
-    """
+    """An instance of a class, or an error in one line."""
     for name, parameter in inspect.signature(layer).parameters.items():
         if parameter.kind in NAMED and parameter.default is parameter.empty and name not in arguments:
             raise InputError(
@@ -222,11 +208,7 @@ class LayerAdapter:
             )
 
     def make(self) -> nn.Module:
-        """A new layer.
-
-        Raises:
-            InputError: If an argument is missing, or the class refuses what it is given.
-        """
+        """A new layer."""
         if self.instance is not None:
             return reset_copy(self.instance)
         arguments = self._filled()
@@ -240,7 +222,7 @@ class LayerAdapter:
         return name in self._constructor and self._constructor[name].default is inspect.Parameter.empty
 
     def _filled(self) -> dict[str, Any]:
-        """The given arguments and those that are known by their names."""
+        """Arguments of the constructor: the given ones, and those that are known by their names."""
         kind = self.kind
         offers: dict[str, Any] = dict.fromkeys(
             ("in_channels", "out_channels", "channels", "hidden_channels", "num_filters"), kind.channels
@@ -276,17 +258,25 @@ class LayerAdapter:
 
     @torch.no_grad()
     def check(self, layer: nn.Module):
-        """Tries a layer on a cluster of three atoms.
+        """Check that a layer, in evaluation mode, works on a cluster of three atoms.
 
         Raises:
             InputError: If it fails, or its output has not the width of the model.
         """
-        graph = self._triangle(layer)
-        h = torch.ones(3, self.kind.channels, dtype=graph["pos"].dtype)
-        training = layer.training
+        dtype = next((weight.dtype for weight in layer.parameters()), torch.get_default_dtype())
+        side = 2.5 if self.kind.cutoff is None else min(2.5, 0.5 * self.kind.cutoff)
+        graph = {
+            "edge_index": torch.tensor([[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]]),
+            "edge_weight": torch.full((6,), side, dtype=dtype),
+            "edge_attr": torch.ones(6, self.kind.num_gaussians, dtype=dtype),
+            "edge_type": torch.zeros(6, dtype=torch.long),
+            "pos": side * torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.75**0.5, 0.0]], dtype=dtype),
+            "batch": torch.zeros(3, dtype=torch.long),
+            "z": torch.full((3,), 31),
+        }
         try:
             with torch.random.fork_rng(devices=[]):
-                out = self(layer.eval(), h, graph)
+                out = self(layer, torch.ones(3, self.kind.channels, dtype=dtype), graph)
         except Exception as error:
             reason = one_line(error, 300)
             if "edge_attr" in self.accepted and "edge_attr" not in self.inputs:
@@ -295,11 +285,6 @@ class LayerAdapter:
             raise InputError(
                 f"{self.name} fails on a cluster of three atoms: {type(error).__name__}: {reason}"
             ) from error
-        finally:
-            layer.train(training)
-        self._check_output(out, layer)
-
-    def _check_output(self, out: object, layer: nn.Module):
         channels = self.kind.channels
         if not isinstance(out, Tensor) or out.dim() != 2 or out.size(0) != 3:
             found = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
@@ -313,20 +298,6 @@ class LayerAdapter:
         if getattr(layer, "concat", False) is True:
             remedy += " or concat: false"
         raise InputError(f"{self.name} returns {width} features an atom, the model has {channels}: {remedy}")
-
-    def _triangle(self, layer: nn.Module) -> dict[str, Tensor]:
-        dtype = next((weight.dtype for weight in layer.parameters()), torch.get_default_dtype())
-        side = 2.5 if self.kind.cutoff is None else min(2.5, 0.5 * self.kind.cutoff)
-        edge_index = torch.tensor([[1, 2, 0, 2, 0, 1], [0, 0, 1, 1, 2, 2]])
-        return {
-            "edge_index": edge_index,
-            "edge_weight": torch.full((6,), side, dtype=dtype),
-            "edge_attr": torch.ones(6, self.kind.num_gaussians, dtype=dtype),
-            "edge_type": torch.zeros(6, dtype=torch.long),
-            "pos": side * torch.tensor([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.5, 0.75**0.5, 0.0]], dtype=dtype),
-            "batch": torch.zeros(3, dtype=torch.long),
-            "z": torch.full((3,), 31),
-        }
 
 
 def reset_copy(layer: nn.Module) -> nn.Module:

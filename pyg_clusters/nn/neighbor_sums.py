@@ -170,15 +170,12 @@ class Neighbors(NamedTuple):
 
 
 def neighbor_sum(x: Tensor, weight: Tensor, neighbors: Neighbors) -> Tensor:
-    r"""The sum :math:`y_i = \sum_j w_{ij} x_j`; no message of a pair is held.
+    r"""The sums :math:`y_i = \sum_j w_{ij} x_j` ``[num_atoms, channels]``; no message of a pair is held.
 
     Args:
         x: Features ``[num_atoms, channels]``.
         weight: Weights of the pairs ``[num_pairs]``.
         neighbors: The neighbours.
-
-    Returns:
-        ``[num_atoms, channels]``.
     """
     return _NeighborSum.apply(x, weight, *neighbors)
 

@@ -28,7 +28,7 @@ class OutputScale(nn.Module):
         self.is_fitted = False
 
     def warn_unfitted(self):
-        """Warns once, in training mode, if the scale is not fitted; not where operations are traced."""
+        """Warn once, in training mode, if the scale is not fitted; not where operations are traced."""
         if self.is_fitted or is_traced() or not (self.training and torch.is_grad_enabled()):
             return
         self.is_fitted = True
@@ -84,7 +84,7 @@ class EnergyScale(OutputScale):
         self.references = None
 
     def set_references(self, references: Mapping[str, float]):
-        """Sets the reference energy in eV of an atom of each element, by its symbol; none removes all."""
+        """Set the reference energy in eV of an atom of each element, by its symbol; none removes all."""
         numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
         self.references = reference_table(numbered).to(self.offset.device) if numbered else None
 
@@ -100,7 +100,7 @@ class EnergyScale(OutputScale):
         return sums if self.references is None else sums.index_add_(0, batch, self.references[z])
 
     def fit(self, z: Tensor, ptr: Tensor, energy: Tensor):
-        """Sets the offset of each element by least squares on cluster energies.
+        """Set the offset of each element by least squares on cluster energies.
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
@@ -111,11 +111,7 @@ class EnergyScale(OutputScale):
 
     @torch.no_grad()
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Like :meth:`fit`, on clusters in blocks, one of which is in memory at a time.
-
-        Args:
-            blocks: ``z``, ``ptr`` and ``energy`` of each.
-        """
+        """Like :meth:`fit`, on blocks of clusters, one of which is in memory at a time."""
         fit, largest, dtype = ReferenceFit(), 0.0, torch.double
         for z, ptr, energy in blocks:
             fit.add(z, ptr, energy)
@@ -196,13 +192,7 @@ class ReferenceFit:
         self._factor = torch.zeros(0, MAX_ATOMIC_NUMBER + 2, dtype=torch.double)
 
     def add(self, z: Tensor, ptr: Tensor, energy: Tensor):
-        """Adds clusters.
-
-        Args:
-            z: Atomic numbers ``[num_atoms]``.
-            ptr: Offsets of the clusters ``[num_graphs + 1]``.
-            energy: Energies ``[num_graphs]`` in eV.
-        """
+        """Add clusters; the arguments are those of :meth:`EnergyScale.fit`."""
         z, ptr, energy = z.cpu(), ptr.cpu(), energy.cpu()
         for first in range(0, energy.numel(), self.clusters_at_once):
             ends = ptr[first : first + self.clusters_at_once + 1]
@@ -220,13 +210,7 @@ class ReferenceFit:
 
 
 def fit_references(z: Tensor, ptr: Tensor, energy: Tensor) -> dict[int, float]:
-    """Energy per atom of each element, in eV, that fits cluster energies best (:class:`ReferenceFit`).
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        ptr: Offsets of the clusters ``[num_graphs + 1]``.
-        energy: Energies ``[num_graphs]`` in eV.
-    """
+    """Energy in eV per atom of each element, by atomic number, of a :class:`ReferenceFit` to all clusters at once."""
     fit = ReferenceFit()
     fit.add(z, ptr, energy)
     return fit.solution()
@@ -309,11 +293,11 @@ class ShieldingScale(OutputScale):
 
     @torch.no_grad()
     def fit(self, z: Tensor, ptr: Tensor, shielding: Tensor):
-        """Sets the transform, if there is one, and mean and standard deviation of the (transformed) shieldings.
+        """Set the transform, if there is one, and mean and standard deviation of the (transformed) shieldings.
 
         Args:
-            z: Atomic numbers ``[num_atoms]``; not used, as those of :meth:`EnergyScale.fit` are.
-            ptr: Offsets of the clusters ``[num_graphs + 1]``; not used either.
+            z: Not used; :meth:`EnergyScale.fit` has the same arguments.
+            ptr: Not used.
             shielding: ``[num_atoms]`` in ppm. Where all are equal the scale is one.
 
         Raises:
@@ -332,11 +316,7 @@ class ShieldingScale(OutputScale):
         self.scale.copy_(deviation if deviation > 0 else torch.ones_like(deviation))
 
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Like :meth:`fit`, on clusters in blocks, keeping only the shieldings.
-
-        Args:
-            blocks: ``z``, ``ptr`` and ``shielding`` of each.
-        """
+        """Like :meth:`fit`, on blocks of clusters, of which only the shieldings are in memory together."""
         values = torch.cat([shielding for _, _, shielding in blocks])
         self.fit(values.new_zeros(0), values.new_zeros(0), values)
 

@@ -293,9 +293,12 @@ class EnergyTraining(pl.LightningModule):
         return torch.Generator(self.device).manual_seed(seed)
 
     def validation_step(self, data: Data, step: int):
-        predicted, target = self(data), self.target(data)
-        self.val_mae.update(predicted * self.per_unit, target * self.per_unit)
-        self.val_rmse.update(predicted * self.per_unit, target * self.per_unit)
+        self.update_errors(self(data), self.target(data))
+
+    def update_errors(self, predicted: Tensor, target: Tensor):
+        """Add predictions of a batch to the validation errors."""
+        for metric in (self.val_mae, self.val_rmse):
+            metric.update(predicted.detach() * self.per_unit, target * self.per_unit)
 
     def on_validation_epoch_end(self):
         self.log("val_mae", self.val_mae.compute())

@@ -1,6 +1,7 @@
 """Training on energies and forces."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import pad_clusters, pair_distances
 from pyg_clusters.models.training_domain import RADII
-from pyg_clusters.training.energy import EnergyTraining, OptimizerCallable, SchedulerCallable, adam, plateau
+from pyg_clusters.training.energy import EnergyTraining
 
 
 class ForceTraining(EnergyTraining):
@@ -23,11 +24,6 @@ class ForceTraining(EnergyTraining):
     Args:
         model: Called as ``model(z, pos, batch)``; returns energies ``[num_graphs]`` in eV, differentiable twice with
             respect to the positions (:class:`~pyg_clusters.models.SmoothDART`).
-        optimizer: Creates the optimiser from the parameters.
-        scheduler: Creates the schedule from the optimiser.
-        loss: Loss of predictions and targets, of energies in eV and of forces in eV/Å.
-        stop_below_rate: Training ends when the learning rate falls below this.
-        average_decay: Validate and save the exponential moving average of the weights, with this decay.
         force_weight: Weight in Å of the loss of the forces.
         perturbation: Largest standard deviation in Å of the Gaussian noise that is added to the positions of minima
             (clusters without forces) in half of the training steps; the deviation of each cluster is drawn between 0
@@ -35,21 +31,18 @@ class ForceTraining(EnergyTraining):
             that the energy rises on all sides of a minimum where no other data are available.
         stiffness: Force constant in eV/Å² of a spring of bond length, about the bulk modulus times the bond length: 0.2
             for sodium, 1 for gallium, 2 for silver and copper, 3 for gold.
+        **kwargs: Arguments of :class:`EnergyTraining`; the loss is that of energies in eV and of forces in eV/Å.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        optimizer: OptimizerCallable = adam,
-        scheduler: SchedulerCallable | None = plateau,
-        loss: nn.Module | None = None,
-        stop_below_rate: float = 1e-8,
-        average_decay: float | None = None,
         force_weight: float = 1.0,
         perturbation: float = 0.0,
         stiffness: float = 1.0,
+        **kwargs: Any,
     ):
-        super().__init__(model, optimizer, scheduler, loss, stop_below_rate, average_decay)
+        super().__init__(model, position_noise=0.0, compile=False, **kwargs)
         if not force_weight > 0:
             raise InputError(f"force_weight must be positive (EnergyTraining has none), got {force_weight}")
         if not (0 <= perturbation < math.inf and 0 < stiffness < math.inf):
@@ -97,9 +90,7 @@ class ForceTraining(EnergyTraining):
 
     def validation_step(self, data: Data, step: int):
         energy, forces = self.energy_and_forces(data)
-        target = self.target(data)
-        self.val_mae.update(energy.detach() * self.per_unit, target * self.per_unit)
-        self.val_rmse.update(energy.detach() * self.per_unit, target * self.per_unit)
+        self.update_errors(energy, self.target(data))
         self.val_force_mae.update(forces.flatten() * 1000, data.force.flatten() * 1000)
 
     def on_validation_epoch_end(self):

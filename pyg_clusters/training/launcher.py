@@ -163,11 +163,7 @@ def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Pa
 
 
 def resume_ensemble(folder: Path, workers: int):
-    """Resume the trainings of an ensemble.
-
-    Raises:
-        InputError: If it was not trained by :func:`train_ensemble`, or names a class that is not trusted.
-    """
+    """Resume the trainings of an ensemble that was trained by :func:`train_ensemble`."""
     notes = _notes(folder)
     if not notes:
         raise InputError(f"{folder} is an ensemble of runs that were trained separately; resume each of them")
