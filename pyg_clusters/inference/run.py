@@ -237,6 +237,9 @@ class Run:
         Args:
             device: Device; CUDA by default where it is available.
             calibration: Calibration of the model, if the spread is to come from it.
+
+        Raises:
+            InputError: If there is no such model or device.
         """
         model = self.model
         if calibration is not None and calibration.covariance is not None:

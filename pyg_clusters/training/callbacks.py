@@ -83,6 +83,9 @@ class RunFolder(Checkpoint):
 class TrainingProgress(Callback):
     """Epochs with the last validation error: a bar in a terminal, elsewhere lines, at most one per :data:`SECONDS`."""
 
+    def __init__(self):
+        self._progress: ItemProgress | None = None
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule):
         self._begin, self._first = time.monotonic(), trainer.current_epoch
         self._total = trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None
@@ -100,5 +103,5 @@ class TrainingProgress(Callback):
             self._progress.advance(f"epochs, {', '.join(texts)}")
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str):
-        if getattr(self, "_progress", None) is not None:
+        if self._progress is not None:
             self._progress.__exit__()
