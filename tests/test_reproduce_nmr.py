@@ -22,7 +22,7 @@ from pyg_clusters.papers.nmr import Division, Extent, Row, lasso, schnet
 from pyg_clusters.papers.nmr_findings import Labels, clusters_of_figure_7, findings, labelled_cluster, relaxed_pairs
 from pyg_clusters.papers.nmr_report import lines_of, write_results
 from pyg_clusters.shipped import shipped_recipe
-from pyg_clusters.transforms.descriptors import SODIUM_RADII
+from pyg_clusters.transforms.neighbors import SODIUM_RADII
 
 FOLDS = tuple(Division(fold) for fold in range(3))
 

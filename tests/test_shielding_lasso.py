@@ -9,7 +9,7 @@ from pyg_clusters.models import ShieldingLasso
 from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.models.shielding_lasso import ALPHAS, NUM_POPULATIONS
 from pyg_clusters.testing import random_clusters, validate_model
-from pyg_clusters.transforms.descriptors import running_coordination
+from pyg_clusters.transforms.neighbors import running_coordination
 
 
 @pytest.fixture

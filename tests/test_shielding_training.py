@@ -27,7 +27,7 @@ from pyg_clusters.models import DART, NodeSchNet
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule, ShieldingTraining
-from pyg_clusters.transforms.descriptors import running_coordination
+from pyg_clusters.transforms.neighbors import running_coordination
 
 EPOCHS = 8
 RECIPE = Path(__file__).parents[1] / "train" / "sodium_node_schnet.yaml"

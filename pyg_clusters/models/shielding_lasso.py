@@ -15,7 +15,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import batch_to_ptr, check_radii, one_cluster
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.positions import usable_positions
-from pyg_clusters.transforms.descriptors import SODIUM_RADII, running_coordination
+from pyg_clusters.transforms.neighbors import SODIUM_RADII, running_coordination
 
 Variables = Literal["coordination", "populations", "both"]
 
@@ -125,11 +125,7 @@ class ShieldingLasso(nn.Module):
         return values if self.distribution is None else self.distribution.inverse(values)
 
     def variables_of(self, pos: Tensor, batch: Tensor, populations: Tensor | None = None) -> Tensor:
-        """The variables of each atom before they are standardised, ``[num_atoms, num_variables]``.
-
-        Raises:
-            InputError: If populations are needed and not given.
-        """
+        """The variables of each atom before they are standardised, ``[num_atoms, num_variables]``."""
         parts = []
         if self.variables != "populations":
             parts.append(running_coordination(pos, batch_to_ptr(batch), self.radii, self.width))

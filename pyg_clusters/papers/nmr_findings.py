@@ -12,7 +12,7 @@ from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.papers.nmr import FOLDS_TABLE, SIZES_TABLE, Result, lasso, paired, schnet
 from pyg_clusters.papers.tables import Finding
-from pyg_clusters.transforms.descriptors import SODIUM_RADII, running_coordination
+from pyg_clusters.transforms.neighbors import SODIUM_RADII, running_coordination
 
 RADIUS: float = 4.0
 """Cut-off of the coordination numbers in Fig. 2 and 6 of the paper in Å."""
@@ -75,7 +75,7 @@ class LabelledCluster:
         name: Size and origin.
         atoms: The structure.
         shielding: Shielding in ppm ``[num_atoms]``.
-        running: Running coordination numbers at :data:`~pyg_clusters.transforms.descriptors.SODIUM_RADII`
+        running: Running coordination numbers at :data:`~pyg_clusters.transforms.neighbors.SODIUM_RADII`
             ``[num_atoms, num_radii]``.
     """
 

@@ -29,7 +29,7 @@ from pyg_clusters.analysis.plots import (
 from pyg_clusters.analysis.viewer import draw_atoms, view_of
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.metrics import peak_position
-from pyg_clusters.transforms.descriptors import SODIUM_RADII
+from pyg_clusters.transforms.neighbors import SODIUM_RADII
 
 SHIELDING, COUNT = "shielding / ppm", "number of atoms"
 CURVE_COLORS = (BLUE, ORANGE, GREEN, "#8a5fb0", "#b5485d", "#4fa3a5")
@@ -205,7 +205,7 @@ def running_coordination_numbers(
     Args:
         atoms: The clusters.
         shielding: Shieldings of their atoms in ppm, ``[num_atoms]`` each; the colour of lines and atoms.
-        running: Coordination numbers at :data:`~pyg_clusters.transforms.descriptors.SODIUM_RADII`,
+        running: Coordination numbers at :data:`~pyg_clusters.transforms.neighbors.SODIUM_RADII`,
             ``[num_atoms, num_radii]`` each.
         labels: Title of each cluster.
     """

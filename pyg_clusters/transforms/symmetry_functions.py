@@ -14,7 +14,7 @@ from torch_geometric.transforms import BaseTransform
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.geometry import check_radii
 from pyg_clusters.pairs import radius_pairs
-from pyg_clusters.transforms.descriptors import checked_ptr
+from pyg_clusters.transforms.neighbors import checked_ptr
 
 if TYPE_CHECKING:
     from torchani.aev import AEVComputer
@@ -114,11 +114,6 @@ class SymmetryFunctions(BaseTransform):
     def compute(self, z: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
         """Symmetry functions ``[num_atoms, num_functions]`` of the clusters between the offsets ``ptr``.
 
-        Args:
-            z: Atomic numbers ``[num_atoms]``.
-            pos: Positions ``[num_atoms, 3]`` in Å.
-            ptr: Offsets ``[num_graphs + 1]``.
-
         Raises:
             InputError: If an element occurs that is not among :attr:`elements`.
         """
@@ -154,11 +149,7 @@ class SymmetryFunctions(BaseTransform):
 
 
 def check_elements(elements: Sequence[str]) -> tuple[str, ...]:
-    """Returns the symbols as a tuple.
-
-    Raises:
-        InputError: If there are none, one is unknown, or one occurs twice.
-    """
+    """The symbols as a tuple, if they are known and different."""
     checked = tuple(elements)
     unknown = [symbol for symbol in checked if symbol not in atomic_numbers]
     if not checked or unknown or isinstance(elements, str) or len(set(checked)) < len(checked):
@@ -167,11 +158,7 @@ def check_elements(elements: Sequence[str]) -> tuple[str, ...]:
 
 
 def element_numbers(z: Tensor, elements: Sequence[str]) -> Tensor:
-    """Place of the element of each atom in ``elements``, ``[num_atoms]`` (long).
-
-    Raises:
-        InputError: If an element is not among them.
-    """
+    """Index of the element of each atom among ``elements``, ``[num_atoms]`` (long)."""
     element = z.new_full((len(chemical_symbols),), -1, dtype=torch.long)
     element[[atomic_numbers[symbol] for symbol in elements]] = torch.arange(len(elements), device=z.device)
     numbers = element[z]
