@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from ase.data import chemical_symbols
 
 from pyg_clusters.analysis.descriptor import FALLBACK
@@ -85,11 +86,7 @@ def new_recipe(options: NewRecipeOptions) -> str:
 
 
 def inspect_frames(options: NewRecipeOptions) -> Findings:
-    """Find labels, elements, groups and distances of up to :data:`MAX_FRAMES` frames.
-
-    Raises:
-        InputError: If the frames have no label, or several, or a file lacks the forces that others have.
-    """
+    """Find labels, elements, groups and distances of up to :data:`MAX_FRAMES` frames."""
     frames: list[AtomsFrame] = []
     files = expand_paths(options.frames)
     for number, file in enumerate(files):
@@ -192,18 +189,16 @@ def _listed(shapes: dict[str, str]) -> str:
 def recipe_text(findings: Findings, options: NewRecipeOptions) -> str:
     """The recipe."""
     bond = findings.distribution.bond_length
-    arguments = {"root": "processed", "files": [str(path) for path in options.frames], "target": findings.target}
-    if not findings.per_atom:
-        arguments["energy_unit"] = "eV"
-    settings = ", ".join(f"{name}: {_yaml(value)}" for name, value in arguments.items())
-    if findings.per_atom:
-        settings += ", per_atom: true"
+    arguments: dict[str, object] = {"root": "processed", "files": [str(path) for path in options.frames]}
+    arguments["target"] = findings.target
+    arguments |= {"per_atom": True} if findings.per_atom else {"energy_unit": "eV"}
     if findings.forces and not findings.per_atom:
-        settings += f", forces: {'true' if findings.forces == 'forces' else findings.forces}"
+        arguments["forces"] = True if findings.forces == "forces" else findings.forces
     if findings.minima:
-        settings += f", minima: {_yaml(findings.minima)}"
+        arguments["minima"] = findings.minima
     if findings.group:
-        settings += f", group: {findings.group}"
+        arguments["group"] = findings.group
+    settings = yaml.safe_dump(arguments, default_flow_style=True, sort_keys=False, width=1000, allow_unicode=True)
     split = "split: group  # related frames are in one part"
     if not findings.by_group:
         split = "split: random  # group if the frames are of several trajectories\n  copies_together: true"
@@ -216,20 +211,12 @@ seed_everything: 0
 data:
   dataset:
     class_path: pyg_clusters.datasets.ClusterDataset
-    init_args: {{{settings}}}
+    init_args: {settings.strip()}
   {split}
   batch_size: 16
 {_model(findings, options.epochs)}
 trainer: {{max_epochs: {options.epochs}}}
 """
-
-
-def _yaml(value: object) -> str:
-    return f"[{', '.join(map(_quoted, value))}]" if isinstance(value, list) else _quoted(str(value))
-
-
-def _quoted(text: str) -> str:
-    return text if text.replace("_", "").replace("/", "").replace(".", "").replace("-", "").isalnum() else repr(text)
 
 
 def _model(findings: Findings, epochs: int) -> str:
