@@ -76,11 +76,7 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def check_replaceable(path: Path):
-    """Check that a path may be replaced by a file.
-
-    Raises:
-        InputError: If it is a device, a pipe or a socket, or cannot be examined (name too long).
-    """
+    """Check that a path may be replaced by a file: it is no device, pipe or socket, and can be examined."""
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -324,11 +320,7 @@ def waiting_lock(path: str | Path) -> Iterator[None]:
 
 
 def check_empty(folder: Path):
-    """Check that a folder for structures does not exist or is empty.
-
-    Raises:
-        InputError: If it is not.
-    """
+    """Check that a folder for structures does not exist or is empty."""
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise InputError(
             f"{folder} already exists, perhaps with results for other structures; move it away, or choose another --out"

@@ -130,11 +130,7 @@ def shell_of(squared: Tensor, radii: Sequence[float]) -> Tensor:
 
 
 def check_shells(edge_type: Tensor | None, num_shells: int):
-    """Check the shells of edges.
-
-    Raises:
-        InputError: If they are missing, or an edge lies in a shell that does not exist.
-    """
+    """Check that shells of edges are there where needed, and exist."""
     if edge_type is None:
         if num_shells > 1:
             raise InputError(f"edge_type is needed to tell {num_shells} shells apart")

@@ -71,9 +71,8 @@ def metrics_by_size(
     The arguments and errors are those of :func:`energy_metrics`.
 
     Returns:
-        Rows of ``size`` (and ``composition``, if the kinds are compositions), ``num_clusters``, ``mae_kcal_mol``,
-        ``rmse_kcal_mol``, ``mae_mev_per_atom`` and ``spearman`` (NaN for a single cluster, or if all energies are
-        equal).
+        Rows of ``size`` (and ``composition``, if the kinds are compositions), ``num_clusters``, the errors, and
+        ``spearman`` (NaN for a single cluster, or if all energies are equal).
     """
     return _rows(*_checked(predicted, target, sizes), kinds)
 
@@ -229,11 +228,7 @@ def reliability_rows(
 ) -> list[dict[str, float | int]]:
     """:func:`interval_metrics` at those nominal coverages of :data:`COVERAGES` for which there are enough groups.
 
-    Args:
-        error: Errors of the predictions in eV ``[num]``.
-        half_width: Half widths in eV ``[num]`` for a coverage.
-        groups: Group of each prediction ``[num]``.
-        unit: Unit and factor of :func:`interval_metrics`.
+    The half widths in eV ``[num]`` are a function of the coverage.
     """
     rows = []
     for coverage in COVERAGES:

@@ -185,22 +185,14 @@ def shell_counts(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Tensor:
 
 
 def edge_shell_counts(edge_index: Tensor, edge_type: Tensor, num_atoms: int, num_shells: int) -> Tensor:
-    """Shell counts ``[num_atoms, num_shells]`` (long) as the in-degrees of an existing shell graph.
-
-    Raises:
-        InputError: If an edge lies in a shell that does not exist.
-    """
+    """Shell counts ``[num_atoms, num_shells]`` (long) as the in-degrees of an existing shell graph."""
     check_shells(edge_type, num_shells)
     flat = edge_index[1] * num_shells + edge_type
     return torch.bincount(flat, minlength=num_atoms * num_shells).view(num_atoms, num_shells)
 
 
 def check_complete(edge_index: Tensor, batch: Tensor):
-    """Check that a graph contains all pairs of its clusters, as required to count neighbours in every shell.
-
-    Raises:
-        InputError: If it does not.
-    """
+    """Check that a graph contains all pairs of its clusters, as required to count neighbours in every shell."""
     if is_traced():
         return
     sizes = torch.bincount(batch)

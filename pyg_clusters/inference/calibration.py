@@ -133,11 +133,7 @@ class Calibration:
         return json.dumps(values, allow_nan=False)
 
     def _check(self):
-        """Check what a file holds: kinds, lengths, signs.
-
-        Raises:
-            ValueError: If it is not as :meth:`save` writes it.
-        """
+        """Check kinds, lengths and signs of what a file holds."""
         covariance = np.atleast_2d(np.zeros((0, 0)) if self.covariance is None else np.array(self.covariance, float))
         sound = {
             "spread": self.spread in get_args(SpreadKind),

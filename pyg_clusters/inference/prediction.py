@@ -32,20 +32,12 @@ class Prediction:
 
     @property
     def energy(self) -> Tensor:
-        """Energies ``[num_frames]`` in eV.
-
-        Raises:
-            InputError: If the model is one of shieldings.
-        """
+        """Energies ``[num_frames]`` in eV, of a model of energies only."""
         return self._if("energies", self.num_frames)
 
     @property
     def shielding(self) -> Tensor:
-        """Shieldings ``[num_atoms]`` in ppm.
-
-        Raises:
-            InputError: If the model is one of energies.
-        """
+        """Shieldings ``[num_atoms]`` in ppm, of a model of shieldings only."""
         return self._if("shieldings", self.num_atoms)
 
     def _if(self, kind: str, number: int) -> Tensor:

@@ -241,11 +241,7 @@ class Predictor:
                 yield frames, atoms, z[atoms].view(-1, size), positions, kwargs
 
     def _in_memory(self, compute: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """Results of a batch, in parts if it does not fit in the memory of the device.
-
-        Raises:
-            InputError: If not even one frame fits.
-        """
+        """Results of a batch, in parts if it does not fit in the memory of the device."""
         num_frames, size = batch[0].shape
         fit, first = num_frames, 0
         parts: list[Tensor] = []

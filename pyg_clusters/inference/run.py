@@ -119,20 +119,12 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Folder of the files of the model, of an ensemble that of its first member.
-
-        Raises:
-            InputError: If there is no model.
-        """
+        """Folder of the files of the model, of an ensemble that of its first member."""
         return self.members[0].folder if self.members else model_folder(self.path)
 
     @property
     def notes(self) -> dict[str, Any]:
-        """Data, target and errors noted with the model, of an ensemble with its first member.
-
-        Raises:
-            InputError: If there is no model, or its files are damaged.
-        """
+        """Data, target and errors noted with the model, of an ensemble with its first member."""
         return read_configuration(self.folder)["notes"]
 
     @property
@@ -143,11 +135,7 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float | None] | None:
-        """Errors on the test set over all clusters, by name and unit, if the run was evaluated.
-
-        Raises:
-            InputError: If the file is corrupted.
-        """
+        """Errors on the test set over all clusters, by name and unit, if the run was evaluated."""
         file, remedy = self.path / METRICS, f"make it again with pyg-clusters evaluate {self.path}"
         if not file.is_file():
             return None
@@ -214,11 +202,7 @@ class Run:
         return self.data.split
 
     def check_fingerprint(self, dataset: object):
-        """Check that a data set is the one that the run was split for.
-
-        Raises:
-            InputError: If its files, or how they are read, have changed.
-        """
+        """Check that a data set, and how it is read, is the one that the run was split for."""
         saved, fingerprint = self._fingerprint, getattr(dataset, "fingerprint", None)
         if fingerprint is not None and saved is not None and saved != fingerprint:
             raise InputError(
@@ -253,10 +237,7 @@ class Run:
     def data_predictor(
         self, device: str | None = None, calibration: Calibration | None = None
     ) -> Callable[[Data], Prediction]:
-        """Function that predicts clusters of the data set, from the values that it stores for them.
-
-        Arguments are those of :meth:`predictor`.
-        """
+        """Function that predicts clusters of the data set, from the values that it stores for them."""
         if not self.data.per_atom:
             predictor = self.predictor(device, calibration)
             return lambda batch: predictor(batch.z, batch.pos, batch.ptr)
@@ -292,11 +273,7 @@ class Run:
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """Read a recipe, or the resolved configuration of a run.
-
-    Raises:
-        InputError: If it cannot be read or is damaged.
-    """
+    """Read a recipe, or the resolved configuration of a run."""
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:

@@ -47,20 +47,12 @@ class ScoredBlock:
 
     @property
     def energy(self) -> np.ndarray:
-        """Predicted energies in eV, ``[num_frames]``.
-
-        Raises:
-            InputError: If the model is one of shieldings.
-        """
+        """Predicted energies in eV, ``[num_frames]``."""
         return self.prediction.energy.numpy()
 
     @property
     def shielding(self) -> np.ndarray:
-        """Predicted shieldings in ppm, ``[num_atoms]``.
-
-        Raises:
-            InputError: If the model is one of energies.
-        """
+        """Predicted shieldings in ppm, ``[num_atoms]``."""
         return self.prediction.shielding.numpy()
 
     @property

@@ -114,11 +114,7 @@ class HDNN(nn.Module):
         return self.scale(raw + defect, z)
 
     def check_data(self, dataset: object):
-        """Checks that symmetry functions which a data set stores are those of the model.
-
-        Raises:
-            InputError: If they were made with other parameters.
-        """
+        """Check that symmetry functions which a data set stores have the parameters of the model."""
         stored = getattr(dataset, "pre_transform", None)
         if isinstance(stored, SymmetryFunctions) and repr(stored) != repr(self.functions):
             raise InputError(

@@ -214,11 +214,7 @@ class TrainingDomain(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def widen(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
-        """Adds a further training set of the same elements.
-
-        Raises:
-            InputError: If it holds other elements.
-        """
+        """Add a further training set, of the same elements."""
         unknown = sorted(set(z.unique().tolist()) - set(self.atomic_numbers)) if self.known else []
         if unknown:
             raise InputError(f"the model does not know the elements {unknown} (atomic numbers) of the training set")
@@ -247,11 +243,7 @@ class TrainingDomain(nn.Module):
         return f"the model was trained on {self.symbols} and knows nothing of {_symbols(unknown)}"
 
     def set_electronic_state(self, charge: int, any_spin: bool):
-        """Records the charge of a training set in e, and whether it has states of other spin than the lowest.
-
-        Raises:
-            InputError: If the model was trained on another charge.
-        """
+        """Record the charge of a training set in e (one for all), and whether it has other spin than the lowest."""
         if self.known and charge != self.electronic_state[0]:
             raise InputError(
                 f"the model was trained on clusters of charge {self.electronic_state[0]}, but these have the charge "

@@ -17,11 +17,7 @@ KEYS = ("seed_everything", "trainer", "model", "data", "out", "init_from")
 
 
 def check_recipe(file: Path):
-    """Check a recipe in a folder of results, or the resolved configuration of a run, before it is used.
-
-    Raises:
-        InputError: If it is corrupted, has other keys, or names a class that is not trusted.
-    """
+    """Check a recipe in a folder of results, or the resolved configuration of a run, before it is used."""
     values = read_yaml(file)
     unknown = [str(key) for key in values if key not in KEYS]
     if unknown:

@@ -247,11 +247,7 @@ def _reason_for_no_model(cli: TrainCLI) -> str:
 
 
 def _check_checkpoint(path: Path):
-    """Check a state to resume from, before anything in its folder is changed.
-
-    Raises:
-        InputError: If it is corrupted, or reading it would run code.
-    """
+    """Check a state to resume from, before anything in its folder is changed, without running code in it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if missing := {"state_dict", "optimizer_states", "loops"} - state.keys():
