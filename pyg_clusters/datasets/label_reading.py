@@ -39,18 +39,7 @@ MOST_BINDING: float = 100.0
 
 @dataclass(frozen=True)
 class Labels:
-    """Requested labels of each frame.
-
-    Attributes:
-        target: Name of the target.
-        per_atom: Whether the target is per atom.
-        group: Name of the value that identifies the group of a frame; ``None`` for the file it was first read from.
-        keep: Names of further values per frame.
-        atom_arrays: Names of further values per atom.
-        fragments: Treatment of a periodic frame that stays in several pieces.
-        energy: Unit of the target in eV, if it is an energy.
-        length: Unit of the positions in Å.
-    """
+    """Requested labels, named as in the files, and their units, see :class:`~pyg_clusters.datasets.ClusterDataset`."""
 
     target: str
     per_atom: bool = False

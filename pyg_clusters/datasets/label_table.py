@@ -31,14 +31,7 @@ FIX = "fix the table"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table.
-
-    Attributes:
-        line: Number of its line, from 1.
-        name: Name of the file, if any.
-        frame: Index of the frame in its file, from 0, if any.
-        energy: Energy in eV.
-    """
+    """A row of the table: a line from 1, a frame from 0, an energy in eV."""
 
     line: int
     name: str | None

@@ -300,17 +300,7 @@ Keep = Callable[[int], bool]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Options of the readers.
-
-    Attributes:
-        properties: Names of values per frame.
-        atom_properties: Names of values per atom.
-        with_atoms: Also provide each frame as an ASE object.
-        block_size: Number of frames in a block.
-        topology: File with the elements of the atoms in its first frame, for formats that hold positions only.
-        fragments: Treatment of a periodic frame that stays in several pieces.
-        length: Unit of the positions and cells in Å.
-    """
+    """Options of the readers, see :meth:`~pyg_clusters.frames.Frames.open`."""
 
     properties: tuple[str, ...] = ()
     atom_properties: tuple[str, ...] = ()

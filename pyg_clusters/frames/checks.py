@@ -155,8 +155,7 @@ def check_block(
         state: Charge that the model was trained on, and whether on states other than the lowest spin; frames in other
             states are bad.
         on_bad: ``"stop"`` raises at the first bad frame, ``"skip"`` leaves bad frames out.
-        fragments: Refuse a periodic frame that stays in several pieces, or keep it with the pieces at their nearest
-            images.
+        fragments: See :meth:`~pyg_clusters.frames.Frames.open`.
 
     Returns:
         The block of good frames, and the bad frames in the order of the file.

@@ -38,13 +38,7 @@ FIRST_LINES: tuple[bytes, ...] = (b"ITEM: UNITS", b"ITEM: TIMESTEP")
 
 @dataclass
 class Dump:
-    """State of reading a dump.
-
-    Attributes:
-        path: The file.
-        topology: Elements of its atoms, if they are not in the dump.
-        units: LAMMPS name of its units, stated once in a file.
-    """
+    """State of reading a dump, whose units are stated once."""
 
     path: Path
     topology: Topology | None
@@ -53,12 +47,7 @@ class Dump:
 
 @dataclass
 class Sections:
-    """Sections of a frame by name.
-
-    Attributes:
-        words: Words after the name.
-        text: Lines below it.
-    """
+    """Words after the name of each section of a frame, and the lines below it."""
 
     words: dict[str, str] = field(default_factory=dict)
     text: dict[str, bytes] = field(default_factory=dict)

@@ -262,8 +262,7 @@ def read_atoms(
         paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
         problem: Function that returns the reason why a frame cannot be used, or ``None``.
         on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
-        fragments: Refuse a periodic frame that stays in several pieces, or keep it with the pieces at their nearest
-            images.
+        fragments: See :meth:`Frames.open`.
 
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.

@@ -101,18 +101,7 @@ class Parts:
     def add(
         self, position: tuple[int, int], num_frames: int, results: bytes, bad: Sequence[BadFrame] = (), flagged: int = 0
     ):
-        """Write a finished part.
-
-        Args:
-            position: Index of the file and of the block in it.
-            num_frames: Number of frames that were used.
-            results: Results of the part.
-            bad: Frames that were left out.
-            flagged: Number of frames outside the training set of the model.
-
-        Raises:
-            InputError: If the part cannot be written.
-        """
+        """Write a finished part, whose arguments are those of its :class:`Part`."""
         part = Part(position, num_frames, len(results), zlib.crc32(results), tuple(bad), flagged)
         if not self.num_parts:
             self.remove()
@@ -241,11 +230,7 @@ class FrameLog:
 def check_settings(path: Path, settings: Mapping[str, object], free: Collection[str], of: Path):
     """Check that an unfinished job was started with the same settings.
 
-    Args:
-        path: JSON file of its settings.
-        settings: Settings, in types of JSON.
-        free: Names of settings that may have changed.
-        of: Output of the job, for messages.
+    Settings in ``free`` may have changed; ``of`` is the output of the job, for messages.
     """
     if not path.exists():
         raise InputError(f"{of} has no {path.name} beside it; choose another name, or pass --overwrite")
