@@ -157,10 +157,10 @@ def _graph(parts: Sequence) -> tuple[np.ndarray, list[int]]:
         if len(of_atoms) != len(x):
             raise ValueError(f"it has {len(x)} atoms, but lists of {shell} neighbours for {len(of_atoms)}")
     for atom, of_shells in enumerate(zip(*lists, strict=True)):
-        found = [len(rows) for rows in of_shells]
-        if found != x[atom].tolist():
+        listed = [len(rows) for rows in of_shells]
+        if listed != x[atom].tolist():
             raise ValueError(
-                f"atom {atom} has the counts {x[atom].tolist()} in J, K, L, but {found} neighbours are listed"
+                f"atom {atom} has the counts {x[atom].tolist()} in J, K, L, but {listed} neighbours are listed"
             )
     first = {counts: atom for atom, counts in reversed(list(enumerate(map(tuple, x.tolist()))))}
     neighbors = [tuple(row) for of_shells in zip(*lists, strict=True) for rows in of_shells for row in rows.tolist()]
