@@ -22,10 +22,11 @@ from pyg_clusters.frames.block import (
     UnrecoverableFrame,
     column,
     concatenated,
+    names_found,
     offsets,
 )
 from pyg_clusters.frames.electronic_state import stated_states
-from pyg_clusters.frames.paths import lifted_by, max_atoms, unpacked
+from pyg_clusters.frames.paths import check_num_atoms, unpacked
 from pyg_clusters.frames.provenance import origins_of
 
 REFUSED: Mapping[str, str] = {
@@ -68,9 +69,7 @@ def check_format(path: Path, copy: Path, kind: str):
         text = stream.read(1 << 20)
     if kind == "vasp":
         counts = [line.split() for line in text.splitlines()[5:7]]
-        number = sum(int(word) for words in counts for word in words if word.isdecimal())
-        if number > max_atoms():
-            raise InputError(f"{path}: {number:,} atoms; {lifted_by()}")
+        check_num_atoms(path, sum(int(word) for words in counts for word in words if word.isdecimal()))
         return
     match = BOHR_IN[kind].search(text)
     if match:
@@ -133,9 +132,8 @@ def _lacking(path: Path, number: int, atoms: Atoms, wanted: ReadOptions) -> Unla
         return None
     key, kind = (lacks[0], "") if lacks else (lacks_of_atoms[0], " per atom")
     per_frame, per_atom = _keys_found(atoms)
-    found = f"found per frame: {', '.join(per_frame) or 'none'}; per atom: {', '.join(per_atom) or 'none'}"
-    names = (*per_frame, *per_atom)
-    return UnlabelledFrame(str(path), number, f"no property {key!r}{kind}; {found}", key, names)
+    reason = f"no property {key!r}{kind}; {names_found(per_frame, per_atom)}"
+    return UnlabelledFrame(str(path), number, reason, key, (*per_frame, *per_atom))
 
 
 def frame_property(atoms: Atoms, key: str) -> Any:

@@ -114,6 +114,11 @@ class UnlabelledFrame(BadFrame):
     found: tuple[str, ...] = ()
 
 
+def names_found(per_frame: Sequence[str], per_atom: Sequence[str]) -> str:
+    """List of the values of a frame, for messages about others."""
+    return f"found per frame: {', '.join(per_frame) or 'none'}; per atom: {', '.join(per_atom) or 'none'}"
+
+
 class LazyAtoms(Sequence[Atoms]):
     """Frames that are converted to ASE objects on every access.
 

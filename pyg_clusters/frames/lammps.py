@@ -1,6 +1,5 @@
 """Reader of text dumps of LAMMPS."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +14,8 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, Topology, UnrecoverableFrame, cut_frame
-from pyg_clusters.frames.paths import lifted_by, max_atoms
-from pyg_clusters.frames.text import TextLines, atomic_number, split_text, text_table, unknown_label
+from pyg_clusters.frames.paths import check_num_atoms
+from pyg_clusters.frames.text import TextLines, atomic_number, split_text, text_table, unknown_label, warn_of_unended
 
 UNITS: tuple[str, ...] = ("metal", "real", "si", "cgs", "electron", "micro", "nano")
 """Systems of units that can be converted: all but ``lj``."""
@@ -144,10 +143,7 @@ def _is_cut(lines: TextLines, text: bytes, words: str, count: int) -> bool:
         return False
     if len(text.splitlines()[-1].split()) < len(words.split()):
         return True
-    warnings.warn(
-        f"{lines.path}: the last line has no end; if the file is still being written, its last number may be cut short",
-        stacklevel=2,
-    )
+    warn_of_unended(lines.path)
     return False
 
 
@@ -163,10 +159,8 @@ def _units(path: Path, text: bytes) -> str:
 def _number_of_atoms(path: Path, text: bytes) -> int:
     if not text.strip().isdigit():
         raise BrokenFrame(f"the number of atoms is {text.decode('latin-1').strip()[:40]!r}")
-    number = int(text)
-    if number > max_atoms():
-        raise InputError(f"{path}: {number:,} atoms in a frame; {lifted_by()}")
-    return number
+    check_num_atoms(path, int(text))
+    return int(text)
 
 
 def _atoms(dump: Dump, index: int, sections: Sections) -> Atoms:

@@ -35,6 +35,12 @@ def max_atoms() -> int:
     return int(text)
 
 
+def check_num_atoms(where: object, number: int):
+    """Raise an error if a frame has more atoms than :func:`max_atoms`."""
+    if number > max_atoms():
+        raise InputError(f"{where}: {number:,} atoms in a frame; {lifted_by()}")
+
+
 def lifted_by() -> str:
     """Remedy in messages about a limit."""
     return f"if the file is correct, set the environment variable {VARIABLE} higher (now {max_atoms()})"

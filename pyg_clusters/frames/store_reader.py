@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions
+from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions, names_found
 from pyg_clusters.frames.electronic_state import ElectronicState
 from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.frames.store_layout import (
@@ -173,15 +173,10 @@ def num_frames_of_store(path: Path) -> int:
 
 
 def _check_wanted(path: Path, file: h5py.File, wanted: ReadOptions):
-    found = {name: names_in(file, name) for name in ("properties", "atom_properties")}
-    known = f"found per frame: {', '.join(found['properties']) or 'none'}; per atom: "
-    known += ", ".join(found["atom_properties"]) or "none"
-    for key in wanted.properties:
-        if key not in found["properties"]:
-            raise InputError(f"{path}: no property {key!r}; {known}")
-    for key in wanted.atom_properties:
-        if key not in found["atom_properties"]:
-            raise InputError(f"{path}: no property {key!r} per atom; {known}")
+    per_frame, per_atom = (names_in(file, group) for group in ("properties", "atom_properties"))
+    for keys, known, kind in ((wanted.properties, per_frame, ""), (wanted.atom_properties, per_atom, " per atom")):
+        if missing := [key for key in keys if key not in known]:
+            raise InputError(f"{path}: no property {missing[0]!r}{kind}; {names_found(per_frame, per_atom)}")
 
 
 def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, wanted: ReadOptions) -> FrameBlock:

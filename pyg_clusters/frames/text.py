@@ -1,6 +1,7 @@
 """Large text files: lines, tables of numbers, and labels of atoms."""
 
 import re
+import warnings
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
@@ -62,6 +63,14 @@ def is_number(word: str | bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+def warn_of_unended(where: object):
+    """Warn that the last line of a text has no line end."""
+    warnings.warn(
+        f"{where}: the last line has no end; if the file is still being written, its last number may be cut short",
+        stacklevel=3,
+    )
 
 
 class TextLines:

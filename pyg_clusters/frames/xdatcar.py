@@ -9,7 +9,7 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, UnrecoverableFrame, cut_frame
-from pyg_clusters.frames.paths import lifted_by, max_atoms
+from pyg_clusters.frames.paths import check_num_atoms
 from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, unknown_label
 
 HEADER_LINES: int = 20
@@ -123,8 +123,7 @@ def _header(path: Path, index: int, above: list[str]) -> Header:
     if unknown is not None or len(labels) != len(counts):
         reason = unknown_label(unknown) if unknown is not None else f"{len(labels)} elements, {len(counts)} counts"
         raise InputError(f"{path}, frame {index}: {reason}; fix the header")
-    if sum(counts) > max_atoms():
-        raise InputError(f"{path}, frame {index}: {sum(counts):,} atoms in a frame; {lifted_by()}")
+    check_num_atoms(f"{path}, frame {index}", sum(counts))
     if len(factors) == 1 and factors[0] < 0:
         factors = (-factors / abs(np.linalg.det(cell))) ** (1 / 3)
     return Header(cell * factors, np.repeat([atomic_number(label) for label in labels], counts).astype(np.int64))

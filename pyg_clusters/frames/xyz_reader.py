@@ -1,6 +1,5 @@
 """Reader of (extended) XYZ text in blocks of arrays."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import islice
@@ -25,9 +24,9 @@ from pyg_clusters.frames.block import (
     join_blocks,
     offsets,
 )
-from pyg_clusters.frames.paths import lifted_by, max_atoms
+from pyg_clusters.frames.paths import check_num_atoms, max_atoms
 from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
-from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table
+from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, warn_of_unended
 from pyg_clusters.frames.xyz_frame import TextFrame, cells_of, columns_named, decoded, frame_by_ase, values_of
 
 BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"
@@ -59,9 +58,9 @@ def offsets_of_frames(path: Path, step: int) -> list[int]:
 
 def _split(lines: TextLines, kind: type[UnrecoverableFrame], number: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
     """Offset and text or fault of each frame, of which the next one has index ``number``."""
-    path, most = lines.path, max_atoms()
+    path = lines.path
     while lines.skip_blank():
-        offset, num_atoms = lines.offset, _number_of_atoms(lines, most)
+        offset, num_atoms = lines.offset, _number_of_atoms(lines)
         problem = _problem(lines, num_atoms)
         frame: TextFrame | BadFrame
         if num_atoms is None or problem is not None:
@@ -135,7 +134,7 @@ def _is_atom(line: bytes) -> bool:
     return len(words) > 3 and sum(map(is_number, words)) >= 3
 
 
-def _number_of_atoms(lines: TextLines, most: int) -> int | None:
+def _number_of_atoms(lines: TextLines) -> int | None:
     header = (lines.look(0) or b"").strip()
     if not lines.offset:
         if header.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in header:
@@ -143,9 +142,8 @@ def _number_of_atoms(lines: TextLines, most: int) -> int | None:
         header = header.removeprefix(BYTE_ORDER_MARK).strip()
     if not header.isdigit():
         return None
-    number = int(header) if len(header) < 20 else most + 1
-    if number > most:
-        raise InputError(f"{lines.path}: {decoded(header)[:20]} atoms in a frame; {lifted_by()}")
+    number = int(header[:20])
+    check_num_atoms(lines.path, number)
     return number
 
 
@@ -153,11 +151,7 @@ def _unended(path: Path, number: int, frame: TextFrame, kind: type[Unrecoverable
     """The last frame of a text whose last line has no line end."""
     if isinstance(frame_by_ase(path, number, frame), BadFrame):
         return cut_frame(kind, path, number)
-    warnings.warn(
-        f"{path}, frame {number}: the last line has no end; if the file is still being written its last number may "
-        "be cut short",
-        stacklevel=2,
-    )
+    warn_of_unended(f"{path}, frame {number}")
     return frame
 
 
