@@ -1,13 +1,11 @@
 """Losses of values per atom."""
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch_geometric.utils import lexsort
-
-from pyg_clusters.errors import InputError
 
 Within = Literal["batch", "graph", "size"]
 
@@ -23,6 +21,12 @@ class SortedPenaltyLoss(nn.Module):
     over the n atoms of the mini-batch. The second sum divided by n is the squared 2-Wasserstein distance between the
     two empirical distributions: the penalty restores their shape (tails, most frequent value), which the squared error
     alone narrows towards the mean. With a = 0 the loss is the mean squared error.
+
+    In distributed training (:mod:`torch.distributed`), values are gathered from all processes, whose numbers of atoms
+    may differ, and every process returns the loss of the whole batch. Gradients are scaled for their *mean* over the
+    processes, which :class:`~torch.nn.parallel.DistributedDataParallel` computes: value and gradient do not depend on
+    the number of processes, and must not be weighted by the size of each process's share. All processes must call the
+    loss equally often.
 
     Args:
         a (float): Weight of the penalty, not negative.
@@ -41,6 +45,9 @@ class SortedPenaltyLoss(nn.Module):
         tensor(10000.)
     """
 
+    gathers_processes: bool = True
+    """Whether the loss is already that of the batch over all processes."""
+
     def __init__(self, a: float = 3.0, within: Within = "batch"):
         super().__init__()
         if not 0 <= a < float("inf"):
@@ -55,9 +62,9 @@ class SortedPenaltyLoss(nn.Module):
             raise ValueError(f"values must be [num_atoms], got {list(predicted.shape)} and {list(target.shape)}")
         if self.within != "batch" and batch is None:
             raise ValueError(f"sorting within a {self.within} needs the cluster of each atom, batch [num_atoms]")
-        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            raise InputError("the penalty needs all atoms of a batch in one process: train on a single device")
         group = None if self.within == "batch" else batch
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            predicted, target, group = _gathered(predicted, target, group)
         if group is not None and self.within == "size":
             group = torch.bincount(group)[group]
         loss = (target - predicted).square().mean()
@@ -74,3 +81,40 @@ def _sorted(values: Tensor, group: Tensor | None) -> Tensor:
     if group is None:
         return values.sort().values
     return values[lexsort([values.detach(), group])]
+
+
+def _gathered(predicted: Tensor, target: Tensor, group: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Values of all processes, in the order of the processes, with clusters numbered consecutively."""
+    counts = torch.tensor([predicted.numel(), 0], device=predicted.device)
+    if group is not None and group.numel():
+        counts[1] = group.max() + 1
+    every = [torch.empty_like(counts) for _ in range(dist.get_world_size())]
+    dist.all_gather(every, counts)
+    atoms, graphs = torch.stack(every).unbind(1)
+    sizes = atoms.tolist()
+    if group is not None:
+        before = graphs[: dist.get_rank()].sum()
+        group = _GatherAtoms.apply(group + before, sizes)
+    return _GatherAtoms.apply(predicted, sizes), _GatherAtoms.apply(target, sizes), group
+
+
+class _GatherAtoms(torch.autograd.Function):
+    """Concatenation over the processes of tensors ``[num_atoms]`` of different lengths.
+
+    Every process computes the same function of the result, so the gradient of a process's part summed over processes is
+    its own gradient times their number, and the backward pass needs no communication.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, sizes: list[int]) -> Tensor:
+        ctx.sizes = sizes
+        padded = values.new_zeros(max(sizes))
+        padded[: values.numel()] = values
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        own = gradients[0].split(ctx.sizes)[dist.get_rank()]
+        return own * len(ctx.sizes), None

@@ -1,8 +1,15 @@
+import copy
+import os
+from datetime import timedelta
+from pathlib import Path
+
 import pytest
 import torch
+from helpers import in_child
 from scipy.stats import wasserstein_distance
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.losses import SortedPenaltyLoss
 
 BATCH = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2])
@@ -95,9 +102,32 @@ def test_wrong_use():
         SortedPenaltyLoss()(torch.zeros(2), torch.zeros(2, 1))
 
 
-def test_several_processes_are_refused(monkeypatch):
-    """The sorted values of a part of a batch are not those of the batch."""
-    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
-    with pytest.raises(InputError, match="train on a single device"):
-        SortedPenaltyLoss()(torch.zeros(2), torch.zeros(2))
+def one_of_two(rank: int, folder: Path, model: torch.nn.Module, x: Tensor, y: Tensor) -> int:
+    """Loss and gradients by ``within`` in one of two processes."""
+    limit = timedelta(seconds=100)
+    torch.distributed.init_process_group("gloo", f"file://{folder / 'store'}", limit, world_size=2, rank=rank)
+    own = slice(0, 3) if rank == 0 else slice(3, 8)  # whole clusters, of uneven numbers of atoms
+    results = {}
+    for within in ("batch", "graph", "size"):
+        shared = DistributedDataParallel(copy.deepcopy(model))
+        loss = SortedPenaltyLoss(3.0, within)(shared(x[own]).squeeze(-1), y[own], BATCH[own] - BATCH[own][0])
+        loss.backward()
+        results[within] = [loss.detach(), *(p.grad for p in shared.module.parameters())]
+    torch.save(results, folder / str(rank))
+    torch.distributed.barrier()
+    return 0
+
+
+def test_two_processes_equal_one(tmp_path, generator):
+    model = torch.nn.Linear(4, 1).double()
+    x, y = torch.randn(8, 4, generator=generator, dtype=torch.double), torch.randn(8, generator=generator).double()
+    children = [in_child(lambda rank=rank: one_of_two(rank, tmp_path, model, x, y)) for rank in range(2)]
+    assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
+    for within in ("batch", "graph", "size"):
+        model.zero_grad()
+        loss = SortedPenaltyLoss(3.0, within)(model(x).squeeze(-1), y, BATCH)
+        loss.backward()
+        expected = [loss.detach(), *(p.grad for p in model.parameters())]
+        for rank in range(2):
+            found = torch.load(tmp_path / str(rank), weights_only=True)[within]
+            torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)

@@ -67,7 +67,8 @@ class ShieldingTraining(EnergyTraining):
         self.add_noise(data)
         predicted = self(data)
         self.train_mae.update(predicted.detach(), data.y)
-        return self.loss_of(predicted, data) * self._share(data.y)
+        loss = self.loss_of(predicted, data)
+        return loss if getattr(self.loss, "gathers_processes", False) else loss * self._share(data.y)
 
     def validation_step(self, data: Data, step: int):
         predicted = self(data)
