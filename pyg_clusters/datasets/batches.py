@@ -57,11 +57,7 @@ class ClusterBatches(Dataset):
 
 
 class DiskBatches(Dataset):
-    """Batches of an on-disk data set, by the indices of their clusters, like :class:`ClusterBatches`.
-
-    Args:
-        dataset: Clusters in a file.
-    """
+    """Batches of an on-disk data set, by the indices of their clusters, like :class:`ClusterBatches`."""
 
     def __init__(self, dataset: OnDiskClusters):
         self.dataset = dataset

@@ -293,12 +293,7 @@ def stated_unit(file: Path) -> StatedUnit | None:
 
 
 def check_stated_unit(file: Path, energy: float):
-    """Check that the assumed unit of energies agrees with the one stated by the first frame of XYZ text, if any.
-
-    Args:
-        file: File of frames.
-        energy: Assumed unit in eV.
-    """
+    """Check that the assumed unit of energies agrees with the one stated by the first frame of XYZ text, if any."""
     stated = stated_unit(file)
     if stated is not None and not math.isclose(stated.energy, energy, rel_tol=1e-6):
         raise InputError(
@@ -308,11 +303,7 @@ def check_stated_unit(file: Path, energy: float):
 
 
 def units_of_labels(files: Iterable[str | Path], name: str | None) -> dict[str, float]:
-    """Unit in eV of the energies in each file.
-
-    Args:
-        files: Files, folders and patterns.
-        name: Name of the unit as for ``--energy-unit``; by default the unit stated by a file, or else eV.
+    """Unit in eV of the energies in each file: the named one, or the one that the file states, or eV.
 
     Raises:
         InputError: If there is no such unit, or a file states another one.

@@ -51,12 +51,7 @@ ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary
 
 
 def check_format(path: Path, copy: Path, kind: str):
-    """Check that ASE reads a file correctly.
-
-    Args:
-        path: Name of the file, for messages.
-        copy: Unpacked file.
-        kind: Name of the format in ASE.
+    """Check that ASE reads a file, whose unpacked content is ``copy``, correctly.
 
     Raises:
         InputError: If it is in other units than ASE assumes, names no elements, or has too many atoms.

@@ -120,11 +120,7 @@ def names_found(per_frame: Sequence[str], per_atom: Sequence[str]) -> str:
 
 
 class LazyAtoms(Sequence[Atoms]):
-    """Frames that are converted to ASE objects on every access.
-
-    Args:
-        makers: Function that makes the object, of each frame.
-    """
+    """Frames that are converted to ASE objects on every access."""
 
     def __init__(self, makers: Iterable[Callable[[], Atoms]]):
         self.makers = list(makers)

@@ -158,12 +158,7 @@ def state_problem(state: ElectronicState | str | None, charge: int = 0, any_spin
 
 
 def neutral_problem(atoms: Atoms, by: str) -> str | None:
-    """Reason why a potential without charge and spin cannot be used for a frame, if so.
-
-    Args:
-        atoms: The frame.
-        by: Name of the potential in messages.
-    """
+    """Reason why a potential without charge and spin cannot be used for a frame, if so."""
     try:
         state = electronic_state(atoms)
     except InputError as error:

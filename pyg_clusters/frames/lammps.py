@@ -62,10 +62,6 @@ def dump_frames(path: Path, topology: Topology | None = None) -> Iterator[Atoms 
     Elements are those of the ``element`` column, or else of the topology; types are never interpreted as elements.
     Positions are unscaled and converted to Å from the units in the dump, by default ``metal``.
 
-    Args:
-        path: The file.
-        topology: Elements of the atoms.
-
     Raises:
         InputError: If the file is damaged, in Lennard-Jones units, or the elements are not known.
     """

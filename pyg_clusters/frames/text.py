@@ -208,13 +208,7 @@ TYPES: Mapping[str, pyarrow.DataType] = {
 
 
 def text_table(text: bytes, columns: Mapping[str, str], num_rows: int) -> pyarrow.Table | None:
-    """Parse lines of words separated by blanks to a table; ``None`` if a line has other columns or types.
-
-    Args:
-        text: The lines.
-        columns: Key in :data:`TYPES` of each column by name.
-        num_rows: Number of lines.
-    """
+    """Parse lines of words to a table with columns of :data:`TYPES`; ``None`` if a line has other columns or types."""
     if any(blanks in text for blanks in (b"  ", b" \n", b"\n ", b"\t", b"\r")) or text.startswith(b" "):
         text = single_spaced(text)
     try:

@@ -207,11 +207,6 @@ def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
 def read_columns(path: Path, names: Sequence[str] = (), remedy: str = "write it again") -> dict[str, np.ndarray]:
     """Read the columns of a CSV file: numbers, and a ``composition`` as text.
 
-    Args:
-        path: The file.
-        names: Required columns.
-        remedy: Remedy in the message about a corrupted file.
-
     Raises:
         InputError: If it cannot be read, is truncated, or lacks a column.
     """

@@ -34,14 +34,9 @@ BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"
 
 
 def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFrame | BadFrame]:
-    """Text or fault of each frame, starting from one of them; a few frames are in memory at a time.
+    """Text or fault of each frame from the one of an index and offset in bytes; a few are in memory at a time.
 
     After a frame that has more or fewer atoms than its first line states, reading resumes at the next first line.
-
-    Args:
-        path: The file.
-        number: Index of the first frame.
-        offset: Its offset in bytes.
 
     Raises:
         InputError: If the file is damaged, is UTF-16, or exceeds a limit of :mod:`~pyg_clusters.frames.paths`.
@@ -176,16 +171,9 @@ class Columns(NamedTuple):
 def xyz_blocks(
     path: Path, wanted: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
 ) -> Iterator[FrameBlock | None]:
-    """Blocks of a file, ``None`` in place of a skipped block.
+    """Blocks of a file, ``None`` in place of a skipped block, from the one of an index and offset in bytes.
 
     Frames of the usual columns are parsed together, without an object for each; other frames are parsed by ASE.
-
-    Args:
-        path: The file.
-        wanted: Options of the reader.
-        keep: Whether to read a block.
-        start: Index of the first block.
-        offset: Its offset in bytes.
     """
     block: list[TextFrame | BadFrame] = []
     first = start * wanted.block_size
