@@ -86,19 +86,19 @@ def is_unfinished(copy: Path, kind: str) -> bool:
 def block_of_frames(
     path: Path,
     frames: dict[int, Atoms],
-    wanted: ReadOptions,
+    options: ReadOptions,
     unreadable: Sequence[BadFrame] = (),
 ) -> FrameBlock:
     """Block of frames of a file, given by index; frames without a requested property are unreadable."""
-    lacking = {n: bad for n, atoms in frames.items() if (bad := _lacking(path, n, atoms, wanted))}
+    lacking = {n: bad for n, atoms in frames.items() if (bad := _lacking(path, n, atoms, options))}
     unreadable = sorted([*unreadable, *lacking.values()], key=lambda frame: frame.number)
     frames = {number: atoms for number, atoms in frames.items() if number not in lacking}
     sizes = [len(atoms) for atoms in frames.values()]
     properties, atom_properties = {}, {}
     try:
-        for key in wanted.properties:
+        for key in options.properties:
             properties[key] = column([frame_property(atoms, key) for atoms in frames.values()])
-        for key in wanted.atom_properties:
+        for key in options.atom_properties:
             parts = [np.asarray(atom_property(atoms, key)) for atoms in frames.values()]
             atom_properties[key] = concatenated(parts) if parts else np.zeros(0)
     except ValueError as error:  # values of different shapes
@@ -113,16 +113,16 @@ def block_of_frames(
         pbc=np.array([atoms.pbc for atoms in frames.values()], dtype=bool).reshape(-1, 3),
         properties=properties,
         atom_properties=atom_properties,
-        atoms=list(frames.values()) if wanted.with_atoms else None,
+        atoms=list(frames.values()) if options.with_atoms else None,
         unreadable=list(unreadable),
         origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
         states=stated_states(frames.values()),
     )
 
 
-def _lacking(path: Path, number: int, atoms: Atoms, wanted: ReadOptions) -> UnlabelledFrame | None:
-    lacks = [key for key in wanted.properties if frame_property(atoms, key) is None]
-    lacks_of_atoms = [key for key in wanted.atom_properties if atom_property(atoms, key) is None]
+def _lacking(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> UnlabelledFrame | None:
+    lacks = [key for key in options.properties if frame_property(atoms, key) is None]
+    lacks_of_atoms = [key for key in options.atom_properties if atom_property(atoms, key) is None]
     if not lacks and not lacks_of_atoms:
         return None
     key, kind = (lacks[0], "") if lacks else (lacks_of_atoms[0], " per atom")

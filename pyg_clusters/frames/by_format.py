@@ -18,7 +18,7 @@ from pyg_clusters.frames.xyz_reader import offsets_of_frames, xyz_blocks
 
 
 def blocks_of_file(
-    path: Path, wanted: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
+    path: Path, options: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
 ) -> Iterator[FrameBlock | None]:
     """Blocks of a file by the reader of its format, ``None`` in place of a skipped block.
 
@@ -27,18 +27,18 @@ def blocks_of_file(
     check_file(path)
     kind = file_format(path)
     if kind == "store":
-        return store_blocks(path, wanted, keep)
+        return store_blocks(path, options, keep)
     if kind == "xyz":
-        return xyz_blocks(path, wanted, keep, start, offset)
+        return xyz_blocks(path, options, keep, start, offset)
     if kind in POSITIONS_ONLY:
-        return trajectory_blocks(path, wanted, keep, _topology(path, wanted))
+        return trajectory_blocks(path, options, keep, _topology(path, options))
     if kind == "xdatcar":
         frames = xdatcar_frames(path)
     elif kind == "lammps-dump":
-        frames = dump_frames(path, None if wanted.topology is None else read_topology(wanted.topology))
+        frames = dump_frames(path, None if options.topology is None else read_topology(options.topology))
     else:
         frames = ase_frames(path, kind)
-    return _blocks_of_frames(path, frames, wanted, keep)
+    return _blocks_of_frames(path, frames, options, keep)
 
 
 def read_topology(path: Path) -> Topology:
@@ -63,42 +63,42 @@ def check_file(path: Path):
 
 
 def _blocks_of_frames(
-    path: Path, frames: Iterable[Atoms | BadFrame], wanted: ReadOptions, keep: Keep
+    path: Path, frames: Iterable[Atoms | BadFrame], options: ReadOptions, keep: Keep
 ) -> Iterator[FrameBlock | None]:
     good: dict[int, Atoms] = {}
     unreadable: list[BadFrame] = []
     first = 0
 
     def block() -> FrameBlock | None:
-        if not keep(first // wanted.block_size):
+        if not keep(first // options.block_size):
             return None
-        return block_of_frames(path, good, wanted, unreadable)
+        return block_of_frames(path, good, options, unreadable)
 
     for number, frame in enumerate(frames):
         if isinstance(frame, Atoms):
             good[number] = frame
         else:
             unreadable.append(frame)
-        if number + 1 - first == wanted.block_size:
+        if number + 1 - first == options.block_size:
             yield block()
             good, unreadable, first = {}, [], number + 1
     if good or unreadable:
         yield block()
 
 
-def num_frames_of_file(path: Path, wanted: ReadOptions) -> int | None:
+def num_frames_of_file(path: Path, options: ReadOptions) -> int | None:
     """Number of frames of a store or a trajectory, known without reading them; ``None`` for other formats."""
     kind = file_format(path)
     if kind == "store":
         return num_frames_of_store(path)
-    return num_frames_of_trajectory(path, _topology(path, wanted)) if kind in POSITIONS_ONLY else None
+    return num_frames_of_trajectory(path, _topology(path, options)) if kind in POSITIONS_ONLY else None
 
 
-def _topology(path: Path, wanted: ReadOptions) -> Topology:
+def _topology(path: Path, options: ReadOptions) -> Topology:
     """Elements of the atoms of a trajectory."""
-    check_trajectory(path, wanted.topology)
-    assert wanted.topology is not None
-    return read_topology(wanted.topology)
+    check_trajectory(path, options.topology)
+    assert options.topology is not None
+    return read_topology(options.topology)
 
 
 @dataclass(frozen=True)
@@ -153,17 +153,17 @@ class Piece:
     offset: int = 0
 
 
-def pieces_of_file(path: Path, wanted: ReadOptions, file_index: int, blocks: int) -> Iterator[Piece]:
+def pieces_of_file(path: Path, options: ReadOptions, file_index: int, blocks: int) -> Iterator[Piece]:
     """Pieces of a file with the given number of blocks each; the last may have fewer.
 
     Stores, trajectories and uncompressed text can be read from any block on (text is scanned for the offsets without
     parsing). Any other file is one piece.
     """
-    step = blocks * wanted.block_size
+    step = blocks * options.block_size
     if file_format(path) == "xyz" and not is_compressed(path):
         offsets = offsets_of_frames(path, step)
     else:
-        offsets = [0] * max(1, -(-(num_frames_of_file(path, wanted) or 0) // step))
+        offsets = [0] * max(1, -(-(num_frames_of_file(path, options) or 0) // step))
     for index, offset in enumerate(offsets):
         end = (index + 1) * blocks if index + 1 < len(offsets) else None
         yield Piece(file_index, index * blocks, end, offset)

@@ -30,15 +30,15 @@ def check_trajectory(path: Path, topology: Path | None):
         )
 
 
-def trajectory_blocks(path: Path, wanted: ReadOptions, keep: Keep, topology: Topology) -> Iterator[FrameBlock | None]:
+def trajectory_blocks(path: Path, options: ReadOptions, keep: Keep, topology: Topology) -> Iterator[FrameBlock | None]:
     """Blocks of a trajectory, ``None`` in place of a skipped block."""
-    if wanted.properties or wanted.atom_properties:
-        key = (*wanted.properties, *wanted.atom_properties)[0]
+    if options.properties or options.atom_properties:
+        key = (*options.properties, *options.atom_properties)[0]
         raise InputError(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
     with _opened(path, topology) as (trajectory, num_frames, cut):
-        for number, first in enumerate(range(0, num_frames, wanted.block_size)):
-            end = min(first + wanted.block_size, num_frames)
-            block = _read(path, trajectory, topology.numbers, first, end, wanted) if keep(number) else None
+        for number, first in enumerate(range(0, num_frames, options.block_size)):
+            end = min(first + options.block_size, num_frames)
+            block = _read(path, trajectory, topology.numbers, first, end, options) if keep(number) else None
             if cut and block is not None and end == num_frames:
                 block.unreadable = [cut_frame(TruncatedFrame, path, num_frames)]
             yield block
@@ -88,7 +88,7 @@ def _frame(trajectory, number: int):
     return trajectory.read()
 
 
-def _read(path: Path, trajectory, z: np.ndarray, first: int, end: int, wanted: ReadOptions) -> FrameBlock:
+def _read(path: Path, trajectory, z: np.ndarray, first: int, end: int, options: ReadOptions) -> FrameBlock:
     if hasattr(trajectory, "timeseries"):
         pos = trajectory.timeseries(start=first, stop=end, order="fac")
         cell = _cells(trajectory, first, end)
@@ -105,7 +105,7 @@ def _read(path: Path, trajectory, z: np.ndarray, first: int, end: int, wanted: R
         cell=cell.astype(np.float64),
         pbc=np.asarray(cell.any(axis=2)),
     )
-    if wanted.with_atoms:
+    if options.with_atoms:
         block.atoms = LazyAtoms(partial(Atoms, numbers=z, positions=p, cell=c) for p, c in zip(pos, cell, strict=True))
     return block
 

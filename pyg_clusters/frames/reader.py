@@ -75,7 +75,7 @@ class Frames:
     """
 
     paths: list[Path]
-    wanted: ReadOptions
+    options: ReadOptions
     on_bad: Literal["stop", "skip"]
     on_missing: Literal["stop", "skip"]
 
@@ -119,7 +119,7 @@ class Frames:
             InputError: If a file is missing, or the elements of its atoms are not known.
             MissingExtra: If MDAnalysis is needed and not installed.
         """
-        wanted = ReadOptions(
+        options = ReadOptions(
             tuple(properties),
             tuple(atom_properties),
             with_atoms,
@@ -128,10 +128,10 @@ class Frames:
             fragments,
             length,
         )
-        frames = cls(expand_paths(paths), wanted, on_bad, on_missing)
+        frames = cls(expand_paths(paths), options, on_bad, on_missing)
         for path in frames.paths:
             if path.exists() and file_format(path) in POSITIONS_ONLY:
-                check_trajectory(path, wanted.topology)
+                check_trajectory(path, options.topology)
         return frames
 
     def __iter__(self) -> Iterator[FrameBlock]:
@@ -145,7 +145,7 @@ class Frames:
         """
         path = self.paths[file_number]
         check_file(path)
-        return list(pieces_of_file(path, self.wanted, file_number, blocks))
+        return list(pieces_of_file(path, self.options, file_number, blocks))
 
     def blocks(
         self,
@@ -183,12 +183,12 @@ class Frames:
 
         first = piece.first if piece.offset else 0
         number = None
-        for number, block in enumerate(blocks_of_file(path, self.wanted, keep, first, piece.offset), start=first):
+        for number, block in enumerate(blocks_of_file(path, self.options, keep, first, piece.offset), start=first):
             if block is not None:
-                if self.wanted.length != 1:
-                    block.pos, block.cell = block.pos * self.wanted.length, block.cell * self.wanted.length
+                if self.options.length != 1:
+                    block.pos, block.cell = block.pos * self.options.length, block.cell * self.options.length
                 block.file_number, block.block_number = file_number, number
-                yield from self._without_bad(as_clusters(block, self.wanted.fragments))
+                yield from self._without_bad(as_clusters(block, self.options.fragments))
             if number + 1 == piece.end:
                 return
         if number is None and not first:

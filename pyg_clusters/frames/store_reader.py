@@ -155,15 +155,15 @@ def _runs(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return starts[np.concatenate([[True], apart])[: len(starts)]], ends[np.concatenate([apart, [True]])[: len(ends)]]
 
 
-def store_blocks(path: Path, wanted: ReadOptions, keep: Keep) -> Iterator[FrameBlock | None]:
+def store_blocks(path: Path, options: ReadOptions, keep: Keep) -> Iterator[FrameBlock | None]:
     """Blocks of a frame store, ``None`` in place of a skipped block."""
     with open_store(path) as file:
-        _check_wanted(path, file, wanted)
+        _check_names(path, file, options)
         num_frames = len(file["ptr"]) - 1
         files = np.array([name.decode() for name in file["origin/files"][:].tolist()], dtype=object)
-        for number, first in enumerate(range(0, num_frames, wanted.block_size)):
-            end = min(first + wanted.block_size, num_frames)
-            yield _read(path, file, files, first, end, wanted) if keep(number) else None
+        for number, first in enumerate(range(0, num_frames, options.block_size)):
+            end = min(first + options.block_size, num_frames)
+            yield _read(path, file, files, first, end, options) if keep(number) else None
 
 
 def num_frames_of_store(path: Path) -> int:
@@ -172,14 +172,14 @@ def num_frames_of_store(path: Path) -> int:
         return len(file["ptr"]) - 1
 
 
-def _check_wanted(path: Path, file: h5py.File, wanted: ReadOptions):
+def _check_names(path: Path, file: h5py.File, options: ReadOptions):
     per_frame, per_atom = (names_in(file, group) for group in ("properties", "atom_properties"))
-    for keys, known, kind in ((wanted.properties, per_frame, ""), (wanted.atom_properties, per_atom, " per atom")):
+    for keys, known, kind in ((options.properties, per_frame, ""), (options.atom_properties, per_atom, " per atom")):
         if missing := [key for key in keys if key not in known]:
             raise InputError(f"{path}: no property {missing[0]!r}{kind}; {names_found(per_frame, per_atom)}")
 
 
-def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, wanted: ReadOptions) -> FrameBlock:
+def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, options: ReadOptions) -> FrameBlock:
     ptr = file["ptr"][first : end + 1].astype(np.int64)
     frames, atoms = slice(first, end), slice(ptr[0], ptr[-1])
     z, origins = file["z"][atoms], file["origin/file"][frames]
@@ -193,12 +193,12 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
         ptr=ptr - ptr[0],
         cell=file["cell"][frames].astype(float),
         pbc=file["pbc"][frames].astype(bool),
-        properties={key: _values(file["properties"][key], frames) for key in wanted.properties},
-        atom_properties={key: _values(file["atom_properties"][key], atoms) for key in wanted.atom_properties},
+        properties={key: _values(file["properties"][key], frames) for key in options.properties},
+        atom_properties={key: _values(file["atom_properties"][key], atoms) for key in options.atom_properties},
         origin=(files[origins], file["origin/number"][frames]),
         states=_states(file, frames, z, ptr - ptr[0]),
     )
-    if wanted.with_atoms:
+    if options.with_atoms:
         info = {key: _values(file["properties"][key], frames) for key in names_in(file, "properties")}
         arrays = {key: _values(file["atom_properties"][key], atoms) for key in names_in(file, "atom_properties")}
         block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, index) for index in range(end - first))

@@ -169,22 +169,22 @@ class Columns(NamedTuple):
 
 
 def xyz_blocks(
-    path: Path, wanted: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
+    path: Path, options: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
 ) -> Iterator[FrameBlock | None]:
     """Blocks of a file, ``None`` in place of a skipped block, from the one of an index and offset in bytes.
 
     Frames of the usual columns are parsed together, without an object for each; other frames are parsed by ASE.
     """
     block: list[TextFrame | BadFrame] = []
-    first = start * wanted.block_size
+    first = start * options.block_size
     for frame in text_frames(path, first, offset):
         block.append(frame)
-        if len(block) == wanted.block_size:
-            yield _parse_block(path, first, block, wanted) if keep(first // wanted.block_size) else None
+        if len(block) == options.block_size:
+            yield _parse_block(path, first, block, options) if keep(first // options.block_size) else None
             first += len(block)
             block = []
     if block:
-        yield _parse_block(path, first, block, wanted) if keep(first // wanted.block_size) else None
+        yield _parse_block(path, first, block, options) if keep(first // options.block_size) else None
 
 
 def _atoms_of(path: Path, number: int, frame: TextFrame) -> Atoms:
@@ -194,7 +194,7 @@ def _atoms_of(path: Path, number: int, frame: TextFrame) -> Atoms:
     return atoms
 
 
-def _parse_block(path: Path, first: int, frames: Sequence[TextFrame | BadFrame], wanted: ReadOptions) -> FrameBlock:
+def _parse_block(path: Path, first: int, frames: Sequence[TextFrame | BadFrame], options: ReadOptions) -> FrameBlock:
     """Parse a block: frames with the same columns together, the others by ASE."""
     unreadable: list[BadFrame] = []
     alike: dict[str | None, dict[int, TextFrame]] = {}
@@ -205,12 +205,12 @@ def _parse_block(path: Path, first: int, frames: Sequence[TextFrame | BadFrame],
             alike.setdefault(columns_named(frame), {})[number] = frame
     parts = []
     for named, group in alike.items():
-        part = None if named is None else _parse_alike(path, group, named, wanted)
+        part = None if named is None else _parse_alike(path, group, named, options)
         if part is None:
-            part, bad = _parse_by_ase(path, group, wanted)
+            part, bad = _parse_by_ase(path, group, options)
             unreadable += bad
         parts.append(part)
-    block = _joined(path, parts) if parts else block_of_frames(path, {}, wanted)
+    block = _joined(path, parts) if parts else block_of_frames(path, {}, options)
     block.unreadable = sorted(unreadable, key=lambda frame: frame.number)
     return block
 
@@ -225,11 +225,11 @@ def _joined(path: Path, parts: list[FrameBlock]) -> FrameBlock:
         raise InputError(f"{path}: a property differs in shape between frames") from error
 
 
-def _parse_by_ase(path: Path, frames: dict[int, TextFrame], wanted: ReadOptions) -> tuple[FrameBlock, list[BadFrame]]:
+def _parse_by_ase(path: Path, frames: dict[int, TextFrame], options: ReadOptions) -> tuple[FrameBlock, list[BadFrame]]:
     read = {number: frame_by_ase(path, number, frame) for number, frame in frames.items()}
     good = {number: frame for number, frame in read.items() if isinstance(frame, Atoms)}
     bad = [frame for frame in read.values() if isinstance(frame, BadFrame)]
-    block = block_of_frames(path, good, wanted)
+    block = block_of_frames(path, good, options)
     return block, bad + block.unreadable
 
 
@@ -255,10 +255,10 @@ def _columns(named: str) -> Columns | None:
     return Columns(tuple(names), tuple(kinds), widths) if right else None
 
 
-def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: ReadOptions) -> FrameBlock | None:
+def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, options: ReadOptions) -> FrameBlock | None:
     """Block of frames with the same columns; ``None`` if ASE has to read them."""
     columns = _columns(named)
-    if columns is None or any(not _is_numeric(columns, key) for key in wanted.atom_properties):
+    if columns is None or any(not _is_numeric(columns, key) for key in options.atom_properties):
         return None
     sizes = [frame.num_atoms for frame in frames.values()]
     kinds = dict(zip(columns.names, columns.kinds, strict=True)) | {"symbols 0": "E"}
@@ -269,7 +269,7 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: R
     z = _atomic_numbers(table)
     comments = [frame.comment for frame in frames.values()]
     cells = cells_of(comments)
-    properties = {key: values_of(key, comments) for key in wanted.properties}
+    properties = {key: values_of(key, comments) for key in options.properties}
     origin = None
     if any(ORIGIN in comment for comment in comments):
         try:
@@ -278,7 +278,7 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: R
             return None
     if z is None or cells is None or any(values is None for values in properties.values()):
         return None
-    atom_properties = {key: _array(table, columns, key) for key in wanted.atom_properties}
+    atom_properties = {key: _array(table, columns, key) for key in options.atom_properties}
     makers = (partial(_atoms_of, path, number, frame) for number, frame in frames.items())
     return FrameBlock(
         file=str(path),
@@ -290,7 +290,7 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, wanted: R
         pbc=cells[1],
         properties=properties,  # type: ignore[arg-type]
         atom_properties=atom_properties,
-        atoms=LazyAtoms(makers) if wanted.with_atoms else None,
+        atoms=LazyAtoms(makers) if options.with_atoms else None,
         origin=origin,
     )
 

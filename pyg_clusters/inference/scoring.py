@@ -149,11 +149,11 @@ def check_atom_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
 
 def job_settings(predictor: Predictor, frames: Frames) -> dict[str, object]:
     """Model and input that predictions depend on, as JSON has them; input files by name and content."""
-    topology = frames.wanted.topology
+    topology = frames.options.topology
     return {
         "model": fingerprint(predictor.model),
-        "fragments": frames.wanted.fragments,
-        "block_size": frames.wanted.block_size,
+        "fragments": frames.options.fragments,
+        "block_size": frames.options.block_size,
         **input_settings([*frames.paths, *([] if topology is None else [topology])]),
     }
 
