@@ -139,6 +139,7 @@ def test_fitted_shieldings_are_the_exact_ones():
 
 
 @needs_pyscf
+@pytest.mark.slow
 def test_fitted_shieldings_of_a_cluster_are_the_exact_ones():
     """Na8 by pyscf-properties: exact integrals, grid 3, energy to 1e-9 hartree, response to 1e-6 (15 minutes)."""
     positions = [[-1.791, -1.322, 1.985], [-0.004, 0.597, -0.345], [-2.562, -1.315, -1.563], [-1.952, 2.446, 1.791]]

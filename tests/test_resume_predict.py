@@ -79,7 +79,7 @@ def test_killed_at_random_moments(folder, tmp_path, suffix, capsys):
     start = time.monotonic()
     assert os.waitpid(in_child(lambda: main(command(folder, tmp_path / f"timed{suffix}"))), 0)[1] == 0
     duration = time.monotonic() - start
-    for _ in range(5):
+    for _ in range(3):
         child = in_child(lambda: main(command(folder, out)))
         time.sleep(moments.uniform(0, duration))
         os.kill(child, signal.SIGKILL)

@@ -228,6 +228,9 @@ def frames(tmp_path_factory):
     return path
 
 
+EPOCHS = 20
+
+
 def recipe(frames, folder, **data):
     arguments = {"root": str(folder), "files": [str(frames)], "target": "REF_energy", "group": "run", **data}
     content = {
@@ -244,10 +247,10 @@ def recipe(frames, folder, **data):
                 },
                 "force_weight": 2.0,
                 "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.003}},
-                "scheduler": {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": 40}},
+                "scheduler": {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": EPOCHS}},
             },
         },
-        "trainer": {"max_epochs": 40, "accelerator": "cpu"},
+        "trainer": {"max_epochs": EPOCHS, "accelerator": "cpu"},
     }
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(content))

@@ -121,7 +121,7 @@ def bulk(element: str, basis: np.ndarray, radius: float, guess: float) -> tuple[
     """Lattice constant (Å) and cohesive energy (eV) of a crystal: the energy of an atom in the middle of a ball."""
     points = ball(basis, radius)
     z = torch.full((len(points),), Atoms(element).numbers[0])
-    constants = guess * torch.linspace(0.96, 1.04, 17, dtype=torch.double)
+    constants = guess * torch.linspace(0.98, 1.02, 9, dtype=torch.double)
     middle = torch.stack(
         [Gupta(element).atomic_energies(z, constant * points, torch.zeros_like(z))[0] for constant in constants]
     )
