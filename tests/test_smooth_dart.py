@@ -247,7 +247,10 @@ def recipe(frames, folder, **data):
                 },
                 "force_weight": 2.0,
                 "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.003}},
-                "scheduler": {"class_path": "torch.optim.lr_scheduler.CosineAnnealingLR", "init_args": {"T_max": EPOCHS}},
+                "scheduler": {
+                    "class_path": "torch.optim.lr_scheduler.CosineAnnealingLR",
+                    "init_args": {"T_max": EPOCHS},
+                },
             },
         },
         "trainer": {"max_epochs": EPOCHS, "accelerator": "cpu"},

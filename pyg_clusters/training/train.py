@@ -140,6 +140,9 @@ class TrainCLI(LightningCLI):
         except ArgumentError as error:
             raise InputError(explain(str(error), parser)) from error
 
+    def _dump_config(self):
+        self.config_dump = {}  # Lightning's copy of the hyperparameters, which config.yaml holds
+
     def instantiate_trainer(self, **kwargs) -> pl.Trainer:
         if not isinstance(self.config_init["trainer"], Namespace):
             raise InputError("trainer must be a group of arguments, as in trainer: {max_epochs: 40}")
