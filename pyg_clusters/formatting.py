@@ -21,15 +21,7 @@ def print_table(
     words: Collection[str] = ("",),
     width: int = 100,
 ):
-    """Print a table.
-
-    Args:
-        title: Title.
-        columns: Headings.
-        rows: A value for each column, see :func:`cell`.
-        words: Headings of columns of words, which are aligned left and not wrapped; numbers are aligned right.
-        width: Width in characters.
-    """
+    """Print a table of rows of values (:func:`cell`); the columns of ``words`` are aligned left and not wrapped."""
     table = Table(title=title, title_justify="left")
     for name in columns:
         table.add_column(name, justify="left" if name in words else "right", no_wrap=name in words)

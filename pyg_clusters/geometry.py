@@ -171,7 +171,7 @@ def largest_cluster(sizes: Tensor, batch: Tensor) -> int:
 
 
 def beyond_masks(pos: Tensor, radii: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
-    """Cumulative shell masks of clusters of one (padded) size.
+    """Cumulative shell masks ``[num_graphs, num_atoms, num_shells - 1, num_atoms]`` of clusters of one (padded) size.
 
     Entry ``[b, i, s - 1, j]`` is 1 where atom j of cluster b lies in shell s or further out around atom i. The mask of
     shell s alone is the difference of two successive ones. The diagonal need not be cleared, as an atom is never beyond
@@ -181,19 +181,12 @@ def beyond_masks(pos: Tensor, radii: Sequence[float], dtype: torch.dtype | None 
         pos: Positions ``[num_graphs, num_atoms, 3]`` in Å; padded atoms have NaN positions and lie in no shell.
         radii: Increasing shell radii in Å.
         dtype: Type of the result; by default that of ``pos``.
-
-    Returns:
-        ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
     """
     return shell_masks(squared_distances(pos), radii, dtype)
 
 
 def squared_distances(pos: Tensor) -> Tensor:
-    """Squared distances ``[num_graphs, num_atoms, num_atoms]`` in Å² of clusters of one size.
-
-    Args:
-        pos: Positions ``[num_graphs, num_atoms, 3]`` in Å.
-    """
+    """Squared distances ``[num_graphs, num_atoms, num_atoms]`` in Å² of ``pos [num_graphs, num_atoms, 3]`` in Å."""
     x, y, z = pos.movedim(-1, 0).contiguous()  # vectorised along the last axis
     squared = (x[:, :, None] - x[:, None]).square_()
     squared += (y[:, :, None] - y[:, None]).square_()
@@ -244,7 +237,7 @@ def soft_beyond(distance: Tensor, radius: float | Tensor, width: float) -> Tenso
 
 
 def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], width: float) -> Tensor:
-    r"""Smooth :func:`beyond_masks`: :func:`soft_beyond` at each radius.
+    """Smooth :func:`beyond_masks`, ``[num_graphs, num_atoms, num_shells - 1, num_neighbors]``.
 
     The membership of a shell is the difference of two successive ones, so that memberships sum to one at every
     distance; in the limit of zero width they are those of sharp shells.
@@ -254,9 +247,6 @@ def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], w
         pairs: Mask of pairs, of the same shape; for others the result is zero.
         radii: Increasing shell radii in Å.
         width: Width w of the boundaries in Å.
-
-    Returns:
-        ``[num_graphs, num_atoms, num_shells - 1, num_neighbors]``.
     """
     radius = distance.new_tensor(radii)[:, None]
     distance = torch.where(pairs, distance, -float("inf"))  # within the first boundary, with a mask of zero
@@ -266,9 +256,7 @@ def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], w
 def masks_to_counts(masks: Tensor, num_neighbors: Tensor | int) -> Tensor:
     """Shell counts ``[num_graphs, num_atoms, num_shells]`` from :func:`beyond_masks`.
 
-    Args:
-        masks: Cumulative shell masks ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
-        num_neighbors: Number of other atoms in the cluster, one for all or ``[num_graphs]``.
+    The number of other atoms in the cluster is one for all, or ``[num_graphs]``.
     """
     further = masks.sum(-1)  # [num_graphs, num_atoms, num_shells - 1]
     first = further.new_empty((*further.shape[:2], 1))

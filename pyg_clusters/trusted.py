@@ -93,9 +93,6 @@ def check_trusted(configuration: object, file: str | os.PathLike[str], key: str 
         key: Key of the configuration in its parent, for example ``"conv"``.
         own: Whether strings are passed to this package.
 
-    Raises:
-        InputError: If it names another class, or an argument that is not allowed.
-
     Example:
         >>> check_trusted({"class_path": "pyg_clusters.models.DART", "init_args": {"radii": [3.5]}}, "model.json")
         >>> check_trusted({"class_path": "my_models.Net", "init_args": {}}, "model.json")

@@ -1,8 +1,4 @@
-"""Scoring by an engine: in this process, or on the workers of a Ray cluster; resumed after finished parts.
-
-For Ray the files are cut into pieces of several blocks. Ray Data hands the pieces out to actors, which read and score
-them with a model of their own and return a result per block, in the order of the input.
-"""
+"""Scoring by an engine: in this process, or on the actors of Ray Data; resumed after finished parts."""
 
 from __future__ import annotations
 
@@ -84,15 +80,8 @@ def score_resumably(
 ) -> Iterator[ScoredBlock]:
     """Score all blocks; predictions of finished parts are not computed again, and those of the others are added.
 
-    Args:
-        predictor: Predictor of the model; on the CPU for Ray.
-        frames: Frames to score.
-        parts: Finished parts, by the settings of :func:`~pyg_clusters.inference.scoring.job_settings`.
-        options: The engine.
-        trained: Training set that the frames are compared with.
-
-    Raises:
-        InputError: If a file or a frame cannot be used.
+    The parts have the settings of :func:`~pyg_clusters.inference.scoring.job_settings`; the other arguments and the
+    errors are those of :func:`score_by_engine`.
     """
     start = parts.next_position
     yield from _finished(predictor, frames, parts, trained)

@@ -93,9 +93,6 @@ def score_frames(
         shard: Part of the blocks; all by default.
         piece: Piece of a file to score; all files by default.
         trained: Training set that the frames are compared with.
-
-    Raises:
-        InputError: If a file or a frame cannot be used.
     """
     read = frames.blocks(ahead=0, start=start, shard=shard, piece=piece, report=piece is None)
     blocks = checked(read, predictor, frames.on_bad)

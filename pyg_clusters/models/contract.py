@@ -26,12 +26,7 @@ class ClusterModel(Protocol):
 
     A model may also have any of
 
-    - ``atomic_energies(z, pos, batch)``: contributions of the atoms to the energy, ``[num_atoms]`` in eV;
-    - ``features(z, pos, batch)``: learned features of the atoms, ``[num_atoms, num_features]``, by which the strategy
-      ``diverse`` compares clusters;
-    - ``mean_and_spread(z, pos, batch)``: prediction and its standard deviation, a tuple of two tensors like the output
-      of ``forward``;
-    - ``fast_path(device, half)``: see :class:`HasFastPath`;
+    - the methods of :class:`HasAtomicEnergies`, :class:`HasFeatures`, :class:`HasSpread` and :class:`HasFastPath`;
     - ``scale``: an :class:`~pyg_clusters.nn.EnergyScale`, fitted to the training set before the first step;
     - ``domain``: a :class:`~pyg_clusters.models.TrainingDomain`: elements, sizes and geometries of the training set.
     """
@@ -59,7 +54,7 @@ class HasAtomicEnergies(Protocol):
 
 @runtime_checkable
 class HasFeatures(Protocol):
-    """A model with learned features of atoms."""
+    """A model with learned features of atoms, by which the strategy ``diverse`` compares clusters."""
 
     def features(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         """Features ``[num_atoms, num_features]``."""

@@ -26,13 +26,7 @@ def large_atomic_energies(model: Any, z: Tensor | None, pos: Tensor, batch: Tens
         w_s(d_{ij})\, (h_s - h_{S-1})_j
 
     needs pairs within the last radius only. Descriptors and networks are evaluated on a block of atoms at a time, and
-    again for gradients: neither is held for all atoms.
-
-    Args:
-        model: A :class:`~pyg_clusters.models.SmoothDART`.
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å, finite.
-        batch: Cluster of each atom ``[num_atoms]``, sorted.
+    again for gradients: neither is held for all atoms. The arguments are those of the model, with finite positions.
     """
     reach = model.descriptor_radii[-1] + model.width / 2
     order = _order_of_cells(pos.detach(), batch, reach)

@@ -120,8 +120,7 @@ class SmoothDART(nn.Module):
         inner = len(self.descriptor_radii)
         first, second = torch.triu_indices(inner, inner)
         self.register_buffer("upper_triangle", inner * first + second, persistent=False)
-        self.outermost_shell = outermost_shell
-        self.repulsion = repulsion
+        self.outermost_shell, self.repulsion = outermost_shell, repulsion
         num_counts = inner + outermost_shell
         in_channels = num_counts + degree * first.numel()
         self.elements = None if elements is None else tuple(int(number) for number in elements)

@@ -49,12 +49,10 @@ class GeometryRange:
         return shortest, max((1 + SLACK) * self.coordination, self.coordination + 1), (1 + SLACK) * self.farthest
 
     def outside(self, measures: Tensor, start: Tensor | None = None) -> Tensor:
-        """Whether clusters are outside, ``[num_graphs]`` (bool).
+        """Whether clusters of some :func:`measures` ``[num_graphs, 3]`` are outside, ``[num_graphs]`` (bool).
 
-        Args:
-            measures: Result of :func:`measures`, ``[num_graphs, 3]``.
-            start: Measures of the clusters at the start of a relaxation: a cluster that starts outside counts as
-                outside only if it moves further out.
+        A cluster that is outside at the start of a relaxation (whose measures are given) counts only if it moves
+        further out.
         """
         short, many, far = measures.unbind(1)
         least, most, farthest = (measures.new_full((), limit) for limit in self.limits)

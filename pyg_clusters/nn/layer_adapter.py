@@ -133,7 +133,7 @@ class GraphKind:
 
 
 class LayerAdapter:
-    r"""Makes layers of one class and calls them with what their ``forward`` takes.
+    r"""Factory of layers of one class, which calls them with what their ``forward`` takes.
 
     Arguments of the constructor that are not given are filled by their names: ``in_channels``, ``out_channels``,
     ``channels``, ``hidden_channels``, ``num_filters`` with the width of the model; ``edge_dim``, ``in_edge_channels``,
@@ -152,9 +152,6 @@ class LayerAdapter:
         layer: A class, or an instance that is copied (and reset) for each layer.
         arguments: Arguments of the constructor; ``{class_path: ..., init_args: {...}}`` stands for a module.
         kind: Graph of the layers.
-
-    Raises:
-        InputError: If the layer needs an unknown input, or has no such argument.
 
     Example:
         >>> from torch_geometric.nn import GATv2Conv

@@ -248,12 +248,9 @@ def harmonics_of_neighbors(direction: Tensor, degree: int) -> Tensor:
     Of order :math:`\pm m` they are the real and the imaginary part of :math:`(x + iy)^m` times a polynomial in z, the
     normalised associated Legendre function, by its recurrence in the degree.
 
-    Args:
-        direction: Unit vectors ``[..., num_neighbors, 3]``.
-        degree: Largest degree.
-
     Returns:
-        ``[..., (degree + 1)**2, num_neighbors]``, the orders of a degree from -n to n; the first of all is one.
+        ``[..., (degree + 1)**2, num_neighbors]`` for unit vectors ``[..., num_neighbors, 3]``, the orders of a degree
+        from -n to n; the first of all is one.
     """
     x, y, z = direction.movedim(-1, 0).contiguous()
     found = [z] * (degree + 1) ** 2

@@ -137,16 +137,10 @@ class ShellConv(MessagePassing):
         return torch.baddbmm(own, masks.flatten(2), steps.flatten(1, 2))
 
     def atom_terms(self, x: Tensor) -> Tensor:
-        r"""Contribution of each atom, in the form that :meth:`combine_dense` sums.
+        r"""Contribution of each atom, ``[..., num_shells + 1, out_channels]``, that :meth:`combine_dense` sums.
 
         With :math:`h_s = \varphi_s(\mathbf{x})` (zero for a shell that is switched off) the terms are :math:`\varphi -
         h_0`, :math:`h_0`, :math:`h_1 - h_0`, ..., :math:`h_{S-1} - h_{S-2}`.
-
-        Args:
-            x: Features ``[..., in_channels]``.
-
-        Returns:
-            ``[..., num_shells + 1, out_channels]``.
         """
         root, h = self._values(x)
         return torch.stack([root - h[0], h[0], *(outer - inner for inner, outer in pairwise(h))], dim=-2)
@@ -184,16 +178,10 @@ class ShellConv(MessagePassing):
         return torch.baddbmm(own, masks.flatten(2), steps)
 
     def near_terms(self, x: Tensor) -> Tensor:
-        r"""Contribution of each atom, in the form that :func:`combine_near` sums.
+        r"""Contribution of each atom, ``[..., num_shells + 1, out_channels]``, that :func:`combine_near` sums.
 
         The terms are :math:`\varphi - h_{S-1}`, :math:`h_{S-1}`, :math:`h_0 - h_{S-1}`, ...,
         :math:`h_{S-2} - h_{S-1}` of the :math:`h_s` of :meth:`atom_terms`.
-
-        Args:
-            x: Features ``[..., in_channels]``.
-
-        Returns:
-            ``[..., num_shells + 1, out_channels]``.
         """
         root, (*inner, outermost) = self._values(x)
         return torch.stack([root - outermost, outermost, *(h - outermost for h in inner)], dim=-2)

@@ -231,8 +231,7 @@ class EnergyTraining(pl.LightningModule):
 
         Args:
             blocks: Training set in batches that can be iterated over more than once.
-            references: Energy in eV of an atom by element symbol that was subtracted from the targets. It becomes part
-                of the model, whose energies are then on the scale of the labels.
+            references: Energy in eV of an atom by element symbol, subtracted from the targets; the model adds it again.
             state: Charge of the clusters in e, and whether one of them is of other spin than the lowest.
         """
         scale, domain = getattr(self.model, "scale", None), getattr(self.model, "domain", None)

@@ -76,8 +76,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
         workers: Number of trainings in parallel.
 
     Raises:
-        InputError: If a training fails (the others are stopped and can be resumed), or one of the same name in the
-            folder has a different recipe.
+        InputError: If a training fails (the others are stopped), or one of that name has a different recipe.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for training in trainings:
@@ -135,9 +134,6 @@ def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Pa
         number: Number of members.
         folder: Folder of the ensemble, with the folders of the members in it.
         workers: Number of trainings in parallel, with one thread each.
-
-    Raises:
-        InputError: If a training fails, or the folder holds something else.
     """
     if number < 2 or workers < 1:
         raise InputError(f"an ensemble needs at least two members and one worker, got {number} and {workers}")
