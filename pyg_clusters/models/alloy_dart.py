@@ -33,7 +33,8 @@ class AlloyDART(DART):
             ``"separate"``: a network per shell and element of the neighbour.
         **kwargs: Further arguments of :class:`DART`.
 
-    Shapes: as of :class:`DART`
+    Shapes:
+        - **input** and **output:** as of :class:`DART`, but atomic numbers are needed
 
     Example:
         >>> import torch
