@@ -11,7 +11,7 @@ from ase.io import iread, write
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
-from pyg_clusters.datasets.data_module import ClusterDataModule
+from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.electronic_state import STATE_NAMES, STATE_WORDS, electronic_state, may_state
@@ -211,7 +211,7 @@ def test_a_data_set_has_one_charge_which_its_model_keeps(store, tmp_path, capsys
     make, suffix = (OnDiskClusters, "h5") if store else (partial(ClusterDataset, tmp_path), "extxyz")
     with pytest.raises(InputError, match="frame 12: its charge is 0, but 1 in the frames before"):
         make(tmp_path / f"mixed.{suffix}")
-    data = ClusterDataModule(make(tmp_path / f"cations.{suffix}"), split="random")
+    data = TrainingData(make(tmp_path / f"cations.{suffix}"), split="random")
     assert data.electronic_state == (1, False)
     training = EnergyTraining(SmoothDART())
     training.fit_scales(data.training_blocks(), data.references, data.electronic_state)

@@ -13,7 +13,7 @@ from pyg_clusters.analysis.line_shapes import broaden, overlap, shift_axis, shif
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import CopperGoldClusters, GalliumClusters, SodiumShielding, group_split
 from pyg_clusters.datasets.batches import ClusterBatches
-from pyg_clusters.datasets.data_module import ClusterDataModule
+from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import ptr_to_batch
@@ -175,7 +175,7 @@ def test_figures_of_the_gallium_screening_card():
     notes = json.loads((folder / "model.json").read_text())["notes"]
     model, quenched = load_model("gallium-screening"), "quench_binding_energy"
     dataset = GalliumClusters(subset="md_quench", target=quenched)
-    split = ClusterDataModule(dataset, fractions=(0.85, 0.1, 0.05), left_out_sizes=(46, 57, 60)).split
+    split = TrainingData(dataset, fractions=(0.85, 0.1, 0.05), left_out_sizes=(46, 57, 60)).split
     for part, prefix in ((split.val, "val"), (split.test, "test")):
         batch = ClusterBatches(dataset).stored(part.tolist())
         predicted = Predictor(model)(batch.z, batch.pos, batch.ptr).energy

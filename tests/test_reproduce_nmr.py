@@ -112,7 +112,7 @@ def test_lasso_and_network_are_tested_on_the_same_clusters(dataset, tmp_path):
     rows = [Row(nmr.CURVE, lasso("populations"), (Division(1), Division(1, 10)))]
     nmr.fit_lassos(rows, {"stable": dataset}, tmp_path)
     whole, few = (
-        nmr.ClusterDataModule(dataset, **division.arguments()).split for division in (Division(1), Division(1, 10))
+        nmr.TrainingData(dataset, **division.arguments()).split for division in (Division(1), Division(1, 10))
     )
     for name, split in (("lasso_populations_fold1", whole), ("lasso_populations_fold1_of10", few)):
         assert (tmp_path / name / "splits/train.txt").read_text().split() == [str(i) for i in split.train.tolist()]

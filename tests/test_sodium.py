@@ -8,7 +8,7 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import POPULATIONS, Card, SodiumShielding, group_split
-from pyg_clusters.datasets.data_module import _make_split
+from pyg_clusters.datasets.training_data import _make_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.training import ClusterDataModule

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.composition import comparable, composition_names, compositions
-from pyg_clusters.datasets.data_module import MAX_TRAINING_CLUSTERS, ClusterDataModule
+from pyg_clusters.datasets.training_data import MAX_TRAINING_CLUSTERS, TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.formatting import cell, print_lines, print_table
@@ -145,7 +145,7 @@ class TrainingSet:
     clusters: Structures | None
 
     @classmethod
-    def of(cls, data: ClusterDataModule) -> "TrainingSet":
+    def of(cls, data: TrainingData) -> "TrainingSet":
         """Training set of a data module of energies."""
         few = data.split.train.numel() <= MAX_TRAINING_CLUSTERS
         z, pos, sizes, energy = [], [], [], []

@@ -14,8 +14,8 @@ from torch_geometric.data import Data
 from torch_geometric.data import Dataset as GraphDataset
 from torch_geometric.transforms import Compose
 
-from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.datasets.splits import PARTS, Split
+from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import read_json
 from pyg_clusters.frames.writing import open_output
@@ -161,7 +161,7 @@ class Run:
         return load_model(self.path)
 
     @cached_property
-    def data(self) -> ClusterDataModule:
+    def data(self) -> TrainingData:
         """Data set and split of the training.
 
         Raises:
@@ -176,7 +176,7 @@ class Run:
             raise InputError(f"{configuration}: damaged (it has no data); restore it, or give files of frames")
         check_trusted(data, configuration, "data")
         parser = ArgumentParser(exit_on_error=False)
-        parser.add_class_arguments(ClusterDataModule, "data")
+        parser.add_class_arguments(TrainingData, "data")
         data["split"] = str(self.path / SPLITS)
         data["max_train_clusters"] = None  # the saved split is the final one
         try:
@@ -284,7 +284,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
-def _shared_data(members: list[Run]) -> ClusterDataModule:
+def _shared_data(members: list[Run]) -> TrainingData:
     first, *others = members
     for other in others:
         if None not in (first._fingerprint, other._fingerprint) and first._fingerprint != other._fingerprint:

@@ -12,7 +12,7 @@ import pyarrow.csv
 import torch
 
 from pyg_clusters.datasets import ClusterDataset
-from pyg_clusters.datasets.data_module import ClusterDataModule
+from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.files import write_json
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.inference.run import FINISHED, PREDICTIONS, SPLITS
@@ -226,7 +226,7 @@ def fit_lassos(chosen: Sequence[Row], datasets: Mapping[str, ClusterDataset], fo
         for division in row.divisions:
             run, dataset = folder / folder_name(row.method, division, 0), datasets[division.subset]
             if row.method.variables and _fitted_to(run) != dataset.fingerprint:
-                _fit_lasso(row.method, ClusterDataModule(dataset, **division.arguments()), run)
+                _fit_lasso(row.method, TrainingData(dataset, **division.arguments()), run)
 
 
 def _fitted_to(run: Path) -> str | None:
@@ -234,7 +234,7 @@ def _fitted_to(run: Path) -> str | None:
     return json.loads(summary.read_text(encoding="utf-8"))["data"] if summary.is_file() else None
 
 
-def _fit_lasso(method: Method, data: ClusterDataModule, run: Path):
+def _fit_lasso(method: Method, data: TrainingData, run: Path):
     begin = time.monotonic()
     parts = (data.split.train, data.split.val, data.split.test)
     train, val, test = (data.batches.stored(part.tolist()) for part in parts)

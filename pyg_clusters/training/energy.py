@@ -16,7 +16,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError, MeanSquaredError
 
-from pyg_clusters.datasets.data_module import ClusterDataModule
+from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.models.checkpoint import init_args
 from pyg_clusters.models.contract import blind_problem, check_extra_arguments, extra_arguments
@@ -173,7 +173,7 @@ class EnergyTraining(pl.LightningModule):
 
     def setup(self, stage: str):
         """Fit offset, scale and domain to the training set; a resumed run then loads its own."""
-        data = cast(ClusterDataModule, self.trainer.datamodule)  # type: ignore[attr-defined]
+        data = cast(TrainingData, self.trainer.datamodule)  # type: ignore[attr-defined]
         self.check(data)
         self.fit_scales(data.training_blocks(), data.references, data.electronic_state)
         if self.average_decay is not None:
@@ -182,7 +182,7 @@ class EnergyTraining(pl.LightningModule):
         if self.compiled:
             self.model.compile(dynamic=True)
 
-    def check(self, data: ClusterDataModule):
+    def check(self, data: TrainingData):
         """Check that the target is of the right kind, and that the model can be trained and saved.
 
         Raises:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 from torchmetrics import MeanAbsoluteError
 
-from pyg_clusters.datasets.data_module import ClusterDataModule
+from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import pad_clusters, pair_distances
 from pyg_clusters.models.training_domain import RADII
@@ -53,7 +53,7 @@ class ForceTraining(EnergyTraining):
         self.perturbation, self.stiffness = perturbation, stiffness
         self.val_force_mae = MeanAbsoluteError()
 
-    def check(self, data: ClusterDataModule):
+    def check(self, data: TrainingData):
         """Check as for energies, and that there are forces."""
         super().check(data)
         if "force" not in data.batches[data.split.train[:1].tolist()]:

@@ -13,7 +13,6 @@ from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
-from pyg_clusters.datasets.data_module import ClusterDataModule
 from pyg_clusters.errors import InputError, MissingExtra, describe_error, one_line
 from pyg_clusters.evaluation.evaluate import evaluate_run
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
@@ -22,6 +21,7 @@ from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, MET
 from pyg_clusters.models.checkpoint import BEST, runs_within
 from pyg_clusters.options.parsing import explain, options_of
 from pyg_clusters.training.callbacks import RunFolder, TrainingProgress
+from pyg_clusters.training.data_module import ClusterDataModule
 from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.launcher import resume_ensemble, train_ensemble
 from pyg_clusters.training.recipes import (

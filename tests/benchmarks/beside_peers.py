@@ -25,7 +25,7 @@ from torch_geometric.data import Data
 
 from pyg_clusters.analysis.plots import SHELL_COLORS, legend, save_figure, tidy
 from pyg_clusters.datasets import ClusterDataset, CopperGoldClusters, GalliumClusters
-from pyg_clusters.datasets.data_module import ClusterDataModule
+from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.options.training import NewRecipeOptions
 from pyg_clusters.shipped import shipped_recipe
@@ -85,7 +85,7 @@ def export(options: argparse.Namespace):
     else:
         root = options.folder / "processed"
         dataset = ClusterDataset(root, options.data, target=options.target, forces=True, references="fit")
-        split = ClusterDataModule(dataset, split="random", copies_together=True).split
+        split = TrainingData(dataset, split="random", copies_together=True).split
         recipe = options.folder / "recipe.yaml"
         new_recipe(NewRecipeOptions(frames=[options.data], target=options.target, out=str(recipe), overwrite=True))
     for name, part in (("train", split.train), ("val", split.val), ("test", split.test)):

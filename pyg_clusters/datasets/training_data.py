@@ -1,21 +1,19 @@
-"""Data set, split and loaders of a training."""
+"""Data set and split of a training."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from ase.data import atomic_numbers
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
-from torch.utils.data import DataLoader
 from torch_geometric.data import Data
 from torch_geometric.data import Dataset as GraphDataset
 
-from pyg_clusters.datasets.batches import ClusterBatches, DiskBatches, EpochSampler, batches_of
+from pyg_clusters.datasets.batches import ClusterBatches, DiskBatches, batches_of
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_split, size_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.nn.output_scale import shift_of_references
@@ -32,8 +30,8 @@ KINDS: tuple[str, ...] = ("group", "random", "size", "fold", "paper")
 """Kinds of splits."""
 
 
-class ClusterDataModule(pl.LightningDataModule):
-    """Data set, split and loaders of a training.
+class TrainingData:
+    """Data set and split of a training.
 
     Args:
         dataset: Clusters with a target, in memory or on disk (:class:`~pyg_clusters.datasets.OnDiskClusters`).
@@ -179,26 +177,6 @@ class ClusterDataModule(pl.LightningDataModule):
             "errors do not show how the model predicts new structures; --data.copies_together true (with --data.split "
             "group or random) keeps copies together"
         ]
-
-    def train_dataloader(self) -> DataLoader:
-        return self._loader(self.split.train, self.batch_size, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader:
-        return self._loader(self.split.val, 4 * self.batch_size, shuffle=False)
-
-    def _loader(self, clusters: Tensor, batch_size: int, shuffle: bool) -> DataLoader:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sizes = None if self.max_pairs is None else self.dataset.sizes[clusters]
-        sampler = EpochSampler(
-            clusters, batch_size, shuffle, self.shuffle_seed, rank, world_size, sizes, self.max_pairs
-        )
-        return DataLoader(
-            self.batches,
-            sampler=sampler,
-            batch_size=None,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-        )
 
 
 def _groups(dataset: GraphDataset, batches: ClusterBatches | DiskBatches, split: str | Path) -> np.ndarray:
