@@ -3,7 +3,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from ase import Atoms
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
@@ -16,7 +15,6 @@ from pyg_clusters.analysis.plots import (
     save_figure,
 )
 from pyg_clusters.analysis.report import MISSING, Report, literal
-from pyg_clusters.analysis.viewer import structure_gallery
 from pyg_clusters.errors import InputError
 from pyg_clusters.metrics import metrics_by_size
 from pyg_clusters.units import KCAL_PER_MOL
@@ -54,11 +52,6 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-def clusters(count: int) -> list[Atoms]:
-    rng = np.random.default_rng(1)
-    return [Atoms("Ga12", positions=rng.normal(size=(12, 3)) * 3) for _ in range(count)]
-
-
 def energies() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     sizes = np.repeat([31, 46, 57], 20)
@@ -72,7 +65,6 @@ def full_report() -> Report:
     report.text('## What <b>was</b> done\n\nA **bold** word, `a < b` & "quotes".\n\n- first\n- second')
     report.table(["size", "MAE / kcal/mol", "<note>"], [[31, 3.25, "<i>good</i>"], [32, float("nan"), None]], "A & B")
     report.figure(parity(target, predicted, sizes), 'Predicted "and" <true> energies.')
-    report.structures(clusters(2), ["<one>\n-1 eV", "two"])
     return report
 
 
@@ -84,14 +76,14 @@ def test_page_is_well_formed_and_self_contained():
     assert page.words["title"] == ["Ga & <clusters>"]
     assert not {"script", "link"} & {tag for tag, _ in page.tags}
     resources = [a[key] for _, a in page.tags for key in ("src", "href", "srcset", "poster", "data") if key in a]
-    assert [resource[:11] for resource in resources] == ["data:image/"] * 2
+    assert [resource[:11] for resource in resources] == ["data:image/"]
     assert [word for word in ("http:", "https:", "url(", "@import") if word in html] == []
 
 
 def test_everything_is_escaped():
     page = Page(full_report().html())
     names = {tag for tag, _ in page.tags}
-    assert not names & {"b", "i", "clusters", "note", "true", "one"}
+    assert not names & {"b", "i", "clusters", "note", "true"}
     assert page.words["h2"] == ["What <b>was</b> done"]
     assert page.words["code"] == ["a < b"]
     assert page.words["strong"] == ["bold"]
@@ -104,7 +96,6 @@ def test_everything_is_escaped():
 def test_pictures_have_a_text_and_a_size():
     images = Page(full_report().html()).attributes("img")
     assert images[0]["alt"] == 'Predicted "and" <true> energies.'
-    assert images[1]["alt"] == "Structures. Drawn are: <one> -1 eV, two"
     assert all(int(image["width"]) > 100 and int(image["height"]) > 100 for image in images)
 
 
@@ -206,20 +197,6 @@ def test_nothing_picked():
     energy = np.array([-1.0, -2.0, -1.5])
     assert energy_along_trajectory([0, 1, 2], energy, []).axes
     assert picked_histogram(energy, []).axes
-
-
-def test_gallery_draws_every_atom_at_one_scale():
-    figure = structure_gallery(clusters(7), [str(number) for number in range(7)])
-    drawn = [axes for axes in figure.axes if axes.collections]
-    assert [len(axes.collections[0].get_offsets()) for axes in drawn] == [12] * 7
-    assert len({axes.get_xlim() for axes in drawn}) == 1
-    with pytest.raises(ValueError, match="got 0 and 0"):
-        structure_gallery([], [])
-
-
-def test_gallery_takes_one_and_two_atoms():
-    figure = structure_gallery([Atoms("Ga"), Atoms("Ga2", positions=[[0, 0, 0], [0, 0, 2.5]])], ["one", "two"])
-    assert len(figure.axes) == 2
 
 
 @pytest.mark.parametrize(("suffix", "head"), [("png", b"\x89PNG"), ("svg", b"<?xml")])

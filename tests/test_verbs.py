@@ -12,9 +12,8 @@ from pyg_clusters.options.parsing import command_words, parse_options
 
 @pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if not verb.kind])
 def test_functions_of_a_verb_exist(name):
-    for path in filter(None, (VERBS[name].function, VERBS[name].text)):
-        module, _, function = path.rpartition(".")
-        assert callable(getattr(import_module(module), function))
+    module, _, function = VERBS[name].function.rpartition(".")
+    assert callable(getattr(import_module(module), function))
 
 
 @pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.options])

@@ -238,6 +238,7 @@ class CoreSurface:
         core_surface_silhouettes: The same for the atoms of core and surface only.
         settings: Perplexity, seed, groups.
         trained_sizes: Smallest and largest size that the model was trained on, if known.
+        out: Folder of the results, if they were written.
     """
 
     frames: FrameSet
@@ -251,11 +252,33 @@ class CoreSurface:
     core_surface_silhouettes: dict[str, float]
     settings: dict[str, object]
     trained_sizes: tuple[int, int] | None
+    out: str | None = None
 
     @property
     def bad(self) -> list[BadFrame]:
         """Frames that were left out."""
         return self.frames.bad
+
+    @property
+    def training_note(self) -> str:
+        """Warning if the model may have been trained on these clusters."""
+        if self.trained_sizes is None:
+            return ""
+        (first, last), sizes = self.trained_sizes, self.frames.sizes
+        if not ((sizes >= first) & (sizes <= last)).any():
+            return ""
+        return f"the model was trained on clusters of {first} to {last} atoms, which may include these or related ones"
+
+    def __str__(self) -> str:
+        atoms = ", ".join(f"{name} {(self.region == index).sum():,}" for index, name in enumerate(REGIONS))
+        lines = [f"{len(self.frames):,} clusters, {len(self.frames.z):,} atoms: {atoms}"]
+        lines += [
+            f"linear probe on {name}: balanced accuracy {probe.balanced_accuracy:.3f} (chance 0.333), silhouette "
+            f"{self.silhouettes[name]:.3f} (core and surface only {self.core_surface_silhouettes[name]:.3f})"
+            for name, probe in self.probes.items()
+        ]
+        lines += [f"note: {self.training_note}"] if self.training_note else []
+        return "\n".join([*lines, *([f"table, figure and report in {self.out}"] if self.out else [])])
 
 
 def separate_regions(

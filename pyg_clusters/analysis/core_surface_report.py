@@ -1,20 +1,19 @@
-"""The analysis of core and surface atoms: table, figures and report."""
+"""The analysis of core and surface atoms: table, figure and report."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from torch import nn
 
 from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_regions
 from pyg_clusters.analysis.descriptor import shell_name
-from pyg_clusters.analysis.plots import BLUE, GREY, ORANGE, SMALL, figure_with_axes, legend, save_figure
+from pyg_clusters.analysis.plots import SMALL, save_figure
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.analysis.viewer import energies_on_structures, energy_bar, energy_norm
 from pyg_clusters.datasets.frame_sets import parse_radii, read_set
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
@@ -27,9 +26,6 @@ from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.frames import CoreSurfaceOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
-
-DRAWN_CLUSTERS = 3
-"""Number of clusters whose atoms are coloured by energy in the report."""
 
 SPACES = {
     "features": "features of the network",
@@ -50,7 +46,7 @@ FILES = {
 
 
 def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
-    """Analyse core and surface atoms of frames in the features of a model, and write table, figures and report.
+    """Analyse core and surface atoms of frames in the features of a model, and write table, figure and report.
 
     Raises:
         InputError: If the model has no features of atoms, a region is empty, or there are too few clusters.
@@ -72,6 +68,7 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
         radii = _two_radii(model, options.radii)
         device = usable_device(options.device)
         result = separate_regions(model.to(device), frames, radii, options.perplexity, options.seed, options.group)
+        result.out = options.out
         write_results(result, options.model, Path(options.out), shlex.join(command_words(options)))
     return result
 
@@ -128,42 +125,13 @@ def summary(result: CoreSurface, name: str) -> dict:
     }
 
 
-def text_of(result: CoreSurface, options: CoreSurfaceOptions) -> str:
-    """Summary as text, and the folder of the results."""
-    return "\n".join([*summary_lines(result), f"table, figures and report in {options.out}"])
-
-
-def summary_lines(result: CoreSurface) -> list[str]:
-    """Figures of merit as text."""
-    atoms = ", ".join(f"{row['region']} {row['atoms']:,}" for row in region_rows(result))
-    lines = [f"{len(result.frames):,} clusters, {len(result.frames.z):,} atoms: {atoms}"]
-    for name, probe in result.probes.items():
-        lines.append(
-            f"linear probe on {name}: balanced accuracy {probe.balanced_accuracy:.3f} (chance 0.333), silhouette "
-            f"{result.silhouettes[name]:.3f} (core and surface only {result.core_surface_silhouettes[name]:.3f})"
-        )
-    return [*lines, *_training_notes(result)]
-
-
-def _training_notes(result: CoreSurface) -> list[str]:
-    if result.trained_sizes is None:
-        return []
-    (first, last), sizes = result.trained_sizes, result.frames.sizes
-    if not ((sizes >= first) & (sizes <= last)).any():
-        return []
-    return [
-        f"note: the model was trained on clusters of {first} to {last} atoms, which may include these or related ones"
-    ]
-
-
 def write_results(result: CoreSurface, model_name: str, folder: Path, command: str):
-    """Write the table of atoms, the figures of merit, figures and report."""
+    """Write the table of atoms, the figures of merit, figure and report."""
     write_table(folder / "atoms.csv", atom_columns(result))
     write_json(folder / "core_surface.json", summary(result, model_name))
-    figures = core_surface_figures(result)
-    for name, figure in figures.items():
-        save_figure(figure, folder / "figures" / f"{name}.png")
-    make_report(result, model_name, figures, command).write(folder / "report.html")
+    figure = region_map(result.points, result.region, result.atoms.energy)
+    save_figure(figure, folder / "figures" / "tsne.png")
+    make_report(result, model_name, figure, command).write(folder / "report.html")
 
 
 def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
@@ -184,35 +152,7 @@ def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
     return columns | {f"count_{name}": values for name, values in zip(names, result.atoms.counts.T, strict=True)}
 
 
-def core_surface_figures(result: CoreSurface) -> dict[str, Figure]:
-    """Map of the features, energies by distance, energies on structures."""
-    frames, energy = result.frames, result.atoms.energy
-    drawn = drawn_clusters(result)
-    parts = [slice(frames.ptr[index], frames.ptr[index + 1]) for index in drawn]
-    labels = [
-        f"{Path(frames.file[index]).name.split('.')[0]}, frame {frames.number[index]}\n{energy[part].sum():.2f} eV"
-        for index, part in zip(drawn, parts, strict=True)
-    ]
-    return {
-        "tsne": region_map(result.points, result.region, REGIONS, energy),
-        "energy_by_distance": energy_by_distance(result.distance, energy, result.radii, REGIONS),
-        "structures": energies_on_structures(
-            [frames.atoms(index) for index in drawn], [energy[part] for part in parts], labels
-        ),
-    }
-
-
-def drawn_clusters(result: CoreSurface) -> list[int]:
-    """Indices of the clusters of lowest, median and highest predicted energy of the largest size."""
-    sizes = result.frames.sizes
-    energy = np.add.reduceat(result.atoms.energy, result.frames.ptr[:-1])
-    largest = np.flatnonzero(sizes == sizes.max())
-    order = largest[np.argsort(energy[largest], kind="stable")]
-    ranks = np.linspace(0, len(order) - 1, min(DRAWN_CLUSTERS, len(order))).round().astype(int)
-    return order[ranks].tolist()
-
-
-def make_report(result: CoreSurface, model_name: str, figures: dict[str, Figure], command: str) -> Report:
+def make_report(result: CoreSurface, model_name: str, figure: Figure, command: str) -> Report:
     """HTML report."""
     first, second = result.radii
     report = Report("Core and surface in the features of the model")
@@ -223,10 +163,10 @@ def make_report(result: CoreSurface, model_name: str, figures: dict[str, Figure]
         f"{second:g} Å. Its features are the "
         f"{result.atoms.features.shape[1]} numbers after the last hidden layer of the interaction network."
     )
-    for line in _training_notes(result):
-        report.text(line[0].upper() + line[1:] + ".")
+    if note := result.training_note:
+        report.text(f"{note[0].upper()}{note[1:]}.")
     report.figure(
-        figures["tsne"],
+        figure,
         f"t-SNE of the features (perplexity {result.settings['perplexity']:g}, seed {result.settings['seed']}), by "
         "region and by the energy of the atom. Distances in a t-SNE map mean little: rely on the table below.",
     )
@@ -254,16 +194,11 @@ def make_report(result: CoreSurface, model_name: str, figures: dict[str, Figure]
         [row["region"], row["atoms"], row["mean_energy_ev"], row["std_energy_ev"], *row["mean_counts"]]
         for row in region_rows(result)
     ]
-    report.table(["region", "atoms", "mean energy / eV", "spread / eV", *names], table, "The atoms of each region.")
-    report.figure(
-        figures["energy_by_distance"],
-        "Energy of each atom by its distance from the centre of mass. The model was trained on energies of clusters: "
-        "their distribution over the atoms is not determined by the data.",
-    )
-    report.figure(
-        figures["structures"],
-        "Energies of the atoms of the clusters of lowest, median and highest predicted energy: whole above, "
-        "without the nearer half below.",
+    report.table(
+        ["region", "atoms", "mean energy / eV", "spread / eV", *names],
+        table,
+        "The atoms of each region. The model was trained on energies of clusters: their division among the atoms is "
+        "not determined by the data.",
     )
     report.text("## Files and next steps")
     report.files(FILES)
@@ -274,69 +209,32 @@ def make_report(result: CoreSurface, model_name: str, figures: dict[str, Figure]
     return report
 
 
-def region_map(points: np.ndarray, region: np.ndarray, names: Sequence[str], energy: np.ndarray) -> Figure:
+def region_map(points: np.ndarray, region: np.ndarray, energy: np.ndarray) -> Figure:
     """Map of atoms, coloured by region on the left and by energy on the right.
 
     Args:
         points: Coordinates in the map ``[num_atoms, 2]``.
         region: Region of each atom ``[num_atoms]``.
-        names: Name of each region.
         energy: Contribution of each atom to the energy of its cluster in eV ``[num_atoms]``.
     """
-    points, region, energy = np.asarray(points), np.asarray(region), np.asarray(energy)
     figure = Figure(figsize=(9.2, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     size = float(np.clip(2e4 / len(points), 1.5, 20.0))
-    colors = np.array([REGION_COLORS[number % len(REGION_COLORS)] for number in range(len(names))])
     order = np.random.default_rng(0).permutation(len(points))  # so that no region hides another
     style = {"s": size, "linewidths": 0, "alpha": 0.7, "rasterized": True}
-    left.scatter(*points[order].T, c=colors[region[order]], **style)
-    for number, name in enumerate(names):
+    left.scatter(*points[order].T, c=np.array(REGION_COLORS)[region[order]], **style)
+    for number, name in enumerate(REGIONS):
         label = f"{name} ({int((region == number).sum()):,})"
-        left.plot([], [], "o", color=colors[number], markersize=6, label=label)
+        left.plot([], [], "o", color=REGION_COLORS[number], markersize=6, label=label)
     # Below the map, where it hides no atom.
-    left.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(names))
-    norm = energy_norm(energy)
+    left.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(REGIONS))
+    norm = Normalize(*np.percentile(energy, [1.0, 99.0]))  # so that outliers do not set the colours
     right.scatter(*points[order].T, c=energy[order], norm=norm, cmap="viridis", **style)
-    energy_bar(figure, ScalarMappable(norm, "viridis"), right)
+    bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=right, pad=0.02, shrink=0.8, extend="both")
+    bar.set_label("energy of the atom / eV", fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.outline.set_visible(False)
     for axes in (left, right):
         axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
         axes.spines[:].set_color("#c9cdd3")
-    return figure
-
-
-def energy_by_distance(
-    distance: np.ndarray, energy: np.ndarray, radii: Sequence[float], names: Sequence[str]
-) -> Figure:
-    """Energies of atoms by their distance from the centre of mass, with mean and standard deviation.
-
-    Args:
-        distance: In Å ``[num_atoms]``.
-        energy: Contribution of each atom to the energy of its cluster in eV ``[num_atoms]``.
-        radii: Outer radii of core and between in Å.
-        names: Name of each region.
-    """
-    distance, energy = np.asarray(distance), np.asarray(energy)
-    figure, axes = figure_with_axes("distance from the centre of mass / Å", "energy of the atom / eV")
-    axes.plot(distance, energy, ".", color=GREY, markersize=1.5, alpha=0.35, rasterized=True)
-    edges = np.arange(0.0, distance.max() + 0.5, 0.5)
-    bins = np.digitize(distance, edges) - 1
-    filled = [bins == index for index in range(len(edges)) if (bins == index).sum() >= 3]
-    middle = [float(distance[inside].mean()) for inside in filled]
-    mean = [float(energy[inside].mean()) for inside in filled]
-    spread = [float(energy[inside].std()) for inside in filled]
-    style: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4, "linewidth": 1.5, "capsize": 2}
-    axes.errorbar(middle, mean, spread, label="mean and standard deviation", **style)
-    low, high = np.percentile(energy, [0.2, 99.8])
-    axes.set_xlim(0.0, 1.03 * distance.max())
-    axes.set_ylim(low - 0.1 * (high - low), high + 0.3 * (high - low) or high + 1.0)
-    ends = [0.0, *radii, max(distance.max(), *radii)]
-    for radius in radii:
-        axes.axvline(radius, color=ORANGE, linewidth=1.0, linestyle="--")
-    for name, inner, outer in zip(names, ends, ends[1:], strict=False):
-        middle_of_region = 0.5 * (inner + outer)
-        axes.text(
-            middle_of_region, 0.985, name, transform=axes.get_xaxis_transform(), va="top", ha="center", fontsize=SMALL
-        )
-    legend(axes, loc="upper left", bbox_to_anchor=(0.0, 0.94))
     return figure

@@ -16,12 +16,10 @@ from pyg_clusters.analysis.descriptor import (
     DISTINCT_STRUCTURE,
     Description,
     description_of,
-    shell_name,
     shell_text,
 )
 from pyg_clusters.analysis.plots import (
     BLUE,
-    ORANGE,
     SHELL_COLORS,
     SIZE,
     SMALL,
@@ -32,10 +30,9 @@ from pyg_clusters.analysis.plots import (
     tidy,
 )
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, FrameSet, parse_radii, read_set
+from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, parse_radii, read_set
 from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.files import write_json
-from pyg_clusters.formatting import span
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.frames import DescribeOptions
@@ -48,7 +45,7 @@ FILES = {
     "summary.json": "the summary",
     "pair_distribution.csv": "pair-distance distribution and neighbours within r",
     "shells.csv": "mean counts by size",
-    "collisions.csv": "the shared multisets of all shells, with their frames",
+    "collisions.csv": "the shared multisets, with their frames",
 }
 """Other files in the folder of the report."""
 
@@ -75,49 +72,11 @@ def describe(options: DescribeOptions) -> Description:
         if target:
             units = units_of_labels(options.frames, options.energy_unit)
             frames.properties[target] = frames.properties[target] * [units[file] for file in frames.file.tolist()]
-        description = description_of(frames, radii, target, options.r_max, options.bin_width)
+        description = description_of(frames, radii, target)
         if out is not None:
+            description.out = options.out
             write_results(description, out, options.frames, shlex.join(command_words(options)))
     return description
-
-
-def text_of(description: Description, options: DescribeOptions) -> str:
-    """Summary as text, and the folder of the results."""
-    written = [] if options.out is None else [f"tables, figures and report in {options.out}"]
-    return "\n".join([*summary_lines(description), *written])
-
-
-def summary_lines(description: Description) -> list[str]:
-    """Summary as text."""
-    frames, distribution = description.frames, description.distribution
-    sizes = frames.sizes
-    finest = description.shared[-1]
-    rows = len(np.unique(np.column_stack([frames.z, description.counts]), axis=0))
-    lines = [
-        f"clusters: {len(frames):,} of {span(sizes)} atoms ({_elements(frames)}), {len(frames.z):,} atoms",
-        f"shortest distance: {distribution.smallest_distance:.3f} Å, bond length: {distribution.bond_length:.2f} Å",
-        f"minima of g(r): {_lengths(description.minima)}",
-        f"suggested shell radii: {_lengths(description.suggested)}",
-        f"shell radii used: {_lengths(description.radii)} ({description.origin})",
-        "mean counts per atom: "
-        + ", ".join(f"{shell_name(s)} {mean:.2f}" for s, mean in enumerate(description.counts.mean(axis=0))),
-        f"distinct descriptors: {rows:,}",
-        f"distinct isomers: {finest.num_isomers:,} of {finest.num_frames:,} structures",
-    ]
-    for count, same in enumerate(description.shared, start=1):
-        text = (
-            f"isomers that share all counts within {_lengths(description.radii[:count])}: {same.num_colliding:,} of "
-            f"{same.num_isomers:,} ({same.rate:.2%}), in {len(same.shared):,} multisets"
-        )
-        if description.target and same.shared:
-            text += (
-                f"; energies of a multiset are {same.mean_spread:.2f} kcal/mol apart on average, "
-                f"{same.largest_spread:.2f} at most"
-            )
-        lines.append(text)
-    if not description.target:
-        lines.append("(pass the key of the energy by --target for the energy differences of such isomers)")
-    return lines
 
 
 def write_results(description: Description, folder: Path, names: Sequence[str], command: str):
@@ -136,7 +95,7 @@ def write_results(description: Description, folder: Path, names: Sequence[str], 
 
 def summary(description: Description, names: Sequence[str]) -> dict:
     """Results as JSON types; unknown values are ``None``."""
-    frames, distribution = description.frames, description.distribution
+    frames, distribution, same = description.frames, description.distribution, description.collisions
     return {
         "frames": list(names),
         "num_clusters": len(frames),
@@ -145,7 +104,6 @@ def summary(description: Description, names: Sequence[str]) -> dict:
         "clusters_per_size": {row["size"]: row["num_clusters"] for row in description.shells},
         "smallest_distance": distribution.smallest_distance,
         "bond_length": distribution.bond_length,
-        "minima": list(description.minima),
         "suggested_radii": list(description.suggested),
         "radii": list(description.radii),
         "radii_from": description.origin,
@@ -153,21 +111,17 @@ def summary(description: Description, names: Sequence[str]) -> dict:
         "target": description.target,
         "distinct_energy_ev": DISTINCT_ENERGY,
         "distinct_structure_angstrom": DISTINCT_STRUCTURE,
-        "collisions": [
-            {
-                "radii": list(description.radii[:count]),
-                "num_frames": same.num_frames,
-                "num_isomers": same.num_isomers,
-                "num_multisets": same.num_multisets,
-                "num_shared_multisets": len(same.shared),
-                "num_colliding_isomers": same.num_colliding,
-                "collision_rate": same.rate,
-                "mean_spread_kcal_mol": _known(same.mean_spread),
-                "largest_spread_kcal_mol": _known(same.largest_spread),
-                "error_floor_kcal_mol": _known(same.error_floor),
-            }
-            for count, same in enumerate(description.shared, start=1)
-        ],
+        "collisions": {
+            "num_frames": same.num_frames,
+            "num_isomers": same.num_isomers,
+            "num_multisets": same.num_multisets,
+            "num_shared_multisets": len(same.shared),
+            "num_colliding_isomers": same.num_colliding,
+            "collision_rate": same.rate,
+            "mean_spread_kcal_mol": _known(same.mean_spread),
+            "largest_spread_kcal_mol": _known(same.largest_spread),
+            "error_floor_kcal_mol": _known(same.error_floor),
+        },
     }
 
 
@@ -178,7 +132,7 @@ def description_figures(description: Description) -> dict[str, Figure]:
     means = np.array([[row[key] for key in row if key.startswith("mean_")] for row in rows])
     return {
         "pair_distribution": pair_distribution_curve(
-            distribution.r, distribution.g, distribution.neighbors_within(), description.radii, description.minima
+            distribution.r, distribution.g, distribution.neighbors_within(), description.radii
         ),
         "clusters_per_size": clusters_per_size(sizes, np.array([row["num_clusters"] for row in rows])),
         "shell_counts": mean_shell_counts(sizes, means, description.radii),
@@ -190,10 +144,10 @@ def make_report(description: Description, figures: dict[str, Figure], names: Seq
     report = Report("Clusters in the topological descriptor")
     report.origin(command)
     report.text(f"Clusters from {', '.join(map(literal, names))}.")
-    report.text("\n".join(f"- {line}" for line in summary_lines(description)))
+    report.text("\n".join(f"- {line}" for line in description.lines))
     captions = {
-        "pair_distribution": "Pair-distance distribution, the shells used, and the minima of g; below, the mean "
-        "number of neighbours of an atom within r.",
+        "pair_distribution": "Pair-distance distribution and the shells used; below, the mean number of neighbours of "
+        "an atom within r.",
         "clusters_per_size": "Clusters of each size.",
         "shell_counts": "Mean number of neighbours of an atom in each shell.",
     }
@@ -201,31 +155,18 @@ def make_report(description: Description, figures: dict[str, Figure], names: Seq
         report.figure(figure, captions[name])
     report.text("## Isomers with the same descriptors")
     report.text(DISTINCT)
-    rows = [
-        [
-            _lengths(description.radii[:count]),
-            same.num_isomers,
-            same.num_multisets,
-            same.num_colliding,
-            f"{same.rate:.2%}",
-            same.mean_spread,
-            same.largest_spread,
-            same.error_floor,
-        ]
-        for count, same in enumerate(description.shared, start=1)
-    ]
-    columns = ["radii", "isomers", "multisets", "sharing isomers", "rate", "mean spread", "largest spread", "floor"]
+    same = description.collisions
+    numbers = [same.num_isomers, same.num_multisets, same.num_colliding, f"{same.rate:.2%}"]
     report.table(
-        columns,
-        rows,
-        "Isomers that share the multiset of their counts, for the first radius alone and for more of them. Energies in "
-        "kcal/mol: highest minus lowest of a multiset; the floor is the smallest mean absolute error of any function "
-        "of the multiset on this set.",
+        ["isomers", "multisets", "sharing isomers", "rate", "mean spread", "largest spread", "floor"],
+        [[*numbers, same.mean_spread, same.largest_spread, same.error_floor]],
+        "Isomers that share the multiset of their counts. Energies in kcal/mol: highest minus lowest of a multiset; "
+        "the floor is the smallest mean absolute error of any function of the multiset on this set.",
     )
     columns_shared = _shared_columns(description)
     if columns_shared["size"]:
         rows = [list(row) for row in zip(*columns_shared.values(), strict=True)][:SHOWN_SHARED]
-        report.table(list(columns_shared), rows, "Shared multisets of all shells, by decreasing spread.")
+        report.table(list(columns_shared), rows, "Shared multisets, by decreasing spread.")
     keys = list(description.shells[0])
     report.table(keys, [[row[key] for key in keys] for row in description.shells], "Mean counts per atom by size.")
     report.text("## Files and next steps")
@@ -238,8 +179,8 @@ def make_report(description: Description, figures: dict[str, Figure], names: Seq
 
 
 def _shared_columns(description: Description) -> dict[str, list]:
-    """A row for each multiset of all shells that several isomers share."""
-    frames, shared = description.frames, description.shared[-1].shared
+    """A row for each multiset that several isomers share."""
+    frames, shared = description.frames, description.collisions.shared
     several = len(set(frames.file.tolist())) > 1
 
     def name(index: int) -> str:
@@ -257,25 +198,14 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _lengths(values: Sequence[float]) -> str:
-    return " and ".join(f"{value:.4g}" for value in values) + " Å" if values else "none"
-
-
-def _elements(frames: FrameSet) -> str:
-    return ", ".join(chemical_symbols[z] for z in np.unique(frames.z))
-
-
-def pair_distribution_curve(
-    r: np.ndarray, g: np.ndarray, neighbors: np.ndarray, radii: Sequence[float] = (), minima: Sequence[float] = ()
-) -> Figure:
-    """Pair-distance distribution with shell radii and minima, above the mean number of neighbours within r.
+def pair_distribution_curve(r: np.ndarray, g: np.ndarray, neighbors: np.ndarray, radii: Sequence[float]) -> Figure:
+    """Pair-distance distribution with shell radii, above the mean number of neighbours within r.
 
     Args:
         r: Distances in Å ``[num_bins]``.
         g: Density of neighbours in Å⁻³ ``[num_bins]``.
         neighbors: Mean number of neighbours of an atom within r ``[num_bins]``.
         radii: Shell radii in Å; each shell has a shade.
-        minima: Minima of g in Å, marked by their values.
     """
     figure = Figure(figsize=(SIZE[0], 5.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1.0))
@@ -287,16 +217,12 @@ def pair_distribution_curve(
     last = float(r[within[-1]]) if within.size else float(r[-1])
     upper.set(xlim=(0.0, last), ylim=(0.0, 1.12 * (g.max() or 1.0)))
     lower.set_ylim(bottom=0.0)
-    edges = [0.0, *radii, max(last, *radii)] if radii else []
+    edges = [0.0, *radii, max(last, *radii)]
     for shell, (inner, outer) in enumerate(pairwise(edges)):
         shade = {"color": SHELL_COLORS[shell % len(SHELL_COLORS)], "alpha": 0.12, "linewidth": 0, "zorder": 0}
         upper.axvspan(inner, outer, label=shell_text(shell, radii), **shade)
         lower.axvspan(inner, outer, **shade)
-    for index, minimum in enumerate(minima):
-        label = "_" if index else f"minima of g: {', '.join(f'{value:.2f}' for value in minima)} Å"
-        upper.axvline(minimum, color=ORANGE, linewidth=1.1, linestyle="--", label=label)
-    if radii or len(minima):
-        legend(upper, loc="upper right")
+    legend(upper, loc="upper right")
     figure.align_ylabels()
     return figure
 

@@ -5,18 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
+from pyg_clusters.formatting import span
 from pyg_clusters.frames import BadFrame
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.units import KCAL_PER_MOL
 
+BIN_WIDTH: float = 0.05
+"""Width of a bin of g(r) in Å."""
+
 MAX_RANGE: float = 60.0
-"""Largest distance of g(r) in Å by default, where the clusters are longer."""
+"""Largest distance of g(r) in Å."""
 
 FALLBACK: tuple[float, ...] = (1.25, 2.2)
 """Shell radii in bond lengths if g(r) suggests none: about those of gallium, gold and copper."""
@@ -41,6 +46,11 @@ def shell_text(shell: int, radii: Sequence[float]) -> str:
     outer = f"{radii[shell]:g}" if shell < len(radii) else ""
     limits = f"{inner} to {outer}" if inner and outer else f"below {outer}" if outer else f"beyond {inner}"
     return f"{shell_name(shell)}: {limits} Å"
+
+
+def lengths(values: Sequence[float]) -> str:
+    """Lengths in Å as text."""
+    return " and ".join(f"{value:.4g}" for value in values) + " Å" if values else "none"
 
 
 def empty_shells(counts: np.ndarray) -> list[int]:
@@ -206,39 +216,70 @@ class Description:
     Attributes:
         frames: The clusters.
         distribution: Pair-distance distribution.
-        minima: Its first two minima in Å, if present.
         suggested: Shell radii in Å suggested from it; empty if it has too few peaks.
         radii: Shell radii in Å that were used.
         origin: Origin of these radii.
         counts: Shell counts ``[num_atoms, num_shells]``.
         shells: Mean counts by size.
-        shared: Collisions for the first radius, the first two, ..., all radii.
+        collisions: Isomers with the same counts.
         target: Key of the energy, if any.
+        out: Folder of the results, if they were written.
     """
 
     frames: FrameSet
     distribution: PairDistribution
-    minima: tuple[float, ...]
     suggested: tuple[float, ...]
     radii: tuple[float, ...]
     origin: str
     counts: np.ndarray
     shells: list[dict[str, float | int]]
-    shared: list[Collisions]
+    collisions: Collisions
     target: str | None
+    out: str | None = None
 
     @property
     def bad(self) -> list[BadFrame]:
         """Frames that were left out."""
         return self.frames.bad
 
+    @property
+    def lines(self) -> list[str]:
+        """Summary as text."""
+        frames, distribution, same = self.frames, self.distribution, self.collisions
+        rows = len(np.unique(np.column_stack([frames.z, self.counts]), axis=0))
+        elements = ", ".join(chemical_symbols[z] for z in np.unique(frames.z))
+        means = ", ".join(f"{shell_name(shell)} {mean:.2f}" for shell, mean in enumerate(self.counts.mean(axis=0)))
+        colliding = (
+            f"isomers that share all counts: {same.num_colliding:,} of {same.num_isomers:,} ({same.rate:.2%}), in "
+            f"{len(same.shared):,} multisets"
+        )
+        if self.target is None:
+            colliding += " (pass the key of the energy by --target for their differences in energy)"
+        elif same.shared:
+            colliding += (
+                f"; energies of a multiset are {same.mean_spread:.2f} kcal/mol apart on average, "
+                f"{same.largest_spread:.2f} at most"
+            )
+        return [
+            f"clusters: {len(frames):,} of {span(frames.sizes)} atoms ({elements}), {len(frames.z):,} atoms",
+            f"shortest distance: {distribution.smallest_distance:.3f} Å, bond length: {distribution.bond_length:.2f} Å",
+            f"suggested shell radii: {lengths(self.suggested)}",
+            f"shell radii used: {lengths(self.radii)} ({self.origin})",
+            f"mean counts per atom: {means}",
+            f"distinct descriptors: {rows:,}",
+            f"distinct isomers: {same.num_isomers:,} of {same.num_frames:,} structures",
+            colliding,
+        ]
+
+    def __str__(self) -> str:
+        written = [] if self.out is None else [f"tables, figures and report in {self.out}"]
+        return "\n".join([*self.lines, *written])
+
 
 def description_of(
     frames: FrameSet,
     radii: tuple[float, ...] | None = None,
     target: str | None = None,
-    r_max: float | None = None,
-    bin_width: float = 0.05,
 ) -> Description:
     """Describe a set of clusters.
 
@@ -247,19 +288,20 @@ def description_of(
         radii: Shell radii in Å; by default those of gallium, for other elements those suggested from g(r), or else
             multiples of the bond length.
         target: Key of the energy (eV) among the properties of the frames.
-        r_max: Largest distance of g(r) in Å; by default all distances.
-        bin_width: Bin width of g(r) in Å.
 
     Raises:
-        InputError: If no two atoms are within ``r_max``, or no atom has a neighbour in one of the shells of ``radii``.
+        InputError: If no two atoms are within :data:`MAX_RANGE`, or no atom has a neighbour in one of the shells of
+            ``radii``.
     """
     energy = None if target is None else frames.properties[target]
     longest = _longest(frames)
-    r_max = r_max or min(longest + bin_width, MAX_RANGE)
-    distribution = pair_distribution(frames.pos, frames.ptr, r_max, bin_width)
+    distribution = pair_distribution(frames.pos, frames.ptr, min(longest + BIN_WIDTH, MAX_RANGE), BIN_WIDTH)
     if not distribution.g.any():
-        raise InputError(f"no two atoms of a cluster are within --r-max {r_max:g} Å of each other; choose a larger one")
-    minima, suggested = _minima(distribution)
+        raise InputError(f"no two atoms of a cluster are within {MAX_RANGE:g} Å of each other: give connected clusters")
+    try:
+        suggested = distribution.suggested_radii()
+    except ValueError:
+        suggested = ()
     from_user = radii is not None
     if radii is not None:
         origin = "--radii"
@@ -278,20 +320,15 @@ def description_of(
             f"no atom of the set has a neighbour in shell {shell_text(empty[0], radii)}; the clusters "
             f"are at most {longest:.2f} Å across: choose other --radii"
         )
-    nested = [radii[:number] for number in range(1, len(radii) + 1)]
     return Description(
         frames=frames,
         distribution=distribution,
-        minima=minima,
         suggested=suggested,
         radii=radii,
         origin=origin,
         counts=counts,
         shells=mean_counts_by_size(counts, frames.ptr),
-        shared=[
-            collisions(frames.z, frames.pos, frames.ptr, shell_counts(pos, ptr, inner).numpy(), energy)
-            for inner in nested
-        ],
+        collisions=collisions(frames.z, frames.pos, frames.ptr, counts, energy),
         target=target,
     )
 
@@ -301,17 +338,3 @@ def _longest(frames: FrameSet) -> float:
     cluster = np.repeat(np.arange(len(frames)), frames.sizes)
     centres = np.add.reduceat(frames.pos, frames.ptr[:-1]) / frames.sizes[:, None]
     return float(2 * np.linalg.norm(frames.pos - centres[cluster], axis=1).max())
-
-
-def _minima(distribution: PairDistribution) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Minima of g and suggested radii; empty if there are none."""
-    minima: tuple[float, ...] = ()
-    for count in (2, 1):
-        try:
-            minima = minima or distribution.minima(count=count)
-        except ValueError:
-            continue
-    try:
-        return minima, distribution.suggested_radii()
-    except ValueError:
-        return minima, ()

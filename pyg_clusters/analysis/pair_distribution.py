@@ -75,29 +75,6 @@ class PairDistribution:
         """Mean number of neighbours of an atom up to the outer edge of each bin, ``[num_bins]``."""
         return np.cumsum(self.g * _bin_volumes(len(self.r), self.bin_width))
 
-    def minima(self, smoothing: float = 0.1, count: int = 2) -> tuple[float, ...]:
-        """Radii of the minima after the first, second, ... peak.
-
-        Args:
-            smoothing: Standard deviation in Å of the Gaussian smoothing of g: large enough to remove the noise, small
-                compared with the width of a peak; 0.1 Å for tens of clusters and more. Larger values shift the minima
-                outwards.
-            count: Number of minima, each between two peaks.
-
-        Returns:
-            Radii in Å, ``count`` of them.
-
-        Raises:
-            ValueError: If there are too few peaks.
-        """
-        smooth, peaks = _peaks(self.g, smoothing / self.bin_width)
-        if len(peaks) <= count:
-            raise ValueError(
-                f"{count} minima need {count + 1} peaks of g(r), found {len(peaks)}: "
-                "change the smoothing, the largest distance, or give more clusters"
-            )
-        return _minima_between(self.r, smooth, peaks[: count + 1])
-
     def without_boundary(self) -> np.ndarray:
         r"""Divide g by that of a structureless sphere of the same extent, which leaves only the shells.
 
@@ -124,7 +101,7 @@ class PairDistribution:
            liquid about 1.8 b) or noise: the smoothing is widened by 10 % until no two are, to 0.25 b at most.
         3. A radius is the lowest point between two successive peaks, refined by a parabola, rounded to 0.01 Å.
 
-        The range should include whole clusters. :meth:`minima` are those of g itself.
+        The range should include whole clusters.
 
         Args:
             count: Number of radii, one less than the number of shells.

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from pyg_clusters import __version__
 from pyg_clusters.analysis.plots import render
-from pyg_clusters.analysis.viewer import STYLE, Property, structure_gallery, viewer_section
+from pyg_clusters.analysis.viewer import STYLE, Property, viewer_section
 from pyg_clusters.errors import printable
 from pyg_clusters.files import atomic_write
 
@@ -152,13 +152,12 @@ class Report:
             f"<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
         )
 
-    def figure(self, figure: Figure, caption: str, alt: str | None = None):
+    def figure(self, figure: Figure, caption: str):
         """Embed a figure as SVG, or as PNG if it has so many points that its SVG is large.
 
         Args:
             figure: Figure, for example from :mod:`pyg_clusters.analysis.plots`.
             caption: Caption; may contain ``**bold**`` and backquoted ``code``.
-            alt: Text for screen readers, by default the caption.
         """
         kind, picture = "image/svg+xml", render(figure, "svg")
         if len(picture) > LARGE_SVG:
@@ -167,13 +166,8 @@ class Report:
         width, height = (round(96 * inches) for inches in figure.get_size_inches())
         self._sections.append(
             f'<figure>\n<img src="data:{kind};base64,{data}" width="{width}" height="{height}" '
-            f'alt="{escape(alt or caption)}">\n<figcaption>{_inline(caption)}</figcaption>\n</figure>'
+            f'alt="{escape(caption)}">\n<figcaption>{_inline(caption)}</figcaption>\n</figure>'
         )
-
-    def structures(self, atoms: Sequence[Atoms], labels: Sequence[str], caption: str = "Structures."):
-        """Add labelled drawings of clusters."""
-        names = ", ".join(" ".join(label.split()) for label in labels)
-        self.figure(structure_gallery(atoms, labels), caption, alt=f"{caption} Drawn are: {names}")
 
     def viewer(
         self,

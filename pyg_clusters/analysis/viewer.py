@@ -1,4 +1,4 @@
-"""Drawings of clusters, and interactive 3D structures in a self-contained page by chemiscope."""
+"""Interactive 3D structures in a self-contained page, by chemiscope."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,8 @@ from string import Template
 
 import numpy as np
 from ase import Atoms
-from ase.data import covalent_radii
-from ase.data.colors import jmol_colors
 from ase.neighborlist import natural_cutoffs, neighbor_list
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.collections import EllipseCollection
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from pyg_clusters.analysis.plots import SMALL
 from pyg_clusters.errors import MissingExtra
 
 MAX_ATOMS: int = 30_000
@@ -205,104 +195,3 @@ def _for_chemiscope(of: Property) -> dict[str, object]:
         values = np.array([float(f"{value:.6g}") for value in values])
     entry: dict[str, object] = {"target": "atom" if of.of_atoms else "structure", "values": values}
     return entry | ({"units": of.unit} if of.unit else {})
-
-
-def structure_gallery(atoms: Sequence[Atoms], labels: Sequence[str]) -> Figure:
-    """Clusters as depth-shaded circles on a common scale, each viewed along its shortest principal axis.
-
-    Args:
-        atoms: The clusters.
-        labels: Label under each cluster.
-
-    Raises:
-        ValueError: If there are no clusters, or not one label for each.
-    """
-    if not atoms or len(atoms) != len(labels):
-        raise ValueError(f"a gallery needs clusters and as many labels, got {len(atoms)} and {len(labels)}")
-    columns = min(5, len(atoms))
-    rows = -(-len(atoms) // columns)
-    figure = Figure(figsize=(max(1.6 * columns, 3.2), 1.8 * rows), layout="constrained")
-    views = [view_of(cluster.positions) for cluster in atoms]
-    extent = max(np.abs(view[:, :2]).max() for view in views) + 1.6
-    for number, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
-        axes.set_axis_off()
-        if number < len(atoms):
-            draw_atoms(axes, views[number], atoms[number].numbers)
-            axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
-            axes.text(0.5, 0.0, labels[number], transform=axes.transAxes, ha="center", va="top", fontsize=SMALL)
-    return figure
-
-
-def view_of(positions: np.ndarray) -> np.ndarray:
-    """Positions along the principal axes, the longest to the right, the shortest towards the viewer."""
-    centred = positions - positions.mean(axis=0)
-    _, axes = np.linalg.eigh(centred.T @ centred)
-    axes = axes[:, ::-1]
-    largest = np.abs(axes).argmax(axis=0)
-    return centred @ (axes * np.sign(axes[largest, range(3)]))
-
-
-def draw_atoms(axes: Axes, view: np.ndarray, numbers: np.ndarray, colors: np.ndarray | None = None, haze: float = 0.65):
-    """Draw atoms from the furthest to the nearest, with haze increasing with distance."""
-    order = np.argsort(view[:, 2])
-    colors = jmol_colors[numbers[order]] if colors is None else colors[order]
-    view, numbers = view[order], numbers[order]
-    depth = (view[:, 2] - view[0, 2]) / (np.ptp(view[:, 2]) or 1.0)  # 0 furthest, 1 nearest
-    veil = haze * (1.0 - depth[:, None])
-    diameter = 1.9 * covalent_radii[numbers]
-    circles = EllipseCollection(
-        diameter,
-        diameter,
-        np.zeros(len(view)),
-        units="xy",
-        offsets=view[:, :2],
-        offset_transform=axes.transData,
-        facecolors=colors * (1.0 - veil) + veil,
-        edgecolors=0.75 * veil * np.ones(3),
-        linewidths=0.5,
-    )
-    axes.add_collection(circles)
-
-
-def energies_on_structures(atoms: Sequence[Atoms], energies: Sequence[np.ndarray], labels: Sequence[str]) -> Figure:
-    """Drawings of clusters with atoms coloured by energy, whole on top, and without the nearer half below.
-
-    Args:
-        atoms: The structures.
-        energies: Energies of their atoms in eV, ``[num_atoms]`` each.
-        labels: Label under each structure.
-    """
-    columns = min(3, len(atoms))
-    rows = 2 * -(-len(atoms) // columns)
-    figure = Figure(figsize=(2.6 * columns + 0.9, 2.6 * rows + 0.2), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    views = [view_of(cluster.positions) for cluster in atoms]
-    extent = max(np.abs(view[:, :2]).max() for view in views) + 1.8
-    norm = energy_norm(np.concatenate(energies))
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for number, (cluster, values, view) in enumerate(zip(atoms, energies, views, strict=True)):
-        colors = colormaps["viridis"](norm(values))[:, :3]
-        row, column = 2 * (number // columns), number % columns
-        behind = view[:, 2] <= np.median(view[:, 2])
-        for axes, shown in ((grid[row, column], np.ones_like(behind)), (grid[row + 1, column], behind)):
-            draw_atoms(axes, view[shown], cluster.numbers[shown], colors[shown], haze=0.0)
-            axes.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
-        text = grid[row + 1, column].text
-        text(0.5, 0.0, labels[number], transform=grid[row + 1, column].transAxes, ha="center", va="top", fontsize=SMALL)
-    energy_bar(figure, ScalarMappable(norm, "viridis"), list(grid.flat))
-    return figure
-
-
-def energy_norm(energies: np.ndarray) -> Normalize:
-    """Colour scale from the 1st to the 99th percentile, so that outliers do not set it."""
-    low, high = np.percentile(energies, [1.0, 99.0])
-    return Normalize(low, high) if low < high else Normalize(low - 0.5, high + 0.5)
-
-
-def energy_bar(figure: Figure, mappable: ScalarMappable, axes: Axes | list[Axes]):
-    """Add a colour bar of energies of atoms."""
-    bar = figure.colorbar(mappable, ax=axes, pad=0.02, shrink=0.8, extend="both", ticks=MaxNLocator(6))
-    bar.set_label("energy of the atom / eV", fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.outline.set_visible(False)

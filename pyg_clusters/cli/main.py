@@ -178,7 +178,7 @@ def run_verb(verb: str, argv: Sequence[str]):
         arguments = argv
     result = _named(entry.function)(arguments)
     for part in result if isinstance(result, Iterator) else [result]:
-        _show(part, part if not entry.text else _named(entry.text)(part, arguments))
+        _show(part)
 
 
 def _named(path: str) -> Callable[..., Any]:
@@ -186,16 +186,16 @@ def _named(path: str) -> Callable[..., Any]:
     return getattr(import_module(module), name)
 
 
-def _show(result: Any, text: Any):
+def _show(result: Any):
     """Print the result of a verb, after the frames that were left out."""
     if bad := getattr(result, "bad", None):
         from pyg_clusters.frames.checks import list_bad
 
         list_bad(bad)
-    if hasattr(text, "print"):
-        text.print()
-    elif text is not None:
-        print(text)
+    if hasattr(result, "print"):
+        result.print()
+    elif result is not None:
+        print(result)
 
 
 def _with_files(options: Any) -> Any:

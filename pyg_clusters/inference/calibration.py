@@ -17,7 +17,6 @@ from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.predictor import Predictor
 from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.options.training import CalibrateOptions
 from pyg_clusters.units import KCAL_PER_MOL
 
 CALIBRATION = "calibration.json"
@@ -119,6 +118,19 @@ class Calibration:
         """
         return self.quantile(coverage) * expected_error(self.noise, sizes, spread)
 
+    def __str__(self) -> str:
+        number, energies = len(set(self.groups)), self.notes["unit"] == "eV"
+        targets, unit, factor = ("clusters", "kcal/mol", KCAL_PER_MOL) if energies else ("atoms", "ppm", 1.0)
+        highest = number / (number + 1)
+        lines = [f"{len(self.scores)} held-out {targets} in {number} groups: coverage up to {highest:.3f}"]
+        size = self.notes.get("size", 1)
+        condition = f" for {size} atoms" if energies else ""
+        spread = ", and more with the spread" if self.spread != "none" else ""
+        for coverage in (coverage for coverage in (0.5, 0.8, 0.9, 0.95) if coverage < highest):
+            half = float(self.half_width(coverage, [size])[0]) * factor
+            lines.append(f"  {100 * coverage:.0f} %: ± {half:.2f} {unit}{condition}{spread}")
+        return "\n".join(lines)
+
     def save(self, path: str | Path):
         """Write the file, whole or not at all."""
         with atomic_write(path) as temporary:
@@ -168,21 +180,6 @@ class Calibration:
         except (ValueError, KeyError, TypeError) as error:
             reason = one_line(error)
             raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error
-
-
-def coverages(calibration: Calibration, options: CalibrateOptions) -> str:
-    """Half widths of the intervals at some coverages as text."""
-    number, energies = len(set(calibration.groups)), calibration.notes["unit"] == "eV"
-    targets, unit, factor = ("clusters", "kcal/mol", KCAL_PER_MOL) if energies else ("atoms", "ppm", 1.0)
-    highest = number / (number + 1)
-    lines = [f"{len(calibration.scores)} held-out {targets} in {number} groups: coverage up to {highest:.3f}"]
-    size = calibration.notes.get("size", 1)
-    condition = f" for {size} atoms" if energies else ""
-    spread = ", and more with the spread" if calibration.spread != "none" else ""
-    for coverage in (coverage for coverage in (0.5, 0.8, 0.9, 0.95) if coverage < highest):
-        half = float(calibration.half_width(coverage, [size])[0]) * factor
-        lines.append(f"  {100 * coverage:.0f} %: ± {half:.2f} {unit}{condition}{spread}")
-    return "\n".join([*lines, f"written to {options.run}/{CALIBRATION}"])
 
 
 def expected_error(noise: float, sizes: ArrayLike, spread: ArrayLike | None = None) -> np.ndarray:

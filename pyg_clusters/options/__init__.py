@@ -17,7 +17,6 @@ class Verb(NamedTuple):
         purpose: Purpose, for the list of verbs.
         function: Import path of its function, which is called with the options. Its result is printed, with its method
             ``print`` or as text, after the frames in its attribute ``bad``; an iterator item by item.
-        text: Import path of a function that converts result and options to text, if the result does not print itself.
         example: Arguments of an example, printed at the end of the help.
         options: Dataclass of its options.
         help: Help of a verb whose function parses the arguments itself.
@@ -28,7 +27,6 @@ class Verb(NamedTuple):
     function: str = ""
     example: str = ""
     options: type | None = None
-    text: str = ""
     help: str = ""
     kind: str = ""
 
@@ -37,13 +35,11 @@ VERBS: dict[str, Verb] = {}
 """The verbs by name, and subcommands as ``label energy``; the modules of this package fill it when imported."""
 
 
-def verb(
-    name: str, function: str, purpose: str, example: str, text: str = ""
-) -> Callable[[type[Options]], type[Options]]:
+def verb(name: str, function: str, purpose: str, example: str) -> Callable[[type[Options]], type[Options]]:
     """Register a dataclass as the options of a verb; see :class:`Verb`."""
 
     def register(options: type[Options]) -> type[Options]:
-        VERBS[name] = Verb(purpose, function, example, options, text)
+        VERBS[name] = Verb(purpose, function, example, options)
         return options
 
     return register

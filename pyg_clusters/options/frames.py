@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pyg_clusters.errors import InputError
 from pyg_clusters.options import (
     VERBS,
     DeviceOptions,
@@ -13,7 +12,6 @@ from pyg_clusters.options import (
     OverwriteOptions,
     Verb,
     check_counts,
-    check_positive,
     verb,
 )
 
@@ -55,16 +53,11 @@ class InfoOptions:
     """frames that cannot be used: stop at the first, or skip and list them"""
 
 
-MIN_BIN_WIDTH: float = 1e-4
-"""Smallest bin width of g(r) in Å: narrower bins hold almost no pairs and exhaust memory."""
-
-
 @verb(
     "describe",
     "pyg_clusters.analysis.describe",
     "compute g(r), shell radii, shell counts and isomers with equal counts",
     "gallium --out description",
-    text="pyg_clusters.analysis.description.text_of",
 )
 @dataclass(kw_only=True)
 class DescribeOptions(OverwriteOptions, EnergyUnitOptions, FrameOptions):
@@ -80,17 +73,8 @@ class DescribeOptions(OverwriteOptions, EnergyUnitOptions, FrameOptions):
     radii: str | None = None
     """shell radii in Å, for example 3.49,6.3; by default those of DART for gallium, for other elements those suggested
     from g(r)"""
-    r_max: float | None = None
-    """largest distance of g(r) in Å; by default all distances are counted"""
-    bin_width: float = 0.05
-    """bin width of g(r) in Å"""
     out: str | None = None
     """folder of the results; without it they are only printed"""
-
-    def __post_init__(self):
-        check_positive(self, "r_max", "bin_width", unit="Å")
-        if self.bin_width < MIN_BIN_WIDTH:
-            raise InputError(f"--bin-width must be at least {MIN_BIN_WIDTH} Å, got {self.bin_width:g}")
 
 
 VERBS["analyse"] = Verb("analyse core and surface atoms", kind="analysis")
@@ -101,7 +85,6 @@ VERBS["analyse"] = Verb("analyse core and surface atoms", kind="analysis")
     "pyg_clusters.analysis.analyse_core_surface",
     "core and surface atoms in the features of a model",
     "runs/dart gallium_minima --sizes 70 --out core_surface",
-    text="pyg_clusters.analysis.core_surface_report.text_of",
 )
 @dataclass(kw_only=True)
 class CoreSurfaceOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOptions):

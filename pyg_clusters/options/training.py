@@ -141,7 +141,6 @@ class EvaluateOptions(OverwriteOptions, EnergyUnitOptions, DeviceOptions, CheckO
     "pyg_clusters.evaluation.calibrate",
     "calibrate prediction intervals on held-out errors",
     "runs/dart",
-    text="pyg_clusters.inference.calibration.coverages",
 )
 @dataclass(kw_only=True)
 class CalibrateOptions(DeviceOptions):

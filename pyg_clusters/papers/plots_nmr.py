@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import covalent_radii
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
+from matplotlib.collections import EllipseCollection
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -26,7 +28,6 @@ from pyg_clusters.analysis.plots import (
     padded_limits,
     tidy,
 )
-from pyg_clusters.analysis.viewer import draw_atoms, view_of
 from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.metrics import peak_position
 from pyg_clusters.transforms.neighbors import SODIUM_RADII
@@ -214,7 +215,7 @@ def running_coordination_numbers(
     every = np.concatenate(shielding)
     scale = Normalize(every.min(), every.max())
     color = colormaps["viridis"]
-    views = [view_of(cluster.positions) for cluster in atoms]
+    views = [_view_of(cluster.positions) for cluster in atoms]
     extent = max(np.abs(view[:, :2]).max() for view in views) + 1.8
     for column, (cluster, values, numbers) in enumerate(zip(atoms, shielding, running, strict=True)):
         upper, lower = panels[:, column]
@@ -227,7 +228,7 @@ def running_coordination_numbers(
         low, high = np.sort(values)[:2], values.max()
         text = f"lowest {low[0]:.1f}, {low[1]:.1f} ppm\nhighest {high:.1f} ppm"
         upper.text(0.97, 0.05, text, transform=upper.transAxes, ha="right", fontsize=SMALL)
-        draw_atoms(lower, views[column], cluster.numbers, color(scale(values))[:, :3], haze=0.0)
+        _draw_atoms(lower, views[column], cluster.numbers, color(scale(values))[:, :3])
         lower.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
         lower.set_axis_off()
     bar = figure.colorbar(ScalarMappable(scale, "viridis"), ax=panels, pad=0.02, shrink=0.8, ticks=MaxNLocator(6))
@@ -235,6 +236,33 @@ def running_coordination_numbers(
     bar.ax.tick_params(labelsize=SMALL)
     bar.outline.set_visible(False)
     return figure
+
+
+def _view_of(positions: np.ndarray) -> np.ndarray:
+    """Positions along the principal axes, the longest to the right, the shortest towards the viewer."""
+    centred = positions - positions.mean(axis=0)
+    _, axes = np.linalg.eigh(centred.T @ centred)
+    axes = axes[:, ::-1]
+    largest = np.abs(axes).argmax(axis=0)
+    return centred @ (axes * np.sign(axes[largest, range(3)]))
+
+
+def _draw_atoms(axes: Axes, view: np.ndarray, numbers: np.ndarray, colors: np.ndarray):
+    """Draw atoms from the furthest to the nearest."""
+    order = np.argsort(view[:, 2])
+    diameter = 1.9 * covalent_radii[numbers[order]]
+    circles = EllipseCollection(
+        diameter,
+        diameter,
+        np.zeros(len(view)),
+        units="xy",
+        offsets=view[order, :2],
+        offset_transform=axes.transData,
+        facecolors=colors[order],
+        edgecolors="black",
+        linewidths=0.5,
+    )
+    axes.add_collection(circles)
 
 
 def trade_off(weights: np.ndarray, rmse: np.ndarray, wasserstein: np.ndarray) -> Figure:

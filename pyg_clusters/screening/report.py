@@ -41,8 +41,6 @@ CAPTIONS = {
     "parity": "Binding energies of the test set, which was not used in training.",
     "error_by_size": "Error on the test set by cluster size.",
 }
-DRAWN = 10
-"""Number of candidates that are drawn without chemiscope."""
 ROWS = 40
 """Approximate number of candidates in the table of the report."""
 SHORT = {
@@ -83,8 +81,9 @@ def write_report(
     report.text("## Candidates")
     try:
         _add_viewer(report, screening, predictor, truth)
-    except MissingExtra:
-        _add_drawings(report, screening)
+    except MissingExtra as error:
+        message = literal(error)
+        report.text(f"{message[0].upper()}{message[1:]}.")
     _add_table(report, screening, truth)
     report.text("## Files and next steps")
     report.files(FILES)
@@ -251,13 +250,6 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
         color="atoms" if several else "spread" if "spread" in properties else "rank",
         atom_color=None if energies is None else OF_ATOM,
     )
-
-
-def _add_drawings(report: Report, screening: Screening):
-    first = screening.candidates[:DRAWN]
-    labels = [f"{candidate.rank}: frame {candidate.source_frame}, {candidate.energy:.2f} eV" for candidate in first]
-    report.structures([candidate.atoms for candidate in first], labels, "The first candidates.")
-    report.text("For interactive 3D structures, `pip install 'pyg-clusters[report]'`.")
 
 
 def candidate_properties(
