@@ -23,17 +23,18 @@ from pyg_clusters.labels import (
     ShieldingLabeller,
     ShieldingLevel,
     StabilityLabeller,
+    dft,
     frame_keys,
     tight_binding_gap,
 )
-from pyg_clusters.labels.dft import kohn_sham, pyscf_import, shielding_tensor
+from pyg_clusters.labels.dft import kohn_sham, shielding_tensor
 from pyg_clusters.labels.dft.shielding_tensor import shielding_tensors
 from pyg_clusters.options.structures import LabelPrescreenOptions, LabelShieldingOptions
 from pyg_clusters.shipped import shipped_folder
 from pyg_clusters.structures import ClusterEMT, GuptaCalculator
 from pyg_clusters.units import SODIUM_ION_PPM, SODIUM_REFERENCE_PPM
 
-needs_pyscf = pytest.mark.skipif(pyscf_import.gto is None, reason="PySCF is not installed (extra dft)")
+needs_pyscf = pytest.mark.skipif(dft.gto is None, reason="PySCF is not installed (extra dft)")
 try:
     import cupy
 
@@ -64,7 +65,7 @@ def test_water_is_as_by_another_program():
     level = ShieldingLevel(basis="def2-tzvpp", cartesian=False, grid=3, scf_tolerance=1e-8, response_tolerance=1e-5)
     labelled = ShieldingLabeller(level)(WATER).atoms
     np.testing.assert_allclose(labelled.arrays["nmr_shielding"], [332.0796, 31.3925, 31.3916], atol=0.02)
-    assert labelled.info["energy"] / pyscf_import.HARTREE == pytest.approx(-76.46668, abs=5e-5)
+    assert labelled.info["energy"] / dft.HARTREE == pytest.approx(-76.46668, abs=5e-5)
     assert labelled.arrays["mulliken_charge"].sum() == pytest.approx(0, abs=1e-6)
     assert labelled.arrays["mulliken_charge"][0] < -0.3 and "gop" not in labelled.arrays
 
@@ -309,9 +310,7 @@ def test_potential_of_kept_values_is_pyscfs():
     """The own Coulomb, exchange and exchange-correlation matrices, closed-shell and spin-polarised."""
     mol = ShieldingLevel(cartesian=False).molecule(WATER)
     for spin in (0, 1):
-        mf = (pyscf_import.dft.UKS if spin else pyscf_import.dft.RKS)(mol, xc="b3lyp").density_fit(
-            "def2-universal-jkfit"
-        )
+        mf = (dft.dft.UKS if spin else dft.dft.RKS)(mol, xc="b3lyp").density_fit("def2-universal-jkfit")
         mf.grids.level = 1
         guess = np.asarray(mf.get_init_guess(key="1e"))
         if spin:

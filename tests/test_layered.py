@@ -23,7 +23,7 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.models import LayeredModel, load_model
 from pyg_clusters.models.checkpoint import save_model
 from pyg_clusters.nn import GraphKind, LayerAdapter, ShellConv, WholeModel
-from pyg_clusters.options.papers import ReproduceLayersOptions
+from pyg_clusters.options.training import ReproduceLayersOptions
 from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.papers import layers
 from pyg_clusters.shipped import shipped_recipe

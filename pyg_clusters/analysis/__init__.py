@@ -6,8 +6,7 @@ from pyg_clusters.analysis.info import info
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.analysis.report import Report
 from pyg_clusters.analysis.spectra import spectrum
-from pyg_clusters.options.frames import CoreSurfaceOptions, DescribeOptions, InfoOptions
-from pyg_clusters.options.inference import SpectrumOptions
+from pyg_clusters.options.frames import CoreSurfaceOptions, DescribeOptions, InfoOptions, SpectrumOptions
 
 __all__ = [
     "CoreSurfaceOptions",

@@ -23,7 +23,7 @@ from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress
-from pyg_clusters.options.inference import SpectrumOptions
+from pyg_clusters.options.frames import SpectrumOptions
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
-from pyg_clusters.options.papers import DemoOptions
 from pyg_clusters.options.screening import ScreenOptions
+from pyg_clusters.options.training import DemoOptions
 from pyg_clusters.screening import screen
 from pyg_clusters.training import train
 

@@ -26,7 +26,7 @@ from pyg_clusters.progress import duration, without_progress
 from pyg_clusters.stopping import Stopped, check_stopped, stopping_on_signals
 from pyg_clusters.trusted import trusting_files
 
-for _room in ("training", "inference", "screening", "structures", "frames", "papers"):
+for _room in ("training", "frames", "screening", "structures"):
     import_module(f"pyg_clusters.options.{_room}")  # registers its verbs, in the order of the help
 
 

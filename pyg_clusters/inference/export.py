@@ -22,7 +22,7 @@ from pyg_clusters.models.checkpoint import SHIPPED
 from pyg_clusters.models.contract import HasAtomicEnergies
 from pyg_clusters.models.training_domain import NEIGHBORS, RADII, TrainingDomain, domain_of
 from pyg_clusters.nn.output_scale import reference_energies
-from pyg_clusters.options.inference import ExportOptions
+from pyg_clusters.options.frames import ExportOptions
 from pyg_clusters.structures import energy_and_forces
 
 ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"

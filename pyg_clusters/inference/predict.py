@@ -26,7 +26,7 @@ from pyg_clusters.inference.engines import score_by_engine
 from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, job_settings
-from pyg_clusters.options.inference import PredictOptions
+from pyg_clusters.options.frames import PredictOptions
 from pyg_clusters.progress import counting
 
 ROWS_AT_ONCE: int = 1 << 20
@@ -64,7 +64,7 @@ def predict(options: PredictOptions) -> Predicted:
         InputError: If a frame cannot be used, or the file exists already.
 
     Example:
-        >>> from pyg_clusters.options.inference import PredictOptions
+        >>> from pyg_clusters.options.frames import PredictOptions
         >>> options = PredictOptions(model="gallium", frames=["md.xyz"], out="predictions.csv")
         >>> predict(options).num_frames  # doctest: +SKIP
         1000

@@ -20,8 +20,8 @@ from threadpoolctl import threadpool_limits
 
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.frames.join import join_atoms
+from pyg_clusters.labels.dft import lib
 from pyg_clusters.labels.dft.level import GB
-from pyg_clusters.labels.dft.pyscf_import import lib
 from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 from pyg_clusters.structures import PySCFCalculator, named_calculator
 from pyg_clusters.structures.calculators import calculator_problem, isolated

@@ -18,7 +18,7 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import METRICS
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import load_model
-from pyg_clusters.options.papers import ReproduceDartOptions
+from pyg_clusters.options.training import ReproduceDartOptions
 from pyg_clusters.papers.tables import (
     QUICK_MARK,
     QUICK_TITLE,

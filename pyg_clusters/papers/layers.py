@@ -25,7 +25,7 @@ from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import METRICS, SPLITS
 from pyg_clusters.models.checkpoint import load_model
-from pyg_clusters.options.papers import ReproduceLayersOptions, Target
+from pyg_clusters.options.training import ReproduceLayersOptions, Target
 from pyg_clusters.papers.tables import Reproduction, Table, mean_and_spread, seconds_of_finished, write_report
 from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.training.launcher import Training, run_trainings

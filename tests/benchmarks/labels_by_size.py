@@ -20,7 +20,7 @@ from ase import Atoms
 from pyg_clusters.labels import ShieldingLabeller, shielding, tight_binding_gap
 from pyg_clusters.labels.dft import shielding_tensor
 from pyg_clusters.labels.dft.density_fitting import FittedIntegrals
-from pyg_clusters.labels.dft.integration_grid import IntegrationGrid
+from pyg_clusters.labels.dft.kohn_sham import IntegrationGrid
 from pyg_clusters.labels.dft.shielding_tensor import MagneticResponse
 from pyg_clusters.structures import sblda
 

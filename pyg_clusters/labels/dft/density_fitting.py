@@ -6,9 +6,9 @@ import numpy as np
 import scipy.linalg
 from scipy.linalg import blas
 
+from pyg_clusters.labels.dft import df, gto, scf
 from pyg_clusters.labels.dft.level import num_core_orbitals
 from pyg_clusters.labels.dft.paired_matrices import PairedMatrices
-from pyg_clusters.labels.dft.pyscf_import import df, gto, scf
 from pyg_clusters.labels.labelling import LabellingError
 
 LARGEST_EXPONENT = 40

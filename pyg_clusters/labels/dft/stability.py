@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.linalg
 
+from pyg_clusters.labels.dft import dft, lib
 from pyg_clusters.labels.dft.kohn_sham import ClosedShell, converge, fitted_potential
-from pyg_clusters.labels.dft.pyscf_import import dft, lib
 from pyg_clusters.labels.labelling import LabellingError
 
 TOLERANCE = 2e-3
