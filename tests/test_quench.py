@@ -35,13 +35,13 @@ from pyg_clusters.structures import (
 from pyg_clusters.structures.quench import (
     SAME_DISTANCES,
     _is_sound,
-    _sorted_distances,
     displaced,
     heated,
     random_compact,
     relocated,
     swapped,
 )
+from pyg_clusters.structures.superposition import distances_by_elements
 
 ARGON_BOND = 2 * covalent_radii[18]
 CU10 = Atoms("Cu6Au4").numbers
@@ -160,11 +160,11 @@ def test_sound_clusters():
 def test_places_of_the_elements_tell_minima_apart_and_mirror_images_do_not():
     cluster = random_compact(CU10, np.random.default_rng(0))
     other = swapped(cluster, np.random.default_rng(0))
-    here, there = _sorted_distances(cluster), _sorted_distances(other)
+    here, there = distances_by_elements(cluster), distances_by_elements(other)
     np.testing.assert_allclose(np.sort(here), np.sort(there))
     assert np.sqrt(np.mean((here - there) ** 2)) > SAME_DISTANCES
     mirrored = Atoms(cluster.numbers, cluster.positions * [1, 1, -1])
-    np.testing.assert_allclose(_sorted_distances(mirrored), here)
+    np.testing.assert_allclose(distances_by_elements(mirrored), here)
 
 
 # Search
@@ -205,7 +205,7 @@ def test_frames_say_what_they_are():
     for number, atoms in enumerate(found):
         for other in found[:number]:
             if len(other) == len(atoms):
-                apart = np.sqrt(np.mean((_sorted_distances(atoms) - _sorted_distances(other)) ** 2))
+                apart = np.sqrt(np.mean((distances_by_elements(atoms) - distances_by_elements(other)) ** 2))
                 assert abs(atoms.info["energy"] - other.info["energy"]) > 0.005 or apart > SAME_DISTANCES
 
 

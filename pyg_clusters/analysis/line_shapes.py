@@ -7,17 +7,16 @@ import numpy as np
 from ase.units import kB
 from numpy.typing import ArrayLike
 from scipy.signal import fftconvolve
-from scipy.special import voigt_profile
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
-Shape = Literal["gaussian", "lorentzian", "voigt"]
+Shape = Literal["gaussian", "lorentzian"]
 
 POINTS_PER_WIDTH: int = 20
 """Points of the axis in the width of a line."""
 
-REACH: dict[str, float] = {"gaussian": 3.0, "lorentzian": 30.0, "voigt": 30.0}
+REACH: dict[str, float] = {"gaussian": 3.0, "lorentzian": 30.0}
 """Cut-off of a line in widths, beyond which its intensity is below 1/3000 of the maximum."""
 
 MAX_POINTS: int = 2_000_000
@@ -25,10 +24,6 @@ MAX_POINTS: int = 2_000_000
 
 GAUSSIAN_DEVIATIONS: float = float(2 * np.sqrt(2 * np.log(2)))
 """Full width at half maximum of a Gaussian in standard deviations."""
-
-EQUAL_VOIGT: float = float(0.5346 + np.sqrt(0.2166 + 1.0))
-"""Full width of a Voigt line in that of its Gaussian and its Lorentzian part, where both are equal (Olivero &
-Longbothum, J. Quant. Spectrosc. Radiat. Transfer 1977, 17, 233; to 0.02 %)."""
 
 
 @dataclass
@@ -97,7 +92,7 @@ def broaden(
         shift: Shift of each atom in ppm ``[num_atoms]``.
         width: Full width of a line at half maximum in ppm. It represents all broadening of a measured spectrum (23Na
             has a quadrupole moment) and is chosen, not computed.
-        shape: ``"gaussian"``, ``"lorentzian"``, or ``"voigt"``, the convolution of both with equal widths.
+        shape: ``"gaussian"`` or ``"lorentzian"``.
         weights: Non-negative weight of each atom ``[num_atoms]``; equal by default.
         axis: Axis from :func:`shift_axis`, for spectra to be compared.
 
@@ -166,7 +161,4 @@ def _line(distance: np.ndarray, width: float, shape: Shape) -> np.ndarray:
     """Line at zero, not normalised."""
     if shape == "gaussian":
         return np.exp(-0.5 * (distance * GAUSSIAN_DEVIATIONS / width) ** 2)
-    if shape == "lorentzian":
-        return 1 / (1 + (2 * distance / width) ** 2)
-    part = width / EQUAL_VOIGT
-    return voigt_profile(distance, part / GAUSSIAN_DEVIATIONS, part / 2)
+    return 1 / (1 + (2 * distance / width) ** 2)

@@ -1,7 +1,7 @@
 """NMR spectra of the frames of files."""
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from pyg_clusters.analysis.line_shapes import Shape, Spectrum, boltzmann_weights
 from pyg_clusters.analysis.plots import BLUE, ORANGE, SMALL, save_figure, tidy
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
-from pyg_clusters.formatting import print_table
+from pyg_clusters.formatting import count_of, print_table
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
 from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.frames.writing import open_output
@@ -28,7 +28,8 @@ from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
 HEADINGS = ("equal weights", "Boltzmann-weighted")
-COLORS: dict[str, str] = {"predicted": BLUE, "DFT": ORANGE}
+COLORS: dict[str, str] = {"pred": BLUE, "dft": ORANGE}
+NAMES: dict[str, str] = {"pred": "predicted", "dft": "DFT"}
 
 SHOWN: float = 0.01
 """Shown range of shifts: where an intensity is above this fraction of the maximum of its panel."""
@@ -93,15 +94,6 @@ class Group:
         if self.isomers is not None:
             row["effective_isomers"] = self.isomers
         return row
-
-
-@dataclass
-class Panel:
-    """Spectra in the same axes."""
-
-    title: str
-    spectra: Mapping[str, Spectrum]
-    """By name, ``"predicted"`` and perhaps ``"DFT"``, on a common axis."""
 
 
 @dataclass
@@ -286,58 +278,45 @@ def _write(groups: Sequence[Group], settings: dict, folder: Path):
 
 
 def _figure(groups: Sequence[Group]) -> Figure:
+    """Spectra of each group, also Boltzmann-weighted if known, with shifts increasing to the left as usual in NMR."""
     endings = ["", "_boltzmann"] if "pred_boltzmann" in groups[0].spectra else [""]
-    names = {"pred": "predicted", "dft": "DFT"}
-    rows = []
-    for group in groups:
-        size = "all sizes" if group.name == "all" else f"{group.name} atoms"
-        panels = []
-        for ending in endings:
-            drawn = {names[key]: group.spectra[key + ending] for key in names if key + ending in group.spectra}
-            what = f"{group.clusters} cluster{'s' if group.clusters > 1 else ''}"
-            if ending and group.isomers is not None:
-                what = f"{group.isomers:.1f} effective isomers"
-            panels.append(Panel(f"{size}, {what}", drawn))
-        rows.append(panels)
-    return spectra_figure(rows, HEADINGS if len(endings) > 1 else ())
-
-
-def spectra_figure(rows: Sequence[Sequence[Panel]], columns: Sequence[str] = ()) -> Figure:
-    """Grid of spectra, with shifts increasing to the left as usual in NMR, and a scale of intensity for each panel.
-
-    Args:
-        rows: Panels of each row; the first has all names.
-        columns: Headings of the columns, if there are several.
-    """
-    num_columns = len(rows[0])
-    figure = Figure(figsize=(1.2 + 4.6 * num_columns, 1.2 + 1.25 * len(rows)), layout="constrained")
-    grid = figure.subplots(len(rows), num_columns, sharex=True, squeeze=False)
-    for row, panels in zip(grid, rows, strict=True):
-        for axes, panel in zip(row, panels, strict=True):
-            tidy(axes, "", "")
-            axes.grid(visible=False)
-            for name, lines in panel.spectra.items():
-                axes.plot(lines.shift, lines.intensity, color=COLORS[name], linewidth=1.4, label=name)
-            first = next(iter(panel.spectra.values()))
-            axes.fill_between(first.shift, first.intensity, color=COLORS["predicted"], alpha=0.15, linewidth=0)
-            axes.set_yticks([])
-            axes.set_ylim(bottom=0.0)
-            text = panel.title
-            if len(panel.spectra) == 2:
-                text += f"\noverlap {overlap(*panel.spectra.values()):.2f}"
-            axes.text(0.015, 0.95, text, transform=axes.transAxes, va="top", fontsize=SMALL)
-    _limit(grid[0, 0], [lines for panels in rows for panel in panels for lines in panel.spectra.values()])
+    figure = Figure(figsize=(1.2 + 4.6 * len(endings), 1.2 + 1.25 * len(groups)), layout="constrained")
+    grid = figure.subplots(len(groups), len(endings), sharex=True, squeeze=False)
+    for row, group in zip(grid, groups, strict=True):
+        for axes, ending in zip(row, endings, strict=True):
+            _draw(axes, group, ending)
+    _limit(grid[0, 0], [lines for group in groups for lines in group.spectra.values()])
     for axes in grid[-1]:
         axes.set_xlabel("shift δ / ppm")
         axes.xaxis.set_major_locator(MaxNLocator(8))
-    for axes, heading in zip(grid[0], columns, strict=False):
-        axes.set_title(heading, fontsize=SMALL + 1)
+    if len(endings) > 1:
+        for axes, heading in zip(grid[0], HEADINGS, strict=True):
+            axes.set_title(heading, fontsize=SMALL + 1)
     figure.supylabel("intensity")
-    names = rows[0][0].spectra
-    if len(names) > 1:
-        handles, labels = grid[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, fontsize=SMALL, frameon=False, loc="outside upper center", ncols=len(names))
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    if len(labels) > 1:
+        figure.legend(handles, labels, fontsize=SMALL, frameon=False, loc="outside upper center", ncols=len(labels))
     return figure
+
+
+def _draw(axes: Axes, group: Group, ending: str):
+    """Draw the predicted spectrum of a group, and the DFT spectrum if known."""
+    tidy(axes, "", "")
+    axes.grid(visible=False)
+    drawn = {key: group.spectra[key + ending] for key in COLORS if key + ending in group.spectra}
+    for key, lines in drawn.items():
+        axes.plot(lines.shift, lines.intensity, color=COLORS[key], linewidth=1.4, label=NAMES[key])
+    axes.fill_between(drawn["pred"].shift, drawn["pred"].intensity, color=COLORS["pred"], alpha=0.15, linewidth=0)
+    axes.set_yticks([])
+    axes.set_ylim(bottom=0.0)
+    text = "all sizes, " if group.name == "all" else f"{group.name} atoms, "
+    if ending and group.isomers is not None:
+        text += f"{group.isomers:.1f} effective isomers"
+    else:
+        text += count_of(group.clusters, "cluster")
+    if len(drawn) == 2:
+        text += f"\noverlap {overlap(*drawn.values()):.2f}"
+    axes.text(0.015, 0.95, text, transform=axes.transAxes, va="top", fontsize=SMALL)
 
 
 def _limit(axes: Axes, spectra: Sequence[Spectrum]):

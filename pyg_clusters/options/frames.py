@@ -177,8 +177,8 @@ class SpectrumOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOption
     """shielding of the standard in ppm; for sodium that of hydrated Na+ by default"""
     width: float = 10.0
     """full width of a line at half maximum in ppm"""
-    shape: Literal["gaussian", "lorentzian", "voigt"] = "gaussian"
-    """line shape; voigt combines both with equal widths"""
+    shape: Literal["gaussian", "lorentzian"] = "gaussian"
+    """line shape"""
     by: Literal["size", "all"] = "size"
     """one spectrum per cluster size, or one of all clusters"""
     temperature: float = 300.0

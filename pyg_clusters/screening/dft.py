@@ -11,7 +11,6 @@ from ase import Atoms
 from ase.io import write
 from ase.io.formats import ioformats
 from matplotlib.figure import Figure
-from scipy.spatial.distance import pdist
 
 from pyg_clusters.analysis.plots import GREY, SHELL_COLORS, legend, padded_limits, save_figure, tidy
 from pyg_clusters.errors import InputError, describe_error
@@ -22,6 +21,7 @@ from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.metrics import metrics_by_size
 from pyg_clusters.options.screening import VACUUM, CompareDFTOptions
+from pyg_clusters.structures.superposition import distances_by_elements
 from pyg_clusters.units import KCAL_PER_MOL
 
 RESULTS = ("dft.csv", "dft.png")
@@ -240,7 +240,7 @@ class _Matcher:
             if origin := origin_in(atoms.info):
                 self.of_origin.setdefault(origin, []).append(index)
         self.distances = {
-            formula: np.stack([_distances(candidates[index]) for index in indices])
+            formula: np.stack([distances_by_elements(candidates[index]) for index in indices])
             for formula, indices in self.of_formula.items()
         }
 
@@ -288,16 +288,7 @@ class _Matcher:
         if not indices:
             return [], np.zeros(0)
         known = self.distances[self.formulas[indices[0]]]
-        return indices, np.sqrt(np.square(known - _distances(atoms)).mean(axis=1))
-
-
-def _distances(atoms: Atoms) -> np.ndarray:
-    """Pair distances ``[num_pairs]`` in Å, sorted among the pairs of the same elements."""
-    order = np.argsort(atoms.numbers, kind="stable")
-    numbers = atoms.numbers[order]
-    first, second = np.triu_indices(len(numbers), 1)
-    distances = pdist(atoms.positions[order])
-    return distances[np.lexsort((distances, numbers[second], numbers[first]))]
+        return indices, np.sqrt(np.square(known - distances_by_elements(atoms)).mean(axis=1))
 
 
 def _index_of_folder(path: Path) -> int | None:

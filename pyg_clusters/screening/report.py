@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.info import model_card
-from pyg_clusters.analysis.plots import MAX_PANELS, save_figure
+from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first
 from pyg_clusters.composition import kind_label
@@ -24,7 +24,6 @@ from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.inference.run import Run
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.screening.candidates import Candidate, Screening
-from pyg_clusters.screening.scores import picked_by_size
 from pyg_clusters.strategies import Bins, Strategy, bin_width
 from pyg_clusters.units import KCAL_PER_MOL
 
@@ -104,10 +103,9 @@ def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figu
     title = f"{count_of(int(picked.sum()), 'candidate')} of {frames}"
     if len(screening.energy) > len(shown):
         title += f", the lowest of {len(screening.energy):,}"
-    histogram = picked_by_size if len(np.unique(kind)) <= MAX_PANELS else plots.picked_histogram
     return {
         "trajectory": plots.energy_along_trajectory(shown, energy, picked, true, kind, title=title),
-        "distribution": histogram(energy, picked, kind),
+        "distribution": plots.picked_histogram(energy, picked, kind),
     }
 
 

@@ -18,12 +18,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import kendalltau, spearmanr
 
 from pyg_clusters.analysis.plots import (
-    BLUE,
     MAX_PANELS,
-    ORANGE,
     SHELL_COLORS,
     SMALL,
-    bin_edges,
     legend,
     tidy,
 )
@@ -311,22 +308,4 @@ def scores_by_strategy(scores: Sequence[StrategyScore]) -> Figure:
         axes.set_xlim(right=1.2 * axes.get_xlim()[1])
         axes.grid(visible=False, axis="y")
     legend(right, loc="best")
-    return figure
-
-
-def picked_by_size(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray) -> Figure:
-    """Distribution of the predicted energies in eV of each cluster size or composition, and the candidates in it."""
-    shown = np.unique(sizes)[:MAX_PANELS].tolist()
-    figure = Figure(figsize=(6.4, 1.2 + 2.0 * len(shown)), layout="constrained")
-    panels = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
-    for axes, size in zip(panels, shown, strict=True):
-        of_size = sizes == size
-        energy, selected = predicted[of_size], predicted[of_size & picked]
-        bins = bin_edges(energy)
-        tidy(axes, "", "number of frames")
-        axes.hist(energy, bins=bins, color=BLUE, alpha=0.45, label=f"{len(energy):,} frames of {kind_label(size)}")
-        axes.hist(selected, bins=bins, color=ORANGE, label=f"{len(selected):,} candidates")
-        axes.plot(selected, np.zeros(len(selected)), "|", color="black", markersize=8, clip_on=False)
-        legend(axes, loc="upper right")
-    panels[-1].set_xlabel("predicted energy / eV per cluster")
     return figure

@@ -55,7 +55,6 @@ def representatives(
     *,
     energy: np.ndarray | None = None,
     tolerance: float = SAME_STRUCTURE,
-    energy_tolerance: float | None = None,
 ) -> np.ndarray:
     """For each structure, the one that it is a copy of.
 
@@ -70,13 +69,12 @@ def representatives(
         energy: Energies ``[num_frames]`` in eV: of copies the lowest is the representative.
         tolerance: In Å, root mean square over the atoms; three to four times the noise on each coordinate of copies
             (a quench to 0.01 eV/Å leaves some 0.01 Å).
-        energy_tolerance: Structures whose energies differ by more, in eV, are no copies.
 
     Returns:
         Places ``[num_frames]``: its own for a representative.
 
     Raises:
-        ValueError: If the tolerance is not positive, or one for energies is given without them.
+        ValueError: If the tolerance is not positive.
 
     Example:
         >>> triangle = np.array([[0, 0, 0], [2.7, 0, 0], [0, 3.1, 0]])
@@ -87,13 +85,10 @@ def representatives(
         array([0, 0, 2])
     """
     _check_tolerance(tolerance)
-    if energy_tolerance is not None and energy is None:
-        raise ValueError("a tolerance of energies needs energies")
     result = np.arange(len(ptr) - 1)
     for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
         order = np.arange(len(frames)) if energy is None else np.argsort(np.asarray(energy)[frames], kind="stable")
-        values = None if energy is None else np.asarray(energy, float)[frames][order]
-        finder = _Finder(PairComparison(species, positions[order], tolerance, values, energy_tolerance))
+        finder = _Finder(PairComparison(species, positions[order], tolerance))
         result[frames[order]] = frames[order][finder.representatives()]
     return result
 

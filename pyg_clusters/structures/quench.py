@@ -15,6 +15,7 @@ from pyg_clusters.composition import formula_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.options.structures import QuenchSettings
 from pyg_clusters.structures.relax_frames import local_minimum
+from pyg_clusters.structures.superposition import distances_by_elements
 
 VOLUME = 0.8
 """Volume of an atom in a random start, in cubes of the bond length; 0.71 in a close-packed crystal."""
@@ -234,7 +235,7 @@ class _Search:
         energy = info["energy"] if "energy" in info else atoms.get_potential_energy()  # ASE moves it on reading
         if info["segment"] != self.segment:
             self.begin(info["segment"])
-        self.found[atoms.numbers.tobytes()].append((energy, _sorted_distances(atoms)))
+        self.found[atoms.numbers.tobytes()].append((energy, distances_by_elements(atoms)))
         self.total += 1
         self.of_segment += 1
         self.attempt, self.productive = info["attempt"] + 1, self.segment
@@ -318,18 +319,8 @@ class _Search:
         near = [d for e, d in self.found[atoms.numbers.tobytes()] if abs(e - energy) < SAME_ENERGY]
         if not near:
             return False
-        distances = _sorted_distances(atoms)
+        distances = distances_by_elements(atoms)
         return any(np.sqrt(np.mean((distances - other) ** 2)) < SAME_DISTANCES for other in near)
-
-
-def _sorted_distances(atoms: Atoms) -> np.ndarray:
-    """All distances ``[num_pairs]`` in Å, ascending within each pair of elements."""
-    apart = cdist(atoms.positions, atoms.positions)
-    i, j = np.triu_indices(len(atoms), 1)
-    low = np.minimum(atoms.numbers[i], atoms.numbers[j])
-    high = np.maximum(atoms.numbers[i], atoms.numbers[j])
-    distances = apart[i, j]
-    return distances[np.lexsort((distances, high, low))]
 
 
 def _is_sound(atoms: Atoms) -> bool:

@@ -4,19 +4,18 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from ase import Atoms
 from torch import Tensor, nn
 
-from pyg_clusters.frames.electronic_state import neutral_problem
 from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch, sizes_to_ptr
 from pyg_clusters.models import load_model
 from pyg_clusters.models.checkpoint import available_models
 from pyg_clusters.models.training_domain import GeometryRange, geometry_range_of, measures
-from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, EnergyFunction, Gupta, energy_and_forces, model_problem
+from pyg_clusters.structures.calculators import calculator_problem
+from pyg_clusters.structures.potentials import EnergyFunction, Gupta, energy_and_forces, model_problem
 
 FIRST_STEP, LONGEST_STEP = 0.1, 1.0
 WAIT, FASTER, SLOWER = 5, 1.1, 0.5
@@ -179,72 +178,32 @@ LEFT_RANGE = "left_range"
 """Key of the reason why a frame was stopped outside the geometries in which its energy can be trusted."""
 
 
-class BatchedEnergy(Protocol):
-    """Energies of many frames at once."""
+class BatchedEnergy:
+    """Energy of many frames at once: of a model, or by default the Gupta potential of the element of each frame.
 
-    name: str
-    """Prefix of the names of the results."""
-    dtype: torch.dtype
-    """Precision of the positions."""
-    device: torch.device
-    """Where it is computed."""
-
-    def problem(self, atoms: Atoms) -> str | None:
-        """Reason why a frame has no energy, if any."""
-
-    def energy_of(self, element: str) -> EnergyFunction:
-        """The energy of frames whose first atom is of this element."""
-
-
-class GuptaEnergy:
-    """The Gupta potential of the element of a frame."""
-
-    name = "gupta"
-    dtype = torch.double
-    device = torch.device("cpu")
-
-    def problem(self, atoms: Atoms) -> str | None:
-        symbols = atoms.get_chemical_symbols()
-        for number, symbol in enumerate(symbols):
-            if symbol not in GUPTA_PARAMETERS:
-                return f"atom {number} is {symbol}, but the Gupta potential knows only {', '.join(GUPTA_PARAMETERS)}"
-            if symbol != symbols[0]:
-                others = f"atom {number} is {symbol}, atom 0 {symbols[0]}"
-                return f"{others}, but the Gupta potential is for one element alone"
-        return neutral_problem(atoms, "the Gupta potential")
-
-    def energy_of(self, element: str) -> EnergyFunction:
-        return Gupta(element)
-
-
-class ModelEnergy:
-    """A trained model.
-
-    Raises:
-        InputError: If its energy has no forces.
+    Args:
+        model: A trained model.
     """
 
-    name = "model"
-
-    def __init__(self, model: nn.Module):
-        self.model = model
-        weight = next(model.parameters())
+    def __init__(self, model: nn.Module | None = None):
+        self.model, self.name = model, "gupta" if model is None else "model"
+        weight = torch.zeros((), dtype=torch.double) if model is None else next(model.parameters())
         self.dtype, self.device = weight.dtype, weight.device
 
     def problem(self, atoms: Atoms) -> str | None:
-        return model_problem(self.model, atoms)
+        """Reason why a frame has no energy, if any."""
+        return calculator_problem("gupta", atoms) if self.model is None else model_problem(self.model, atoms)
 
     def energy_of(self, element: str) -> EnergyFunction:
-        return self.model
+        """The energy of frames whose first atom is of this element."""
+        return Gupta(element) if self.model is None else self.model
 
 
 def batched_energy(name: str) -> BatchedEnergy | None:
     """Energy for relaxing many frames at once: ``gupta``, a run, a saved or a pretrained model; else none."""
     if name == "gupta":
-        return GuptaEnergy()
-    if Path(name).is_dir() or name in available_models():
-        return ModelEnergy(load_model(name))
-    return None
+        return BatchedEnergy()
+    return BatchedEnergy(load_model(name)) if Path(name).is_dir() or name in available_models() else None
 
 
 def chunks(frames: Iterable[Atoms]) -> Iterator[list[Atoms]]:

@@ -5,6 +5,7 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from ase import Atoms
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
@@ -112,6 +113,15 @@ def key_share(num_atoms: int) -> float:
     return min(math.sqrt(2 * num_atoms / max(num_atoms - 1, 1)), 0.5 + 8 / num_atoms)
 
 
+def distances_by_elements(atoms: Atoms) -> np.ndarray:
+    """All pair distances ``[num_pairs]`` in Å, ascending within each pair of elements."""
+    i, j = np.triu_indices(len(atoms), 1)
+    low = np.minimum(atoms.numbers[i], atoms.numbers[j])
+    high = np.maximum(atoms.numbers[i], atoms.numbers[j])
+    distances = cdist(atoms.positions, atoms.positions)[i, j]
+    return distances[np.lexsort((distances, high, low))]
+
+
 def sorted_distances(pos: np.ndarray) -> np.ndarray:
     """Sorted pair distances ``[num_frames, num_pairs]`` in Å of ``pos [num_frames, num_atoms, 3]``."""
     i, j = np.triu_indices(pos.shape[1], 1)
@@ -127,25 +137,14 @@ class PairComparison:
         species: Atomic numbers ``[num_atoms]``, the same of all.
         pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
         tolerance: Largest distance of copies in Å, root mean square over the atoms.
-        energy: Energies ``[num_frames]`` in eV.
-        energy_tolerance: Largest difference of the energies of copies in eV, if they are compared.
     """
 
-    def __init__(
-        self,
-        species: np.ndarray,
-        pos: np.ndarray,
-        tolerance: float,
-        energy: np.ndarray | None = None,
-        energy_tolerance: float | None = None,
-    ):
+    def __init__(self, species: np.ndarray, pos: np.ndarray, tolerance: float):
         self.species = species
         self.pos = pos - pos.mean(axis=1, keepdims=True)
         self.radii = _sorted_radii(species, self.pos)
         self.tolerance = tolerance
         self.key_tolerance = key_share(len(species)) * tolerance
-        self.energy = energy if energy_tolerance is not None else None
-        self.energy_tolerance = energy_tolerance
 
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
         """Whether the structures of pairs are copies, ``[num_pairs]``, by their indices."""
@@ -162,11 +161,8 @@ class PairComparison:
         # One direction whatever the order of a pair: at the tolerance the answer must not depend on it.
         swapped = self.radii[first].sum(axis=1) > self.radii[second].sum(axis=1)
         first, second = np.where(swapped, second, first), np.where(swapped, first, second)
-        if self.energy is not None:
-            same &= np.abs(self.energy[first] - self.energy[second]) <= self.energy_tolerance
-        near = np.flatnonzero(same)
-        difference = sorted_distances(self.pos[first[near]]) - sorted_distances(self.pos[second[near]])
-        same[near] = np.sqrt(np.square(difference).mean(axis=1)) <= self.key_tolerance
+        difference = sorted_distances(self.pos[first]) - sorted_distances(self.pos[second])
+        same &= np.sqrt(np.square(difference).mean(axis=1)) <= self.key_tolerance
         near = np.flatnonzero(same)
         radii = np.sqrt(np.square(self.radii[first[near]] - self.radii[second[near]]).mean(axis=1))
         same[near] = radii <= self.tolerance  # they never differ by more than the atoms
