@@ -2,10 +2,11 @@
 
 from pyg_clusters.composition import all_compositions, formula_of, parse_formula
 from pyg_clusters.options.structures import QuenchSettings
-from pyg_clusters.structures.calculators import ClusterEMT, named_calculator
+from pyg_clusters.structures.calculators import PySCFCalculator, named_calculator
 from pyg_clusters.structures.generate import sblda
 from pyg_clusters.structures.potentials import (
     GUPTA_PARAMETERS,
+    ClusterEMT,
     EnergyFunction,
     Gupta,
     GuptaCalculator,
@@ -13,7 +14,6 @@ from pyg_clusters.structures.potentials import (
     ModelCalculator,
     energy_and_forces,
 )
-from pyg_clusters.structures.pyscf_calculator import PySCFCalculator
 from pyg_clusters.structures.quench import isolated_energies, quench
 from pyg_clusters.structures.relax_frames import Minimum, local_minimum
 from pyg_clusters.structures.relaxation import Relaxation, relax

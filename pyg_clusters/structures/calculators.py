@@ -1,21 +1,23 @@
-"""ASE calculators by name, and ASE's effective medium theory evaluated on all pairs at once."""
+"""ASE calculators by name, and density functional theory of isolated clusters by PySCF."""
 
 import importlib
-from collections.abc import Collection
+import warnings
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
-from ase.calculators.emt import EMT, beta, parameters
-from scipy.special import expit
+from ase.calculators.calculator import Calculator, CalculatorError, all_changes
+from ase.calculators.emt import parameters
+from ase.data import chemical_symbols
+from ase.units import Bohr, Hartree
 
 from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state, neutral_problem
-from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, GuptaCalculator
-from pyg_clusters.structures.pyscf_calculator import PySCFCalculator, pyscf_problem
+from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, ClusterEMT, GuptaCalculator
 from pyg_clusters.trusted import current_folder
 
 CALCULATORS: str = "gupta, emt, tblite, pyscf, gap:FILE or module:Class"
@@ -47,12 +49,9 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
         >>> type(named_calculator("emt", ["Cu", "Au"])).__name__
         'ClusterEMT'
     """
-    if name == "gupta":
+    if name in ("gupta", "emt"):
         check_elements(name, elements)
-        return GuptaCalculator(next(iter(elements)))
-    if name == "emt":
-        check_elements(name, elements)
-        return ClusterEMT()
+        return ClusterEMT() if name == "emt" else GuptaCalculator(next(iter(elements)))
     if name == "tblite":
         return _tblite()
     if name == "pyscf":
@@ -75,12 +74,7 @@ def check_elements(name: str, elements: Collection[str]):
 
 
 def calculator_problem(name: str, atoms: Atoms) -> str | None:
-    """Reason why a calculator cannot be used for a frame, if any: an unsupported element, charge or spin.
-
-    Args:
-        name: A name that :func:`named_calculator` knows.
-        atoms: The frame.
-    """
+    """Reason why a calculator cannot be used for a frame, if any: an unsupported element, charge or spin."""
     try:
         check_elements(name, set(atoms.get_chemical_symbols()))
         state = electronic_state(atoms)
@@ -102,8 +96,8 @@ def calculator_identity(name: str) -> str:
 def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
     """A copy of a cluster without a cell, with a calculator set to its charge and spin.
 
-    They become the parameters ``charge`` and ``multiplicity`` of a calculator that has these; the copy keeps the
-    ``info``, charges and magnetic moments of the cluster, which other calculators read.
+    Calculators without the parameters ``charge`` and ``multiplicity`` may read them from the ``info``, charges and
+    magnetic moments of the copy.
     """
     copy = Atoms(atoms.numbers, atoms.positions, info=dict(atoms.info))
     for name in INITIAL_ARRAYS:
@@ -170,67 +164,186 @@ def _own(name: str) -> Calculator:
     return calculator
 
 
-class ClusterEMT(EMT):
-    r"""ASE's :class:`~ase.calculators.emt.EMT` for isolated clusters: the same energies and forces, faster.
+BASIS: str = "def2-svp"
+"""Basis set, by PySCF's name, with all electrons up to krypton. (LANL2DZ and ccECP, which leave one electron to sodium,
+bind Na2 by 0.47 and 0.55 instead of 0.78 eV.)"""
 
-    Effective medium theory (Jacobsen, Stoltze, Nørskov, Surf. Sci. 1996, 366, 394) with the parameters of ASE, for Al,
-    Ni, Cu, Pd, Ag, Pt, Au and their alloys. As in ASE the energies are relative to the pure crystals.
-    Clusters of 20 to 60 atoms take a seventh to a twentieth of the time, in dense arrays over all pairs.
+CORE_POTENTIAL: str = "def2-svp"
+"""Core potentials of the elements beyond krypton, by PySCF's name, for any def2 basis set."""
+
+FITTING: str = "def2-universal-jfit"
+"""Basis in which the density is expanded for the Coulomb energy; the exchange of the functional needs none."""
+
+LEVEL_SHIFT: float = 0.2
+"""In hartree, for a second try where the self-consistent field does not converge."""
+
+CYCLES: tuple[int, int, int] = (60, 100, 100)
+"""Maximum number of cycles of the first try, with shifted levels, and without them again."""
+
+
+class PySCFCalculator(Calculator):
+    """ASE calculator of a cluster by Kohn-Sham theory with a fitted density: energy (eV) and forces (eV/Å).
+
+    A functional without exact exchange, in Gaussian functions and without periodic images. A Fermi distribution over
+    the orbitals lets the self-consistent field converge where gaps are small. The energy is the free energy of the
+    electrons at this width, and the forces are its gradient. Its zero is that of separate electrons and nuclei (or
+    cores), so that energies of one set must be of one level; the energies of isolated atoms, with their multiplicity,
+    turn them into binding energies.
+
+    ``label energy`` and ``relax`` take charge and multiplicity from the frame. A closed shell is restricted, everything
+    else unrestricted; without a multiplicity an even number of electrons is a closed shell, and an odd one is refused.
+
+    Args:
+        charge: Total charge in e.
+        multiplicity: 2S + 1.
+        xc: Functional of density and gradient, by PySCF's name; hybrid ones are refused, as the fitting basis is for
+            the Coulomb energy.
+        smearing: Width of the Fermi distribution in eV; 0 for whole occupations.
+        grid: PySCF's level of the integration grid, 0 (coarse) to 9.
+        basis: Basis set by PySCF's name, one of the def2 family: def2-svp, def2-tzvp, ...
+
+    Raises:
+        InputError: When it is used, for an element without a basis set, or an odd number of electrons without a spin.
+        MissingExtra: If PySCF is not installed.
 
     Example:
-        >>> dimer = Atoms("CuAu", [[0, 0, 0], [0, 0, 2.4]], calculator=ClusterEMT())
-        >>> print(f"{dimer.get_potential_energy():.4f} eV")
-        3.1924 eV
+        >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.08]])
+        >>> dimer.calc = PySCFCalculator()  # doctest: +SKIP
+        >>> dimer.get_potential_energy()  # doctest: +SKIP
     """
+
+    implemented_properties = ["energy", "free_energy", "forces"]
+    default_parameters = {
+        "charge": 0,
+        "multiplicity": None,
+        "xc": "pbe",
+        "smearing": 0.05,
+        "grid": 2,
+        "basis": BASIS,
+    }
+
+    def __init__(self, **parameters: Any):
+        need_pyscf()
+        super().__init__(**parameters)
+        if unknown := set(self.parameters) - set(self.default_parameters):
+            raise InputError(
+                f"PySCFCalculator has no parameter {sorted(unknown)[0]}; it has {', '.join(self.default_parameters)}"
+            )
+        self._density: tuple | None = None
+
+    def reset(self):
+        """Forget results and the density from which the next calculation would start."""
+        super().reset()
+        self._density = None
+
+    @property
+    def level(self) -> str:
+        """Level of theory, in words."""
+        given = self.parameters
+        fermi = f", Fermi {given['smearing']:g} eV" if given["smearing"] else ""
+        return f"{given['xc'].upper()}/{given['basis']}, {FITTING}, grid {given['grid']}{fermi}"
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=tuple(all_changes)):
         """Compute the results; called by ASE."""
-        Calculator.calculate(self, atoms, list(properties), list(system_changes))
+        super().calculate(atoms, list(properties), list(system_changes))
         cluster = self.atoms
         assert cluster is not None
+        mf = self._mean_field(cluster)
+        self._converge(mf, cluster)
+        energy = Hartree * float(mf.e_free if self.parameters["smearing"] else mf.e_tot)
+        self.results = {"energy": energy, "free_energy": energy}
+        gradient = mf.nuc_grad_method()
+        gradient.grid_response = True
+        self.results["forces"] = -Hartree / Bohr * gradient.kernel()
+
+    def _mean_field(self, cluster: Atoms):
+        from pyscf import dft, gto, scf
+
         if cluster.pbc.any():
             raise InputError("this calculator is for isolated clusters: set atoms.pbc = False")
-        if "numbers" in system_changes:
-            self.initialize(cluster)
-            self._of_atoms = {name: values[self.ia2iz] for name, values in self.par.items()}
-            self._chi = self.chi[np.ix_(self.ia2iz, self.ia2iz)]
-            self._no_pair = np.identity(len(cluster)) > 0
-        self._evaluate(cluster.positions)
+        given = self.parameters
+        charge, multiplicity = given["charge"], given["multiplicity"]
+        if problem := pyscf_problem(cluster.numbers.tolist(), charge, multiplicity, given["basis"]):
+            raise InputError(problem)
+        mol = gto.M(
+            atom=list(zip(cluster.get_chemical_symbols(), cluster.positions - cluster.positions.mean(0), strict=True)),
+            basis=given["basis"],
+            ecp=CORE_POTENTIAL,
+            charge=charge,
+            spin=(multiplicity or 1) - 1,
+            verbose=0,
+        )
+        if mol.nelectron < max(mol.spin, 1):
+            raise InputError(f"{mol.nelectron} electrons outside the cores cannot have {mol.spin} unpaired ones")
+        mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=given["xc"])
+        if mf._numint.libxc.is_hybrid_xc(given["xc"]):
+            raise InputError(f"the functional {given['xc']} has exact exchange; take one without, such as pbe")
+        mf = mf.density_fit(auxbasis=FITTING)
+        mf.grids.level, mf.conv_tol, mf.chkfile = given["grid"], 1e-8, None
+        if given["smearing"]:
+            mf = scf.addons.smearing(mf, given["smearing"] / Hartree, "fermi", fix_spin=True)
+        return mf
 
-    def _evaluate(self, pos: np.ndarray):
-        # Index i is the atom whose neutral sphere is filled, j the neighbour that fills it.
-        of = self._of_atoms
-        s0, eta2, kappa = of["s0"], of["eta2"], of["kappa"]
-        apart = pos[None] - pos[:, None]  # [num_atoms, num_atoms, 3], from i to j
-        r = np.sqrt((apart**2).sum(axis=2))
-        outside = self._no_pair | (r >= self.rc_list)
-        r[self._no_pair] = 1.0
-        cut = expit(self.acut * (self.rc - r))
-        slope = self.acut * (cut - 1)  # logarithmic slope of the cut-off function
-        cut[outside] = 0.0
+    def _converge(self, mf, cluster: Atoms):
+        """Run the self-consistent field from the last density of the same cluster, else from superposed atoms."""
+        state = (*cluster.numbers, self.parameters["charge"], self.parameters["multiplicity"])
+        guess = self._density[1] if self._density is not None and self._density[0] == state else None
+        if not converged(mf, guess, CYCLES, LEVEL_SHIFT):
+            raise CalculatorError(
+                f"the self-consistent field did not converge in {' + '.join(map(str, CYCLES))} cycles"
+            )
+        self._density = state, np.asarray(mf.make_rdm1())
 
-        filling = np.exp(-eta2 * (r - beta * s0)) * self._chi * cut
-        sigma = filling.sum(axis=1)
-        alone = sigma == 0
-        sigma[alone] = 1.0
-        ds = -np.log(sigma * of["inv12gamma1"]) / (beta * eta2)
-        stretch = of["lambda"] * ds
-        cohesive = of["E0"] * np.exp(-stretch)
-        repulsive = 6 * of["V0"] * np.exp(-kappa * ds)
-        energies = cohesive * (1 + stretch) + repulsive
-        deds = (cohesive * of["lambda"] * stretch + kappa * repulsive) / (beta * eta2 * sigma)
-        energies[alone] = deds[alone] = 0.0
 
-        pair = of["neghalfv0overgamma2"][:, None] * np.exp(-kappa * (r / beta - s0)) * self._chi * cut
-        self.energies = energies + 0.5 * (pair + pair.T).sum(axis=1) - of["E0"]
+def converged(mf: Any, guess: Any, cycles: Sequence[int], level_shift: float) -> bool:
+    """Run a self-consistent field, again with shifted levels if it does not converge, and return whether it did.
 
-        radial = deds[:, None] * filling * (slope - eta2) + pair * (slope - kappa / beta)
-        radial = (radial + radial.T) / r
-        self.forces = (radial[:, :, None] * apart).sum(axis=1)
-        energy = float(self.energies.sum())
-        self.results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": self.energies,
-            "forces": self.forces,
-        }
+    Args:
+        mf: PySCF's calculation.
+        guess: Density matrix to start from; by default PySCF's own.
+        cycles: As :data:`CYCLES`.
+        level_shift: Shift of the empty levels in hartree.
+    """
+    for part, (most, shift) in enumerate(zip(cycles, (0.0, level_shift, 0.0), strict=True)):
+        mf.max_cycle, mf.level_shift = most, shift
+        mf.kernel(mf.make_rdm1() if part else guess)
+        if mf.converged and not shift:
+            return True
+    return False
+
+
+def need_pyscf(purpose: str = "the calculator pyscf"):
+    """Raise :class:`~pyg_clusters.errors.MissingExtra` if PySCF is not installed."""
+    try:
+        import pyscf  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("pyscf", "dft", purpose) from error
+
+
+def pyscf_problem(numbers: Sequence[int], charge: int, multiplicity: int | None, basis: str = BASIS) -> str | None:
+    """Reason why PySCF cannot calculate a cluster of a charge in e and a multiplicity 2S + 1 (if stated), if any."""
+    need_pyscf()
+    symbols = {chemical_symbols[number] for number in numbers}
+    if unknown := sorted(symbol for symbol in symbols if not basis_shells(symbol, basis)):
+        return f"the calculator pyscf has no basis functions {basis} for {', '.join(unknown)}; take another calculator"
+    electrons = int(sum(numbers)) - charge
+    if multiplicity is None and electrons % 2:
+        return (
+            f"its {electrons} electrons are odd, so that it needs a spin: state multiplicity=2 (or 4, ...) in the frame"
+        )
+    if multiplicity is not None and (electrons - multiplicity) % 2 == 0:
+        return f"multiplicity {multiplicity} is impossible with {electrons} electrons; correct or remove it"
+    return None
+
+
+@lru_cache
+def basis_shells(symbol: str, basis: str) -> list:
+    """Shells of an element in a basis set, as PySCF has them; none if the set does not know the element."""
+    from pyscf import gto
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PySCF would have us look for the set in the internet
+            return gto.basis.load(basis, symbol)
+    except (RuntimeError, KeyError):  # PySCF's BasisNotFoundError is a RuntimeError
+        return []

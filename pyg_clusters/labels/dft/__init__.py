@@ -1,6 +1,6 @@
 """Density functional theory by PySCF (extra ``dft``): shieldings, and the stability of closed shells."""
 
-from pyg_clusters.structures.pyscf_calculator import need_pyscf
+from pyg_clusters.structures.calculators import need_pyscf
 
 try:
     from pyscf import df, dft, gto, lib, scf
