@@ -12,7 +12,7 @@ from helpers import refused
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
-from pyg_clusters.labels import prescreen, shielding
+from pyg_clusters.labels import shielding
 from pyg_clusters.labels.label import KEY, REASON
 from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.structures import GuptaCalculator, sblda
@@ -110,7 +110,7 @@ def test_relax_keeps_no_label_of_the_old_positions(tmp_path):
     start, once, twice = (tmp_path / f"{name}.extxyz" for name in ("start", "once", "twice"))
     atoms = Atoms("Na2", [[0, 0, 0], [0, 0, 3.6]], info={"seed": 3, "Name": "a", "total_charge": 0, "multiplicity": 1})
     per_atom = {"nmr_shielding", "nmr_tensor", "gop", "mulliken_charge"}
-    labels = {*shielding.WRITTEN, *prescreen.WRITTEN, KEY, REASON, "relaxed", "point_group"} - per_atom
+    labels = {*shielding.WRITTEN, *shielding.STABILITY_WRITTEN, KEY, REASON, "relaxed", "point_group"} - per_atom
     labels |= {"E", "REF_Energy", "etot", "E_dft", "dft_energy", "energy_per_atom", "converged", "gupta_energy"}
     atoms.info |= dict.fromkeys(labels, "of the old positions")
     atoms.arrays |= {name: np.full(2, -1.0) for name in per_atom | {"REF_forces", "momenta"}}

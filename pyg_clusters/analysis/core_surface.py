@@ -142,11 +142,7 @@ def regions(z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, float]) -> 
 
 
 def check_regions(region: np.ndarray):
-    """Check that no region is empty.
-
-    Raises:
-        InputError: If one is.
-    """
+    """Check that no region is empty."""
     for index, name in enumerate(REGIONS):
         if not (region == index).any():
             raise InputError(
@@ -291,14 +287,8 @@ def separate_regions(
 ) -> CoreSurface:
     """Measure the separation of core and surface in the features of a model.
 
-    Args:
-        model: A trained model with atomic energies and features.
-        frames: Clusters of elements that it was trained on.
-        radii: End of the core and start of the surface, distances from the centre of mass in Å.
-        perplexity: Perplexity of t-SNE.
-        seed: Seed of t-SNE, and of the samples of :func:`silhouette`.
-        group: Property of the frames: frames that share its value are kept together in the folds. By default each
-            cluster is a group of its own.
+    The radii end the core and start the surface, distances from the centre of mass in Å. Frames that share the value of
+    the property ``group`` are kept together in the folds; by default each cluster is a group of its own.
 
     Raises:
         InputError: If one of the regions is empty, or there are too few clusters.

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from pyg_clusters.analysis.descriptor import (
     DISTINCT_STRUCTURE,
     Description,
     description_of,
+    shell_name,
     shell_text,
 )
 from pyg_clusters.analysis.plots import (
@@ -87,7 +88,7 @@ def write_results(description: Description, folder: Path, names: Sequence[str], 
     write_table(folder / "shells.csv", {key: [row[key] for row in description.shells] for key in description.shells[0]})
     write_table(folder / "collisions.csv", _shared_columns(description))
     write_json(folder / "summary.json", summary(description, names))
-    figures = description_figures(description)
+    figures = {name: draw(description) for name, (draw, _) in FIGURES.items()}
     for name, figure in figures.items():
         save_figure(figure, folder / "figures" / f"{name}.png")
     make_report(description, figures, names, command).write(folder / "report.html")
@@ -125,34 +126,14 @@ def summary(description: Description, names: Sequence[str]) -> dict:
     }
 
 
-def description_figures(description: Description) -> dict[str, Figure]:
-    """Pair distribution, clusters per size, mean counts per shell."""
-    distribution, rows = description.distribution, description.shells
-    sizes = np.array([row["size"] for row in rows])
-    means = np.array([[row[key] for key in row if key.startswith("mean_")] for row in rows])
-    return {
-        "pair_distribution": pair_distribution_curve(
-            distribution.r, distribution.g, distribution.neighbors_within(), description.radii
-        ),
-        "clusters_per_size": clusters_per_size(sizes, np.array([row["num_clusters"] for row in rows])),
-        "shell_counts": mean_shell_counts(sizes, means, description.radii),
-    }
-
-
 def make_report(description: Description, figures: dict[str, Figure], names: Sequence[str], command: str) -> Report:
     """HTML report."""
     report = Report("Clusters in the topological descriptor")
     report.origin(command)
     report.text(f"Clusters from {', '.join(map(literal, names))}.")
     report.text("\n".join(f"- {line}" for line in description.lines))
-    captions = {
-        "pair_distribution": "Pair-distance distribution and the shells used; below, the mean number of neighbours of "
-        "an atom within r.",
-        "clusters_per_size": "Clusters of each size.",
-        "shell_counts": "Mean number of neighbours of an atom in each shell.",
-    }
     for name, figure in figures.items():
-        report.figure(figure, captions[name])
+        report.figure(figure, FIGURES[name][1])
     report.text("## Isomers with the same descriptors")
     report.text(DISTINCT)
     same = description.collisions
@@ -198,15 +179,10 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def pair_distribution_curve(r: np.ndarray, g: np.ndarray, neighbors: np.ndarray, radii: Sequence[float]) -> Figure:
-    """Pair-distance distribution with shell radii, above the mean number of neighbours within r.
-
-    Args:
-        r: Distances in Å ``[num_bins]``.
-        g: Density of neighbours in Å⁻³ ``[num_bins]``.
-        neighbors: Mean number of neighbours of an atom within r ``[num_bins]``.
-        radii: Shell radii in Å; each shell has a shade.
-    """
+def _pair_distribution(description: Description) -> Figure:
+    """Pair-distance distribution with shell radii, above the mean number of neighbours within r."""
+    radii, r, g = description.radii, description.distribution.r, description.distribution.g
+    neighbors = description.distribution.neighbors_within()
     figure = Figure(figsize=(SIZE[0], 5.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2.4, 1.0))
     tidy(upper, "", "g(r) / Å⁻³")
@@ -217,8 +193,7 @@ def pair_distribution_curve(r: np.ndarray, g: np.ndarray, neighbors: np.ndarray,
     last = float(r[within[-1]]) if within.size else float(r[-1])
     upper.set(xlim=(0.0, last), ylim=(0.0, 1.12 * (g.max() or 1.0)))
     lower.set_ylim(bottom=0.0)
-    edges = [0.0, *radii, max(last, *radii)]
-    for shell, (inner, outer) in enumerate(pairwise(edges)):
+    for shell, (inner, outer) in enumerate(pairwise([0.0, *radii, max(last, *radii)])):
         shade = {"color": SHELL_COLORS[shell % len(SHELL_COLORS)], "alpha": 0.12, "linewidth": 0, "zorder": 0}
         upper.axvspan(inner, outer, label=shell_text(shell, radii), **shade)
         lower.axvspan(inner, outer, **shade)
@@ -227,13 +202,8 @@ def pair_distribution_curve(r: np.ndarray, g: np.ndarray, neighbors: np.ndarray,
     return figure
 
 
-def clusters_per_size(sizes: np.ndarray, numbers: np.ndarray) -> Figure:
-    """Number of clusters of each size.
-
-    Args:
-        sizes: Numbers of atoms ``[num_sizes]``.
-        numbers: Numbers of clusters ``[num_sizes]``.
-    """
+def _clusters_per_size(description: Description) -> Figure:
+    sizes, numbers = ([row[key] for row in description.shells] for key in ("size", "num_clusters"))
     figure, axes = figure_with_axes("number of atoms in the cluster", "number of clusters")
     axes.bar(sizes, numbers, width=0.8, color=BLUE)
     axes.set_xlim(min(sizes) - 0.8, max(sizes) + 0.8)
@@ -243,20 +213,26 @@ def clusters_per_size(sizes: np.ndarray, numbers: np.ndarray) -> Figure:
     return figure
 
 
-def mean_shell_counts(sizes: np.ndarray, means: np.ndarray, radii: Sequence[float]) -> Figure:
-    """Mean number of neighbours of an atom in each shell by cluster size.
-
-    Args:
-        sizes: Numbers of atoms ``[num_sizes]``.
-        means: Mean counts ``[num_sizes, num_shells]``.
-        radii: Shell radii in Å.
-    """
+def _shell_counts(description: Description) -> Figure:
+    sizes = [row["size"] for row in description.shells]
     figure, axes = figure_with_axes("number of atoms in the cluster", "mean number of neighbours of an atom")
-    for shell, values in enumerate(np.asarray(means).T):
+    for shell in range(description.counts.shape[1]):
+        means = [row[f"mean_{shell_name(shell)}"] for row in description.shells]
         color = SHELL_COLORS[shell % len(SHELL_COLORS)]
-        label = shell_text(shell, radii)
-        axes.plot(sizes, values, color=color, marker="o", markersize=3.5, linewidth=1.3, label=label)
+        label = shell_text(shell, description.radii)
+        axes.plot(sizes, means, color=color, marker="o", markersize=3.5, linewidth=1.3, label=label)
     axes.set_ylim(bottom=0.0)
     integer_ticks(axes)
     legend(axes)
     return figure
+
+
+FIGURES: dict[str, tuple[Callable[[Description], Figure], str]] = {
+    "pair_distribution": (
+        _pair_distribution,
+        "Pair-distance distribution and the shells used; below, the mean number of neighbours of an atom within r.",
+    ),
+    "clusters_per_size": (_clusters_per_size, "Clusters of each size."),
+    "shell_counts": (_shell_counts, "Mean number of neighbours of an atom in each shell."),
+}
+"""Figures and their captions, by name."""

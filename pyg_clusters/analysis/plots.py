@@ -100,20 +100,13 @@ def bin_edges(values: np.ndarray) -> list[float]:
     return np.histogram_bin_edges(values, bins=int(np.clip(np.sqrt(len(values)), 10, 40))).tolist()
 
 
-MAX_MARKED_DROPS: int = 8
-"""Maximum number of marked drops of the learning rate; a schedule with more counts as continuous."""
-
-
-def learning_curve(
-    epochs: np.ndarray, train_mae: np.ndarray, val_mae: np.ndarray, learning_rate: np.ndarray | None = None
-) -> Figure:
+def learning_curve(epochs: np.ndarray, train_mae: np.ndarray, val_mae: np.ndarray) -> Figure:
     """Mean absolute errors of the training and the validation set by epoch, on a logarithmic axis.
 
     Args:
         epochs: Epoch numbers ``[num_epochs]``.
         train_mae: In kcal/mol per cluster ``[num_epochs]``; NaN where it was not measured.
         val_mae: The same for the validation set. Its lowest value is marked.
-        learning_rate: Learning rate of each epoch ``[num_epochs]``; its drops are marked.
     """
     epochs, train_mae, val_mae = (np.asarray(values, dtype=float) for values in (epochs, train_mae, val_mae))
     figure, axes = figure_with_axes("epoch", "mean absolute error / kcal mol⁻¹ per cluster")
@@ -130,8 +123,6 @@ def learning_curve(
     integer_ticks(axes)
     if len(epochs) == 1:
         axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
-    if learning_rate is not None:
-        _mark_drops(axes, epochs, np.asarray(learning_rate, dtype=float))
     legend(axes, loc="upper right")
     return figure
 
@@ -298,17 +289,6 @@ def reliability(rows: Sequence[Mapping[str, float]]) -> Figure:
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     legend(axes, loc="upper left")
     return figure
-
-
-def _mark_drops(axes: Axes, epochs: np.ndarray, learning_rate: np.ndarray):
-    measured = np.isfinite(learning_rate)
-    epochs, learning_rate = epochs[measured], learning_rate[measured]
-    drops = np.flatnonzero(np.diff(learning_rate) < 0) + 1
-    if len(drops) > MAX_MARKED_DROPS:
-        return
-    for index, drop in enumerate(drops):
-        label = "_" if index else f"learning rate lowered, {learning_rate[0]:.2g} to {learning_rate[-1]:.2g}"
-        axes.axvline(epochs[drop], color=GREY, linewidth=0.9, linestyle=":", zorder=0, label=label)
 
 
 def _mask(picked: np.ndarray, length: int) -> np.ndarray:

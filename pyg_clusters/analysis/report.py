@@ -182,14 +182,7 @@ class Report:
     ):
         """Add interactive 3D structures, and a map with a point for each of them; at most once per report.
 
-        Args:
-            atoms: The clusters.
-            properties: Properties for axes and colours, by name.
-            caption: Caption; may contain ``**bold**`` and backquoted ``code``.
-            x: Property along the horizontal axis.
-            y: Property along the vertical axis.
-            color: Property that colours the points.
-            atom_color: Property that colours the atoms; by default their element does.
+        For the arguments see :func:`~pyg_clusters.analysis.viewer.viewer_section` and :meth:`figure`.
 
         Raises:
             MissingExtra: If chemiscope is not installed.

@@ -155,11 +155,7 @@ def spectrum(options: SpectrumOptions) -> Spectra:
 def gather(blocks: Iterable[ScoredBlock], target: str | None, energy: str | None, sodium_only: bool) -> Atomic:
     """Collect predictions and labels of all frames.
 
-    Args:
-        blocks: Scored frames with their ASE structures.
-        target: Name of the DFT shieldings; by default ``nmr_shielding``, where frames have it.
-        energy: Name of the energy; by default ``energy``, where frames have it.
-        sodium_only: Whether the reference is that of sodium.
+    By default the DFT shieldings are ``nmr_shielding`` and the energy is ``energy``, where frames have them.
 
     Raises:
         InputError: If a requested label is missing or not a number, or the atoms are of several elements, or of a

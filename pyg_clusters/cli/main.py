@@ -158,12 +158,7 @@ def subcommands(verb: str) -> dict[str, Verb]:
 
 
 def run_verb(verb: str, argv: Sequence[str]):
-    """Parse the arguments of a verb, call its function, and print the result.
-
-    Raises:
-        InputError: If the arguments cannot be used.
-        SystemExit: After the help.
-    """
+    """Parse the arguments of a verb, call its function, and print the result."""
     if any(name == "out" and not value.strip() for name, value in options_of(argv)):
         raise InputError("--out needs the name of a file or folder (. is the current one)")
     if VERBS[verb].kind:
@@ -225,9 +220,6 @@ def _subcommand(verb: str, argv: Sequence[str]) -> str:
 
 def completion_script(shell: str) -> str:
     """Script for tab completion.
-
-    Args:
-        shell: bash, zsh or tcsh.
 
     Raises:
         InputError: If there is no completion for the shell.

@@ -329,7 +329,7 @@ def run_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: 
         "error_by_size": plots.error_by_size(metrics_by_size(predicted, target, sizes)),
     }
     if (folder / HISTORY).is_file():
-        names = ("epoch", "train_mae", "val_mae", "learning_rate")
+        names = ("epoch", "train_mae", "val_mae")
         history = read_columns(folder / HISTORY, names, "restore it, or remove it to have no learning curve")
         figures["learning_curve"] = plots.learning_curve(*(history[name] for name in names))
     return figures

@@ -74,7 +74,6 @@ class LabelFiles:
     Args:
         path: The file of labelled frames, ``.extxyz`` or ``.xyz``.
         settings: Settings that the labels depend on, in JSON types.
-        overwrite: Whether to discard existing files.
 
     Raises:
         InputError: If there are files of other settings, or they cannot be read or written.
@@ -107,14 +106,7 @@ class LabelFiles:
             self._recover_log()
 
     def add(self, key: str, labelled: LabelResult, seconds: float, **where: object):
-        """Write a frame, and a line of the log.
-
-        Args:
-            key: Name of the frame.
-            labelled: Its result.
-            seconds: Time of the calculation.
-            where: Further values of the line of the log, such as the file of the frame.
-        """
+        """Write a frame, and a line of the log with the time in s and further values such as the file of the frame."""
         atoms = labelled.atoms
         atoms.info[KEY] = key
         path = self.path
@@ -283,13 +275,7 @@ def _memory_of_worker(options: LabelOptions, memory: float | None = None) -> flo
 
 
 def _label(labeller: Labeller, settings: Mapping[str, object], options: LabelOptions) -> Labelled:
-    """Label the frames that are not labelled yet.
-
-    Args:
-        labeller: Makes the labels.
-        settings: Settings that the labels depend on.
-        options: Options of the verb.
-    """
+    """Label the frames that are not labelled yet."""
     out = Path(options.out)
     with open_output(options, overwrite=True):
         bad: list[BadFrame] = []

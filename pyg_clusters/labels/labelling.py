@@ -85,13 +85,7 @@ WATCH = 1.0
 def label_frames(
     frames: Sequence[Atoms], label: Labeller, *, workers: int = 1, threads: int = 1
 ) -> Iterator[tuple[int, LabelResult, float]]:
-    """Label frames, in the order in which they finish.
-
-    Args:
-        frames: The clusters.
-        label: Labeller of a frame; it must be picklable for several workers.
-        workers: Number of processes. They end when the main one is killed.
-        threads: Threads of each.
+    """Label frames in processes of their own, which end when the main one is killed, in the order in which they finish.
 
     Yields:
         Index of the frame, its result, and the time in seconds.
@@ -132,12 +126,6 @@ def label_on_ray(
 
     A frame takes ``threads`` processor cores and reserves the memory that its labeller asks for. A frame in the hands
     of a worker that is lost goes to another.
-
-    Args:
-        frames: The clusters.
-        label: Makes a label.
-        threads: Threads of each calculation.
-        address: See :func:`~pyg_clusters.ray_cluster.ray_cluster`.
 
     Raises:
         MissingExtra: If Ray is not installed.

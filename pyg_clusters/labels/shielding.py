@@ -192,6 +192,8 @@ DECAY: float = 0.15
 UNIT_DISTANCE: float = 3.6
 """Distance in Å at which the hopping is one: that of next-nearest neighbours in generated sodium clusters."""
 
+STABILITY_WRITTEN: tuple[str, ...] = ("tight_binding_gap", "valence_lambda_triplet")
+
 
 def tight_binding_gap(pos: np.ndarray) -> float:
     r"""Gap between the frontier orbitals of one s orbital and one electron per atom.
@@ -270,7 +272,7 @@ class StabilityLabeller:
         return needed_memory(atoms, VALENCE_LEVEL)
 
     def __call__(self, atoms: Atoms) -> LabelResult:
-        result = unlabelled(atoms, ("tight_binding_gap", "valence_lambda_triplet"))
+        result = unlabelled(atoms, STABILITY_WRITTEN)
         gap = result.info["tight_binding_gap"] = tight_binding_gap(result.positions)
         note = f"tight-binding gap {gap:.3f}"
         if gap < self.min_gap:

@@ -150,11 +150,7 @@ class PredictOptions(OverwriteOptions, EngineOptions, CoverageOptions, FrameOpti
 
 
 def check_suffix(out: str):
-    """Check that predictions can be written to a file of this type.
-
-    Raises:
-        InputError: If they cannot.
-    """
+    """Check that predictions can be written to a file of this type."""
     suffix = Path(out).suffix
     if suffix not in SUFFIXES:
         raise InputError(f"{out}: cannot write {suffix!r}; use one of {', '.join(SUFFIXES)}")

@@ -63,12 +63,6 @@ def parse_options(verb: str, options: type[Options], example: str, argv: Sequenc
 
     Values on the command line override those of ``--config FILE``.
 
-    Args:
-        verb: Name of the verb, for the help.
-        options: A dataclass, see :func:`verb_parser`.
-        example: Arguments of an example, printed at the end of the help.
-        argv: Arguments after the verb.
-
     Raises:
         InputError: In one line, with the nearest valid name for an unknown one, or if options contradict each other.
     """

@@ -132,12 +132,7 @@ def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
 
 
 def rows(hdnn: bool = True, gnc: bool = False) -> list[Row]:
-    """Rows of all tables.
-
-    Args:
-        hdnn: Whether to include the baseline.
-        gnc: Whether the paper's own data, which have no groups, are used.
-    """
+    """Rows of all tables, without those of the baseline, or of groups if the paper's own data are used, on request."""
     table_2 = [
         Row("Table 2", label, training, paper=paper, paper_clusters=656)
         for label, training, paper in (
@@ -198,16 +193,7 @@ def trainings(
     options: Sequence[str] = (),
     gnc: Path | None = None,
 ) -> list[Training]:
-    """Trainings of rows, one per name and seed (of initialisation and order; the splits stay the same).
-
-    Args:
-        names: Names of the trainings; repeats are ignored.
-        recipe: Recipe of DART.
-        hdnn_recipe: Recipe of the baseline.
-        seeds: Number of seeds.
-        options: Further options of all trainings.
-        gnc: Folder of the paper's own data, used instead of the shipped data.
-    """
+    """Trainings of rows, one per name and seed (of initialisation and order; the splits stay the same)."""
     planned = []
     for seed in range(seeds):
         seeded = ("--seed_everything", str(seed), "--data.shuffle_seed", str(seed), "--trainer.max_time", "null")
@@ -234,13 +220,7 @@ def folder_name(name: str, seed: int) -> str:
 
 
 def results(selected: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = None) -> list[Result]:
-    """Errors of rows whose trainings are finished.
-
-    Args:
-        selected: Rows.
-        folder: Folder of the run folders.
-        seeds: Number of seeds required for each row; further finished ones are also used.
-        gnc: Folder of the paper's own data, if they were used.
+    """Errors of rows whose trainings are finished, for at least the given number of seeds; further ones are also used.
 
     Raises:
         InputError: If a training is not finished.

@@ -150,13 +150,7 @@ def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
 
 
 def trainings(names: Sequence[str], targets: Sequence[str], options: ReproduceLayersOptions) -> list[Training]:
-    """Trainings of layers.
-
-    Args:
-        names: Keys of :data:`LAYERS`.
-        targets: Elements of :data:`TARGETS`.
-        options: Size of the model, epochs and folds.
-    """
+    """Trainings of layers."""
     planned = []
     for target in targets:
         for name in names:

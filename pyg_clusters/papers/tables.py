@@ -9,8 +9,6 @@ from typing import TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table as RichTable
 
 from pyg_clusters.analysis.plots import (
     BLUE,
@@ -25,6 +23,7 @@ from pyg_clusters.analysis.plots import (
 )
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
+from pyg_clusters.formatting import print_table
 from pyg_clusters.inference.run import SPLITS
 from pyg_clusters.training.launcher import seconds_of
 
@@ -105,12 +104,8 @@ class Reproduction:
     def print(self):
         """Print tables and findings."""
         for table in self.tables:
-            shown = RichTable(title=table.title, title_justify="left", caption=self.mark)
-            for index, name in enumerate(table.columns):
-                shown.add_column(name, justify="left" if index < table.words else "right")
-            for line in table.lines:
-                shown.add_row(*line)
-            Console(width=150).print(shown)
+            print_table(table.title, table.columns, table.lines, table.columns[: table.words], width=150)
+            print(self.mark, end="\n" if self.mark else "")
         for finding in self.findings:
             print(f"{finding.verdict}: {finding.statement} {finding.figures}")
         if self.notes:
@@ -131,15 +126,8 @@ def write_report(
 ) -> Reproduction:
     """Write tables and findings as ``results.md``, the first table as ``results.csv``, and figures.
 
-    Args:
-        folder: Folder of the results.
-        title: Heading of the report.
-        text: Lines above the first table.
-        tables: Tables; the titles of all but the first become headings.
-        figures: Figures by name.
-        findings: Findings of the paper.
-        mark: Mark of a quick run, whose files have the prefix ``quick_``.
-        notes: Remarks on the figures, above the text.
+    The titles of all tables but the first become headings. A mark is that of a quick run, whose files have the prefix
+    ``quick_``; notes stand above the text, which is above the first table.
     """
     prefix = "quick_" if mark else ""
     first, *others = tables
@@ -181,11 +169,6 @@ def deviation(values: Sequence[float]) -> float:
 def chosen_rows(only: Sequence[str] | None, rows: Sequence[Row], names: Callable[[Row], Sequence[str]]) -> list[Row]:
     """Rows with one of the given names; all rows by default.
 
-    Args:
-        only: Names of tables or trainings, case-insensitive.
-        rows: All rows.
-        names: Names of a row.
-
     Raises:
         InputError: If no row has one of the names.
     """
@@ -219,15 +202,7 @@ def num_train_clusters(run: Path) -> int:
 def bars_beside_paper(
     labels: Sequence[str], paper: np.ndarray, ours: Sequence[Sequence[float]], xlabel: str, title: str
 ) -> Figure:
-    """Errors of the paper and ours as a pair of bars per row.
-
-    Args:
-        labels: Labels of the rows.
-        paper: Errors of the paper ``[num_rows]``.
-        ours: Our errors of each row, one per training.
-        xlabel: Error and unit.
-        title: Title.
-    """
+    """Errors of the paper ``[num_rows]`` and ours, one per training of each row, as a pair of bars per row."""
     figure, axes = figure_with_axes("", "")
     tidy(axes, xlabel, "")
     y, means = np.arange(len(labels))[::-1], np.array([np.mean(values) for values in ours])
@@ -245,14 +220,7 @@ def bars_beside_paper(
 
 
 def power_law(clusters: np.ndarray, errors: Sequence[Sequence[float]], ylabel: str, title: str) -> Figure:
-    """Error on the test set against the number of training clusters, with a fitted power law.
-
-    Args:
-        clusters: Numbers of training clusters ``[num_rows]``.
-        errors: Errors of each row, one per training.
-        ylabel: Error and unit.
-        title: Title.
-    """
+    """Errors on the test set, one per training of a row, with a power law in the training clusters ``[num_rows]``."""
     means = np.array([np.mean(values) for values in errors])
     spread = np.nan_to_num([deviation(values) for values in errors])
     figure, axes = figure_with_axes("training clusters", ylabel)

@@ -157,9 +157,6 @@ class Benchmark:
 def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
     """Benchmark all registered strategies on frames of known energy, and write tables and figures.
 
-    Args:
-        options: Options of the verb.
-
     Raises:
         InputError: If a file, a frame or the model cannot be used, or results already exist.
     """

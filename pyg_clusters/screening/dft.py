@@ -133,9 +133,6 @@ class Comparison:
 def compare_dft(options: CompareDFTOptions) -> Comparison:
     """Compare DFT results for the candidates of a screening with the predictions, and write a table and a figure.
 
-    Args:
-        options: Options of the verb.
-
     Raises:
         InputError: If the folder is no screening, an output matches no candidate, or the results exist already.
     """

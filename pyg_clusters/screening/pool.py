@@ -165,12 +165,8 @@ def lowest_frames(
 ) -> Screening:
     """Screening whose candidates are the lowest frames of each composition: a pool to select among.
 
-    Only the structures of the lowest frames so far are held. Of equal scores the earlier frame comes first.
-
-    Args:
-        blocks: Scored frames.
-        count: Number of frames per composition.
-        score: Score ``[num_frames]`` of the frames of a block; the predicted energy by default.
+    Only the structures of the lowest frames so far are held. Of equal scores the earlier frame comes first. By default
+    the score of a block ``[num_frames]`` is the predicted energy in eV.
     """
     table = _Table()
     best: dict[tuple[int, str], list[tuple[float, int, _Structure]]] = {}
@@ -203,15 +199,10 @@ def select_of_all(
     reread: Callable[[], Iterable[FrameBlock]],
     radii: Sequence[float] = GALLIUM_RADII,
 ) -> Screening:
-    """Select among all frames, composition by composition.
+    """Select among all frames by a strategy without a pool, composition by composition.
 
-    No structures are held: those of the selected frames are read again from the files.
-
-    Args:
-        blocks: Scored frames.
-        strategy: Strategy without a pool.
-        reread: Function that reads the frames again, complete with ASE structures.
-        radii: Shell radii in Å, for a strategy that needs shell counts.
+    No structures are held: those of the selected frames are read again, by ``reread``. The shell radii in Å are for
+    strategies that need shell counts.
     """
     table = _Table()
     counts: list[np.ndarray] = []
@@ -239,14 +230,9 @@ def select_of_all(
 def select_candidates(
     screening: Screening, select: Callable[[list[Candidate]], Selection], by_energy: bool = True
 ) -> Screening:
-    """Select among the candidates of a screening, composition by composition.
+    """Select among the candidates of a screening, composition by composition, and list them by energy if wanted.
 
     Candidates that left the geometries of the training set are eligible only if their composition has no others.
-
-    Args:
-        screening: Its candidates are the pool.
-        select: Function that selects among candidates of one composition.
-        by_energy: Whether the selected candidates of a composition are listed by energy.
     """
     candidates = []
     for of_composition in by_composition(screening.candidates):

@@ -46,9 +46,6 @@ def screen(options: ScreenOptions) -> Screening:
 
     Frames that were scored before the same command was stopped are not scored again.
 
-    Args:
-        options: Options of the verb.
-
     Returns:
         The candidates and the predicted energies of all frames.
 

@@ -37,10 +37,6 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
       parameter ``charge`` (in ASE's ``default_parameters``) or says ``charge_from_info = True``, and reads
       ``atoms.info`` itself.
 
-    Args:
-        name: One of these.
-        elements: Symbols of the elements that will occur.
-
     Raises:
         InputError: If there is no such calculator, or it does not know an element.
         MissingExtra: If its package is not installed.

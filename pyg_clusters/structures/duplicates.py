@@ -73,9 +73,6 @@ def representatives(
     Returns:
         Places ``[num_frames]``: its own for a representative.
 
-    Raises:
-        ValueError: If the tolerance is not positive.
-
     Example:
         >>> triangle = np.array([[0, 0, 0], [2.7, 0, 0], [0, 3.1, 0]])
         >>> mirrored = triangle[[2, 0, 1]] * [1, -1, 1] + 5.0
@@ -114,9 +111,6 @@ def copies(
     Returns:
         Indices ``[num_frames]`` of known structures, -1 where a structure is a copy of none.
 
-    Raises:
-        ValueError: If the tolerance is not positive.
-
     Example:
         >>> triangle = np.array([[0, 0, 0], [2.7, 0, 0], [0, 3.1, 0]])
         >>> pos, z = np.concatenate([triangle * 1.1, triangle[::-1] + 5.0]), np.full(6, 31)
@@ -148,9 +142,6 @@ def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: floa
 
     Returns:
         Index of the first structure of the group of each structure, ``[num_frames]``.
-
-    Raises:
-        ValueError: If the tolerance is not positive.
 
     Example:
         >>> triangle = np.array([[0, 0, 0], [2.7, 0, 0], [0, 3.1, 0]])

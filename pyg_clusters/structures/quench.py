@@ -83,16 +83,9 @@ def swapped(atoms: Atoms, rng: np.random.Generator) -> Atoms:
 def heated(
     atoms: Atoms, calculator: Calculator, rng: np.random.Generator, *, temperature: float, steps: int, timestep: float
 ) -> Atoms:
-    """The end of a molecular-dynamics run with a Langevin thermostat.
+    """The end of a molecular-dynamics run from a minimum with a Langevin thermostat, with a time step in fs.
 
-    Args:
-        atoms: A minimum.
-        calculator: Energy and forces.
-        rng: Source of random numbers.
-        temperature: In K. The run begins with twice the kinetic energy of this temperature, half of which becomes
-            potential energy.
-        steps: Number of steps.
-        timestep: In fs.
+    The run begins with twice the kinetic energy of the temperature (in K), half of which becomes potential energy.
     """
     hot = Atoms(atoms.numbers, atoms.positions, calculator=calculator)
     spread = np.sqrt(hot.get_masses() * (units.kB * (2 * temperature)))

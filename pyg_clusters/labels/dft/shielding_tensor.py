@@ -66,11 +66,6 @@ def coulomb_exchange(
 
     The fitting functions are real and do not depend on the field, so that this is the derivative of the fitted energy
     and does not depend on the origin.
-
-    Args:
-        integrals: The fitted integrals.
-        mol: The cluster.
-        products: Products of the occupied orbitals with all functions.
     """
     num_functions = mol.nao
     three_centre = _ThreeCentre(mol, integrals.basis)
