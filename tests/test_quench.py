@@ -20,16 +20,15 @@ from helpers import in_child, refused
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.cli.main import main
+from pyg_clusters.composition import all_compositions, parse_formula
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import FrameLog
 from pyg_clusters.structures import (
     ClusterEMT,
     QuenchSettings,
-    all_compositions,
     isolated_energies,
     local_minimum,
     named_calculator,
-    parse_formula,
     quench,
 )
 from pyg_clusters.structures.quench import (

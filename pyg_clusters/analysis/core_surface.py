@@ -231,7 +231,6 @@ class CoreSurface:
         points: t-SNE map of the features ``[num_atoms, 2]``.
         probes: Linear probe of the features, the counts, and both.
         silhouettes: Silhouette of the three regions in each of these, and in the map.
-        core_surface_silhouettes: The same for the atoms of core and surface only.
         settings: Perplexity, seed, groups.
         trained_sizes: Smallest and largest size that the model was trained on, if known.
         out: Folder of the results, if they were written.
@@ -245,7 +244,6 @@ class CoreSurface:
     points: np.ndarray
     probes: dict[str, Probe]
     silhouettes: dict[str, float]
-    core_surface_silhouettes: dict[str, float]
     settings: dict[str, object]
     trained_sizes: tuple[int, int] | None
     out: str | None = None
@@ -270,7 +268,7 @@ class CoreSurface:
         lines = [f"{len(self.frames):,} clusters, {len(self.frames.z):,} atoms: {atoms}"]
         lines += [
             f"linear probe on {name}: balanced accuracy {probe.balanced_accuracy:.3f} (chance 0.333), silhouette "
-            f"{self.silhouettes[name]:.3f} (core and surface only {self.core_surface_silhouettes[name]:.3f})"
+            f"{self.silhouettes[name]:.3f}"
             for name, probe in self.probes.items()
         ]
         lines += [f"note: {self.training_note}"] if self.training_note else []
@@ -307,7 +305,6 @@ def separate_regions(
     probes = {name: linear_probe(values, region, groups) for name, values in spaces.items()}
     points = feature_map(atoms.features, perplexity, seed)
     spaces["map"] = points
-    ends = region != REGIONS.index("between")
     return CoreSurface(
         frames=frames,
         radii=radii,
@@ -317,9 +314,6 @@ def separate_regions(
         points=points,
         probes=probes,
         silhouettes={name: silhouette(values, region, seed) for name, values in spaces.items()},
-        core_surface_silhouettes={
-            name: silhouette(values[ends], region[ends], seed) for name, values in spaces.items()
-        },
         settings={
             "perplexity": perplexity,
             "seed": seed,

@@ -12,7 +12,7 @@ from torch import nn
 
 from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_regions
 from pyg_clusters.analysis.descriptor import shell_name
-from pyg_clusters.analysis.plots import SMALL, save_figure
+from pyg_clusters.analysis.plots import SMALL
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.datasets.frame_sets import parse_radii, read_set
 from pyg_clusters.errors import InputError
@@ -112,7 +112,6 @@ def summary(result: CoreSurface, name: str) -> dict:
         **result.settings,
         "regions": region_rows(result),
         "silhouette": result.silhouettes,
-        "silhouette_core_surface": result.core_surface_silhouettes,
         "linear_probe": {
             name: {
                 "balanced_accuracy": probe.balanced_accuracy,
@@ -129,9 +128,7 @@ def write_results(result: CoreSurface, model_name: str, folder: Path, command: s
     """Write the table of atoms, the figures of merit, figure and report."""
     write_table(folder / "atoms.csv", atom_columns(result))
     write_json(folder / "core_surface.json", summary(result, model_name))
-    figure = region_map(result.points, result.region, result.atoms.energy)
-    save_figure(figure, folder / "figures" / "tsne.png")
-    make_report(result, model_name, figure, command).write(folder / "report.html")
+    make_report(result, model_name, command).write(folder / "report.html")
 
 
 def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
@@ -152,7 +149,7 @@ def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
     return columns | {f"count_{name}": values for name, values in zip(names, result.atoms.counts.T, strict=True)}
 
 
-def make_report(result: CoreSurface, model_name: str, figure: Figure, command: str) -> Report:
+def make_report(result: CoreSurface, model_name: str, command: str) -> Report:
     """HTML report."""
     first, second = result.radii
     report = Report("Core and surface in the features of the model")
@@ -166,9 +163,10 @@ def make_report(result: CoreSurface, model_name: str, figure: Figure, command: s
     if note := result.training_note:
         report.text(f"{note[0].upper()}{note[1:]}.")
     report.figure(
-        figure,
+        region_map(result.points, result.region, result.atoms.energy),
         f"t-SNE of the features (perplexity {result.settings['perplexity']:g}, seed {result.settings['seed']}), by "
         "region and by the energy of the atom. Distances in a t-SNE map mean little: rely on the table below.",
+        "tsne",
     )
     rows = [
         [
@@ -177,14 +175,13 @@ def make_report(result: CoreSurface, model_name: str, figure: Figure, command: s
             result.probes[name].fold_spread,
             *result.probes[name].recall,
             result.silhouettes[name],
-            result.core_surface_silhouettes[name],
         ]
         for name, title in SPACES.items()
     ]
-    map_row = ["t-SNE", *[None] * (2 + len(REGIONS)), result.silhouettes["map"], result.core_surface_silhouettes["map"]]
+    map_row = ["t-SNE", *[None] * (2 + len(REGIONS)), result.silhouettes["map"]]
     recalls = [f"{name} recall" for name in REGIONS]
     report.table(
-        ["input", "balanced accuracy", "± folds", *recalls, "silhouette", "core, surface only"],
+        ["input", "balanced accuracy", "± folds", *recalls, "silhouette"],
         [*rows, map_row],
         f"Logistic regression for the region, cross-validated over {result.settings['num_groups']} groups (each a "
         f"{result.settings['groups']}); chance is 0.333. Silhouettes go from -1 to 1, 0 where regions overlap.",
@@ -200,11 +197,10 @@ def make_report(result: CoreSurface, model_name: str, figure: Figure, command: s
         "The atoms of each region. The model was trained on energies of clusters: their division among the atoms is "
         "not determined by the data.",
     )
-    report.text("## Files and next steps")
-    report.files(FILES)
-    report.text(
+    report.next_steps(
+        FILES,
         "Other radii (`--radii`) show how the result depends on where core and surface end; `pyg-clusters describe` "
-        "shows which structures the shell counts alone cannot tell apart."
+        "shows which structures the shell counts alone cannot tell apart.",
     )
     return report
 

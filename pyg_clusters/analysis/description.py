@@ -27,7 +27,6 @@ from pyg_clusters.analysis.plots import (
     figure_with_axes,
     integer_ticks,
     legend,
-    save_figure,
     tidy,
 )
 from pyg_clusters.analysis.report import Report, literal
@@ -88,10 +87,7 @@ def write_results(description: Description, folder: Path, names: Sequence[str], 
     write_table(folder / "shells.csv", {key: [row[key] for row in description.shells] for key in description.shells[0]})
     write_table(folder / "collisions.csv", _shared_columns(description))
     write_json(folder / "summary.json", summary(description, names))
-    figures = {name: draw(description) for name, (draw, _) in FIGURES.items()}
-    for name, figure in figures.items():
-        save_figure(figure, folder / "figures" / f"{name}.png")
-    make_report(description, figures, names, command).write(folder / "report.html")
+    make_report(description, names, command).write(folder / "report.html")
 
 
 def summary(description: Description, names: Sequence[str]) -> dict:
@@ -126,14 +122,14 @@ def summary(description: Description, names: Sequence[str]) -> dict:
     }
 
 
-def make_report(description: Description, figures: dict[str, Figure], names: Sequence[str], command: str) -> Report:
+def make_report(description: Description, names: Sequence[str], command: str) -> Report:
     """HTML report."""
     report = Report("Clusters in the topological descriptor")
     report.origin(command)
     report.text(f"Clusters from {', '.join(map(literal, names))}.")
     report.text("\n".join(f"- {line}" for line in description.lines))
-    for name, figure in figures.items():
-        report.figure(figure, FIGURES[name][1])
+    for name, (draw, caption) in FIGURES.items():
+        report.figure(draw(description), caption, name)
     report.text("## Isomers with the same descriptors")
     report.text(DISTINCT)
     same = description.collisions
@@ -150,11 +146,10 @@ def make_report(description: Description, figures: dict[str, Figure], names: Seq
         report.table(list(columns_shared), rows, "Shared multisets, by decreasing spread.")
     keys = list(description.shells[0])
     report.table(keys, [[row[key] for key in keys] for row in description.shells], "Mean counts per atom by size.")
-    report.text("## Files and next steps")
-    report.files(FILES)
-    report.text(
+    report.next_steps(
+        FILES,
         "`pyg-clusters new-recipe` writes a recipe that trains a model on labelled frames, with shell radii from their "
-        "g(r); `--model.model.radii` of `train` replaces them."
+        "g(r); `--model.model.radii` of `train` replaces them.",
     )
     return report
 

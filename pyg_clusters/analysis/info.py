@@ -8,10 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow
-import pyarrow.compute
-import pyarrow.csv
-import pyarrow.parquet
 from ase.data import chemical_symbols
 
 from pyg_clusters.composition import composition_names
@@ -21,7 +17,7 @@ from pyg_clusters.frames import BadFrame, read_blocks
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.paths import holds_structures
 from pyg_clusters.frames.reader import labels_of
-from pyg_clusters.inference.run import Run, read_yaml
+from pyg_clusters.inference.run import Run
 from pyg_clusters.models.checkpoint import (
     BEST,
     CONFIGURATION,
@@ -32,10 +28,6 @@ from pyg_clusters.models.checkpoint import (
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.options.frames import InfoOptions
-from pyg_clusters.trusted import names_of_classes
-
-TABLES = {".csv": pyarrow.csv.read_csv, ".parquet": pyarrow.parquet.read_table}
-"""Functions that read a table, by the suffix of the file."""
 
 MAX_FORMULAS = 20
 """Maximum number of compositions listed."""
@@ -67,13 +59,9 @@ def info(options: InfoOptions) -> Iterator[Contents]:
     """
     for path in map(Path, options.paths):
         shipped = not path.exists() and str(path) in available_models()
-        if path.suffix in TABLES and path.is_file():
-            yield _table_contents(path)
-        elif path.suffix in (".yaml", ".yml") and path.is_file():
-            yield _recipe_contents(path)
-        elif (path / "candidates.csv").is_file():
-            yield _screening_contents(path)
-        elif path.is_dir() and not any(path.iterdir()):
+        if (path / "candidates.extxyz").is_file():  # the folder of a screening
+            path = path / "candidates.extxyz"
+        if path.is_dir() and not any(path.iterdir()):
             raise InputError(f"{path}: an empty folder")
         elif shipped or (path.is_dir() and (_is_model(path) or not _has_structures(path))):
             yield _model_contents(path)
@@ -89,46 +77,6 @@ def _is_model(folder: Path) -> bool:
 def _has_structures(folder: Path) -> bool:
     files = (entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     return any(map(holds_structures, files))
-
-
-def _table_contents(path: Path) -> Contents:
-    """Size and columns of a table."""
-    try:
-        table = TABLES[path.suffix](path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise InputError(f"{path}: cannot be read as a table ({' '.join(str(error).split())[:200]})") from error
-    contents = Contents(f"{path}: table of {count_of(table.num_rows, 'row')}")
-    for name in table.column_names:
-        column = table[name]
-        if pyarrow.types.is_integer(column.type) or pyarrow.types.is_floating(column.type):
-            limits = pyarrow.compute.min_max(column)
-            low, high = (limits[end].as_py() for end in ("min", "max"))
-            contents.values[name] = "no values" if low is None else f"{low:.6g} to {high:.6g}"
-        else:
-            contents.values[name] = count_of(len(pyarrow.compute.unique(column)), "different value")
-    return contents
-
-
-def _recipe_contents(path: Path) -> Contents:
-    """Classes and epochs of a recipe."""
-    recipe = read_yaml(path)
-    names = list(dict.fromkeys(names_of_classes(recipe)))
-    if not {"data", "model"} & recipe.keys():
-        return Contents(f"{path}: options {', '.join(map(str, recipe))}")
-    trainer = recipe.get("trainer")
-    epochs = trainer.get("max_epochs") if isinstance(trainer, dict) else None
-    values = {"classes": ", ".join(name.rpartition(".")[2] for name in names)} | ({"epochs": epochs} if epochs else {})
-    return Contents(f"{path}: recipe; pyg-clusters train {path} --out RUN", values)
-
-
-def _screening_contents(path: Path) -> Contents:
-    """Candidates of a screening."""
-    table = _table_contents(path / "candidates.csv")
-    values: dict[str, object] = {
-        name: table.values[name] for name in ("size", "pred_energy", "composition") if name in table.values
-    }
-    number = table.title.partition("table of ")[2].split()[0]
-    return Contents(f"{path}: screening with {number} candidates; report in {path / 'report.html'}", values)
 
 
 def _model_contents(path: Path) -> Contents:

@@ -11,12 +11,11 @@ from string import Template
 from urllib.parse import quote
 
 import numpy as np
-from ase import Atoms
 from matplotlib.figure import Figure
 
 from pyg_clusters import __version__
-from pyg_clusters.analysis.plots import render
-from pyg_clusters.analysis.viewer import STYLE, Property, viewer_section
+from pyg_clusters.analysis.plots import render, save_figure
+from pyg_clusters.analysis.viewer import STYLE
 from pyg_clusters.errors import printable
 from pyg_clusters.files import atomic_write
 
@@ -105,6 +104,7 @@ class Report:
         self.title = title
         self._sections: list[str] = []
         self._style = ""
+        self._figures: dict[str, Figure] = {}
 
     def text(self, text: str):
         """Add paragraphs, separated by empty lines.
@@ -122,12 +122,14 @@ class Report:
             f"with pyg-clusters {__version__}. Frames and atoms are counted from 0.</p>"
         )
 
-    def files(self, files: Mapping[str, str]):
-        """Add links to files in the folder of the report, with descriptions."""
+    def next_steps(self, files: Mapping[str, str], text: str):
+        """Add links to files in the folder of the report with descriptions, and what to do with them."""
+        self.text("## Files and next steps")
         items = (
             f'<li><a href="{quote(name)}">{escape(name)}</a>: {_inline(text)}</li>' for name, text in files.items()
         )
         self._sections.append("<ul>\n" + "\n".join(items) + "\n</ul>")
+        self.text(text)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[object]], caption: str):
         """Add a table.
@@ -152,13 +154,16 @@ class Report:
             f"<thead>\n{head}\n</thead>\n<tbody>\n{body}\n</tbody>\n</table></div>"
         )
 
-    def figure(self, figure: Figure, caption: str):
+    def figure(self, figure: Figure, caption: str, name: str = ""):
         """Embed a figure as SVG, or as PNG if it has so many points that its SVG is large.
 
         Args:
             figure: Figure, for example from :mod:`pyg_clusters.analysis.plots`.
             caption: Caption; may contain ``**bold**`` and backquoted ``code``.
+            name: Name of a PNG in the folder ``figures`` beside the report; none by default.
         """
+        if name:
+            self._figures[name] = figure
         kind, picture = "image/svg+xml", render(figure, "svg")
         if len(picture) > LARGE_SVG:
             kind, picture = "image/png", render(figure, "png")
@@ -169,25 +174,8 @@ class Report:
             f'alt="{escape(caption)}">\n<figcaption>{_inline(caption)}</figcaption>\n</figure>'
         )
 
-    def viewer(
-        self,
-        atoms: Sequence[Atoms],
-        properties: Mapping[str, Property],
-        caption: str = "Structures.",
-        *,
-        x: str,
-        y: str,
-        color: str,
-        atom_color: str | None = None,
-    ):
-        """Add interactive 3D structures, and a map with a point for each of them; at most once per report.
-
-        For the arguments see :func:`~pyg_clusters.analysis.viewer.viewer_section` and :meth:`figure`.
-
-        Raises:
-            MissingExtra: If chemiscope is not installed.
-        """
-        section = viewer_section(atoms, properties, x=x, y=y, color=color, atom_color=atom_color)
+    def viewer(self, section: str, caption: str):
+        """Add interactive 3D structures of :func:`~pyg_clusters.analysis.viewer.viewer_section`; at most once."""
         self._sections.append(f"<figure>\n{section}\n<figcaption>{_inline(caption)}</figcaption>\n</figure>")
         self._style = STYLE
 
@@ -196,7 +184,9 @@ class Report:
         return PAGE.substitute(title=escape(self.title), style=self._style, body="\n".join(self._sections))
 
     def write(self, path: str | Path):
-        """Write the page atomically."""
+        """Write the page atomically, and the named figures beside it."""
+        for name, figure in self._figures.items():
+            save_figure(figure, Path(path).parent / "figures" / f"{name}.png")
         with atomic_write(path) as temporary:
             temporary.write_text(self.html(), encoding="utf-8")
 

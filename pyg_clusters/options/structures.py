@@ -107,8 +107,6 @@ class QuenchOptions(OverwriteOptions, QuenchSettings):
     """energy and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""
     count: int = 100
     """total number of minima"""
-    no_binding: bool = False
-    """write no binding_energy, for calculators that cannot treat an isolated atom"""
     out: str
     """minima.extxyz; each minimum is appended"""
 
@@ -149,8 +147,6 @@ class HotOptions(OverwriteOptions, FrameOptions):
     """largest number of steps of a run"""
     timestep: float = 4.0
     """time step in fs"""
-    no_binding: bool = False
-    """write no binding_energy, for calculators that cannot treat an isolated atom"""
     out: str
     """hot.extxyz; each frame is appended"""
 

@@ -207,10 +207,10 @@ def bars_beside_paper(
     tidy(axes, xlabel, "")
     y, means = np.arange(len(labels))[::-1], np.array([np.mean(values) for values in ours])
     spread = np.nan_to_num([deviation(values) for values in ours])
-    axes.barh(y + 0.2, paper, 0.36, color=GREY, label="paper (its own data)")
-    axes.barh(y - 0.2, means, 0.36, color=BLUE, xerr=spread, label="this package", capsize=2)
-    for height, value in [*zip(y + 0.2, paper, strict=True), *zip(y - 0.2, means, strict=True)]:
-        axes.annotate(f"{value:.2f}", (value, height), (4, 0), textcoords="offset points", va="center", fontsize=SMALL)
+    bars = [axes.barh(y + 0.2, paper, 0.36, color=GREY, label="paper (its own data)")]
+    bars += [axes.barh(y - 0.2, means, 0.36, color=BLUE, xerr=spread, label="this package", capsize=2)]
+    for each in bars:
+        axes.bar_label(each, fmt="%.2f", padding=4, fontsize=SMALL)
     axes.set_yticks(y, labels)
     axes.set_xlim(0, 1.15 * max(paper.max(), means.max()))
     axes.set_title(title, fontsize=10)

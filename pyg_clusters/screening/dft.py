@@ -36,10 +36,6 @@ SAME_START: float = 0.005
 """A run starts from a candidate if their pair distances differ by less than this, root mean square in Å: rounding
 coordinates to three decimals changes them by 0.0005 Å, distinct structures differ by far more."""
 
-SAME_MINIMUM: float = 0.1
-"""A relaxed structure without its start belongs to a candidate if their pair distances differ by less than this, and by
-less than half as much as from those of any other candidate."""
-
 
 def write_folders(
     folder: Path, frames: Sequence[Atoms], file_format: str, vacuum: float = VACUUM, *, overwrite: bool = False
@@ -193,7 +189,7 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
     An output belongs to the candidate that equals its first structure, whatever its name; the last structure counts. A
     file may hold runs of several candidates after one another. Frames with ``source_file`` and ``source_frame`` belong
     to the candidate with the same. An output without its starting structure belongs to the candidate of the number of
-    its folder (``0001_Ga46``), or else to the one that is clearly nearest to the relaxed structure.
+    its folder (``0001_Ga46``).
 
     Raises:
         InputError: If an output matches no candidate, or several, or two outputs match the same.
@@ -248,7 +244,10 @@ class _Matcher:
         named = self.of_origin.get(origin, []) if origin else []
         if len(named) == 1 and self.formulas[named[0]] == formula:
             return named
-        indices, difference = self._differences(atoms)
+        if formula not in self.distances:
+            return []
+        indices, known = self.of_formula[formula], self.distances[formula]
+        difference = np.sqrt(np.square(known - distances_by_elements(atoms)).mean(axis=1))
         return [indices[each] for each in np.argsort(difference, kind="stable") if difference[each] < SAME_START]
 
     def assign(self, run: _Run, taken: Iterable[int]) -> int:
@@ -266,26 +265,12 @@ class _Matcher:
             if self.formulas[index] != formula:
                 raise InputError(f"{run.file}: {formula}, but candidate {index + 1} is {self.formulas[index]}")
             return index
-        indices, difference = self._differences(run.atoms)
-        if not indices:
+        if formula not in self.distances:
             raise InputError(f"{run.file}: no candidate is {formula}; leave it out")
-        order = np.argsort(difference, kind="stable")
-        nearest, second = difference[order[0]], difference[order[1]] if len(order) > 1 else np.inf
-        if nearest < min(SAME_MINIMUM, second / 2):
-            return indices[order[0]]
         raise InputError(
-            f"{run.file}, frame {run.frame}: starts from no candidate (the nearest, {indices[order[0]] + 1}, is "
-            f"{nearest:.3f} Å away); give an output with its first structure, or put it into a folder named after the "
-            "number of its candidate (0001_Ga46)"
+            f"{run.file}, frame {run.frame}: starts from no candidate; give an output with its first structure, or put "
+            "it into a folder named after the number of its candidate (0001_Ga46)"
         )
-
-    def _differences(self, atoms: Atoms) -> tuple[list[int], np.ndarray]:
-        """Candidates with the composition of a structure, and the differences between their pair distances in Å."""
-        indices = self.of_formula.get(atoms.symbols.get_chemical_formula(), [])
-        if not indices:
-            return [], np.zeros(0)
-        known = self.distances[self.formulas[indices[0]]]
-        return indices, np.sqrt(np.square(known - distances_by_elements(atoms)).mean(axis=1))
 
 
 def _index_of_folder(path: Path) -> int | None:

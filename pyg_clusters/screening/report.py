@@ -11,9 +11,8 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.info import model_card
-from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first
+from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first, viewer_section
 from pyg_clusters.composition import kind_label
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.evaluation.report import run_figures
@@ -67,15 +66,15 @@ def write_report(
 ):
     """Write the report of the candidates selected by a strategy, and its figures."""
     figures = screening_figures(screening, truth)
-    for name, figure in figures.items():
-        save_figure(figure, folder / "figures" / f"{name}.png")
     report = Report("Screening of cluster trajectories")
     report.origin(command)
     _add_introduction(report, screening, model, strategy)
     text = f" The true energies are `{literal(truth)}` of the files." if truth else ""
     what, all_ = ("energy", "all") if screening.relaxed is None else ("energy after the relaxation", "the relaxed")
-    report.figure(figures["trajectory"], f"Predicted {what} along the trajectory, and the candidates.{text}")
-    report.figure(figures["distribution"], f"The candidates in the distribution of {all_} frames.")
+    report.figure(
+        figures["trajectory"], f"Predicted {what} along the trajectory, and the candidates.{text}", "trajectory"
+    )
+    report.figure(figures["distribution"], f"The candidates in the distribution of {all_} frames.", "distribution")
     _add_summary(report, screening, truth)
     report.text("## Candidates")
     try:
@@ -84,11 +83,10 @@ def write_report(
         message = literal(error)
         report.text(f"{message[0].upper()}{message[1:]}.")
     _add_table(report, screening, truth)
-    report.text("## Files and next steps")
-    report.files(FILES)
-    report.text(
+    report.next_steps(
+        FILES,
         "Calculate the energies of the candidates by DFT (`--write vasp` writes a folder for each), and compare "
-        f"them with the predictions: `pyg-clusters compare-dft {folder} {folder}/vasp/*/OUTCAR`."
+        f"them with the predictions: `pyg-clusters compare-dft {folder} {folder}/vasp/*/OUTCAR`.",
     )
     _add_model(report, model)
     report.write(folder / "report.html")
@@ -239,15 +237,15 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
             f"{MAX_ATOMS:,} atoms. All are in `candidates.extxyz`."
         )
     several = len({candidate.size for candidate in shown}) > 1
-    report.viewer(
+    section = viewer_section(
         atoms,
         properties,
-        caption,
         x="predicted energy above the lowest" if truth else "rank",
         y="true energy above the lowest" if truth else "predicted energy above the lowest",
         color="atoms" if several else "spread" if "spread" in properties else "rank",
         atom_color=None if energies is None else OF_ATOM,
     )
+    report.viewer(section, caption)
 
 
 def candidate_properties(

@@ -289,20 +289,13 @@ def scores_by_strategy(scores: Sequence[StrategyScore]) -> Figure:
         y = np.arange(len(strategies))[::-1] + 0.4 - height * (number + 0.5)
         of_kind = {score.strategy: score for score in scores if score.kind == kind}
         shown = [of_kind[strategy] for strategy in strategies]
-        bars = [
-            (
-                left,
-                [score.low_isomers for score in shown],
-                [f"{score.low_isomers:.0f} ({score.runs})" for score in shown],
-            ),
-            (right, [score.regret_kcal_mol for score in shown], [f"{score.regret_kcal_mol:.1f}" for score in shown]),
-        ]
-        for axes, values, texts in bars:
-            axes.barh(y, values, 0.9 * height, color=color, label=kind_label(kind))
-            for each in zip(y, values, texts, strict=True):
-                axes.annotate(
-                    each[2], (each[1], each[0]), (3, 0), textcoords="offset points", va="center", fontsize=SMALL - 1
-                )
+        for axes, name, text in (
+            (left, "low_isomers", "{0.low_isomers:.0f} ({0.runs})"),
+            (right, "regret_kcal_mol", "{0.regret_kcal_mol:.1f}"),
+        ):
+            widths = [getattr(score, name) for score in shown]
+            bars = axes.barh(y, widths, 0.9 * height, color=color, label=kind_label(kind))
+            axes.bar_label(bars, [text.format(score) for score in shown], padding=3, fontsize=SMALL - 1)
     left.set_yticks(np.arange(len(strategies))[::-1], strategies)
     for axes in (left, right):
         axes.set_xlim(right=1.2 * axes.get_xlim()[1])

@@ -1,6 +1,5 @@
 """Structures: generating clusters, sampling local minima, the Gupta potential, relaxing many clusters at once."""
 
-from pyg_clusters.composition import all_compositions, formula_of, parse_formula
 from pyg_clusters.options.structures import QuenchSettings
 from pyg_clusters.structures.calculators import PySCFCalculator, named_calculator
 from pyg_clusters.structures.generate import sblda
@@ -30,13 +29,10 @@ __all__ = [
     "PySCFCalculator",
     "QuenchSettings",
     "Relaxation",
-    "all_compositions",
     "energy_and_forces",
-    "formula_of",
     "isolated_energies",
     "local_minimum",
     "named_calculator",
-    "parse_formula",
     "quench",
     "relax",
     "sblda",

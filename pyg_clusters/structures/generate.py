@@ -77,7 +77,7 @@ def generate_quench(options: QuenchOptions) -> Generated:
     compositions = _compositions(options)
     elements = list(dict.fromkeys(symbol for composition in compositions for symbol in composition))
     calculator = named_calculator(options.calculator, elements)
-    isolated = None if options.no_binding else isolated_energies(calculator, elements)
+    isolated = isolated_energies(calculator, elements)
     job: dict[str, object] = {
         **{field.name: getattr(options, field.name) for field in fields(QuenchSettings)},
         "calculator": calculator_identity(options.calculator),
@@ -112,7 +112,7 @@ def generate_hot(options: HotOptions) -> Generated:
         clusters = _clusters(options)
         elements = sorted({symbol for frame in clusters for symbol in frame.atoms.get_chemical_symbols()})
         calculator = named_calculator(options.calculator, elements)
-        isolated = None if options.no_binding else isolated_energies(calculator, elements)
+        isolated = isolated_energies(calculator, elements)
         job: dict[str, object] = {
             **{name: getattr(options, name) for name in names},
             "calculator": calculator_identity(options.calculator),
@@ -148,7 +148,7 @@ def _clusters(options: HotOptions) -> list[AtomsFrame]:
 
 
 def _hot(
-    start: AtomsFrame, index: int, calculator: Calculator, isolated: Mapping[str, float] | None, options: HotOptions
+    start: AtomsFrame, index: int, calculator: Calculator, isolated: Mapping[str, float], options: HotOptions
 ) -> Atoms:
     """End of a molecular-dynamics run, with random numbers from the seed and the index of the cluster."""
     rng = np.random.default_rng([options.seed, index])
@@ -160,8 +160,7 @@ def _hot(
     atoms = Atoms(hot.numbers, (hot.positions - hot.positions.mean(axis=0)).round(4), info=info)
     atoms.calc = calculator
     energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
-    if isolated is not None:
-        atoms.info["binding_energy"] = energy - sum(isolated[symbol] for symbol in atoms.get_chemical_symbols())
+    atoms.info["binding_energy"] = energy - sum(isolated[symbol] for symbol in atoms.get_chemical_symbols())
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
     return atoms
 

@@ -29,20 +29,18 @@ CLERI_ROSATO = "Cleri, Rosato, Phys. Rev. B 1993, 48, 22"
 
 
 class GuptaParameters(NamedTuple):
-    """Parameters of the Gupta potential of an element."""
+    """Parameters of the Gupta potential of an element.
+
+    The energy A of the repulsion and the effective hopping integral ξ in eV, their decays p and q, the distance of
+    reference r0 in Å (near that of nearest neighbours in the crystal), and where they were published.
+    """
 
     a: float
-    """Energy A of the repulsion in eV."""
     xi: float
-    """Effective hopping integral ξ in eV."""
     p: float
-    """Decay of the repulsion."""
     q: float
-    """Decay of the hopping integral."""
     r0: float
-    """Distance of reference in Å, near that of nearest neighbours in the crystal."""
     source: str
-    """Where they were published."""
 
 
 GUPTA_PARAMETERS: dict[str, GuptaParameters] = {

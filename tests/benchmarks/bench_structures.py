@@ -6,7 +6,8 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 from ase.optimize import FIRE
 
-from pyg_clusters.structures import ClusterEMT, Gupta, GuptaCalculator, all_compositions, quench, relax, sblda
+from pyg_clusters.composition import all_compositions
+from pyg_clusters.structures import ClusterEMT, Gupta, GuptaCalculator, quench, relax, sblda
 
 SIZE = 40
 GENERATED = 50

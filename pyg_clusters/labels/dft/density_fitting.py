@@ -69,12 +69,7 @@ class FittingBasis:
         return scipy.linalg.cho_solve((self.metric_root, True), projections)
 
     def of_pyscf(self, values: np.ndarray, atom: int | None = None) -> np.ndarray:
-        """Integrals with the functions of this basis from those with PySCF's, ``[num_functions, ...]`` both.
-
-        Args:
-            values: Integrals of all functions, or of those of an atom.
-            atom: Index of that atom.
-        """
+        """Integrals with the functions of this basis (of an atom) from those with PySCF's, ``[num_functions, ...]``."""
         if atom is not None:
             return self._transformations[atom] @ values
         parts = zip(self._transformations, self._of_pyscf, strict=True)
@@ -94,12 +89,7 @@ class ThreeCentreIntegrals:
         self._optimizer = gto.moleintor.make_cintopt(*basis._tables, self.name)
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """All fitting functions with rows of the lower triangle of products, ``[num_fitting, num_products]``.
-
-        Args:
-            first: First shell of the rows.
-            last: The shell after the last.
-        """
+        """All fitting functions with rows of shells of the lower triangle, ``[num_fitting, num_products]``."""
         num_shells = self.basis.orbitals.nbas
         shells = (first, last, 0, last, num_shells, num_shells + self.basis.mol.nbas)
         values = gto.moleintor.getints(self.name, *self.basis._tables, shells, aosym="s2ij", cintopt=self._optimizer)
@@ -108,13 +98,9 @@ class ThreeCentreIntegrals:
     def block(
         self, rows: tuple[int, int], columns: tuple[int, int], atom: int | None = None, components: int = 1
     ) -> list[np.ndarray]:
-        """Components of fitting functions with products of shells, ``[num_fitting, columns, rows]`` each.
+        """Components of fitting functions (of an atom) with products of shells, ``[num_fitting, columns, rows]`` each.
 
-        Args:
-            rows: First shell of the products' first function, and the one after the last.
-            columns: The same of the second function.
-            atom: Index of the atom whose fitting functions are taken; all atoms without.
-            components: Number of components of the integral.
+        Rows and columns are the first shell of the products' first and second function, and the one after the last.
         """
         slices = self.basis.mol.aoslice_by_atom()
         first, last, start, end = slices[atom] if atom is not None else (0, slices[-1][1], 0, slices[-1][3])
