@@ -71,8 +71,13 @@ def check_elements(name: str, elements: Collection[str]):
 
 def calculator_problem(name: str, atoms: Atoms) -> str | None:
     """Reason why a calculator cannot be used for a frame, if any: an unsupported element, charge or spin."""
+    symbols = atoms.get_chemical_symbols()
+    for number, symbol in enumerate(symbols):
+        try:
+            check_elements(name, [symbols[0], symbol])
+        except InputError as error:
+            return f"atom {number} is {symbol}: {error}"
     try:
-        check_elements(name, set(atoms.get_chemical_symbols()))
         state = electronic_state(atoms)
         if (state.charge or not state.is_lowest_spin) and not _takes_charge(name):
             return neutral_problem(atoms, f"the calculator {name}")
@@ -106,9 +111,8 @@ def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
         if "multiplicity" in parameters:
             given["multiplicity"] = state.multiplicity or type(calculator).default_parameters.get("multiplicity")
         calculator.set(**given)
-    reset = getattr(calculator, "reset", None)
-    if reset:  # ASE would return the results of the ion for the neutral cluster at the same positions
-        reset()
+    if hasattr(calculator, "reset"):  # ASE would return the results of the ion for the neutral cluster
+        calculator.reset()
     copy.calc = calculator
     return copy
 
@@ -163,16 +167,12 @@ def _own(name: str) -> Calculator:
 BASIS: str = "def2-svp"
 """Basis set, by PySCF's name, with all electrons up to krypton. (LANL2DZ and ccECP, which leave one electron to sodium,
 bind Na2 by 0.47 and 0.55 instead of 0.78 eV.)"""
-
 CORE_POTENTIAL: str = "def2-svp"
 """Core potentials of the elements beyond krypton, by PySCF's name, for any def2 basis set."""
-
 FITTING: str = "def2-universal-jfit"
 """Basis in which the density is expanded for the Coulomb energy; the exchange of the functional needs none."""
-
 LEVEL_SHIFT: float = 0.2
 """In hartree, for a second try where the self-consistent field does not converge."""
-
 CYCLES: tuple[int, int, int] = (60, 100, 100)
 """Maximum number of cycles of the first try, with shifted levels, and without them again."""
 
