@@ -126,9 +126,9 @@ def test_energies_of_atoms_sum_to_those_of_the_cluster():
     assert Predictor(torch.nn.Linear(1, 1)).atomic_energies(clusters) is None
 
 
-def test_width_of_bins_is_told_beside_the_error(tmp_path):
+def test_bins_narrower_than_the_error_give_a_warning(tmp_path):
     """0.5 eV in five bins: 0.1 eV, 2.31 kcal/mol; the one cluster of the other size has bins of no width."""
     (tmp_path / "test_metrics.json").write_text('{"overall": {"mae_kcal_mol": 1.25}}')
-    assert report.text_of_bins(screening(), 5, Run(tmp_path)) == (
-        "The 5 bins of a size are 0.00 to 2.31 kcal/mol wide; the error of the model on its test set is 1.25 kcal/mol."
-    )
+    assert report.widths_of_bins(screening(), 5) == pytest.approx({12: 0.0, 13: 2.306}, abs=1e-3)
+    with pytest.warns(UserWarning, match=r"12 atoms are 0\.00 kcal/mol wide, narrower .* \(1\.25 kcal/mol\)"):
+        report.warn_of_narrow_bins(screening(), 5, Run(tmp_path))

@@ -23,7 +23,7 @@ from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.inference.run import Run
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.screening.candidates import Candidate, Screening
-from pyg_clusters.strategies import Bins, Strategy, bin_width
+from pyg_clusters.strategies import Strategy, bin_width
 from pyg_clusters.units import KCAL_PER_MOL
 
 MANY_SIZES = 5
@@ -122,8 +122,6 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
             f"**{text_of_flags(int(screening.flagged.sum()), len(screening.energy))}** of the model (elements, sizes, "
             "distances, neighbour counts): their energies are less certain. `pyg-clusters predict` lists the reasons."
         )
-    if isinstance(strategy, Bins):
-        report.text(text_of_bins(screening, strategy.bins, model))
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
     if relaxed:
         converged = sum(bool(candidate.relaxation["converged"]) for candidate in relaxed)
@@ -138,15 +136,6 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
                 "coordination numbers) during the relaxation; they were stopped there and ranked last. Such a frame is "
                 "a candidate only if all frames of its size left them; `left_range` gives the reason."
             )
-
-
-def text_of_bins(screening: Screening, num_bins: int, model: Run) -> str:
-    """Width of the bins, and the error of the model if known."""
-    widths = widths_of_bins(screening, num_bins).values()
-    low, high = f"{min(widths):.2f}", f"{max(widths):.2f}"
-    error = model.test_error
-    text = "" if error is None else f"; the error of the model on its test set is {error:.2f} kcal/mol"
-    return f"The {num_bins} bins of a size are {low if low == high else f'{low} to {high}'} kcal/mol wide{text}."
 
 
 def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Run):
