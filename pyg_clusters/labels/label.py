@@ -249,22 +249,12 @@ def label_shielding(options: LabelShieldingOptions) -> Labelled:
         InputError: If a frame cannot be used, or the file belongs to another run.
     """
     exact = options.exact or options.device == "cuda"
-    labeller = ShieldingLabeller(
-        ShieldingLevel(
-            fitting=None if exact else ShieldingLevel().fitting,
-            grid=options.grid,
-            scf_tolerance=options.scf_tolerance,
-            response_tolerance=options.response_tolerance,
-        ),
-        charge=options.charge,
-        max_s2=options.max_s2,
-        spin_test=options.spin_test,
-        label_unstable=options.label_unstable,
-        memory=_memory_of_worker(options, options.memory),
-        device=options.device,
-    )
-    names = ("charge", "max_s2", "spin_test", "label_unstable", "grid", "scf_tolerance", "response_tolerance")
-    return _label(labeller, {**{name: getattr(options, name) for name in names}, "exact": exact}, options)
+    numerical = {name: getattr(options, name) for name in ("grid", "scf_tolerance", "response_tolerance")}
+    spin = {name: getattr(options, name) for name in ("charge", "max_s2", "spin_test", "label_unstable")}
+    level = ShieldingLevel(fitting=None if exact else ShieldingLevel().fitting, **numerical)
+    memory = _memory_of_worker(options, options.memory)
+    labeller = ShieldingLabeller(level, **spin, memory=memory, device=options.device)
+    return _label(labeller, {**spin, **numerical, "exact": exact}, options)
 
 
 def _memory_of_worker(options: LabelOptions, memory: float | None = None) -> float:
