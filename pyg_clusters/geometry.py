@@ -36,6 +36,18 @@ def check_radii(radii: Sequence[float]) -> tuple[float, ...]:
     return checked
 
 
+def parse_radii(text: str) -> tuple[float, ...]:
+    """Parse radii in Å such as ``3.49,6.3``."""
+    try:
+        radii = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"--radii: {text!r} is not a list of numbers separated by commas, as in 3.49,6.3") from error
+    try:
+        return check_radii(radii)
+    except ValueError as error:
+        raise InputError(f"--radii: {error}") from error
+
+
 def is_traced() -> bool:
     """Whether operations are being traced (torch.compile, torch.export, torch.jit.trace) rather than only executed.
 

@@ -14,6 +14,9 @@ MAIN_FILES: dict[str, str] = {
 }
 """Names of the main files of the shipped data sets."""
 
+TARGETS: dict[str, str] = {"gallium": "binding_energy", "copper_gold": "binding_energy"}
+"""Names of the energies of the shipped data sets."""
+
 PACKAGE: Path = Path(__file__).resolve().parent
 
 

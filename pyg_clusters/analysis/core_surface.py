@@ -16,9 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame
+from pyg_clusters.frames.reader import FrameSet
 from pyg_clusters.geometry import GALLIUM_RADII, check_radii, ptr_to_batch, shell_of
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
 from pyg_clusters.models.training_domain import domain_of

@@ -14,12 +14,13 @@ from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_re
 from pyg_clusters.analysis.descriptor import shell_name
 from pyg_clusters.analysis.plots import SMALL
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.datasets.frame_sets import parse_radii, read_set
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.formatting import span
 from pyg_clusters.frames import write_table
+from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
+from pyg_clusters.geometry import parse_radii
 from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures

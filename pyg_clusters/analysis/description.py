@@ -30,13 +30,15 @@ from pyg_clusters.analysis.plots import (
     tidy,
 )
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.datasets.frame_sets import SHIPPED_TARGETS, parse_radii, read_set
 from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
+from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
+from pyg_clusters.geometry import parse_radii
 from pyg_clusters.options.frames import DescribeOptions
 from pyg_clusters.options.parsing import command_words
+from pyg_clusters.shipped import TARGETS
 from pyg_clusters.units import MEV
 
 RESULTS = ("pair_distribution.csv", "shells.csv", "collisions.csv", "summary.json", "report.html")
@@ -65,7 +67,7 @@ def describe(options: DescribeOptions) -> Description:
         InputError: If no frame can be used, the radii do not suit the clusters, or a label is missing.
     """
     radii = None if options.radii is None else parse_radii(options.radii)
-    target = options.target or (SHIPPED_TARGETS.get(options.frames[0]) if len(options.frames) == 1 else None)
+    target = options.target or (TARGETS.get(options.frames[0]) if len(options.frames) == 1 else None)
     out = None if options.out is None else Path(options.out)
     with open_output(options, results=RESULTS):
         frames = read_set(options.frames, target=target, on_bad=options.on_bad, fragments=options.fragments)

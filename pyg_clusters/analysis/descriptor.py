@@ -9,10 +9,10 @@ from ase.data import chemical_symbols
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
-from pyg_clusters.datasets.frame_sets import FrameSet
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import span
 from pyg_clusters.frames import BadFrame
+from pyg_clusters.frames.reader import FrameSet
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.units import KCAL_PER_MOL

@@ -14,9 +14,9 @@ from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import count_of, span
 from pyg_clusters.frames import BadFrame, read_blocks
+from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.paths import holds_structures
-from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.inference.run import Run
 from pyg_clusters.models.checkpoint import (
     BEST,

@@ -19,7 +19,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.formatting import count_of, print_table
 from pyg_clusters.frames import BadFrame, FrameBlock, write_table
-from pyg_clusters.frames.reader import labels_of
+from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress

@@ -1,12 +1,12 @@
 """Reading, checking, joining, storing and writing of frames."""
 
+from pyg_clusters.frames.atoms import FORCE, AtomsFrame, good_frames, read_atoms, to_atoms, to_data
 from pyg_clusters.frames.block import BadFrame, FrameBlock
 from pyg_clusters.frames.by_format import Shard
 from pyg_clusters.frames.checks import ExtrapolationWarning, check_block
-from pyg_clusters.frames.data import FORCE, to_atoms, to_data
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.reader import AtomsFrame, Frames, good_frames, read_atoms, read_blocks
+from pyg_clusters.frames.reader import Frames, read_blocks
 from pyg_clusters.frames.resume import FrameLog, Parts
 from pyg_clusters.frames.store import convert, write_store
 from pyg_clusters.frames.store_reader import StoreReader

@@ -1,14 +1,15 @@
-"""Frames from files, in blocks or one by one."""
+"""Frames from files, in blocks or all in memory."""
 
 import os
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
 from ase import Atoms
 
 from pyg_clusters.errors import InputError
@@ -18,13 +19,13 @@ from pyg_clusters.frames.block import (
     ReadOptions,
     TruncatedFrame,
     UnlabelledFrame,
+    flat_arrays,
 )
 from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, pieces_of_file
-from pyg_clusters.frames.checks import check_block
+from pyg_clusters.frames.checks import check_block, numbers
 from pyg_clusters.frames.join import as_clusters, reporting_joined
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory
 from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
-from pyg_clusters.frames.provenance import set_origin
 from pyg_clusters.options import Fragments
 
 T = TypeVar("T")
@@ -234,69 +235,88 @@ def read_blocks(
     return Frames.open(paths, **kwargs).blocks(ahead=0, report=report)
 
 
-@dataclass(frozen=True)
-class AtomsFrame:
-    """Frame that can be used.
+@dataclass
+class FrameSet:
+    """Frames of any sizes from any number of files.
 
     Attributes:
-        file: The file, as specified by the user.
-        number: Index of the frame in the file, from 0.
-        atoms: The cluster, not periodic, with its ``info`` and ``arrays``.
+        file: File of each frame ``[num_frames]``.
+        number: Index of each frame in its file, from 0, ``[num_frames]``.
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the frames ``[num_frames + 1]``.
+        properties: Requested values per frame, ``[num_frames]`` each.
+        bad: Frames that were left out.
     """
 
-    file: str
-    number: int
-    atoms: Atoms
+    file: np.ndarray
+    number: np.ndarray
+    z: np.ndarray
+    pos: np.ndarray
+    ptr: np.ndarray
+    properties: dict[str, np.ndarray]
+    bad: list[BadFrame]
+
+    def __len__(self) -> int:
+        return len(self.number)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Number of atoms of each frame, ``[num_frames]``."""
+        return np.diff(self.ptr)
+
+    def atoms(self, frame: int) -> Atoms:
+        """Structure of a frame, by its index in the set."""
+        inside = slice(self.ptr[frame], self.ptr[frame + 1])
+        return Atoms(numbers=self.z[inside], positions=self.pos[inside])
 
 
-def read_atoms(
-    paths: Iterable[str | os.PathLike],
+def read_set(
+    names: Sequence[str],
     *,
-    problem: Callable[[Atoms], str | None] | None = None,
+    properties: Sequence[str] = (),
+    target: str | None = None,
+    sizes: Collection[int] | None = None,
+    atomic_numbers: Collection[int] | None = None,
     on_bad: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
-) -> Iterator[AtomsFrame | BadFrame]:
-    """Read and check the frames of files one by one, for work that takes longer than reading.
+) -> FrameSet:
+    """Read and check all frames of files.
 
     Args:
-        paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
-        problem: Function that returns the reason why a frame cannot be used, or ``None``.
-        on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
+        names: Files, folders and patterns, or names of shipped data (``gallium``).
+        properties: Names of values per frame to read.
+        target: Name of a value per frame to read, which must be a finite number.
+        sizes: Numbers of atoms of the frames to keep; all by default.
+        atomic_numbers: Elements that a model knows; all by default.
+        on_bad: Stop at a frame that cannot be used, or leave it out.
         fragments: See :meth:`Frames.open`.
-
-    Raises:
-        InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
-    for block in read_blocks(paths, with_atoms=True, block_size=100, on_bad="skip", fragments=fragments):
-        usable, unusable = check_block(block, on_bad="skip")
-        index = {number: frame for frame, number in enumerate(usable.number.tolist())}
-        faults = {bad.number: bad for bad in unusable}
-        for number in sorted([*index, *faults]):
-            bad = faults.get(number)
-            if bad is None and usable.atoms is not None:
-                atoms = usable.atoms[index[number]]
-                reason = problem(atoms) if problem else None
-                if reason is None:
-                    yield AtomsFrame(block.file, number, atoms)
-                    continue
-                bad = BadFrame(block.file, number, reason)
-            assert bad is not None
-            if on_bad == "stop":
-                raise bad.error
-            yield bad
-
-
-def good_frames(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) -> Iterator[AtomsFrame]:
-    """Yield the frames that can be used, with their origin in ``info``, and add the others to ``bad``."""
-    for frame in frames:
-        if isinstance(frame, BadFrame):
-            bad.append(frame)
-        else:
-            set_origin(frame.atoms.info, frame.file, frame.number)
-            yield frame
-
-
-def labels_of(atoms: Atoms) -> dict[str, object]:
-    """Values per frame and per atom in addition to the structure."""
-    arrays = {name: values for name, values in atoms.arrays.items() if name not in ("numbers", "positions")}
-    return atoms.info | arrays | (atoms.calc.results if atoms.calc is not None else {})
+    bad: list[BadFrame] = []
+    blocks = []
+    found: set[int] = set()
+    properties = [*properties, *([target] if target else [])]
+    for read in read_blocks(names, properties=properties, on_bad=on_bad, fragments=fragments):
+        found |= set(read.sizes.tolist())
+        chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
+        block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, on_bad=on_bad)
+        if target:
+            block.properties[target] = numbers(block, target)
+        blocks.append(block)
+        bad += sorted({*left_out, *read.unreadable}, key=lambda frame: frame.number)
+    number = np.concatenate([block.number for block in blocks])
+    if not len(number):
+        reason = "no frame can be used" + (f"; the first: {bad[0]}" if bad else "")
+        if sizes is not None and not set(sizes) & found:
+            reason = f"no cluster of {', '.join(map(str, sizes))} atoms; there are {', '.join(map(str, sorted(found)))}"
+        raise InputError(f"{', '.join(names)}: {reason}")
+    z, pos, ptr = flat_arrays(blocks)
+    return FrameSet(
+        file=np.concatenate([np.full(len(block), block.file) for block in blocks]),
+        number=number,
+        z=z,
+        pos=pos,
+        ptr=ptr,
+        properties={name: np.concatenate([block.properties[name] for block in blocks]) for name in properties},
+        bad=bad,
+    )

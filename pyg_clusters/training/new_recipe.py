@@ -18,8 +18,8 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.formatting import count_of, span
 from pyg_clusters.frames import AtomsFrame, expand_paths, read_atoms
+from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.checks import list_bad
-from pyg_clusters.frames.reader import labels_of
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.training import NewRecipeOptions
 

@@ -1,4 +1,9 @@
-"""Conversion between ASE objects and PyG graphs."""
+"""Frames as ASE objects, read one by one, and conversion between these and PyG graphs."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -8,7 +13,11 @@ from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.ase_reader import atom_property, frame_property
+from pyg_clusters.frames.block import BadFrame
+from pyg_clusters.frames.checks import check_block
 from pyg_clusters.frames.join import join_atoms
+from pyg_clusters.frames.provenance import set_origin
+from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.options import Fragments
 
 ENERGIES: tuple[str, ...] = ("energy", "REF_energy")
@@ -19,6 +28,74 @@ FORCES: tuple[str, ...] = ("forces", "REF_forces")
 
 FORCE: str = "force"
 """Key of the forces ``[num_atoms, 3]`` in eV/Å in the graphs of the data sets and of :func:`to_data`."""
+
+
+@dataclass(frozen=True)
+class AtomsFrame:
+    """Frame that can be used.
+
+    Attributes:
+        file: The file, as specified by the user.
+        number: Index of the frame in the file, from 0.
+        atoms: The cluster, not periodic, with its ``info`` and ``arrays``.
+    """
+
+    file: str
+    number: int
+    atoms: Atoms
+
+
+def read_atoms(
+    paths: Iterable[str | os.PathLike],
+    *,
+    problem: Callable[[Atoms], str | None] | None = None,
+    on_bad: Literal["stop", "skip"] = "stop",
+    fragments: Fragments = "refuse",
+) -> Iterator[AtomsFrame | BadFrame]:
+    """Read and check the frames of files one by one, for work that takes longer than reading.
+
+    Args:
+        paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
+        problem: Function that returns the reason why a frame cannot be used, or ``None``.
+        on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
+        fragments: See :meth:`~pyg_clusters.frames.Frames.open`.
+
+    Raises:
+        InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
+    """
+    for block in read_blocks(paths, with_atoms=True, block_size=100, on_bad="skip", fragments=fragments):
+        usable, unusable = check_block(block, on_bad="skip")
+        index = {number: frame for frame, number in enumerate(usable.number.tolist())}
+        faults = {bad.number: bad for bad in unusable}
+        for number in sorted([*index, *faults]):
+            bad = faults.get(number)
+            if bad is None and usable.atoms is not None:
+                atoms = usable.atoms[index[number]]
+                reason = problem(atoms) if problem else None
+                if reason is None:
+                    yield AtomsFrame(block.file, number, atoms)
+                    continue
+                bad = BadFrame(block.file, number, reason)
+            assert bad is not None
+            if on_bad == "stop":
+                raise bad.error
+            yield bad
+
+
+def good_frames(frames: Iterable[AtomsFrame | BadFrame], bad: list[BadFrame]) -> Iterator[AtomsFrame]:
+    """Yield the frames that can be used, with their origin in ``info``, and add the others to ``bad``."""
+    for frame in frames:
+        if isinstance(frame, BadFrame):
+            bad.append(frame)
+        else:
+            set_origin(frame.atoms.info, frame.file, frame.number)
+            yield frame
+
+
+def labels_of(atoms: Atoms) -> dict[str, object]:
+    """Values per frame and per atom in addition to the structure."""
+    arrays = {name: values for name, values in atoms.arrays.items() if name not in ("numbers", "positions")}
+    return atoms.info | arrays | (atoms.calc.results if atoms.calc is not None else {})
 
 
 def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments = "refuse") -> Data:
