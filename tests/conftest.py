@@ -3,10 +3,12 @@
 import os
 import signal
 
+# The data are too small for threads, which wait busily for each other, and a forked process has none of its parent's.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
 import pytest
 import torch
-
-os.environ.setdefault("MPLBACKEND", "Agg")
 
 # Processes that a shell starts in the background ignore SIGINT; the tests of signals need Python's own handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -16,15 +18,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def generator() -> torch.Generator:
     """A seeded source of random numbers, fresh for each test."""
     return torch.Generator().manual_seed(0)
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Torch on one thread, and as before after the tests of the module."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 from ase import Atoms
 from torch import Tensor
 
@@ -49,7 +48,6 @@ def in_child(work: Callable[[], int]) -> int:
         code = 1
         try:
             sys.stdout = sys.stderr = open(os.devnull, "w")
-            torch.set_num_threads(1)  # those of the parent are not in the child
             code = work()
         finally:
             os._exit(code)

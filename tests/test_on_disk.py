@@ -177,8 +177,7 @@ def test_two_processes_train_from_one_file(recipe, tmp_path):
     assert main([*arguments, "--out", str(one)]) == 0
     several = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
     command = [sys.executable, "-m", "pyg_clusters", *arguments, "--out", str(two), *several]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     rows = [np.loadtxt(run / "metrics.csv", delimiter=",", skiprows=1)[:, 1:4] for run in (one, two)]
     np.testing.assert_allclose(rows[1], rows[0], rtol=2e-3)

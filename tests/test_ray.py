@@ -53,11 +53,6 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def threads_of_a_worker(one_thread):
-    """Another number of threads rounds otherwise in the last digit."""
-
-
-@pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     monkeypatch.setattr(predict, "BLOCK_SIZE", BLOCK)
     monkeypatch.setattr(engines, "BLOCKS_OF_PIECE", 2)

@@ -1,7 +1,6 @@
 """Training of shieldings per atom: what the loss is taken of, which model is kept, and the run from end to end."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -288,9 +287,8 @@ def test_recipe_trains(tmp_path):
 def test_two_processes_agree_with_one(recipe, finished, tmp_path):
     run = tmp_path / "two"
     arguments = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.accelerator", "cpu"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     command = [sys.executable, "-m", "pyg_clusters", "train", "--config", str(recipe), "--out", str(run), *arguments]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     one, two = read_columns(finished / "metrics.csv"), read_columns(run / "metrics.csv")
     for column in ("train_mae", "val_mae", "val_rmse", "val_loss"):
