@@ -51,6 +51,7 @@ th, td { padding: .28rem .8rem; border-bottom: 1px solid var(--line); text-align
   .table { width: 100%; }
   th, td { padding: .28rem .4rem; }
   th, td:first-child { white-space: normal; }
+  caption { max-width: calc(100vw - 2.4rem); }
 }
 td.number, th.number { text-align: right; }
 @media print {
