@@ -108,7 +108,7 @@ def test_each_training_is_made_once_and_says_all_of_itself():
 
 
 def test_lasso_and_network_are_tested_on_the_same_clusters(dataset, tmp_path):
-    """A Lasso's test parts are those of the same division of a training, so that errors can be paired."""
+    """A Lasso's test sets are those of the same division of a training, so that errors can be paired."""
     rows = [Row(nmr.CURVE, lasso("populations"), (Division(1), Division(1, 10)))]
     nmr.fit_lassos(rows, {"stable": dataset}, tmp_path)
     whole, few = (

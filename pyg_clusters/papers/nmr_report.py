@@ -39,7 +39,7 @@ DIGITS = (1, 1, 1, 2, 0, 2)
 
 PART_COLUMNS = ("method", "division", "seed", *METRICS, "target_peak_ppm", "target_skewness", "num_atoms")
 
-PAIR_COLUMNS = ("table", "first less second", "RMSE", "first lower", "Wasserstein", "first lower", "pairs")
+PAIR_COLUMNS = ("table", "first minus second", "RMSE", "first lower", "Wasserstein", "first lower", "pairs")
 
 PAPER_CLUSTERS = (
     "The paper has 2,000 clusters of 14 to 40 atoms, trains on those of 14 to 26, and tests on 200 of 40: its figures "
@@ -85,7 +85,7 @@ def write_results(
     labels, pairs = Labels.of(dataset), relaxed_pairs(every)
     tables = [Table("Kaneko et al. 2023: errors in ppm per atom", COLUMNS, lines_of(results))]
     if pair_lines := _pair_lines(results):
-        title = "Differences in ppm on the same test parts, mean and standard deviation over folds and seeds"
+        title = "Differences in ppm on the same test sets, mean and standard deviation over folds and seeds"
         tables.append(Table(title, PAIR_COLUMNS, pair_lines))
     mark = QUICK_MARK if quick else ""
     name = "quick_parts.csv" if quick else "parts.csv"
@@ -94,10 +94,10 @@ def write_results(
     for figure in figures.values() if quick else ():
         figure.suptitle(QUICK_TITLE, fontsize=min(10, 1.8 * figure.get_figwidth()))
     text = [
-        f"Errors in ppm per atom, over the test parts together, at the best validation loss of at most {extent.epochs} "
+        f"Errors in ppm per atom, over all test sets together, at the lowest validation loss of at most {extent.epochs} "
         "epochs. Wasserstein distance (ppm) and Kolmogorov-Smirnov statistic (K-S) are between predicted and DFT "
         "distributions; peaks in ppm. Split of the paper: trained on 14 to 26 atoms, validated on 28 and 30, tested on "
-        "40. Five folds: by cluster. Populations come from the very calculation that the model is to replace. Paper: "
+        "40. Five folds: by cluster. Populations come from the DFT calculation that the model is meant to replace. Paper: "
         "its RMSE. Train, test: numbers of clusters. Minutes are those of one training on one thread."
     ]
     title = "Kaneko et al. 2023, compared with the paper"

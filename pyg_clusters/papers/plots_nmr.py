@@ -167,7 +167,7 @@ def quantiles(
         linestyle="--",
         label="normal",
     )
-    tidy(right, "quantile of DFT / ppm", "quantile of the predicted / ppm")
+    tidy(right, "quantile of DFT / ppm", "quantile of the predictions / ppm")
     for label, values, color in zip(labels, predicted, CURVE_COLORS, strict=False):
         right.plot(ordered, np.quantile(values, share), color=color, linewidth=1.4, label=label)
     for axes in (left, right):
@@ -301,7 +301,7 @@ def errors_by_training_clusters(
         x = x * (1 + 0.012 * index)  # so that error bars do not overlap
         error = np.nan_to_num(deviation)[order]
         axes.errorbar(x[order], y[order], error, color=color, marker="o", capsize=2, linewidth=1.3, label=label)
-    axes.text(0.02, 0.03, "bars: standard deviation over the test parts", transform=axes.transAxes, fontsize=SMALL)
+    axes.text(0.02, 0.03, "bars: standard deviation over the test sets", transform=axes.transAxes, fontsize=SMALL)
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     legend(axes, loc="upper right")
     return figure
