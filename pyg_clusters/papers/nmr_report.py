@@ -94,11 +94,12 @@ def write_results(
     for figure in figures.values() if quick else ():
         figure.suptitle(QUICK_TITLE, fontsize=min(10, 1.8 * figure.get_figwidth()))
     text = [
-        f"Errors in ppm per atom, over all test sets together, at the lowest validation loss of at most {extent.epochs} "
-        "epochs. Wasserstein distance (ppm) and Kolmogorov-Smirnov statistic (K-S) are between predicted and DFT "
-        "distributions; peaks in ppm. Split of the paper: trained on 14 to 26 atoms, validated on 28 and 30, tested on "
-        "40. Five folds: by cluster. Populations come from the DFT calculation that the model is meant to replace. Paper: "
-        "its RMSE. Train, test: numbers of clusters. Minutes are those of one training on one thread."
+        "Errors in ppm per atom, over all test sets together, at the lowest validation loss of at most "
+        f"{extent.epochs} epochs. Wasserstein distance (ppm) and Kolmogorov-Smirnov statistic (K-S) are between "
+        "predicted and DFT distributions; peaks in ppm. Split of the paper: trained on 14 to 26 atoms, validated on 28 "
+        "and 30, tested on 40. Five folds: by cluster. Populations come from the DFT calculation that the model is "
+        "meant to replace. Paper: its RMSE. Train, test: numbers of clusters. Minutes are those of one training on one "
+        "thread."
     ]
     title = "Kaneko et al. 2023, compared with the paper"
     judged = findings(results, labels, pairs)
