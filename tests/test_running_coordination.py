@@ -7,7 +7,7 @@ from torch_geometric.data import Batch, Data
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.transforms import RunningCoordination
-from pyg_clusters.transforms import running_coordination as module
+from pyg_clusters.transforms import neighbors as module
 
 
 @pytest.fixture
