@@ -72,11 +72,12 @@ def check_elements(name: str, elements: Collection[str]):
 def calculator_problem(name: str, atoms: Atoms) -> str | None:
     """Reason why a calculator cannot be used for a frame, if any: an unsupported element, charge or spin."""
     symbols = atoms.get_chemical_symbols()
-    for number, symbol in enumerate(symbols):
+    first_of_elements = np.unique(atoms.numbers, return_index=True)[1]
+    for number in sorted(first_of_elements.tolist()):
         try:
-            check_elements(name, [symbols[0], symbol])
+            check_elements(name, [symbols[0], symbols[number]])
         except InputError as error:
-            return f"atom {number} is {symbol}: {error}"
+            return f"atom {number} is {symbols[number]}: {error}"
     try:
         state = electronic_state(atoms)
         if (state.charge or not state.is_lowest_spin) and not _takes_charge(name):
