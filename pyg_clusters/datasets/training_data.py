@@ -87,7 +87,7 @@ class TrainingData:
         self.max_pairs = max_pairs
         self.num_workers = num_workers
         self.batches = batches_of(dataset)
-        made_here = split in ("random", "group", "size", "fold", "paper")
+        made_here = split in KINDS
         groups = _groups(dataset, self.batches, split) if copies_together and made_here else None
         if split == "fold":
             self.split = fold_split(dataset.groups if groups is None else groups, folds, fold, split_seed)

@@ -61,17 +61,18 @@ def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
     rows = chosen_rows(options.only, nmr.rows(len(dataset), extent), lambda row: (row.table, row.method.name))
     recipe = shipped_recipe("sodium_node_schnet.yaml") if options.recipe is None else Path(options.recipe)
     trainings = nmr.trainings(rows, recipe, options.seeds, extent.epochs)
-    subsets = {
-        nmr.folder_name(row.method, division, seed): division.subset
+    trained_on = {
+        nmr.folder_name(row.method, division, seed): datasets[division.subset]
         for row in rows
         for division in row.divisions
         for seed in range(options.seeds)
+        if row.method.variables is None
     }
     out = Path(options.out)
     with open_output(options, results=()):
         runs = out / ("quick" if options.quick else "full")
-        for training in trainings:
-            Run(runs / training.name).check_fingerprint(datasets[subsets[training.name]])
+        for name, data in trained_on.items():
+            Run(runs / name).check_fingerprint(data)
         nmr.fit_lassos(rows, datasets, runs)
         run_trainings(trainings, runs, options.workers)
         return write_results(nmr.results(rows, runs, options.seeds), dataset, extent, out, options.quick)
