@@ -16,7 +16,7 @@ import warnings
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import SodiumShielding, UnrelaxedOnly, fold_split
@@ -76,16 +76,11 @@ def further_labels(data: Data, target: str) -> Tensor:
     return anisotropic.flatten(1) if target == "tensor" else torch.linalg.eigvalsh(anisotropic)[:, [2, 0]]
 
 
-def together(clusters: list[Data]) -> Data:
-    """Clusters as one batch."""
-    return next(iter(DataLoader(clusters, len(clusters))))
-
-
 def predicted(target: str, parts: list[list[Data]], seed: int, noise: float, **kwargs) -> list[Tensor]:
     """Shieldings of test sets at the epoch of lowest validation error; ``parts`` are train, validation and tests."""
     torch.manual_seed(seed)
     model = Network(target, **kwargs)
-    train, validation, *tests = (together(part) for part in parts)
+    train, validation, *tests = map(Batch.from_data_list, parts)
     model.scale.fit(train.z, train.ptr, train.y)
     spread, mean, scale = train.y.std(), torch.zeros(1), torch.ones(1)
     if target != "none":
@@ -125,7 +120,8 @@ def main():
     shape = {"radii": (4.5,), "outermost_shell": False} if args.local else {"radii": (4.5, 7.7)}
     begin, dataset = time.process_time(), SodiumShielding(pre_filter=UnrelaxedOnly())
     large = list(SodiumShielding(subset="large", pre_filter=UnrelaxedOnly()))
-    sizes = torch.tensor([cluster.num_nodes for cluster in large])
+    truth = torch.cat([cluster.y for cluster in large])
+    sizes = torch.cat([torch.full_like(cluster.z, cluster.num_nodes) for cluster in large])
     errors: dict[int, list[float]] = {}
     for seed in range(args.seeds):
         pairs = []
@@ -133,11 +129,10 @@ def main():
             split = fold_split(dataset.groups, folds=5, fold=fold)
             parts = [[dataset[int(i)] for i in part] for part in (split.train, split.val, split.test)]
             of_test, of_large = predicted(args.target, [*parts, large], seed, 0.2 if args.local else 0.05, **shape)
-            pairs.append((of_test, together(parts[2]).y))
-            deviation = (of_large - together(large).y).split(sizes.tolist())
+            pairs.append((of_test, torch.cat([cluster.y for cluster in parts[2]])))
             for size in sizes.unique().tolist():
-                chosen = torch.cat([part for part, number in zip(deviation, sizes, strict=True) if number == size])
-                errors.setdefault(size, []).append(float(chosen.square().mean().sqrt()))
+                deviation = (of_large - truth)[sizes == size]
+                errors.setdefault(size, []).append(float(deviation.square().mean().sqrt()))
         metrics = shielding_metrics(*(torch.cat(values).numpy() for values in zip(*pairs, strict=True)))
         print(f"seed {seed}: RMSE {metrics['rmse_ppm']:.1f}, Wasserstein distance {metrics['wasserstein_ppm']:.1f}")
     print(", ".join(f"Na{size} {np.mean(values):.1f}" for size, values in errors.items()), "ppm on larger clusters")
