@@ -16,13 +16,14 @@ def dimer(symbols: str = "Na2", distance: float = 3.1, **info) -> Atoms:
     return Atoms(symbols, [[0, 0, 0], [0, 0, distance]], info=info)
 
 
-def test_the_sodium_dimer_has_its_bond_length_and_energy():
+def test_the_sodium_dimer_has_its_bond_length_and_energy(capfd):
     """By this functional in a triple-zeta basis 3.095 Å and 0.776 eV, by experiment 3.079 Å and 0.747 eV."""
     pytest.importorskip("pyscf", reason="needs the extra dft")
     found = local_minimum(dimer(), PySCFCalculator(), fmax=0.02)
     atom = Atoms("Na", calculator=PySCFCalculator(multiplicity=2))
     assert found.converged and np.linalg.norm(np.ptp(found.atoms.positions, axis=0)) == pytest.approx(3.095, abs=0.03)
     assert 2 * atom.get_potential_energy() - found.energy == pytest.approx(0.776, abs=0.03)
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

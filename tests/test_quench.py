@@ -22,7 +22,7 @@ from scipy.spatial.distance import pdist
 from pyg_clusters.cli.main import main
 from pyg_clusters.composition import all_compositions, parse_formula
 from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.frames import FrameLog
+from pyg_clusters.frames import FrameLog, write_extxyz
 from pyg_clusters.structures import (
     ClusterEMT,
     QuenchSettings,
@@ -431,3 +431,23 @@ def test_hot_frames_refuse_more_than_there_are_clusters(minima, tmp_path, capsys
     assert "12 clusters to start from" in capsys.readouterr().err
     assert main([*command, "--min-temperature", "1600"]) == 2
     assert "at most --max-temperature, got 1600" in capsys.readouterr().err
+
+
+def test_generated_clusters_have_a_state_and_hot_ones_that_of_their_start(tmp_path):
+    """A calculator that takes charge and spin needs the spin of odd electrons, and keeps an ion an ion."""
+    pytest.importorskip("tblite", reason="needs the extra tblite")
+    found, hot, start = (str(tmp_path / name) for name in ("found.extxyz", "hot.extxyz", "start.extxyz"))
+    search = ["generate", "quench", "--formula", "Na3", "Na4", "--per-segment", "1", "--count", "2"]
+    assert main([*search, "--calculator", "tblite", "--out", found]) == 0
+    assert {len(atoms): atoms.info["multiplicity"] for atoms in ase.io.read(found, ":")} == {3: 2, 4: 1}
+    cation = Atoms("Na3", [[0, 0, 0], [3.4, 0, 0], [1.7, 2.9, 0]], info={"charge": 1})
+    write_extxyz(start, [cation])
+    run = ["--min-steps", "2", "--max-steps", "2", "--count", "1", "--out", hot]
+    assert main(["generate", "hot", start, "--calculator", "tblite", *run]) == 0
+    (frame,) = ase.io.read(hot, ":")
+    calculator = named_calculator("tblite", ["Na"])
+    energy = calculator.get_potential_energy(Atoms("Na3", frame.positions))
+    calculator.set(charge=1)
+    assert frame.info["charge"] == 1
+    assert frame.get_potential_energy() == pytest.approx(calculator.get_potential_energy(frame), abs=1e-5)
+    assert frame.get_potential_energy() > energy + 3.0

@@ -11,7 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorError, all_changes
 from ase.calculators.emt import parameters
-from ase.data import chemical_symbols
+from ase.data import atomic_numbers, chemical_symbols
 from ase.units import Bohr, Hartree
 
 from pyg_clusters.errors import InputError, MissingExtra, one_line
@@ -118,6 +118,11 @@ def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
     return copy
 
 
+def lowest_spin(numbers: np.ndarray, calculator: Calculator) -> dict[str, int]:
+    """Multiplicity of a neutral singlet or doublet as ``info``, if a calculator takes a multiplicity."""
+    return {"multiplicity": 1 + int(numbers.sum()) % 2} if "multiplicity" in _parameters(calculator) else {}
+
+
 def _parameters(calculator: Calculator) -> dict:
     """Parameters of a calculator by name, those that are not set included."""
     return {**getattr(calculator, "default_parameters", {}), **getattr(calculator, "parameters", {})}
@@ -170,6 +175,7 @@ BASIS: str = "def2-svp"
 bind Na2 by 0.47 and 0.55 instead of 0.78 eV.)"""
 CORE_POTENTIAL: str = "def2-svp"
 """Core potentials of the elements beyond krypton, by PySCF's name, for any def2 basis set."""
+KRYPTON: int = 36
 FITTING: str = "def2-universal-jfit"
 """Basis in which the density is expanded for the Coulomb energy; the exchange of the functional needs none."""
 LEVEL_SHIFT: float = 0.2
@@ -265,7 +271,7 @@ class PySCFCalculator(Calculator):
         mol = gto.M(
             atom=list(zip(cluster.get_chemical_symbols(), cluster.positions - cluster.positions.mean(0), strict=True)),
             basis=given["basis"],
-            ecp=CORE_POTENTIAL,
+            ecp={symbol: CORE_POTENTIAL for symbol in cluster.symbols.species() if atomic_numbers[symbol] > KRYPTON},
             charge=charge,
             spin=(multiplicity or 1) - 1,
             verbose=0,

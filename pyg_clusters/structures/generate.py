@@ -17,12 +17,13 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
+from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.options.structures import HotOptions, QuenchOptions, QuenchSettings, SbldaOptions
 from pyg_clusters.progress import ItemProgress, counting
-from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, named_calculator
+from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
 from pyg_clusters.structures.quench import heated, isolated_energies, quench
 
 SODIUM = {"mu1": 3.50, "mu2": 3.60}
@@ -77,17 +78,19 @@ def generate_quench(options: QuenchOptions) -> Generated:
     compositions = _compositions(options)
     elements = list(dict.fromkeys(symbol for composition in compositions for symbol in composition))
     calculator = named_calculator(options.calculator, elements)
-    isolated = isolated_energies(calculator, elements)
+    atom_energies = isolated_energies(calculator, elements)
     job: dict[str, object] = {
         **{field.name: getattr(options, field.name) for field in fields(QuenchSettings)},
         "calculator": calculator_identity(options.calculator),
-        "isolated": isolated,
+        "isolated": atom_energies,
         "compositions": [*(options.formula or (options.elements, options.sizes, options.compositions))],
         "count": options.count,
     }
     with open_output(options, overwrite=True):
         log, count = _resumed(options, job)
-        minima = quench(compositions, calculator, options.count, settings=options, known=log.frames, isolated=isolated)
+        minima = quench(
+            compositions, calculator, options.count, settings=options, known=log.frames, isolated=atom_energies
+        )
         with ItemProgress(options.count, count) as progress:
             for atoms in minima:
                 log.append(atoms)
@@ -112,18 +115,18 @@ def generate_hot(options: HotOptions) -> Generated:
         clusters = _clusters(options)
         elements = sorted({symbol for frame in clusters for symbol in frame.atoms.get_chemical_symbols()})
         calculator = named_calculator(options.calculator, elements)
-        isolated = isolated_energies(calculator, elements)
+        atom_energies = isolated_energies(calculator, elements)
         job: dict[str, object] = {
             **{name: getattr(options, name) for name in names},
             "calculator": calculator_identity(options.calculator),
-            "isolated": isolated,
+            "isolated": atom_energies,
             "frames": [file_fingerprint(file) for file in expand_paths(options.frames)],
         }
         log, done = _resumed(options, job)
         order = np.random.default_rng(options.seed).permutation(len(clusters))[: options.count]
         with ItemProgress(options.count, done) as progress:
             for index in order[done:].tolist():
-                atoms = _hot(clusters[index], index, calculator, isolated, options)
+                atoms = _hot(clusters[index], index, calculator, atom_energies, options)
                 log.append(atoms)
                 progress.advance(f"{atoms.get_chemical_formula()} {atoms.info['temperature']} K")
     return Generated(max(done, options.count), f"frames with forces in {options.out}")
@@ -148,7 +151,7 @@ def _clusters(options: HotOptions) -> list[AtomsFrame]:
 
 
 def _hot(
-    start: AtomsFrame, index: int, calculator: Calculator, isolated: Mapping[str, float], options: HotOptions
+    start: AtomsFrame, index: int, calculator: Calculator, atom_energies: Mapping[str, float], options: HotOptions
 ) -> Atoms:
     """End of a molecular-dynamics run, with random numbers from the seed and the index of the cluster."""
     rng = np.random.default_rng([options.seed, index])
@@ -157,10 +160,13 @@ def _hot(
     hot = heated(start.atoms, calculator, rng, temperature=temperature, steps=steps, timestep=options.timestep)
     group = start.atoms.info.get("group", f"{Path(start.file).name}-{start.number}")
     info = {"temperature": round(temperature), "source": "md", "group": group, "minimum": index}
+    state = electronic_state(start.atoms)
+    info |= {"charge": state.charge} if state.charge else {}
+    info |= {"multiplicity": state.multiplicity} if state.multiplicity else {}
     atoms = Atoms(hot.numbers, (hot.positions - hot.positions.mean(axis=0)).round(4), info=info)
-    atoms.calc = calculator
-    energy, forces = float(atoms.get_potential_energy()), atoms.get_forces()
-    atoms.info["binding_energy"] = energy - sum(isolated[symbol] for symbol in atoms.get_chemical_symbols())
+    labelled = isolated(atoms, calculator)
+    energy, forces = float(labelled.get_potential_energy()), labelled.get_forces()
+    atoms.info["binding_energy"] = energy - sum(atom_energies[symbol] for symbol in atoms.get_chemical_symbols())
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
     return atoms
 

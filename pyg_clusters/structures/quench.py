@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator, CalculatorError
-from ase.data import covalent_radii
+from ase.data import atomic_numbers, covalent_radii, ground_state_magnetic_moments
 from ase.md.langevin import Langevin
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist
 from pyg_clusters.composition import formula_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.options.structures import QuenchSettings
+from pyg_clusters.structures.calculators import isolated, lowest_spin
 from pyg_clusters.structures.relax_frames import local_minimum
 from pyg_clusters.structures.superposition import distances_by_elements
 
@@ -85,9 +86,11 @@ def heated(
 ) -> Atoms:
     """The end of a molecular-dynamics run from a minimum with a Langevin thermostat, with a time step in fs.
 
+    Charge and spin are those that the minimum states.
+
     The run begins with twice the kinetic energy of the temperature (in K), half of which becomes potential energy.
     """
-    hot = Atoms(atoms.numbers, atoms.positions, calculator=calculator)
+    hot = isolated(atoms, calculator)
     spread = np.sqrt(hot.get_masses() * (units.kB * (2 * temperature)))
     hot.set_momenta(spread[:, None] * rng.standard_normal((len(hot), 3)))
     dynamics = Langevin(
@@ -190,14 +193,17 @@ def quench(
 def isolated_energies(calculator: Calculator, elements: Iterable[str]) -> dict[str, float]:
     """Energies of isolated atoms in eV as a calculator gives them, by element.
 
+    Calculators that take a multiplicity calculate the ground state of the atom.
+
     Raises:
         InputError: If it does not give one.
     """
     energies = {}
     for element in elements:
-        atom = Atoms(element, calculator=calculator)
+        unpaired = round(ground_state_magnetic_moments[atomic_numbers[element]])
+        atom = Atoms(element, info={"multiplicity": 1 + unpaired})
         try:
-            energies[element] = float(atom.get_potential_energy())
+            energies[element] = float(isolated(atom, calculator).get_potential_energy())
         except CalculatorError as error:
             raise InputError(f"the calculator has no energy of an isolated atom of {element}: {error}") from error
     return energies
@@ -233,7 +239,8 @@ class _Search:
         self.of_segment += 1
         self.attempt, self.productive = info["attempt"] + 1, self.segment
         if info["accepted"]:
-            self.current = Atoms(atoms.numbers, atoms.positions, info={"energy": energy})
+            state = lowest_spin(atoms.numbers, self.calculator)
+            self.current = Atoms(atoms.numbers, atoms.positions, info={"energy": energy, **state})
 
     def begin(self, segment: int):
         self.segment, self.attempt, self.of_segment, self.current = segment, 0, 0, None
@@ -259,12 +266,14 @@ class _Search:
         composition = self.compositions[self.order[self.segment % len(self.compositions)]]
         try:
             source, moved = self.moved(composition, rng)
+            moved.info = lowest_spin(moved.numbers, self.calculator)
             if not np.isfinite(moved.positions).all():
                 return None
             found = local_minimum(moved, self.calculator, fmax=settings.fmax, max_steps=settings.steps)
             if not found.converged or not _is_sound(found.atoms):
                 return None
             written = _as_written(found.atoms)
+            written.info = lowest_spin(written.numbers, self.calculator)
             label = local_minimum(written, self.calculator, fmax=np.inf)
         except CalculatorError:
             return None
@@ -272,6 +281,7 @@ class _Search:
             return None
         rise = 0.0 if self.current is None else label.energy - self.current.info["energy"]
         written.info = {
+            **written.info,
             "energy": label.energy,
             **self.binding(composition, label.energy),
             "source": source,
