@@ -8,8 +8,7 @@ import torch
 from ase import Atoms
 from ase.cluster import Icosahedron
 
-from pyg_clusters.analysis import viewer
-from pyg_clusters.analysis.viewer import Property, shown_first, viewer_section
+from pyg_clusters.analysis.report import Property, _structure, shown_first, viewer_section
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import Run
@@ -108,7 +107,7 @@ def test_the_first_of_each_size_come_before_the_second_of_any():
 def test_bonds_of_an_icosahedron():
     """12 from the centre, 30 along the edges, whichever the element."""
     for element, length in (("Cu", 3.6), ("Na", 5.2)):
-        structure = viewer._structure(Icosahedron(element, 2, latticeconstant=length))
+        structure = _structure(Icosahedron(element, 2, latticeconstant=length))
         assert len(structure["bonds"]) == 42
         assert np.abs([np.mean(structure[axis]) for axis in "xyz"]).max() < 1e-3
 

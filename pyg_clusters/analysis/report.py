@@ -1,76 +1,27 @@
-"""Reports as one self-contained HTML file."""
+"""Reports as one self-contained HTML file, with interactive 3D structures by chemiscope."""
 
 import base64
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from html import escape
+from importlib.resources import files
 from pathlib import Path
 from string import Template
 from urllib.parse import quote
 
 import numpy as np
+from ase import Atoms
+from ase.neighborlist import natural_cutoffs, neighbor_list
 from matplotlib.figure import Figure
 
 from pyg_clusters import __version__
 from pyg_clusters.analysis.plots import render, save_figure
-from pyg_clusters.analysis.viewer import STYLE
-from pyg_clusters.errors import printable
+from pyg_clusters.errors import MissingExtra, printable
 from pyg_clusters.files import atomic_write
-
-PAGE = Template("""\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light dark; --ink: #1d2129; --faint: #5d6470; --line: #d9dce1; --page: #ffffff; --code: #f1f3f6; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e6e8ec; --faint: #a3a9b4; --line: #3a3f48; --page: #16181d; --code: #252932; }
-}
-* { box-sizing: border-box; }
-body { margin: 2rem auto; max-width: 54rem; padding: 0 1.2rem; color: var(--ink); background: var(--page);
-  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 1.2rem; }
-h2 { font-size: 1.25rem; margin: 2.2rem 0 .6rem; padding-bottom: .25rem; border-bottom: 1px solid var(--line); }
-code { padding: .1em .3em; border-radius: 4px; background: var(--code); font-size: .9em; overflow-wrap: anywhere; }
-figure { margin: 1.4rem 0; }
-figure img { display: block; max-width: 100%; height: auto; margin: 0 auto; padding: .5rem; border-radius: 6px;
-  background: #ffffff; }
-a { color: inherit; }
-.origin { color: var(--faint); font-size: .9rem; }
-figcaption, caption { color: var(--faint); font-size: .9rem; text-align: left; padding: .4rem 0; }
-.table { overflow-x: auto; margin: 1.4rem 0; position: relative; left: 50%; transform: translateX(-50%);
-  width: max-content; min-width: 100%; max-width: min(76rem, 100vw - 2.4rem); }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92rem; }
-th, td { padding: .28rem .8rem; border-bottom: 1px solid var(--line); text-align: left; white-space: nowrap; }
-@media (max-width: 48rem) {
-  .table { width: 100%; }
-  th, td { padding: .28rem .4rem; }
-  th, td:first-child { white-space: normal; }
-  caption { max-width: calc(100vw - 2.4rem); }
-}
-td.number, th.number { text-align: right; }
-@media print {
-  :root { --ink: #000000; --faint: #444444; --line: #bbbbbb; --page: #ffffff; --code: #f1f3f6; }
-  body { margin: 0; max-width: none; font-size: 11pt; }
-  figure, tr { break-inside: avoid; }
-  h2 { break-after: avoid; }
-  .table { overflow-x: visible; }
-}
-$style</style>
-</head>
-<body>
-<main>
-<h1>$title</h1>
-$body
-</main>
-</body>
-</html>
-""")
 
 MARKS = str.maketrans("*`", "\ue000\ue001")
 SHOWN = str.maketrans("\ue000\ue001", "*`")
@@ -104,7 +55,6 @@ class Report:
     def __init__(self, title: str):
         self.title = title
         self._sections: list[str] = []
-        self._style = ""
         self._figures: dict[str, Figure] = {}
 
     def text(self, text: str):
@@ -176,13 +126,12 @@ class Report:
         )
 
     def viewer(self, section: str, caption: str):
-        """Add interactive 3D structures of :func:`~pyg_clusters.analysis.viewer.viewer_section`; at most once."""
+        """Add interactive 3D structures of :func:`viewer_section`; at most once."""
         self._sections.append(f"<figure>\n{section}\n<figcaption>{_inline(caption)}</figcaption>\n</figure>")
-        self._style = STYLE
 
     def html(self) -> str:
         """HTML of the page."""
-        return PAGE.substitute(title=escape(self.title), style=self._style, body="\n".join(self._sections))
+        return _template("report.html").substitute(title=escape(self.title), body="\n".join(self._sections))
 
     def write(self, path: str | Path):
         """Write the page atomically, and the named figures beside it."""
@@ -242,3 +191,144 @@ def _cell(value: object) -> str:
     if math.isnan(number):
         return MISSING
     return f"{number:.3f}" if number == 0 or abs(number) >= 0.01 else f"{number:.3g}"
+
+
+MAX_ATOMS: int = 30_000
+"""Maximum number of atoms in a viewer, about 6 MB of the page."""
+
+AROUND = 3.5
+"""Radius in Å of the environment of a selected atom."""
+
+CAMERA, ANGLE, ASPECT = 150.0, 20.0, 1.25
+"""Constants of 3Dmol, which draws the structures: distance of the camera in Å, half of the field of view in degrees,
+and aspect ratio."""
+
+
+@dataclass(frozen=True)
+class Property:
+    """A property of structures, or of their atoms, for the viewer.
+
+    Attributes:
+        values: Numbers or names, ``[num_structures]`` or ``[num_atoms]``.
+        unit: Unit of the numbers, if any.
+        of_atoms: Whether there is a value per atom.
+    """
+
+    values: np.ndarray
+    unit: str = ""
+    of_atoms: bool = False
+
+
+def viewer_section(
+    atoms: Sequence[Atoms],
+    properties: Mapping[str, Property],
+    x: str,
+    y: str,
+    color: str,
+    atom_color: str | None = None,
+) -> str:
+    """HTML of a map with a point for each structure, and of the selected structure in interactive 3D.
+
+    The page works offline: it contains chemiscope, about 3 MB (`"Chemiscope: interactive structure-property explorer
+    for materials and molecules" <https://doi.org/10.21105/joss.02117>`_, Fraux et al. 2020). All structures are drawn
+    at one scale. Bonds are drawn between atoms nearer than 1.2 times the sum of their covalent radii.
+
+    Args:
+        atoms: Structures of at most :data:`MAX_ATOMS` atoms in total, see :func:`shown_first`.
+        properties: Properties for axes and colours, by name.
+        x: Property along the horizontal axis.
+        y: Property along the vertical axis.
+        color: Property that colours the points.
+        atom_color: Property that colours the atoms; by default their element does.
+
+    Raises:
+        MissingExtra: If chemiscope is not installed.
+    """
+    try:
+        from chemiscope import create_input, quick_settings
+
+        library = files("chemiscope").joinpath("sphinx/static/chemiscope.min.js").read_text(encoding="utf-8")
+    except (ImportError, OSError) as error:
+        raise MissingExtra("chemiscope 1.1", "report", "a page with interactive 3D structures") from error
+    structures = [_structure(cluster) for cluster in atoms]
+    environments = [(n, atom, AROUND) for n, cluster in enumerate(atoms) for atom in range(len(cluster))]
+    coloured = properties[atom_color] if atom_color else None
+    settings = quick_settings(
+        x=x,
+        y=y,
+        map_settings={"color": {"property": color, "palette": "plasma"}},
+        structure_settings=_structure_settings(structures, atom_color, coloured),
+    )
+    dataset = create_input(
+        structures,
+        metadata={"name": "Structures"},
+        properties={name: _for_chemiscope(value) for name, value in properties.items()},
+        environments=environments if coloured else None,
+        settings=settings,
+    )
+    # Escape what would end the script element or start a comment.
+    library = library.replace("</script", r"<\/script").replace("<!--", r"<\!--")
+    data = json.dumps(dataset, separators=(",", ":")).replace("<", r"\u003c")
+    return _template("viewer.html").substitute(library=library, dataset=data)
+
+
+def _template(name: str) -> Template:
+    return Template(Path(__file__).with_name(name).read_text(encoding="utf-8"))
+
+
+def shown_first(sizes: Sequence[int], max_atoms: int = MAX_ATOMS) -> list[int]:
+    """Indices of the structures that fit into a viewer, including the first of each size before the second of any.
+
+    Args:
+        sizes: Number of atoms of each structure, ``[num_structures]``.
+        max_atoms: Maximum total number of atoms; the first structure is always included.
+
+    Example:
+        >>> shown_first([3, 3, 3, 5, 5, 5], max_atoms=16)
+        [0, 1, 3, 4]
+    """
+    seen: dict[int, int] = {}
+    order = []
+    for index, size in enumerate(sizes):
+        seen[size] = seen.get(size, 0) + 1
+        order.append((seen[size], index))
+    shown: list[int] = []
+    total = 0
+    for _, index in sorted(order):
+        total += sizes[index]
+        if shown and total > max_atoms:
+            break
+        shown.append(index)
+    return sorted(shown)
+
+
+def _structure(atoms: Atoms) -> dict[str, object]:
+    pos = (atoms.positions - atoms.positions.mean(axis=0)).round(3)
+    first, second = neighbor_list("ij", atoms, natural_cutoffs(atoms, mult=1.2))
+    return {
+        "size": len(atoms),
+        "names": atoms.get_chemical_symbols(),
+        **{axis: pos[:, number].tolist() for number, axis in enumerate("xyz")},
+        "bonds": [[i, j, 1] for i, j in zip(first.tolist(), second.tolist(), strict=True) if i < j],
+    }
+
+
+def _structure_settings(structures: Sequence[dict], atom_color: str | None, coloured: Property | None) -> dict:
+    """Settings that place the camera at the same distance from every structure, far enough for the largest."""
+    radius = max(np.linalg.norm([one["x"], one["y"], one["z"]], axis=0).max() for one in structures) + 1.5
+    towards = CAMERA - ASPECT * radius / np.tan(np.radians(ANGLE))
+    origin, up, eye = ({"x": 0, "y": y, "z": z} for y, z in ((0, 0), (1, 0), (0, towards)))
+    camera = {"eye": eye, "center": origin, "up": up, "zoom": towards}
+    settings: dict[str, object] = {"keepOrientation": True, "camera": camera}
+    if coloured is not None:
+        low, high = np.percentile(coloured.values, [1.0, 99.0]).tolist()
+        settings["color"] = {"property": atom_color, "palette": "viridis", "min": low, "max": high}
+    return settings
+
+
+def _for_chemiscope(of: Property) -> dict[str, object]:
+    values = of.values
+    if values.dtype.kind == "f":
+        values = np.array([float(f"{value:.6g}") for value in values])
+    entry: dict[str, object] = {"target": "atom" if of.of_atoms else "structure", "values": values}
+    return entry | ({"units": of.unit} if of.unit else {})

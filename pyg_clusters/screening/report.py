@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.info import model_card
-from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.analysis.viewer import MAX_ATOMS, Property, shown_first, viewer_section
+from pyg_clusters.analysis.report import MAX_ATOMS, Property, Report, literal, shown_first, viewer_section
 from pyg_clusters.composition import kind_label
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.evaluation.report import run_figures
