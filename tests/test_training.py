@@ -31,7 +31,7 @@ from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule
-from pyg_clusters.training.callbacks import RunFolder
+from pyg_clusters.training.trainer_parts import RunFolder
 from pyg_clusters.transforms import ShellGraph, TopologicalDescriptor
 
 EPOCHS = 6

@@ -20,8 +20,6 @@ from pyg_clusters.formatting import print_lines
 from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
 from pyg_clusters.models.checkpoint import BEST, runs_within
 from pyg_clusters.options.parsing import explain, options_of
-from pyg_clusters.training.callbacks import RunFolder, TrainingProgress
-from pyg_clusters.training.data_module import ClusterDataModule
 from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.launcher import resume_ensemble, train_ensemble
 from pyg_clusters.training.recipes import (
@@ -32,6 +30,7 @@ from pyg_clusters.training.recipes import (
     take_option,
     with_recipe,
 )
+from pyg_clusters.training.trainer_parts import ClusterDataModule, RunFolder, TrainingProgress
 from pyg_clusters.trusted import import_named, names_of_classes, trusting_files, trusts_files
 
 TRAINER_DEFAULTS = {
