@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -227,7 +228,7 @@ def test_flags_say_what_the_training_set_had_not():
     assert "from its nearest, above" in flags[2]
     assert flags[3] == "Na not seen" and flags[4] == ""
     assert "counts of" in flags[5]
-    again = OutOfRangeFlagger.from_json(json.loads(json.dumps(known.to_json())))
+    again = OutOfRangeFlagger(**json.loads(json.dumps(asdict(known))))
     assert (again.flags(*flat([larger, short, far, alien])) == flags[:4]).all()
 
 

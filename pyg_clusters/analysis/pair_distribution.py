@@ -116,9 +116,12 @@ class PairDistribution:
         g = self.without_boundary()
         smoothing = SMOOTHING * bond
         while smoothing <= WIDEST_SMOOTHING * bond:
-            smooth, peaks = _peaks(g, smoothing / self.bin_width)
+            smooth = gaussian_filter1d(g, smoothing / self.bin_width)
+            peaks = find_peaks(smooth, prominence=PROMINENCE * smooth.max())[0]
             if len(peaks) > count and np.diff(self.r[peaks[: count + 1]]).min() >= SHELL_SEPARATION * bond:
-                return tuple(round(radius, 2) for radius in _minima_between(self.r, smooth, peaks[: count + 1]))
+                between = pairwise(peaks[: count + 1])
+                lowest = [first + int(smooth[first:last].argmin()) for first, last in between]
+                return tuple(round(_vertex(self.r, smooth, index), 2) for index in lowest)
             smoothing *= WIDENING
         raise ValueError(
             f"g(r) has fewer than {count + 1} peaks that are {SHELL_SEPARATION * bond:.2f} Å or more apart: give "
@@ -184,18 +187,6 @@ def _bin_volumes(num_bins: int, bin_width: float) -> np.ndarray:
     """Exact volumes of the spherical layers of the bins in Å³."""
     edges = np.arange(num_bins + 1) * bin_width
     return 4 / 3 * np.pi * np.diff(edges**3)
-
-
-def _peaks(values: np.ndarray, width: float) -> tuple[np.ndarray, np.ndarray]:
-    """Values smoothed by a Gaussian of a width in bins, and the bins of their peaks."""
-    smooth = gaussian_filter1d(values, width)
-    return smooth, find_peaks(smooth, prominence=PROMINENCE * smooth.max())[0]
-
-
-def _minima_between(r: np.ndarray, values: np.ndarray, peaks: np.ndarray) -> tuple[float, ...]:
-    """Lowest position between each two successive peaks."""
-    between = pairwise(peaks)
-    return tuple(_vertex(r, values, first + int(values[first:last].argmin())) for first, last in between)
 
 
 def _vertex(r: np.ndarray, values: np.ndarray, lowest: int) -> float:

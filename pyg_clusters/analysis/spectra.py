@@ -1,7 +1,7 @@
 """NMR spectra of the frames of files."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,12 +18,13 @@ from pyg_clusters.analysis.plots import BLUE, ORANGE, SMALL, save_figure, tidy
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.formatting import count_of, print_table
-from pyg_clusters.frames import BadFrame, FrameBlock, write_table
+from pyg_clusters.frames import BadFrame, FrameBlock, Frames, write_table
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
-from pyg_clusters.inference.scoring import ScoredBlock, score_files, with_progress
+from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.options.frames import SpectrumOptions
+from pyg_clusters.progress import counting
 from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
@@ -44,12 +45,14 @@ class Atomic:
         predicted: Predicted shieldings in ppm ``[num_atoms]``.
         labels: DFT shieldings in ppm ``[num_atoms]``, if every frame has them.
         energy: Energies in eV ``[num_frames]``, if every frame has one.
+        bad: Frames that were skipped.
     """
 
     sizes: np.ndarray
     predicted: np.ndarray
     labels: np.ndarray | None
     energy: np.ndarray | None
+    bad: list[BadFrame]
 
 
 LABELS = {
@@ -131,11 +134,9 @@ def spectrum(options: SpectrumOptions) -> Spectra:
     out = Path(options.out)
     with open_output(options, results=RESULTS):
         predictor = Run(options.model).predictor(options.device)
-        scored = score_files(
-            predictor, options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments
-        )
-        bad: list[BadFrame] = []
-        atomic = gather(with_progress(scored, bad), options.target, options.energy, options.reference is None)
+        frames = Frames.open(options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)
+        scored = counting(score_frames(predictor, frames), lambda block: len(block.frames))
+        atomic = gather(scored, options.target, options.energy, options.reference is None)
         if not atomic.predicted.size:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: no spectrum")
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
@@ -149,7 +150,7 @@ def spectrum(options: SpectrumOptions) -> Spectra:
             "temperature_K": None if atomic.energy is None else options.temperature,
         }
         _write(groups, settings, out)
-    return Spectra(groups, bad, [out / name for name in RESULTS])
+    return Spectra(groups, atomic.bad, [out / name for name in RESULTS])
 
 
 def gather(blocks: Iterable[ScoredBlock], target: str | None, energy: str | None, sodium_only: bool) -> Atomic:
@@ -164,10 +165,12 @@ def gather(blocks: Iterable[ScoredBlock], target: str | None, energy: str | None
     sizes: list[np.ndarray] = []
     predicted: list[np.ndarray] = []
     labels: list[np.ndarray | None] = []
-    energies: list[float | None] = []
+    energies: list[np.ndarray | None] = []
+    bad: list[BadFrame] = []
     elements: set[int] = set()
     for block in blocks:
         frames = block.frames
+        bad += block.bad
         sizes.append(frames.sizes)
         predicted.append(block.shielding.astype(np.float64))
         elements.update(np.unique(frames.z).tolist())
@@ -176,17 +179,16 @@ def gather(blocks: Iterable[ScoredBlock], target: str | None, energy: str | None
             raise InputError(f"{frames.file}: a spectrum has one nucleus, but there are {names}; separate the frames")
         for index, atoms in enumerate(frames.atoms or ()):
             labels.append(_numbers(frames, index, atoms, target or "nmr_shielding", len(atoms), target is not None))
-            one = _numbers(frames, index, atoms, energy or "energy", None, energy is not None)
-            energies.append(None if one is None else float(one))
+            energies.append(_numbers(frames, index, atoms, energy or "energy", None, energy is not None))
     if sodium_only and elements - {11}:
         symbol = chemical_symbols[elements.pop()]
         raise InputError(f"the default reference is that of sodium, but the frames are {symbol}: give --reference")
-    empty = np.zeros(0)
     return Atomic(
         np.concatenate([np.zeros(0, dtype=np.int64), *sizes]),
-        np.concatenate([empty, *predicted]),
-        _all("DFT shieldings", labels, lambda: np.concatenate([empty, *labels])),
-        _all("energies", energies, lambda: np.array(energies, dtype=np.float64)),
+        np.concatenate([np.zeros(0), *predicted]),
+        _of_all("DFT shieldings", labels),
+        _of_all("energies", energies),
+        bad,
     )
 
 
@@ -208,15 +210,15 @@ def _numbers(
     return values.astype(np.float64)
 
 
-def _all(what: str, values: list, join: Callable[[], np.ndarray]) -> np.ndarray | None:
+def _of_all(what: str, values: Sequence[np.ndarray | None]) -> np.ndarray | None:
     """Values of all frames; ``None``, with a warning, where only some frames have them."""
-    missing = sum(value is None for value in values)
-    if missing == len(values):
+    known = [np.atleast_1d(value) for value in values if value is not None]
+    if known and len(known) < len(values):
+        warnings.warn(
+            f"{what} are not used: {len(values) - len(known)} of {len(values)} frames have none", stacklevel=2
+        )
         return None
-    if missing:
-        warnings.warn(f"{what} are not used: {missing} of {len(values)} frames have none", stacklevel=2)
-        return None
-    return join()
+    return np.concatenate(known) if known else None
 
 
 def spectra(

@@ -15,8 +15,9 @@ from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.report import Evaluation, TrainingSet, energy_context, run_figures
+from pyg_clusters.frames import Frames
 from pyg_clusters.frames.block import flat_arrays
-from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration, SpreadKind, expected_error, noise_of
@@ -24,7 +25,7 @@ from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, usable_device
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
-from pyg_clusters.inference.scoring import check_atom_numbers, check_numbers, score_files
+from pyg_clusters.inference.scoring import score_frames
 from pyg_clusters.metrics import (
     energy_metrics,
     interval_metrics,
@@ -156,26 +157,35 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
 def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Evaluation:
     calibration = None if options.coverage is None else run.calibration(options.coverage)
     predictor = run.predictor(options.device, calibration)
-    score = partial(score_files, predictor, files, on_bad=options.on_bad, fragments=options.fragments)
     per_atom = predictor.per_atom
     if per_atom and options.energy_unit is not None:
         raise InputError("--energy-unit is for energies, but this model predicts shieldings in ppm: leave it out")
     target = options.target or run.target or ("nmr_shielding" if per_atom else "binding_energy")
-    if per_atom:
-        blocks = [check_atom_numbers(block, target) for block in score(atom_properties=[target])]
-    else:
-        units = units_of_labels(files, options.energy_unit)
-        blocks = [check_numbers(block, target, units[block.frames.file]) for block in score(properties=[target])]
-    list_bad([frame for block in blocks for frame in block.bad])
-    blocks = [block for block in blocks if len(block.frames)]
+    frames = Frames.open(
+        files,
+        properties=[] if per_atom else [target],
+        atom_properties=[target] if per_atom else [],
+        on_bad=options.on_bad,
+        fragments=options.fragments,
+    )
+    units = {} if per_atom else units_of_labels(files, options.energy_unit)
+    blocks, bad, labels = [], [], []
+    for block in score_frames(predictor, frames):
+        bad += block.bad
+        if len(block.frames):
+            blocks.append(block)
+            if per_atom:
+                labels.append(atom_numbers(block.frames, target))
+            else:
+                labels.append(numbers(block.frames, target) * units[block.frames.file])
+    list_bad(bad)
     if not blocks:
         raise InputError(f"no frame of {', '.join(files)} can be used")
     z, pos, ptr = flat_arrays([block.frames for block in blocks])
     spreads = [block.spread for block in blocks if block.spread is not None]
-    labels = [(block.frames.atom_properties if per_atom else block.frames.properties)[target] for block in blocks]
     compared = Compared(
         np.concatenate([block.shielding if per_atom else block.energy for block in blocks]),
-        np.concatenate(labels).astype(float),
+        np.concatenate(labels),
         np.concatenate(spreads) if spreads else None,
         z,
         pos,

@@ -141,8 +141,7 @@ class Calibration:
         return hashlib.sha256(self._to_json().encode()).hexdigest()[:16]
 
     def _to_json(self) -> str:
-        values = asdict(self) | {"range": None if self.range is None else self.range.to_json()}
-        return json.dumps(values, allow_nan=False)
+        return json.dumps(asdict(self), allow_nan=False)
 
     def _check(self):
         """Check kinds, lengths and signs of what a file holds."""
@@ -173,7 +172,7 @@ class Calibration:
         remedy = "make it again with pyg-clusters calibrate"
         values = read_json(path, remedy)
         try:
-            values["range"] = None if values["range"] is None else OutOfRangeFlagger.from_json(values["range"])
+            values["range"] = None if values["range"] is None else OutOfRangeFlagger(**values["range"])
             calibration = cls(**values)
             calibration._check()
             return calibration

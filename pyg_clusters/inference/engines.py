@@ -58,7 +58,7 @@ def score_by_engine(
         shard: Part of the blocks; all by default.
         trained: Training set that the frames are compared with.
 
-    Returns:
+    Yields:
         Results of ``each``, in the order of the blocks.
 
     Raises:
@@ -66,9 +66,13 @@ def score_by_engine(
         InputError: If there is no such cluster, workers are lost repeatedly, or a file or a frame cannot be used.
     """
     if options.engine == "local":
-        return map(each, score_frames(predictor, frames, start=start, shard=shard, trained=trained))
-    work = (frames, predictor.model, predictor.transform, options.device, each, start, shard, trained, os.getcwd())
-    return _score_on_ray(_Job(*work), options.address)
+        yield from map(each, score_frames(predictor, frames, start=start, shard=shard, trained=trained))
+        return
+    model, transform = predictor.model, predictor.transform
+    with ray_cluster(options.address) as ray:
+        device = _device(ray, options.device)
+        job = _Job(frames, model, transform, device, each, start, shard, trained, os.getcwd())
+        yield from _answers(ray, job, _pieces(ray, job))
 
 
 def score_resumably(
@@ -86,7 +90,9 @@ def score_resumably(
     start = parts.next_position
     yield from _finished(predictor, frames, parts, trained)
     for block in score_by_engine(predictor, frames, options, each=_whole, start=start, trained=trained):
-        parts.add(block.frames.position, len(block.frames), _prediction_bytes(block.prediction), block.bad)
+        columns = (block.prediction.values, block.prediction.spread)
+        data = b"".join(column.numpy().tobytes() for column in columns if column is not None)
+        parts.add(block.frames.position, len(block.frames), data, block.bad)
         yield block
 
 
@@ -111,12 +117,6 @@ def _finished(
         yield ScoredBlock(block, Prediction(values, len(block), len(block.z), model, spread), bad, flags)
 
 
-def _prediction_bytes(prediction: Prediction) -> bytes:
-    """Values, then spreads if there are any."""
-    columns = (prediction.values, prediction.spread)
-    return b"".join(column.numpy().tobytes() for column in columns if column is not None)
-
-
 @dataclass(frozen=True)
 class _Job(Generic[T]):
     """Work of the actors of Ray."""
@@ -124,7 +124,7 @@ class _Job(Generic[T]):
     frames: Frames
     model: nn.Module
     transform: Callable | None
-    device: str | None
+    device: str
     each: Callable[[ScoredBlock], T]
     start: tuple[int, int]
     shard: Shard | None
@@ -142,12 +142,6 @@ class _Answer(Generic[T]):
     error: str | None = None
     frames: int = 0
     joined: int = 0
-
-
-def _score_on_ray(job: _Job[T], address: str | None) -> Iterator[T]:
-    with ray_cluster(address) as ray:
-        job = replace(job, device=_device(ray, job.device))
-        yield from _answers(ray, job, _pieces(ray, job))
 
 
 def _device(ray: Any, device: str | None) -> str:

@@ -1,8 +1,7 @@
 """Range of a training set, and flags of the frames outside it."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -50,6 +49,9 @@ class OutOfRangeFlagger:
     rows: Sequence[int] = ()
     new_rows: float = 1.0
 
+    def __post_init__(self):
+        self.radii = tuple(self.radii)  # a list in a file
+
     @classmethod
     def of_domain(cls, domain: TrainingDomain) -> "OutOfRangeFlagger":
         """Range that a model stores: its elements, and the smallest and the largest size."""
@@ -82,7 +84,7 @@ class OutOfRangeFlagger:
             sizes=sizes.tolist(),
             shortest=shortest,
             farthest=farthest,
-            radii=tuple(radii),
+            radii=radii,
             rows=rows.tolist(),
         )
 
@@ -151,15 +153,6 @@ class OutOfRangeFlagger:
             own, start = new[start : start + part.numel()], start + part.numel()
             shares[frames.numpy()] = own.reshape(part.shape).mean(1)
         return shares
-
-    def to_json(self) -> dict[str, Any]:
-        """Convert to plain values, for a file."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "OutOfRangeFlagger":
-        """Convert from plain values."""
-        return cls(**{**values, "radii": tuple(values["radii"])})
 
 
 def text_of_flags(num_flagged: int, num_frames: int) -> str:

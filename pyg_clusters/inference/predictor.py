@@ -204,7 +204,7 @@ class Predictor:
         if not bad:
             return prediction
         if prediction.per_atom:
-            raise InputError(f"{bad[0]}; shieldings of the other frames: score_files(..., on_bad='skip')")
+            raise InputError(f"{bad[0]}; shieldings of the other frames: pyg-clusters predict --on-bad skip")
         indices = torch.tensor([*good.number.tolist(), *(frame.number for frame in bad)])
         values = self._empty(indices.numel()).fill_(math.nan)
         values[: len(good)] = _columns(prediction)

@@ -3,8 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from os import PathLike
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -12,13 +11,12 @@ from torch import nn
 
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, Shard
 from pyg_clusters.frames.by_format import Piece
-from pyg_clusters.frames.checks import atom_numbers, numbers
+from pyg_clusters.frames.checks import numbers
 from pyg_clusters.frames.reader import read_ahead
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model
-from pyg_clusters.progress import counting
 
 AHEAD: int = 4
 """Number of blocks that are read and checked ahead of the model."""
@@ -61,20 +59,6 @@ class ScoredBlock:
         return None if self.prediction.spread is None else self.prediction.spread.numpy()
 
 
-def score_files(predictor: Predictor, paths: Iterable[str | PathLike], **kwargs: Any) -> Iterator[ScoredBlock]:
-    """Blocks of frames of files, checked against what the model was trained on, with predictions.
-
-    Args:
-        predictor: Predictor of the model.
-        paths: Files of frames.
-        kwargs: Further arguments of :meth:`Frames.open <pyg_clusters.frames.Frames.open>`.
-
-    Raises:
-        InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
-    """
-    return score_frames(predictor, Frames.open(paths, **kwargs))
-
-
 def score_frames(
     predictor: Predictor,
     frames: Frames,
@@ -84,7 +68,9 @@ def score_frames(
     piece: Piece | None = None,
     trained: OutOfRangeFlagger | None = None,
 ) -> Iterator[ScoredBlock]:
-    """Predict the frames of blocks. A thread reads, checks and flags ahead while the model computes.
+    """Predict frames, block by block, after a check against what the model was trained on.
+
+    A thread reads, checks and flags ahead while the model computes.
 
     Args:
         predictor: Predictor of the model.
@@ -93,6 +79,9 @@ def score_frames(
         shard: Part of the blocks; all by default.
         piece: Piece of a file to score; all files by default.
         trained: Training set that the frames are compared with.
+
+    Raises:
+        InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
     """
     read = frames.blocks(ahead=0, start=start, shard=shard, piece=piece, report=piece is None)
     blocks = checked(read, predictor, frames.on_bad)
@@ -117,13 +106,6 @@ def checked(
         yield frames, bad
 
 
-def with_progress(blocks: Iterable[ScoredBlock], bad: list[BadFrame]) -> Iterator[ScoredBlock]:
-    """Pass blocks on, show a progress bar, and collect the bad frames."""
-    for block in counting(blocks, lambda block: len(block.frames)):
-        bad += block.bad
-        yield block
-
-
 def check_numbers(block: ScoredBlock, key: str, unit: float = 1.0) -> ScoredBlock:
     """The block, after a check that a property is a finite number in every frame; multiplied by its unit.
 
@@ -131,16 +113,6 @@ def check_numbers(block: ScoredBlock, key: str, unit: float = 1.0) -> ScoredBloc
         InputError: Naming the first frame where it is not.
     """
     block.frames.properties[key] = numbers(block.frames, key) * unit
-    return block
-
-
-def check_atom_numbers(block: ScoredBlock, key: str) -> ScoredBlock:
-    """Check that a property is a finite number for every atom of a block, which is returned.
-
-    Raises:
-        InputError: Naming the first atom where it is not.
-    """
-    atom_numbers(block.frames, key)
     return block
 
 

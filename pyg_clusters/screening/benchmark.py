@@ -12,13 +12,13 @@ from pyg_clusters.composition import comparable, composition_names, kind_label
 from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import print_lines, print_table
-from pyg_clusters.frames import FrameBlock, read_blocks, write_table
+from pyg_clusters.frames import FrameBlock, Frames, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays, offsets
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import Run
-from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_files
+from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.screening import BenchmarkScreeningOptions
 from pyg_clusters.progress import counting
@@ -192,8 +192,8 @@ def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) 
     """Read and score the frames, and read their minima if given."""
     keys = list(dict.fromkeys([truth, *([options.own] if options.own else [])]))
     units = units_of_labels(options.frames, options.energy_unit)
-    blocks = score_files(predictor, options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
-    scored = list(counting(blocks, lambda block: len(block.frames)))
+    frames = Frames.open(options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
+    scored = list(counting(score_frames(predictor, frames), lambda block: len(block.frames)))
     for key in keys:
         scored = [check_numbers(block, key, units[block.frames.file]) for block in scored]
     bad = [frame for block in scored for frame in block.bad]
