@@ -22,6 +22,7 @@ from pyg_clusters.models.checkpoint import (
     BEST,
     CONFIGURATION,
     available_models,
+    ensemble_notes,
     is_ensemble,
     read_configuration,
 )
@@ -97,8 +98,8 @@ def _model_contents(path: Path) -> Contents:
         values["reference energies"] = ", ".join(f"{symbol} {energy:.10g} eV" for symbol, energy in references.items())
     if ensemble:
         values["members"] = ", ".join(str(member.path) for member in run.members)
-    else:
-        values |= {key: _in_words(value) for key, value in configuration.get("notes", {}).items()}
+    notes = ensemble_notes(path) if ensemble else run.notes
+    values |= {key: _in_words(value) for key, value in notes.items()}
     values |= {f"test {key}": value for key, value in (run.metrics or {}).items()}
     return contents
 
@@ -212,8 +213,7 @@ def model_card(run: Run) -> list[str]:
     if run.target:
         text += f", on the label `{run.target}`"
     text += "." if run.test_error is None else f". MAE on its test set: {run.test_error:.2f} kcal/mol per cluster."
-    card = run.folder / "README.md"
-    paragraphs = card.read_text(encoding="utf-8").split("\n\n") if card.is_file() else []
+    paragraphs = run.card.read_text(encoding="utf-8").split("\n\n") if run.card.is_file() else []
     shown = [part for part in paragraphs if re.match(rf"\*\*({'|'.join(SECTIONS)})\.\*\*", part)]
     own = "The level of theory is that of the training labels; the model is valid close to its training set only."
     return [text, *(" ".join(part.split()) for part in shown or [own])]

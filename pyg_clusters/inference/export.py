@@ -60,14 +60,19 @@ class Exported(NamedTuple):
 class AtomicEnergies(nn.Module):
     """Contributions of the atoms to the energy of a cluster, by each member of an ensemble or by a single model."""
 
-    def __init__(self, model: HasAtomicEnergies):
+    def __init__(self, model: nn.Module):
         super().__init__()
-        self.members = model.members if isinstance(model, Ensemble) else nn.ModuleList([model])  # type: ignore[list-item]
+        self.members = members_of(model)
 
     def forward(self, z: Tensor, pos: Tensor) -> Tensor:
         batch = torch.zeros_like(z)
         shares = [member.atomic_energies(z, pos, batch).to(pos.dtype) for member in self.members]  # type: ignore[operator]
         return torch.stack(shares, dim=1)  # [num_atoms, num_members]
+
+
+def members_of(model: nn.Module) -> nn.ModuleList:
+    """Members of an ensemble, or a single model."""
+    return model.members if isinstance(model, Ensemble) else nn.ModuleList([model])
 
 
 def export(options: ExportOptions) -> Exported:
@@ -89,9 +94,9 @@ def export(options: ExportOptions) -> Exported:
     run = Run(options.model)
     model = run.model
     domain, kind = domain_of(model), type(model).__name__
-    if not isinstance(model, HasAtomicEnergies) or domain is None:
+    if domain is None or not all(isinstance(member, HasAtomicEnergies) for member in members_of(model)):
         lacks = "energies of atoms" if domain else "a training set that it knows of"
-        raise InputError(f"{options.model}: a {kind} without {lacks} cannot be exported; a trained SmoothDART can")
+        raise InputError(f"{options.model}: a model without {lacks} cannot be exported; a trained SmoothDART can")
     model = model.double() if reference_energies(model) else model
     model = model.to(options.device)
     recorded = _recorded(model, domain, torch.device(options.device))
@@ -116,7 +121,7 @@ def export(options: ExportOptions) -> Exported:
             "supported_devices": [options.device],
             "dtype": precision,
         },
-        "members": len(model.members) if isinstance(model, Ensemble) else 1,
+        "members": len(members_of(model)),
         "metadata": {"name": Path(options.model).name, "description": _description(options.model, kind, domain)},
     }
     with tempfile.TemporaryDirectory() as name:
@@ -145,7 +150,7 @@ def _description(name: str, kind: str, domain: TrainingDomain) -> str:
 
 def _recorded(model: nn.Module, domain: TrainingDomain, device: torch.device) -> nn.Module:
     """The trace of :class:`AtomicEnergies`, compared with the model."""
-    energies, kind = AtomicEnergies(model), type(model).__name__  # type: ignore[arg-type]
+    energies, kind = AtomicEnergies(model), type(model).__name__
     dtype = next(model.parameters()).dtype
     clusters = [_cluster(size, domain, device, dtype) for size in (TRACED_ON, 1, 2, 3, domain.size_range[1])]
     energy_and_forces(model, *clusters[0], torch.zeros_like(clusters[0][0]))  # raises without forces

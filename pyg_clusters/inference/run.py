@@ -25,8 +25,10 @@ from pyg_clusters.inference.predictor import Predictor, usable_device
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import (
     ENSEMBLE,
+    ensemble_notes,
     is_ensemble,
     load_model,
+    located,
     member_folders,
     model_folder,
     read_configuration,
@@ -100,7 +102,9 @@ class Run:
     @property
     def has_data(self) -> bool:
         """Whether it knows its data set: not if it is a saved model alone."""
-        return self.is_ensemble or (self.path / CONFIGURATION).is_file()
+        if self.members:
+            return all(member.has_data for member in self.members)
+        return (self.path / CONFIGURATION).is_file()
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -123,9 +127,15 @@ class Run:
         return self.members[0].folder if self.members else model_folder(self.path)
 
     @property
+    def card(self) -> Path:
+        """Card of a pretrained model; other models have none."""
+        return located(self.path) / "README.md"
+
+    @property
     def notes(self) -> dict[str, Any]:
-        """Data, target and errors noted with the model, of an ensemble with its first member."""
-        return read_configuration(self.folder)["notes"]
+        """Data, target and errors noted with the model; with an ensemble, or else with its first member."""
+        notes = read_configuration(self.folder)["notes"]
+        return {**notes, **ensemble_notes(self.path)} if self.is_ensemble else notes
 
     @property
     def target(self) -> str | None:
@@ -256,7 +266,7 @@ class Run:
         Raises:
             InputError: If there is a coverage but no calibration that allows it, or the file is corrupted.
         """
-        file = self.path / CALIBRATION
+        file = located(self.path) / CALIBRATION
         if not file.is_file() and not self.is_ensemble:
             file = model_folder(self.path) / CALIBRATION
         reason = f"{self.path} is not calibrated: run pyg-clusters calibrate {self.path} first"

@@ -111,7 +111,7 @@ def load_model(path: str | Path, trust: bool = False) -> nn.Module:
         InputError: If there is no model, it names a class that is not trusted, or its files do not belong together.
     """
     with trusting_files(trust):
-        return _load_ensemble(Path(path)) if is_ensemble(path) else _load_single(path)
+        return _load_ensemble(path) if is_ensemble(path) else _load_single(path)
 
 
 def _load_single(path: str | Path) -> nn.Module:
@@ -165,18 +165,33 @@ def save_ensemble(folder: str | Path, members: Sequence[str | Path], notes: dict
     write_json(folder / ENSEMBLE, {"members": names, "notes": notes or {}})
 
 
+def located(path: str | Path) -> Path:
+    """The path itself, or the folder of the pretrained model of that name."""
+    path = Path(path)
+    return path if path.exists() or str(path) not in available_models() else SHIPPED / path
+
+
 def is_ensemble(path: str | Path) -> bool:
-    """Whether a folder is that of an ensemble."""
-    return (Path(path) / ENSEMBLE).is_file()
+    """Whether a path or name is that of an ensemble."""
+    return (located(path) / ENSEMBLE).is_file()
 
 
-def member_folders(folder: str | Path) -> list[Path]:
+def member_folders(path: str | Path) -> list[Path]:
     """Folders of the members of an ensemble."""
-    file, remedy = Path(folder) / ENSEMBLE, "make it again with pyg-clusters ensemble"
+    file, remedy = located(path) / ENSEMBLE, "make it again with pyg-clusters ensemble"
     names = read_json(file, remedy).get("members")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InputError(f"{file}: corrupted (its members are no list of folders); {remedy}")
     return [Path(os.path.normpath(file.parent / name)) for name in names]
+
+
+def ensemble_notes(path: str | Path) -> dict[str, Any]:
+    """Information that was saved with an ensemble."""
+    file, remedy = located(path) / ENSEMBLE, "make it again"
+    notes = read_json(file, remedy).get("notes")
+    if not isinstance(notes, dict):
+        raise InputError(f"{file}: corrupted (notes are missing); {remedy}")
+    return notes
 
 
 def weights_hash(path: str | Path) -> str:
@@ -188,17 +203,17 @@ def weights_hash(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _load_ensemble(folder: Path) -> Ensemble:
-    folders = member_folders(folder)
+def _load_ensemble(path: str | Path) -> Ensemble:
+    folders = member_folders(path)
     try:
         ensemble = Ensemble([_load_single(member) for member in folders]).eval()
     except InputError as error:
-        raise InputError(f"{folder}: {error}") from error
+        raise InputError(f"{path}: {error}") from error
     targets = [read_configuration(model_folder(member))["notes"].get("target") for member in folders]
     for member, target in zip(folders, targets, strict=True):
         if target != targets[0]:
             raise InputError(
-                f"{folder}: {folders[0]} was trained on {targets[0]}, {member} on {target}; give members of one"
+                f"{path}: {folders[0]} was trained on {targets[0]}, {member} on {target}; give members of one"
             )
     return ensemble
 
@@ -215,10 +230,9 @@ def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:
 
 
 def model_folder(path: str | Path) -> Path:
-    """Folder of the model files under a run or model folder, or of the shipped model of that name."""
-    path = Path(path)
-    shipped = [SHIPPED / str(path)] if not path.exists() and str(path) in available_models() else []
-    for folder in (path, path / BEST, *shipped):
+    """Folder of the model files under a run or model folder, or of the pretrained model of that name."""
+    path = located(path)
+    for folder in (path, path / BEST):
         if (folder / CONFIGURATION).is_file() and (folder / WEIGHTS).is_file():
             return folder
     what = "has no trained model (best/model.safetensors) in it yet" if path.is_dir() else "is not a folder"
@@ -246,7 +260,7 @@ def available_models() -> dict[str, str]:
         >>> available_models()["gallium"]
         'DART for Ga31 to Ga70'
     """
-    cards = sorted(folder.parent / "README.md" for folder in SHIPPED.glob(f"*/{CONFIGURATION}"))
+    cards = sorted(SHIPPED.glob("*/README.md"))
     return {card.parent.name: card.read_text(encoding="utf-8").splitlines()[0].partition(": ")[2] for card in cards}
 
 

@@ -18,10 +18,10 @@ import torch
 import yaml
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
+from pyg_clusters.files import atomic_write, output_lock, write_json
 from pyg_clusters.inference.run import CONFIGURATION, FINISHED, Run
 from pyg_clusters.models import save_ensemble
-from pyg_clusters.models.checkpoint import ENSEMBLE
+from pyg_clusters.models.checkpoint import ENSEMBLE, ensemble_notes
 from pyg_clusters.options.parsing import options_of
 from pyg_clusters.stopping import check_stopped, deferring_stop, stopping_on_signals
 from pyg_clusters.training.recipes import check_recipe
@@ -174,14 +174,11 @@ def resume_ensemble(folder: Path, workers: int):
 
 def _notes(folder: Path) -> dict[str, Any]:
     """Number of members and options of an ensemble, as passed to :func:`train_ensemble`."""
-    file, remedy = folder / ENSEMBLE, "train the ensemble again"
-    notes = read_json(file, remedy).get("notes")
-    if not isinstance(notes, dict):
-        raise InputError(f"{file}: corrupted (notes are missing); {remedy}")
+    notes = ensemble_notes(folder)
     number, options = notes.get("number"), notes.get("options")
     valid = isinstance(number, int) and isinstance(options, list) and all(isinstance(text, str) for text in options)
     if notes and not valid:
-        raise InputError(f"{file}: corrupted (number or options are of other types); {remedy}")
+        raise InputError(f"{folder / ENSEMBLE}: corrupted (number or options are of other types); train it again")
     return notes
 
 
