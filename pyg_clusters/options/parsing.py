@@ -6,6 +6,7 @@ import inspect
 import re
 from argparse import SUPPRESS, Action
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -110,11 +111,7 @@ def verb_parser(verb: str, options: type, example: str, optional: Sequence[str] 
         formatter_class=HelpFormatter,
         print_config=None,
     )
-    helps = {
-        parameter.arg_name: " ".join((parameter.description or "").split()).replace("%", "%%").replace("``", "")
-        for base in reversed(options.__mro__[:-1])
-        for parameter in parse_from_object(base).params
-    }
+    helps = {name: text for base in reversed(options.__mro__[:-1]) for name, text in _docs_of_fields(base).items()}
     own = inspect.get_annotations(options)
     types = get_type_hints(options)
     usage, flags = [f"pyg-clusters {verb}"], []
@@ -156,6 +153,15 @@ def verb_parser(verb: str, options: type, example: str, optional: Sequence[str] 
     )
     parser.usage = " ".join([*usage, *flags, "[OPTIONS]"])
     return parser
+
+
+@cache
+def _docs_of_fields(options: type) -> dict[str, str]:
+    """Docstrings of the fields of a class itself, for which its source is parsed."""
+    return {
+        parameter.arg_name: " ".join((parameter.description or "").split()).replace("%", "%%").replace("``", "")
+        for parameter in parse_from_object(options).params
+    }
 
 
 def _is_required(field: dataclasses.Field) -> bool:
