@@ -41,8 +41,8 @@ def render(figure: Figure, file_format: str = "png") -> bytes:
 
     The layout of the figure is fixed by the first call.
     """
-    if figure.get_layout_engine() is not None:  # which would run at every drawing, twice for a file
-        figure.draw_without_rendering()
+    if (layout := figure.get_layout_engine()) is not None:  # which would run at every drawing, twice for a file
+        layout.execute(figure)
         figure.set_layout_engine("none")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format, {})
     buffer = io.BytesIO()

@@ -286,7 +286,7 @@ def _begin(run: Run, cli: TrainCLI):
         with atomic_write(folder / FINGERPRINT) as path:
             path.write_text(fingerprint + "\n", encoding="utf-8")
     with atomic_write(folder / CONFIGURATION) as path:
-        cli.parser.save(cli.config, path, overwrite=True, skip_unset=False)
+        cli.parser.save(cli.config, path, overwrite=True, skip_unset=False, skip_validation=True)
 
 
 def _finish(run: Run, cli: TrainCLI):
