@@ -1,6 +1,7 @@
 """Functions that several test files share."""
 
 import csv
+import gc
 import os
 import shutil
 import signal
@@ -45,6 +46,7 @@ def in_child(work: Callable[[], int]) -> int:
     """The process in which work is done, silently."""
     child = os.fork()
     if child == 0:
+        gc.freeze()  # a collection would copy all memory that is shared with the parent
         code = 1
         try:
             sys.stdout = sys.stderr = open(os.devnull, "w")

@@ -1,6 +1,7 @@
 """Setting the shieldings of Kaneko et al. 2023 beside ours."""
 
 import csv
+import io
 import json
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from matplotlib.figure import Figure
 
+from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.plots import render
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, SodiumShielding, UnrelaxedOnly
@@ -290,9 +293,9 @@ def test_labels_are_those_of_the_data_set(dataset):
     np.testing.assert_allclose(labels.coordination[: by_hand.numel()], by_hand, atol=0.6)
 
 
-@pytest.mark.figures
-def test_tables_and_figures_of_finished_runs(tmp_path, capsys, dataset):
+def test_tables_and_figures_of_finished_runs(tmp_path, capsys, dataset, monkeypatch):
     """Everything is written, marked with the number of clusters, and a quick run is marked as one."""
+    monkeypatch.setattr(plots, "render", drawn_roughly)
     folder = tmp_path / "quick"
     predictions = {method: off(20.0 + number) for number, method in enumerate(nmr.METHODS)}
     predictions |= {schnet(0.3): off(25), schnet(1.0): off(26), schnet(10.0): off(27)}
@@ -315,6 +318,13 @@ def test_tables_and_figures_of_finished_runs(tmp_path, capsys, dataset):
     }
     assert {"quick_trade_off", "quick_learning_curve"} <= figures
     assert "QUICK RUN" in capsys.readouterr().out
+
+
+def drawn_roughly(figure: Figure, file_format: str = "png") -> bytes:
+    """A figure in few dots and without its layout, which takes most of the time."""
+    figure.set_layout_engine("none")
+    figure.savefig(buffer := io.BytesIO(), format=file_format, dpi=30)
+    return buffer.getvalue()
 
 
 def _rest(result: nmr.Result) -> tuple:
