@@ -75,5 +75,5 @@ def test_it_is_no_model_of_energies(model, generator):
         dimer.get_potential_energy()
     z, batch = torch.full((5,), 11), torch.tensor([0, 0, 1, 1, 1])
     for each in (model, NodeSchNet()):
-        with pytest.raises(InputError, match="not a model of energies"):
+        with pytest.raises(InputError, match="not an energy model"):
             relax(each, z, 4 * torch.rand(5, 3, generator=generator), batch)

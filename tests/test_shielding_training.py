@@ -211,7 +211,7 @@ def test_energies_are_refused(recipe, tmp_path, capsys):
 def test_shieldings_are_no_energies(finished, frames, tmp_path, capsys):
     assert main(["screen", str(finished), str(frames), "--out", str(tmp_path / "screening")]) == 2
     error = capsys.readouterr().err
-    assert len(error.strip().splitlines()) == 1 and "it is not a model of energies" in error
+    assert len(error.strip().splitlines()) == 1 and "it is not an energy model" in error
 
 
 def test_predict_has_a_row_per_atom(finished, frames, dataset, tmp_path):

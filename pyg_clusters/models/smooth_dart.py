@@ -326,7 +326,7 @@ class ShieldingDART(SmoothDART):
         torch.Size([3])
     """
 
-    atomic_energies = None  # type: ignore[assignment]  # not a model of energies
+    atomic_energies = None  # type: ignore[assignment]  # not an energy model
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Structures: generating clusters, sampling local minima, the Gupta potential, relaxing many clusters at once."""
+"""Cluster structures: random generation, search for local minima, potentials, batched relaxation, duplicates."""
 
 from pyg_clusters.options.structures import QuenchSettings
 from pyg_clusters.structures.calculators import PySCFCalculator, named_calculator

@@ -1,4 +1,4 @@
-"""ASE calculators by name, and density functional theory of isolated clusters by PySCF."""
+"""ASE calculators by name, and density functional theory of isolated clusters with PySCF."""
 
 import importlib
 import warnings
@@ -21,25 +21,25 @@ from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, ClusterEMT, Gup
 from pyg_clusters.trusted import current_folder
 
 CALCULATORS: str = "gupta, emt, tblite, pyscf, gap:FILE or module:Class"
-"""Names that :func:`named_calculator` accepts, in words."""
+"""Names that :func:`named_calculator` accepts, for messages."""
 
 
 def named_calculator(name: str, elements: Collection[str]) -> Calculator:
-    """The ASE calculator of a name, for clusters of some elements.
+    """Return the ASE calculator of a name, for clusters of the given elements.
 
     - ``gupta``: :class:`~pyg_clusters.structures.GuptaCalculator`, for one element;
     - ``emt``: :class:`~pyg_clusters.structures.ClusterEMT`, for Al, Ni, Cu, Pd, Ag, Pt, Au and their alloys;
     - ``tblite``: GFN1-xTB (Grimme, Bannwarth, Shushkov, J. Chem. Theory Comput. 2017, 13, 1989);
     - ``pyscf``: :class:`~pyg_clusters.structures.PySCFCalculator`, density functional theory;
     - ``gap:FILE``: the Gaussian approximation potential in an XML file (Bartók, Payne, Kondor, Csányi, Phys. Rev. Lett.
-      2010, 104, 136403), or another potential of QUIP's;
-    - ``module:Class``: a class of your own that is made without arguments. It is given charged clusters if it has the
-      parameter ``charge`` (in ASE's ``default_parameters``) or says ``charge_from_info = True``, and reads
-      ``atoms.info`` itself.
+      2010, 104, 136403), or another QUIP potential;
+    - ``module:Class``: your own class, which is instantiated without arguments. It receives charged clusters only if
+      its ``default_parameters`` (as defined by ASE) contain ``charge``, or if it sets ``charge_from_info = True`` and
+      reads the charge from ``atoms.info``.
 
     Raises:
-        InputError: If there is no such calculator, or it does not know an element.
-        MissingExtra: If its package is not installed.
+        InputError: If there is no such calculator, or it does not support an element.
+        MissingExtra: If a package is not installed.
 
     Example:
         >>> type(named_calculator("emt", ["Cu", "Au"])).__name__
@@ -56,7 +56,7 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
         return _gap(Path(name.removeprefix("gap:")))
     if ":" in name:
         return _own(name)
-    raise InputError(f"there is no calculator {name!r}; give {CALCULATORS}")
+    raise InputError(f"there is no calculator {name!r}; use {CALCULATORS}")
 
 
 def check_elements(name: str, elements: Collection[str]):
@@ -64,9 +64,9 @@ def check_elements(name: str, elements: Collection[str]):
     known = {"gupta": list(GUPTA_PARAMETERS), "emt": list(parameters)}.get(name, [])
     for element in elements:
         if known and element not in known:
-            raise InputError(f"the calculator {name} knows only {', '.join(known)}, not {element}; take another")
+            raise InputError(f"the calculator {name} supports only {', '.join(known)}, not {element}; use another")
     if name == "gupta" and len(set(elements)) > 1:
-        raise InputError(f"the calculator gupta is for one element, not {', '.join(elements)}; emt does alloys")
+        raise InputError(f"the calculator gupta is for one element, not {', '.join(elements)}; use emt for alloys")
 
 
 def calculator_problem(name: str, atoms: Atoms) -> str | None:
@@ -90,16 +90,16 @@ def calculator_problem(name: str, atoms: Atoms) -> str | None:
 
 
 def calculator_identity(name: str) -> str:
-    """Name of a calculator and content of its file, for the settings of a resumable job."""
+    """Name of a calculator and fingerprint of its file, for the settings of a resumable job."""
     file = Path(name.removeprefix("gap:"))
     return f"{name}, {file_fingerprint(file)}" if name.startswith("gap:") and file.is_file() else name
 
 
 def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
-    """A copy of a cluster without a cell, with a calculator set to its charge and spin.
+    """Copy a cluster without its cell, and attach a calculator with the charge and spin of the cluster.
 
-    Calculators without the parameters ``charge`` and ``multiplicity`` may read them from the ``info``, charges and
-    magnetic moments of the copy.
+    Calculators without the parameters ``charge`` and ``multiplicity`` may read them from the ``info``, the initial
+    charges and the initial magnetic moments of the copy.
     """
     copy = Atoms(atoms.numbers, atoms.positions, info=dict(atoms.info))
     for name in INITIAL_ARRAYS:
@@ -119,18 +119,18 @@ def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
 
 
 def lowest_spin(numbers: np.ndarray, calculator: Calculator) -> dict[str, int]:
-    """Multiplicity of a neutral singlet or doublet as ``info``, if a calculator takes a multiplicity."""
+    """Lowest multiplicity of a neutral cluster as ``info``; empty if the calculator has no such parameter."""
     return {"multiplicity": 1 + int(numbers.sum()) % 2} if "multiplicity" in _parameters(calculator) else {}
 
 
 def _parameters(calculator: Calculator) -> dict:
-    """Parameters of a calculator by name, those that are not set included."""
+    """Parameters of a calculator by name, including defaults."""
     return {**getattr(calculator, "default_parameters", {}), **getattr(calculator, "parameters", {})}
 
 
 @lru_cache
 def _takes_charge(name: str) -> bool:
-    """Whether a calculator has the parameter ``charge``, or looks for it in ``atoms.info``."""
+    """Whether a calculator has the parameter ``charge`` or reads the charge from ``atoms.info``."""
     if name == "gupta":
         return False
     calculator = named_calculator(name, ())
@@ -147,7 +147,7 @@ def _tblite() -> Calculator:
 
 def _gap(file: Path) -> Calculator:
     if not file.is_file():
-        raise InputError(f"the calculator gap:{file}: there is no such file; name the XML file of a potential")
+        raise InputError(f"the calculator gap:{file}: no such file; give the XML file of a potential")
     try:
         from quippy.potential import Potential
     except ImportError as error:
@@ -164,49 +164,50 @@ def _own(name: str) -> Calculator:
         with current_folder():
             calculator = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"the calculator {name} cannot be made: {error}; is its module on PYTHONPATH?") from error
+        raise InputError(f"the calculator {name} cannot be created: {error}; is its module on PYTHONPATH?") from error
     if not hasattr(calculator, "get_property"):
-        raise InputError(f"{name} makes a {type(calculator).__name__}, which is no ASE calculator")
+        raise InputError(f"{name} creates a {type(calculator).__name__}, which is not an ASE calculator")
     return calculator
 
 
 BASIS: str = "def2-svp"
-"""Basis set, by PySCF's name, with all electrons up to krypton. (LANL2DZ and ccECP, which leave one electron to sodium,
-bind Na2 by 0.47 and 0.55 instead of 0.78 eV.)"""
+"""PySCF name of the basis set, which is all-electron up to krypton. (LANL2DZ and ccECP treat one electron of sodium;
+they bind Na2 by 0.47 and 0.55 instead of 0.78 eV.)"""
 CORE_POTENTIAL: str = "def2-svp"
-"""Core potentials of the elements beyond krypton, by PySCF's name, for any def2 basis set."""
+"""PySCF name of the effective core potentials of elements beyond krypton, for any def2 basis set."""
 KRYPTON: int = 36
 FITTING: str = "def2-universal-jfit"
-"""Basis in which the density is expanded for the Coulomb energy; the exchange of the functional needs none."""
+"""Auxiliary basis of the density fitting of the Coulomb energy."""
 LEVEL_SHIFT: float = 0.2
-"""In hartree, for a second try where the self-consistent field does not converge."""
+"""Level shift in hartree of the second attempt to converge the self-consistent field."""
 CYCLES: tuple[int, int, int] = (60, 100, 100)
-"""Maximum number of cycles of the first try, with shifted levels, and without them again."""
+"""Maximum number of cycles of the first attempt, of the second with level shift, and of the third without."""
 
 
 class PySCFCalculator(Calculator):
-    """ASE calculator of a cluster by Kohn-Sham theory with a fitted density: energy (eV) and forces (eV/Å).
+    """ASE calculator for clusters by density-fitted Kohn-Sham theory: energy (eV) and forces (eV/Å).
 
-    A functional without exact exchange, in Gaussian functions and without periodic images. A Fermi distribution over
-    the orbitals lets the self-consistent field converge where gaps are small. The energy is the free energy of the
-    electrons at this width, and the forces are its gradient. Its zero is that of separate electrons and nuclei (or
-    cores), so that energies of one set must be of one level; the energies of isolated atoms, with their multiplicity,
-    turn them into binding energies.
+    Uses a pure functional in a Gaussian basis without periodic images. Fermi smearing of the occupations helps the
+    self-consistent field to converge if the gap is small. The energy is the electronic free energy at this smearing,
+    and the forces are its negative gradient. The zero of energy is that of separated electrons and nuclei (or ionic
+    cores): energies of different levels of theory cannot be compared. To obtain binding energies, subtract the energies
+    of the isolated atoms, calculated with their ground-state multiplicity.
 
-    ``label energy`` and ``relax`` take charge and multiplicity from the frame. A closed shell is restricted, everything
-    else unrestricted; without a multiplicity an even number of electrons is a closed shell, and an odd one is refused.
+    ``label energy`` and ``relax`` read charge and multiplicity from the frame. Singlets are spin-restricted, other
+    multiplicities unrestricted. Without a multiplicity, an even number of electrons is treated as a closed shell, and
+    an odd number raises an error.
 
     Args:
         charge: Total charge in e.
-        multiplicity: 2S + 1.
-        xc: Functional of density and gradient, by PySCF's name; hybrid ones are refused, as the fitting basis is for
-            the Coulomb energy.
-        smearing: Width of the Fermi distribution in eV; 0 for whole occupations.
-        grid: PySCF's level of the integration grid, 0 (coarse) to 9.
-        basis: Basis set by PySCF's name, one of the def2 family: def2-svp, def2-tzvp, ...
+        multiplicity: Spin multiplicity 2S + 1.
+        xc: PySCF name of a local or gradient functional. Hybrid functionals raise an error, because the auxiliary basis
+            is made for the Coulomb energy only.
+        smearing: Width of the Fermi smearing in eV; 0 for integer occupations.
+        grid: PySCF level of the integration grid, from 0 (coarse) to 9.
+        basis: PySCF name of a basis set of the def2 family: def2-svp, def2-tzvp, ...
 
     Raises:
-        InputError: When it is used, for an element without a basis set, or an odd number of electrons without a spin.
+        InputError: In a calculation, if an element has no basis set, or an odd number of electrons no multiplicity.
         MissingExtra: If PySCF is not installed.
 
     Example:
@@ -235,13 +236,13 @@ class PySCFCalculator(Calculator):
         self._density: tuple | None = None
 
     def reset(self):
-        """Forget results and the density from which the next calculation would start."""
+        """Clear the results and the density matrix from which the next calculation would start."""
         super().reset()
         self._density = None
 
     @property
     def level(self) -> str:
-        """Level of theory, in words."""
+        """Description of the level of theory."""
         given = self.parameters
         fermi = f", Fermi {given['smearing']:g} eV" if given["smearing"] else ""
         return f"{given['xc'].upper()}/{given['basis']}, {FITTING}, grid {given['grid']}{fermi}"
@@ -280,7 +281,7 @@ class PySCFCalculator(Calculator):
             raise InputError(f"{mol.nelectron} electrons outside the cores cannot have {mol.spin} unpaired ones")
         mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=given["xc"])
         if mf._numint.libxc.is_hybrid_xc(given["xc"]):
-            raise InputError(f"the functional {given['xc']} has exact exchange; take one without, such as pbe")
+            raise InputError(f"the functional {given['xc']} has exact exchange; use one without, such as pbe")
         mf = mf.density_fit(auxbasis=FITTING)
         mf.grids.level, mf.conv_tol, mf.chkfile = given["grid"], 1e-8, None
         if given["smearing"]:
@@ -288,7 +289,7 @@ class PySCFCalculator(Calculator):
         return mf
 
     def _converge(self, mf, cluster: Atoms):
-        """Run the self-consistent field from the last density of the same cluster, else from superposed atoms."""
+        """Run the self-consistent field from the last density matrix of the same composition and state, if any."""
         state = (*cluster.numbers, self.parameters["charge"], self.parameters["multiplicity"])
         guess = self._density[1] if self._density is not None and self._density[0] == state else None
         if not converged(mf, guess, CYCLES, LEVEL_SHIFT):
@@ -299,13 +300,13 @@ class PySCFCalculator(Calculator):
 
 
 def converged(mf: Any, guess: Any, cycles: Sequence[int], level_shift: float) -> bool:
-    """Run a self-consistent field, again with shifted levels if it does not converge, and return whether it did.
+    """Run a self-consistent field, if necessary with a level shift, and return whether it converged.
 
     Args:
-        mf: PySCF's calculation.
-        guess: Density matrix to start from; by default PySCF's own.
-        cycles: As :data:`CYCLES`.
-        level_shift: Shift of the empty levels in hartree.
+        mf: PySCF mean-field object.
+        guess: Initial density matrix; ``None`` for the default of PySCF.
+        cycles: Maximum numbers of cycles, as in :data:`CYCLES`.
+        level_shift: Level shift of the virtual orbitals in hartree.
     """
     for part, (most, shift) in enumerate(zip(cycles, (0.0, level_shift, 0.0), strict=True)):
         mf.max_cycle, mf.level_shift = most, shift
@@ -324,16 +325,14 @@ def need_pyscf(purpose: str = "the calculator pyscf"):
 
 
 def pyscf_problem(numbers: Sequence[int], charge: int, multiplicity: int | None, basis: str = BASIS) -> str | None:
-    """Reason why PySCF cannot calculate a cluster of a charge in e and a multiplicity 2S + 1 (if stated), if any."""
+    """Reason why PySCF cannot calculate a cluster of this charge (e) and multiplicity 2S + 1, if any."""
     need_pyscf()
     symbols = {chemical_symbols[number] for number in numbers}
     if unknown := sorted(symbol for symbol in symbols if not basis_shells(symbol, basis)):
-        return f"the calculator pyscf has no basis functions {basis} for {', '.join(unknown)}; take another calculator"
+        return f"the calculator pyscf has no basis functions {basis} for {', '.join(unknown)}; use another calculator"
     electrons = int(sum(numbers)) - charge
     if multiplicity is None and electrons % 2:
-        return (
-            f"its {electrons} electrons are odd, so that it needs a spin: state multiplicity=2 (or 4, ...) in the frame"
-        )
+        return f"its {electrons} electrons are odd in number: state a multiplicity=2 (or 4, ...) in the frame"
     if multiplicity is not None and (electrons - multiplicity) % 2 == 0:
         return f"multiplicity {multiplicity} is impossible with {electrons} electrons; correct or remove it"
     return None
@@ -341,12 +340,12 @@ def pyscf_problem(numbers: Sequence[int], charge: int, multiplicity: int | None,
 
 @lru_cache
 def basis_shells(symbol: str, basis: str) -> list:
-    """Shells of an element in a basis set, as PySCF has them; none if the set does not know the element."""
+    """Shells of an element in a basis set in PySCF format; empty if the basis set lacks the element."""
     from pyscf import gto
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PySCF would have us look for the set in the internet
+            warnings.simplefilter("ignore")  # PySCF suggests to look for the basis set online
             return gto.basis.load(basis, symbol)
     except (RuntimeError, KeyError):  # PySCF's BasisNotFoundError is a RuntimeError
         return []

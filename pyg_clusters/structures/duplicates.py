@@ -1,20 +1,21 @@
-r"""Copies among structures, in any orientation, handedness and order of the atoms.
+r"""Detection of duplicate structures, up to rigid motion, reflection and order of the atoms.
 
-Two clusters of one composition are copies if
+Two clusters of the same composition are copies if
 
-1. their pair distances, sorted, differ by at most :func:`~pyg_clusters.structures.superposition.key_share` times the
+1. their sorted pair distances differ by at most :func:`~pyg_clusters.structures.superposition.key_share` times the
    tolerance :math:`\tau` (root mean square), and
 2. their atoms differ by at most :math:`\tau` (root mean square) after the best translation, rotation, reflection and
    permutation of like atoms.
 
-Sorted distances are continuous in the positions (counts of neighbours jump at the shell radii), and random noise moves
-them less than the atoms: noise of 0.01 Å on each coordinate of two copies of a cluster of 46 atoms sets their atoms
-0.024 Å and their sorted distances 0.011 Å apart. They are no proof: distinct frames of a liquid cluster are often less
-than 0.05 Å apart in them. So they only find the few structures to superpose.
+Sorted distances are continuous in the positions, unlike neighbour counts, which jump at the shell radii. Random noise
+changes them less than it displaces the atoms: with noise of 0.01 Å on each coordinate, the atoms of two copies of a
+46-atom cluster differ by 0.024 Å and their sorted distances by 0.011 Å. Sorted distances alone are not sufficient,
+because those of distinct frames of a liquid cluster often differ by less than 0.05 Å. They only select the structures
+to superpose.
 
-No two structures are compared that do not lie near each other in a tree of *keys*: means of the sorted distances over
-successive stretches, projected onto their principal axes. Both steps can only shorten a distance, so that a structure
-that passes point 1 is never overlooked by the tree, on whatever side of a cell it lies.
+Candidate pairs are neighbours in a k-d tree of *keys*: means of successive blocks of the sorted distances, projected
+onto principal axes. Both operations can only decrease a distance, so the tree never misses a pair that meets
+criterion 1.
 """
 
 from collections.abc import Iterator
@@ -25,26 +26,26 @@ from scipy.spatial import cKDTree
 from pyg_clusters.structures.superposition import FRAMES_AT_ONCE, SAME_STRUCTURE, PairComparison, structure_keys
 
 SPLIT_TOLERANCE: float = 2 * SAME_STRUCTURE
-"""Distance in Å within which a structure to be judged on is a copy of one that was trained on.
+"""Distance in Å within which a test structure is a copy of a training structure.
 
-Looser than :data:`~pyg_clusters.structures.superposition.SAME_STRUCTURE`: geometry optimisations of one minimum end as
-far apart as their criterion allows, and two structures too many held together do a split no harm.
+Larger than :data:`~pyg_clusters.structures.superposition.SAME_STRUCTURE`, because optimisations of the same minimum
+differ by as much as their convergence criterion allows, and grouping a few distinct structures does not harm a split.
 """
 
 TREE_DIMENSIONS: int = 8
-"""Principal axes of the keys that the tree has; more make it slow, fewer leave more to compare."""
+"""Number of principal axes in the tree; more make the tree slower, fewer leave more pairs to compare."""
 
 FITTED: int = 20_000
-"""Structures that the principal axes are taken from."""
+"""Approximate maximum number of structures from which the principal axes are computed."""
 
 LOOKED_UP_AT_ONCE: int = 128
-"""Structures all of whose neighbours are looked up at a time: of 10,000 copies each has 10,000."""
+"""Number of structures in one query for all neighbours; each of 10,000 copies has 10,000 neighbours."""
 
 
 NEAREST: int = 16
-"""Known structures, the nearest by their keys, that :func:`copies` compares each structure with.
+"""Number of known structures, nearest by key, with which :func:`copies` compares each structure.
 
-Frames of a vibrating cluster all lie near each other in their keys: to compare all of them takes hours.
+The keys of all frames of a vibrating cluster are similar, and comparing all pairs would take hours.
 """
 
 
@@ -56,22 +57,22 @@ def representatives(
     energy: np.ndarray | None = None,
     tolerance: float = SAME_STRUCTURE,
 ) -> np.ndarray:
-    """For each structure, the one that it is a copy of.
+    """Assign each structure to the representative that it is a copy of.
 
-    The structures are gone through in the order of their energies, or as they come; one that is no copy of a
-    representative so far becomes one. The number of comparisons grows
-    with the number of structures, not with its square.
+    Structures are visited in order of energy, or in input order if no energies are given. A structure that is not a
+    copy of an earlier representative becomes a representative. The number of comparisons scales linearly with the
+    number of structures.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the structures ``[num_frames + 1]``.
-        energy: Energies ``[num_frames]`` in eV: of copies the lowest is the representative.
-        tolerance: In Å, root mean square over the atoms; three to four times the noise on each coordinate of copies
-            (a quench to 0.01 eV/Å leaves some 0.01 Å).
+        energy: Energies ``[num_frames]`` in eV; the lowest of several copies is the representative.
+        tolerance: Maximum root mean square displacement of the atoms in Å. Use three to four times the noise on each
+            coordinate (about 0.01 Å for structures relaxed to 0.01 eV/Å).
 
     Returns:
-        Places ``[num_frames]``: its own for a representative.
+        Index of the representative of each structure, ``[num_frames]``; a representative has its own index.
 
     Example:
         >>> triangle = np.array([[0, 0, 0], [2.7, 0, 0], [0, 3.1, 0]])
@@ -97,19 +98,19 @@ def copies(
     known: tuple[np.ndarray, np.ndarray, np.ndarray],
     tolerance: float = SPLIT_TOLERANCE,
 ) -> np.ndarray:
-    """The known structure that each structure is a copy of.
+    """Find the known structure that each structure is a copy of.
 
-    Each structure is compared with the :data:`NEAREST` known ones whose sorted distances are most like its own.
+    Each structure is compared with the :data:`NEAREST` known structures whose keys are closest to its own.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the structures ``[num_frames + 1]``.
-        known: ``z``, ``pos`` and ``ptr`` of the structures that they may be copies of (those of a training set, say).
-        tolerance: In Å, root mean square over the atoms, see :func:`representatives`.
+        known: ``z``, ``pos`` and ``ptr`` of the known structures, for instance a training set.
+        tolerance: Maximum root mean square displacement of the atoms in Å, see :func:`representatives`.
 
     Returns:
-        Indices ``[num_frames]`` of known structures, -1 where a structure is a copy of none.
+        Indices ``[num_frames]`` of known structures; -1 for structures that are not copies.
 
     Example:
         >>> triangle = np.array([[0, 0, 0], [2.7, 0, 0], [0, 3.1, 0]])
@@ -122,7 +123,7 @@ def copies(
     all_z, all_pos = np.concatenate([known[0], z]), np.concatenate([known[1], pos]).astype(float)
     result = np.full(len(ptr) - 1, -1)
     for frames, species, positions in _by_composition(all_z, all_pos, np.concatenate([known[2], ptr[1:] + num_atoms])):
-        first = int(np.searchsorted(frames, num_known))  # of those that may be copies
+        first = int(np.searchsorted(frames, num_known))  # the first structure that is not a known one
         if 0 < first < len(frames):
             found = frames[_Finder(PairComparison(species, positions, tolerance)).copies_of_first(first)]
             result[frames[first:] - num_known] = np.where(found < num_known, found, -1)
@@ -130,15 +131,15 @@ def copies(
 
 
 def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: float = SPLIT_TOLERANCE) -> np.ndarray:
-    """Groups of structures that are copies of each other, directly or through further ones.
+    """Group structures that are copies of each other, directly or through a chain of copies.
 
-    No structure of a group is a copy of one of another group.
+    Structures of different groups are never copies of each other.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the structures ``[num_frames + 1]``.
-        tolerance: In Å, root mean square over the atoms, see :func:`representatives`.
+        tolerance: Maximum root mean square displacement of the atoms in Å, see :func:`representatives`.
 
     Returns:
         Index of the first structure of the group of each structure, ``[num_frames]``.
@@ -162,7 +163,7 @@ def _check_tolerance(tolerance: float):
 
 
 class _Finder:
-    """Finds the representatives among structures of one composition, in their order."""
+    """Search for copies among structures of one composition, in input order."""
 
     def __init__(self, pairs: PairComparison):
         self.pairs = pairs
@@ -182,7 +183,7 @@ class _Finder:
         return self.representative
 
     def copies_of_first(self, number: int) -> np.ndarray:
-        """For each structure after the first ``number``, one of these that it is a copy of, else itself."""
+        """For each structure after the first ``number``, return the one of these that it is a copy of, else itself."""
         frames = np.arange(number, len(self.representative))
         tree = cKDTree(self.keys[:number])
         distance, earlier = tree.query(self.keys[frames], k=NEAREST, distance_upper_bound=self.key_tolerance)
@@ -191,10 +192,11 @@ class _Finder:
         return self.representative[number:]
 
     def groups(self) -> np.ndarray:
-        """For each structure the first one of its group, which copies of copies belong to as well."""
+        """For each structure, return the first structure of its group, where copies of copies share a group."""
         first = self.representatives().copy()
         kinds = np.flatnonzero(first == np.arange(len(first)))
-        # Copies of each other are no further from their representatives than these are from one another.
+        # The representatives of two copies are at most three key tolerances apart: each copy is within one tolerance
+        # of its representative, and the copies are within one tolerance of each other.
         pairs = kinds[cKDTree(self.keys[kinds]).query_pairs(3 * self.key_tolerance, output_type="ndarray")]
         several = np.flatnonzero(np.isin(first, pairs))
         if not several.size:
@@ -209,13 +211,13 @@ class _Finder:
         return self.representative
 
     def _nearest_first(self, earlier: np.ndarray, later: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sort pairs by the later structure, and by the distance of the keys."""
+        """Sort pairs by the later structure, then by the distance of the keys."""
         distance = np.linalg.norm(self.keys[earlier] - self.keys[later], axis=1)
         order = np.lexsort((distance, later))
         return earlier[order], later[order]
 
     def _unite(self, earlier: np.ndarray, later: np.ndarray):
-        """Joins the groups of pairs of structures that are copies."""
+        """Merge the groups of pairs of structures that are copies."""
         earlier, later = self._nearest_first(earlier, later)
         while later.size:
             _, nearest = np.unique(later, return_index=True)
@@ -229,7 +231,7 @@ class _Finder:
             earlier, later = earlier[left], later[left]
 
     def _copies_of(self, frames: np.ndarray, earlier: np.ndarray, later: np.ndarray) -> np.ndarray:
-        """Settles the frames that are copies of known representatives, and returns the others."""
+        """Assign frames that are copies of known representatives, and return the other frames."""
         earlier, later = self._nearest_first(earlier, later)
         while later.size:
             _, nearest = np.unique(later, return_index=True)
@@ -241,7 +243,7 @@ class _Finder:
         return frames[self.representative[frames] == frames]
 
     def _first_of_each(self, frames: np.ndarray) -> np.ndarray:
-        """Settles the copies among frames that are new, and returns the first of each kind."""
+        """Assign copies among new frames, and return the new representatives."""
         if not len(frames):
             return frames
         pairs = frames[cKDTree(self.keys[frames]).query_pairs(self.key_tolerance, output_type="ndarray")]
@@ -259,7 +261,7 @@ class _Finder:
 
 
 class _Trees:
-    """Representatives by their keys: a large tree, and a small one of those that came since it was made."""
+    """Representatives by key: a large tree, and a small tree of those added since the large one was built."""
 
     def __init__(self, keys: np.ndarray):
         self.keys = keys
@@ -279,7 +281,7 @@ class _Trees:
             self.trees[1] = cKDTree(self.keys[recent])
 
     def near(self, frames: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
-        """Representatives within a radius of frames, and these frames, ``[num_pairs]`` each."""
+        """Return pairs of a representative and a frame within a radius, as two arrays ``[num_pairs]``."""
         earlier, later = [np.zeros(0, dtype=int)], [np.zeros(0, dtype=int)]
         for part, tree in zip(self.parts, self.trees, strict=True):
             if tree is not None:
@@ -292,7 +294,7 @@ class _Trees:
 def _by_composition(
     z: np.ndarray, pos: np.ndarray, ptr: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Places ``[n]`` of structures of one composition, their atomic numbers ``[N]``, and positions ``[n, N, 3]``."""
+    """Yield, for each composition, structure indices ``[n]``, atomic numbers ``[N]`` and positions ``[n, N, 3]``."""
     sizes = np.diff(ptr)
     for size in np.unique(sizes):
         frames = np.flatnonzero(sizes == size)

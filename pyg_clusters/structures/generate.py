@@ -1,4 +1,4 @@
-"""Files of generated clusters, and the second-order bond-length-distribution algorithm (S-BLDA)."""
+"""Generation of cluster files, and the second-order bond-length-distribution algorithm (S-BLDA)."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ from pyg_clusters.structures.calculators import calculator_identity, calculator_
 from pyg_clusters.structures.quench import heated, isolated_energies, quench
 
 SODIUM = {"mu1": 3.50, "mu2": 3.60}
-"""Default bond lengths of sodium in Å."""
+"""Default mean bond lengths of sodium in Å."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Generated:
 
     Attributes:
         count: Number of clusters in the file.
-        summary: Kind and file of the clusters, and remarks.
+        summary: Type of the clusters, name of the file and remarks.
     """
 
     count: int
@@ -47,20 +47,19 @@ class Generated:
 
 
 def generate_sblda(options: SbldaOptions) -> Generated:
-    """Write random clusters; see :func:`~pyg_clusters.structures.sblda`.
+    """Write random clusters to a file; see :func:`~pyg_clusters.structures.sblda`.
 
     Raises:
-        InputError: If the element is unknown or has no default bond lengths, a size is not possible, or the file
-            exists.
+        InputError: If the element is unknown or has no default bond lengths, a size is invalid, or the file exists.
     """
     sizes = parse_sizes(options.sizes)
     if options.element not in atomic_numbers:
-        raise InputError(f"--element: {options.element!r} is no chemical element")
+        raise InputError(f"--element: there is no chemical element {options.element!r}")
     lengths = {name: getattr(options, name) for name in ("mu1", "mu2", "sigma1", "sigma2")}
     if options.element == "Na":
         lengths |= {name: value for name, value in SODIUM.items() if lengths[name] is None}
     if None in lengths.values():
-        raise InputError(f"--mu1 and --mu2 have no default for {options.element}: give its bond lengths in Å")
+        raise InputError(f"--mu1 and --mu2 have no default for {options.element}: specify its bond lengths in Å")
     clusters = _random_clusters(options.element, sizes, options.count, options.seed, lengths)
     total = len(sizes) * options.count
     out = Path(options.out)
@@ -70,10 +69,10 @@ def generate_sblda(options: SbldaOptions) -> Generated:
 
 
 def generate_quench(options: QuenchOptions) -> Generated:
-    """Search distinct local minima and append each to a file; see :func:`~pyg_clusters.structures.quench`.
+    """Search for distinct local minima and append each to a file; see :func:`~pyg_clusters.structures.quench`.
 
     Raises:
-        InputError: If a composition or the calculator is not possible, or the file belongs to another search.
+        InputError: If a composition or the calculator is invalid, or the file belongs to another search.
     """
     compositions = _compositions(options)
     elements = list(dict.fromkeys(symbol for composition in compositions for symbol in composition))
@@ -97,18 +96,18 @@ def generate_quench(options: QuenchOptions) -> Generated:
                 count += 1
                 info = atoms.info
                 progress.advance(f"{info['group']} {info['source']} {info['energy']:.4f} eV")
-    few = f"; no more new ones were found, of {options.count} wanted" if count < options.count else ""
+    few = f"; no further minima were found ({options.count} requested)" if count < options.count else ""
     return Generated(count, f"minima of {len(compositions)} compositions in {options.out}{few}")
 
 
 def generate_hot(options: HotOptions) -> Generated:
-    """Write frames of molecular dynamics with energies, forces and the groups of the clusters where they started.
+    """Write molecular-dynamics frames with energies, forces and the groups of the clusters from which they started.
 
-    Positions are written to 0.0001 Å, and the labels are those of the written positions.
+    Positions are rounded to 0.0001 Å before the energies and forces are calculated.
 
     Raises:
-        InputError: If a frame or the calculator cannot be used, there are fewer clusters than frames, or the file
-            belongs to other settings.
+        InputError: If a frame or the calculator cannot be used, there are fewer clusters than requested frames, or the
+            file was written with other settings.
     """
     names = ("seed", "min_temperature", "max_temperature", "min_steps", "max_steps", "timestep", "count")
     with open_output(options, overwrite=True):
@@ -133,7 +132,7 @@ def generate_hot(options: HotOptions) -> Generated:
 
 
 def _resumed(options: QuenchOptions | HotOptions, job: Mapping[str, object]) -> tuple[FrameLog, int]:
-    """Log of an unfinished job, and the number of frames in it."""
+    """Open the log of a resumable job, and return it with the number of frames in it."""
     log = FrameLog(Path(options.out), job, free=("count",), overwrite=options.overwrite)
     if log.frames:
         print(f"{count_of(len(log.frames), 'frame')} in {log.path}: resuming", file=sys.stderr)
@@ -141,7 +140,7 @@ def _resumed(options: QuenchOptions | HotOptions, job: Mapping[str, object]) -> 
 
 
 def _clusters(options: HotOptions) -> list[AtomsFrame]:
-    """Clusters to start from, as many as frames are wanted or more."""
+    """Read the clusters to start from; raise an error if there are fewer than requested frames."""
     problem = partial(calculator_problem, options.calculator)
     frames = read_atoms(options.frames, problem=problem, on_bad=options.on_bad, fragments=options.fragments)
     clusters = [frame for frame in frames if isinstance(frame, AtomsFrame)]
@@ -153,7 +152,7 @@ def _clusters(options: HotOptions) -> list[AtomsFrame]:
 def _hot(
     start: AtomsFrame, index: int, calculator: Calculator, atom_energies: Mapping[str, float], options: HotOptions
 ) -> Atoms:
-    """End of a molecular-dynamics run, with random numbers from the seed and the index of the cluster."""
+    """Run molecular dynamics from a cluster, seeded by the common seed and its index, and label the final frame."""
     rng = np.random.default_rng([options.seed, index])
     temperature = rng.uniform(options.min_temperature, options.max_temperature)
     steps = int(rng.integers(options.min_steps, options.max_steps, endpoint=True))
@@ -187,7 +186,7 @@ def _compositions(options: QuenchOptions) -> list[dict[str, int]]:
 def _random_clusters(
     element: str, sizes: Sequence[int], count: int, seed: int, lengths: dict[str, float]
 ) -> Iterator[Atoms]:
-    """Clusters with their seeds in ``info``: ``sblda(n, rng=np.random.default_rng(seed), ...)`` makes each again."""
+    """Yield clusters with the seed of each in ``info``: ``sblda(n, rng=np.random.default_rng(seed), ...)``."""
     for size in sizes:
         for number in range(count):
             own = frame_seed(seed, size, number)
@@ -196,20 +195,20 @@ def _random_clusters(
 
 
 def frame_seed(seed: int, size: int, index: int) -> int:
-    """Seed of a cluster; it depends only on the common seed, the size and the index among clusters of that size."""
+    """Derive the seed of a cluster from the common seed, its size and its index among clusters of that size."""
     return int(np.random.SeedSequence([seed, size, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
 SHORTEST: float = 4.0
-"""Shortest distance that is drawn, in standard deviations below the mean."""
+"""Lower bound of the drawn distances, in standard deviations below the mean."""
 PAIRS_AT_ONCE: int = 32
-"""Pairs of atoms that are tried together: any number gives the same distribution, this one is fast."""
+"""Number of pairs of atoms tried together; it affects only the speed, not the distribution."""
 ANGLES: int = 5
-"""Positions around a pair of atoms that are tried before another pair is drawn."""
+"""Number of positions around a pair of atoms that are tried before another pair is drawn."""
 PAIRS_BEFORE_RESTART: int = 2048
-"""Number of pairs tried for an atom before the cluster is started again."""
+"""Number of pairs tried for an atom before the cluster is restarted."""
 MAX_RESTARTS: int = 100
-"""Restarts after which the parameters are regarded as impossible."""
+"""Number of restarts after which an error is raised."""
 
 
 def sblda(
@@ -221,41 +220,44 @@ def sblda(
     sigma2: float = 0.1,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    r"""A random cluster whose atoms were added one at a time at given distances from their two nearest neighbours.
+    r"""Generate a random cluster by adding atoms at drawn distances from their two nearest neighbours.
 
-    The second-order bond-length-distribution algorithm of Zhai & Alexandrova (J. Chem. Theory Comput. 2016, 12, 6213),
-    with the parameters that Kaneko et al. (J. Mater. Inf. 2023, 3, 8, section "Data set") took for sodium.
+    Implements the second-order bond-length-distribution algorithm of Zhai & Alexandrova (J. Chem. Theory Comput. 2016,
+    12, 6213). The default parameters are those of Kaneko et al. (J. Mater. Inf. 2023, 3, 8, section "Data set") for
+    sodium.
 
-    The papers say that the distances of a new atom to its nearest and next-nearest neighbours follow
-    :math:`N(\mu_1, \sigma_1)` and :math:`N(\mu_2, \sigma_2)`, and no more. It is read here as:
+    The papers state only that the distances of a new atom to its nearest and next-nearest neighbours follow
+    :math:`N(\mu_1, \sigma_1)` and :math:`N(\mu_2, \sigma_2)`. This implementation interprets them as follows:
 
-    1. The second atom lies :math:`l_1 \sim N(\mu_1, \sigma_1)` from the first, in a random direction.
-    2. For each further atom two different atoms i and j are drawn, :math:`l_1 \sim N(\mu_1, \sigma_1)`, and
-       :math:`l_2 \sim N(\mu_2, \sigma_2)`, again until :math:`l_2 \ge l_1`. Where the triangle exists, the new atom is
-       put on the circle at :math:`l_1` from i and :math:`l_2` from j, at a random angle.
-    3. It stays if it lies further from every other atom m than a distance :math:`l_m \sim N(\mu_1, \sigma_1)` drawn
-       for that atom, so that i and j are in the main its nearest and next-nearest neighbours. Otherwise another angle
-       is tried, at most five, and then another pair.
-    4. A cluster that can no longer grow is started again.
+    1. The second atom is placed at a distance :math:`l_1 \sim N(\mu_1, \sigma_1)` from the first, in a random
+       direction.
+    2. For each further atom, two different atoms i and j are drawn, and the distances
+       :math:`l_1 \sim N(\mu_1, \sigma_1)` and :math:`l_2 \sim N(\mu_2, \sigma_2)`; :math:`l_2` is redrawn until
+       :math:`l_2 \ge l_1`. If the triangle exists, the new atom is placed on the circle at a distance :math:`l_1` from
+       i and :math:`l_2` from j, at a random angle.
+    3. The position is accepted if its distance to every other atom m is at least a distance
+       :math:`l_m \sim N(\mu_1, \sigma_1)` drawn for that atom; i and j are then mostly its nearest and next-nearest
+       neighbours. Otherwise up to four other angles are tried, and then another pair.
+    4. A cluster that can no longer grow is restarted.
 
-    A length more than four standard deviations below its mean :math:`\mu_1` is taken as that far below: no two atoms
-    are closer than :math:`\mu_1 - 4 \sigma_1`, 3.1 Å for sodium. As later atoms may come closer than the first two
-    neighbours of an atom, the mean distances to the first and second neighbour *in the finished cluster* lie about
-    0.04 Å below :math:`\mu_1` and :math:`\mu_2`.
+    Distances drawn from :math:`N(\mu_1, \sigma_1)` are clipped at four standard deviations below the mean, so no two
+    atoms are closer than :math:`\mu_1 - 4 \sigma_1` (3.1 Å for sodium). Later atoms may come closer than the first two
+    neighbours of an atom. The mean distances to the first and second neighbour *in the finished cluster* are therefore
+    about 0.04 Å below :math:`\mu_1` and :math:`\mu_2`.
 
     Args:
         n: Number of atoms.
-        mu1: Mean distance of a new atom to its nearest neighbour in Å, more than four times ``sigma1``.
-        mu2: Mean distance to its next-nearest neighbour in Å, not below ``mu1``.
+        mu1: Mean distance of a new atom to its nearest neighbour in Å; must exceed four times ``sigma1``.
+        mu2: Mean distance to its next-nearest neighbour in Å; at least ``mu1``.
         sigma1: Standard deviation of the nearest distance in Å.
         sigma2: Standard deviation of the next-nearest distance in Å.
-        rng: Source of random numbers; the same state gives the same cluster.
+        rng: Random number generator; the same state gives the same cluster.
 
     Returns:
-        Positions ``[n, 3]`` in Å, with their mean at the origin.
+        Positions ``[n, 3]`` in Å, centred at the origin.
 
     Raises:
-        InputError: If a parameter is out of range, or none of 100 attempts reaches ``n`` atoms.
+        InputError: If a parameter is out of range, or no cluster of ``n`` atoms is obtained in 100 attempts.
 
     Example:
         >>> sblda(20, rng=np.random.default_rng(0)).shape
@@ -269,12 +271,12 @@ def sblda(
             return pos - pos.mean(axis=0)
     raise InputError(
         f"no cluster of {n} atoms could be grown with mu1 {mu1}, mu2 {mu2}, sigma1 {sigma1}, sigma2 {sigma2}; "
-        "take a mu2 that is closer to mu1"
+        "use a mu2 closer to mu1"
     )
 
 
 class _Growth:
-    """Adds atoms to a cluster."""
+    """Growth of a cluster atom by atom."""
 
     def __init__(self, mu1: float, mu2: float, sigma1: float, sigma2: float, rng: np.random.Generator):
         self.mu1, self.mu2 = mu1, mu2
@@ -282,7 +284,7 @@ class _Growth:
         self.rng = rng
 
     def cluster(self, n: int) -> np.ndarray | None:
-        """Positions ``[n, 3]``, or nothing if it got stuck."""
+        """Grow a cluster; return its positions ``[n, 3]``, or ``None`` if an atom cannot be placed."""
         pos = np.zeros((n, 3))
         if n > 1:
             pos[1] = self.nearest(()) * _unit(self.rng.normal(size=3))
@@ -294,7 +296,7 @@ class _Growth:
         return pos
 
     def place(self, pos: np.ndarray) -> np.ndarray | None:
-        """Where the next atom can be, beside ``pos [num_atoms, 3]``."""
+        """Return a position for the next atom beside ``pos [num_atoms, 3]``, or ``None`` if none was found."""
         for _ in range(0, PAIRS_BEFORE_RESTART, PAIRS_AT_ONCE):
             i, j, candidates = self.candidates(pos)  # [num_pairs, ANGLES, 3]
             apart = np.sqrt(((candidates[:, :, None] - pos) ** 2).sum(axis=-1))  # [num_pairs, ANGLES, num_atoms]
@@ -303,11 +305,11 @@ class _Growth:
             apart[pair, :, j] = np.inf
             free = (apart >= self.nearest(apart.shape)).all(axis=-1)
             if free.any():
-                return candidates[np.unravel_index(free.argmax(), free.shape)]  # of the first pair that has one
+                return candidates[np.unravel_index(free.argmax(), free.shape)]  # of the first pair with a free position
         return None
 
     def candidates(self, pos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Pairs of atoms and places at the wanted distances from both."""
+        """Draw pairs of atoms, and positions at the drawn distances from both."""
         num_atoms = len(pos)
         i = self.rng.integers(num_atoms, size=PAIRS_AT_ONCE)
         j = (i + self.rng.integers(1, num_atoms, size=PAIRS_AT_ONCE)) % num_atoms
@@ -330,7 +332,7 @@ class _Growth:
         return np.maximum(self.rng.normal(self.mu1, self.sigma1, shape), shortest)
 
     def next_nearest(self, l1: np.ndarray) -> np.ndarray:
-        """Second distances, not below the first (but for a few where twenty draws were)."""
+        """Draw the second distances, redrawing up to 20 times those below the first."""
         l2 = self.rng.normal(self.mu2, self.sigma2, l1.shape)
         for _ in range(20):
             if not (short := l2 < l1).any():
@@ -350,6 +352,6 @@ def _check(n: int, mu1: float, mu2: float, sigma1: float, sigma2: float):
         if not 0 < value < np.inf:
             raise InputError(f"{name} must be a positive length in Å, got {value}")
     if mu2 < mu1:
-        raise InputError(f"mu2 (of the next-nearest distance) must not be below mu1, got {mu2} and {mu1}")
+        raise InputError(f"mu2 (the mean next-nearest distance) must be at least mu1, got {mu2} and {mu1}")
     if mu1 <= SHORTEST * sigma1:
         raise InputError(f"sigma1 must be less than a quarter of mu1, got {sigma1} and {mu1}")

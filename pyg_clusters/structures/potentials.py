@@ -1,4 +1,4 @@
-"""Energies with forces: the Gupta potential, effective medium theory, and ASE calculators of models."""
+"""Potentials with forces: the Gupta potential, effective medium theory, and an ASE calculator for models."""
 
 import math
 import warnings
@@ -29,18 +29,20 @@ CLERI_ROSATO = "Cleri, Rosato, Phys. Rev. B 1993, 48, 22"
 
 
 class GuptaParameters(NamedTuple):
-    """Parameters of the Gupta potential of an element.
-
-    The energy A of the repulsion and the effective hopping integral ξ in eV, their decays p and q, the distance of
-    reference r0 in Å (near that of nearest neighbours in the crystal), and where they were published.
-    """
+    """Parameters of the Gupta potential of an element."""
 
     a: float
+    """Repulsion energy A in eV."""
     xi: float
+    """Effective hopping integral ξ in eV."""
     p: float
+    """Decay of the repulsion."""
     q: float
+    """Decay of the hopping integral."""
     r0: float
+    """Reference distance in Å, close to the nearest-neighbour distance in the crystal."""
     source: str
+    """Publication of the parameters."""
 
 
 GUPTA_PARAMETERS: dict[str, GuptaParameters] = {
@@ -52,30 +54,29 @@ GUPTA_PARAMETERS: dict[str, GuptaParameters] = {
     "Pt": GuptaParameters(0.2975, 2.695, 10.612, 4.004, 3.924 / math.sqrt(2), CLERI_ROSATO),
     "Au": GuptaParameters(0.2061, 1.790, 10.229, 4.036, 4.079 / math.sqrt(2), CLERI_ROSATO),
 }
-"""Published parameters by element. For those of Cleri and Rosato the reference distance is the lattice constant (in Å)
-over the square root of two."""
+"""Published parameters by element. The reference distance of the parameters of Cleri and Rosato is the lattice constant
+(in Å) divided by the square root of two."""
 
 
 class Gupta(nn.Module):
-    r"""The Gupta potential of clusters of one element.
+    r"""Gupta potential for clusters of one element.
 
     .. math::
 
         E = \sum_i \Bigl[ \sum_{j \ne i} A\, e^{-p (r_{ij} / r_0 - 1)}
             - \sqrt{\sum_{j \ne i} \xi^2 e^{-2q (r_{ij} / r_0 - 1)}} \Bigr]
 
-    It is called like a model, ``Gupta("Na")(z, pos, batch)``, and returns the energies of the clusters
-    ``[num_graphs]`` in eV, zero for atoms far apart. Forces are those of
-    :func:`~pyg_clusters.structures.energy_and_forces`.
+    Called like a model, ``Gupta("Na")(z, pos, batch)`` returns the energies of the clusters ``[num_graphs]`` in eV,
+    relative to isolated atoms. For forces, see :func:`~pyg_clusters.structures.energy_and_forces`.
 
     All pairs of a cluster are summed, without a cut-off. (The parameters of Cleri and Rosato were fitted with the first
-    five shells of neighbours in the crystal. Further shells contribute almost nothing in Ag, Au, Cu, Pd and Pt, but
-    6 % of the cohesive energy of Ni.) The parameters of sodium give its crystal the lattice constant of the local
-    density approximation, 4.05 Å, where 4.23 Å are measured: relaxed distances are some 4 % short.
+    five neighbour shells of the crystal. Further shells contribute almost nothing in Ag, Au, Cu, Pd and Pt, but 6 % of
+    the cohesive energy of Ni.) The parameters of sodium reproduce the lattice constant of the local density
+    approximation, 4.05 Å; the experimental value is 4.23 Å. Relaxed distances are therefore about 4 % too short.
 
     Args:
         element: Symbol of the element, one of :data:`GUPTA_PARAMETERS`.
-        constants: Parameters of your own, for any element.
+        constants: Your own parameters, for any element.
 
     Example:
         >>> dimer = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.75]])
@@ -86,10 +87,10 @@ class Gupta(nn.Module):
     def __init__(self, element: str, constants: GuptaParameters | None = None):
         super().__init__()
         if element not in atomic_numbers:
-            raise InputError(f"{element!r} is no chemical element")
+            raise InputError(f"there is no chemical element {element!r}")
         if constants is None and element not in GUPTA_PARAMETERS:
             known = ", ".join(GUPTA_PARAMETERS)
-            raise InputError(f"there are no Gupta parameters of {element}, only of {known}; give your own")
+            raise InputError(f"there are no Gupta parameters for {element}, only for {known}; pass your own")
         self.element = element
         self.constants = GuptaParameters(*(constants or GUPTA_PARAMETERS[element]))
 
@@ -98,15 +99,15 @@ class Gupta(nn.Module):
         return sum_over_clusters(self.atomic_energies(z, pos, batch), batch)
 
     def atomic_energies(self, z: Tensor, pos: Tensor, batch: Tensor | None = None) -> Tensor:
-        """The terms i of the sum, ``[num_atoms]`` in eV.
+        """Compute the terms i of the sum, ``[num_atoms]`` in eV.
 
         Args:
             z: Atomic numbers ``[num_atoms]``, all of the element of this potential.
             pos: Positions ``[num_atoms, 3]`` in Å.
-            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
+            batch: Cluster of each atom ``[num_atoms]``, sorted; a single cluster if omitted.
 
         Raises:
-            InputError: If there is another element.
+            InputError: If an atom is of another element.
         """
         self._check_elements(z)
         batch = one_cluster(pos) if batch is None else batch
@@ -118,11 +119,11 @@ class Gupta(nn.Module):
         return self._terms(distance / self.constants.r0 - 1, pairs).flatten()[place] + defect
 
     def _terms(self, stretch: Tensor, pairs: Tensor) -> Tensor:
-        """The terms i from ``r_ij / r0 - 1 [..., num_atoms, num_atoms]`` of the pairs that count."""
+        """Compute the terms i from ``stretch = r_ij / r0 - 1 [..., num_atoms, num_atoms]`` and the mask ``pairs``."""
         of = self.constants
         repulsion = of.a * (torch.exp(-of.p * stretch) * pairs).sum(-1)
         density = of.xi**2 * (torch.exp(-2 * of.q * stretch) * pairs).sum(-1)
-        bound = density > 0  # the root has no gradient at zero, where an atom is alone
+        bound = density > 0  # an isolated atom: the square root has no gradient at zero
         return repulsion - torch.where(bound, density, 1.0).sqrt() * bound
 
     def _check_elements(self, z: Tensor):
@@ -135,59 +136,62 @@ class Gupta(nn.Module):
 
 
 EnergyFunction = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""``energy(z, pos, batch)``: atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and the cluster of each
-atom ``[num_atoms]`` to the energies ``[num_graphs]`` in eV, differentiable with respect to the positions."""
+"""Function ``energy(z, pos, batch)`` of atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and the
+cluster of each atom ``[num_atoms]``. Returns energies ``[num_graphs]`` in eV, differentiable in the positions."""
 
 
 def energy_and_forces(energy: EnergyFunction, z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å of clusters.
+    """Compute energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å of clusters.
 
     Args:
-        energy: A potential or a model, which computes in the precision of its weights.
+        energy: Potential or model, evaluated in the precision of its weights.
         z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å; energies and forces have their precision. (Energies of a model with
-            reference energies are in double precision in any case.)
+        pos: Positions ``[num_atoms, 3]`` in Å. Energies and forces are returned in their precision. (Energies of a
+            model with reference energies are always in double precision.)
         batch: Cluster of each atom ``[num_atoms]``, sorted.
 
     Raises:
-        InputError: If the model gives a value per atom, or its energy is no differentiable function of the positions.
+        InputError: If the model returns a value per atom, or its energy does not depend smoothly on the positions.
     """
     weight = next(energy.parameters(), pos) if isinstance(energy, nn.Module) else pos
     with torch.enable_grad():
         moved = pos.detach().requires_grad_()
         energies = energy(z, moved.to(weight.dtype), batch)
         if energies.shape == batch.shape and batch.numel() > int(batch[-1:].sum()) + 1:
-            raise InputError(f"{type(energy).__name__} gives a value per atom: it is not a model of energies")
+            raise InputError(f"{type(energy).__name__} gives a value per atom: it is not an energy model")
         energies = energies.to(torch.promote_types(energies.dtype, pos.dtype))
         (gradient,) = torch.autograd.grad(energies.sum(), moved, allow_unused=True)
     if gradient is None:
         name = type(energy).__name__
-        raise InputError(f"{name} has no forces: its energy is no smooth function of the positions; SmoothDART has")
+        raise InputError(
+            f"{name} has no forces: its energy is not a smooth function of the positions; use SmoothDART instead"
+        )
     energies = energies.detach()
     return energies, torch.where(energies.isnan()[batch, None], torch.nan, -gradient)
 
 
 TIMES_LARGER: int = 10
-"""Limit of the size of a cluster for models that sum over all atoms, as a multiple of the largest training cluster."""
+"""Size limit of clusters for models that sum over all atoms, as a multiple of the largest training cluster."""
 
 
 class ModelCalculator(Calculator):
-    """ASE calculator of an isolated cluster: energy (eV), its contributions per atom, and forces (eV/Å).
+    """ASE calculator for isolated clusters with a model: energy (eV), atomic energies (eV) and forces (eV/Å).
 
-    Periodic atoms are joined across the faces of the cell for the calculation; the atoms themselves are not moved.
+    A cluster in a periodic cell is joined across the cell faces for the calculation; ``atoms`` is not modified.
+
+    Atomic energies are available if the model has the method ``atomic_energies``. For an
+    :class:`~pyg_clusters.models.Ensemble`, the results are means over its members, and ``results["energy_spread"]`` is
+    the standard deviation of the energy in eV. If the geometry is outside the range of the training set,
+    ``results["outside_training"]`` contains the reason, and the first such geometry raises a warning.
 
     Args:
-        model: A model (:class:`~pyg_clusters.models.ClusterModel`), or the name of a pretrained one. Called as
-            ``model(z, pos, batch)``; returns ``[num_graphs]`` in eV, differentiable with respect to the
-            positions (:class:`~pyg_clusters.models.SmoothDART`, :class:`~pyg_clusters.structures.Gupta`). Energies per
-            atom are those of its method ``atomic_energies``, if it has one. Of an
-            :class:`~pyg_clusters.models.Ensemble` all are means, and the standard deviation of the energy over the
-            members is ``results["energy_spread"]`` (eV). If the cluster is outside the geometries that the model was
-            trained on, ``results["outside_training"]`` gives the reason, and the first such cluster gives a warning.
+        model: Model (:class:`~pyg_clusters.models.ClusterModel`), or name of a pretrained model. It is called as
+            ``model(z, pos, batch)`` and returns ``[num_graphs]`` in eV, differentiable with respect to the positions
+            (such as :class:`~pyg_clusters.models.SmoothDART` or :class:`~pyg_clusters.structures.Gupta`).
 
     Raises:
-        InputError: When it is used, if the model has no forces, or was not trained on an element, or the atoms are
-            periodic and no isolated cluster.
+        InputError: In a calculation, if the model has no forces or was not trained on an element, or if periodic atoms
+            do not form an isolated cluster.
 
     Example:
         >>> from ase.cluster import Icosahedron
@@ -228,19 +232,19 @@ class ModelCalculator(Calculator):
                 self.results["energies"] = self.model.atomic_energies(z, pos, batch).double().cpu().numpy()
 
     def _check_geometry(self, cluster: Atoms):
-        """Record, and warn once, if the cluster is outside the geometries that the model was trained on."""
+        """Record, and warn once, if the geometry is outside the range of the training set."""
         reason = geometry_range_of(self.model).reason(cluster)
         if reason is None:
             return
         self.results["outside_training"] = reason
         if not self._warned:
             self._warned = True
-            text = f"{reason}: do not trust this energy, nor what follows (results['outside_training'])"
+            text = f"{reason}: the energies of this and later structures may be wrong (results['outside_training'])"
             warnings.warn(text, ExtrapolationWarning, stacklevel=4)
 
 
 class GuptaCalculator(ModelCalculator):
-    """ASE calculator of a cluster of one element by the Gupta potential.
+    """ASE calculator for clusters of one element with the Gupta potential.
 
     Args:
         element: Symbol of the element, one of :data:`~pyg_clusters.structures.GUPTA_PARAMETERS`.
@@ -251,11 +255,11 @@ class GuptaCalculator(ModelCalculator):
 
 
 class ClusterEMT(EMT):
-    r"""ASE's :class:`~ase.calculators.emt.EMT` for isolated clusters: the same energies and forces, faster.
+    r"""Fast version of ASE's :class:`~ase.calculators.emt.EMT` for isolated clusters, with the same results.
 
-    Effective medium theory (Jacobsen, Stoltze, Nørskov, Surf. Sci. 1996, 366, 394) with the parameters of ASE, for Al,
-    Ni, Cu, Pd, Ag, Pt, Au and their alloys. As in ASE the energies are relative to the pure crystals.
-    Clusters of 20 to 60 atoms take a seventh to a twentieth of the time, in dense arrays over all pairs.
+    Effective medium theory (Jacobsen, Stoltze, Nørskov, Surf. Sci. 1996, 366, 394) with the parameters of ASE for Al,
+    Ni, Cu, Pd, Ag, Pt, Au and their alloys. As in ASE, energies are relative to the pure crystals. Dense arrays over
+    all pairs make it 7 to 20 times as fast for clusters of 20 to 60 atoms.
 
     Example:
         >>> dimer = Atoms("CuAu", [[0, 0, 0], [0, 0, 2.4]], calculator=ClusterEMT())
@@ -278,7 +282,7 @@ class ClusterEMT(EMT):
         self._evaluate(cluster.positions)
 
     def _evaluate(self, pos: np.ndarray):
-        # Index i is the atom whose neutral sphere is filled, j the neighbour that fills it.
+        # i is the atom whose neutral sphere is filled by the density of its neighbours j.
         of = self._of_atoms
         s0, eta2, kappa = of["s0"], of["eta2"], of["kappa"]
         apart = pos[None] - pos[:, None]  # [num_atoms, num_atoms, 3], from i to j
@@ -317,7 +321,7 @@ class ClusterEMT(EMT):
 
 
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
-    """Reason why a model cannot treat a frame, if any."""
+    """Reason why a model cannot be applied to a frame, if any."""
     name = f"the model {type(model).__name__}"
     problem = element_problem(model, atoms.numbers.tolist()) or neutral_problem(atoms, name)
     domain = domain_of(model)

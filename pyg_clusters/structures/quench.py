@@ -1,4 +1,4 @@
-"""A sampler of local minima, and the moves of its search."""
+"""Search for distinct local minima by basin hopping and molecular dynamics."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,22 +19,22 @@ from pyg_clusters.structures.relax_frames import local_minimum
 from pyg_clusters.structures.superposition import distances_by_elements
 
 VOLUME = 0.8
-"""Volume of an atom in a random start, in cubes of the bond length; 0.71 in a close-packed crystal."""
+"""Volume per atom of a random start, in units of the cubed bond length; a close-packed crystal has 0.71."""
 
 APART = 0.72
-"""Least distance in a random start, in bond lengths."""
+"""Minimum distance between atoms of a random start, in bond lengths."""
 
 FRICTION = 0.02
-"""Of the Langevin thermostat, in 1/fs."""
+"""Friction of the Langevin thermostat in 1/fs."""
 
 
 def bond_length(numbers: np.ndarray) -> float:
-    """Twice the mean covalent radius in Å (Cordero et al., Dalton Trans. 2008, 2832) of atoms ``[num_atoms]``."""
+    """Estimate the bond length in Å: twice the mean covalent radius (Cordero et al., Dalton Trans. 2008, 2832)."""
     return 2 * float(covalent_radii[numbers].mean())
 
 
 def random_compact(numbers: np.ndarray, rng: np.random.Generator) -> Atoms:
-    """Atoms at random in a sphere, none close to another."""
+    """Place atoms at random positions in a sphere, at least :data:`APART` bond lengths apart."""
     bond = bond_length(numbers)
     radius = bond * (3 * VOLUME * len(numbers) / (4 * np.pi)) ** (1 / 3)
     pos = np.empty((0, 3))
@@ -52,14 +52,14 @@ def random_compact(numbers: np.ndarray, rng: np.random.Generator) -> Atoms:
 
 
 def displaced(atoms: Atoms, rng: np.random.Generator) -> Atoms:
-    """Every atom moved by up to 0.25 to 0.55 bond lengths."""
+    """Displace every atom randomly within a sphere, whose radius is drawn from 0.25 to 0.55 bond lengths."""
     reach = rng.uniform(0.25, 0.55) * bond_length(atoms.numbers)
     moves = np.stack([_in_ball(reach, rng) for _ in range(len(atoms))])
     return Atoms(atoms.numbers, atoms.positions + moves)
 
 
 def relocated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
-    """One to a tenth of the atoms, of those with the fewest neighbours, moved to random places on the surface."""
+    """Move weakly coordinated atoms (one, or up to a tenth of all) to random positions on the surface."""
     bond, pos = bond_length(atoms.numbers), atoms.positions - atoms.positions.mean(axis=0)
     neighbors = (cdist(pos, pos) < 1.3 * bond).sum(axis=1)
     loose = np.argsort(neighbors + rng.uniform(0, 2, len(atoms)))
@@ -70,7 +70,7 @@ def relocated(atoms: Atoms, rng: np.random.Generator) -> Atoms:
 
 
 def swapped(atoms: Atoms, rng: np.random.Generator) -> Atoms:
-    """Atoms of two elements that changed places, one to a quarter of the less frequent of the two."""
+    """Swap the positions of atoms of two elements: one pair, or up to a quarter of the less frequent element."""
     one, other = rng.choice(np.unique(atoms.numbers), 2, replace=False)
     ones, others = np.flatnonzero(atoms.numbers == one), np.flatnonzero(atoms.numbers == other)
     most = min(len(ones), len(others))
@@ -84,11 +84,18 @@ def swapped(atoms: Atoms, rng: np.random.Generator) -> Atoms:
 def heated(
     atoms: Atoms, calculator: Calculator, rng: np.random.Generator, *, temperature: float, steps: int, timestep: float
 ) -> Atoms:
-    """The end of a molecular-dynamics run from a minimum with a Langevin thermostat, with a time step in fs.
+    """Run molecular dynamics with a Langevin thermostat from a minimum, and return the final structure.
 
-    Charge and spin are those that the minimum states.
+    Charge and spin are read from ``atoms``. The initial kinetic energy is twice that of the temperature, because half
+    of it becomes potential energy.
 
-    The run begins with twice the kinetic energy of the temperature (in K), half of which becomes potential energy.
+    Args:
+        atoms: Cluster to start from.
+        calculator: ASE calculator.
+        rng: Random number generator.
+        temperature: Temperature in K.
+        steps: Number of steps.
+        timestep: Time step in fs.
     """
     hot = isolated(atoms, calculator)
     spread = np.sqrt(hot.get_masses() * (units.kB * (2 * temperature)))
@@ -110,7 +117,7 @@ def _in_ball(radius: float, rng: np.random.Generator) -> np.ndarray:
 
 
 def _touching(pos: np.ndarray, direction: np.ndarray, bond: float) -> np.ndarray:
-    """The outermost point in a direction from the origin at one bond length from an atom ``pos [num_atoms, 3]``."""
+    """Return the outermost point along a direction from the origin that is one bond length from an atom of ``pos``."""
     along = pos @ direction
     aside = bond**2 - (pos**2).sum(axis=1) + along**2
     near = aside > 0
@@ -120,19 +127,20 @@ def _touching(pos: np.ndarray, direction: np.ndarray, bond: float) -> np.ndarray
 
 
 SAME_ENERGY, SAME_DISTANCES = 0.005, 0.05
-"""Two minima are one if their energies (eV) and their sorted distances (root mean square, Å) differ by less."""
+"""Two minima are the same if their energies (eV) and sorted distances (root mean square, Å) differ by less."""
 
 ACCEPTANCE = 2000 * units.kB
-"""A segment continues from a minimum that is higher by ΔE with the probability exp(-ΔE / ACCEPTANCE), in eV."""
+"""Thermal energy of the Metropolis rule in eV: a minimum higher by ΔE is accepted with probability
+exp(-ΔE / ACCEPTANCE)."""
 
 TRIES_PER_MINIMUM = 3
-"""Tries of a segment for each minimum that it may find."""
+"""Maximum number of attempts of a segment, per minimum that it may contain."""
 
 BARREN = 20
-"""Segments in a row, at least, that find nothing new before the search is taken for exhausted."""
+"""Minimum number of consecutive segments without a new minimum after which the search ends."""
 
 CLOSEST, BONDED = 0.6, 1.4
-"""Distances in sums of covalent radii: none is shorter in a sound cluster, and bonds up to the second connect it."""
+"""Minimum distance between atoms and maximum bond length, in sums of covalent radii."""
 
 
 def quench(
@@ -144,37 +152,37 @@ def quench(
     known: Iterable[Atoms] = (),
     isolated: Mapping[str, float] | None = None,
 ) -> Iterator[Atoms]:
-    r"""Distinct local minima of clusters and alloy clusters.
+    r"""Search for distinct local minima of clusters and alloy clusters.
 
-    The search is made of segments, each of one composition: a random compact start is quenched, and from then on each
-    try moves the minimum at hand and quenches it again. The moves are a hot molecular-dynamics run, a random
-    displacement of all atoms, a few loosely bound atoms put elsewhere on the surface (basin hopping; Wales, Doye,
-    J. Phys. Chem. A 1997, 101, 5111), and in alloys exchanged places of unlike atoms. A new minimum is accepted as the
-    next to go on from by the Metropolis rule at 2,000 K. Segments take the compositions in a shuffled order, over and
-    over, so that a search that is stopped early has covered all of them evenly.
+    The search consists of segments, each for one composition. A segment quenches a random compact structure; each
+    further attempt perturbs the current minimum and quenches the result (basin hopping; Wales, Doye, J. Phys. Chem. A
+    1997, 101, 5111). The moves are a short molecular-dynamics run at high temperature, a random displacement of all
+    atoms, the relocation of a few weakly coordinated surface atoms and, in alloys, swaps of unlike atoms. A new minimum
+    becomes the current one by the Metropolis rule at 2,000 K. Segments cycle through the compositions in a shuffled
+    order, and a search that is stopped early has sampled all of them evenly.
 
-    A minimum is left out if it is one that was found before: same composition, energy within 5 meV, and sorted
-    distances, taken apart by pair of elements, within 0.05 Å (root mean square); so are mirror images. Fragmented
-    clusters and those that do not converge are left out.
+    Duplicates are discarded: minima of the same composition whose energies agree within 5 meV and whose pair distances,
+    sorted within each pair of elements, agree within 0.05 Å (root mean square). Mirror images count as duplicates.
+    Fragmented and unconverged clusters are discarded as well.
 
-    Every try has random numbers of its own, from the seed, the number of the segment and that of the try, and starts
-    from positions with eight decimals, as they are written. The frames found so far are therefore all that is needed to
-    go on: ``quench(..., known=frames)`` yields what would have followed them.
+    Each attempt has its own random numbers, which are derived from the seed and the indices of segment and attempt.
+    Minima are rounded to the eight decimals that are written to file. A search can therefore be resumed from its frames
+    alone: ``quench(..., known=frames)`` yields the minima that would have followed them.
 
     Args:
-        compositions: Number of atoms by element, of each composition.
-        calculator: Any ASE calculator that gives the same numbers again after ``reset()``.
-        count: Number of minima to reach, those known included. The search ends earlier if it finds nothing new in
-            twenty segments in a row, or as many as there are compositions.
-        settings: The other settings.
-        known: The frames of an earlier search with the same arguments (``count`` may differ), in their order.
-        isolated: Energies of isolated atoms in eV, see :func:`isolated_energies`; with them ``info`` has
-            ``binding_energy``, too.
+        compositions: Compositions, each as number of atoms by element.
+        calculator: Any ASE calculator whose results are reproducible after ``reset()``.
+        count: Total number of minima, including the known ones. The search ends earlier after a number of consecutive
+            segments without a new minimum: 20, or the number of compositions if that is larger.
+        settings: Settings of the search.
+        known: Frames of an earlier search with the same arguments (``count`` may differ), in their original order.
+        isolated: Energies of the isolated atoms in eV, see :func:`isolated_energies`. If given, ``info`` also contains
+            ``binding_energy``.
 
     Yields:
         Clusters with ``info``: ``energy`` in eV; ``source`` (random, md_quench, basin_hop, relocation or swap);
-        ``group``, the segment, such as ``Cu13Au7-4``; ``segment`` and ``attempt``, numbers; ``accepted``; ``fmax`` in
-        eV/Å. Minima of a segment are related: split by group.
+        ``group``, the name of the segment, such as ``Cu13Au7-4``; the indices ``segment`` and ``attempt``;
+        ``accepted``; ``fmax`` in eV/Å. Minima of one segment are related; split the data by group.
 
     Example:
         >>> from pyg_clusters.structures import ClusterEMT
@@ -191,12 +199,12 @@ def quench(
 
 
 def isolated_energies(calculator: Calculator, elements: Iterable[str]) -> dict[str, float]:
-    """Energies of isolated atoms in eV as a calculator gives them, by element.
+    """Calculate the energy of an isolated atom of each element in eV.
 
-    Calculators that take a multiplicity calculate the ground state of the atom.
+    Calculators with the parameter ``multiplicity`` use that of the ground state of the atom.
 
     Raises:
-        InputError: If it does not give one.
+        InputError: If the calculator fails for an atom.
     """
     energies = {}
     for element in elements:
@@ -210,7 +218,7 @@ def isolated_energies(calculator: Calculator, elements: Iterable[str]) -> dict[s
 
 
 class _Search:
-    """Where a search is: the minima found, by composition, and the segment at hand."""
+    """State of a search: the minima found so far, by composition, and the current segment."""
 
     def __init__(
         self,
@@ -229,7 +237,7 @@ class _Search:
         self.current: Atoms | None = None
 
     def remember(self, atoms: Atoms):
-        """Takes note of a minimum, the next in the order of the search."""
+        """Add the next minimum of the search and update the state."""
         info = atoms.info
         energy = info["energy"] if "energy" in info else atoms.get_potential_energy()  # ASE moves it on reading
         if info["segment"] != self.segment:
@@ -260,7 +268,7 @@ class _Search:
                 yield atoms
 
     def attempted(self) -> Atoms | None:
-        """The minimum that the next try leads to, if it is a new one."""
+        """Run the next attempt, and return its minimum if it is new."""
         settings = self.settings
         rng = np.random.default_rng([settings.seed, self.segment, self.attempt])
         composition = self.compositions[self.order[self.segment % len(self.compositions)]]
@@ -294,7 +302,7 @@ class _Search:
         return written
 
     def moved(self, composition: Mapping[str, int], rng: np.random.Generator) -> tuple[str, Atoms]:
-        """Where a try starts, and how it came there."""
+        """Return the source and the structure from which an attempt starts."""
         if self.current is None:
             symbols = [symbol for symbol, n in composition.items() for _ in range(n)]
             return "random", random_compact(Atoms(symbols).numbers, rng)
@@ -327,7 +335,7 @@ class _Search:
 
 
 def _is_sound(atoms: Atoms) -> bool:
-    """Whether a cluster is in one piece, and no two atoms are on top of each other."""
+    """Whether a cluster is connected and no two atoms overlap."""
     radii = covalent_radii[atoms.numbers]
     relative = cdist(atoms.positions, atoms.positions) / (radii[:, None] + radii)
     pieces, _ = connected_components(relative < BONDED, directed=False)
@@ -336,6 +344,6 @@ def _is_sound(atoms: Atoms) -> bool:
 
 
 def _as_written(atoms: Atoms) -> Atoms:
-    """A cluster with its mean position at the origin and coordinates that a file of eight decimals keeps exactly."""
+    """Centre a cluster at the origin and round its coordinates to the eight decimals that are written to file."""
     centred = atoms.positions - atoms.positions.mean(axis=0)
     return Atoms(atoms.numbers, [[float(f"{value:.8f}") for value in row] for row in centred])

@@ -1,4 +1,4 @@
-"""Relaxation: one structure with any ASE calculator, and the frames of files."""
+"""Relaxation of one structure with any ASE calculator, and of the frames of files."""
 
 import warnings
 from collections import Counter
@@ -33,45 +33,45 @@ from pyg_clusters.structures.relaxation import (
 )
 
 CORRECTIONS = 20
-"""Number of steps that the optimizer stores."""
+"""Number of steps that the optimizer stores to approximate the Hessian."""
 
 
 @dataclass
 class Minimum:
-    """Result of a quench."""
+    """Result of a relaxation."""
 
     atoms: Atoms
-    """The cluster, without calculator."""
+    """Relaxed cluster, without a calculator."""
     energy: float
     """Energy in eV."""
     fmax: float
-    """Largest force on an atom in eV/Å."""
+    """Maximum norm of the atomic forces in eV/Å."""
     steps: int
-    """Evaluations of energy and forces."""
+    """Number of evaluations of energy and forces."""
     converged: bool
-    """Whether the largest force is below the limit, and the cluster inside the range."""
+    """Whether the largest force is below the limit and the geometry within the valid range."""
     left_range: str | None = None
-    """Reason why the final geometry is outside the trained range; none if it is inside."""
+    """Reason why the final geometry is outside the valid range; ``None`` if it is inside."""
 
 
 class _Stop(Exception):
-    """The evaluations are used up, the energy is not finite, or the cluster left the range."""
+    """Stop of a relaxation: no evaluations left, a non-finite energy, or a geometry outside the valid range."""
 
 
 def local_minimum(atoms: Atoms, calculator: Calculator, *, fmax: float = 0.01, max_steps: int = 1000) -> Minimum:
-    """Quench one cluster with the limited-memory BFGS method (Byrd et al., SIAM J. Sci. Comput. 1995, 16, 1190).
+    """Relax a cluster by the limited-memory BFGS method (Byrd et al., SIAM J. Sci. Comput. 1995, 16, 1190).
 
-    It takes about 50 to 150 evaluations for a metal cluster of 20 to 60 atoms, about half as many as FIRE. For many
-    clusters with a batched potential see :func:`~pyg_clusters.structures.relax`.
+    A metal cluster of 20 to 60 atoms takes about 50 to 150 evaluations, about half as many as with FIRE. To relax many
+    clusters with a batched potential, see :func:`~pyg_clusters.structures.relax`.
 
-    A cluster that leaves the range of geometries in which the energy can be trusted is stopped there and counts as not
-    converged. The range is that of the training set for a :class:`~pyg_clusters.structures.ModelCalculator`, and the
-    physically possible one for other calculators.
+    The relaxation stops, unconverged, if the geometry leaves the range in which the energy is reliable: the range of
+    the training set for a :class:`~pyg_clusters.structures.ModelCalculator`, and physically possible geometries for
+    other calculators.
 
     Args:
-        atoms: The cluster; it is not changed.
-        calculator: Any ASE calculator. It is reset first, so that the result does not depend on earlier calculations.
-        fmax: The cluster is relaxed when no force on an atom is larger, in eV/Å.
+        atoms: The cluster; it is not modified.
+        calculator: Any ASE calculator. It is reset first; the result does not depend on earlier calculations.
+        fmax: Convergence criterion: maximum norm of the force on an atom, in eV/Å.
         max_steps: Maximum number of evaluations of energy and forces.
 
     Example:
@@ -90,7 +90,7 @@ def local_minimum(atoms: Atoms, calculator: Calculator, *, fmax: float = 0.01, m
 
 
 class _Descent:
-    """The lowest point so far and the evaluations that were made."""
+    """Lowest point so far, and number of evaluations."""
 
     def __init__(self, atoms: Atoms, calculator: Calculator, max_steps: int):
         self.atoms = isolated(atoms, calculator)
@@ -105,7 +105,7 @@ class _Descent:
                 raise StopIteration
 
         self.evaluate(self.pos.ravel())
-        while self.largest > fmax:  # a line search that fails starts again from the lowest point
+        while self.largest > fmax:  # after a failed line search, restart from the lowest point
             before = self.steps
             options = {"maxcor": CORRECTIONS, "ftol": 0.0, "gtol": 0.1 * fmax, "maxiter": self.max_steps}
             minimize(self.evaluate, self.pos.ravel(), jac=True, method="L-BFGS-B", callback=enough, options=options)
@@ -118,7 +118,7 @@ class _Descent:
         self.steps += 1
         self.atoms.positions = flat.reshape(-1, 3)
         with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExtrapolationWarning)  # a line search may try geometries that it rejects
+            warnings.simplefilter("ignore", ExtrapolationWarning)  # trial steps of the line search may be rejected
             energy, forces = float(self.atoms.get_potential_energy()), self.atoms.get_forces()
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise _Stop
@@ -130,7 +130,7 @@ class _Descent:
         return energy, -forces.ravel()
 
     def measures(self) -> torch.Tensor:
-        """Distances and coordination numbers at the present positions, ``[1, 3]``."""
+        """Distances and coordination numbers at the current positions, ``[1, 3]``."""
         z, pos = torch.from_numpy(self.atoms.numbers).long(), torch.from_numpy(self.atoms.positions)
         return measures(z, pos, torch.zeros_like(z))
 
@@ -148,9 +148,9 @@ class Relaxed:
     Attributes:
         frames: Number of frames written.
         not_converged: Number of frames that did not converge.
-        left_range: Number of frames that were stopped outside the geometries in which the energy can be trusted.
-        bad: Frames that were skipped.
-        file: File of the relaxed frames.
+        left_range: Number of frames whose relaxation stopped because the energy is unreliable at their geometry.
+        bad: Skipped frames.
+        file: Output file.
     """
 
     frames: int
@@ -163,20 +163,20 @@ class Relaxed:
         text = f"{count_of(self.frames, 'frame')} in {self.file}, {self.not_converged} of them not converged"
         if self.left_range:
             text += (
-                f"\n{self.left_range} of these were stopped where they left the geometries in which the energy can be "
-                "trusted (reason in info left_range): their energies mean nothing"
+                f"\n{self.left_range} of these were stopped where they left the geometries in which the energy is "
+                "reliable (see left_range in info): their energies are not meaningful"
             )
         return text
 
 
 def relax_frames(options: RelaxOptions) -> Relaxed:
-    """Relax frames to the nearest local minima and write them.
+    """Relax frames to the nearest local minima and write them to a file.
 
     Raises:
         InputError: If a frame or the calculator cannot be used, or the file exists or belongs to another run.
     """
     batched = batched_energy(options.calculator)
-    overwrite = options.overwrite or batched is None  # otherwise the log of frames decides what may be replaced
+    overwrite = options.overwrite or batched is None  # otherwise the frame log checks what may be overwritten
     with open_output(options, overwrite=overwrite):
 
         def problem(atoms: Atoms) -> str | None:
@@ -200,7 +200,7 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
 
 
 def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, steps: int) -> Atoms:
-    """Relaxed copy of a frame; if the calculator fails, the unchanged frame, not converged."""
+    """Return a relaxed copy of a frame; if the calculator fails, an unchanged copy marked as not converged."""
     try:
         found = local_minimum(atoms, calculator, fmax=fmax, max_steps=steps)
     except CalculatorError as error:
@@ -228,7 +228,7 @@ def _relaxed_in_batches(frames: Iterable[Atoms], options: RelaxOptions, by: Batc
 
 
 def _relaxed_one_by_one(frames: Iterable[Atoms], options: RelaxOptions) -> Iterator[Atoms]:
-    """All relaxed frames, those of an earlier run included; each is on the disk when it comes."""
+    """Yield all relaxed frames, including those of an earlier run; each is saved before it is yielded."""
     calculator = named_calculator(options.calculator, ())
     name = options.calculator.rpartition(":")[2].lower()
     settings = {key: getattr(options, key) for key in ("fmax", "steps", "on_bad", "fragments")}

@@ -1,4 +1,4 @@
-"""Relaxation of many clusters at once, with the Gupta potential or a model."""
+"""Batched relaxation of clusters with the Gupta potential or a model."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,20 +24,20 @@ MIXING, LESS_MIXING = 0.1, 0.99
 
 @dataclass
 class Relaxation:
-    """Relaxed clusters, in the order of the input."""
+    """Relaxed clusters in input order."""
 
     pos: Tensor
     """Positions ``[num_atoms, 3]`` in Å."""
     energy: Tensor
     """Energies ``[num_graphs]`` in eV at these positions."""
     fmax: Tensor
-    """Largest force on an atom of the cluster ``[num_graphs]`` in eV/Å at these positions."""
+    """Maximum norm of the atomic forces of each cluster ``[num_graphs]`` in eV/Å at these positions."""
     steps: Tensor
-    """Number of steps, ``[num_graphs]``."""
+    """Number of steps ``[num_graphs]``."""
     converged: Tensor
-    """Whether the largest force is below the limit, and the cluster inside the range, ``[num_graphs]``."""
+    """Whether the largest force is below the limit and the geometry within the valid range, ``[num_graphs]``."""
     left_range: Tensor
-    """Whether the cluster is outside the range where it stopped, ``[num_graphs]``."""
+    """Whether the final geometry is outside the valid range, ``[num_graphs]``."""
 
 
 @torch.no_grad()
@@ -55,23 +55,23 @@ def relax(
 ) -> Relaxation:
     """Relax many clusters to local minima of the energy.
 
-    The fast inertial relaxation engine (FIRE; Bitzek et al., Phys. Rev. Lett. 2006, 97, 170201) with its published
-    constants and a separate velocity, time step and mixing for each cluster: a cluster moves as it would alone, and
-    leaves the batch when it has converged. Clusters whose energy or forces are no longer finite, or that leave the
-    geometries in which the energy can be trusted, leave the batch without being converged. (A cluster may start
-    outside, from a hot run, as long as it does not move further out.)
+    Uses the fast inertial relaxation engine (FIRE; Bitzek et al., Phys. Rev. Lett. 2006, 97, 170201) with its published
+    constants. Velocity, time step and mixing are separate for each cluster: its trajectory does not depend on the rest
+    of the batch. Converged clusters are removed from the batch. Clusters whose energy or forces are not finite, or
+    whose geometry leaves the range in which the energy is reliable, are removed as unconverged. A cluster may start
+    outside this range, for instance from a hot simulation, as long as it does not move further away from it.
 
     Args:
-        energy: A potential or a model, called as ``energy(z, pos, batch)``, that gives ``[num_graphs]`` in eV.
+        energy: Potential or model, called as ``energy(z, pos, batch)``; returns ``[num_graphs]`` in eV.
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å, preferably in double precision.
-        batch: Cluster of each atom ``[num_atoms]``, sorted, with no cluster empty.
-        fmax: A cluster is relaxed when no force on an atom is larger, in eV/Å.
-        max_steps: Maximum number of steps of a cluster.
-        max_move: Maximum displacement of an atom in a step, in Å.
-        trained: Geometries in which the energy can be trusted; by default those of the training set of the model
-            (:func:`~pyg_clusters.models.training_domain.geometry_range_of`), or the physically possible ones.
-        progress: Called after each step with the number of clusters that left the batch.
+        batch: Cluster of each atom ``[num_atoms]``, sorted, without empty clusters.
+        fmax: Convergence criterion: maximum norm of the force on an atom, in eV/Å.
+        max_steps: Maximum number of steps.
+        max_move: Maximum displacement of an atom per step, in Å.
+        trained: Range of geometries in which the energy is reliable. By default that of the training set of the model
+            (:func:`~pyg_clusters.models.training_domain.geometry_range_of`), or of physically possible geometries.
+        progress: Called with the number of clusters removed from the batch, after each step that removes some.
 
     Example:
         >>> from pyg_clusters.structures import Gupta
@@ -91,7 +91,7 @@ def relax(
     )
     if not sizes.numel():
         return result
-    active = torch.arange(sizes.numel(), device=pos.device)  # clusters that still move
+    active = torch.arange(sizes.numel(), device=pos.device)  # clusters still being relaxed
     engine = _Fire(z, pos.clone(), batch, max_move)
     trained = geometry_range_of(energy) if trained is None else trained
     start = measures(z, pos, batch)
@@ -122,7 +122,7 @@ def relax(
 
 
 class _Fire:
-    """State of the clusters that move: per atom z, pos, velocity; per cluster time step, mixing, downhill steps."""
+    """FIRE state: z, pos and velocity of each atom; time step, mixing and downhill steps of each cluster."""
 
     def __init__(self, z: Tensor, pos: Tensor, batch: Tensor, max_move: float):
         self.z, self.pos, self.batch = z, pos, batch
@@ -133,14 +133,14 @@ class _Fire:
         self.downhill = torch.zeros_like(self.step)
 
     def keep(self, clusters: Tensor, atoms: Tensor):
-        """Leaves out the clusters and atoms that are not marked."""
+        """Keep only the marked clusters and atoms."""
         sizes = torch.bincount(self.batch)[clusters]
         self.batch = ptr_to_batch(sizes_to_ptr(sizes))
         self.z, self.pos, self.velocity = self.z[atoms], self.pos[atoms], self.velocity[atoms]
         self.step, self.mixing, self.downhill = self.step[clusters], self.mixing[clusters], self.downhill[clusters]
 
     def move(self, forces: Tensor):
-        """One step along forces ``[num_atoms, 3]`` in eV/Å."""
+        """Take one step with the forces ``[num_atoms, 3]`` in eV/Å."""
         speed = self._sum(self.velocity.square().sum(1)).sqrt()
         downhill = self._sum((forces * self.velocity).sum(1)) > 0
         uphill = ~downhill & (speed > 0)
@@ -161,12 +161,12 @@ class _Fire:
         self.pos = self.pos + shrink[self.batch, None] * moves
 
     def _sum(self, values: Tensor) -> Tensor:
-        """Sums over the atoms of each cluster."""
+        """Sum over the atoms of each cluster."""
         return values.new_zeros(self.step.numel()).index_add(0, self.batch, values)
 
 
 def _largest_norm(vectors: Tensor, batch: Tensor) -> Tensor:
-    """Length of the longest of the vectors ``[num_atoms, 3]`` of each cluster, not-a-number if one is."""
+    """Maximum norm of the vectors ``[num_atoms, 3]`` of each cluster; NaN if one of them is NaN."""
     length = vectors.square().sum(1).sqrt()
     return length.new_zeros(int(batch[-1]) + 1).scatter_reduce(0, batch, length, "amax")
 
@@ -175,14 +175,14 @@ PAIRS_AT_ONCE = 1_000_000
 
 
 LEFT_RANGE = "left_range"
-"""Key of the reason why a frame was stopped outside the geometries in which its energy can be trusted."""
+"""Key in ``info`` of the reason why a geometry is outside the range in which its energy is reliable."""
 
 
 class BatchedEnergy:
-    """Energy of many frames at once: of a model, or by default the Gupta potential of the element of each frame.
+    """Energy for batched relaxation: a model, or by default the Gupta potential of the element of each frame.
 
     Args:
-        model: A trained model.
+        model: Trained model.
     """
 
     def __init__(self, model: nn.Module | None = None):
@@ -191,23 +191,23 @@ class BatchedEnergy:
         self.dtype, self.device = weight.dtype, weight.device
 
     def problem(self, atoms: Atoms) -> str | None:
-        """Reason why a frame has no energy, if any."""
+        """Reason why a frame cannot be used, if any."""
         return calculator_problem("gupta", atoms) if self.model is None else model_problem(self.model, atoms)
 
     def energy_of(self, element: str) -> EnergyFunction:
-        """The energy of frames whose first atom is of this element."""
+        """Return the energy function of frames whose first atom is of this element."""
         return Gupta(element) if self.model is None else self.model
 
 
 def batched_energy(name: str) -> BatchedEnergy | None:
-    """Energy for relaxing many frames at once: ``gupta``, a run, a saved or a pretrained model; else none."""
+    """Return the batched energy of ``gupta``, a run, a saved or a pretrained model; ``None`` for other names."""
     if name == "gupta":
         return BatchedEnergy()
     return BatchedEnergy(load_model(name)) if Path(name).is_dir() or name in available_models() else None
 
 
 def chunks(frames: Iterable[Atoms]) -> Iterator[list[Atoms]]:
-    """Group frames to relax together, with at most about a million pairs of atoms."""
+    """Group frames into chunks with at most about a million pairs of atoms."""
     chunk: list[Atoms] = []
     largest = 0
     for atoms in frames:
@@ -223,7 +223,7 @@ def chunks(frames: Iterable[Atoms]) -> Iterator[list[Atoms]]:
 def relax_chunk(
     frames: Sequence[Atoms], by: BatchedEnergy, fmax: float, steps: int, progress: Callable[[int], None]
 ) -> list[Atoms]:
-    """Relaxed copies of frames, in their order."""
+    """Return relaxed copies of frames in input order."""
     of_element: dict[str, list[int]] = defaultdict(list)
     for place, atoms in enumerate(frames):
         of_element[atoms.get_chemical_symbols()[0]].append(place)

@@ -1,4 +1,4 @@
-"""Superposition of two structures, in any orientation, handedness and order of the atoms."""
+"""Superposition of two structures by rotation, reflection and permutation of like atoms."""
 
 import math
 import os
@@ -10,47 +10,47 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 SAME_STRUCTURE: float = 0.035
-"""Two structures are copies if their atoms are no further apart than this, root mean square in Å.
+"""Maximum root mean square distance in Å between the atoms of two copies.
 
-Noise of 0.01 Å on each coordinate sets copies 0.024 Å apart, 0.031 Å at the most among many. Distinct minima are seldom
-nearer: 3 of the 6,030 shipped gallium minima have another within this distance (0.022 to 0.031 Å, 1.1 to 1.6 meV above
-it), 21 one within 0.05 Å.
+Noise of 0.01 Å on each coordinate separates copies by 0.024 Å (0.031 Å at most in a large sample). Distinct minima are
+rarely that close: 3 of the 6,030 shipped gallium minima have another within this distance (0.022 to 0.031 Å, 1.1 to
+1.6 meV higher), and 21 have one within 0.05 Å.
 """
 
 KEY_LENGTH: int = 64
-"""Stretches of the sorted distances whose means are kept of each structure."""
+"""Number of blocks of the sorted distances whose means form the key of a structure."""
 
 FRAMES_AT_ONCE: int = 1024
-"""Most structures that are looked up, and of which keys are made, at a time."""
+"""Maximum number of structures per batch, when keys are computed or looked up."""
 
 PAIRS_AT_ONCE: int = 128
-"""Most pairs that are superposed at a time."""
+"""Maximum number of pairs that are superposed in one batch."""
 
 DISTANCES_AT_ONCE: int = 1 << 22
-"""Bound on the distances that are held at a time, for large structures."""
+"""Maximum number of distances in memory, which limits the batches of large structures."""
 
 FAR: float = 100.0
-"""Distance in Å between atoms of different elements: none is matched to another."""
+"""Penalty distance in Å that prevents matching atoms of different elements."""
 
 UNLIKE: float = 6.0
-"""Atoms whose surroundings differ by more than so many tolerances are not each other's partners in copies."""
+"""Atoms whose environments differ by more than this number of tolerances are never matched in copies."""
 
 TRIED: int = 16
-"""Orientations, the best by the distances of nearest atoms, in which two structures are matched atom by atom."""
+"""Number of orientations, best by nearest-atom distances, in which two structures are matched atom by atom."""
 
 
 def structure_distance(species: np.ndarray, a: np.ndarray, b: np.ndarray, within: float = 4 * SAME_STRUCTURE) -> float:
-    """Distance of the atoms of two structures after the best superposition, root mean square in Å.
+    """Compute the root mean square distance of the atoms of two structures in Å after the best superposition.
 
-    The orientations that are tried take two atoms of one structure to any two of the other with the same distances
-    from the centre and each other. Infinite if there is none, or no orientation brings atoms that near each other.
+    Each trial orientation maps two atoms of ``a`` to two atoms of ``b`` with similar distances from the centre and from
+    each other. The result is infinite if there are no such atoms, or if no orientation brings the nearest atoms within
+    the tolerance.
 
     Args:
-        species: Atomic numbers ``[num_atoms]``, the same of both.
-        a: Positions ``[num_atoms, 3]`` in Å.
-        b: Positions ``[num_atoms, 3]`` in Å.
-        within: So much may the distances of the two atoms differ, and so far apart may nearest atoms be (root mean
-            square), in Å.
+        species: Atomic numbers ``[num_atoms]`` of both structures.
+        a: Positions ``[num_atoms, 3]`` of the first structure in Å.
+        b: Positions ``[num_atoms, 3]`` of the second structure in Å.
+        within: Tolerance in Å on the distances of the two atoms, and on the root mean square distance of nearest atoms.
     """
     a, b = a - a.mean(axis=0), b - b.mean(axis=0)
     alien = FAR * (species[:, None] != species)
@@ -72,7 +72,7 @@ def structure_distance(species: np.ndarray, a: np.ndarray, b: np.ndarray, within
         if loose[place] > within:
             break
         matched = turned[place]
-        for _ in range(2):  # once as the two atoms say, once more after all atoms were superposed
+        for _ in range(2):  # first in the orientation of the two atoms, then after superposing all atoms
             order = linear_sum_assignment(np.square(cdist(turned_a, matched) + alien))[1]
             best = min(best, float(_least_rms(turned_a[None], matched[None, order])[0]))
             left, _, right = np.linalg.svd(matched[order].T @ turned_a)
@@ -81,14 +81,14 @@ def structure_distance(species: np.ndarray, a: np.ndarray, b: np.ndarray, within
 
 
 def structure_keys(pos: np.ndarray) -> np.ndarray:
-    """Keys of structures of one size, between which distances are never longer than those of the sorted distances.
+    """Compute keys of structures of one size: scaled means of blocks of the sorted distances.
 
     Args:
         pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
 
     Returns:
-        ``[num_frames, num_stretches]`` in Å; Euclidean distances between them are at most the root mean square
-        difference of all sorted pair distances.
+        ``[num_frames, num_blocks]`` in Å. The Euclidean distance between two keys is at most the root mean square
+        difference of the sorted pair distances.
     """
     num_pairs = pos.shape[1] * (pos.shape[1] - 1) // 2
     if not num_pairs:
@@ -104,17 +104,17 @@ def structure_keys(pos: np.ndarray) -> np.ndarray:
 
 
 def key_share(num_atoms: int) -> float:
-    r"""Largest difference of the sorted distances of copies, as a fraction of the distance of their atoms.
+    r"""Maximum difference of the sorted distances of copies, as a fraction of the distance between their atoms.
 
-    Never more than :math:`\sqrt{2N / (N - 1)}`, whatever moved the atoms. The more distances there are, the less random
-    noise moves them in their order: 12,000 pairs of copies with noise of 0.01 Å needed at most 0.55 of the default
-    tolerance for 31 atoms, 0.52 for 46 and 0.35 for 70, where this allows 0.76, 0.67 and 0.61.
+    A strict upper bound for any displacement is :math:`\sqrt{2N / (N - 1)}`. Random noise changes the sorted distances
+    less, the more distances there are: 12,000 pairs of copies with noise of 0.01 Å needed at most 0.55 of the default
+    tolerance for 31 atoms, 0.52 for 46 and 0.35 for 70; this function returns 0.76, 0.67 and 0.61.
     """
     return min(math.sqrt(2 * num_atoms / max(num_atoms - 1, 1)), 0.5 + 8 / num_atoms)
 
 
 def distances_by_elements(atoms: Atoms) -> np.ndarray:
-    """All pair distances ``[num_pairs]`` in Å, ascending within each pair of elements."""
+    """Return all pair distances ``[num_pairs]`` in Å, sorted within each pair of elements."""
     i, j = np.triu_indices(len(atoms), 1)
     low = np.minimum(atoms.numbers[i], atoms.numbers[j])
     high = np.maximum(atoms.numbers[i], atoms.numbers[j])
@@ -123,7 +123,7 @@ def distances_by_elements(atoms: Atoms) -> np.ndarray:
 
 
 def sorted_distances(pos: np.ndarray) -> np.ndarray:
-    """Sorted pair distances ``[num_frames, num_pairs]`` in Å of ``pos [num_frames, num_atoms, 3]``."""
+    """Return sorted pair distances ``[num_frames, num_pairs]`` in Å of ``pos [num_frames, num_atoms, 3]``."""
     i, j = np.triu_indices(pos.shape[1], 1)
     columns = np.ascontiguousarray(pos.transpose(2, 0, 1), dtype=np.float32)
     squared = sum(np.square(column[:, i] - column[:, j]) for column in columns)
@@ -134,9 +134,9 @@ class PairComparison:
     """Comparison of pairs of structures of one composition.
 
     Args:
-        species: Atomic numbers ``[num_atoms]``, the same of all.
+        species: Atomic numbers ``[num_atoms]`` of every structure.
         pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
-        tolerance: Largest distance of copies in Å, root mean square over the atoms.
+        tolerance: Maximum root mean square distance of the atoms of copies in Å.
     """
 
     def __init__(self, species: np.ndarray, pos: np.ndarray, tolerance: float):
@@ -147,7 +147,7 @@ class PairComparison:
         self.key_tolerance = key_share(len(species)) * tolerance
 
     def same(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        """Whether the structures of pairs are copies, ``[num_pairs]``, by their indices."""
+        """Return whether the structures with these indices are copies, ``[num_pairs]``."""
         at_once = _at_once(PAIRS_AT_ONCE, len(self.species) ** 2)
         parts = [slice(start, start + at_once) for start in range(0, len(first), at_once)]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -158,14 +158,14 @@ class PairComparison:
         same = np.ones(len(first), dtype=bool)
         if len(self.species) < 2:
             return same
-        # One direction whatever the order of a pair: at the tolerance the answer must not depend on it.
+        # Fix the order of each pair: close to the tolerance, the result must not depend on it.
         swapped = self.radii[first].sum(axis=1) > self.radii[second].sum(axis=1)
         first, second = np.where(swapped, second, first), np.where(swapped, first, second)
         difference = sorted_distances(self.pos[first]) - sorted_distances(self.pos[second])
         same &= np.sqrt(np.square(difference).mean(axis=1)) <= self.key_tolerance
         near = np.flatnonzero(same)
         radii = np.sqrt(np.square(self.radii[first[near]] - self.radii[second[near]]).mean(axis=1))
-        same[near] = radii <= self.tolerance  # they never differ by more than the atoms
+        same[near] = radii <= self.tolerance  # a lower bound of the distance of the atoms
         near = np.flatnonzero(same)
         a, b = self.pos[first[near]], self.pos[second[near]]
         apart, certain = _superposed(self.species, a, b, self.tolerance)
@@ -178,7 +178,7 @@ class PairComparison:
 
 
 def _at_once(most: int, num_distances: int) -> int:
-    """Number of structures, or pairs of them, whose distances are held at a time."""
+    """Number of structures or pairs per batch."""
     return max(1, min(most, DISTANCES_AT_ONCE // max(num_distances, 1)))
 
 
@@ -190,14 +190,14 @@ def _sorted_radii(species: np.ndarray, pos: np.ndarray) -> np.ndarray:
 
 
 def _superposed(species: np.ndarray, a: np.ndarray, b: np.ndarray, tolerance: float) -> tuple[np.ndarray, np.ndarray]:
-    """Distances of pairs of centred structures that are most likely copies, and whether they are the smallest.
+    """Superpose pairs of centred structures that are probably copies, by matching two distinctive atoms.
 
-    Two atoms of each ``a [num_pairs, num_atoms, 3]`` that differ most from all others in their surroundings are taken
-    to those of ``b`` that are most like them.
+    The two atoms of each ``a [num_pairs, num_atoms, 3]`` whose environments differ most from all others are mapped to
+    the atoms of ``b`` with the most similar environments.
 
     Returns:
-        Root mean square distances ``[num_pairs]`` in Å, infinite where the other atoms do not then find one partner
-        each; and whether no other two atoms of ``b`` come into question, ``[num_pairs]``.
+        Root mean square distances ``[num_pairs]`` in Å, infinite if the nearest atoms are not a one-to-one matching;
+        and whether the distance is certain because no other atoms of ``b`` have similar environments, ``[num_pairs]``.
     """
     rows = np.arange(len(a))
     features_a, features_b = _surroundings(species, a), _surroundings(species, b)
@@ -226,7 +226,7 @@ def _superposed(species: np.ndarray, a: np.ndarray, b: np.ndarray, tolerance: fl
 
 
 def _surroundings(species: np.ndarray, pos: np.ndarray) -> np.ndarray:
-    """Smooth numbers ``[num_frames, num_atoms, 4]`` of each atom, the same in every orientation, about 1 for 1 Å."""
+    """Smooth invariant features ``[num_frames, num_atoms, 4]`` of atoms, which change by about 1 per Å."""
     squared = _apart(pos.astype(np.float32), pos.astype(np.float32))
     near = [np.exp(-squared / width**2).sum(axis=2) for width in (3.0, 5.0)]
     kinds = np.broadcast_to(FAR * np.unique(species, return_inverse=True)[1], pos.shape[:2])
@@ -248,10 +248,10 @@ def _off_axis(pos: np.ndarray, axis: np.ndarray) -> np.ndarray:
 
 
 def _axes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Right-handed axes ``[num_frames, 3, 3]``: the first along an atom, the second in the plane of another."""
+    """Right-handed axes ``[num_frames, 3, 3]``: x along the first atom, y in the plane of both atoms."""
     x = first / np.maximum(np.linalg.norm(first, axis=1, keepdims=True), 1e-12)
     y = second - (second * x).sum(axis=1, keepdims=True) * x
-    if (np.linalg.norm(y, axis=1) < 1e-6).any():  # on a line with the first: any direction across it will do
+    if (np.linalg.norm(y, axis=1) < 1e-6).any():  # collinear: use any perpendicular direction
         across = np.eye(3)[np.argmin(np.abs(x), axis=1)]
         across -= (across * x).sum(axis=1, keepdims=True) * x
         y = np.where(np.linalg.norm(y, axis=1, keepdims=True) < 1e-6, across, y)
@@ -262,7 +262,7 @@ def _axes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def _least_rms(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Root mean square distances of matched, centred atoms after the best rotation or reflection, ``[num_pairs]``.
 
-    (Kabsch, Acta Cryst. A 1976, 32, 922; the singular values of the covariance are enough.)
+    Computed from the singular values of the covariance (Kabsch, Acta Cryst. A 1976, 32, 922).
     """
     stretch = np.linalg.svd(a.transpose(0, 2, 1) @ b, compute_uv=False).sum(axis=1)
     squared = np.square(a).sum(axis=(1, 2)) + np.square(b).sum(axis=(1, 2)) - 2 * stretch
