@@ -35,7 +35,7 @@ class RecipesOptions:
 
 @verb(
     "new-recipe",
-    "pyg_clusters.training.new_recipe.new_recipe",
+    "pyg_clusters.training.recipes.new_recipe",
     "write a recipe for your own files",
     "md1.extxyz md2.extxyz --out recipe.yaml",
 )
@@ -51,6 +51,9 @@ class NewRecipeOptions(OverwriteOptions, FrameOptions):
     """number of epochs"""
     out: str
     """recipe to write (.yaml)"""
+
+    def __post_init__(self):
+        check_counts(self, "epochs")
 
 
 TRAIN_HELP = """usage: pyg-clusters train RECIPE --out RUN [OPTIONS]
@@ -139,10 +142,7 @@ class EvaluateOptions(OverwriteOptions, EnergyUnitOptions, DeviceOptions, CheckO
 
 
 @verb(
-    "calibrate",
-    "pyg_clusters.evaluation.calibrate",
-    "calibrate prediction intervals on held-out errors",
-    "runs/dart",
+    "calibrate", "pyg_clusters.evaluation.calibrate", "calibrate prediction intervals on held-out errors", "runs/dart"
 )
 @dataclass(kw_only=True)
 class CalibrateOptions(DeviceOptions):
