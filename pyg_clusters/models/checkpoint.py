@@ -10,9 +10,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from pyg_clusters.errors import InputError, one_line
@@ -21,39 +21,6 @@ from pyg_clusters.models.ensemble import Ensemble
 from pyg_clusters.options.parsing import nearest
 from pyg_clusters.options.training import ModelsOptions
 from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, trusts_files
-
-
-def save_shared_weights_once(module: nn.Module):
-    """Leaves the second name of a weight out of the state dict of a module, and fills it in again on loading.
-
-    PyG's ``InteractionBlock`` holds its filter network as ``mlp`` and as ``conv.nn``; safetensors refuses tensors that
-    share memory.
-    """
-    module.register_state_dict_post_hook(_drop_second_names)
-    module.register_load_state_dict_pre_hook(_restore_second_names)
-
-
-def second_names(module: nn.Module) -> dict[str, str]:
-    """Names under which a weight comes again, each with the name under which it comes first."""
-    first: dict[int, str] = {}
-    second = {}
-    for name, weight in module.named_parameters(remove_duplicate=False):
-        if id(weight) in first:
-            second[name] = first[id(weight)]
-        first.setdefault(id(weight), name)
-    return second
-
-
-def _drop_second_names(module: nn.Module, state: dict, prefix: str, *_):
-    for name in second_names(module):
-        state.pop(prefix + name, None)
-
-
-def _restore_second_names(module: nn.Module, state: dict, prefix: str, *_):
-    for name, first in second_names(module).items():
-        if prefix + first in state:
-            state.setdefault(prefix + name, state[prefix + first])
-
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "model.json"
@@ -84,7 +51,6 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     configuration = {
         "class_path": f"{type(model).__module__}.{type(model).__qualname__}",
         "init_args": init_args(model),
@@ -92,7 +58,7 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
     }
     text = json.dumps(configuration, indent=2) + "\n"
     with atomic_write(folder / WEIGHTS) as path:
-        path.write_bytes(save(weights))
+        safetensors.torch.save_model(model, str(path))
     with atomic_write(folder / CONFIGURATION) as path:
         path.write_text(text, encoding="utf-8")
 
@@ -222,10 +188,10 @@ def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:
     """A model of a known class from its folder; errors are those of :mod:`torch` or the class if they do not fit."""
     folder = Path(folder)
     model = model_class(**read_configuration(folder)["init_args"])
-    weights = load_file(folder / WEIGHTS)
+    weights = safetensors.torch.load_file(folder / WEIGHTS)
     if any(weights[name].dtype == torch.double for name, _ in model.named_parameters() if name in weights):
         model = model.double()
-    model.load_state_dict(weights)
+    safetensors.torch.load_model(model, folder / WEIGHTS)
     return model.eval()
 
 

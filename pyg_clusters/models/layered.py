@@ -19,7 +19,6 @@ from pyg_clusters.geometry import (
     squared_distance,
     sum_over_clusters,
 )
-from pyg_clusters.models.checkpoint import save_shared_weights_once
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.inputs import InputScale
 from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter, layer_and_arguments, two_layers
@@ -66,11 +65,6 @@ class LayeredModel(nn.Module):
         num_gaussians (int): Gaussians that the length of an edge is expanded in, at least two.
         transform (bool): For shieldings: see :class:`~pyg_clusters.nn.ShieldingScale`.
 
-    Shapes:
-        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
-          [num_atoms]`` (sorted)
-        - **output:** energies ``[num_graphs]`` in eV or shieldings ``[num_atoms]`` in ppm
-
     Raises:
         InputError: If the layer cannot be found, made or used: the message tells what to add.
 
@@ -97,9 +91,13 @@ class LayeredModel(nn.Module):
         transform: bool = False,
     ):
         super().__init__()
-        _check_numbers(
-            num_layers=(num_layers, 1), hidden_channels=(hidden_channels, 2), num_gaussians=(num_gaussians, 2)
-        )
+        for name, value, least in (
+            ("num_layers", num_layers, 1),
+            ("hidden_channels", hidden_channels, 2),
+            ("num_gaussians", num_gaussians, 2),
+        ):
+            if value < least:
+                raise InputError(f"{name} must be at least {least}, got {value}")
         check_choice("embedding", embedding, ("tad", "element", "both"))
         check_choice("target", target, ("energy", "shielding"))
         if transform and target == "energy":
@@ -138,7 +136,6 @@ class LayeredModel(nn.Module):
                 layer.train(training)
         self.scale: EnergyScale | ShieldingScale = EnergyScale() if target == "energy" else ShieldingScale(transform)
         self.domain = TrainingDomain()
-        save_shared_weights_once(self)
 
     @property
     def conv(self) -> str:
@@ -306,9 +303,3 @@ class LayeredModel(nn.Module):
             raise InputError("a LayeredModel needs positions, or edges (edge_index) and their distances (edge_weight)")
         ptr = batch_to_ptr(batch)
         return (all_pairs(ptr), None) if self.cutoff is None else radius_pairs(pos, ptr, self.cutoff)
-
-
-def _check_numbers(**limits: tuple[int, int]):
-    for name, (value, least) in limits.items():
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, got {value}")

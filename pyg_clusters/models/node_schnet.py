@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock, ShiftedSoftplus
 
 from pyg_clusters.geometry import batch_to_ptr, check_radii, is_traced, one_cluster
-from pyg_clusters.models.checkpoint import save_shared_weights_once
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.neighbor_sums import Interpolation, filtered_sum
 from pyg_clusters.nn.output_scale import ShieldingScale
@@ -45,11 +44,6 @@ class NodeSchNet(nn.Module):
         cutoff (float): Radius of the neighbourhood in Å, exclusive.
         transform (bool): Whether the network gives standard normal values, which the inverse of a generalised logistic
             distribution turns into shieldings; see :class:`~pyg_clusters.nn.ShieldingScale`.
-
-    Shapes:
-        - **input:** atomic numbers ``z [num_atoms]`` (below 100), positions ``pos [num_atoms, 3]`` in Å, cluster
-          numbers ``batch [num_atoms]`` (sorted)
-        - **output:** shieldings ``[num_atoms]`` in ppm
 
     Example:
         >>> import torch
@@ -89,7 +83,6 @@ class NodeSchNet(nn.Module):
         self.lin2 = nn.Linear(hidden_channels // 2, 1)
         self.scale = ShieldingScale(transform)
         self.domain = TrainingDomain()
-        save_shared_weights_once(self)
         self.reset_parameters()
 
     def _blocks(self) -> list[InteractionBlock]:
@@ -98,8 +91,8 @@ class NodeSchNet(nn.Module):
     def reset_parameters(self):
         """Normal embeddings, Xavier uniform weights and zero biases, as PyG's."""
         self.embedding.reset_parameters()
-        for interaction in self._blocks():
-            interaction.reset_parameters()
+        for block in self._blocks():
+            block.reset_parameters()
         for linear in (self.lin1, self.lin2):
             nn.init.xavier_uniform_(linear.weight)
             nn.init.zeros_(linear.bias)
@@ -117,7 +110,7 @@ class NodeSchNet(nn.Module):
         """Shieldings of the atoms, ``[num_atoms]`` in ppm.
 
         Args:
-            z: Atomic numbers ``[num_atoms]``.
+            z: Atomic numbers ``[num_atoms]``, below 100.
             pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where edges and distances are given.
             batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
             edge_index: Pairs ``[2, num_edges]`` (source j, target i), where they are already there.
