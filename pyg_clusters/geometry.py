@@ -12,7 +12,7 @@ A *shell* is an interval of distance. With the radii :math:`r_1 < r_2 < \dots < 
 later radius to the shell inside of it (Modee et al. 2021, section 2.2: J is *below* 3.49 Å, L *beyond* 6.3 Å).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -98,6 +98,25 @@ def batch_to_ptr(batch: Tensor, num_graphs: int | None = None) -> Tensor:
 def sizes_to_ptr(sizes: Tensor) -> Tensor:
     """Offsets ``ptr [num_graphs + 1]`` of clusters of ``sizes [num_graphs]`` atoms."""
     return torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+
+
+def whole_clusters(ptr: Tensor, at_once: int, power: int = 1) -> Iterator[tuple[slice, Tensor]]:
+    """Blocks of successive clusters with offsets ``ptr [num_graphs + 1]``, of about ``at_once`` atoms or one cluster.
+
+    With a power of 2 the number of pairs is bounded instead of that of atoms.
+
+    Yields:
+        The atoms of a block, and the offsets of its clusters in it.
+
+    Example:
+        >>> [atoms for atoms, _ in whole_clusters(torch.tensor([0, 40, 80, 130]), 100)]
+        [slice(0, 80, None), slice(80, 130, None)]
+    """
+    block_of_cluster = (ptr.diff().pow(power).cumsum(0) - 1) // at_once
+    first = 0
+    for count in torch.unique_consecutive(block_of_cluster, return_counts=True)[1].tolist():
+        ends, first = ptr[first : first + count + 1], first + count
+        yield slice(int(ends[0]), int(ends[-1])), ends - ends[0]
 
 
 def ptr_to_batch(ptr: Tensor) -> Tensor:

@@ -1,9 +1,7 @@
 """Core and surface atoms in the features of a trained model."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Protocol, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +17,7 @@ from torch import Tensor, nn
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame
 from pyg_clusters.frames.reader import FrameSet
-from pyg_clusters.geometry import GALLIUM_RADII, check_radii, ptr_to_batch, shell_of
-from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
+from pyg_clusters.geometry import GALLIUM_RADII, check_radii, ptr_to_batch, shell_of, whole_clusters
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.pairs import shell_counts
 
@@ -67,12 +64,8 @@ class Probe:
     fold_spread: float
 
 
-class AtomicModel(HasAtomicEnergies, HasFeatures, Protocol):
-    """A model with energies and features of atoms."""
-
-
 def atomic_features(
-    model: nn.Module, z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, ...] = GALLIUM_RADII
+    model: Any, z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, ...] = GALLIUM_RADII
 ) -> AtomicFeatures:
     """Atomic energies, features and counts of all atoms.
 
@@ -85,27 +78,18 @@ def atomic_features(
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
         radii: Shell radii in Å, for models that have none.
     """
-    of_atoms, radii = cast(AtomicModel, model), getattr(model, "radii", radii)
-    weight = next(model.parameters())
+    radii, weight = getattr(model, "radii", radii), next(model.parameters())
     energies, features, counts = [], [], []
-    for first, last in _whole_clusters(ptr):
-        atoms = slice(int(ptr[first]), int(ptr[last]))
-        own_ptr = ptr[first : last + 1] - ptr[first]
+    for atoms, own_ptr in whole_clusters(ptr, ATOMS_AT_ONCE):
         batch = ptr_to_batch(own_ptr)
         centre = centre_of_mass(torch.ones_like(z[atoms]), pos[atoms], own_ptr)
         centred_pos = (pos[atoms] - centre[batch]).to(weight.device, weight.dtype)
         with torch.no_grad():
             inputs = z[atoms].to(weight.device), centred_pos, batch.to(weight.device)
-            energies.append(of_atoms.atomic_energies(*inputs).cpu().double().numpy())
-            features.append(of_atoms.features(*inputs).cpu().numpy())
+            energies.append(model.atomic_energies(*inputs).cpu().double().numpy())
+            features.append(model.features(*inputs).cpu().numpy())
         counts.append(shell_counts(centred_pos, own_ptr.to(weight.device), radii).cpu().numpy())
     return AtomicFeatures(*(np.concatenate(parts) for parts in (energies, features, counts)))
-
-
-def _whole_clusters(ptr: Tensor) -> Iterator[tuple[int, int]]:
-    """Ranges of clusters with at most about ``ATOMS_AT_ONCE`` atoms."""
-    sizes = torch.unique_consecutive((ptr[1:] - 1) // ATOMS_AT_ONCE, return_counts=True)[1]
-    return pairwise([0, *sizes.cumsum(0).tolist()])
 
 
 def centre_of_mass(masses: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:

@@ -1,6 +1,5 @@
 """Pair-distance distribution of isolated clusters."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -10,6 +9,7 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 from torch import Tensor
 
+from pyg_clusters.geometry import whole_clusters
 from pyg_clusters.pairs import radius_pairs
 
 PAIRS_AT_ONCE: int = 250_000
@@ -162,25 +162,14 @@ def pair_distribution(
     num_bins = int(np.ceil(r_max / bin_width - 1e-9))
     counts = np.zeros(num_bins)
     smallest = float("inf")
-    for block_pos, block_ptr in _cluster_blocks(pos, ptr):
-        _, distances = radius_pairs(block_pos, block_ptr, num_bins * bin_width)
+    for atoms, offsets in whole_clusters(ptr, PAIRS_AT_ONCE, power=2):
+        _, distances = radius_pairs(pos[atoms], offsets, num_bins * bin_width)
         if distances.numel():
             smallest = min(smallest, float(distances.min()))
             bins = (distances.double() / bin_width).long().clamp(max=num_bins - 1)
             counts += torch.bincount(bins, minlength=num_bins).cpu().numpy()
     r = (np.arange(num_bins) + 0.5) * bin_width
     return PairDistribution(r, counts / pos.size(0) / _bin_volumes(num_bins, bin_width), smallest)
-
-
-def _cluster_blocks(pos: Tensor, ptr: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Positions and offsets of blocks of whole clusters with about ``PAIRS_AT_ONCE`` pairs at most."""
-    block_of_cluster = ptr.diff().square().cumsum(0) // PAIRS_AT_ONCE
-    sizes = torch.unique_consecutive(block_of_cluster, return_counts=True)[1]
-    first = 0
-    for size in sizes.tolist():
-        block_ptr = ptr[first : first + size + 1]
-        yield pos[int(block_ptr[0]) : int(block_ptr[-1])], block_ptr - block_ptr[0]
-        first += size
 
 
 def _bin_volumes(num_bins: int, bin_width: float) -> np.ndarray:

@@ -19,28 +19,22 @@ from pyg_clusters.frames import Frames
 from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
 from pyg_clusters.frames.writing import open_output, write_table
-from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.geometry import ptr_to_batch, whole_clusters
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration, SpreadKind, expected_error, noise_of
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, usable_device
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
 from pyg_clusters.inference.scoring import score_frames
-from pyg_clusters.metrics import (
-    energy_metrics,
-    interval_metrics,
-    metrics_by_size,
-    reliability_rows,
-    shielding_metrics,
-)
+from pyg_clusters.metrics import energy_metrics, interval_metrics, metrics_by_size, reliability_rows, shielding_metrics
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import weights_hash
 from pyg_clusters.models.contract import extra_arguments
 from pyg_clusters.options.training import CalibrateOptions, EvaluateOptions
 from pyg_clusters.structures import energy_and_forces
 
-CLUSTERS_AT_ONCE = 64
-"""Number of clusters whose forces are calculated together."""
+ATOMS_AT_ONCE = 4096
+"""Approximate number of atoms whose forces are calculated together."""
 
 
 @dataclass
@@ -258,10 +252,8 @@ def _force_errors(run: Run, batch: Data, device: str | None) -> dict[str, float]
     """Errors of the force components in meV/Å."""
     predictor = run.predictor(device)
     errors = []
-    for first in range(0, batch.ptr.numel() - 1, CLUSTERS_AT_ONCE):
-        ptr = batch.ptr[first : first + CLUSTERS_AT_ONCE + 1]
-        atoms = slice(int(ptr[0]), int(ptr[-1]))
-        inputs = batch.z[atoms], batch.pos[atoms], ptr_to_batch(ptr - ptr[0])
+    for atoms, ptr in whole_clusters(batch.ptr, ATOMS_AT_ONCE):
+        inputs = batch.z[atoms], batch.pos[atoms], ptr_to_batch(ptr)
         _, forces = energy_and_forces(predictor.model, *(part.to(predictor.device) for part in inputs))
         errors.append(1000 * (forces.cpu() - batch.force[atoms]).flatten())
     error = torch.cat(errors)

@@ -1,7 +1,7 @@
 """Behler-Parrinello symmetry functions of the ANI kind."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import BaseTransform
 
 from pyg_clusters.errors import InputError, MissingExtra
-from pyg_clusters.geometry import check_radii
+from pyg_clusters.geometry import check_radii, whole_clusters
 from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.transforms.neighbors import checked_ptr
 
@@ -119,11 +119,11 @@ class SymmetryFunctions(BaseTransform):
         """
         element = element_numbers(z, self.elements)
         computer = self.computer().to(pos.device, pos.dtype)
-        parts = [
-            _evaluate(computer, element[atoms], pos[atoms], ptr[first : last + 1] - ptr[first])
-            for first, last, atoms in _chunks(ptr)
-        ]
-        return torch.cat(parts) if parts else pos.new_zeros(0, self.num_functions)
+        parts = [pos.new_zeros(0, self.num_functions)]
+        for atoms, own_ptr in whole_clusters(ptr, ATOMS_AT_ONCE):
+            cluster = computer, element[atoms], pos[atoms], own_ptr
+            parts.append(torch.cat([_radial(*cluster), _angular(*cluster)], dim=1))
+        return torch.cat(parts)
 
     def computer(self) -> "AEVComputer":
         """TorchANI's ``AEVComputer`` of these functions."""
@@ -169,22 +169,6 @@ def element_numbers(z: Tensor, elements: Sequence[str]) -> Tensor:
             "and train with clusters that hold it"
         )
     return numbers
-
-
-def _chunks(ptr: Tensor) -> Iterator[tuple[int, int, slice]]:
-    """Successive clusters of at most about ``ATOMS_AT_ONCE`` atoms: first, last (exclusive), and their atoms."""
-    ends = ptr.tolist()
-    first = 0
-    for last in range(1, len(ends)):
-        if last + 1 == len(ends) or ends[last + 1] - ends[first] > ATOMS_AT_ONCE:
-            yield first, last, slice(ends[first], ends[last])
-            first = last
-
-
-def _evaluate(computer: "AEVComputer", element: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
-    """Radial, then angular functions, ``[num_atoms, num_functions]``."""
-    radial = _radial(computer, element, pos, ptr)
-    return torch.cat([radial, _angular(computer, element, pos, ptr)], dim=1)
 
 
 def _radial(computer: "AEVComputer", element: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
