@@ -33,9 +33,6 @@ class AlloyDART(DART):
             ``"separate"``: a network per shell and element of the neighbour.
         **kwargs: Further arguments of :class:`DART`.
 
-    Shapes:
-        - **input** and **output:** as of :class:`DART`, but atomic numbers are needed
-
     Example:
         >>> import torch
         >>> model = AlloyDART(elements=(29, 79), radii=(3.4, 5.8))

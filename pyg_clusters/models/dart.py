@@ -70,11 +70,6 @@ class DART(nn.Module):
         active_shells (sequence of int, optional): The shells that are summed over, by default all. The descriptor
             keeps the counts of all (the ablations of Table 2).
 
-    Shapes:
-        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
-          [num_atoms]`` (sorted)
-        - **output:** energies ``[num_graphs]`` in eV: of binding, if that is what it was trained on
-
     Example:
         >>> import torch
         >>> model = DART()
@@ -228,7 +223,10 @@ class DART(nn.Module):
             published = {name.removeprefix("module."): tensor for name, tensor in content["state_dict"].items()}
             model = cls()
             model.scale.is_fitted = True  # as it starts: raw numbers in kcal/mol
-            linears = _linears_by_published_name(model)
+            linears = {f"inter{number}": layer for number, layer in enumerate(model.interaction, start=1)}
+            for letter, perceptron in zip("ijkl", [model.conv.root, *model.conv.shells.values()], strict=True):
+                lins = cast(MLP, perceptron).lins
+                linears |= {f"f{letter}{number}": layer for number, layer in enumerate(lins, start=1)}
             for name, linear in linears.items():
                 linear.load_state_dict({part: published[f"{name}.{part}"] for part in ("weight", "bias")})
         except FileNotFoundError:
@@ -237,12 +235,3 @@ class DART(nn.Module):
             message = f"{path}: not a checkpoint of the published DART ({type(error).__name__}: {error})"
             raise ValueError(message.splitlines()[0]) from error
         return model
-
-
-def _linears_by_published_name(model: DART) -> dict[str, nn.Module]:
-    names = {f"inter{number}": layer for number, layer in enumerate(model.interaction, start=1)}
-    perceptrons = zip("ijkl", [model.conv.root, *model.conv.shells.values()], strict=True)
-    for letter, perceptron in perceptrons:
-        lins = cast(MLP, perceptron).lins
-        names |= {f"f{letter}{number}": layer for number, layer in enumerate(lins, start=1)}
-    return names

@@ -40,10 +40,7 @@ class FusedDART:
     """
 
     def __init__(self, model: Any):
-        self.model = model
-        self.radii = model.radii
-        self.conv = model.conv
-        self.scale = model.scale
+        self.model, self.radii, self.conv, self.scale = model, model.radii, model.conv, model.scale
         self._buffers: dict[str, Tensor] = {}
 
     def _rearrange(self):
@@ -83,7 +80,9 @@ class FusedDART:
 
         # Sums over shells, as ShellConv.combine_dense has them.
         t = self._gather("t", terms[0] + self.first_bias, row_of_atom)  # [num_graphs, num_atoms, 256]
-        t += (_row_counts(row_of_atom, rows.size(0)).to(t.dtype) @ terms[1])[:, None]
+        row_of_graph = row_of_atom + torch.arange(num_graphs, device=pos.device)[:, None] * rows.size(0)
+        row_counts = torch.bincount(row_of_graph.flatten(), minlength=num_graphs * rows.size(0)).view(num_graphs, -1)
+        t += (row_counts.to(t.dtype) @ terms[1])[:, None]
         first_of_step = torch.arange(num_steps, device=pos.device)[:, None] * rows.size(0)
         steps = self._gather("steps", terms[2:].flatten(0, 1), row_of_atom[:, None] + first_of_step)
         t.baddbmm_(masks.view(num_graphs, num_atoms, -1), steps.flatten(1, 2))
@@ -127,13 +126,6 @@ class FusedDART:
         if buffer is None or buffer.numel() < size or (buffer.dtype, buffer.device) != (like.dtype, like.device):
             buffer = self._buffers[name] = like.new_empty(size)
         return buffer[:size].view(shape)
-
-
-def _row_counts(row_of_atom: Tensor, num_rows: int) -> Tensor:
-    """Number of occurrences of each descriptor row in each cluster, ``[num_graphs, num_rows]``."""
-    num_graphs = row_of_atom.size(0)
-    first = torch.arange(num_graphs, device=row_of_atom.device)[:, None] * num_rows
-    return torch.bincount((row_of_atom + first).flatten(), minlength=num_graphs * num_rows).view(num_graphs, num_rows)
 
 
 class TabulatedDART:

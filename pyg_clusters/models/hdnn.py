@@ -36,11 +36,6 @@ class HDNN(nn.Module):
         descriptor (dict, optional): Arguments of :class:`~pyg_clusters.transforms.SymmetryFunctions` that differ from
             its defaults.
 
-    Shapes:
-        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
-          [num_atoms]`` (sorted)
-        - **output:** energies ``[num_graphs]`` in eV
-
     Raises:
         MissingExtra: If TorchANI is not installed (extra ``hdnn``).
 

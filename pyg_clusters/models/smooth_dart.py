@@ -75,11 +75,6 @@ class SmoothDART(nn.Module):
         repulsion (bool): Whether nuclei that are closer than any in the training set repel each other
             (:func:`~pyg_clusters.models.repulsion.repulsion`).
 
-    Shapes:
-        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
-          [num_atoms]`` (sorted)
-        - **output:** energies ``[num_graphs]`` in eV, differentiable with respect to the positions
-
     Example:
         >>> import torch
         >>> from pyg_clusters.structures import energy_and_forces
@@ -148,7 +143,7 @@ class SmoothDART(nn.Module):
         reset_parameters(self)
 
     def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
-        """Energies of the clusters, ``[num_graphs]`` in eV.
+        """Energies of the clusters, ``[num_graphs]`` in eV, differentiable with respect to the positions.
 
         Args:
             z: Atomic numbers ``[num_atoms]``; may be ``None`` for a model of one element.
@@ -311,10 +306,6 @@ class ShieldingDART(SmoothDART):
     Args:
         transform (bool): See :class:`~pyg_clusters.nn.ShieldingScale`.
         **kwargs: Arguments of :class:`SmoothDART` except ``repulsion``, which has no meaning for shieldings.
-
-    Shapes:
-        - **input:** as of :class:`SmoothDART`
-        - **output:** shieldings ``[num_atoms]`` in ppm
 
     Example:
         >>> import torch

@@ -170,10 +170,8 @@ class TrainingDomain(nn.Module):
 
     def reset_parameters(self):
         """Forgets everything."""
-        self.elements.zero_()
-        self.sizes.zero_()
-        self.geometry.zero_()
-        self.state.zero_()
+        for buffer in self.buffers():
+            buffer.zero_()
 
     def fit(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
         """Records the elements, the smallest and largest cluster, and the geometries of a training set."""
@@ -276,7 +274,7 @@ class TrainingDomain(nn.Module):
         return f"{self.__class__.__name__}(atomic_numbers={self.atomic_numbers}, sizes={self.size_range})"
 
 
-def domain_of(model: nn.Module) -> TrainingDomain | None:
+def domain_of(model: object) -> TrainingDomain | None:
     """Elements and sizes that a model was trained on, if known."""
     domain = getattr(model, "domain", None)
     return domain if isinstance(domain, TrainingDomain) and domain.known else None
@@ -284,14 +282,12 @@ def domain_of(model: nn.Module) -> TrainingDomain | None:
 
 def state_of_training(model: object) -> tuple[int, bool]:
     """Charge in e and whether of any spin, of the clusters that a model was trained on; neutral where not known."""
-    domain = getattr(model, "domain", None)
-    return domain.electronic_state if isinstance(domain, TrainingDomain) else (0, False)
+    return domain.electronic_state if (domain := domain_of(model)) else (0, False)
 
 
 def geometry_range_of(model: object) -> GeometryRange:
     """Range of geometries that a model was trained on; for other energies the physically possible one."""
-    domain = getattr(model, "domain", None)
-    return domain.geometry_range if isinstance(domain, TrainingDomain) else GeometryRange()
+    return domain.geometry_range if (domain := domain_of(model)) else GeometryRange()
 
 
 def _symbols(atomic_numbers: Iterable[int]) -> str:
