@@ -1,6 +1,7 @@
 """Compositions of clusters: formulas, and the groups within which energies are compared."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 from ase.data import atomic_numbers, chemical_symbols
@@ -25,13 +26,9 @@ def composition_names(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
         >>> composition_names(np.array([79, 29, 79, 79, 79]), np.array([0, 3, 5])).tolist()
         ['Au2Cu', 'Au2']
     """
-    z = np.asarray(z)
-    elements, column = np.unique(z, return_inverse=True)
-    num = len(ptr) - 1
-    row = np.repeat(np.arange(num), np.diff(ptr))
-    width = len(elements)
-    counts = np.bincount(row * width + column.ravel(), minlength=num * width).reshape(num, width)
-    kinds, kind_of_cluster = np.unique(counts, axis=0, return_inverse=True)
+    counts = compositions(z, ptr)
+    elements = np.flatnonzero(counts.any(axis=0))
+    kinds, kind_of_cluster = np.unique(counts[:, elements], axis=0, return_inverse=True)
     names = [Symbols(np.repeat(elements, kind)).get_chemical_formula() for kind in kinds]
     return np.array(names, dtype=str)[kind_of_cluster.ravel()]
 
@@ -72,13 +69,11 @@ def parse_formula(formula: str) -> dict[str, int]:
     Raises:
         InputError: If it is not a chemical formula.
     """
-    try:
+    counts: dict[str, int] = {}
+    with suppress(ValueError):
         counts = Formula(formula).count()
-    except ValueError as error:
-        raise InputError(f"{formula!r} is no chemical formula; give one such as Cu13Au7") from error
-    unknown = [symbol for symbol in counts if symbol not in atomic_numbers]
-    if unknown or not counts:
-        raise InputError(f"{formula!r} is no chemical formula; give one such as Cu13Au7")
+    if not counts or not counts.keys() <= atomic_numbers.keys():
+        raise InputError(f"{formula!r} is not a chemical formula; give one such as Cu13Au7")
     return counts
 
 

@@ -56,11 +56,7 @@ def energy_metrics(
     ranked = [row for row in rows if row["num_clusters"] >= MIN_CLUSTERS_FOR_RANKS and np.isfinite(row["spearman"])]
     weights = [row["num_clusters"] for row in ranked]
     mean = np.average([row["spearman"] for row in ranked], weights=weights) if ranked else np.nan
-    return {
-        **_errors(predicted, target, sizes),
-        "num_clusters": len(sizes),
-        "spearman_within_size": float(mean),
-    }
+    return {**_errors(predicted, target, sizes), "num_clusters": len(sizes), "spearman_within_size": float(mean)}
 
 
 def metrics_by_size(
@@ -96,7 +92,7 @@ def _rows(
         of_kind = kinds == kind
         errors = _errors(predicted[of_kind], target[of_kind], sizes[of_kind])
         del errors["rmse_mev_per_atom"]  # within a size it is proportional to rmse_kcal_mol
-        correlation = _spearman(predicted[of_kind], target[of_kind])
+        correlation = spearman(predicted[of_kind], target[of_kind])
         named = {"composition": kind} if isinstance(kind, str) else {}
         size = int(sizes[of_kind][0])
         number = int(of_kind.sum())
@@ -115,7 +111,8 @@ def _errors(predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray) -> dic
     }
 
 
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    """Rank correlation of two arrays; NaN for fewer than two values, or if those of an array are equal."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(spearmanr(a, b).statistic)

@@ -52,8 +52,6 @@ WORDS: frozenset[str] = frozenset(
 
 REMEDY: str = "if you trust where the file comes from, add --trust (trust=True)"
 
-OWN: str = "pyg_clusters"
-
 PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 """Import path of a class."""
 
@@ -81,7 +79,7 @@ def trusts_files() -> bool:
     return _everything.get()
 
 
-def check_trusted(configuration: object, file: str | os.PathLike[str], key: str = "", own: bool = True):
+def check_trusted(configuration: object, file: str | os.PathLike[str], key: str = ""):
     """Check that a configuration names only classes of :data:`TRUSTED`, before anything is imported.
 
     Names are not sufficient, as some classes of well-known packages evaluate strings that they are given. Classes of
@@ -91,7 +89,6 @@ def check_trusted(configuration: object, file: str | os.PathLike[str], key: str 
         configuration: Values of a JSON or YAML file.
         file: Its name, for the message.
         key: Key of the configuration in its parent, for example ``"conv"``.
-        own: Whether strings are passed to this package.
 
     Example:
         >>> check_trusted({"class_path": "pyg_clusters.models.DART", "init_args": {"radii": [3.5]}}, "model.json")
@@ -101,7 +98,7 @@ def check_trusted(configuration: object, file: str | os.PathLike[str], key: str 
     """
     check_extent(configuration, file)
     if not trusts_files():
-        _check(configuration, os.fspath(file), key, own, 0)
+        _check(configuration, os.fspath(file), key, True, 0)
 
 
 def check_extent(configuration: object, file: str | os.PathLike[str]):
@@ -130,6 +127,7 @@ def check_extent(configuration: object, file: str | os.PathLike[str]):
 
 
 def _check(value: object, file: str, key: str, own: bool, depth: int):
+    """Check a value; ``own`` tells whether it is passed to a class of this package."""
     if depth > DEEPEST:
         raise InputError(f"{file}: {key} is nested more than {DEEPEST} deep; not a configuration of this package")
     if isinstance(value, Mapping):
@@ -166,7 +164,7 @@ def _check_class(value: Mapping, file: str) -> bool:
         raise InputError(
             f"{file}: {path} has {', '.join(map(repr, unknown))[:80]} in addition to class_path and init_args"
         )
-    return path.split(".")[0] == OWN
+    return path.startswith("pyg_clusters.")
 
 
 def _refusal(path: str, file: str) -> InputError:

@@ -28,12 +28,8 @@ from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.frames import CoreSurfaceOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
 
-SPACES = {
-    "features": "features of the network",
-    "counts": "shell counts only",
-    "features and counts": "features and counts",
-}
-"""Inputs of the probe, with their titles in the report."""
+SPACES = ("features of the network", "shell counts only", "features and counts")
+"""Titles of the inputs of the probes in the report."""
 
 REGION_COLORS = ("#c8452e", "#e3b23c", "#2f6db3")
 
@@ -69,8 +65,11 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
         radii = _two_radii(model, options.radii)
         device = usable_device(options.device)
         result = separate_regions(model.to(device), frames, radii, options.perplexity, options.seed, options.group)
-        result.out = options.out
-        write_results(result, options.model, Path(options.out), shlex.join(command_words(options)))
+        result.out, folder = options.out, Path(options.out)
+        write_table(folder / "atoms.csv", atom_columns(result))
+        write_json(folder / "core_surface.json", summary(result, options.model))
+        report = make_report(result, options.model, shlex.join(command_words(options)))
+        report.write(folder / "report.html")
     return result
 
 
@@ -84,20 +83,17 @@ def _two_radii(model: nn.Module, text: str | None) -> tuple[float, float]:
 
 def region_rows(result: CoreSurface) -> list[dict[str, Any]]:
     """Number of atoms, mean energy and mean counts of each region."""
-    rows = []
-    for index, name in enumerate(REGIONS):
-        inside = result.region == index
-        energy = result.atoms.energy[inside]
-        rows.append(
-            {
-                "region": name,
-                "atoms": int(inside.sum()),
-                "mean_energy_ev": float(energy.mean()),
-                "std_energy_ev": float(energy.std()),
-                "mean_counts": result.atoms.counts[inside].mean(axis=0).tolist(),
-            }
-        )
-    return rows
+    masks = {name: result.region == index for index, name in enumerate(REGIONS)}
+    return [
+        {
+            "region": name,
+            "atoms": int(inside.sum()),
+            "mean_energy_ev": float(result.atoms.energy[inside].mean()),
+            "std_energy_ev": float(result.atoms.energy[inside].std()),
+            "mean_counts": result.atoms.counts[inside].mean(axis=0).tolist(),
+        }
+        for name, inside in masks.items()
+    ]
 
 
 def summary(result: CoreSurface, name: str) -> dict:
@@ -123,13 +119,6 @@ def summary(result: CoreSurface, name: str) -> dict:
         },
         "chance": 1 / len(REGIONS),
     }
-
-
-def write_results(result: CoreSurface, model_name: str, folder: Path, command: str):
-    """Write the table of atoms, the figures of merit, figure and report."""
-    write_table(folder / "atoms.csv", atom_columns(result))
-    write_json(folder / "core_surface.json", summary(result, model_name))
-    make_report(result, model_name, command).write(folder / "report.html")
 
 
 def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
@@ -170,14 +159,8 @@ def make_report(result: CoreSurface, model_name: str, command: str) -> Report:
         "tsne",
     )
     rows = [
-        [
-            title,
-            result.probes[name].balanced_accuracy,
-            result.probes[name].fold_spread,
-            *result.probes[name].recall,
-            result.silhouettes[name],
-        ]
-        for name, title in SPACES.items()
+        [title, probe.balanced_accuracy, probe.fold_spread, *probe.recall, result.silhouettes[name]]
+        for (name, probe), title in zip(result.probes.items(), SPACES, strict=True)
     ]
     map_row = ["t-SNE", *[None] * (2 + len(REGIONS)), result.silhouettes["map"]]
     recalls = [f"{name} recall" for name in REGIONS]

@@ -19,16 +19,7 @@ from pyg_clusters.analysis.descriptor import (
     shell_name,
     shell_text,
 )
-from pyg_clusters.analysis.plots import (
-    BLUE,
-    SHELL_COLORS,
-    SIZE,
-    SMALL,
-    figure_with_axes,
-    integer_ticks,
-    legend,
-    tidy,
-)
+from pyg_clusters.analysis.plots import BLUE, SHELL_COLORS, SIZE, SMALL, figure_with_axes, integer_ticks, legend, tidy
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.files import write_json
@@ -77,19 +68,15 @@ def describe(options: DescribeOptions) -> Description:
         description = description_of(frames, radii, target)
         if out is not None:
             description.out = options.out
-            write_results(description, out, options.frames, shlex.join(command_words(options)))
+            distribution, shells = description.distribution, description.shells
+            table = {"r": distribution.r, "g": distribution.g, "neighbors_within": distribution.neighbors_within()}
+            write_table(out / "pair_distribution.csv", table)
+            write_table(out / "shells.csv", {key: [row[key] for row in shells] for key in shells[0]})
+            write_table(out / "collisions.csv", _shared_columns(description))
+            write_json(out / "summary.json", summary(description, options.frames))
+            report = make_report(description, options.frames, shlex.join(command_words(options)))
+            report.write(out / "report.html")
     return description
-
-
-def write_results(description: Description, folder: Path, names: Sequence[str], command: str):
-    """Write summary, tables, figures and report."""
-    distribution = description.distribution
-    table = {"r": distribution.r, "g": distribution.g, "neighbors_within": distribution.neighbors_within()}
-    write_table(folder / "pair_distribution.csv", table)
-    write_table(folder / "shells.csv", {key: [row[key] for row in description.shells] for key in description.shells[0]})
-    write_table(folder / "collisions.csv", _shared_columns(description))
-    write_json(folder / "summary.json", summary(description, names))
-    make_report(description, names, command).write(folder / "report.html")
 
 
 def summary(description: Description, names: Sequence[str]) -> dict:

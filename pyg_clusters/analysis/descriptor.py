@@ -15,6 +15,7 @@ from pyg_clusters.frames import BadFrame
 from pyg_clusters.frames.reader import FrameSet
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.pairs import shell_counts
+from pyg_clusters.positions import centred
 from pyg_clusters.units import KCAL_PER_MOL
 
 BIN_WIDTH: float = 0.05
@@ -141,11 +142,7 @@ class Collisions:
 
 
 def collisions(
-    z: np.ndarray,
-    pos: np.ndarray,
-    ptr: np.ndarray,
-    counts: np.ndarray,
-    energy: np.ndarray | None = None,
+    z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, counts: np.ndarray, energy: np.ndarray | None = None
 ) -> Collisions:
     """Find distinct isomers that share a multiset of descriptors.
 
@@ -276,11 +273,7 @@ class Description:
         return "\n".join([*self.lines, *written])
 
 
-def description_of(
-    frames: FrameSet,
-    radii: tuple[float, ...] | None = None,
-    target: str | None = None,
-) -> Description:
+def description_of(frames: FrameSet, radii: tuple[float, ...] | None = None, target: str | None = None) -> Description:
     """Describe a set of clusters.
 
     Args:
@@ -294,7 +287,8 @@ def description_of(
             ``radii``.
     """
     energy = None if target is None else frames.properties[target]
-    longest = _longest(frames)
+    radius = np.linalg.norm(centred(frames.pos, frames.ptr), axis=1).max()
+    longest = float(2 * radius)  # an upper bound of all pair distances in Å
     distribution = pair_distribution(frames.pos, frames.ptr, min(longest + BIN_WIDTH, MAX_RANGE), BIN_WIDTH)
     if not distribution.g.any():
         raise InputError(f"no two atoms of a cluster are within {MAX_RANGE:g} Å of each other: give connected clusters")
@@ -331,10 +325,3 @@ def description_of(
         collisions=collisions(frames.z, frames.pos, frames.ptr, counts, energy),
         target=target,
     )
-
-
-def _longest(frames: FrameSet) -> float:
-    """Upper bound of all pair distances in Å: twice the distance of the outermost atom from its cluster's centre."""
-    cluster = np.repeat(np.arange(len(frames)), frames.sizes)
-    centres = np.add.reduceat(frames.pos, frames.ptr[:-1]) / frames.sizes[:, None]
-    return float(2 * np.linalg.norm(frames.pos - centres[cluster], axis=1).max())

@@ -138,7 +138,21 @@ def parity(target: np.ndarray, predicted: np.ndarray, sizes: np.ndarray) -> Figu
     target, predicted, sizes = (np.asarray(values, dtype=float) for values in (target, predicted, sizes))
     figure = Figure(figsize=(8.0, 3.6), layout=ConstrainedLayoutEngine(wspace=0.08))
     points, errors = figure.subplots(1, 2)
-    _draw_parity(points, target / sizes, predicted / sizes, sizes)
+    tidy(points, "true binding energy / eV per atom", "predicted / eV per atom")
+    x, y = target / sizes, predicted / sizes
+    limits = padded_limits(np.concatenate([x, y]))
+    points.plot(limits, limits, color=GREY, linewidth=1.0, zorder=1)
+    scatter = points.scatter(x, y, c=sizes, s=11, cmap="viridis", linewidths=0, alpha=0.8, zorder=2)
+    points.set(xlim=limits, ylim=limits, box_aspect=1)
+    for axis in (points.xaxis, points.yaxis):
+        axis.set_major_locator(MaxNLocator(5))
+    if np.ptp(sizes) == 0:
+        points.set_title(f"{sizes[0]:g} atoms", fontsize=SMALL, loc="left")
+    else:
+        bar = figure.colorbar(scatter, ax=points, pad=0.02, ticks=MaxNLocator(5, integer=True))
+        bar.set_label("number of atoms", fontsize=SMALL)
+        bar.ax.tick_params(labelsize=SMALL)
+        bar.outline.set_visible(False)
     error = (predicted - target) * KCAL_PER_MOL
     box = (
         f"MAE {np.abs(error).mean():.2f} kcal/mol\nRMSE {np.sqrt(np.square(error).mean()):.2f} kcal/mol\n"
@@ -308,20 +322,3 @@ def _above_lowest(energies: np.ndarray, sizes: np.ndarray | None) -> np.ndarray:
         known = energies[chosen & np.isfinite(energies)]
         result[chosen] = energies[chosen] - (known.min() if len(known) else 0.0)
     return result
-
-
-def _draw_parity(axes: Axes, x: np.ndarray, y: np.ndarray, sizes: np.ndarray):
-    tidy(axes, "true binding energy / eV per atom", "predicted / eV per atom")
-    limits = padded_limits(np.concatenate([x, y]))
-    axes.plot(limits, limits, color=GREY, linewidth=1.0, zorder=1)
-    scatter = axes.scatter(x, y, c=sizes, s=11, cmap="viridis", linewidths=0, alpha=0.8, zorder=2)
-    axes.set(xlim=limits, ylim=limits, box_aspect=1)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
-    if np.ptp(sizes) == 0:
-        axes.set_title(f"{sizes[0]:g} atoms", fontsize=SMALL, loc="left")
-        return
-    bar = axes.figure.colorbar(scatter, ax=axes, pad=0.02, ticks=MaxNLocator(5, integer=True))
-    bar.set_label("number of atoms", fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.outline.set_visible(False)

@@ -38,21 +38,13 @@ SHOWN: float = 0.01
 
 @dataclass
 class Atomic:
-    """Shieldings of the atoms of all frames.
+    """Shieldings of the atoms of all frames."""
 
-    Attributes:
-        sizes: Number of atoms of each frame ``[num_frames]``.
-        predicted: Predicted shieldings in ppm ``[num_atoms]``.
-        labels: DFT shieldings in ppm ``[num_atoms]``, if every frame has them.
-        energy: Energies in eV ``[num_frames]``, if every frame has one.
-        bad: Frames that were skipped.
-    """
-
-    sizes: np.ndarray
-    predicted: np.ndarray
-    labels: np.ndarray | None
-    energy: np.ndarray | None
-    bad: list[BadFrame]
+    sizes: np.ndarray  # number of atoms of each frame [num_frames]
+    predicted: np.ndarray  # shieldings in ppm [num_atoms]
+    labels: np.ndarray | None  # DFT shieldings in ppm [num_atoms], if every frame has them
+    energy: np.ndarray | None  # energies in eV [num_frames], if every frame has one
+    bad: list[BadFrame]  # frames that were skipped
 
 
 LABELS = {
@@ -70,21 +62,13 @@ LABELS = {
 
 @dataclass
 class Group:
-    """Spectra of the clusters of one size, or of all clusters.
+    """Spectra of the clusters of one size, or of all clusters."""
 
-    Attributes:
-        name: Number of atoms of the clusters, or ``all``.
-        clusters: Number of frames.
-        atoms: Number of atoms of all of them.
-        isomers: Effective number of isomers in equilibrium, 1 / (sum of the squares of their shares).
-        spectra: By name of the column in the table.
-    """
-
-    name: str
-    clusters: int
-    atoms: int
-    isomers: float | None
-    spectra: dict[str, Spectrum]
+    name: str  # number of atoms of the clusters, or "all"
+    clusters: int  # number of frames
+    atoms: int  # number of atoms of all of them
+    isomers: float | None  # effective number in equilibrium, 1 / (sum of the squares of their shares)
+    spectra: dict[str, Spectrum]  # by name of the column in the table
 
     @property
     def row(self) -> dict[str, Any]:

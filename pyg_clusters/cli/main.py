@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from glob import has_magic
 from importlib import import_module
@@ -171,14 +171,10 @@ def run_verb(verb: str, argv: Sequence[str]):
         raise SystemExit(0)
     else:
         arguments = argv
-    result = _named(entry.function)(arguments)
+    module, _, name = entry.function.rpartition(".")
+    result = getattr(import_module(module), name)(arguments)
     for part in result if isinstance(result, Iterator) else [result]:
         _show(part)
-
-
-def _named(path: str) -> Callable[..., Any]:
-    module, _, name = path.rpartition(".")
-    return getattr(import_module(module), name)
 
 
 def _show(result: Any):

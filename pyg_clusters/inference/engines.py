@@ -76,11 +76,7 @@ def score_by_engine(
 
 
 def score_resumably(
-    predictor: Predictor,
-    frames: Frames,
-    parts: Parts,
-    options: EngineOptions,
-    trained: OutOfRangeFlagger | None = None,
+    predictor: Predictor, frames: Frames, parts: Parts, options: EngineOptions, trained: OutOfRangeFlagger | None = None
 ) -> Iterator[ScoredBlock]:
     """Score all blocks; predictions of finished parts are not computed again, and those of the others are added.
 

@@ -90,7 +90,11 @@ class OutOfRangeFlagger:
 
     def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
         """Set the share of new rows that is not flagged, from held-out clusters as for :meth:`fit_blocks`."""
-        shares = np.concatenate([self._shares(pos, ptr) for _, pos, ptr in blocks])
+        parts = []
+        for _, pos, ptr in blocks:
+            rows = [(frames, part) for frames, _, part in _geometry_by_size(pos, ptr, self.radii)]
+            parts.append(self._new_shares(rows, ptr.numel() - 1))
+        shares = np.concatenate(parts)
         self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
 
     def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
@@ -134,10 +138,6 @@ class OutOfRangeFlagger:
         shares = self._new_shares(rows, len(reasons))
         for frame in np.flatnonzero(shares > self.new_rows):
             reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
-
-    def _shares(self, pos: Tensor, ptr: Tensor) -> np.ndarray:
-        rows = [(frames, part) for frames, _, part in _geometry_by_size(pos, ptr, self.radii)]
-        return self._new_shares(rows, ptr.numel() - 1)
 
     def _new_shares(self, rows: Sequence[tuple[Tensor, Tensor]], num_frames: int) -> np.ndarray:
         """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.
@@ -187,10 +187,5 @@ def _geometry_by_size(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Itera
                 counts = masks_to_counts(shell_masks(squared, radii), size - 1)
                 squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
                 near = squared.amin(2).sqrt_()
-            yield frames, near, _rows(counts)
-
-
-def _rows(counts: Tensor) -> Tensor:
-    """The row of counts of each atom as a number, ``[num_frames, size]``."""
-    inner = counts[..., :4].long()  # of at most four shells: what fits in a number, and tells clusters apart
-    return (inner * BASE ** torch.arange(inner.size(-1))).sum(-1)
+            inner = counts[..., :4].long()  # of at most four shells: what fits in a number, and tells clusters apart
+            yield frames, near, (inner * BASE ** torch.arange(inner.size(-1))).sum(-1)

@@ -172,10 +172,7 @@ def write(folder: Path):
         text = "standard deviation over the members of the ensemble"
         outputs["energy_uncertainty"] = ModelOutput(unit="eV", sample_kind="atom", description=text)
     capabilities = ModelCapabilities(
-        outputs=outputs,
-        interaction_range=math.inf,
-        length_unit="angstrom",
-        **settings["capabilities"],
+        outputs=outputs, interaction_range=math.inf, length_unit="angstrom", **settings["capabilities"]
     )
     AtomisticModel(module.eval(), ModelMetadata(**settings["metadata"]), capabilities).save(folder / MODEL)
 

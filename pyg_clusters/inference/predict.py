@@ -228,7 +228,10 @@ class ParquetFormat(TableFormat):
     """Parquet, written from tables in Arrow's stream format."""
 
     def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
-        return _arrow(self.table(scored, columns))
+        table, stream = self.table(scored, columns), BytesIO()
+        with pyarrow.ipc.new_stream(stream, table.schema) as writer:
+            writer.write_table(table)
+        return stream.getvalue()
 
     def write(self, out: Path, results: Iterable[bytes]):
         rows = self.no_rows
@@ -242,13 +245,6 @@ class ParquetFormat(TableFormat):
                     writer.write_table(table[:ROWS_AT_ONCE].combine_chunks())
                     waiting, num_rows = [table[ROWS_AT_ONCE:]], num_rows - ROWS_AT_ONCE
             writer.write_table(pyarrow.concat_tables(waiting).combine_chunks())
-
-
-def _arrow(table: pyarrow.Table) -> bytes:
-    stream = BytesIO()
-    with pyarrow.ipc.new_stream(stream, table.schema) as writer:
-        writer.write_table(table)
-    return stream.getvalue()
 
 
 class ExtxyzFormat(PredictionFormat):

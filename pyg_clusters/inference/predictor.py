@@ -15,7 +15,7 @@ from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
-from pyg_clusters.frames.electronic_state import state_problem, stated_states
+from pyg_clusters.frames.electronic_state import state_problem, stated_state
 from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import (
@@ -139,10 +139,13 @@ class Predictor:
             return self._of_frames(z)
         if pos is None and not isinstance(z, np.ndarray | Tensor):
             z = list(z)
-            self._check_states(z)
+            for frame, state in enumerate(map(stated_state, z)):
+                if problem := state_problem(state, *state_of_training(self.model)):
+                    raise InputError(f"frame {frame}: {problem}")
         z, pos, ptr = flat_tensors(z, pos, ptr)
         check_positions(pos, ptr)
-        self._check_elements(z)
+        if problem := element_problem(self.model, torch.unique(z).tolist()):
+            raise InputError(problem)
         arrays = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
         values = self._empty(0)
         per_atom: bool | None = None
@@ -283,16 +286,6 @@ class Predictor:
         if isinstance(self.model, HasSpread):
             return torch.stack(self.model.mean_and_spread(*arguments, **extra), dim=1)
         return self.model(*arguments, **extra)
-
-    def _check_states(self, frames: Sequence[Atoms]):
-        states = stated_states(frames)
-        for frame in range(len(frames)):
-            if problem := state_problem(None if states is None else states[frame], *state_of_training(self.model)):
-                raise InputError(f"frame {frame}: {problem}")
-
-    def _check_elements(self, z: Tensor):
-        if problem := element_problem(self.model, torch.unique(z).tolist()):
-            raise InputError(problem)
 
 
 def _columns(prediction: Prediction) -> Tensor:

@@ -146,14 +146,9 @@ class PredictOptions(OverwriteOptions, EngineOptions, CoverageOptions, FrameOpti
     def __post_init__(self):
         EngineOptions.__post_init__(self)
         CoverageOptions.__post_init__(self)
-        check_suffix(self.out)
-
-
-def check_suffix(out: str):
-    """Check that predictions can be written to a file of this type."""
-    suffix = Path(out).suffix
-    if suffix not in SUFFIXES:
-        raise InputError(f"{out}: cannot write {suffix!r}; use one of {', '.join(SUFFIXES)}")
+        suffix = Path(self.out).suffix
+        if suffix not in SUFFIXES:
+            raise InputError(f"{self.out}: cannot write {suffix!r}; use one of {', '.join(SUFFIXES)}")
 
 
 @verb(

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 from docstring_parser import parse_from_object
-from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter, Namespace
+from jsonargparse import ArgumentError, ArgumentParser, DefaultHelpFormatter
 
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.options import VERBS
@@ -31,21 +31,8 @@ WORDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "tru
 
 NAMES: dict[str, str] = {"NoneType": "null", **{kind.__name__: text for kind, text in WORDS.items()}}  # type: ignore[attr-defined]
 
-CLASSES: tuple[str, ...] = (
-    "DART",
-    "SmoothDART",
-    "AlloyDART",
-    "NodeSchNet",
-    "HDNN",
-    "LayeredModel",
-    "Adam",
-    "AdamW",
-    "SGD",
-)
+CLASSES: list[str] = "DART SmoothDART AlloyDART NodeSchNet HDNN LayeredModel Adam AdamW SGD".split()
 """Classes that are often named in recipes, for hints."""
-
-METAVARS: dict[object, str] = {int: "N", float: "X"}
-"""Placeholders of numbers in the help."""
 
 
 class HelpFormatter(DefaultHelpFormatter):
@@ -72,7 +59,10 @@ def parse_options(verb: str, options: type[Options], example: str, argv: Sequenc
     for name, value in options_of(argv):
         configured |= _positional_values(value, positional) if name == "config" else {}
     parser = verb_parser(verb, options, example, optional=list(configured))
-    values = vars(parse(parser, argv))
+    try:
+        values = vars(parser.parse_args(list(argv)))
+    except ArgumentError as error:
+        raise InputError(explain(str(error), parser)) from error
     values.pop("config")
     values |= {name: value for name, value in configured.items() if values[name] in (None, [])}
     return options(**values)
@@ -144,7 +134,7 @@ def verb_parser(verb: str, options: type, example: str, optional: Sequence[str] 
             parser.add_argument(field.name, metavar=field.name.upper(), **settings)
             continue
         if kind is not bool and get_origin(settings["type"]) is not Literal:
-            settings["metavar"] = METAVARS.get(plain[0], field.name.upper().replace("_", "-"))
+            settings["metavar"] = {int: "N", float: "X"}.get(plain[0], field.name.upper().replace("_", "-"))
         if required:
             flags.append(f"{_flag(field.name)} {settings.get('metavar', 'VALUE')}")
         parser.add_argument(_flag(field.name), **settings, **({"required": True} if required else {}))
@@ -196,18 +186,6 @@ def command_words(options: Any) -> list[str]:
             continue
         flags += [_flag(field.name)] if value is True else [_flag(field.name), *values]
     return words + flags
-
-
-def parse(parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
-    """Parse the arguments of a verb.
-
-    Raises:
-        InputError: In one line, with the nearest valid name for an unknown one.
-    """
-    try:
-        return parser.parse_args(list(argv))
-    except ArgumentError as error:
-        raise InputError(explain(str(error), parser)) from error
 
 
 def explain(message: str, parser: ArgumentParser) -> str:

@@ -15,7 +15,7 @@ from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.files import read_json
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
-from pyg_clusters.inference.run import METRICS
+from pyg_clusters.inference.run import FINISHED, METRICS
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.options.training import ReproduceDartOptions
@@ -34,7 +34,7 @@ from pyg_clusters.papers.tables import (
     write_report,
 )
 from pyg_clusters.shipped import shipped_recipe
-from pyg_clusters.training.launcher import Training, run_trainings, seconds_of
+from pyg_clusters.training.launcher import Training, run_trainings
 
 RANDOM = ("--data.split", "random", "--data.left_out_sizes", "[70]")
 """Split of the paper: random over 31 to 69 atoms, without Ga70 (section 2.1)."""
@@ -232,7 +232,7 @@ def results(selected: Sequence[Row], folder: Path, seeds: int, gnc: Path | None 
     for row in selected:
         runs = [folder / folder_name(row.training, seed) for seed in range(seeds)]
         further = (folder / folder_name(row.training, seed) for seed in count(seeds))
-        runs += takewhile(lambda run: seconds_of(run) is not None, further)
+        runs += takewhile(lambda run: (run / FINISHED).is_file(), further)
         minutes = [seconds_of_finished(run) / 60 for run in runs]
         metrics = [_errors(run, row.sizes, apart if row.apart else None) for run in runs]
         mae, rmse = (tuple(errors[key] for errors in metrics) for key in ("mae_kcal_mol", "rmse_kcal_mol"))

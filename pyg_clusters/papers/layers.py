@@ -2,6 +2,7 @@
 
 import json
 import time
+import timeit
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -256,12 +257,7 @@ def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> fl
 
 def _processor_seconds(work: Callable[[], object]) -> float:
     """Shortest of three measurements after a warm-up."""
-    measured = []
-    for _ in range(4):
-        begin = time.process_time()
-        work()
-        measured.append(time.process_time() - begin)
-    return min(measured[1:])
+    return min(timeit.repeat(work, number=1, repeat=4, timer=time.process_time)[1:])
 
 
 @contextmanager

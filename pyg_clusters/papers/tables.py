@@ -22,10 +22,9 @@ from pyg_clusters.analysis.plots import (
     tidy,
 )
 from pyg_clusters.errors import InputError
-from pyg_clusters.files import atomic_write
+from pyg_clusters.files import atomic_write, read_json
 from pyg_clusters.formatting import print_table
-from pyg_clusters.inference.run import SPLITS
-from pyg_clusters.training.launcher import seconds_of
+from pyg_clusters.inference.run import FINISHED, SPLITS
 
 Row = TypeVar("Row")
 
@@ -188,10 +187,9 @@ def seconds_of_finished(run: Path) -> float:
     Raises:
         InputError: If it is not finished.
     """
-    seconds = seconds_of(run)
-    if seconds is None:
+    if not (run / FINISHED).is_file():
         raise InputError(f"{run}: the training is not finished")
-    return seconds
+    return read_json(run / FINISHED, "train again")["seconds"]
 
 
 def num_train_clusters(run: Path) -> int:

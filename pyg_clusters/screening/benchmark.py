@@ -202,16 +202,12 @@ def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) 
         raise InputError(f"no frame of {', '.join(options.frames)} can be used")
     if options.minima and bad:
         raise InputError("--minima needs all frames: fix those that are listed, or omit --minima")
-    minima = _read_minima(options) if options.minima else None
+    minima = None
+    if options.minima:
+        minima = list(read_blocks(options.minima, fragments=options.fragments, on_bad="skip"))
+        for frame in (frame for block in minima for frame in block.unreadable):
+            raise InputError(f"{frame}; --minima needs all frames: fix it, or omit --minima")
     return frames_by_size(scored, truth, minima, options.own)
-
-
-def _read_minima(options: BenchmarkScreeningOptions) -> list[FrameBlock]:
-    """Read the minima of the frames, all of which are needed."""
-    blocks = list(read_blocks(options.minima or [], fragments=options.fragments, on_bad="skip"))
-    for frame in (frame for block in blocks for frame in block.unreadable):
-        raise InputError(f"{frame}; --minima needs all frames: fix it, or omit --minima")
-    return blocks
 
 
 def _check_zeros(sets: Sequence[SizeFrames], truth: str) -> list[str]:

@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from ase import Atoms
+from torch import Tensor
 
 from pyg_clusters.composition import comparable
 from pyg_clusters.errors import InputError
@@ -289,7 +291,9 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     left: list[str] = []
     minima = relax_atoms([candidate.atoms for candidate in screening.candidates], predictor, fmax, steps)
     for start, atoms in zip(screening.candidates, minima, strict=True):
-        candidate = _relaxed(start, atoms)
+        results = {name: atoms.info[name] for name in RESULTS}
+        relaxation = {"initial_pred_energy": start.energy, **results, LEFT_RANGE: atoms.info.get(LEFT_RANGE, "")}
+        candidate = replace(start, atoms=atoms, energy=results["model_energy"], relaxation=relaxation)
         if not candidate.inside:
             left.append(f"{start.file}, frame {start.frame}: {atoms.info[LEFT_RANGE]}")
         if np.isfinite(candidate.energy) and np.isfinite(atoms.positions).all():
@@ -300,7 +304,10 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
         warnings.warn(f"{lost} frames have no finite energy after relaxing and were left out", stacklevel=2)
     if screening.candidates and not relaxed:
         raise InputError("no frame has a finite energy after relaxing: the model cannot relax these frames")
-    ranked = list(_with_ranks(_with_spreads(relaxed, predictor)))
+    if relaxed and predictor.gives_spread:
+        spreads = cast(Tensor, predictor([candidate.atoms for candidate in relaxed]).spread)
+        relaxed = [replace(one, spread=float(spread)) for one, spread in zip(relaxed, spreads, strict=True)]
+    ranked = list(_with_ranks(relaxed))
     energy = np.full(len(screening.energy), np.nan)
     energy[[candidate.index for candidate in ranked]] = [candidate.energy for candidate in ranked]
     return replace(screening, candidates=ranked, relaxed=energy, num_left_range=len(left))
@@ -314,25 +321,6 @@ def warn_of_left_range(reasons: Sequence[str], num_frames: int):
             f"relaxed; they were stopped there and are ranked last (the first: {reasons[0]})",
             stacklevel=3,
         )
-
-
-def _relaxed(candidate: Candidate, atoms: Atoms) -> Candidate:
-    results = {name: atoms.info[name] for name in RESULTS}
-    return replace(
-        candidate,
-        atoms=atoms,
-        energy=results["model_energy"],
-        relaxation={"initial_pred_energy": candidate.energy, **results, LEFT_RANGE: atoms.info.get(LEFT_RANGE, "")},
-    )
-
-
-def _with_spreads(candidates: list[Candidate], predictor: Predictor) -> list[Candidate]:
-    """Candidates with the spreads at the new positions, if the model gives them."""
-    if not predictor.gives_spread or not candidates:
-        return candidates
-    spreads = predictor([candidate.atoms for candidate in candidates]).spread
-    assert spreads is not None
-    return [replace(one, spread=float(spread)) for one, spread in zip(candidates, spreads, strict=True)]
 
 
 def _with_ranks(candidates: list[Candidate]) -> Iterator[Candidate]:

@@ -252,7 +252,8 @@ class _Matcher:
 
     def assign(self, run: _Run, taken: Iterable[int]) -> int:
         """Index of the candidate of a run."""
-        index = _index_of_folder(Path(run.file))
+        numbers = (NUMBERED.match(part) for part in reversed(Path(run.file).parts))
+        index = next((int(match[1]) - 1 for match in numbers if match and int(match[1])), None)
         if run.starts:
             free = [start for start in run.starts if start not in taken]
             return index if index in free else (free or run.starts)[0]
@@ -271,12 +272,6 @@ class _Matcher:
             f"{run.file}, frame {run.frame}: starts from no candidate; give an output with its first structure, or put "
             "it into a folder named after the number of its candidate (0001_Ga46)"
         )
-
-
-def _index_of_folder(path: Path) -> int | None:
-    """Index of the candidate whose number begins the name of a folder."""
-    matches = (NUMBERED.match(part) for part in reversed(path.parts))
-    return next((int(match[1]) - 1 for match in matches if match and int(match[1])), None)
 
 
 def predicted_against_dft(predicted: np.ndarray, dft: np.ndarray, composition: np.ndarray) -> Figure:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from torch import Tensor, nn
+from torch import nn
 
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
@@ -115,17 +115,14 @@ def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) ->
     pos = pos - pos.mean(axis=1, keepdims=True)
     if not isinstance(model, HasFeatures):
         return structure_keys(pos)
-    weight = next(model.parameters())
-    parts = [slice(start, start + FRAMES_AT_ONCE) for start in range(0, len(pos), FRAMES_AT_ONCE)]
-    means = [_mean_features(model, torch.from_numpy(z[part]), torch.from_numpy(pos[part]).to(weight)) for part in parts]
+    weight, means = next(model.parameters()), []
+    for first in range(0, len(pos), FRAMES_AT_ONCE):
+        part = slice(first, first + FRAMES_AT_ONCE)
+        numbers, positions = torch.from_numpy(z[part]).to(weight.device), torch.from_numpy(pos[part]).to(weight)
+        batch = torch.arange(len(numbers), device=weight.device).repeat_interleave(z.shape[1])
+        features = model.features(numbers.flatten(), positions.flatten(0, 1), batch)
+        means.append(features.view(*numbers.shape, -1).mean(dim=1))
     return torch.cat(means).cpu().numpy()
-
-
-def _mean_features(model: HasFeatures, z: Tensor, pos: Tensor) -> Tensor:
-    num_frames, size = z.shape
-    batch = torch.arange(num_frames, device=pos.device).repeat_interleave(size)
-    features = model.features(z.flatten().to(pos.device), pos.flatten(0, 1), batch)
-    return features.view(num_frames, size, -1).mean(dim=1)
 
 
 PROVEN_SHIFT: float = 5.0

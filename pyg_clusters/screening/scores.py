@@ -15,16 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau
 
-from pyg_clusters.analysis.plots import (
-    MAX_PANELS,
-    SHELL_COLORS,
-    SMALL,
-    legend,
-    tidy,
-)
+from pyg_clusters.analysis.plots import MAX_PANELS, SHELL_COLORS, SMALL, legend, tidy
 from pyg_clusters.composition import kind_label
+from pyg_clusters.metrics import spearman
 from pyg_clusters.units import KCAL_PER_MOL, MEV
 
 SAME_ENERGY: float = 1e-3
@@ -154,12 +149,12 @@ def ranking(
     best = isomer[np.argmin(truth)]
     recall = recall_curve(predicted, truth, lowest)
     lowest = min(lowest, len(truth))
-    varied = len(truth) > 1 and np.ptp(predicted) > 0 and np.ptp(truth) > 0
+    correlation = spearman(predicted, truth)
     return Ranking(
         size=int(size),
         frames=len(truth),
-        spearman=float(spearmanr(predicted, truth).statistic) if varied else float("nan"),
-        kendall=float(kendalltau(predicted, truth).statistic) if varied else float("nan"),
+        spearman=correlation,
+        kendall=float(kendalltau(predicted, truth).statistic) if np.isfinite(correlation) else float("nan"),
         mae_kcal_mol=float(np.abs(predicted - truth).mean() * KCAL_PER_MOL),
         mae_own_kcal_mol=float("nan") if own is None else float(np.abs(predicted - own).mean() * KCAL_PER_MOL),
         rank_of_lowest=int(np.flatnonzero(isomer[order] == best)[0]) + 1,

@@ -59,11 +59,7 @@ class AdamWWithSGD(Optimizer):
     """
 
     def __init__(
-        self,
-        params: Iterable[nn.Parameter],
-        lr: float = 1e-3,
-        bias_lr: float = 1e-3,
-        weight_decay: float = 0.01,
+        self, params: Iterable[nn.Parameter], lr: float = 1e-3, bias_lr: float = 1e-3, weight_decay: float = 0.01
     ):
         params = list(params)
         weights = [parameter for parameter in params if parameter.dim() > 1]
@@ -87,11 +83,6 @@ class AdamWWithSGD(Optimizer):
         self.for_weights.step()
         self.for_biases.step()
         return loss
-
-
-def _listed(arguments: dict) -> str:
-    values = ((name, list(value) if isinstance(value, tuple) else value) for name, value in arguments.items())
-    return ", ".join(f"{name}={value}" for name, value in values)
 
 
 class EnergyTraining(pl.LightningModule):
@@ -165,7 +156,15 @@ class EnergyTraining(pl.LightningModule):
         """
         if isinstance(trained, Ensemble):
             raise InputError("an ensemble has no weights to start from: give one of its members")
-        ours, theirs = (f"{type(model).__name__}({_listed(init_args(model))})" for model in (self.model, trained))
+
+        def described(model: nn.Module) -> str:
+            arguments = (
+                f"{name}={list(value) if isinstance(value, tuple) else value}"
+                for name, value in init_args(model).items()
+            )
+            return f"{type(model).__name__}({', '.join(arguments)})"
+
+        ours, theirs = described(self.model), described(trained)
         if type(self.model) is not type(trained) or ours != theirs:
             raise InputError(f"the recipe has {ours}, but the model to start from is {theirs}: use these arguments")
         self.model.load_state_dict(trained.state_dict())

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -55,7 +55,7 @@ class Training:
 
     name: str
     recipe: Path
-    options: tuple[str, ...] = field(default=())
+    options: tuple[str, ...] = ()
 
     def arguments(self, folder: Path) -> list[str]:
         """Arguments of ``pyg-clusters`` that start or resume it."""
@@ -119,12 +119,6 @@ def _other_settings(folder: Path) -> InputError:
     return InputError(f"{folder} was started with a different recipe or other options; choose another --out")
 
 
-def seconds_of(run: Path) -> float | None:
-    """Duration of a training in s, if it is finished."""
-    summary = run / FINISHED
-    return json.loads(summary.read_text(encoding="utf-8"))["seconds"] if summary.is_file() else None
-
-
 def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Path, workers: int):
     """Train members that differ only in their seeds (0, 1, ...), skipping finished ones and resuming others.
 
@@ -145,13 +139,11 @@ def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Pa
     with output_lock(folder, folder=True):
         notes = {"number": number, "options": list(options)}
         if (folder / ENSEMBLE).exists():
-            if _notes(folder) != notes or (folder / RECIPE).read_text(encoding="utf-8") != recipe.read_text(
-                encoding="utf-8"
-            ):
+            if _notes(folder) != notes or (folder / RECIPE).read_bytes() != recipe.read_bytes():
                 raise _other_settings(folder)
         else:
             with atomic_write(folder / RECIPE) as path:
-                path.write_text(recipe.read_text(encoding="utf-8"), encoding="utf-8")
+                path.write_bytes(recipe.read_bytes())
             save_ensemble(folder, [folder / name for name in names], notes)
         seeds = [("--seed_everything", str(seed), "--data.shuffle_seed", str(seed)) for seed in range(number)]
         members = zip(names, seeds, strict=True)

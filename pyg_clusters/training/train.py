@@ -207,7 +207,7 @@ def _train_run(argv: Sequence[str], resume: bool):
     if cli.config.init_from is not None and not (resume and checkpoint.exists()):
         cli.model.start_from(Run(cli.config.init_from).model)
     with output_lock(run.path, folder=True) if cli.trainer.is_global_zero else nullcontext():
-        if not resume and not _is_helper_process():
+        if not resume and int(os.environ.get("LOCAL_RANK", "0")) == 0:  # the first process of a distributed training
             _begin(run, cli)
             print_lines(cli.datamodule.copies_in_split())
         run.check_fingerprint(cli.datamodule.dataset)
@@ -225,7 +225,7 @@ def _train_run(argv: Sequence[str], resume: bool):
 
 
 def _conclude(run: Run, cli: TrainCLI):
-    """Evaluate the best model, and report how the training ended."""
+    """Evaluate the best model, report how the training ended, and mark the run as finished."""
     if not (run.path / BEST).exists():
         raise InputError(f"{run.path}: {_reason_for_no_model(cli)}")
     best = f"{cli.run_folder.best:.2f} {cli.model.unit}"
@@ -237,7 +237,13 @@ def _conclude(run: Run, cli: TrainCLI):
             "and a larger --trainer.max_time"
         )
     else:
-        _finish(run, cli)
+        summary = {
+            "epochs": cli.trainer.current_epoch,
+            **_limits(cli.trainer),
+            f"best_val_mae_{cli.model.unit.replace('/', '_')}": cli.run_folder.best,
+            "seconds": round(cli.timer.time_elapsed("train"), 1),
+        }
+        write_json(run.path / FINISHED, summary)
 
 
 def _reason_for_no_model(cli: TrainCLI) -> str:
@@ -289,17 +295,6 @@ def _begin(run: Run, cli: TrainCLI):
         cli.parser.save(cli.config, path, overwrite=True, skip_unset=False, skip_validation=True)
 
 
-def _finish(run: Run, cli: TrainCLI):
-    """Mark a run as finished."""
-    summary = {
-        "epochs": cli.trainer.current_epoch,
-        **_limits(cli.trainer),
-        f"best_val_mae_{cli.model.unit.replace('/', '_')}": cli.run_folder.best,
-        "seconds": round(cli.timer.time_elapsed("train"), 1),
-    }
-    write_json(run.path / FINISHED, summary)
-
-
 def _limits(trainer: pl.Trainer) -> dict[str, int | None]:
     return {name: getattr(trainer, name) for name in LIMITS}
 
@@ -325,8 +320,3 @@ def _reopen(run: Run, trainer: pl.Trainer):
         with atomic_write(run.path / CONFIGURATION) as path:
             path.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
     (run.path / FINISHED).unlink(missing_ok=True)
-
-
-def _is_helper_process() -> bool:
-    """Whether this is not the first process of a distributed training."""
-    return int(os.environ.get("LOCAL_RANK", "0")) > 0
