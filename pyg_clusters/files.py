@@ -25,11 +25,8 @@ TEMPORARY: re.Pattern[str] = re.compile(r"\.partial-[0-9a-f]{12}-(.+)", re.DOTAL
 DEPTH: int = 3
 """Levels of an output folder that are searched for temporary files: its files, figures, a folder per candidate."""
 
-LOCK: str = ".lock"
-"""Lock file in an output folder; beside an output file ``NAME`` it is ``.NAME.lock``."""
-
-WHOLE: int = 1_000_000_000
-"""Largest size in bytes of files that are hashed as a whole."""
+LOCK: str = ".lock"  # lock file in an output folder; beside an output file NAME it is .NAME.lock
+WHOLE: int = 1_000_000_000  # largest size in bytes of files that are hashed as a whole
 
 PIECES: int = 256
 PIECE: int = 1_000_000

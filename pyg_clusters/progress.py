@@ -21,8 +21,7 @@ from rich.progress import (
 
 T = TypeVar("T")
 
-SECONDS: float = 60.0
-"""Time between two lines where standard error is no terminal."""
+SECONDS: float = 60.0  # time between two lines where standard error is no terminal
 
 _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 

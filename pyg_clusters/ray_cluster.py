@@ -10,11 +10,8 @@ from typing import Any
 from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.stopping import keeping_handlers
 
-ANSWER_WITHIN: float = 10.0
-"""Seconds within which a cluster must respond."""
-
-LOST_AT_MOST: int = 5
-"""Number of workers that may be lost in succession without any result in between."""
+ANSWER_WITHIN: float = 10.0  # seconds within which a cluster must respond
+LOST_AT_MOST: int = 5  # number of workers that may be lost in succession without any result in between
 
 
 @contextmanager

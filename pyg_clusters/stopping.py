@@ -9,11 +9,8 @@ from types import TracebackType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-_requested: list[int] = []
-"""Numbers of the signals received since :func:`stopping_on_signals` was entered."""
-
-_deferring: list[None] = []
-"""An item for each active :func:`deferring_stop`."""
+_requested: list[int] = []  # numbers of the signals received since stopping_on_signals was entered
+_deferring: list[None] = []  # an item for each active deferring_stop
 
 
 class Stopped(KeyboardInterrupt):

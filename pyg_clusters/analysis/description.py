@@ -42,8 +42,7 @@ FILES = {
 }
 """Other files in the folder of the report."""
 
-SHOWN_SHARED = 20
-"""Maximum number of shared multisets in the report."""
+SHOWN_SHARED = 20  # maximum number of shared multisets in the report
 
 DISTINCT = (
     f"Isomers are distinct if they differ in their multiset of descriptors, by more than {MEV * DISTINCT_ENERGY:g} meV "

@@ -30,23 +30,16 @@ from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.options.frames import InfoOptions
 
-MAX_FORMULAS = 20
-"""Maximum number of compositions listed."""
+MAX_FORMULAS = 20  # maximum number of compositions listed
 
 
 @dataclass
 class Contents:
-    """Contents of a path.
+    """Contents of a path."""
 
-    Attributes:
-        title: Path and size.
-        values: Values by name.
-        bad: Frames that were skipped.
-    """
-
-    title: str
-    values: dict[str, object] = field(default_factory=dict)
-    bad: list[BadFrame] = field(default_factory=list)
+    title: str  # path and size
+    values: dict[str, object] = field(default_factory=dict)  # by name
+    bad: list[BadFrame] = field(default_factory=list)  # frames that were skipped
 
     def __str__(self) -> str:
         return "\n".join([self.title, *(f"  {key}: {value}" for key, value in self.values.items())])
@@ -192,8 +185,7 @@ class Label:
         return f"{values} ({kind}{missing})"
 
 
-SECTIONS = ("Training data", "Limits")
-"""Sections of the card of a pretrained model."""
+SECTIONS = ("Training data", "Limits")  # sections of the card of a pretrained model
 
 
 def model_card(run: Run) -> list[str]:

@@ -12,11 +12,8 @@ from torch import Tensor
 from pyg_clusters.geometry import whole_clusters
 from pyg_clusters.pairs import radius_pairs
 
-PAIRS_AT_ONCE: int = 250_000
-"""Candidate pairs of a block of clusters, which fit into the cache of a processor."""
-
-PROMINENCE: float = 0.02
-"""Smallest prominence of a peak, as a fraction of the highest value."""
+PAIRS_AT_ONCE: int = 250_000  # candidate pairs of a block of clusters, which fit into the cache of a processor
+PROMINENCE: float = 0.02  # smallest prominence of a peak, as a fraction of the highest value
 
 SMOOTHING: float = 0.037
 """Initial smoothing width for suggested radii, as a fraction of the bond length: 0.1 Å for gallium."""
@@ -24,14 +21,12 @@ SMOOTHING: float = 0.037
 WIDEST_SMOOTHING: float = 0.25
 """Largest smoothing width, as a fraction of the bond length; a larger one would merge the first two shells."""
 
-WIDENING: float = 1.1
-"""Factor between successive smoothing widths."""
+WIDENING: float = 1.1  # factor between successive smoothing widths
 
 SPHERE_USED: float = 0.85
 """Range of the correction for the boundary, as a fraction of the diameter; it diverges at the diameter."""
 
-SHELL_SEPARATION: float = 0.5
-"""Smallest distance of the peaks of two shells, as a fraction of the bond length."""
+SHELL_SEPARATION: float = 0.5  # smallest distance of the peaks of two shells, as a fraction of the bond length
 
 
 @dataclass

@@ -22,12 +22,9 @@ from pyg_clusters.units import KCAL_PER_MOL
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db3", "#e07b28", "#3a9156", "#8a8f98"
 SHELL_COLORS = (BLUE, ORANGE, GREEN, GREY)
-SIZE = (6.4, 4.0)
-"""Size of a figure in inches."""
-SMALL = 8.5
-"""Size of secondary text in points."""
-MAX_PANELS: int = 4
-"""Maximum number of cluster sizes with a panel each."""
+SIZE = (6.4, 4.0)  # size of a figure in inches
+SMALL = 8.5  # size of secondary text in points
+MAX_PANELS: int = 4  # maximum number of cluster sizes with a panel each
 
 
 def save_figure(figure: Figure, path: str | Path):

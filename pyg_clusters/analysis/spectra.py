@@ -32,8 +32,7 @@ HEADINGS = ("equal weights", "Boltzmann-weighted")
 COLORS: dict[str, str] = {"pred": BLUE, "dft": ORANGE}
 NAMES: dict[str, str] = {"pred": "predicted", "dft": "DFT"}
 
-SHOWN: float = 0.01
-"""Shown range of shifts: where an intensity is above this fraction of the maximum of its panel."""
+SHOWN: float = 0.01  # shown range of shifts: where an intensity is above this fraction of the maximum of its panel
 
 
 @dataclass
@@ -85,17 +84,11 @@ class Group:
 
 @dataclass
 class Spectra:
-    """Result of :func:`spectrum`.
+    """Result of :func:`spectrum`."""
 
-    Attributes:
-        groups: Spectra by cluster size, or of all clusters.
-        bad: Frames that were skipped.
-        files: Files written.
-    """
-
-    groups: list[Group]
-    bad: list[BadFrame]
-    files: list[Path]
+    groups: list[Group]  # by cluster size, or of all clusters
+    bad: list[BadFrame]  # frames that were skipped
+    files: list[Path]  # files written
 
     def print(self):
         """Print peaks and overlaps in a table, and the names of the files."""

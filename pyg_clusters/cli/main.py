@@ -52,8 +52,7 @@ options of every verb:
   --print-completion SHELL    print a script for tab completion in bash, zsh or tcsh
 """
 
-SWITCHES = ("--debug", "--trust", "--quiet", "--verbose")
-"""Options of every verb without a value."""
+SWITCHES = ("--debug", "--trust", "--quiet", "--verbose")  # options of every verb without a value
 
 
 def main(argv: Sequence[str] | None = None) -> int:

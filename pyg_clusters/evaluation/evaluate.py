@@ -33,8 +33,7 @@ from pyg_clusters.models.contract import extra_arguments
 from pyg_clusters.options.training import CalibrateOptions, EvaluateOptions
 from pyg_clusters.structures import energy_and_forces
 
-ATOMS_AT_ONCE = 4096
-"""Approximate number of atoms whose forces are calculated together."""
+ATOMS_AT_ONCE = 4096  # approximate number of atoms whose forces are calculated together
 
 
 @dataclass
@@ -43,16 +42,11 @@ class Compared:
 
     predicted: np.ndarray
     target: np.ndarray
-    spread: np.ndarray | None
-    """Standard deviations of the predictions, if the model has them."""
-    z: np.ndarray
-    """Atomic numbers ``[num_atoms]``."""
-    pos: np.ndarray | None
-    """Positions ``[num_atoms, 3]`` in Å, if known."""
-    ptr: np.ndarray
-    """Offsets of the clusters ``[num_graphs + 1]``."""
-    groups: np.ndarray
-    """Groups of related clusters ``[num_graphs]``."""
+    spread: np.ndarray | None  # standard deviations of the predictions, if the model has them
+    z: np.ndarray  # atomic numbers [num_atoms]
+    pos: np.ndarray | None  # positions [num_atoms, 3] in Å, if known
+    ptr: np.ndarray  # offsets of the clusters [num_graphs + 1]
+    groups: np.ndarray  # groups of related clusters [num_graphs]
     per_atom: bool
 
     @property

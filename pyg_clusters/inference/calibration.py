@@ -19,8 +19,7 @@ from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.units import KCAL_PER_MOL
 
-CALIBRATION = "calibration.json"
-"""The calibration in the folder of a run."""
+CALIBRATION = "calibration.json"  # the calibration in the folder of a run
 
 SpreadKind = Literal["none", "ensemble", "last_layer"]
 

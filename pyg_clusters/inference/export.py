@@ -28,27 +28,18 @@ from pyg_clusters.structures import energy_and_forces
 ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"
 """Names of the files that ``metatomic_model.py`` reads and writes."""
 
-SPACING: float = 2.8
-"""Distance of the atoms in Å in the clusters that a model is recorded and tested on."""
-
-TRACED_ON: int = 13
-"""Number of atoms of the cluster that a model is recorded on."""
-
-TOLERANCE: float = 1e-5
-"""Maximum difference in eV and eV/Å per atom between a model and its recording."""
+SPACING: float = 2.8  # distance of the atoms in Å in the clusters that a model is recorded and tested on
+TRACED_ON: int = 13  # number of atoms of the cluster that a model is recorded on
+TOLERANCE: float = 1e-5  # maximum difference in eV and eV/Å per atom between a model and its recording
 
 
 class Exported(NamedTuple):
     """A file for molecular-dynamics programs."""
 
     file: str
-    """Its name."""
-    elements: str
-    """Symbols of the elements, with commas between them."""
-    precision: str
-    """Type of its numbers, ``float32`` or ``float64``."""
-    device: str
-    """Processor or GPU that it is for."""
+    elements: str  # symbols, with commas between them
+    precision: str  # type of its numbers, float32 or float64
+    device: str  # processor or GPU that it is for
 
     def __str__(self) -> str:
         return (

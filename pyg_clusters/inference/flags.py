@@ -15,14 +15,9 @@ from pyg_clusters.pairs import is_large, nearest_distances, shell_counts
 
 FRAMES_AT_ONCE: int = 64
 PAIRS_AT_ONCE: int = 1 << 20
-BASE: int = 1 << 15
-"""Base of the number that encodes a row of counts, above any but the last of them."""
-
-SAME: float = 1e-4
-"""Tolerance of distances in Å, for single precision."""
-
-COMMON: float = 0.99
-"""Share of held-out clusters that are not to be flagged for their counts."""
+BASE: int = 1 << 15  # base of the number that encodes a row of counts, above any but the last of them
+SAME: float = 1e-4  # tolerance of distances in Å, for single precision
+COMMON: float = 0.99  # share of held-out clusters that are not to be flagged for their counts
 
 
 @dataclass

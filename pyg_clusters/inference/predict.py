@@ -29,11 +29,8 @@ from pyg_clusters.inference.scoring import ScoredBlock, job_settings
 from pyg_clusters.options.frames import PredictOptions
 from pyg_clusters.progress import counting
 
-ROWS_AT_ONCE: int = 1 << 20
-"""Rows of a row group of a Parquet file."""
-
-ENERGY, SHIELDING = "pred_energy", "pred_nmr_shielding"
-"""Names of predictions."""
+ROWS_AT_ONCE: int = 1 << 20  # rows of a row group of a Parquet file
+ENERGY, SHIELDING = "pred_energy", "pred_nmr_shielding"  # names of predictions
 
 Columns = Mapping[str, np.ndarray]
 

@@ -30,11 +30,8 @@ from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.positions import check_positions
 
-ATOMS_AT_ONCE: int = 8192
-"""Default number of atoms in a batch on a CPU: the working set stays in the cache."""
-
-ATOMS_AT_ONCE_ON_GPU: int = 1 << 18
-"""Default number of atoms in a batch on any other device."""
+ATOMS_AT_ONCE: int = 8192  # default number of atoms in a batch on a CPU: the working set stays in the cache
+ATOMS_AT_ONCE_ON_GPU: int = 1 << 18  # default number of atoms in a batch on any other device
 
 PAIRS_PER_ATOM: int = 128
 """Maximum number of pairs of atoms in a batch, per atom that it may have; it limits batches of large clusters."""

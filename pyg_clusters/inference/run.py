@@ -41,32 +41,15 @@ from pyg_clusters.options.parsing import explain
 from pyg_clusters.options.training import EnsembleOptions
 from pyg_clusters.trusted import check_extent, check_trusted, current_folder, trusts_files
 
-CONFIGURATION = "config.yaml"
-"""Resolved configuration: the recipe with all defaults."""
-
-SPLITS = "splits"
-"""Folder of the indices of the training, validation and test clusters."""
-
-FINGERPRINT = "data.sha256"
-"""Hash of the data set that the split was made for."""
-
-HISTORY = "metrics.csv"
-"""Errors and learning rate, a row per epoch."""
-
-CHECKPOINT = "checkpoints/last.ckpt"
-"""State from which a training resumes."""
-
-FINISHED = "finished.json"
-"""Summary of a finished training."""
-
-METRICS = "test_metrics.json"
-"""Errors on the test set."""
-
-PREDICTIONS = "test_predictions.csv"
-"""Predictions for the test set."""
-
-FIGURES = "figures"
-"""Folder of figures."""
+CONFIGURATION = "config.yaml"  # resolved configuration: the recipe with all defaults
+SPLITS = "splits"  # folder of the indices of the training, validation and test clusters
+FINGERPRINT = "data.sha256"  # hash of the data set that the split was made for
+HISTORY = "metrics.csv"  # errors and learning rate, a row per epoch
+CHECKPOINT = "checkpoints/last.ckpt"  # state from which a training resumes
+FINISHED = "finished.json"  # summary of a finished training
+METRICS = "test_metrics.json"  # errors on the test set
+PREDICTIONS = "test_predictions.csv"  # predictions for the test set
+FIGURES = "figures"  # folder of figures
 
 
 class Run:

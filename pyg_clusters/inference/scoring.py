@@ -18,8 +18,7 @@ from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, check_for_model
 
-AHEAD: int = 4
-"""Number of blocks that are read and checked ahead of the model."""
+AHEAD: int = 4  # number of blocks that are read and checked ahead of the model
 
 
 @dataclass

@@ -24,11 +24,8 @@ from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, 
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "model.json"
-ENSEMBLE = "ensemble.json"
-"""Names the folders of the members of an ensemble."""
-
-BEST = "best"
-"""Folder of the model with the smallest validation error, in that of a run."""
+ENSEMBLE = "ensemble.json"  # file with the folders of the members of an ensemble
+BEST = "best"  # folder of the model with the smallest validation error, in that of a run
 
 OWN_MODELS = "pyg_clusters.models"
 

@@ -106,8 +106,7 @@ def check_extra_arguments(model: nn.Module, present: Container[str], remedy: str
         raise InputError(f"{type(model).__name__} must be given {', '.join(missing)}: {remedy}")
 
 
-UNCHANGED: float = 1e-6
-"""Changes of the output below this fraction of the change by moving the atoms are ignored."""
+UNCHANGED: float = 1e-6  # changes of the output below this fraction of the change by moving the atoms are ignored
 
 _known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
 

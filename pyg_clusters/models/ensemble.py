@@ -138,8 +138,7 @@ def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:
     return domain
 
 
-CLUSTERS_AT_ONCE: int = 64
-"""Clusters whose features are computed together."""
+CLUSTERS_AT_ONCE: int = 64  # clusters whose features are computed together
 
 
 class LastLayerPosterior(nn.Module):

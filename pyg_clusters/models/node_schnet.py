@@ -13,8 +13,7 @@ from pyg_clusters.nn.output_scale import ShieldingScale
 from pyg_clusters.pairs import radius_pairs, radius_slots
 from pyg_clusters.positions import usable_positions
 
-NODES_PER_GAUSSIAN: int = 8
-"""Distances in the spacing of two Gaussians at which the filter networks are evaluated."""
+NODES_PER_GAUSSIAN: int = 8  # distances in the spacing of two Gaussians at which the filter networks are evaluated
 
 
 class NodeSchNet(nn.Module):

@@ -7,8 +7,7 @@ from torch import Tensor
 from pyg_clusters.geometry import soft_beyond
 from pyg_clusters.models.training_domain import RADII
 
-COULOMB: float = Hartree * Bohr
-"""Energy of two unit charges times their distance, in eV Å."""
+COULOMB: float = Hartree * Bohr  # energy of two unit charges times their distance, in eV Å
 
 SCREENING: tuple[tuple[float, float], ...] = (
     (0.18175, 3.19980),
@@ -18,8 +17,7 @@ SCREENING: tuple[tuple[float, float], ...] = (
 )
 """Weights and exponents of the universal screening function."""
 
-FULL: float = 0.8
-"""Share of the shortest distance of the training set below which the repulsion acts in full."""
+FULL: float = 0.8  # share of the shortest distance of the training set below which the repulsion acts in full
 
 
 def screened_repulsion(distance: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -19,8 +19,7 @@ from pyg_clusters.transforms.neighbors import SODIUM_RADII, running_coordination
 
 Variables = Literal["coordination", "populations", "both"]
 
-NUM_POPULATIONS: int = 19
-"""Gross orbital populations of an atom: the functions of 6-31G(d) on sodium."""
+NUM_POPULATIONS: int = 19  # gross orbital populations of an atom: the functions of 6-31G(d) on sodium
 
 ALPHAS: tuple[float, ...] = tuple(10.0**power for power in range(-5, 6))
 """Weights of the penalty that Kaneko et al. 2023 choose from."""

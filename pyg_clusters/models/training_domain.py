@@ -13,14 +13,9 @@ from pyg_clusters.geometry import batch_to_ptr, pad_clusters, ptr_to_batch, squa
 from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER
 from pyg_clusters.pairs import is_large, near_pairs
 
-PHYSICAL: float = 0.5
-"""Smallest possible distance in sums of covalent radii; multiple bonds of metals reach 0.58."""
-
-NEIGHBORS: float = 1.3
-"""Atoms closer than this many sums of covalent radii are neighbours: the first shell of a metal."""
-
-SLACK: float = 0.1
-"""Relative tolerance of distances and coordination numbers beyond those of the training set."""
+PHYSICAL: float = 0.5  # smallest possible distance in sums of covalent radii; multiple bonds of metals reach 0.58
+NEIGHBORS: float = 1.3  # atoms closer than this many sums of covalent radii are neighbours: the first shell of a metal
+SLACK: float = 0.1  # relative tolerance of distances and coordination numbers beyond those of the training set
 
 RADII = torch.from_numpy(covalent_radii)
 
@@ -146,8 +141,7 @@ def _of_atoms_of_large(radii: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tenso
     return nearest, neighbors
 
 
-PAIRS_AT_ONCE: int = 1 << 20
-"""Bound on the distances that are held at a time."""
+PAIRS_AT_ONCE: int = 1 << 20  # bound on the distances that are held at a time
 
 
 class TrainingDomain(nn.Module):

@@ -12,8 +12,7 @@ from torch.nn.functional import embedding_bag
 from pyg_clusters.geometry import is_traced, sizes_to_ptr
 from pyg_clusters.pairs import both_directions
 
-POINTS: int = 6
-"""Nodes that a value is interpolated from."""
+POINTS: int = 6  # nodes that a value is interpolated from
 
 
 class Interpolation:

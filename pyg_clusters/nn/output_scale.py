@@ -14,8 +14,7 @@ from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_ATOMIC_NUMBER: int = 118
 
-COARSE: float = 1e-4
-"""Rounding in eV from which on a precision does not do for energies."""
+COARSE: float = 1e-4  # rounding in eV from which on a precision does not do for energies
 
 
 class OutputScale(nn.Module):

@@ -115,8 +115,7 @@ class CoreSurfaceOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOpt
         check_counts(self, "seed", least=0)
 
 
-SUFFIXES: tuple[str, ...] = (".csv", ".parquet", ".extxyz")
-"""Types of files of predictions."""
+SUFFIXES: tuple[str, ...] = (".csv", ".parquet", ".extxyz")  # types of files of predictions
 
 
 @verb(

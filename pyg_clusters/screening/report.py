@@ -38,8 +38,7 @@ CAPTIONS = {
     "parity": "Binding energies of the test set, which was not used in training.",
     "error_by_size": "Error on the test set by cluster size.",
 }
-ROWS = 40
-"""Approximate number of candidates in the table of the report."""
+ROWS = 40  # approximate number of candidates in the table of the report
 SHORT = {
     "predicted energy": "predicted",
     "predicted energy above the lowest": "above lowest",

@@ -37,8 +37,7 @@ from pyg_clusters.strategies import STRATEGIES, Bins, Selection, Strategy
 
 RESULTS = ("candidates.extxyz", "candidates.csv", "report.html")
 
-RELAXED_POOL = 10
-"""Default size of a pool to relax, in multiples of the number of candidates."""
+RELAXED_POOL = 10  # default size of a pool to relax, in multiples of the number of candidates
 
 
 def screen(options: ScreenOptions) -> Screening:

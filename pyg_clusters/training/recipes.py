@@ -29,8 +29,7 @@ from pyg_clusters.options.training import NewRecipeOptions
 from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.trusted import check_extent, check_trusted, names_of_classes
 
-KEYS = ("seed_everything", "trainer", "model", "data", "out", "init_from")
-"""Keys of a recipe."""
+KEYS = ("seed_everything", "trainer", "model", "data", "out", "init_from")  # keys of a recipe
 
 
 def check_recipe(file: Path):
@@ -102,14 +101,9 @@ def take_option(argv: list[str], name: str) -> tuple[list[str], str | None]:
     return argv, None
 
 
-MAX_FRAMES: int = 5000
-"""Maximum number of frames to look at."""
-
-MANY_GROUPS: int = 10
-"""Smallest number of groups for a split by group, so that each part has several."""
-
-RELAXED: float = 0.05
-"""Largest force in eV/Å on an atom of a minimum."""
+MAX_FRAMES: int = 5000  # maximum number of frames to look at
+MANY_GROUPS: int = 10  # smallest number of groups for a split by group, so that each part has several
+RELAXED: float = 0.05  # largest force in eV/Å on an atom of a minimum
 
 SUM_RADII, DESCRIPTOR_RADII, WIDTH = (1.33, 2.22), (0.56, 0.74, 0.93, 1.07, 1.22, 1.41, 1.63, 1.93), 0.44
 """Radii and width of SmoothDART in bond lengths: those of ``own_forces.yaml`` at a bond length of 2.7 Å."""

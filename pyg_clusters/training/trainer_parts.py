@@ -17,8 +17,7 @@ from pyg_clusters.inference.run import CHECKPOINT, HISTORY
 from pyg_clusters.models.checkpoint import BEST, save_model
 from pyg_clusters.progress import ItemProgress, duration
 
-SECONDS: float = 10.0
-"""Shortest time between two lines of progress where standard error is not a terminal."""
+SECONDS: float = 10.0  # shortest time between two lines of progress where standard error is not a terminal
 
 COLUMNS = ("train_mae", "val_mae", "val_rmse", "learning_rate", "val_loss", "val_force_mae")
 """Columns of ``metrics.csv`` after the epoch; those that the module does not log are omitted."""

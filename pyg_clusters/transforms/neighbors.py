@@ -14,8 +14,7 @@ from pyg_clusters.positions import check_positions
 SODIUM_RADII: tuple[float, ...] = tuple(round(0.1 * step, 1) for step in range(31, 121))
 """Radii of Kaneko et al. 2023, 3.1, 3.2, ..., 12.0 Å."""
 
-STEP_WIDTHS: float = 9.0
-"""Beyond this many standard deviations a Gaussian step is 0 or 1 to double precision."""
+STEP_WIDTHS: float = 9.0  # beyond this many standard deviations a Gaussian step is 0 or 1 to double precision
 
 
 def checked_ptr(data: Data) -> Tensor:
