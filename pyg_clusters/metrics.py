@@ -221,7 +221,7 @@ def interval_metrics(
 
 
 def reliability_rows(
-    error: ArrayLike, half_width: Callable[[float], ArrayLike], groups: ArrayLike | None = None, **unit
+    error: ArrayLike, half_width: Callable[[float], ArrayLike], groups: ArrayLike | None = None
 ) -> list[dict[str, float | int]]:
     """:func:`interval_metrics` at those nominal coverages of :data:`COVERAGES` for which there are enough groups.
 
@@ -230,5 +230,5 @@ def reliability_rows(
     rows = []
     for coverage in COVERAGES:
         with suppress(InputError):
-            rows.append(interval_metrics(error, half_width(coverage), coverage, groups, **unit))
+            rows.append(interval_metrics(error, half_width(coverage), coverage, groups))
     return rows

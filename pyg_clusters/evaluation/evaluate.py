@@ -1,6 +1,7 @@
 """Errors of trained models, and the calibration of their intervals."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -181,7 +182,10 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
         np.arange(len(ptr) - 1),
         per_atom,
     )
-    training_set = None if per_atom else TrainingSet.of_run(run)
+    training_set = None
+    if run.has_data and not per_atom:
+        with suppress(InputError):  # the data are not there any more
+            training_set = TrainingSet.of(run.data)
     return _evaluation(f"{run.path} on {', '.join(files)}", compared, training_set, calibration, options.coverage, {})
 
 

@@ -13,12 +13,11 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis import plots
 from pyg_clusters.composition import comparable, composition_names, compositions
 from pyg_clusters.datasets.training_data import MAX_TRAINING_CLUSTERS, TrainingData
-from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.formatting import cell, print_lines, print_table
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.writing import read_columns
-from pyg_clusters.inference.run import HISTORY, Run
+from pyg_clusters.inference.run import HISTORY
 from pyg_clusters.metrics import energy_metrics, metrics_by_size
 from pyg_clusters.structures.duplicates import copies
 
@@ -158,16 +157,6 @@ class TrainingSet:
         numbers, ptr = np.concatenate(z), offsets(np.concatenate(sizes))
         clusters = (numbers, np.concatenate(pos), ptr) if pos else None
         return cls(CompositionMean(numbers, ptr, np.concatenate(energy)), clusters)
-
-    @classmethod
-    def of_run(cls, run: Run) -> "TrainingSet | None":
-        """Training set of a run, if its data are available."""
-        if not run.has_data:
-            return None
-        try:
-            return cls.of(run.data)
-        except InputError:
-            return None
 
     def copies(self, z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
         """Whether each cluster is a copy of a training cluster, ``[num_graphs]``."""

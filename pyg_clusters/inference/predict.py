@@ -109,7 +109,8 @@ def _predict(options: PredictOptions, out: Path, shard: Shard | None, folder: Pa
         list_bad(parts.bad)
         parts.remove()
         raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to predict")
-    style.write(out, (results for _, results in parts))
+    with atomic_write(out) as temporary:
+        style.write(temporary, (results for _, results in parts))
     parts.remove()
     flagged = None if uncertainty.range is None else parts.num_flagged
     return Predicted(parts.num_frames, options.out, parts.bad, flagged)
@@ -149,91 +150,54 @@ class PredictionFormat(ABC):
             columns: Values of the further columns by name, ``[num_frames]`` or ``[num_atoms]``.
         """
 
-    @property
-    def head(self) -> bytes:
-        """First bytes of the file, before the results of the parts."""
-        return b""
-
-    def write(self, out: Path, results: Iterable[bytes]):
-        """Write the file from the results of all parts, in order.
-
-        Raises:
-            InputError: If it cannot be written.
-        """
-        with atomic_write(out) as temporary, temporary.open("wb") as stream:
-            stream.write(self.head)
-            stream.writelines(results)
+    @abstractmethod
+    def write(self, path: Path, results: Iterable[bytes]):
+        """Write a file from the results of all parts, in order."""
 
 
 class TableFormat(PredictionFormat):
-    """A row per frame, or per atom."""
+    """A row per frame, or per atom; results are tables in Arrow's stream format."""
 
-    def table(self, scored: ScoredBlock, columns: Columns) -> pyarrow.Table:
-        """Rows of a block."""
+    @property
+    def schema(self) -> pyarrow.Schema:
+        """Columns and their types."""
+        predicted = {ENERGY: self.dtype, f"{ENERGY}_per_atom": "float64"}
+        if self.per_atom:
+            predicted = {"atom": "int64", SHIELDING: self.dtype}
+        types = {SOURCE_FILE: "string", SOURCE_FRAME: "int64", "size": "int64", **predicted, **self.columns}
+        return pyarrow.schema([(name, pyarrow.type_for_alias(alias)) for name, alias in types.items()])
+
+    def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
         frames = scored.frames
         files, indices = frames.origins
         row = frames.frame_of_atom if self.per_atom else np.arange(len(frames))
-        atoms = np.arange(len(row)) - frames.ptr[row]
-        values = scored.shielding if self.per_atom else scored.energy
-        return self._table(files[row], indices[row], frames.sizes[row], atoms, values, columns)
-
-    @property
-    def no_rows(self) -> pyarrow.Table:
-        """Empty table, with the columns of all others."""
-        none = np.zeros(0, dtype=np.int64)
-        further = dict.fromkeys(self.columns, none.astype(object))
-        return self._table(none.astype(str), none, none, none, none.astype(self.dtype), further)
-
-    def _table(
-        self,
-        files: np.ndarray,
-        indices: np.ndarray,
-        sizes: np.ndarray,
-        atoms: np.ndarray,
-        values: np.ndarray,
-        columns: Columns,
-    ) -> pyarrow.Table:
+        sizes = frames.sizes[row]
         if self.per_atom:
-            predicted = {"atom": atoms, SHIELDING: values}
+            predicted = {"atom": np.arange(len(row)) - frames.ptr[row], SHIELDING: scored.shielding}
         else:
-            predicted = {ENERGY: values, f"{ENERGY}_per_atom": values / sizes}
-        types = {SOURCE_FILE: "string", SOURCE_FRAME: "int64", **self.columns}
-        arrays = {SOURCE_FILE: files, SOURCE_FRAME: indices, "size": sizes, **predicted}
-        arrays |= {name: columns[name] for name in self.columns}
-        aliases = {name: pyarrow.type_for_alias(types[name]) if name in types else None for name in arrays}
-        return pyarrow.table({name: pyarrow.array(values, aliases[name]) for name, values in arrays.items()})
+            predicted = {ENERGY: scored.energy, f"{ENERGY}_per_atom": scored.energy / sizes}
+        arrays = {SOURCE_FILE: files[row], SOURCE_FRAME: indices[row], "size": sizes, **predicted, **columns}
+        table, stream = pyarrow.table(arrays, self.schema), BytesIO()
+        with pyarrow.ipc.new_stream(stream, table.schema) as writer:
+            writer.write_table(table)
+        return stream.getvalue()
 
 
 class CsvFormat(TableFormat):
     """Comma-separated values."""
 
-    @property
-    def head(self) -> bytes:
-        return _csv(self.no_rows, header=True)
-
-    def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
-        return _csv(self.table(scored, columns), header=False)
-
-
-def _csv(table: pyarrow.Table, header: bool) -> bytes:
-    stream = BytesIO()
-    pyarrow.csv.write_csv(table, stream, pyarrow.csv.WriteOptions(include_header=header))
-    return stream.getvalue()
+    def write(self, path: Path, results: Iterable[bytes]):
+        with pyarrow.csv.CSVWriter(path, self.schema) as writer:
+            for data in results:
+                writer.write_table(pyarrow.ipc.open_stream(data).read_all())
 
 
 class ParquetFormat(TableFormat):
-    """Parquet, written from tables in Arrow's stream format."""
+    """Parquet."""
 
-    def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
-        table, stream = self.table(scored, columns), BytesIO()
-        with pyarrow.ipc.new_stream(stream, table.schema) as writer:
-            writer.write_table(table)
-        return stream.getvalue()
-
-    def write(self, out: Path, results: Iterable[bytes]):
-        rows = self.no_rows
-        with atomic_write(out) as temporary, pyarrow.parquet.ParquetWriter(temporary, rows.schema) as writer:
-            waiting, num_rows = [rows], 0
+    def write(self, path: Path, results: Iterable[bytes]):
+        with pyarrow.parquet.ParquetWriter(path, self.schema) as writer:
+            waiting, num_rows = [self.schema.empty_table()], 0
             for data in results:
                 waiting.append(pyarrow.ipc.open_stream(data).read_all())
                 num_rows += len(waiting[-1])
@@ -263,6 +227,10 @@ class ExtxyzFormat(PredictionFormat):
                 write_values(atoms.info, {ENERGY: float(scored.energy[index])} | numbers, replaced=ENERGY_PREDICTION)
             texts.append(extxyz_text(atoms, f"{frames.file}, frame {frames.number[index]}"))
         return "".join(texts).encode()
+
+    def write(self, path: Path, results: Iterable[bytes]):
+        with path.open("wb") as stream:
+            stream.writelines(results)
 
 
 FORMATS: dict[str, type[PredictionFormat]] = {".csv": CsvFormat, ".parquet": ParquetFormat, ".extxyz": ExtxyzFormat}
