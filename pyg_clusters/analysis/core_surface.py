@@ -20,6 +20,7 @@ from pyg_clusters.frames.reader import FrameSet
 from pyg_clusters.geometry import GALLIUM_RADII, check_radii, ptr_to_batch, shell_of, whole_clusters
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.pairs import shell_counts
+from pyg_clusters.positions import centred
 
 REGIONS: tuple[str, str, str] = ("core", "between", "surface")
 """Names of the regions 0, 1, 2."""
@@ -69,7 +70,7 @@ def atomic_features(
 ) -> AtomicFeatures:
     """Atomic energies, features and counts of all atoms.
 
-    Clusters are centred in their own precision before they are cast to that of the model.
+    Clusters are centred in double precision before they are cast to that of the model.
 
     Args:
         model: A trained model with atomic energies and features; it is evaluated on its own device.
@@ -81,11 +82,9 @@ def atomic_features(
     radii, weight = getattr(model, "radii", radii), next(model.parameters())
     energies, features, counts = [], [], []
     for atoms, own_ptr in whole_clusters(ptr, ATOMS_AT_ONCE):
-        batch = ptr_to_batch(own_ptr)
-        centre = centre_of_mass(torch.ones_like(z[atoms]), pos[atoms], own_ptr)
-        centred_pos = (pos[atoms] - centre[batch]).to(weight.device, weight.dtype)
+        centred_pos = torch.from_numpy(centred(pos[atoms].numpy(), own_ptr.numpy())).to(weight.device, weight.dtype)
         with torch.no_grad():
-            inputs = z[atoms].to(weight.device), centred_pos, batch.to(weight.device)
+            inputs = z[atoms].to(weight.device), centred_pos, ptr_to_batch(own_ptr).to(weight.device)
             energies.append(model.atomic_energies(*inputs).cpu().double().numpy())
             features.append(model.features(*inputs).cpu().numpy())
         counts.append(shell_counts(centred_pos, own_ptr.to(weight.device), radii).cpu().numpy())

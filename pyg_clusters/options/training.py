@@ -84,7 +84,7 @@ Every value of a recipe is also an option, and every class can be replaced by na
   --trainer.max_epochs N     maximum number of epochs
   --trainer.max_time DD:HH:MM:SS    stop after the epoch in which this time is reached, including resumed parts
   --trainer.logger CLASS     CSVLogger, TensorBoardLogger, ...; its arguments are --trainer.logger.NAME VALUE;
-                             such a run is resumed with --trust, as the paths of a logger decide what is written where
+                             such a run is resumed with --trust, as its logger may write any file
   --trainer.accelerator gpu --trainer.devices 2 ...    any argument of the Trainer of PyTorch Lightning
 
   --config RECIPE --print_config    print all values with their defaults, and exit
