@@ -93,7 +93,7 @@ def test_lasso_refuses_to_be_fitted():
     z, pos, ptr = random_clusters((6, 6), 11, torch.Generator().manual_seed(0))
     data = Data(z=z, pos=pos, batch=ptr_to_batch(ptr), y=torch.rand(12))
     data.z[0] = 37
-    with pytest.raises(InputError, match="there are Na, Rb: NodeSchNet"):
+    with pytest.raises(InputError, match="there are Na, Rb; use NodeSchNet"):
         ShieldingLasso().fit(data, data)
 
 
@@ -128,5 +128,5 @@ def test_a_pretrained_model_refuses_other_elements(name):
     pos, batch = 2.7 * torch.eye(4, 3), torch.zeros(4, dtype=torch.long)
     assert model(z, pos, batch).isfinite().all()
     z[1:3] = torch.tensor([29, 79])
-    with pytest.raises(InputError, match=f"trained on {model.domain.symbols} and knows nothing of Cu, Au"):
+    with pytest.raises(InputError, match=f"trained on {model.domain.symbols} and not on Cu, Au"):
         model(z, pos, batch)

@@ -226,7 +226,7 @@ def test_elements_are_checked(elements):
 
 def test_other_functions_are_refused():
     model = make(descriptor=SMALL)
-    with pytest.raises(ValueError, match="640 symmetry functions an atom were given to a model of 20"):
+    with pytest.raises(ValueError, match="got 640 symmetry functions per atom, but the model has 20"):
         model(torch.tensor([31]), None, torch.tensor([0]), symmetry_functions=torch.zeros(1, 640))
     with pytest.raises(InputError, match="descriptor of HDNN has no 'eta'; it has radial_cutoff"):
         make(descriptor={"eta": 4.0})

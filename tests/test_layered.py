@@ -162,7 +162,7 @@ def test_edges_and_counts_that_are_there_give_the_same(conv, clusters):
         model(z, None, batch, x=counts, edge_index=edge_index, edge_weight=edge_weight) if "GIN" in conv else expected
     )
     torch.testing.assert_close(given, expected)
-    with pytest.raises(InputError, match="counts of 3 shells an atom are needed, got 1"):
+    with pytest.raises(InputError, match="counts in 3 shells are needed for each atom, got 1"):
         model(z, pos, batch, x=counts[:, :1])
     with pytest.raises(InputError, match="needs distances: give pos or edge_weight"):
         model(z, None, batch, edge_index=edge_index)

@@ -111,7 +111,7 @@ def test_wrong_input(halves):
     with pytest.raises(InputError, match=r"got \[280, 3\]"):
         ShieldingLasso("both")(train.z, train.pos, train.batch, populations=torch.zeros(280, 3))
     val.y.fill_(600.0)
-    with pytest.raises(InputError, match="all 140 shieldings to fit to are 600 ppm"):
+    with pytest.raises(InputError, match="all 140 shieldings of the training set are 600 ppm"):
         ShieldingLasso(transform=True).fit(val, val)
     val.y[3] = float("nan")
     for first, second, part in ((val, train, "training"), (train, val, "validation")):

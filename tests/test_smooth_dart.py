@@ -169,7 +169,7 @@ def test_calculator_gives_the_energy_and_its_gradient():
     model = SmoothDART(**SMALL)
     model.domain.fit(torch.tensor([31]), torch.tensor([0, 1]))
     cluster.calc = ModelCalculator(model)
-    with pytest.raises(InputError, match="trained on Ga and knows nothing of Na"):
+    with pytest.raises(InputError, match="trained on Ga and not on Na"):
         cluster.get_potential_energy()
 
 

@@ -131,7 +131,7 @@ def test_predictor_and_calculator_take_its_elements_and_no_others(tmp_path):
     cluster = Atoms(z[:13].numpy(), pos[:13].numpy(), calculator=ModelCalculator(found))
     assert cluster.get_potential_energy() == pytest.approx(predicted[0].item(), abs=1e-5)
     cluster.numbers[0] = 47
-    with pytest.raises(InputError, match="trained on Cu, Au and knows nothing of Ag"):
+    with pytest.raises(InputError, match="trained on Cu, Au and not on Ag"):
         cluster.get_potential_energy()
     with pytest.raises(InputError, match="atomic numbers z are needed"):
         found(None, pos.float(), batch)

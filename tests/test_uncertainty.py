@@ -112,9 +112,9 @@ def test_calculator_of_an_ensemble_has_mean_forces_and_spread():
 
 
 def test_members_that_do_not_belong_together_are_refused(tmp_path):
-    with pytest.raises(InputError, match=r"trained on other elements: Ga and Na"):
+    with pytest.raises(InputError, match=r"trained on different elements: Ga and Na"):
         Ensemble([*darts(1), *darts(1, element=11)])
-    with pytest.raises(InputError, match="targets must be alike"):
+    with pytest.raises(InputError, match="targets must agree"):
         Ensemble([DART(), NodeSchNet()])
     with pytest.raises(InputError, match="at least two members, got 1"):
         Ensemble(darts(1))
@@ -199,7 +199,7 @@ def test_posterior_of_the_last_layer_is_that_of_linear_regression(generator):
     np.testing.assert_allclose(found.energy, Predictor(model)(z, pos, ptr).energy, rtol=1e-9)
     stretched = Predictor(posterior)(z, 2 * pos, ptr)
     assert stretched.spread.mean() > 2 * found.spread.mean()
-    with pytest.raises(InputError, match="is for DART, not SmoothDART"):
+    with pytest.raises(InputError, match="needs a DART, not SmoothDART"):
         LastLayerPosterior(SmoothDART(), posterior.covariance)
 
 

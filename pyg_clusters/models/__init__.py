@@ -1,4 +1,4 @@
-"""Models of cluster energies and of the shieldings of atoms."""
+"""Models of cluster energies and atomic shieldings."""
 
 from pyg_clusters.models.alloy_dart import AlloyDART
 from pyg_clusters.models.checkpoint import available_models, load_model, save_ensemble, save_model

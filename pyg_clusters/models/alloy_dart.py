@@ -22,15 +22,15 @@ class AlloyDART(DART):
         E = \sum_i \mathrm{MLP}_{int}\Big(\mathrm{MLP}_f(\mathbf{x}_i) + \sum_s \sum_{j \in \mathcal{N}_s(i)}
         \mathrm{MLP}_{s, z_j}(\mathbf{x}_j)\Big)
 
-    The descriptor :math:`\mathbf{x}_i` holds the number of neighbours of each element in each shell, and, if there
-    are several elements, which one atom i is. With one element it is DART, to the last weight: a state dict of the one
-    fits the other.
+    The descriptor :math:`\mathbf{x}_i` holds the number of neighbours of each element in each shell and, with several
+    elements, the one-hot encoded element of atom i. With a single element the model is identical to DART, and their
+    state dicts are interchangeable.
 
     Args:
-        elements (sequence of int): Atomic numbers of the elements, in the order of their counts.
+        elements (sequence of int): Atomic numbers of the elements, in the order of their counts in the descriptor.
         radii (sequence of float): Shell radii in Å, the same for all pairs of elements.
-        element_networks (str): ``"shared"``: one network per shell, which takes the element of the neighbour;
-            ``"separate"``: a network per shell and element of the neighbour.
+        element_networks (str): ``"shared"``: one network per shell, with the element of the neighbour as an input;
+            ``"separate"``: one network per shell and element of the neighbour.
         **kwargs: Further arguments of :class:`DART`.
 
     Example:
@@ -38,7 +38,7 @@ class AlloyDART(DART):
         >>> model = AlloyDART(elements=(29, 79), radii=(3.4, 5.8))
         >>> z, batch = torch.tensor([29, 79, 79]), torch.tensor([0, 0, 0])
         >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.6], [0.0, 0.0, 5.4]])
-        >>> model.descriptor(z, pos, batch)[1].tolist()  # beside one copper and one gold, itself gold
+        >>> model.descriptor(z, pos, batch)[1].tolist()  # a gold atom with one copper and one gold neighbour
         [1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]
         >>> model(z, pos, batch).shape
         torch.Size([1])
@@ -82,13 +82,13 @@ class AlloyDART(DART):
     ) -> AtomicEnergies:
         """Energies and features of the atoms; the arguments are those of :meth:`DART.forward`.
 
-        With a shell graph ``x`` is left alone: the descriptor is counted from the graph and the elements.
+        With several elements ``x`` is ignored: the descriptor is computed from the graph and the elements.
         """
         if z is None:
             raise ValueError("atomic numbers z are needed: neighbours are counted by element")
         batch = one_cluster(z) if batch is None else batch
         if len(self.elements) == 1:
-            self.index(z)  # that it is this element
+            self.index(z)  # raises an error for any other element
             return super().energies_and_features(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
         pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
         if edge_index is None:
@@ -103,19 +103,22 @@ class AlloyDART(DART):
         return self._read_out(y, z, defect)
 
     def fast_path(self, device: torch.device, half: bool) -> None:
-        """None: the fast path of :class:`DART` knows one element."""
+        """Return ``None``: the fast path of :class:`DART` does not distinguish elements."""
 
     def descriptor(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
-        """Counts of neighbours, the elements of the first shell first, and the element of the atom.
+        """Counts of neighbours by shell and element, and the one-hot encoded element of the atom.
 
         Returns:
-            ``[num_atoms, num_shells * num_elements + num_elements]``, without the last part for one element.
+            ``[num_atoms, num_shells * num_elements + num_elements]``; the shell is the slower index of the counts.
         """
         place, masks, numbers = self._padded(z, pos, batch)
         return self._padded_descriptor(masks, numbers).flatten(0, 1)[place]
 
     def _padded(self, z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Places of the atoms, shell masks, and elements ``[num_graphs, num_atoms, num_elements]``, zero in padding."""
+        """Indices of the atoms in the padded arrays, shell masks, and one-hot encoded elements.
+
+        The elements are ``[num_graphs, num_atoms, num_elements]``, zero in the padding.
+        """
         padded, place, _ = pad_clusters(pos.detach(), batch)
         num_graphs, largest, _ = padded.shape
         masks = beyond_masks(padded, self.radii, next(self.interaction.parameters()).dtype)
@@ -124,7 +127,7 @@ class AlloyDART(DART):
         return place, masks, elements.view(num_graphs, largest, -1)
 
     def _padded_descriptor(self, masks: Tensor, elements: Tensor) -> Tensor:
-        """``[num_graphs, num_atoms, channels]``."""
+        """Descriptor ``[num_graphs, num_atoms, in_channels]``."""
         counts = []
         for number in range(elements.size(-1)):
             of_element = elements[:, :, number]
@@ -142,10 +145,10 @@ class AlloyDART(DART):
             return y.flatten(0, 1)[place]
         y = x.new_zeros(*x.shape[:2], self.hidden_channels)
         for number, conv in enumerate((self.conv, *self.other_convs)):
-            terms = conv.atom_terms(x)  # the first, not summed over neighbours, holds the root of every atom less h_0
+            terms = conv.atom_terms(x)  # terms[:, :, 0] is the root term minus h_0, not summed over neighbours
             of_element = elements[:, :, number, None]
             h_0 = terms[:, :, 1]
-            own = terms[:, :, 0] + h_0  # root of the first convolution, zero of the others
+            own = terms[:, :, 0] + h_0  # root term of the first convolution, zero for the others
             summed = [own - of_element * h_0, *(of_element * terms[:, :, k] for k in range(1, terms.size(2)))]
             y = y + conv.combine_dense(torch.stack(summed, dim=2), masks)
         return y.flatten(0, 1)[place]

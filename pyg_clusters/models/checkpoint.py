@@ -1,4 +1,4 @@
-"""Trained models on disk: weights as safetensors, everything else as JSON. Nothing is unpickled."""
+"""Saved models: weights as safetensors, everything else as JSON. Nothing is unpickled."""
 
 import hashlib
 import importlib
@@ -24,27 +24,27 @@ from pyg_clusters.trusted import check_trusted, current_folder, trusting_files, 
 
 WEIGHTS = "model.safetensors"
 CONFIGURATION = "model.json"
-ENSEMBLE = "ensemble.json"  # file with the folders of the members of an ensemble
-BEST = "best"  # folder of the model with the smallest validation error, in that of a run
+ENSEMBLE = "ensemble.json"  # lists the folders of the members of an ensemble
+BEST = "best"  # subfolder of a run with the model of smallest validation error
 
 OWN_MODELS = "pyg_clusters.models"
 
 SHIPPED: Path = Path(__file__).parent.parent / "pretrained"
-"""Folder of the trained models that come with the package, each with its card (README.md)."""
+"""Folder of the pretrained models of the package, each with its card (README.md)."""
 
 
 def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | None = None):
-    """Writes a model that :func:`load_model` reads.
+    """Save a model for :func:`load_model`.
 
     The arguments of the model's constructor are read from its attributes of the same names.
 
     Args:
         model: The model.
         folder: Folder of the two files, created if missing.
-        notes: Further information, in JSON's types: data, metrics with units.
+        notes: Further information of JSON types, such as the training data and metrics with units.
 
     Raises:
-        TypeError: If the model does not keep an argument under its name, or JSON cannot hold one.
+        TypeError: If the model has no attribute for an argument, or the argument cannot be written as JSON.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -61,17 +61,17 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
 
 
 def load_model(path: str | Path, trust: bool = False) -> nn.Module:
-    """Reads a model from its folder, from the folder of the run that trained it, or a shipped one by its name.
+    """Load a model in evaluation mode.
 
     The folder of an ensemble (``ensemble.json``) gives an :class:`~pyg_clusters.models.Ensemble`.
 
     Args:
-        path: Folder or name.
-        trust: Whether the folder may name any class, of your own say: importing and making one runs its code. Without
-            it only the classes of :data:`pyg_clusters.trusted.TRUSTED` are made.
+        path: Folder of the model or of the run that trained it, or name of a pretrained model.
+        trust: Whether the folder may name any class, for example your own. Importing and creating a class runs its
+            code; by default only the classes of :data:`pyg_clusters.trusted.TRUSTED` are allowed.
 
     Raises:
-        InputError: If there is no model, it names a class that is not trusted, or its files do not belong together.
+        InputError: If there is no model, its class is not trusted, or its files are corrupted or inconsistent.
     """
     with trusting_files(trust):
         return _load_ensemble(path) if is_ensemble(path) else _load_single(path)
@@ -80,12 +80,12 @@ def load_model(path: str | Path, trust: bool = False) -> nn.Module:
 def _load_single(path: str | Path) -> nn.Module:
     folder = model_folder(path)
     configuration = read_configuration(folder)
-    made_of = {name: configuration[name] for name in ("class_path", "init_args")}
-    check_trusted(made_of, folder / CONFIGURATION)
+    spec = {name: configuration[name] for name in ("class_path", "init_args")}
+    check_trusted(spec, folder / CONFIGURATION)
     try:
         with current_folder() if trusts_files() else nullcontext():
             module, _, name = configuration["class_path"].rpartition(".")
-            if module.startswith(OWN_MODELS):  # whichever of its modules the class was in when the model was saved
+            if module.startswith(OWN_MODELS):  # the class may have moved to another module since the model was saved
                 module = OWN_MODELS
             model_class = getattr(importlib.import_module(module), name)
             if not (isinstance(model_class, type) and issubclass(model_class, nn.Module)):
@@ -105,13 +105,13 @@ def _load_single(path: str | Path) -> nn.Module:
 
 
 def save_ensemble(folder: str | Path, members: Sequence[str | Path], notes: dict[str, Any] | None = None):
-    """Writes ``ensemble.json``, by which :func:`load_model` reads runs or saved models as one ensemble.
+    """Combine runs or saved models into an ensemble for :func:`load_model`, by writing ``ensemble.json``.
 
     Args:
         folder: Folder of the ensemble, created if missing.
-        members: Folders of the members, which stay where they are; they are named relative to ``folder``. They need
-            not be trained yet.
-        notes: Further information, in JSON's types.
+        members: Folders of the members, which are stored relative to ``folder`` and not copied. They need not be
+            trained yet.
+        notes: Further information of JSON types.
 
     Example:
         >>> import tempfile
@@ -129,13 +129,13 @@ def save_ensemble(folder: str | Path, members: Sequence[str | Path], notes: dict
 
 
 def located(path: str | Path) -> Path:
-    """The path itself, or the folder of the pretrained model of that name."""
+    """Folder of the pretrained model of this name, or the path itself."""
     path = Path(path)
     return path if path.exists() or str(path) not in available_models() else SHIPPED / path
 
 
 def is_ensemble(path: str | Path) -> bool:
-    """Whether a path or name is that of an ensemble."""
+    """Whether a path or name belongs to an ensemble."""
     return (located(path) / ENSEMBLE).is_file()
 
 
@@ -149,7 +149,7 @@ def member_folders(path: str | Path) -> list[Path]:
 
 
 def ensemble_notes(path: str | Path) -> dict[str, Any]:
-    """Information that was saved with an ensemble."""
+    """Notes that were saved with an ensemble."""
     file, remedy = located(path) / ENSEMBLE, "make it again"
     notes = read_json(file, remedy).get("notes")
     if not isinstance(notes, dict):
@@ -158,7 +158,7 @@ def ensemble_notes(path: str | Path) -> dict[str, Any]:
 
 
 def weights_hash(path: str | Path) -> str:
-    """Hash of the weights of a model, or of those of the members of an ensemble."""
+    """SHA-256 hash of the weights of a model or of all members of an ensemble."""
     folders = member_folders(path) if is_ensemble(path) else [Path(path)]
     digest = hashlib.sha256()
     for folder in folders:
@@ -182,7 +182,7 @@ def _load_ensemble(path: str | Path) -> Ensemble:
 
 
 def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:
-    """A model of a known class from its folder; errors are those of :mod:`torch` or the class if they do not fit."""
+    """Create a model of the given class from its folder; errors of :mod:`torch` and of the class are not caught."""
     folder = Path(folder)
     model = model_class(**read_configuration(folder)["init_args"])
     weights = safetensors.torch.load_file(folder / WEIGHTS)
@@ -193,7 +193,11 @@ def rebuild(model_class: type[nn.Module], folder: str | Path) -> nn.Module:
 
 
 def model_folder(path: str | Path) -> Path:
-    """Folder of the model files under a run or model folder, or of the pretrained model of that name."""
+    """Folder of the model files of a run, of a saved model, or of the pretrained model of this name.
+
+    Raises:
+        InputError: If there is none.
+    """
     path = located(path)
     for folder in (path, path / BEST):
         if (folder / CONFIGURATION).is_file() and (folder / WEIGHTS).is_file():
@@ -211,13 +215,13 @@ def model_folder(path: str | Path) -> Path:
 
 
 def runs_within(path: Path) -> list[Path]:
-    """Folders of runs and models in a folder that is none itself."""
+    """Subfolders that hold runs or models."""
     entries = sorted(path.iterdir()) if path.is_dir() else []
     return [entry for entry in entries if any((entry / name).exists() for name in (CONFIGURATION, "best"))]
 
 
 def available_models() -> dict[str, str]:
-    """Pretrained models that come with the package: their names and the titles of their cards.
+    """Names of the pretrained models of the package and titles of their cards.
 
     Example:
         >>> available_models()["gallium"]
@@ -234,7 +238,11 @@ def list_models(options: ModelsOptions) -> str:
 
 
 def read_configuration(folder: Path) -> dict[str, Any]:
-    """The JSON half of a saved model: ``class_path``, ``init_args``, ``notes``."""
+    """Configuration of a saved model: ``class_path``, ``init_args`` and ``notes``.
+
+    Raises:
+        InputError: If the file is missing or corrupted.
+    """
     file = folder / CONFIGURATION
     configuration = read_json(file, "copy or train the model again")
     if not {"class_path", "init_args"} <= configuration.keys():
@@ -247,12 +255,12 @@ def read_configuration(folder: Path) -> dict[str, Any]:
 
 
 def init_args(model: nn.Module) -> dict[str, Any]:
-    """Arguments of a model's constructor, from the attributes of their names.
+    """Arguments of a model's constructor, read from its attributes of the same names.
 
-    Those that it passes on to its base class (``**kwargs``) are included.
+    Arguments that are passed on to the base class (``**kwargs``) are included.
 
     Raises:
-        TypeError: If the model does not keep an argument under its name.
+        TypeError: If the model has no attribute for an argument.
     """
     arguments = {}
     for each in type(model).__mro__:

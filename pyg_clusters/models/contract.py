@@ -1,4 +1,4 @@
-"""Contract of models: their methods, their further arguments, and the elements that they can treat."""
+"""Contract of models: methods, additional arguments, and supported elements."""
 
 import copy
 import inspect
@@ -19,16 +19,17 @@ from pyg_clusters.models.training_domain import domain_of
 class ClusterModel(Protocol):
     """A model of the energies of clusters, or of a value per atom.
 
-    Required is ``forward`` alone: any :class:`torch.nn.Module` called as ``model(z, pos, batch)`` can be trained,
+    Only ``forward`` is required: any :class:`torch.nn.Module` called as ``model(z, pos, batch)`` can be trained,
     saved, and used by :class:`~pyg_clusters.inference.Predictor`, :class:`~pyg_clusters.structures.ModelCalculator`
-    and the command line. :func:`~pyg_clusters.testing.validate_model` checks what physics and batching demand of it.
-    To be saved, a model keeps the arguments of its constructor as attributes of the same names.
+    and the command line. :func:`~pyg_clusters.testing.validate_model` checks its symmetries and its batching. A model
+    can be saved if it keeps the arguments of its constructor as attributes of the same names.
 
-    A model may also have any of
+    A model may also have
 
     - the methods of :class:`HasAtomicEnergies`, :class:`HasFeatures`, :class:`HasSpread` and :class:`HasFastPath`;
     - ``scale``: an :class:`~pyg_clusters.nn.EnergyScale`, fitted to the training set before the first step;
-    - ``domain``: a :class:`~pyg_clusters.models.TrainingDomain`: elements, sizes and geometries of the training set.
+    - ``domain``: a :class:`~pyg_clusters.models.TrainingDomain` with elements, sizes and geometries of the training
+      set.
     """
 
     def forward(self, z: Tensor, pos: Tensor, batch: Tensor | None = None) -> Tensor:
@@ -37,8 +38,8 @@ class ClusterModel(Protocol):
         Args:
             z: Atomic numbers ``[num_atoms]``.
             pos: Positions ``[num_atoms, 3]`` in Å.
-            batch: Cluster of each atom ``[num_atoms]``; the models of this package take one cluster if it is not
-                given.
+            batch: Cluster index of each atom ``[num_atoms]``; the models of this package treat all atoms as one
+                cluster if it is not given.
         """
         ...
 
@@ -54,7 +55,7 @@ class HasAtomicEnergies(Protocol):
 
 @runtime_checkable
 class HasFeatures(Protocol):
-    """A model with learned features of atoms, by which the strategy ``diverse`` compares clusters."""
+    """A model with learned features of atoms, which the strategy ``diverse`` uses to compare clusters."""
 
     def features(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
         """Features ``[num_atoms, num_features]``."""
@@ -72,13 +73,20 @@ class HasSpread(Protocol):
 
 @runtime_checkable
 class HasFastPath(Protocol):
-    """A model with an implementation for many clusters of one size, without gradients."""
+    """A model with a faster implementation for many clusters of one size, without gradients."""
 
     def fast_path(self, device: torch.device, half: bool) -> Callable[[Tensor, Tensor], Tensor] | None:
         """Function of ``z [num_graphs, num_atoms]`` and ``pos [num_graphs, num_atoms, 3]``.
 
-        It returns energies ``[num_graphs]`` in eV, or energies and spreads ``[num_graphs, 2]`` of a model with
-        ``mean_and_spread``; ``None`` if there is none for this device and precision.
+        The function returns energies ``[num_graphs]`` in eV or, for a model with ``mean_and_spread``, energies and
+        spreads ``[num_graphs, 2]``.
+
+        Args:
+            device: Device of the clusters.
+            half: Whether half precision may be used.
+
+        Returns:
+            The function, or ``None`` if there is none for this device and precision.
         """
         ...
 
@@ -86,8 +94,8 @@ class HasFastPath(Protocol):
 def extra_arguments(model: nn.Module) -> dict[str, bool]:
     """Names of the arguments of ``model(z, pos, batch, ...)`` after the first three, and whether each is required.
 
-    Values that a data set stores under such a name (``x``, ``edge_index``, a custom descriptor) are passed to the
-    model. The arguments of an ensemble are those of its members.
+    Attributes of a data set with these names (``x``, ``edge_index``, a custom descriptor) are passed to the model. An
+    ensemble has the arguments of its members.
     """
     model = getattr(model, "members", [model])[0]
     parameters = list(inspect.signature(model.forward).parameters.values())
@@ -96,34 +104,34 @@ def extra_arguments(model: nn.Module) -> dict[str, bool]:
 
 
 def check_extra_arguments(model: nn.Module, present: Container[str], remedy: str):
-    """Check that all required arguments of a model are among the available ones.
+    """Check that all required arguments of a model are available.
 
     Raises:
-        InputError: If an argument is missing; the message ends in the remedy.
+        InputError: If an argument is missing; the message ends with the remedy.
     """
     missing = [name for name, needed in extra_arguments(model).items() if needed and name not in present]
     if missing:
-        raise InputError(f"{type(model).__name__} must be given {', '.join(missing)}: {remedy}")
+        raise InputError(f"{type(model).__name__} requires {', '.join(missing)}: {remedy}")
 
 
-UNCHANGED: float = 1e-6  # changes of the output below this fraction of the change by moving the atoms are ignored
+UNCHANGED: float = 1e-6  # smaller changes of the output, relative to the change by other positions, are ignored
 
 _known: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], bool]] = WeakKeyDictionary()
 
 
 def element_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
-    """Reason why a model cannot treat clusters of some elements (atomic numbers), if any.
+    """Reason why a model cannot be applied to clusters of these elements (atomic numbers), or ``None``.
 
-    It does not know them, or does not distinguish them.
+    Either the model was not trained on them, or it does not distinguish them.
     """
     numbers, domain = list(numbers), domain_of(model)
     return (domain.problem(numbers) if domain else None) or blind_problem(model, numbers)
 
 
 def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
-    """Reason why a model cannot treat clusters of several elements (atomic numbers), if any.
+    """Reason why a model cannot be applied to clusters of several elements (atomic numbers), or ``None``.
 
-    A model of counts and distances alone gives every arrangement of the elements the same energy.
+    A model that only uses counts and distances predicts the same energy for every arrangement of the elements.
     """
     elements = tuple(sorted(set(numbers)))
     if len(elements) < 2:
@@ -135,8 +143,8 @@ def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
         return None
     symbols = ", ".join(chemical_symbols[number] for number in elements)
     return (
-        f"{type(model).__name__} does not tell elements apart (to exchange atoms of {symbols} changes nothing): for "
-        "several elements take SmoothDART or AlloyDART with elements, HDNN, or a LayeredModel with embedding: both; "
+        f"{type(model).__name__} does not tell elements apart (exchanging atoms of {symbols} changes nothing): for "
+        "several elements use SmoothDART or AlloyDART with elements, HDNN, or a LayeredModel with embedding: both; "
         "for shieldings NodeSchNet, or ShieldingDART with elements"
     )
 
@@ -145,30 +153,30 @@ def blind_problem(model: nn.Module, numbers: Iterable[int]) -> str | None:
 def is_blind(model: nn.Module, elements: Iterable[int]) -> bool:
     """Whether exchanging atoms of two elements (atomic numbers) leaves the output of a model unchanged.
 
-    The test is made on a cluster of eight atoms at two sets of positions. A model whose output does not depend on the
-    positions either (its last layer may start from zero) is not considered blind, nor is one that needs more than
-    positions and cannot be tested.
+    The model is evaluated on a cluster of eight atoms at two sets of positions. A model whose output does not depend
+    on the positions either (its last layer may be initialised to zero) is not considered blind. A model that requires
+    further arguments cannot be tested and is not considered blind either.
     """
     if any(extra_arguments(model).values()):
         return False
-    tried = copy.deepcopy(model).eval().double().cpu()
+    copied = copy.deepcopy(model).eval().double().cpu()
     generator = torch.Generator().manual_seed(0)
     corners = 2.6 * torch.cartesian_prod(*[torch.arange(2.0, dtype=torch.double)] * 3)
-    pos, moved = (corners + 0.6 * torch.rand(8, 3, generator=generator, dtype=torch.double) for _ in range(2))
-    pos[0], moved[0] = pos[0] - 2.0, moved[0] - 1.0  # an atom at the end, for any radii
+    pos, other_pos = (corners + 0.6 * torch.rand(8, 3, generator=generator, dtype=torch.double) for _ in range(2))
+    pos[0], other_pos[0] = pos[0] - 2.0, other_pos[0] - 1.0  # a distant atom, so that outer shells are not empty
     batch = torch.zeros(8, dtype=torch.long)
     for first, second in pairwise(sorted(elements)):
         z = torch.tensor([first, second, second, second, first, second, first, first])
         try:
-            here, there = tried(z, pos, batch), tried(z, moved, batch)
-            # Several arrangements: a symmetry of the cluster may bring one of them back.
-            exchanged = max(_apart(here, tried(z.roll(steps), pos, batch)) for steps in range(1, 8))
-        except (InputError, ValueError, IndexError):  # another check says what it cannot do
+            value, other_value = copied(z, pos, batch), copied(z, other_pos, batch)
+            # Several arrangements, as one of them may be equivalent by symmetry.
+            exchanged = max(_max_difference(value, copied(z.roll(steps), pos, batch)) for steps in range(1, 8))
+        except (InputError, ValueError, IndexError):  # reported by another check
             continue
-        if exchanged <= UNCHANGED * _apart(here, there):
-            return _apart(here, there) > 0
+        if exchanged <= UNCHANGED * _max_difference(value, other_value):
+            return _max_difference(value, other_value) > 0
     return False
 
 
-def _apart(a: Tensor, b: Tensor) -> float:
+def _max_difference(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().max())

@@ -1,4 +1,4 @@
-"""DART: energies of clusters from the counts of neighbours in distance shells."""
+"""DART: energies of clusters from the numbers of neighbours in distance shells."""
 
 import codecs
 from collections.abc import Callable, Sequence
@@ -31,14 +31,14 @@ from pyg_clusters.pairs import check_complete, distinct_counts, edge_shell_count
 from pyg_clusters.positions import usable_positions
 
 NUMPY_NUMBERS: list = [
-    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),  # its name before NumPy 2
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),  # the name before NumPy 2
     np.float64(0).__reduce__()[0],
     np.dtype,
     np.dtypes.Float64DType,
     np.dtypes.Float32DType,
     codecs.encode,
 ]
-"""Building blocks of a pickled NumPy number; the published checkpoints keep their losses beside the weights."""
+"""Classes and functions in a pickled NumPy number; the published checkpoints contain losses besides the weights."""
 
 
 class AtomicEnergies(NamedTuple):
@@ -60,15 +60,15 @@ class DART(nn.Module):
         \mathcal{N}_s(i)} \mathrm{MLP}_s(\mathbf{x}_j)\Big)
 
     where :math:`\mathbf{x}_i` is the topological atomic descriptor, the number of neighbours of atom i in each shell.
-    The activation is CELU with :math:`\alpha = 0.1`, weights start from a Kaiming normal distribution of gain 1 and
-    biases from zero, as in the published implementation.
+    As in the published implementation, the activation is CELU with :math:`\alpha = 0.1`, weights are initialised from
+    a Kaiming normal distribution of gain 1, and biases are initialised to zero.
 
     Args:
         radii (sequence of float): Shell radii in Å.
         hidden_channels (int): Width of the shell networks.
         interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
-        active_shells (sequence of int, optional): The shells that are summed over, by default all. The descriptor
-            keeps the counts of all (the ablations of Table 2).
+        active_shells (sequence of int, optional): Shells that are summed over; by default all. The descriptor always
+            contains the counts of all shells (the ablations of Table 2).
 
     Example:
         >>> import torch
@@ -117,9 +117,9 @@ class DART(nn.Module):
 
         Args:
             z: Atomic numbers ``[num_atoms]``; may be ``None`` for a model of one element.
-            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where a shell graph is given.
-            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
-            x: Shell counts ``[num_atoms, num_shells]``, where they are already known beside a shell graph.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` if a shell graph is given.
+            batch: Cluster index of each atom ``[num_atoms]``, sorted; one cluster if not given.
+            x: Shell counts ``[num_atoms, num_shells]``, if already computed; used only with a shell graph.
             edge_index: Shell graph ``[2, num_edges]`` (source j, target i). Without it the dense products of
                 :meth:`ShellConv.forward_dense` are used, which is faster.
             edge_type: Shell of each edge ``[num_edges]``.
@@ -178,9 +178,9 @@ class DART(nn.Module):
         return AtomicEnergies(energy if defect is None else energy + defect.to(energy.dtype), y)
 
     def _shell_sums(self, pos: Tensor, batch: Tensor) -> Tensor:
-        """Equations 1 to 5, ``[num_atoms, hidden_channels]``, by dense products over padded clusters.
+        """Equations 1 to 5, ``[num_atoms, hidden_channels]``.
 
-        (Those of large clusters are sums over near pairs.)
+        Small clusters are padded and use dense products; large clusters use sums over near pairs.
         """
         dtype = next(self.interaction.parameters()).dtype
         if is_large(batch.numel()) and is_large(ptr := batch_to_ptr(batch)):
@@ -192,7 +192,7 @@ class DART(nn.Module):
         masks = beyond_masks(padded, self.radii, dtype)
         counts = masks_to_counts(masks, sizes.to(dtype) - 1).flatten(0, 1)[place]
 
-        if is_traced():  # no shape may depend on values
+        if is_traced():  # shapes must not depend on values
             terms = self.conv.atom_terms(counts).flatten(1)
         else:
             rows, row_of_atom = distinct_counts(counts)
@@ -209,20 +209,19 @@ class DART(nn.Module):
 
     @classmethod
     def from_published_checkpoint(cls, path: str | Path) -> "DART":
-        """Reads a checkpoint of the published implementation.
+        """Load a checkpoint of the published implementation.
 
-        Its weights give energies in kcal/mol, which become eV here. Nothing but tensors, numbers and plain containers
-        is unpickled.
+        Its energies in kcal/mol are converted to eV. Only tensors, numbers and plain containers are unpickled.
 
         Raises:
-            ValueError: If the file is no such checkpoint.
+            ValueError: If the file is not such a checkpoint.
         """
         try:
             with torch.serialization.safe_globals(NUMPY_NUMBERS):
                 content = torch.load(path, map_location="cpu", weights_only=True)
             published = {name.removeprefix("module."): tensor for name, tensor in content["state_dict"].items()}
             model = cls()
-            model.scale.is_fitted = True  # as it starts: raw numbers in kcal/mol
+            model.scale.is_fitted = True  # the initial scale takes raw outputs in kcal/mol
             linears = {f"inter{number}": layer for number, layer in enumerate(model.interaction, start=1)}
             for letter, perceptron in zip("ijkl", [model.conv.root, *model.conv.shells.values()], strict=True):
                 lins = cast(MLP, perceptron).lins

@@ -1,4 +1,4 @@
-"""Models with an uncertainty estimate: deep ensembles, and the last-layer posterior of a single DART."""
+"""Models with an uncertainty estimate: deep ensembles and the last-layer posterior of a single DART."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
@@ -15,23 +15,23 @@ from pyg_clusters.models.training_domain import TrainingDomain, domain_of, state
 
 
 class Ensemble(nn.Module):
-    r"""Several models trained alike from different seeds (Lakshminarayanan, Pritzel, Blundell, `"Simple and scalable
-    predictive uncertainty estimation using deep ensembles" <https://arxiv.org/abs/1612.01474>`_, 2017).
+    r"""Mean of several models trained from different random seeds (Lakshminarayanan, Pritzel, Blundell, `"Simple and
+    scalable predictive uncertainty estimation using deep ensembles" <https://arxiv.org/abs/1612.01474>`_, 2017).
 
-    It is called like its members and returns their mean; :meth:`mean_and_spread` also returns the standard deviation
-    over the members,
+    :meth:`forward` takes the arguments of a member and returns the mean over the members. :meth:`mean_and_spread` also
+    returns their standard deviation s,
 
     .. math::
         s^2 = \frac{1}{M - 1} \sum_m (E_m - \bar E)^2.
 
-    The spread measures how far the data leave models of this kind undetermined. It does not contain errors that all
-    members share.
+    The spread estimates the uncertainty due to limited training data. Errors that all members share do not contribute
+    to it.
 
     Args:
-        members (sequence of Module): At least two models of the same elements and the same kind of target.
+        members (sequence of Module): At least two models trained on the same elements, charge and kind of target.
 
     Raises:
-        InputError: If there are fewer than two, or they do not belong together.
+        InputError: If there are fewer than two members, or their elements, charges or targets differ.
 
     Example:
         >>> import torch
@@ -54,27 +54,32 @@ class Ensemble(nn.Module):
             self.domain = _common(domains)
 
     def forward(self, z: Tensor | None, pos: Tensor | None, batch: Tensor | None = None, **extra: Tensor) -> Tensor:
-        """Mean over the members, of the shape that each returns; the arguments are those of a member."""
-        return self.of_members(z, pos, batch, **extra).mean(0)
+        """Mean over the members, with the shape of a member's output; the arguments are those of a member."""
+        return self.member_values(z, pos, batch, **extra).mean(0)
 
     def mean_and_spread(
         self, z: Tensor | None, pos: Tensor | None, batch: Tensor | None = None, **extra: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over the members, each of the shape that a member returns, in its unit."""
-        return mean_and_spread(self.of_members(z, pos, batch, **extra))
+        """Mean and standard deviation over the members, each with the shape and unit of a member's output."""
+        return mean_and_spread(self.member_values(z, pos, batch, **extra))
 
-    def of_members(self, z: Tensor | None, pos: Tensor | None, batch: Tensor | None = None, **extra: Tensor) -> Tensor:
+    def member_values(
+        self, z: Tensor | None, pos: Tensor | None, batch: Tensor | None = None, **extra: Tensor
+    ) -> Tensor:
         """Predictions of the members, ``[num_members, ...]``."""
         return stacked([member(z, pos, batch, **extra) for member in self.members])
 
     @property
     def atomic_energies(self) -> Callable[..., Tensor]:
-        """Mean shares of the atoms ``[num_atoms]`` in eV, where the members have them."""
+        """Function that returns the mean contributions of the atoms ``[num_atoms]`` in eV.
+
+        An ``AttributeError`` is raised if a member has no atomic energies.
+        """
         functions = [cast(HasAtomicEnergies, member).atomic_energies for member in self.members]
         return lambda *arguments: stacked([function(*arguments) for function in functions]).mean(0)
 
     def fast_path(self, device: torch.device, half: bool) -> Callable[[Tensor, Tensor], Tensor] | None:
-        """Energies and spreads of clusters of one size, if all members have a fast path."""
+        """Function for energies and spreads of clusters of one size, if all members have a fast path."""
         paths = [member.fast_path(device, half) for member in self.members if isinstance(member, HasFastPath)]
         members = [path for path in paths if path is not None]
         if len(members) < len(self.members):
@@ -86,13 +91,13 @@ class Ensemble(nn.Module):
 
 
 def stacked(values: Sequence[Tensor]) -> Tensor:
-    """Values of the members ``[num_members, ...]``, in the highest precision that one of them has."""
+    """Values of the members ``[num_members, ...]``, in the highest precision among them."""
     dtype = reduce(torch.promote_types, (value.dtype for value in values))
     return torch.stack([value.to(dtype) for value in values])
 
 
 def mean_and_spread(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation (over one less than the number of members) of ``[num_members, ...]``."""
+    """Mean and sample standard deviation over the first dimension of ``[num_members, ...]``."""
     return values.mean(0), values.std(0, correction=1)
 
 
@@ -103,19 +108,19 @@ def _check_alike(members: Sequence[nn.Module]):
         if kinds[0] != kinds[1]:
             raise InputError(
                 f"members 0 ({type(first).__name__}) and {number} ({type(member).__name__}) of the ensemble do not "
-                "predict the same: their targets must be alike"
+                "predict the same quantity: their targets must agree"
             )
         elements = [_elements(model) for model in (first, member)]
         if elements[0] != elements[1]:
             raise InputError(
-                f"members 0 and {number} of the ensemble were trained on other elements: {elements[0]} and "
-                f"{elements[1]}; give members of the same data"
+                f"members 0 and {number} of the ensemble were trained on different elements: {elements[0]} and "
+                f"{elements[1]}; give members trained on the same data"
             )
         charges = [state_of_training(model)[0] for model in (first, member)]
         if charges[0] != charges[1]:
             raise InputError(
                 f"members 0 and {number} of the ensemble were trained on clusters of charge {charges[0]} and "
-                f"{charges[1]}; give members of the same data"
+                f"{charges[1]}; give members trained on the same data"
             )
 
 
@@ -125,7 +130,7 @@ def _elements(model: nn.Module) -> str:
 
 
 def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:
-    """Elements of the first, and the sizes that all of them have seen."""
+    """Elements and charge of the first domain, and the sizes and geometries common to all."""
     domain = TrainingDomain()
     domain.elements.copy_(domains[0].elements)
     sizes = torch.stack([other.sizes for other in domains])
@@ -138,30 +143,30 @@ def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:
     return domain
 
 
-CLUSTERS_AT_ONCE: int = 64  # clusters whose features are computed together
+CLUSTERS_AT_ONCE: int = 64  # number of clusters whose features are computed at a time
 
 
 class LastLayerPosterior(nn.Module):
-    r"""A :class:`DART` whose last layer has a Gaussian posterior instead of single weights.
+    r"""A :class:`DART` with a Gaussian posterior of the weights of its last layer.
 
-    The energy is linear in the sums over the cluster of the last hidden features and of ones,
-    :math:`\boldsymbol\phi = (\sum_i \mathbf{h}_i, N)`. With errors of variance :math:`\sigma^2 N` and a flat prior,
-    Bayesian linear regression on the training set (Bishop, *Pattern recognition and machine learning*, 2006, section
-    3.3) gives the covariance of the weights and with it the spread of an energy,
+    The energy is linear in :math:`\boldsymbol\phi = (\sum_i \mathbf{h}_i, N)`, the last hidden features summed over the
+    cluster and its number of atoms. With errors of variance :math:`\sigma^2 N` and a flat prior, Bayesian linear
+    regression on the training set (Bishop, *Pattern recognition and machine learning*, 2006, section 3.3) gives the
+    covariance of the weights and the spread of an energy,
 
     .. math::
         \Sigma = \sigma^2 \Big(\sum_k \boldsymbol\phi_k \boldsymbol\phi_k^T / N_k\Big)^{-1}, \qquad
         s = \sqrt{\boldsymbol\phi^T \Sigma\, \boldsymbol\phi}.
 
-    The energies are those of the model. The spread is large where the features point in a direction that is absent from
-    the training set; it does not see differences that the hidden layers ignore.
+    The energies are those of the model. The spread is large if the features point in a direction that is absent from
+    the training set; it is not sensitive to differences between clusters that the hidden layers ignore.
 
     Args:
         model (DART): A trained model.
         covariance (Tensor or sequence): Covariance of the weights ``[features + 1, features + 1]`` in eV².
 
     Raises:
-        InputError: If the model has no such features.
+        InputError: If the model is not a :class:`DART`.
     """
 
     covariance: Tensor
@@ -170,14 +175,14 @@ class LastLayerPosterior(nn.Module):
         super().__init__()
         if not isinstance(model, DART):
             raise InputError(
-                f"a posterior of the last layer is for DART, not {type(model).__name__}; train an ensemble"
+                f"a last-layer posterior needs a DART, not {type(model).__name__}; train an ensemble instead"
             )
         self.model = model
         self.register_buffer("covariance", torch.as_tensor(covariance, dtype=torch.double))
         self.domain = model.domain
 
     def forward(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
-        """Energies ``[num_graphs]`` in eV, those of the model."""
+        """Energies ``[num_graphs]`` of the model in eV."""
         return self.model(z, pos, batch)
 
     def mean_and_spread(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -190,11 +195,11 @@ class LastLayerPosterior(nn.Module):
         return energy, variance.clamp(min=0.0).sqrt().to(energy.dtype)
 
     def atomic_energies(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
-        """Contributions of the atoms ``[num_atoms]`` in eV, those of the model."""
+        """Contributions of the atoms ``[num_atoms]`` in eV."""
         return self.model.atomic_energies(z, pos, batch)
 
     def features(self, z: Tensor | None, pos: Tensor, batch: Tensor | None = None) -> Tensor:
-        """Features of the atoms, those of the model."""
+        """Features of the atoms ``[num_atoms, num_features]``."""
         return self.model.features(z, pos, batch)
 
     @classmethod
@@ -202,12 +207,12 @@ class LastLayerPosterior(nn.Module):
     def fit_blocks(
         cls, model: nn.Module, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], noise: float
     ) -> "LastLayerPosterior":
-        """Posterior of a trained model on its training set in blocks, one of which is in memory at a time.
+        """Fit the posterior of a trained model to its training set, given in blocks.
 
         Args:
             model: The model.
-            blocks: Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and offsets of the clusters
-                ``[num_graphs + 1]`` of each.
+            blocks: Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and cluster offsets
+                ``[num_graphs + 1]`` of each block; only one block is in memory at a time.
             noise: Standard deviation σ of the errors in eV, for a cluster of one atom.
         """
         posterior = cls(model, torch.zeros(0, 0))
@@ -220,7 +225,7 @@ class LastLayerPosterior(nn.Module):
                 batch = torch.repeat_interleave(sizes)
                 sums = _sums(posterior.model.features(z[atoms], pos[atoms], batch), batch)
                 precision = precision + (sums / sizes[:, None]).T @ sums
-        scale = torch.as_tensor(precision).diagonal().clamp(min=1e-12).rsqrt()  # unit diagonal, for the inverse
+        scale = torch.as_tensor(precision).diagonal().clamp(min=1e-12).rsqrt()  # to a unit diagonal before inversion
         scaled = torch.as_tensor(precision) * scale[:, None] * scale
         inverse = torch.linalg.pinv(scaled, hermitian=True, rtol=1e-10)
         posterior.covariance = noise**2 * inverse * scale[:, None] * scale
@@ -228,6 +233,6 @@ class LastLayerPosterior(nn.Module):
 
 
 def _sums(features: Tensor, batch: Tensor) -> Tensor:
-    """Sums over the clusters of features and of ones, ``[num_graphs, features + 1]``, in double precision."""
+    """Sums of the features over each cluster, and its size, ``[num_graphs, features + 1]`` in double precision."""
     ones = torch.ones_like(features[:, :1])
     return sum_over_clusters(torch.cat([features, ones], dim=1).double(), batch)

@@ -1,4 +1,4 @@
-"""DART without gradients on clusters of one size: the fast paths of a processor and of a GPU."""
+"""Fast paths of DART on CPU and GPU, without gradients, for clusters of one size."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -15,28 +15,30 @@ from pyg_clusters.pairs import distinct_counts, is_large, near_shells
 from pyg_clusters.positions import defect_of_clusters, usable_positions
 
 CLUSTERS_AT_ONCE: int = 32
-"""Number of clusters of some tens of atoms that fit in the cache of a processor core."""
+"""Number of clusters evaluated at a time on a CPU; tens of atoms each fit in the cache of a core."""
 
 ATOMS_AT_ONCE: int = 1024
-"""Number of atoms of a large cluster that fit in the cache."""
+"""Number of atoms of a large cluster evaluated at a time, so that intermediate values fit in the cache."""
 
 MOST_ROWS: int = 1 << 16
 """Maximum number of rows of a table; larger clusters (more than 256 atoms with three shells) use :class:`FusedDART`."""
 
 
 class FusedDART:
-    r"""Energies of a trained :class:`~pyg_clusters.models.DART`, rearranged for speed; the same numbers.
+    r"""Energies of a trained :class:`~pyg_clusters.models.DART`, with its operations rearranged for speed.
 
-    - The sums over the shells are linear, so the first layer of the interaction network is applied before them, to
-      the few distinct descriptor rows instead of to every atom.
-    - In units of :math:`\alpha` the activation is ELU, :math:`\max(t, 0) + e^{\min(t, 0)} - 1`: the unit becomes part
-      of the first and last layers, the constant part of the next bias, and what remains are four passes in place.
-    - Results of one chunk are written over those of the one before: fresh memory costs more than the arithmetic.
+    The energies equal those of the model up to rounding.
 
-    The weights are rearranged at each call, so that changes take effect; this is cheap compared with a batch.
+    - The sums over the shells are linear. Therefore the first layer of the interaction network is applied before them,
+      to the few distinct descriptor rows instead of to every atom.
+    - In units of :math:`\alpha` the activation is ELU, :math:`\max(t, 0) + e^{\min(t, 0)} - 1`. The unit is merged
+      into the first and last layers and the constant into the next bias, which leaves four in-place operations.
+    - Buffers are reused between chunks, as allocating memory costs more than the arithmetic.
+
+    The weights are rearranged at each call, which is cheap compared with a batch, so that changes take effect.
 
     Args:
-        model: Its weights, radii, offset and scale are taken.
+        model: The DART.
     """
 
     def __init__(self, model: Any):
@@ -44,7 +46,7 @@ class FusedDART:
         self._buffers: dict[str, Tensor] = {}
 
     def _rearrange(self):
-        """Takes the units of the activation into the weights and biases of the interaction network."""
+        """Merge the unit of the activation into the weights and biases of the interaction network."""
         alpha = self.model.act.alpha
         first, *hidden, last = self.model.interaction
         with torch.no_grad():
@@ -78,7 +80,7 @@ class FusedDART:
         row_of_atom = row_of_atom.view(num_graphs, num_atoms)
         terms = self.conv.atom_terms(rows).transpose(0, 1) @ self.first_weight  # [num_terms, num_rows, 256]
 
-        # Sums over shells, as ShellConv.combine_dense has them.
+        # Sums over the shells as in ShellConv.combine_dense.
         t = self._gather("t", terms[0] + self.first_bias, row_of_atom)  # [num_graphs, num_atoms, 256]
         row_of_graph = row_of_atom + torch.arange(num_graphs, device=pos.device)[:, None] * rows.size(0)
         row_counts = torch.bincount(row_of_graph.flatten(), minlength=num_graphs * rows.size(0)).view(num_graphs, -1)
@@ -91,7 +93,7 @@ class FusedDART:
         return energy + defect_of_clusters(pos, squared).to(energy.dtype)
 
     def _of_large(self, z: Tensor, pos: Tensor) -> Tensor:
-        """Energy ``[1]`` of a large cluster, ``z [num_atoms]`` and ``pos [num_atoms, 3]``, see :func:`combine_near`."""
+        """Energy ``[1]`` of one large cluster, ``z [num_atoms]`` and ``pos [num_atoms, 3]``."""
         batch = torch.zeros_like(z)
         pos, defect = usable_positions(pos, batch)
         near = near_shells(pos, torch.tensor([0, z.numel()], device=z.device), self.radii)
@@ -103,7 +105,7 @@ class FusedDART:
         return (energy + defect.to(energy.dtype)).sum(dim=0, keepdim=True)
 
     def _layers(self, t: Tensor) -> Tensor:
-        """Output of the interaction network ``[num_atoms]`` from that of its first layer, which is written over."""
+        """Output of the interaction network ``[num_atoms]`` from that of its first layer, which is overwritten."""
         t = self._activate(t)
         for number, (weight, bias) in enumerate(self.hidden):
             t = torch.addmm(bias, t, weight, out=self._buffer(f"hidden {number}", t.size(0), bias.numel()))
@@ -131,18 +133,17 @@ class FusedDART:
 class TabulatedDART:
     """Energies of a trained :class:`~pyg_clusters.models.DART` by table look-up, without synchronisation with the CPU.
 
-    The counts in all shells but the last determine the descriptor of an atom, so its contribution is looked up in a
-    table of all descriptors that clusters of a size can have. No shape depends on the data: on a GPU ``torch.compile``
-    fuses it into a few kernels. The table holds the values that :class:`FusedDART` computes for the distinct rows, with
-    the first layer of the interaction network applied before the sums; it is recomputed at each call, which is cheap
-    compared with a batch.
+    The counts in all shells but the last determine the descriptor of an atom. The contribution of each atom is looked
+    up in a table of all descriptors that are possible for the size of the cluster. No shape depends on the data, so
+    ``torch.compile`` fuses the operations into a few GPU kernels. The table has the entries that :class:`FusedDART`
+    computes for the distinct rows. It is recomputed at each call, which is cheap compared with a batch.
 
     Args:
-        model: Its weights, radii, offset and scale are taken.
-        half: Half precision for the table and the products after it. Positions, distances, counts, the sum over atoms,
-            offset and scale stay as they are. The energies of
-            ``gallium`` for hot frames of Ga57 change by 0.001 kcal/mol per atom on average, 0.006 at most.
-        compiled: Whether to compile; by default on a GPU where Triton is installed.
+        model: The DART.
+        half: Whether to use half precision for the table and the subsequent products. Positions, distances, counts,
+            the sum over atoms, offset and scale keep their precision. The energies of ``gallium`` for hot frames of
+            Ga57 change by 0.001 kcal/mol per atom on average and by 0.006 at most.
+        compiled: Whether to compile; by default on a GPU if Triton is installed.
     """
 
     def __init__(self, model: Any, half: bool = False, compiled: bool | None = None):
@@ -168,7 +169,7 @@ class TabulatedDART:
         return self.model.scale(raw.to(first.weight.dtype), z).sum(dim=1)
 
     def _table(self, num_atoms: int, device: torch.device) -> Tensor:
-        """Contribution of an atom of any descriptor to the first hidden layer, ``[num_terms, num_rows, channels]``."""
+        """Contributions to the first hidden layer for all possible descriptors, ``[num_terms, num_rows, channels]``."""
         num_inner = len(self.model.radii)
         inner = torch.cartesian_prod(*[torch.arange(num_atoms, device=device)] * num_inner).view(-1, num_inner)
         counts = torch.cat([inner, (num_atoms - 1 - inner.sum(dim=1, keepdim=True)).clamp_(min=0)], dim=1)

@@ -16,19 +16,19 @@ from pyg_clusters.transforms.symmetry_functions import SymmetryFunctions, elemen
 
 
 class HDNN(nn.Module):
-    r"""BPSF-HDNN, the high-dimensional neural network on Behler-Parrinello symmetry functions that `Modee et al. 2021
-    <https://doi.org/10.1039/d1cp02956h>`_ (section 3.1, Table 2) compare DART with.
+    r"""High-dimensional neural network on Behler-Parrinello symmetry functions (BPSF-HDNN), the baseline of `Modee et
+    al. 2021 <https://doi.org/10.1039/d1cp02956h>`_ (section 3.1, Table 2).
 
     .. math::
         E = \sum_i \mathrm{MLP}_{z_i}(\mathbf{G}_i)
 
     with the symmetry functions :math:`\mathbf{G}_i` of :class:`~pyg_clusters.transforms.SymmetryFunctions` and a
-    network 640:128:128:64:1 for each element. Activation and initialisation are DART's: CELU with :math:`\alpha = 0.1`,
-    weights from a Kaiming normal distribution of gain 1 and zero biases. The functions are standardised first
-    (:class:`~pyg_clusters.nn.InputScale`, from the first batch of a training).
+    network 640:128:128:64:1 for each element. Activation and initialisation are those of DART: CELU with
+    :math:`\alpha = 0.1`, weights from a Kaiming normal distribution of gain 1, and zero biases. The symmetry functions
+    are standardised with the statistics of the first training batch (:class:`~pyg_clusters.nn.InputScale`).
 
-    Give a data set ``SymmetryFunctions(...)`` as ``pre_transform``, with the same parameters, and they are
-    computed once; the training then passes them on. Where they are not given they are computed from the positions.
+    To compute the symmetry functions only once, pass ``SymmetryFunctions(...)`` with the same parameters as
+    ``pre_transform`` of the data set. Otherwise they are computed from the positions at every call.
 
     Args:
         elements (sequence of str): Symbols of the elements, in the order of the symmetry functions.
@@ -78,12 +78,12 @@ class HDNN(nn.Module):
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
-            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where the symmetry functions are given.
-            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
-            symmetry_functions: ``[num_atoms, num_functions]``, where they are already known.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` if the symmetry functions are given.
+            batch: Cluster index of each atom ``[num_atoms]``, sorted; one cluster if not given.
+            symmetry_functions: Symmetry functions ``[num_atoms, num_functions]``, if already computed.
 
         Raises:
-            InputError: If an element occurs that the model was not made for.
+            InputError: If the model has no network for an element.
         """
         batch = one_cluster(z) if batch is None else batch
         return sum_over_clusters(self.atomic_energies(z, pos, batch, symmetry_functions=symmetry_functions), batch)
@@ -98,8 +98,8 @@ class HDNN(nn.Module):
         x = self._functions(z, pos, batch) if symmetry_functions is None else symmetry_functions
         if x.size(-1) != self.functions.num_functions:
             raise ValueError(
-                f"{x.size(-1)} symmetry functions an atom were given to a model of {self.functions.num_functions}: "
-                f"make them with {self.functions}"
+                f"got {x.size(-1)} symmetry functions per atom, but the model has {self.functions.num_functions}: "
+                f"compute them with {self.functions}"
             )
         x = self.inputs(x.to(self.inputs.mean.dtype))
         raw = x.new_zeros(z.numel())
@@ -109,7 +109,11 @@ class HDNN(nn.Module):
         return self.scale(raw + defect, z)
 
     def check_data(self, dataset: object):
-        """Check that symmetry functions which a data set stores have the parameters of the model."""
+        """Check that stored symmetry functions of a data set have the parameters of the model.
+
+        Raises:
+            InputError: If they differ.
+        """
         stored = getattr(dataset, "pre_transform", None)
         if isinstance(stored, SymmetryFunctions) and repr(stored) != repr(self.functions):
             raise InputError(

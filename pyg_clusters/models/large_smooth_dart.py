@@ -1,4 +1,4 @@
-"""SmoothDART on large clusters, from near pairs and totals."""
+"""SmoothDART on large clusters, computed from near pairs and sums over all atoms."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -19,14 +19,15 @@ ATOMS_AT_ONCE: int = 512
 def large_atomic_energies(model: Any, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
     r"""Contributions of the atoms to the energies, ``[num_atoms]`` in eV, equal to the dense products up to rounding.
 
-    The sum over the outermost shell is that over all atoms less that over the nearer ones, so that
+    The sum over the outermost shell is the sum over all atoms minus the sum over the nearer ones,
 
     .. math::
         \sum_s \sum_{j \ne i} w_s(d_{ij})\, h_{s,j} = \sum_{j \ne i} h_{S-1,j} + \sum_{s < S-1} \sum_{j \ne i}
         w_s(d_{ij})\, (h_s - h_{S-1})_j
 
-    needs pairs within the last radius only. Descriptors and networks are evaluated on a block of atoms at a time, and
-    again for gradients: neither is held for all atoms. The arguments are those of the model, with finite positions.
+    and therefore needs only pairs within the last radius. To save memory, descriptors and networks are evaluated on
+    one block of atoms at a time, and recomputed for gradients. The arguments are those of the model; positions must be
+    finite.
     """
     reach = model.descriptor_radii[-1] + model.width / 2
     order = _order_of_cells(pos.detach(), batch, reach)
@@ -52,7 +53,7 @@ def large_atomic_energies(model: Any, z: Tensor | None, pos: Tensor, batch: Tens
 
 
 def _order_of_cells(pos: Tensor, batch: Tensor, side: float) -> Tensor:
-    """Order of the atoms ``[num_atoms]`` by cubes of their clusters: near ones are then near each other in memory."""
+    """Order of the atoms ``[num_atoms]`` by cluster and cubic cell, in which neighbours are close in memory."""
     cell = ((pos - pos.amin(0)) / side).long()
     key = batch
     for along, count in zip(cell.unbind(1), (cell.amax(0) + 1).tolist(), strict=True):
@@ -61,7 +62,7 @@ def _order_of_cells(pos: Tensor, batch: Tensor, side: float) -> Tensor:
 
 
 def _in_blocks(function: Callable[..., Tensor], blocks: Iterable[tuple]) -> Tensor:
-    """Results of consecutive blocks of atoms; activations are recomputed for gradients."""
+    """Concatenated results of consecutive blocks of atoms; activations are recomputed for gradients."""
     if not torch.is_grad_enabled():
         return torch.cat([function(*block) for block in blocks])
     options = {"use_reentrant": False, "preserve_rng_state": False}
@@ -71,7 +72,7 @@ def _in_blocks(function: Callable[..., Tensor], blocks: Iterable[tuple]) -> Tens
 def _descriptor(
     model: Any, z: Tensor | None, pos: Tensor, batch: Tensor, pairs: Tensor
 ) -> tuple[Callable[..., Tensor], list[tuple]]:
-    """Function that gives the descriptors ``[num_atoms, in_channels]`` of a block, and its arguments for each block."""
+    """Function for the descriptors ``[num_atoms, in_channels]`` of a block, and its arguments for each block."""
     (source, target), _ = both_directions(pairs, by_source=False)
     degree = torch.bincount(target, minlength=batch.numel())
     place = torch.arange(target.numel(), device=target.device) - (degree.cumsum(0) - degree)[target]

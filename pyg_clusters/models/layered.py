@@ -1,4 +1,4 @@
-"""A model of any layers."""
+"""Model built from any PyG layer or model."""
 
 import json
 from collections.abc import Mapping
@@ -29,44 +29,43 @@ from pyg_clusters.positions import usable_positions
 
 
 class LayeredModel(nn.Module):
-    r"""Layers of any kind between an embedding of the atoms and a value per atom or cluster.
+    r"""Model with any graph layer between an embedding of the atoms and a value per atom or cluster.
 
     .. math::
         \mathbf{h}^0_i = \mathrm{embed}(z_i, \mathbf{x}_i), \qquad
         \mathbf{h}^{l+1}_i = \mathbf{h}^l_i + \mathrm{SiLU}\big(\mathrm{norm}(\mathrm{conv}^l(\mathbf{h}^l)_i)\big),
         \qquad r_i = \mathrm{MLP}(\mathbf{h}^L_i)
 
-    where :math:`\mathbf{x}_i` is the topological atomic descriptor, the counts of neighbours per shell, and norm the
-    layer normalisation. The energy is the sum of :math:`o(z_i) + s\,r_i` over the cluster
-    (:class:`~pyg_clusters.nn.EnergyScale`), the shielding that of each atom
+    where :math:`\mathbf{x}_i` is the topological atomic descriptor, the number of neighbours in each shell, and norm
+    is layer normalisation. The energy is the sum of :math:`o(z_i) + s\,r_i` over the cluster
+    (:class:`~pyg_clusters.nn.EnergyScale`); the shielding of an atom is its scaled output
     (:class:`~pyg_clusters.nn.ShieldingScale`).
 
-    The convolution is any layer of PyG or your own. The arguments of its constructor and of its ``forward`` are
-    matched by name (:class:`~pyg_clusters.nn.LayerAdapter`); it must return as many features as it gets. Edges are all
-    pairs closer than the cut-off, or all pairs without one; no neighbour is dropped.
+    The convolution can be any layer of PyG or your own. The arguments of its constructor and of its ``forward`` are
+    matched by name (:class:`~pyg_clusters.nn.LayerAdapter`). It must return as many features as it takes. Edges connect
+    all pairs closer than the cut-off, or all pairs without a cut-off; no neighbour is dropped.
 
-    A whole model that takes ``(z, pos, batch)`` (``SchNet``, ``DimeNet``, ``DimeNetPlusPlus``, ``ViSNet``) can stand
-    in place of the convolution: then it is all there is but offset and scale
-    (:class:`~pyg_clusters.nn.WholeModel`), ``num_layers`` is the number of its blocks, and edges and counts that are
-    given are not used.
+    A complete model that takes ``(z, pos, batch)`` (``SchNet``, ``DimeNet``, ``DimeNetPlusPlus``, ``ViSNet``) can
+    replace the convolution (:class:`~pyg_clusters.nn.WholeModel`). Then only offset and scale are added,
+    ``num_layers`` is its number of blocks, and given edges and counts are ignored.
 
     Args:
         conv (str, type or torch.nn.Module): Import path of a class, the class itself, a mapping of ``class_path`` and
-            ``init_args``, or an instance. An instance is copied for each layer, and its copies are reset; such a model
-            cannot be saved.
+            ``init_args``, or an instance. An instance is copied for each layer and its copies are reset; a model with
+            an instance cannot be saved.
         num_layers (int): Number of layers.
-        hidden_channels (int): Features of an atom.
+        hidden_channels (int): Number of features of an atom.
         conv_args (dict, optional): Further arguments of the class.
         embedding (str): Initial features of an atom: its counts (``"tad"``), its ``"element"``, or ``"both"``.
         target (str): ``"energy"`` of a cluster in eV or ``"shielding"`` of each atom in ppm.
-        radii (sequence of float): Shell radii in Å, of the counts and of ``edge_type``.
-        cutoff (float, optional): Largest length of an edge in Å, exclusive. ``None``: every pair is an edge, for layers
-            that tell shells apart; edges then have no features.
-        num_gaussians (int): Gaussians that the length of an edge is expanded in, at least two.
+        radii (sequence of float): Shell radii in Å, for the counts and for ``edge_type``.
+        cutoff (float, optional): Maximum length of an edge in Å, exclusive. With ``None`` every pair is an edge without
+            features, for layers that distinguish shells.
+        num_gaussians (int): Number of Gaussians in the expansion of an edge length, at least two.
         transform (bool): For shieldings: see :class:`~pyg_clusters.nn.ShieldingScale`.
 
     Raises:
-        InputError: If the layer cannot be found, made or used: the message tells what to add.
+        InputError: If the layer cannot be imported, created or used; the message names the missing argument.
 
     Example:
         >>> import torch
@@ -82,7 +81,7 @@ class LayeredModel(nn.Module):
         conv: str | dict | type[nn.Module] | nn.Module,
         num_layers: int = 3,
         hidden_channels: int = 64,
-        conv_args: dict | None = None,  # not dict[str, Any]: recipes are parsed by it, and Any would make modules of it
+        conv_args: dict | None = None,  # not dict[str, Any]: the parser of recipes would create modules for Any
         embedding: Literal["tad", "element", "both"] = "both",
         target: Literal["energy", "shielding"] = "energy",
         radii: tuple[float, ...] = GALLIUM_RADII,
@@ -139,7 +138,11 @@ class LayeredModel(nn.Module):
 
     @property
     def conv(self) -> str:
-        """Import path of the layer, for saving; a :class:`TypeError` says why a model cannot be saved."""
+        """Import path of the layer, for saving.
+
+        Raises:
+            TypeError: If the model cannot be saved.
+        """
         if self._conv is None:
             raise TypeError(
                 "a LayeredModel of an instance cannot be saved, as its arguments are not known: give the class (conv) "
@@ -153,7 +156,11 @@ class LayeredModel(nn.Module):
 
     @property
     def conv_args(self) -> dict[str, Any]:
-        """Arguments of the layer, for saving; a :class:`TypeError` names one that cannot be written to a file."""
+        """Arguments of the layer, for saving.
+
+        Raises:
+            TypeError: If an argument cannot be written as JSON.
+        """
         try:
             json.dumps(self._conv_args)
         except TypeError as error:
@@ -161,7 +168,7 @@ class LayeredModel(nn.Module):
         return self._conv_args
 
     def reset_parameters(self):
-        """Every part as it resets itself; the scale as before it is fitted."""
+        """Reset all layers, and the scale to its state before fitting."""
         for module in self.children():
             layers = module if isinstance(module, nn.ModuleList | nn.Sequential) else [module]
             for layer in layers:
@@ -182,16 +189,16 @@ class LayeredModel(nn.Module):
 
         Args:
             z: Atomic numbers ``[num_atoms]``.
-            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where counts and edges are given.
-            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
-            x: Counts of neighbours ``[num_atoms, num_shells]``, where they are already known.
-            edge_index: Pairs ``[2, num_edges]`` (source j, target i), where they are already there; those beyond the
-                cut-off are left out.
-            edge_weight: Their distances ``[num_edges]`` in Å.
-            edge_type: Their shells ``[num_edges]``.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` if counts and edges are given.
+            batch: Cluster index of each atom ``[num_atoms]``, sorted; one cluster if not given.
+            x: Counts of neighbours ``[num_atoms, num_shells]``, if already computed.
+            edge_index: Pairs ``[2, num_edges]`` (source j, target i), if already computed; pairs at or beyond the
+                cut-off are dropped.
+            edge_weight: Distances of the pairs ``[num_edges]`` in Å.
+            edge_type: Shells of the pairs ``[num_edges]``.
 
         Raises:
-            InputError: If what a layer needs is neither given nor can be computed.
+            InputError: If an input of the layer is neither given nor can be computed.
         """
         batch = one_cluster(pos, x, z) if batch is None else batch
         graph = {"x": x, "edge_index": edge_index, "edge_weight": edge_weight, "edge_type": edge_type}
@@ -201,8 +208,9 @@ class LayeredModel(nn.Module):
     def atomic_values(
         self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, **graph: Tensor | None
     ) -> Tensor:
-        """Share of each atom in the energy of its cluster in eV, or its shielding in ppm, ``[num_atoms]``; the
-        arguments are those of :meth:`forward`.
+        """Contributions of the atoms to the energy in eV, or their shieldings in ppm, ``[num_atoms]``.
+
+        The arguments are those of :meth:`forward`.
         """
         self.domain.check(z)
         batch = one_cluster(pos, graph.get("x"), z) if batch is None else batch
@@ -227,19 +235,19 @@ class LayeredModel(nn.Module):
             x = self._counts(pos, batch, graph if every_pair else {})
         missing = [name for name in self.adapter.inputs if name not in graph]
         if missing:
-            raise InputError(f"{self.adapter.name} takes {', '.join(missing)}: give positions, or what it takes")
+            raise InputError(f"{self.adapter.name} takes {', '.join(missing)}: give positions or these arguments")
         h = self._embed(z, x)
         for conv, norm in zip(self.convs, self.norms, strict=True):
             h = h + self.act(norm(self.adapter(conv, h, graph)))  # [num_atoms, hidden_channels]
         return self.head(h).squeeze(-1)  # [num_atoms]
 
     def _embed(self, z: Tensor | None, x: Tensor | None) -> Tensor:
-        """``[num_atoms, hidden_channels]``."""
+        """Embedding of the atoms ``[num_atoms, hidden_channels]``."""
         parts = []
         if self.counts is not None and self.count_embedding is not None:
             if x is None or x.size(-1) != self.counts.num_features:
                 found = "none" if x is None else str(x.size(-1))
-                raise InputError(f"counts of {self.counts.num_features} shells an atom are needed, got {found}")
+                raise InputError(f"counts in {self.counts.num_features} shells are needed for each atom, got {found}")
             parts.append(self.count_embedding(self.counts(x.to(self.counts.mean.dtype))))
         if self.element_embedding is not None:
             if z is None:
@@ -248,7 +256,7 @@ class LayeredModel(nn.Module):
         return sum(parts[1:], parts[0])
 
     def _counts(self, pos: Tensor | None, batch: Tensor, graph: Mapping[str, Tensor]) -> Tensor:
-        """Neighbours per shell ``[num_atoms, num_shells]``, from a graph of every pair or from positions."""
+        """Neighbours per shell ``[num_atoms, num_shells]``, from a complete graph or from positions."""
         if "edge_type" in graph:
             check_complete(graph["edge_index"], batch)
             return edge_shell_counts(graph["edge_index"], graph["edge_type"], batch.numel(), len(self.radii) + 1)
@@ -264,7 +272,7 @@ class LayeredModel(nn.Module):
         edge_weight: Tensor | None = None,
         edge_type: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Edges within the cut-off, with their known properties."""
+        """Edges within the cut-off and their available attributes."""
         edge_index, distance = self._edges(pos, batch, edge_index, edge_weight)
         if self.cutoff is not None and distance is not None:
             inside = distance < self.cutoff
@@ -292,7 +300,7 @@ class LayeredModel(nn.Module):
     def _edges(
         self, pos: Tensor | None, batch: Tensor, edge_index: Tensor | None, edge_weight: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Pairs and, where they can be known, their distances in Å."""
+        """Pairs and, if available, their distances in Å."""
         if edge_index is not None:
             if edge_weight is None and pos is not None:
                 edge_weight = squared_distance(pos[edge_index[0]], pos[edge_index[1]]).sqrt()

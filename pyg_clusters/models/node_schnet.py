@@ -1,4 +1,4 @@
-"""SchNet with a value per atom."""
+"""SchNet with one value per atom."""
 
 import math
 
@@ -13,7 +13,7 @@ from pyg_clusters.nn.output_scale import ShieldingScale
 from pyg_clusters.pairs import radius_pairs, radius_slots
 from pyg_clusters.positions import usable_positions
 
-NODES_PER_GAUSSIAN: int = 8  # distances in the spacing of two Gaussians at which the filter networks are evaluated
+NODES_PER_GAUSSIAN: int = 8  # number of distances per spacing of the Gaussians at which filters are evaluated
 
 
 class NodeSchNet(nn.Module):
@@ -24,25 +24,26 @@ class NodeSchNet(nn.Module):
         \mathbf{h}_i \leftarrow \mathbf{h}_i + \mathrm{MLP}\Big(\sum_{j:\, d_{ij} < r_c} W\mathbf{h}_j \odot
         \mathrm{MLP}_f(\mathbf{g}(d_{ij}))\, \tfrac{1}{2}\big(\cos(\pi d_{ij} / r_c) + 1\big)\Big)
 
-    Put together from PyG's blocks under the names of :class:`torch_geometric.nn.SchNet`, whose weights fit; the raw
-    outputs then sum to PyG's. The defaults are the paper's; it trains with Adam at 0.01 and batches of 100 clusters.
+    The model consists of PyG's interaction blocks and has the parameter names of :class:`torch_geometric.nn.SchNet`:
+    with the weights of a SchNet, the raw outputs sum to its output. The defaults are those of the paper, which trains
+    with Adam at a learning rate of 0.01 and batches of 100 clusters.
 
-    The filters depend on the distance alone: at every call, in training too, their network is evaluated at some hundred
-    distances and interpolated to those of the pairs (:class:`~pyg_clusters.nn.Interpolation`); the envelope is exact.
-    Its cost does not grow with the number of pairs, and results are those of PyG to a relative 1e-6, not much more than
-    the rounding of single precision.
+    As the filters depend only on the distance, each call evaluates the filter network at about a hundred distances and
+    interpolates to those of the pairs (:class:`~pyg_clusters.nn.Interpolation`), in training too; the envelope is
+    exact. The cost of the filter network does not grow with the number of pairs, and the results agree with PyG's to a
+    relative 1e-6, close to the rounding of single precision.
 
-    No neighbour is dropped, however many there are. The envelope of PyG's convolution rises again beyond the cut-off
-    (to 0.5 at 1.5 of it), so pairs at or beyond it are left out here, those of a given graph too.
+    No neighbour is dropped, however many there are. Pairs at or beyond the cut-off are left out, also those of a given
+    graph, because the envelope of PyG's convolution rises again beyond the cut-off (to 0.5 at 1.5 times the cut-off).
 
     Args:
-        hidden_channels (int): Features of an atom.
-        num_filters (int): Channels of the convolution.
+        hidden_channels (int): Number of features of an atom.
+        num_filters (int): Number of channels of the convolution.
         num_interactions (int): Number of interaction blocks.
-        num_gaussians (int): Number of Gaussians that a distance is expanded in, at least two.
-        cutoff (float): Radius of the neighbourhood in Å, exclusive.
-        transform (bool): Whether the network gives standard normal values, which the inverse of a generalised logistic
-            distribution turns into shieldings; see :class:`~pyg_clusters.nn.ShieldingScale`.
+        num_gaussians (int): Number of Gaussians in the expansion of a distance, at least two.
+        cutoff (float): Cut-off radius in Å, exclusive.
+        transform (bool): Whether the network predicts standard normal values, which the inverse transform of a
+            generalised logistic distribution converts to shieldings; see :class:`~pyg_clusters.nn.ShieldingScale`.
 
     Example:
         >>> import torch
@@ -88,7 +89,7 @@ class NodeSchNet(nn.Module):
         return list(self.interactions)
 
     def reset_parameters(self):
-        """Normal embeddings, Xavier uniform weights and zero biases, as PyG's."""
+        """Reset to normal embeddings, Xavier uniform weights and zero biases, as in PyG."""
         self.embedding.reset_parameters()
         for block in self._blocks():
             block.reset_parameters()
@@ -110,16 +111,17 @@ class NodeSchNet(nn.Module):
 
         Args:
             z: Atomic numbers ``[num_atoms]``, below 100.
-            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` where edges and distances are given.
-            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
-            edge_index: Pairs ``[2, num_edges]`` (source j, target i), where they are already there.
-            edge_weight: Their distances ``[num_edges]`` in Å; computed from the positions if not given.
+            pos: Positions ``[num_atoms, 3]`` in Å; may be ``None`` if edges and distances are given.
+            batch: Cluster index of each atom ``[num_atoms]``, sorted; one cluster if not given.
+            edge_index: Pairs ``[2, num_edges]`` (source j, target i), if already computed.
+            edge_weight: Distances of the pairs ``[num_edges]`` in Å; computed from the positions if not given.
         """
         return self.scale(self.raw(z, pos, batch, edge_index=edge_index, edge_weight=edge_weight))
 
     def raw(self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, **graph: Tensor | None) -> Tensor:
-        """Output of the network before it is scaled to ppm, ``[num_atoms]``; the arguments are those of
-        :meth:`forward`. To train on transformed values compare it with ``model.scale.standardize(y)``.
+        """Output of the network before scaling to ppm, ``[num_atoms]``; the arguments are those of :meth:`forward`.
+
+        To train on transformed values, compare it with ``model.scale.standardize(y)``.
         """
         self.domain.check(z)
         batch = one_cluster(z) if batch is None else batch
@@ -149,6 +151,6 @@ class NodeSchNet(nn.Module):
                 return radius_pairs(pos, batch_to_ptr(batch), self.cutoff)
             edge_weight = (pos[edge_index[0]] - pos[edge_index[1]]).norm(dim=-1)
         if is_traced():
-            return edge_index, edge_weight.clamp(max=self.cutoff)  # where the envelope is zero
+            return edge_index, edge_weight.clamp(max=self.cutoff)  # the envelope is zero at the cut-off
         inside = edge_weight < self.cutoff
         return edge_index[:, inside], edge_weight[inside]

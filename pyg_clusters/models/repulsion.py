@@ -1,4 +1,4 @@
-"""Repulsion of nuclei at distances that no cluster of the training set has."""
+"""Repulsion of nuclei below the shortest distances of the training set."""
 
 import torch
 from ase.units import Bohr, Hartree
@@ -7,7 +7,7 @@ from torch import Tensor
 from pyg_clusters.geometry import soft_beyond
 from pyg_clusters.models.training_domain import RADII
 
-COULOMB: float = Hartree * Bohr  # energy of two unit charges times their distance, in eV Å
+COULOMB: float = Hartree * Bohr  # Coulomb energy of two unit charges times their distance, in eV Å
 
 SCREENING: tuple[tuple[float, float], ...] = (
     (0.18175, 3.19980),
@@ -17,11 +17,11 @@ SCREENING: tuple[tuple[float, float], ...] = (
 )
 """Weights and exponents of the universal screening function."""
 
-FULL: float = 0.8  # share of the shortest distance of the training set below which the repulsion acts in full
+FULL: float = 0.8  # the repulsion is fully switched on below this fraction of the shortest training distance
 
 
 def screened_repulsion(distance: Tensor, first: Tensor, second: Tensor) -> Tensor:
-    r"""Repulsion of two atoms in eV by Ziegler, Biersack and Littmark (The Stopping and Range of Ions in Solids, 1985).
+    r"""Ziegler-Biersack-Littmark repulsion of two atoms in eV (*The Stopping and Range of Ions in Solids*, 1985).
 
     .. math::
         E(d) = \frac{Z_1 Z_2 e^2}{d} \sum_k c_k \exp\Big(-b_k \frac{d}{a}\Big), \qquad
@@ -29,8 +29,8 @@ def screened_repulsion(distance: Tensor, first: Tensor, second: Tensor) -> Tenso
 
     Args:
         distance: Distances in Å, of any shape.
-        first: Atomic numbers of the one atom, of the same shape.
-        second: Atomic numbers of the other atom.
+        first: Atomic numbers of the first atoms, of the same shape.
+        second: Atomic numbers of the second atoms, of the same shape.
 
     Example:
         >>> gold = torch.tensor(79)
@@ -44,10 +44,16 @@ def screened_repulsion(distance: Tensor, first: Tensor, second: Tensor) -> Tenso
 
 
 def repulsion(distance: Tensor, first: Tensor, second: Tensor, shortest: Tensor) -> Tensor:
-    """:func:`screened_repulsion` below the distances of a training set, in eV; the first arguments are the same.
+    """Repulsion of two atoms in eV below the shortest distance of a training set.
 
-    It is switched off smoothly between :data:`FULL` of the shortest distance and this distance itself: the energies of
-    the training set are those without it. The shortest distance is in sums of covalent radii; 0 is for no repulsion.
+    :func:`screened_repulsion` is switched off smoothly between the fraction :data:`FULL` of the shortest distance and
+    the shortest distance itself, so that it does not contribute to the energies of the training set.
+
+    Args:
+        distance: Distances in Å, of any shape.
+        first: Atomic numbers of the first atoms, of the same shape.
+        second: Atomic numbers of the second atoms, of the same shape.
+        shortest: Shortest distance in units of the sum of covalent radii; 0 for no repulsion.
     """
     radii = RADII.to(distance.device, distance.dtype)
     end = shortest.to(distance.dtype) * (radii[first] + radii[second])

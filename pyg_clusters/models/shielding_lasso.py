@@ -19,48 +19,48 @@ from pyg_clusters.transforms.neighbors import SODIUM_RADII, running_coordination
 
 Variables = Literal["coordination", "populations", "both"]
 
-NUM_POPULATIONS: int = 19  # gross orbital populations of an atom: the functions of 6-31G(d) on sodium
+NUM_POPULATIONS: int = 19  # gross orbital populations of an atom, one for each 6-31G(d) function of sodium
 
 ALPHAS: tuple[float, ...] = tuple(10.0**power for power in range(-5, 6))
-"""Weights of the penalty that Kaneko et al. 2023 choose from."""
+"""Weights of the penalty compared by Kaneko et al. 2023."""
 
 MIN_DEVIATION: float = 0.01
-"""Coordination numbers that deviate less (in neighbours, over the training set) take no part. Near the smallest
-distance that occurs only the tail of a step is seen: divided by its deviation of 0.0003 or so, the first neighbour
-there is would move a prediction by hundreds of ppm."""
+"""Smallest standard deviation over the training set, in neighbours, of a coordination number that is used. Just below
+the smallest distance of the training set, the deviation is about 0.0003: after division by it, a single neighbour
+would change a prediction by hundreds of ppm."""
 
 MAX_ITERATIONS: int = 20_000
 
 
 class ShieldingLasso(nn.Module):
-    r"""Lasso regression of the shielding of an atom on its running coordination numbers, its orbital populations, or
-    both (`Kaneko et al. 2023 <https://doi.org/10.20517/jmi.2022.39>`_).
+    r"""Lasso regression of atomic shieldings on running coordination numbers, orbital populations, or both (`Kaneko et
+    al. 2023 <https://doi.org/10.20517/jmi.2022.39>`_).
 
     .. math::
         \sigma_i = t^{-1}\Big(b + \sum_k w_k \frac{x_{ik} - \bar{x}_k}{s_k}\Big), \qquad
         \min_{w, b} \frac{1}{2n} \sum_i \big(t(\sigma_i^{DFT}) - t(\sigma_i)\big)^2 + \alpha \sum_k |w_k|
 
-    Variables are standardised by mean and standard deviation of the training set; a coordination number that hardly
-    varies there (by less than 0.01 neighbours) takes no part. Without a transform t is the
-    identity. Coordination numbers come from the positions alone: such a model predicts without any
-    electronic-structure calculation. Populations come from the very calculation that gives the shieldings; a model
-    with them shows what shieldings depend on, and saves only the response part of it (:attr:`needs_dft`).
+    The variables are standardised by their mean and standard deviation over the training set; coordination numbers
+    with a standard deviation below 0.01 neighbours are not used. Without a transform, t is the identity. Coordination
+    numbers are computed from the positions, without any electronic-structure calculation. Populations come from the
+    same DFT calculation as the shieldings (:attr:`needs_dft`): a model with populations shows what shieldings depend
+    on, and saves only the response calculation.
 
     Args:
         variables (str): ``"coordination"``, ``"populations"`` or ``"both"``.
-        transform (bool): Whether t is that of a :class:`~pyg_clusters.distributions.GeneralizedLogistic` fitted to the
-            shieldings of the training set.
+        transform (bool): Whether t is the transform of a :class:`~pyg_clusters.distributions.GeneralizedLogistic`
+            fitted to the shieldings of the training set, or else the identity.
         radii (sequence of float): Increasing radii of the coordination numbers in Å.
-        width (float): Standard deviation of their steps in Å.
+        width (float): Width (standard deviation) of the Gaussian steps of the coordination numbers in Å.
 
     Shapes:
-        - **input:** atomic numbers ``z [num_atoms]`` (not used), positions ``pos [num_atoms, 3]`` in Å, cluster
-          numbers ``batch [num_atoms]`` (sorted), and ``populations [num_atoms, 19]`` if they are variables
+        - **input:** atomic numbers ``z [num_atoms]`` (only checked), positions ``pos [num_atoms, 3]`` in Å, cluster
+          indices ``batch [num_atoms]`` (sorted), and ``populations [num_atoms, 19]`` if they are variables
         - **output:** shieldings ``[num_atoms]`` in ppm
 
     Example:
         >>> import torch
-        >>> batch = torch.arange(30).repeat_interleave(2)  # dimers; the shielding goes with the distance
+        >>> batch = torch.arange(30).repeat_interleave(2)  # dimers; the shielding grows with the distance
         >>> pos, distance = torch.zeros(60, 3), torch.linspace(3.0, 6.0, 30)
         >>> pos[1::2, 2] = distance
         >>> data = Data(z=torch.full((60,), 11), pos=pos, batch=batch, y=(600 + distance).repeat_interleave(2))
@@ -100,7 +100,7 @@ class ShieldingLasso(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self):
-        """Zero weights: until :meth:`fit` nothing depends on anything."""
+        """Reset to zero weights."""
         self.mean.fill_(0.0)
         self.deviation.fill_(1.0)
         nn.init.zeros_(self.linear.weight)
@@ -110,7 +110,7 @@ class ShieldingLasso(nn.Module):
 
     @property
     def needs_dft(self) -> bool:
-        """Whether predictions need the orbital populations of a calculation."""
+        """Whether predictions need orbital populations of a DFT calculation."""
         return self.variables != "coordination"
 
     def forward(
@@ -124,7 +124,7 @@ class ShieldingLasso(nn.Module):
         return values if self.distribution is None else self.distribution.inverse(values)
 
     def variables_of(self, pos: Tensor, batch: Tensor, populations: Tensor | None = None) -> Tensor:
-        """The variables of each atom before they are standardised, ``[num_atoms, num_variables]``."""
+        """Variables of each atom before standardisation, ``[num_atoms, num_variables]``."""
         parts = []
         if self.variables != "populations":
             parts.append(running_coordination(pos, batch_to_ptr(batch), self.radii, self.width))
@@ -133,30 +133,30 @@ class ShieldingLasso(nn.Module):
                 got = "none" if populations is None else list(populations.shape)
                 raise InputError(
                     f"this Lasso needs the {NUM_POPULATIONS} orbital populations of each atom (a DFT calculation), got "
-                    f"{got}; one on coordination numbers does without"
+                    f"{got}; a Lasso on coordination numbers does not need them"
                 )
             parts.append(populations.to(pos.dtype))
         return torch.cat(parts, dim=1)
 
     @torch.no_grad()
     def fit(self, train: Data, val: Data, alphas: Sequence[float] = ALPHAS) -> dict[float, float]:
-        """Fits with each α by scikit-learn and keeps the fit of the smallest validation RMSE.
+        """Fit the model for each α with scikit-learn and keep the fit with the smallest validation RMSE.
 
-        A fit of a small α may end before it has converged; its validation error judges it as any other.
+        Fits of small α may stop before convergence; they are compared by their validation error like all others.
 
         Args:
             train: Clusters of the training set in one batch, with ``z``, ``pos``, ``batch``, ``y [num_atoms]`` in ppm,
                 and ``populations`` if they are variables.
-            val: Those of the validation set.
-            alphas: Weights of the penalty, in ppm (for transformed values without unit).
+            val: Clusters of the validation set.
+            alphas: Weights of the penalty in ppm, or dimensionless with a transform.
 
         Returns:
-            Validation RMSE in ppm by α.
+            Validation RMSE in ppm for each α.
 
         Raises:
-            InputError: If there are several elements, populations are needed and not there, a shielding is not finite,
-                those of the training set are fewer than two or all equal, there are none to validate, or the
-                distribution cannot be fitted.
+            InputError: If there are several elements, required populations are missing, a shielding is not finite, the
+                training shieldings are fewer than two or all equal, the validation set is empty, or the distribution
+                cannot be fitted.
         """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import Lasso
@@ -165,12 +165,12 @@ class ShieldingLasso(nn.Module):
         _check_shieldings(val.y, "validation", at_least=1)
         if train.y.min() == train.y.max():
             raise InputError(
-                f"all {train.y.numel()} shieldings to fit to are {train.y[0]:g} ppm: nothing to be learned"
+                f"all {train.y.numel()} shieldings of the training set are {train.y[0]:g} ppm: nothing can be learned"
             )
         elements = torch.cat([train.z, val.z]).unique()
         if elements.numel() > 1:
             symbols = ", ".join(chemical_symbols[number] for number in elements.tolist())
-            raise InputError(f"a Lasso does not tell elements apart, and there are {symbols}: NodeSchNet does")
+            raise InputError(f"a Lasso does not tell elements apart, but there are {symbols}; use NodeSchNet")
         variables = self._variables_of_data(train)
         mean, deviation = variables.mean(axis=0), self._deviation_of(variables)
         target = train.y.double()
@@ -201,7 +201,7 @@ class ShieldingLasso(nn.Module):
         return self.variables_of(data.pos.double(), data.batch, data.get("populations")).numpy()
 
     def _deviation_of(self, variables: np.ndarray) -> np.ndarray:
-        """Standard deviations; infinite, which makes zeros of them, for variables that hardly vary."""
+        """Standard deviations; infinite for variables that hardly vary, which sets them to zero."""
         deviation = variables.std(axis=0)
         num_radii = 0 if self.variables == "populations" else len(self.radii)
         smallest = np.where(np.arange(deviation.size) < num_radii, MIN_DEVIATION, 1e-9)

@@ -1,4 +1,4 @@
-"""SmoothDART: DART with soft shells and directions, whose energy has forces; and its variant for shieldings."""
+"""SmoothDART, a differentiable DART with soft shells and directions, and its variant for shieldings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -37,42 +37,42 @@ ATOMS_AT_ONCE: int = 1536
 
 
 class SmoothDART(nn.Module):
-    r"""The smooth descendant of :class:`DART`: an energy that is continuous in the positions, so that it has forces.
+    r"""Variant of :class:`DART` with an energy that is a smooth function of the positions and therefore has forces.
 
     .. math::
         E = \sum_i \mathrm{MLP}_{int}\Big(\mathrm{MLP}_f(\mathbf{x}_i) + \sum_s \sum_{j \ne i} w_s(d_{ij})\,
         \mathrm{MLP}_s(\mathbf{x}_j)\Big)
 
-    It differs from DART (Modee et al. 2021, Eqs. 1-7) in three ways, each of which can be switched off:
+    It differs from DART (Modee et al. 2021, Eqs. 1-7) in three features, each of which can be switched off:
 
-    - *Soft shells.* An atom belongs to shell s by a weight :math:`w_s(d)` that rises from 0 to 1 and falls again over a
-      given width about the radii; the weights sum to one at every distance. With a width towards zero they are DART's.
-    - *A finer descriptor.* Soft counts over the radii of the descriptor, which may be more than those of the sums.
-    - *Directions.* Of each shell of the descriptor but the outermost, the spherical harmonics of the neighbours are
-      summed; their products that no rotation or reflection changes, :math:`\sum_m A_{slm} A_{s'lm}`, join the counts.
-      (The sum over pairs of neighbours is done by one over neighbours: the cost of angles is that of distances.)
+    - *Soft shells.* An atom belongs to shell s with a weight :math:`w_s(d)`, which rises from 0 to 1 and falls again
+      over the given width around the radii. The weights sum to one at every distance; for zero width they are DART's.
+    - *A finer descriptor.* The descriptor contains soft counts, and may have more radii than the sums.
+    - *Directions.* For each shell of the descriptor except the outermost, the spherical harmonics of the neighbours are
+      summed. Products that are invariant to rotation and reflection, :math:`\sum_m A_{slm} A_{s'lm}`, are appended to
+      the counts. They contain angles between pairs of neighbours at the cost of a sum over neighbours.
 
-    Without ``elements`` the model is blind to them. With several, the sums of the descriptor are taken a second time
-    for each of a few learned channels c, :math:`A^c_{slm} = \sum_j w_s(d_{ij})\, Y_{lm}\, a_c(z_j)`, with the weight
-    :math:`a_c` of the element of the neighbour (:class:`~pyg_clusters.nn.ElementChannels`). Their counts and, within
-    each shell, :math:`\sum_m A_{slm} A^c_{slm}` and :math:`\sum_m (A^c_{slm})^2` join the descriptor, as does the
-    element of the atom itself. With one element the model is the blind one, to the last weight.
+    Without ``elements`` the model ignores the elements. With several elements, the sums of the descriptor are repeated
+    for each of a few learned channels c, :math:`A^c_{slm} = \sum_j w_s(d_{ij})\, Y_{lm}\, a_c(z_j)`, weighted by
+    :math:`a_c` of the neighbour's element (:class:`~pyg_clusters.nn.ElementChannels`). Their counts and, within each
+    shell, :math:`\sum_m A_{slm} A^c_{slm}` and :math:`\sum_m (A^c_{slm})^2` are appended to the descriptor, as is the
+    element of the atom itself. With one element the model is identical to the model without ``elements``.
 
     Args:
         radii (sequence of float): Radii in Å of the shells that are summed over.
-        width (float): Width of a boundary between shells in Å, over which a weight goes from 0 to 1.
+        width (float): Width in Å over which the weight of a shell changes from 0 to 1.
         descriptor_radii (sequence of float, optional): Radii in Å of the descriptor; by default those of the sums.
-        degree (int): Largest degree of the spherical harmonics, 0 to 8; 0 leaves directions out.
+        degree (int): Maximum degree of the spherical harmonics, 0 to 8; 0 for a model without directions.
         hidden_channels (int): Width of the shell networks.
         interaction_channels (sequence of int): Widths of the hidden layers of the interaction network.
-        rounds (int): Rounds of shell-wise sums, each over the features of the round before.
-        act (str): Activation function; a smooth one, for forces to train on.
-        elements (sequence of int, optional): Atomic numbers of the elements that are told apart.
-        element_channels (int): Largest number of channels of the elements; that of the elements less one is enough.
-        outermost_shell (bool): Whether atoms beyond the last radius count, in the sums and in the descriptor. Without
-            them an atom feels its surroundings within a fixed distance only: energies of distant clusters add, and a
-            model that is trained on small clusters can be applied to nanoparticles.
-        repulsion (bool): Whether nuclei that are closer than any in the training set repel each other
+        rounds (int): Number of shell-wise convolutions, each applied to the features of the previous one.
+        act (str): Activation function; it must be smooth to train on forces.
+        elements (sequence of int, optional): Atomic numbers of the elements to distinguish.
+        element_channels (int): Maximum number of element channels; the number of elements minus one is sufficient.
+        outermost_shell (bool): Whether to include atoms beyond the last radius in the sums and in the descriptor.
+            Without them, an atom depends only on its surroundings within a fixed distance: energies of distant clusters
+            are additive, and a model trained on small clusters can be applied to nanoparticles.
+        repulsion (bool): Whether to add a repulsion of nuclei that are closer than in the training set
             (:func:`~pyg_clusters.models.repulsion.repulsion`).
 
     Example:
@@ -148,7 +148,7 @@ class SmoothDART(nn.Module):
         Args:
             z: Atomic numbers ``[num_atoms]``; may be ``None`` for a model of one element.
             pos: Positions ``[num_atoms, 3]`` in Å.
-            batch: Cluster of each atom ``[num_atoms]``, sorted; one cluster if not given.
+            batch: Cluster index of each atom ``[num_atoms]``, sorted; one cluster if not given.
         """
         batch = one_cluster(pos) if batch is None else batch
         return sum_over_clusters(self.atomic_energies(z, pos, batch), batch)
@@ -161,7 +161,7 @@ class SmoothDART(nn.Module):
         """Scaled outputs of the network ``[num_atoms]``; the arguments are those of :meth:`forward`."""
         self.domain.check(z)
         if z is None and self.repulsion:
-            raise InputError("atomic numbers z are needed: the nuclei of the model repel each other")
+            raise InputError("atomic numbers z are needed for the repulsion of the nuclei")
         batch = one_cluster(pos) if batch is None else batch
         if batch.numel() == 0:
             return pos.sum(dim=-1)
@@ -169,7 +169,7 @@ class SmoothDART(nn.Module):
             pos, defect = usable_positions(pos, batch)
             energy = large_atomic_energies(self, z, pos, batch)
             return energy + defect.to(energy.dtype)
-        fitting = self.training and not self.inputs.fitted  # to the whole of the first batch
+        fitting = self.training and not self.inputs.fitted  # needs the whole first batch
         if fitting or is_traced() or batch.numel() <= ATOMS_AT_ONCE or pos.device.type != "cpu":
             return self._of_block(z, pos, batch)
         ptr = batch_to_ptr(batch)
@@ -210,7 +210,7 @@ class SmoothDART(nn.Module):
         return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
 
     def element_values(self, z: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Channels ``[num_atoms, num_channels]`` and elements ``[num_atoms, num_elements]``; none for one element."""
+        """Element channels ``[num_atoms, num_channels]`` and one-hot elements; empty for one element."""
         if self.channels is None or (z is None and not self.channels.num_channels):
             return ()
         if z is None:
@@ -219,7 +219,7 @@ class SmoothDART(nn.Module):
         return values if self.channels.num_channels else ()
 
     def _descriptor(self, pos: Tensor, sizes: Tensor, *elements: Tensor) -> tuple[Tensor, Tensor]:
-        """Descriptor ``[num_graphs, num_atoms, in_channels]`` and the soft masks of the shells that are summed over."""
+        """Descriptor ``[num_graphs, num_atoms, in_channels]``, and soft masks of the shells of the sums."""
         pairs, difference, distance = pair_distances(pos, sizes)
         masks = soft_beyond_masks(distance, pairs, self.radii, self.width)
         num_others = pairs.sum(dim=-1, keepdim=True)
@@ -234,17 +234,17 @@ class SmoothDART(nn.Module):
     def near_descriptor(
         self, pairs: Tensor, difference: Tensor, distance: Tensor, num_others: Tensor, *elements: Tensor
     ) -> Tensor:
-        """Descriptor ``[num_graphs, num_atoms, in_channels]`` from neighbours within the reach of the inner shells.
+        """Descriptor ``[num_graphs, num_atoms, in_channels]`` from the neighbours in the inner shells.
 
         Args:
-            pairs: Mask of neighbours without padding, ``[num_graphs, num_atoms, num_neighbors]`` (bool).
-            difference: Vectors to them in Å, ``[num_graphs, num_atoms, num_neighbors, 3]``.
+            pairs: Mask of neighbours, ``[num_graphs, num_atoms, num_neighbors]`` (bool); ``False`` in the padding.
+            difference: Vectors to the neighbours in Å, ``[num_graphs, num_atoms, num_neighbors, 3]``.
             distance: Distances in Å, of the shape of the mask; 1 in the padding.
             num_others: Number of other atoms of the cluster, ``[num_graphs, num_atoms, 1]``.
             elements: With several elements, channels of the neighbours ``[num_graphs, num_atoms, num_neighbors,
-                num_channels]``, their sum over all other atoms, and the elements of the atoms.
+                num_channels]``, their sum over all other atoms, and the one-hot elements of the atoms.
         """
-        everywhere = (-self.width, *self.descriptor_radii)  # all neighbours first
+        everywhere = (-self.width, *self.descriptor_radii)  # the first mask contains all neighbours
         beyond = soft_beyond_masks(distance, pairs, everywhere, self.width)
         members = beyond[:, :, :-1] - beyond[:, :, 1:]
         direction = torch.where(pairs[..., None], difference, 0.0) / distance[..., None]
@@ -252,19 +252,19 @@ class SmoothDART(nn.Module):
         if not elements:
             return self._invariants(members @ harmonics, num_others)
         of_neighbors, others, kinds = elements
-        weighted = members[:, :, None] * of_neighbors.mT[:, :, :, None]  # by channel, shell and neighbour
+        weighted = members[:, :, None] * of_neighbors.mT[:, :, :, None]  # [..., channels, shells, neighbours]
         rows = torch.cat([members, weighted.flatten(2, 3)], dim=2)
         sums, *by_channel = (rows @ harmonics).split(members.size(2), dim=2)
         parts = [self._channel_invariants(sums, own, others[..., c, None]) for c, own in enumerate(by_channel)]
         return torch.cat([self._invariants(sums, num_others), *parts, kinds], dim=-1)
 
     def _near(self, pairs: Tensor, difference: Tensor, distance: Tensor, *of_neighbors: Tensor) -> list[Tensor]:
-        """The nearest pairs of each atom: all in the shells of the descriptor but the outermost."""
+        """Nearest neighbours of each atom, at least those in all but the outermost shell of the descriptor."""
         if is_traced():
             return [pairs, difference, distance, *of_neighbors]
         reach = self.descriptor_radii[-1] + self.width / 2
         most = int((pairs & (distance < reach)).sum(dim=-1).max())
-        if most > 0.8 * distance.size(-1):  # not worth the sorting
+        if most > 0.8 * distance.size(-1):  # sorting would cost more than it saves
             return [pairs, difference, distance, *of_neighbors]
         near = torch.where(pairs, distance.detach(), float("inf")).topk(most, largest=False, sorted=False).indices
         difference, *of_near = (
@@ -281,12 +281,12 @@ class SmoothDART(nn.Module):
         return torch.cat([counts, products.flatten(3).index_select(-1, self.upper_triangle).flatten(2)], dim=-1)
 
     def _channel_invariants(self, sums: Tensor, own: Tensor, others: Tensor) -> Tensor:
-        """Counts of a channel and products of each shell alone, with the sums over all neighbours and with itself."""
+        """Counts of a channel, and products of its sums with the unweighted sums and with themselves, by shell."""
         products = [part.sum(dim=-1) for each in (sums, own) for part in self._by_degree(each * own)]
         return torch.cat([self._counts(own, others), *products], dim=-1)
 
     def _counts(self, sums: Tensor, all_shells: Tensor) -> Tensor:
-        """Counts of the shells; the outermost one has all other atoms minus those of the nearer shells."""
+        """Counts of the shells; that of the outermost shell is the total minus those of the inner shells."""
         inner = sums[..., 0]
         if not self.outermost_shell:
             return inner
@@ -297,11 +297,11 @@ class SmoothDART(nn.Module):
 
 
 class ShieldingDART(SmoothDART):
-    r"""The network of :class:`SmoothDART` with a shielding of each atom in place of its share in the energy.
+    r"""Variant of :class:`SmoothDART` that predicts the shielding of each atom.
 
-    Mean, standard deviation and, if asked for, a transform of the shieldings of the training set are those of
-    :class:`~pyg_clusters.nn.ShieldingScale`. Unlike :class:`NodeSchNet` it sees directions, and all atoms of the
-    cluster: it is the more accurate of the two at the sizes of its training set, and the less accurate beyond them.
+    The outputs are scaled to ppm by :class:`~pyg_clusters.nn.ShieldingScale`. Unlike :class:`NodeSchNet` the model
+    depends on directions and on all atoms of the cluster. It is more accurate than NodeSchNet at cluster sizes of its
+    training set, and less accurate at other sizes.
 
     Args:
         transform (bool): See :class:`~pyg_clusters.nn.ShieldingScale`.
@@ -332,7 +332,7 @@ class ShieldingDART(SmoothDART):
             radii, degree=degree, hidden_channels=hidden_channels, interaction_channels=interaction_channels, **kwargs
         )
         if self.repulsion:
-            raise InputError("repulsion is an energy: leave it out of a ShieldingDART")
+            raise InputError("a ShieldingDART has no energy that repulsion could be added to: leave repulsion out")
         self.transform = transform
         self.scale = ShieldingScale(transform)
 

@@ -1,4 +1,4 @@
-"""Training domain of a model: elements, sizes, and the geometries in which an energy is to be trusted."""
+"""Training domain of a model: elements, cluster sizes, and geometries for which an energy is reliable."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ from pyg_clusters.geometry import batch_to_ptr, pad_clusters, ptr_to_batch, squa
 from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER
 from pyg_clusters.pairs import is_large, near_pairs
 
-PHYSICAL: float = 0.5  # smallest possible distance in sums of covalent radii; multiple bonds of metals reach 0.58
-NEIGHBORS: float = 1.3  # atoms closer than this many sums of covalent radii are neighbours: the first shell of a metal
+PHYSICAL: float = 0.5  # smallest physical distance in sums of covalent radii; multiple bonds of metals reach 0.58
+NEIGHBORS: float = 1.3  # maximum distance of neighbours in sums of covalent radii: the first shell of a metal
 SLACK: float = 0.1  # relative tolerance of distances and coordination numbers beyond those of the training set
 
 RADII = torch.from_numpy(covalent_radii)
@@ -22,10 +22,10 @@ RADII = torch.from_numpy(covalent_radii)
 
 @dataclass(frozen=True)
 class GeometryRange:
-    """Shortest and farthest distances, in sums of covalent radii, and coordination numbers of clusters.
+    """Range of distances (in sums of covalent radii) and coordination numbers of clusters.
 
-    A model does not know the energies of other clusters: trained on minima alone, it often predicts falling energies
-    for atoms that are closer than any in the training set.
+    Outside the range of its training set, the energies of a model are not reliable: trained on minima alone, it often
+    predicts decreasing energies for atoms that are closer than in the training set.
 
     Attributes:
         shortest: Smallest distance of two atoms.
@@ -39,15 +39,15 @@ class GeometryRange:
 
     @property
     def limits(self) -> tuple[float, float, float]:
-        """Limits of shortest distance, coordination and farthest distance, with some tolerance."""
+        """Limits of shortest distance, coordination and farthest distance, including the tolerance :data:`SLACK`."""
         shortest = max(PHYSICAL, (1 - SLACK) * self.shortest)
         return shortest, max((1 + SLACK) * self.coordination, self.coordination + 1), (1 + SLACK) * self.farthest
 
     def outside(self, measures: Tensor, start: Tensor | None = None) -> Tensor:
-        """Whether clusters of some :func:`measures` ``[num_graphs, 3]`` are outside, ``[num_graphs]`` (bool).
+        """Whether clusters with the given :func:`measures` ``[num_graphs, 3]`` are outside, ``[num_graphs]`` (bool).
 
-        A cluster that is outside at the start of a relaxation (whose measures are given) counts only if it moves
-        further out.
+        If the measures at the start of a relaxation are given, a cluster that is already outside at the start counts
+        only if it moves further out.
         """
         short, many, far = measures.unbind(1)
         least, most, farthest = (measures.new_full((), limit) for limit in self.limits)
@@ -58,7 +58,7 @@ class GeometryRange:
         return (short < least) | (many > most) | (far > farthest)
 
     def reason(self, atoms: Atoms) -> str | None:
-        """Description of how a cluster is outside, naming atom, value and limit; none if it is inside."""
+        """Reason why a cluster is outside, with atom, value and limit, or ``None`` if it is inside."""
         if len(atoms) < 2:
             return None
         z, pos = torch.from_numpy(atoms.numbers).long(), torch.from_numpy(atoms.positions)
@@ -92,7 +92,7 @@ def measures(z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
     """Shortest distance, largest coordination number, and largest distance of an atom from its nearest neighbour.
 
     Returns:
-        ``[num_graphs, 3]``, distances in sums of covalent radii; infinite, 0 and 0 for a single atom.
+        Tensor ``[num_graphs, 3]``, distances in sums of covalent radii; infinity, 0 and 0 for a single atom.
 
     Example:
         >>> dimer = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.44]])
@@ -108,8 +108,9 @@ def measures(z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
 
 
 def _of_atoms(z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance of each atom from its nearest neighbour, in sums of covalent radii, and its coordination number,
-    ``[num_atoms]`` each; infinite and 0 for a single atom.
+    """Distance of each atom from its nearest neighbour, in sums of covalent radii, and its coordination number.
+
+    Both are ``[num_atoms]``; infinity and 0 for a single atom.
     """
     radii = RADII.to(pos.device, pos.dtype)[z]
     if is_large(batch.numel()) and is_large(batch_to_ptr(batch)):
@@ -124,7 +125,7 @@ def _of_atoms(z: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _of_atoms_of_large(radii: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
-    """As :func:`_of_atoms`, from near pairs; the few atoms without a neighbour are compared with all others."""
+    """Variant of :func:`_of_atoms` from near pairs; only atoms without a neighbour are compared with all others."""
     pairs = near_pairs(pos, batch, 2 * NEIGHBORS * float(radii.max()))
     first, second = pairs
     distance = squared_distance(pos.index_select(0, first), pos.index_select(0, second)).sqrt()
@@ -141,13 +142,13 @@ def _of_atoms_of_large(radii: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tenso
     return nearest, neighbors
 
 
-PAIRS_AT_ONCE: int = 1 << 20  # bound on the distances that are held at a time
+PAIRS_AT_ONCE: int = 1 << 20  # maximum number of distances in memory at a time
 
 
 class TrainingDomain(nn.Module):
-    """Elements, cluster sizes, charge, distances and coordination numbers seen in training, as buffers of a model.
+    """Elements, cluster sizes, charge, distances and coordination numbers of a training set, as buffers of a model.
 
-    Before :meth:`fit` nothing is known, and nothing counts as outside.
+    Before :meth:`fit` the domain is unknown, and no cluster is outside.
     """
 
     elements: Tensor
@@ -163,17 +164,23 @@ class TrainingDomain(nn.Module):
         self.register_buffer("state", torch.zeros(2, dtype=torch.long))
 
     def reset_parameters(self):
-        """Forgets everything."""
+        """Reset to an unknown domain."""
         for buffer in self.buffers():
             buffer.zero_()
 
     def fit(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
-        """Records the elements, the smallest and largest cluster, and the geometries of a training set."""
+        """Record the elements, the smallest and largest size, and the range of geometries of a training set.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            ptr: Offsets of the clusters ``[num_graphs + 1]``.
+            pos: Positions ``[num_atoms, 3]`` in Å.
+        """
         self.reset_parameters()
         self.add(z, ptr, pos)
 
     def add(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
-        """Add further clusters of a training set, of any elements; the positions ``[num_atoms, 3]`` are in Å."""
+        """Add further clusters, of any elements; the arguments are those of :meth:`fit`."""
         if pos is not None:
             self._add_geometry(z, ptr, pos)
         sizes = torch.cat([ptr.diff(), self.sizes.to(ptr.device)]) if self.known else ptr.diff()
@@ -188,69 +195,79 @@ class TrainingDomain(nn.Module):
             atoms = slice(int(ends[0]), int(ends[-1]))
             found = measures(z[atoms], pos[atoms], ptr_to_batch(ends - ends[0])).to(self.geometry)
             shortest, most, farthest = found[:, 0].amin(), found[:, 1].amax(), found[:, 2].amax()
-            if bool(farthest > 0):  # not of single atoms alone
+            if bool(farthest > 0):  # not only single atoms
                 known = self.geometry if self.geometry[0] > 0 else self.geometry.new_tensor([float("inf"), 0.0, 0.0])
                 found = torch.stack([shortest, most, farthest])
                 self.geometry.copy_(torch.cat([torch.minimum(known, found)[:1], torch.maximum(known, found)[1:]]))
 
     @property
     def geometry_range(self) -> GeometryRange:
-        """Distances and coordination numbers seen in training; the physically possible ones if none are known."""
+        """Distances and coordination numbers of the training set; if unknown, all that are physically possible."""
         return GeometryRange(*self.geometry.tolist()) if self.geometry[0] > 0 else GeometryRange()
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments):
-        for name in ("geometry", "state"):  # weights that lack them
+        for name in ("geometry", "state"):  # missing in state dicts of earlier versions
             state_dict.setdefault(f"{prefix}{name}", torch.zeros_like(getattr(self, name)))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def widen(self, z: Tensor, ptr: Tensor, pos: Tensor | None = None):
-        """Add a further training set, of the same elements."""
+        """Add a further training set of the same elements; the arguments are those of :meth:`fit`.
+
+        Raises:
+            InputError: If the model was not trained on an element.
+        """
         unknown = sorted(set(z.unique().tolist()) - set(self.atomic_numbers)) if self.known else []
         if unknown:
-            raise InputError(f"the model does not know the elements {unknown} (atomic numbers) of the training set")
+            raise InputError(f"the model was not trained on the elements {unknown} (atomic numbers) of these data")
         self.add(z, ptr, pos)
 
     @property
     def known(self) -> bool:
-        """Whether the domain was recorded."""
+        """Whether the domain has been recorded."""
         return bool(self.elements.any())
 
     @property
     def atomic_numbers(self) -> list[int]:
-        """Atomic numbers of the elements seen in training."""
+        """Atomic numbers of the elements of the training set."""
         return self.elements.nonzero().flatten().tolist()
 
     @property
     def symbols(self) -> str:
-        """Symbols of the elements seen in training, with commas between them."""
+        """Symbols of the elements of the training set, separated by commas."""
         return _symbols(self.atomic_numbers)
 
     def problem(self, numbers: Iterable[int]) -> str | None:
-        """Reason why a model cannot treat clusters of some elements (atomic numbers), if any."""
+        """Reason why a model cannot be applied to clusters of these elements (atomic numbers), or ``None``."""
         unknown = sorted(set(numbers) - set(self.atomic_numbers))
         if not unknown:
             return None
-        return f"the model was trained on {self.symbols} and knows nothing of {_symbols(unknown)}"
+        return f"the model was trained on {self.symbols} and not on {_symbols(unknown)}"
 
     def set_electronic_state(self, charge: int, any_spin: bool):
-        """Record the charge of a training set in e (one for all), and whether it has other spin than the lowest."""
+        """Record the charge in e of all clusters of a training set, and whether any has more than the lowest spin.
+
+        Raises:
+            InputError: If the model was trained on clusters of another charge.
+        """
         if self.known and charge != self.electronic_state[0]:
             raise InputError(
-                f"the model was trained on clusters of charge {self.electronic_state[0]}, but these have the charge "
+                f"the model was trained on clusters of charge {self.electronic_state[0]}, but these have charge "
                 f"{charge}; train a new model on them"
             )
         self.state.copy_(torch.tensor([charge, any_spin or self.electronic_state[1]]))
 
     @property
     def electronic_state(self) -> tuple[int, bool]:
-        """Charge of the clusters seen in training in e, and whether these were in states other than of lowest spin."""
+        """Charge in e of the clusters of the training set, and whether any had more than the lowest spin."""
         return int(self.state[0]), bool(self.state[1])
 
     def check(self, z: Tensor | None):
-        """Check that a model was trained on the elements ``z [num_atoms]``, if known; not while operations are traced.
+        """Check that a model was trained on the elements ``z [num_atoms]``, if its domain is known.
+
+        There is no check during tracing and compilation.
 
         Raises:
-            InputError: If it was not.
+            InputError: If the model was not trained on an element.
         """
         if z is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return
@@ -259,7 +276,7 @@ class TrainingDomain(nn.Module):
 
     @property
     def size_range(self) -> tuple[int, int]:
-        """Number of atoms of the smallest and of the largest cluster seen in training."""
+        """Numbers of atoms of the smallest and of the largest cluster of the training set."""
         return int(self.sizes[0]), int(self.sizes[1])
 
     def __repr__(self) -> str:
@@ -269,18 +286,18 @@ class TrainingDomain(nn.Module):
 
 
 def domain_of(model: object) -> TrainingDomain | None:
-    """Elements and sizes that a model was trained on, if known."""
+    """Training domain of a model, or ``None`` if unknown."""
     domain = getattr(model, "domain", None)
     return domain if isinstance(domain, TrainingDomain) and domain.known else None
 
 
 def state_of_training(model: object) -> tuple[int, bool]:
-    """Charge in e and whether of any spin, of the clusters that a model was trained on; neutral where not known."""
+    """Electronic state of the training set, see :attr:`TrainingDomain.electronic_state`; neutral if unknown."""
     return domain.electronic_state if (domain := domain_of(model)) else (0, False)
 
 
 def geometry_range_of(model: object) -> GeometryRange:
-    """Range of geometries that a model was trained on; for other energies the physically possible one."""
+    """Range of geometries of the training set of a model; for other energies all that are physically possible."""
     return domain.geometry_range if (domain := domain_of(model)) else GeometryRange()
 
 
