@@ -90,7 +90,7 @@ TEXTS = {
     "aliases of aliases": (f"a: &a [{', '.join('x' * 9)}]\n{REPEATED}".encode(), "more than 100,000 values"),
     "itself": (b"data: &a [*a]\n", "more than 100,000 values"),
     "itself in a mapping": (b"data: &a\n  dataset: *a\n", "more than 100,000 values"),
-    "brackets": (b"[" * 2_000, "config"),
+    "brackets": (b"[" * 1_000, "config"),
     "digits": (b"seed_everything: " + b"9" * 6_000, "6000 digits"),
 }
 

@@ -127,9 +127,9 @@ def test_what_ships_is_used_by_name(tmp_path, monkeypatch, capsys):
 
 def test_minima_without_forces_count_as_such_and_other_frames_are_refused(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    quench = ["generate", "quench", "--elements", "Cu", "Au", "--sizes", "8:10", "--calculator", "emt", "--count", "12"]
+    quench = ["generate", "quench", "--elements", "Cu", "Au", "--sizes", "6:7", "--calculator", "emt", "--count", "9"]
     assert main([*quench, "--per-segment", "1", "--out", "cuau.extxyz"]) == 0
-    hot = ["generate", "hot", "cuau.extxyz", "--calculator", "emt", "--count", "8", "--out", "hot.extxyz"]
+    hot = ["generate", "hot", "cuau.extxyz", "--calculator", "emt", "--count", "7", "--out", "hot.extxyz"]
     assert main(hot) == 0
     recipe = ["new-recipe", "cuau.extxyz", "hot.extxyz", "--out", "recipe.yaml", "--overwrite"]
     assert main(recipe) == 0

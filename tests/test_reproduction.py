@@ -6,9 +6,11 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
+from helpers import in_child
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
@@ -130,16 +132,19 @@ def test_the_papers_own_data_are_named_in_every_training(tmp_path):
 
 
 def test_terminated_it_stops_its_trainings(tmp_path):
-    command = [sys.executable, "-m", "pyg_clusters", "reproduce", "dart", "--quick", "--only", "dart_600"]
-    log = tmp_path / "quick" / "dart_600_seed0.log"
-    process = subprocess.Popen([*command, "--out", str(tmp_path)], stdout=subprocess.DEVNULL, start_new_session=True)
-    while not log.exists():
+    def work():
+        os.setsid()
+        forkserver._forkserver._forkserver_pid = None  # that of this process starts no training of a fork
+        return main(["reproduce", "dart", "--quick", "--only", "dart_600", "--out", str(tmp_path)])
+
+    process = in_child(work)
+    while not (tmp_path / "quick" / "dart_600_seed0.log").exists():
         time.sleep(0.05)
-    assert len(in_session(process.pid)) >= 2  # the command and its training
-    process.terminate()
-    assert process.wait(timeout=60) != 0
-    deadline = time.monotonic() + 30
-    while (running := in_session(process.pid)) and time.monotonic() < deadline:
+    assert len(in_session(process)) >= 2  # the command and its training
+    os.kill(process, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 143
+    deadline = time.monotonic() + 120
+    while (running := in_session(process)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not running
 

@@ -228,7 +228,7 @@ def frames(tmp_path_factory):
     return path
 
 
-EPOCHS = 20
+EPOCHS = 14
 
 
 def recipe(frames, folder, **data):

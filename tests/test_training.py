@@ -1,6 +1,7 @@
 """Training: what a run leaves behind, going on after a kill, several processes, and single parts."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from pyg_clusters.training import ClusterDataModule
 from pyg_clusters.training.trainer_parts import RunFolder
 from pyg_clusters.transforms import ShellGraph, TopologicalDescriptor
 
-EPOCHS = 6
+EPOCHS = 4
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,14 @@ def finished(recipe, tmp_path_factory) -> Path:
     """A run that was never stopped."""
     run = tmp_path_factory.mktemp("runs") / "whole"
     assert main(["train", "--config", str(recipe), "--out", str(run)]) == 0
+    return run
+
+
+@pytest.fixture(scope="module")
+def short(recipe, tmp_path_factory) -> Path:
+    """A run of two epochs."""
+    run = tmp_path_factory.mktemp("runs") / "short"
+    assert main(["train", "--config", str(recipe), "--out", str(run), "--trainer.max_epochs", "2"]) == 0
     return run
 
 
@@ -185,9 +194,8 @@ def test_finished_run_is_left_alone(finished, capsys):
     assert (finished / "metrics.csv").stat().st_mtime_ns == before
 
 
-def test_evaluating_an_unfinished_run_leaves_it_unfinished(recipe, finished, tmp_path):
-    run = tmp_path / "run"
-    assert main(["train", "--config", str(recipe), "--out", str(run), "--trainer.max_epochs", "2"]) == 0
+def test_evaluating_an_unfinished_run_leaves_it_unfinished(short, finished, tmp_path):
+    run = shutil.copytree(short, tmp_path / "run")
     (run / "finished.json").unlink()  # as if it had been stopped there
     configuration = run / "config.yaml"
     configuration.write_text(configuration.read_text().replace("max_epochs: 2", f"max_epochs: {EPOCHS}"))
@@ -322,23 +330,25 @@ def test_one_process_trains_in_a_folder(recipe, tmp_path, capsys):
     assert not (run / "config.yaml").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_a_training_that_can_be_resumed(recipe, finished, tmp_path, number, code, monkeypatch, capsys):
+def test_signals_end_a_training_that_can_be_resumed(recipe, finished, tmp_path, monkeypatch, capsys):
     run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "on_train_epoch_end", after_epoch(2, lambda: os.kill(os.getpid(), number)))
-        assert main(["train", "--config", str(recipe), "--out", str(run)]) == code
-    assert capsys.readouterr().err.splitlines()[-1] == f"pyg-clusters: stopped by {signal.Signals(number).name}"
-    assert not (run / "finished.json").exists() and not (run / ".lock").exists()
+    for epoch, number, code, start in (
+        (2, signal.SIGINT, 130, ["--config", str(recipe), "--out"]),
+        (3, signal.SIGTERM, 143, ["--resume"]),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "on_train_epoch_end", after_epoch(epoch, lambda n=number: os.kill(os.getpid(), n)))
+            assert main(["train", *start, str(run)]) == code
+        assert capsys.readouterr().err.splitlines()[-1] == f"pyg-clusters: stopped by {number.name}"
+        assert not (run / "finished.json").exists() and not (run / ".lock").exists()
+        assert len(read_columns(run / "metrics.csv")["epoch"]) == epoch
     assert main(["train", "--resume", str(run)]) == 0
     assert (run / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
 
 
-def test_a_finished_run_goes_on_to_more_epochs(recipe, finished, tmp_path, capsys):
-    run = tmp_path / "run"
+def test_a_finished_run_goes_on_to_more_epochs(recipe, short, finished, tmp_path, capsys):
+    run = shutil.copytree(short, tmp_path / "run")
     epochs = len(read_columns(finished / "metrics.csv")["epoch"])
-    assert main(["train", "--config", str(recipe), "--out", str(run), "--trainer.max_epochs", "2"]) == 0
-    capsys.readouterr()
     assert main(["train", "--resume", str(run)]) == 0
     assert "is finished" in capsys.readouterr().out
     assert main(["train", "--config", str(recipe), "--out", str(run)]) == 2
