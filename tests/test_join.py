@@ -11,6 +11,7 @@ from ase.build import bulk, fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
 from ase.io import read, write
+from ase.units import Bohr
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
@@ -380,6 +381,35 @@ def test_verbs_join_refuse_and_keep(frames, tmp_path, capsys):
     assert main(["predict", "gallium", pieces, "--out", out]) == 2
     assert "frame 0: stays in 2 pieces of 2 and 2 atoms, 9.0 Å apart; pass --fragments keep" in capsys.readouterr().err
     assert "joined 1 of 1 frames" in run(capsys, "predict", "gallium", pieces, "--fragments", "keep", "--out", out)
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "mol"])
+def test_pieces_without_a_cell_are_refused(tmp_path, suffix):
+    """A cluster cut by a cell that the file does not state is not taken as it is; with the cell it is whole."""
+    cut = boxed(gallium(), [22.0] * 3)
+    cut.positions += [-1.0, 6.0, 6.0]
+    cut.wrap()
+    free = Atoms(cut.numbers, cut.positions)
+    write(tmp_path / f"a.{suffix}", free)
+    with pytest.raises(InputError, match=r"0: has no periodic cell, but is in 2 pieces of .* --fragments keep"):
+        list(read_atoms([tmp_path / f"a.{suffix}"]))
+    (kept,) = read_atoms([tmp_path / f"a.{suffix}"], fragments="keep")
+    np.testing.assert_allclose(kept.atoms.positions, cut.positions, atol=1e-3)
+    write_extxyz(tmp_path / "b.extxyz", [cut])
+    with pytest.warns(UserWarning, match=JOINED):
+        (whole,) = Frames.open(tmp_path / "b.extxyz")
+    distances = np.linalg.norm(whole.pos[:, None] - whole.pos, axis=2)
+    np.testing.assert_allclose(distances, gallium().get_all_distances(), atol=1e-7)
+
+
+def test_positions_in_bohr_are_not_taken_for_angstrom(tmp_path):
+    write(tmp_path / "a.xyz", Atoms("Ga13", gallium().positions / Bohr))
+    with pytest.raises(InputError, match=r"frame 0: .* in 13 pieces of 1, .* atoms, .* length_unit=bohr"):
+        list(read_atoms([tmp_path / "a.xyz"]))
+    first, _, *atoms = (tmp_path / "a.xyz").read_text().splitlines(keepends=True)
+    (tmp_path / "a.xyz").write_text("".join([first, "length_unit=bohr\n", *atoms]))
+    (frame,) = read_atoms([tmp_path / "a.xyz"])
+    np.testing.assert_allclose(frame.atoms.positions, gallium().positions, atol=1e-6)
 
 
 def test_large_clusters_are_joined():

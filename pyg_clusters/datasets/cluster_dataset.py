@@ -79,7 +79,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         minima (sequence of str or Path): Files of local minima, whose forces are zero and need not be in the files;
             ``"all"`` for all files.
         minima_target (str, optional): Name of the target in the files of ``minima``, if it is another one there.
-        fragments (str): ``"refuse"`` a periodic frame that stays in several pieces, or ``"keep"`` the pieces at their
+        fragments (str): ``"refuse"`` a frame in several pieces, or ``"keep"`` the pieces, of a periodic frame at their
             nearest images.
         on_missing (str): ``"stop"`` raises at a frame without a label or with one that is not finite, ``"skip"`` leaves
             such frames out and lists them in :attr:`skipped`.

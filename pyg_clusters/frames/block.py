@@ -161,6 +161,7 @@ class FrameBlock:
         partial: Whether the block ends early because of a bad frame that stops the reading.
         joined: Whether atoms of a frame were moved across the faces of its cell ``[num_frames]``; ``None`` while the
             frames are as in the file (see :func:`~pyg_clusters.frames.join.as_clusters`).
+        fragments: Whether frames without a cell may be in several pieces.
         origin: File and index from which the frames were first read, ``[num_frames]`` each, if that is another file:
             the source of a store, or ``source_file`` and ``source_frame`` of the frames.
         states: Charges and spins stated by the frames, ``[num_frames]``, if there are any (see
@@ -182,6 +183,7 @@ class FrameBlock:
     block_number: int = 0
     partial: bool = False
     joined: np.ndarray | None = None
+    fragments: Fragments = "refuse"
     origin: tuple[np.ndarray, np.ndarray] | None = None
     states: np.ndarray | None = None
 
@@ -232,6 +234,7 @@ class FrameBlock:
             file_number=self.file_number,
             block_number=self.block_number,
             joined=None if self.joined is None else self.joined[indices],
+            fragments=self.fragments,
             origin=None if self.origin is None else (self.origin[0][indices], self.origin[1][indices]),
             states=None if self.states is None else self.states[indices],
         )

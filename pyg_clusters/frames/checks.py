@@ -14,7 +14,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import count_of
 from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, kind_of
 from pyg_clusters.frames.electronic_state import state_problem
-from pyg_clusters.frames.join import as_clusters
+from pyg_clusters.frames.join import as_clusters, pieces_without_cell
 from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options import Fragments
 
@@ -144,8 +144,8 @@ def check_block(
 
     A frame is bad if it could not be read, has fewer than two atoms, has positions that are not finite or beyond
     :data:`MAX_COORDINATE`, has dummy atoms, has two atoms closer than :data:`MIN_DISTANCE`, has an element that the
-    model does not know, or is periodic and not an isolated cluster (see
-    :func:`~pyg_clusters.frames.join.join_frames`).
+    model does not know, is periodic and not an isolated cluster (see :func:`~pyg_clusters.frames.join.join_frames`), or
+    is in several pieces without a cell, unless :attr:`FrameBlock.fragments` is ``"keep"``.
 
     Args:
         block: The frames.
@@ -167,6 +167,9 @@ def check_block(
     reasons: dict[int, str] = {}
     for frame, reason in _problems(block, atomic_numbers):
         reasons.setdefault(frame, reason)
+    if block.fragments == "refuse":
+        free = np.setdiff1d(np.arange(len(block)), list(reasons))
+        reasons |= dict(pieces_without_cell(block, free))
     if state is not None and (block.states is not None or state[0]):
         stated = np.full(len(block), None) if block.states is None else block.states
         found = {frame: state_problem(of_frame, *state) for frame, of_frame in enumerate(stated)}

@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, makers_of, offsets
-from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, distinct, join_by_vacuum, unwrap
+from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, connected, distinct, join_by_vacuum, unwrap
 from pyg_clusters.options import Fragments
 
 FARTHEST: float = 1e7
@@ -217,6 +217,29 @@ def _atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[slice | np.ndarray, 
     sizes = np.diff(ptr)[frames]
     part = offsets(sizes)
     return np.arange(part[-1]) + np.repeat(ptr[frames] - part[:-1], sizes), part
+
+
+def pieces_without_cell(block: FrameBlock, frames: np.ndarray) -> Iterator[tuple[int, str]]:
+    """Index and fault of each of the given frames that has no periodic cell, but is in pieces far apart.
+
+    A cell that the file does not state may have cut it, or its positions may not be in Å.
+    """
+    frames = frames[~block.periodic[frames] & (block.sizes[frames] > 1)]
+    if not len(frames):
+        return
+    atoms, part = _atoms_of(block.ptr, frames)
+    z, pos = block.z[atoms], block.pos[atoms]
+    relative = (pos - pos[part[:-1]].repeat(np.diff(part), axis=0)).T.astype(np.float32, order="C")
+    for index in np.flatnonzero(~connected(z, relative, part, np.arange(len(frames)))):
+        inside = slice(part[index], part[index + 1])
+        unwrapped = unwrap(z[inside], pos[inside], np.zeros((3, 3)))
+        if len(unwrapped.sizes) > 1 and unwrapped.gap > MIN_VACUUM:
+            yield (
+                int(frames[index]),
+                f"has no periodic cell, but is in {_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart; if a cell cut it, "
+                "or its positions are not in Å, state so in the file (XYZ: Lattice=... or length_unit=bohr in the "
+                'comment); otherwise pass --fragments keep (fragments="keep")',
+            )
 
 
 def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBlock:

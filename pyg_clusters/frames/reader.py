@@ -112,7 +112,8 @@ class Frames:
             topology: For formats that hold positions only: a file whose first frame has the same atoms in the same
                 order.
             fragments: ``"refuse"`` a periodic frame that stays in several pieces like one that cannot be read, or
-                ``"keep"`` the pieces at their nearest images.
+                ``"keep"`` the pieces at their nearest images. Frames without a cell are examined by
+                :func:`check_block`.
             on_missing: Treatment of a frame without a requested property, as ``on_bad``.
             length: Unit in Å of positions and cells, for files that do not state it.
 
@@ -189,6 +190,8 @@ class Frames:
                 if self.options.length != 1:
                     block.pos, block.cell = block.pos * self.options.length, block.cell * self.options.length
                 block.file_number, block.block_number = file_number, number
+                if block.joined is None:  # a store holds frames that were checked
+                    block.fragments = self.options.fragments
                 yield from self._without_bad(as_clusters(block, self.options.fragments))
             if number + 1 == piece.end:
                 return

@@ -204,6 +204,7 @@ def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, 
         block.atoms = LazyAtoms(partial(_atoms, block, info, arrays, index) for index in range(end - first))
     if attribute(file, "joined"):
         block.joined = np.zeros(end - first, dtype=bool)
+        block.fragments = "keep"
     return block
 
 

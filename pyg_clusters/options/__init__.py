@@ -89,8 +89,8 @@ class CheckOptions:
     on_bad: Literal["stop", "skip"] = "stop"
     """frames that cannot be used: stop at the first, or skip and list them"""
     fragments: Fragments = "refuse"
-    """a frame in a periodic cell is joined over its faces; if it remains in several pieces, refuse it or keep them at
-    their nearest images"""
+    """a frame in a periodic cell is joined over its faces; one that is in several pieces then, or without a cell, is
+    refused, or its pieces are kept (of a periodic frame at their nearest images)"""
 
 
 @dataclass(kw_only=True)
