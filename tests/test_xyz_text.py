@@ -4,7 +4,9 @@ import lzma
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.db import connect
+from ase.io import write
 from ase.units import Bohr
 from helpers import only_block
 
@@ -218,6 +220,21 @@ def test_units_that_are_not_clear_are_refused(tmp_path, comment):
     for read in (lambda: list(Frames.open(path)), lambda: list(read_atoms([path]))):
         with pytest.raises(InputError, match=f"frame 0: .*{REFUSED[comment]}"):
             read()
+
+
+@pytest.mark.parametrize("name", ["gatheredPOSCARS", "a.gen", "a.sdf", "a.mol", "coord", "a.car", "a.cell", "a.lmp"])
+@pytest.mark.filterwarnings("ignore")  # CASTEP's keywords
+def test_further_structures_of_a_file_are_not_lost(tmp_path, name):
+    """ASE reads only the first structure of these formats."""
+    cluster = Atoms("Ga2", [[5, 5, 5], [5, 5, 7.6]], cell=[12, 12, 12], pbc=True)
+    kinds = {"gatheredPOSCARS": "vasp", "coord": "turbomole", "a.car": "dmol-car", "a.cell": "castep-cell"}
+    kind = {**kinds, "a.lmp": "lammps-data"}.get(name)
+    write(tmp_path / name, cluster, format=kind, **({"masses": True} if name == "a.lmp" else {}))
+    assert only_block(tmp_path / name).z.tolist() == [31, 31]
+    text = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(text + text)
+    with pytest.raises(InputError, match=f"{name}: has 2 structures, of which ASE reads the first only"):
+        list(Frames.open(tmp_path / name))
 
 
 def test_formats_of_ase_in_other_units_are_refused(tmp_path):

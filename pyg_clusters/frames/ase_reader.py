@@ -46,6 +46,19 @@ BOHR_IN: Mapping[str, re.Pattern[str]] = {
 }
 """Patterns of files in other units than ASE assumes, by format."""
 
+ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
+    "vasp": re.compile(
+        r"^[ \t]*[-+.\deE]+[ \t]*\n(?:[ \t]*[-+.\deE]+(?:[ \t]+[-+.\deE]+){2}[ \t]*\n){3}[ \t]*[A-Za-z]", re.M
+    ),
+    "gen": re.compile(r"^\s*\d+\s+[CSF]\b", re.MULTILINE),
+    **dict.fromkeys(("mol", "sdf"), re.compile(r"^M\s+END", re.MULTILINE)),
+    "turbomole": re.compile(r"^\$coord\b", re.MULTILINE),
+    "dmol-car": re.compile(r"^!BIOSYM", re.MULTILINE),
+    "castep-cell": re.compile(r"^\s*%BLOCK\s+POSITIONS", re.IGNORECASE | re.MULTILINE),
+    "lammps-data": re.compile(r"^\s*\d+\s+atoms\b", re.MULTILINE),
+}
+"""Text that occurs once per structure, by formats of which ASE reads the first structure only."""
+
 ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary context switches"}
 """Text near the end of a complete file, by format."""
 
@@ -54,19 +67,25 @@ def check_format(path: Path, copy: Path, kind: str):
     """Check that ASE reads a file, whose unpacked content is ``copy``, correctly.
 
     Raises:
-        InputError: If it is in other units than ASE assumes, names no elements, or has too many atoms.
+        InputError: If it is in other units than ASE assumes, names no elements, has several structures of which ASE
+            would read one, or has too many atoms.
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
-    if kind not in BOHR_IN and kind != "vasp":
+    if kind not in BOHR_IN and kind not in ONE_STRUCTURE:
         return
     with copy.open(encoding="latin-1") as stream:
-        text = stream.read(1 << 20)
+        text = stream.read(1 << 26)
+    if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
+        raise InputError(
+            f"{path}: has {count} structures, of which ASE reads the first only; write each to a file of its own, or "
+            "all to one file of XYZ"
+        )
     if kind == "vasp":
         counts = [line.split() for line in text.splitlines()[5:7]]
         check_num_atoms(path, sum(int(word) for words in counts for word in words if word.isdecimal()))
         return
-    match = BOHR_IN[kind].search(text)
+    match = BOHR_IN[kind].search(text) if kind in BOHR_IN else None
     if match:
         found = " ".join(match[0].split())[-40:]
         raise InputError(f"{path}: is in units that ASE does not convert ({found!r}); convert it to XYZ in Å")
