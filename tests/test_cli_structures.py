@@ -197,6 +197,9 @@ def test_relax_marks_a_frame_that_the_calculator_cannot_do(tmp_path, capsys, mon
     monkeypatch.setattr("pyg_clusters.structures.relax_frames.named_calculator", lambda name, elements: Failing())
     start, out = tmp_path / "start.extxyz", tmp_path / "relaxed.extxyz"
     dimers = [Atoms(symbols, [[0, 0, 0], [0, 0, 2.5]], info={"gupta_energy": -1.0}) for symbols in ("CuAu", "CuAg")]
+    write_extxyz(start, dimers[:1])
+    assert main(["relax", str(start), "--calculator", "emt", "--out", str(tmp_path / "one.extxyz")]) == 0
+    assert "1 frame in" in (said := capsys.readouterr().out) and "0 of them not converged" in said
     write_extxyz(start, dimers)
     assert main(["relax", str(start), "--calculator", "emt", "--out", str(out)]) == 0
     assert "1 of them not converged" in capsys.readouterr().out

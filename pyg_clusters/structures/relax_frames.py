@@ -188,7 +188,8 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
         count: Counter[str] = Counter()
 
         def counted(atoms: Atoms) -> Atoms:
-            count.update(frames=1, not_converged=not atoms.info["converged"], left_range=LEFT_RANGE in atoms.info)
+            left = {"not_converged": not atoms.info["converged"], "left_range": LEFT_RANGE in atoms.info}
+            count.update(frames=1, **{name: int(value) for name, value in left.items()})
             return atoms
 
         if batched:
