@@ -14,6 +14,7 @@ from helpers import assert_refused as refused
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
 
+from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.label_reading import has_meaning
 from pyg_clusters.frames import Frames, write_extxyz, write_store
@@ -410,6 +411,45 @@ def test_every_column_of_total_energies_is_held_without_rounding(tmp_path):
     write_store(tmp_path / "a.h5", blocks, compressed=False)
     on_disk = OnDiskClusters(tmp_path / "a.h5", keep=["E_total", "T"])
     assert [data.E_total.item() for data in on_disk] == totals and on_disk[0].T.dtype == torch.float32
+
+
+STATED_UNITS = {
+    "i = 0, time = 0.000, E = -1.0": ("E", "Hartree"),  # CP2K
+    " energy: -1.000000 gnorm: 0.000434 xtb: 6.4.1 (unknown)": ("energy", "Hartree"),
+    "Coordinates from ORCA-job ga3 E -1.000000": ("energy", "Hartree"),
+    "energy=-1.0 kcal/mol": ("energy", "kcal/mol"),
+    "energy=-1.0 energy_unit=a.u.": ("energy", "Hartree"),
+    "E_kJ_mol=-1.0": ("E_kJ_mol", "kJ/mol"),
+    "energy_in_Ry=-1.0": ("energy_in_Ry", "Ry"),
+}
+
+
+@pytest.mark.parametrize("comment", STATED_UNITS)
+def test_units_that_programs_and_people_state(tmp_path, comment):
+    target, unit = STATED_UNITS[comment]
+    (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
+    call = lambda **kwargs: ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", target, **kwargs)  # noqa: E731
+    refused(call, "a.xyz, frame 0: states ", f"energy_unit={unit!r}")
+    energy = {"Hartree": -27.211386, "kcal/mol": -0.0433641, "kJ/mol": -0.0103643, "Ry": -13.605693}[unit]
+    assert energies(call(energy_unit=unit)) == pytest.approx([energy], rel=1e-5)
+    recipe = tmp_path / "recipe.yaml"
+    assert main(["new-recipe", str(tmp_path / "a.xyz"), "--target", target, "--out", str(recipe)]) == 0
+    assert f"energy_unit: {unit}" in recipe.read_text()
+    assert main(["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--properties", target]) == 0
+    stored = lambda **kwargs: OnDiskClusters(tmp_path / "a.h5", target, **kwargs)  # noqa: E731
+    refused(stored, "a.h5: states energy_unit=", f"energy_unit={unit!r}")
+    with pytest.warns(UserWarning, match="is compressed"):
+        assert stored(energy_unit=unit)[0].y.item() == pytest.approx(energy, rel=1e-5)
+
+
+@pytest.mark.parametrize("comment", ["energy_per_atom=-1.0", "energy=-1.0 eV/atom", "energy=-1.0 energy_unit=foe"])
+def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
+    (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
+    target = comment.partition("=")[0]
+    reason = "its unit is 'energy_unit=foe'; write one of eV" if "foe" in comment else "is an energy per atom"
+    refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", target), "a.xyz, frame 0: ", reason)
+    write_extxyz(tmp_path / "b.xyz", [cluster(E_Au=-1.0)])  # of gold, not in atomic units
+    assert energies(ClusterDataset(tmp_path, tmp_path / "b.xyz", "E_Au")) == [-1.0]
 
 
 @pytest.mark.parametrize("key", ["energy_unit", "units", "unit"])

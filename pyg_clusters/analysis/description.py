@@ -21,9 +21,9 @@ from pyg_clusters.analysis.descriptor import (
 )
 from pyg_clusters.analysis.plots import BLUE, SHELL_COLORS, SIZE, SMALL, figure_with_axes, integer_ticks, legend, tidy
 from pyg_clusters.analysis.report import Report, literal
-from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
+from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
@@ -62,7 +62,7 @@ def describe(options: DescribeOptions) -> Description:
     with open_output(options, results=RESULTS):
         frames = read_set(options.frames, target=target, on_bad=options.on_bad, fragments=options.fragments)
         if target:
-            units = units_of_labels(options.frames, options.energy_unit)
+            units = units_of_labels(options.frames, target, options.energy_unit)
             frames.properties[target] = frames.properties[target] * [units[file] for file in frames.file.tolist()]
         description = description_of(frames, radii, target)
         if out is not None:

@@ -1,7 +1,7 @@
 """NMR spectra of the frames of files."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from pyg_clusters.files import write_json
 from pyg_clusters.formatting import count_of, print_table
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, write_table
 from pyg_clusters.frames.atoms import labels_of
+from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
@@ -113,7 +114,8 @@ def spectrum(options: SpectrumOptions) -> Spectra:
         predictor = Run(options.model).predictor(options.device)
         frames = Frames.open(options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)
         scored = counting(score_frames(predictor, frames), lambda block: len(block.frames))
-        atomic = gather(scored, options.target, options.energy, options.reference is None)
+        units = units_of_labels(options.frames, options.energy or "energy")
+        atomic = gather(scored, options.target, options.energy, options.reference is None, units)
         if not atomic.predicted.size:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: no spectrum")
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
@@ -130,7 +132,9 @@ def spectrum(options: SpectrumOptions) -> Spectra:
     return Spectra(groups, atomic.bad, [out / name for name in RESULTS])
 
 
-def gather(blocks: Iterable[ScoredBlock], target: str | None, energy: str | None, sodium_only: bool) -> Atomic:
+def gather(
+    blocks: Iterable[ScoredBlock], target: str | None, energy: str | None, sodium_only: bool, units: Mapping[str, float]
+) -> Atomic:
     """Collect predictions and labels of all frames.
 
     By default the DFT shieldings are ``nmr_shielding`` and the energy is ``energy``, where frames have them.
@@ -156,7 +160,8 @@ def gather(blocks: Iterable[ScoredBlock], target: str | None, energy: str | None
             raise InputError(f"{frames.file}: a spectrum has one nucleus, but there are {names}; separate the frames")
         for index, atoms in enumerate(frames.atoms or ()):
             labels.append(_numbers(frames, index, atoms, target or "nmr_shielding", len(atoms), target is not None))
-            energies.append(_numbers(frames, index, atoms, energy or "energy", None, energy is not None))
+            of_frame = _numbers(frames, index, atoms, energy or "energy", None, energy is not None)
+            energies.append(None if of_frame is None else of_frame * units[frames.file])
     if sodium_only and elements - {11}:
         symbol = chemical_symbols[elements.pop()]
         raise InputError(f"the default reference is that of sodium, but the frames are {symbol}: give --reference")

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch_geometric.data import Batch, Data
 from torch_geometric.data.storage import E_KEYS, N_KEYS
 
-from pyg_clusters.datasets.label_table import LabelTable, check_stated_unit
+from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError, check_choice
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.checks import atom_numbers, numbers
+from pyg_clusters.frames.energy_units import check_stated_unit
 from pyg_clusters.options import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
@@ -76,7 +77,7 @@ class LabelReader:
     def blocks(self, file: Path, labels: Labels) -> Iterator[FrameBlock]:
         """Blocks of the usable frames of a file, with all their labels."""
         if self.table is None and not labels.per_atom:
-            check_stated_unit(file, labels.energy)
+            check_stated_unit(file, labels.target, labels.energy)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
         for block in self._read(file, labels):
             block, bad = self._with_target(block, labels)

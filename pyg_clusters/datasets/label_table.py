@@ -1,19 +1,16 @@
-"""Tables of energies for files of structures, and units of energies that files state."""
+"""Tables of energies for files of structures."""
 
 import csv
-import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import FrameBlock, expand_paths, read_blocks
+from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.block import UnlabelledFrame
-from pyg_clusters.frames.paths import file_format
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 NAME_COLUMNS: frozenset[str] = frozenset({"file", "filename", "file_name", "name", "path", "structure", "id", "xyz"})
@@ -22,9 +19,6 @@ UNIT_COLUMNS: frozenset[str] = frozenset({"unit", "units", "energy_unit"})
 
 UNIT_IN_NAME: re.Pattern[str] = re.compile(r"(.*?)\s*[(\[](.*)[)\]]")
 """Matches a column with its unit, as in ``energy (Ha)``."""
-
-UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
-"""Matches names under which files state the unit of their energies."""
 
 FIX = "fix the table"
 
@@ -259,60 +253,3 @@ def designations(files: Sequence[Path]) -> dict[str, list[Path]]:
 
 def _named(key: tuple[Path, int | None]) -> str:
     return key[0].name if key[1] is None else f"{key[0].name}, frame {key[1]}"
-
-
-class StatedUnit(NamedTuple):
-    """Unit of energies stated by a frame.
-
-    Attributes:
-        where: File and frame.
-        text: Key and value.
-        name: Name of the unit.
-        energy: Value of the unit in eV.
-    """
-
-    where: str
-    text: str
-    name: str
-    energy: float
-
-
-def stated_unit(file: Path) -> StatedUnit | None:
-    """Unit of energies stated by the first frame of XYZ text, if any."""
-    if file_format(file) != "xyz":
-        return None
-    block = next(read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False), None)
-    if block is None or not block.atoms:
-        return None
-    known = {name.lower(): value for name, value in ENERGY_UNITS.items()}
-    for key, value in block.atoms[0].info.items():
-        name = str(value).strip()
-        if UNIT_KEYS.fullmatch(key) and name.lower() in known:
-            return StatedUnit(f"{file}, frame {block.number[0]}", f"{key}={name}", name, known[name.lower()])
-    return None
-
-
-def check_stated_unit(file: Path, energy: float):
-    """Check that the assumed unit of energies agrees with the one stated by the first frame of XYZ text, if any."""
-    stated = stated_unit(file)
-    if stated is not None and not math.isclose(stated.energy, energy, rel_tol=1e-6):
-        raise InputError(
-            f"{stated.where}: its comment states {stated.text}, but the energies are read in units of {energy:.6g} eV; "
-            f"pass energy_unit={stated.name!r} (--energy-unit {stated.name})"
-        )
-
-
-def units_of_labels(files: Iterable[str | Path], name: str | None) -> dict[str, float]:
-    """Unit in eV of the energies in each file: the named one, or the one that the file states, or eV.
-
-    Raises:
-        InputError: If there is no such unit, or a file states another one.
-    """
-    unit = None if name is None else unit_of(name, ENERGY_UNITS, "--energy-unit")
-    units = {}
-    for file in expand_paths(files):
-        if unit is not None:
-            check_stated_unit(file, unit)
-        stated = stated_unit(file) if unit is None else None
-        units[str(file)] = unit if unit is not None else 1.0 if stated is None else stated.energy
-    return units

@@ -13,12 +13,12 @@ from torch_geometric.data import Data
 
 from pyg_clusters.analysis.plots import reliability, save_figure
 from pyg_clusters.composition import comparable, composition_names
-from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.report import Evaluation, TrainingSet, energy_context, run_figures
 from pyg_clusters.frames import Frames
 from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
+from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration, SpreadKind, expected_error, noise_of
@@ -157,7 +157,7 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
         on_bad=options.on_bad,
         fragments=options.fragments,
     )
-    units = {} if per_atom else units_of_labels(files, options.energy_unit)
+    units = {} if per_atom else units_of_labels(files, target, options.energy_unit)
     blocks, bad, labels = [], [], []
     for block in score_frames(predictor, frames):
         bad += block.bad

@@ -222,9 +222,10 @@ def _atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[slice | np.ndarray, 
 def pieces_without_cell(block: FrameBlock, frames: np.ndarray) -> Iterator[tuple[int, str]]:
     """Index and fault of each of the given frames that has no periodic cell, but is in pieces far apart.
 
-    A cell that the file does not state may have cut it, or its positions may not be in Å.
+    A cell that the file does not state may have cut it, or its positions may not be in Å. Pairs of atoms, as along the
+    dissociation of a dimer, are not examined.
     """
-    frames = frames[~block.periodic[frames] & (block.sizes[frames] > 1)]
+    frames = frames[~block.periodic[frames] & (block.sizes[frames] > 2)]
     if not len(frames):
         return
     atoms, part = _atoms_of(block.ptr, frames)

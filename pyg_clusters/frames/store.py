@@ -11,6 +11,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.block import KINDS, BadFrame, FrameBlock, kind_of
 from pyg_clusters.frames.checks import check_block
+from pyg_clusters.frames.energy_units import stated_unit
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
 from pyg_clusters.frames.reader import Frames
@@ -34,7 +35,12 @@ UNITS: tuple[tuple[str, str], ...] = (("energy", "eV"), ("forces", "eV/Å"), ("n
 
 
 def write_store(
-    path: str | PathLike, blocks: Iterable[FrameBlock], *, single: bool = False, compressed: bool = True
+    path: str | PathLike,
+    blocks: Iterable[FrameBlock],
+    *,
+    single: bool = False,
+    compressed: bool = True,
+    energy_unit: str = "eV",
 ) -> int:
     """Write frames to an HDF5 store; one block of them is in memory at a time.
 
@@ -55,6 +61,7 @@ def write_store(
             rounded to 1e-6 Å (up to 32 Å from the mean).
         compressed: Whether to compress with gzip. Reading single frames in any order (training from disk) from a
             compressed store is many times slower, since a whole chunk is unpacked for each of them.
+        energy_unit: Unit of the energies among the labels, and of the energy in forces, which the store states.
 
     Returns:
         The number of frames.
@@ -79,7 +86,7 @@ def write_store(
     if not is_store(path):
         raise InputError(f"{path}: a frame store ends in {' or '.join(STORE_SUFFIXES)}")
     with atomic_write(path) as temporary, new_hdf5(temporary) as (file, check):
-        writer = _Writer(file, single, COMPRESSION if compressed else {})
+        writer = _Writer(file, single, COMPRESSION if compressed else {}, energy_unit)
         for block in blocks:
             writer.append(_as_clusters(block))
             check()
@@ -92,14 +99,15 @@ def write_store(
 class _Writer:
     """Append blocks to an open file."""
 
-    def __init__(self, file: h5py.File, single: bool, compression: Mapping[str, object]):
+    def __init__(self, file: h5py.File, single: bool, compression: Mapping[str, object], energy_unit: str):
         self.file = file
         self.compression = compression
+        self.energy_unit = energy_unit
         self.num_frames = self.num_atoms = 0
         self.files: dict[str, int] = {}
         self.kinds: dict[str, str] = {}  # of each label
         self.waiting: dict[str, list[np.ndarray]] = {}
-        file.attrs.update({"format": FORMAT, "version": VERSION, "length_unit": "Å", "energy_unit": "eV"})
+        file.attrs.update({"format": FORMAT, "version": VERSION, "length_unit": "Å", "energy_unit": energy_unit})
         file.attrs["joined"] = True
         self._new("ptr", np.zeros(1, dtype=np.int64))
         self._new("pos", np.zeros((0, 3), dtype=np.float32 if single else np.float64)).attrs["units"] = "Å"
@@ -212,7 +220,7 @@ class _Writer:
             dataset[:] = values
         unit = next((unit for end, unit in UNITS if name.endswith(end)), None)
         if unit:
-            dataset.attrs["units"] = unit
+            dataset.attrs["units"] = unit.replace("eV", self.energy_unit)
         return dataset
 
 
@@ -258,5 +266,18 @@ def convert(options: ConvertOptions) -> WrittenFrames:
             fragments=options.fragments,
         )
         blocks = counting(good(frames), len)
-        count = write_store(out, blocks, single=options.single, compressed=not options.uncompressed)
+        compressed, unit = not options.uncompressed, _energy_unit(frames)
+        count = write_store(out, blocks, single=options.single, compressed=compressed, energy_unit=unit)
     return WrittenFrames(count, options.out, bad)
+
+
+def _energy_unit(frames: Frames) -> str:
+    """Name of the unit that the files state for the energies among the properties, which is the same in all files."""
+    first: tuple[Path, str] | None = None
+    for path in frames.paths:
+        stated = [unit for key in frames.options.properties if (unit := stated_unit(path, key)) is not None]
+        for name in sorted({unit.name for unit in stated} or {"eV"}):
+            first = first or (path, name)
+            if name != first[1]:
+                raise InputError(f"{path}: states energies in {name}, but {first[0]} in {first[1]}; convert them apart")
+    return "eV" if first is None else first[1]

@@ -65,6 +65,12 @@ PROPERTIES_KEY: re.Pattern[str] = re.compile(r"(?<!\S)properties\s*=\s*(?=[\"']?
 """Matches the key of the columns, in upper or lower case."""
 
 
+PROGRAM_ENERGY: re.Pattern[str] = re.compile(
+    r"energy:\s+(-?\d+\.\d+)\s+gnorm:.*|Coordinates from ORCA-job .*\bE\s+(-?\d+\.\d+)"
+)
+"""Matches comments of xtb and ORCA with their energy in hartree."""
+
+
 class UnusableText(ValueError):
     """The text of a frame is contradictory or ambiguous."""
 
@@ -123,7 +129,10 @@ def comment_for_ase(line: bytes) -> Comment:
     text, length = _length(text)
     if "=" not in text:
         value = plain_comment(text.encode())
-        return Comment("", {} if value is None else {"comment": value}, length, None)
+        info: dict[str, object] = {} if value is None else {"comment": value}
+        if found := PROGRAM_ENERGY.fullmatch(text):
+            info |= {"energy": float(found[1] or found[2]), "energy_unit": "Hartree"}
+        return Comment("", info, length, None)
     text = BARE.sub(lambda match: match[0] if match[0][0] in "\"'" else "", text)
     cell = LATTICE_KEY if LATTICE_KEY.search(text) else OTHER_CELL_KEY
     return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), {}, length, None)

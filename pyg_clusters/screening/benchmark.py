@@ -9,12 +9,12 @@ from ase import Atoms
 
 from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.composition import comparable, composition_names, kind_label
-from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import print_lines, print_table
 from pyg_clusters.frames import FrameBlock, Frames, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays, offsets
 from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import Run
@@ -191,11 +191,11 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
 def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) -> list[SizeFrames]:
     """Read and score the frames, and read their minima if given."""
     keys = list(dict.fromkeys([truth, *([options.own] if options.own else [])]))
-    units = units_of_labels(options.frames, options.energy_unit)
+    units = {key: units_of_labels(options.frames, key, options.energy_unit) for key in keys}
     frames = Frames.open(options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
     scored = list(counting(score_frames(predictor, frames), lambda block: len(block.frames)))
     for key in keys:
-        scored = [check_numbers(block, key, units[block.frames.file]) for block in scored]
+        scored = [check_numbers(block, key, units[key][block.frames.file]) for block in scored]
     bad = [frame for block in scored for frame in block.bad]
     list_bad(bad)
     if not any(len(block.frames) for block in scored):

@@ -17,6 +17,7 @@ from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.files import atomic_write, check_empty
 from pyg_clusters.formatting import print_table
 from pyg_clusters.frames import expand_paths, read_blocks, write_table
+from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.metrics import metrics_by_size
@@ -212,12 +213,13 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
 def _runs(file: Path, key: str, matcher: "_Matcher") -> list[_Run]:
     """Runs in an output: a frame that equals a candidate starts one, unless it is the start of the current run."""
     runs: list[_Run] = []
+    unit = units_of_labels([file], key)[str(file)]
     for block in read_blocks(file, properties=[key], with_atoms=True, fragments="keep", report=False):
         for atoms, frame, energy in zip(block.atoms or (), block.number, block.properties[key], strict=True):
             starts = matcher.starts(atoms)
             if not runs or (starts and not set(starts) & set(runs[-1].starts)):
-                runs.append(_Run(str(file), int(frame), atoms, float(energy), starts))
-            runs[-1].atoms, runs[-1].energy = atoms, float(energy)
+                runs.append(_Run(str(file), int(frame), atoms, float(energy) * unit, starts))
+            runs[-1].atoms, runs[-1].energy = atoms, float(energy) * unit
     return runs
 
 

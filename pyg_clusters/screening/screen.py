@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pyg_clusters.datasets.label_table import units_of_labels
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.frames import FrameBlock, Frames, Parts
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.calibration import flagger_of
@@ -65,7 +65,7 @@ def screen(options: ScreenOptions) -> Screening:
         blocks = score_resumably(predictor, frames, parts, options, trained)
         truth = options.truth
         if truth:
-            units = units_of_labels(options.frames, options.energy_unit)
+            units = units_of_labels(options.frames, truth, options.energy_unit)
             key, truth = truth, truth if all(unit == 1 for unit in units.values()) else f"{truth}_eV"
             blocks = (_with_truth(block, key, truth, units) for block in blocks)
         blocks = counting(blocks, lambda block: len(block.frames))

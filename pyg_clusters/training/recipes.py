@@ -22,6 +22,7 @@ from pyg_clusters.formatting import count_of, span
 from pyg_clusters.frames import AtomsFrame, expand_paths, read_atoms
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.checks import list_bad
+from pyg_clusters.frames.energy_units import stated_unit
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import read_yaml
 from pyg_clusters.options.parsing import options_of
@@ -115,6 +116,7 @@ class Findings:
 
     target: str  # name of the label
     per_atom: bool  # whether it is a shielding of each atom, not an energy
+    unit: str
     forces: str | None  # name of the forces, if there are any
     minima: list[str]  # files of minima without forces, which are zero
     elements: list[int]  # atomic numbers
@@ -162,6 +164,8 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     if options.target and shapes.get(target) not in ("energy", "atoms"):
         raise InputError(f"--target {target}: the frames have no such number; they have {_listed(shapes)}")
     per_atom = shapes[target] == "atoms"
+    found = [] if per_atom else [stated_unit(file, target) for file in files]
+    unit = "ppm" if per_atom else next((stated.name for stated in found if stated is not None), "eV")
     minima = [] if per_atom or forces is None else _minima(frames, labels, forces)
     group = "group" if all("group" in of for of in labels) else None
     groups = {str(of["group"]) if group else frame.file for frame, of in zip(frames, labels, strict=True)}
@@ -181,7 +185,7 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     lines = [
         f"frames     {first}{len(frames):,} of {span(sizes)} atoms",
         f"elements   {', '.join(chemical_symbols[number] for number in elements)}",
-        f"label      {target}{_range_of(target, labels, sizes, per_atom)}"
+        f"label      {target}{_range_of(target, labels, sizes, per_atom)} {unit} per atom"
         + (f"; missing in {missing:,} frames (on_missing: skip leaves them out)" if missing else "")
         + (f"; there {'is' if len(others) == 1 else 'are'} also {', '.join(others)} (--target)" if others else ""),
         f"forces     {forces or 'none'}" + (f"; zero on the minima of {', '.join(minima)}" if minima else ""),
@@ -189,7 +193,7 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
         + (f"{len(groups):,} distinct values of group" if group else count_of(len(groups), "file"))
         + ("" if by_group or alone else "; neighbouring frames of a trajectory make its test error too low"),
     ]
-    return Findings(target, per_atom, forces, minima, elements, group, by_group, distribution, lines)
+    return Findings(target, per_atom, unit, forces, minima, elements, group, by_group, distribution, lines)
 
 
 def _minima(frames: Sequence[AtomsFrame], labels: Sequence[dict[str, Any]], forces: str) -> list[str]:
@@ -213,7 +217,7 @@ def _range_of(target: str, labels: Sequence[dict[str, Any]], sizes: Sequence[int
         values = np.concatenate([np.atleast_1d(of[target]) for of in labels if target in of])
     else:
         values = np.array([of[target] / size for of, size in zip(labels, sizes, strict=True) if target in of])
-    return f", {values.min():.4g} to {values.max():.4g} {'ppm' if per_atom else 'eV'} per atom"
+    return f", {values.min():.4g} to {values.max():.4g}"
 
 
 def _kind(value: object, num_atoms: int) -> str:
@@ -247,7 +251,9 @@ def recipe_text(findings: Findings, options: NewRecipeOptions) -> str:
     bond = findings.distribution.bond_length
     files = [str(path) for path in options.frames]
     arguments: dict[str, object] = {"root": "processed", "files": files, "target": findings.target}
-    arguments |= {"per_atom": True} if findings.per_atom else {"energy_unit": "eV"}
+    arguments |= {"per_atom": True} if findings.per_atom else {"energy_unit": findings.unit}
+    if options.fragments == "keep":
+        arguments["fragments"] = "keep"
     if findings.forces and not findings.per_atom:
         arguments["forces"] = True if findings.forces == "forces" else findings.forces
     if findings.minima:

@@ -1,0 +1,137 @@
+"""Units of energies that files state."""
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from pyg_clusters.errors import InputError
+from pyg_clusters.frames.paths import expand_paths, file_format
+from pyg_clusters.frames.reader import read_blocks
+from pyg_clusters.frames.store_layout import attribute, open_store
+from pyg_clusters.units import ENERGY_UNITS, unit_of
+
+UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
+"""Matches names under which frames state the unit of their energies."""
+
+UNIT_IN_KEY: re.Pattern[str] = re.compile(r".*?(?:_in)?[_ .(\[/-]([a-z.]+(?:[/_-][a-z]+)?)[)\]]?", re.IGNORECASE)
+"""Matches a name with a unit at its end, as ``energy_Ha`` or ``E(kcal/mol)``."""
+
+PER_ATOM: re.Pattern[str] = re.compile(r".*[a-z)\]]_?(?:per|/)_?-?(?:atom|at|site)s?[)\]]?", re.IGNORECASE)
+"""Matches names and units of energies per atom."""
+
+SPELLINGS: Mapping[str, str] = {
+    **{name.lower(): name for name in ENERGY_UNITS},
+    **dict.fromkeys(("eh", "au", "a.u.", "hartrees", "atomic", "atomic_unit", "atomic_units"), "Hartree"),
+    **dict.fromkeys(("kcal", "kcal_mol", "kcal-mol", "kcalmol", "kcal/mole"), "kcal/mol"),
+    **dict.fromkeys(("kj", "kj_mol", "kj-mol", "kjmol", "kj/mole"), "kJ/mol"),
+    **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
+    "rydbergs": "Rydberg",
+}
+"""Units by their names in lower case, as programs and people write them."""
+
+WITH_INFO: frozenset[str] = frozenset({"xyz", "traj", "db", "json"})
+"""Formats whose frames may state a unit."""
+
+
+class StatedUnit(NamedTuple):
+    """Unit of energies stated by a file.
+
+    Attributes:
+        where: File and frame.
+        text: The statement.
+        name: Name of the unit.
+        energy: Value of the unit in eV.
+    """
+
+    where: str
+    text: str
+    name: str
+    energy: float
+
+
+def stated_unit(file: Path, target: str) -> StatedUnit | None:
+    """Unit of the energies ``target`` that the first frame of a file states, if any.
+
+    It is stated by a key such as ``energy_unit``, at the end of the name (``energy_Ha``), or after the value
+    (``energy=-3.5 Ha``). CP2K, which writes ``i = 0, time = 0.0, E = -88.77``, has Hartree.
+
+    Raises:
+        InputError: If it is not a known unit of the energy of a cluster.
+    """
+    if not file.exists():  # its reader reports it
+        return None
+    kind = file_format(file)
+    if kind == "store":
+        with open_store(file) as store:
+            name = str(attribute(store, "energy_unit") or "eV")
+        return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
+    if kind not in WITH_INFO:
+        return None
+    block = next(read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False, fragments="keep"), None)
+    if block is None or not block.atoms:
+        return None
+    atoms = block.atoms[0]
+    info = {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
+    statements = dict(_statements(info, target)) if target in info else {}
+    found = [_unit(f"{file}, frame {block.number[0]}", text, name) for text, name in statements.items()]
+    if other := [unit for unit in found if not math.isclose(unit.energy, found[0].energy)]:
+        raise InputError(f"{found[0].where}: states both {found[0].text!r} and {other[0].text!r}; correct one of them")
+    return found[0] if found else None
+
+
+def _statements(info: Mapping[str, object], target: str) -> Iterator[tuple[str, str]]:
+    """Text and unit of each statement about the energies of a frame."""
+    for key, value in info.items():
+        name = str(value).strip()
+        if UNIT_KEYS.fullmatch(str(key)) and (_known(name) or "energy" in str(key).lower()):
+            yield f"{key}={name}", name
+        elif value is True and (_known(str(key)) or PER_ATOM.fullmatch(str(key))):
+            yield str(key), str(key)
+    if {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
+        yield "i = ..., E = ..., as CP2K does", "Hartree"
+    match = UNIT_IN_KEY.fullmatch(target)
+    if PER_ATOM.fullmatch(target):
+        yield target, target
+    elif match and match[1].lower() != "au" and _known(match[1]):  # E_Au may be that of gold
+        yield target, match[1]
+
+
+def _known(name: str) -> str | None:
+    return SPELLINGS.get(name.strip().lower())
+
+
+def _unit(where: str, text: str, name: str) -> StatedUnit:
+    if PER_ATOM.fullmatch(name):
+        raise InputError(f"{where}: {text!r} is an energy per atom; give the total energy of the cluster instead")
+    known = _known(name)
+    if known is None:
+        raise InputError(f"{where}: its unit is {text!r}; write one of {', '.join(ENERGY_UNITS)} there")
+    return StatedUnit(where, text, known, ENERGY_UNITS[known])
+
+
+def check_stated_unit(file: Path, target: str, energy: float):
+    """Check that the assumed unit of energies agrees with the one that a file states, if any."""
+    stated = stated_unit(file, target)
+    if stated is not None and not math.isclose(stated.energy, energy, rel_tol=1e-6):
+        raise InputError(
+            f"{stated.where}: states {stated.text}, but the energies are read in units of {energy:.6g} eV; "
+            f"pass energy_unit={stated.name!r} (--energy-unit {stated.name})"
+        )
+
+
+def units_of_labels(files: Iterable[str | Path], target: str, name: str | None = None) -> dict[str, float]:
+    """Unit in eV of the energies in each file: the named one, or the one that the file states, or eV.
+
+    Raises:
+        InputError: If there is no such unit, or a file states another one.
+    """
+    unit = None if name is None else unit_of(name, ENERGY_UNITS, "--energy-unit")
+    units = {}
+    for file in expand_paths(files):
+        if unit is not None:
+            check_stated_unit(file, target, unit)
+        stated = stated_unit(file, target) if unit is None else None
+        units[str(file)] = unit if unit is not None else 1.0 if stated is None else stated.energy
+    return units
