@@ -33,7 +33,7 @@ def forget_compiled():
     torch.compiler.reset()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", ["DART", "NodeSchNet", pytest.param("SmoothDART", marks=pytest.mark.slow)])
 def test_compiled_without_a_break_in_the_graph(name):
     """Traced and run as it is: no C++ compiler is needed."""
     model = made(name)
