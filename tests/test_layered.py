@@ -251,26 +251,30 @@ class SchNetBlock(nn.Module):
         ("GATv2Conv", {}, r"no class 'GATv2Conv' can be imported .*did you mean torch_geometric\.nn\.GATv2Conv\?"),
         ("torch_geometric.nn.GATConvv2", {}, "no class .* can be imported"),
         ("no_such_package.Layer", {}, "no class 'no_such_package.Layer' can be imported"),
-        ("os.getcwd", {}, r"os\.getcwd is not a class of torch\.nn\.Module"),
-        ("os.PathLike", {}, r"os\.PathLike is not a class of torch\.nn\.Module"),
+        ("os.getcwd", {}, r"os\.getcwd is not a subclass of torch\.nn\.Module"),
+        ("os.PathLike", {}, r"os\.PathLike is not a subclass of torch\.nn\.Module"),
         (PYG + "GATv2Conv", {"conv_args": {"head": 2}}, "GATv2Conv has no argument 'head'; did you mean 'heads'"),
-        (PYG + "GATv2Conv", {"conv_args": {"heads": 2}}, "16 features an atom, the model has 8: .*out_channels: 4"),
-        (PYG + "GCNConv", {"conv_args": {"out_channels": 7}}, "GCNConv returns 7 features an atom, the model has 8"),
+        (PYG + "GATv2Conv", {"conv_args": {"heads": 2}}, "16 features per atom, the model has 8: .*out_channels: 4"),
+        (PYG + "GCNConv", {"conv_args": {"out_channels": 7}}, "GCNConv returns 7 features per atom, the model has 8"),
         (PYG + "GINEConv", {"cutoff": None}, "it takes edge_attr, Gaussians of the distance: give the model a cutoff"),
         (PYG + "PDNConv", {"cutoff": None}, "PDNConv needs a cutoff"),
         (SCHNET + "CFConv", {"cutoff": None}, "CFConv needs a cutoff"),
         (PYG + "SchNet", {"cutoff": None}, "SchNet needs a cutoff"),
-        (SCHNET + "CFConv", {"conv_args": {"cutoff": 4.0}}, "ends at 4.0 Å, but the graph reaches to 5.0 Å"),
-        (PYG + "PPFConv", {}, "PPFConv needs 'normal', which the graph has not: wrap the layer"),
+        (
+            SCHNET + "CFConv",
+            {"conv_args": {"cutoff": 4.0}},
+            "has a cutoff of 4.0 Å, but the graph has a cutoff of 5.0 Å",
+        ),
+        (PYG + "PPFConv", {}, "PPFConv needs 'normal', which the graph does not have: wrap the layer"),
         (PYG + "PNAConv", {}, "PNAConv needs its argument 'aggregators': give it in conv_args"),
-        (PYG + "RGATConv", {"conv_args": {"attention_mode": "no"}}, "RGATConv cannot be made: ValueError"),
+        (PYG + "RGATConv", {"conv_args": {"attention_mode": "no"}}, "RGATConv cannot be created: ValueError"),
         (PYG + "SchNet", {"conv_args": {"dipole": True}}, "leave dipole out"),
         (PYG + "ViSNet", {"conv_args": {"derivative": True}}, "leave derivative out"),
         ({"class": PYG + "GCNConv"}, {}, "conv must have class_path and init_args, got class"),
         (3, {}, "conv must be a layer, its class, or the import path of its class, got 3"),
         (PYG + "GCNConv", {"transform": True}, "transform is for shieldings"),
-        (SchNetBlock(6.0), {"cutoff": None}, "ends at 6.0 Å, but the graph has no cutoff"),
-        (GCNConv(8, 8), {"conv_args": {"bias": False}}, "conv_args go with a class, but GCNConv is an instance"),
+        (SchNetBlock(6.0), {"cutoff": None}, "has a cutoff of 6.0 Å, but the graph has no cutoff"),
+        (GCNConv(8, 8), {"conv_args": {"bias": False}}, "conv_args need a class, but GCNConv is an instance"),
         (PYG + "GCNConv", {"num_layers": 0}, "num_layers must be at least 1, got 0"),
         (PYG + "GCNConv", {"target": "charge"}, "target must be 'energy' or 'shielding', got 'charge'"),
     ],
@@ -343,7 +347,7 @@ def test_a_file_that_names_anything_but_a_layer_is_refused(tmp_path):
     file.write_text(file.read_text().replace(PYG + "GCNConv", "os.system"))
     with pytest.raises(InputError, match=r"names os\.system, .* add --trust"):
         load_model(tmp_path)
-    with pytest.raises(InputError, match=r"os\.system is not a class of torch\.nn\.Module"):
+    with pytest.raises(InputError, match=r"os\.system is not a subclass of torch\.nn\.Module"):
         load_model(tmp_path, trust=True)
     save_model(make(PYG + "GINEConv", conv_args={"nn": LINEAR}), tmp_path)
     file.write_text(file.read_text().replace("torch.nn.Linear", "subprocess.Popen"))

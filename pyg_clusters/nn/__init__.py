@@ -1,4 +1,4 @@
-"""Layers: convolutions over shells, and the scaling of outputs to energies and shieldings."""
+"""Layers: shell convolution, adapters for PyG layers, and scaling of outputs to energies and shieldings."""
 
 from pyg_clusters.nn.inputs import ElementChannels, ElementIndex, InputScale
 from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter

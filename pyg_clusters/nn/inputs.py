@@ -1,4 +1,4 @@
-"""Inputs of networks (elements as indices or learned numbers, standardised features), and initial weights."""
+"""Inputs of networks: element indices, learned element channels, standardised features; and initial weights."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, OutputScale
 
 
 class ElementIndex(nn.Module):
-    """Index of an element among those of a model.
+    """Map from atomic numbers to indices into the elements of a model.
 
     Args:
         elements (sequence of int): Atomic numbers.
@@ -41,7 +41,7 @@ class ElementIndex(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         index = self.index_of[z]
-        if is_traced():  # of an unknown element an index that raises where it is used
+        if is_traced():  # unknown elements get an index out of range, which raises an error when used
             return torch.where(index < 0, len(self.elements), index)
         if bool((index < 0).any()):
             unknown = sorted(set(z[index < 0].tolist()))
@@ -49,7 +49,7 @@ class ElementIndex(nn.Module):
         return index
 
     def one_hot(self, z: Tensor) -> Tensor:
-        """The element of each atom, ``[num_atoms, num_elements]`` (long) of ones and zeros."""
+        """One-hot encoded element of each atom, ``[num_atoms, num_elements]`` (long)."""
         return one_hot(self(z), len(self.elements))
 
     def __repr__(self) -> str:
@@ -57,22 +57,23 @@ class ElementIndex(nn.Module):
 
 
 class ElementChannels(nn.Module):
-    r"""Learned map of elements to a few numbers, by which sums over neighbours tell elements apart.
+    r"""Learned weights of the elements, with which sums over neighbours distinguish elements.
 
-    A sum over the neighbours of an atom is taken once for all of them alike and once for each channel, with the weight
-    :math:`a_c(z_j)` of the element: the cost of the sums grows with the number of channels, not of elements. One
-    channel fewer than there are elements is as much as a sum for each element; more are not made.
+    Each sum over the neighbours of an atom is computed once without weights and once for each channel c, with the
+    weight :math:`a_c(z_j)` of the element of the neighbour. The cost of the sums grows with the number of channels, not
+    with the number of elements. The number of channels is limited to the number of elements minus one, which is as
+    expressive as one sum per element.
 
-    The map starts as a discrete cosine, orthogonal to a constant, over the elements in their order: two elements
-    have the weights 1 and -1.
+    The weights are initialised to discrete cosines over the elements in their order, orthogonal to a constant. Two
+    elements have the weights 1 and -1.
 
     Args:
         elements (sequence of int): Atomic numbers.
-        channels (int): Largest number of channels.
+        channels (int): Maximum number of channels.
 
     Shapes:
         - **input:** atomic numbers ``z [num_atoms]``
-        - **output:** ``[num_atoms, num_channels]``, none for one element
+        - **output:** ``[num_atoms, num_channels]``; there are no channels for one element
 
     Example:
         >>> ElementChannels((29, 79), channels=2)(torch.tensor([29, 79])).round().tolist()
@@ -91,7 +92,7 @@ class ElementChannels(nn.Module):
         if self.num_channels:
             self.weight = nn.Parameter(weight)
         else:
-            self.register_buffer("weight", weight, persistent=False)  # a model of one element has none in its file
+            self.register_buffer("weight", weight, persistent=False)  # empty, so not in the state dict
         self.reset_parameters()
 
     def reset_parameters(self):
@@ -110,15 +111,15 @@ class ElementChannels(nn.Module):
 class InputScale(nn.Module):
     r"""Inputs minus their mean, divided by their standard deviation: :math:`(x - \mu) / \max(\sigma, f \sigma_{max})`.
 
-    Mean and standard deviation are buffers, taken from the first batch that is seen in training mode (some 1,600 atoms
-    for 32 clusters) or from :meth:`fit`, and stay as they are from then on. Until then inputs pass unchanged.
+    Mean and standard deviation are buffers. They are computed once, from the first batch in training mode (about 1,600
+    atoms for 32 clusters) or by :meth:`fit`. Before that, inputs are not changed.
 
-    Inputs that hardly vary are not scaled to unit variance, which would put rare environments (close atoms in a hot
-    frame) far outside the range that the network has seen.
+    Inputs that hardly vary are not scaled to unit variance, because rare environments (close atoms in a hot frame)
+    would then lie far outside the range of the training inputs.
 
     Args:
         num_features (int): Number of inputs.
-        floor (float): Smallest standard deviation to divide by, as a share f of the largest.
+        floor (float): Smallest standard deviation to divide by, as a fraction f of the largest.
     """
 
     mean: Tensor
@@ -158,7 +159,7 @@ class InputScale(nn.Module):
 
 
 def reset_parameters(model: nn.Module):
-    """Reset a model as the published DART starts: Kaiming normal weights with a = 1, and zero biases."""
+    """Reset a model like the published DART: Kaiming normal weights with a = 1, and zero biases."""
     for module in model.modules():
         if isinstance(module, ElementChannels | InputScale | OutputScale):
             module.reset_parameters()

@@ -1,4 +1,4 @@
-"""Layers of any origin: their classes by import path, construction, and inputs from a graph."""
+"""Adapter of arbitrary graph layers: import of their class, construction, and inputs from a graph."""
 
 import copy
 import difflib
@@ -21,7 +21,10 @@ NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
 
 
 def layer_class(path: str) -> type[nn.Module]:
-    """The class of an import path, which must be a :class:`torch.nn.Module`: nothing else is ever called.
+    """Import a subclass of :class:`torch.nn.Module`.
+
+    Raises:
+        InputError: If there is no such class, or it is not a :class:`torch.nn.Module`.
 
     Example:
         >>> layer_class("torch_geometric.nn.GATv2Conv").__name__
@@ -35,12 +38,12 @@ def layer_class(path: str) -> type[nn.Module]:
         hint = f"; did you mean {near}?" if hasattr(torch_geometric.nn, name or path) and near != path else ""
         raise InputError(f"no class {path!r} can be imported ({one_line(error)}){hint}") from error
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise InputError(f"{path} is not a class of torch.nn.Module, and nothing else is made by its name")
+        raise InputError(f"{path} is not a subclass of torch.nn.Module; no other class is allowed")
     return found
 
 
 def instantiate(value: Any) -> Any:
-    """A value of a recipe, with every ``{class_path: ..., init_args: {...}}`` in it instantiated.
+    """Replace every ``{class_path: ..., init_args: {...}}`` in a value of a recipe by an instance.
 
     Example:
         >>> instantiate({"class_path": "torch.nn.Linear", "init_args": {"in_features": 2, "out_features": 3}})
@@ -57,7 +60,7 @@ def instantiate(value: Any) -> Any:
 
 
 def filled(layer: type[nn.Module], given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a constructor: the given ones, instantiated, and those of the ``known`` that it accepts."""
+    """Arguments of a constructor: the instantiated ``given`` ones, and those of ``known`` that it accepts."""
     parameters = inspect.signature(layer).parameters
     names = list(parameters)
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
@@ -72,7 +75,7 @@ def filled(layer: type[nn.Module], given: Mapping[str, Any], known: Mapping[str,
 
 
 def make(layer: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
-    """An instance of a class, or an error in one line."""
+    """Create an instance of a class; errors become an :class:`InputError` in one line."""
     for name, parameter in inspect.signature(layer).parameters.items():
         if parameter.kind in NAMED and parameter.default is parameter.empty and name not in arguments:
             raise InputError(
@@ -85,13 +88,13 @@ def make(layer: type[nn.Module], arguments: Mapping[str, Any]) -> nn.Module:
         raise
     except Exception as error:
         reason = one_line(error, 300)
-        raise InputError(f"{layer.__name__} cannot be made: {type(error).__name__}: {reason}") from error
+        raise InputError(f"{layer.__name__} cannot be created: {type(error).__name__}: {reason}") from error
 
 
 def layer_and_arguments(
     conv: str | Mapping[str, Any] | type[nn.Module] | nn.Module, arguments: Mapping[str, Any] | None
 ) -> tuple[type[nn.Module] | nn.Module, str | None, dict[str, Any]]:
-    """The layer, its import path (none for an instance), and its arguments."""
+    """Layer, its import path (``None`` for an instance), and its arguments."""
     given = dict(arguments or {})
     if isinstance(conv, Mapping):
         unknown = [key for key in conv if key not in ("class_path", "init_args")]
@@ -109,21 +112,21 @@ def layer_and_arguments(
 
 
 GRAPH_INPUTS: tuple[str, ...] = ("edge_index", "edge_weight", "edge_attr", "edge_type", "pos", "batch", "z")
-"""Names of the inputs that a layer can take besides the features of the atoms."""
+"""Names of the inputs that a layer may take in addition to the features of the atoms."""
 
 EDGE_WIDTHS: tuple[str, ...] = ("edge_dim", "in_edge_channels")
-"""Names that constructors use for the number of edge features."""
+"""Names of constructor arguments for the number of edge features."""
 
 
 @dataclass(frozen=True)
 class GraphKind:
-    """Widths and radii of the graph that layers work on.
+    """Numbers of features and cut-off of the graph that a layer is applied to.
 
     Attributes:
-        channels: Features of an atom.
+        channels: Number of features of an atom.
         num_shells: Number of distance shells.
-        cutoff: Pairs beyond it (in Å) are left out; without it every pair is an edge, and edges have no features.
-        num_gaussians: Features of an edge: Gaussians of its length.
+        cutoff: Maximum length of an edge in Å; with ``None`` every pair is an edge, and edges have no features.
+        num_gaussians: Number of features of an edge, Gaussians of its length.
     """
 
     channels: int
@@ -133,25 +136,27 @@ class GraphKind:
 
 
 class LayerAdapter:
-    r"""Factory of layers of one class, which calls them with what their ``forward`` takes.
+    r"""Factory of layers of one class, which are called with the inputs that their ``forward`` takes.
 
-    Arguments of the constructor that are not given are filled by their names: ``in_channels``, ``out_channels``,
-    ``channels``, ``hidden_channels``, ``num_filters`` with the width of the model; ``edge_dim``, ``in_edge_channels``,
-    ``num_gaussians`` with that of the edges; ``num_relations``, ``num_shells`` with the number of shells; ``cutoff``;
-    and the network ``nn`` of ``GINConv``, ``GINEConv``, ``NNConv``, ``EdgeConv`` and ``CFConv`` with one of two linear
-    layers.
+    Constructor arguments that are not given are set by name:
 
-    The first argument of ``forward`` is the features of the atoms ``[num_atoms, channels]``, the others are matched by
-    their names (:data:`GRAPH_INPUTS`): ``edge_index [2, num_edges]`` (source j, target i), ``edge_attr [num_edges,
+    - ``in_channels``, ``out_channels``, ``channels``, ``hidden_channels``, ``num_filters`` to the width of the model;
+    - ``edge_dim``, ``in_edge_channels`` and ``num_gaussians`` to the number of edge features;
+    - ``num_relations`` and ``num_shells`` to the number of shells;
+    - ``cutoff`` to the cut-off;
+    - ``nn`` of ``GINConv``, ``GINEConv``, ``NNConv``, ``EdgeConv`` and ``CFConv`` to a network of two linear layers.
+
+    The first argument of ``forward`` must be the features of the atoms ``[num_atoms, channels]``. The others are
+    matched by name (:data:`GRAPH_INPUTS`): ``edge_index [2, num_edges]`` (source j, target i), ``edge_attr [num_edges,
     num_gaussians]``, ``edge_type [num_edges]`` (the shell), ``edge_weight [num_edges]``, ``pos [num_atoms, 3]`` in Å,
-    ``batch`` and ``z [num_atoms]``. The ``edge_weight`` is the distance in Å where the class is made with a ``cutoff``
-    (SchNet's layers), else the closeness :math:`(\cos(\pi d / r_c) + 1) / 2`, as ``GCNConv`` and its like weigh their
-    neighbours.
+    ``batch`` and ``z [num_atoms]``. The ``edge_weight`` is the distance in Å for a class with an argument ``cutoff``
+    (SchNet's layers), and otherwise :math:`(\cos(\pi d / r_c) + 1) / 2`, since layers such as ``GCNConv`` multiply
+    messages by it.
 
     Args:
         layer: A class, or an instance that is copied (and reset) for each layer.
         arguments: Arguments of the constructor; ``{class_path: ..., init_args: {...}}`` stands for a module.
-        kind: Graph of the layers.
+        kind: Graph that the layers are applied to.
 
     Example:
         >>> from torch_geometric.nn import GATv2Conv
@@ -175,13 +180,13 @@ class LayerAdapter:
         self._check_arguments()
 
     def _accepted(self) -> tuple[str, ...]:
-        """Names of what ``forward`` takes of the graph."""
+        """Names of the graph inputs in the signature of ``forward``."""
         parameters = list(inspect.signature(self.layer_class.forward).parameters.values())[2:]  # self, the features
         for parameter in parameters:
             if parameter.kind in NAMED and parameter.default is parameter.empty and parameter.name not in GRAPH_INPUTS:
                 raise InputError(
-                    f"{self.name} needs {parameter.name!r}, which the graph has not: wrap the layer in a module whose "
-                    f"forward takes the features and any of {', '.join(GRAPH_INPUTS)}, and makes it of them"
+                    f"{self.name} needs {parameter.name!r}, which the graph does not have: wrap the layer in a module "
+                    f"whose forward takes the features and any of {', '.join(GRAPH_INPUTS)}, and computes it from them"
                 )
         return tuple(parameter.name for parameter in parameters if parameter.name in GRAPH_INPUTS)
 
@@ -196,30 +201,30 @@ class LayerAdapter:
 
     def _check_arguments(self):
         if self.instance is not None and self.arguments:
-            raise InputError(f"conv_args go with a class, but {self.name} is an instance: give {self.name} itself")
+            raise InputError(f"conv_args need a class, but {self.name} is an instance: give the class {self.name}")
         own, cutoff = self.arguments.get("cutoff", getattr(self.instance, "cutoff", None)), self.kind.cutoff
         if own is not None and (cutoff is None or own < cutoff):
-            reach = "has no cutoff" if cutoff is None else f"reaches to {cutoff} Å"
+            reach = "has no cutoff" if cutoff is None else f"has a cutoff of {cutoff} Å"
             raise InputError(
-                f"{self.name} ends at {own} Å, but the graph {reach}: give the cutoff to the model instead"
+                f"{self.name} has a cutoff of {own} Å, but the graph {reach}: give the cutoff to the model instead"
             )
 
     def make(self) -> nn.Module:
-        """A new layer."""
+        """Create a layer."""
         if self.instance is not None:
             return reset_copy(self.instance)
         arguments = self._filled()
         of_edges = [name for name in ("cutoff", "num_gaussians", *EDGE_WIDTHS) if self._must_have(name)]
         if self.kind.cutoff is None and any(name not in arguments for name in of_edges):
-            raise InputError(f"{self.name} needs a cutoff: give the model one, 6.0 (Å), say")
+            raise InputError(f"{self.name} needs a cutoff: give the model one, for example 6.0 (Å)")
         return make(self.layer_class, arguments)
 
     def _must_have(self, name: str) -> bool:
-        """Whether the constructor has an argument without a default."""
+        """Whether the constructor requires this argument."""
         return name in self._constructor and self._constructor[name].default is inspect.Parameter.empty
 
     def _filled(self) -> dict[str, Any]:
-        """Arguments of the constructor: the given ones, and those that are known by their names."""
+        """Arguments of the constructor: the given ones, and those set by name."""
         kind = self.kind
         offers: dict[str, Any] = dict.fromkeys(
             ("in_channels", "out_channels", "channels", "hidden_channels", "num_filters"), kind.channels
@@ -236,7 +241,7 @@ class LayerAdapter:
         return arguments if network is None else arguments | {"nn": network}
 
     def _network(self, arguments: Mapping[str, Any]) -> nn.Sequential | None:
-        """The network ``nn`` that a class is made with, if it is one of those known."""
+        """Argument ``nn`` of the constructor, for the supported classes."""
         channels, edge = self.kind.channels, self.kind.num_gaussians
         if issubclass(self.layer_class, GINConv | GINEConv):
             return two_layers(channels, channels, channels)
@@ -250,15 +255,15 @@ class LayerAdapter:
         return None
 
     def __call__(self, layer: nn.Module, h: Tensor, graph: Mapping[str, Tensor]) -> Tensor:
-        """Output of a layer for features ``[num_atoms, channels]`` and a graph that has all of :attr:`inputs`."""
+        """Apply a layer to features ``[num_atoms, channels]`` and a graph with all of :attr:`inputs`."""
         return layer(h, **{name: graph[name] for name in self.inputs})
 
     @torch.no_grad()
     def check(self, layer: nn.Module):
-        """Check that a layer, in evaluation mode, works on a cluster of three atoms.
+        """Check a layer in evaluation mode on a cluster of three atoms.
 
         Raises:
-            InputError: If it fails, or its output has not the width of the model.
+            InputError: If it fails, or the shape of its output is wrong.
         """
         dtype = next((weight.dtype for weight in layer.parameters()), torch.get_default_dtype())
         side = 2.5 if self.kind.cutoff is None else min(2.5, 0.5 * self.kind.cutoff)
@@ -294,16 +299,16 @@ class LayerAdapter:
             remedy = f"give it out_channels: {asked * channels // width} (conv_args)"
         if getattr(layer, "concat", False) is True:
             remedy += " or concat: false"
-        raise InputError(f"{self.name} returns {width} features an atom, the model has {channels}: {remedy}")
+        raise InputError(f"{self.name} returns {width} features per atom, the model has {channels}: {remedy}")
 
 
 def reset_copy(layer: nn.Module) -> nn.Module:
-    """A copy of a layer, with newly initialised weights if it can reset them."""
+    """Copy a layer and reset its parameters if possible."""
     copied = copy.deepcopy(layer)
     getattr(copied, "reset_parameters", lambda: None)()
     return copied
 
 
 def two_layers(inputs: int, hidden: int, outputs: int, act: nn.Module | None = None) -> nn.Sequential:
-    """A network of two linear layers with an activation (SiLU) in between."""
+    """Network of two linear layers with an activation in between, by default SiLU."""
     return nn.Sequential(nn.Linear(inputs, hidden), act or nn.SiLU(), nn.Linear(hidden, outputs))

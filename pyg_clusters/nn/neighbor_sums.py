@@ -1,4 +1,4 @@
-"""Sums over neighbours, weighted or with interpolated filters, and directions as real spherical harmonics."""
+"""Weighted or filtered sums over neighbours, and real spherical harmonics of their directions."""
 
 import warnings
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ from torch.nn.functional import embedding_bag
 from pyg_clusters.geometry import is_traced, sizes_to_ptr
 from pyg_clusters.pairs import both_directions
 
-POINTS: int = 6  # nodes that a value is interpolated from
+POINTS: int = 6  # number of nodes from which a value is interpolated
 
 
 class Interpolation:
-    r"""Places between evenly spaced nodes, and the weights of the six nodes around each.
+    r"""Polynomial interpolation between evenly spaced nodes.
 
     .. math::
         f(x) \approx s(x) \sum_{k=-2}^{3} \ell_k(t)\, f(x_{n+k}), \qquad x = x_n + t h, \quad 0 \le t < 1
 
-    with the Lagrange polynomials :math:`\ell_k` of degree five and an optional factor s that is exact. The error falls
-    with the sixth power of the spacing h.
+    with the Lagrange polynomials :math:`\ell_k` of degree five and an optional exact factor s. The error decreases with
+    the sixth power of the spacing h.
 
     Args:
-        places (Tensor): Where values are wanted, from 0 to ``upper``, ``[num_places]``.
-        upper (float): End of the range, in the unit of the places.
-        intervals (int): Number of intervals that the range is cut into.
-        factor (Tensor, optional): s at each place ``[num_places]``.
+        places (Tensor): Points x from 0 to ``upper`` at which the function is interpolated, ``[num_places]``.
+        upper (float): End of the range, in the unit of the points.
+        intervals (int): Number of intervals between the nodes.
+        factor (Tensor, optional): Factor s at each point ``[num_places]``.
 
     Example:
         >>> between = Interpolation(torch.tensor([0.25, 0.5]), upper=2.0, intervals=20)
@@ -38,11 +38,11 @@ class Interpolation:
     """
 
     nodes: Tensor
-    """Where the function is to be evaluated: the ends of the intervals and some beyond the range, ``[num_nodes]``."""
+    """Nodes at which the function must be evaluated, some of them beyond the range, ``[num_nodes]``."""
     index: Tensor
-    """The nodes around each place, ``[num_places, 6]``."""
+    """Indices of the nodes around each point, ``[num_places, 6]``."""
     weights: Tensor
-    """Their weights, ``[num_places, 6]``."""
+    """Weights of these nodes, ``[num_places, 6]``."""
 
     def __init__(self, places: Tensor, upper: float, intervals: int, factor: Tensor | None = None):
         spacing = upper / intervals
@@ -58,7 +58,7 @@ class Interpolation:
 
 
 def _lagrange(t: Tensor) -> Tensor:
-    """Weights ``[num_places, 6]`` of the nodes at -2 ... 3 for positions t between 0 and 1."""
+    """Weights ``[num_places, 6]`` of the nodes at -2, ..., 3 for points t between 0 and 1."""
     ticks = torch.arange(POINTS, dtype=torch.double) - (POINTS // 2 - 1)
     coefficients = torch.linalg.inv(torch.vander(ticks, increasing=True))  # [powers, nodes]
     powers = [torch.ones_like(t)]
@@ -68,7 +68,7 @@ def _lagrange(t: Tensor) -> Tensor:
 
 
 PAIRS_AT_ONCE: dict[str, int] = {"cpu": 4096}
-"""Pairs held at a time by type of device: so many stay in the cache of a processor."""
+"""Number of pairs in memory at a time by type of device; on a CPU they fit in the cache."""
 
 PAIRS_ELSEWHERE: int = 2**20
 
@@ -77,9 +77,9 @@ def filtered_sum(x: Tensor, filters: Tensor, edge_index: Tensor, between: Interp
     r"""Continuous-filter convolution, :math:`y_i = \sum_j x_j \odot W(d_{ij})` (Schütt et al. 2017, `SchNet
     <https://arxiv.org/abs/1706.08566>`_, section 4.1), with W interpolated from its values at the nodes.
 
-    Neither filters nor messages of all pairs are ever held: pairs are taken in blocks, forward and backward, and
-    memory does not grow with their number times the channels. Gradients go to x, to the filters, and to the weights of
-    the interpolation (hence to distances); they cannot be differentiated again.
+    Pairs are processed in blocks in the forward and backward pass. Filters and messages of all pairs are never in
+    memory together, so memory does not grow with the number of pairs times the number of channels. The sum is
+    differentiable once with respect to x, the filters, and the weights of the interpolation (hence the distances).
 
     Args:
         x: Features ``[num_atoms, channels]``.
@@ -139,9 +139,9 @@ def _rows(filters: Tensor, nodes: Tensor, shares: Tensor) -> Tensor:
 
 
 def _sums_at_nodes(values: Tensor, nodes: Tensor, shares: Tensor, num_nodes: int) -> Tensor:
-    """The transpose of :func:`_rows`: values of pairs handed to their nodes, ``[num_nodes, channels]``.
+    """Transpose of :func:`_rows`: weighted sums of the values of pairs at each node, ``[num_nodes, channels]``.
 
-    (Ten times faster than the gradient that :func:`embedding_bag` has.)
+    This is ten times faster than the gradient of :func:`embedding_bag`.
     """
     order = nodes.flatten().argsort()
     counts = torch.bincount(nodes.flatten(), minlength=num_nodes)
@@ -151,25 +151,25 @@ def _sums_at_nodes(values: Tensor, nodes: Tensor, shares: Tensor, num_nodes: int
 
 
 class Neighbors(NamedTuple):
-    """Neighbours of each atom, from pairs that have a weight each."""
+    """Neighbours of each atom, in compressed sparse row format."""
 
     source: Tensor
-    """Neighbours of the atoms, one atom after the other, ``[2 * num_pairs]``."""
+    """Neighbours, ordered by atom, ``[2 * num_pairs]``."""
     pair: Tensor
-    """Pair of atom and neighbour, ``[2 * num_pairs]``."""
+    """Index of the unordered pair of atom and neighbour, ``[2 * num_pairs]``."""
     ptr: Tensor
-    """Offsets of the neighbours of the atoms, ``[num_atoms + 1]``."""
+    """Offsets of the neighbours of each atom, ``[num_atoms + 1]``."""
 
     @classmethod
     def of(cls, pairs: Tensor, num_atoms: int) -> "Neighbors":
-        """The neighbours by unordered pairs of atoms ``[2, num_pairs]``."""
+        """Create the neighbours from unordered pairs of atoms ``[2, num_pairs]``."""
         edge_index, pair = both_directions(pairs, by_source=False)
         degree = torch.bincount(edge_index[1], minlength=num_atoms)
         return cls(edge_index[0], pair, sizes_to_ptr(degree))
 
 
 def neighbor_sum(x: Tensor, weight: Tensor, neighbors: Neighbors) -> Tensor:
-    r"""The sums :math:`y_i = \sum_j w_{ij} x_j` ``[num_atoms, channels]``; no message of a pair is held.
+    r"""Weighted sums over neighbours :math:`y_i = \sum_j w_{ij} x_j`, ``[num_atoms, channels]``, without messages.
 
     Args:
         x: Features ``[num_atoms, channels]``.
@@ -197,13 +197,13 @@ class _NeighborSum(torch.autograd.Function):
 
 
 class _PairProducts(torch.autograd.Function):
-    """The products a_i · b_j + a_j · b_i of the pairs, ``[num_pairs]``."""
+    """Products a_i · b_j + a_j · b_i of the pairs, ``[num_pairs]``."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, *neighbors: Tensor) -> Tensor:
         ctx.save_for_backward(a, b, *neighbors)
         source, pair, ptr = neighbors
-        with warnings.catch_warnings():  # sparse tensors in rows are beta
+        with warnings.catch_warnings():  # PyTorch warns that sparse CSR tensors are in beta
             warnings.simplefilter("ignore", UserWarning)
             zeros = torch.sparse_csr_tensor(ptr, source, a.new_zeros(source.numel()), (len(a), len(a)))
             products = torch.sparse.sampled_addmm(zeros, a, b.T, beta=0.0).values()
@@ -221,17 +221,17 @@ MAX_DEGREE: int = 8
 
 
 def spherical_harmonics(direction: Tensor, degree: int) -> Tensor:
-    r"""Real spherical harmonics of unit vectors, degrees 1 to ``degree``, those of a degree side by side.
+    r"""Real spherical harmonics of unit vectors, degrees 1 to ``degree``.
 
-    Racah's normalisation: the sum over the orders of a degree is the Legendre polynomial of the angle between two
+    In Racah's normalisation, the sum over the orders of a degree is the Legendre polynomial of the angle between two
     directions, :math:`\sum_m Y_{nm}(\mathbf{a}) Y_{nm}(\mathbf{b}) = P_n(\mathbf{a} \cdot \mathbf{b})`.
 
     Args:
         direction: Unit vectors ``[..., 3]``.
-        degree: Largest degree, 1 to 8.
+        degree: Maximum degree, 1 to 8.
 
     Returns:
-        ``[..., (degree + 1)**2 - 1]``, the orders of a degree from -n to n for degree n.
+        Tensor ``[..., (degree + 1)**2 - 1]``, by degree n and then by order from -n to n.
 
     Raises:
         ValueError: If the degree is not 1 to 8.
@@ -242,14 +242,18 @@ def spherical_harmonics(direction: Tensor, degree: int) -> Tensor:
 
 
 def harmonics_of_neighbors(direction: Tensor, degree: int) -> Tensor:
-    r"""As :func:`spherical_harmonics`, from degree 0 on, in the order in which sums over neighbours are quick.
+    r"""Like :func:`spherical_harmonics`, including degree 0, in a layout in which sums over neighbours are fast.
 
-    Of order :math:`\pm m` they are the real and the imaginary part of :math:`(x + iy)^m` times a polynomial in z, the
-    normalised associated Legendre function, by its recurrence in the degree.
+    The harmonics of order :math:`\pm m` are the real and the imaginary part of :math:`(x + iy)^m` times a polynomial in
+    z, the normalised associated Legendre function, which is computed by its recurrence in the degree.
+
+    Args:
+        direction: Unit vectors ``[..., num_neighbors, 3]``.
+        degree: Maximum degree, 0 to 8.
 
     Returns:
-        ``[..., (degree + 1)**2, num_neighbors]`` for unit vectors ``[..., num_neighbors, 3]``, the orders of a degree
-        from -n to n; the first of all is one.
+        Tensor ``[..., (degree + 1)**2, num_neighbors]``, by degree n and then by order from -n to n; the first
+        harmonic is one.
     """
     x, y, z = direction.movedim(-1, 0).contiguous()
     found = [z] * (degree + 1) ** 2

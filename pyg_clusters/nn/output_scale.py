@@ -1,4 +1,4 @@
-"""Scales that turn a network's raw numbers into energies and shieldings."""
+"""Scaling of raw network outputs to energies and shieldings."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -14,20 +14,20 @@ from pyg_clusters.units import KCAL_PER_MOL
 
 MAX_ATOMIC_NUMBER: int = 118
 
-COARSE: float = 1e-4  # rounding in eV from which on a precision does not do for energies
+COARSE: float = 1e-4  # maximum rounding of energies in eV; a type that rounds more is not precise enough
 
 
 class OutputScale(nn.Module):
-    """A scale that is fitted to the targets of a training set, or loaded, before a network is trained."""
+    """Base class of scales, which are fitted to the targets of a training set or loaded before training."""
 
     is_fitted: bool = False
-    """Whether it was fitted or loaded; if not, the first training step warns."""
+    """Whether the scale has been fitted or loaded; otherwise the first training step warns."""
 
     def reset_parameters(self):
         self.is_fitted = False
 
     def warn_unfitted(self):
-        """Warn once, in training mode, if the scale is not fitted; not where operations are traced."""
+        """Warn once, in training mode, if the scale is not fitted; there is no warning during tracing."""
         if self.is_fitted or is_traced() or not (self.training and torch.is_grad_enabled()):
             return
         self.is_fitted = True
@@ -45,17 +45,17 @@ class OutputScale(nn.Module):
 class EnergyScale(OutputScale):
     r"""Energy of an atom in eV from the raw output of a network, :math:`E_i = e(z_i) + o(z_i) + s\, r_i`.
 
-    Offset :math:`o`, scale :math:`s` and reference energies :math:`e` are buffers, so that they are saved and moved
-    with the model. Until :meth:`fit` sets them the offset is zero and the raw output is in kcal/mol.
+    Offset :math:`o`, scale :math:`s` and reference energies :math:`e` are buffers and are therefore saved and moved
+    with the model. Before :meth:`fit` the offset is zero and the raw output is in kcal/mol.
 
-    The reference energies put the energies of a model on the scale of its labels. They are in double precision whatever
-    the precision of the model, and so is the output where they are set: the sum over a cluster keeps every digit of a
-    total energy. A model without them has none in its file. In a model that has them for others, an element without a
-    reference energy has an infinite energy.
+    The reference energies put the energies of a model on the scale of its labels. They and the output are then in
+    double precision, whatever the precision of the model, so that total energies of clusters are not rounded. If some
+    elements have reference energies, the energy of any other element is infinite. Without reference energies, the
+    state dict does not contain them.
 
     Shapes:
-        - **input:** raw output ``[num_atoms]``, atomic numbers ``z [num_atoms]`` (or ``None``: no offset is looked up
-          but that of the only element fitted)
+        - **input:** raw output ``[num_atoms]``, atomic numbers ``z [num_atoms]`` (or ``None`` if the scale was fitted
+          to one element)
         - **output:** ``[num_atoms]`` in eV; in double precision if there are reference energies
 
     Example:
@@ -83,18 +83,18 @@ class EnergyScale(OutputScale):
         self.references = None
 
     def set_references(self, references: Mapping[str, float]):
-        """Set the reference energy in eV of an atom of each element, by its symbol; none removes all."""
+        """Set the reference energies per atom in eV by element symbol; an empty mapping removes them."""
         numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
         self.references = reference_table(numbered).to(self.offset.device) if numbered else None
 
     def reference_energies(self) -> dict[str, float]:
-        """Reference energy in eV of an atom of each element, by its symbol."""
+        """Reference energies per atom in eV, by element symbol."""
         if self.references is None:
             return {}
         return {chemical_symbols[int(z)]: float(self.references[z]) for z in self.references.isfinite().nonzero()}
 
     def sums_of_references(self, z: Tensor, batch: Tensor, num_graphs: int) -> Tensor:
-        """Sum of the reference energies over each cluster, ``[num_graphs]`` in eV in double precision."""
+        """Sum of the reference energies over each cluster, ``[num_graphs]`` in eV (double precision)."""
         sums = torch.zeros(num_graphs, dtype=torch.double, device=z.device)
         return sums if self.references is None else sums.index_add_(0, batch, self.references[z])
 
@@ -110,14 +110,14 @@ class EnergyScale(OutputScale):
 
     @torch.no_grad()
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Like :meth:`fit`, on blocks of clusters, one of which is in memory at a time."""
+        """Like :meth:`fit`, for blocks of clusters, of which one is in memory at a time."""
         fit, largest, dtype = ReferenceFit(), 0.0, torch.double
         for z, ptr, energy in blocks:
             fit.add(z, ptr, energy)
             largest, dtype = max(largest, float(energy.abs().max())), energy.dtype
         if is_coarse(largest, dtype):
             warnings.warn(
-                f"energies as large as {largest:.6g} eV are known to {largest * torch.finfo(dtype).eps:.1g} eV only in "
+                f"energies as large as {largest:.6g} eV are rounded to {largest * torch.finfo(dtype).eps:.1g} eV in "
                 f"{str(dtype).removeprefix('torch.')}: give them in double precision",
                 stacklevel=2,
             )
@@ -132,7 +132,7 @@ class EnergyScale(OutputScale):
 
     def forward(self, raw: Tensor, z: Tensor | None) -> Tensor:
         self.warn_unfitted()
-        raw = raw.to(self.scale.dtype)  # of mixed precision: a sum over atoms in bfloat16 would lose digits
+        raw = raw.to(self.scale.dtype)  # in mixed precision a sum over atoms in bfloat16 would lose digits
         if z is None:
             z = self._only_element()
         energy = self.scale * raw + self.offset[z]
@@ -145,7 +145,7 @@ class EnergyScale(OutputScale):
         return known.int().argmax()
 
     def _apply(self, fn: Callable, recurse: bool = True):
-        # The reference energies go to another device with the model, but not to another precision.
+        # The reference energies follow the model to another device, but not to another precision.
         references, self.references = self.references, None
         super()._apply(fn, recurse)
         if references is not None:
@@ -166,16 +166,16 @@ class EnergyScale(OutputScale):
 
 
 def reference_energies(model: nn.Module) -> dict[str, float]:
-    """Reference energy in eV of an atom of each element that a model (an ensemble's first member) adds, by symbol."""
+    """Reference energies per atom in eV of a model (or of the first member of an ensemble), by element symbol."""
     scales = (module for module in model.modules() if isinstance(module, EnergyScale))
     return next((scale.reference_energies() for scale in scales if scale.references is not None), {})
 
 
 class ReferenceFit:
-    """Energy per atom of each element that fits cluster energies best, of clusters that come in blocks.
+    """Least-squares fit of cluster energies by one energy per atom of each element, from blocks of clusters.
 
-    Least squares in double precision by the triangular factor of compositions and energies beside each other, which is
-    all that is kept of a block: as accurate as with all clusters at once.
+    Only the triangular QR factor of the compositions and energies is kept between blocks, in double precision. The fit
+    is as accurate as with all clusters at once.
 
     Example:
         >>> fit = ReferenceFit()
@@ -202,21 +202,21 @@ class ReferenceFit:
             self._factor = torch.linalg.qr(torch.cat([self._factor, columns]), mode="r").R
 
     def solution(self) -> dict[int, float]:
-        """Energy in eV by atomic number; elements whose shares cannot be told apart get that of the smallest norm."""
+        """Energies in eV by atomic number; if they are not unique, the solution of smallest norm."""
         elements = self._factor[:, :-1].any(dim=0).nonzero().flatten()
         found = torch.linalg.lstsq(self._factor[:, elements], self._factor[:, -1:], driver="gelsd").solution
         return dict(zip(elements.tolist(), found.flatten().tolist(), strict=True))
 
 
 def fit_references(z: Tensor, ptr: Tensor, energy: Tensor) -> dict[int, float]:
-    """Energy in eV per atom of each element, by atomic number, of a :class:`ReferenceFit` to all clusters at once."""
+    """Fitted energies per atom in eV by atomic number; see :class:`ReferenceFit`."""
     fit = ReferenceFit()
     fit.add(z, ptr, energy)
     return fit.solution()
 
 
 def is_coarse(largest: float, dtype: torch.dtype = torch.float32) -> bool:
-    """Whether energies as large as this (in eV) are rounded by a precision to more than 0.1 meV.
+    """Whether a floating-point type rounds energies as large as this (in eV) by more than 0.1 meV.
 
     Example:
         >>> is_coarse(-170.0), is_coarse(-2430000.0123), is_coarse(-2430000.0123, torch.double)
@@ -226,7 +226,7 @@ def is_coarse(largest: float, dtype: torch.dtype = torch.float32) -> bool:
 
 
 def in_needed_precision(energy: Tensor) -> Tensor:
-    """Energies ``[num_graphs]`` in eV in single precision, or in double where that would round them.
+    """Energies ``[num_graphs]`` in eV in single precision, or in double precision if single would round them.
 
     Example:
         >>> in_needed_precision(torch.tensor([-2430000.0123, -2430000.1234], dtype=torch.double)).diff()
@@ -236,7 +236,7 @@ def in_needed_precision(energy: Tensor) -> Tensor:
 
 
 def reference_table(references: Mapping[int, float]) -> Tensor:
-    """Reference energies by atomic number, ``[119]`` in double precision, infinite where there is none."""
+    """Reference energies by atomic number, ``[119]`` in double precision, infinity for elements without one."""
     table = torch.full((MAX_ATOMIC_NUMBER + 1,), float("inf"), dtype=torch.double)
     for number, value in references.items():
         table[number] = value
@@ -244,10 +244,10 @@ def reference_table(references: Mapping[int, float]) -> Tensor:
 
 
 def shift_of_references(z: Tensor, ptr: Tensor, references: Mapping[int, float]) -> Tensor:
-    """Sum of per-element reference energies over each cluster, ``[num_graphs]`` in eV, in double precision.
+    """Sum of per-element reference energies over each cluster, ``[num_graphs]`` in eV (double precision).
 
     Raises:
-        ValueError: If an element has no reference.
+        ValueError: If an element has no reference energy.
     """
     values = reference_table(references)[z]
     if values.isinf().any():
@@ -261,11 +261,11 @@ class ShieldingScale(OutputScale):
     r"""Shielding of an atom in ppm from the raw output of a network, :math:`\sigma_i = t^{-1}(m + s\, r_i)`.
 
     Without a transform :math:`t` is the identity. Mean m, scale s and the parameters of the transform are buffers, so
-    that they are saved and moved with the model and targets stay as they are in the data set. Until :meth:`fit` sets
-    them nothing is scaled.
+    they are saved and moved with the model, and the targets of the data set need not be changed. Before :meth:`fit`
+    raw outputs are not scaled.
 
     Args:
-        transform (bool): Whether targets are made standard normal by a
+        transform (bool): Whether to transform the targets to a standard normal distribution with a
             :class:`~pyg_clusters.distributions.GeneralizedLogistic` that is fitted to them.
 
     Shapes:
@@ -292,20 +292,20 @@ class ShieldingScale(OutputScale):
 
     @torch.no_grad()
     def fit(self, z: Tensor, ptr: Tensor, shielding: Tensor):
-        """Set the transform, if there is one, and mean and standard deviation of the (transformed) shieldings.
+        """Fit the transform, if any, and the mean and standard deviation of the (transformed) shieldings.
 
         Args:
-            z: Not used; :meth:`EnergyScale.fit` has the same arguments.
+            z: Not used; for the signature of :meth:`EnergyScale.fit`.
             ptr: Not used.
-            shielding: ``[num_atoms]`` in ppm. Where all are equal the scale is one.
+            shielding: Shieldings ``[num_atoms]`` in ppm. If all are equal, the scale is one.
 
         Raises:
-            InputError: If a shielding is not finite, there is none, or the distribution cannot be fitted.
+            InputError: If there is no shielding, one is not finite, or the distribution cannot be fitted.
         """
         values = shielding.double()
         if not values.numel() or not values.isfinite().all():
             what = "there is none" if not values.numel() else f"one is {values[~values.isfinite()][0]:g}"
-            raise InputError(f"shieldings to learn from must be finite numbers: {what}; leave such clusters out")
+            raise InputError(f"training shieldings must be finite numbers: {what}; leave such clusters out")
         if self.transform is not None:
             self.transform.load_state_dict(GeneralizedLogistic.fit(values).state_dict())
             values = self.transform(values)
@@ -315,18 +315,18 @@ class ShieldingScale(OutputScale):
         self.scale.copy_(deviation if deviation > 0 else torch.ones_like(deviation))
 
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Like :meth:`fit`, on blocks of clusters, of which only the shieldings are in memory together."""
+        """Like :meth:`fit`, for blocks of clusters, of which only the shieldings are in memory together."""
         values = torch.cat([shielding for _, _, shielding in blocks])
         self.fit(values.new_zeros(0), values.new_zeros(0), values)
 
     def forward(self, raw: Tensor) -> Tensor:
         self.warn_unfitted()
-        raw = raw.to(self.scale.dtype)  # of mixed precision, in which a shielding is known to 2 ppm only
+        raw = raw.to(self.scale.dtype)  # mixed precision would round shieldings to 2 ppm
         values = self.mean + self.scale * raw
         return values if self.transform is None else self.transform.inverse(values)
 
     def standardize(self, shielding: Tensor) -> Tensor:
-        """Raw numbers of shieldings in ppm: the inverse of the module, for a loss on transformed values."""
+        """Raw outputs that correspond to shieldings in ppm, for a loss on transformed values."""
         values = shielding if self.transform is None else self.transform(shielding)
         return (values - self.mean) / self.scale
 

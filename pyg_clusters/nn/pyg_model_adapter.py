@@ -1,4 +1,4 @@
-"""Whole models of PyG on exact pair lists, with a value per atom."""
+"""Complete PyG models on exact pair lists, with one value per atom."""
 
 import inspect
 import types
@@ -18,23 +18,22 @@ from pyg_clusters.pairs import radius_pairs
 
 class WholeModel(nn.Module):
     r"""A :class:`~torch_geometric.nn.SchNet`, :class:`~torch_geometric.nn.DimeNet`,
-    :class:`~torch_geometric.nn.DimeNetPlusPlus` or :class:`~torch_geometric.nn.ViSNet` with a value per atom.
+    :class:`~torch_geometric.nn.DimeNetPlusPlus` or :class:`~torch_geometric.nn.ViSNet` with one value per atom.
 
-    PyG's models look their neighbours up with an extension package and drop those that are more than
-    ``max_num_neighbors``. Here the pairs are those of :func:`pyg_clusters.pairs.radius_pairs`: all of them, without
-    a package. The last step of these models, the sum over the cluster, is left out, so that their output has an offset
-    per element and serves for values of atoms as well.
+    PyG's models need an extension package to find neighbours, and drop neighbours beyond ``max_num_neighbors``. Here
+    all pairs are found by :func:`pyg_clusters.pairs.radius_pairs`, without the package. The final sum over the cluster
+    is skipped, so that an offset per element can be added and values of atoms can be predicted.
 
     Args:
-        model: The model. SchNet and ViSNet are changed: they keep the exact pairs.
+        model: The model. SchNet and ViSNet are modified in place to use the exact pairs.
 
     Shapes:
-        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster numbers ``batch
+        - **input:** atomic numbers ``z [num_atoms]``, positions ``pos [num_atoms, 3]`` in Å, cluster indices ``batch
           [num_atoms]`` (sorted)
         - **output:** ``[num_atoms]``
 
     Raises:
-        InputError: If the model is another, or has no scalar per atom.
+        InputError: If the model is of another class, or does not return one value per atom.
 
     Example:
         >>> import torch
@@ -54,13 +53,13 @@ class WholeModel(nn.Module):
             model.readout = KeepAtoms()
         elif isinstance(model, ViSNet):
             if model.derivative:
-                raise InputError("a ViSNet here gives no forces: leave derivative out")
+                raise InputError("the derivative of ViSNet is not supported here: leave derivative out")
             distance = model.representation_model.distance
             model.representation_model.distance = ExactDistance(distance.cutoff, distance.add_self_loops)
         elif not isinstance(model, DimeNet):
             raise InputError(
                 f"{name} takes (z, pos, batch), but its pairs cannot be replaced: SchNet, DimeNet, DimeNetPlusPlus and "
-                "ViSNet are known; name any other model itself as the model of the recipe"
+                "ViSNet are supported; give any other model directly as the model of the recipe"
             )
         self.model = model
 
@@ -75,12 +74,12 @@ class WholeModel(nn.Module):
             out = exact_forward(type(self.model).forward)(self.model, z, pos, batch)
         out = out[0] if isinstance(out, tuple) else out
         if out.shape != (z.numel(), 1):
-            raise InputError(f"{type(self.model).__name__} has {out.size(-1)} values an atom: give it out_channels: 1")
+            raise InputError(f"{type(self.model).__name__} has {out.size(-1)} values per atom: set out_channels: 1")
         return out.squeeze(-1)
 
 
 def is_whole(layer: type[nn.Module] | nn.Module) -> bool:
-    """Whether it takes atomic numbers and positions instead of features."""
+    """Whether a layer is a complete model, which takes ``(z, pos, batch)`` instead of features."""
     forward = layer.forward if isinstance(layer, type) else type(layer).forward
     return list(inspect.signature(forward).parameters)[1:4] == ["z", "pos", "batch"]
 
@@ -93,28 +92,31 @@ def whole_model(
     num_gaussians: int,
     cutoff: float | None,
 ) -> WholeModel:
-    """A whole model, with its sizes and cut-off (Å) where the arguments leave them open; an instance is copied."""
+    """Create a :class:`WholeModel`.
+
+    Sizes and the cut-off in Å are used for arguments of the constructor that are not given. An instance is copied.
+    """
     if isinstance(layer, nn.Module):
         return WholeModel(reset_copy(layer))
     if cutoff is None:
-        raise InputError(f"{layer.__name__} needs a cutoff: give the model one, 6.0 (Å), say")
+        raise InputError(f"{layer.__name__} needs a cutoff: give the model one, for example 6.0 (Å)")
     known: dict[str, Any] = dict.fromkeys(("hidden_channels", "num_filters", "out_emb_channels"), channels)
     known |= dict.fromkeys(("num_interactions", "num_layers", "num_blocks"), num_blocks)
     known |= dict.fromkeys(("num_gaussians", "num_rbf"), num_gaussians)
     known |= {"cutoff": cutoff, "out_channels": 1, "int_emb_size": channels // 2, "basis_emb_size": 8}
-    known |= {"num_spherical": 3, "num_radial": 6}  # PyG takes ten seconds to derive the 7 harmonics of the paper
+    known |= {"num_spherical": 3, "num_radial": 6}  # deriving the 7 harmonics of the paper takes PyG ten seconds
     return WholeModel(make(layer, filled(layer, arguments, known)))
 
 
 class KeepAtoms(nn.Module):
-    """Stands in for a readout, and for :func:`torch_geometric.utils.scatter` over clusters: values of atoms pass."""
+    """Identity in place of a readout or of :func:`torch_geometric.utils.scatter` over clusters."""
 
     def forward(self, x: Tensor, *_, **__) -> Tensor:
         return x
 
 
 class ExactInteractionGraph(nn.Module):
-    """All pairs within a cut-off and their distances: SchNet's ``interaction_graph``."""
+    """Replacement for SchNet's ``interaction_graph``: all pairs within a cut-off and their distances."""
 
     def __init__(self, cutoff: float):
         super().__init__()
@@ -125,7 +127,7 @@ class ExactInteractionGraph(nn.Module):
 
 
 class ExactDistance(nn.Module):
-    """All pairs within a cut-off, their distances and vectors from target to source: the ``distance`` of ViSNet."""
+    """Replacement for ViSNet's ``distance``: all pairs within a cut-off, distances, vectors from target to source."""
 
     def __init__(self, cutoff: float, add_self_loops: bool = True):
         super().__init__()
@@ -142,7 +144,7 @@ class ExactDistance(nn.Module):
 
 
 def exact_radius_graph(pos: Tensor, r: float, batch: Tensor, max_num_neighbors: int = 0) -> Tensor:
-    """All pairs within ``r``, with the arguments of :func:`torch_geometric.nn.radius_graph`; no cap is heeded."""
+    """All pairs within ``r``; replaces :func:`torch_geometric.nn.radius_graph` and ignores ``max_num_neighbors``."""
     return radius_pairs(pos, batch_to_ptr(batch), r)[0]
 
 
@@ -150,17 +152,17 @@ def triplets(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
     """Pairs of edges k→j and j→i with k ≠ i, for DimeNet.
 
     Args:
-        edge_index: ``[2, num_edges]`` (source j, target i), ordered by target.
+        edge_index: Edges ``[2, num_edges]`` (source j, target i), ordered by target.
         num_nodes: Number of atoms.
 
     Returns:
-        Target i and source j of each edge ``[num_edges]``; atoms i, j, k of each triplet and its edges k→j and j→i
+        Target i and source j of each edge ``[num_edges]``; atoms i, j, k and edges k→j and j→i of each triplet
         ``[num_triplets]``.
     """
     j, i = edge_index
     degree = torch.bincount(i, minlength=num_nodes)
     start = degree.cumsum(0) - degree
-    count = degree[j]  # edges that end where the edge begins
+    count = degree[j]  # number of edges k→j
     edge_ji = torch.repeat_interleave(count)
     within = torch.arange(edge_ji.numel(), device=j.device) - (count.cumsum(0) - count)[edge_ji]
     edge_kj = start[j[edge_ji]] + within
@@ -171,10 +173,10 @@ def triplets(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, ...]:
 
 @cache
 def exact_forward(forward: Callable) -> Callable:
-    """A ``forward`` that finds exact pairs, and keeps the atoms apart.
+    """Version of a ``forward`` with exact pairs and without a readout.
 
-    DimeNet and ViSNet take no graph and no readout: they call functions by their global names. This is the same code
-    with other functions under these names; nothing of PyG is changed.
+    DimeNet and ViSNet have no argument for the graph or the readout, but call global functions. The returned function
+    has the same code with these functions replaced; PyG itself is not modified.
     """
     functions = {"radius_graph": exact_radius_graph, "triplets": triplets, "scatter": KeepAtoms()}
     names = forward.__globals__ | functions

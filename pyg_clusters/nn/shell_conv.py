@@ -15,35 +15,35 @@ from pyg_clusters.geometry import check_shells
 
 
 class ShellConv(MessagePassing):
-    r"""The shell-wise operator of `"DART" <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al. 2021, Eqs. 1-5).
+    r"""Shell-wise convolution of `"DART" <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al. 2021, Eqs. 1-5).
 
     .. math::
         \mathbf{x}^{\prime}_i = \varphi(\mathbf{x}_i) + \sum_{s=0}^{S-1} \sum_{j \in \mathcal{N}_s(i)}
         \varphi_s(\mathbf{x}_j)
 
     where :math:`\mathcal{N}_s(i)` are the neighbours of atom i in distance shell s (J, K, L for S = 3) and every
-    :math:`\varphi` is a perceptron with an activation after each of its two layers. A term depends on the source atom
-    and the shell alone, so that each :math:`\varphi_s` is evaluated on atoms, never on edges.
+    :math:`\varphi` is a perceptron with an activation after each of its two layers. As a term depends only on the
+    source atom and the shell, each :math:`\varphi_s` is evaluated on atoms, not on edges.
 
-    The same numbers come from a graph (:meth:`forward`) and from dense shell masks (:meth:`forward_dense`), which is
-    by far faster for clusters, where every atom has every other one as a neighbour.
+    The convolution can be computed from a graph (:meth:`forward`) or from dense shell masks (:meth:`forward_dense`).
+    The latter is much faster for clusters, in which all atoms are neighbours of each other.
 
     Args:
-        in_channels (int): Size of the features of an atom.
-        out_channels (int): Size of the result.
-        num_shells (int): Number of shells, one more than there are shell radii.
-        hidden_channels (int, optional): Size of the hidden layer, by default that of the result.
-        active_shells (sequence of int, optional): The shells that are summed over; by default all. The perceptrons of
-            the others do not exist (the ablations of Modee et al. 2021, Table 2).
+        in_channels (int): Size of each input sample.
+        out_channels (int): Size of each output sample.
+        num_shells (int): Number of shells, one more than the number of shell radii.
+        hidden_channels (int, optional): Size of the hidden layer; by default ``out_channels``.
+        active_shells (sequence of int, optional): Shells that are summed over; by default all. Other shells have no
+            perceptron (the ablations of Modee et al. 2021, Table 2).
         root_weight (bool): Whether to include the term of the atom itself, :math:`\varphi(\mathbf{x}_i)`.
         act (str): Activation function.
-        act_kwargs (dict, optional): Its arguments.
+        act_kwargs (dict, optional): Arguments of the activation function.
         **kwargs: Arguments of :class:`torch_geometric.nn.conv.MessagePassing`.
 
     Shapes:
         - **input:** features ``[num_atoms, in_channels]``, or a pair of them for a bipartite graph; ``edge_index
           [2, num_edges]`` (source j, target i); ``edge_type [num_edges]``, the shell of j around i
-        - **output:** ``[num_atoms, out_channels]``, of the targets of a bipartite graph
+        - **output:** ``[num_atoms, out_channels]``; for a bipartite graph, features of the target atoms
 
     Raises:
         ValueError: If an active shell is not one of the ``num_shells``.
@@ -117,19 +117,19 @@ class ShellConv(MessagePassing):
         return x_j
 
     def forward_dense(self, x: Tensor, masks: Tensor, valid: Tensor | None = None) -> Tensor:
-        """The same from the shell masks of clusters padded to one size.
+        """Compute the convolution from the shell masks of clusters padded to one size.
 
         Args:
             x: Features ``[num_graphs, num_atoms, in_channels]``.
             masks: Cumulative shell masks of :func:`pyg_clusters.geometry.beyond_masks`,
                 ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
-            valid: Which atoms are not padding, ``[num_graphs, num_atoms]``; all if not given.
+            valid: Mask of the atoms that are not padding, ``[num_graphs, num_atoms]``; all atoms if not given.
 
         Returns:
-            ``[num_graphs, num_atoms, out_channels]``, of no meaning at padded atoms.
+            Features ``[num_graphs, num_atoms, out_channels]``, undefined for padded atoms.
         """
         root, h = self._values(x)
-        inner = h[0] if valid is None else h[0] * valid[..., None]  # the masks leave padded atoms out of the others
+        inner = h[0] if valid is None else h[0] * valid[..., None]  # the masks exclude padded atoms from other shells
         own = root - h[0] + inner.sum(dim=1, keepdim=True)
         if len(h) == 1:
             return own
@@ -137,16 +137,16 @@ class ShellConv(MessagePassing):
         return torch.baddbmm(own, masks.flatten(2), steps.flatten(1, 2))
 
     def atom_terms(self, x: Tensor) -> Tensor:
-        r"""Contribution of each atom, ``[..., num_shells + 1, out_channels]``, that :meth:`combine_dense` sums.
+        r"""Terms of each atom that :meth:`combine_dense` sums, ``[..., num_shells + 1, out_channels]``.
 
-        With :math:`h_s = \varphi_s(\mathbf{x})` (zero for a shell that is switched off) the terms are :math:`\varphi -
-        h_0`, :math:`h_0`, :math:`h_1 - h_0`, ..., :math:`h_{S-1} - h_{S-2}`.
+        With :math:`h_s = \varphi_s(\mathbf{x})` (zero for an inactive shell) the terms are :math:`\varphi - h_0`,
+        :math:`h_0`, :math:`h_1 - h_0`, ..., :math:`h_{S-1} - h_{S-2}`.
         """
         root, h = self._values(x)
         return torch.stack([root - h[0], h[0], *(outer - inner for inner, outer in pairwise(h))], dim=-2)
 
     def _values(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        r""":math:`\varphi(\mathbf{x})` and :math:`\varphi_s(\mathbf{x})` of each shell, zero where there is none."""
+        r""":math:`\varphi(\mathbf{x})` and :math:`\varphi_s(\mathbf{x})` of each shell, zero for inactive shells."""
         zero = x.new_zeros(*x.shape[:-1], self.out_channels)
         root = zero if self.root is None else self.root(x)
         shells = (str(shell) for shell in range(self.num_shells))
@@ -154,14 +154,15 @@ class ShellConv(MessagePassing):
 
     @staticmethod
     def combine_dense(terms: Tensor, masks: Tensor) -> Tensor:
-        r"""Sums :meth:`atom_terms` over the neighbours.
+        r"""Sum :meth:`atom_terms` over the neighbours.
 
-        With :math:`C_s` the mask of shell s or further out, the mask of shell s alone is :math:`C_s - C_{s+1}`, hence
+        Let :math:`C_s` be the mask of shell s and all shells outside it. The mask of shell s alone is :math:`C_s -
+        C_{s+1}`, hence
 
         .. math::
             \varphi + \sum_s (C_s - C_{s+1}) h_s = (\varphi - h_0) + \sum_j h_{0,j} + \sum_{s \ge 1} C_s (h_s - h_{s-1})
 
-        with one product for all shells but the innermost, which is a sum over the cluster.
+        This is a sum over the cluster for the innermost shell and a single product for all other shells.
 
         Args:
             terms: ``[num_graphs, num_atoms, num_shells + 1, channels]``, zero at padded atoms.
@@ -178,7 +179,7 @@ class ShellConv(MessagePassing):
         return torch.baddbmm(own, masks.flatten(2), steps)
 
     def near_terms(self, x: Tensor) -> Tensor:
-        r"""Contribution of each atom, ``[..., num_shells + 1, out_channels]``, that :func:`combine_near` sums.
+        r"""Terms of each atom that :func:`combine_near` sums, ``[..., num_shells + 1, out_channels]``.
 
         The terms are :math:`\varphi - h_{S-1}`, :math:`h_{S-1}`, :math:`h_0 - h_{S-1}`, ...,
         :math:`h_{S-2} - h_{S-1}` of the :math:`h_s` of :meth:`atom_terms`.
@@ -194,7 +195,7 @@ class ShellConv(MessagePassing):
 
 
 def combine_near(terms: Tensor, row_of_atom: Tensor, batch: Tensor, edge_index: Tensor, edge_type: Tensor) -> Tensor:
-    r"""Sum :meth:`ShellConv.near_terms` over the neighbours; only pairs of near neighbours are needed.
+    r"""Sum :meth:`ShellConv.near_terms` over the neighbours, using only pairs of near atoms.
 
     The sum over the outermost shell is the sum over all atoms minus the sum over the nearer ones,
 
@@ -202,14 +203,14 @@ def combine_near(terms: Tensor, row_of_atom: Tensor, batch: Tensor, edge_index: 
         \varphi + \sum_s \sum_{j \in \mathcal{N}_s} h_{s,j} = (\varphi - h_{S-1}) + \sum_j h_{S-1,j} +
         \sum_{s < S-1} \sum_{j \in \mathcal{N}_s} (h_s - h_{S-1})_j
 
-    in which the total is summed in double precision.
+    The total is summed in double precision.
 
     Args:
-        terms: Terms of distinct atoms ``[num_rows, num_shells + 1, channels]``.
-        row_of_atom: Which of them an atom has, ``[num_atoms]``.
-        batch: Cluster of each atom ``[num_atoms]``.
+        terms: Terms of the distinct descriptor rows ``[num_rows, num_shells + 1, channels]``.
+        row_of_atom: Row of each atom, ``[num_atoms]``.
+        batch: Cluster index of each atom ``[num_atoms]``.
         edge_index: Pairs in all shells but the outermost ``[2, num_edges]`` (source j, target i), ordered by target.
-        edge_type: Their shells ``[num_edges]``.
+        edge_type: Shells of the pairs ``[num_edges]``.
 
     Returns:
         ``[num_atoms, channels]``.

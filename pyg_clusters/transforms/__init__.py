@@ -1,4 +1,4 @@
-"""Transforms that turn the positions of a cluster into descriptors and graphs."""
+"""Transforms that compute descriptors and graphs from the positions of clusters."""
 
 from pyg_clusters.transforms.neighbors import RadiusGraph, RunningCoordination, ShellGraph, TopologicalDescriptor
 from pyg_clusters.transforms.symmetry_functions import SymmetryFunctions

@@ -1,4 +1,4 @@
-"""Transforms that find the neighbours of each atom: graphs of pairs, and counts per shell or radius."""
+"""Transforms based on neighbours: graphs of pairs, and counts of neighbours by shell or radius."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ STEP_WIDTHS: float = 9.0  # beyond this many standard deviations a Gaussian step
 
 
 def checked_ptr(data: Data) -> Tensor:
-    """Offsets of the clusters of a batch, or of the one cluster of a single graph, whose positions are checked.
+    """Check the positions of a graph or batch and return the offsets of its clusters.
 
     Raises:
         InputError: If a position is not finite, or two atoms of a cluster coincide.
@@ -32,18 +32,18 @@ def checked_ptr(data: Data) -> Tensor:
 
 
 class ShellGraph(BaseTransform):
-    """Adds ordered pairs of atoms, ``edge_index [2, num_edges]`` (source j, target i), and ``edge_type
-    [num_edges]``, the shell of j around i: 0, 1, 2 for J, K, L.
+    """Add ordered pairs of atoms ``edge_index [2, num_edges]`` (source j, target i) and their shells ``edge_type
+    [num_edges]``: 0, 1, 2 for the shells J, K, L of atom i.
 
-    Every pair is there (or every one within a cut-off), however many neighbours an atom has. The edges of a large data
-    set fill a disk (24 bytes each): use this as a ``transform``, not as a ``pre_transform``. The heterogeneous view
-    with a relation per shell is ``data.to_heterogeneous(node_type_names=["atom"], edge_type_names=[("atom", s, "atom")
-    for s in "JKL"])`` with ``node_type`` all zero.
+    All pairs (or all within a cut-off) are included, however many neighbours an atom has. Use this as a ``transform``
+    rather than a ``pre_transform``, as each edge needs 24 bytes on disk. For a heterogeneous graph with one relation
+    per shell, set ``node_type`` to zero and call ``data.to_heterogeneous(node_type_names=["atom"],
+    edge_type_names=[("atom", s, "atom") for s in "JKL"])``.
 
     Args:
         radii (sequence of float): Increasing shell radii in Å.
-        cutoff (float, optional): Leave out pairs at this distance in Å and beyond, for large clusters. The shell that
-            it lies in is then incomplete: models that count or sum over all atoms (DART) need every pair.
+        cutoff (float, optional): Maximum distance of a pair in Å, exclusive, for large clusters. The outermost shells
+            are then incomplete: models that count or sum over all atoms (DART) need all pairs.
 
     Example:
         >>> trimer = Data(pos=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7], [0.0, 0.0, 6.4]]))
@@ -66,15 +66,15 @@ class ShellGraph(BaseTransform):
 
 
 class RadiusGraph(BaseTransform):
-    """Adds the ordered pairs of atoms closer than a radius, ``edge_index [2, num_edges]`` (source j, target i), and
-    their distances ``edge_weight [num_edges]`` in Å, as PyG's ``SchNet`` calls them.
+    """Add the ordered pairs of atoms closer than a radius, ``edge_index [2, num_edges]`` (source j, target i), and
+    their distances ``edge_weight [num_edges]`` in Å (the name in PyG's ``SchNet``).
 
-    Layers with edge features (``GATv2Conv``, ``CGConv``, ``GINEConv``, ...) take ``edge_attr``:
-    ``T.Distance(norm=False)`` after this transform makes distances ``[num_edges, 1]`` of it. In ``GCNConv``,
-    ``GraphConv`` and the like ``edge_weight`` is how much a neighbour counts: give them a function that falls with
-    the distance, such as ``0.5 * (torch.cos(torch.pi * data.edge_weight / cutoff) + 1)``, as
-    :class:`~pyg_clusters.models.LayeredModel` does of itself. ``T.AddSelfLoops("edge_weight", fill_value=0.0)`` makes
-    each atom its own neighbour.
+    Layers with edge features (``GATv2Conv``, ``CGConv``, ``GINEConv``, ...) take ``edge_attr``: apply
+    ``T.Distance(norm=False)`` after this transform to set it to the distances ``[num_edges, 1]``. Layers such as
+    ``GCNConv`` and ``GraphConv`` multiply messages by ``edge_weight``: pass a decreasing function of the distance, such
+    as ``0.5 * (torch.cos(torch.pi * data.edge_weight / cutoff) + 1)``, which
+    :class:`~pyg_clusters.models.LayeredModel` uses automatically. ``T.AddSelfLoops("edge_weight", fill_value=0.0)``
+    adds self-loops.
 
     Unlike :class:`torch_geometric.transforms.RadiusGraph` it needs no extension package and drops no neighbour.
 
@@ -99,13 +99,13 @@ class RadiusGraph(BaseTransform):
 
 
 class TopologicalDescriptor(BaseTransform):
-    """Adds ``x [num_atoms, num_shells]``, the number of neighbours of each atom in each shell.
+    """Add ``x [num_atoms, num_shells]``, the number of neighbours of each atom in each shell.
 
     For the default radii this is the topological atomic descriptor (TAD) of Modee et al. 2021, section 2.2.
 
     Args:
-        radii (sequence of float): Increasing shell radii in Å. Good ones are the minima of the pair-distance
-            distribution of the element.
+        radii (sequence of float): Increasing shell radii in Å. Use the minima of the pair-distance distribution of the
+            element.
 
     Example:
         >>> dimer = Data(pos=torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7]]))
@@ -126,14 +126,14 @@ class TopologicalDescriptor(BaseTransform):
 
 
 class RunningCoordination(BaseTransform):
-    r"""Adds ``running_coordination [num_atoms, num_radii]``, the number of neighbours of each atom within each radius
+    r"""Add ``running_coordination [num_atoms, num_radii]``, the number of neighbours of each atom within each radius
     (Kaneko et al. 2023, `doi 10.20517/jmi.2022.39 <https://doi.org/10.20517/jmi.2022.39>`_).
 
     .. math::
         n_i(r) = \sum_{j \neq i} \Phi\Big(\frac{r - d_{ij}}{w}\Big)
 
-    Each neighbour is a Gaussian of standard deviation w in distance, so that the numbers are fractional near a step and
-    differentiable in the positions. They need no electronic-structure calculation.
+    Each neighbour is broadened by a Gaussian of standard deviation w in distance, so the numbers are differentiable
+    with respect to the positions and fractional near a step. They need no electronic-structure calculation.
 
     Args:
         radii (sequence of float): Increasing radii in Å, by default those of the paper.
@@ -161,7 +161,14 @@ class RunningCoordination(BaseTransform):
 
 
 def running_coordination(pos: Tensor, ptr: Tensor, radii: Sequence[float], width: float) -> Tensor:
-    """Running coordination numbers ``[num_atoms, num_radii]`` of clusters between offsets; lengths are in Å."""
+    """Running coordination numbers ``[num_atoms, num_radii]`` of clusters; see :class:`RunningCoordination`.
+
+    Args:
+        pos: Positions ``[num_atoms, 3]`` in Å.
+        ptr: Offsets of the clusters ``[num_graphs + 1]``.
+        radii: Increasing radii in Å.
+        width: Width of a step in Å.
+    """
     edge_index, distance = radius_pairs(pos, ptr, radii[-1] + STEP_WIDTHS * width)
     radius = pos.new_tensor(radii)
     numbers = pos.new_zeros(pos.size(0), radius.numel())

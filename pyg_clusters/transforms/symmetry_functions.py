@@ -1,4 +1,4 @@
-"""Behler-Parrinello symmetry functions of the ANI kind."""
+"""Behler-Parrinello symmetry functions in the form of ANI-1."""
 
 import warnings
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from torchani.aev import AEVComputer
 
 ATOMS_AT_ONCE: int = 128
-"""Bound on the atoms of the clusters that are evaluated at a time: the factors of their angular functions,
-some 10 MB, stay in the cache of a processor."""
+"""Approximate number of atoms evaluated at a time, so that the factors of their angular functions (about 10 MB) fit in
+the cache of a CPU."""
 
 
 class SymmetryFunctions(BaseTransform):
-    r"""Adds ``symmetry_functions [num_atoms, num_functions]``, the surroundings of each atom by the symmetry functions
-    of `ANI-1 <https://doi.org/10.1039/C6SC05720A>`_ (Smith, Isayev, Roitberg 2017, Eqs. 3 and 4) with the parameters of
-    the BPSF-HDNN of `Modee et al. 2021 <https://doi.org/10.1039/d1cp02956h>`_ (section 3.1).
+    r"""Add ``symmetry_functions [num_atoms, num_functions]``, the symmetry functions of `ANI-1
+    <https://doi.org/10.1039/C6SC05720A>`_ (Smith, Isayev, Roitberg 2017, Eqs. 3 and 4) with the parameters of the
+    BPSF-HDNN of `Modee et al. 2021 <https://doi.org/10.1039/d1cp02956h>`_ (section 3.1).
 
     .. math::
         G^R_i(s) &= \frac14 \sum_{j \neq i} e^{-\eta_r (d_{ij} - R_s)^2} f(d_{ij}, R_r)
@@ -37,31 +37,32 @@ class SymmetryFunctions(BaseTransform):
 
         f(d, R) &= \tfrac12 \cos(\pi d / R) + \tfrac12 \quad (d < R), \qquad 0 \quad (d \geq R)
 
-    The terms, among them the factor 1/4 and :math:`\theta_{ijk} = \arccos(0.95 \cos \angle_{jik})`, are those of the
+    The terms, including the factor 1/4 and :math:`\theta_{ijk} = \arccos(0.95 \cos \angle_{jik})`, are those of the
     ``AEVComputer`` of `TorchANI <https://github.com/aiqm/torchani>`_ (extra ``hdnn``). The sums over neighbours are
-    matrix products of the radial with the angular factors, which are several times faster and equal to rounding.
+    computed as matrix products of the radial and angular factors, which is several times faster and gives the same
+    values up to rounding.
 
-    A row holds the radial functions of each element in turn, then the angular ones of each pair of elements. Shifts lie
-    evenly between the start and the cut-off, without the latter; angles at the middles of equal parts of 0 to π. With
-    one element there are 64 + 24 · 24 = 640 functions, 2.5 kB an atom in single precision: 780 MB for the 303,900 atoms
-    of the shipped gallium minima. Nothing in them is learned: as a ``pre_transform`` of a data set they are computed
-    once and kept.
+    The functions of an atom are the radial functions for each element, followed by the angular functions for each pair
+    of elements. Shifts are evenly spaced from the start to the cut-off (excluded); angles are the midpoints of equal
+    intervals between 0 and π. With one element there are 64 + 24 · 24 = 640 functions, 2.5 kB per atom in single
+    precision: 780 MB for the 303,900 atoms of the shipped gallium minima. As they have no learned parameters, use this
+    as a ``pre_transform`` of a data set to compute them only once.
 
-    Where the shifts start is not in the paper. Here it is 2 Å: distances in gallium clusters start at about 2.5 Å, and
-    the functions are 0.2 Å wide.
+    The paper does not give the first shift. The default of 2 Å is chosen because distances in gallium clusters start at
+    about 2.5 Å and the functions are 0.2 Å wide.
 
     Args:
-        elements (sequence of str): Symbols of the elements that may occur.
-        radial_cutoff (float): Cut-off :math:`R_r` in Å, exclusive. Pairs beyond it add nothing.
-        angular_cutoff (float): Cut-off :math:`R_a` in Å, exclusive, below the radial one.
+        elements (sequence of str): Symbols of all elements of the clusters.
+        radial_cutoff (float): Cut-off :math:`R_r` in Å, exclusive.
+        angular_cutoff (float): Cut-off :math:`R_a` in Å, exclusive, below the radial cut-off.
         radial_eta (float): :math:`\eta_r` in 1/Å².
         angular_eta (float): :math:`\eta_a` in 1/Å².
         zeta (float): :math:`\zeta`; 32 makes the angular functions about 0.25 rad wide.
-        num_radial_shifts (int): Number of radial functions of an element.
+        num_radial_shifts (int): Number of radial functions for each element.
         num_angular_shifts (int): Number of shifts of the angular functions.
         num_angles (int): Number of angles of the angular functions.
-        radial_start (float): First radial shift in Å. Functions that lie wholly below the smallest distance between
-            atoms are zero throughout.
+        radial_start (float): First radial shift in Å. Functions well below the smallest distance between atoms are
+            always zero.
         angular_start (float): First shift of the angular functions in Å.
 
     Raises:
@@ -102,7 +103,7 @@ class SymmetryFunctions(BaseTransform):
 
     @property
     def num_functions(self) -> int:
-        """Length of the row of an atom."""
+        """Number of symmetry functions of an atom."""
         num_elements = len(self.elements)
         num_pairs = num_elements * (num_elements + 1) // 2
         return num_elements * self.num_radial_shifts + num_pairs * self.num_angular_shifts * self.num_angles
@@ -112,10 +113,10 @@ class SymmetryFunctions(BaseTransform):
         return data
 
     def compute(self, z: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
-        """Symmetry functions ``[num_atoms, num_functions]`` of the clusters between the offsets ``ptr``.
+        """Symmetry functions ``[num_atoms, num_functions]`` of the clusters with offsets ``ptr [num_graphs + 1]``.
 
         Raises:
-            InputError: If an element occurs that is not among :attr:`elements`.
+            InputError: If an atom has an element that is not among :attr:`elements`.
         """
         element = element_numbers(z, self.elements)
         computer = self.computer().to(pos.device, pos.dtype)
@@ -127,7 +128,7 @@ class SymmetryFunctions(BaseTransform):
 
     def computer(self) -> "AEVComputer":
         """TorchANI's ``AEVComputer`` of these functions."""
-        with warnings.catch_warnings():  # it warns that its CUDA extensions are not compiled
+        with warnings.catch_warnings():  # TorchANI warns that its CUDA extensions are not compiled
             warnings.simplefilter("ignore")
             from torchani.aev import AEVComputer, ANIAngular, ANIRadial
         radial = ANIRadial.cover_linearly(
@@ -165,8 +166,8 @@ def element_numbers(z: Tensor, elements: Sequence[str]) -> Tensor:
     if bool((numbers < 0).any()):
         unknown = ", ".join(chemical_symbols[number] for number in torch.unique(z[numbers < 0]).tolist())
         raise InputError(
-            f"there are symmetry functions for {', '.join(elements)} but not for {unknown}; name it among the elements "
-            "and train with clusters that hold it"
+            f"there are symmetry functions for {', '.join(elements)} but not for {unknown}; add it to the elements and "
+            "train with clusters that contain it"
         )
     return numbers
 
