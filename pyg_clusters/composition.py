@@ -20,7 +20,7 @@ def compositions(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
 
 
 def composition_names(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    """Formula of each cluster, ``[num_graphs]`` in the order that ASE writes it, from atomic numbers and offsets.
+    """Formula of each cluster, ``[num_graphs]``, with ASE's order of elements, from atomic numbers and offsets.
 
     Example:
         >>> composition_names(np.array([79, 29, 79, 79, 79]), np.array([0, 3, 5])).tolist()
@@ -34,10 +34,10 @@ def composition_names(z: np.ndarray, ptr: np.ndarray) -> np.ndarray:
 
 
 def comparable(names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Kind of each cluster, ``[num_graphs]``, within which energies are compared: the size, or the formula of alloys.
+    """Group of each cluster within which energies are compared, ``[num_graphs]``: its size, or its formula for alloys.
 
     Args:
-        names: Formulas ``[num_graphs]``, of :func:`composition_names`.
+        names: Formulas ``[num_graphs]`` from :func:`composition_names`.
         sizes: Numbers of atoms ``[num_graphs]``.
 
     Example:
@@ -51,7 +51,7 @@ def comparable(names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def kind_label(kind: int | str) -> str:
-    """Name of a kind of clusters in tables and figures: ``46 atoms``, ``Au7Cu13``."""
+    """Name of a group of clusters in tables and figures, for example ``46 atoms`` or ``Au7Cu13``."""
     return kind if isinstance(kind, str) else f"{kind} atoms"
 
 
@@ -60,14 +60,14 @@ MOST: int = 1_000_000
 
 
 def parse_formula(formula: str) -> dict[str, int]:
-    """Number of atoms by element.
+    """Parse a formula and return the number of atoms of each element.
 
     Example:
         >>> parse_formula("Cu13Au7")
         {'Cu': 13, 'Au': 7}
 
     Raises:
-        InputError: If it is not a chemical formula.
+        InputError: If the text is not a chemical formula.
     """
     counts: dict[str, int] = {}
     with suppress(ValueError):
@@ -78,25 +78,25 @@ def parse_formula(formula: str) -> dict[str, int]:
 
 
 def all_compositions(elements: Sequence[str], sizes: Sequence[int], *, mixed: bool = False) -> list[dict[str, int]]:
-    """Every composition of clusters of some sizes.
+    """All compositions of clusters of the given sizes.
 
     Args:
-        elements: Symbols, each once.
+        elements: Different element symbols.
         sizes: Numbers of atoms.
-        mixed: Only those with at least one atom of each element.
+        mixed: Whether to return only compositions with at least one atom of each element.
 
     Example:
         >>> all_compositions(["Cu", "Au"], [2])
         [{'Au': 2}, {'Cu': 1, 'Au': 1}, {'Cu': 2}]
 
     Raises:
-        InputError: If an element is unknown or repeated, or there are more than a million compositions, or none.
+        InputError: If an element is unknown or repeated, or there is no composition or more than a million.
     """
     for element in elements:
         if element not in atomic_numbers:
-            raise InputError(f"{element!r} is no chemical element")
+            raise InputError(f"there is no chemical element {element!r}")
     if len(set(elements)) < len(elements):
-        raise InputError(f"an element is named twice in {' '.join(elements)}")
+        raise InputError(f"an element is repeated in {' '.join(elements)}; give each once")
     compositions = []
     for size in sizes:
         for counts in _partitions(size, len(elements), 1 if mixed else 0):

@@ -1,4 +1,4 @@
-"""Distributions for transforms of targets."""
+"""Distributions used to transform targets."""
 
 import math
 
@@ -20,7 +20,7 @@ EQUAL: float = 1e-9
 
 
 class GeneralizedLogistic(nn.Module):
-    r"""Generalised logistic distribution (type I), and the transform that makes its values standard normal.
+    r"""Generalised logistic distribution (type I) and its transform to a standard normal distribution.
 
     .. math::
         F(x) = \big(1 + e^{-(x - x_0) / s}\big)^{-c}, \qquad t(x) = \Phi^{-1}(F(x))
@@ -30,8 +30,8 @@ class GeneralizedLogistic(nn.Module):
     transformed values.
 
     Transform and inverse are computed in double precision from the logarithm of :math:`F` or :math:`1 - F`, whichever
-    is smaller: both are finite for every finite argument, and inverse to each other up to rounding, even far in a tail.
-    The result has the type of the argument. Both are differentiable.
+    is smaller. Both are finite for every finite argument, differentiable, and inverse to each other up to rounding,
+    even far in a tail. The result has the type of the argument.
 
     Args:
         c (float): Shape, positive; 1 is the logistic distribution.
@@ -102,11 +102,11 @@ class GeneralizedLogistic(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Standard normal quantiles of the distribution function; shape and type are those of the values."""
         lower, upper = self.log_cdf(values), self.log_survival(values)
-        quantile = _normal_quantile(torch.where(lower <= upper, lower, upper))  # of the smaller half: not positive
+        quantile = _normal_quantile(torch.where(lower <= upper, lower, upper))  # at most zero
         return torch.where(lower <= upper, quantile, -quantile).to(values.dtype)
 
     def inverse(self, quantiles: Tensor) -> Tensor:
-        """Values of standard normal quantiles; shape and type are those of the quantiles."""
+        """Values that correspond to standard normal quantiles; shape and type are those of the quantiles."""
         c, loc, scale = self._in_double()
         log_softplus = _log_minus_log_ndtr(quantiles.double()) - c.log()  # of -(x - loc) / scale
         return (loc - scale * _log_expm1_exp(log_softplus)).to(quantiles.dtype)
@@ -121,7 +121,7 @@ class GeneralizedLogistic(nn.Module):
 def _of_equal_moments(standard: np.ndarray) -> tuple[float, float, float]:
     """Initial shape, location and width for a fit, from the skewness of values of mean 0 and variance 1.
 
-    (From SciPy's own initial values, the symmetric distribution, the search does not converge for skewed samples.)
+    With SciPy's initial values, those of the symmetric distribution, the fit does not converge for skewed samples.
     """
     from scipy.stats import genlogistic
 
@@ -133,7 +133,7 @@ def _of_equal_moments(standard: np.ndarray) -> tuple[float, float, float]:
 
 
 def _softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x) to double precision (that of torch is linear above 20)."""
+    """log(1 + e^x) to double precision (the function of PyTorch is linear above 20)."""
     return torch.logaddexp(x, torch.zeros_like(x))
 
 

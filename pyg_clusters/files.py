@@ -1,4 +1,4 @@
-"""Atomic writing of files: a kill, an error, a full disk or a second process leaves either the old or the new one."""
+"""Atomic writing: a kill, an error, a full disk or a second process leaves either the old or the new file."""
 
 import errno
 import hashlib
@@ -49,7 +49,7 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         ['note.txt']
 
     Raises:
-        InputError: If the system refuses to write (an :class:`OSError` within the block: disk full, no permission), or
+        InputError: If the file cannot be written (an :class:`OSError` within the block: disk full, no permission), or
             ``path`` is not a file but, for example, a device.
     """
     path = Path(os.path.realpath(path))
@@ -73,7 +73,11 @@ def atomic_write(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def check_replaceable(path: Path):
-    """Check that a path may be replaced by a file: it is no device, pipe or socket, and can be examined."""
+    """Check that a path may be replaced by a file.
+
+    Raises:
+        InputError: If it is a device, pipe or socket, or cannot be examined.
+    """
     try:
         mode = os.stat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
@@ -88,7 +92,7 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
     """Read a mapping from a JSON file that this package wrote.
 
     Raises:
-        InputError: If it cannot be read, is truncated, or does not contain a mapping; the message ends in the remedy.
+        InputError: If it cannot be read, is truncated, or does not contain a mapping; the message ends with the remedy.
     """
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -165,7 +169,7 @@ def output_lock(path: str | Path, *, folder: bool = False) -> Iterator[OutputLoc
         folder: Whether it is a folder.
 
     Raises:
-        InputError: If another process is writing there, or the system refuses to write.
+        InputError: If another process is writing to the path, or it cannot be written.
 
     Example:
         >>> import tempfile
@@ -197,7 +201,7 @@ def output_lock(path: str | Path, *, folder: bool = False) -> Iterator[OutputLoc
 
 @contextmanager
 def _folders(path: Path, output: str | Path) -> Iterator[None]:
-    """Create a folder and its parents, and afterwards remove those of them that are empty."""
+    """Create a folder and its parents, and remove those that are still empty at the end of the block."""
     created = [parent for parent in (path, *path.parents) if not parent.exists()]
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -244,7 +248,7 @@ def _note(file: Path) -> dict[str, Any]:
 def remove_stale(path: Path, *, folder: bool = False):
     """Remove temporary files left by a killed :func:`atomic_write` of a locked file or folder.
 
-    Those of other outputs in the same folder, which have their own lock files, are kept.
+    Temporary files of other outputs in the same folder, which have their own lock files, are kept.
     """
     if not folder:
         for file in path.parent.glob(".partial-*"):
@@ -263,8 +267,8 @@ def remove_stale(path: Path, *, folder: bool = False):
 def file_fingerprint(path: str | Path) -> str:
     """Size and SHA-256 of the content of a file, independent of its name and date.
 
-    Compressed files are hashed as they are. Of files above 1 GB, which would take longer than a second, 256 evenly
-    spaced pieces of 1 MB are hashed together with the modification time.
+    Compressed files are hashed without unpacking. For files above 1 GB, which would take longer than a second, only 256
+    evenly spaced pieces of 1 MB and the modification time are hashed.
 
     Example:
         >>> import tempfile
@@ -295,10 +299,10 @@ def waiting_lock(path: str | Path) -> Iterator[None]:
     """Let only one process at a time create a file that several need; the others wait.
 
     Args:
-        path: The file, beside which ``.NAME.lock`` is locked by the system. Missing folders are created.
+        path: The file, for which ``.NAME.lock`` in the same folder is locked. Missing folders are created.
 
     Raises:
-        InputError: If the system refuses to write there.
+        InputError: If the lock file cannot be written.
     """
     path = Path(path)
     file = path.with_name(f".{path.name}{LOCK}")

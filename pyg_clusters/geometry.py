@@ -1,15 +1,15 @@
 r"""Distances and distance shells of isolated clusters, batched and exact.
 
-A batch of clusters is a flat tensor of positions, ``pos [num_atoms, 3]`` in Å, and the offsets ``ptr [num_graphs + 1]``
-of its clusters (or ``batch [num_atoms]``, from which :func:`batch_to_ptr` makes them).
+A batch of clusters consists of the positions ``pos [num_atoms, 3]`` in Å of all atoms and the offsets
+``ptr [num_graphs + 1]`` of the clusters (or ``batch [num_atoms]``; see :func:`batch_to_ptr`).
 
 All functions use the same comparison, :func:`beyond`, on distances from :func:`squared_distance`, so that counts and
 edges (:mod:`pyg_clusters.pairs`) agree with the dense products of :mod:`pyg_clusters.nn`.
 
 A *shell* is an interval of distance. With the radii :math:`r_1 < r_2 < \dots < r_n` a distance :math:`d` lies in shell
 0 (J) if :math:`d < r_1`, in shell 1 (K) if :math:`r_1 \\le d \\le r_2`, and in shell :math:`k` if
-:math:`r_k < d \\le r_{k+1}`: a distance equal to the first radius belongs to the shell outside of it, one equal to any
-later radius to the shell inside of it (Modee et al. 2021, section 2.2: J is *below* 3.49 Å, L *beyond* 6.3 Å).
+:math:`r_k < d \\le r_{k+1}`. A distance equal to the first radius belongs to the shell outside it; a distance equal to
+any other radius belongs to the shell inside it (Modee et al. 2021, section 2.2: J is *below* 3.49 Å, L *beyond* 6.3 Å).
 """
 
 from collections.abc import Iterator, Sequence
@@ -57,10 +57,10 @@ def is_traced() -> bool:
 
 
 def one_cluster(*of_atoms: Tensor | None) -> Tensor:
-    """The ``batch [num_atoms]`` of a single cluster, all zero: the meaning of ``batch=None``, as in PyG.
+    """``batch [num_atoms]`` of a single cluster (all zero), used for ``batch=None`` as in PyG.
 
     Args:
-        *of_atoms: Tensors ``[num_atoms, ...]``, of which the first that is not ``None`` sets the number of atoms.
+        *of_atoms: Tensors ``[num_atoms, ...]``; the first that is not ``None`` determines the number of atoms.
     """
     atoms = next(tensor for tensor in of_atoms if tensor is not None)
     return torch.zeros(atoms.size(0), dtype=torch.long, device=atoms.device)
@@ -88,7 +88,7 @@ def batch_to_ptr(batch: Tensor, num_graphs: int | None = None) -> Tensor:
         ValueError: If ``batch`` is not sorted, so that the atoms of a cluster are not contiguous.
     """
     if not is_traced() and batch.numel() > 1 and bool((batch.diff() < 0).any()):
-        raise ValueError("batch must be sorted: the atoms of a cluster have to follow each other")
+        raise ValueError("batch must be sorted: the atoms of a cluster must be contiguous")
     if num_graphs is None:
         num_graphs = num_clusters(batch)
     sizes = batch.new_zeros(num_graphs).index_add(0, batch, torch.ones_like(batch))
@@ -120,15 +120,15 @@ def whole_clusters(ptr: Tensor, at_once: int, power: int = 1) -> Iterator[tuple[
 
 
 def ptr_to_batch(ptr: Tensor) -> Tensor:
-    """Cluster number of each atom, ``batch [num_atoms]``."""
+    """Cluster index of each atom, ``batch [num_atoms]``."""
     return torch.repeat_interleave(ptr.diff())
 
 
 def squared_distance(a: Tensor, b: Tensor) -> Tensor:
-    """Squared distance in Å² between ``a [..., 3]`` and ``b [..., 3]``, by subtraction.
+    """Squared distance in Å² between ``a [..., 3]`` and ``b [..., 3]``, computed by subtraction.
 
-    (Never by the matrix-product form of :func:`torch.cdist`, whose error is 0.09 Å in single precision for a cluster
-    100 Å from the origin.)
+    The matrix-product form of :func:`torch.cdist` would have an error of 0.09 Å in single precision for a cluster 100 Å
+    from the origin.
     """
     return squared_norm(a - b)
 
@@ -140,7 +140,7 @@ def squared_norm(difference: Tensor) -> Tensor:
 
 
 def beyond(squared: Tensor, radii: Sequence[float], shell: int, out: Tensor | None = None) -> Tensor:
-    """Mask of the distances that lie in shell number ``shell >= 1`` or further out.
+    """Mask of the distances that lie in a shell (1 or larger) or outside it.
 
     Args:
         squared: Squared distances in Å², of any shape. NaN (a padded pair) lies in no shell.
@@ -153,7 +153,7 @@ def beyond(squared: Tensor, radii: Sequence[float], shell: int, out: Tensor | No
 
 
 def shell_of(squared: Tensor, radii: Sequence[float]) -> Tensor:
-    """Shell number (long) of each squared distance in Å²."""
+    """Shell index (long) of each squared distance in Å²."""
     shell = torch.zeros(squared.shape, dtype=torch.long, device=squared.device)
     for number in range(1, len(radii) + 1):
         shell += beyond(squared, radii, number)
@@ -161,7 +161,11 @@ def shell_of(squared: Tensor, radii: Sequence[float]) -> Tensor:
 
 
 def check_shells(edge_type: Tensor | None, num_shells: int):
-    """Check that shells of edges are there where needed, and exist."""
+    """Check the shells of edges ``[num_edges]``.
+
+    Raises:
+        InputError: If they are required but not given, or outside the range of shells.
+    """
     if edge_type is None:
         if num_shells > 1:
             raise InputError(f"edge_type is needed to tell {num_shells} shells apart")
@@ -177,7 +181,7 @@ def pad_clusters(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
-        batch: Cluster of each atom ``[num_atoms]``, sorted; at least one atom.
+        batch: Cluster index of each atom ``[num_atoms]``, sorted; at least one atom.
 
     Returns:
         Positions ``[num_graphs, largest, 3]``, NaN in the padding; index of each atom among the
@@ -204,9 +208,9 @@ def largest_cluster(sizes: Tensor, batch: Tensor) -> int:
 def beyond_masks(pos: Tensor, radii: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
     """Cumulative shell masks ``[num_graphs, num_atoms, num_shells - 1, num_atoms]`` of clusters of one (padded) size.
 
-    Entry ``[b, i, s - 1, j]`` is 1 where atom j of cluster b lies in shell s or further out around atom i. The mask of
-    shell s alone is the difference of two successive ones. The diagonal need not be cleared, as an atom is never beyond
-    the first radius of itself.
+    Entry ``[b, i, s - 1, j]`` is 1 if atom j of cluster b lies in shell s of atom i or outside it. The mask of shell s
+    alone is the difference of two successive masks. The diagonal need not be cleared, as the distance of an atom from
+    itself is below the first radius.
 
     Args:
         pos: Positions ``[num_graphs, num_atoms, 3]`` in Å; padded atoms have NaN positions and lie in no shell.
@@ -226,7 +230,7 @@ def squared_distances(pos: Tensor) -> Tensor:
 
 
 def shell_masks(squared: Tensor, radii: Sequence[float], dtype: torch.dtype | None = None) -> Tensor:
-    """:func:`beyond_masks` from the :func:`squared_distances`."""
+    """Compute :func:`beyond_masks` from :func:`squared_distances`."""
     num_graphs, num_atoms, _ = squared.shape
     masks = squared.new_empty((num_graphs, num_atoms, len(radii), num_atoms), dtype=dtype or squared.dtype)
     for shell in range(1, len(radii) + 1):
@@ -258,9 +262,9 @@ def pair_distances(pos: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def soft_beyond(distance: Tensor, radius: float | Tensor, width: float) -> Tensor:
-    r"""Smooth step from 0 to 1 at a radius, over a width (all in Å) centred at it.
+    r"""Smooth step from 0 to 1, centred at a radius r, over a width w (all in Å).
 
-    It is :math:`t^3 (10 - 15 t + 6 t^2)` of :math:`t = (d - r) / w + 1/2`; its first and second derivatives are
+    The step is :math:`t^3 (10 - 15 t + 6 t^2)` with :math:`t = (d - r) / w + 1/2`; its first and second derivatives are
     continuous.
     """
     t = ((distance - radius) / width + 0.5).clamp(0.0, 1.0)
@@ -270,8 +274,8 @@ def soft_beyond(distance: Tensor, radius: float | Tensor, width: float) -> Tenso
 def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], width: float) -> Tensor:
     """Smooth :func:`beyond_masks`, ``[num_graphs, num_atoms, num_shells - 1, num_neighbors]``.
 
-    The membership of a shell is the difference of two successive ones, so that memberships sum to one at every
-    distance; in the limit of zero width they are those of sharp shells.
+    The weight of a shell is the difference of two successive masks. The weights sum to one at every distance; in the
+    limit of zero width they are the masks of sharp shells.
 
     Args:
         distance: Distances ``[num_graphs, num_atoms, num_neighbors]`` in Å.
@@ -287,7 +291,9 @@ def soft_beyond_masks(distance: Tensor, pairs: Tensor, radii: Sequence[float], w
 def masks_to_counts(masks: Tensor, num_neighbors: Tensor | int) -> Tensor:
     """Shell counts ``[num_graphs, num_atoms, num_shells]`` from :func:`beyond_masks`.
 
-    The number of other atoms in the cluster is one for all, or ``[num_graphs]``.
+    Args:
+        masks: Masks ``[num_graphs, num_atoms, num_shells - 1, num_atoms]``.
+        num_neighbors: Number of other atoms in the cluster, the same for all clusters or ``[num_graphs]``.
     """
     further = masks.sum(-1)  # [num_graphs, num_atoms, num_shells - 1]
     first = further.new_empty((*further.shape[:2], 1))

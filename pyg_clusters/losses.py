@@ -1,4 +1,4 @@
-"""Losses of values per atom."""
+"""Losses for values per atom."""
 
 from typing import Any, Literal, get_args
 
@@ -25,8 +25,8 @@ class SortedPenaltyLoss(nn.Module):
     In distributed training (:mod:`torch.distributed`), values are gathered from all processes, whose numbers of atoms
     may differ, and every process returns the loss of the whole batch. Gradients are scaled for their *mean* over the
     processes, which :class:`~torch.nn.parallel.DistributedDataParallel` computes: value and gradient do not depend on
-    the number of processes, and must not be weighted by the size of each process's share. All processes must call the
-    loss equally often.
+    the number of processes, and must not be weighted by the number of atoms of each process. All processes must call
+    the loss equally often.
 
     Args:
         a (float): Weight of the penalty, not negative.
@@ -37,16 +37,16 @@ class SortedPenaltyLoss(nn.Module):
     Shapes:
         - **input:** predictions ``[num_atoms]``, targets ``[num_atoms]``, cluster of each atom ``batch [num_atoms]``
           (not needed for ``within="batch"``)
-        - **output:** a number, in the square of the values' unit
+        - **output:** scalar, in the square of the unit of the values
 
     Example:
         >>> target = torch.tensor([500.0, 600.0])
-        >>> SortedPenaltyLoss()(target.flip(0), target)  # the distribution is right, the atoms are not
+        >>> SortedPenaltyLoss()(target.flip(0), target)  # correct distribution, but interchanged atoms
         tensor(10000.)
     """
 
     gathers_processes: bool = True
-    """Whether the loss is already that of the batch over all processes."""
+    """Whether the loss is already computed for the batch of all processes."""
 
     def __init__(self, a: float = 3.0, within: Within = "batch"):
         super().__init__()

@@ -112,7 +112,7 @@ def _errors(predicted: np.ndarray, target: np.ndarray, sizes: np.ndarray) -> dic
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float:
-    """Rank correlation of two arrays; NaN for fewer than two values, or if those of an array are equal."""
+    """Rank correlation of two arrays; NaN for fewer than two values, or if all values of an array are equal."""
     if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return float("nan")
     return float(spearmanr(a, b).statistic)
@@ -194,8 +194,8 @@ def interval_metrics(
         half_width: Half widths of the intervals in the same unit ``[num]``.
         coverage: Nominal coverage of the intervals.
         groups: Group of each prediction ``[num]``; by default each is a group of its own.
-        unit: Unit of the widths that are reported.
-        per_unit: Factor from the unit of the errors to it.
+        unit: Unit of the reported widths.
+        per_unit: Factor from the unit of the errors to the unit of the reported widths.
 
     Returns:
         ``coverage``, ``coverage_reached``, its ``standard_error`` (with clusters of a group drawn together),
@@ -223,9 +223,12 @@ def interval_metrics(
 def reliability_rows(
     error: ArrayLike, half_width: Callable[[float], ArrayLike], groups: ArrayLike | None = None
 ) -> list[dict[str, float | int]]:
-    """:func:`interval_metrics` at those nominal coverages of :data:`COVERAGES` for which there are enough groups.
+    """Compute :func:`interval_metrics` at the nominal :data:`COVERAGES` for which there are enough groups.
 
-    The half widths in eV ``[num]`` are a function of the coverage.
+    Args:
+        error: Errors of the predictions in eV ``[num]``.
+        half_width: Function that returns the half widths of the intervals in eV ``[num]`` for a coverage.
+        groups: Group of each prediction ``[num]``; by default each is a group of its own.
     """
     rows = []
     for coverage in COVERAGES:

@@ -1,8 +1,8 @@
-r"""Pairs of atoms of isolated clusters: all of them, those within a radius, and numbers of neighbours per shell.
+r"""Pairs of atoms of isolated clusters: all pairs, pairs within a radius, and numbers of neighbours per shell.
 
-Neighbours are never capped or dropped. Small clusters are searched pair by pair. In clusters of :data:`LARGE` or more
-atoms a tree (:class:`scipy.spatial.cKDTree`) finds near pairs, and the number of atoms beyond the last radius follows
-from that of all others: the cost per atom does not grow with the size of the cluster.
+Neighbours are never dropped. In small clusters all pairs are compared. In clusters of :data:`LARGE` or more atoms a
+tree (:class:`scipy.spatial.cKDTree`) finds near pairs, and the number of atoms beyond the last radius is the difference
+to the total number: the cost per atom does not grow with the size of the cluster.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,13 +28,13 @@ LARGE: int = 500
 """Smallest number of atoms of a large cluster."""
 
 MAX_PAIRS_AT_ONCE: int = 250_000
-"""Maximum number of candidate pairs held at a time when only some are kept, so that they fit into the cache."""
+"""Maximum number of candidate pairs in memory at a time, so that they fit in the cache."""
 
 
 def is_large(clusters: Tensor | int) -> bool:
     """Whether the largest cluster, given by offsets or its size, is large.
 
-    (Never when operations are traced, as control flow must then not depend on values.)
+    The result is ``False`` during tracing, when control flow must not depend on values.
     """
     if is_traced():
         return False
@@ -44,10 +44,10 @@ def is_large(clusters: Tensor | int) -> bool:
 
 
 def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
-    """Pairs of atoms of a cluster within ``reach`` (in Å), each once and in no order, ``[2, num_pairs]``, by a tree.
+    """Unordered pairs of atoms of a cluster within ``reach`` (in Å), ``[2, num_pairs]`` in arbitrary order, by a tree.
 
-    Pairs that are further apart by rounding errors are included, so that :func:`~pyg_clusters.geometry.beyond` can
-    decide in the precision of the positions, which must be finite.
+    Pairs that are further apart by no more than rounding errors are included, so that
+    :func:`~pyg_clusters.geometry.beyond` can compare them in the precision of the positions, which must be finite.
     """
     from scipy.spatial import cKDTree  # importing it changes warning filters
 
@@ -60,7 +60,7 @@ def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
 
 
 def nearest_distances(pos: Tensor) -> Tensor:
-    """Distance from each atom of a cluster to its nearest neighbour, ``[num_atoms]`` in Å, found by a tree."""
+    """Distance from each atom of a cluster to its nearest neighbour, ``[num_atoms]`` in Å, by a tree."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(pos.detach().double().cpu().numpy())
@@ -68,11 +68,11 @@ def nearest_distances(pos: Tensor) -> Tensor:
 
 
 def both_directions(pairs: Tensor, by_source: bool = True) -> tuple[Tensor, Tensor]:
-    """Ordered pairs of unordered ones, ``pairs [2, num_pairs]``.
+    """Both ordered pairs of each unordered pair in ``pairs [2, num_pairs]``.
 
     Returns:
         ``edge_index [2, 2 * num_pairs]`` (source j, target i), ordered by target (and by source, if ``by_source``);
-        and the unordered pair of each, ``[2 * num_pairs]``.
+        and the index of the unordered pair of each, ``[2 * num_pairs]``.
     """
     edge_index = torch.cat([pairs, pairs.flip(0)], dim=1)
     order = edge_index[0].int().sort(stable=True).indices if by_source else None
@@ -139,11 +139,11 @@ def radius_pairs(pos: Tensor, ptr: Tensor, cutoff: float) -> tuple[Tensor, Tenso
 
 
 def radius_slots(pos: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Tensor]:
-    """As :func:`radius_pairs`, with a fixed number of pairs per atom, that of the atoms of the largest cluster.
+    """Like :func:`radius_pairs`, with a fixed number of pairs per atom, the size of the largest cluster.
 
     Returns:
         ``edge_index [2, num_atoms * largest]`` (source j, target i) and the distances ``edge_weight`` in Å, equal to
-        the cut-off if the pair does not exist or is further apart.
+        the cut-off for pairs that do not exist or are further apart.
     """
     ptr = batch_to_ptr(batch)
     slot = torch.arange(largest_cluster(ptr.diff(), batch), device=batch.device)
@@ -192,7 +192,11 @@ def edge_shell_counts(edge_index: Tensor, edge_type: Tensor, num_atoms: int, num
 
 
 def check_complete(edge_index: Tensor, batch: Tensor):
-    """Check that a graph contains all pairs of its clusters, as required to count neighbours in every shell."""
+    """Check that a graph contains all pairs of its clusters, which is required to count neighbours in every shell.
+
+    Raises:
+        InputError: If pairs are missing.
+    """
     if is_traced():
         return
     sizes = torch.bincount(batch)
@@ -200,14 +204,15 @@ def check_complete(edge_index: Tensor, batch: Tensor):
     if edge_index.size(1) != num_pairs:
         raise InputError(
             f"a graph of all {num_pairs:,} pairs of atoms is needed to count neighbours, got {edge_index.size(1):,}; "
-            "make it without a cut-off"
+            "create it without a cut-off"
         )
 
 
 def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct rows ``[num_rows, num_shells]`` of counts ``[num_atoms, num_shells]``, and the row of each atom.
 
-    Few rows are distinct among the atoms of many clusters, so a network of the counts need not be evaluated per atom.
+    Atoms of many clusters share few distinct rows, so networks of the counts are evaluated once per row instead of once
+    per atom.
     """
     base = int(counts.max()) + 1 if counts.numel() else 1
     if base ** counts.size(1) >= 2**63:

@@ -1,4 +1,4 @@
-"""Invalid positions (not finite, or of two coinciding atoms), and positions relative to their mean."""
+"""Invalid positions (not finite, or of coinciding atoms), and centred positions."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import squared_distance, squared_norm
 
 COINCIDING: float = 1e-3
-"""Two atoms closer than this (in Å) coincide."""
+"""Distance in Å below which two atoms coincide."""
 
 DIRECTION: tuple[float, float, float] = (0.6123724356957945, 0.5477225575051661, 0.5700877125495690)
 """Direction, of irrational components, along which hardly any two atoms of a structure have the same coordinate."""
@@ -29,11 +29,11 @@ def usable_positions(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
-        batch: Cluster of each atom ``[num_atoms]``, sorted.
+        batch: Cluster index of each atom ``[num_atoms]``, sorted.
 
     Returns:
-        Positions ``[num_atoms, 3]``, zero where they were not finite; and 0 for each atom of a valid cluster, NaN for
-        those of others, ``[num_atoms]``.
+        Positions ``[num_atoms, 3]``, with zeros in place of those that are not finite; and ``[num_atoms]`` values of 0
+        for the atoms of valid clusters, NaN for all others.
 
     Example:
         >>> pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7], [0.0, 0.0, 0.0], [0.0, 0.0, float("inf")]])
@@ -53,11 +53,11 @@ def not_finite(pos: Tensor) -> Tensor:
 
 
 def defect_of_clusters(pos: Tensor, squared: Tensor) -> Tensor:
-    """As the second result of :func:`usable_positions`, for clusters of one size, ``[num_graphs]``.
+    """Second result of :func:`usable_positions` for clusters of one size, ``[num_graphs]``.
 
     Args:
         pos: Positions ``[num_graphs, num_atoms, 3]`` in Å.
-        squared: Their squared distances ``[num_graphs, num_atoms, num_atoms]`` in Å²; the diagonals are changed.
+        squared: Squared distances ``[num_graphs, num_atoms, num_atoms]`` in Å²; the diagonals are overwritten.
     """
     squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
     nearest = squared.amin(dim=(1, 2))
@@ -68,8 +68,8 @@ def defect_of_clusters(pos: Tensor, squared: Tensor) -> Tensor:
 def coinciding(pos: Tensor, batch: Tensor) -> Tensor:
     """Whether an atom coincides with another atom of its cluster, ``[num_atoms]`` (bool); ``batch`` is sorted.
 
-    The atoms of a cluster are sorted along a direction and compared with the next ones, at the cost of sorting. Of
-    three or more coinciding atoms at least two are found.
+    The atoms of a cluster are sorted along a direction and compared only with the next few, so the cost is that of
+    sorting. If three or more atoms coincide, at least two are found.
     """
     along = sum(part * share for part, share in zip(pos.double().unbind(1), DIRECTION, strict=True))
     assert isinstance(along, Tensor)
@@ -83,19 +83,19 @@ def coinciding(pos: Tensor, batch: Tensor) -> Tensor:
 
 
 def check_positions(pos: Tensor, ptr: Tensor):
-    """Check that the positions ``[num_atoms, 3]`` (in Å) of the clusters between offsets are finite and distinct.
+    """Check that positions ``[num_atoms, 3]`` in Å of clusters with offsets ``ptr [num_graphs + 1]`` are valid.
 
     Raises:
-        InputError: Naming the first atom that is not at a finite position, or coincides with another.
+        InputError: If a position is not finite or two atoms of a cluster coincide; the message names the first atom.
     """
     wrong = not_finite(pos)
     if bool(wrong.any()):
         frame, atom, where = _first(wrong, pos, ptr)
-        raise InputError(f"frame {frame}: atom {atom} is at {where}, which is no position")
+        raise InputError(f"frame {frame}: atom {atom} is at {where}, which is not a valid position")
     same = coinciding(pos.detach(), torch.repeat_interleave(ptr.diff()))
     if bool(same.any()):
         frame, atom, where = _first(same, pos, ptr)
-        raise InputError(f"frame {frame}: atom {atom} is at {where}, where another atom of the frame is")
+        raise InputError(f"frame {frame}: atom {atom} is at {where}, the position of another atom of the frame")
 
 
 def _first(marked: Tensor, pos: Tensor, ptr: Tensor) -> tuple[int, int, list[float]]:

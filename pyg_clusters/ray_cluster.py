@@ -19,8 +19,7 @@ def ray_cluster(address: str | None) -> Iterator[Any]:
     """Connect to a Ray cluster and yield the module ``ray``; an existing connection is reused and left open.
 
     Args:
-        address: ``host:port`` or ``auto``; by default that of ``RAY_ADDRESS``, else a new cluster of the cores of this
-            machine.
+        address: ``host:port`` or ``auto``; by default ``RAY_ADDRESS`` if set, or else a new cluster on this machine.
 
     Raises:
         MissingExtra: If Ray is not installed.

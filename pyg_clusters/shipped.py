@@ -1,4 +1,4 @@
-"""Data and recipes that come with the package, by name."""
+"""Shipped data sets and recipes, by name."""
 
 import re
 from itertools import takewhile

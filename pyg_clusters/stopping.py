@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as exceptions that are not lost."""
+"""SIGINT and SIGTERM as exceptions."""
 
 import signal
 import sys
@@ -33,8 +33,8 @@ class Stopped(KeyboardInterrupt):
 def stopping_on_signals() -> Iterator[None]:
     """Raise :class:`Stopped` on SIGINT and SIGTERM within the block, in the main thread.
 
-    An exception raised by a signal is lost where Python cannot propagate it (in a finaliser, or a callback of HDF5):
-    :func:`check_stopped` raises it again, and its traceback is suppressed.
+    An exception raised by a signal is lost where Python cannot propagate it (in a finaliser, or a callback of HDF5).
+    Its traceback is then suppressed, and :func:`check_stopped` raises it again.
     """
     with keeping_handlers(), _silent_where_lost():
         if threading.current_thread() is threading.main_thread():
@@ -81,10 +81,10 @@ def keeping_handlers() -> Iterator[None]:
 
 @contextmanager
 def deferring_stop() -> Iterator[None]:
-    """Only record signals: within the block, :class:`Stopped` is raised by :func:`check_stopped` alone.
+    """Defer signals: within the block, only :func:`check_stopped` raises :class:`Stopped`.
 
-    For callbacks of C libraries that do not support exceptions in them (HDF5 ends in a segmentation fault), and for
-    code that starts processes which have to be stopped.
+    Use this for callbacks of C libraries that do not support exceptions (HDF5 ends in a segmentation fault), and for
+    code that starts processes and must stop them.
     """
     _deferring.append(None)
     try:

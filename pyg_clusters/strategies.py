@@ -51,7 +51,7 @@ class Pool(Protocol):
         """Features of some frames in the model, ``[num_selected, num_features]``; needs structures."""
 
     def copies(self, tolerance: float) -> np.ndarray:
-        """Index of the lowest frame that each is a copy of within a tolerance in Å; needs structures."""
+        """Index of the lowest frame of which each frame is a copy within a tolerance in Å; needs structures."""
 
 
 class Strategy(ABC):
@@ -116,7 +116,7 @@ def purposes() -> dict[str, str]:
 @register
 @dataclass
 class Rank(Strategy):
-    """The lowest predicted energies (Modee et al. 2021, section 3.5, first strategy); the earlier of equal ones."""
+    """The lowest predicted energies (Modee et al. 2021, section 3.5, first strategy), ties in the order of frames."""
 
     name = "rank"
     purpose = "the lowest predicted energies"
@@ -132,8 +132,8 @@ class Rank(Strategy):
 class Bins(Strategy):
     """The lowest frame of each of equal-width bins of predicted energy (section 3.5, for many distinct isomers).
 
-    The bins reach from the lowest to the highest energy; each includes its lower edge, the last one both edges. Empty
-    bins give no frame.
+    The bins range from the lowest to the highest energy. Each includes its lower edge, and the last one both edges. No
+    frame is selected from empty bins.
     """
 
     name = "bins"

@@ -1,4 +1,4 @@
-"""Checks that every model of cluster energies should pass, a user's own included."""
+"""Checks for models of clusters, including your own."""
 
 import copy
 import tempfile
@@ -25,12 +25,16 @@ def validate_model(
 ):
     """Check physical symmetries, batching and saving of a model on random clusters.
 
-    Rotation, reflection and translation leave the output unchanged; permutation of the atoms leaves it unchanged (or
-    permutes values per atom); a cluster in a batch gives the same as alone; clusters of one and two atoms give finite
-    values; inputs are not modified; a model rebuilt from its saved files gives the same values; single precision agrees
-    with double; atomic energies, if the model has them, sum to the energy, and its fast path, if any, agrees with it; a
-    cluster with a position that is not finite, or of 1e200 Å, gives NaN (or an
-    :class:`~pyg_clusters.errors.InputError`) and does not affect the other clusters of its batch.
+    The following properties are checked:
+
+    - Rotation, reflection and translation do not change the output; permutation of the atoms does not change it either
+      (or permutes values per atom).
+    - The output for a cluster is the same in a batch and alone, and finite for clusters of one and two atoms.
+    - Inputs are not modified.
+    - A model rebuilt from its saved files gives the same values, and single precision agrees with double precision.
+    - Atomic energies, if the model has them, sum to the energy; the fast path, if any, gives the same values.
+    - A cluster with a position that is not finite, or of 1e200 Å, gives NaN (or raises an
+      :class:`~pyg_clusters.errors.InputError`) and does not affect the other clusters of its batch.
 
     Args:
         model: Called as ``model(z, pos, batch)``; it is not modified.
@@ -38,12 +42,12 @@ def validate_model(
         sizes: Numbers of atoms of the clusters.
         per_atom: Whether the model returns a value per atom ``[num_atoms]`` instead of one per cluster
             ``[num_graphs]``.
-        tolerance: Largest relative difference in double precision.
-        single_tolerance: Largest relative difference between single and double precision.
-        seed: Seed of the clusters.
+        tolerance: Maximum relative difference in double precision.
+        single_tolerance: Maximum relative difference between single and double precision.
+        seed: Random seed of the clusters.
 
     Raises:
-        AssertionError: Naming the property that does not hold and the deviation.
+        AssertionError: If a property does not hold; the message names the property and the deviation.
     """
     generator = torch.Generator().manual_seed(seed)
     double = copy.deepcopy(model).double().eval()

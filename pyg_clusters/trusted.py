@@ -66,7 +66,7 @@ _everything: ContextVar[bool] = ContextVar("trust_everything", default=False)
 
 @contextmanager
 def trusting_files(trust: bool = True) -> Iterator[None]:
-    """Let files name any class within the block if ``trust``: the code that they name is imported and run."""
+    """Allow files to name any class within the block if ``trust`` is true: classes that they name run their code."""
     token = _everything.set(trust or _everything.get())
     try:
         yield
@@ -82,12 +82,12 @@ def trusts_files() -> bool:
 def check_trusted(configuration: object, file: str | os.PathLike[str], key: str = ""):
     """Check that a configuration names only classes of :data:`TRUSTED`, before anything is imported.
 
-    Names are not sufficient, as some classes of well-known packages evaluate strings that they are given. Classes of
-    other packages therefore receive only numbers, lists, known words and trusted classes.
+    Checking names is not sufficient, as some classes of well-known packages evaluate strings. Classes of other packages
+    may therefore be given only numbers, lists, known words and trusted classes.
 
     Args:
         configuration: Values of a JSON or YAML file.
-        file: Its name, for the message.
+        file: Name of the file, for the message.
         key: Key of the configuration in its parent, for example ``"conv"``.
 
     Example:
@@ -127,7 +127,7 @@ def check_extent(configuration: object, file: str | os.PathLike[str]):
 
 
 def _check(value: object, file: str, key: str, own: bool, depth: int):
-    """Check a value; ``own`` tells whether it is passed to a class of this package."""
+    """Check a value; ``own`` is true if it is passed to a class of this package."""
     if depth > DEEPEST:
         raise InputError(f"{file}: {key} is nested more than {DEEPEST} deep; not a configuration of this package")
     if isinstance(value, Mapping):
@@ -175,7 +175,7 @@ def _refusal(path: str, file: str) -> InputError:
 
 
 def is_trusted(path: str) -> bool:
-    """Whether an import path is that of a class of :data:`TRUSTED`, through its package or one of its modules."""
+    """Whether an import path leads to a class of :data:`TRUSTED`, through its package or one of its modules."""
     module, _, name = path.rpartition(".")
     if not PATH.fullmatch(path):
         return False

@@ -99,7 +99,7 @@ def test_predictor_and_transforms_name_the_atom(what):
     frames = atoms_of(z, pos, ptr)
     for predictor in (Predictor(DART()), Predictor(NodeSchNet(), transform=RadiusGraph(6.0))):
         for arguments in ((z, pos, ptr), (frames,)):
-            with pytest.raises(InputError, match=r"frame 1: atom 5 is at .* (no position|another atom)"):
+            with pytest.raises(InputError, match=r"frame 1: atom 5 is at .* (not a valid position|another atom)"):
                 predictor(*arguments)
     single = Data(z=z[6:19], pos=pos[6:19])
     batch = Batch.from_data_list([Data(z=z[a:b], pos=pos[a:b]) for a, b in zip(ptr, ptr[1:], strict=False)])

@@ -40,11 +40,11 @@ def plateau(optimizer: Optimizer) -> LRScheduler:
 
 
 class AdamWWithSGD(Optimizer):
-    """AdamW for the weights (matrices) and stochastic gradient descent for the biases (vectors) of a model, as the
-    BPSF-HDNN of `Modee et al. 2021 <https://doi.org/10.1039/d1cp02956h>`_ (section 2.4) is trained.
+    """AdamW for the weights (matrices) and stochastic gradient descent for the biases (vectors) of a model, the
+    optimiser of the BPSF-HDNN of `Modee et al. 2021 <https://doi.org/10.1039/d1cp02956h>`_ (section 2.4).
 
-    For schedules and checkpoints it is one optimiser with the parameter groups and states of both; a schedule changes
-    both rates by the same factor.
+    Schedules and checkpoints treat it as one optimiser with the parameter groups and states of both. A schedule changes
+    both learning rates by the same factor.
 
     Args:
         params: Parameters of a model.
@@ -77,7 +77,7 @@ class AdamWWithSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # Loading a state replaces the groups and the state that both shared with this optimiser.
+        # Loading a state dict replaces the groups and the state that both optimisers share with this one.
         self.for_weights.param_groups, self.for_biases.param_groups = self.param_groups[:1], self.param_groups[1:]
         self.for_weights.state = self.for_biases.state = self.state
         self.for_weights.step()
@@ -152,7 +152,7 @@ class EnergyTraining(pl.LightningModule):
         """Start from the weights of a trained model, with its offset and scale.
 
         Raises:
-            InputError: If it is an ensemble, of another class, or has other arguments.
+            InputError: If it is an ensemble, or its class or arguments are different.
         """
         if isinstance(trained, Ensemble):
             raise InputError("an ensemble has no weights to start from: give one of its members")
@@ -185,9 +185,9 @@ class EnergyTraining(pl.LightningModule):
         """Check that the target is of the right kind, and that the model can be trained and saved.
 
         Raises:
-            InputError: If the target is per atom instead of per cluster (or vice versa), or the model requires values
-                that the data set lacks, does not store an argument under its name, or does not distinguish the
-                elements of the training set; or if there is no compiler for it.
+            InputError: If the target is per atom instead of per cluster (or vice versa), there is no C++ compiler for
+                ``compile``, or the model requires values that the data set lacks, does not store an argument under its
+                name, or does not distinguish the elements of the training set.
         """
         compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
         if self.compiled and shutil.which(compiler) is None:
@@ -215,7 +215,7 @@ class EnergyTraining(pl.LightningModule):
         if check_data is not None:
             check_data(data.dataset)
         example = data.batches[data.split.train[:1].tolist()]
-        check_extra_arguments(self.model, example, "let the data set have it (transform or pre_transform)")
+        check_extra_arguments(self.model, example, "add it to the data set by a transform or pre_transform")
         blocks = data.batches.blocks(data.split.train, positions=False)
         if problem := blind_problem(self.model, torch.cat([block.z.unique() for block in blocks]).tolist()):
             raise InputError(problem)
@@ -247,13 +247,13 @@ class EnergyTraining(pl.LightningModule):
                 (domain.widen if self.is_pretrained else domain.add)(block.z, block.ptr, block.get("pos"))
 
     def on_train_start(self):
-        """Stop at once if a run was killed after its last epoch."""
+        """Stop immediately if the run was killed after its last epoch."""
         if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
             self.trainer.should_stop = True
 
     @property
     def evaluated_model(self) -> nn.Module:
-        """Model that is validated and saved: that of the averaged weights, if they are averaged."""
+        """Model that is validated and saved, with averaged weights if ``average_decay`` is set."""
         return self.model if self.average is None else self.average.module
 
     def forward(self, data: Data) -> Tensor:
@@ -332,8 +332,8 @@ class EnergyTraining(pl.LightningModule):
         return own / cast(Tensor, self.trainer.strategy.reduce(own, reduce_op="mean"))
 
     def configure_optimizers(self) -> Optimizer:
-        # The trainer would step the schedule only after it has written the checkpoint of the epoch: a resumed run would
-        # then lack a step.
+        # The trainer would step the schedule only after writing the checkpoint of the epoch, so a resumed run would
+        # miss a step.
         optimizer = self.make_optimizer(self.model.parameters())
         if self.make_scheduler is not None:
             self._scheduler = self.make_scheduler(optimizer)

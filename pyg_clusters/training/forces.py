@@ -18,8 +18,9 @@ from pyg_clusters.training.energy import EnergyTraining
 class ForceTraining(EnergyTraining):
     """Training of a model on cluster energies and forces.
 
-    The loss is that of the energies plus a weight times that of the forces, the negative gradient of the energy. Minima
-    are useful too: their forces are zero. The best model is the one with the smallest validation MAE of the energies.
+    The loss is the loss of the energies plus a weight times the loss of the forces, the negative gradient of the
+    energy. Minima can be included, as their forces are zero. The best model is the one with the smallest validation MAE
+    of the energies.
 
     Args:
         model: Called as ``model(z, pos, batch)``; returns energies ``[num_graphs]`` in eV, differentiable twice with
@@ -44,20 +45,20 @@ class ForceTraining(EnergyTraining):
     ):
         super().__init__(model, position_noise=0.0, compile=False, **kwargs)
         if not force_weight > 0:
-            raise InputError(f"force_weight must be positive (EnergyTraining has none), got {force_weight}")
+            raise InputError(f"force_weight must be positive, got {force_weight}; use EnergyTraining without forces")
         if not (0 <= perturbation < math.inf and 0 < stiffness < math.inf):
             raise InputError(
-                f"perturbation must not be negative, and stiffness be positive, got {perturbation} and {stiffness}"
+                f"perturbation must not be negative and stiffness must be positive, got {perturbation} and {stiffness}"
             )
         self.force_weight = force_weight
         self.perturbation, self.stiffness = perturbation, stiffness
         self.val_force_mae = MeanAbsoluteError()
 
     def check(self, data: TrainingData):
-        """Check as for energies, and that there are forces."""
+        """Check that there are forces, in addition to the checks of :class:`EnergyTraining`."""
         super().check(data)
         if "force" not in data.batches[data.split.train[:1].tolist()]:
-            raise InputError("there are no forces to train on: let the data set load them (forces: true)")
+            raise InputError("there are no forces to train on: set forces: true in the arguments of the data set")
 
     def energy_and_forces(self, data: Data) -> tuple[Tensor, Tensor]:
         """Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å, differentiable in training."""
@@ -102,19 +103,19 @@ class ForceTraining(EnergyTraining):
 def springs(z: Tensor, minimum: Tensor, pos: Tensor, batch: Tensor, stiffness: float) -> tuple[Tensor, Tensor]:
     r"""Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å of an elastic network around minima.
 
-    Every two atoms are joined by a spring that is at rest in the minimum, and weaker the longer it is (Hinsen, Proteins
-    1998, 33, 417),
+    Each pair of atoms is connected by a spring, which is relaxed in the minimum; longer springs are weaker (Hinsen,
+    Proteins 1998, 33, 417),
 
     .. math::
         E = \tfrac{1}{2} \sum_{i<j} k \Big(\frac{R_i + R_j}{d^0_{ij}}\Big)^6 (d_{ij} - d^0_{ij})^2,
 
-    with the covalent radii R. Energy and forces are zero in the minimum, also if it is rotated and translated.
+    with the covalent radii R. Energy and forces are zero in the minimum, also after rotation and translation.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         minimum: Positions of the minima ``[num_atoms, 3]`` in Å.
         pos: Positions ``[num_atoms, 3]`` in Å.
-        batch: Cluster of each atom ``[num_atoms]``, sorted.
+        batch: Cluster index of each atom ``[num_atoms]``, sorted.
         stiffness: Force constant k of two atoms at the sum of their covalent radii, in eV/Å².
     """
     padded, index, sizes = pad_clusters(pos, batch)

@@ -1,4 +1,4 @@
-"""Several trainings, each in its own process with its own run folder; ensembles."""
+"""Several trainings in parallel, each with its own process and run folder; training of ensembles."""
 
 import json
 import multiprocessing
@@ -76,7 +76,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
         workers: Number of trainings in parallel.
 
     Raises:
-        InputError: If a training fails (the others are stopped), or one of that name has a different recipe.
+        InputError: If a training fails (the others are stopped), or was started with a different recipe or options.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for training in trainings:

@@ -1,4 +1,4 @@
-"""Recipes: their options on a command line, their checks, and new ones for a user's own frames."""
+"""Recipes: command-line options, checks, and new recipes for a user's own frames."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -72,7 +72,7 @@ def names_training(argv: Sequence[str]) -> bool:
 
 
 def with_recipe(argv: list[str]) -> list[str]:
-    """Replace a recipe in the first argument, or the name of a shipped one, by ``--config FILE``."""
+    """Replace a recipe in the first argument, given by its file or shipped name, by ``--config FILE``."""
     if argv and not argv[0].startswith("-"):
         argv = ["--config", *argv]
     recipes = []
@@ -133,7 +133,7 @@ def new_recipe(options: NewRecipeOptions) -> str:
         Summary of the frames, and the next command.
 
     Raises:
-        InputError: If a frame cannot be used, or the frames have no label, or several.
+        InputError: If a frame cannot be used, or the frames have no label or several labels.
     """
     with open_output(options):
         findings = inspect_frames(options)
@@ -247,7 +247,7 @@ def _listed(shapes: dict[str, str]) -> str:
 
 
 def recipe_text(findings: Findings, options: NewRecipeOptions) -> str:
-    """The recipe."""
+    """Text of the recipe."""
     bond = findings.distribution.bond_length
     files = [str(path) for path in options.frames]
     arguments: dict[str, object] = {"root": "processed", "files": files, "target": findings.target}
@@ -282,7 +282,7 @@ trainer: {{max_epochs: {options.epochs}}}
 
 
 def _model(findings: Findings, epochs: int) -> str:
-    """The model of a recipe, with its optimizer and schedule."""
+    """Section ``model`` of a recipe: training, network, optimizer and schedule."""
     if findings.per_atom:
         training, network = "ShieldingTraining", "class_path: pyg_clusters.models.NodeSchNet"
         rest = "optimizer: {class_path: torch.optim.Adam, init_args: {lr: 1.0e-3}}"
@@ -304,9 +304,9 @@ def smooth_dart_arguments(distribution: PairDistribution, forces: bool) -> dict[
        first two shells of neighbours) and 2.22 b (beyond the second and third), a descriptor of eight radii from 0.56 b
        to 1.93 b, and boundaries of a width w of 0.44 b. An atom depends on the structure within 2.15 b: 5.8 Å for
        gallium or gold, 8 Å for sodium.
-    2. Radii r of the descriptor that no pair of the data reaches (:math:`r + w/2` is below the shortest distance) are
-       left out: their counts would be zero in all of training, and their weights arbitrary where atoms come closer.
-    3. The degree is 5 with forces, and 4 with energies alone, which do not determine more weights.
+    2. Radii r of the descriptor for which :math:`r + w/2` is below the shortest distance of the data are left out.
+       Their counts would always be zero in training, so their weights would be arbitrary for shorter distances.
+    3. The degree is 5 with forces, and 4 with energies only, which do not determine more weights.
 
     Args:
         distribution: Pair-distance distribution of the data.
@@ -323,7 +323,7 @@ def smooth_dart_arguments(distribution: PairDistribution, forces: bool) -> dict[
 
 
 def _network(findings: Findings) -> str:
-    """The network for energies: SmoothDART, or AlloyDART for several elements without forces."""
+    """Network for energies: SmoothDART, or AlloyDART for several elements without forces."""
     if len(findings.elements) > 1 and not findings.forces:
         radii = [round(share * findings.distribution.bond_length, 2) for share in FALLBACK]
         with suppress(ValueError):  # too few peaks

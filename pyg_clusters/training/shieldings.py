@@ -22,8 +22,8 @@ class ShieldingTraining(EnergyTraining):
     """Training of a model on the shieldings of atoms.
 
     The loss is computed on values standardised by the :class:`~pyg_clusters.nn.ShieldingScale` ``scale`` of the model.
-    Without a transform it is the loss in ppm divided by a power of the standard deviation of the training set, on which
-    Adam's steps do not depend; with one it is the loss of the transformed values (Kaneko et al. 2023, `doi
+    Without a transform it is the loss in ppm divided by a power of the standard deviation of the training set, which
+    does not affect Adam's steps; with a transform it is the loss of the transformed values (Kaneko et al. 2023, `doi
     10.20517/jmi.2022.39 <https://doi.org/10.20517/jmi.2022.39>`_). For models without such a scale it is the loss in
     ppm. The best model is the one with the smallest ``val_loss``, as in the paper; errors are in ppm per atom.
 
@@ -32,8 +32,8 @@ class ShieldingTraining(EnergyTraining):
             shieldings ``[num_atoms]`` in ppm.
         optimizer: Creates the optimiser from the parameters; that of the paper by default.
         scheduler: Creates the schedule from the optimiser; the paper has none.
-        loss: Loss of predictions and targets ``[num_atoms]`` (and ``batch``, if it takes it): the mean squared error by
-            default, or a :class:`~pyg_clusters.losses.SortedPenaltyLoss`.
+        loss: Loss of predictions and targets ``[num_atoms]`` (and ``batch``, if its ``forward`` takes it): the mean
+            squared error by default, or a :class:`~pyg_clusters.losses.SortedPenaltyLoss`.
         **kwargs: Further arguments of :class:`EnergyTraining`.
     """
 

@@ -151,7 +151,7 @@ class TrainCLI(LightningCLI):
         if isinstance(target, str):
             notes["target"] = target
         self.run_folder = RunFolder(self.config["out"], notes)
-        # The trainer's own limit would stop within an epoch, whose rest a resumed run would lack.
+        # The trainer's own limit would stop within an epoch, and a resumed run would skip the rest of it.
         self.timer = Timer(self.config_init["trainer"].get("max_time"), interval="epoch", verbose=False)
         callbacks = [*callbacks, TrainingProgress(), self.timer, self.run_folder]
         return super().instantiate_trainer(callbacks=callbacks, max_time=None, **kwargs)
@@ -184,10 +184,10 @@ def _errors_of_recipe(argv: Sequence[str]) -> Iterator[None]:
 
 
 def _train_run(argv: Sequence[str], resume: bool):
-    """Train and evaluate; a finished run is left as it is, unless its number of epochs or steps is increased."""
+    """Train and evaluate; a finished run is not changed unless its number of epochs or steps is increased."""
     for name in ("pytorch_lightning", "lightning_fabric"):  # importing them has set their level
         logging.getLogger(name).setLevel(logging.ERROR)
-    # Classes of the user's own recipe; those of a resumed run have been checked, unless it is trusted.
+    # Import the classes of the user's own recipe; those of a resumed run are imported only if it is trusted.
     if not resume or trusts_files():
         import_named(name for recipe in recipes_in(argv) for name in names_of_classes(recipe))
     import_named(classes_in_options(argv))
@@ -255,7 +255,7 @@ def _reason_for_no_model(cli: TrainCLI) -> str:
 
 
 def _check_checkpoint(path: Path):
-    """Check a state to resume from, before anything in its folder is changed, without running code in it."""
+    """Check a checkpoint before anything in its folder is changed, without running code in it."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if missing := {"state_dict", "optimizer_states", "loops"} - state.keys():
