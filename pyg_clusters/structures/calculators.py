@@ -164,9 +164,9 @@ def _own(name: str) -> Calculator:
         with current_folder():
             calculator = getattr(importlib.import_module(module), attribute)()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise InputError(f"the calculator {name} cannot be created: {error}; is its module on PYTHONPATH?") from error
+        raise InputError(f"the calculator {name} cannot be made: {error}; is its module on PYTHONPATH?") from error
     if not hasattr(calculator, "get_property"):
-        raise InputError(f"{name} creates a {type(calculator).__name__}, which is not an ASE calculator")
+        raise InputError(f"{name} creates a {type(calculator).__name__}, which is no ASE calculator")
     return calculator
 
 
@@ -332,7 +332,7 @@ def pyscf_problem(numbers: Sequence[int], charge: int, multiplicity: int | None,
         return f"the calculator pyscf has no basis functions {basis} for {', '.join(unknown)}; use another calculator"
     electrons = int(sum(numbers)) - charge
     if multiplicity is None and electrons % 2:
-        return f"its {electrons} electrons are odd in number: state a multiplicity=2 (or 4, ...) in the frame"
+        return f"its {electrons} electrons are odd in number: state multiplicity=2 (or 4, ...) in the frame"
     if multiplicity is not None and (electrons - multiplicity) % 2 == 0:
         return f"multiplicity {multiplicity} is impossible with {electrons} electrons; correct or remove it"
     return None
