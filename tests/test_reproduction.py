@@ -133,30 +133,30 @@ def test_the_papers_own_data_are_named_in_every_training(tmp_path):
 
 def test_terminated_it_stops_its_trainings(tmp_path):
     def work():
-        os.setsid()
+        os.setpgid(0, 0)
         forkserver._forkserver._forkserver_pid = None  # that of this process starts no training of a fork
         return main(["reproduce", "dart", "--quick", "--only", "dart_600", "--out", str(tmp_path)])
 
     process = in_child(work)
     while not (tmp_path / "quick" / "dart_600_seed0.log").exists():
         time.sleep(0.05)
-    assert len(in_session(process)) >= 2  # the command and its training
+    assert len(in_group(process)) >= 2  # the command and its training
     os.kill(process, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 143
     deadline = time.monotonic() + 120
-    while (running := in_session(process)) and time.monotonic() < deadline:
+    while (running := in_group(process)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not running
 
 
-def in_session(number: int) -> list[int]:
-    """Processes of a session that still run."""
+def in_group(number: int) -> list[int]:
+    """Processes of a group that still run."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, _, _, session = path.read_text().rpartition(")")[2].split()[:4]
+            state, _, group, _ = path.read_text().rpartition(")")[2].split()[:4]
         except OSError:  # ended in the meantime
             continue
-        if int(session) == number and state != "Z":
+        if int(group) == number and state != "Z":
             found.append(int(path.parent.name))
     return found
