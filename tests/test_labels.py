@@ -345,7 +345,7 @@ def test_gpu_gives_the_same():
         (Atoms("Na2", dimer("Na", 3.0).positions, info={"charge": -1}), {}, "23 electrons"),
         (Atoms("Na2", dimer("Na", 3.0).positions, info={"charge": "x"}), {}, "whole number, got 'x'"),
         (dimer("Ag", 2.6), {}, "no basis 6-31g* for Ag"),
-        (dimer("Na", 3.0), {"memory": 1e8}, "0.1 are given"),
+        (dimer("Na", 3.0), {"memory": 1e8}, "the limit is 0.1"),
     ],
 )
 def test_problems_are_told(atoms, options, told):
@@ -364,7 +364,7 @@ def test_wrong_settings():
         (lambda: ShieldingLevel(grid=10), "0 to 9"),
         (lambda: ShieldingLevel(scf_tolerance=0), "scf_tolerance"),
         (lambda: ShieldingLabeller(max_s2=0), "must be positive"),
-        (lambda: ShieldingLabeller(ShieldingLevel(basis="lanl2dz", core_potential="lanl2dz")), "from the cores"),
+        (lambda: ShieldingLabeller(ShieldingLevel(basis="lanl2dz", core_potential="lanl2dz")), "all core electrons"),
         (lambda: StabilityLabeller(min_gap=-1), "must not be negative"),
         (lambda: ShieldingLabeller(device="tpu"), "cpu or cuda"),
         (lambda: ShieldingLabeller(ShieldingLevel(xc="lda"))(dimer("H", 0.7)), "lda"),

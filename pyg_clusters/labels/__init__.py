@@ -1,4 +1,4 @@
-"""Labels: energies of any ASE calculator, shieldings by density functional theory."""
+"""Labels: energies and forces from any ASE calculator, shieldings from density functional theory."""
 
 from pyg_clusters.labels.dft.level import ShieldingLevel
 from pyg_clusters.labels.label import LabelFiles, frame_keys

@@ -1,4 +1,4 @@
-"""Labels for the frames of files."""
+"""Labelling of the frames of files."""
 
 import hashlib
 import json
@@ -33,15 +33,15 @@ from pyg_clusters.progress import ItemProgress
 from pyg_clusters.structures.calculators import calculator_identity, named_calculator
 
 KEY = "label_key"
-"""Key of the name of a frame in its ``info``."""
+"""Key in ``info`` of the unique name of a frame."""
 
 DECIMALS = 6
 
 
 def frame_keys(frames: Iterable[Atoms]) -> Iterator[str]:
-    """A name for each frame, from its elements, positions (to 1e-6 Å), charge and spin.
+    """Yield a unique name for each frame, from its elements, positions (to 1e-6 Å), charge and spin.
 
-    A structure has the same name in any file and at any position; repeated ones are numbered.
+    The name does not depend on the file or on the index of the frame. Repeated structures are numbered.
 
     Example:
         >>> dimers = [Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]]), Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]])]
@@ -60,23 +60,26 @@ def frame_keys(frames: Iterable[Atoms]) -> Iterator[str]:
 
 
 REASON = "set_aside"
-"""Key of the reason in the ``info`` of a rejected frame."""
+"""Key in ``info`` of the reason why a frame was rejected."""
 
 
 class LabelFiles:
-    """``NAME.extxyz`` of labelled frames, ``NAME.set_aside.extxyz`` of the others, and ``NAME.log.jsonl``.
+    """Output files of a labelling job.
 
-    Frames that are no longer in the input are moved to ``NAME.old.extxyz``, and back if they reappear.
+    Labelled frames are written to ``NAME.extxyz``, rejected frames to ``NAME.set_aside.extxyz`` and the log to
+    ``NAME.log.jsonl``. Frames that are no longer in the input are moved to ``NAME.old.extxyz``, and moved back if they
+    reappear.
 
     A frame is written as soon as it is added. When the files are opened again with the same settings, :attr:`done`
-    lists the frames in them; one that was cut short by a kill is removed.
+    contains the frames in them, and a frame that was truncated by a kill is removed.
 
     Args:
-        path: The file of labelled frames, ``.extxyz`` or ``.xyz``.
-        settings: Settings that the labels depend on, in JSON types.
+        path: File of labelled frames, ``.extxyz`` or ``.xyz``.
+        settings: Settings that determine the labels, as JSON types.
+        overwrite: Whether to replace existing files.
 
     Raises:
-        InputError: If there are files of other settings, or they cannot be read or written.
+        InputError: If existing files were written with other settings, or files cannot be read or written.
     """
 
     def __init__(self, path: str | Path, settings: Mapping[str, object], *, overwrite: bool = False):
@@ -87,7 +90,7 @@ class LabelFiles:
         self.settings = dict(settings)
         self._logs: dict[Path, FrameLog] = {}
         self.done: dict[str, str | None] = {}
-        """Reason for the rejection, or none, of each written frame by its name."""
+        """Reason for the rejection of each written frame by name; ``None`` for labelled frames."""
         if overwrite:
             for file in (self.aside, self.old, self.log):
                 file.unlink(missing_ok=True)
@@ -98,7 +101,7 @@ class LabelFiles:
         for log in self._logs.values():
             for number, atoms in enumerate(log.frames):
                 if KEY not in atoms.info:
-                    raise InputError(f"{log.path}, frame {number}: has no {KEY}; give another file, or --overwrite")
+                    raise InputError(f"{log.path}, frame {number}: has no {KEY}; choose another file or --overwrite")
                 self.done[atoms.info[KEY]] = atoms.info.get(REASON)
             log.frames = []
         remove_stale(self.log)
@@ -106,7 +109,14 @@ class LabelFiles:
             self._recover_log()
 
     def add(self, key: str, labelled: LabelResult, seconds: float, **where: object):
-        """Write a frame, and a line of the log with the time in s and further values such as the file of the frame."""
+        """Write a frame and a line of the log.
+
+        Args:
+            key: Name of the frame.
+            labelled: The labelled or rejected frame.
+            seconds: Time of the calculation in seconds.
+            where: Further values of the line, such as the file of the frame.
+        """
         atoms = labelled.atoms
         atoms.info[KEY] = key
         path = self.path
@@ -120,12 +130,12 @@ class LabelFiles:
             with self.log.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, ensure_ascii=False) + "\n")
         except OSError as error:
-            raise InputError(f"cannot write {self.log}: {error.strerror}; make room there and start again") from error
-        frames.append(atoms)  # after its line, as lines without a frame are removed
+            raise InputError(f"cannot write {self.log}: {error.strerror}; make room there and restart") from error
+        frames.append(atoms)  # after its log line, because lines without a frame are removed on restart
         self.done[key] = labelled.reason
 
     def sort(self, keys: Iterable[str]) -> int:
-        """Sort the frames in the order of the input, and move the others to ``NAME.old.extxyz``.
+        """Sort the frames in input order, and move frames that are not in the input to ``NAME.old.extxyz``.
 
         Args:
             keys: Names of the frames of the input.
@@ -144,7 +154,7 @@ class LabelFiles:
         for key in sorted(frames, key=lambda key: position.get(key, -1)):
             new = self.path if self.done[key] is None else self.aside
             after[new if key in position else self.old].append(frames[key])
-        for path, texts in after.items():  # the old ones first, so that a kill loses none
+        for path, texts in after.items():  # the file of old frames first: no frame is lost if the job is killed
             text = "".join(texts)
             if not text:
                 path.unlink(missing_ok=True)
@@ -159,7 +169,7 @@ class LabelFiles:
         return self.old, self.aside, self.path
 
     def _recover_log(self):
-        """Remove the lines of missing frames, and a truncated line."""
+        """Remove log lines of missing frames, and a truncated last line."""
         with self.log.open(encoding="utf-8", errors="replace", newline="\n") as stream:
             lines = list(stream)
         whole = [line for line in lines if line.endswith("\n") and _key_of(line) in self.done]
@@ -174,7 +184,7 @@ class LabelFiles:
 
 
 def _key_of(line: str) -> str | None:
-    """Name of the frame of a line of the log, if the line is complete."""
+    """Name of the frame of a log line; ``None`` if the line is incomplete."""
     try:
         return json.loads(line)["key"]
     except (ValueError, TypeError, KeyError):
@@ -182,7 +192,7 @@ def _key_of(line: str) -> str | None:
 
 
 def _frames_as_text(text: str) -> Iterator[tuple[str, str]]:
-    """Name and text of each frame."""
+    """Yield the name and the text of each frame."""
     lines = list(StringIO(text, newline="\n"))
     start = 0
     while start < len(lines):
@@ -198,9 +208,9 @@ class Labelled:
     Attributes:
         frames: Number of labelled frames.
         rejected: Number of rejected frames.
-        files: The files.
+        files: Output files.
         removed: Number of labelled frames that are no longer in the input.
-        bad: Frames that were skipped.
+        bad: Skipped frames.
     """
 
     frames: int
@@ -228,12 +238,12 @@ def label_energy(options: LabelEnergyOptions) -> Labelled:
         InputError: If the calculator or a frame cannot be used, or the file belongs to another run.
     """
     if options.calculator != "gupta":
-        named_calculator(options.calculator, ())  # reports a wrong name before frames are read
+        named_calculator(options.calculator, ())  # report an unknown name before reading frames
     return _label(EnergyLabeller(options.calculator), {"calculator": calculator_identity(options.calculator)}, options)
 
 
 def label_prescreen(options: LabelPrescreenOptions) -> Labelled:
-    """Select the sodium clusters whose closed shell is probably stable.
+    """Select sodium clusters whose closed-shell singlet is probably stable.
 
     Raises:
         InputError: If a frame cannot be used, or the file belongs to another run.
@@ -243,7 +253,7 @@ def label_prescreen(options: LabelPrescreenOptions) -> Labelled:
 
 
 def label_shielding(options: LabelShieldingOptions) -> Labelled:
-    """Compute the shielding of every atom.
+    """Compute the NMR shielding of every atom.
 
     Raises:
         InputError: If a frame cannot be used, or the file belongs to another run.
@@ -258,7 +268,7 @@ def label_shielding(options: LabelShieldingOptions) -> Labelled:
 
 
 def _memory_of_worker(options: LabelOptions, memory: float | None = None) -> float:
-    """Bytes of a process; on Ray the frames decide."""
+    """Memory limit of each worker in bytes; unlimited on Ray, where each frame reserves what it needs."""
     if options.engine == "ray":
         return math.inf
     return (FREE * free_memory() if memory is None else GB * memory) / options.workers
@@ -270,7 +280,7 @@ def _label(labeller: Labeller, settings: Mapping[str, object], options: LabelOpt
     with open_output(options, overwrite=True):
         bad: list[BadFrame] = []
         read = read_atoms(options.frames, problem=labeller.problem, on_bad=options.on_bad, fragments=options.fragments)
-        frames = list(good_frames(read, bad))  # bad frames are reported before hours of work, not after
+        frames = list(good_frames(read, bad))  # read all frames first, to report bad ones before hours of calculations
         keys = list(frame_keys(frame.atoms for frame in frames))
         if options.shard:
             shard = Shard.parse(options.shard)

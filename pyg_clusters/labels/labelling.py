@@ -1,4 +1,4 @@
-"""Labelling of frames, in one process or several, and the energies of ASE calculators as labels."""
+"""Labelling of frames in one or several processes, and labels of energies and forces from ASE calculators."""
 
 import multiprocessing
 import os
@@ -27,11 +27,11 @@ from pyg_clusters.structures import PySCFCalculator, named_calculator
 from pyg_clusters.structures.calculators import calculator_problem, isolated
 
 OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "set_aside")
-"""Keys of another label that would contradict a new one."""
+"""Keys of earlier labels, which are removed because they would contradict a new label."""
 
 
 class LabellingError(RuntimeError):
-    """A cluster cannot be labelled; the message gives the reason, such as a calculation that does not converge."""
+    """Failure to label a cluster, for instance because a calculation does not converge; the message is the reason."""
 
 
 @dataclass(frozen=True)
@@ -39,22 +39,22 @@ class LabelResult:
     """A frame with its labels, or with the reason for its rejection."""
 
     atoms: Atoms
-    """The frame, with its earlier values."""
+    """The frame, with its other values."""
     reason: str | None
-    """Reason for its rejection; none if its labels are sound."""
+    """Reason for the rejection; ``None`` if the labels are valid."""
     note: str
-    """The result in a few words."""
+    """Short summary of the result."""
 
 
 def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
-    """A joined copy of a frame without a cell, without results of other calculations, and without some values.
+    """Copy a frame without its cell and earlier labels, joined across the cell faces.
 
     Args:
         atoms: The frame.
-        names: Values of frames or atoms to omit, besides :data:`OLD`.
+        names: Keys of ``info`` and ``arrays`` to omit, in addition to :data:`OLD`.
 
     Raises:
-        InputError: If it is periodic and no isolated cluster.
+        InputError: If a periodic frame is not an isolated cluster.
     """
     copy = join_atoms(atoms)
     copy.calc = None
@@ -66,32 +66,32 @@ def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
 
 
 class Labeller(Protocol):
-    """A kind of label; it is pickled for other processes."""
+    """Interface of labellers; they must be picklable."""
 
     def problem(self, atoms: Atoms) -> str | None:
         """Reason why a frame cannot be labelled, if any."""
 
     def needed_memory(self, atoms: Atoms) -> float:
-        """Number of bytes that the label of a frame takes, 0 if unknown."""
+        """Memory in bytes needed to label a frame; 0 if unknown."""
 
     def __call__(self, atoms: Atoms) -> LabelResult:
         """Label a frame."""
 
 
 WATCH = 1.0
-"""Seconds between checks that the main process is alive."""
+"""Interval in seconds at which a worker checks that the main process is alive."""
 
 
 def label_frames(
     frames: Sequence[Atoms], label: Labeller, *, workers: int = 1, threads: int = 1
 ) -> Iterator[tuple[int, LabelResult, float]]:
-    """Label frames in processes of their own, which end when the main one is killed, in the order in which they finish.
+    """Label frames in this process or in several workers, which exit when the main process is killed.
 
     Yields:
-        Index of the frame, its result, and the time in seconds.
+        Index of the frame, its result, and the time in seconds, in the order of completion.
 
     Raises:
-        InputError: If a process was ended from outside, as by a system that is out of memory.
+        InputError: If a worker was killed, for instance because the system ran out of memory.
     """
     if workers == 1:
         _limit_threads(threads)
@@ -109,8 +109,8 @@ def label_frames(
         finished = True
     except BrokenProcessPool as error:
         raise InputError(
-            "a worker was ended from outside, perhaps because memory ran out; start again with fewer --workers: what "
-            "is done is kept"
+            "a worker was killed, perhaps because memory ran out; restart with fewer --workers: finished frames are "
+            "kept"
         ) from error
     finally:
         workers_left = set() if finished else set(multiprocessing.active_children()) - others
@@ -122,15 +122,15 @@ def label_frames(
 def label_on_ray(
     frames: Sequence[Atoms], label: Labeller, *, threads: int = 1, address: str | None = None
 ) -> Iterator[tuple[int, LabelResult, float]]:
-    """Label frames on a Ray cluster, and yield the same as :func:`label_frames`.
+    """Label frames on a Ray cluster; yields the same as :func:`label_frames`.
 
-    A frame takes ``threads`` processor cores and reserves the memory that its labeller asks for. A frame in the hands
-    of a worker that is lost goes to another.
+    Each frame occupies ``threads`` processor cores and reserves the memory that its labeller needs. If a worker is
+    lost, its frame is assigned to another.
 
     Raises:
         MissingExtra: If Ray is not installed.
-        InputError: If there is no such cluster, a frame needs more memory than any node has, or workers are lost
-            repeatedly.
+        InputError: If there is no Ray cluster at the address, a frame needs more memory than any node has, or workers
+            are lost repeatedly.
     """
     with ray_cluster(address) as ray:
         task = ray.remote(num_cpus=threads, max_retries=LOST_AT_MOST)(_on_worker)
@@ -153,7 +153,7 @@ def label_on_ray(
         except ray.exceptions.RayError as error:
             raise InputError(
                 f"a frame was lost with its worker {LOST_AT_MOST + 1} times ({type(error).__name__}); check the nodes "
-                "and their memory, and start the same command again: what is done is kept"
+                "and their memory, and run the same command again: finished frames are kept"
             ) from error
 
 
@@ -168,7 +168,7 @@ def _timed(label: Labeller, atoms: Atoms) -> tuple[LabelResult, float]:
 
 
 def _begin(threads: int, parent: int):
-    """Start a worker, in which Ctrl-C is left to the main process."""
+    """Initialise a worker, which ignores Ctrl-C, which the main process handles."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _limit_threads(threads)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
@@ -181,7 +181,7 @@ def _limit_threads(threads: int):
 
 
 def _end_with(parent: int):
-    """End this process when its parent has ended in any way."""
+    """Exit this process when its parent no longer exists."""
     while os.getppid() == parent:
         time.sleep(WATCH)
     os._exit(1)
@@ -193,13 +193,13 @@ FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
 
 @dataclass(frozen=True)
 class EnergyLabeller:
-    """Labels of the energy (eV) and forces (eV/Å) of an ASE calculator, at the charge and spin of the frame.
+    """Labels of energy (eV) and forces (eV/Å) from an ASE calculator, at the charge and spin of the frame.
 
-    Called with a cluster it returns a copy with these results, and the name of the ``calculator`` in ``info``. A
-    cluster for which the calculator fails, or whose energy or forces are not finite, is rejected with the reason.
+    Called with a cluster, it returns a copy with energy and forces, and with the name of the ``calculator`` in
+    ``info``. A cluster is rejected if the calculator fails, or if its energy or forces are not finite.
 
     Args:
-        calculator: A name that :func:`~pyg_clusters.structures.named_calculator` knows.
+        calculator: Name of a calculator, see :func:`~pyg_clusters.structures.named_calculator`.
 
     Example:
         >>> labelled = EnergyLabeller("gupta")(Atoms("Na2", [[0, 0, 0], [0, 0, 3.08]]))
@@ -210,11 +210,11 @@ class EnergyLabeller:
     calculator: str
 
     def problem(self, atoms: Atoms) -> str | None:
-        """Reason why the calculator cannot treat a cluster, if any."""
+        """Reason why the calculator cannot be used for a cluster, if any."""
         return calculator_problem(self.calculator, atoms)
 
     def needed_memory(self, atoms: Atoms) -> float:
-        """Unknown (0): calculators do not tell what they need."""
+        """Return 0: the memory needed by ASE calculators is unknown."""
         return 0.0
 
     def __call__(self, atoms: Atoms) -> LabelResult:

@@ -1,4 +1,4 @@
-"""Labelling clusters with shieldings, and a cheap selection of those that are worth it."""
+"""Labels of NMR shieldings, and a cheap stability test to select clusters."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -27,35 +27,46 @@ WRITTEN: tuple[str, ...] = (
     *("nmr_shielding", "nmr_tensor", "gop", "gop_columns", "mulliken_charge", "method", "homo_lumo_gap"),
     *("lambda_triplet", "rks_stable", "s2", "broken_symmetry_lowering"),
 )
-"""Keys written for a cluster besides its energy; values of an earlier label are removed."""
+"""Keys written for a cluster in addition to its energy; values of earlier labels are removed."""
 
 
 @dataclass(frozen=True)
 class ShieldingLabeller:
-    r"""Gives a cluster the shielding of every atom by density functional theory (Kaneko et al. 2023).
+    r"""Labels of the NMR shielding of every atom by density functional theory (Kaneko et al. 2023).
 
-    Called with a cluster it returns a copy that has, per atom, ``nmr_shielding`` (isotropic, ppm), ``nmr_tensor`` (row
-    by row, ppm) and ``gop`` (gross orbital populations in electrons; their names are ``info["gop_columns"]``), or
-    ``mulliken_charge`` where there are several elements; and in ``info``: ``energy`` (eV), ``homo_lumo_gap`` (eV),
-    ``lambda_triplet`` (eV, lowest eigenvalue of the triplet stability matrix), ``rks_stable`` (whether it is positive),
-    ``s2`` (:math:`\langle S^2 \rangle` of the broken-symmetry singlet, 0 where the closed shell is stable) and
-    ``method``.
+    Called with a cluster, it returns a labelled copy.
 
-    Shieldings are those of the closed shell. A cluster whose :math:`\langle S^2 \rangle` is too large, as the paper
-    has it, or whose calculation does not converge, is rejected with the reason.
+    Arrays (per atom):
+
+    - ``nmr_shielding``: isotropic shielding in ppm,
+    - ``nmr_tensor``: shielding tensor in ppm, row by row, ``[num_atoms, 9]``,
+    - ``gop``: gross orbital populations in electrons, named in ``info["gop_columns"]``, or ``mulliken_charge`` in e
+      for clusters of several elements or spherical basis functions.
+
+    Values in ``info``:
+
+    - ``energy`` and ``homo_lumo_gap`` in eV,
+    - ``lambda_triplet``: lowest eigenvalue of the triplet stability matrix in eV,
+    - ``rks_stable``: whether this eigenvalue is positive,
+    - ``s2``: :math:`\langle S^2 \rangle` of the broken-symmetry singlet, 0 for a stable closed shell,
+    - ``broken_symmetry_lowering``: energy of the broken-symmetry singlet below the closed shell in eV,
+    - ``method``: level of theory.
+
+    The shieldings are those of the closed-shell solution. As in the paper, clusters with a large
+    :math:`\langle S^2 \rangle` are rejected, as well as clusters whose calculation does not converge.
 
     Args:
-        level: Functional, basis, and numerical settings.
-        charge: Total charge of clusters whose frame states none.
-        max_s2: A cluster is rejected from this :math:`\langle S^2 \rangle` on.
-        spin_test: ``"s2"`` follows an instability to the broken-symmetry singlet, ``"stability"`` sets aside all
-            clusters with a triplet-unstable closed shell, which is the cheap test.
+        level: Functional, basis set and numerical settings.
+        charge: Total charge in e of clusters whose frame does not state a charge.
+        max_s2: Clusters with this :math:`\langle S^2 \rangle` or more are rejected.
+        spin_test: ``"s2"`` follows an instability to the broken-symmetry singlet. ``"stability"`` is cheaper and
+            rejects all clusters whose closed shell is triplet-unstable.
         label_unstable: Also compute the shieldings of clusters that are rejected for their spin.
-        memory: Bytes that a calculation may take; by default most of what is free.
-        device: ``"cpu"``, or ``"cuda"`` for gpu4pyscf.
+        memory: Memory limit of a calculation in bytes; by default the free memory.
+        device: ``"cpu"``, or ``"cuda"`` to use gpu4pyscf.
 
     Raises:
-        MissingExtra: If PySCF is not installed, or gpu4pyscf for a GPU.
+        MissingExtra: If PySCF is not installed, or gpu4pyscf for ``"cuda"``.
         InputError: If an argument is out of range, or there is no GPU.
 
     Example:
@@ -76,7 +87,7 @@ class ShieldingLabeller:
     def __post_init__(self):
         need_pyscf("label shielding")
         if self.level.core_potential:
-            raise InputError("shieldings come from the cores: take a level without core_potential")
+            raise InputError("shieldings require all core electrons: use a level without core_potential")
         if self.max_s2 <= 0:
             raise InputError(f"the limit of <S^2> must be positive, got {self.max_s2}")
         if self.device not in ("cpu", "cuda"):
@@ -85,22 +96,23 @@ class ShieldingLabeller:
             check_gpu()
 
     def problem(self, atoms: Atoms) -> str | None:
-        """Reason for not labelling a cluster, if any: odd electrons, an element without basis, not enough memory."""
+        """Reason why a cluster cannot be labelled, if any: odd number of electrons, no basis set, too little memory."""
         problem = problem_of(atoms, self.charge, self.level)
         if problem is None and self.needed_memory(atoms) > self.limit:
             needed, given = self.needed_memory(atoms) / GB, self.limit / GB
             return (
-                f"{len(atoms)} atoms need {needed:.1f} GB of memory, {given:.1f} are given; see --memory and --workers"
+                f"{len(atoms)} atoms need {needed:.1f} GB of memory, the limit is {given:.1f}; "
+                "see --memory and --workers"
             )
         return problem
 
     def needed_memory(self, atoms: Atoms) -> float:
-        """Number of bytes without which a cluster cannot be labelled."""
+        """Minimum memory in bytes to label a cluster."""
         return needed_memory(atoms, self.level)
 
     @property
     def limit(self) -> float:
-        """Bytes that a calculation may take."""
+        """Memory limit of a calculation in bytes."""
         return free_memory() if self.memory is None else self.memory
 
     def __call__(self, atoms: Atoms) -> LabelResult:
@@ -142,7 +154,7 @@ class ShieldingLabeller:
         return reason
 
     def _judge(self, solution: ClosedShell, info: dict) -> str | None:
-        """Write the measures of the spin, and return the reason for a rejection, if any."""
+        """Test the stability, write its results to ``info``, and return the reason for a rejection, if any."""
         value, vector = triplet_stability(solution)
         info["lambda_triplet"] = HARTREE * value
         info["rks_stable"] = value > 0
@@ -181,26 +193,26 @@ VALENCE_LEVEL = ShieldingLevel(
     grid=0,
     scf_tolerance=1e-6,
 )
-"""B3LYP with one electron of each sodium atom: 3 s for Na14, against 40 s with all electrons."""
+"""Valence-only B3LYP with one electron per sodium atom: 3 s for Na14, compared with 40 s for all electrons."""
 
 LEAST_EIGENVALUE: float = -0.04
-"""Threshold in eV: with all electrons the closed shell is a little more stable, so slightly negative values pass."""
+"""Threshold of the lowest eigenvalue in eV, slightly negative because all-electron closed shells are more stable."""
 
 DECAY: float = 0.15
-"""Decay of the hopping with the distance, per Å."""
+"""Decay constant of the hopping in 1/Å."""
 
 UNIT_DISTANCE: float = 3.6
-"""Distance in Å at which the hopping is one: that of next-nearest neighbours in generated sodium clusters."""
+"""Distance in Å at which the hopping is one: the next-nearest-neighbour distance of generated sodium clusters."""
 
 STABILITY_WRITTEN: tuple[str, ...] = ("tight_binding_gap", "valence_lambda_triplet")
 
 
 def tight_binding_gap(pos: np.ndarray) -> float:
-    r"""Gap between the frontier orbitals of one s orbital and one electron per atom.
+    r"""Compute the HOMO-LUMO gap of a tight-binding model with one s orbital and one electron per atom.
 
-    The Hamiltonian is :math:`H_{ij} = -\exp(-0.15\,\text{Å}^{-1} (d_{ij} - 3.6\,\text{Å}))` between all atoms, zero on
-    the diagonal: the crudest picture of a sodium cluster, in a fraction of a millisecond. Closed shells are rarely
-    stable where this gap is small.
+    The Hamiltonian is :math:`H_{ij} = -\exp(-0.15\,\text{Å}^{-1} (d_{ij} - 3.6\,\text{Å}))` for all pairs of atoms and
+    zero on the diagonal. This crude model of a sodium cluster takes a fraction of a millisecond. If its gap is small,
+    the closed shell is rarely stable.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å, of an even number of atoms.
@@ -210,7 +222,7 @@ def tight_binding_gap(pos: np.ndarray) -> float:
 
     Example:
         >>> square = np.array([[0, 0, 0], [3.6, 0, 0], [3.6, 3.6, 0], [0, 3.6, 0]])
-        >>> round(tight_binding_gap(square), 12)  # two degenerate orbitals, with one pair of electrons
+        >>> round(tight_binding_gap(square), 12)  # two degenerate orbitals that share one pair of electrons
         0.0
     """
     hopping = -np.exp(-DECAY * (cdist(pos, pos) - UNIT_DISTANCE))
@@ -222,22 +234,23 @@ def tight_binding_gap(pos: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class StabilityLabeller:
-    r"""Test for a stable closed shell of sodium clusters, before a calculation with all electrons.
+    r"""Test of the closed-shell stability of sodium clusters, before an all-electron calculation.
 
-    Called with a cluster it returns a copy with ``tight_binding_gap`` (see :func:`tight_binding_gap`) and
-    ``valence_lambda_triplet`` (eV, lowest eigenvalue of the triplet stability matrix of B3LYP/LANL2DZ, where one
-    electron of each atom is treated) in ``info``. Clusters with a small gap are rejected without the calculation,
-    those with a low eigenvalue after it.
+    Called with a cluster, it returns a copy with two values in ``info``: ``tight_binding_gap`` (see
+    :func:`tight_binding_gap`) and ``valence_lambda_triplet``, the lowest eigenvalue in eV of the triplet stability
+    matrix of valence-only B3LYP/LANL2DZ. Clusters with a small gap are rejected without the B3LYP calculation,
+    clusters with a low eigenvalue after it.
 
-    The paper's filter on :math:`\langle S^2 \rangle` (Kaneko et al. 2023, section "Data set") rejects nearly all random
-    clusters; this test avoids the calculation with all electrons for most of them. Clusters that pass are not a random
-    sample any more: mention it where they are used.
+    The filter of the paper on :math:`\langle S^2 \rangle` (Kaneko et al. 2023, section "Data set") rejects nearly all
+    random clusters; this test avoids the all-electron calculation for most of them. The clusters that pass are a biased
+    sample, which should be reported with any results.
 
     Args:
         min_gap: Clusters with a smaller tight-binding gap are rejected.
-        least: Clusters with a lower eigenvalue in eV are rejected.
-        charge: Total charge of clusters whose frame states none. The gap is that of the neutral cluster.
-        memory: Memory of a calculation in bytes; by default most of the free memory.
+        least: Clusters with a lower eigenvalue (in eV) are rejected.
+        charge: Total charge in e of clusters whose frame does not state a charge. The gap is that of the neutral
+            cluster.
+        memory: Memory limit of a calculation in bytes; by default the free memory.
 
     Raises:
         MissingExtra: If PySCF is not installed.
@@ -258,17 +271,17 @@ class StabilityLabeller:
     def __post_init__(self):
         need_pyscf("label prescreen")
         if self.min_gap < 0:
-            raise InputError(f"the least tight-binding gap must not be negative, got {self.min_gap}")
+            raise InputError(f"the minimum tight-binding gap must not be negative, got {self.min_gap}")
 
     def problem(self, atoms: Atoms) -> str | None:
-        """Reason why a cluster cannot be tested, if any: another element than sodium, odd electrons."""
+        """Reason why a cluster cannot be tested, if any: other elements than sodium, an odd number of electrons."""
         others = sorted(set(atoms.get_chemical_symbols()) - {"Na"})
         if others:
-            return f"the test is for Na alone, not for {', '.join(others)}; label shielding tests any cluster"
+            return f"the test is for Na alone, not for {', '.join(others)}; use label shielding for other elements"
         return problem_of(atoms, self.charge, VALENCE_LEVEL)
 
     def needed_memory(self, atoms: Atoms) -> float:
-        """Number of bytes without which a cluster cannot be tested."""
+        """Minimum memory in bytes to test a cluster."""
         return needed_memory(atoms, VALENCE_LEVEL)
 
     def __call__(self, atoms: Atoms) -> LabelResult:

@@ -1,13 +1,13 @@
-"""Density functional theory by PySCF (extra ``dft``): shieldings, and the stability of closed shells."""
+"""Density functional theory with PySCF (extra ``dft``): shieldings, and stability of closed-shell solutions."""
 
 from pyg_clusters.structures.calculators import need_pyscf
 
 try:
     from pyscf import df, dft, gto, lib, scf
-except ImportError:  # the names are needed by annotations and at run time only: see need_pyscf
+except ImportError:  # need_pyscf raises the error when a calculation is requested
     df = dft = gto = lib = scf = None
 
 HARTREE: float = 27.211386245988
-"""One hartree in eV (CODATA 2018)."""
+"""Hartree energy in eV (CODATA 2018)."""
 
 __all__ = ["HARTREE", "df", "dft", "gto", "lib", "need_pyscf", "scf"]

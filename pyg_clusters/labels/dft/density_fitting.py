@@ -1,4 +1,4 @@
-"""Density fitting: the fitting functions, and Coulomb and exchange matrices from integrals that are held in memory."""
+"""Density fitting: auxiliary basis, three-centre integrals in memory, Coulomb and exchange matrices."""
 
 from dataclasses import dataclass
 
@@ -12,26 +12,26 @@ from pyg_clusters.labels.dft.paired_matrices import PairedMatrices
 from pyg_clusters.labels.labelling import LabellingError
 
 LARGEST_EXPONENT = 40
-"""Products of primitive functions are left out where they are smaller than e to the minus this."""
+"""Products of primitive functions are neglected if they are smaller than exp(-LARGEST_EXPONENT)."""
 
 
 class FittingBasis:
-    r"""A fitting basis of solid harmonics, also where the orbitals are of cartesian functions.
+    r"""Auxiliary basis of spherical functions, including for molecules with Cartesian functions.
 
-    PySCF knows integrals of cartesian functions with cartesian ones alone, of which a transformation makes harmonics.
-    There are a fifth fewer of them, and all that is done with the integrals takes so much less time and memory.
+    For Cartesian orbitals, PySCF computes only integrals with Cartesian auxiliary functions; these are transformed to
+    spherical functions. There are a fifth fewer of them, which reduces time and memory accordingly.
 
-    The functions of each atom are orthonormal in the Coulomb metric: those of a set are nearly dependent on an atom,
-    which would amplify the rounding of integrals in single precision.
+    The functions of each atom are orthonormalised in the Coulomb metric. The original functions of an atom are nearly
+    linearly dependent, which would amplify the rounding errors of single precision.
 
     Args:
-        mol: The cluster.
-        name: The basis, by PySCF's name.
+        mol: PySCF molecule.
+        name: PySCF name of the auxiliary basis.
 
     Attributes:
-        mol: The basis as PySCF has it.
-        atoms: First and last function of each atom ``[num_atoms, 2]``.
-        metric_root: Lower triangular L, where the Coulomb metric of the basis is L Lᵀ.
+        mol: PySCF molecule of the auxiliary basis.
+        atoms: Index range of the functions of each atom ``[num_atoms, 2]``.
+        metric_root: Lower triangular Cholesky factor L of the Coulomb metric L Lᵀ.
 
     Raises:
         LabellingError: If the basis is linearly dependent.
@@ -53,9 +53,7 @@ class FittingBasis:
             metric = transformation @ metric @ transformation.T
             self.metric_root = np.asfortranarray(scipy.linalg.cholesky(metric, lower=True))
         except scipy.linalg.LinAlgError as error:
-            raise LabellingError(
-                f"the functions of {name} are linearly dependent; exact integrals do without"
-            ) from error
+            raise LabellingError(f"the functions of {name} are linearly dependent; use exact integrals") from error
         both = mol + self.mol
         both.cart = mol.cart
         both._env[gto.PTR_EXPCUTOFF] = LARGEST_EXPONENT
@@ -65,23 +63,23 @@ class FittingBasis:
         return len(self.metric_root)
 
     def solve(self, projections: np.ndarray) -> np.ndarray:
-        """Coefficients of functions whose Coulomb integrals with those of this basis are given, ``[num_fitting]``."""
+        """Fitting coefficients ``[num_fitting]`` from ``projections``, the Coulomb integrals with this basis."""
         return scipy.linalg.cho_solve((self.metric_root, True), projections)
 
     def of_pyscf(self, values: np.ndarray, atom: int | None = None) -> np.ndarray:
-        """Integrals with the functions of this basis (of an atom) from those with PySCF's, ``[num_functions, ...]``."""
+        """Transform integrals ``[num_functions, ...]`` from the PySCF functions (of an atom) to this basis."""
         if atom is not None:
             return self._transformations[atom] @ values
         parts = zip(self._transformations, self._of_pyscf, strict=True)
         return np.concatenate([transformation @ values[start:end] for transformation, (start, end) in parts])
 
     def integrals(self, name: str) -> "ThreeCentreIntegrals":
-        """Integrals of products of two orbitals' functions with those of this basis, by PySCF's name."""
+        """Three-centre integrals of two basis functions and a function of this basis, by PySCF name."""
         return ThreeCentreIntegrals(self, name)
 
 
 class ThreeCentreIntegrals:
-    """Integrals of one kind, of shells of the orbitals' basis with shells of the fitting basis."""
+    """Three-centre integrals of one type, over shells of the orbital basis and of the auxiliary basis."""
 
     def __init__(self, basis: FittingBasis, name: str):
         self.basis = basis
@@ -89,7 +87,15 @@ class ThreeCentreIntegrals:
         self._optimizer = gto.moleintor.make_cintopt(*basis._tables, self.name)
 
     def rows(self, first: int, last: int) -> np.ndarray:
-        """All fitting functions with rows of shells of the lower triangle, ``[num_fitting, num_products]``."""
+        """Compute the integrals of all auxiliary functions with shell rows of the lower triangle.
+
+        Args:
+            first: First shell.
+            last: Shell after the last.
+
+        Returns:
+            Integrals ``[num_fitting, num_products]``.
+        """
         num_shells = self.basis.orbitals.nbas
         shells = (first, last, 0, last, num_shells, num_shells + self.basis.mol.nbas)
         values = gto.moleintor.getints(self.name, *self.basis._tables, shells, aosym="s2ij", cintopt=self._optimizer)
@@ -98,9 +104,16 @@ class ThreeCentreIntegrals:
     def block(
         self, rows: tuple[int, int], columns: tuple[int, int], atom: int | None = None, components: int = 1
     ) -> list[np.ndarray]:
-        """Components of fitting functions (of an atom) with products of shells, ``[num_fitting, columns, rows]`` each.
+        """Compute the integrals of auxiliary functions with products of shells.
 
-        Rows and columns are the first shell of the products' first and second function, and the one after the last.
+        Args:
+            rows: Shell range (first, last + 1) of the first function of the products.
+            columns: Shell range of the second function.
+            atom: Atom of the auxiliary functions; all atoms if omitted.
+            components: Number of components of the integral.
+
+        Returns:
+            Components ``[num_fitting, columns, rows]``.
         """
         slices = self.basis.mol.aoslice_by_atom()
         first, last, start, end = slices[atom] if atom is not None else (0, slices[-1][1], 0, slices[-1][3])
@@ -115,46 +128,46 @@ class ThreeCentreIntegrals:
 
 
 def _orthonormal(transformation: np.ndarray, metric: np.ndarray) -> np.ndarray:
-    """Rows of a transformation, combined to be orthonormal in a metric."""
+    """Orthonormalise the rows of a transformation in a metric."""
     root = scipy.linalg.cholesky(transformation @ metric @ transformation.T, lower=True)
     return scipy.linalg.solve_triangular(root, transformation, lower=True)
 
 
 BUFFER = 2e8
-"""Bytes of integrals that are computed at once."""
+"""Bytes of integrals computed in one batch."""
 
 LIKE_A_CORE = 0.9
-"""Least overlap of orbitals with the cores of free atoms for them to be taken as cores."""
+"""Minimum overlap with the cores of free atoms for orbitals to be treated as cores."""
 
 COLUMNS_AT_ONCE = 8192
 
 ROWS_AT_ONCE = 1024
-"""Rows whose products are summed in single precision."""
+"""Number of rows whose products are summed in single precision."""
 
 
 class FittedIntegrals:
-    r"""Two-electron integrals, with products of orbitals expanded in a fitting basis.
+    r"""Density-fitted two-electron integrals.
 
     .. math:: (\mu\nu|\lambda\sigma) = \sum_{PQ} (\mu\nu|P) (V^{-1})_{PQ} (Q|\lambda\sigma),
 
-    where V is the Coulomb metric of the fitting functions. The integrals :math:`(P|\mu\nu)` are held in single
+    where V is the Coulomb metric of the auxiliary functions. The integrals :math:`(P|\mu\nu)` are stored in single
     precision.
 
-    Most occupied orbitals of a metal cluster are cores. A product with the core of an atom lies on that atom, and is
-    expanded in the functions of that atom alone. The fit is variational, so that the error of the exchange is of second
-    order; shieldings of Na14 change by 0.01 ppm.
+    Most occupied orbitals of a metal cluster are core orbitals. A product with a core orbital is localised on its atom
+    and is expanded only in the auxiliary functions of this atom. Because the fit is variational, the error of the
+    exchange energy is of second order; shieldings of Na14 change by 0.01 ppm.
 
     Args:
-        mol: The cluster.
-        basis: Name of the fitting basis.
+        mol: PySCF molecule.
+        basis: Name of the auxiliary basis.
 
     Attributes:
-        basis: The fitting basis.
-        reference: A superposition of the densities of atoms, whose Coulomb matrix is known in double precision: the
-            rounding of the integrals counts in that of the difference alone.
+        basis: Auxiliary basis.
+        reference: Superposition of atomic density matrices. Its Coulomb matrix is computed in double precision, and
+            only the difference to it is affected by single-precision rounding.
 
     Raises:
-        LabellingError: If the fitting basis is linearly dependent.
+        LabellingError: If the auxiliary basis is linearly dependent.
     """
 
     def __init__(self, mol: "gto.Mole", basis: str):
@@ -184,7 +197,7 @@ class FittedIntegrals:
             first = last
 
     def _projected_reference(self, mol: "gto.Mole") -> np.ndarray:
-        """Integrals of the reference with the fitting functions."""
+        """Coulomb integrals of the reference density with the auxiliary functions."""
         integrals, total = self.basis.integrals("int3c2e"), np.zeros(len(self.basis))
         for first, last, start, end in mol.aoslice_by_atom():
             (values,) = integrals.block((first, last), (first, last))
@@ -192,18 +205,18 @@ class FittedIntegrals:
         return total
 
     def coulomb(self, density: np.ndarray) -> np.ndarray:
-        """The Coulomb matrix of a density matrix, ``[num_functions, num_functions]`` both."""
+        """Compute the Coulomb matrix of a density matrix, both ``[num_functions, num_functions]``."""
         return self._coulomb + self._matrices.combination(self._of_difference(density))
 
     def expansion(self, density: np.ndarray) -> np.ndarray:
-        """Coefficients ``[num_fitting]`` of the fitting functions in a density."""
+        """Compute the fitting coefficients ``[num_fitting]`` of a density matrix."""
         return self._of_reference + self._of_difference(density)
 
     def _of_difference(self, density: np.ndarray) -> np.ndarray:
         return self.basis.solve(self._matrices.projections(density - self.reference))
 
     def exchange(self, orbitals: np.ndarray) -> np.ndarray:
-        """The exchange matrix of the density matrix C Cᵀ of orbitals C ``[num_functions, num_orbitals]``."""
+        """Compute the exchange matrix of the density matrix C Cᵀ of orbitals C ``[num_functions, num_orbitals]``."""
         total = np.zeros((self.num_functions, self.num_functions))
         others, *cores = self._products(orbitals, self._cores.localise(orbitals))
         _solve_in_place(self.basis.metric_root, others)
@@ -214,7 +227,7 @@ class FittedIntegrals:
         return np.tril(total) + np.tril(total, -1).T
 
     def fit(self, orbitals: np.ndarray) -> "FittedProducts":
-        """Products of orbitals ``[num_functions, num_orbitals]`` with all functions, expanded in the fitting basis."""
+        """Fit the products of orbitals ``[num_functions, num_orbitals]`` with all basis functions."""
         rotations = self._cores.localise(orbitals)
         others, *cores = self._products(orbitals, rotations)
         for transposed in (False, True):
@@ -230,10 +243,10 @@ class FittedIntegrals:
         )
 
     def _products(self, orbitals: np.ndarray, rotations: list[np.ndarray]) -> list[np.ndarray]:
-        """Integrals of fitting functions with products, ``[num_fitting, num_orbitals, num_functions]`` each.
+        """Integrals of auxiliary functions with orbital products, ``[num_fitting, num_orbitals, num_functions]`` each.
 
-        First those of all fitting functions with the orbitals that are no cores, then those of the functions of each
-        atom with its cores.
+        The first array has all auxiliary functions and the orbitals that are not cores; the others have the auxiliary
+        functions and core orbitals of one atom each.
         """
         num_others = rotations[0].shape[1]
         others = np.empty((len(self.basis), num_others, self.num_functions), np.float32)
@@ -247,22 +260,22 @@ class FittedIntegrals:
 
 @dataclass(frozen=True)
 class FittedProducts:
-    """Products of orbitals with all functions, expanded in the fitting basis."""
+    """Density-fitted products of orbitals with all basis functions."""
 
     matrices: PairedMatrices
-    """Integrals of the fitting functions with products of all functions."""
+    """Three-centre integrals of the auxiliary functions with products of basis functions."""
     orbitals: np.ndarray
-    """The orbitals c ``[num_functions, num_orbitals]``."""
+    """Orbitals c ``[num_functions, num_orbitals]``."""
     rotations: list[np.ndarray]
-    """Rotations ``[num_orbitals, part]`` to the localised ones of which an atom's functions expand the products."""
+    """For each atom, rotation ``[num_orbitals, part]`` to the orbitals that are fitted with its auxiliary functions."""
     coefficients: list[np.ndarray]
-    """Coefficients ``[fitting functions of the atom, part, num_functions]`` by atom."""
+    """Fitting coefficients ``[fitting functions of the atom, part, num_functions]`` of each atom."""
 
     def exchange(self, others: np.ndarray) -> np.ndarray:
-        r"""Exchange matrix of a density matrix :math:`\sum_j x_j c_j^T`, where c are the orbitals.
+        r"""Compute the exchange matrix of the density matrix :math:`\sum_j x_j c_j^T` with the orbitals c.
 
         Args:
-            others: The functions x ``[num_functions, num_orbitals]``.
+            others: Orbitals x ``[num_functions, num_orbitals]``.
         """
         total = np.zeros((len(others), len(others)))
         for atom, (rotation, coefficients) in enumerate(zip(self.rotations, self.coefficients, strict=True)):
@@ -272,7 +285,7 @@ class FittedProducts:
 
 
 class _CoresOfAtoms:
-    """The cores of free atoms side by side, by which those of a cluster are told and localised."""
+    """Core orbitals of free atoms, used to identify and localise the core orbitals of a cluster."""
 
     def __init__(self, mol: "gto.Mole", density: np.ndarray):
         self.overlap = mol.intor_symmetric("int1e_ovlp")
@@ -288,7 +301,7 @@ class _CoresOfAtoms:
             first += number
 
     def localise(self, orbitals: np.ndarray) -> list[np.ndarray]:
-        """Rotations ``[num_orbitals, part]`` of orbitals to those that are no cores, and to the cores of each atom."""
+        """Rotations ``[num_orbitals, part]`` to the non-core orbitals, and to the core orbitals of each atom."""
         num_orbitals, num_cores = orbitals.shape[1], self.orbitals.shape[1]
         if num_orbitals >= num_cores:
             left, overlaps, right = np.linalg.svd(orbitals.T @ self.overlap @ self.orbitals)
@@ -299,7 +312,7 @@ class _CoresOfAtoms:
 
 
 def _solve_in_place(root: np.ndarray, matrix: np.ndarray, transposed: bool = False):
-    """L⁻¹ or L⁻ᵀ times a matrix ``[num_fitting, ...]``, so many columns at a time that no second matrix is held."""
+    """Multiply a matrix ``[num_fitting, ...]`` by L⁻¹ or L⁻ᵀ in place, in batches of columns to save memory."""
     columns = matrix.reshape(len(matrix), -1)
     root = np.asfortranarray(root, np.float32)
     for start in range(0, columns.shape[1], COLUMNS_AT_ONCE):
@@ -308,7 +321,7 @@ def _solve_in_place(root: np.ndarray, matrix: np.ndarray, transposed: bool = Fal
 
 
 def density_of_atoms(mol: "gto.Mole") -> np.ndarray:
-    """Density matrix of about that of free atoms side by side, without elements between them."""
+    """Block-diagonal density matrix, approximately that of superposed free atoms."""
     density = scf.hf.init_guess_by_minao(mol)
     blocks = [density[start:end, start:end] for _, _, start, end in mol.aoslice_by_atom()]
     return scipy.linalg.block_diag(*blocks)

@@ -1,4 +1,4 @@
-"""Closed-shell self-consistent field on an integration grid, and Mulliken's gross orbital populations."""
+"""Closed-shell self-consistent field, integration grid, and Mulliken gross orbital populations."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -14,15 +14,16 @@ from pyg_clusters.labels.labelling import LabellingError
 from pyg_clusters.structures.calculators import converged
 
 POINTS_AT_ONCE = 2048
-"""Most points of a block."""
+"""Maximum number of grid points per block."""
 
 NEGLIGIBLE = 1e-6
-"""A function is left out of a block where it, its gradient and the root of the weight are nowhere more than this."""
+"""Screening threshold: a basis function is omitted from a block if its value and gradient, times the square root of the
+weight, are smaller at all points."""
 
 
 @dataclass(frozen=True)
 class GridBlock:
-    """Points that lie together, with the basis functions that count there, in single precision."""
+    """Block of neighbouring grid points, with the non-negligible basis functions in single precision."""
 
     coords: np.ndarray
     """Coordinates ``[points, 3]`` in bohr."""
@@ -34,18 +35,18 @@ class GridBlock:
     """Values of the functions and their gradients ``[4, points, block_functions]``."""
 
     def density(self, density: np.ndarray) -> np.ndarray:
-        """Density and its gradient ``[4, points]`` of a symmetric density matrix."""
+        """Compute the density and its gradient ``[4, points]`` from a symmetric density matrix."""
         contracted = self.values[0] @ self.of_matrix(density)
         rho = np.array([np.einsum("gi,gi->g", contracted, part) for part in self.values], dtype=float)
         rho[1:] *= 2
         return rho
 
     def of_matrix(self, matrix: np.ndarray) -> np.ndarray:
-        """Rows and columns of the block's functions, in single precision."""
+        """Select the rows and columns of the functions of the block, in single precision."""
         return matrix[np.ix_(self.functions, self.functions)].astype(np.float32)
 
     def weighted(self, potential: np.ndarray) -> np.ndarray:
-        """The functions times a potential's parts ``[4, points]``, as half of its matrix has them."""
+        """Contract functions and gradients with a potential ``[4, points]``, halved for later symmetrisation."""
         parts = potential.astype(np.float32)
         scaled = self.values[0] * (0.5 * parts[0])[:, None]
         for gradient, part in zip(self.values[1:], parts[1:], strict=True):
@@ -54,19 +55,19 @@ class GridBlock:
 
 
 class IntegrationGrid:
-    """The points of a calculation in blocks, with the values of the basis functions, kept where memory allows.
+    """Integration grid in blocks, with values of the basis functions that are cached as memory allows.
 
     Args:
-        mf: A calculation with a functional of the gradient of the density.
-        spare: Bytes of values that may be held instead of being recomputed each time.
+        mf: PySCF mean-field object with a gradient functional.
+        spare: Memory in bytes for cached values, which are otherwise recomputed in each pass.
 
     Raises:
-        InputError: If the functional is of another kind.
+        InputError: If the functional is not a (hybrid) gradient functional.
     """
 
     def __init__(self, mf: "dft.rks.RKS", spare: float = 0.0):
         if mf._numint._xc_type(mf.xc) != "GGA" or mf._numint.rsh_and_hybrid_coeff(mf.xc)[0]:
-            raise InputError(f"{mf.xc} is no (hybrid) functional of the density's gradient; choose one, such as b3lyp")
+            raise InputError(f"{mf.xc} is not a (hybrid) gradient functional; choose one, such as b3lyp")
         if mf.grids.coords is None:
             mf.grids.build()
         self.mol, self.functional, self.xc = mf.mol, mf._numint, mf.xc
@@ -75,7 +76,7 @@ class IntegrationGrid:
         self._spare, self._kept = spare, dict[int, GridBlock]()
 
     def blocks(self) -> Iterator[GridBlock]:
-        """The points, block by block."""
+        """Yield the blocks of the grid."""
         for number, points in enumerate(self._points):
             block = self._kept.get(number)
             if block is None:
@@ -93,16 +94,16 @@ class IntegrationGrid:
         return GridBlock(coords, weights, functions, np.ascontiguousarray(values[:, :, functions], np.float32))
 
     def forget(self):
-        """Gives the memory of kept values back."""
+        """Free the memory of cached values, and stop caching."""
         self._spare = 0.0
         self._kept.clear()
 
     def potential(self, densities: np.ndarray) -> tuple[float, np.ndarray]:
-        """Energy in hartree and potential matrix of a density.
+        """Compute the exchange-correlation energy in hartree and the potential matrix.
 
         Args:
-            densities: The density matrix ``[num_functions, num_functions]``, or those of both spins ``[2, ...]``; the
-                potential has the same shape.
+            densities: Density matrix ``[num_functions, num_functions]``, or the density matrices of both spins
+                ``[2, num_functions, num_functions]``; the potential has the same shape.
         """
         spin = densities.ndim - 2
         parts = densities.reshape(-1, *densities.shape[-2:])
@@ -121,7 +122,7 @@ class IntegrationGrid:
 
 
 def points_together(coords: np.ndarray, most: int) -> list[np.ndarray]:
-    """Indices of points in groups of neighbours, halved along their longest side until none has more than ``most``.
+    """Divide points into groups of neighbours, by halving along the longest side until no group exceeds ``most``.
 
     Example:
         >>> points_together(np.array([[0.0, 0, 0], [9, 0, 0], [1, 0, 0], [8, 0, 0]]), 2)
@@ -140,29 +141,29 @@ def points_together(coords: np.ndarray, most: int) -> list[np.ndarray]:
 
 
 FITTING = "def2-universal-jkfit"
-"""Fitting basis of the test of stability where the level itself has exact integrals."""
+"""Auxiliary basis of the stability test if the level of theory uses exact integrals."""
 
 LEVEL_SHIFT = 0.1
-"""In hartree, for a second try where the first does not converge."""
+"""Level shift in hartree of the second attempt to converge."""
 
 CYCLES = (80, 100, 60)
-"""Most cycles of the first try, with shifted levels, and without them again."""
+"""Maximum number of cycles of the first attempt, of the second with level shift, and of the third without."""
 
 NO_ORBITAL = 1e-8
-"""Occupation below which a natural orbital of a guess is left out."""
+"""Occupation below which natural orbitals of the initial guess are neglected."""
 
 
 @dataclass
 class ClosedShell:
-    """A converged closed-shell solution and what it was made of."""
+    """Converged closed-shell solution, with its integrals and integration grid."""
 
     mf: "dft.rks.RKS"
-    """PySCF's object with orbitals, occupations and energies in hartree."""
+    """PySCF mean-field object with orbitals, occupations and energies in hartree."""
     integrals: FittedIntegrals
     grid: IntegrationGrid
 
     def free_memory(self):
-        """Gives back what was held to save time."""
+        """Free the memory of cached values."""
         self.grid.forget()
 
     @property
@@ -177,57 +178,57 @@ class ClosedShell:
 
     @property
     def virtual(self) -> np.ndarray:
-        """Empty orbitals ``[num_functions, num_virtual]``."""
+        """Virtual orbitals ``[num_functions, num_virtual]``."""
         return self.mf.mo_coeff[:, self.mf.mo_occ == 0]
 
     @property
     def density(self) -> np.ndarray:
-        """Density matrix ``[num_functions, num_functions]`` of both spins."""
+        """Total density matrix of both spins ``[num_functions, num_functions]``."""
         return 2 * self.occupied @ self.occupied.T
 
     @property
     def gap(self) -> float:
-        """Gap between the frontier orbitals in hartree."""
+        """HOMO-LUMO gap in hartree."""
         return float(self.mf.mo_energy[self.mf.mo_occ == 0].min() - self.mf.mo_energy[self.mf.mo_occ > 0].max())
 
     @property
     def num_valence(self) -> int:
-        """Occupied orbitals outside the noble-gas cores; all of them where no electron is."""
+        """Number of occupied orbitals outside the noble-gas cores; all occupied orbitals if there are none outside."""
         num_occupied = int((self.mf.mo_occ > 0).sum())
         return num_occupied - num_core_orbitals(self.mf.mol.atom_charges()) or num_occupied
 
 
 def solve_closed_shell(mol, level: ShieldingLevel, spare: float = 0.0) -> ClosedShell:
-    """The closed-shell solution of a cluster.
+    """Solve the closed-shell self-consistent field of a cluster.
 
     Args:
-        mol: The cluster.
-        level: The level of theory.
-        spare: Bytes that may be used to save time.
+        mol: PySCF molecule.
+        level: Level of theory.
+        spare: Memory in bytes for caching.
 
     Raises:
-        LabellingError: If it is not found, or if its highest occupied orbital lies above an empty one.
+        LabellingError: If it does not converge, or if an occupied orbital lies above a virtual one.
     """
     mf = level.mean_field(mol)
     solution = with_orbitals(mf, level, spare)
     with fitted_potential(mf, solution.integrals, solution.grid) if level.fitting else nullcontext():
         converge(mf, mf.get_init_guess(), "the closed-shell SCF")
     if solution.gap <= 0:
-        raise LabellingError("the closed-shell SCF found no lowest state: an empty orbital lies below an occupied one")
+        raise LabellingError("the closed-shell SCF is not the ground state: a virtual orbital is below an occupied one")
     return solution
 
 
 def with_orbitals(mf, level: ShieldingLevel, spare: float = 0.0) -> ClosedShell:
-    """A calculation, done or yet to do, with fitted integrals and a grid."""
+    """Combine a calculation, converged or not, with density-fitted integrals and a grid."""
     integrals = FittedIntegrals(mf.mol, level.fitting or FITTING)
     return ClosedShell(mf, integrals, IntegrationGrid(mf, spare))
 
 
 def converge(mf, guess: np.ndarray | None, name: str):
-    """Runs a calculation, once more with shifted levels if it does not converge.
+    """Run a self-consistent field, if necessary again with a level shift.
 
     Raises:
-        LabellingError: If it does not converge even so.
+        LabellingError: If it does not converge.
     """
     if not converged(mf, guess, CYCLES, LEVEL_SHIFT):
         raise LabellingError(f"{name} did not converge in {' + '.join(map(str, CYCLES))} cycles")
@@ -235,10 +236,9 @@ def converge(mf, guess: np.ndarray | None, name: str):
 
 @contextmanager
 def fitted_potential(mf, integrals: FittedIntegrals, grid: IntegrationGrid) -> Iterator[None]:
-    """Lets a restricted or unrestricted calculation take its potential from fitted integrals and kept grid values.
+    """Replace the potential of a (restricted or unrestricted) calculation by density fitting and cached grid values.
 
-    The equations are those of PySCF's density-fitted calculations and so are the numbers; on one core it takes less
-    time.
+    Equations and results are those of the density fitting of PySCF, but on one core it takes less time.
     """
 
     def get_veff(mol=None, dm=None, *_, **__):
@@ -260,16 +260,16 @@ def fitted_potential(mf, integrals: FittedIntegrals, grid: IntegrationGrid) -> I
     try:
         yield
     finally:
-        del mf.get_veff  # else the two would hold each other, and all that memory, until Python looks for cycles
+        del mf.get_veff  # break the reference cycle, which would keep the memory until garbage collection
 
 
 def exact_exchange(mf) -> float:
-    """Fraction of exact exchange in the functional of a calculation."""
+    """Fraction of exact exchange of the functional of a calculation."""
     return float(mf._numint.rsh_and_hybrid_coeff(mf.xc)[2])
 
 
 def _orbitals(tagged, density: np.ndarray, spin: int | None = None) -> np.ndarray:
-    """Orbitals C of the density matrix C Cᵀ of one spin: those it was made of, if known, or its natural ones."""
+    """Orbitals C with the one-spin density matrix C Cᵀ: those stored with the matrix, or its natural orbitals."""
     orbitals, occupations = getattr(tagged, "mo_coeff", None), getattr(tagged, "mo_occ", None)
     if orbitals is not None and occupations is not None:
         if spin is not None:
@@ -282,23 +282,23 @@ def _orbitals(tagged, density: np.ndarray, spin: int | None = None) -> np.ndarra
 
 LETTERS = "SPD"
 COMPONENTS = ("", "X", "Y", "Z", "XX", "YY", "ZZ", "XY", "XZ", "YZ")
-"""Cartesian components in the order of columns."""
+"""Cartesian components in the order of the columns."""
 
 
 def gross_populations(solution: ClosedShell) -> np.ndarray:
-    """Electrons of each basis function ``[num_functions]``: the diagonal of density times overlap (Mulliken 1955)."""
+    """Mulliken gross populations of the basis functions ``[num_functions]``, the diagonal of density times overlap."""
     return np.einsum("ij,ji->i", solution.density, solution.mf.get_ovlp())
 
 
 def population_table(solution: ClosedShell, populations: np.ndarray) -> tuple[list[str], np.ndarray] | None:
-    """Populations of a cluster of one element by function, as Gaussian names and orders them.
+    """Arrange the populations of a cluster of one element by basis function, with the names and order of Gaussian.
 
-    A shell of d functions has the number after that of the last s shell: the 19 functions of sodium in 6-31G(d) are
-    1S 2S 2PX ... 4PZ 5DXX 5DYY 5DZZ 5DXY 5DXZ 5DYZ.
+    The d shells are numbered after the last s shell: the 19 functions of sodium in 6-31G(d) are 1S 2S 2PX ... 4PZ 5DXX
+    5DYY 5DZZ 5DXY 5DXZ 5DYZ.
 
     Returns:
-        Names, and populations ``[num_atoms, len(names)]``; none, if there are several elements, or functions that are
-        not cartesian.
+        Names, and populations ``[num_atoms, len(names)]`` in electrons; ``None`` for clusters of several elements, or
+        for spherical functions.
     """
     mol = solution.mf.mol
     if len(set(mol.atom_charges())) > 1 or not mol.cart:
@@ -315,13 +315,13 @@ def population_table(solution: ClosedShell, populations: np.ndarray) -> tuple[li
 
 
 def mulliken_charges(solution: ClosedShell, populations: np.ndarray) -> np.ndarray:
-    """Charge of each atom ``[num_atoms]`` in elementary charges."""
+    """Mulliken charges of the atoms ``[num_atoms]`` in elementary charges."""
     mol = solution.mf.mol
     electrons = [populations[start:end].sum() for _, _, start, end in mol.aoslice_by_atom()]
     return mol.atom_charges() - np.array(electrons)
 
 
 def _key(shell: str, component: str, num_s: int) -> tuple[int, int, int]:
-    """Number, letter and component of a function, from PySCF's names such as ``3d`` and ``xx``."""
+    """Sorting key of a function (number, letter, component) from PySCF names such as ``3d`` and ``xx``."""
     number, letter = int(shell[:-1]), LETTERS.index(shell[-1].upper())
     return number + (num_s - 2 if letter == 2 else 0), letter, COMPONENTS.index(component.upper())

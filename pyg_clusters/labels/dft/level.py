@@ -1,4 +1,4 @@
-"""Level of theory of shieldings, and the memory that a calculation needs."""
+"""Level of theory of shieldings, and memory requirements."""
 
 import os
 from collections.abc import Collection
@@ -16,39 +16,40 @@ from pyg_clusters.labels.dft import df, dft, gto
 from pyg_clusters.structures.calculators import basis_shells
 
 NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)
-"""Electrons of the cores."""
+"""Numbers of core electrons."""
 
 
 @dataclass(frozen=True)
 class ShieldingLevel:
-    """Functional, basis and numerical settings of a calculation of shieldings.
+    """Functional, basis set and numerical settings of a shielding calculation.
 
-    The defaults are B3LYP/6-31G(d) with cartesian functions (Kaneko et al. 2023), and numerical settings whose error of
-    the isotropic shielding is about 0.1 ppm: Na8 differs from exact integrals, a fine grid and tight convergence by at
-    most 0.05 ppm, Na14 by 0.10 ppm (fitting basis) and up to 0.17 ppm (grid).
+    The defaults are B3LYP/6-31G(d) with Cartesian functions (Kaneko et al. 2023). The default numerical settings give
+    isotropic shieldings within about 0.1 ppm: for Na8, the deviation from exact integrals, a fine grid and tight
+    convergence is at most 0.05 ppm; for Na14 it is 0.10 ppm (density fitting) and up to 0.17 ppm (grid).
     """
 
     xc: str = "b3lyp"
-    """A functional of the gradient of the density, hybrid or not, by PySCF's name. Its B3LYP is Gaussian's."""
+    """PySCF name of a gradient functional, pure or hybrid. PySCF defines B3LYP as Gaussian does."""
     basis: str = "6-31g*"
-    """Basis set, by PySCF's name."""
+    """PySCF name of the basis set."""
     cartesian: bool = True
-    """Six d functions, as 6-31G(d) has them, instead of five."""
+    """Whether to use six Cartesian d functions, as 6-31G(d) is defined, instead of five spherical ones."""
     fitting: str | None = "def2-universal-jkfit"
-    """Basis in which products of orbitals are expanded, the same one in every two-electron term, so that the result
-    does not depend on the origin of the gauge; none for exact integrals, which take many times longer."""
+    """Auxiliary basis of the density fitting, or ``None`` for exact integrals, which are many times slower. The same
+    basis is used in every two-electron term, and the shieldings do not depend on the gauge origin."""
     grid: int = 1
-    """PySCF's level of the integration grid, 0 (coarse) to 9."""
+    """PySCF level of the integration grid, from 0 (coarse) to 9."""
     scf_tolerance: float = 1e-7
-    """Convergence of the energy in hartree, judged by the gradient."""
+    """Convergence of the energy in hartree. In practice the orbital gradient (2000 times as large) decides."""
     response_tolerance: float = 1e-4
     """Convergence of the coupled-perturbed equations."""
     core_potential: str | None = None
-    """Effective core potential, by PySCF's name, in place of the core electrons; there are no shieldings with it."""
+    """PySCF name of an effective core potential that replaces the core electrons. Shieldings cannot be computed with
+    it."""
 
     def __post_init__(self):
         if not 0 <= self.grid <= 9:
-            raise InputError(f"the level of the grid is 0 to 9, got {self.grid}")
+            raise InputError(f"the grid level must be 0 to 9, got {self.grid}")
         for name in ("scf_tolerance", "response_tolerance"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
@@ -61,7 +62,7 @@ class ShieldingLevel:
         )
 
     def molecule(self, atoms: Atoms, charge: int = 0) -> "gto.Mole":
-        """A cluster as PySCF has it, with the origin in its middle, where it costs the least accuracy."""
+        """Convert a cluster to a PySCF molecule, centred at the origin to minimise rounding errors."""
         positions = atoms.positions - atoms.positions.mean(axis=0)
         return gto.M(
             atom=list(zip(atoms.get_chemical_symbols(), positions, strict=True)),
@@ -74,7 +75,7 @@ class ShieldingLevel:
         )
 
     def mean_field(self, mol: "gto.Mole") -> "dft.rks.RKS":
-        """The closed-shell calculation with exact integrals, not yet run."""
+        """Set up the closed-shell calculation with exact integrals, without running it."""
         mf = dft.RKS(mol, xc=self.xc)
         mf.grids.level = self.grid
         mf.conv_tol, mf.conv_tol_grad = 100 * self.scf_tolerance, 2000 * self.scf_tolerance
@@ -83,12 +84,12 @@ class ShieldingLevel:
 
 
 def problem_of(atoms: Atoms, default_charge: int, level: ShieldingLevel) -> str | None:
-    """Reason why a cluster has no closed-shell calculation at this level, if so.
+    """Reason why a closed-shell calculation of a cluster at this level is impossible, if any.
 
     Args:
-        atoms: The cluster, with the charge and spin of its frame.
-        default_charge: Total charge, if the frame states none.
-        level: The level of theory.
+        atoms: Cluster, with the charge and spin of its frame.
+        default_charge: Total charge in e if the frame does not state a charge.
+        level: Level of theory.
     """
     try:
         state = electronic_state(atoms, default_charge)
@@ -101,7 +102,7 @@ def problem_of(atoms: Atoms, default_charge: int, level: ShieldingLevel) -> str 
             "give another --charge, or a charge in the info of the frame"
         )
     if state.unpaired:
-        return f"its multiplicity is {state.multiplicity}, but this label is of closed shells; correct or remove it"
+        return f"its multiplicity is {state.multiplicity}, but this label is for closed shells; correct or remove it"
     if level.core_potential and electrons <= num_core_electrons(atoms, level.core_potential):
         return f"no electron is left outside the cores ({atoms.get_chemical_formula()}, charge {charge})"
     missing = without_basis(set(atoms.get_chemical_symbols()), level.basis)
@@ -111,32 +112,32 @@ def problem_of(atoms: Atoms, default_charge: int, level: ShieldingLevel) -> str 
 
 
 def without_basis(symbols: Collection[str], basis: str) -> list[str]:
-    """The elements of some that a basis set does not know."""
+    """Elements that a basis set does not include, sorted."""
     return sorted(symbol for symbol in symbols if not num_functions(symbol, basis))
 
 
 @lru_cache
 def num_functions(symbol: str, basis: str) -> int:
-    """Number of cartesian functions of an element in a basis set; none, if the set does not know the element."""
+    """Number of Cartesian functions of an element in a basis set; 0 if the set does not include the element."""
     return sum(_cartesians(shell[0]) * (len(shell[-1]) - 1) for shell in basis_shells(symbol, basis))
 
 
 @lru_cache
 def num_fitting_functions(symbol: str, basis: str, fitting: str) -> int:
-    """Number of solid harmonics of an element in a fitting basis."""
+    """Number of functions of an element in an auxiliary basis."""
     mol = gto.M(atom=symbol, basis=basis, spin=atomic_numbers[symbol] % 2, verbose=0)
     return df.addons.make_auxmol(mol, fitting).nao
 
 
 def num_core_electrons(atoms: Atoms, core_potential: str) -> int:
-    """Electrons of a cluster that an effective core potential stands for."""
+    """Number of electrons of a cluster that an effective core potential replaces."""
     symbols = atoms.get_chemical_symbols()
     cores = {symbol: gto.basis.load_ecp(core_potential, symbol) for symbol in set(symbols)}
     return sum(cores[symbol][0] if cores[symbol] else 0 for symbol in symbols)
 
 
 def num_core_orbitals(numbers: np.ndarray) -> int:
-    """Orbitals of the noble-gas cores of atoms."""
+    """Number of noble-gas core orbitals of atoms."""
     return sum(max(core for core in NOBLE_GASES if core < number) // 2 for number in numbers)
 
 
@@ -146,29 +147,29 @@ def _cartesians(angular_momentum: int) -> int:
 
 GB = 1e9
 BUFFERS = 1500
-"""Bytes of buffers for each element of a matrix."""
+"""Bytes of buffers per matrix element."""
 
 FREE = 0.9
-"""Share of the free memory that the commands take by default."""
+"""Fraction of the free memory that the commands use by default."""
 
 BASE = 0.5 * GB
-"""Of the interpreter and its libraries."""
+"""Bytes used by the interpreter and its libraries."""
 
 
 def needed_memory(atoms: Atoms, level: ShieldingLevel) -> float:
-    """Bytes without which a cluster cannot be done: integrals, products of orbitals and first-order integrals."""
+    """Minimum memory of a calculation in bytes: integrals, orbital products and first-order integrals."""
     functions, fitting = _sizes(atoms, level)
     of_atom = 4 * 4 * functions**2 * fitting / len(atoms)
     return _always(functions, fitting) + _held(atoms, level) + of_atom
 
 
 def spare_memory(memory: float, atoms: Atoms, level: ShieldingLevel) -> float:
-    """Bytes left during the self-consistent field, to save time."""
+    """Memory in bytes left during the self-consistent field, which can be used for caching."""
     return max(memory - _always(*_sizes(atoms, level)) - _held(atoms, level), 0.0)
 
 
 def free_memory() -> float:
-    """Bytes that the machine can give: what it calls available, or else half of all."""
+    """Available memory of this machine in bytes; half of the total memory if it is not reported."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text(encoding="utf-8").splitlines():
@@ -178,12 +179,12 @@ def free_memory() -> float:
 
 
 def _always(functions: int, fitting: int) -> float:
-    """Bytes of the interpreter, the metric of the fitting basis and buffers."""
+    """Bytes of the interpreter, the Coulomb metric of the auxiliary basis and buffers."""
     return BASE + 3 * 8 * fitting**2 + BUFFERS * functions**2
 
 
 def _held(atoms: Atoms, level: ShieldingLevel) -> float:
-    """Bytes of the fitted integrals, and twice those of the products of orbitals with all functions."""
+    """Bytes of the three-centre integrals, and of two copies of the products of orbitals with all functions."""
     functions, fitting = _sizes(atoms, level)
     cores = num_core_orbitals(atoms.numbers)
     orbitals = atoms.numbers.sum() / 2 - cores + cores / len(atoms)
@@ -191,7 +192,7 @@ def _held(atoms: Atoms, level: ShieldingLevel) -> float:
 
 
 def _sizes(atoms: Atoms, level: ShieldingLevel) -> tuple[int, int]:
-    """Number of basis and of fitting functions."""
+    """Numbers of basis functions and of auxiliary functions."""
     symbols = atoms.get_chemical_symbols()
     functions = sum(num_functions(symbol, level.basis) for symbol in symbols)
     fitting = level.fitting or "def2-universal-jkfit"

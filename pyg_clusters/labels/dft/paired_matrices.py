@@ -1,4 +1,4 @@
-"""Many symmetric matrices of one size, each held once and in single precision."""
+"""Packed storage of many symmetric matrices of one size in single precision."""
 
 from collections.abc import Iterator, Sequence
 
@@ -7,14 +7,14 @@ from scipy.linalg import blas
 
 
 class PairedMatrices:
-    """Symmetric matrices of one size, in parts, in single precision.
+    """Symmetric matrices of one size, stored in pairs in single precision and divided into parts.
 
-    Two of them lie in an array of a row more than columns: of rows 0 to n - 1 the upper triangle is one matrix, of rows
-    1 to n the lower triangle is another. BLAS multiplies with either as it is.
+    Two n × n matrices share one array ``[n + 1, n]``: the first is the upper triangle of rows 0 to n - 1, the second
+    the lower triangle of rows 1 to n. BLAS can multiply with either without unpacking.
 
     Args:
         parts: Number of matrices of each part ``[num_parts]``.
-        size: Rows of each matrix.
+        size: Number of rows n of each matrix.
 
     Example:
         >>> pair = PairedMatrices([2], 3)
@@ -34,7 +34,7 @@ class PairedMatrices:
         self._parts = [np.zeros(((count + 1) // 2, size + 1, size), np.float32) for count in self._counts]
 
     def set_row(self, row: int, values: np.ndarray):
-        """Sets a row of the lower triangle of all matrices, ``[count, row + 1]``."""
+        """Set a row of the lower triangle of all matrices, from ``values [count, row + 1]``."""
         start = 0
         for count, part in zip(self._counts, self._parts, strict=True):
             middle = start + len(part)
@@ -43,11 +43,11 @@ class PairedMatrices:
             start += count
 
     def products(self, part: int, columns: np.ndarray) -> np.ndarray:
-        """Transposes of the products of a part's matrices with columns, ``[count, num_columns, size]``.
+        """Multiply the matrices of a part with columns; return the transposed products ``[count, num_columns, size]``.
 
         Args:
-            part: Number of the part.
-            columns: What is multiplied, ``[size, num_columns]``.
+            part: Index of the part.
+            columns: Columns ``[size, num_columns]``.
         """
         columns = np.asfortranarray(columns, dtype=np.float32)
         pairs = self._parts[part]
@@ -59,7 +59,7 @@ class PairedMatrices:
         return result
 
     def projections(self, weights: np.ndarray) -> np.ndarray:
-        """Sum of the products of each matrix' elements with symmetric ``weights [size, size]``; ``[count]``."""
+        """Contract each matrix with symmetric ``weights [size, size]`` over both indices; return ``[count]``."""
         doubled = 2 * np.tril(weights, -1) + np.diag(weights.diagonal())
         both = np.zeros((2, self.size + 1, self.size))
         both[0, :-1], both[1, 1:] = doubled.T, doubled
@@ -71,7 +71,7 @@ class PairedMatrices:
         return np.concatenate(found)
 
     def combination(self, coefficients: np.ndarray) -> np.ndarray:
-        """Sum of the matrices times ``coefficients [count]``."""
+        """Return the linear combination of all matrices with ``coefficients [count]``, ``[size, size]``."""
         total = np.zeros((2, self.size + 1, self.size))
         start = 0
         for part, count in self._with_counts():

@@ -1,9 +1,9 @@
-"""Shielding tensors of a closed-shell solution, by the response of its orbitals to a magnetic field.
+"""Shielding tensors of closed-shell solutions from the orbital response to a magnetic field.
 
-By fitted integrals here; by exact ones with the released pyscf-properties, and on a GPU with gpu4pyscf. The first-order
-matrices are those of gauge-including atomic orbitals (GIAOs). All are imaginary and antisymmetric; what is returned is
-their imaginary part, ``[3, num_functions, num_functions]``, by component of the field. Theory: Wolinski, Hinton, Pulay,
-J. Am. Chem. Soc. 1990, 112, 8251.
+Density fitting is implemented here; exact integrals use pyscf-properties, and calculations on a GPU gpu4pyscf. The
+first-order matrices are those of gauge-including atomic orbitals (GIAOs; Wolinski, Hinton, Pulay, J. Am. Chem. Soc.
+1990, 112, 8251). They are imaginary and antisymmetric; functions return their imaginary part
+``[3, num_functions, num_functions]``, by component of the field.
 """
 
 import warnings
@@ -20,12 +20,12 @@ from pyg_clusters.labels.labelling import LabellingError
 
 
 def gauge_overlap(mol: "gto.Mole") -> np.ndarray:
-    """Overlap matrix in first order."""
+    """First-order overlap matrix."""
     return -mol.intor_asymmetric("int1e_igovlp", 3)
 
 
 def one_electron(mol: "gto.Mole") -> np.ndarray:
-    """Angular momentum, kinetic energy and attraction by the nuclei in first order."""
+    """First-order one-electron matrix: angular momentum, kinetic energy and nuclear attraction."""
     total = -0.5 * mol.intor("int1e_giao_irjxp", 3)
     total -= mol.intor_asymmetric("int1e_ignuc", 3)
     total -= mol.intor("int1e_igkin", 3)
@@ -33,14 +33,15 @@ def one_electron(mol: "gto.Mole") -> np.ndarray:
 
 
 def exchange_correlation(grid: IntegrationGrid, density: np.ndarray) -> np.ndarray:
-    r"""Matrix of the exchange-correlation potential in first order.
+    r"""Compute the first-order matrix of the exchange-correlation potential.
 
-    A product of two GIAOs differs from that of the functions by a phase that is linear in r, so that
+    The product of two GIAOs differs from that of the basis functions by a phase linear in r:
 
     .. math:: V_k = -\tfrac12 \sum_{ab} \epsilon_{kab} (R_\mu - R_\nu)_a [M_b + N_b],
 
     where :math:`M_b = \int r_b [v \chi_\mu \chi_\nu + \mathbf w \cdot \nabla(\chi_\mu \chi_\nu)]`,
-    :math:`N_b = \int w_b \chi_\mu \chi_\nu`, with v and w the derivatives of the energy by density and gradient.
+    :math:`N_b = \int w_b \chi_\mu \chi_\nu`, and v and w are the derivatives of the energy density with respect to the
+    density and its gradient.
     """
     moments = np.zeros((3, *density.shape))
     for block in grid.blocks():
@@ -48,7 +49,7 @@ def exchange_correlation(grid: IntegrationGrid, density: np.ndarray) -> np.ndarr
         potential *= block.weights
         scaled, functions = block.weighted(potential), np.ix_(block.functions, block.functions)
         for moment, coords, part in zip(moments, block.coords.T, potential[1:], strict=True):
-            # half of the matrix, as the other half is its transpose
+            # half of the matrix; the transpose is added below
             halves = coords[:, None] * scaled + 0.5 * part[:, None] * block.values[0]
             moment[functions] += block.values[0].T @ halves.astype(np.float32)
     moments += moments.transpose(0, 2, 1)
@@ -62,10 +63,10 @@ def exchange_correlation(grid: IntegrationGrid, density: np.ndarray) -> np.ndarr
 def coulomb_exchange(
     integrals: FittedIntegrals, mol: "gto.Mole", products: FittedProducts
 ) -> tuple[np.ndarray, np.ndarray]:
-    r"""Coulomb and exchange matrices in first order, with the integrals of the density fitting.
+    r"""Compute the first-order Coulomb and exchange matrices with density fitting.
 
-    The fitting functions are real and do not depend on the field, so that this is the derivative of the fitted energy
-    and does not depend on the origin.
+    The auxiliary functions are real and independent of the field. The result is therefore the derivative of the fitted
+    energy and does not depend on the gauge origin.
     """
     num_functions = mol.nao
     three_centre = _ThreeCentre(mol, integrals.basis)
@@ -83,17 +84,17 @@ def coulomb_exchange(
 
 
 class _ThreeCentre:
-    """Integrals (gμ ν|P), the derivative of the pair of GIAOs by the field, for P on one atom at a time."""
+    """Integrals (gμ ν|P) of the field derivatives of GIAO pairs, for auxiliary functions P of one atom at a time."""
 
     def __init__(self, mol: "gto.Mole", basis: FittingBasis):
         self.mol, self.basis = mol, basis
         self.integrals = basis.integrals("int3c2e_ig1")
 
     def of_atom(self, atom: int) -> np.ndarray:
-        """The integrals ``[3, fitting functions of the atom, ν, μ]``."""
+        """Compute the integrals ``[3, auxiliary functions of the atom, ν, μ]``."""
         start, end = self.basis.atoms[atom]
         result = np.zeros((3, end - start, self.mol.nao, self.mol.nao), np.float32)
-        for first, last, low, high in self.mol.aoslice_by_atom()[1:]:  # with functions of the atoms before
+        for first, last, low, high in self.mol.aoslice_by_atom()[1:]:  # with functions of the preceding atoms
             for component, part in zip(result, self.integrals.block((first, last), (0, first), atom, 3), strict=True):
                 component[:, :low, low:high] = part
                 np.negative(component[:, :low, low:high].transpose(0, 2, 1), out=component[:, low:high, :low])
@@ -104,39 +105,39 @@ MAX_CYCLES = 40
 LINEAR_DEPENDENCE = 1e-14
 
 ENOUGH = 20.0
-"""The residual may be this many times the tolerance in the end, which bounds steps, not residuals."""
+"""Accepted final residual in units of the tolerance, which limits the steps of the solver and not the residual."""
 
 CORRECTIONS = 3
-"""Most solutions of the equations for what the one before has left over, as small gaps need them."""
+"""Maximum number of times that the equations are solved again for the residual, which small gaps require."""
 
 
 class MagneticResponse:
-    """Coupled-perturbed Kohn-Sham equations of an imaginary perturbation, with fitted exchange.
+    """Coupled-perturbed Kohn-Sham equations of a magnetic field, with density-fitted exchange.
 
-    The field changes no density in first order, so that the exact exchange alone couples the orbitals. Its integrals
-    are held in single precision, which changes shieldings by less than 1e-4 ppm.
+    The density does not change to first order in the field, so only exact exchange couples the orbitals. Its integrals
+    are stored in single precision, which changes shieldings by less than 1e-4 ppm.
 
     Args:
-        solution: The closed-shell solution.
-        products: Products of its occupied orbitals with all functions.
+        solution: Closed-shell solution.
+        products: Products of its occupied orbitals with all basis functions.
     """
 
     def __init__(self, solution: ClosedShell, products: FittedProducts):
         self.solution, self.products = solution, products
 
     def solve(self, first_order: np.ndarray, overlap: np.ndarray, tolerance: float) -> np.ndarray:
-        """Orbitals in first order in the field, as coefficients of those of zeroth.
+        """Solve for the first-order orbitals.
 
         Args:
-            first_order: Kohn-Sham matrix in first order, ``[3, num_orbitals, num_occupied]``.
-            overlap: Overlap matrix in first order, of the same shape.
-            tolerance: Convergence.
+            first_order: First-order Kohn-Sham matrix ``[3, num_orbitals, num_occupied]``.
+            overlap: First-order overlap matrix, of the same shape.
+            tolerance: Convergence tolerance.
 
         Returns:
-            ``[3, num_orbitals, num_occupied]``.
+            First-order orbitals as coefficients of the unperturbed orbitals, ``[3, num_orbitals, num_occupied]``.
 
         Raises:
-            LabellingError: If the equations are not solved.
+            LabellingError: If the equations do not converge.
         """
         solution = self.solution
         occupied, energies = solution.mf.mo_occ > 0, solution.mf.mo_energy
@@ -171,10 +172,10 @@ class MagneticResponse:
         return result
 
     def _induced(self, changes: np.ndarray) -> np.ndarray:
-        """Change of the Kohn-Sham matrix ``[n, num_virtual, num_occupied]`` by that of the occupied orbitals.
+        """Kohn-Sham matrix ``[n, num_virtual, num_occupied]`` induced by a change of the occupied orbitals.
 
         Args:
-            changes: Orbitals in first order, ``[n, num_functions, num_occupied]``.
+            changes: First-order orbitals ``[n, num_functions, num_occupied]``.
         """
         virtual, occupied = self.solution.virtual, self.solution.occupied
         exchange = [self.products.exchange(change) for change in changes]
@@ -182,24 +183,24 @@ class MagneticResponse:
 
 
 FINE_STRUCTURE = 7.2973525643e-3
-"""The fine-structure constant (CODATA 2022)."""
+"""Fine-structure constant (CODATA 2022)."""
 
 PPM = FINE_STRUCTURE**2 * 1e6
-"""The shielding of one atomic unit in ppm."""
+"""Atomic unit of shielding in ppm."""
 
 
 def shielding_tensors(solution: ClosedShell, tolerance: float) -> np.ndarray:
-    """Shielding tensors ``[num_atoms, 3, 3]`` in ppm with GIAOs; the field is along the row, the moment the column.
+    """Compute GIAO shielding tensors ``[num_atoms, 3, 3]`` in ppm; rows: field, columns: nuclear moment.
 
-    Every two-electron term has the same density fitting, so that the result does not depend on where the cluster
-    lies.
+    Every two-electron term uses the same density fitting, and the result does not depend on the position of the
+    cluster.
 
     Args:
-        solution: The closed-shell solution, with density fitting.
-        tolerance: Convergence of the coupled-perturbed equations.
+        solution: Closed-shell solution with density fitting.
+        tolerance: Convergence tolerance of the coupled-perturbed equations.
 
     Raises:
-        LabellingError: If these do not converge.
+        LabellingError: If the equations do not converge.
     """
     mol, coefficients, occupied = solution.mf.mol, solution.mf.mo_coeff, solution.occupied
     products = solution.integrals.fit(occupied)
@@ -216,7 +217,7 @@ def shielding_tensors(solution: ClosedShell, tolerance: float) -> np.ndarray:
 
 
 def diamagnetic(mol, density: np.ndarray) -> np.ndarray:
-    """Part of the density in zeroth order, ``[num_atoms, 3, 3]`` in atomic units."""
+    """Diamagnetic part of the shielding, from the unperturbed density; ``[num_atoms, 3, 3]`` in atomic units."""
     parts = []
     for position in mol.atom_coords():
         with mol.with_rinv_origin(position):
@@ -227,11 +228,11 @@ def diamagnetic(mol, density: np.ndarray) -> np.ndarray:
 
 
 def paramagnetic(mol, changes: np.ndarray) -> np.ndarray:
-    """Part of the orbitals in first order, ``[num_atoms, 3, 3]`` in atomic units.
+    """Paramagnetic part of the shielding, from the first-order orbitals; ``[num_atoms, 3, 3]`` in atomic units.
 
     Args:
-        mol: The cluster.
-        changes: Density matrices in first order without their conjugates, ``[3, num_functions, num_functions]``.
+        mol: PySCF molecule.
+        changes: First-order density matrices without their conjugates, ``[3, num_functions, num_functions]``.
     """
     parts = []
     for position in mol.atom_coords():
@@ -242,24 +243,25 @@ def paramagnetic(mol, changes: np.ndarray) -> np.ndarray:
 
 
 def exact_shielding(mf: "dft.rks.RKS", tolerance: float = 1e-9) -> np.ndarray:
-    """Shielding tensors ``[num_atoms, 3, 3]`` in ppm of a closed-shell calculation, from exact integrals.
+    """Compute shielding tensors ``[num_atoms, 3, 3]`` in ppm from exact integrals with pyscf-properties.
 
-    Two places of pyscf-properties 0.1.0 fail with PySCF 2.14, and are gone around:
+    Works around two incompatibilities of pyscf-properties 0.1.0 with PySCF 2.14:
 
-    - small grids are no multiple of the block of points that the integration asserts: points of no weight are added;
-    - the solver of the coupled-perturbed equations leaves out a direction of the field that has converged, where the
-      induced potential expects all three.
+    - The integration requires a number of grid points that is a multiple of the block size; small grids are padded with
+      points of zero weight.
+    - The solver of the coupled-perturbed equations drops converged directions of the field, but the induced potential
+      expects all three.
 
     Args:
-        mf: A converged calculation without density fitting.
-        tolerance: Convergence of the coupled-perturbed equations.
+        mf: Converged calculation without density fitting.
+        tolerance: Convergence tolerance of the coupled-perturbed equations.
 
     Raises:
         MissingExtra: If pyscf-properties is not installed.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # other properties of the package say that they are under testing
+            warnings.simplefilter("ignore")  # warnings about experimental features
             from pyscf.prop.nmr import rhf, rks
     except ImportError as error:
         raise MissingExtra("pyscf-properties", "dft", "a shielding with exact integrals") from error
@@ -277,7 +279,7 @@ def exact_shielding(mf: "dft.rks.RKS", tolerance: float = 1e-9) -> np.ndarray:
 
 
 def padded(grids: "dft.gen_grid.Grids", mol) -> "dft.gen_grid.Grids":
-    """A copy of a grid, with points of no weight up to a multiple of PySCF's block."""
+    """Copy a grid, padded with points of zero weight to a multiple of the block size of PySCF."""
     block = dft.numint.BLKSIZE
     missing = -len(grids.weights) % block
     copy = grids.copy()
@@ -288,7 +290,7 @@ def padded(grids: "dft.gen_grid.Grids", mol) -> "dft.gen_grid.Grids":
 
 
 def induced_potential(mf: "dft.rks.RKS") -> Callable[[np.ndarray], np.ndarray]:
-    """The potential induced by any number of orbitals in first order."""
+    """Return a function that computes the potential induced by any number of first-order orbitals."""
     response = mf.gen_response(singlet=True, hermi=2)
     occupied = mf.mo_coeff[:, mf.mo_occ > 0]
     shape = (-1, mf.mo_coeff.shape[1], occupied.shape[1])
@@ -303,7 +305,7 @@ def induced_potential(mf: "dft.rks.RKS") -> Callable[[np.ndarray], np.ndarray]:
 
 
 def check_gpu():
-    """Checks that gpu4pyscf is there and finds a GPU.
+    """Check that gpu4pyscf is installed and a GPU is available.
 
     Raises:
         MissingExtra: If gpu4pyscf is not installed.
@@ -323,16 +325,16 @@ def check_gpu():
 
 
 def shielding_on_gpu(mol, level: ShieldingLevel) -> tuple["dft.rks.RKS", np.ndarray]:
-    """Closed-shell solution and shielding tensors ``[num_atoms, 3, 3]`` in ppm by gpu4pyscf, with exact integrals.
+    """Compute the closed-shell solution and shielding tensors ``[num_atoms, 3, 3]`` in ppm with gpu4pyscf.
 
-    gpu4pyscf has the first-order two-electron integrals exactly and on the processor, so that density fitting of the
-    rest would make the result depend on where the cluster lies.
+    Integrals are exact: gpu4pyscf computes the first-order two-electron integrals exactly (on the CPU), and density
+    fitting of the other terms would make the result depend on the position of the cluster.
 
     Returns:
-        The calculation as PySCF has it, without a GPU, and the tensors.
+        PySCF mean-field object on the CPU, and the tensors.
 
     Raises:
-        LabellingError: If the calculation does not converge.
+        LabellingError: If the self-consistent field does not converge.
     """
     import cupy
     from gpu4pyscf.properties.shielding import eval_shielding

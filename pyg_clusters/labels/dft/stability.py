@@ -1,4 +1,4 @@
-"""Stability of a closed-shell solution: against triplet rotations of its orbitals, and the broken-symmetry singlet."""
+"""Triplet stability of closed-shell solutions, and broken-symmetry singlets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pyg_clusters.labels.dft.kohn_sham import ClosedShell, converge, fitted_pote
 from pyg_clusters.labels.labelling import LabellingError
 
 TOLERANCE = 2e-3
-"""Norm of the residual at which the lowest eigenvalue is taken, in hartree: its error is of second order."""
+"""Convergence criterion of the residual norm in hartree; the error of the eigenvalue is second-order in it."""
 
 MAX_CYCLES = 60
 SMALLEST_DENOMINATOR = 1e-2
@@ -19,22 +19,22 @@ NUM_GUESSES = 3
 
 
 def triplet_stability(solution: ClosedShell) -> tuple[float, np.ndarray]:
-    r"""Lowest eigenvalue of the triplet stability matrix, and where it leads.
+    r"""Compute the lowest eigenvalue and eigenvector of the triplet stability matrix.
 
-    The real orbital Hessian of a closed-shell solution against rotations that are opposite for the two spins (Seeger,
-    Pople, J. Chem. Phys. 1977, 66, 3045; Bauernschmitt, Ahlrichs, J. Chem. Phys. 1996, 104, 9047),
+    The matrix is the real orbital Hessian of a closed-shell solution for orbital rotations of opposite sign for the two
+    spins (Seeger, Pople, J. Chem. Phys. 1977, 66, 3045; Bauernschmitt, Ahlrichs, J. Chem. Phys. 1996, 104, 9047),
 
     .. math:: (A + B)_{ai,bj} = \delta_{ab} \delta_{ij} (\varepsilon_a - \varepsilon_i)
         + 2 (ai|f_{\uparrow\uparrow} - f_{\uparrow\downarrow}|bj) - c_x [(ab|ij) + (aj|ib)].
 
-    If an eigenvalue is negative, a broken-symmetry solution lies lower. The orbitals of the noble-gas cores are left
-    out.
+    If the eigenvalue is negative, there is a broken-symmetry solution of lower energy. The orbitals of the noble-gas
+    cores are excluded.
 
     Returns:
-        The eigenvalue in hartree, and its vector ``[num_virtual, num_valence]``.
+        The eigenvalue in hartree, and the eigenvector ``[num_virtual, num_valence]``.
 
     Raises:
-        LabellingError: If the eigenvalue is not found.
+        LabellingError: If the eigenvalue does not converge.
     """
     hessian = _TripletHessian(solution)
     value, vector = lowest_eigenpair(hessian, hessian.differences.ravel())
@@ -42,11 +42,11 @@ def triplet_stability(solution: ClosedShell) -> tuple[float, np.ndarray]:
 
 
 def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.ndarray) -> tuple[float, np.ndarray]:
-    """Lowest eigenvalue and vector of a symmetric matrix by Davidson's method (J. Comput. Phys. 1975, 17, 87).
+    """Compute the lowest eigenpair of a symmetric matrix by Davidson's method (J. Comput. Phys. 1975, 17, 87).
 
     Args:
-        product: Multiplies the matrix with a vector.
-        diagonal: An approximation of its diagonal.
+        product: Function that multiplies the matrix with a vector.
+        diagonal: Approximate diagonal of the matrix.
 
     Example:
         >>> matrix = np.diag([1.0, 2.0, 3.0]) - 0.1
@@ -55,7 +55,7 @@ def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.n
         0.0
 
     Raises:
-        LabellingError: If it is not found.
+        LabellingError: If the eigenvalue does not converge.
     """
     guesses = np.argsort(diagonal)[:NUM_GUESSES]
     space = np.zeros((len(guesses), len(diagonal)))
@@ -70,7 +70,7 @@ def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.n
             return value, vector
         denominator = diagonal - value
         new = residual / np.where(np.abs(denominator) < SMALLEST_DENOMINATOR, SMALLEST_DENOMINATOR, denominator)
-        for _ in range(2):  # orthogonal to rounding error only the second time
+        for _ in range(2):  # repeated orthogonalisation, to rounding error
             new -= space.T @ (space @ new)
         new /= np.linalg.norm(new)
         space = np.vstack([space, new])
@@ -79,7 +79,7 @@ def lowest_eigenpair(product: Callable[[np.ndarray], np.ndarray], diagonal: np.n
 
 
 class _TripletHessian:
-    """Multiplies the triplet stability matrix with a vector ``[num_virtual * num_valence]``."""
+    """Product of the triplet stability matrix with a vector ``[num_virtual * num_valence]``."""
 
     def __init__(self, solution: ClosedShell):
         self.solution = solution
@@ -100,7 +100,7 @@ class _TripletHessian:
         return (image + self.differences * rotation).ravel()
 
     def _on_grid(self):
-        """Values of the valence orbitals, and the kernel of spin densities times the weight of each point."""
+        """Yield, block by block, the valence orbitals and the weighted spin-density kernel on the grid."""
         grid, density = self.solution.grid, self.solution.density
         for block in grid.blocks():
             rho = block.density(density) / 2
@@ -109,7 +109,7 @@ class _TripletHessian:
             yield block.values @ self.valence[block.functions].astype(np.float32), spin_kernel.astype(np.float32)
 
     def _kernel(self, rotated: np.ndarray) -> np.ndarray:
-        """Exchange and correlation, ``[num_functions, num_valence]``."""
+        """Exchange-correlation contribution ``[num_functions, num_valence]``."""
         result = np.zeros_like(rotated)
         for block, (orbitals, kernel) in zip(self.solution.grid.blocks(), self.on_grid, strict=True):
             changed = block.values @ rotated[block.functions].astype(np.float32)
@@ -124,7 +124,7 @@ class _TripletHessian:
 
 
 FIRST_ANGLE = 0.4
-"""Largest rotation of an orbital in the start, in radian."""
+"""Maximum rotation angle of the initial orbitals in radian."""
 
 
 @dataclass(frozen=True)
@@ -134,22 +134,22 @@ class BrokenSymmetry:
     spin_squared: float
     """Expectation value of the squared spin of the Kohn-Sham determinant; 0 for a closed shell, 1 for a diradical."""
     lowering: float
-    """Energy below the closed-shell solution in hartree."""
+    """Energy relative to the closed-shell solution in hartree, positive if lower."""
 
 
 def broken_symmetry(solution: ClosedShell, vector: np.ndarray) -> BrokenSymmetry:
-    """Follows a triplet instability to the broken-symmetry singlet.
+    """Follow a triplet instability to the broken-symmetry singlet.
 
-    The unrestricted calculation of as many electrons of either spin starts from the closed-shell orbitals, rotated
-    along the unstable direction, one way for one spin and the other way for the other. Where there is no lower
-    solution it falls back to the closed shell, whose squared spin is zero.
+    An unrestricted calculation with equal numbers of spin-up and spin-down electrons starts from the closed-shell
+    orbitals, rotated along the unstable direction with opposite signs for the two spins. If there is no lower solution,
+    it converges to the closed shell, whose squared spin is zero.
 
     Args:
-        solution: The closed-shell solution.
-        vector: The unstable direction ``[num_virtual, num_valence]``, see :func:`triplet_stability`.
+        solution: Closed-shell solution.
+        vector: Unstable direction ``[num_virtual, num_valence]``, see :func:`triplet_stability`.
 
     Raises:
-        LabellingError: If the calculation does not converge.
+        LabellingError: If the self-consistent field does not converge.
     """
     closed = solution.mf
     mf = dft.UKS(closed.mol, xc=closed.xc)
@@ -167,7 +167,7 @@ def broken_symmetry(solution: ClosedShell, vector: np.ndarray) -> BrokenSymmetry
 
 
 def rotated_orbitals(solution: ClosedShell, vector: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Orbitals ``[num_functions, num_functions]`` of both spins, rotated in opposite directions."""
+    """Rotate the orbitals of the two spins in opposite directions; returns ``[num_functions, num_orbitals]`` each."""
     num_occupied = solution.occupied.shape[1]
     orbitals = np.hstack([solution.occupied, solution.virtual])
     generator = np.zeros((orbitals.shape[1],) * 2)
