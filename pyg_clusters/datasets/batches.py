@@ -15,10 +15,11 @@ from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 
 
 class ClusterBatches(Dataset):
-    """Batches of an in-memory data set, by the indices of their clusters.
+    """Batches of an in-memory data set, indexed by lists of clusters.
 
-    Values per atom and per cluster are sliced from the flat tensors of the data set, many times faster than collating
-    single graphs. If the data set has a transform or holds edges, single graphs are transformed and collated as in PyG.
+    Values per atom and per cluster are sliced from the flat tensors of the data set, which is many times faster than
+    collating single graphs. If the data set has a transform or contains edges, single graphs are transformed and
+    collated as in PyG.
 
     Args:
         dataset: Clusters with ``z``, ``pos`` and a target ``y`` per cluster or per atom.
@@ -26,7 +27,7 @@ class ClusterBatches(Dataset):
 
     def __init__(self, dataset: InMemoryDataset):
         self.dataset = dataset
-        self.indices = torch.as_tensor(list(dataset.indices()), dtype=torch.long)  # of a subset, in the whole
+        self.indices = torch.as_tensor(list(dataset.indices()), dtype=torch.long)  # of a subset in the full data set
         content = dataset._data
         self.values = {key: value for key, value in content.items() if _is_flat(content, key, value)}
         self.collated = dataset.transform is not None or len(self.values) < len(content.keys())
@@ -40,7 +41,7 @@ class ClusterBatches(Dataset):
         return self.stored(clusters)
 
     def blocks(self, clusters: Tensor, positions: bool = True) -> Iterable[Data]:
-        """Clusters in blocks: a single block, as they are in memory already."""
+        """Return all clusters as a single block, since they are already in memory."""
         return [self.stored(clusters.tolist())]
 
     def stored(self, clusters: Sequence[int]) -> Data:
@@ -57,7 +58,7 @@ class ClusterBatches(Dataset):
 
 
 class DiskBatches(Dataset):
-    """Batches of an on-disk data set, by the indices of their clusters, like :class:`ClusterBatches`."""
+    """Batches of an on-disk data set, indexed by lists of clusters like :class:`ClusterBatches`."""
 
     def __init__(self, dataset: OnDiskClusters):
         self.dataset = dataset
@@ -75,11 +76,11 @@ class DiskBatches(Dataset):
         return self.dataset.read(clusters)
 
     def blocks(self, clusters: Tensor, positions: bool = True) -> Iterable[Data]:
-        """Clusters in blocks, one of which is in memory at a time.
+        """Read clusters in blocks, one in memory at a time.
 
         Args:
             clusters: Indices of the clusters.
-            positions: Read the positions too; otherwise only ``z``, ``ptr``, the target and values per cluster.
+            positions: Whether to read the positions; otherwise only ``z``, ``ptr``, the target and values per cluster.
         """
         return _Repeatable(partial(self.dataset.blocks, clusters, positions))
 
@@ -104,7 +105,7 @@ def batches_of(dataset: GraphDataset) -> ClusterBatches | DiskBatches:
 
 
 def _is_flat(content: Data, key: str, value: object) -> bool:
-    """Whether the values of clusters are stored one after the other, as in a batch."""
+    """Whether the values of all clusters are concatenated along the first axis, as in a batch."""
     return isinstance(value, Tensor) and content.__cat_dim__(key, value) == 0 and "index" not in key
 
 
@@ -117,15 +118,16 @@ def _ranges(ptr: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class EpochSampler(Sampler[list[int]]):
-    """Batches of an epoch, in an order that depends on the seed and the epoch alone.
+    """Sampler of batches, in an order that depends only on the seed and the epoch.
 
-    A resumed run therefore continues as if it had not stopped. Each of several processes takes its share of every
-    batch: together they see the batches of one process. (A remainder of fewer clusters than processes is left out.)
+    A resumed run therefore continues exactly as an uninterrupted one. In distributed training, each process takes its
+    share of every batch; together they process the same batches as a single process. (A last batch with fewer clusters
+    than processes is dropped.)
 
     Args:
         clusters: Indices of the clusters.
         batch_size: Number of clusters in a batch, over all processes.
-        shuffle: Shuffle again in each epoch.
+        shuffle: Whether to shuffle the clusters in each epoch.
         seed: Seed of the shuffling.
         rank: Index of this process.
         world_size: Number of processes.
@@ -156,7 +158,7 @@ class EpochSampler(Sampler[list[int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int):
-        """Set the epoch; called by the trainer before each one."""
+        """Set the epoch; called by the trainer before each epoch."""
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -181,17 +183,17 @@ class EpochSampler(Sampler[list[int]]):
 def bounded_batches(
     order: Tensor, sizes: Tensor, max_clusters: int, max_pairs: int, min_clusters: int = 1
 ) -> Iterator[Tensor]:
-    """Divide an order of clusters into batches with limits on the number of clusters and of pairs of atoms.
+    """Divide a sequence of clusters into batches with limits on the number of clusters and of pairs of atoms.
 
-    The pairs of a batch are counted as in dense products over padded clusters: its number of clusters times the square
-    of the number of atoms of the largest.
+    The pairs are counted as for dense operations on padded clusters: the number of clusters in the batch times the
+    square of the number of atoms of the largest one.
 
     Args:
-        order: Indices of the clusters.
+        order: Indices of the clusters, in order.
         sizes: Number of atoms of each cluster.
         max_clusters: Maximum number of clusters in a batch.
         max_pairs: Maximum number of pairs of atoms in a batch.
-        min_clusters: Number of clusters that a batch holds whatever their pairs.
+        min_clusters: Minimum number of clusters in a batch, regardless of their pairs.
 
     Example:
         >>> parts = bounded_batches(torch.arange(5), torch.tensor([10, 10, 20, 10, 10]), 4, 800)

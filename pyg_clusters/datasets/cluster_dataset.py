@@ -27,72 +27,73 @@ from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
 
 FORMAT_VERSION: int = 5
-"""Increased whenever the content of processed files changes."""
+"""Version of processed files; increase it whenever their content changes."""
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
-"""Matches the address in the default ``repr`` of an object."""
+"""Pattern of the address in the default ``repr`` of an object."""
 
 
 class ClusterDataset(LabelArguments, InMemoryDataset):
-    """Clusters and their labels from files of frames: extended XYZ and everything else that ASE reads.
+    """Data set of clusters and labels from files: extended XYZ and every other format that ASE reads.
 
-    The files are read once and saved as tensors under ``root/processed``. The name of the processed file has a hash of
-    the files and of everything else that it depends on: changed files are read again.
+    The files are read once and saved as tensors in ``root/processed``. The name of the processed file contains a hash
+    of the input files and of all arguments that affect it; changed files are read again.
 
     Each cluster is a :class:`~torch_geometric.data.Data` with
 
     - ``z [num_atoms]`` (long): atomic numbers
-    - ``pos [num_atoms, 3]``: positions in Å relative to their mean, so that the rounding to single precision does not
-      depend on the distance of the cluster from the origin
-    - ``y [1]``: target, an energy in eV minus the references, in double precision if single would round one of the data
-      set by more than 0.1 meV; or ``[num_atoms]``, if it is per atom
-    - ``idx [1]`` (long): index of the cluster, counted through all files
+    - ``pos [num_atoms, 3]``: positions in Å relative to their mean (centred before rounding to single precision)
+    - ``y [1]``: target, an energy in eV minus the references; double precision if single precision would round an
+      energy of the data set by more than 0.1 meV. ``[num_atoms]`` for a target per atom
+    - ``idx [1]`` (long): index of the cluster over all files
     - ``cluster_size [1]`` (long): number of atoms
     - ``group [1]`` (long): index of its group in :attr:`group_names`
-    - ``force [num_atoms, 3]`` in eV/Å, if requested, and the further values ``[1]`` and ``[num_atoms, ...]`` to keep,
-      in double precision if single would change one by more than 0.0001
+    - ``force [num_atoms, 3]`` in eV/Å, if requested
+    - additional values ``[1]`` and ``[num_atoms, ...]`` to keep; double precision if single precision would change one
+      by more than 0.0001
 
     Args:
         root (str or Path): Folder for the processed file.
-        files (sequence of str or Path): Files, folders and patterns, or one of them
+        files (str or Path, or sequence of these): Files, folders and patterns
             (:func:`~pyg_clusters.frames.expand_paths`).
-        target (str): Name of the target in the files: of a value per cluster (an energy in eV), or per atom.
-            ``"comment"`` is the comment line of XYZ files that is a single number.
-        labels (str or Path, optional): Separate table of energies by file or frame (see ``LabelTable``); then
-            ``target`` names its column.
-        per_atom (bool): Whether the target is a value per atom (a shielding in ppm).
+        target (str): Name of the target in the files, a value per cluster (an energy in eV) or per atom.
+            ``"comment"`` reads comment lines of XYZ files that consist of a single number.
+        labels (str or Path, optional): Separate table of energies by file or frame (see ``LabelTable``); ``target`` is
+            then the name of its column.
+        per_atom (bool): Whether the target is a value per atom (such as a shielding in ppm).
         energy_unit (str): Unit of the target and of the energy in the forces: a name of ``ase.units`` such as
             ``"Hartree"`` or ``"kcal/mol"``. They are converted to eV.
         length_unit (str): Unit of the positions, the cells and the length in the forces, such as ``"Bohr"``. They
             are converted to Å. Leave it out for files that state their unit, which are converted by their reader.
-        references (dict, optional): Energy in eV of an isolated atom by element symbol; their sum over a cluster is
-            subtracted from its energy, in double precision. ``"fit"`` determines them by a least-squares fit to all
-            energies; ``"isolated_atoms"`` takes the energies of the frames of one atom; see :attr:`references`. A model
-            trained on the data set adds them again: its energies are on the scale of the labels.
-        group (str, optional): Name of a value per cluster that identifies its group of related clusters. By default
-            the group is the file, so that :func:`~pyg_clusters.datasets.group_split` splits by trajectory.
-        keep (sequence of str or dict): Names of further values per cluster to keep (a temperature), or a mapping from
-            their names in the files to their names in the data.
-        keep_atoms (sequence of str or dict): Names of further values per atom to keep (charges), or a mapping as for
+        references (dict, optional): Energies of isolated atoms in eV by element symbol. Their sum over a cluster is
+            subtracted from its energy in double precision. ``"fit"`` determines them by a least-squares fit to all
+            energies; ``"isolated_atoms"`` takes them from frames of one atom; see :attr:`references`. A model trained
+            on the data set adds them again, and its energies are on the scale of the labels.
+        group (str, optional): Name of a value per cluster that identifies groups of related clusters. By default each
+            file is a group, and :func:`~pyg_clusters.datasets.group_split` splits by trajectory.
+        keep (sequence of str or dict): Names of additional values per cluster (such as a temperature), or a mapping
+            from their names in the files to their names in the data.
+        keep_atoms (sequence of str or dict): Names of additional values per atom (such as charges), or a mapping as for
             ``keep``.
-        forces (bool or str): Whether to keep the forces, or their name in the files if it is not ``forces``.
-        minima (sequence of str or Path): Files of local minima, whose forces are zero and need not be in the files;
-            ``"all"`` for all files.
-        minima_target (str, optional): Name of the target in the files of ``minima``, if it is another one there.
-        fragments (str): ``"refuse"`` a frame in several pieces, or ``"keep"`` the pieces, of a periodic frame at their
-            nearest images.
+        forces (bool or str): Whether to read the forces, or their name in the files if it is not ``forces``.
+        minima (sequence of str or Path): Files of local minima, whose forces are set to zero and not read; ``"all"``
+            for all files.
+        minima_target (str, optional): Name of the target in the files of ``minima``, if it differs.
+        fragments (str): ``"refuse"`` raises at a frame that consists of several pieces, ``"keep"`` keeps the pieces (in
+            a periodic frame at their nearest images).
         on_missing (str): ``"stop"`` raises at a frame without a label or with one that is not finite, ``"skip"`` leaves
             such frames out and lists them in :attr:`skipped`.
-        on_bad (str): ``"stop"`` raises at a frame that cannot be used, ``"skip"`` leaves such frames out, listed too.
+        on_bad (str): ``"stop"`` raises at a frame that cannot be used, ``"skip"`` leaves such frames out and lists them
+            in :attr:`skipped`.
         transform (callable, optional): Transform applied at every access.
-        pre_transform (callable, optional): Transform applied before clusters are saved. Its ``repr`` and attributes
-            identify it; if they contain an address (as for a function), the files are read every time.
+        pre_transform (callable, optional): Transform applied before clusters are saved. It is identified by its
+            ``repr`` and attributes; if they contain an address (as for a function), the files are read every time.
         pre_filter (callable, optional): Filter of the clusters to save, identified in the same way.
-        force_reload (bool): Read the files again in any case.
+        force_reload (bool): Whether to read the files even if a processed file exists.
 
     Raises:
-        InputError: If a file is missing or empty, a frame cannot be used, or a label is missing (the message lists
-            those found) or not finite.
+        InputError: If a file is missing or empty, a frame cannot be used, or a label is missing (the message lists the
+            labels found) or not finite.
 
     Example:
         >>> import tempfile
@@ -164,7 +165,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the contents of the files and of everything else that the clusters depend on."""
+        """Hash of the contents of the files and of all arguments that determine the clusters."""
         shaped_by = {
             "format": [FORMAT_VERSION, type(self).__name__],
             "files": self._checksums,
@@ -195,12 +196,12 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         return self._data.group[torch.as_tensor(list(self.indices()), dtype=torch.long)]
 
     def _process(self):
-        # PyG's method also saves the repr of pre_transform and pre_filter in files that it unpickles and compares,
-        # which the hash in the name of the processed file makes unnecessary.
+        # PyG's method also saves the repr of pre_transform and pre_filter to detect changes. This is unnecessary,
+        # because the name of the processed file contains a hash of them.
         anonymous = any(ADDRESS.search(fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform))
         processed = Path(self.processed_paths[0])
         if self.force_reload or anonymous or not processed.exists():
-            with waiting_lock(processed):  # other processes wait for the first and use its result
+            with waiting_lock(processed):  # other processes wait for the first one and use its result
                 if self.force_reload or anonymous or not processed.exists():
                     self.process()
 
@@ -231,12 +232,12 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             self.group_names: list[str] = content["group_names"]
             """Names of the groups by index, in the order of appearance."""
             self.references: dict[str, float] = content["references"]
-            """Energy in eV of an atom of each element that was subtracted from the energies."""
+            """Reference energy of each element in eV per atom, which was subtracted from the energies."""
             self.electronic_state: tuple[int, bool] = content["electronic_state"]
             """Charge of all clusters in e, and whether one of them is in a state other than the lowest spin."""
             self.skipped: list[BadFrame] = [BadFrame(*bad) for bad in content["skipped"]]
-            """Frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``."""
-        except Exception as error:  # torch raises many kinds for a damaged file
+            """Skipped frames, with ``on_missing="skip"`` or ``on_bad="skip"``."""
+        except Exception as error:  # torch raises various errors for corrupted files
             raise InputError(f"{path}: is damaged; delete it or pass force_reload=True") from error
         report_skipped(self.skipped)
 
@@ -284,7 +285,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         return clusters, names, references
 
     def _blocks(self) -> Iterator[FrameBlock]:
-        """Blocks of the usable frames, with their labels."""
+        """Yield blocks of the usable frames, with their labels."""
         for file in self.files:
             arrays = (*self.keep_atoms, *((self.forces_key,) if self._has_forces(file) else ()))
             arguments = (self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, self.fragments)
@@ -311,7 +312,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         return (atom_numbers if self.per_atom else numbers)(block, target)
 
     def _names(self) -> dict[Path, str]:
-        """Name of each file, with as many of its folders as needed to make the names unique."""
+        """Name of each file, with as many parent folders as needed to make the names unique."""
         for depth in range(1, max(len(file.parts) for file in self.files)):
             names = {file: "/".join(file.parts[-depth:]) for file in self.files}
             if len(set(names.values())) == len(names):
@@ -330,7 +331,7 @@ def _absolute(files: str | Path | Sequence[str | Path]) -> list[Path]:
 
 
 def fingerprint_of(value: object) -> str:
-    """Identity of a transform and its parameters as text, with an address if they are unknown."""
+    """Describe a transform and its parameters as text, which contains an address if they are unknown."""
     if isinstance(value, Tensor | np.ndarray):
         array = np.ascontiguousarray(value.detach().cpu().numpy() if isinstance(value, Tensor) else value)
         return f"array({array.dtype}, {array.shape}, {hashlib.sha256(array.tobytes()).hexdigest()})"

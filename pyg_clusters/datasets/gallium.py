@@ -18,7 +18,7 @@ class GalliumClusters(ShippedClusters):
 
     The energies are those of the Gaussian approximation potential (GAP) for gallium nanoclusters of Banik et al.
     (2024), which was fitted to PBE: **GAP labels, not DFT**. Binding energies are about -2.4 to -2.5 eV per atom. The
-    files are shipped with the package (CC-BY-4.0) and compared with the checksums of their card.
+    files are shipped with the package (CC-BY-4.0) and verified against the checksums of their card.
 
     ==================  ======  ==================  =================================================
     subset              frames  sizes               contents
@@ -47,8 +47,8 @@ class GalliumClusters(ShippedClusters):
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/gallium_clusters`` in
             the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
         subset (str): One of the above.
-        target (str): ``"binding_energy"``, or ``"quench_binding_energy"`` of ``md_*`` and ``quench_minima`` (both eV;
-            the latter of the minimum that a frame quenches to).
+        target (str): ``"binding_energy"``, or for ``md_*`` and ``quench_minima`` also ``"quench_binding_energy"``, the
+            energy of the minimum that a frame quenches to (both in eV).
         kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of :class:`ClusterDataset`.
 
     Example:
@@ -70,13 +70,13 @@ class GalliumClusters(ShippedClusters):
         "forces_minima": (),
         "quench_minima": (),
     }
-    """Further values per cluster of each subset."""
+    """Additional values per cluster of each subset."""
 
     FILES: dict[str, tuple[str, ...]] = {
         "forces_minima": ("forces", "minima"),
         "quench_minima": ("md_quench", "minima"),
     }
-    """Files of the subsets that combine several."""
+    """Files of the subsets that combine several files."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class GalliumClusters(ShippedClusters):
         return torch.bucketize(self._data.idx[torch.as_tensor(list(self.indices()))], ends, right=True)
 
     def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
-        """:func:`~pyg_clusters.datasets.group_split` by :attr:`groups`, of each file separately."""
+        """Split each file separately by :attr:`groups` with :func:`~pyg_clusters.datasets.group_split`."""
         parts = []
         for file in self.file_of_cluster.unique():
             clusters = (self.file_of_cluster == file).nonzero().flatten()

@@ -1,4 +1,4 @@
-"""The gallium clusters of the DART paper, from files that the user has downloaded."""
+"""The gallium clusters of the DART paper, from downloaded files."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,8 +24,8 @@ GALLIUM_PER_ATOM: tuple[float, float] = (-3.0, -2.0)
 """Range of the binding energy per atom, in eV, of any gallium cluster of these sizes (GNC: about -2.5)."""
 
 MAX_DEVIATION: float = 0.4
-"""A binding energy per atom further from the median than this, in eV, is an error in the file: isomers of all sizes
-are within 0.2 eV."""
+"""Maximum deviation of a binding energy per atom from the median in eV. Larger ones are errors in the file, because all
+isomers are within 0.2 eV."""
 
 NUM_STRUCTURES: int = 6851
 SIZES: tuple[int, int] = (31, 70)
@@ -39,19 +39,19 @@ HOW_TO_GET: str = (
 
 
 class GNC(ClusterDataset):
-    r"""GNC_31-70: 6,851 low-energy isomers of Ga31 to Ga70 with binding energies by DFT (PBE, PAW, VASP), the data of
+    r"""GNC_31-70: 6,851 low-energy isomers of Ga31 to Ga70 with DFT binding energies (PBE, PAW, VASP), the data of
     `DART <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al. 2021, section 2.1).
 
     The data cannot be distributed with this package: **download the figshare archive and unpack it into**
-    ``root/raw``. Structures are (extended) XYZ, POSCAR or CONTCAR files in any subfolders; a periodic cell is removed,
-    and a cluster that crosses its faces is joined. Energies are in the comment lines, or in a table ``energies.csv`` in
-    ``root/raw`` with the columns ``file``, ``frame`` (for files of several frames) and ``energy``.
+    ``root/raw``. Structures are (extended) XYZ, POSCAR or CONTCAR files in any subfolders. Periodic cells are removed,
+    and clusters that cross cell faces are joined. Energies are read from the comment lines, or from a table
+    ``energies.csv`` in ``root/raw`` with the columns ``file``, ``frame`` (for files of several frames) and ``energy``.
 
-    The paper's numbers of training structures, 5,265 and elsewhere 5,256, contradict its others: 6,851 structures less
-    285 of Ga70, and 656 each for validation and test, leave 5,254.
+    The paper gives 5,265 and elsewhere 5,256 training structures, which contradicts its other numbers: 6,851 structures
+    minus 285 of Ga70, and 656 each for validation and test, leave 5,254.
 
-    A cluster is as in :class:`ClusterDataset`, with its binding energy in eV as ``y [1]`` and in a group of its own:
-    ``group_names`` has file and frame of each.
+    A cluster has the attributes of :class:`ClusterDataset`, with its binding energy in eV as ``y [1]``. Each cluster is
+    a group of its own, named in ``group_names`` by file and frame.
 
     Args:
         root (str or Path): Folder with the files in its subfolder ``raw``.
@@ -115,13 +115,13 @@ class GNC(ClusterDataset):
 
     @property
     def largest(self) -> Tensor:
-        """Indices of the Ga70 clusters, with which the paper tests the transfer to a larger size."""
+        """Indices of the Ga70 clusters, on which the paper tests the transfer to a larger size."""
         return torch.nonzero(self.sizes == LARGEST).flatten()
 
     def paper_split(self, seed: int = 0) -> Split:
-        """Random split of the clusters of 31 to 69 atoms: 656 for validation, 656 for test, the rest for training.
+        """Split the clusters of 31 to 69 atoms at random: 656 for validation, 656 for test, the others for training.
 
-        The seed of the paper is not known.
+        The seed used in the paper is unknown.
 
         Raises:
             InputError: If there are too few clusters.
@@ -138,7 +138,7 @@ class GNC(ClusterDataset):
         return Split(others[inner.train], others[inner.val], others[inner.test])
 
     def _blocks(self) -> Iterator[FrameBlock]:
-        """Gallium clusters with binding energies that are possible."""
+        """Yield blocks of gallium clusters with plausible binding energies."""
         blocks = []
         for block in super()._blocks():
             other = np.unique(block.frame_of_atom[block.z != atomic_numbers["Ga"]]).tolist()
@@ -164,7 +164,7 @@ class GNC(ClusterDataset):
                 yield usable
 
     def _without(self, block: FrameBlock, faults: dict[int, str]) -> FrameBlock:
-        """Frames without a fault; the others raise an error or are noted as skipped."""
+        """Select the frames without a fault; the others raise an error or are recorded as skipped."""
         self._reader.note([BadFrame(block.file, int(block.number[n]), text) for n, text in faults.items()])
         return block.select(~np.isin(np.arange(len(block)), list(faults))) if faults else block
 

@@ -1,4 +1,4 @@
-"""Labels of data sets: their arguments, the reading of frames with labels, and frames that are left out."""
+"""Label arguments of data sets, and reading of frames with labels."""
 
 import keyword
 import math
@@ -26,21 +26,21 @@ from pyg_clusters.options import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 SAME_ENERGY: float = 1e-5
-"""Largest difference in eV between energies of isolated atoms of an element."""
+"""Maximum difference in eV between several energies of an isolated atom of an element."""
 
 NUM_LISTED: int = 5
 """Maximum number of skipped frames in a warning."""
 
 RESERVED: frozenset[str] = frozenset({"z", "y", "idx", "cluster_size", "group", "force", "adj", "adj_t"})
-"""Names with a meaning in the data sets or, outside its classes, in PyG."""
+"""Names that are reserved by the data sets or by PyG (in addition to attributes of its classes)."""
 
 MOST_BINDING: float = 100.0
-"""Largest energy in eV per atom, relative to separate atoms, that is possible for a cluster."""
+"""Maximum magnitude in eV per atom of the energy of a cluster relative to separated atoms."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Requested labels, named as in the files, and their units, see :class:`~pyg_clusters.datasets.ClusterDataset`."""
+    """Names in the files and units of requested labels, see :class:`~pyg_clusters.datasets.ClusterDataset`."""
 
     target: str
     per_atom: bool = False
@@ -54,16 +54,16 @@ class Labels:
 
 @dataclass
 class LabelReader:
-    """Reader of frames with all their labels, which notes the frames without labels and those that cannot be used.
+    """Reader of labelled frames, which records frames without labels and unusable frames.
 
     Attributes:
-        on_missing: Treatment of a frame without a label, or with a target that is not finite.
-        on_bad: Treatment of a frame that cannot be used.
-        take_atoms: Whether frames of one atom are isolated atoms, whose targets serve as references.
+        on_missing: ``"stop"`` or ``"skip"`` at a frame without a label, or with a target that is not finite.
+        on_bad: ``"stop"`` or ``"skip"`` at a frame that cannot be used.
+        take_atoms: Whether the targets of one-atom frames are used as reference energies.
         table: Targets by file and frame, if they are not in the files.
-        skipped: Frames that were left out.
-        atoms: Target of an isolated atom by element symbol, and the frame that it is from.
-        state: Common charge of the frames, and whether one of them states a spin other than the lowest.
+        skipped: Skipped frames.
+        atoms: Target of the isolated atom by element symbol, and the frame from which it was read.
+        state: Common charge of the frames in e, and whether one of them states a spin other than the lowest.
     """
 
     on_missing: Literal["stop", "skip"] = "stop"
@@ -75,7 +75,7 @@ class LabelReader:
     state: tuple[int, bool] | None = None
 
     def blocks(self, file: Path, labels: Labels) -> Iterator[FrameBlock]:
-        """Blocks of the usable frames of a file, with all their labels."""
+        """Yield blocks of the usable frames of a file, with all their labels."""
         if self.table is None and not labels.per_atom:
             check_stated_unit(file, labels.target, labels.energy)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
@@ -95,7 +95,7 @@ class LabelReader:
                 yield block
 
     def _of_one_charge(self, block: FrameBlock) -> tuple[FrameBlock, list[BadFrame]]:
-        """Frames with the charge of the first frame of all, and the others as bad."""
+        """Separate the frames with the same charge as the first frame from the others, which are bad."""
         bad: list[BadFrame] = []
         states = np.full(len(block), None) if block.states is None else block.states
         for number, state in zip(block.number.tolist(), states, strict=True):
@@ -111,7 +111,7 @@ class LabelReader:
         return (block.select(~np.isin(block.number, [frame.number for frame in bad])) if bad else block), bad
 
     def check(self, files: Sequence[Path], num_blocks: int):
-        """Check that frames are left, and that all rows of the table were used, after all files have been read."""
+        """After reading all files, check that there are usable frames and that all rows of the table were used."""
         if self.table is not None:
             self.table.check_used()
         if not num_blocks:
@@ -135,7 +135,7 @@ class LabelReader:
         )
 
     def _with_target(self, block: FrameBlock, labels: Labels) -> tuple[FrameBlock, list[BadFrame]]:
-        """Frames with a finite target, and the others as bad."""
+        """Separate the frames with a finite target from the others, which are bad."""
         bad: list[BadFrame] = list(block.unreadable)
         if not self.table and not labels.per_atom and labels.energy != 1 and len(block):
             block.properties[labels.target] = numbers(block, labels.target, finite=False) * labels.energy
@@ -158,7 +158,7 @@ class LabelReader:
         return (block.select(~wrong) if wrong.any() else block), bad
 
     def note(self, bad: Iterable[BadFrame]):
-        """Raise an error for the first frame that is not to be skipped, and note the others."""
+        """Record frames that are skipped, and raise an error for the first one that must not be skipped."""
         for frame in bad:
             if isinstance(frame, UnlabelledFrame) and self.on_missing == "stop":
                 raise InputError(f"{frame}{_hint(frame)}; or pass on_missing='skip' to leave such frames out")
@@ -167,7 +167,7 @@ class LabelReader:
             self.skipped.append(frame)
 
     def _isolated_atoms(self, file: Path, labels: Labels) -> Iterator[int]:
-        """Collect the targets of frames of one atom, which need no other labels, and yield the indices of these."""
+        """Collect the targets of one-atom frames, which need no other labels, and yield the indices of these frames."""
         for block in self._read(file, replace(labels, group=None, keep=(), atom_arrays=())):
             block, _ = self._with_target(block, labels)
             for frame in np.flatnonzero(block.sizes == 1):
@@ -183,7 +183,7 @@ class LabelReader:
 
 
 class LabelArguments:
-    """Arguments on labels, common to data sets in memory and on disk."""
+    """Label arguments of data sets in memory and on disk."""
 
     def take_label_arguments(
         self,
@@ -229,12 +229,12 @@ class LabelArguments:
     def find_references(
         self, numbers: Iterable[int], isolated: Mapping[str, float], fit: Callable[[], Mapping[int, float]]
     ) -> dict[str, float]:
-        """Reference energies in eV by element symbol, as the argument ``references`` specifies.
+        """Return the reference energies in eV by element symbol, according to the argument ``references``.
 
         Args:
-            numbers: Atomic numbers of the elements that occur.
+            numbers: Atomic numbers of the elements in the data set.
             isolated: Energies of isolated atoms in eV by element symbol.
-            fit: Function that returns the energies that fit the labels best, by atomic number.
+            fit: Function that returns least-squares energies in eV by atomic number.
         """
         references = self._references
         if references is None:
@@ -256,7 +256,7 @@ class LabelArguments:
 
     @staticmethod
     def check_energies(energy: Tensor, sizes: Tensor, references: Mapping[str, float]):
-        """Check that energies ``[num_graphs]`` in eV and the references subtracted from them have one zero and unit."""
+        """Check that energies minus references ``[num_graphs]`` in eV are plausible: same zero and same unit."""
         per_atom = energy / sizes
         farthest = float(per_atom[per_atom.abs().argmax()])
         if abs(farthest) > MOST_BINDING:
@@ -269,14 +269,14 @@ class LabelArguments:
 
 
 def names_in_data(names: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Names of further values in the data, by their names in the files."""
+    """Map names in the files to names in the data."""
     if isinstance(names, str):
         names = [names]
     return dict(names) if isinstance(names, Mapping) else {key: key for key in names}
 
 
 def check_kept_names(keep: Mapping[str, str], keep_atoms: Mapping[str, str]):
-    """Check the names of further values in the data."""
+    """Check that the names of additional values are valid and distinct."""
     names = [*keep.values(), *keep_atoms.values()]
     for argument, renamed in (("keep", keep), ("keep_atoms", keep_atoms)):
         for key, name in renamed.items():
@@ -293,10 +293,10 @@ def check_kept_names(keep: Mapping[str, str], keep_atoms: Mapping[str, str]):
 
 
 def has_meaning(name: str) -> bool:
-    """Whether an attribute of this name is special in PyG, Python or a data set.
+    """Whether an attribute of this name is reserved in PyG, Python or the data sets.
 
     PyG itself is queried: attributes of ``Data`` and ``Batch``, names from which it infers the number of nodes or
-    edges, names that it increments or concatenates along another axis.
+    edges, and names that it increments or concatenates along another axis.
 
     Example:
         >>> [name for name in ("temperature", "face", "num_nodes", "ptr", "keys", "my_index", "node_charge")
@@ -319,7 +319,7 @@ def has_meaning(name: str) -> bool:
 
 
 def _hint(frame: UnlabelledFrame) -> str:
-    """Suggestion for a missing name."""
+    """Suggest an argument for a missing label."""
     word = next((word for word in ("force", "energ") if word in frame.key.lower()), None)
     alike = [name for name in frame.found if word is not None and word in name.lower()]
     if not alike and word == "energ" and "comment" in frame.found:
@@ -331,7 +331,7 @@ def _hint(frame: UnlabelledFrame) -> str:
 
 
 def report_skipped(skipped: Sequence[BadFrame]):
-    """Warn about frames that were left out."""
+    """Warn about skipped frames."""
     if not skipped:
         return
     some = "; ".join(str(bad).partition("; found per frame")[0] for bad in skipped[:NUM_LISTED])

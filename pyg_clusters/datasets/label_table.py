@@ -18,14 +18,14 @@ FRAME_COLUMNS: frozenset[str] = frozenset({"frame", "index", "frame_index", "fra
 UNIT_COLUMNS: frozenset[str] = frozenset({"unit", "units", "energy_unit"})
 
 UNIT_IN_NAME: re.Pattern[str] = re.compile(r"(.*?)\s*[(\[](.*)[)\]]")
-"""Matches a column with its unit, as in ``energy (Ha)``."""
+"""Pattern of a column name with unit, such as ``energy (Ha)``."""
 
 FIX = "fix the table"
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the table: a line from 1, a frame from 0, an energy in eV."""
+    """Row of a table: line number (from 1), name, frame index (from 0) and energy in eV."""
 
     line: int
     name: str | None
@@ -34,21 +34,22 @@ class Row:
 
 
 class LabelTable:
-    """Energies of structures by file, frame, or both, with one row for each structure.
+    """Table of energies by file, frame or both, with one row per structure.
 
-    The columns, separated by commas, tabs, semicolons or white space, are file (with or without suffix and folders),
-    frame (index in the file, from 0), energy and unit, with or without a header. With several columns of numbers, the
-    header has to name that of the energy. Lines that begin with ``#`` before the first row may be the header.
+    The columns are file (with or without suffix and folders), frame (index in the file, from 0), energy and unit. They
+    are separated by commas, tabs, semicolons or white space, with or without a header. A table with several numeric
+    columns needs a header that names the energy. The last line starting with ``#`` before the first row may be the
+    header.
 
     Args:
-        path: The table.
-        files: The files of structures.
-        target: Name of the column of energies; if there is none of that name, the only other column.
+        path: Path of the table.
+        files: Files of structures.
+        target: Name of the energy column. If there is no such column, the only remaining column is used.
         unit: Unit of the energies in eV, unless the table states it.
 
     Raises:
-        InputError: If the table cannot be read, a row matches no structure or several, or two rows match the same one;
-            the message names the row.
+        InputError: If the table cannot be read, if a row matches no structure or several, or if two rows match the same
+            structure; the message names the row.
     """
 
     def __init__(self, path: Path, files: Sequence[Path], target: str, unit: float = 1.0):
@@ -69,10 +70,10 @@ class LabelTable:
             raise self._error(both[0].line, "names a frame of a file that another row names as a whole")
 
     def energies(self, block: FrameBlock) -> tuple[np.ndarray, list[UnlabelledFrame]]:
-        """Energies in eV of the frames of a block ``[num_frames]``, NaN if missing, and the frames without an energy.
+        """Return the energies of the frames of a block in eV ``[num_frames]`` (NaN if missing), and the frames without.
 
         Raises:
-            InputError: If the table gives no frame for a file of several frames.
+            InputError: If the table has no frame index for a file of several frames.
         """
         file = Path(block.file)
         if (file, None) in self._rows:
@@ -111,7 +112,7 @@ class LabelTable:
         return [self._row(line, cells, columns, len(names)) for line, cells in rows]
 
     def _columns(self, names: list[str], target: str, rows: list[list[str]]) -> dict[str, int | float | None]:
-        """Indices of the columns of file, frame, energy and unit, and the unit in the header of the energy."""
+        """Find the columns of file, frame, energy and unit, and the unit stated in the header of the energy."""
         stated = [UNIT_IN_NAME.fullmatch(name.strip()) for name in names]
         plain = [match[1] if match else name.strip() for match, name in zip(stated, names, strict=True)]
         lower = [name.lower() for name in plain]
@@ -164,7 +165,7 @@ class LabelTable:
         return unit_of(name, ENERGY_UNITS, f"{self.path}, line {line}: the unit")
 
     def _match(self, name: str) -> list[Path]:
-        """Files that match a name by the longest end of its path."""
+        """Find the files that match the longest possible trailing part of a path."""
         parts = [part for part in re.split(r"[/\\]", name.strip()) if part not in ("", ".")]
         for first in range(len(parts)):
             if found := self._designated.get("/".join(parts[first:])):
@@ -183,7 +184,7 @@ class LabelTable:
 
 
 def table_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Line number and cells of each line that is not blank."""
+    """Return line number and cells of each non-blank line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -218,7 +219,7 @@ def _number(cell: str) -> float | None:
 
 
 def _header_for(path: Path, line: int, first: list[str], lines: list[tuple[int, list[str]]]) -> list[str]:
-    """Header for a table without one, from the number and contents of its columns."""
+    """Infer a header from the number and contents of the columns."""
     if len(first) == 2:
         return ["file", "energy"]
     if len(first) == 3:
@@ -234,7 +235,7 @@ def _header_for(path: Path, line: int, first: list[str], lines: list[tuple[int, 
 
 
 def designations(files: Sequence[Path]) -> dict[str, list[Path]]:
-    """Files by all names that may refer to them: ends of their paths, with or without suffixes, or just folders."""
+    """Map all names that may refer to files (trailing parts of paths, with or without suffixes, folders) to files."""
     found: dict[str, list[Path]] = {}
     alike = len(files) > 1 and len({file.name for file in files}) == 1
     for file in files:

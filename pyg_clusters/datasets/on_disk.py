@@ -1,4 +1,4 @@
-"""Data sets larger than memory, and the index of their labels."""
+"""Data sets larger than memory, with an index of their labels."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 
 FORMAT_VERSION: int = 5
-"""Increased whenever the content of an index or the reading of clusters changes."""
+"""Version of the index; increase it whenever its content or the reading of clusters changes."""
 
 CLUSTERS_AT_ONCE: int = 4096
 
@@ -36,15 +36,15 @@ class StoreIndex:
     """Labels of the usable frames of a store, about 30 bytes per frame.
 
     Attributes:
-        state: Size, inode and times of the store.
+        state: Size, inode and modification times of the store.
         checksum: SHA-256 of the store.
         frames: Indices of the usable frames in the store ``[num_frames]``.
-        elements: Atomic numbers that occur, ascending.
+        elements: Atomic numbers in the store, ascending.
         target: Target of each frame in double precision ``[num_frames]``; ``None`` if it is per atom.
         group: Index of the group of each frame ``[num_frames]``.
         group_names: Names of the groups by index, in the order of appearance.
-        kept: Further values ``[num_frames]`` each.
-        skipped: Index and fault of each frame that was left out.
+        kept: Additional values ``[num_frames]`` each.
+        skipped: Index of each skipped frame, and the reason.
         atoms: Energy of an isolated atom by element symbol, from frames of one atom.
         electronic_state: Charge of all frames in e, and whether one of them is in a state other than the lowest spin.
     """
@@ -63,14 +63,14 @@ class StoreIndex:
 
     @classmethod
     def of(cls, store: Path, labels: Labels, reader: LabelReader, file: Path) -> "StoreIndex":
-        """Load the index from ``file``, or build it if it is missing, damaged, or of another content of the store.
+        """Load the index from ``file``, or build it if it is missing or corrupted, or if the store has changed.
 
-        The content is hashed again only if the store has been written to since.
+        The store is hashed again only if its modification times have changed.
         """
         index = cls._load(file)
         if index is not None and index.state == _state_of(store):
             return index
-        with waiting_lock(file):  # other processes use the result of the first
+        with waiting_lock(file):  # other processes wait for the first one and use its result
             index, state = cls._load(file), _state_of(store)
             if index is None or index.state != state:
                 if index is None or index.checksum != file_fingerprint(store):
@@ -84,7 +84,7 @@ class StoreIndex:
     def _load(cls, file: Path) -> "StoreIndex | None":
         try:
             return cls(**torch.load(file, weights_only=True))
-        except Exception:  # missing; torch raises many kinds for a damaged file
+        except Exception:  # missing or corrupted
             return None
 
     @classmethod
@@ -124,7 +124,7 @@ class StoreIndex:
 
 
 def _state_of(store: Path) -> list[int]:
-    """Size, inode and times of a file; a program that writes to it cannot reset the last one."""
+    """Size, inode, modification and change time of a file; the change time cannot be reset by programs."""
     if not store.exists():
         return []
     found = store.stat()
@@ -132,23 +132,25 @@ def _state_of(store: Path) -> list[int]:
 
 
 class OnDiskClusters(LabelArguments, OnDiskDataset):
-    """Clusters and their labels read from a frame store on access, for sets that do not fit into memory.
+    """Data set of clusters and labels that reads a frame store on access, for data that do not fit into memory.
 
-    A cluster is the same as in :class:`ClusterDataset` of the same file. About 30 bytes per cluster are in memory,
-    whatever its number of atoms: offset, group, target. Any number of processes can read the same file (ranks of a
-    distributed training, workers of a ``DataLoader``), without a copy of the atoms.
+    Clusters are the same as in a :class:`ClusterDataset` of the same file. Memory usage is about 30 bytes per cluster,
+    independent of its number of atoms. Several processes (ranks of a distributed training, workers of a ``DataLoader``)
+    can read the same file without copying it.
 
-    On first use, all frames are checked in one pass and an index is saved beside the store, so that the next start is
-    quick. Write the store without compression (``pyg-clusters convert --uncompressed``): single clusters are read many
-    times slower from a compressed one.
+    On first use, all frames are checked in one pass, and an index is saved beside the store for later use. Write the
+    store without compression (``pyg-clusters convert --uncompressed``); reading single clusters from a compressed store
+    is many times slower.
 
-    Further arguments are those of :class:`ClusterDataset`.
+    The other arguments are those of :class:`ClusterDataset`.
 
     Args:
-        file (str or Path): The store (``.h5``; :func:`~pyg_clusters.frames.write_store` or ``pyg-clusters convert``).
-        target (str): Name of the target in the store: of a value per cluster (an energy in eV), or per atom.
-        root (str or Path, optional): Folder of the index; by default that of the store.
-        group (str, optional): Name of the group of a cluster; by default the file from which it came into the store.
+        file (str or Path): Frame store (``.h5``), written by :func:`~pyg_clusters.frames.write_store` or
+            ``pyg-clusters convert``.
+        target (str): Name of the target in the store, a value per cluster (an energy in eV) or per atom.
+        root (str or Path, optional): Folder of the index; by default the folder of the store.
+        group (str, optional): Name of a value per cluster that identifies its group; by default the file from which the
+            cluster was converted.
 
     Raises:
         InputError: If the file is not a frame store, or a frame or a label cannot be used.
@@ -202,7 +204,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         index_file = folder / f"{self.file.stem}.{name}.index.pt"
         self._index = StoreIndex.of(self.file, labels, reader, index_file)
         self.skipped = [BadFrame(str(self.file), number, reason) for number, reason in self._index.skipped]
-        """Frames that were left out, with ``on_missing="skip"`` or ``on_bad="skip"``."""
+        """Skipped frames, with ``on_missing="skip"`` or ``on_bad="skip"``."""
         report_skipped(self.skipped)
         self._store = StoreReader(self.file)
         if not self._store.direct:
@@ -213,7 +215,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
             )
         self._sizes = np.diff(self._store.ptr)[self._index.frames.numpy()]
         self.references = self.find_references(self._index.elements, self._index.atoms, self._fitted)
-        """Energy in eV of an atom of each element that is subtracted from the energies."""
+        """Reference energy of each element in eV per atom, which is subtracted from the energies."""
         self._energy_dtype = torch.float32 if per_atom else self._needed_precision()
 
     @property
@@ -228,7 +230,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the content of the file and of everything else that the clusters depend on."""
+        """Hash of the content of the file and of all arguments that determine the clusters."""
         references = self._references
         shaped_by = [self._index.checksum, self.target, self.per_atom, self.group_key, list(self.keep.items())]
         shaped_by += [self._index.frames.tolist() if self.skipped else None, self.forces and self.forces_key]
@@ -253,22 +255,22 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         """Read clusters as one batch, before any transform: ``z``, ``pos``, ``y``, ..., ``ptr`` and ``batch``.
 
         Args:
-            clusters: Their indices in the data set, in any order.
-            positions: Whether to read the positions and all other values per atom except the targets.
+            clusters: Indices in the data set, in any order.
+            positions: Whether to read the positions and other values per atom; the targets are always read.
         """
         return self._batch(self._frames(clusters), positions)
 
     def blocks(self, clusters: Sequence[int] | Tensor, positions: bool = True) -> Iterator[Data]:
-        """Read some thousand clusters at a time, in the given order, as by :meth:`read`."""
+        """Read clusters in batches of a few thousand, in the given order, see :meth:`read`."""
         for part in torch.as_tensor(clusters, dtype=torch.long).split(CLUSTERS_AT_ONCE):
             yield self.read(part, positions)
 
     def get(self, idx: int) -> Data:
-        """Cluster at an index in the file, before any transform."""
+        """Read the cluster with this index among the usable frames, before any transform."""
         return self._separate([idx])[0]
 
     def multi_get(self, indices: Iterable[int] | Tensor | slice | range, batch_size: int | None = None) -> list[Data]:
-        """Clusters at some indices in the file, read together and transformed."""
+        """Read several clusters together, and transform them."""
         if isinstance(indices, slice):
             indices = range(*indices.indices(self.len()))
         clusters = self._separate(torch.as_tensor(list(indices), dtype=torch.long).tolist())
@@ -278,7 +280,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         return self.multi_get(self._frames(indices).tolist())
 
     def _frames(self, clusters: Sequence[int] | Tensor | slice) -> np.ndarray:
-        """Indices in the file of clusters of this data set, which may be a subset."""
+        """Indices among the usable frames of clusters of this data set, which may be a subset."""
         chosen = clusters if isinstance(clusters, slice) else np.asarray(clusters, dtype=np.int64)
         if self._indices is not None:
             return np.asarray(self._indices, dtype=np.int64)[chosen]
@@ -314,7 +316,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         return data
 
     def _atoms(self, name: str, frames: np.ndarray) -> Tensor:
-        """Values of the atoms of clusters, ``[num_atoms, ...]``."""
+        """Read values of the atoms of clusters, ``[num_atoms, ...]``."""
         return torch.from_numpy(self._store.atoms(name, self._index.frames[frames].numpy()))
 
     def _targets(self, frames: np.ndarray, z: Tensor, ptr: Tensor) -> Tensor:
@@ -325,7 +327,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         return (target - shift_of_references(z, ptr, numbered) if numbered else target).to(self._energy_dtype)
 
     def _needed_precision(self) -> torch.dtype:
-        """Single precision for the targets, or double if single would round one of them."""
+        """Return double precision if single precision would round a target noticeably, else single precision."""
         target = self._index.target
         largest = float(target.abs().max()) if target is not None and not self.references else 0.0
         self._energy_dtype = torch.double
@@ -343,7 +345,7 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
         return fit.solution()
 
     def _compositions(self) -> Iterator[tuple[np.ndarray, Tensor, Tensor]]:
-        """Indices, atomic numbers and offsets of some thousand clusters at a time."""
+        """Yield indices, atomic numbers and offsets of clusters, a few thousand at a time."""
         for frames in np.array_split(np.arange(self.len()), -(-self.len() // CLUSTERS_AT_ONCE)):
             ptr = sizes_to_ptr(torch.from_numpy(self._sizes[frames]))
             yield frames, self._atoms("z", frames).long(), ptr

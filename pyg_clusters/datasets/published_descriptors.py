@@ -1,4 +1,4 @@
-"""Clusters without coordinates: the descriptors published with the code of DART, and a safe reader of their file."""
+"""Clusters without coordinates: the descriptors published with the code of DART, and a safe reader of npz files."""
 
 import math
 import pickle
@@ -31,30 +31,30 @@ class PublishedDescriptors(ClusterDataset):
     r"""Clusters from the npz file of the published code of `DART <https://doi.org/10.1039/d1cp02956h>`_ (Modee et al.
     2021, section 2.2): shell counts and energies, **no coordinates**.
 
-    The file has two arrays of objects. ``desc[b] = [tad_i, tad_j, tad_k, tad_l]`` are, for each atom of cluster b, its
+    The file contains two object arrays. ``desc[b] = [tad_i, tad_j, tad_k, tad_l]`` has, for each atom of cluster b, its
     shell counts and the lists of the shell counts of its neighbours in the shells J, K and L; ``ener[b] = [energy]``
     is the binding energy in kcal/mol. No code in the file is executed.
 
-    The file does not identify the neighbours. DART uses nothing but their shell counts (Eqs. 2 to 4), and an atom with
-    these counts always exists in the cluster: each edge starts at the first such atom. DART gives the same energy as
-    from the true pairs; but the edges are not pairs of atoms, and several of them may join the same two.
+    The file does not identify the neighbours. DART uses only their shell counts (Eqs. 2 to 4), and the cluster always
+    contains an atom with these counts; each edge starts at the first such atom. DART predicts the same energy as from
+    the true pairs, but the edges are not real pairs of atoms, and several edges may connect the same two atoms.
 
-    A cluster is as in :class:`ClusterDataset`, with its binding energy in eV as ``y [1]`` and in a group of its own,
-    but without ``pos``. It has ``x [num_atoms, 3]`` (counts in the shells J, K, L), ``edge_index [2, num_edges]``
-    (source j, target i) and ``edge_type [num_edges]``, which are made at every access.
+    A cluster has the attributes of :class:`ClusterDataset` except ``pos``, with its binding energy in eV as ``y [1]``
+    and in a group of its own. It also has ``x [num_atoms, 3]`` (counts in the shells J, K, L), and on access
+    ``edge_index [2, num_edges]`` (source j, target i) and ``edge_type [num_edges]``.
 
     Args:
-        file (str or Path): The npz file.
+        file (str or Path): Path of the npz file.
         root (str or Path, optional): Folder for the processed file, by default ``pyg_clusters/published_descriptors``
             in the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
         on_bad (str): ``"stop"`` raises at a cluster whose lists contradict its counts, ``"skip"`` leaves such clusters
             out with a warning.
         kwargs: ``transform``, ``pre_transform``, ``pre_filter`` and ``force_reload`` of
-            :class:`~pyg_clusters.datasets.ClusterDataset`. Only ``transform`` sees the edges.
+            :class:`~pyg_clusters.datasets.ClusterDataset`. Only ``transform`` receives the edges.
 
     Raises:
-        InputError: If the file is missing, damaged, of another layout, or holds anything but arrays, numbers and plain
-            containers; or a cluster is inconsistent.
+        InputError: If the file is missing, corrupted or has another layout, if it contains anything but arrays, numbers
+            and plain containers, or if a cluster is inconsistent.
 
     Example:
         >>> import tempfile
@@ -126,7 +126,7 @@ class PublishedDescriptors(ClusterDataset):
 
 
 def _edges(x: Tensor, source: Tensor) -> tuple[Tensor, Tensor]:
-    """Edges from their sources, which are ordered by target, then by shell, as many of each as the counts."""
+    """Build edges and their types from sources ordered by target, then by shell, in numbers given by the counts."""
     counts = x.long()
     target = torch.repeat_interleave(counts.sum(dim=1))
     edge_type = torch.repeat_interleave(torch.arange(counts.size(1)).repeat(counts.size(0)), counts.flatten())
@@ -146,7 +146,7 @@ def _energies(ener: np.ndarray, file: Path) -> np.ndarray:
 
 
 def _graph(parts: Sequence) -> tuple[np.ndarray, list[int]]:
-    """Shell counts ``[num_atoms, 3]`` and the source of each edge, ordered by target, then by shell."""
+    """Return shell counts ``[num_atoms, 3]`` and the source of each edge, ordered by target, then by shell."""
     if len(parts) != len(SHELLS) + 1:
         raise ValueError(f"it has {len(parts)} parts instead of 4 (the atoms and their neighbours in J, K, L)")
     x = _rows(parts[0])
@@ -171,8 +171,8 @@ def _graph(parts: Sequence) -> tuple[np.ndarray, list[int]]:
 
 
 def _rows(entries: Sequence) -> np.ndarray:
-    """Shell counts ``[num_entries, 3]`` from lists or arrays, without the zeros of padding."""
-    rows = entries.tolist() if isinstance(entries, np.ndarray) else list(entries)  # NumPy refuses arrays of objects
+    """Convert lists or arrays to shell counts ``[num_entries, 3]``, without rows of zero padding."""
+    rows = entries.tolist() if isinstance(entries, np.ndarray) else list(entries)  # NumPy cannot convert object arrays
     numbers = np.array(rows, dtype=np.float64).reshape(-1, 3)
     counts = numbers.round().astype(np.int64)
     wrong = (counts != numbers).any(axis=1) | (counts < 0).any(axis=1)
@@ -181,25 +181,26 @@ def _rows(entries: Sequence) -> np.ndarray:
     return counts[counts.any(axis=1)]
 
 
-# A pickle can name any function and have it called: numpy.load with allow_pickle=True runs whatever the author of a
-# file wanted. Here the few names under which arrays, their element types and numbers are pickled (before and since
-# NumPy 2) resolve to classes of this module, which validate their arguments and cannot be modified; any other name is
-# refused. Not even the functions of NumPy are called: the flags of an element type or a shape in a crafted file could
-# make them read bytes as addresses.
+# Unpickling can call any importable function: numpy.load with allow_pickle=True executes arbitrary code from a file.
+# Here the few names under which arrays, dtypes and scalars are pickled (before and since NumPy 2) resolve to classes of
+# this module that validate their arguments; any other name raises an error. The functions of NumPy itself are not
+# called either, because crafted dtype flags or shapes could make them interpret bytes as addresses.
 def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read arrays of an npz file, also of objects: arrays of numbers, numbers, strings, lists, tuples, dictionaries.
+    """Read arrays of an npz file safely, including object arrays.
+
+    Object arrays may contain numeric arrays, numbers, strings, lists, tuples and dictionaries.
 
     Args:
-        path: The file.
+        path: Path of the file.
         names: Names of the arrays to read.
 
     Raises:
-        InputError: If the file is damaged or lacks an array, or an array contains anything else.
+        InputError: If the file is corrupted or lacks an array, or if an array contains other objects.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             contents = {name.removesuffix(".npy"): archive.read(name) for name in archive.namelist()}
-    except Exception as error:  # zipfile and zlib raise many kinds for a damaged file
+    except Exception as error:  # zipfile and zlib raise various errors for corrupted files
         reason = describe_error(error)
         raise InputError(f"{path}: not a complete npz file ({reason}); copy or download it again") from error
     for name in names:
@@ -220,7 +221,7 @@ def _array(content: bytes, where: str) -> np.ndarray:
             raise pickle.UnpicklingError(f"not an array of shape {list(shape)}")
     except pickle.UnpicklingError as error:
         raise InputError(f"{where}: refused, {one_line(error)}; nothing of it was executed") from error
-    except Exception as error:  # the readers raise many kinds for a damaged or crafted file
+    except Exception as error:  # corrupted or crafted files raise various errors
         reason = describe_error(error)
         raise InputError(f"{where}: cannot be read ({reason}); copy or download the file again") from error
     return value.view(np.ndarray)
@@ -254,7 +255,7 @@ class ElementType:
 
 
 class PickledArray(np.ndarray):
-    """Array that is empty until its content has been checked."""
+    """Array that remains empty until its content has been validated."""
 
     def __new__(cls, *_: Any) -> "PickledArray":
         return super().__new__(cls, 0, dtype=np.uint8)
@@ -272,7 +273,7 @@ class PickledArray(np.ndarray):
 
 
 class PickledNumber:
-    """Number of the bytes of a NumPy scalar."""
+    """Number from the bytes of a NumPy scalar."""
 
     def __new__(cls, kind: ElementType, content: bytes) -> Any:
         if not isinstance(kind, ElementType) or kind.dtype.hasobject or type(content) is not bytes:

@@ -60,10 +60,10 @@ class Split:
 
 
 def random_split(num: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
-    """Random split.
+    """Split clusters at random.
 
-    Clusters of one trajectory or search segment are similar, and errors from a random split are then too small: see
-    :func:`group_split`.
+    Clusters of the same trajectory or search segment are similar, and a random split then underestimates the error; use
+    :func:`group_split` for them.
 
     Args:
         num: Number of clusters.
@@ -80,10 +80,11 @@ def random_split(num: int, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: i
 
 
 def group_split(groups: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
-    """Random split of whole groups.
+    """Split clusters at random by whole groups.
 
-    Groups are drawn in random order, without those too large for the remaining number of clusters; the size of a part
-    deviates by at most half of the smallest group not drawn. A part with a nonzero fraction gets at least one group.
+    Groups are drawn in random order; groups that are too large for the remaining number of clusters are skipped. The
+    size of a part deviates by at most half of the smallest group not drawn. A part with a nonzero fraction contains at
+    least one group.
 
     Args:
         groups: Group of each cluster ``[num_graphs]``: numbers or strings (the segment of a search, a trajectory).
@@ -117,7 +118,7 @@ def size_split(
     seed: int = 0,
     groups: ArrayLike | None = None,
 ) -> Split:
-    """Split with the held-out sizes as test set and a random split of the others into training and validation.
+    """Hold out cluster sizes as test set, and split the other clusters at random into training and validation set.
 
     Args:
         sizes: Number of atoms of each cluster ``[num_graphs]``.
@@ -145,16 +146,16 @@ def size_split(
 
 
 def fold_split(groups: ArrayLike | int, folds: int = 5, fold: int = 0, seed: int = 0) -> Split:
-    """Split of a cross-validation, in which each cluster is in one test set and in one validation set.
+    """Split of a cross-validation; over all folds, each cluster is in one test set and in one validation set.
 
-    The groups are assigned at random to folds of nearly equal numbers of groups. One fold is the test set, the next
-    one (cyclically) the validation set, and the others are the training set.
+    Groups are assigned at random to folds with nearly equal numbers of groups. One fold is the test set, the next one
+    (cyclically) is the validation set, and the others form the training set.
 
     Args:
         groups: Group of each cluster ``[num_graphs]``, numbers or strings, to split by whole groups; or the number of
             clusters, each a group of its own.
         folds: Number of folds, at least three.
-        fold: Index of the fold that is the test set, from 0.
+        fold: Index of the test fold, from 0.
         seed: Seed of the folds; the same for all splits of a cross-validation.
 
     Raises:
@@ -179,7 +180,7 @@ def fold_split(groups: ArrayLike | int, folds: int = 5, fold: int = 0, seed: int
 
 
 def largest_sizes(sizes: ArrayLike, at_least: int = 10) -> list[int]:
-    """Largest cluster sizes to hold out, as many as needed for a minimum number of clusters.
+    """Select the largest cluster sizes to hold out, as many as needed for a minimum number of clusters.
 
     Args:
         sizes: Number of atoms of each cluster ``[num_graphs]``.
@@ -203,7 +204,7 @@ def largest_sizes(sizes: ArrayLike, at_least: int = 10) -> list[int]:
 
 
 def _share(num: int, fractions: Sequence[float]) -> list[int]:
-    """Numbers of clusters closest to the fractions, which are checked."""
+    """Check the fractions, and return the numbers of clusters of the three parts."""
     if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6 or not fractions[0]:
         raise InputError(f"fractions of training, validation and test set must sum to 1, got {list(fractions)}")
     val, test = (round(num * fraction) for fraction in fractions[1:])
@@ -211,7 +212,7 @@ def _share(num: int, fractions: Sequence[float]) -> list[int]:
 
 
 def _draw_groups(order: np.ndarray, group_sizes: np.ndarray, wanted: int, spare: int) -> list[int]:
-    """Groups, in the given order, whose sizes add up to nearly ``wanted``, leaving ``spare`` of them."""
+    """Draw groups in order until their sizes add up to nearly ``wanted``, leaving at least ``spare`` groups."""
     drawn: list[int] = []
     missing = wanted
     for group in order:

@@ -21,10 +21,10 @@ from pyg_clusters.options.parsing import nearest
 from pyg_clusters.structures.duplicates import copies, copy_groups
 
 MAX_COMPARED: int = 200
-"""Maximum number of clusters of the validation or test part that are compared with the training part."""
+"""Maximum number of clusters of the validation or test set that are compared with the training set."""
 
 MAX_TRAINING_CLUSTERS: int = 100_000
-"""Largest training set that is searched for copies."""
+"""Maximum size of a training set that is searched for copies."""
 
 KINDS: tuple[str, ...] = ("group", "random", "size", "fold", "paper")
 """Kinds of splits."""
@@ -35,23 +35,24 @@ class TrainingData:
 
     Args:
         dataset: Clusters with a target, in memory or on disk (:class:`~pyg_clusters.datasets.OnDiskClusters`).
-        split: ``group`` keeps related structures (``dataset.groups``) in one part, ``random`` does not, ``size``
-            holds out ``held_out_sizes``, ``fold`` is one fold of a cross-validation by group, ``paper`` is the split of
-            the paper that the data set is from; or the folder of a saved split.
+        split: Kind of split, or the folder of a saved split. ``group`` keeps related structures (``dataset.groups``) in
+            one part, ``random`` does not, ``size`` holds out ``held_out_sizes``, ``fold`` is one fold of a
+            cross-validation by group, and ``paper`` is the split used in the paper of the data set.
         fractions: Fractions of the training, validation and test set.
         held_out_sizes: Cluster sizes of the test set, for ``size``.
-        left_out_sizes: Cluster sizes that are in none of the parts.
+        left_out_sizes: Cluster sizes that are excluded from all parts.
         split_seed: Seed of the split.
         batch_size: Number of clusters in a batch, over all processes.
         shuffle_seed: Seed of the order of the training set.
         folds: Number of folds, for ``fold``.
-        fold: Index of the fold that is the test set, from 0; the next one is the validation set.
-        max_train_clusters: Maximum number of clusters in the training set, a random subset.
-        max_pairs: Limit on the pairs of atoms in a batch, over all processes: its number of clusters times the square
-            of the number of atoms of the largest. ``batch_size`` is then the maximum number of clusters.
+        fold: Index of the test fold, from 0; the next fold is the validation set.
+        max_train_clusters: Maximum number of training clusters; a random subset is taken from larger training sets.
+        max_pairs: Limit on the pairs of atoms in a batch over all processes, see
+            :func:`~pyg_clusters.datasets.batches.bounded_batches`. ``batch_size`` is then the maximum number of
+            clusters.
         num_workers: Number of processes that prefetch batches; useful for a data set on disk.
-        copies_together: Keep copies of one structure (see :mod:`pyg_clusters.structures.duplicates`) in one part as
-            well: with ``group`` and ``fold``, groups that share a structure become one. A saved split stays as it is.
+        copies_together: Whether to keep copies of a structure (see :mod:`pyg_clusters.structures.duplicates`) in one
+            part. With ``group`` and ``fold``, groups that share a structure are merged. A saved split is not changed.
 
     Raises:
         InputError: If the split cannot be made.
@@ -116,7 +117,7 @@ class TrainingData:
         return self.batches.stored(self.split.train.tolist())
 
     def training_blocks(self) -> Iterable[Data]:
-        """Training set without edges and before any transform: one batch, or many of a data set on disk."""
+        """Training set without edges and before any transform: one batch, or several for a data set on disk."""
         return self.batches.blocks(self.split.train)
 
     @property
@@ -180,7 +181,7 @@ class TrainingData:
 
 
 def _groups(dataset: GraphDataset, batches: ClusterBatches | DiskBatches, split: str | Path) -> np.ndarray:
-    """Groups ``[num_graphs]`` for a split that keeps copies together."""
+    """Group index ``[num_graphs]`` of each cluster for a split that keeps copies together."""
     if split == "paper":
         raise InputError("the split of a paper is fixed: leave out copies_together, or choose group or random")
     of_copies = copy_groups(*_structures(batches, torch.arange(len(batches))))
