@@ -21,7 +21,7 @@ from rich.progress import (
 
 T = TypeVar("T")
 
-SECONDS: float = 60.0  # time between two lines where standard error is no terminal
+SECONDS: float = 60.0  # time between two lines if standard error is not a terminal
 
 _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 

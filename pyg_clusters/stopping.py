@@ -14,7 +14,7 @@ _deferring: list[None] = []  # an item for each active deferring_stop
 
 
 class Stopped(KeyboardInterrupt):
-    """The process was asked to stop.
+    """Request to stop the process.
 
     Args:
         number: Number of the signal.

@@ -60,4 +60,4 @@ Na-O: 558.8 at 2.40 Å and 564.2 at 2.44 Å, the distance in water. The origin o
 ppm; differences between shifts, shapes and widths do not depend on it."""
 
 SODIUM_ION_PPM: float = 622.7
-"""Shielding of a bare Na⁺ ion in ppm at the same level (622.72), an alternative reference: that of the core alone."""
+"""Shielding of a bare Na⁺ ion in ppm at the same level (622.72), an alternative reference: core electrons only."""

@@ -176,7 +176,7 @@ def _load_ensemble(path: str | Path) -> Ensemble:
     for member, target in zip(folders, targets, strict=True):
         if target != targets[0]:
             raise InputError(
-                f"{path}: {folders[0]} was trained on {targets[0]}, {member} on {target}; give members of one"
+                f"{path}: {folders[0]} was trained on {targets[0]}, {member} on {target}; give members with one target"
             )
     return ensemble
 
@@ -232,7 +232,7 @@ def available_models() -> dict[str, str]:
 
 
 def list_models(options: ModelsOptions) -> str:
-    """The pretrained models as text."""
+    """Names and titles of the pretrained models as text."""
     lines = [f"{name:<20} {title}" for name, title in available_models().items()]
     return "\n".join([*lines, "", "pyg-clusters predict NAME FRAMES... --out FILE; pyg-clusters info NAME"])
 

@@ -150,7 +150,11 @@ class SymmetryFunctions(BaseTransform):
 
 
 def check_elements(elements: Sequence[str]) -> tuple[str, ...]:
-    """The symbols as a tuple, if they are known and different."""
+    """Check element symbols and return them as a tuple.
+
+    Raises:
+        InputError: If there are none, or they are unknown or repeated.
+    """
     checked = tuple(elements)
     unknown = [symbol for symbol in checked if symbol not in atomic_numbers]
     if not checked or unknown or isinstance(elements, str) or len(set(checked)) < len(checked):
