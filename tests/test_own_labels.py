@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.cluster import Icosahedron
 from ase.db import connect
+from ase.md.verlet import VelocityVerlet
 from helpers import assert_refused as refused
 from torch_geometric.data import Batch, Data
 from torch_geometric.loader import DataLoader
@@ -17,7 +19,9 @@ from torch_geometric.loader import DataLoader
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.label_reading import has_meaning
+from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, write_extxyz, write_store
+from pyg_clusters.structures import ClusterEMT
 
 
 def cluster(size=3, symbol="Ga", offset=0.0, **info):
@@ -461,3 +465,44 @@ def test_energies_are_not_taken_for_ev_where_the_file_states_another_unit(tmp_pa
     write_extxyz(tmp_path / "a.extxyz", [cluster(energy=-1.0, **{key: "eV"})])
     assert energies(call("c")) == [-1.0]
     refused(lambda: call("d", energy_unit=27.2), "energy_unit is 27.2")
+
+
+@pytest.fixture(scope="module")
+def dynamics():
+    """Frames of Cu13 in steps of 4 fs, with energies and forces."""
+    atoms = Icosahedron("Cu", 2)
+    atoms.calc = ClusterEMT()
+    atoms.rattle(0.2, seed=0)
+    frames = []
+    run = VelocityVerlet(atoms, 4 * units.fs)
+    for _ in run.irun(14):
+        frames.append(Atoms(atoms.numbers, atoms.positions))
+        frames[-1].calc = SinglePointCalculator(
+            frames[-1], energy=atoms.get_potential_energy(), forces=atoms.get_forces()
+        )
+    return frames
+
+
+@pytest.mark.parametrize(
+    ("of_energy", "of_force", "ratio"),
+    [
+        (1.0, 1.0, None),
+        (1.0, -1.0, "-1"),  # the gradient
+        (1.0, units.Bohr / units.Hartree, "51."),
+        (1 / 13, 1.0, "0.07"),  # energies per atom
+        (units.eV / (units.kcal / units.mol), 1.0, "23"),
+    ],
+)
+def test_forces_must_belong_to_the_energies(dynamics, tmp_path, of_energy, of_force, ratio):
+    """Sign and units of the forces of a trajectory follow from the change of its energies."""
+    frames = [frame.copy() for frame in dynamics]
+    for frame, labelled in zip(frames, dynamics, strict=True):
+        energy, forces = of_energy * labelled.get_potential_energy(), of_force * labelled.get_forces()
+        frame.calc = SinglePointCalculator(frame, energy=energy, forces=forces)
+    write_extxyz(tmp_path / "md.extxyz", frames)
+    arguments = {"root": tmp_path / "processed", "files": tmp_path / "md.extxyz", "forces": True}
+    if ratio is None:
+        assert len(ClusterDataset(**arguments)) == len(frames)
+        return
+    with pytest.raises(InputError, match=rf"md.extxyz: the forces do not belong .* by {ratio}[0-9.]* times the work"):
+        ClusterDataset(**arguments)

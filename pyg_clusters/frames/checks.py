@@ -4,7 +4,8 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from pyg_clusters.frames.electronic_state import state_problem
 from pyg_clusters.frames.join import as_clusters, pieces_without_cell
 from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options import Fragments
+from pyg_clusters.positions import centred
 
 MAX_ROUNDING: float = 1e-4
 """Largest change of a value by single precision."""
@@ -286,3 +288,58 @@ def list_bad(bad: Sequence[BadFrame]):
             sep="\n",
             file=sys.stderr,
         )
+
+
+SMALL_STEP: float = 0.3
+"""Largest displacement of an atom in Å between neighbouring frames over which forces are integrated."""
+
+FEWEST_STEPS: int = 10
+"""Smallest number of such steps for a check of forces."""
+
+RELATED: float = 0.9
+"""Smallest absolute correlation of work and change of the energy at which their ratio is known."""
+
+
+def check_forces(file: str | Path, frames: Iterable[tuple[FrameBlock, np.ndarray, np.ndarray]]):
+    r"""Check that the forces of a file are minus the gradient of its energies, in sign and unit.
+
+    Between neighbouring frames of a trajectory the energy changes by about
+    :math:`-\tfrac{1}{2} \sum_i (\mathbf{F}_i + \mathbf{F}'_i) \cdot \Delta\mathbf{r}_i`. Files whose neighbouring
+    frames are further apart than :data:`SMALL_STEP` are not checked.
+
+    Args:
+        file: The file.
+        frames: Blocks of its frames, with their forces ``[num_atoms, 3]`` in eV/Å and energies ``[num_frames]`` in eV.
+
+    Raises:
+        InputError: If the energies change with the work of the forces, but not by about as much.
+    """
+    steps = [_steps(*each) for each in frames]
+    work, change = (np.concatenate([step[part] for step in steps]) if steps else np.empty(0) for part in (0, 1))
+    squares = (work**2).sum() * (change**2).sum()
+    if len(work) < FEWEST_STEPS or not squares > 0:
+        return
+    correlation, ratio = (work * change).sum() / squares**0.5, (work * change).sum() / (work**2).sum()
+    if abs(correlation) > RELATED and not 0.5 < ratio < 2:
+        raise InputError(
+            f"{file}: the forces do not belong to the energies: between its neighbouring frames the energies change by "
+            f"{ratio:.3g} times the work of the forces ({len(work)} steps, correlation {correlation:.2f}); check the "
+            "sign of the forces, whether the energies are totals, and the units (energy_unit, length_unit)"
+        )
+
+
+def _steps(block: FrameBlock, forces: np.ndarray, energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Work of the forces and change of the energy in eV, in each small step from a frame of a block to the next."""
+    frames = np.flatnonzero(block.sizes[:-1] == block.sizes[1:])
+    sizes = block.sizes[frames]
+    if not len(frames):
+        return np.empty(0), np.empty(0)
+    first = np.cumsum(sizes) - sizes
+    atoms = np.arange(sizes.sum()) + np.repeat(block.ptr[frames] - first, sizes)
+    after = atoms + np.repeat(sizes, sizes)
+    pos = centred(block.pos, block.ptr)
+    moved = pos[after] - pos[atoms]
+    work = np.add.reduceat(-0.5 * ((forces[atoms] + forces[after]) * moved).sum(axis=1), first)
+    same = np.logical_and.reduceat(block.z[atoms] == block.z[after], first)
+    small = same & (np.maximum.reduceat(np.abs(moved).max(axis=1), first) < SMALL_STEP)
+    return work[small], (energies[frames + 1] - energies[frames])[small]
