@@ -1,4 +1,4 @@
-"""Calibration and uncertainty of predictions: spreads, intervals of a stated coverage, flags."""
+"""Calibration and uncertainty of predictions: spreads, conformal intervals and flags."""
 
 import hashlib
 import json
@@ -25,23 +25,25 @@ SpreadKind = Literal["none", "ensemble", "last_layer"]
 
 
 def conformal_quantile(scores: ArrayLike, coverage: float, groups: ArrayLike | None = None) -> float:
-    r"""Score that a new cluster exceeds with a probability of at most ``1 - coverage``: split conformal prediction.
+    r"""Compute the quantile of scores for split conformal prediction.
 
-    Scores are :math:`s_i = |y_i - \hat y_i| / w_i` of a held-out set, with any estimate :math:`w_i` of the error made
-    without that set. With their quantile q, the interval :math:`\hat y \pm q\, w` of a new cluster contains the truth
-    with at least the stated probability, whatever the model and however poor the estimate, if the cluster is drawn like
-    the held-out ones (Vovk, Gammerman, Shafer, *Algorithmic learning in a random world*, 2005; Angelopoulos & Bates,
-    `"A gentle introduction to conformal prediction" <https://arxiv.org/abs/2107.07511>`_, 2021).
+    A new cluster exceeds it with a probability of at most ``1 - coverage``. Scores are
+    :math:`s_i = |y_i - \hat y_i| / w_i` of a held-out set, where :math:`w_i` is any estimate of the error made without
+    that set. With the quantile q of the scores, the interval :math:`\hat y \pm q\, w` contains the true value with at
+    least the stated probability. This holds for any model and any quality of the estimate, if new clusters are drawn
+    from the same distribution as the held-out ones (Vovk, Gammerman, Shafer, *Algorithmic learning in a random world*,
+    2005; Angelopoulos & Bates, `"A gentle introduction to conformal prediction" <https://arxiv.org/abs/2107.07511>`_,
+    2021).
 
-    Clusters of one search segment or trajectory are similar, so whole groups are resampled: each of K groups has weight
-    1 / (K + 1), shared by its clusters, and the rest lies at infinity (Lee, Barber, Willett, `"Distribution-free
-    inference with hierarchical data" <https://arxiv.org/abs/2306.06342>`_, 2023). Where every cluster is its own group,
-    this is the usual quantile of rank :math:`\lceil (n + 1)\, c \rceil`.
+    Clusters of one search segment or trajectory are similar. Therefore whole groups are treated as exchangeable: each
+    of K groups has weight 1 / (K + 1), shared by its clusters, and the remaining weight lies at infinity (Lee, Barber,
+    Willett, `"Distribution-free inference with hierarchical data" <https://arxiv.org/abs/2306.06342>`_, 2023). If every
+    cluster is its own group, this is the usual quantile of rank :math:`\lceil (n + 1)\, c \rceil`.
 
     Args:
         scores: Scores of the held-out set ``[num]``.
-        coverage: Probability.
-        groups: Group of each score ``[num]``, numbers or strings; by default each is a group of its own.
+        coverage: Probability that an interval contains the true value.
+        groups: Group of each score ``[num]``, numbers or strings; by default each score is its own group.
 
     Raises:
         InputError: If the coverage is not between 0 and 1, or above K / (K + 1).
@@ -71,17 +73,17 @@ def conformal_quantile(scores: ArrayLike, coverage: float, groups: ArrayLike | N
 
 @dataclass
 class Calibration:
-    r"""Scores of held-out clusters, from which intervals are made.
+    r"""Conformal calibration of a model from the scores of held-out clusters.
 
     The expected error of a cluster of N atoms is
 
     .. math::
         w = \sqrt{s^2 + \sigma^2 N},
 
-    with s the spread of the prediction (zero without one) and :math:`\sigma^2` the mean squared error per atom on the
-    training set: independent errors of the atoms, and those that the spread stands for, add in squares. Scores are
-    errors divided by w; the interval is the prediction plus or minus w times their conformal quantile
-    (:func:`conformal_quantile`), which is valid whether or not w is a good guess. For values per atom N is one.
+    where s is the spread of the prediction (zero if the model has none) and :math:`\sigma^2` is the mean squared error
+    per atom on the training set. The formula assumes independent errors of the atoms, added in quadrature to the
+    spread. Scores are errors divided by w, and the interval is the prediction plus or minus w times their conformal
+    quantile (:func:`conformal_quantile`). It is valid even if w is a poor estimate. For values per atom, N is one.
 
     Attributes:
         spread: Source of the spread.
@@ -91,7 +93,7 @@ class Calibration:
         weights: Hash of the weights of the model.
         covariance: Covariance of a :class:`~pyg_clusters.models.LastLayerPosterior`, if the spread comes from it.
         range: Range of the training set.
-        notes: Further details.
+        notes: Additional details.
     """
 
     spread: SpreadKind
@@ -108,12 +110,12 @@ class Calibration:
         return conformal_quantile(self.scores, coverage, self.groups)
 
     def half_width(self, coverage: float, sizes: ArrayLike, spread: ArrayLike | None = None) -> np.ndarray:
-        """Half the widths of the intervals, ``[num]`` in eV (or ppm).
+        """Compute the half-widths of the intervals, ``[num]`` in eV (or ppm).
 
         Args:
-            coverage: Probability that the truth lies within.
+            coverage: Probability that an interval contains the true value.
             sizes: Numbers of atoms ``[num]`` (ones for values per atom).
-            spread: Spreads of the predictions ``[num]``, if the model has them.
+            spread: Spreads of the predictions ``[num]``, if the model provides them.
         """
         return self.quantile(coverage) * expected_error(self.noise, sizes, spread)
 
@@ -131,7 +133,7 @@ class Calibration:
         return "\n".join(lines)
 
     def save(self, path: str | Path):
-        """Write the file, whole or not at all."""
+        """Write the calibration to a file atomically."""
         with atomic_write(path) as temporary:
             temporary.write_text(self._to_json() + "\n", encoding="utf-8")
 
@@ -143,7 +145,7 @@ class Calibration:
         return json.dumps(asdict(self), allow_nan=False)
 
     def _check(self):
-        """Check kinds, lengths and signs of what a file holds."""
+        """Check types, lengths and signs of the values read from a file."""
         covariance = np.atleast_2d(np.zeros((0, 0)) if self.covariance is None else np.array(self.covariance, float))
         sound = {
             "spread": self.spread in get_args(SpreadKind),
@@ -181,7 +183,7 @@ class Calibration:
 
 
 def expected_error(noise: float, sizes: ArrayLike, spread: ArrayLike | None = None) -> np.ndarray:
-    """Expected errors of predictions, ``[num]``; see :class:`Calibration`."""
+    """Compute the expected errors of predictions ``[num]``, see :class:`Calibration`."""
     variance = noise**2 * np.asarray(sizes, dtype=np.float64)
     if spread is not None:
         variance = variance + np.square(np.asarray(spread, dtype=np.float64))
@@ -189,12 +191,12 @@ def expected_error(noise: float, sizes: ArrayLike, spread: ArrayLike | None = No
 
 
 def noise_of(error: ArrayLike, sizes: ArrayLike) -> float:
-    """Root of the mean squared error per atom, from errors ``[num]`` of clusters of ``sizes [num]``."""
+    """Compute the root mean square error per atom from errors ``[num]`` of clusters with ``sizes [num]``."""
     return float(np.sqrt(np.mean(np.square(np.asarray(error, dtype=np.float64)) / np.asarray(sizes))))
 
 
 def flagger_of(model: nn.Module, calibration: Calibration | None) -> OutOfRangeFlagger | None:
-    """Range of the training set of an energy model, if known: that of the calibration, else that of the model."""
+    """Return the training-set range of an energy model, from its calibration or else from the model, if known."""
     if calibration is not None and calibration.range is not None:
         return calibration.range
     domain = domain_of(model)
@@ -203,16 +205,16 @@ def flagger_of(model: nn.Module, calibration: Calibration | None) -> OutOfRangeF
 
 @dataclass
 class Uncertainty:
-    """Further columns of predictions, in the order of :attr:`types`.
+    """Uncertainty columns of predictions, in the order of :attr:`types`.
 
-    ``pred_energy_spread``, ``pred_energy_low`` and ``pred_energy_high`` (eV) of frames, or
-    ``pred_nmr_shielding_spread`` and so on (ppm) of their atoms, as far as they are known or asked for; and
-    ``pred_flag`` of frames.
+    For energies, ``pred_energy_spread``, ``pred_energy_low`` and ``pred_energy_high`` in eV per frame; for shieldings,
+    ``pred_nmr_shielding_spread``, ``..._low`` and ``..._high`` in ppm per atom, as far as they are available or
+    requested. Frames of energy models also have ``pred_flag``.
 
     Attributes:
-        types: Types of the columns by name, as numpy and Arrow call them.
+        types: NumPy and Arrow names of the types of the columns, by name.
         calibration: Calibration of the model, if there is one.
-        coverage: Coverage of the intervals, if they are asked for.
+        coverage: Coverage of the intervals, if requested.
         range: Range of the training set, if known.
     """
 
@@ -223,7 +225,7 @@ class Uncertainty:
 
     @classmethod
     def of(cls, predictor: Predictor, calibration: Calibration | None, coverage: float | None) -> "Uncertainty":
-        """Columns for a model; the range of the training set is that of the calibration, else that of the model."""
+        """Select the columns of a model; see :func:`flagger_of` for the range of the training set."""
         name = "pred_nmr_shielding" if predictor.per_atom else "pred_energy"
         types = {f"{name}_spread": predictor.dtype_name} if predictor.gives_spread else {}
         if calibration is not None and coverage is not None:
@@ -234,9 +236,9 @@ class Uncertainty:
         return cls(types if known is None else types | {"pred_flag": "string"}, calibration, coverage, known)
 
     def columns(self, scored: ScoredBlock) -> dict[str, np.ndarray]:
-        """Values of the frames of a block ``[num_frames]``, or of their atoms ``[num_atoms]``.
+        """Compute the columns of a block, ``[num_frames]`` or ``[num_atoms]``.
 
-        The block has been flagged by :attr:`range`, if there is one.
+        If there is a :attr:`range`, the block must have been flagged with it.
         """
         values, spread = scored.prediction.values.numpy(), scored.spread
         columns = [] if spread is None else [spread]
@@ -249,5 +251,5 @@ class Uncertainty:
         return dict(zip(self.types, columns, strict=True))
 
     def settings(self) -> dict[str, object]:
-        """Settings of the columns besides the model and the frames, in JSON types."""
+        """Settings that determine the columns, in addition to the model and the frames, as JSON types."""
         return {"coverage": self.coverage, "calibration": self.calibration and self.calibration.fingerprint()}

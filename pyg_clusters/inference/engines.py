@@ -1,4 +1,4 @@
-"""Scoring by an engine: in this process, or on the actors of Ray Data; resumed after finished parts."""
+"""Scoring of frames in this process or on the actors of Ray Data, with resumption after finished parts."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def score_by_engine(
 ) -> Iterator[T]:
     """Score blocks of frames in this process or on Ray.
 
-    For Ray the files and the working directory must be the same on all nodes. Uncompressed text, stores and
-    trajectories are spread over the workers; any other file is read by one of them. The work of a lost worker is
-    repeated by the others.
+    With Ray, the files and the working directory must be the same on all nodes. Uncompressed text files, stores and
+    trajectories are distributed over the workers; any other file is read by one worker. If a worker is lost, the others
+    repeat its work.
 
     Args:
         predictor: Predictor of the model; on the CPU for Ray.
         frames: Frames to score.
-        options: The engine. On Ray a worker has one GPU, or one processor core; GPUs by default where the cluster has
-            some. Without an address it is that of ``RAY_ADDRESS``, else a new cluster of the cores of this machine.
-        each: Function of each scored block, called where it was scored: for Ray a function of a module, or a
+        options: Engine. On Ray, each worker uses one GPU or one processor core; GPUs are the default if the cluster has
+            any. The default address is ``RAY_ADDRESS``; if it is not set, a cluster is started on this machine.
+        each: Function applied to each scored block in the worker. For Ray it must be a module-level function or a
             :func:`functools.partial` of one.
         start: Position of the first block.
         shard: Part of the blocks; all by default.
-        trained: Training set that the frames are compared with.
+        trained: Range of the training set, used to flag frames.
 
     Yields:
         Results of ``each``, in the order of the blocks.
@@ -78,10 +78,10 @@ def score_by_engine(
 def score_resumably(
     predictor: Predictor, frames: Frames, parts: Parts, options: EngineOptions, trained: OutOfRangeFlagger | None = None
 ) -> Iterator[ScoredBlock]:
-    """Score all blocks; predictions of finished parts are not computed again, and those of the others are added.
+    """Score all blocks, using the predictions of finished parts and adding those of new blocks to the parts.
 
-    The parts have the settings of :func:`~pyg_clusters.inference.scoring.job_settings`; the other arguments and the
-    errors are those of :func:`score_by_engine`.
+    The parts must have the settings of :func:`~pyg_clusters.inference.scoring.job_settings`. For the other arguments
+    and the errors, see :func:`score_by_engine`.
     """
     start = parts.next_position
     yield from _finished(predictor, frames, parts, trained)
@@ -99,7 +99,7 @@ def _whole(block: ScoredBlock) -> ScoredBlock:
 def _finished(
     predictor: Predictor, frames: Frames, parts: Parts, trained: OutOfRangeFlagger | None
 ) -> Iterator[ScoredBlock]:
-    """Frames of the finished parts, read again, with the predictions of the parts."""
+    """Read the frames of the finished parts again, and combine them with the stored predictions."""
     model, dtype = type(predictor.model).__name__, np.dtype(predictor.dtype_name)
     if not parts.num_parts:
         return
@@ -115,7 +115,7 @@ def _finished(
 
 @dataclass(frozen=True)
 class _Job(Generic[T]):
-    """Work of the actors of Ray."""
+    """Settings of the Ray actors."""
 
     frames: Frames
     model: nn.Module
@@ -130,7 +130,7 @@ class _Job(Generic[T]):
 
 @dataclass(frozen=True)
 class _Answer(Generic[T]):
-    """Result of a block; the last one of a piece has no position."""
+    """Result of a block; the last result of a piece has no position."""
 
     position: tuple[int, int] | None = None
     result: T | None = None
@@ -151,7 +151,7 @@ def _device(ray: Any, device: str | None) -> str:
 
 
 def _pieces(ray: Any, job: _Job) -> list[Piece]:
-    """All pieces in order; the workers find them."""
+    """Divide the files into pieces, in order, on the workers."""
     blocks = BLOCKS_OF_PIECE
 
     def of_file(index: int) -> list[Piece]:
@@ -180,7 +180,7 @@ def _enter(folder: str):
 
 
 def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
-    """Results of all blocks in order, even if workers are lost."""
+    """Yield the results of all blocks in order; the work of lost workers is repeated."""
     lost = frames = joined = 0
     while pieces:
         try:
@@ -211,7 +211,7 @@ def _answers(ray: Any, job: _Job[T], pieces: list[Piece]) -> Iterator[T]:
 
 
 def _dataset(ray: Any, job: _Job, pieces: list[Piece]) -> Any:
-    """Answers of the workers, in order, as a lazy data set."""
+    """Results of the workers, in order, as a lazy data set."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.execution_options.preserve_order = True
@@ -228,14 +228,14 @@ def _dataset(ray: Any, job: _Job, pieces: list[Piece]) -> Any:
             compute=ray.data.ActorPoolStrategy(min_size=1, max_size=workers, initial_size=workers),
             num_cpus=1,
             num_gpus=1 if job.device == "cuda" else None,
-            # Ray would wait for the node of a lost worker to return; the pieces are handed out again instead.
+            # Do not wait for the node of a lost worker to return: its pieces are assigned to other workers.
             max_restarts=0,
             max_task_retries=0,
         )
 
 
 class _Worker:
-    """An actor with its own copy of the model."""
+    """Actor with its own copy of the model."""
 
     def __init__(self, job: _Job):
         _enter(job.folder)

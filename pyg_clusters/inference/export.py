@@ -1,4 +1,4 @@
-"""Models for molecular-dynamics programs."""
+"""Export of models for molecular-dynamics programs."""
 
 import math
 import shutil
@@ -28,13 +28,13 @@ from pyg_clusters.structures import energy_and_forces
 ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"
 """Names of the files that ``metatomic_model.py`` reads and writes."""
 
-SPACING: float = 2.8  # distance of the atoms in Å in the clusters that a model is recorded and tested on
-TRACED_ON: int = 13  # number of atoms of the cluster that a model is recorded on
-TOLERANCE: float = 1e-5  # maximum difference in eV and eV/Å per atom between a model and its recording
+SPACING: float = 2.8  # interatomic distance in Å of the clusters on which a model is traced and tested
+TRACED_ON: int = 13  # number of atoms of the cluster on which a model is traced
+TOLERANCE: float = 1e-5  # maximum difference in eV and eV/Å per atom between a model and its trace
 
 
 class Exported(NamedTuple):
-    """A file for molecular-dynamics programs."""
+    """Exported model file."""
 
     file: str
     elements: str  # symbols, with commas between them
@@ -49,7 +49,7 @@ class Exported(NamedTuple):
 
 
 class AtomicEnergies(nn.Module):
-    """Contributions of the atoms to the energy of a cluster, by each member of an ensemble or by a single model."""
+    """Atomic energies ``[num_atoms, num_members]`` of a cluster in eV, by each member of an ensemble."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -62,19 +62,20 @@ class AtomicEnergies(nn.Module):
 
 
 def members_of(model: nn.Module) -> nn.ModuleList:
-    """Members of an ensemble, or a single model."""
+    """Members of an ensemble; a single model is its only member."""
     return model.members if isinstance(model, Ensemble) else nn.ModuleList([model])
 
 
 def export(options: ExportOptions) -> Exported:
-    """Write a model to a file that runs without this package, in programs that read models of metatomic.
+    """Export a model to a metatomic file, which runs without this package.
 
-    The operations of the model on one cluster are recorded (:func:`torch.jit.trace`) and compared with the model on
-    clusters of other sizes. A model with reference energies is written in double precision, others in their own.
+    The model is traced on one cluster (:func:`torch.jit.trace`), and the trace is compared with the model on clusters
+    of other sizes. Models with reference energies are exported in double precision, others in the precision of their
+    weights.
 
     Raises:
-        InputError: If the model has no forces or cannot be recorded, or the file exists.
-        MissingExtra: Without metatomic.
+        InputError: If the model has no forces or cannot be traced, or the file exists.
+        MissingExtra: If metatomic is not installed.
     """
     if find_spec("metatomic") is None:
         raise MissingExtra("metatomic-torch", "metatomic", "export")
@@ -131,7 +132,7 @@ def export(options: ExportOptions) -> Exported:
 
 
 def _description(name: str, kind: str, domain: TrainingDomain) -> str:
-    """The card of a shipped model; for other models their training set."""
+    """Card of a shipped model, or a description of the training set of other models."""
     card = SHIPPED / name / "README.md"
     if card.is_file() and not Path(name).exists():
         return card.read_text(encoding="utf-8")
@@ -140,7 +141,7 @@ def _description(name: str, kind: str, domain: TrainingDomain) -> str:
 
 
 def _recorded(model: nn.Module, domain: TrainingDomain, device: torch.device) -> nn.Module:
-    """The trace of :class:`AtomicEnergies`, compared with the model."""
+    """Trace :class:`AtomicEnergies`, and compare the trace with the model."""
     energies, kind = AtomicEnergies(model), type(model).__name__
     dtype = next(model.parameters()).dtype
     clusters = [_cluster(size, domain, device, dtype) for size in (TRACED_ON, 1, 2, 3, domain.size_range[1])]
@@ -148,7 +149,7 @@ def _recorded(model: nn.Module, domain: TrainingDomain, device: torch.device) ->
     model.requires_grad_(False)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that values decide something: this is compared
+            warnings.simplefilter("ignore")  # about data-dependent control flow, which the comparison below detects
             traced = torch.jit.trace(energies, clusters[0], check_trace=False)
         errors = [_difference(energies, traced, z, pos) for z, pos in clusters]
     except RuntimeError as error:
@@ -163,7 +164,7 @@ def _recorded(model: nn.Module, domain: TrainingDomain, device: torch.device) ->
 
 
 def _difference(energies: nn.Module, traced: nn.Module, z: Tensor, pos: Tensor) -> float:
-    """Largest difference of energies of atoms (eV) and forces (eV/Å)."""
+    """Maximum difference of atomic energies (eV) and forces (eV/Å)."""
     results = []
     for function in (energies, traced):
         moved = pos.clone().requires_grad_()
@@ -174,7 +175,7 @@ def _difference(energies: nn.Module, traced: nn.Module, z: Tensor, pos: Tensor) 
 
 
 def _cluster(size: int, domain: TrainingDomain, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Perturbed lattice points next to the origin, with alternating elements."""
+    """Generate a test cluster of perturbed lattice points around the origin, with alternating elements."""
     side = torch.arange(math.ceil(size ** (1 / 3)) + 1, dtype=dtype)
     lattice = torch.cartesian_prod(side, side, side)
     pos = SPACING * lattice[lattice.square().sum(dim=1).argsort(stable=True)[:size]]

@@ -1,4 +1,4 @@
-"""Range of a training set, and flags of the frames outside it."""
+"""Range of a training set, and flags of frames outside it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from pyg_clusters.pairs import is_large, nearest_distances, shell_counts
 
 FRAMES_AT_ONCE: int = 64
 PAIRS_AT_ONCE: int = 1 << 20
-BASE: int = 1 << 15  # base of the number that encodes a row of counts, above any but the last of them
+BASE: int = 1 << 15  # base of the integer that encodes a row of counts; larger than any count but the last
 SAME: float = 1e-4  # tolerance of distances in Å, for single precision
-COMMON: float = 0.99  # share of held-out clusters that are not to be flagged for their counts
+COMMON: float = 0.99  # fraction of held-out clusters that should not be flagged for their counts
 
 
 @dataclass
 class OutOfRangeFlagger:
-    """Flagger of frames outside the elements, sizes, distances and shell counts of a training set.
+    """Range of elements, sizes, distances and shell counts of a training set, which flags frames outside it.
 
     Attributes:
-        atomic_numbers: The elements.
-        sizes: All numbers of atoms that occur; with :attr:`between`, only the smallest and the largest.
-        between: Whether sizes between the smallest and the largest count as seen.
-        shortest: Smallest distance of two atoms in Å.
-        farthest: Largest distance of an atom from its nearest neighbour in Å.
-        radii: Shell radii in Å of the counts, if the model has any.
-        rows: Distinct rows of counts, encoded as numbers, sorted.
-        new_rows: Share of atoms with a row that does not occur in training, above which a cluster is flagged.
+        atomic_numbers: Atomic numbers of the elements.
+        sizes: Cluster sizes in the training set; with :attr:`between`, only the smallest and the largest.
+        between: Whether all sizes between the smallest and the largest are within the range.
+        shortest: Smallest interatomic distance in Å.
+        farthest: Largest nearest-neighbour distance of an atom in Å.
+        radii: Shell radii of the counts in Å, if the model has any.
+        rows: Distinct rows of shell counts, encoded as integers, sorted.
+        new_rows: Fraction of atoms with rows that do not occur in training, above which a cluster is flagged.
     """
 
     atomic_numbers: list[int]
@@ -49,19 +49,19 @@ class OutOfRangeFlagger:
 
     @classmethod
     def of_domain(cls, domain: TrainingDomain) -> "OutOfRangeFlagger":
-        """Range that a model stores: its elements, and the smallest and the largest size."""
+        """Create the range from the elements, smallest and largest size stored in a model."""
         return cls(domain.atomic_numbers, list(domain.size_range), between=True)
 
     @classmethod
     def fit_blocks(
         cls, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], radii: Sequence[float] = ()
     ) -> "OutOfRangeFlagger":
-        """Range of a training set in blocks, one of which is in memory at a time.
+        """Determine the range of a training set from blocks, one in memory at a time.
 
         Args:
             blocks: Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and offsets of the clusters
                 ``[num_graphs + 1]`` of each block.
-            radii: Shell radii in Å of the model's counts.
+            radii: Shell radii of the counts of the model in Å.
         """
         radii = check_radii(radii) if radii else ()
         shortest, farthest = float("inf"), 0.0
@@ -84,7 +84,7 @@ class OutOfRangeFlagger:
         )
 
     def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Set the share of new rows that is not flagged, from held-out clusters as for :meth:`fit_blocks`."""
+        """Set :attr:`new_rows` from held-out clusters, given as for :meth:`fit_blocks`."""
         parts = []
         for _, pos, ptr in blocks:
             rows = [(frames, part) for frames, _, part in _geometry_by_size(pos, ptr, self.radii)]
@@ -93,9 +93,9 @@ class OutOfRangeFlagger:
         self.new_rows = float(np.quantile(shares, COMMON, method="higher")) if len(shares) else 1.0
 
     def flags(self, z: Tensor, pos: Tensor, ptr: Tensor) -> np.ndarray:
-        """Reasons for each frame to be outside the training set, ``[num_frames]``; an empty string without any.
+        """Return the reasons why each frame is outside the range, ``[num_frames]``; empty strings for frames inside.
 
-        The frames are flat arrays as for :meth:`fit_blocks`.
+        Frames are given as flat tensors, as for :meth:`fit_blocks`.
         """
         reasons: list[list[str]] = [[] for _ in range(ptr.numel() - 1)]
         self._flag_elements(reasons, z, ptr)
@@ -135,9 +135,9 @@ class OutOfRangeFlagger:
             reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
 
     def _new_shares(self, rows: Sequence[tuple[Tensor, Tensor]], num_frames: int) -> np.ndarray:
-        """Share of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.
+        """Fraction of the atoms of each frame whose row of counts does not occur in training, ``[num_frames]``.
 
-        The rows come as indices of frames of one size, and the rows of their atoms ``[num_frames, size]``.
+        ``rows`` contains, for each size, the indices of the frames and the rows of their atoms ``[num_frames, size]``.
         """
         shares = np.zeros(num_frames)
         if not rows:
@@ -151,7 +151,7 @@ class OutOfRangeFlagger:
 
 
 def text_of_flags(num_flagged: int, num_frames: int) -> str:
-    """Sentence on the frames of a job that are outside the training set.
+    """Summarise the number of frames outside the range of the training set.
 
     Example:
         >>> text_of_flags(982, 1000)
@@ -162,11 +162,11 @@ def text_of_flags(num_flagged: int, num_frames: int) -> str:
 
 
 def _geometry_by_size(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Geometry of frames of one size at a time, in single precision.
+    """Compute geometric measures of frames, one size at a time, in single precision.
 
     Yields:
-        Their indices ``[num_frames]``; of each atom the distance from its nearest neighbour in Å, ``[num_frames,
-        size]``; and its row of counts as a number, of the same shape, without a meaning if there are no radii.
+        Indices of the frames ``[num_frames]``, nearest-neighbour distances of their atoms in Å ``[num_frames, size]``,
+        and encoded rows of counts of the same shape (meaningless if there are no radii).
     """
     sizes = ptr.diff()
     for size in torch.unique(sizes).tolist():
@@ -182,5 +182,5 @@ def _geometry_by_size(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> Itera
                 counts = masks_to_counts(shell_masks(squared, radii), size - 1)
                 squared.diagonal(dim1=1, dim2=2).fill_(float("inf"))
                 near = squared.amin(2).sqrt_()
-            inner = counts[..., :4].long()  # of at most four shells: what fits in a number, and tells clusters apart
+            inner = counts[..., :4].long()  # of at most four shells, which fit into an integer and distinguish clusters
             yield frames, near, (inner * BASE ** torch.arange(inner.size(-1))).sum(-1)

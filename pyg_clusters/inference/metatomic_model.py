@@ -1,6 +1,7 @@
-"""A model of isolated clusters as TorchScript, with the interface of metatomic.
+"""TorchScript model of isolated clusters with the interface of metatomic.
 
-A separate script that imports nothing of this package, as metatomic cannot be imported after torch_geometric.
+This is a separate script that imports nothing from this package, because metatomic cannot be imported after
+torch_geometric.
 """
 
 import json
@@ -20,21 +21,21 @@ ENERGIES, SETTINGS, MODEL = "energies.pt", "settings.json", "model.pt"
 
 
 class ExportedModel(nn.Module):
-    """Energies of isolated clusters from the systems of a simulation program; forces are their gradient there.
+    """Model of the energies of isolated clusters; the simulation program computes forces by differentiation.
 
-    Clusters in a periodic cell are joined over its faces, or refused if they are not separated from their images. The
-    first cluster outside the sizes and geometries of the training set gives a warning.
+    Clusters in a periodic cell are joined across its faces; clusters that are not separated from their periodic images
+    raise an error. The first cluster outside the sizes and geometries of the training set raises a warning.
 
     Args:
-        energies: Traced function of ``z [num_atoms]`` and ``pos [num_atoms, 3]`` in Å of one cluster, which returns the
-            contributions of the atoms in eV by each member of an ensemble, ``[num_atoms, num_members]``.
-        sizes: Number of atoms of the smallest and the largest cluster of the training set.
-        limits: Shortest distance and largest distance to the nearest neighbour, in sums of covalent radii, and largest
+        energies: Traced function of ``z [num_atoms]`` and ``pos [num_atoms, 3]`` in Å of one cluster, which returns
+            atomic energies in eV by each member of an ensemble, ``[num_atoms, num_members]``.
+        sizes: Smallest and largest number of atoms of clusters in the training set.
+        limits: Shortest distance and largest nearest-neighbour distance, in sums of covalent radii, and largest
             coordination number; see :class:`~pyg_clusters.models.training_domain.GeometryRange`.
-        neighbors: Sums of covalent radii within which atoms are neighbours.
+        neighbors: Distance within which atoms are neighbours, in sums of covalent radii.
         radii: Covalent radii in Å by atomic number.
-        vacuum: Smallest distance in Å of a cluster from its periodic images.
-        reach: The same in covalent radii of the largest atom, if that is more.
+        vacuum: Minimum distance between a cluster and its periodic images in Å.
+        reach: Minimum distance in covalent radii of the largest atom; the larger of the two applies.
     """
 
     radii: Tensor
@@ -63,7 +64,7 @@ class ExportedModel(nn.Module):
         outputs: Dict[str, ModelOutput],  # noqa: UP006
         selected_atoms: Optional[Labels] = None,  # noqa: UP045
     ) -> Dict[str, TensorMap]:  # noqa: UP006
-        """Energies in eV and their standard deviation, per system or atom, of all or of the selected atoms."""
+        """Compute energies and their standard deviations in eV, per system or per atom, for all or selected atoms."""
         found: Dict[str, TensorMap] = {}  # noqa: UP006
         if len(outputs) == 0:
             return found
@@ -92,7 +93,7 @@ class ExportedModel(nn.Module):
         shares: List[Tensor],  # noqa: UP006
         atoms: List[Tensor],  # noqa: UP006
     ) -> TensorMap:
-        """Mean of the members, or their standard deviation, in the form of metatomic."""
+        """Mean or standard deviation over the members, as a metatensor map."""
         names = ["system", "atom"] if per_atom else ["system"]
         device = shares[0].device if len(shares) > 0 else self.radii.device
         samples = [torch.zeros(0, len(names), dtype=torch.long, device=device)]
@@ -115,7 +116,7 @@ class ExportedModel(nn.Module):
         return TensorMap(Labels(["_"], torch.zeros(1, 1, dtype=torch.int32, device=device)), [block])
 
     def joined(self, z: Tensor, pos: Tensor, cell: Tensor, pbc: Tensor) -> Tensor:
-        """Positions ``[num_atoms, 3]`` of a cluster in one piece: the cell is cut where there is vacuum."""
+        """Join a cluster across cell faces, by cutting the cell in the vacuum; returns positions ``[num_atoms, 3]``."""
         if z.size(0) == 0 or not bool(pbc.any()):
             return pos
         lattice = torch.where(pbc[:, None], cell, torch.zeros_like(cell)).to(torch.double)
@@ -141,7 +142,7 @@ class ExportedModel(nn.Module):
         return pos + (steps @ lattice).to(pos.dtype)
 
     def warn_outside(self, z: Tensor, pos: Tensor):
-        """Warn once of a cluster outside the training set."""
+        """Warn once about a cluster outside the range of the training set."""
         size = z.size(0)
         if self.warned or size == 0:
             return
@@ -164,7 +165,7 @@ class ExportedModel(nn.Module):
 
 
 def write(folder: Path):
-    """Write the model of the traced energies and the settings in a folder."""
+    """Write the metatomic model from the traced energies and settings in a folder."""
     settings: dict[str, Any] = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
     module = ExportedModel(torch.jit.load(str(folder / ENERGIES)), **settings["module"])
     outputs = {"energy": ModelOutput(unit="eV", sample_kind="atom", description="energy of the cluster")}

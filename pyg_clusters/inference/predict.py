@@ -1,4 +1,4 @@
-"""Files of predictions for the frames of other files, written from the results of finished blocks."""
+"""Prediction for the frames of files, written to a file."""
 
 import sys
 from abc import ABC, abstractmethod
@@ -40,7 +40,7 @@ class Predicted(WrittenFrames):
     """Result of :func:`predict`.
 
     Attributes:
-        num_flagged: Number of frames that are outside the training set of the model, if that is known.
+        num_flagged: Number of frames outside the range of the training set, if it is known.
     """
 
     num_flagged: int | None = None
@@ -55,10 +55,11 @@ class Predicted(WrittenFrames):
 def predict(options: PredictOptions) -> Predicted:
     """Predict the energy of every frame, or the shielding of every atom, and write them to a file.
 
-    Finished blocks are kept in ``OUT.unfinished`` until all are finished: the same options resume after the last one.
+    Finished blocks are stored in ``OUT.unfinished`` until all blocks are finished; a call with the same options resumes
+    after the last one.
 
     Raises:
-        InputError: If a frame cannot be used, or the file exists already.
+        InputError: If a frame cannot be used, or the file already exists.
 
     Example:
         >>> from pyg_clusters.options.frames import PredictOptions
@@ -119,18 +120,18 @@ def _predict(options: PredictOptions, out: Path, shard: Shard | None, folder: Pa
 def _encoded(
     style: "PredictionFormat", uncertainty: Uncertainty, scored: ScoredBlock
 ) -> tuple[tuple[int, int], int, bytes, list[BadFrame], int]:
-    """Position, number of frames, results, bad and flagged frames of a block, for :meth:`Parts.add`."""
+    """Return position, number of frames, encoded results, bad frames and number of flagged frames of a block."""
     results = style.encode(scored, uncertainty.columns(scored))
     return scored.frames.position, len(scored.frames), results, scored.bad, scored.num_flagged
 
 
 class PredictionFormat(ABC):
-    """Format of a file of predictions, which is written from the results of finished parts.
+    """Base class of the formats of prediction files.
 
     Args:
         dtype: Name of the type of the predictions.
-        per_atom: Whether there is a prediction per atom (a shielding) rather than per frame.
-        columns: Types of further columns by name, as Arrow calls them.
+        per_atom: Whether predictions are per atom (shieldings) rather than per frame.
+        columns: Arrow names of the types of additional columns, by name.
     """
 
     with_atoms: bool = False
@@ -143,11 +144,11 @@ class PredictionFormat(ABC):
 
     @abstractmethod
     def encode(self, scored: ScoredBlock, columns: Columns) -> bytes:
-        """Results of a block.
+        """Encode the results of a block.
 
         Args:
-            scored: Its frames and predictions.
-            columns: Values of the further columns by name, ``[num_frames]`` or ``[num_atoms]``.
+            scored: Frames and predictions.
+            columns: Values of the additional columns by name, ``[num_frames]`` or ``[num_atoms]``.
         """
 
     @abstractmethod
@@ -156,7 +157,7 @@ class PredictionFormat(ABC):
 
 
 class TableFormat(PredictionFormat):
-    """A row per frame, or per atom; results are tables in Arrow's stream format."""
+    """Table with a row per frame or per atom; blocks are encoded in the Arrow stream format."""
 
     @property
     def schema(self) -> pyarrow.Schema:
@@ -209,7 +210,7 @@ class ParquetFormat(TableFormat):
 
 
 class ExtxyzFormat(PredictionFormat):
-    """Copies of the frames with all that they hold, and the predictions."""
+    """Extended XYZ with copies of the frames, all their values and the predictions."""
 
     with_atoms = True
 

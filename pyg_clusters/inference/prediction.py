@@ -1,4 +1,4 @@
-"""Frames as flat tensors, and the predictions for them."""
+"""Predictions, and conversion of frames to flat tensors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,30 +14,30 @@ from pyg_clusters.frames.join import join_frames, warn_of_joined
 
 @dataclass
 class Prediction:
-    """Predictions in the order of the input: a value per frame or per atom, as the model has it."""
+    """Predictions in input order, one value per frame or per atom."""
 
     values: Tensor
-    """Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm, frame after frame."""
+    """Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm."""
     num_frames: int
     num_atoms: int
     model: str
-    """Name of the model's class."""
+    """Name of the class of the model."""
     spread: Tensor | None = None
-    """Standard deviations of the values, in their unit, of a model that gives them (an ensemble)."""
+    """Standard deviations of the values in the same unit, if the model provides them (as an ensemble does)."""
 
     @property
     def per_atom(self) -> bool:
-        """Whether there is a value per atom. (Of frames of one atom both are the same.)"""
+        """Whether the values are per atom. (For frames of one atom there is no difference.)"""
         return self.values.numel() != self.num_frames
 
     @property
     def energy(self) -> Tensor:
-        """Energies ``[num_frames]`` in eV, of a model of energies only."""
+        """Energies ``[num_frames]`` in eV; raises an error if the model predicts shieldings."""
         return self._if("energies", self.num_frames)
 
     @property
     def shielding(self) -> Tensor:
-        """Shieldings ``[num_atoms]`` in ppm, of a model of shieldings only."""
+        """Shieldings ``[num_atoms]`` in ppm; raises an error if the model predicts energies."""
         return self._if("shieldings", self.num_atoms)
 
     def _if(self, kind: str, number: int) -> Tensor:
@@ -56,7 +56,7 @@ def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | Non
     Periodic ASE ``Atoms`` are joined across the faces of their cells.
 
     Raises:
-        InputError: If one of them is not an isolated cluster.
+        InputError: If a frame is not an isolated cluster.
         ValueError: If the shapes do not match.
     """
     if pos is None and isinstance(z, np.ndarray | Tensor):

@@ -1,4 +1,4 @@
-"""Predictions for many frames of any sizes."""
+"""Batched prediction for many frames of any sizes."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,31 +34,32 @@ ATOMS_AT_ONCE: int = 8192  # default number of atoms in a batch on a CPU: the wo
 ATOMS_AT_ONCE_ON_GPU: int = 1 << 18  # default number of atoms in a batch on any other device
 
 PAIRS_PER_ATOM: int = 128
-"""Maximum number of pairs of atoms in a batch, per atom that it may have; it limits batches of large clusters."""
+"""Maximum number of pairs of atoms in a batch, per allowed atom; it limits batches of large clusters."""
 
 
 class Predictor:
-    """Batched prediction of the energies of frames, or of the shieldings of their atoms.
+    """Batched prediction of energies of frames, or of shieldings of their atoms.
 
-    Frames are gathered by size into batches without padding, bounded in atoms and in pairs of atoms; results come in
-    the order of the input. Positions are centred in their own precision before they are cast to that of the model, so
-    that no digits are lost far from the origin. A batch that does not fit in the memory of the device is halved, and so
-    are all later ones.
+    Frames of the same size are batched without padding, with limits on the number of atoms and of pairs of atoms.
+    Results are in input order. Positions are centred before they are converted to the precision of the model, which
+    preserves digits for clusters far from the origin. A batch that does not fit in the memory of the device is halved,
+    as are all later batches.
 
     Args:
-        model: A model (:class:`~pyg_clusters.models.ClusterModel`), or the name of a pretrained one. It is put in
-            evaluation mode, and moved to the device if one is given; weights that are changed in place are followed.
-            If it has a method ``mean_and_spread`` (:class:`~pyg_clusters.models.Ensemble`), that is called instead.
+        model: Model (:class:`~pyg_clusters.models.ClusterModel`), or name of a pretrained model. It is set to
+            evaluation mode, and moved to the device if one is given; later in-place changes of its weights take effect.
+            If the model has a method ``mean_and_spread`` (as :class:`~pyg_clusters.models.Ensemble` has), it is called
+            instead of ``forward``.
         device: Device; by default that of the model.
-        max_atoms: Maximum number of atoms in a batch, by default according to the device. Pairs of atoms are limited to
-            :data:`PAIRS_PER_ATOM` times as many.
-        transform: Transform that makes the graph of a cluster, as for training, for a model that needs one
-            (:class:`~pyg_clusters.transforms.ShellGraph`, for example).
-        half: Matrix products in half precision, for DART
-            (:class:`~pyg_clusters.models.fast_dart.TabulatedDART` says how exact it is); faster on a GPU only.
+        max_atoms: Maximum number of atoms in a batch; the default depends on the device. The number of pairs of atoms
+            is limited to :data:`PAIRS_PER_ATOM` times as many.
+        transform: Transform that creates the graph of a cluster as in training, such as
+            :class:`~pyg_clusters.transforms.ShellGraph`, for models that need one.
+        half: Whether to use half precision for matrix products, for DART only (see
+            :class:`~pyg_clusters.models.fast_dart.TabulatedDART` for the accuracy); faster only on a GPU.
 
     Raises:
-        InputError: If there is no such device, the model needs other input, or has no half precision.
+        InputError: If the device cannot be used, the model needs other input, or it does not support half precision.
 
     Example:
         >>> import torch
@@ -105,7 +106,7 @@ class Predictor:
 
     @property
     def dtype_name(self) -> str:
-        """:attr:`value_dtype` as NumPy and Arrow call it."""
+        """NumPy and Arrow name of :attr:`value_dtype`."""
         return str(self.value_dtype).removeprefix("torch.")
 
     @torch.no_grad()
@@ -116,15 +117,15 @@ class Predictor:
         ptr: Array | None = None,
         extra: Mapping[str, Array] | None = None,
     ) -> Prediction:
-        """Predict frames given as flat arrays, as arrays of one size, as a list of ASE ``Atoms``, or as files.
+        """Predict frames given as flat arrays, as arrays of one cluster size, as a list of ASE ``Atoms``, or as files.
 
         Args:
-            z: Atomic numbers ``[num_atoms]`` with ``ptr``, ``[num_frames, num_atoms]`` without; or the list; or
-                :class:`~pyg_clusters.frames.Frames`, of which a few blocks are in memory at a time. A frame that cannot
-                be used is an error; where they are to be skipped, its energy is not-a-number.
+            z: Atomic numbers ``[num_atoms]`` with ``ptr``, or ``[num_frames, num_atoms]`` without; or a list of ASE
+                ``Atoms``; or :class:`~pyg_clusters.frames.Frames`, which are read in blocks. A frame that cannot be
+                used raises an error, or has the energy NaN if such frames are to be skipped.
             pos: Positions in Å, ``[num_atoms, 3]`` or ``[num_frames, num_atoms, 3]``.
             ptr: Offsets of the frames ``[num_frames + 1]``.
-            extra: Further arguments of the model by name (``populations``), as arrays ``[num_atoms, ...]``.
+            extra: Additional arguments of the model by name (such as ``populations``), as arrays ``[num_atoms, ...]``.
 
         Raises:
             ValueError: If the shapes do not match.
@@ -163,12 +164,12 @@ class Predictor:
 
     @property
     def gives_spread(self) -> bool:
-        """Whether the model gives a spread."""
+        """Whether the model provides a spread."""
         return isinstance(self.model, HasSpread)
 
     @property
     def per_atom(self) -> bool:
-        """Whether the model gives a value per atom, tested on three atoms of an element that it was trained on."""
+        """Whether the model predicts a value per atom, tested on three atoms of an element of the training set."""
         domain = domain_of(self.model)
         known = domain.atomic_numbers if domain else getattr(self.model, "elements", (11,))
         number = atomic_numbers[known[0]] if isinstance(known[0], str) else int(known[0])
@@ -177,7 +178,7 @@ class Predictor:
 
     @torch.no_grad()
     def atomic_energies(self, clusters: Sequence[Atoms]) -> list[np.ndarray] | None:
-        """Energies of the atoms ``[num_atoms]`` of each cluster in eV, or none if the model does not tell them."""
+        """Return atomic energies ``[num_atoms]`` of each cluster in eV; ``None`` if the model does not provide them."""
         if not isinstance(self.model, HasAtomicEnergies) or self.transform is not None:
             return None
         results = []
@@ -188,7 +189,7 @@ class Predictor:
         return results
 
     def _of_frames(self, frames: Frames) -> Prediction:
-        """Predictions for the frames of files, block by block."""
+        """Predict the frames of files, block by block."""
         parts = [self._empty(0)]
         num_frames = num_atoms = 0
         for block in frames:
@@ -198,7 +199,7 @@ class Predictor:
         return self._prediction(torch.cat(parts), num_frames, num_atoms)
 
     def _of_block(self, block: FrameBlock, on_bad: Literal["stop", "skip"]) -> Prediction:
-        """Predictions for the frames of a block, not-a-number for the bad ones."""
+        """Predict the frames of a block; NaN for bad frames."""
         good, bad = check_for_model(block, self.model, on_bad)
         prediction = self(good.z, good.pos, good.ptr)
         if not bad:
@@ -211,22 +212,23 @@ class Predictor:
         return self._prediction(values[indices.argsort()], indices.numel(), prediction.num_atoms)
 
     def _empty(self, number: int) -> Tensor:
-        """Empty values ``[number]`` of frames or atoms, or values and spreads ``[number, 2]`` if the model has them."""
+        """Allocate values ``[number]``, or values and spreads ``[number, 2]`` if the model provides spreads."""
         return torch.empty((number, 2) if self.gives_spread else (number,), dtype=self.value_dtype)
 
     def _prediction(self, values: Tensor, num_frames: int, num_atoms: int) -> Prediction:
-        """Prediction of the values of :meth:`_empty`, filled."""
+        """Create the prediction from the filled values of :meth:`_empty`."""
         values, spread = values.T.contiguous() if self.gives_spread else (values, None)
         return Prediction(values, num_frames, num_atoms, type(self.model).__name__, spread)
 
     def _batches(
         self, z: Tensor, pos: Tensor, ptr: Tensor, values: Mapping[str, Tensor]
     ) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]]:
-        """Batches of frames of one size, the largest first, within the bounds on atoms and pairs of atoms.
+        """Divide frames into batches of one size, largest first, within the limits on atoms and pairs of atoms.
 
         Yields:
-            Indices of the frames, of their atoms ``[num_frames * size]``, then atomic numbers ``[num_frames, size]``,
-            centred positions ``[num_frames, size, 3]`` and values of atoms ``[num_frames, size, ...]``.
+            Indices of the frames ``[num_frames]`` and of their atoms ``[num_frames * size]``, atomic numbers
+            ``[num_frames, size]``, centred positions ``[num_frames, size, 3]`` in Å and values per atom
+            ``[num_frames, size, ...]``.
         """
         sizes = ptr.diff()
         for size in torch.unique(sizes).flip(0).tolist():
@@ -241,7 +243,7 @@ class Predictor:
                 yield frames, atoms, z[atoms].view(-1, size), positions, kwargs
 
     def _in_memory(self, compute: Callable[..., Tensor], *batch: Tensor) -> Tensor:
-        """Results of a batch, in parts if it does not fit in the memory of the device."""
+        """Compute the results of a batch, in parts if it does not fit in the memory of the device."""
         num_frames, size = batch[0].shape
         fit, first = num_frames, 0
         parts: list[Tensor] = []
@@ -294,7 +296,7 @@ def _columns(prediction: Prediction) -> Tensor:
 def check_for_model(
     block: FrameBlock, model: nn.Module, on_bad: Literal["stop", "skip"]
 ) -> tuple[FrameBlock, list[BadFrame]]:
-    """:func:`~pyg_clusters.frames.check_block` against the elements, sizes and charge that a model was trained on."""
+    """Check the frames of a block, including the elements, sizes and charge on which a model was trained."""
     domain = domain_of(model)
     return check_block(
         block,
@@ -306,10 +308,10 @@ def check_for_model(
 
 
 def usable_device(device: torch.device | str | None) -> torch.device:
-    """Device of a name; CUDA where it is available, else the CPU, by default.
+    """Return the device of a name; by default CUDA if it is available, else the CPU.
 
     Raises:
-        InputError: If there is none of that name.
+        InputError: If the device cannot be used.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

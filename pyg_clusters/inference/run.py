@@ -1,4 +1,4 @@
-"""Folder of a training run, and all that it holds."""
+"""Folder of a training run: model, data, split and errors."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def has_data(self) -> bool:
-        """Whether it knows its data set: not if it is a saved model alone."""
+        """Whether the data set is known; it is not for a saved model without its run."""
         if self.members:
             return all(member.has_data for member in self.members)
         return (self.path / CONFIGURATION).is_file()
@@ -94,7 +94,7 @@ class Run:
         """Resolved configuration of the training.
 
         Raises:
-            InputError: If there is none, or it is damaged.
+            InputError: If there is none, or it is corrupted.
         """
         if not (self.path / CONFIGURATION).is_file():
             if within := runs_within(self.path):
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Folder of the files of the model, of an ensemble that of its first member."""
+        """Folder of the model files; for an ensemble, that of its first member."""
         return self.members[0].folder if self.members else model_folder(self.path)
 
     @property
@@ -116,7 +116,7 @@ class Run:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """Data, target and errors noted with the model; with an ensemble, or else with its first member."""
+        """Data, target and errors stored with the model; those of an ensemble override those of its first member."""
         notes = read_configuration(self.folder)["notes"]
         return {**notes, **ensemble_notes(self.path)} if self.is_ensemble else notes
 
@@ -139,7 +139,7 @@ class Run:
 
     @property
     def test_error(self) -> float | None:
-        """Mean absolute error on the test set in kcal/mol per cluster, if its run or its notes contain it."""
+        """Mean absolute error on the test set in kcal/mol per cluster, if known."""
         if self.metrics is not None:
             return self.metrics.get("mae_kcal_mol")
         return None if self.is_ensemble else self.notes.get("test_mae_kcal_mol")
@@ -158,7 +158,7 @@ class Run:
         """Data set and split of the training.
 
         Raises:
-            InputError: If they are not known or have changed, the configuration is damaged, or the members of an
+            InputError: If they are unknown or have changed, if the configuration is corrupted, or if the members of an
                 ensemble differ in them.
         """
         if self.members:
@@ -195,7 +195,7 @@ class Run:
         return self.data.split
 
     def check_fingerprint(self, dataset: object):
-        """Check that a data set, and how it is read, is the one that the run was split for."""
+        """Check that a data set and its arguments are those for which the run was split."""
         saved, fingerprint = self._fingerprint, getattr(dataset, "fingerprint", None)
         if fingerprint is not None and saved is not None and saved != fingerprint:
             raise InputError(
@@ -213,7 +213,7 @@ class Run:
 
         Args:
             device: Device; CUDA by default where it is available.
-            calibration: Calibration of the model, if the spread is to come from it.
+            calibration: Calibration of the model, used as the source of the spread.
 
         Raises:
             InputError: If there is no such model or device.
@@ -230,7 +230,7 @@ class Run:
     def data_predictor(
         self, device: str | None = None, calibration: Calibration | None = None
     ) -> Callable[[Data], Prediction]:
-        """Function that predicts clusters of the data set, from the values that it stores for them."""
+        """Return a function that predicts batches of the data set from its stored values."""
         if not self.data.per_atom:
             predictor = self.predictor(device, calibration)
             return lambda batch: predictor(batch.z, batch.pos, batch.ptr)
@@ -241,13 +241,13 @@ class Run:
         return lambda batch: of_atoms(batch.z, batch.pos, batch.ptr, {name: batch[name] for name in names})
 
     def calibration(self, coverage: float | None = None) -> Calibration | None:
-        """Calibration, if there is one for the present weights.
+        """Load the calibration, if there is one for the current weights.
 
         Args:
-            coverage: Coverage of the intervals that the calibration is needed for; without it, it may be missing.
+            coverage: Coverage of the requested intervals; if omitted, the calibration may be missing.
 
         Raises:
-            InputError: If there is a coverage but no calibration that allows it, or the file is corrupted.
+            InputError: If a coverage is given and no calibration supports it, or if the file is corrupted.
         """
         file = located(self.path) / CALIBRATION
         if not file.is_file() and not self.is_ensemble:
@@ -294,7 +294,7 @@ def ensemble(options: EnsembleOptions) -> Ensemble:
     """Join runs or saved models into an ensemble, and write its folder.
 
     Raises:
-        InputError: If a member is missing, or the members are of different data.
+        InputError: If a member is missing, or the members were trained on different data.
 
     Example:
         >>> from pyg_clusters.options.training import EnsembleOptions

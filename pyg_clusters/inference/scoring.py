@@ -1,4 +1,4 @@
-"""Predictions for the frames of files."""
+"""Block-wise prediction for the frames of files."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -26,10 +26,10 @@ class ScoredBlock:
     """Block of frames with predictions.
 
     Attributes:
-        frames: The frames that could be used.
-        prediction: Their predicted energies, or the shieldings of their atoms.
-        bad: Frames of this stretch of the file that were left out.
-        flags: Reasons for each frame to be outside the training set, ``[num_frames]``, if asked for.
+        frames: Usable frames.
+        prediction: Predicted energies of the frames, or shieldings of their atoms.
+        bad: Frames of this part of the file that were left out.
+        flags: Reasons why frames are outside the range of the training set, ``[num_frames]``, if requested.
     """
 
     frames: FrameBlock
@@ -39,7 +39,7 @@ class ScoredBlock:
 
     @property
     def num_flagged(self) -> int:
-        """Number of frames outside the training set."""
+        """Number of frames outside the range of the training set."""
         return 0 if self.flags is None else int((self.flags != "").sum())
 
     @property
@@ -54,7 +54,7 @@ class ScoredBlock:
 
     @property
     def spread(self) -> np.ndarray | None:
-        """Standard deviations of the energies in eV or of the shieldings in ppm, of a model that gives them."""
+        """Standard deviations of the energies in eV or shieldings in ppm, if the model provides them."""
         return None if self.prediction.spread is None else self.prediction.spread.numpy()
 
 
@@ -67,9 +67,9 @@ def score_frames(
     piece: Piece | None = None,
     trained: OutOfRangeFlagger | None = None,
 ) -> Iterator[ScoredBlock]:
-    """Predict frames, block by block, after a check against what the model was trained on.
+    """Predict frames block by block, after checking them against the training domain of the model.
 
-    A thread reads, checks and flags ahead while the model computes.
+    A background thread reads, checks and flags the next blocks while the model computes.
 
     Args:
         predictor: Predictor of the model.
@@ -77,7 +77,7 @@ def score_frames(
         start: Position of the first block.
         shard: Part of the blocks; all by default.
         piece: Piece of a file to score; all files by default.
-        trained: Training set that the frames are compared with.
+        trained: Range of the training set, used to flag frames.
 
     Raises:
         InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used.
@@ -90,14 +90,14 @@ def score_frames(
 
 
 def flags_of(block: FrameBlock, trained: OutOfRangeFlagger) -> np.ndarray:
-    """Reasons for each frame of a block to be outside a training set, ``[num_frames]``."""
+    """Return the reasons why frames of a block are outside the range of a training set, ``[num_frames]``."""
     return trained.flags(*(torch.from_numpy(np.ascontiguousarray(part)) for part in (block.z, block.pos, block.ptr)))
 
 
 def checked(
     blocks: Iterable[FrameBlock], predictor: Predictor, on_bad: Literal["stop", "skip"]
 ) -> Iterator[tuple[FrameBlock, list[BadFrame]]]:
-    """Frames of each block that the model can take, and those that are left out."""
+    """Yield the frames of each block that the model supports, and the frames that are left out."""
     for block in blocks:
         frames, bad = check_for_model(block, predictor.model, on_bad)
         if block.partial:  # an error follows
@@ -106,17 +106,17 @@ def checked(
 
 
 def check_numbers(block: ScoredBlock, key: str, unit: float = 1.0) -> ScoredBlock:
-    """The block, after a check that a property is a finite number in every frame; multiplied by its unit.
+    """Check that a property is a finite number in every frame, and multiply it by its unit.
 
     Raises:
-        InputError: Naming the first frame where it is not.
+        InputError: If it is not; the message names the first such frame.
     """
     block.frames.properties[key] = numbers(block.frames, key) * unit
     return block
 
 
 def job_settings(predictor: Predictor, frames: Frames) -> dict[str, object]:
-    """Model and input that predictions depend on, as JSON has them; input files by name and content."""
+    """Settings of the model and the input that determine predictions, as JSON types."""
     topology = frames.options.topology
     return {
         "model": fingerprint(predictor.model),
@@ -127,7 +127,7 @@ def job_settings(predictor: Predictor, frames: Frames) -> dict[str, object]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Hash of the class of a model, of how it and its parts print, and of its weights."""
+    """Hash of the class, the ``repr`` and the weights of a model."""
     digest = hashlib.sha256(f"{type(model).__name__} {model} {list(model.children())}".encode())
     for name, weight in model.state_dict().items():
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
