@@ -1,4 +1,4 @@
-"""Core and surface atoms in the features of a trained model."""
+"""Analysis of core and surface atoms in the features of a trained model."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -52,10 +52,10 @@ class AtomicFeatures:
 
 @dataclass
 class Probe:
-    """Accuracy of a linear classifier of the regions on clusters left out of its fit.
+    """Cross-validated accuracy of a linear classifier of the regions.
 
     Attributes:
-        balanced_accuracy: Mean of the recalls of the regions, over the predictions of all folds; 1/3 is chance.
+        balanced_accuracy: Mean recall of the regions over the predictions of all folds; 1/3 is chance level.
         recall: Fraction of the atoms of each region that are classified correctly, ``[num_regions]``.
         fold_spread: Standard deviation of the balanced accuracy over the folds.
     """
@@ -68,9 +68,9 @@ class Probe:
 def atomic_features(
     model: Any, z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, ...] = GALLIUM_RADII
 ) -> AtomicFeatures:
-    """Atomic energies, features and counts of all atoms.
+    """Compute atomic energies, features and shell counts of all atoms.
 
-    Clusters are centred in double precision before they are cast to that of the model.
+    Clusters are centred in double precision before they are converted to the precision of the model.
 
     Args:
         model: A trained model with atomic energies and features; it is evaluated on its own device.
@@ -100,7 +100,9 @@ def centre_of_mass(masses: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
 
 
 def regions(z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Assign atoms to core, surface and between by their distance from the centre of mass (Modee et al. 2021, 3.4).
+    """Assign atoms to core, surface and the region between by the distance from the centre of mass.
+
+    The regions are those of Modee et al. 2021, section 3.4.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -125,7 +127,7 @@ def regions(z: Tensor, pos: Tensor, ptr: Tensor, radii: tuple[float, float]) -> 
 
 
 def check_regions(region: np.ndarray):
-    """Check that no region is empty."""
+    """Raise an error if a region is empty."""
     for index, name in enumerate(REGIONS):
         if not (region == index).any():
             raise InputError(
@@ -137,14 +139,14 @@ def check_regions(region: np.ndarray):
 def linear_probe(features: np.ndarray, region: np.ndarray, groups: np.ndarray) -> Probe:
     """Cross-validate a linear classifier of the region of each atom.
 
-    Features are standardised with the means and variances of the training atoms; a multinomial logistic regression
-    weights the regions equally. Each of five folds is predicted by a fit to the other four; the atoms of a group stay
-    together.
+    Features are standardised with the means and variances of the training atoms. The classifier is a multinomial
+    logistic regression with equal weights of the regions. Each of five folds is predicted by a fit to the other four,
+    and the atoms of a group are kept in one fold.
 
     Args:
-        features: ``[num_atoms, num_features]``.
-        region: ``[num_atoms]``.
-        groups: Cluster of each atom, or another label that must not be split, ``[num_atoms]``.
+        features: Features ``[num_atoms, num_features]``.
+        region: Region ``[num_atoms]``.
+        groups: Cluster of each atom, or another group that must not be split, ``[num_atoms]``.
 
     Raises:
         InputError: If there are fewer than two groups, or a region is missing from the training atoms of a fold.
@@ -170,12 +172,14 @@ def linear_probe(features: np.ndarray, region: np.ndarray, groups: np.ndarray) -
 
 
 def silhouette(features: np.ndarray, region: np.ndarray, seed: int = 0) -> float:
-    """Mean silhouette coefficient of the regions in standardised features, from -1 to 1; 0 where they overlap.
+    """Compute the mean silhouette coefficient of the regions in standardised features.
+
+    It ranges from -1 to 1, and is 0 if the regions overlap.
 
     Args:
-        features: ``[num_atoms, num_features]``.
-        region: ``[num_atoms]``; at least two occur.
-        seed: Seed of the sample of 10,000 atoms taken from larger sets.
+        features: Features ``[num_atoms, num_features]``.
+        region: Region ``[num_atoms]``, with at least two different values.
+        seed: Seed of the sample of 10,000 atoms that is taken from larger sets.
     """
     sample = SILHOUETTE_ATOMS if len(region) > SILHOUETTE_ATOMS else None
     standardised = StandardScaler().fit_transform(features)
@@ -183,11 +187,11 @@ def silhouette(features: np.ndarray, region: np.ndarray, seed: int = 0) -> float
 
 
 def feature_map(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -> np.ndarray:
-    """t-SNE of standardised features in two dimensions, ``[num_atoms, 2]``, initialised with principal components.
+    """Compute the two-dimensional t-SNE map ``[num_atoms, 2]`` of standardised features, initialised by PCA.
 
     Args:
-        features: ``[num_atoms, num_features]``.
-        perplexity: Approximate number of neighbours of an atom in the map; below the number of atoms.
+        features: Features ``[num_atoms, num_features]``.
+        perplexity: Approximate number of neighbours of an atom in the map; must be below the number of atoms.
         seed: Random seed.
 
     Raises:
@@ -207,14 +211,14 @@ class CoreSurface:
 
     Attributes:
         frames: The clusters.
-        radii: End of the core and start of the surface, distances from the centre of mass in Å.
+        radii: Outer radius of the core and inner radius of the surface, from the centre of mass in Å.
         region: Region of each atom, 0 to 2, ``[num_atoms]``.
         distance: Distance from the centre of mass in Å ``[num_atoms]``.
         atoms: Energies, features and counts of the atoms.
         points: t-SNE map of the features ``[num_atoms, 2]``.
         probes: Linear probe of the features, the counts, and both.
         silhouettes: Silhouette of the three regions in each of these, and in the map.
-        settings: Perplexity, seed, groups.
+        settings: Perplexity, seed and groups.
         trained_sizes: Smallest and largest size that the model was trained on, if known.
         out: Folder of the results, if they were written.
     """
@@ -268,8 +272,8 @@ def separate_regions(
 ) -> CoreSurface:
     """Measure the separation of core and surface in the features of a model.
 
-    The radii end the core and start the surface, distances from the centre of mass in Å. Frames that share the value of
-    the property ``group`` are kept together in the folds; by default each cluster is a group of its own.
+    ``radii`` are the outer radius of the core and the inner radius of the surface, from the centre of mass in Å. Frames
+    with the same value of the property ``group`` are kept in one fold; by default each cluster is its own group.
 
     Raises:
         InputError: If one of the regions is empty, or there are too few clusters.

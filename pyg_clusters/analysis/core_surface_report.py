@@ -1,4 +1,4 @@
-"""The analysis of core and surface atoms: table, figure and report."""
+"""Table, figure and report of the analysis of core and surface atoms."""
 
 import shlex
 from pathlib import Path
@@ -200,15 +200,15 @@ def region_map(points: np.ndarray, region: np.ndarray, energy: np.ndarray) -> Fi
     figure = Figure(figsize=(9.2, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     size = float(np.clip(2e4 / len(points), 1.5, 20.0))
-    order = np.random.default_rng(0).permutation(len(points))  # so that no region hides another
+    order = np.random.default_rng(0).permutation(len(points))  # random order: no region hides another
     style = {"s": size, "linewidths": 0, "alpha": 0.7, "rasterized": True}
     left.scatter(*points[order].T, c=np.array(REGION_COLORS)[region[order]], **style)
     for number, name in enumerate(REGIONS):
         label = f"{name} ({int((region == number).sum()):,})"
         left.plot([], [], "o", color=REGION_COLORS[number], markersize=6, label=label)
-    # Below the map, where it hides no atom.
+    # Place the legend below the map, where it hides no atom.
     left.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(REGIONS))
-    norm = Normalize(*np.percentile(energy, [1.0, 99.0]))  # so that outliers do not set the colours
+    norm = Normalize(*np.percentile(energy, [1.0, 99.0]))  # exclude outliers from the colour range
     right.scatter(*points[order].T, c=energy[order], norm=norm, cmap="viridis", **style)
     bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=right, pad=0.02, shrink=0.8, extend="both")
     bar.set_label("energy of the atom / eV", fontsize=SMALL)

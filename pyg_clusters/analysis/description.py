@@ -143,7 +143,7 @@ def make_report(description: Description, names: Sequence[str], command: str) ->
 
 
 def _shared_columns(description: Description) -> dict[str, list]:
-    """A row for each multiset that several isomers share."""
+    """Columns with a row for each multiset that several isomers share."""
     frames, shared = description.frames, description.collisions.shared
     several = len(set(frames.file.tolist())) > 1
 

@@ -22,7 +22,7 @@ BIN_WIDTH: float = 0.05
 """Width of a bin of g(r) in Å."""
 
 MAX_RANGE: float = 60.0
-"""Largest distance of g(r) in Å."""
+"""Maximum distance of g(r) in Å."""
 
 FALLBACK: tuple[float, ...] = (1.25, 2.2)
 """Shell radii in bond lengths if g(r) suggests none: about those of gallium, gold and copper."""
@@ -37,7 +37,7 @@ SHELL_LETTERS = "JKLMNOPQRSTUVWXYZ"
 
 
 def shell_name(shell: int) -> str:
-    """Letters J, K, L, ..., Z of shells 0, 1, 2, ...; beyond Z the index of the shell."""
+    """Name shells 0, 1, 2, ... by letters J, K, L, ..., Z, and later shells by their index."""
     return SHELL_LETTERS[shell] if shell < len(SHELL_LETTERS) else str(shell)
 
 
@@ -60,14 +60,14 @@ def empty_shells(counts: np.ndarray) -> list[int]:
 
 
 def mean_counts_by_size(counts: np.ndarray, ptr: np.ndarray) -> list[dict[str, float | int]]:
-    """Mean number of neighbours of an atom in each shell, by cluster size (Modee et al. 2021, section 2.2 and Fig. 2).
+    """Average the shell counts over atoms by cluster size (Modee et al. 2021, section 2.2 and Fig. 2).
 
     Args:
         counts: Shell counts ``[num_atoms, num_shells]``.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
 
     Returns:
-        A row per size: ``size``, ``num_clusters``, and ``mean_J``, ``mean_K``, ...; the means add up to the size less
+        A row per size: ``size``, ``num_clusters``, and ``mean_J``, ``mean_K``, ...; the means add up to the size minus
         one.
     """
     counts, sizes = np.asarray(counts), np.diff(ptr)
@@ -85,8 +85,8 @@ class SharedDescriptor:
     """Distinct isomers with the same multiset of descriptors.
 
     Attributes:
-        size: Number of atoms of each.
-        frames: Indices of the isomers in the set by increasing energy, ``num_isomers`` of them.
+        size: Number of atoms.
+        frames: Indices of the isomers in the set by increasing energy ``[num_isomers]``.
         energies: Their energies in eV ``[num_isomers]``, if known.
     """
 
@@ -109,9 +109,9 @@ class Collisions:
         num_isomers: Number of distinct isomers among them.
         num_multisets: Number of distinct multisets of descriptors.
         shared: Multisets of more than one isomer, by decreasing spread of energies.
-        error_floor: Smallest mean absolute error on this set, in kcal/mol over all isomers, of any function of the
-            multiset alone, which predicts the median of isomers that share one. NaN without energies. It does not bound
-            DART, which also knows which atom is in which shell of which other atom.
+        error_floor: Lower bound of the mean absolute error in kcal/mol, over all isomers of this set, of any function
+            of the multiset. (The best such function predicts the median energy of the isomers that share a multiset.)
+            NaN without energies. It is not a bound for DART, which also uses the shell relations between atoms.
     """
 
     num_frames: int
@@ -147,10 +147,10 @@ def collisions(
     """Find distinct isomers that share a multiset of descriptors.
 
     Two structures share a multiset if each descriptor (with the element of its atom) occurs equally often in both.
-    Structures of different multisets are different isomers. Structures of one multiset are the same isomer if neither
-    their energies differ by more than 1 meV per cluster, nor their sorted pair distances by more than 0.05 Å (root mean
-    square). Sorted distances do not depend on position, orientation, order of the atoms or reflection: mirror images
-    are one isomer, as their energies are equal. Without energies, only the distances are compared.
+    Structures with different multisets are different isomers. Structures with the same multiset are the same isomer if
+    their energies agree within 1 meV per cluster and their sorted pair distances within 0.05 Å (root mean square).
+    Sorted distances are invariant to translation, rotation, reflection and permutation of atoms; mirror images are
+    therefore the same isomer. Without energies, only the distances are compared.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -215,7 +215,7 @@ class Description:
         distribution: Pair-distance distribution.
         suggested: Shell radii in Å suggested from it; empty if it has too few peaks.
         radii: Shell radii in Å that were used.
-        origin: Origin of these radii.
+        origin: Source of these radii.
         counts: Shell counts ``[num_atoms, num_shells]``.
         shells: Mean counts by size.
         collisions: Isomers with the same counts.

@@ -1,4 +1,4 @@
-"""Contents of files of frames, run folders and models."""
+"""Summary of the contents of files of frames, run folders and models."""
 
 import re
 from collections import Counter
@@ -46,7 +46,7 @@ class Contents:
 
 
 def info(options: InfoOptions) -> Iterator[Contents]:
-    """Contents of each path: frames, a run or a model.
+    """Summarise the contents of each path: frames, a run or a model.
 
     Raises:
         InputError: If a path cannot be read.
@@ -147,7 +147,7 @@ def _formulas(formulas: Counter[str], num_elements: int) -> dict[str, str]:
 
 
 def _in_words(value: object) -> str:
-    """Text of a value in a configuration: lists without brackets, long ones as their length, booleans as yes or no."""
+    """Format a configuration value: lists without brackets, long lists by length, booleans as yes or no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
@@ -189,10 +189,10 @@ SECTIONS = ("Training data", "Limits")  # sections of the card of a pretrained m
 
 
 def model_card(run: Run) -> list[str]:
-    """Paragraphs on elements, sizes, labels with their level of theory, test error and limits of a model.
+    """Describe a model in paragraphs: elements, sizes, labels and their level of theory, test error and limits.
 
     Args:
-        run: A run, an ensemble, or a saved or pretrained model.
+        run: Run, ensemble, or saved or pretrained model.
 
     Example:
         >>> model_card(Run("gallium"))[0]

@@ -14,7 +14,7 @@ from pyg_clusters.units import SODIUM_REFERENCE_PPM
 Shape = Literal["gaussian", "lorentzian"]
 
 POINTS_PER_WIDTH: int = 20
-"""Points of the axis in the width of a line."""
+"""Number of points of the axis per line width."""
 
 REACH: dict[str, float] = {"gaussian": 3.0, "lorentzian": 30.0}
 """Cut-off of a line in widths, beyond which its intensity is below 1/3000 of the maximum."""
@@ -28,21 +28,21 @@ GAUSSIAN_DEVIATIONS: float = float(2 * np.sqrt(2 * np.log(2)))
 
 @dataclass
 class Spectrum:
-    """Intensity along the axis of shifts, of integral 1."""
+    """NMR spectrum, normalised to an integral of one."""
 
     shift: np.ndarray
     """Shifts in ppm, evenly spaced and increasing, ``[num_points]``. (Figures show them increasing to the left.)"""
     intensity: np.ndarray
-    """Per ppm, ``[num_points]``."""
+    """Intensity per ppm ``[num_points]``."""
 
     @property
     def peak(self) -> float:
-        """Shift of the greatest intensity in ppm."""
+        """Shift of maximum intensity in ppm."""
         return float(self.shift[self.intensity.argmax()])
 
 
 def shifts(shielding: ArrayLike, reference: float = SODIUM_REFERENCE_PPM) -> np.ndarray:
-    r"""Chemical shifts :math:`\delta = \sigma_{ref} - \sigma` in ppm.
+    r"""Convert shieldings to chemical shifts :math:`\delta = \sigma_{ref} - \sigma` in ppm.
 
     Args:
         shielding: Shieldings in ppm, of any shape.
@@ -53,9 +53,9 @@ def shifts(shielding: ArrayLike, reference: float = SODIUM_REFERENCE_PPM) -> np.
 
 
 def shift_axis(shift: ArrayLike, width: float, shape: Shape = "gaussian") -> np.ndarray:
-    """Axis that covers lines at all given shifts, ``[num_points]`` in ppm.
+    """Create an axis that covers the lines at all given shifts, ``[num_points]`` in ppm.
 
-    Spectra that are to be compared need a common axis: pass the shifts of all of them.
+    To compare spectra on a common axis, pass the shifts of all of them.
 
     Raises:
         InputError: If there are no shifts, one is not finite, or the width is not positive or far too small.
@@ -83,18 +83,18 @@ def broaden(
     weights: ArrayLike | None = None,
     axis: np.ndarray | None = None,
 ) -> Spectrum:
-    """Normalised sum of lines of the same width and shape at the shifts of all atoms.
+    """Broaden shifts to a normalised spectrum, with lines of the same width and shape for all atoms.
 
     Each shift is distributed over the two nearest points of the axis, which preserves the mean, and the result is
-    convolved with the line: the cost hardly depends on the number of atoms.
+    convolved with the line shape. The cost hardly depends on the number of atoms.
 
     Args:
         shift: Shift of each atom in ppm ``[num_atoms]``.
-        width: Full width of a line at half maximum in ppm. It represents all broadening of a measured spectrum (23Na
-            has a quadrupole moment) and is chosen, not computed.
+        width: Full width at half maximum of a line in ppm. It is an empirical parameter for all broadening of a
+            measured spectrum (23Na has a quadrupole moment).
         shape: ``"gaussian"`` or ``"lorentzian"``.
         weights: Non-negative weight of each atom ``[num_atoms]``; equal by default.
-        axis: Axis from :func:`shift_axis`, for spectra to be compared.
+        axis: Common axis from :func:`shift_axis`, to compare spectra.
 
     Raises:
         InputError: As :func:`shift_axis`, or if no weight is positive.
@@ -122,7 +122,7 @@ def broaden(
 
 
 def overlap(first: Spectrum, second: Spectrum) -> float:
-    r"""Common area of two spectra, :math:`\int \min(f, g)\, \mathrm{d}\delta`: 1 if they are equal, 0 if disjoint.
+    r"""Compute the overlap :math:`\int \min(f, g)\, \mathrm{d}\delta` of two spectra: 1 if equal, 0 if disjoint.
 
     Raises:
         ValueError: If their axes differ.
@@ -133,9 +133,9 @@ def overlap(first: Spectrum, second: Spectrum) -> float:
 
 
 def boltzmann_weights(energy: ArrayLike, temperature: float) -> np.ndarray:
-    r"""Populations of isomers in thermal equilibrium, :math:`w \propto e^{-E / k_B T}`, ``[num_isomers]``, of sum 1.
+    r"""Compute Boltzmann populations of isomers, :math:`w \propto e^{-E / k_B T}`, ``[num_isomers]``, with sum 1.
 
-    Potential energies are used as free energies, without vibrations, rotations and symmetry numbers.
+    Free energies are approximated by potential energies, without vibrations, rotations and symmetry numbers.
 
     Args:
         energy: Energies in eV ``[num_isomers]`` of isomers of one composition.

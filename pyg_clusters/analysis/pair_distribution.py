@@ -19,7 +19,7 @@ SMOOTHING: float = 0.037
 """Initial smoothing width for suggested radii, as a fraction of the bond length: 0.1 Å for gallium."""
 
 WIDEST_SMOOTHING: float = 0.25
-"""Largest smoothing width, as a fraction of the bond length; a larger one would merge the first two shells."""
+"""Maximum smoothing width, as a fraction of the bond length; a larger one would merge the first two shells."""
 
 WIDENING: float = 1.1  # factor between successive smoothing widths
 
@@ -36,9 +36,10 @@ class PairDistribution:
     .. math::
         g(r) = \frac{1}{N} \frac{n(r)}{4 \pi r^2 \, \mathrm{d}r}
 
-    where n(r) counts the ordered pairs of atoms of the same cluster in the bin at r, and N all atoms. The integral of
-    :math:`4 \pi r^2 g(r)` up to R is the mean number of neighbours within R (:meth:`neighbors_within`). A cluster has
-    no bulk density to divide by, so g has the unit of a density, Å⁻³, and falls to zero at the diameter.
+    where n(r) is the number of ordered pairs of atoms of the same cluster in the bin at r, and N is the number of all
+    atoms. The integral of :math:`4 \pi r^2 g(r)` up to R is the mean number of neighbours within R
+    (:meth:`neighbors_within`). Since a cluster has no bulk density for normalisation, g is a density in Å⁻³; it
+    decreases to zero at the diameter.
 
     Attributes:
         r: Centres of the bins in Å, ``[num_bins]``; the first bin starts at zero.
@@ -57,7 +58,7 @@ class PairDistribution:
 
     @property
     def bond_length(self) -> float:
-        """Most frequent distance of two neighbours in Å: the highest point of g, smoothed by two bins.
+        """Most frequent nearest-neighbour distance in Å: the maximum of g, smoothed by two bins.
 
         Raises:
             ValueError: If no pair of atoms is within the range.
@@ -71,13 +72,14 @@ class PairDistribution:
         return np.cumsum(self.g * _bin_volumes(len(self.r), self.bin_width))
 
     def without_boundary(self) -> np.ndarray:
-        r"""Divide g by that of a structureless sphere of the same extent, which leaves only the shells.
+        r"""Divide g by the pair distribution of a uniform sphere of the same size, which leaves only the shells.
 
-        The density of neighbours decreases towards the boundary of the cluster, for a uniform sphere of radius R by the
-        factor :math:`1 - 3r/4R + r^3/16R^3`. R follows from the mean squared pair distance of g, :math:`6R^2/5`.
+        The density of neighbours decreases towards the boundary of the cluster; for a uniform sphere of radius R the
+        factor is :math:`1 - 3r/4R + r^3/16R^3`. R is obtained from the mean squared pair distance of g,
+        :math:`6R^2/5`.
 
         Returns:
-            ``[num_inner_bins]``, up to 0.85 of the sphere's diameter.
+            Corrected distribution ``[num_inner_bins]``, up to 0.85 of the diameter of the sphere.
         """
         neighbors = np.diff(self.neighbors_within(), prepend=0.0)
         x = self.r / np.sqrt(5 / 6 * (neighbors * self.r**2).sum() / neighbors.sum())
@@ -85,18 +87,19 @@ class PairDistribution:
         return self.g[inside] / (1 - 3 / 4 * x[inside] + x[inside] ** 3 / 16)
 
     def suggested_radii(self, count: int = 2) -> tuple[float, ...]:
-        """Shell radii for any element: the minima between the peaks of neighbouring shells.
+        """Suggest shell radii: the minima between the peaks of neighbouring shells.
 
-        The rule is in units of the bond length b (the highest point of g), so that it does not depend on the element:
+        The procedure uses the bond length b (the maximum of g) as unit of length and applies to any element:
 
         1. g is corrected for the boundary of the clusters (:meth:`without_boundary`) and smoothed with a Gaussian of
            standard deviation 0.037 b.
-        2. Peaks are maxima with a prominence of at least 2 % of the highest. If two of the first ``count + 1`` are
-           closer than 0.5 b, they are parts of one shell (a solid has its second neighbours at 1.41, 1.73 and 2 b, a
-           liquid about 1.8 b) or noise: the smoothing is widened by 10 % until no two are, to 0.25 b at most.
-        3. A radius is the lowest point between two successive peaks, refined by a parabola, rounded to 0.01 Å.
+        2. Peaks are maxima with a prominence of at least 2 % of the highest value. If two of the first ``count + 1``
+           peaks are closer than 0.5 b, they belong to one shell (the second neighbours of a solid are at 1.41, 1.73
+           and 2 b, those of a liquid at about 1.8 b) or are noise. The smoothing width is then increased in steps of
+           10 %, up to 0.25 b, until all peaks are separated.
+        3. A radius is the lowest point between two successive peaks, refined by a parabola and rounded to 0.01 Å.
 
-        The range should include whole clusters.
+        The range of g should cover whole clusters.
 
         Args:
             count: Number of radii, one less than the number of shells.
@@ -127,14 +130,14 @@ class PairDistribution:
 def pair_distribution(
     pos: Tensor | np.ndarray, ptr: Tensor | np.ndarray, r_max: float = 12.0, bin_width: float = 0.05
 ) -> PairDistribution:
-    """Distribution of the distances of all pairs of atoms within a cluster.
+    """Compute the distribution of the pair distances within clusters.
 
-    Clusters are processed in blocks, so that memory does not grow with their number.
+    Clusters are processed in blocks; memory does not grow with their number.
 
     Args:
         pos: Positions ``[num_atoms, 3]`` in Å.
         ptr: Offsets of the clusters ``[num_graphs + 1]``.
-        r_max: Largest distance in Å (exclusive), rounded up to a whole number of bins.
+        r_max: Maximum distance in Å (exclusive), rounded up to a whole number of bins.
         bin_width: Width of a bin in Å.
 
     Returns:

@@ -34,11 +34,11 @@ def save_figure(figure: Figure, path: str | Path):
 
 
 def render(figure: Figure, file_format: str = "png") -> bytes:
-    """Bytes of a figure's file, reproducible for the same data; png at 200 dots per inch.
+    """Render a figure to the bytes of a file, reproducibly for the same data; png at 200 dots per inch.
 
-    The layout of the figure is fixed by the first call.
+    The layout of the figure is fixed at the first call.
     """
-    if (layout := figure.get_layout_engine()) is not None:  # which would run at every drawing, twice for a file
+    if (layout := figure.get_layout_engine()) is not None:  # avoid repeated layout, which runs twice per file
         layout.execute(figure)
         figure.set_layout_engine("none")
     metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(file_format, {})
@@ -201,10 +201,11 @@ def energy_along_trajectory(
     sizes: np.ndarray | None = None,
     title: str = "",
 ) -> Figure:
-    """Predicted energies along a trajectory, with the candidates marked.
+    """Plot predicted energies along a trajectory, with the candidates marked.
 
-    Energies are relative to the lowest of the same kind and cluster size. Up to four sizes have a panel each; more
-    sizes share one. Sparse frames are points, with a line from the predicted to the true energy.
+    Energies are relative to the lowest of the same type (predicted or true) and cluster size. Up to four sizes have
+    separate panels; more sizes share one panel. Sparse frames are drawn as points, with a line from the predicted to
+    the true energy.
 
     Args:
         number: Frame indices ``[num_frames]``.

@@ -25,21 +25,21 @@ from pyg_clusters.files import atomic_write
 
 MARKS = str.maketrans("*`", "\ue000\ue001")
 SHOWN = str.maketrans("\ue000\ue001", "*`")
-"""Private characters in place of marks that are literal text, and back."""
+"""Mapping of literal markup characters to private-use characters, and back."""
 
 MISSING = "\N{EN DASH}"
 """Text of a missing value in a table."""
 
 
 LARGE_SVG = 100_000
-"""Largest size of an SVG in a report in bytes."""
+"""Maximum size of an SVG in a report in bytes."""
 
 
 class Report:
-    r"""Text, tables and figures in the order in which they are added, written as one HTML file.
+    r"""Report of text, tables and figures, in the order in which they are added, as one HTML file.
 
-    The file is self-contained, needs no network, follows the reader's light or dark setting, and can be printed. All
-    text is escaped. The same content gives the same file.
+    The file is self-contained, works offline, follows the light or dark setting of the browser, and can be printed. All
+    text is escaped. The same content always gives the same file.
 
     Args:
         title: Title of the page.
@@ -74,7 +74,7 @@ class Report:
         )
 
     def next_steps(self, files: Mapping[str, str], text: str):
-        """Add links to files in the folder of the report with descriptions, and what to do with them."""
+        """Add links to files in the folder of the report with descriptions, and a text on next steps."""
         self.text("## Files and next steps")
         items = (
             f'<li><a href="{quote(name)}">{escape(name)}</a>: {_inline(text)}</li>' for name, text in files.items()
@@ -142,7 +142,7 @@ class Report:
 
 
 def literal(text: object) -> str:
-    r"""Escape a name for :meth:`Report.text`, so that none of its characters is a mark or ends a line.
+    r"""Escape a name for :meth:`Report.text`: none of its characters is treated as markup or as a line break.
 
     Example:
         >>> report = Report("Names")
@@ -227,7 +227,7 @@ def viewer_section(
     color: str,
     atom_color: str | None = None,
 ) -> str:
-    """HTML of a map with a point for each structure, and of the selected structure in interactive 3D.
+    """Create the HTML of a map with a point for each structure, and the selected structure in interactive 3D.
 
     The page works offline: it contains chemiscope, about 3 MB (`"Chemiscope: interactive structure-property explorer
     for materials and molecules" <https://doi.org/10.21105/joss.02117>`_, Fraux et al. 2020). All structures are drawn
@@ -314,7 +314,7 @@ def _structure(atoms: Atoms) -> dict[str, object]:
 
 
 def _structure_settings(structures: Sequence[dict], atom_color: str | None, coloured: Property | None) -> dict:
-    """Settings that place the camera at the same distance from every structure, far enough for the largest."""
+    """Viewer settings with the same camera distance for every structure, far enough for the largest."""
     radius = max(np.linalg.norm([one["x"], one["y"], one["z"]], axis=0).max() for one in structures) + 1.5
     towards = CAMERA - ASPECT * radius / np.tan(np.radians(ANGLE))
     origin, up, eye = ({"x": 0, "y": y, "z": z} for y, z in ((0, 0), (1, 0), (0, towards)))

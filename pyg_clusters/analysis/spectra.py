@@ -177,7 +177,7 @@ def gather(
 def _numbers(
     frames: FrameBlock, index: int, atoms: Atoms, key: str, length: int | None, needed: bool
 ) -> np.ndarray | None:
-    """Finite numbers of a frame under a key: one, or ``length`` of them."""
+    """Read one finite number, or ``length`` of them, from a frame."""
     labels = labels_of(atoms)
     where = f"{frames.file}, frame {frames.number[index]}"
     if key not in labels:
@@ -193,7 +193,7 @@ def _numbers(
 
 
 def _of_all(what: str, values: Sequence[np.ndarray | None]) -> np.ndarray | None:
-    """Values of all frames; ``None``, with a warning, where only some frames have them."""
+    """Concatenate the values of all frames; return ``None``, with a warning if only some frames have values."""
     known = [np.atleast_1d(value) for value in values if value is not None]
     if known and len(known) < len(values):
         warnings.warn(
@@ -206,9 +206,9 @@ def _of_all(what: str, values: Sequence[np.ndarray | None]) -> np.ndarray | None
 def spectra(
     atomic: Atomic, reference: float, width: float, shape: Shape, by: Literal["size", "all"], temperature: float
 ) -> list[Group]:
-    """Spectra of each cluster size, or of all clusters, on a common axis.
+    """Compute the spectra of each cluster size, or of all clusters, on a common axis.
 
-    Isomers are weighted within a size; with ``by="all"`` a size has the weight of its number of atoms.
+    Boltzmann weights apply within each size; with ``by="all"``, each size is weighted by its number of atoms.
     """
     kinds = {"pred": shifts(atomic.predicted, reference)}
     if atomic.labels is not None:
@@ -231,7 +231,7 @@ def spectra(
 
 
 def _shares(atomic: Atomic, temperature: float) -> tuple[np.ndarray | None, dict[int | None, float]]:
-    """Population of each frame among those of its size, times their number; the effective number of isomers."""
+    """Populations of frames within their size, times the number of frames, and effective numbers of isomers."""
     if atomic.energy is None:
         return None, {}
     shares, isomers = np.zeros(len(atomic.sizes)), {}

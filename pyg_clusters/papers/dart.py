@@ -43,10 +43,10 @@ GROUP = ("--data.split", "group", "--data.left_out_sizes", "[]")
 """Split that keeps related minima in the same part."""
 
 CASES: tuple[tuple[int, int, int], ...] = ((46, 57, 60), (46, 57, 66), (57, 60, 66))
-"""Sizes that are held out in Table 3."""
+"""Held-out sizes of Table 3."""
 
 FEWER: tuple[int, ...] = (600, 1200, 2400)
-"""Numbers of training clusters in the learning curve, in addition to all."""
+"""Numbers of training clusters in the learning curve, in addition to the full training set."""
 
 QUICK: tuple[str, ...] = (
     *("--trainer.max_epochs", "8", "--model.scheduler", "torch.optim.lr_scheduler.CosineAnnealingLR"),
@@ -71,7 +71,7 @@ class Row:
         label: Model or test.
         training: Name of the training.
         sizes: Cluster sizes of the test set to use; all if empty.
-        apart: Whether these sizes are excluded from the data of the training.
+        apart: Whether these sizes are excluded from the data set of the training.
         paper: MAE and RMSE of the paper in kcal/mol per cluster, if given.
         paper_clusters: Number of clusters in the test set of the paper.
     """
@@ -132,7 +132,12 @@ def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
 
 
 def rows(hdnn: bool = True, gnc: bool = False) -> list[Row]:
-    """Rows of all tables, without those of the baseline, or of groups if the paper's own data are used, on request."""
+    """Rows of all tables.
+
+    Args:
+        hdnn: Whether to include the rows of the BPSF-HDNN baseline.
+        gnc: Whether the data of the paper are used, without the rows of splits by group and of the learning curve.
+    """
     table_2 = [
         Row("Table 2", label, training, paper=paper, paper_clusters=656)
         for label, training, paper in (
@@ -159,7 +164,7 @@ def rows(hdnn: bool = True, gnc: bool = False) -> list[Row]:
 
 
 def _names(row: Row) -> tuple[str, ...]:
-    curve = ("Learning curve",) if row.training == "dart_by_group" else ()  # its last point
+    curve = ("Learning curve",) if row.training == "dart_by_group" else ()  # also its last point
     return (row.table, row.training, *curve)
 
 
@@ -193,7 +198,7 @@ def trainings(
     options: Sequence[str] = (),
     gnc: Path | None = None,
 ) -> list[Training]:
-    """Trainings of rows, one per name and seed (of initialisation and order; the splits stay the same)."""
+    """Trainings of rows, one per name and seed; the seed changes initialisation and order, not the split."""
     planned = []
     for seed in range(seeds):
         seeded = ("--seed_everything", str(seed), "--data.shuffle_seed", str(seed), "--trainer.max_time", "null")
@@ -220,7 +225,7 @@ def folder_name(name: str, seed: int) -> str:
 
 
 def results(selected: Sequence[Row], folder: Path, seeds: int, gnc: Path | None = None) -> list[Result]:
-    """Errors of rows whose trainings are finished, for at least the given number of seeds; further ones are also used.
+    """Collect the errors of rows, over at least the given number of seeds; additional finished seeds are also used.
 
     Raises:
         InputError: If a training is not finished.
@@ -242,7 +247,7 @@ def results(selected: Sequence[Row], folder: Path, seeds: int, gnc: Path | None 
 
 
 def _errors(run: Path, sizes: Sequence[int], apart: ClusterDataset | None) -> dict:
-    """Errors of a run on the given sizes of its test set, or of another data set."""
+    """Compute the errors of a run on the given sizes of its test set, or of another data set."""
     if apart is not None:
         clusters = torch.isin(apart.sizes, torch.tensor(sizes)).nonzero().flatten().tolist()
         batch = ClusterBatches(apart).stored(clusters)
@@ -279,7 +284,7 @@ def _line(result: Result) -> list[str]:
 
 
 def findings(achieved: Sequence[Result]) -> list[Finding]:
-    """Findings of the paper that the given rows can confirm or reject."""
+    """Confirm or reject the findings of the paper for which the required rows are given."""
     mae = {(result.row.table, result.row.label): float(np.mean(result.mae)) for result in achieved}
     rmse = {(result.row.table, result.row.label): float(np.mean(result.rmse)) for result in achieved}
     full, hdnn, no_k, no_l, no_interaction = (

@@ -61,7 +61,7 @@ class Layer:
     Attributes:
         conv: Import path of its class.
         conv_args: Arguments specific to this class.
-        every_pair: Whether its edges are all pairs with their shells instead of the pairs within a cut-off.
+        every_pair: Whether it uses all pairs of atoms with their shells as edges, instead of pairs within a cut-off.
     """
 
     conv: str
@@ -103,7 +103,7 @@ class Result:
         name: Name of the layer.
         target: ``"energy"`` (errors in kcal/mol per cluster) or ``"shielding"`` (ppm per atom).
         mae: Errors on the test set, one per training.
-        rmse: One per training.
+        rmse: Root mean square errors on the test set, one per training.
         parameters: Number of parameters.
         epoch_seconds: Processor time of the training steps of an epoch, one thread.
         frames_per_second: Predicted clusters per second of processor time, one thread.
@@ -225,7 +225,7 @@ def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: i
 
 
 def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split) -> float:
-    """Clusters of the test set predicted per second of processor time on one thread."""
+    """Measure the number of clusters of the test set predicted per second of processor time on one thread."""
     batch = ClusterBatches(dataset).stored(split.test[:64].tolist())
     predictor = Predictor(model, max_atoms=2048)
     with one_thread():
@@ -234,9 +234,9 @@ def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split) -
 
 
 def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> float:
-    """Processor time of the training steps of an epoch (forward, backward, Adam) on one thread, from two batches.
+    """Estimate the processor time of the training steps of an epoch on one thread, from two batches.
 
-    The model is left unchanged.
+    A step consists of forward pass, backward pass and Adam update. The model is not modified.
     """
     clusters = split.train[: 2 * BATCH_SIZE]
     batches = [ClusterBatches(dataset).stored(part.tolist()) for part in clusters.split(BATCH_SIZE)]
@@ -256,7 +256,7 @@ def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> fl
 
 
 def _processor_seconds(work: Callable[[], object]) -> float:
-    """Shortest of three measurements after a warm-up."""
+    """Return the shortest of three measurements of processor time after a warm-up."""
     return min(timeit.repeat(work, number=1, repeat=4, timer=time.process_time)[1:])
 
 

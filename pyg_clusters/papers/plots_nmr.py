@@ -239,7 +239,7 @@ def running_coordination_numbers(
 
 
 def _view_of(positions: np.ndarray) -> np.ndarray:
-    """Positions along the principal axes, the longest to the right, the shortest towards the viewer."""
+    """Rotate positions to the principal axes: the longest to the right, the shortest towards the viewer."""
     centred = positions - positions.mean(axis=0)
     _, axes = np.linalg.eigh(centred.T @ centred)
     axes = axes[:, ::-1]
@@ -298,7 +298,7 @@ def errors_by_training_clusters(
     figure.set_size_inches(SIZE[0], 3.6)
     for index, (label, x, y, deviation) in enumerate(zip(labels, clusters, rmse, spread, strict=True)):
         color, order = CURVE_COLORS[index % len(CURVE_COLORS)], np.argsort(x)
-        x = x * (1 + 0.012 * index)  # so that error bars do not overlap
+        x = x * (1 + 0.012 * index)  # separate overlapping error bars
         error = np.nan_to_num(deviation)[order]
         axes.errorbar(x[order], y[order], error, color=color, marker="o", capsize=2, linewidth=1.3, label=label)
     axes.text(0.02, 0.03, "bars: standard deviation over the test sets", transform=axes.transAxes, fontsize=SMALL)

@@ -1,4 +1,4 @@
-"""Tables, findings and figures of a paper, and the underlying trainings."""
+"""Tables, findings and figures of a reproduced paper, and its trainings."""
 
 import csv
 import io
@@ -63,7 +63,7 @@ class Table:
         title: Title.
         columns: Headings.
         lines: Cells of each line.
-        words: Number of columns on the left that hold words; the others hold numbers.
+        words: Number of text columns on the left; the other columns contain numbers.
     """
 
     title: str
@@ -125,8 +125,8 @@ def write_report(
 ) -> Reproduction:
     """Write tables and findings as ``results.md``, the first table as ``results.csv``, and figures.
 
-    The titles of all tables but the first become headings. A mark is that of a quick run, whose files have the prefix
-    ``quick_``; notes stand above the text, which is above the first table.
+    The titles of all tables except the first become headings. Notes precede the text, which precedes the first table.
+    ``mark`` is the mark of a quick run, whose files have the prefix ``quick_``.
     """
     prefix = "quick_" if mark else ""
     first, *others = tables
