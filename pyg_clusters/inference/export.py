@@ -87,15 +87,15 @@ def export(options: ExportOptions) -> Exported:
     model = run.model
     domain, kind = domain_of(model), type(model).__name__
     if domain is None or not all(isinstance(member, HasAtomicEnergies) for member in members_of(model)):
-        lacks = "energies of atoms" if domain else "a training set that it knows of"
+        lacks = "energies of atoms" if domain else "a known training set"
         raise InputError(f"{options.model}: a model without {lacks} cannot be exported; a trained SmoothDART can")
     model = model.double() if reference_energies(model) else model
     model = model.to(options.device)
     recorded = _recorded(model, domain, torch.device(options.device))
     if not any("force" in key for key in run.notes):
         warnings.warn(
-            f"{options.model} was not trained on forces: expect no sound dynamics from them, and none at all if its "
-            "energies are those of quenched frames",
+            f"{options.model} was not trained on forces: its forces may be unsuitable for dynamics, and they are "
+            "meaningless if its energies are those of quenched frames",
             stacklevel=2,
         )
     precision = str(next(model.parameters()).dtype).removeprefix("torch.")

@@ -41,12 +41,12 @@ class Method:
     Attributes:
         name: Name in folders.
         label: Name in tables.
-        variables: Variables of a Lasso; none for NodeSchNet.
+        variables: Variables of a Lasso; ``None`` for networks.
         a: Weight of the sorted penalty; 0 is the mean squared error.
         transform: Whether targets are transformed by a generalised logistic distribution.
         paper_rmse: RMSE of the paper on 200 clusters of 40 atoms, in ppm, if given.
-        recipe: Shipped recipe of a network that the paper does not have.
-        epochs: Maximum number of epochs in it.
+        recipe: Shipped recipe of a network that is not in the paper.
+        epochs: Maximum number of epochs of this recipe.
     """
 
     name: str
@@ -187,7 +187,7 @@ def folder_name(method: Method, division: Division, seed: int) -> str:
 
 
 def trainings(chosen: Sequence[Row], recipe: Path, seeds: int, epochs: int) -> list[Training]:
-    """Trainings of networks for rows, each once.
+    """Trainings of networks for rows, without repetition.
 
     Args:
         chosen: The rows.
@@ -380,7 +380,7 @@ class Paired:
 
 
 def paired(first: Result, second: Result, key: str = "rmse_ppm") -> Paired:
-    """Compare two methods test set by test set; a Lasso, which has no seeds, is compared with every seed.
+    """Compare two methods on each test set; a Lasso, which has no seed, is compared with every seed of a network.
 
     Args:
         first: One method.

@@ -1,4 +1,4 @@
-"""Labels and findings of Kaneko et al. 2023, confirmed or rejected."""
+"""Labels of the sodium clusters, and the findings of Kaneko et al. 2023, confirmed or rejected."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -122,9 +122,9 @@ def clusters_of_figure_7(
 ) -> list[LabelledCluster]:
     """Clusters of Fig. 7 of the paper.
 
-    Of the largest size with a pair of a random and its relaxed cluster: the cluster of lowest energy, the random one
-    with the lowest shielding, and the same one relaxed. Without pairs, two random clusters of one size: that with the
-    lowest shielding of all, and that whose lowest shielding is highest.
+    For the largest size with a random cluster and its relaxed structure, these are the cluster of lowest energy, the
+    random cluster with the lowest shielding, and its relaxed structure. Without such pairs, they are two random
+    clusters of one size: the one with the lowest shielding of all, and the one whose lowest shielding is highest.
 
     Args:
         dataset: Random clusters.
