@@ -138,7 +138,7 @@ def figure_of(results: list[dict]) -> Figure:
     figure = Figure(figsize=(8.4, 6.4), layout="constrained")
     (energies, forces), (fast_energies, fast_forces) = figure.subplots(2, 2)
     panels = [
-        (energies, fast_energies, "energy_mae", "energy MAE / kcal mol⁻¹ per cluster"),
+        (energies, fast_energies, "energy_mae", "energy MAE / kcal mol⁻¹"),
         (forces, fast_forces, "force_mae", "force MAE / meV Å⁻¹"),
     ]
     names = list(dict.fromkeys(result["peer"] for result in results))
@@ -151,9 +151,9 @@ def figure_of(results: list[dict]) -> Figure:
             training.plot(seconds, errors, color=colors[result["peer"]], marker="o", markersize=3, label=result["peer"])
             point = result["microseconds_per_atom"], result["test"][key]
             inference.plot(*point, "o", color=colors[result["peer"]], label=result["peer"])
-        for axes in (training, inference):
-            axes.set_xscale("log")
-            axes.set_yscale("log")
+        training.set_xscale("log")
+        training.set_yscale("log")
+        inference.set_xlim(left=0)
     legend(energies)
     return figure
 
