@@ -402,7 +402,26 @@ def test_pieces_without_a_cell_are_refused(tmp_path, suffix):
     np.testing.assert_allclose(distances, gallium().get_all_distances(), atol=1e-7)
 
 
+def test_an_atom_that_leaves_a_cluster_is_accepted(tmp_path):
+    """Hot sodium clusters lose atoms: the gap is a bond and a half, and two and a half later."""
+    cluster = Icosahedron("Na", 2)
+    outermost = cluster.positions[:, 2].argmax()
+    for gap, accepted in ((5.5, True), (8.0, False)):
+        frame = Atoms(cluster.numbers, cluster.positions)
+        frame.positions[outermost] = [0, 0, np.delete(cluster.positions[:, 2], outermost).max() + gap]
+        write(tmp_path / "a.xyz", frame)
+        if accepted:
+            assert len(list(read_atoms([tmp_path / "a.xyz"]))) == 1
+        else:
+            with pytest.raises(InputError, match="in 2 pieces of 12 and 1 atoms"):
+                list(read_atoms([tmp_path / "a.xyz"]))
+
+
 def test_positions_in_bohr_are_not_taken_for_angstrom(tmp_path):
+    copper = Icosahedron("Cu", 2)
+    write(tmp_path / "cu.xyz", Atoms("Cu13", copper.positions / Bohr))
+    with pytest.raises(InputError, match=r"in 13 pieces of 1, .* atoms, .* length_unit=bohr"):
+        list(read_atoms([tmp_path / "cu.xyz"]))
     write(tmp_path / "a.xyz", Atoms("Ga13", gallium().positions / Bohr))
     with pytest.raises(InputError, match=r"frame 0: .* in 13 pieces of 1, .* atoms, .* length_unit=bohr"):
         list(read_atoms([tmp_path / "a.xyz"]))

@@ -9,11 +9,16 @@ from functools import partial
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import covalent_radii
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, makers_of, offsets
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, connected, distinct, join_by_vacuum, unwrap
 from pyg_clusters.options import Fragments
+
+TORN: float = 1.8
+"""Largest accepted gap between pieces of a frame without a cell, in bond lengths (sums of covalent radii). Positions in
+Bohr that are read as Å give gaps of about 2 bond lengths."""
 
 FARTHEST: float = 1e7
 """Farther than this from the origin, in Å, positions are too imprecise to recognise bonds."""
@@ -234,7 +239,7 @@ def pieces_without_cell(block: FrameBlock, frames: np.ndarray) -> Iterator[tuple
     for index in np.flatnonzero(~connected(z, relative, part, np.arange(len(frames)))):
         inside = slice(part[index], part[index + 1])
         unwrapped = unwrap(z[inside], pos[inside], np.zeros((3, 3)))
-        if len(unwrapped.sizes) > 1 and unwrapped.gap > MIN_VACUUM:
+        if len(unwrapped.sizes) > 1 and unwrapped.gap > TORN * 2 * covalent_radii[z[inside]].mean():
             yield (
                 int(frames[index]),
                 f"has no periodic cell, but is in {_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart; if a cell cut it, "
