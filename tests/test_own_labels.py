@@ -467,6 +467,14 @@ def test_energies_are_not_taken_for_ev_where_the_file_states_another_unit(tmp_pa
     refused(lambda: call("d", energy_unit=27.2), "energy_unit is 27.2")
 
 
+def test_a_unit_is_found_in_a_frame_without_a_label(tmp_path):
+    frames = [cluster(energy_unit="Ha"), cluster(energy_unit="Ha", E=-3.0, offset=0.1)]
+    write_extxyz(tmp_path / "a.extxyz", frames)
+    arguments = {"root": tmp_path / "processed", "files": tmp_path / "a.extxyz", "target": "E", "on_missing": "skip"}
+    with pytest.raises(InputError, match=r"frame 0: states energy_unit=Ha, .* pass energy_unit='Ha'"):
+        ClusterDataset(**arguments)
+
+
 @pytest.fixture(scope="module")
 def dynamics():
     """Frames of Cu13 in steps of 4 fs, with energies and forces."""

@@ -233,7 +233,7 @@ def test_further_structures_of_a_file_are_not_lost(tmp_path, name):
     assert only_block(tmp_path / name).z.tolist() == [31, 31]
     text = (tmp_path / name).read_text()
     (tmp_path / name).write_text(text + text)
-    with pytest.raises(InputError, match=f"{name}: has 2 structures, of which ASE reads the first only"):
+    with pytest.raises(InputError, match=f"{name}: contains 2 structures, but ASE reads only the first"):
         list(Frames.open(tmp_path / name))
 
 

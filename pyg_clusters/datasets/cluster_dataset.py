@@ -19,7 +19,7 @@ from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
-from pyg_clusters.frames.checks import atom_numbers, check_forces, group_labels, numbers, unrounded
+from pyg_clusters.frames.checks import atom_numbers, check_forces_of_file, group_labels, numbers, unrounded
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.geometry import sizes_to_ptr
 from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
@@ -271,8 +271,9 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         per_atom = {"z": z, "pos": pos}
         if self.forces:
             forces = [self._forces_of(block) for block in blocks]
-            for file, of_file in groupby(zip(blocks, forces, strict=True), lambda each: each[0].file):
-                check_forces(file, ((block, force, self._target_of(block)) for block, force in of_file))
+            labelled = [] if self.per_atom else zip(blocks, forces, strict=True)
+            for file, of_file in groupby(labelled, lambda each: each[0].file):
+                check_forces_of_file(file, ((block, force, self._target_of(block)) for block, force in of_file))
             per_atom["force"] = torch.from_numpy(np.concatenate(forces)).float()
         for key, name in self.keep_atoms.items():
             per_atom[name] = torch.from_numpy(unrounded([atom_numbers(block, key, single=False) for block in blocks]))

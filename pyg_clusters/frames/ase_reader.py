@@ -78,8 +78,8 @@ def check_format(path: Path, copy: Path, kind: str):
         text = stream.read(1 << 26)
     if kind in ONE_STRUCTURE and (count := len(ONE_STRUCTURE[kind].findall(text))) > 1:
         raise InputError(
-            f"{path}: has {count} structures, of which ASE reads the first only; write each to a file of its own, or "
-            "all to one file of XYZ"
+            f"{path}: contains {count} structures, but ASE reads only the first; write each to its own file, or "
+            "all to one XYZ file"
         )
     if kind == "vasp":
         counts = [line.split() for line in text.splitlines()[5:7]]

@@ -300,7 +300,7 @@ RELATED: float = 0.9
 """Smallest absolute correlation of work and change of the energy at which their ratio is known."""
 
 
-def check_forces(file: str | Path, frames: Iterable[tuple[FrameBlock, np.ndarray, np.ndarray]]):
+def check_forces_of_file(file: str | Path, frames: Iterable[tuple[FrameBlock, np.ndarray, np.ndarray]]):
     r"""Check that the forces of a file are minus the gradient of its energies, in sign and unit.
 
     Between neighbouring frames of a trajectory the energy changes by about
@@ -316,15 +316,18 @@ def check_forces(file: str | Path, frames: Iterable[tuple[FrameBlock, np.ndarray
     """
     steps = [_steps(*each) for each in frames]
     work, change = (np.concatenate([step[part] for step in steps]) if steps else np.empty(0) for part in (0, 1))
+    size = np.hypot(work, change)
+    work, change = (part[size > 0] / size[size > 0] for part in (work, change))  # each step has the same weight
     squares = (work**2).sum() * (change**2).sum()
     if len(work) < FEWEST_STEPS or not squares > 0:
         return
-    correlation, ratio = (work * change).sum() / squares**0.5, (work * change).sum() / (work**2).sum()
+    correlation, ratio = (work * change).sum() / squares**0.5, np.median(change[work != 0] / work[work != 0])
     if abs(correlation) > RELATED and not 0.5 < ratio < 2:
         raise InputError(
             f"{file}: the forces do not belong to the energies: between its neighbouring frames the energies change by "
             f"{ratio:.3g} times the work of the forces ({len(work)} steps, correlation {correlation:.2f}); check the "
-            "sign of the forces, whether the energies are totals, and the units (energy_unit, length_unit)"
+            "sign of the forces, whether the energies are potential energies of whole clusters (not per atom), and the "
+            "units (energy_unit, length_unit)"
         )
 
 
@@ -341,5 +344,5 @@ def _steps(block: FrameBlock, forces: np.ndarray, energies: np.ndarray) -> tuple
     moved = pos[after] - pos[atoms]
     work = np.add.reduceat(-0.5 * ((forces[atoms] + forces[after]) * moved).sum(axis=1), first)
     same = np.logical_and.reduceat(block.z[atoms] == block.z[after], first)
-    small = same & (np.maximum.reduceat(np.abs(moved).max(axis=1), first) < SMALL_STEP)
+    small = same & (np.maximum.reduceat(np.linalg.norm(moved, axis=1), first) < SMALL_STEP)
     return work[small], (energies[frames + 1] - energies[frames])[small]

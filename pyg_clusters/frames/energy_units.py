@@ -74,7 +74,7 @@ def stated_unit(file: Path, target: str) -> StatedUnit | None:
         return None
     atoms = block.atoms[0]
     info = {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
-    statements = dict(_statements(info, target)) if target in info else {}
+    statements = dict(_statements(info, target))
     found = [_unit(f"{file}, frame {block.number[0]}", text, name) for text, name in statements.items()]
     if other := [unit for unit in found if not math.isclose(unit.energy, found[0].energy)]:
         raise InputError(f"{found[0].where}: states both {found[0].text!r} and {other[0].text!r}; correct one of them")
@@ -89,12 +89,12 @@ def _statements(info: Mapping[str, object], target: str) -> Iterator[tuple[str, 
             yield f"{key}={name}", name
         elif value is True and (_known(str(key)) or PER_ATOM.fullmatch(str(key))):
             yield str(key), str(key)
-    if {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
+    if target in info and {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
         yield "i = ..., E = ..., as CP2K does", "Hartree"
     match = UNIT_IN_KEY.fullmatch(target)
     if PER_ATOM.fullmatch(target):
         yield target, target
-    elif match and match[1].lower() != "au" and _known(match[1]):  # E_Au may be that of gold
+    elif match and match[1].lower() not in ("au", "atomic") and _known(match[1]):  # E_Au may be that of gold
         yield target, match[1]
 
 

@@ -243,7 +243,7 @@ def pieces_without_cell(block: FrameBlock, frames: np.ndarray) -> Iterator[tuple
             yield (
                 int(frames[index]),
                 f"has no periodic cell, but is in {_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart; if a cell cut it, "
-                "or its positions are not in Å, state so in the file (XYZ: Lattice=... or length_unit=bohr in the "
+                "or its positions are not in Å, state this in the file (XYZ: Lattice=... or length_unit=bohr in the "
                 'comment); otherwise pass --fragments keep (fragments="keep")',
             )
 

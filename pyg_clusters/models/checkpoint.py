@@ -144,13 +144,13 @@ def member_folders(path: str | Path) -> list[Path]:
     file, remedy = located(path) / ENSEMBLE, "make it again with pyg-clusters ensemble"
     names = read_json(file, remedy).get("members")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-        raise InputError(f"{file}: corrupted (its members are no list of folders); {remedy}")
+        raise InputError(f"{file}: corrupted (members is not a list of folders); {remedy}")
     return [Path(os.path.normpath(file.parent / name)) for name in names]
 
 
 def ensemble_notes(path: str | Path) -> dict[str, Any]:
     """Notes that were saved with an ensemble."""
-    file, remedy = located(path) / ENSEMBLE, "make it again"
+    file, remedy = located(path) / ENSEMBLE, "make it again with pyg-clusters ensemble"
     notes = read_json(file, remedy).get("notes")
     if not isinstance(notes, dict):
         raise InputError(f"{file}: corrupted (notes are missing); {remedy}")
