@@ -254,7 +254,7 @@ def test_compositions():
             parse_formula(wrong)
     with pytest.raises(InputError, match="'Xx'"):
         all_compositions(["Xx"], [3])
-    with pytest.raises(InputError, match="twice"):
+    with pytest.raises(InputError, match="repeated"):
         all_compositions(["Cu", "Cu"], [3])
     with pytest.raises(InputError, match="larger"):
         all_compositions(["Cu", "Au"], [1], mixed=True)

@@ -260,7 +260,15 @@ def relaxed(tmp_path_factory) -> ClusterDataset:
         frames.append(atoms)
     write_extxyz(folder / "frames.extxyz", frames)
     files = folder / "frames.extxyz"
-    return ClusterDataset(folder, files, target="sigma", per_atom=True, group="seed", keep=["relaxed", "energy"])
+    return ClusterDataset(
+        folder,
+        files,
+        target="sigma",
+        per_atom=True,
+        group="seed",
+        keep=["relaxed", "energy"],
+        fragments="keep",
+    )
 
 
 def test_relaxed_clusters_confirm_where_there_are_some(relaxed, dataset):

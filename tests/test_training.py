@@ -485,6 +485,7 @@ def test_training_goes_on_from_a_trained_model(recipe, finished, frames, tmp_pat
     write_extxyz(tmp_path / "new.extxyz", [*clusters, *[large] * 60])
     arguments = ["train", "--config", str(recipe), "--data.dataset.files", f"[{tmp_path / 'new.extxyz'}]"]
     arguments += ["--data.dataset.root", str(tmp_path / "data"), "--data.split", "random", "--trainer.max_epochs", "1"]
+    arguments += ["--data.dataset.fragments", "keep"]
     still = ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.lr", "1e-30", "--model.stop_below_rate", "0"]
     run = tmp_path / "run"
     assert main([*arguments, *still, "--init-from", str(finished), "--out", str(run)]) == 0

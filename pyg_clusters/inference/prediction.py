@@ -33,17 +33,17 @@ class Prediction:
     @property
     def energy(self) -> Tensor:
         """Energies ``[num_frames]`` in eV; raises an error if the model predicts shieldings."""
-        return self._if("energies", self.num_frames)
+        return self._if("an energy model", self.num_frames)
 
     @property
     def shielding(self) -> Tensor:
         """Shieldings ``[num_atoms]`` in ppm; raises an error if the model predicts energies."""
-        return self._if("shieldings", self.num_atoms)
+        return self._if("a model of shieldings", self.num_atoms)
 
     def _if(self, kind: str, number: int) -> Tensor:
         if self.values.numel() != number:
             what = "atom" if self.per_atom else "cluster"
-            raise InputError(f"{self.model} gives a value per {what}: it is not a model of {kind}")
+            raise InputError(f"{self.model} gives a value per {what}: it is not {kind}")
         return self.values
 
 
