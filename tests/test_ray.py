@@ -163,7 +163,7 @@ def test_screening_gives_what_one_process_gives(folder, cluster, tmp_path, monke
         patch.setattr(import_module("pyg_clusters.screening.screen"), "write_candidates", stopped)
         assert main(on_ray_too) == 2
     with monkeypatch.context() as patch:  # all that is left to do is to read the frames
-        patch.setattr(engines, "_prediction_bytes", stopped)
+        patch.setattr(engines.Parts, "add", stopped)
         assert main(on_ray_too) == 0
     for name in ("candidates.extxyz", "candidates.csv"):
         assert (tmp_path / "ray" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
