@@ -94,7 +94,7 @@ def test_quick_run_is_marked_and_goes_on_after_a_kill(tmp_path):
     arguments = ["reproduce", "dart", "--quick", "--only", "Learning curve", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "pyg_clusters", *arguments]
     process = subprocess.Popen(command, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 30
     while not list(tmp_path.glob("quick/*/metrics.csv")) and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
@@ -143,7 +143,7 @@ def test_terminated_it_stops_its_trainings(tmp_path):
     assert len(in_group(process)) >= 2  # the command and its training
     os.kill(process, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 143
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 30
     while (running := in_group(process)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not running
