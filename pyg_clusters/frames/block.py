@@ -218,14 +218,13 @@ class FrameBlock:
     def select(self, frames: Sequence[int] | np.ndarray) -> "FrameBlock":
         """Block of the given frames (indices within the block, or a boolean mask), in that order."""
         indices = np.arange(len(self))[np.asarray(frames)]
-        parts = [np.arange(self.ptr[frame], self.ptr[frame + 1]) for frame in indices]
-        atoms = np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+        atoms, ptr = atoms_of(self.ptr, indices)
         return FrameBlock(
             file=self.file,
             number=self.number[indices],
             z=self.z[atoms],
             pos=self.pos[atoms],
-            ptr=offsets(self.sizes[indices]),
+            ptr=ptr,
             cell=self.cell[indices],
             pbc=self.pbc[indices],
             properties={key: values[indices] for key, values in self.properties.items()},
@@ -243,6 +242,13 @@ class FrameBlock:
 def offsets(sizes: ArrayLike) -> np.ndarray:
     """Offsets of frames of the given numbers of atoms, ``[num_frames + 1]``."""
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the atoms of some frames, in their order, and the offsets of the frames among these atoms."""
+    sizes = np.diff(ptr)[frames]
+    part = offsets(sizes)
+    return np.arange(part[-1]) + np.repeat(ptr[frames] - part[:-1], sizes), part
 
 
 def flat_arrays(blocks: Sequence[FrameBlock]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

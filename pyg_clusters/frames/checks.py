@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import count_of
-from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, kind_of
+from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, atoms_of, kind_of
 from pyg_clusters.frames.electronic_state import state_problem
 from pyg_clusters.frames.join import as_clusters, pieces_without_cell
 from pyg_clusters.frames.paths import lifted_by, max_atoms
@@ -334,12 +334,11 @@ def check_forces_of_file(file: str | Path, frames: Iterable[tuple[FrameBlock, np
 def _steps(block: FrameBlock, forces: np.ndarray, energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Work of the forces and change of the energy in eV, in each small step from a frame of a block to the next."""
     frames = np.flatnonzero(block.sizes[:-1] == block.sizes[1:])
-    sizes = block.sizes[frames]
     if not len(frames):
         return np.empty(0), np.empty(0)
-    first = np.cumsum(sizes) - sizes
-    atoms = np.arange(sizes.sum()) + np.repeat(block.ptr[frames] - first, sizes)
-    after = atoms + np.repeat(sizes, sizes)
+    atoms, part = atoms_of(block.ptr, frames)
+    after, _ = atoms_of(block.ptr, frames + 1)
+    first = part[:-1]
     pos = centred(block.pos, block.ptr)
     moved = pos[after] - pos[atoms]
     work = np.add.reduceat(-0.5 * ((forces[atoms] + forces[after]) * moved).sum(axis=1), first)

@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import covalent_radii
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, makers_of, offsets
+from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of, makers_of
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, connected, distinct, join_by_vacuum, unwrap
 from pyg_clusters.options import Fragments
 
@@ -216,12 +216,8 @@ def join_frames(
 
 
 def _atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[slice | np.ndarray, np.ndarray]:
-    """Atoms of the given frames, and the offsets of the frames among these atoms."""
-    if len(frames) == len(ptr) - 1:
-        return slice(None), ptr
-    sizes = np.diff(ptr)[frames]
-    part = offsets(sizes)
-    return np.arange(part[-1]) + np.repeat(ptr[frames] - part[:-1], sizes), part
+    """Atoms of the given frames (in ascending order) without a copy if it is all of them, and their offsets."""
+    return (slice(None), ptr) if len(frames) == len(ptr) - 1 else atoms_of(ptr, frames)
 
 
 def pieces_without_cell(block: FrameBlock, frames: np.ndarray) -> Iterator[tuple[int, str]]:

@@ -160,8 +160,7 @@ def _hot(
     group = start.atoms.info.get("group", f"{Path(start.file).name}-{start.number}")
     info = {"temperature": round(temperature), "source": "md", "group": group, "minimum": index}
     state = electronic_state(start.atoms)
-    info |= {"charge": state.charge} if state.charge else {}
-    info |= {"multiplicity": state.multiplicity} if state.multiplicity else {}
+    info |= {name: value for name in ("charge", "multiplicity") if (value := getattr(state, name))}
     atoms = Atoms(hot.numbers, (hot.positions - hot.positions.mean(axis=0)).round(4), info=info)
     labelled = isolated(atoms, calculator)
     energy, forces = float(labelled.get_potential_energy()), labelled.get_forces()

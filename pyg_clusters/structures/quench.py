@@ -274,14 +274,15 @@ class _Search:
         composition = self.compositions[self.order[self.segment % len(self.compositions)]]
         try:
             source, moved = self.moved(composition, rng)
-            moved.info = lowest_spin(moved.numbers, self.calculator)
+            spin = lowest_spin(moved.numbers, self.calculator)
+            moved.info = dict(spin)
             if not np.isfinite(moved.positions).all():
                 return None
             found = local_minimum(moved, self.calculator, fmax=settings.fmax, max_steps=settings.steps)
             if not found.converged or not _is_sound(found.atoms):
                 return None
             written = _as_written(found.atoms)
-            written.info = lowest_spin(written.numbers, self.calculator)
+            written.info = dict(spin)
             label = local_minimum(written, self.calculator, fmax=np.inf)
         except CalculatorError:
             return None
@@ -289,7 +290,7 @@ class _Search:
             return None
         rise = 0.0 if self.current is None else label.energy - self.current.info["energy"]
         written.info = {
-            **written.info,
+            **spin,
             "energy": label.energy,
             **self.binding(composition, label.energy),
             "source": source,
