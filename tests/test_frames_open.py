@@ -1,5 +1,8 @@
 """One way into frames of any format: order, parts, reading ahead, and what is still being written."""
 
+import gc
+import os
+import signal
 import sys
 import threading
 import time
@@ -10,6 +13,7 @@ import pytest
 from ase import Atoms
 from ase.geometry import cellpar_to_cell, wrap_positions
 from ase.io import write
+from helpers import in_child
 from scipy.spatial.distance import pdist
 
 from pyg_clusters.errors import InputError, MissingExtra
@@ -101,6 +105,38 @@ def test_reading_ahead_is_bounded_and_ends_with_its_reader():
     with pytest.raises(KeyError, match="three"):
         found.extend(read_ahead(failing(), depth=5))
     assert list(read_ahead([], depth=2)) == []
+
+
+def test_an_abandoned_reader_may_be_collected_at_any_moment():
+    """The garbage collector may close a reader within any call of another one, and must not wait for its locks."""
+
+    def cycle():
+        ahead = read_ahead((number for number in range(9)), depth=2)
+        next(ahead)
+        objects = [ahead]
+        objects.append(objects)
+        return objects
+
+    def work():
+        abandoned = [cycle() for _ in range(100)]
+
+        def collect(frame, event, argument):
+            if event == "call" and abandoned:
+                abandoned.pop()
+                gc.collect()
+
+        sys.setprofile(collect)
+        found = list(read_ahead(range(20), depth=3))
+        sys.setprofile(None)
+        return int(found != list(range(20)) or len(abandoned) == 100)
+
+    child, deadline = in_child(work), time.monotonic() + 60
+    while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if ended == (0, 0):
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert ended == (child, 0)
 
 
 def test_a_trajectory_that_is_still_being_written(tmp_path):

@@ -1,12 +1,13 @@
 """Frames from files, in blocks or all in memory."""
 
 import os
+import threading
 import warnings
-from collections import deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -37,25 +38,41 @@ def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
     """Prefetch items in a background thread, up to ``depth`` ahead, in order.
 
     An error in the thread is raised here, after the items before it. A generator is closed in the thread that ran it,
-    so that its resources (an open file, a lock) are released there.
+    so that its resources (an open file, a lock) are released there. An abandoned reader may be closed by the garbage
+    collector, within any call of another one: readers share no locks, as those of ``concurrent.futures`` do.
 
     Example:
         >>> list(read_ahead(range(5), depth=2))
         [0, 1, 2, 3, 4]
     """
     iterator = iter(items)
-    thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read_ahead")
-    waiting = deque(thread.submit(next, iterator, _END) for _ in range(max(1, depth)))
+    results: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+    wanted, stopped, finished = threading.Semaphore(max(1, depth)), threading.Event(), threading.Event()
+
+    def read():
+        failure = None
+        try:
+            with closing(iterator) if isinstance(iterator, Generator) else nullcontext():
+                while wanted.acquire() and not stopped.is_set() and (item := next(iterator, _END)) is not _END:
+                    results.put((item, None))
+        except BaseException as error:  # of any kind, raised by the consumer
+            failure = error
+        results.put((_END, failure))
+        finished.set()
+
+    thread = threading.Thread(target=read, name="read_ahead", daemon=True)
+    thread.start()
     try:
-        while (item := waiting.popleft().result()) is not _END:
-            waiting.append(thread.submit(next, iterator, _END))
-            yield item  # type: ignore[misc]
+        while (found := results.get())[0] is not _END:
+            wanted.release()
+            yield found[0]
+        if found[1] is not None:
+            raise found[1]
     finally:
-        for future in waiting:
-            future.cancel()
-        if isinstance(iterator, Generator):
-            thread.submit(iterator.close)
-        thread.shutdown(wait=True)
+        stopped.set()
+        wanted.release()
+        finished.wait()
+        thread.join(timeout=1.0)  # the collector may have interrupted a call that holds the lock on the list of threads
 
 
 BLOCK_SIZE: int = 1000
