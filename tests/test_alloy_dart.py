@@ -38,7 +38,7 @@ def test_one_element_is_dart_exactly(generator):
     expected = dart(z, pos.float(), batch)
     torch.testing.assert_close(alloy(z, pos.float(), batch), expected, rtol=1e-6, atol=0)  # sums of threads differ
     of_alloy, of_dart = (Predictor(model)(z, pos, ptr).energy for model in (alloy, dart))
-    torch.testing.assert_close(of_alloy, of_dart, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(of_alloy, of_dart, rtol=1e-5, atol=1e-4)  # 2e-6 eV per atom, in single precision
 
 
 @pytest.mark.parametrize("networks", ["shared", "separate"])
