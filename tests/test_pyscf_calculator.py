@@ -67,6 +67,17 @@ def test_frames_that_cannot_be_calculated_are_refused_in_one_line(tmp_path, caps
         PySCFCalculator(base="def2-svp")
 
 
+def test_transition_metals_have_the_larger_basis():
+    pytest.importorskip("pyscf", reason="needs the extra dft")
+    mol = PySCFCalculator()._mean_field(dimer("CuAl", 2.4)).mol
+    assert {mol.atom_symbol(i): mol.aoslice_by_atom()[i, 3] - mol.aoslice_by_atom()[i, 2] for i in range(2)} == {
+        "Cu": 45,  # (6s 4p 4d 1f) of def2-TZVP
+        "Al": 18,  # (4s 3p 1d) of def2-SVP
+    }
+    assert "transition metals def2-tzvp" in PySCFCalculator().level
+    assert PySCFCalculator(basis="def2-svp").level.startswith("PBE/def2-svp, def2-universal-jfit")
+
+
 def test_without_pyscf_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pyscf", None)
     with pytest.raises(MissingExtra, match=r"pyg-clusters\[dft\]"):

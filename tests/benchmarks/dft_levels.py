@@ -1,4 +1,4 @@
-"""Cost and error of the default basis of `--calculator pyscf`, beside a better one.
+"""Cost and error of def2-SVP in `--calculator pyscf`, compared with def2-TZVP.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/dft_levels.py Na Al Cu Ga Ag Au
 
