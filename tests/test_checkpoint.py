@@ -103,7 +103,7 @@ def test_damaged_configuration(tmp_path, model, text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ([1, 2], r"corrupted \(it holds no mapping\)"),
+        ([1, 2], r"corrupted \(not a mapping\)"),
         ({"class_path": "pyg_clusters.models.dart.DART"}, "class_path and init_args are missing"),
         (
             {"class_path": "pyg_clusters.models.dart.DUST", "init_args": {}},

@@ -260,7 +260,7 @@ def test_found_without_the_first_structure(screened, tmp_path, capsys):
         if not result:
             assert [row["candidate"] for row in rows_of(folder / "dft.csv")] == ["3"]
         elif name == "end":
-            assert "end.traj, frame 0: starts from no candidate" in line and "put it into a folder" in line
+            assert "end.traj, frame 0: does not start from a candidate" in line and "put it into a folder" in line
         else:
             assert "Ga31, but candidate 5 is Ga40" in line
 
@@ -311,4 +311,6 @@ def test_evaluate_screening_refuses(model, frames, trajectory, tmp_path, capsys)
     message = refused([*arguments, "--minima", tmp_path / "few.extxyz"], capsys)
     assert "--minima has 5 structures for 90 frames" in message
     write_extxyz(tmp_path / "other.extxyz", [*frames[1:], frames[0]])
-    assert "--minima: structure 2 has 40 atoms" in refused([*arguments, "--minima", tmp_path / "other.extxyz"], capsys)
+    assert "--minima: structure 2 (40 atoms) does not" in refused(
+        [*arguments, "--minima", tmp_path / "other.extxyz"], capsys
+    )

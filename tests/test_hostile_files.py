@@ -243,7 +243,7 @@ def test_edited_calibrations(tmp_path, name, value):
     Calibration("none", 0.1, [0.5, 0.7], [0, 1], "0123").save(file)
     assert Calibration.load(file).quantile(0.5) == 0.7
     file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
-    with pytest.raises(InputError, match=r"calibration\.json: corrupted .*; make it again with pyg-clusters calibrate"):
+    with pytest.raises(InputError, match=r"calibration\.json: corrupted .*; recreate it with pyg-clusters calibrate"):
         Calibration.load(file)
 
 

@@ -42,7 +42,7 @@ MISTAKES = {
     "relax md.extxyz --fmax small --out r.extxyz": "--fmax must be a number",
     "label energy md.extxyz --out l.extxyz": "--calculator missing",
     "generate sblda --sizes ten --out g.extxyz": "neither a number nor",
-    "generate quench --formula Xx3 --calculator emt --out g.extxyz": "no chemical formula",
+    "generate quench --formula Xx3 --calculator emt --out g.extxyz": "is not a chemical formula",
     "describe md.extxyz --radii a,b": "--radii",
     "convert md.extxyz --out x.extxyz": ".h5",
     "evaluate gallium": "give files of labelled frames",

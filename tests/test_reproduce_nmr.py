@@ -366,7 +366,7 @@ def test_shieldings_that_cannot_be_learned():
     for values, message in (
         (torch.tensor([600.0, float("nan")] * 6), "must be finite numbers: one is nan"),
         (torch.zeros(0), "there is none"),
-        (torch.tensor([600.0]), "at least 10 values to be fitted, got 1"),
+        (torch.tensor([600.0]), "at least 10 values are needed to fit a distribution, got 1"),
         (torch.full((12,), 600.0), "all 12 values are 600"),
     ):
         with pytest.raises(InputError, match=message):

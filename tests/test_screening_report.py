@@ -94,7 +94,7 @@ def test_a_page_holds_no_more_atoms_than_it_can(predictor, tmp_path, monkeypatch
     monkeypatch.setattr(report, "shown_first", lambda sizes: shown_first(sizes, max_atoms=30))
     report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
     page = (tmp_path / "report.html").read_text()
-    assert "The first 2 of 3 candidates, size by size: a page shows at most 30,000 atoms" in page
+    assert "Only the first 2 of 3 candidates are shown, size by size, because a page shows at most 30,000 atoms" in page
     assert page.count('"names":') == 2
 
 

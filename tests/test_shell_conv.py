@@ -212,7 +212,7 @@ def test_inside_a_graph_network(generator):
 
 def test_wrong_use():
     x, edge_index = torch.randn(2, 4), torch.tensor([[0, 1], [1, 0]])
-    with pytest.raises(ValueError, match="edge_type is needed to tell 3 shells apart"):
+    with pytest.raises(ValueError, match="edge_type is needed to distinguish 3 shells"):
         ShellConv(4, 6)(x, edge_index)
     with pytest.raises(ValueError, match=r"active_shells must be among 0 to 2, got \[0, 3\]"):
         ShellConv(4, 6, active_shells=(0, 3))
