@@ -26,7 +26,7 @@ class KeepsAnObject(nn.Module):
 
 @pytest.fixture
 def model() -> DART:
-    """A model with an offset and a domain, as training leaves it."""
+    """A model with an offset and a domain, as after training."""
     torch.manual_seed(0)
     model = DART(radii=(3.0, 5.0, 7.0), hidden_channels=16, interaction_channels=(8, 4), active_shells=(0, 1, 3))
     z, ptr = torch.full((33,), 31), torch.tensor([0, 13, 33])

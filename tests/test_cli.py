@@ -1,4 +1,4 @@
-"""The verbs on good input, and one clear line with exit code 2 on bad."""
+"""The verbs on valid input, and one clear line with exit code 2 on invalid input."""
 
 import errno
 import json
@@ -43,7 +43,7 @@ def frames() -> list[Atoms]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """An untrained DART that says it was trained on Ga31 to Ga70."""
+    """An untrained DART whose domain is Ga31 to Ga70."""
     torch.manual_seed(0)
     model = DART(hidden_channels=16)
     z, ptr = torch.full((101,), 31), torch.tensor([0, 31, 101])
@@ -71,7 +71,7 @@ def refused_frames(frames: list[Atoms], model: Path, tmp_path: Path, capsys) -> 
     return line
 
 
-# Good input
+# Valid input
 
 
 def test_predict_writes_what_the_model_says(model, frames, trajectory, tmp_path, capsys):
@@ -108,7 +108,7 @@ def test_what_a_frame_holds_is_never_overwritten(model, frames, tmp_path):
             number = atoms.info["source_frame"]
             assert own.items() <= atoms.info.items() and atoms.info["source_file"] == str(given)
             assert atoms.info["pred_energy"] == pytest.approx(energy[number], rel=1e-5)
-            # an earlier prediction is kept, but not beside the new one
+            # an earlier prediction is kept under another name
             assert atoms.info["earlier_pred_energy"] == -1.0 and atoms.info["earlier_pred_energy_spread"] == 0.2
             assert "pred_energy_spread" not in atoms.info and atoms.info["earlier_pred_reason"] == "so"
             assert atoms.info["earlier_source_file"] == "x"
@@ -181,7 +181,7 @@ def test_info(model, trajectory, capsys):
 
 
 def test_info_passes_bad_frames_over_on_request(trajectory, tmp_path, capsys):
-    """A frame of a broken line: refused with a remedy that info has, or listed while the others are described."""
+    """A frame with a broken line is refused with the remedy of info, or listed while the others are summarised."""
     lines = trajectory.read_text().splitlines(keepends=True)
     lines[5] = "Ga 0.0 nothing 1.0\n"
     (tmp_path / "broken.extxyz").write_text("".join(lines))
@@ -253,7 +253,7 @@ def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(demo, "RECIPE", str(recipe))
     write_extxyz(tmp_path / "md.extxyz", [frame.atoms for frame in islice(read_atoms([demo.TRAJECTORY]), 30)])
     monkeypatch.setattr(demo, "TRAJECTORY", str(tmp_path / "md.extxyz"))
-    for _ in range(2):  # the second time training is done already
+    for _ in range(2):  # the second time, training is already finished
         assert main(["demo", "--out", str(tmp_path / "demo"), "--top", "7"]) == 0
         out = capsys.readouterr().out
         assert "MAE" in out and "report.html" in out
@@ -340,7 +340,7 @@ def test_help_of_each_verb_ends_in_an_example(verb, capsys):
     assert f"example: pyg-clusters {verb}" in " ".join(capsys.readouterr().out.split())
 
 
-# Bad input
+# Invalid input
 
 
 def test_positions_not_finite(model, frames, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""The verbs that make structures."""
+"""The verbs that generate and relax structures."""
 
 import ase.io
 import numpy as np
@@ -164,11 +164,11 @@ def test_relax_with_another_calculator(tmp_path, capsys):
     for old, new in zip(frames, ase.io.read(out, ":"), strict=True):
         new.calc = EMT()
         assert new.info["name"] == old.info["name"] and new.info["converged"] and new.info["emt_steps"] > 10
-        assert "binding_energy" not in new.info  # it was that of the old positions
+        assert "binding_energy" not in new.info  # it belonged to the old positions
         assert new.info["emt_energy"] == pytest.approx(new.get_potential_energy(), abs=1e-5)
         assert np.linalg.norm(new.get_forces(), axis=1).max() <= 0.005 + 1e-5
     whole = out.read_bytes()
-    out.write_bytes(whole[: len(whole) * 6 // 10])  # as a kill leaves it
+    out.write_bytes(whole[: len(whole) * 6 // 10])  # as after a kill
     assert main(arguments) == 0 and out.read_bytes() == whole
     assert "fmax = 0.005, not 0.1" in refused([*arguments, "--fmax", "0.1"], capsys)
     before = start.read_bytes()
@@ -185,7 +185,7 @@ def test_relax_with_another_calculator(tmp_path, capsys):
 
 
 class Failing(EMT):
-    """Fails for clusters that hold silver."""
+    """Calculator that fails for clusters with silver."""
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
         if "Ag" in atoms.get_chemical_symbols():

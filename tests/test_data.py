@@ -1,4 +1,4 @@
-"""Clusters of ASE as graphs of PyG, and back."""
+"""Conversion between ASE ``Atoms`` and PyG graphs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Documents that point somewhere point to something, and those that repeat a fact agree on it."""
+"""Links in the documentation have targets, and repeated facts agree."""
 
 import re
 import tomllib

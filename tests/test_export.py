@@ -1,4 +1,4 @@
-"""Models in the programs that run them without this package."""
+"""Exported models in programs without this package."""
 
 import subprocess
 import sys

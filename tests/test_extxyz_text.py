@@ -1,4 +1,4 @@
-"""Whatever a frame holds is read back from extended XYZ as it was, by ASE and by the parser of blocks, or refused."""
+"""Frames written as extended XYZ are read back unchanged by ASE and by the block parser, or refused."""
 
 import numpy as np
 import pytest

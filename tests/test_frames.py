@@ -22,7 +22,7 @@ from pyg_clusters.shipped import shipped_folder
 
 
 def cluster(num_atoms, seed=0, symbol="Ga"):
-    """Atoms on a grid of 2.7 Å, each moved a little, with an energy, forces and labels."""
+    """Atoms on a grid of 2.7 Å, each slightly displaced, with an energy, forces and labels."""
     generator = np.random.default_rng([num_atoms, seed])
     grid = np.array(list(itertools.product(range(5), repeat=3))[:num_atoms]) * 2.7
     atoms = Atoms([symbol] * num_atoms, positions=grid + generator.normal(scale=0.05, size=grid.shape))

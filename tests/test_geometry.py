@@ -142,7 +142,7 @@ def test_batched_equals_single(generator):
 
 def test_one_atom_and_no_cluster():
     pos = torch.zeros(2, 3)
-    ptr = torch.tensor([0, 1, 2])  # two lone atoms at one place do not see each other
+    ptr = torch.tensor([0, 1, 2])  # single atoms of two clusters at the same position are not neighbours
     assert shell_counts(pos, ptr, GALLIUM_RADII).tolist() == [[0, 0, 0]] * 2
     assert all_pairs(ptr).shape == (2, 0)
     assert radius_pairs(pos, ptr, 5.0)[1].shape == (0,)

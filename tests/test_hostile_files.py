@@ -1,4 +1,4 @@
-"""Files that are damaged, or made to fill the memory: one line, soon, and never a traceback."""
+"""Files that are corrupted, or meant to exhaust the memory: one line, quickly, and never a traceback."""
 
 import gzip
 import json
@@ -118,7 +118,7 @@ def test_cells_that_cannot_be(tmp_path, vector):
 
 
 def test_an_error_while_reading_ahead_ends_the_command(tmp_path, capsys):
-    """Also where what is damaged is a property that is read in a thread."""
+    """Also if the corrupted value is a property that is read in a thread."""
     frames = [Atoms("Au2", [[0, 0, 0], [0, 0, 2.6]], info={"energy": -0.001 * n}) for n in range(3000)]
     write_extxyz(tmp_path / "a.xyz", frames)
     write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz", properties=["energy"]))
@@ -168,7 +168,7 @@ def originals(folder):
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
-    """The content with bytes, words or lines changed, moved, doubled or gone."""
+    """The content with bytes, words or lines changed, moved, duplicated or removed."""
     for _ in range(generator.randint(1, 3)):
         start = generator.randrange(len(content) + 1)
         end = min(len(content), start + generator.choice([1, 1, 8, 100]))

@@ -1,4 +1,4 @@
-"""Energies leave a model on the scale of the labels that it was trained on."""
+"""Predicted energies have the zero of the labels that the model was trained on."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Runs that are killed at any moment and started again, or spread over parts, end with the output of one run."""
+"""Runs that are killed and restarted, or divided into parts, give the output of a single run."""
 
 import json
 import os
@@ -161,7 +161,7 @@ def test_a_changed_input_is_another_run(folder, tmp_path, capsys):
     assert main([*arguments, "--on-bad", "skip"]) == 2
     assert "input 0" in capsys.readouterr().err
     given.write_bytes(content)
-    os.utime(given, ns=(0, 1))  # its date does not matter
+    os.utime(given, ns=(0, 1))  # the date does not matter
     assert main([*arguments, "--on-bad", "skip"]) == 0
 
 
@@ -207,7 +207,7 @@ def test_screening_killed_at_random_moments(folder, tmp_path):
         time.sleep(moments.uniform(0, duration))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    # Killed while it writes its results it asks for --overwrite, and keeps what is there.
+    # If killed while writing results, it requires --overwrite and keeps the existing files.
     more = ["--overwrite"] if (out / "candidates.extxyz").exists() else []
     assert main([*start, str(out), *more]) == 0
     for name in ("candidates.csv", "candidates.extxyz"):
@@ -218,7 +218,7 @@ def test_screening_killed_at_random_moments(folder, tmp_path):
 
 
 def rows(*files: Path) -> list[str]:
-    """Rows of tables, or texts of frames, in the order of the frames."""
+    """Rows of tables, or text of frames, in the order of the frames."""
     found = []
     for file in files:
         if file.suffix == ".csv":
@@ -265,7 +265,7 @@ def test_parts_that_do_not_exist(folder, tmp_path, shard, capsys):
 
 @pytest.fixture(scope="module")
 def calibrated(folder) -> Path:
-    """An ensemble that was calibrated on the frames of one file, which those of the other are unlike."""
+    """An ensemble calibrated on the frames of one file; those of the other are outside its training set."""
     members = [folder / f"member_{seed}" for seed in (0, 1)]
     for seed, member in enumerate(members):
         torch.manual_seed(seed)

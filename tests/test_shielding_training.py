@@ -1,4 +1,4 @@
-"""Training of shieldings per atom: what the loss is taken of, which model is kept, and the run from end to end."""
+"""Training on shieldings per atom: the loss, the selected model, and a complete run."""
 
 import json
 import subprocess
@@ -104,7 +104,7 @@ def test_loss_is_that_of_standardised_values(dataset, transform):
     raw = model.raw(data.z, data.pos, data.batch)
     expected = SortedPenaltyLoss(3.0)(raw, model.scale.standardize(data.y))
     torch.testing.assert_close(module.loss_of(predicted, data), expected, rtol=1e-4, atol=1e-4)
-    if not transform:  # the loss in ppm, but for a factor
+    if not transform:  # the loss in ppm, except for a factor
         in_ppm = SortedPenaltyLoss(3.0)(predicted, data.y)
         torch.testing.assert_close(model.scale.scale**2 * module.loss_of(predicted, data), in_ppm, rtol=1e-4, atol=0)
     assert model.domain.atomic_numbers == [11]

@@ -1,4 +1,4 @@
-"""SmoothDART: DART in the sharp limit, physics, forces, and what they are for."""
+"""SmoothDART: the sharp limit, physics, forces and their uses."""
 
 import json
 
@@ -79,7 +79,7 @@ def test_forces_are_exact():
         moved[atom, axis] = step
         difference = model(z, pos + moved, batch).sum() - model(z, pos - moved, batch).sum()
         assert -difference.item() / (2 * step) == pytest.approx(forces[atom, axis].item(), rel=1e-5, abs=1e-7)
-    assert forces[:6].sum(0).abs().max() < 1e-8  # a cluster as a whole is not moved
+    assert forces[:6].sum(0).abs().max() < 1e-8  # the cluster as a whole does not move
 
 
 def test_energy_is_continuous_where_that_of_dart_jumps():
@@ -213,7 +213,7 @@ def test_minima_and_hot_frames_are_split_as_each_is_alone():
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
-    """Sodium clusters with energies and forces of the Gupta potential: icosahedra, shaken."""
+    """Rattled sodium icosahedra with energies and forces of the Gupta potential."""
     found = []
     for number in range(48):
         cluster = Icosahedron("Na", 2, latticeconstant=5.1)
@@ -292,7 +292,7 @@ def test_files_of_minima_need_no_forces_and_must_be_among_the_files(frames, tmp_
 
 @pytest.mark.parametrize("outermost_shell", [True, False])
 def test_nanoparticles_are_for_models_of_fixed_range(outermost_shell):
-    """A sum over all atoms of 64 means nothing where the model has seen 6 at most."""
+    """A sum over all of 64 atoms is meaningless for a model trained on at most 6 atoms."""
     model = SmoothDART(outermost_shell=outermost_shell, **SMALL).eval()
     z, pos, _ = clusters((6,))
     model.domain.fit(z, torch.tensor([0, 6]), pos)

@@ -8,7 +8,7 @@ from pyg_clusters.testing import random_clusters, validate_model
 
 
 class Centred(nn.Module):
-    """A model that passes: a quadratic form of the distances to the centroid, summed over a cluster."""
+    """A valid model: a quadratic form of the distances to the centroid, summed over a cluster."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class OneAxis(Centred):
 
 
 class Handed(Centred):
-    """Feels the handedness of the first four atoms of a cluster, which a rotation may keep."""
+    """Depends on the handedness of the first four atoms of a cluster, which rotations preserve."""
 
     def of_atoms(self, z, pos, batch):
         first = batch_to_ptr(batch)[:-1]
@@ -95,7 +95,7 @@ class ForgetsAWeight(Centred):
 
 
 class LearnsOutsideItsState(Centred):
-    """Keeps a scale as a plain attribute, as PyG's SchNet does."""
+    """Stores a scale as a plain attribute, as PyG's SchNet does."""
 
     def __init__(self):
         super().__init__()
@@ -161,7 +161,7 @@ def test_random_clusters(generator):
     assert pos.shape == (84, 3)
     for a, b in zip(ptr, ptr[1:], strict=False):
         distance = torch.pdist(pos[a:b])
-        # Lattice points 2.8 Å apart, each coordinate moved by at most 0.25 Å.
+        # Lattice points 2.8 Å apart, with each coordinate displaced by at most 0.25 Å.
         assert bool((distance > 2.8 - 0.5 * 3**0.5).all())
     again = random_clusters((13, 1, 70), 31, torch.Generator().manual_seed(0))
     assert again[1].equal(pos)

@@ -1,4 +1,4 @@
-"""XDATCAR of VASP in its forms, whole and cut."""
+"""Variants of VASP's XDATCAR, complete and truncated."""
 
 import gzip
 
@@ -78,7 +78,7 @@ def test_vasp_is_still_writing(tmp_path):
     for cut in (3, 20, 40, 80, len(frame()) - 1, len(frame()) + 3):
         path = tmp_path / "XDATCAR"
         path.write_text((text + frame(3))[: len(text) + cut])
-        if cut == len(frame()) - 1:  # all but the last line end
+        if cut == len(frame()) - 1:  # all except the last line end
             assert len(only_block(path)) == 3
             continue
         if cut > len(frame()):

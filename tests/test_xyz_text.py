@@ -1,4 +1,4 @@
-"""XYZ text as people have it: counts, comments, labels, units, encodings."""
+"""Variants of XYZ text: counts, comments, labels, units, encodings."""
 
 import lzma
 
@@ -26,14 +26,14 @@ def write_text(path, text):
     return path
 
 
-# --- numbers of atoms that are wrong
+# --- wrong numbers of atoms
 
 
 @pytest.mark.parametrize("atoms", [LONG * 3, SHORT * 3], ids=["long", "short"])
 @pytest.mark.parametrize("name", ["a.xyz", "a.xyz.xz"])
 @pytest.mark.parametrize("count", [5, 7, 1, 14, 15, 400, 0, "six", "6 atoms", "-6", ""])
 def test_reading_goes_on_behind_a_wrong_number_of_atoms(tmp_path, atoms, name, count):
-    """Frame 2 alone is lost, whether its number is too small, too large, that of two frames, or none."""
+    """Only frame 2 is lost, whether its number of atoms is too small, too large, that of two frames, or missing."""
     frames = [frame(atoms)] * 6
     frames[2] = frame(atoms, count=count)
     path = write_text(tmp_path / name, "".join(frames))
