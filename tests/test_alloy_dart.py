@@ -87,7 +87,7 @@ def test_exchange_of_elements_matters_and_of_like_atoms_does_not(alloy):
     torch.testing.assert_close(dart(z, moved, batch), energy)
 
 
-def test_elements_that_the_model_has_not(alloy):
+def test_unknown_elements_are_refused(alloy):
     z, pos, ptr = alloy
     with pytest.raises(InputError, match=r"has the elements \[29, 79\], not \[31\]"):
         model()(torch.where(z == 79, 31, z), pos, ptr_to_batch(ptr))

@@ -134,7 +134,7 @@ def test_no_model(tmp_path, model):
     assert_refused(tmp_path, "has no trained model .* in it yet")
 
 
-def test_an_argument_that_is_not_kept(tmp_path):
+def test_an_argument_that_is_not_an_attribute_is_refused(tmp_path):
     with pytest.raises(TypeError, match="KeepsNothing must keep its argument 'width' as an attribute to be saved"):
         save_model(KeepsNothing(), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -107,7 +107,7 @@ def test_unique(model, frames, trajectory, tmp_path):
 
 
 @pytest.mark.filterwarnings("default:2 distinct structures")
-def test_a_pool_that_holds_too_few_distinct_structures_is_told(model, trajectory, tmp_path, capsys):
+def test_a_pool_with_too_few_distinct_structures_gives_a_warning(model, trajectory, tmp_path, capsys):
     arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "5", "--pool", "6"]
     assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
     assert "2 distinct structures among the 6 lowest frames of 31 atoms, fewer than 5" in capsys.readouterr().err
@@ -122,7 +122,7 @@ def test_diverse(model, trajectory, tmp_path):
     assert [row["pred_reason"] for row in rows if row["pred_rank"] == "1"] == ["lowest 1", "lowest 1"]
 
 
-def test_bad_options_of_choosing(model, trajectory, tmp_path, capsys):
+def test_bad_options_of_strategies(model, trajectory, tmp_path, capsys):
     arguments = ["screen", model, trajectory, "--out", tmp_path / "s"]
     for options, message in (
         (["--bins", "9"], "--bins requires --choose bins or descriptor-bins, not rank"),
@@ -186,7 +186,7 @@ def screened(model, trajectory, tmp_path) -> tuple[Path, list[Atoms]]:
 
 
 @pytest.mark.figures
-def test_found_in_numbered_folders(screened, capsys):
+def test_compare_dft_with_numbered_folders(screened, capsys):
     """Energy offsets of a size do not matter, the last step counts, and a calculation may be missing."""
     folder, candidates = screened
     files = sorted((folder / "vasp").glob("*/relaxed.traj"), reverse=True)
@@ -205,7 +205,7 @@ def test_found_in_numbered_folders(screened, capsys):
     assert "--overwrite" in refused(["compare-dft", folder, *files], capsys)
 
 
-def test_found_by_structure(screened, tmp_path, capsys):
+def test_compare_dft_matches_by_structure(screened, tmp_path, capsys):
     """Files in any order (run10 before run2); atoms in another order, rotated, wrapped into a box."""
     folder, candidates = screened
     files = []
@@ -228,7 +228,7 @@ def test_found_by_structure(screened, tmp_path, capsys):
         assert float(row["dft_above_mean"]) == pytest.approx(3 * float(row["pred_above_mean"]), abs=1e-5)
 
 
-def test_found_in_one_file(screened, tmp_path):
+def test_compare_dft_with_one_file(screened, tmp_path):
     """Several candidates in one file, in any order, also if they were relaxed by this package."""
     folder, candidates = screened
     shuffled = [candidates[number] for number in (3, 0, 7, 1, 2, 6, 5, 4)]
@@ -248,7 +248,7 @@ def test_found_in_one_file(screened, tmp_path):
     assert len(rows) == 8 and all(row["pred_energy"] == row["dft_energy"] for row in rows)
 
 
-def test_found_without_the_first_structure(screened, tmp_path, capsys):
+def test_compare_dft_without_the_first_structure(screened, tmp_path, capsys):
     folder, candidates = screened
     for name, result in (("end", 2), ("0003_Ga31", 0), ("0005_Ga31", 2)):
         end = Atoms(candidates[2].numbers, candidates[2].positions * 1.3)
@@ -265,7 +265,7 @@ def test_found_without_the_first_structure(screened, tmp_path, capsys):
             assert "Ga31, but candidate 5 is Ga40" in line
 
 
-def test_found_refuses(screened, tmp_path, capsys):
+def test_compare_dft_refuses(screened, tmp_path, capsys):
     folder, candidates = screened
     one = folder / "vasp/0001_Ga31/relaxed.traj"
     copied = tmp_path / "0009_Ga31/end.traj"
@@ -281,7 +281,7 @@ def test_found_refuses(screened, tmp_path, capsys):
     assert not (folder / "dft.csv").exists()
 
 
-def test_evaluate_screening(model, frames, trajectory, tmp_path, capsys):
+def test_benchmark_screening(model, frames, trajectory, tmp_path, capsys):
     arguments = ["benchmark-screening", model, trajectory, "--truth", "quenched", "--own", "own", "--top", "5"]
     arguments += ["--minima", trajectory, "--bins", "4", "--out", tmp_path / "benchmark"]
     assert main([str(argument) for argument in arguments]) == 0
@@ -302,7 +302,7 @@ def test_evaluate_screening(model, frames, trajectory, tmp_path, capsys):
     assert "overwrite" in refused(arguments, capsys)
 
 
-def test_evaluate_screening_refuses(model, frames, trajectory, tmp_path, capsys):
+def test_benchmark_screening_refuses(model, frames, trajectory, tmp_path, capsys):
     arguments = ["benchmark-screening", model, trajectory, "--truth", "quenched"]
     assert "no property 'wrong'" in refused([*arguments[:-1], "wrong"], capsys)
     assert "--top must be at least 1" in refused([*arguments, "--top", "0"], capsys)

@@ -95,7 +95,7 @@ def test_ranks_are_those_after_relaxing(shaken, tmp_path):
     assert {row["source_frame"] for row in few} == {row["source_frame"] for row in lowest}
 
 
-def test_what_screening_is_worth_after_relaxing(shaken, tmp_path):
+def test_benchmark_after_relaxing(shaken, tmp_path):
     """After the relaxation copies have the energy of their common minimum."""
     arguments = [
         "benchmark-screening",
@@ -155,7 +155,7 @@ def pairs(*distances: float) -> Screening:
     return Screening(files, np.arange(count), np.full(count, 2), -np.ones(count), {}, found, [])
 
 
-def test_what_has_no_energy_any_more_is_left_out():
+def test_frames_without_a_finite_energy_are_omitted():
     predictor = Predictor(Hole())
     with pytest.warns(UserWarning, match="1 frames have no finite energy after relaxing and were left out"):
         found = relax_candidates(pairs(2.5, 5.0, 2.2), predictor, fmax=1e-4, steps=200)
@@ -218,7 +218,7 @@ def trajectory(tmp_path_factory) -> Path:
     return path
 
 
-def test_uncertain_goes_by_energy_and_spread(ensemble, trajectory, tmp_path):
+def test_uncertain_ranks_by_energy_and_spread(ensemble, trajectory, tmp_path):
     """Candidates are in the order of E - k s, with the ranks of E; k = 0 equals ``rank``."""
     frames = ase.io.read(trajectory, ":")
     found = Predictor(load_model(ensemble))(frames)
@@ -252,7 +252,7 @@ def test_uncertain_goes_by_energy_and_spread(ensemble, trajectory, tmp_path):
     assert kept[0] == kept[1]
 
 
-def test_what_choosing_by_uncertainty_is_worth(ensemble, trajectory, tmp_path):
+def test_benchmark_of_uncertain(ensemble, trajectory, tmp_path):
     frames = ase.io.read(trajectory, ":")
     labelled = tmp_path / "labelled.extxyz"
     for number, atoms in enumerate(frames):
@@ -266,7 +266,7 @@ def test_what_choosing_by_uncertainty_is_worth(ensemble, trajectory, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["bins", "unique"])
-def test_spreads_of_an_ensemble_are_told_in_any_case(ensemble, trajectory, tmp_path, way):
+def test_spreads_of_an_ensemble_are_always_written(ensemble, trajectory, tmp_path, way):
     arguments = ["screen", str(ensemble), str(trajectory), "--choose", way, "--out", str(tmp_path)]
     assert main(arguments) == 0
     spread = Predictor(load_model(ensemble))(ase.io.read(trajectory, ":")).spread

@@ -31,7 +31,7 @@ def clusters(tmp_path):
     return path
 
 
-def test_generate_writes_clusters_that_can_be_made_again(tmp_path, capsys):
+def test_generated_clusters_can_be_reproduced(tmp_path, capsys):
     out = tmp_path / "na.extxyz"
     arguments = ["generate", "sblda", "--element", "Na", "--sizes", "6:10:2,13", "--count", "3", "--seed", "5"]
     assert main([*arguments, "--out", str(out)]) == 0
@@ -89,7 +89,7 @@ def test_generate_refuses_another_algorithm(tmp_path, capsys):
     assert "sblda" in line
 
 
-def test_relax_keeps_the_info_and_adds_what_it_found(clusters, tmp_path, capsys):
+def test_relax_keeps_the_info_and_adds_its_results(clusters, tmp_path, capsys):
     out = tmp_path / "relaxed.extxyz"
     arguments = ["relax", str(clusters), str(clusters), "--calculator", "gupta", "--fmax", "0.01", "--out", str(out)]
     assert main(arguments) == 0
@@ -193,7 +193,7 @@ class Failing(EMT):
         super().calculate(atoms, properties, system_changes)
 
 
-def test_relax_marks_a_frame_that_the_calculator_cannot_do(tmp_path, capsys, monkeypatch):
+def test_relax_marks_a_frame_on_which_the_calculator_fails(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pyg_clusters.structures.relax_frames.named_calculator", lambda name, elements: Failing())
     start, out = tmp_path / "start.extxyz", tmp_path / "relaxed.extxyz"
     dimers = [Atoms(symbols, [[0, 0, 0], [0, 0, 2.5]], info={"gupta_energy": -1.0}) for symbols in ("CuAu", "CuAg")]
@@ -209,7 +209,7 @@ def test_relax_marks_a_frame_that_the_calculator_cannot_do(tmp_path, capsys, mon
     assert "gupta_energy" not in ase.io.read(out, 0).info
 
 
-def test_relax_replaces_nothing_unasked(clusters, tmp_path, capsys):
+def test_relax_overwrites_nothing_without_a_request(clusters, tmp_path, capsys):
     before = clusters.read_bytes()
     for calculator in ("gupta", "emt"):
         arguments = ["relax", clusters, "--calculator", calculator, "--overwrite", "--out", clusters]

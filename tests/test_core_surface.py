@@ -41,7 +41,7 @@ def test_boundaries_are_those_of_shells():
     assert region.tolist() == [BETWEEN] * 4 + [SURFACE] * 2
 
 
-def test_heavy_atoms_draw_the_centre():
+def test_centre_is_weighted_by_mass():
     # Cu (63.546) at 0 and Au (196.967) at 1 along x.
     pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [5.0, 5.0, 5.0]], dtype=torch.double)
     masses = torch.tensor([63.546, 196.967, 1.0])
@@ -81,7 +81,7 @@ def onion(num_groups: int, rng: np.random.Generator, gap: float) -> tuple[np.nda
     return features, region, groups
 
 
-def test_probe_finds_what_is_there_and_nothing_else():
+def test_probe_finds_separable_regions_only():
     rng = np.random.default_rng(0)
     features, region, groups = onion(12, rng, gap=20.0)
     probe = linear_probe(features, region, groups)

@@ -142,7 +142,7 @@ def refusal(file: Path, capsys) -> str:
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning, about the trainer
 @pytest.mark.parametrize("name", VALUES)
-def test_values_that_cannot_be(recipe, tmp_path, capsys, name):
+def test_impossible_values(recipe, tmp_path, capsys, name):
     values, reason = VALUES[name]
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(changed(recipe, values)))
@@ -150,7 +150,7 @@ def test_values_that_cannot_be(recipe, tmp_path, capsys, name):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_texts_that_are_no_recipe(tmp_path, capsys, name):
+def test_texts_that_are_not_a_recipe(tmp_path, capsys, name):
     text, reason = TEXTS[name]
     file = tmp_path / "recipe.yaml"
     file.write_bytes(text)

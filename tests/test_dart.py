@@ -188,7 +188,7 @@ def test_graph_equals_positions(clusters, radii, active):
         torch.testing.assert_close(gradients, expected_gradients, rtol=1e-9, atol=1e-9)
 
 
-def test_clusters_of_a_batch_do_not_feel_each_other(model, clusters):
+def test_clusters_of_a_batch_do_not_interact(model, clusters):
     # The two clusters have the same position: only the batch vector distinguishes them.
     z, pos, ptr = clusters
     first, last = pos[:13], pos[14:54]
@@ -198,7 +198,7 @@ def test_clusters_of_a_batch_do_not_feel_each_other(model, clusters):
     torch.testing.assert_close(model(z, pos, ptr_to_batch(ptr))[[0, 2]], together, rtol=1e-12, atol=1e-12)
 
 
-def test_far_clusters_see_each_other_in_the_outer_shell(model, clusters):
+def test_far_clusters_interact_through_the_outer_shell(model, clusters):
     # The outer shell is unbounded: two clusters in one frame interact, whatever their distance.
     _, pos, _ = clusters
     pair = torch.cat([pos[:13], pos[14:34]])

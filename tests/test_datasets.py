@@ -347,7 +347,7 @@ def test_kill_in_a_first_load_breaks_nothing(tmp_path, file, monkeypatch, module
     assert len(ClusterDataset(tmp_path, file)) == 5
 
 
-def test_transforms_that_differ_in_depth_are_told_apart():
+def test_transforms_that_differ_in_depth_are_distinguished():
     from torch_geometric.transforms import Compose
 
     class Shift:

@@ -75,7 +75,7 @@ def test_fit_finds_the_parameters_of_a_sample():
         ([*range(12), -float("inf")], "value 12 is -inf"),
     ],
 )
-def test_what_cannot_be_fitted(values, words):
+def test_values_that_cannot_be_fitted(values, words):
     with pytest.raises(InputError, match=words) as caught:
         GeneralizedLogistic.fit(values)
     assert "\n" not in str(caught.value)

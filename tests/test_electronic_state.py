@@ -141,7 +141,7 @@ def test_potentials_refuse_charge_and_spin(command, stated, tmp_path, capsys):
     assert not (tmp_path / "out.extxyz").exists()
 
 
-def test_the_lowest_spin_is_no_matter_for_a_potential():
+def test_a_potential_accepts_the_lowest_spin():
     assert EnergyLabeller("gupta")(sodium(multiplicity=2, charge=0)).reason is None
     assert EnergyLabeller("gupta").problem(sodium(multiplicity=2, charge=0)) is None
 

@@ -58,7 +58,7 @@ class ZeroHead(nn.Module):
         (ZeroHead, False),
     ],
 )
-def test_which_models_tell_elements_apart(make, blind):
+def test_models_that_distinguish_elements(make, blind):
     torch.manual_seed(0)
     model = make().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -66,7 +66,7 @@ def test_which_models_tell_elements_apart(make, blind):
     assert model.training and all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
-def test_offsets_of_elements_are_no_sight():
+def test_offsets_of_elements_do_not_distinguish_arrangements():
     """Fitted energies per atom of each element do not depend on the arrangement of the elements."""
     model = DART()
     model.scale.fit(

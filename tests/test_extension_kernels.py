@@ -35,7 +35,7 @@ def test_pairs_are_those_of_torch_cluster(generator, cutoff, dtype):
     assert torch.equal(batch.edge_index, ours)
 
 
-def test_both_leave_out_the_pairs_at_the_cutoff():
+def test_both_omit_the_pairs_at_the_cutoff():
     side = 3 * torch.arange(4.0)
     pos = torch.cartesian_prod(side, side, side)
     ptr = torch.tensor([0, len(pos)])

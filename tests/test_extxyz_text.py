@@ -141,7 +141,7 @@ def test_keys_that_would_change_the_frame_are_refused(key):
         ("count", [2**40, 1], "too large an integer"),
     ],
 )
-def test_columns_that_cannot_be_are_named(name, values, words):
+def test_impossible_columns_are_named(name, values, words):
     atoms = cluster()
     atoms.arrays[name] = np.array(values)
     with pytest.raises(InputError, match=words):

@@ -150,7 +150,7 @@ def test_texts_and_truth_values_stay_what_they_are(tmp_path):
         (("1.5", '"_JSON {}"'), "b.xyz"),
     ],
 )
-def test_what_is_not_alike_in_all_frames_is_named(tmp_path, labels, words, block_size):
+def test_values_of_different_kinds_are_named(tmp_path, labels, words, block_size):
     paths = [labelled(tmp_path / f"{name}.xyz", label) for name, label in zip("ab", labels, strict=True)]
     frames = Frames.open(paths, properties=["e"], block_size=block_size)
     refused(lambda: write_store(tmp_path / "s.h5", frames), words)

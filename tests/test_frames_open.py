@@ -244,7 +244,7 @@ def test_binary_trajectories_over_the_faces_of_a_cell(tmp_path, suffix):
 @pytest.mark.parametrize("cell", [None, [60, 60, 60, 90, 90, 90]])
 @pytest.mark.parametrize("suffix", ["dcd", "xtc", "trr"])
 @pytest.mark.filterwarnings("ignore")  # MDAnalysis warns of time steps and units when it writes
-def test_binary_trajectories_that_are_cut(tmp_path, suffix, cell, num_atoms):
+def test_truncated_binary_trajectories(tmp_path, suffix, cell, num_atoms):
     """Complete frames are used and the rest is reported, wherever the file ends."""
     mda = pytest.importorskip("MDAnalysis", reason="needs the extra traj")
     grid = np.stack(np.unravel_index(np.arange(num_atoms), (4, 4, 4)), axis=1) * 2.7

@@ -88,7 +88,7 @@ def test_a_domain_keeps_what_was_seen_block_by_block(tmp_path):
     assert (both.shortest, both.farthest) == pytest.approx((2.9 / SUM, 2.6 / SUM))
 
 
-def test_relax_stops_what_falls_into_a_hole():
+def test_relax_stops_collapsing_clusters():
     """The limit is a tenth below 2.5 Å: 2.4 Å relaxes to 2.6 Å, 2.28 Å collapses and is stopped; others continue."""
     found = relaxed(2.4, 2.28, 2.9, 2.75)
     assert found.converged.tolist() == [True, False, True, True]
@@ -100,7 +100,7 @@ def test_relax_stops_what_falls_into_a_hole():
     assert found.steps[1] < 20
 
 
-def test_relax_may_come_from_outside():
+def test_relax_may_start_outside_the_range():
     """3.4 Å is beyond the training distances and relaxes into them; 2.2 Å is below them and continues to shrink."""
     found = relaxed(3.4, 2.2)
     assert found.converged.tolist() == [True, False] and found.left_range.tolist() == [False, True]
@@ -159,7 +159,7 @@ def narrow(tmp_path_factory):
     return folder
 
 
-def test_relax_says_what_left_the_range(narrow, tmp_path, capsys):
+def test_relax_reports_frames_that_left_the_range(narrow, tmp_path, capsys):
     out = tmp_path / "out.extxyz"
     command = ["relax", str(narrow / "frames.extxyz"), "--calculator", str(narrow / "model"), "--steps", "5"]
     assert main([*command, "--out", str(out)]) == 0

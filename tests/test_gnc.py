@@ -125,7 +125,7 @@ def test_clusters_batch_and_know_where_they_are_from(raw, clusters):
         ({"references": {"Ga": -0.9}}, lambda energy, size: energy - 0.9 * size),
     ],
 )
-def test_units_are_converted_and_a_wrong_one_is_told(raw, clusters, arguments, value):
+def test_units_are_converted_and_a_wrong_one_is_reported(raw, clusters, arguments, value):
     put(raw, {f"{n}.xyz": xyz(a, f"energy={value(e, len(a)):.9f}") for n, (a, e) in enumerate(clusters)})
     assert_same(GNC(raw.parent, **arguments), clusters)
     advice = ", ".join(f"{key}={content!r}" for key, content in arguments.items() if key == "energy_unit")
@@ -177,7 +177,7 @@ def positions(pos):
 # --- missing or invalid data
 
 
-def test_nothing_there_says_what_to_download(tmp_path):
+def test_missing_files_name_the_download(tmp_path):
     words = (
         tmp_path / "raw",
         "GNC_31-70",
@@ -196,7 +196,7 @@ def test_nothing_there_says_what_to_download(tmp_path):
 
 
 @pytest.mark.filterwarnings("default:.*GNC_31-70 has 6,851:UserWarning")
-def test_a_part_of_the_data_is_told(raw, clusters):
+def test_an_incomplete_data_set_is_reported(raw, clusters):
     in_comments(raw, clusters)
     with pytest.warns(UserWarning, match="9 structures of 31 to 70 atoms; GNC_31-70 has 6,851 of 31 to 70"):
         GNC(raw.parent)
@@ -260,7 +260,7 @@ def test_odd_structures_are_named(raw, clusters, change, words):
     assert_refused(lambda: GNC(raw.parent), raw, words)
 
 
-def test_poscar_cut_short(raw, clusters):
+def test_truncated_poscar(raw, clusters):
     in_poscars_and_a_table(raw, clusters)
     put(raw, {f"{len(clusters[3][0])}/003/CONTCAR": poscar(clusters[3][0])[:900]})
     assert_refused(lambda: GNC(raw.parent), raw, "003/CONTCAR: ASE cannot read it as vasp")

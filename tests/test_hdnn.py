@@ -272,7 +272,7 @@ def linear():
     return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
 
 
-def test_weights_go_by_adamw_and_biases_by_sgd(linear, generator):
+def test_weights_are_trained_by_adamw_and_biases_by_sgd(linear, generator):
     x = torch.randn(10, 3, generator=generator)
     expected = [parameter.detach().clone().requires_grad_() for parameter in linear.parameters()]
     adamw = torch.optim.AdamW(expected[0::2], lr=1e-2, weight_decay=0.3)

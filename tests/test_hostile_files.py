@@ -73,7 +73,7 @@ def test_bounds_can_be_lifted(tmp_path, monkeypatch):
     refused(tmp_path / "a.xyz", "PYG_CLUSTERS_MAX_ATOMS must be a positive number of atoms, got 'many'")
 
 
-def test_other_formats_unpack_to_so_much_and_no_more(tmp_path, monkeypatch):
+def test_other_formats_unpack_to_a_limited_size(tmp_path, monkeypatch):
     monkeypatch.setattr("pyg_clusters.frames.paths.ALWAYS_UNPACKED", 1000)
     (tmp_path / "a.cif.xz").write_bytes(lzma.compress(b"0" * 3_000_000))
     refused(tmp_path / "a.cif.xz", "unpacks to more than 200 times its size; unpack it yourself if you trust it")
@@ -111,7 +111,7 @@ def test_dummy_atoms(tmp_path):
 
 @pytest.mark.parametrize("vector", ["inf 0 0", "nan 0 0", "1e300 0 0"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_cells_that_cannot_be(tmp_path, vector):
+def test_impossible_cells(tmp_path, vector):
     (tmp_path / "POSCAR").write_text(f"Au\n1\n{vector}\n0 20 0\n0 0 20\nAu\n2\nDirect\n0 0 0\n0 0 0.1\n")
     with pytest.raises(InputError, match="POSCAR"):
         list(read_atoms([tmp_path / "POSCAR"]))

@@ -153,7 +153,7 @@ def test_fitted_shieldings_of_a_cluster_are_the_exact_ones():
 
 
 @needs_pyscf
-def test_mended_release_does_hydrogen():
+def test_corrected_release_supports_hydrogen():
     """Few grid points, and field directions that converge separately: the release fails in both cases."""
     level = ShieldingLevel(fitting=None, grid=0)
     assert shieldings(dimer("H", 0.74), level=level) == pytest.approx(shieldings(dimer("H", 0.74)), abs=0.1)
@@ -348,12 +348,12 @@ def test_gpu_gives_the_same():
         (dimer("Na", 3.0), {"memory": 1e8}, "the limit is 0.1"),
     ],
 )
-def test_problems_are_told(atoms, options, told):
+def test_problems_are_reported(atoms, options, told):
     assert told in ShieldingLabeller(**options).problem(atoms)
 
 
 @needs_pyscf
-def test_soluble_cases_have_no_problem():
+def test_valid_frames_have_no_problem():
     ion = Atoms("Na3", [[0, 0, 0], [0, 0, 3], [0, 3, 0]], info={"charge": 1})
     assert ShieldingLabeller().problem(ion) is None and ShieldingLabeller().problem(WATER) is None
 
@@ -436,7 +436,7 @@ def test_failures_are_set_aside():
     assert "not finite" in label(dimer("Ar", 0.9)).reason
 
 
-def test_gap_wants_its_file(tmp_path):
+def test_gap_requires_its_file(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         EnergyLabeller(f"gap:{tmp_path / 'ga.xml'}")(dimer("Ga", 2.7))
 
@@ -478,7 +478,7 @@ def test_energies_of_files(frames, tmp_path, capsys):
     assert [line["source_frame"] for line in log] == list(range(6)) and all(line["seconds"] >= 0 for line in log)
 
 
-def test_resumed_is_the_same_as_not_stopped(frames, tmp_path):
+def test_resumed_equals_uninterrupted(frames, tmp_path):
     whole, parts = tmp_path / "whole.extxyz", tmp_path / "parts.extxyz"
     assert label(frames, whole) == 0 and label(frames, parts) == 0
     text, aside = whole.read_bytes(), tmp_path / "parts.set_aside.extxyz"
@@ -490,7 +490,7 @@ def test_resumed_is_the_same_as_not_stopped(frames, tmp_path):
         assert aside.read_bytes() == (tmp_path / "whole.set_aside.extxyz").read_bytes()
 
 
-def test_only_what_is_new_is_done(frames, tmp_path, capsys):
+def test_only_new_frames_are_computed(frames, tmp_path, capsys):
     out = tmp_path / "labelled.extxyz"
     some = tmp_path / "some.extxyz"
     clusters = [frame.atoms for frame in read_atoms([frames])]

@@ -217,7 +217,7 @@ def test_weights_that_change_are_followed(clusters):
     torch.testing.assert_close(predictor(*clusters).energy.float(), after, rtol=1e-4, atol=1e-3)
 
 
-def test_device_that_is_not_there():
+def test_device_that_does_not_exist():
     for device in ("warp", "cuda:99"):
         with pytest.raises(InputError, match=f"device {device} cannot be used"):
             Predictor(dart(), device=device)

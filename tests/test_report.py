@@ -183,7 +183,7 @@ def test_histogram_counts_all_and_the_picked():
     assert sorted(sum(heights) for heights in by_color.values()) == [10, 50]
 
 
-def test_unknown_true_energies_are_left_out():
+def test_unknown_true_energies_are_omitted():
     truth = np.array([np.nan, -3.0, -2.0])
     axes = energy_along_trajectory([0, 1, 2], np.array([-1.0, -2.0, -1.5]), [1], truth).axes[0]
     true = next(line for line in axes.lines if line.get_label() == "true")

@@ -90,7 +90,7 @@ def test_a_table_of_finished_runs_is_written_with_mean_and_spread(tmp_path, caps
 
 
 @pytest.mark.slow
-def test_quick_run_is_marked_and_goes_on_after_a_kill(tmp_path):
+def test_quick_run_is_marked_and_resumes_after_a_kill(tmp_path):
     arguments = ["reproduce", "dart", "--quick", "--only", "Learning curve", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "pyg_clusters", *arguments]
     process = subprocess.Popen(command, start_new_session=True)
@@ -110,7 +110,7 @@ def test_a_training_that_fails_is_named_with_its_last_line(tmp_path):
         run_trainings([broken], tmp_path, workers=1)
 
 
-def test_another_recipe_is_not_mixed_with_what_was_begun(tmp_path):
+def test_another_recipe_is_not_mixed_with_existing_runs(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "finished.json").write_text('{"seconds": 1.0}')
     run_trainings([Training("a", shipped_recipe("dart_gallium.yaml"))], tmp_path)

@@ -165,7 +165,7 @@ def test_a_changed_input_is_another_run(folder, tmp_path, capsys):
     assert main([*arguments, "--on-bad", "skip"]) == 0
 
 
-def test_a_run_that_a_bad_frame_stopped_goes_on_without_it(folder, tmp_path, capsys):
+def test_a_run_stopped_by_a_bad_frame_resumes_without_it(folder, tmp_path, capsys):
     out = tmp_path / "out.parquet"
     arguments = [argument for argument in command(folder, out) if argument not in ("--on-bad", "skip")]
     assert main(arguments) == 2
@@ -175,7 +175,7 @@ def test_a_run_that_a_bad_frame_stopped_goes_on_without_it(folder, tmp_path, cap
     assert out.read_bytes() == whole_run(folder, ".parquet")
 
 
-def test_screening_goes_on_with_the_energies_that_are_there(folder, tmp_path, monkeypatch):
+def test_screening_resumes_with_the_existing_energies(folder, tmp_path, monkeypatch):
     arguments = ["screen", str(folder / "model"), str(folder / "store.h5"), "--on-bad", "skip", "--top", "3"]
     assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0
 
@@ -287,7 +287,7 @@ def with_intervals(folder: Path, out: Path, *more: object) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
-def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, tmp_path, suffix, capsys):
+def test_intervals_and_flags_of_interrupted_and_divided_runs(folder, calibrated, tmp_path, suffix, capsys):
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
     assert main(with_intervals(folder, whole)) == 0
     add = Parts.add
@@ -386,7 +386,7 @@ def test_no_frame_that_can_be_used(folder, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.extxyz"]
 
 
-def test_finished_parts_are_there_again(tmp_path):
+def test_finished_parts_are_restored(tmp_path):
     folder, settings = tmp_path / "parts", {"a": 1, "b": 2}
     parts = Parts(folder, settings)
     parts.add((0, 0), 3, b"one,")
@@ -411,7 +411,7 @@ def test_row_groups_are_of_one_size_however_rows_arrive(folder, tmp_path, monkey
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
-def test_shieldings_are_shared_out_like_energies(folder, tmp_path, suffix):
+def test_shieldings_are_divided_like_energies(folder, tmp_path, suffix):
     torch.manual_seed(0)
     save_model(NodeSchNet(hidden_channels=8, num_filters=8), tmp_path / "model")
     arguments = ["predict", str(tmp_path / "model"), str(folder / "a.extxyz")]

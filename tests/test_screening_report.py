@@ -54,7 +54,7 @@ def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("shift", "printed"), [(0.0, False), (-0.5, True), (-100.0, None)])
-def test_true_energies_on_another_zero(shift, printed):
+def test_true_energies_with_another_zero(shift, printed):
     """1 eV per cluster is an error of a model, 0.5 eV per atom may be one, and 100 eV per atom is a different zero."""
     sizes = (13,) * 6 + (12,) * 6
     other = screening(sizes)
@@ -78,7 +78,7 @@ def test_without_chemiscope_the_page_names_the_extra(predictor, tmp_path, monkey
         viewer_section([ICOSAHEDRON], {"rank": Property(np.arange(1))}, x="rank", y="rank", color="rank")
 
 
-def test_what_is_known_of_candidates():
+def test_properties_of_candidates():
     """Energies above the lowest refer to a size; true energies have their own zero."""
     found = screening()
     properties = report.candidate_properties(found, found.candidates, "dft")

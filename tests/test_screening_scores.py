@@ -31,7 +31,7 @@ def test_isomers_by_energy():
     assert isomers_by_energy(np.zeros(0)).tolist() == []
 
 
-def test_joined_isomers():
+def test_merged_isomers():
     by_energy, by_structure = np.array([0, 0, 1, 2, 3]), np.array([7, 9, 9, 4, 7])
     assert merge_isomers(by_energy, by_structure).tolist() == [0, 0, 0, 1, 0]
     assert merge_isomers(by_energy, np.arange(5)).tolist() == [0, 0, 1, 2, 3]

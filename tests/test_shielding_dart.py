@@ -58,7 +58,7 @@ def test_large_clusters_from_near_pairs(monkeypatch, model, clusters):
 
 
 @pytest.mark.parametrize(("degree", "tells"), [(0, False), (1, True)])
-def test_directions_tell_atoms_apart_that_distances_do_not(degree, tells):
+def test_directions_distinguish_atoms_that_distances_do_not(degree, tells):
     """Equal numbers of neighbours within and beyond 4 Å for all atoms, but at different angles."""
     flat = 3.5 * torch.tensor([[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0]], dtype=torch.double)
     corner = 3.5 * torch.tensor([[0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]], dtype=torch.double)
@@ -68,7 +68,7 @@ def test_directions_tell_atoms_apart_that_distances_do_not(degree, tells):
     assert torch.allclose(model(z, flat), model(z, corner), rtol=1e-9) != tells
 
 
-def test_it_is_no_model_of_energies(model, generator):
+def test_it_is_not_an_energy_model(model, generator):
     assert not isinstance(model, HasAtomicEnergies) and isinstance(SmoothDART(), HasAtomicEnergies)
     dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.5]], calculator=ModelCalculator(model))
     with pytest.raises(InputError, match="ShieldingDART gives a value per atom"):

@@ -71,7 +71,7 @@ def test_strong_penalty_leaves_the_mean(halves):
     torch.testing.assert_close(predicted(model, val), train.y.mean().expand(val.y.numel()), rtol=1e-5, atol=0)
 
 
-def test_what_hardly_varies_takes_no_part(clusters):
+def test_nearly_constant_features_are_ignored(clusters):
     """A first neighbour at a distance that did not occur in training changes nothing."""
     train = Batch.from_data_list(clusters[:20])
     model = ShieldingLasso(radii=[0.5, 4.0, 6.0])

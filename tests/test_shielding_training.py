@@ -263,7 +263,7 @@ def test_evaluate_names_the_atom_without_a_number(finished, frames, tmp_path, ca
     assert "some.extxyz, frame 1: 'sigma' of atom 4 must be a number, got nan" in error
 
 
-def test_evaluate_heeds_the_device(finished, frames, capsys):
+def test_evaluate_uses_the_device(finished, frames, capsys):
     for arguments in ([], [str(frames), "--target", "sigma"]):
         assert main(["evaluate", str(finished), *arguments, "--device", "warp"]) == 2
         assert "device warp cannot be used" in capsys.readouterr().err
@@ -324,7 +324,7 @@ def test_frames_of_one_atom_do_not_hide_what_a_model_gives(generator):
     assert alone.shielding.equal(alone.energy)
 
 
-def test_arrays_that_a_model_takes_besides(dataset):
+def test_further_arrays_of_a_model(dataset):
     class Charged(torch.nn.Module):
         def forward(self, z, pos, batch, *, charge=None):
             return pos.norm(dim=1) * 0 + (0 if charge is None else charge)

@@ -108,7 +108,7 @@ def test_positions_in_double_precision_are_taken_by_a_model_in_single():
 
 
 @pytest.mark.parametrize("change", ["every pair", "small blocks"])
-def test_what_saves_time_changes_nothing(monkeypatch, change):
+def test_shortcuts_change_nothing(monkeypatch, change):
     model = SmoothDART(degree=8, **SMALL).double().eval()
     z, pos, batch = clusters((45, 60, 2, 1))
     fast = energy_and_forces(model, z, pos, batch)
@@ -140,7 +140,7 @@ def test_distant_clusters_add_without_the_outermost_shell(outermost_shell, addit
     assert torch.allclose(together, model(z, pos, batch).sum(), rtol=1e-10) == additive
 
 
-def test_directions_tell_angles_apart():
+def test_directions_distinguish_angles():
     def triple(angle):
         return torch.tensor([[0.0, 0.0, 0.0], [2.7, 0.0, 0.0], [2.7 * np.cos(angle), 2.7 * np.sin(angle), 0.0]])
 
@@ -182,7 +182,7 @@ def test_a_model_without_forces_is_refused(tmp_path, capsys):
     assert not (tmp_path / "relaxed.extxyz").exists()
 
 
-def test_relaxing_with_a_model_ends_where_there_is_no_force(tmp_path):
+def test_relaxing_with_a_model_ends_without_forces(tmp_path):
     torch.manual_seed(0)
     model = SmoothDART(**SMALL).double()
     model.scale.scale.fill_(1.0)

@@ -42,7 +42,7 @@ def test_one_element_is_the_blind_model_exactly():
         of_one(torch.full_like(z, 79), pos, batch)
 
 
-def test_what_ships_is_blind_and_unchanged():
+def test_shipped_models_are_blind_and_unchanged():
     shipped = load_model("gallium-forces")
     pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7], [0.0, 2.3, 1.4], [2.3, 0.8, 1.4]])
     energy = shipped(None, pos, torch.zeros(4, dtype=torch.long))

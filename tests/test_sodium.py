@@ -125,7 +125,7 @@ def test_folds_by_cluster(stable):
         _make_split(gallium_like, "paper", None, (0.8, 0.1, 0.1), (), 0)
 
 
-def test_unstable_clusters_lie_apart(tmp_path):
+def test_unstable_clusters_are_separate(tmp_path):
     unstable = SodiumShielding(tmp_path, subset="unstable")
     assert (unstable._data.lambda_triplet < 0).all() and (unstable._data.s2[:4] > 0.05).all()  # limit of the paper
     assert unstable._data.y[:58].mean() == pytest.approx(548.2, abs=0.1)

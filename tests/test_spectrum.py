@@ -69,7 +69,7 @@ def test_boltzmann_weights():
     np.testing.assert_allclose(boltzmann_weights([1.0, 2.0, 3.0], 1e9), 1 / 3, rtol=1e-4)
 
 
-def test_what_makes_no_spectrum():
+def test_invalid_spectra():
     for arguments, message in (
         (([], 5.0), "at least one shift"),
         (([np.nan], 5.0), "finite"),
@@ -158,7 +158,7 @@ def test_one_spectrum_of_all_without_labels(model, tmp_path):
 
 
 @pytest.mark.filterwarnings("default")
-def test_labels_of_some_frames_only_are_left_out(model, tmp_path, capsys):
+def test_labels_of_only_some_frames_are_ignored(model, tmp_path, capsys):
     write_extxyz(tmp_path / "na.extxyz", [dimer(-2.0, 600.0), dimer(shielding=580.0)])
     command = ["spectrum", str(model), str(tmp_path / "na.extxyz"), "--out", str(tmp_path / "out")]
     assert main(command) == 0

@@ -267,7 +267,7 @@ def test_relax_batched_equals_one_by_one_in_any_order(shaken):
     torch.testing.assert_close(backwards.energy.flip(0), together.energy)
 
 
-def test_relax_that_is_stopped_says_so(shaken):
+def test_unconverged_relaxations_are_marked(shaken):
     z, pos, batch = flat(*shaken)
     before, left = pos.clone(), []
     relaxed = relax(Gupta("Na"), z, pos, batch, max_steps=2, progress=left.append)

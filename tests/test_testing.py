@@ -126,7 +126,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("broken", "what"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
-def test_what_is_wrong_is_found_and_named(broken, what):
+def test_errors_of_models_are_found_and_named(broken, what):
     with pytest.raises(AssertionError, match=f"{broken.__name__} fails: {what}"):
         validate_model(broken())
 
@@ -136,7 +136,7 @@ def test_a_handed_model_fails():
         validate_model(Handed())
 
 
-def test_models_that_are_right():
+def test_valid_models_pass():
     validate_model(Centred())
     validate_model(PerAtom(), per_atom=True)
     validate_model(DART(), atomic_number=11, sizes=(2, 5, 1), seed=3)

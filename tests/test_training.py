@@ -204,7 +204,7 @@ def test_evaluating_an_unfinished_run_leaves_it_unfinished(short, finished, tmp_
     assert (run / "metrics.csv").read_text() == (finished / "metrics.csv").read_text()
 
 
-def test_limit_of_time_stops_after_an_epoch_and_resumes(recipe, finished, tmp_path, capsys, monkeypatch):
+def test_time_limit_stops_after_an_epoch_and_resumes(recipe, finished, tmp_path, capsys, monkeypatch):
     run = tmp_path / "limited"
     epochs = []
 
@@ -242,7 +242,7 @@ def test_resume_takes_the_saved_split_and_refuses_other_data(recipe, frames, tmp
     assert "data set has changed" in capsys.readouterr().err
 
 
-def test_average_of_the_weights_is_what_is_validated_and_kept(recipe, dataset, tmp_path):
+def test_averaged_weights_are_validated_and_saved(recipe, dataset, tmp_path):
     run = tmp_path / "average"
     arguments = ["--model.average_decay", "0.9"]
     assert main(["train", "--config", str(recipe), "--out", str(run), *arguments]) == 0
@@ -346,7 +346,7 @@ def test_signals_end_a_training_that_can_be_resumed(recipe, finished, tmp_path, 
     assert (run / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
 
 
-def test_a_finished_run_goes_on_to_more_epochs(recipe, short, finished, tmp_path, capsys):
+def test_a_finished_run_resumes_for_more_epochs(recipe, short, finished, tmp_path, capsys):
     run = shutil.copytree(short, tmp_path / "run")
     epochs = len(read_columns(finished / "metrics.csv")["epoch"])
     assert main(["train", "--resume", str(run)]) == 0
@@ -442,7 +442,7 @@ def test_sampler_shares_out_every_batch():
     assert orders[0] != orders[1] != clusters.tolist()
 
 
-def test_what_cannot_be_trained_is_said_before_a_folder_is_made(recipe, tmp_path, capsys):
+def test_invalid_trainings_are_refused_before_a_folder_is_created(recipe, tmp_path, capsys):
     arguments = ["train", "--config", str(recipe), "--out", str(tmp_path / "run")]
     for extra, words in (
         (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
@@ -455,7 +455,7 @@ def test_what_cannot_be_trained_is_said_before_a_folder_is_made(recipe, tmp_path
         assert not (tmp_path / "run").exists()
 
 
-def test_a_training_that_leaves_no_model_says_why(recipe, tmp_path, capsys):
+def test_a_training_without_a_model_reports_the_reason(recipe, tmp_path, capsys):
     arguments = ["train", "--config", str(recipe), "--out"]
     assert main([*arguments, str(tmp_path / "none"), "--trainer.max_epochs", "0"]) == 2
     assert "no epoch was trained" in capsys.readouterr().err
@@ -476,7 +476,7 @@ def test_killed_with_nothing_left_to_train_is_not_trained_on(recipe, tmp_path):
     assert (run / "finished.json").exists()
 
 
-def test_training_goes_on_from_a_trained_model(recipe, finished, frames, tmp_path, capsys):
+def test_training_starts_from_a_trained_model(recipe, finished, frames, tmp_path, capsys):
     """Weights, offset and scale are those of the trained model, whatever the new labels; the domain is widened."""
     clusters = ase.io.read(frames, ":")
     for atoms in clusters:
@@ -539,7 +539,7 @@ def structures_of_parts(data: ClusterDataModule) -> list[set[int]]:
 
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("split", ["random", "group", "fold", "size"])
-def test_copies_are_held_together(copied, tmp_path, split, on_disk):
+def test_copies_are_kept_together(copied, tmp_path, split, on_disk):
     """No structure is in two parts, and groups of the data set are not divided."""
     asked = {"target": "binding", "group": "pair", "keep": ["structure"]}
     if on_disk:

@@ -123,7 +123,7 @@ def test_compiled_models_equal_plain_ones(model):
     torch.testing.assert_close(model(z, pos.float(), batch), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_no_compiler_is_said_in_one_line(dataset, tmp_path, monkeypatch, capsys):
+def test_a_missing_compiler_is_reported_in_one_line(dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CXX", "no-such-compiler")
     store = dataset.files[0]
     arguments = ["train", "--data.dataset", "ClusterDataset", "--data.dataset.init_args.files", f"[{store}]"]

@@ -83,7 +83,7 @@ def test_a_model_runs_no_code_of_its_folder(folder, class_path, init_args):
     assert not Path("mark").exists()
 
 
-def test_what_is_trusted_runs(folder, capsys):
+def test_trusted_classes_run(folder, capsys):
     """With ``--trust`` a class in a file of the current folder is found, at the end of the path."""
     path = folder / "model"
     path.mkdir()
@@ -221,7 +221,7 @@ def test_the_classes_exist_and_are_trusted_where_they_are_made():
         assert not is_trusted(path)
 
 
-def test_what_ships_is_trusted():
+def test_shipped_classes_are_trusted():
     for name in available_models():
         load_model(name)
     for recipe in sorted(shipped_recipe("dart_gallium.yaml").parent.glob("*.yaml")):

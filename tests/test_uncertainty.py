@@ -206,7 +206,7 @@ def test_posterior_of_the_last_layer_is_that_of_linear_regression(generator):
 # Outside the training set
 
 
-def test_flags_say_what_the_training_set_had_not():
+def test_flags_list_what_the_training_set_lacks():
     cluster = Icosahedron("Ga", 2, latticeconstant=4.2)
     seen = [cluster.copy() for _ in range(20)]
     for number, atoms in enumerate(seen):
@@ -339,7 +339,7 @@ def test_stopped_and_resumed_ensemble_equals_an_uninterrupted_one(ensemble, tmp_
     assert "was started with a different recipe or other options" in capsys.readouterr().err
 
 
-def test_the_model_that_ships_is_calibrated(tmp_path):
+def test_the_shipped_model_is_calibrated(tmp_path):
     dataset = GalliumClusters()
     frames = [Atoms(dataset[number].z.numpy(), dataset[number].pos.numpy()) for number in (0, 3000)]
     frames.append(frames[0].copy())

@@ -96,7 +96,7 @@ def test_a_run_that_was_killed_and_started_again(tmp_path):
         list(Frames.open(tmp_path / "XDATCAR"))
 
 
-def test_headers_that_cannot_be(tmp_path):
+def test_impossible_headers(tmp_path):
     for text, words in {
         header(symbols="Cu Qq"): "frame 0: 'Qq' is not an element symbol",
         header(symbols="Cu"): "frame 0: 1 elements, 2 counts; fix the header",

@@ -45,7 +45,7 @@ def test_reading_goes_on_behind_a_wrong_number_of_atoms(tmp_path, atoms, name, c
         list(Frames.open(path))
 
 
-def test_what_cannot_be_told_is_counted_in_lines(tmp_path):
+def test_unreadable_text_is_counted_in_lines(tmp_path):
     path = write_text(tmp_path / "a.xyz", frame() * 2 + "2\n\nGa 0 0 0\nGa 0 0 2.6\nGa 0 0 5\n" + "words\n" * 30)
     block = only_block(path, on_bad="skip")
     assert len(block) == 2
@@ -215,7 +215,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("comment", REFUSED)
-def test_units_that_are_not_clear_are_refused(tmp_path, comment):
+def test_ambiguous_units_are_refused(tmp_path, comment):
     path = write_text(tmp_path / "a.xyz", frame(comment=comment))
     for read in (lambda: list(Frames.open(path)), lambda: list(read_atoms([path]))):
         with pytest.raises(InputError, match=f"frame 0: .*{REFUSED[comment]}"):
