@@ -302,9 +302,9 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     warn_of_left_range(left, len(minima))
     lost = len(screening.candidates) - len(relaxed)
     if lost:
-        warnings.warn(f"{lost} frames have no finite energy after relaxing and were left out", stacklevel=2)
+        warnings.warn(f"omitted {count_of(lost, 'frame')} without a finite energy after the relaxation", stacklevel=2)
     if screening.candidates and not relaxed:
-        raise InputError("no frame has a finite energy after relaxing: the model cannot relax these frames")
+        raise InputError("no frame has a finite energy after the relaxation: the model cannot relax these frames")
     if relaxed and predictor.gives_spread:
         spreads = cast(Tensor, predictor([candidate.atoms for candidate in relaxed]).spread)
         relaxed = [replace(one, spread=float(spread)) for one, spread in zip(relaxed, spreads, strict=True)]
