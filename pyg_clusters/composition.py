@@ -73,7 +73,7 @@ def parse_formula(formula: str) -> dict[str, int]:
     with suppress(ValueError):
         counts = Formula(formula).count()
     if not counts or not counts.keys() <= atomic_numbers.keys():
-        raise InputError(f"{formula!r} is no chemical formula; give one such as Cu13Au7")
+        raise InputError(f"{formula!r} is not a chemical formula; give one such as Cu13Au7")
     return counts
 
 

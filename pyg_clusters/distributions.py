@@ -31,7 +31,7 @@ class GeneralizedLogistic(nn.Module):
 
     Transform and inverse are computed in double precision from the logarithm of :math:`F` or :math:`1 - F`, whichever
     is smaller. Both are finite for every finite argument, differentiable, and inverse to each other up to rounding,
-    even far in a tail. The result has the type of the argument.
+    even in the far tails. The result has the type of the argument.
 
     Args:
         c (float): Shape, positive; 1 is the logistic distribution.
@@ -74,7 +74,7 @@ class GeneralizedLogistic(nn.Module):
         array = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
         array = np.asarray(array, dtype=np.float64).ravel()
         if array.size < MIN_VALUES:
-            raise InputError(f"a distribution needs at least {MIN_VALUES} values to be fitted, got {array.size}")
+            raise InputError(f"at least {MIN_VALUES} values are needed to fit a distribution, got {array.size}")
         if not np.isfinite(array).all():
             wrong = np.flatnonzero(~np.isfinite(array))[0]
             raise InputError(f"a distribution cannot be fitted: value {wrong} is {array[wrong]}; remove it")
@@ -133,7 +133,7 @@ def _of_equal_moments(standard: np.ndarray) -> tuple[float, float, float]:
 
 
 def _softplus(x: Tensor) -> Tensor:
-    """log(1 + e^x) to double precision (the function of PyTorch is linear above 20)."""
+    """log(1 + e^x) to double precision (PyTorch's softplus is linear above 20)."""
     return torch.logaddexp(x, torch.zeros_like(x))
 
 

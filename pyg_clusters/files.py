@@ -1,4 +1,4 @@
-"""Atomic writing: a kill, an error, a full disk or a second process leaves either the old or the new file."""
+"""Atomic writing: after a kill, an error or a full disk, a file is either the old or the new one; output locks."""
 
 import errno
 import hashlib
@@ -97,7 +97,7 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
     try:
         values = json.loads(Path(path).read_text(encoding="utf-8"))
         if not isinstance(values, dict):
-            raise ValueError("it holds no mapping")
+            raise ValueError("not a mapping")
     except (OSError, ValueError, RecursionError) as error:
         reason = one_line(error)
         raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error
@@ -237,7 +237,7 @@ def _locked(file: Path, output: str | Path) -> Iterator[None]:
 
 
 def _note(file: Path) -> dict[str, Any]:
-    """Content of a lock file; empty if it is empty or truncated."""
+    """Content of a lock file; an empty mapping if the file is empty or truncated."""
     try:
         note = json.loads(file.read_bytes().partition(b"\n")[0])
     except (OSError, ValueError):

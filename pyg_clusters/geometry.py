@@ -168,7 +168,7 @@ def check_shells(edge_type: Tensor | None, num_shells: int):
     """
     if edge_type is None:
         if num_shells > 1:
-            raise InputError(f"edge_type is needed to tell {num_shells} shells apart")
+            raise InputError(f"edge_type is needed to distinguish {num_shells} shells")
     elif edge_type.numel() and not 0 <= int(edge_type.min()) <= int(edge_type.max()) < num_shells:
         span = f"{int(edge_type.min())} to {int(edge_type.max())}"
         raise InputError(

@@ -38,7 +38,7 @@ def energy_metrics(
 
     Returns:
         ``mae_kcal_mol`` and ``rmse_kcal_mol`` per cluster, ``mae_mev_per_atom`` and ``rmse_mev_per_atom`` (of the
-        error divided by the size of its cluster), ``num_clusters``, and ``spearman_within_size``: the mean of
+        error divided by the number of atoms), ``num_clusters``, and ``spearman_within_size``: the mean of
         Spearman's rank correlation over the sizes (compositions) with at least five clusters, weighted by their
         number; NaN if there is no such size.
 
@@ -79,7 +79,7 @@ def _checked(*arrays: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         shapes = [list(array.shape) for array in (predicted, target, sizes)]
         raise ValueError(f"predicted, target and sizes must be of one shape [num_graphs], got {shapes}")
     if predicted.size == 0:
-        raise InputError("no clusters to compute errors of: check the files and the split")
+        raise InputError("no clusters to evaluate: check the files and the split")
     return predicted.astype(np.float64), target.astype(np.float64), sizes
 
 
@@ -144,7 +144,7 @@ def shielding_metrics(predicted: ArrayLike, target: ArrayLike) -> dict[str, floa
     if predicted.shape != target.shape or predicted.ndim != 1:
         raise ValueError(f"values must be of one shape [num_atoms], got {predicted.shape} and {target.shape}")
     if not predicted.size:
-        raise InputError("no atoms to compute errors of: check the files and the split")
+        raise InputError("no atoms to evaluate: check the files and the split")
     error = predicted - target
     return {
         "mae_ppm": float(np.abs(error).mean()),

@@ -44,7 +44,7 @@ def is_large(clusters: Tensor | int) -> bool:
 
 
 def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
-    """Unordered pairs of atoms of a cluster within ``reach`` (in Å), ``[2, num_pairs]`` in arbitrary order, by a tree.
+    """Unordered pairs of atoms of a cluster within ``reach`` in Å, ``[2, num_pairs]`` in arbitrary order, from a tree.
 
     Pairs that are further apart by no more than rounding errors are included, so that
     :func:`~pyg_clusters.geometry.beyond` can compare them in the precision of the positions, which must be finite.
@@ -60,7 +60,7 @@ def near_pairs(pos: Tensor, batch: Tensor, reach: float) -> Tensor:
 
 
 def nearest_distances(pos: Tensor) -> Tensor:
-    """Distance from each atom of a cluster to its nearest neighbour, ``[num_atoms]`` in Å, by a tree."""
+    """Distance from each atom of a cluster to its nearest neighbour, ``[num_atoms]`` in Å, from a tree."""
     from scipy.spatial import cKDTree
 
     tree = cKDTree(pos.detach().double().cpu().numpy())

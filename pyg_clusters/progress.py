@@ -37,7 +37,7 @@ def without_progress() -> Iterator[None]:
 
 
 def progress_is_shown(terminal: bool) -> bool:
-    """Whether progress is shown as bars, or else (``terminal=False``) as lines."""
+    """Whether progress is shown as bars (``terminal=True``) or as lines (``terminal=False``)."""
     return not _hidden.get() and Console(stderr=True).is_terminal == terminal
 
 
@@ -59,7 +59,7 @@ class _Bar:
         self._bar.stop()
 
     def _is_due(self, seconds: float) -> bool:
-        """Whether a line is to be printed, as the last one is at least some seconds old."""
+        """Whether to print a line, as the last one is at least ``seconds`` old."""
         due = self._lines and time.monotonic() - self._last >= seconds
         self._last = time.monotonic() if due else self._last
         return due
@@ -71,7 +71,7 @@ class FrameProgress(_Bar):
     Args:
         text: Label of the count.
         total: Number of frames, if known.
-        estimate: Whether to show the time left; not for frames of one batch, which end together.
+        estimate: Whether to show the time left; not useful for frames of one batch, which end together.
     """
 
     def __init__(self, text: str = "frames", total: int | None = None, estimate: bool = True):
@@ -102,7 +102,7 @@ def counting(blocks: Iterable[T], length: Callable[[T], int], total: int | None 
 
 
 def duration(seconds: float) -> str:
-    """Time in a unit of its magnitude.
+    """Format a time in seconds, minutes or hours.
 
     Example:
         >>> duration(12.3), duration(754), duration(9000)

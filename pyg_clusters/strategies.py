@@ -1,4 +1,4 @@
-"""Strategies of screening: one class each, registered under the name that ``--choose`` takes.
+"""Selection strategies of screening: one class each, registered under its name for ``--choose``.
 
 A new strategy is a class like those below, decorated with :func:`register`. Command line, help, checks, benchmark and
 the table in the documentation are generated from the registry.
@@ -30,7 +30,7 @@ class Pool(Protocol):
 
     Attributes:
         energy: Predicted energies ``[num_frames]`` in eV.
-        spread: Their standard deviations ``[num_frames]`` in eV, if the model gives them.
+        spread: Their standard deviations ``[num_frames]`` in eV, if the model provides them.
         complete: Whether the pool contains all frames of the composition, not only the lowest.
         relaxed: Whether the structures were relaxed with the model.
     """
@@ -61,7 +61,7 @@ class Strategy(ABC):
 
     Attributes:
         name: Value of ``--choose``.
-        purpose: Selected frames, in a line for the help.
+        purpose: Description of the selected frames in one line, for the help.
         needs: Requirements: ``"spread"``, a model with an uncertainty estimate; ``"shell_counts"``, the shell counts of
             all frames.
         pool: Size of the pool in multiples of ``--top``: only this number of frames, those with the lowest
@@ -190,7 +190,7 @@ class DescriptorBins(Strategy):
 @register
 @dataclass
 class Unique(Strategy):
-    """The lowest predicted energies of distinct structures; the lowest of copies (tolerance in Å) is selected."""
+    """The lowest predicted energies of distinct structures; of copies within ``tolerance`` in Å only the lowest."""
 
     name = "unique"
     purpose = "the lowest predicted energies of distinct structures"
@@ -218,7 +218,7 @@ class Unique(Strategy):
 class Diverse(Strategy):
     """The lowest energy, then repeatedly the frame farthest from all selected ones in the features of the model.
 
-    Of relaxed frames, only as many as in a pool without relaxation are considered.
+    Of relaxed frames, only the lowest are considered, as many as a pool has without relaxation.
     """
 
     name = "diverse"

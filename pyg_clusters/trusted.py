@@ -1,4 +1,4 @@
-"""Classes that files may name; others are instantiated only if the user trusts the file."""
+"""Classes that files may name; other classes are imported only if the user trusts the file."""
 
 import importlib
 import math
@@ -66,7 +66,7 @@ _everything: ContextVar[bool] = ContextVar("trust_everything", default=False)
 
 @contextmanager
 def trusting_files(trust: bool = True) -> Iterator[None]:
-    """Allow files to name any class within the block if ``trust`` is true: classes that they name run their code."""
+    """Allow files to name any class within the block if ``trust`` is true; importing a class runs its code."""
     token = _everything.set(trust or _everything.get())
     try:
         yield
@@ -129,7 +129,7 @@ def check_extent(configuration: object, file: str | os.PathLike[str]):
 def _check(value: object, file: str, key: str, own: bool, depth: int):
     """Check a value; ``own`` is true if it is passed to a class of this package."""
     if depth > DEEPEST:
-        raise InputError(f"{file}: {key} is nested more than {DEEPEST} deep; not a configuration of this package")
+        raise InputError(f"{file}: {key} is nested more than {DEEPEST} levels deep; use fewer levels")
     if isinstance(value, Mapping):
         if "class_path" in value:
             own = _check_class(value, file)
@@ -185,7 +185,7 @@ def is_trusted(path: str) -> bool:
 
 
 def names_of_classes(configuration: object, key: str = "") -> Iterator[str]:
-    """Import paths that a configuration names."""
+    """Yield the import paths that a configuration names."""
     if isinstance(configuration, Mapping):
         for name, part in configuration.items():
             yield from names_of_classes(part, str(name))

@@ -5,30 +5,30 @@ import os
 import signal
 import sys
 
-# The data are too small for threads, which wait busily for each other, and a forked process has none of its parent's.
+# The test data are too small to gain from threads, and a forked process loses those of its parent.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import pytest
 import torch
 
-# Processes that a shell starts in the background ignore SIGINT; the tests of signals need Python's own handler.
+# Processes that a shell starts in the background ignore SIGINT; the tests of signals need Python's handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection():
-    gc.disable()  # what is imported stays
+    gc.disable()  # imported modules stay in memory
 
 
 def pytest_collection_finish():
-    """Leave what has been imported, a million objects, out of all later collections of garbage."""
+    """Exclude imported modules, a million objects, from later garbage collections."""
     gc.freeze()
     gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def parsers_of_trainings():
-    """Build each parser of trainings once, which takes half of the time of a small one, not for every command."""
+    """Build each parser of trainings only once; building it takes half of the time of a small training."""
     module = sys.modules.get("pyg_clusters.training.train")
     if module is None:
         yield
@@ -48,15 +48,15 @@ def parsers_of_trainings():
 
 @pytest.fixture
 def generator() -> torch.Generator:
-    """A seeded source of random numbers, fresh for each test."""
+    """Seeded random-number generator, new for each test."""
     return torch.Generator().manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
 def without_figures(request, monkeypatch):
-    """Make figures but do not draw them, which takes most of the time of a command; tests marked ``figures`` do.
+    """Create figures without drawing them, which takes most of the time of a command; tests marked ``figures`` draw.
 
-    Those of trainings, which every training would make, are not even made.
+    Figures of trainings are not even created.
     """
     if not request.node.get_closest_marker("figures"):
         for module in ("plots", "report"):

@@ -1,4 +1,4 @@
-"""Functions that several test files share."""
+"""Functions shared by several test files."""
 
 import csv
 import gc
@@ -24,7 +24,7 @@ needs_chromium = pytest.mark.skipif(
 
 
 def refused(arguments: list, capsys) -> str:
-    """The one line of the error of a command."""
+    """Single line of the error message of a command."""
     assert main([str(argument) for argument in arguments]) == 2
     error = capsys.readouterr().err
     lines = error.strip().splitlines()
@@ -33,7 +33,7 @@ def refused(arguments: list, capsys) -> str:
 
 
 def assert_refused(call: Callable[[], object], *words: object):
-    """A call raises an error of one line that has some words."""
+    """Check that a call raises an error whose message is one line with the given words."""
     with pytest.raises(InputError) as caught:
         call()
     message = str(caught.value)
@@ -43,10 +43,10 @@ def assert_refused(call: Callable[[], object], *words: object):
 
 
 def in_child(work: Callable[[], int]) -> int:
-    """The process in which work is done, silently."""
+    """Run work silently in a child process, and return its process id."""
     child = os.fork()
     if child == 0:
-        gc.freeze()  # a collection would copy all memory that is shared with the parent
+        gc.freeze()  # a garbage collection would copy all memory shared with the parent
         code = 1
         try:
             sys.stdout = sys.stderr = open(os.devnull, "w")
@@ -57,17 +57,17 @@ def in_child(work: Callable[[], int]) -> int:
 
 
 def status_of(work: Callable[[], int]) -> int:
-    """How work in a process of its own ended."""
+    """Run work in a child process, and return its wait status."""
     return os.waitpid(in_child(work), 0)[1]
 
 
 def kill(*args):
-    """Kill this process, in place of some function."""
+    """Kill this process; replaces a function."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def half_saved(content, stream):
-    """Write something to a stream and be killed, in place of ``torch.save``."""
+    """Write part of a stream, then kill this process; replaces ``torch.save``."""
     stream.write(b"half")
     stream.flush()
     kill()
@@ -80,11 +80,11 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def only_block(path: Path, **kwargs) -> FrameBlock:
-    """Frames of a file of one block."""
+    """Frames of a file that consists of one block."""
     (block,) = Frames.open(path, **kwargs)
     return block
 
 
 def atoms_of(z: Tensor, pos: Tensor, ptr: Tensor) -> list[Atoms]:
-    """Clusters of flat tensors as ASE has them."""
+    """Convert clusters in flat tensors to ASE ``Atoms``."""
     return [Atoms(z[a:b].numpy(), pos[a:b].double().numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]

@@ -15,7 +15,7 @@ RADII = (3.4, 5.8)
 
 @pytest.fixture
 def alloy(generator):
-    """Clusters of copper and gold at random, of mixed sizes, in double precision."""
+    """Random copper-gold clusters of mixed sizes, in double precision."""
     z, pos, ptr = random_clusters((13, 1, 20, 2, 38), 29, generator)
     z = torch.where(torch.rand(z.shape, generator=generator) < 0.4, 79, z)
     return z, pos, ptr
@@ -36,7 +36,7 @@ def test_one_element_is_dart_exactly(generator):
     alloy.load_state_dict(dart.state_dict())
     batch = ptr_to_batch(ptr)
     expected = dart(z, pos.float(), batch)
-    torch.testing.assert_close(alloy(z, pos.float(), batch), expected, rtol=1e-6, atol=0)  # sums of threads differ
+    torch.testing.assert_close(alloy(z, pos.float(), batch), expected, rtol=1e-6, atol=0)  # sums over threads differ
     of_alloy, of_dart = (Predictor(model)(z, pos, ptr).energy for model in (alloy, dart))
     torch.testing.assert_close(of_alloy, of_dart, rtol=1e-5, atol=1e-4)  # 2e-6 eV per atom, in single precision
 
@@ -87,7 +87,7 @@ def test_exchange_of_elements_matters_and_of_like_atoms_does_not(alloy):
     torch.testing.assert_close(dart(z, moved, batch), energy)
 
 
-def test_elements_that_the_model_has_not(alloy):
+def test_unknown_elements_are_refused(alloy):
     z, pos, ptr = alloy
     with pytest.raises(InputError, match=r"has the elements \[29, 79\], not \[31\]"):
         model()(torch.where(z == 79, 31, z), pos, ptr_to_batch(ptr))

@@ -64,7 +64,7 @@ def test_wrong_cards_are_refused(tmp_path, content, change, words):
     assert words in str(caught.value) and str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_card_that_is_missing_or_no_yaml(tmp_path):
+def test_card_that_is_missing_or_not_yaml(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         Card.load(tmp_path / "card.yaml")
     (tmp_path / "card.yaml").write_text("a: [1,\nb: 2")

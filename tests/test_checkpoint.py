@@ -26,7 +26,7 @@ class KeepsAnObject(nn.Module):
 
 @pytest.fixture
 def model() -> DART:
-    """A model with an offset and a domain, as training leaves it."""
+    """A model with an offset and a domain, as after training."""
     torch.manual_seed(0)
     model = DART(radii=(3.0, 5.0, 7.0), hidden_channels=16, interaction_channels=(8, 4), active_shells=(0, 1, 3))
     z, ptr = torch.full((33,), 31), torch.tensor([0, 13, 33])
@@ -103,7 +103,7 @@ def test_damaged_configuration(tmp_path, model, text):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ([1, 2], r"corrupted \(it holds no mapping\)"),
+        ([1, 2], r"corrupted \(not a mapping\)"),
         ({"class_path": "pyg_clusters.models.dart.DART"}, "class_path and init_args are missing"),
         (
             {"class_path": "pyg_clusters.models.dart.DUST", "init_args": {}},
@@ -134,7 +134,7 @@ def test_no_model(tmp_path, model):
     assert_refused(tmp_path, "has no trained model .* in it yet")
 
 
-def test_an_argument_that_is_not_kept(tmp_path):
+def test_an_argument_that_is_not_an_attribute_is_refused(tmp_path):
     with pytest.raises(TypeError, match="KeepsNothing must keep its argument 'width' as an attribute to be saved"):
         save_model(KeepsNothing(), tmp_path)
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""The verbs on good input, and one clear line with exit code 2 on bad."""
+"""The verbs on valid input, and one clear line with exit code 2 on invalid input."""
 
 import errno
 import json
@@ -43,7 +43,7 @@ def frames() -> list[Atoms]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """An untrained DART that says it was trained on Ga31 to Ga70."""
+    """An untrained DART whose domain is Ga31 to Ga70."""
     torch.manual_seed(0)
     model = DART(hidden_channels=16)
     z, ptr = torch.full((101,), 31), torch.tensor([0, 31, 101])
@@ -71,10 +71,10 @@ def refused_frames(frames: list[Atoms], model: Path, tmp_path: Path, capsys) -> 
     return line
 
 
-# Good input
+# Valid input
 
 
-def test_predict_writes_what_the_model_says(model, frames, trajectory, tmp_path, capsys):
+def test_predict_writes_the_predictions_of_the_model(model, frames, trajectory, tmp_path, capsys):
     expected = Predictor(load_model(model))(frames).energy.numpy()
     for suffix in ("csv", "parquet", "extxyz"):
         out = tmp_path / f"p.{suffix}"
@@ -93,7 +93,7 @@ def test_predict_writes_what_the_model_says(model, frames, trajectory, tmp_path,
     assert (tmp_path / "p.csv").read_text().splitlines()[0].replace('"', "") == ",".join(table)
 
 
-def test_what_a_frame_holds_is_never_overwritten(model, frames, tmp_path):
+def test_values_of_a_frame_are_never_overwritten(model, frames, tmp_path):
     given, once, twice, screened = (tmp_path / name for name in ("md.extxyz", "once.extxyz", "twice.extxyz", "s"))
     own = {"file": "run3/md.lammpstrj", "frame": 1000, "flag": "mine", "rank": 77, "why": "so", "spread": 0.1}
     own_prediction = {"pred_energy": -1.0, "pred_energy_spread": 0.2, "pred_reason": "so", "source_file": "x"}
@@ -108,7 +108,7 @@ def test_what_a_frame_holds_is_never_overwritten(model, frames, tmp_path):
             number = atoms.info["source_frame"]
             assert own.items() <= atoms.info.items() and atoms.info["source_file"] == str(given)
             assert atoms.info["pred_energy"] == pytest.approx(energy[number], rel=1e-5)
-            # an earlier prediction is kept, but not beside the new one
+            # an earlier prediction is kept under another name
             assert atoms.info["earlier_pred_energy"] == -1.0 and atoms.info["earlier_pred_energy_spread"] == 0.2
             assert "pred_energy_spread" not in atoms.info and atoms.info["earlier_pred_reason"] == "so"
             assert atoms.info["earlier_source_file"] == "x"
@@ -180,8 +180,8 @@ def test_info(model, trajectory, capsys):
     assert "DART" in out and "Ga clusters of 31 to 70 atoms" in out
 
 
-def test_info_passes_bad_frames_over_on_request(trajectory, tmp_path, capsys):
-    """A frame of a broken line: refused with a remedy that info has, or listed while the others are described."""
+def test_info_skips_bad_frames_on_request(trajectory, tmp_path, capsys):
+    """A frame with a broken line is refused with the remedy of info, or listed while the others are summarised."""
     lines = trajectory.read_text().splitlines(keepends=True)
     lines[5] = "Ga 0.0 nothing 1.0\n"
     (tmp_path / "broken.extxyz").write_text("".join(lines))
@@ -246,14 +246,14 @@ def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys
     assert tables[-3] > 1.0 and tables[-2:] == pytest.approx([tables[-3]] * 2)
 
 
-def test_demo_runs_the_main_job(monkeypatch, tmp_path, capsys):
+def test_demo_trains_and_screens(monkeypatch, tmp_path, capsys):
     full = shipped_recipe(demo.RECIPE).read_text()
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(full.replace("max_epochs: ", "limit_train_batches: 2\n  max_epochs: 1 # ", 1))
     monkeypatch.setattr(demo, "RECIPE", str(recipe))
     write_extxyz(tmp_path / "md.extxyz", [frame.atoms for frame in islice(read_atoms([demo.TRAJECTORY]), 30)])
     monkeypatch.setattr(demo, "TRAJECTORY", str(tmp_path / "md.extxyz"))
-    for _ in range(2):  # the second time training is done already
+    for _ in range(2):  # the second time, training is already finished
         assert main(["demo", "--out", str(tmp_path / "demo"), "--top", "7"]) == 0
         out = capsys.readouterr().out
         assert "MAE" in out and "report.html" in out
@@ -273,7 +273,7 @@ def help_of(words: str, capsys) -> str:
     return capsys.readouterr().out
 
 
-def test_help_has_words_of_users_and_fits_two_screens(capsys):
+def test_help_uses_words_of_users_and_fits_two_screens(capsys):
     subcommands = [
         "label energy",
         "label prescreen",
@@ -340,7 +340,7 @@ def test_help_of_each_verb_ends_in_an_example(verb, capsys):
     assert f"example: pyg-clusters {verb}" in " ".join(capsys.readouterr().out.split())
 
 
-# Bad input
+# Invalid input
 
 
 def test_positions_not_finite(model, frames, tmp_path, capsys):
@@ -375,7 +375,7 @@ def test_one_atom(model, frames, tmp_path, capsys):
     assert "frame 1" in line and "1" in line
 
 
-def test_two_atoms_at_one_place(model, frames, tmp_path, capsys):
+def test_coinciding_atoms(model, frames, tmp_path, capsys):
     bad = frames[1].copy()
     bad.positions[5] = bad.positions[2]
     line = refused_frames([bad], model, tmp_path, capsys)
@@ -398,7 +398,7 @@ def test_periodic_cell(model, frames, tmp_path, capsys):
 
 
 @pytest.mark.filterwarnings("always:.*150")
-def test_size_far_outside_the_trained_range_is_warned_of(model, tmp_path, capsys):
+def test_size_far_outside_the_training_set_gives_a_warning(model, tmp_path, capsys):
     z, pos, _ = random_clusters((150,), 31, torch.Generator().manual_seed(2))
     write_extxyz(tmp_path / "big.extxyz", [Atoms(z.numpy(), pos.numpy())])
     out = tmp_path / "p.csv"
@@ -468,7 +468,7 @@ def test_debug_shows_the_traceback(model, tmp_path):
         main(["predict", str(model), str(tmp_path / "none.xyz"), "--out", str(tmp_path / "p.csv"), "--debug"])
 
 
-def test_predict_keeps_what_the_frames_hold(model, frames, tmp_path):
+def test_predict_keeps_values_of_the_frames(model, frames, tmp_path):
     labelled = [atoms.copy() for atoms in frames]
     for number, atoms in enumerate(labelled):
         atoms.info["temperature"] = 300.0 + number
@@ -485,7 +485,7 @@ def test_predict_keeps_what_the_frames_hold(model, frames, tmp_path):
     assert ase.io.read(tmp_path / "s" / "candidates.extxyz", 0).info["temperature"] == 300.0
 
 
-def test_predict_does_not_write_over_its_input_or_an_older_result(model, trajectory, tmp_path, capsys):
+def test_predict_does_not_overwrite_its_input_or_an_older_result(model, trajectory, tmp_path, capsys):
     before = trajectory.read_text()
     assert "one of the inputs" in refused(["predict", model, trajectory, "--out", trajectory, "--overwrite"], capsys)
     assert trajectory.read_text() == before
@@ -502,7 +502,7 @@ def test_predict_does_not_write_over_its_input_or_an_older_result(model, traject
 
 
 @pytest.mark.parametrize("value", ["nan", "unknown"])
-def test_labels_that_are_no_numbers(value, model, trajectory, capsys):
+def test_labels_that_are_not_numbers(value, model, trajectory, capsys):
     text = trajectory.read_text().splitlines(keepends=True)
     line = 2 + 31 + 1  # the comment line of frame 1
     text[line] = " ".join(
@@ -516,12 +516,12 @@ def test_labels_that_are_no_numbers(value, model, trajectory, capsys):
     assert "frame 1" in refused(arguments, capsys)
 
 
-def test_device_that_is_not_there(model, trajectory, tmp_path, capsys):
+def test_device_that_does_not_exist(model, trajectory, tmp_path, capsys):
     arguments = ["predict", model, trajectory, "--out", tmp_path / "p.csv", "--device", "warp"]
     assert "device warp cannot be used" in refused(arguments, capsys)
     assert "device warp cannot be used" in refused(["evaluate", model, trajectory, "--device", "warp"], capsys)
 
 
-def test_info_tells_the_labels_and_their_ranges(trajectory, capsys):
+def test_info_prints_the_labels_and_their_ranges(trajectory, capsys):
     assert main(["info", str(trajectory)]) == 0
     assert "binding_energy: -125.1 to -74.4 (per frame)" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""``describe`` and ``analyse core-surface``: what they write, and one clear line on bad input."""
+"""``describe`` and ``analyse core-surface``: their results, and one clear line on invalid input."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ SIZES = (60, 60, 62, 60)
 def clusters(tmp_path_factory) -> Path:
     z, pos, ptr = random_clusters(SIZES, 31, torch.Generator().manual_seed(1))
     frames = atoms_of(z, pos, ptr)
-    frames.append(frames[0][::-1])  # the first one again, its atoms in another order
+    frames.append(frames[0][::-1])  # the first one again, with its atoms in another order
     for number, atoms in enumerate(frames):
         atoms.info["binding_energy"] = -2.4 * len(atoms) - 0.1 * (number % 4)
         atoms.info["segment"] = number % 2

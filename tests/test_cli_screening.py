@@ -27,7 +27,7 @@ COPIES = 3
 
 @pytest.fixture(scope="module")
 def frames() -> list[Atoms]:
-    """30 clusters of 31 and 40 atoms, and of each two copies, turned, in another order."""
+    """30 clusters of 31 and 40 atoms, and two copies of each, rotated and with another order of the atoms."""
     rng = np.random.default_rng(0)
     z, pos, ptr = random_clusters((31, 40) * 15, 31, torch.Generator().manual_seed(1))
     frames = []
@@ -42,7 +42,7 @@ def frames() -> list[Atoms]:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory) -> Path:
-    """An untrained DART that says it was trained on Ga31 to Ga70, to 4 kcal/mol."""
+    """An untrained DART whose domain is Ga31 to Ga70 and whose stated error is 4 kcal/mol."""
     torch.manual_seed(0)
     model = DART(hidden_channels=16)
     model.domain.fit(torch.full((101,), 31), torch.tensor([0, 31, 101]))
@@ -59,7 +59,7 @@ def trajectory(frames, tmp_path) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
-    """The report, which takes longer than the rest, is tested where the lowest energies are chosen."""
+    """Skip the report, which takes longer than the rest and is tested with the strategy ``rank``."""
     monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
 
 
@@ -96,7 +96,7 @@ def test_descriptor_bins(model, trajectory, tmp_path):
 
 
 def test_unique(model, frames, trajectory, tmp_path):
-    """Each of the 15 clusters of a size comes once, though three frames show it."""
+    """Each of the 15 clusters of a size is selected once, though it occurs in three frames."""
     arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "20", "--out", tmp_path / "s"]
     assert main([str(argument) for argument in arguments]) == 0
     rows = rows_of(tmp_path / "s/candidates.csv")
@@ -107,14 +107,14 @@ def test_unique(model, frames, trajectory, tmp_path):
 
 
 @pytest.mark.filterwarnings("default:2 distinct structures")
-def test_a_pool_that_holds_too_few_distinct_structures_is_told(model, trajectory, tmp_path, capsys):
+def test_a_pool_with_too_few_distinct_structures_gives_a_warning(model, trajectory, tmp_path, capsys):
     arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "5", "--pool", "6"]
     assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
     assert "2 distinct structures among the 6 lowest frames of 31 atoms, fewer than 5" in capsys.readouterr().err
 
 
 def test_diverse(model, trajectory, tmp_path):
-    """No copy of a chosen frame is chosen while there are others."""
+    """No copy of a selected frame is selected while there are other frames."""
     arguments = ["screen", model, trajectory, "--choose", "diverse", "--top", "10", "--pool", "45"]
     assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
     rows = rows_of(tmp_path / "s/candidates.csv")
@@ -122,7 +122,7 @@ def test_diverse(model, trajectory, tmp_path):
     assert [row["pred_reason"] for row in rows if row["pred_rank"] == "1"] == ["lowest 1", "lowest 1"]
 
 
-def test_bad_options_of_choosing(model, trajectory, tmp_path, capsys):
+def test_bad_options_of_strategies(model, trajectory, tmp_path, capsys):
     arguments = ["screen", model, trajectory, "--out", tmp_path / "s"]
     for options, message in (
         (["--bins", "9"], "--bins requires --choose bins or descriptor-bins, not rank"),
@@ -141,7 +141,7 @@ def test_bad_options_of_choosing(model, trajectory, tmp_path, capsys):
 
 
 def test_write_folders_for_vasp(model, frames, trajectory, tmp_path, capsys):
-    """One POSCAR each in a cubic box with 8 Å of vacuum, in the order of the candidates; never written over."""
+    """One POSCAR per candidate in a cubic box with 8 Å of vacuum, in the same order; never overwritten."""
     arguments = ["screen", model, trajectory, "--top", "2", "--write", "vasp", "--vacuum", "8", "--out", tmp_path / "s"]
     assert main([str(argument) for argument in arguments]) == 0
     rows = rows_of(tmp_path / "s/candidates.csv")
@@ -170,7 +170,7 @@ def test_write_other_formats(model, trajectory, tmp_path, capsys):
 
 @pytest.fixture
 def screened(model, trajectory, tmp_path) -> tuple[Path, list[Atoms]]:
-    """A screening with folders, and a calculation that has run in each of them but the second."""
+    """A screening with folders, and a finished calculation in each of them except the second."""
     arguments = ["screen", model, trajectory, "--choose", "unique", "--top", "4", "--write", "vasp"]
     assert main([str(argument) for argument in [*arguments, "--out", tmp_path / "s"]]) == 0
     candidates = ase.io.read(tmp_path / "s/candidates.extxyz", ":")
@@ -179,15 +179,15 @@ def screened(model, trajectory, tmp_path) -> tuple[Path, list[Atoms]]:
             continue
         steps = [candidates[number].copy(), candidates[number].copy()]
         for step, atoms in enumerate(steps):
-            found = atoms.info["pred_energy"] * 2 - 100 * len(atoms)  # from another zero, twice as far apart
+            found = atoms.info["pred_energy"] * 2 - 100 * len(atoms)  # with another zero, and twice the differences
             atoms.calc = SinglePointCalculator(atoms, energy=found + 5 * (1 - step))
         ase.io.write(folder / "relaxed.traj", steps)
     return tmp_path / "s", candidates
 
 
 @pytest.mark.figures
-def test_found_in_numbered_folders(screened, capsys):
-    """Offsets of a size do not matter; the last step counts; a calculation may be missing."""
+def test_compare_dft_with_numbered_folders(screened, capsys):
+    """Energy offsets of a size do not matter, the last step counts, and a calculation may be missing."""
     folder, candidates = screened
     files = sorted((folder / "vasp").glob("*/relaxed.traj"), reverse=True)
     assert main(["compare-dft", str(folder), *map(str, files)]) == 0
@@ -205,8 +205,8 @@ def test_found_in_numbered_folders(screened, capsys):
     assert "--overwrite" in refused(["compare-dft", folder, *files], capsys)
 
 
-def test_found_by_structure(screened, tmp_path, capsys):
-    """Names in any order (run10 before run2), atoms in another order, turned over, wrapped into a box."""
+def test_compare_dft_matches_by_structure(screened, tmp_path, capsys):
+    """Files in any order (run10 before run2); atoms in another order, rotated, wrapped into a box."""
     folder, candidates = screened
     files = []
     for number, atoms in enumerate(candidates):
@@ -228,8 +228,8 @@ def test_found_by_structure(screened, tmp_path, capsys):
         assert float(row["dft_above_mean"]) == pytest.approx(3 * float(row["pred_above_mean"]), abs=1e-5)
 
 
-def test_found_in_one_file(screened, tmp_path):
-    """Candidates after one another, in any order, also when our own verbs have relaxed them."""
+def test_compare_dft_with_one_file(screened, tmp_path):
+    """Several candidates in one file, in any order, also if they were relaxed by this package."""
     folder, candidates = screened
     shuffled = [candidates[number] for number in (3, 0, 7, 1, 2, 6, 5, 4)]
     write_extxyz(
@@ -248,7 +248,7 @@ def test_found_in_one_file(screened, tmp_path):
     assert len(rows) == 8 and all(row["pred_energy"] == row["dft_energy"] for row in rows)
 
 
-def test_found_without_the_first_structure(screened, tmp_path, capsys):
+def test_compare_dft_without_the_first_structure(screened, tmp_path, capsys):
     folder, candidates = screened
     for name, result in (("end", 2), ("0003_Ga31", 0), ("0005_Ga31", 2)):
         end = Atoms(candidates[2].numbers, candidates[2].positions * 1.3)
@@ -260,12 +260,12 @@ def test_found_without_the_first_structure(screened, tmp_path, capsys):
         if not result:
             assert [row["candidate"] for row in rows_of(folder / "dft.csv")] == ["3"]
         elif name == "end":
-            assert "end.traj, frame 0: starts from no candidate" in line and "put it into a folder" in line
+            assert "end.traj, frame 0: does not start from a candidate" in line and "put it into a folder" in line
         else:
             assert "Ga31, but candidate 5 is Ga40" in line
 
 
-def test_found_refuses(screened, tmp_path, capsys):
+def test_compare_dft_refuses(screened, tmp_path, capsys):
     folder, candidates = screened
     one = folder / "vasp/0001_Ga31/relaxed.traj"
     copied = tmp_path / "0009_Ga31/end.traj"
@@ -281,7 +281,7 @@ def test_found_refuses(screened, tmp_path, capsys):
     assert not (folder / "dft.csv").exists()
 
 
-def test_evaluate_screening(model, frames, trajectory, tmp_path, capsys):
+def test_benchmark_screening(model, frames, trajectory, tmp_path, capsys):
     arguments = ["benchmark-screening", model, trajectory, "--truth", "quenched", "--own", "own", "--top", "5"]
     arguments += ["--minima", trajectory, "--bins", "4", "--out", tmp_path / "benchmark"]
     assert main([str(argument) for argument in arguments]) == 0
@@ -296,13 +296,13 @@ def test_evaluate_screening(model, frames, trajectory, tmp_path, capsys):
     names = ["rank", "bins", "descriptor-bins", "unique", "diverse", "every 3rd", "every 4th", "random"]
     assert list(scores) == [*names, "random, as bins"]
     assert scores["unique"]["distinct"] == scores["unique"]["distinct_structures"] == "1"
-    assert float(scores["rank"]["distinct"]) == pytest.approx(2 / 5)  # the lowest five are copies of two
+    assert float(scores["rank"]["distinct"]) == pytest.approx(2 / 5)  # the lowest five are copies of two structures
     assert scores["every 3rd"]["runs"] == "15" and scores["every 4th"]["runs"] == "12"
     assert {path.name for path in (tmp_path / "benchmark/figures").iterdir()} == {"recall.png", "strategies.png"}
     assert "overwrite" in refused(arguments, capsys)
 
 
-def test_evaluate_screening_refuses(model, frames, trajectory, tmp_path, capsys):
+def test_benchmark_screening_refuses(model, frames, trajectory, tmp_path, capsys):
     arguments = ["benchmark-screening", model, trajectory, "--truth", "quenched"]
     assert "no property 'wrong'" in refused([*arguments[:-1], "wrong"], capsys)
     assert "--top must be at least 1" in refused([*arguments, "--top", "0"], capsys)
@@ -311,4 +311,6 @@ def test_evaluate_screening_refuses(model, frames, trajectory, tmp_path, capsys)
     message = refused([*arguments, "--minima", tmp_path / "few.extxyz"], capsys)
     assert "--minima has 5 structures for 90 frames" in message
     write_extxyz(tmp_path / "other.extxyz", [*frames[1:], frames[0]])
-    assert "--minima: structure 2 has 40 atoms" in refused([*arguments, "--minima", tmp_path / "other.extxyz"], capsys)
+    assert "--minima: structure 2 (40 atoms) does not" in refused(
+        [*arguments, "--minima", tmp_path / "other.extxyz"], capsys
+    )

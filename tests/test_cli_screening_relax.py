@@ -30,13 +30,13 @@ COPIES = 2
 
 @pytest.fixture(autouse=True)
 def no_report(monkeypatch):
-    """The report is tested elsewhere."""
+    """Skip the report, which is tested elsewhere."""
     monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
 def shaken(tmp_path_factory) -> Path:
-    """Three minima of Ga31, each twice, shaken by 0.02 Å; what is called ``dft_energy`` belongs to the frame."""
+    """Three minima of Ga31, each twice, rattled by 0.02 Å; ``dft_energy`` belongs to the frame."""
     block = next(iter(read_blocks([shipped_folder("gallium_clusters") / "gallium_minima.extxyz"])))
     frames = []
     for number in (2, 14, 24):
@@ -56,7 +56,7 @@ def run_relaxed(frames: Path, out: Path, *more: str) -> list[dict[str, str]]:
 
 
 def test_copies_are_found_after_relaxing(shaken, tmp_path):
-    """All six frames are distinct as they are, and three minima when relaxed, at energies and forces of the model."""
+    """All six frames are distinct unrelaxed, and relax to three minima with energies and forces of the model."""
     model, start = load_model("gallium-forces"), ase.io.read(shaken, ":")
     truth = ("--truth", "dft_energy")
     rows = run_relaxed(shaken, tmp_path / "s", "--choose", "unique", "--fmax", "0.01", *truth)
@@ -95,8 +95,8 @@ def test_ranks_are_those_after_relaxing(shaken, tmp_path):
     assert {row["source_frame"] for row in few} == {row["source_frame"] for row in lowest}
 
 
-def test_what_screening_is_worth_after_relaxing(shaken, tmp_path):
-    """Copies have one energy then, that of their minimum."""
+def test_benchmark_after_relaxing(shaken, tmp_path):
+    """After the relaxation copies have the energy of their common minimum."""
     arguments = [
         "benchmark-screening",
         "gallium-forces",
@@ -132,7 +132,7 @@ def test_diverse_after_relaxing(shaken, tmp_path):
 
 
 class Hole(torch.nn.Module):
-    """A potential that pulls atoms together without bound where the first atom is far from the second."""
+    """A potential that diverges if the first atom is far from the second."""
 
     def __init__(self):
         super().__init__()
@@ -145,7 +145,7 @@ class Hole(torch.nn.Module):
 
 
 def pairs(*distances: float) -> Screening:
-    """A candidate of two atoms for each distance in Å."""
+    """Candidates of two atoms, one for each distance in Å."""
     found = [
         Candidate("pairs.xyz", number, -1.0, 1, Atoms("Ga2", [[0, 0, 0], [0, 0, distance]]), index=number)
         for number, distance in enumerate(distances)
@@ -155,23 +155,23 @@ def pairs(*distances: float) -> Screening:
     return Screening(files, np.arange(count), np.full(count, 2), -np.ones(count), {}, found, [])
 
 
-def test_what_has_no_energy_any_more_is_left_out():
+def test_frames_without_a_finite_energy_are_omitted():
     predictor = Predictor(Hole())
-    with pytest.warns(UserWarning, match="1 frames have no finite energy after relaxing and were left out"):
+    with pytest.warns(UserWarning, match="omitted 1 frame without a finite energy after the relaxation"):
         found = relax_candidates(pairs(2.5, 5.0, 2.2), predictor, fmax=1e-4, steps=200)
     assert [candidate.frame for candidate in found.candidates] in ([0, 2], [2, 0])
     for candidate in found.candidates:
         assert candidate.atoms.get_distance(0, 1) == pytest.approx(2.0, abs=1e-3)
         assert candidate.relaxation["initial_pred_energy"] == -1.0 and candidate.energy == pytest.approx(0.0, abs=1e-6)
     with (
-        pytest.raises(InputError, match="no frame has a finite energy after relaxing"),
-        pytest.warns(UserWarning, match="left out"),
+        pytest.raises(InputError, match="no frame has a finite energy after the relaxation"),
+        pytest.warns(UserWarning, match="omitted"),
     ):
         relax_candidates(pairs(5.0), predictor, fmax=0.1, steps=5)
 
 
 def test_a_large_pool_is_relaxed_in_parts(monkeypatch):
-    """No batch is larger than the bound, and the parts do not change what a structure relaxes to."""
+    """No batch exceeds the limit, and the division into batches does not change the relaxed structures."""
     distances = tuple(np.linspace(1.7, 2.6, 50))
     predictor = Predictor(Hole())
     whole = relax_candidates(pairs(*distances), predictor, fmax=0.05, steps=50)
@@ -218,8 +218,8 @@ def trajectory(tmp_path_factory) -> Path:
     return path
 
 
-def test_uncertain_goes_by_energy_and_spread(ensemble, trajectory, tmp_path):
-    """The order is that of E - k s; the ranks are those of E; with k = 0 it is the way ``rank``."""
+def test_uncertain_ranks_by_energy_and_spread(ensemble, trajectory, tmp_path):
+    """Candidates are in the order of E - k s, with the ranks of E; k = 0 equals ``rank``."""
     frames = ase.io.read(trajectory, ":")
     found = Predictor(load_model(ensemble))(frames)
     energy, spread = found.energy.double().numpy(), found.spread.double().numpy()
@@ -252,11 +252,11 @@ def test_uncertain_goes_by_energy_and_spread(ensemble, trajectory, tmp_path):
     assert kept[0] == kept[1]
 
 
-def test_what_choosing_by_uncertainty_is_worth(ensemble, trajectory, tmp_path):
+def test_benchmark_of_uncertain(ensemble, trajectory, tmp_path):
     frames = ase.io.read(trajectory, ":")
     labelled = tmp_path / "labelled.extxyz"
     for number, atoms in enumerate(frames):
-        atoms.info["truth"] = 0.01 * number  # near the energies of untrained models
+        atoms.info["truth"] = 0.01 * number  # close to the energies of untrained models
     write_extxyz(labelled, frames)
     arguments = ["benchmark-screening", str(ensemble), str(labelled), "--truth", "truth", "--top", "2"]
     assert main([*arguments, "--out", str(tmp_path / "benchmark")]) == 0
@@ -266,7 +266,7 @@ def test_what_choosing_by_uncertainty_is_worth(ensemble, trajectory, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["bins", "unique"])
-def test_spreads_of_an_ensemble_are_told_in_any_case(ensemble, trajectory, tmp_path, way):
+def test_spreads_of_an_ensemble_are_always_written(ensemble, trajectory, tmp_path, way):
     arguments = ["screen", str(ensemble), str(trajectory), "--choose", way, "--out", str(tmp_path)]
     assert main(arguments) == 0
     spread = Predictor(load_model(ensemble))(ase.io.read(trajectory, ":")).spread
@@ -288,7 +288,7 @@ def test_equal_bounds_keep_their_order():
 
 
 def test_a_true_energy_named_as_a_column(ensemble, trajectory, tmp_path):
-    """What the file calls ``size`` or the like does not take the place of what is known of the frame."""
+    """Values named ``size`` or ``energy`` in the file do not replace those of the frame."""
     frames = ase.io.read(trajectory, ":")
     for number, atoms in enumerate(frames):
         atoms.info["size"] = float(-number)

@@ -1,4 +1,4 @@
-"""The verbs that make structures."""
+"""The verbs that generate and relax structures."""
 
 import ase.io
 import numpy as np
@@ -31,7 +31,7 @@ def clusters(tmp_path):
     return path
 
 
-def test_generate_writes_clusters_that_can_be_made_again(tmp_path, capsys):
+def test_generated_clusters_can_be_reproduced(tmp_path, capsys):
     out = tmp_path / "na.extxyz"
     arguments = ["generate", "sblda", "--element", "Na", "--sizes", "6:10:2,13", "--count", "3", "--seed", "5"]
     assert main([*arguments, "--out", str(out)]) == 0
@@ -89,7 +89,7 @@ def test_generate_refuses_another_algorithm(tmp_path, capsys):
     assert "sblda" in line
 
 
-def test_relax_keeps_the_info_and_adds_what_it_found(clusters, tmp_path, capsys):
+def test_relax_keeps_the_info_and_adds_its_results(clusters, tmp_path, capsys):
     out = tmp_path / "relaxed.extxyz"
     arguments = ["relax", str(clusters), str(clusters), "--calculator", "gupta", "--fmax", "0.01", "--out", str(out)]
     assert main(arguments) == 0
@@ -164,11 +164,11 @@ def test_relax_with_another_calculator(tmp_path, capsys):
     for old, new in zip(frames, ase.io.read(out, ":"), strict=True):
         new.calc = EMT()
         assert new.info["name"] == old.info["name"] and new.info["converged"] and new.info["emt_steps"] > 10
-        assert "binding_energy" not in new.info  # it was that of the old positions
+        assert "binding_energy" not in new.info  # it belonged to the old positions
         assert new.info["emt_energy"] == pytest.approx(new.get_potential_energy(), abs=1e-5)
         assert np.linalg.norm(new.get_forces(), axis=1).max() <= 0.005 + 1e-5
     whole = out.read_bytes()
-    out.write_bytes(whole[: len(whole) * 6 // 10])  # as a kill leaves it
+    out.write_bytes(whole[: len(whole) * 6 // 10])  # as after a kill
     assert main(arguments) == 0 and out.read_bytes() == whole
     assert "fmax = 0.005, not 0.1" in refused([*arguments, "--fmax", "0.1"], capsys)
     before = start.read_bytes()
@@ -185,7 +185,7 @@ def test_relax_with_another_calculator(tmp_path, capsys):
 
 
 class Failing(EMT):
-    """Fails for clusters that hold silver."""
+    """Calculator that fails for clusters with silver."""
 
     def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
         if "Ag" in atoms.get_chemical_symbols():
@@ -193,7 +193,7 @@ class Failing(EMT):
         super().calculate(atoms, properties, system_changes)
 
 
-def test_relax_marks_a_frame_that_the_calculator_cannot_do(tmp_path, capsys, monkeypatch):
+def test_relax_marks_a_frame_on_which_the_calculator_fails(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pyg_clusters.structures.relax_frames.named_calculator", lambda name, elements: Failing())
     start, out = tmp_path / "start.extxyz", tmp_path / "relaxed.extxyz"
     dimers = [Atoms(symbols, [[0, 0, 0], [0, 0, 2.5]], info={"gupta_energy": -1.0}) for symbols in ("CuAu", "CuAg")]
@@ -209,7 +209,7 @@ def test_relax_marks_a_frame_that_the_calculator_cannot_do(tmp_path, capsys, mon
     assert "gupta_energy" not in ase.io.read(out, 0).info
 
 
-def test_relax_replaces_nothing_unasked(clusters, tmp_path, capsys):
+def test_relax_overwrites_nothing_without_a_request(clusters, tmp_path, capsys):
     before = clusters.read_bytes()
     for calculator in ("gupta", "emt"):
         arguments = ["relax", clusters, "--calculator", calculator, "--overwrite", "--out", clusters]

@@ -30,7 +30,7 @@ def frames_of(formula: str, number: int, energy: float) -> list[Atoms]:
 
 @pytest.fixture(scope="module")
 def alloys(tmp_path_factory):
-    """Ten frames each of Cu6Au2 and Cu2Au6, between which energies differ by far more than among isomers."""
+    """Ten frames each of Cu6Au2 and Cu2Au6, whose energies differ by far more than those of isomers."""
     folder = tmp_path_factory.mktemp("alloys")
     write_extxyz(folder / "md.extxyz", frames_of("Cu6Au2", 10, -30.0) + frames_of("Cu2Au6", 10, -90.0))
     torch.manual_seed(0)
@@ -57,7 +57,7 @@ def test_one_element_is_compared_within_a_size():
 
 
 def test_ranks_are_those_within_a_composition():
-    """Two compositions of one size, each ranked backwards; that one lies above the other is no merit."""
+    """Two compositions of one size, each in reverse order: the difference between them must not count."""
     target = np.concatenate([np.arange(5.0), 100 + np.arange(5.0)])
     predicted = np.concatenate([-np.arange(5.0), 100 - np.arange(5.0)])
     sizes, kinds = np.full(10, 20), np.repeat(["Au10Cu10", "AuCu19"], 5)

@@ -41,7 +41,7 @@ def test_boundaries_are_those_of_shells():
     assert region.tolist() == [BETWEEN] * 4 + [SURFACE] * 2
 
 
-def test_heavy_atoms_draw_the_centre():
+def test_centre_is_weighted_by_mass():
     # Cu (63.546) at 0 and Au (196.967) at 1 along x.
     pos = torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [5.0, 5.0, 5.0]], dtype=torch.double)
     masses = torch.tensor([63.546, 196.967, 1.0])
@@ -65,7 +65,7 @@ def test_features_are_those_behind_the_energy(monkeypatch, generator):
     np.testing.assert_allclose(atoms.energy, expected, rtol=1e-12)
     np.testing.assert_allclose(np.add.reduceat(atoms.energy, ptr[:-1].numpy()), total, rtol=1e-12)
     np.testing.assert_array_equal(atoms.counts.sum(axis=1), np.repeat([30, 39, 32, 51], [31, 40, 33, 52]))
-    # In batches, far off the origin, turned: the same.
+    # In batches, far from the origin, rotated: the same.
     monkeypatch.setattr("pyg_clusters.analysis.core_surface.ATOMS_AT_ONCE", 50)
     turn, _ = torch.linalg.qr(torch.randn(3, 3, generator=generator, dtype=torch.double))
     again = atomic_features(model, z, pos @ turn.T + 100, ptr)
@@ -74,14 +74,14 @@ def test_features_are_those_behind_the_energy(monkeypatch, generator):
 
 
 def onion(num_groups: int, rng: np.random.Generator, gap: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features whose first column separates the regions by a gap; the second is noise that only names the group."""
+    """Features whose first column separates the regions; the second column only depends on the group."""
     region = np.tile(np.repeat([0, 1, 2], [5, 10, 15]), num_groups)
     groups = np.repeat(np.arange(num_groups), 30)
     features = np.column_stack([gap * region + rng.normal(size=len(region)), 10.0 * groups])
     return features, region, groups
 
 
-def test_probe_finds_what_is_there_and_nothing_else():
+def test_probe_finds_separable_regions_only():
     rng = np.random.default_rng(0)
     features, region, groups = onion(12, rng, gap=20.0)
     probe = linear_probe(features, region, groups)
@@ -94,7 +94,7 @@ def test_probe_finds_what_is_there_and_nothing_else():
 
 
 def test_probe_is_not_misled_by_unequal_regions():
-    # 1 core atom among 30: answering "surface" always would be right for 90 % of the atoms, and is worth 1/3.
+    # 1 core atom of 30: always answering "surface" is right for 90 % of the atoms, but has a balanced accuracy of 1/3.
     region = np.tile([0, 1, 1] + [2] * 27, 10)
     features = np.random.default_rng(0).normal(size=(300, 1))
     probe = linear_probe(features, region, np.repeat(np.arange(10), 30))
@@ -102,7 +102,7 @@ def test_probe_is_not_misled_by_unequal_regions():
 
 
 def test_probe_is_tested_on_other_clusters():
-    # The feature says which cluster it is, and a cluster has one kind of atom: learnt by heart within, no use beyond.
+    # The feature identifies the cluster, and a cluster has one kind of atom: it is useless for other clusters.
     rng = np.random.default_rng(0)
     region = np.repeat(rng.permutation(np.tile([0, 1, 2], 6)), 10)
     groups = np.repeat(np.arange(18), 10)

@@ -1,4 +1,4 @@
-"""The page of costs is what its script makes of the figures that were measured."""
+"""The page of costs equals the output of its script for the measured values."""
 
 import json
 import runpy

@@ -1,4 +1,4 @@
-"""Recipes with values that cannot be: one line on standard error, no traceback, no memory filled."""
+"""Recipes with impossible values: one line on standard error, no traceback, no exhausted memory."""
 
 import copy
 import io
@@ -24,7 +24,7 @@ LAYERED = {
     "class_path": "pyg_clusters.models.LayeredModel",
     "init_args": {"conv": "torch_geometric.nn.GATv2Conv", "conv_args": {"heads": 0}, "hidden_channels": 8},
 }
-SQUARE_ROOT = "math.sqrt"  # a callable, of numbers
+SQUARE_ROOT = "math.sqrt"  # a callable that takes numbers
 STEPS = "torch.optim.lr_scheduler.StepLR"
 
 VALUES = {
@@ -97,7 +97,7 @@ TEXTS = {
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory) -> dict:
-    """A recipe for eight atoms of gallium in twenty arrangements."""
+    """A recipe for twenty clusters of eight gallium atoms."""
     folder = tmp_path_factory.mktemp("gallium")
     generator = np.random.default_rng(0)
     cube = np.stack(np.meshgrid(*[[0.0, 2.8]] * 3), -1).reshape(-1, 3)
@@ -142,7 +142,7 @@ def refusal(file: Path, capsys) -> str:
 
 @pytest.mark.filterwarnings("ignore")  # of Lightning, about the trainer
 @pytest.mark.parametrize("name", VALUES)
-def test_values_that_cannot_be(recipe, tmp_path, capsys, name):
+def test_impossible_values(recipe, tmp_path, capsys, name):
     values, reason = VALUES[name]
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(changed(recipe, values)))
@@ -150,7 +150,7 @@ def test_values_that_cannot_be(recipe, tmp_path, capsys, name):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_texts_that_are_no_recipe(tmp_path, capsys, name):
+def test_texts_that_are_not_a_recipe(tmp_path, capsys, name):
     text, reason = TEXTS[name]
     file = tmp_path / "recipe.yaml"
     file.write_bytes(text)
@@ -171,7 +171,7 @@ def test_errors_that_no_verb_expects_are_one_line(tmp_path, monkeypatch, capsys)
 
 
 class Touch:
-    """Makes a file where it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path

@@ -34,7 +34,7 @@ def published_weights(seed: int = 0) -> dict[str, np.ndarray]:
     shapes |= {"inter1": (256, 128), "inter2": (128, 256), "inter3": (32, 128), "inter4": (1, 32)}
     weights = {f"{name}.weight": rng.normal(0, shape[1] ** -0.5, shape) for name, shape in shapes.items()}
     biases = {f"{name}.bias": rng.normal(0, 0.1, shape[0]) for name, shape in shapes.items()}
-    # The order in which a module lists them; the first key belongs to a layer that takes no part.
+    # In the order of the module; the first key belongs to an unused layer.
     return {"mask.weight": rng.normal(size=(1, 3))} | weights | biases
 
 
@@ -86,18 +86,18 @@ def test_published_checkpoint_against_the_formula(tmp_path, clusters):
     torch.save(published_checkpoint(weights), path)
     z, pos, ptr = clusters
     expected = [energy_by_formula(weights, pos[a:b].numpy()) for a, b in zip(ptr, ptr[1:], strict=False)]
-    assert np.ptp(expected) > 1  # kcal/mol: the comparison below is not one of zeros
+    assert np.ptp(expected) > 1  # kcal/mol: the energies compared below are not zero
 
     model = DART.from_published_checkpoint(path)
     found = model(z, pos.float(), ptr_to_batch(ptr))
     np.testing.assert_allclose(found.detach().numpy() * KCAL_PER_MOL, expected, rtol=0, atol=1e-3)
-    # In double precision what is left is the rounding of the weights to the single precision of the file.
+    # In double precision the only error is the rounding of the weights to single precision in the file.
     found = model.double()(z, pos, ptr_to_batch(ptr))
     np.testing.assert_allclose(found.detach().numpy() * KCAL_PER_MOL, expected, rtol=2e-6, atol=2e-4)
 
 
 class Malicious:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -188,8 +188,8 @@ def test_graph_equals_positions(clusters, radii, active):
         torch.testing.assert_close(gradients, expected_gradients, rtol=1e-9, atol=1e-9)
 
 
-def test_clusters_of_a_batch_do_not_feel_each_other(model, clusters):
-    # The two clusters lie at the same place: nothing but the batch vector tells them apart.
+def test_clusters_of_a_batch_do_not_interact(model, clusters):
+    # The two clusters have the same position: only the batch vector distinguishes them.
     z, pos, ptr = clusters
     first, last = pos[:13], pos[14:54]
     together = model(None, torch.cat([first, last]), torch.tensor([0] * 13 + [1] * 40))
@@ -198,8 +198,8 @@ def test_clusters_of_a_batch_do_not_feel_each_other(model, clusters):
     torch.testing.assert_close(model(z, pos, ptr_to_batch(ptr))[[0, 2]], together, rtol=1e-12, atol=1e-12)
 
 
-def test_far_clusters_see_each_other_in_the_outer_shell(model, clusters):
-    # The outer shell has no end: two far clusters in one frame are not two clusters, but how far does not matter.
+def test_far_clusters_interact_through_the_outer_shell(model, clusters):
+    # The outer shell is unbounded: two clusters in one frame interact, whatever their distance.
     _, pos, _ = clusters
     pair = torch.cat([pos[:13], pos[14:34]])
     one_frame = torch.zeros(33, dtype=torch.long)
@@ -218,11 +218,11 @@ def test_atomic_energies_and_features(model, clusters):
     assert atoms.features.shape == (56, 32)
     sums = torch.stack([part.sum() for part in atoms.energy.split(list(SIZES))])
     torch.testing.assert_close(model(z, pos, batch), sums, rtol=1e-12, atol=1e-12)
-    # The features are what the last layer reads.
+    # The features are the input of the last layer.
     raw = model.interaction[-1](atoms.features).flatten()
     expected = raw / KCAL_PER_MOL + model.scale.offset[31]
     torch.testing.assert_close(atoms.energy, expected, rtol=1e-6, atol=1e-6)
-    # Atoms that are alike in all that the model sees are alike: the dimer's two.
+    # Atoms with equal inputs have equal features: the two of the dimer.
     assert atoms.energy[-1] == atoms.energy[-2]
 
 
@@ -242,7 +242,7 @@ def test_ablations(model, clusters, active):
     ablated = DART(active_shells=active).double()
     assert ablated.active_shells == active
     assert ablated.conv.in_channels == 3  # the descriptor keeps the counts of all shells
-    # Switched off is the same as a network of zeros in its place.
+    # A disabled network equals a network of zeros.
     ablated.load_state_dict({key: model.state_dict()[key] for key in ablated.state_dict()})
     with torch.no_grad():
         for shell, perceptron in model.conv.shells.items():
@@ -314,7 +314,7 @@ def test_distinct_counts(generator, dtype):
     assert rows.dtype == dtype
     assert rows.size(0) == torch.unique(counts, dim=0).size(0)
     assert rows[row_of_atom].equal(counts)
-    # So many shells that the counts do not fit into one whole number.
+    # So many shells that the counts do not fit into one integer.
     many = torch.randint(0, 90, (20, 12), generator=generator).to(dtype)
     rows, row_of_atom = distinct_counts(many)
     assert rows[row_of_atom].equal(many)

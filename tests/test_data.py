@@ -1,4 +1,4 @@
-"""Clusters of ASE as graphs of PyG, and back."""
+"""Conversion between ASE ``Atoms`` and PyG graphs."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_shieldings_come_back():
     assert to_atoms(data).calc is None
 
 
-def test_what_is_no_cluster_is_refused():
+def test_structures_that_are_not_clusters_are_refused():
     with pytest.raises(InputError, match="to_data_list"):
         to_atoms(Batch.from_data_list([to_data(trimer())] * 2))
     with pytest.raises(InputError, match="no z; it has pos"):

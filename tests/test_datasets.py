@@ -22,7 +22,7 @@ NA, K = -4400.123456789, -16000.987654321
 
 
 def alloy(num_sodium, num_potassium, **info):
-    """A chain with an energy of 0.25 eV above that of its free atoms for each bond, and the number of each atom."""
+    """A chain with 0.25 eV per bond above the energy of its free atoms, and the index of each atom."""
     num_atoms = num_sodium + num_potassium
     positions = np.zeros((num_atoms, 3))
     positions[:, 0] = 3.5 * np.arange(num_atoms)
@@ -115,7 +115,7 @@ def test_gallium_forces_sum_to_nothing(gallium_root):
     dataset = GalliumClusters(gallium_root, subset="forces")
     assert len(dataset) == 3500 and dataset[0].force.shape == (31, 3)
     assert dataset[0].force[0].tolist() == pytest.approx([0.33961, 0.10586, 0.28177])
-    for number in (0, 1700, 3499):  # no net force on a free cluster
+    for number in (0, 1700, 3499):  # there is no net force on a free cluster
         assert dataset[number].force.sum(dim=0).abs().max() < 1e-3
 
 
@@ -132,7 +132,7 @@ def test_pair_distances_of_gallium_have_their_gaps(gallium_root):
     assert middle[around][density[around].argmin()] == pytest.approx(3.4, abs=0.11)
 
 
-# --- data sets from any files
+# --- data sets of any files
 
 
 def test_clusters_batch_like_any_graph(tmp_path, file):
@@ -162,7 +162,7 @@ def test_sizes_and_groups_follow_a_selection(tmp_path, file):
 def test_references_are_subtracted_before_precision_is_lost(tmp_path, file, target):
     dataset = ClusterDataset(tmp_path, file, target, references={"Na": NA, "K": K})
     expected = [-0.25 * (sum(counts) - 1) for counts in ALLOYS]
-    assert dataset._data.y.tolist() == pytest.approx(expected, abs=1e-6)  # single precision knows 60,000 eV to 0.004
+    assert dataset._data.y.tolist() == pytest.approx(expected, abs=1e-6)  # 60,000 eV to 0.004 in single precision
     assert dataset.references == {"Na": NA, "K": K}
 
 
@@ -259,11 +259,11 @@ def test_bad_frames_and_labels_are_refused(tmp_path):
     assert_refused(lambda: ClusterDataset(tmp_path, []), "no files given")
 
 
-# --- what is kept on disk
+# --- files on disk
 
 
 class Shift(BaseTransform):
-    """Moves a cluster; its repr does not say how far."""
+    """Moves a cluster; its repr does not contain the distance."""
 
     def __init__(self, by):
         self.by = by
@@ -347,7 +347,7 @@ def test_kill_in_a_first_load_breaks_nothing(tmp_path, file, monkeypatch, module
     assert len(ClusterDataset(tmp_path, file)) == 5
 
 
-def test_transforms_that_differ_in_depth_are_told_apart():
+def test_transforms_that_differ_in_depth_are_distinguished():
     from torch_geometric.transforms import Compose
 
     class Shift:

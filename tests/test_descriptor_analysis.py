@@ -72,7 +72,7 @@ def test_uniform_ball_has_no_shells(generator):
     np.testing.assert_allclose(flat[3:], 1000 / (4 / 3 * np.pi * 10**3), rtol=0.1)
 
 
-def test_too_few_shells_are_said():
+def test_too_few_shells_are_reported():
     distribution = pair_distribution(STRAIGHT[:2], np.array([0, 2]))
     with pytest.raises(ValueError, match="fewer than 3 peaks"):
         distribution.suggested_radii()
@@ -115,7 +115,7 @@ def test_two_isomers_of_one_multiset():
     assert found.error_floor == pytest.approx(0.05 * 23.060548)
 
 
-def test_same_structure_turned_is_one_isomer():
+def test_same_structure_rotated_is_one_isomer():
     rng = np.random.default_rng(0)
     turned = BENT[rng.permutation(4)] @ random_rotation(rng).T + rng.normal(size=3)
     mirrored = BENT * [1.0, 1.0, -1.0]
@@ -134,7 +134,7 @@ def test_one_of_energy_and_structure_is_enough_to_be_distinct():
     assert np.isnan(unlabelled.largest_spread) and np.isnan(unlabelled.error_floor)
 
 
-def test_other_radii_tell_them_apart():
+def test_other_radii_distinguish_them():
     found = describe([STRAIGHT, BENT], (3.5, 7.0), [-5.0, -4.9])  # ends at 7.5 and 6.27 Å
     assert (found.num_isomers, found.num_multisets, found.num_colliding) == (2, 2, 0)
 

@@ -70,12 +70,12 @@ def test_fit_finds_the_parameters_of_a_sample():
     [
         (np.full(20, 600.0), "all 20 values are 600"),
         ([600.1] * 49 + [600.1 + 1e-9], "all 50 values are 600.1"),
-        (np.arange(9.0), "at least 10 values to be fitted, got 9"),
+        (np.arange(9.0), "at least 10 values are needed to fit a distribution, got 9"),
         ([*range(12), float("nan")], "value 12 is nan"),
         ([*range(12), -float("inf")], "value 12 is -inf"),
     ],
 )
-def test_what_cannot_be_fitted(values, words):
+def test_values_that_cannot_be_fitted(values, words):
     with pytest.raises(InputError, match=words) as caught:
         GeneralizedLogistic.fit(values)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Pages of the built documentation in headless Chromium, without a network: no error, nothing cut, formulas drawn."""
+"""Pages of the documentation in headless Chromium without a network: no errors, nothing cut off, formulas rendered."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Charge and spin of frames reach the calculators, or the frame is refused."""
+"""Charge and spin of frames are passed to the calculators, or the frame is refused."""
 
 from functools import partial
 
@@ -30,7 +30,7 @@ def sodium(**info) -> Atoms:
 
 
 class Recorder(Calculator):
-    """An energy that is the charge plus a tenth of the multiplicity."""
+    """Calculator whose energy is the charge plus a tenth of the multiplicity."""
 
     implemented_properties = ["energy", "forces"]
     default_parameters = {"charge": 0, "multiplicity": None}
@@ -42,7 +42,7 @@ class Recorder(Calculator):
 
 
 class FromInfo(Calculator):
-    """An energy that is the charge in the frame's info."""
+    """Calculator whose energy is the charge in the info of the frame."""
 
     implemented_properties = ["energy", "forces"]
     charge_from_info = True
@@ -141,7 +141,7 @@ def test_potentials_refuse_charge_and_spin(command, stated, tmp_path, capsys):
     assert not (tmp_path / "out.extxyz").exists()
 
 
-def test_the_lowest_spin_is_no_matter_for_a_potential():
+def test_a_potential_accepts_the_lowest_spin():
     assert EnergyLabeller("gupta")(sodium(multiplicity=2, charge=0)).reason is None
     assert EnergyLabeller("gupta").problem(sodium(multiplicity=2, charge=0)) is None
 
@@ -162,7 +162,7 @@ def test_a_model_refuses_a_charged_cluster():
     ],
 )
 def test_a_model_predicts_only_the_charge_that_it_was_trained_on(stated, reason, suffix, tmp_path, capsys):
-    """In every format: refused by name, or left out; in Python as well."""
+    """In every format, such a frame is refused with its name, or skipped; also in Python."""
     save_model(trained_on([sodium()]), tmp_path / "model")
     frames, file = [sodium(), sodium(**stated), sodium()], tmp_path / f"na{suffix}"
     if suffix == ".traj":
@@ -174,7 +174,7 @@ def test_a_model_predicts_only_the_charge_that_it_was_trained_on(stated, reason,
         write(file, frames)
     elif suffix == ".h5":
         write_extxyz(tmp_path / "na.extxyz", frames)
-        if main(["convert", str(tmp_path / "na.extxyz"), "--out", str(file)]):  # a charge that the cluster cannot have
+        if main(["convert", str(tmp_path / "na.extxyz"), "--out", str(file)]):  # an impossible charge
             assert reason in capsys.readouterr().err
             return
     else:

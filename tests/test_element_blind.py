@@ -1,4 +1,4 @@
-"""Exchanging atoms of two elements changes something, or is refused."""
+"""Exchanging atoms of two elements changes the prediction, or the model refuses several elements."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def layered(embedding: str, conv: str = "GATv2Conv") -> LayeredModel:
 
 
 class ZeroHead(nn.Module):
-    """A model of elements whose last layer starts from zero, so that nothing changes it yet."""
+    """A model that distinguishes elements, but whose last layer starts from zero, so that its output is constant."""
 
     def __init__(self):
         super().__init__()
@@ -58,7 +58,7 @@ class ZeroHead(nn.Module):
         (ZeroHead, False),
     ],
 )
-def test_which_models_tell_elements_apart(make, blind):
+def test_models_that_distinguish_elements(make, blind):
     torch.manual_seed(0)
     model = make().train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -66,8 +66,8 @@ def test_which_models_tell_elements_apart(make, blind):
     assert model.training and all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
-def test_offsets_of_elements_are_no_sight():
-    """Energies per atom of each element do not depend on which atom is which."""
+def test_offsets_of_elements_do_not_distinguish_arrangements():
+    """Fitted energies per atom of each element do not depend on the arrangement of the elements."""
     model = DART()
     model.scale.fit(
         torch.tensor([29, 79, 79]), torch.tensor([0, 1, 3]), torch.tensor([-1000.0, -40000.0], dtype=torch.double)
@@ -122,7 +122,7 @@ def test_training_refuses_before_a_folder_is_made(tmp_path, capsys):
 
 @pytest.mark.parametrize("name", ["gallium", "gallium-forces", "gallium-screening", "sodium"])
 def test_a_pretrained_model_refuses_other_elements(name):
-    """Also where it is called directly; several elements are named."""
+    """Also if the model is called directly; the message names the elements."""
     model = load_model(name)
     z = torch.tensor([model.domain.atomic_numbers[0]] * 4)
     pos, batch = 2.7 * torch.eye(4, 3), torch.zeros(4, dtype=torch.long)

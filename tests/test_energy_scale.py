@@ -34,7 +34,7 @@ def test_references_by_least_squares():
     assert references[31] == pytest.approx((1 * -2.0 + 2 * -5.0) / (1 + 4))
 
 
-def test_elements_that_cannot_be_told_apart_share_alike():
+def test_indistinguishable_elements_share_the_offset_equally():
     # Every cluster is NaGa with -4 eV: the solution of the smallest norm is -2 and -2.
     z, ptr = torch.tensor([11, 31, 11, 31]), torch.tensor([0, 2, 4])
     assert fit_references(z, ptr, torch.tensor([-4.0, -4.0])) == {11: pytest.approx(-2.0), 31: pytest.approx(-2.0)}
@@ -92,7 +92,7 @@ def test_atomic_numbers_are_needed_for_several_elements():
         scale(torch.zeros(1), None)
 
 
-def test_totals_too_large_for_their_precision_are_warned_of():
+def test_totals_too_large_for_their_precision_give_a_warning():
     with pytest.warns(UserWarning, match="give them in double precision"):
         EnergyScale().fit(torch.tensor([31, 31]), torch.tensor([0, 2]), torch.tensor([-2.0 * 52907.0]))
 

@@ -1,4 +1,4 @@
-"""Models in the programs that run them without this package."""
+"""Exported models in programs without this package."""
 
 import subprocess
 import sys
@@ -134,7 +134,7 @@ def test_spread_of_an_ensemble_without_this_package(model, tmp_path):
         ("gallium-forces", "x.txt", "ends in .pt"),
     ],
 )
-def test_what_cannot_be_exported_is_refused(name, file, reason, tmp_path, capsys):
+def test_models_that_cannot_be_exported_are_refused(name, file, reason, tmp_path, capsys):
     assert main(["export", name, str(tmp_path / file)]) == 2
     assert reason in capsys.readouterr().err
     assert not (tmp_path / file).exists()

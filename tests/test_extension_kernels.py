@@ -1,4 +1,4 @@
-"""Pair lists and sums beside the kernels of torch-cluster and torch-scatter (extra ext)."""
+"""Pair lists and sums compared with the kernels of torch-cluster and torch-scatter (extra ext)."""
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ def test_pairs_are_those_of_torch_cluster(generator, cutoff, dtype):
     assert torch.equal(batch.edge_index, ours)
 
 
-def test_both_leave_out_the_pairs_at_the_cutoff():
+def test_both_omit_the_pairs_at_the_cutoff():
     side = 3 * torch.arange(4.0)
     pos = torch.cartesian_prod(side, side, side)
     ptr = torch.tensor([0, len(pos)])
@@ -69,7 +69,7 @@ def test_sums_over_clusters_are_those_of_torch_scatter(generator):
 
 
 def test_shell_conv_from_positions_is_a_sum_of_torch_scatter(generator):
-    """Sums over matrix products of shell masks, beside the terms of neighbours added one by one."""
+    """Matrix products of shell masks, compared with sums over neighbours one by one."""
     _, pos, ptr = random_clusters((40, 13), 31, generator)
     conv = ShellConv(3, 5, num_shells=2, active_shells=[0], root_weight=False).double()
     x = torch.randn(len(pos), 3, generator=generator, dtype=torch.double)

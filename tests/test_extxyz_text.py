@@ -1,4 +1,4 @@
-"""Whatever a frame holds is read back from extended XYZ as it was, by ASE and by the parser of blocks, or refused."""
+"""Frames written as extended XYZ are read back unchanged by ASE and by the block parser, or refused."""
 
 import numpy as np
 import pytest
@@ -141,7 +141,7 @@ def test_keys_that_would_change_the_frame_are_refused(key):
         ("count", [2**40, 1], "too large an integer"),
     ],
 )
-def test_columns_that_cannot_be_are_named(name, values, words):
+def test_impossible_columns_are_named(name, values, words):
     atoms = cluster()
     atoms.arrays[name] = np.array(values)
     with pytest.raises(InputError, match=words):

@@ -1,4 +1,4 @@
-"""The parser of whole blocks says what ASE says of the same text, frame by frame."""
+"""The block parser gives the same frames as ASE."""
 
 import lzma
 
@@ -50,7 +50,7 @@ def text_of(*frames) -> str:
 
 
 def both(path, **wanted):
-    """The block as we read it and as ASE does."""
+    """The block as read by this package and by ASE."""
     (ours,) = Frames.open(path, **wanted).blocks(ahead=0)
     by_ase = block_of_frames(
         path,
@@ -72,7 +72,7 @@ def assert_equal(ours, by_ase):
 
 @pytest.fixture
 def no_ase(monkeypatch):
-    """Fails where a frame goes through ASE."""
+    """Make reading a frame with ASE fail."""
 
     def refuse(*arguments):
         raise AssertionError("ASE was asked")
@@ -147,7 +147,7 @@ def test_values_per_atom(tmp_path, no_ase):
 
 def test_one_broken_line_spoils_one_frame(tmp_path):
     frames = [(PLAIN, [f"Ga 0 0 {n}", "Na 1 2 3"]) for n in range(5)]
-    frames[3] = (PLAIN, ["Ga 0 0", "Na 1 2 3 0"])  # as many words, in the wrong places
+    frames[3] = (PLAIN, ["Ga 0 0", "Na 1 2 3 0"])  # as many words, at the wrong positions
     (tmp_path / "a.xyz").write_text(text_of(*frames))
     (block,) = Frames.open(tmp_path / "a.xyz", on_bad="skip")
     assert block.number.tolist() == [0, 1, 2, 4] and [bad.number for bad in block.unreadable] == [3]
@@ -167,7 +167,7 @@ def test_ase_objects_are_made_when_asked_for(tmp_path, no_ase):
 
 
 def test_text_is_cut_where_frames_end(tmp_path, monkeypatch):
-    """However much is read at a time, of text compressed or not."""
+    """The size of a read does not matter, for compressed or plain text."""
     frames = [(PLAIN, [f"Ga 0 0 {n}"] * (n % 4 + 1)) for n in range(30)]
     text = text_of(*frames).replace("4\nProp", "\n \n4\nProp")
     (tmp_path / "a.xyz").write_text(text)

@@ -51,7 +51,7 @@ def test_factor_and_derivative():
     torch.testing.assert_close(slope, expected, rtol=1e-7, atol=1e-7)
 
 
-def test_places_at_the_ends_and_not_a_number():
+def test_positions_at_the_ends_and_not_a_number():
     between = Interpolation(torch.tensor([0.0, 3.0, float("nan")]), 3.0, 10)
     values = at(between, between.nodes + 1)
     torch.testing.assert_close(values[:2], torch.tensor([1.0, 4.0]))

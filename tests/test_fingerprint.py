@@ -1,4 +1,4 @@
-"""Files known by their content."""
+"""Fingerprints of files depend on their content."""
 
 import os
 
@@ -25,7 +25,7 @@ def test_pieces_of_large_files(tmp_path, monkeypatch):
     path = tmp_path / "large"
     content = bytearray(os.urandom(2000))
     found = set()
-    for place in (None, 0, 1999, 1000):  # begin, end, between the pieces: there the date tells
+    for place in (None, 0, 1999, 1000):  # beginning, end, and between the pieces, where the date shows the change
         if place is not None:
             content[place] ^= 1
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Frames through the HDF5 store come out as they went in, and h5py alone can read them."""
+"""Frames are read back unchanged from the HDF5 store, also with h5py alone."""
 
 from itertools import pairwise
 
@@ -30,7 +30,7 @@ def cluster(num_atoms: int, seed: int) -> Atoms:
 
 @pytest.fixture
 def paths(tmp_path):
-    """Two files of text."""
+    """Two text files."""
     frames = [cluster(size, seed) for seed, size in enumerate(SIZES)]
     write_extxyz(tmp_path / "a.extxyz", frames[:4])
     write_extxyz(tmp_path / "b.extxyz", frames[4:])
@@ -101,7 +101,7 @@ def test_single_precision_rounds_by_the_extent_of_a_cluster(tmp_path, offset):
 
 
 def labelled(path, *labels, atom_type="R"):
-    """A file of two-atom frames with a text as label each, per frame or per atom."""
+    """A file of two-atom frames with text labels, per frame or per atom."""
     frames = []
     for label in labels:
         per_atom, per_frame = (f":q:{atom_type}:1", "") if isinstance(label, tuple) else ("", f" e={label}")
@@ -150,7 +150,7 @@ def test_texts_and_truth_values_stay_what_they_are(tmp_path):
         (("1.5", '"_JSON {}"'), "b.xyz"),
     ],
 )
-def test_what_is_not_alike_in_all_frames_is_named(tmp_path, labels, words, block_size):
+def test_values_of_different_kinds_are_named(tmp_path, labels, words, block_size):
     paths = [labelled(tmp_path / f"{name}.xyz", label) for name, label in zip("ab", labels, strict=True)]
     frames = Frames.open(paths, properties=["e"], block_size=block_size)
     refused(lambda: write_store(tmp_path / "s.h5", frames), words)

@@ -22,7 +22,7 @@ from pyg_clusters.shipped import shipped_folder
 
 
 def cluster(num_atoms, seed=0, symbol="Ga"):
-    """Atoms on a grid of 2.7 Å, each moved a little, with an energy, forces and labels."""
+    """Atoms on a grid of 2.7 Å, each slightly displaced, with an energy, forces and labels."""
     generator = np.random.default_rng([num_atoms, seed])
     grid = np.array(list(itertools.product(range(5), repeat=3))[:num_atoms]) * 2.7
     atoms = Atoms([symbol] * num_atoms, positions=grid + generator.normal(scale=0.05, size=grid.shape))
@@ -207,7 +207,7 @@ def test_bad_frames_stop_the_run_or_are_listed(tmp_path, reason):
     np.testing.assert_array_equal(kept.pos[-5:], cluster(5).positions)
 
 
-def test_a_box_with_vacuum_is_no_crystal_and_no_pbc_is_no_cell(tmp_path):
+def test_a_box_with_vacuum_is_not_a_crystal_and_no_pbc_means_no_cell(tmp_path):
     boxed = cluster(5)
     boxed.set_cell([20, 20, 20])
     boxed.pbc = True
@@ -249,7 +249,7 @@ def test_close_pairs_are_those_of_the_exact_pair_list(tmp_path):
         ((3, 4), "clusters of 9 atoms are far outside the 3 to 4 atoms"),
     ],
 )
-def test_sizes_outside_the_trained_ones_are_warned_of(tmp_path, size_range, words):
+def test_sizes_outside_the_training_set_give_a_warning(tmp_path, size_range, words):
     block = block_of(tmp_path, cluster(5), cluster(9), cluster(7))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -325,7 +325,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
     assert_refused(lambda: write_table(tmp_path / "file" / "a.csv", {"a": [1]}), "cannot write", "file/a.csv")
 
 
-def test_a_last_line_without_an_end_is_warned_of(tmp_path):
+def test_a_last_line_without_an_end_gives_a_warning(tmp_path):
     path = tmp_path / "md.xyz"
     path.write_text("2\n\nGa 0 0 0\nGa 0 0 2.75")
     with pytest.warns(UserWarning, match="frame 0: the last line has no end"):

@@ -1,4 +1,4 @@
-"""One way into frames of any format: order, parts, reading ahead, and what is still being written."""
+"""Frames of any format: order, parts, prefetching, and files that are still being written."""
 
 import gc
 import os
@@ -41,7 +41,7 @@ def files(tmp_path):
 
 
 def first_z(blocks):
-    """What tells the frames apart."""
+    """Values that identify each frame."""
     return [round(float(block.pos[start, 2]) * 100) for block in blocks for start in block.ptr[:-1]]
 
 
@@ -151,7 +151,7 @@ def test_a_trajectory_that_is_still_being_written(tmp_path):
             if text[place] == "\n" and text[place + 1 : place + 3] in ("2\n", "3\n", "4\n")
         ),
     ]
-    for cut in range(starts[4] + 1, starts[5] - 18, 5):  # a last number that is cut short cannot be told
+    for cut in range(starts[4] + 1, starts[5] - 18, 5):  # a truncated last number cannot be recognised
         path.write_text(text[:cut])
         with pytest.warns(UserWarning, match="frame 4, which may still be being .*; the complete frames before it"):
             (block,) = Frames.open(path)
@@ -244,8 +244,8 @@ def test_binary_trajectories_over_the_faces_of_a_cell(tmp_path, suffix):
 @pytest.mark.parametrize("cell", [None, [60, 60, 60, 90, 90, 90]])
 @pytest.mark.parametrize("suffix", ["dcd", "xtc", "trr"])
 @pytest.mark.filterwarnings("ignore")  # MDAnalysis warns of time steps and units when it writes
-def test_binary_trajectories_that_are_cut(tmp_path, suffix, cell, num_atoms):
-    """Whole frames are used and the rest is said, wherever the file ends."""
+def test_truncated_binary_trajectories(tmp_path, suffix, cell, num_atoms):
+    """Complete frames are used and the rest is reported, wherever the file ends."""
     mda = pytest.importorskip("MDAnalysis", reason="needs the extra traj")
     grid = np.stack(np.unravel_index(np.arange(num_atoms), (4, 4, 4)), axis=1) * 2.7
     write_extxyz(tmp_path / "first.xyz", [Atoms(f"Ga{num_atoms}", grid)])

@@ -106,7 +106,7 @@ def test_a_distance_equal_to_a_radius(dtype):
     assert shell_counts(line, one(line), (2, 4, 6))[0].tolist() == [0, 2, 1, 1]
 
 
-def test_counts_do_not_change_with_place_and_orientation(generator):
+def test_counts_do_not_change_with_position_and_orientation(generator):
     _, pos, ptr = random_clusters((13, 40, 55), 31, generator)
     counts = shell_counts(pos, ptr, GALLIUM_RADII)
     assert shell_counts(pos + torch.tensor([1000.0, -1000.0, 1000.0]), ptr, GALLIUM_RADII).equal(counts)
@@ -142,7 +142,7 @@ def test_batched_equals_single(generator):
 
 def test_one_atom_and_no_cluster():
     pos = torch.zeros(2, 3)
-    ptr = torch.tensor([0, 1, 2])  # two lone atoms at one place do not see each other
+    ptr = torch.tensor([0, 1, 2])  # single atoms of two clusters at the same position are not neighbours
     assert shell_counts(pos, ptr, GALLIUM_RADII).tolist() == [[0, 0, 0]] * 2
     assert all_pairs(ptr).shape == (2, 0)
     assert radius_pairs(pos, ptr, 5.0)[1].shape == (0,)
@@ -174,7 +174,7 @@ def test_blocks_give_the_same(monkeypatch, generator, max_pairs):
 
 
 @pytest.mark.parametrize("radii", [(), (3.0, 3.0), (6.3, 3.49), (0.0, 3.0), (-1.0,), (3.0, math.inf), (math.nan,)])
-def test_radii_that_make_no_sense(radii):
+def test_invalid_radii(radii):
     with pytest.raises(ValueError, match=r"positive, finite and increasing \(in Å\), got \["):
         check_radii(radii)
 

@@ -27,7 +27,7 @@ SUM = 2 * covalent_radii[31]  # 2.44 Å
 
 
 class Holed(torch.nn.Module):
-    """Pairs of gallium atoms with a minimum at 2.6 Å, and a bottomless hole below 2.3 Å; trained on 2.5 to 3 Å."""
+    """Pair potential with a minimum at 2.6 Å that diverges below 2.3 Å; trained on 2.5 to 3 Å."""
 
     def __init__(self):
         super().__init__()
@@ -55,7 +55,7 @@ def relaxed(*distances: float):
 
 
 def test_measures_of_an_icosahedron_and_an_alloy():
-    """13 atoms: the centre has 12 neighbours and is nearest to all; a Cu-Au pair in sums of its own radii."""
+    """13 atoms: the centre has 12 neighbours and is the nearest to all; a Cu-Au pair in units of its radii."""
     ico = Icosahedron("Ga", 2, latticeconstant=3.8)
     edge = 3.8 / np.sqrt(2)
     z, pos = torch.from_numpy(ico.numbers), torch.from_numpy(ico.positions)
@@ -70,7 +70,7 @@ def test_measures_of_an_icosahedron_and_an_alloy():
 
 
 def test_a_domain_keeps_what_was_seen_block_by_block(tmp_path):
-    """Shortest, most, farthest over all blocks; saved with the model, and absent from weights that lack it."""
+    """Extremes over all blocks; saved with the model, and absent from weights that lack them."""
     model = Holed()
     assert model.domain.geometry.tolist() == pytest.approx([2.5 / SUM, 1, 3.0 / SUM])
     assert TrainingDomain().geometry_range == GeometryRange()
@@ -88,8 +88,8 @@ def test_a_domain_keeps_what_was_seen_block_by_block(tmp_path):
     assert (both.shortest, both.farthest) == pytest.approx((2.9 / SUM, 2.6 / SUM))
 
 
-def test_relax_stops_what_falls_into_a_hole():
-    """The limit is a tenth below 2.5 Å: 2.4 Å relaxes to 2.6 Å, 2.28 Å falls and is stopped; the others go on."""
+def test_relax_stops_collapsing_clusters():
+    """The limit is a tenth below 2.5 Å: 2.4 Å relaxes to 2.6 Å, 2.28 Å collapses and is stopped; others continue."""
     found = relaxed(2.4, 2.28, 2.9, 2.75)
     assert found.converged.tolist() == [True, False, True, True]
     assert found.left_range.tolist() == [False, True, False, False]
@@ -100,14 +100,14 @@ def test_relax_stops_what_falls_into_a_hole():
     assert found.steps[1] < 20
 
 
-def test_relax_may_come_from_outside():
-    """3.4 Å is farther than what was trained on, and goes in; 2.2 Å is nearer and goes further."""
+def test_relax_may_start_outside_the_range():
+    """3.4 Å is beyond the training distances and relaxes into them; 2.2 Å is below them and continues to shrink."""
     found = relaxed(3.4, 2.2)
     assert found.converged.tolist() == [True, False] and found.left_range.tolist() == [False, True]
 
 
 def test_without_a_range_atoms_are_not_closer_than_is_possible():
-    """A model that carries no range stops at half the sum of the covalent radii, 1.22 Å."""
+    """A model without a range stops at half the sum of the covalent radii, 1.22 Å."""
     model = Holed()
     model.domain.reset_parameters()
     pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.2]], dtype=torch.double)
@@ -149,7 +149,7 @@ def test_reasons_name_atoms_and_values():
 
 @pytest.fixture(scope="module")
 def narrow(tmp_path_factory):
-    """Three gallium minima, and a model of forces that calls every one of them too dense."""
+    """Three gallium minima, and a model with forces whose range excludes all of them as too dense."""
     model = load_model("gallium-forces")
     model.domain.geometry.copy_(torch.tensor([1.3, 12.0, 1.5]))
     folder = tmp_path_factory.mktemp("narrow")
@@ -159,7 +159,7 @@ def narrow(tmp_path_factory):
     return folder
 
 
-def test_relax_says_what_left_the_range(narrow, tmp_path, capsys):
+def test_relax_reports_frames_that_left_the_range(narrow, tmp_path, capsys):
     out = tmp_path / "out.extxyz"
     command = ["relax", str(narrow / "frames.extxyz"), "--calculator", str(narrow / "model"), "--steps", "5"]
     assert main([*command, "--out", str(out)]) == 0
@@ -170,7 +170,7 @@ def test_relax_says_what_left_the_range(narrow, tmp_path, capsys):
 
 
 def test_screening_ranks_them_last():
-    """Lower in energy than all others, and yet after them; chosen only where nothing else is there."""
+    """Ranked after all others despite a lower energy; selected only if there are no others."""
     distances = (2.7, 2.28, 2.45)
     candidates = [Candidate("md.xyz", n, -1.0, 1, pair(d), index=n) for n, d in enumerate(distances)]
     screening = Screening(np.array(["md.xyz"] * 3), np.arange(3), np.full(3, 2), -np.ones(3), {}, candidates, [])
@@ -197,7 +197,7 @@ def test_screening_ranks_them_last():
 
 
 def test_large_clusters_are_measured_by_near_pairs(monkeypatch):
-    """Two clusters of two elements, one of them with an atom far away: the same measures and reasons."""
+    """Two clusters of two elements, one with a distant atom, have the same measures and reasons."""
     generator = torch.Generator().manual_seed(0)
     pos = torch.cat([torch.rand(60, 3, generator=generator), torch.rand(30, 3, generator=generator)]) * 9
     pos[70] += 40.0

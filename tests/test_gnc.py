@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings(PART)
 
 @pytest.fixture(scope="module")
 def clusters():
-    """Nine shipped clusters of five sizes, with the energy rounded as a file has it."""
+    """Nine shipped clusters of five sizes, with energies rounded as in a file."""
     chosen = GalliumClusters()[[0, 1, 2, 1500, 1501, 3000, 4500, 5900, 6029]]
     return [(Atoms("Ga" * c.num_nodes, positions=c.pos.double().numpy()), round(c.y.item(), 4)) for c in chosen]
 
@@ -39,7 +39,7 @@ def xyz(atoms, comment):
 
 
 def poscar(atoms):
-    """In a box of 30 Å whose corner lies in the middle of the cluster, which is therefore cut eight times."""
+    """A cluster in a box of 30 Å, centred on a corner and therefore cut into eight pieces."""
     boxed = atoms.copy()
     boxed.set_cell([30, 30, 30])
     boxed.set_pbc(True)
@@ -57,7 +57,7 @@ def put(folder, files):
 
 
 def assert_same(dataset, clusters):
-    """The same energies, and the same distances between the atoms, in whatever order the clusters come."""
+    """The same energies and interatomic distances, in any order of the clusters."""
     assert len(dataset) == len(clusters)
     by_energy = {round(data.y.item(), 3): data for data in dataset}
     for atoms, energy in clusters:
@@ -68,7 +68,7 @@ def assert_same(dataset, clusters):
         np.testing.assert_allclose(np.sort(found.numpy(), axis=None), expected, atol=2e-5)
 
 
-# --- the forms that it may come in
+# --- accepted formats
 
 
 def in_comments(raw, clusters, key="energy"):
@@ -125,7 +125,7 @@ def test_clusters_batch_and_know_where_they_are_from(raw, clusters):
         ({"references": {"Ga": -0.9}}, lambda energy, size: energy - 0.9 * size),
     ],
 )
-def test_units_are_converted_and_a_wrong_one_is_told(raw, clusters, arguments, value):
+def test_units_are_converted_and_a_wrong_one_is_reported(raw, clusters, arguments, value):
     put(raw, {f"{n}.xyz": xyz(a, f"energy={value(e, len(a)):.9f}") for n, (a, e) in enumerate(clusters)})
     assert_same(GNC(raw.parent, **arguments), clusters)
     advice = ", ".join(f"{key}={content!r}" for key, content in arguments.items() if key == "energy_unit")
@@ -174,10 +174,10 @@ def positions(pos):
     return "".join(f"Ga {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in pos.tolist())
 
 
-# --- what is missing or wrong
+# --- missing or invalid data
 
 
-def test_nothing_there_says_what_to_download(tmp_path):
+def test_missing_files_name_the_download(tmp_path):
     words = (
         tmp_path / "raw",
         "GNC_31-70",
@@ -196,7 +196,7 @@ def test_nothing_there_says_what_to_download(tmp_path):
 
 
 @pytest.mark.filterwarnings("default:.*GNC_31-70 has 6,851:UserWarning")
-def test_a_part_of_the_data_is_told(raw, clusters):
+def test_an_incomplete_data_set_is_reported(raw, clusters):
     in_comments(raw, clusters)
     with pytest.warns(UserWarning, match="9 structures of 31 to 70 atoms; GNC_31-70 has 6,851 of 31 to 70"):
         GNC(raw.parent)
@@ -260,7 +260,7 @@ def test_odd_structures_are_named(raw, clusters, change, words):
     assert_refused(lambda: GNC(raw.parent), raw, words)
 
 
-def test_poscar_cut_short(raw, clusters):
+def test_truncated_poscar(raw, clusters):
     in_poscars_and_a_table(raw, clusters)
     put(raw, {f"{len(clusters[3][0])}/003/CONTCAR": poscar(clusters[3][0])[:900]})
     assert_refused(lambda: GNC(raw.parent), raw, "003/CONTCAR: ASE cannot read it as vasp")
@@ -272,7 +272,7 @@ def test_arguments_are_checked(raw, clusters):
     assert_refused(lambda: GNC(raw.parent, on_bad="ignore"), "on_bad must be 'stop' or 'skip'")
 
 
-# --- what is kept on disk
+# --- files on disk
 
 
 def test_processed_file_is_used_again_and_changes_are_noticed(raw, clusters):

@@ -1,4 +1,4 @@
-"""Symmetry functions, the network on them, and its optimiser."""
+"""Symmetry functions, HDNN and its optimiser."""
 
 import copy
 import math
@@ -119,7 +119,7 @@ def test_defaults_are_those_of_the_paper():
 
 
 def test_a_dimer_by_hand():
-    """At a shift the Gaussian is one: a quarter of the envelope. A dimer has no angles."""
+    """At its shift a Gaussian is one, so the function is a quarter of the envelope. A dimer has no angles."""
     functions = SymmetryFunctions(radial_cutoff=12.0, radial_start=2.0, num_radial_shifts=10)
     pos = torch.tensor([[0.0, 0, 0], [0, 0, 3.0]])
     g = functions.compute(torch.tensor([31, 31]), pos, torch.tensor([0, 2]))
@@ -131,7 +131,7 @@ def test_a_dimer_by_hand():
 
 @pytest.mark.parametrize("distance, seen", [(14.9, True), (15.0, False), (15.5, False), (31.0, False)])
 def test_nothing_is_seen_beyond_the_radial_cutoff(distance, seen):
-    """The cosine of the envelope would rise again beyond the cut-off, to one at twice of it."""
+    """The cosine of the envelope would rise again beyond the cutoff, to one at twice the cutoff."""
     pos = torch.tensor([[0.0, 0, 0], [0, 0, distance]])
     g = SymmetryFunctions().compute(torch.tensor([31, 31]), pos, torch.tensor([0, 2]))
     assert bool(g.abs().max() > 1e-9) == seen
@@ -272,7 +272,7 @@ def linear():
     return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
 
 
-def test_weights_go_by_adamw_and_biases_by_sgd(linear, generator):
+def test_weights_are_trained_by_adamw_and_biases_by_sgd(linear, generator):
     x = torch.randn(10, 3, generator=generator)
     expected = [parameter.detach().clone().requires_grad_() for parameter in linear.parameters()]
     adamw = torch.optim.AdamW(expected[0::2], lr=1e-2, weight_decay=0.3)
@@ -324,7 +324,7 @@ def test_a_model_without_biases_is_refused():
 
 @pytest.fixture
 def recipe(tmp_path):
-    """Training for four epochs on 30 small clusters in groups of three; functions by a ``pre_transform``."""
+    """Training for four epochs on 30 small clusters in groups of three, with functions from a ``pre_transform``."""
     generator = torch.Generator().manual_seed(5)
     z, pos, ptr = random_clusters(tuple(range(4, 14)) * 3, 31, generator)
     clusters = []
@@ -362,7 +362,7 @@ def test_training_takes_stored_functions_and_resumes(recipe, tmp_path):
     assert main(["train", "--config", str(recipe), "--out", str(whole)]) == 0
 
     assert main(["train", "--config", str(recipe), "--out", str(run), "--trainer.max_epochs", "2"]) == 0
-    (run / "finished.json").unlink()  # as if it had been stopped there
+    (run / "finished.json").unlink()  # as if it had been interrupted there
     configuration = run / "config.yaml"
     configuration.write_text(configuration.read_text().replace("max_epochs: 2", "max_epochs: 4"))
     assert main(["train", "--resume", str(run)]) == 0

@@ -1,4 +1,4 @@
-"""Files that are damaged, or made to fill the memory: one line, soon, and never a traceback."""
+"""Files that are corrupted, or meant to exhaust the memory: one line, quickly, and never a traceback."""
 
 import gzip
 import json
@@ -73,7 +73,7 @@ def test_bounds_can_be_lifted(tmp_path, monkeypatch):
     refused(tmp_path / "a.xyz", "PYG_CLUSTERS_MAX_ATOMS must be a positive number of atoms, got 'many'")
 
 
-def test_other_formats_unpack_to_so_much_and_no_more(tmp_path, monkeypatch):
+def test_other_formats_unpack_to_a_limited_size(tmp_path, monkeypatch):
     monkeypatch.setattr("pyg_clusters.frames.paths.ALWAYS_UNPACKED", 1000)
     (tmp_path / "a.cif.xz").write_bytes(lzma.compress(b"0" * 3_000_000))
     refused(tmp_path / "a.cif.xz", "unpacks to more than 200 times its size; unpack it yourself if you trust it")
@@ -111,14 +111,14 @@ def test_dummy_atoms(tmp_path):
 
 @pytest.mark.parametrize("vector", ["inf 0 0", "nan 0 0", "1e300 0 0"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_cells_that_cannot_be(tmp_path, vector):
+def test_impossible_cells(tmp_path, vector):
     (tmp_path / "POSCAR").write_text(f"Au\n1\n{vector}\n0 20 0\n0 0 20\nAu\n2\nDirect\n0 0 0\n0 0 0.1\n")
     with pytest.raises(InputError, match="POSCAR"):
         list(read_atoms([tmp_path / "POSCAR"]))
 
 
 def test_an_error_while_reading_ahead_ends_the_command(tmp_path, capsys):
-    """Also where what is damaged is a property that is read in a thread."""
+    """Also if the corrupted value is a property that is read in a thread."""
     frames = [Atoms("Au2", [[0, 0, 0], [0, 0, 2.6]], info={"energy": -0.001 * n}) for n in range(3000)]
     write_extxyz(tmp_path / "a.xyz", frames)
     write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz", properties=["energy"]))
@@ -168,7 +168,7 @@ def originals(folder):
 
 
 def mutated(content: bytes, generator: random.Random) -> bytes:
-    """The content with bytes, words or lines changed, moved, doubled or gone."""
+    """The content with bytes, words or lines changed, moved, duplicated or removed."""
     for _ in range(generator.randint(1, 3)):
         start = generator.randrange(len(content) + 1)
         end = min(len(content), start + generator.choice([1, 1, 8, 100]))
@@ -243,7 +243,7 @@ def test_edited_calibrations(tmp_path, name, value):
     Calibration("none", 0.1, [0.5, 0.7], [0, 1], "0123").save(file)
     assert Calibration.load(file).quantile(0.5) == 0.7
     file.write_text(json.dumps({**json.loads(file.read_text()), name: value}))
-    with pytest.raises(InputError, match=r"calibration\.json: corrupted .*; make it again with pyg-clusters calibrate"):
+    with pytest.raises(InputError, match=r"calibration\.json: corrupted .*; recreate it with pyg-clusters calibrate"):
         Calibration.load(file)
 
 

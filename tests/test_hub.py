@@ -33,7 +33,7 @@ class HubNodeSchNet(NodeSchNet, hub.PyTorchModelHubMixin):
     ids=lambda model: type(model).__name__,
 )
 def test_saved_and_loaded_with_scale_and_domain(model, tmp_path):
-    """The folder holds JSON and safetensors, and the class is that of the caller: nothing of the folder is run."""
+    """The folder contains JSON and safetensors, and the caller names the class: no code of the folder is run."""
     z, pos, ptr = random_clusters((13, 20), 31, torch.Generator().manual_seed(0))
     pos = pos.float()
     per_atom = isinstance(model, NodeSchNet)

@@ -67,7 +67,7 @@ def is_own(name: str | None) -> bool:
 
 
 def own_imports(tree: ast.AST) -> set[str]:
-    """Modules of the package that are imported anywhere below a node."""
+    """Modules of the package that are imported in a syntax tree."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -80,7 +80,7 @@ def own_imports(tree: ast.AST) -> set[str]:
 
 
 def part_of(name: str) -> str | None:
-    """The part of the package that a module belongs to; none for the package itself."""
+    """Room of a module; ``None`` for the package itself."""
     return name.split(".")[1] if "." in name else None
 
 
@@ -102,7 +102,7 @@ def test_no_cycles():
 
 @pytest.mark.parametrize("name", FILES)
 def test_imports_are_written_out(name):
-    """No relative import, no renamed package, and none inside a function (but for the verbs of the command line)."""
+    """No relative imports, no renamed package, and none inside functions (except for the verbs)."""
     for node in ast.walk(TREES[name]):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}:{node.lineno}: relative import"
@@ -131,7 +131,7 @@ def test_importing_the_package_is_quick_and_silent():
 
 
 def test_importing_the_parts_changes_no_global_state():
-    """Neither the default type nor the warning filters nor the plotting back end are touched by models and data."""
+    """Models and data change neither the default type nor the warning filters nor the plotting back end."""
     code = (
         "import sys, warnings, torch, torch_geometric; before = list(warnings.filters); "
         "import pyg_clusters.models, pyg_clusters.nn, pyg_clusters.transforms, pyg_clusters.geometry; "

@@ -1,4 +1,4 @@
-"""Energies leave a model on the scale of the labels that it was trained on."""
+"""Predicted energies have the zero of the labels that the model was trained on."""
 
 import csv
 import json
@@ -54,7 +54,7 @@ def test_references_are_added_in_double_precision(name):
     np.testing.assert_allclose(energy - sums, plain, atol=2e-5)
 
 
-def test_references_are_in_every_way_that_energies_leave_a_model(tmp_path):
+def test_references_are_added_wherever_energies_are_returned(tmp_path):
     z, pos, ptr = clusters()
     model = SmoothDART(degree=2).eval()
     energy, forces = energy_and_forces(model, z, pos, ptr_to_batch(ptr))
@@ -108,7 +108,7 @@ def write_totals(path, per_atom: float = GA, number: int = 40) -> list[float]:
     return energies
 
 
-def test_totals_that_single_precision_would_round_are_told_apart(tmp_path):
+def test_totals_that_single_precision_would_round_are_distinguished(tmp_path):
     given = [-2430000.0123, -2430000.1234, -2430000.2345, -2430000.3456]
     frames = [Atoms("Ga46", np.random.default_rng(number).random((46, 3)) * 20) for number in range(4)]
     spread = 3.0 * np.stack(np.meshgrid(*[np.arange(4)] * 3), axis=-1).reshape(-1, 3)[:46]

@@ -1,4 +1,4 @@
-"""Labels: shieldings against published and exact values, the spin filter, resuming, energies."""
+"""Labels: shieldings compared with published and exact values, the spin filter, resuming, energies."""
 
 import json
 import multiprocessing
@@ -40,7 +40,7 @@ try:
 
     gpus = cupy.cuda.runtime.getDeviceCount()
     import gpu4pyscf  # noqa: F401
-except Exception:  # CuPy without a driver raises errors of its own
+except Exception:  # CuPy without a driver raises its own errors
     gpus = 0
 
 WATER = Atoms("OH2", [[0, 0, 0.1174], [-0.757, 0, -0.4696], [0.757, 0, -0.4696]])
@@ -56,7 +56,7 @@ def shieldings(atoms: Atoms, **options) -> np.ndarray:
     return labelled.atoms.arrays["nmr_shielding"]
 
 
-# Values of others
+# Published values
 
 
 @needs_pyscf
@@ -126,7 +126,7 @@ def hydrated_sodium(distance: float = 2.358, bond: float = 0.9684, angle: float 
 
 @needs_pyscf
 def test_fitted_shieldings_are_the_exact_ones():
-    """Own density-fitted equations against corrected pyscf-properties with exact integrals."""
+    """Density-fitted equations compared with corrected pyscf-properties with exact integrals."""
     atoms = dimer("Na", 3.08)
     atoms.rotate(40, (1, 2, 3))
     fitted, exact = (
@@ -153,8 +153,8 @@ def test_fitted_shieldings_of_a_cluster_are_the_exact_ones():
 
 
 @needs_pyscf
-def test_mended_release_does_hydrogen():
-    """Few grid points and directions of the field that converge apart: both places where the release fails."""
+def test_corrected_release_supports_hydrogen():
+    """Few grid points, and field directions that converge separately: the release fails in both cases."""
     level = ShieldingLevel(fitting=None, grid=0)
     assert shieldings(dimer("H", 0.74), level=level) == pytest.approx(shieldings(dimer("H", 0.74)), abs=0.1)
 
@@ -163,7 +163,7 @@ def test_mended_release_does_hydrogen():
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [14, 16, 20])
 def test_shipped_clusters_are_labelled_again(size):
-    """They were labelled in double precision throughout, with a fifth more fitting functions."""
+    """The shipped labels were computed in double precision, with a fifth more fitting functions."""
     clusters = read_atoms([shipped_folder("sodium_shielding") / "sodium_shielding.extxyz"])
     shipped = next(frame.atoms for frame in clusters if len(frame.atoms) == size)
     labelled = ShieldingLabeller()(shipped).atoms
@@ -195,7 +195,7 @@ def test_columns_are_those_of_the_shipped_data():
 
 @needs_pyscf
 def test_shieldings_do_not_depend_on_the_gauge():
-    """GIAOs: the origin, to which labels move each cluster, does not count."""
+    """With GIAOs the result does not depend on the origin, to which each cluster is moved."""
     values, level = [], ShieldingLevel(scf_tolerance=1e-10)
     for shift in ([0, 0, 0], [15, -4, 2]):
         mol = level.molecule(WATER)
@@ -243,7 +243,7 @@ def test_tight_binding_gap_of_known_shapes():
 
 @needs_pyscf
 def test_valence_electrons_tell_the_stability_of_all():
-    """Near a minimum the closed shell is stable, at long distances it breaks: both calculations say when."""
+    """The closed shell is stable near a minimum and unstable at long distances; both calculations agree."""
     for distance in (3.08, 5.5):
         all_electrons = ShieldingLabeller(spin_test="stability")(dimer("Na", distance))
         valence = StabilityLabeller()(dimer("Na", distance))
@@ -307,7 +307,7 @@ def test_response_that_is_not_exact_enough_is_corrected(monkeypatch):
 
 @needs_pyscf
 def test_potential_of_kept_values_is_pyscfs():
-    """The own Coulomb, exchange and exchange-correlation matrices, closed-shell and spin-polarised."""
+    """Coulomb, exchange and exchange-correlation matrices of this package, closed-shell and spin-polarised."""
     mol = ShieldingLevel(cartesian=False).molecule(WATER)
     for spin in (0, 1):
         mf = (dft.dft.UKS if spin else dft.dft.RKS)(mol, xc="b3lyp").density_fit("def2-universal-jkfit")
@@ -333,7 +333,7 @@ def test_gpu_gives_the_same():
     assert list(found.arrays) == list(expected.arrays)
 
 
-# What cannot be labelled
+# Frames that cannot be labelled
 
 
 @needs_pyscf
@@ -348,12 +348,12 @@ def test_gpu_gives_the_same():
         (dimer("Na", 3.0), {"memory": 1e8}, "the limit is 0.1"),
     ],
 )
-def test_problems_are_told(atoms, options, told):
+def test_problems_are_reported(atoms, options, told):
     assert told in ShieldingLabeller(**options).problem(atoms)
 
 
 @needs_pyscf
-def test_soluble_cases_have_no_problem():
+def test_valid_frames_have_no_problem():
     ion = Atoms("Na3", [[0, 0, 0], [0, 0, 3], [0, 3, 0]], info={"charge": 1})
     assert ShieldingLabeller().problem(ion) is None and ShieldingLabeller().problem(WATER) is None
 
@@ -402,7 +402,7 @@ def test_energies_and_forces_are_the_calculators():
     assert found.reason is None and found.atoms.get_potential_energy() == expected.get_potential_energy()
     np.testing.assert_array_equal(found.atoms.get_forces(), expected.get_forces())
     assert found.atoms.info == {"seed": 5, "calculator": "emt"} and not found.atoms.pbc.any()
-    assert atoms.info["binding_energy"] == -1.0 and atoms.get_potential_energy() == 0.0  # the input is as it was
+    assert atoms.info["binding_energy"] == -1.0 and atoms.get_potential_energy() == 0.0  # the input is unchanged
 
 
 def test_one_calculator_for_several_elements():
@@ -415,7 +415,7 @@ def test_one_calculator_for_several_elements():
 
 
 class Moody(LennardJones):
-    """Fails for long dimers and knows no limit for short ones."""
+    """Calculator that fails for long dimers and diverges for short ones."""
 
     def calculate(self, atoms=None, *arguments, **options):
         distance = atoms.get_distance(0, 1)
@@ -436,12 +436,12 @@ def test_failures_are_set_aside():
     assert "not finite" in label(dimer("Ar", 0.9)).reason
 
 
-def test_gap_wants_its_file(tmp_path):
+def test_gap_requires_its_file(tmp_path):
     with pytest.raises(InputError, match="no such file"):
         EnergyLabeller(f"gap:{tmp_path / 'ga.xml'}")(dimer("Ga", 2.7))
 
 
-# Files and going on
+# Files and resuming
 
 
 @pytest.fixture
@@ -478,11 +478,11 @@ def test_energies_of_files(frames, tmp_path, capsys):
     assert [line["source_frame"] for line in log] == list(range(6)) and all(line["seconds"] >= 0 for line in log)
 
 
-def test_resumed_is_the_same_as_not_stopped(frames, tmp_path):
+def test_resumed_equals_uninterrupted(frames, tmp_path):
     whole, parts = tmp_path / "whole.extxyz", tmp_path / "parts.extxyz"
     assert label(frames, whole) == 0 and label(frames, parts) == 0
     text, aside = whole.read_bytes(), tmp_path / "parts.set_aside.extxyz"
-    for cut in (10, len(text) // 3, len(text) // 2, len(text) - 1, len(text)):  # killed while it wrote
+    for cut in (10, len(text) // 3, len(text) // 2, len(text) - 1, len(text)):  # killed while writing
         parts.write_bytes(text[:cut])
         aside.unlink(missing_ok=True)
         assert label(frames, parts) == 0
@@ -490,7 +490,7 @@ def test_resumed_is_the_same_as_not_stopped(frames, tmp_path):
         assert aside.read_bytes() == (tmp_path / "whole.set_aside.extxyz").read_bytes()
 
 
-def test_only_what_is_new_is_done(frames, tmp_path, capsys):
+def test_only_new_frames_are_computed(frames, tmp_path, capsys):
     out = tmp_path / "labelled.extxyz"
     some = tmp_path / "some.extxyz"
     clusters = [frame.atoms for frame in read_atoms([frames])]

@@ -1,4 +1,4 @@
-"""LAMMPS dumps: elements, order, boxes, units, and frames that are cut."""
+"""LAMMPS dumps: elements, order, boxes, units and truncated frames."""
 
 import gzip
 
@@ -117,7 +117,7 @@ UNITS = {"metal": 1, "real": 1, "si": 1e10, "cgs": 1e8, "electron": Bohr, "nano"
 
 @pytest.mark.parametrize("units", UNITS)
 def test_units_that_the_dump_names(tmp_path, topology, units):
-    """They are named once, for all frames after it."""
+    """Units are stated once, for all later frames."""
     values = POS / UNITS[units]
     box = "ITEM: BOX BOUNDS pp pp pp\n" + f"0 {30 / UNITS[units]}\n" * 3
     text = dump(rows(values), box=box, before=f"ITEM: UNITS\n{units}\nITEM: TIME\n0.5\n") + dump(rows(values), box=box)
@@ -154,7 +154,7 @@ def test_a_dump_that_is_still_being_written(tmp_path, topology):
 
 def test_broken_frames_are_named_and_the_others_used(tmp_path, topology):
     good = dump(rows())
-    cut = good[: good.index("ITEM: ATOMS") + 30]  # of a run that was killed and started again
+    cut = good[: good.index("ITEM: ATOMS") + 30]  # of a run that was killed and restarted
     fewer, more = dump(rows()[:3], count=4), dump(rows(), count=3)
     twice = dump([*rows()[:3], rows()[0]])
     words = dump([(1, 1, "a", 0, 0), *rows()[1:]])

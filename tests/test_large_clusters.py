@@ -1,4 +1,4 @@
-"""Models give large clusters, of which they see near pairs and totals, the energies that all pairs give."""
+"""Energies of large clusters from near pairs and totals equal those from all pairs."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def clusters(generator):
 
 
 def of_large(monkeypatch):
-    """From now on every cluster is a large one."""
+    """Treat every cluster as large."""
     monkeypatch.setattr(pairs, "LARGE", 1)
 
 
@@ -53,7 +53,7 @@ def test_fast_dart(monkeypatch, clusters, radii):
 
 
 def test_single_precision_loses_no_more_digits_than_all_pairs(monkeypatch):
-    """The sum over the outermost shell of a large cluster is one over nearly all atoms."""
+    """The outermost shell of a large cluster contains nearly all atoms."""
     side = 2.9 * torch.arange(11.0)
     pos = torch.cartesian_prod(side, side, side)
     pos += 0.2 * torch.rand(pos.shape, generator=torch.Generator().manual_seed(0))

@@ -100,7 +100,7 @@ def brute_pairs(pos: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Tens
 
 @pytest.mark.parametrize("name", LAYERS)
 def test_a_layer_gets_the_graph_that_pyg_means(name, clusters):
-    """Against PyG's own call, with everything of the graph from a loop over the atoms."""
+    """Comparison with a direct call of the PyG layer, on a graph built by a loop over the atoms."""
     z, pos, batch = clusters
     model = make(LAYERS[name], num_layers=1, embedding="element").double().eval()
     edge_index, distance = brute_pairs(pos, batch, 5.0)
@@ -149,7 +149,7 @@ def test_edges_and_counts_that_are_there_give_the_same(conv, clusters):
     ptr = batch_to_ptr(batch)
     model = make(conv).double().eval()
     expected = model(z, pos, batch)
-    edge_index, edge_weight = radius_pairs(pos, ptr, 7.0)  # those beyond the cut-off are left out
+    edge_index, edge_weight = radius_pairs(pos, ptr, 7.0)  # without pairs beyond the cutoff
     torch.testing.assert_close(model(z, pos, batch, edge_index=edge_index, edge_weight=edge_weight), expected)
     torch.testing.assert_close(model(z, pos, batch, edge_index=edge_index), expected)
     squared = (pos[:, None] - pos).square().sum(-1)
@@ -184,7 +184,7 @@ def test_a_shell_graph_alone_is_enough_without_a_cutoff(clusters):
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_models_equal_those_of_pyg_without_their_cap(name, monkeypatch):
-    """Of 40 atoms around a central one each counts, as in PyG's model where a list without a cap is forced on it."""
+    """All 40 atoms around a central one count, as in PyG's model with an unlimited neighbour list."""
     generator = torch.Generator().manual_seed(1)
     direction = torch.randn(40, 3, generator=generator, dtype=torch.double)
     shell = 4.0 * direction / direction.norm(dim=1, keepdim=True)
@@ -210,7 +210,7 @@ def test_whole_models_equal_those_of_pyg_without_their_cap(name, monkeypatch):
         sizes = {"int_emb_size": 4, "basis_emb_size": 8, "out_emb_channels": 8}
         reference = DimeNetPlusPlus(8, 1, 2, cutoff=4.5, **sizes, **WHOLE[name]).double()
     reference.load_state_dict(model.whole.model.state_dict())
-    if name == "ViSNet":  # PyG's cannot be run in double precision
+    if name == "ViSNet":  # PyG's model cannot be run in double precision
         reference, pos = reference.float(), pos.float()
     with torch.no_grad():
         out = reference.eval()(z, pos, batch)
@@ -235,7 +235,7 @@ def test_atoms_of_a_whole_model_for_shieldings(clusters):
 
 
 class SchNetBlock(nn.Module):
-    """A layer that keeps its cut-off, as PyG's CFConv does."""
+    """A layer that stores its cutoff, as PyG's CFConv does."""
 
     def __init__(self, cutoff):
         super().__init__()
@@ -368,7 +368,7 @@ def test_what_cannot_be_saved_says_so(tmp_path):
 
 
 def test_adapter_tells_distance_from_closeness():
-    """An own layer asks for the distance as SchNet's do: by a cutoff in its constructor."""
+    """A custom layer requests distances as SchNet's layers do: by a cutoff in its constructor."""
 
     class Near(nn.Module):
         def forward(self, x, edge_weight):
@@ -421,7 +421,7 @@ def test_forces_are_the_slope_of_the_energy():
 
 @pytest.fixture
 def own_layers(tmp_path, monkeypatch):
-    """The layer of the how-to, in a file of a folder that is the current one."""
+    """The layer of the how-to, in a file of the current folder."""
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (code,) = [block for block in blocks if "class DistanceGate" in block]
     (tmp_path / "my_layers.py").write_text(code)
@@ -452,7 +452,7 @@ def test_own_layer_in_a_recipe(own_layers, recipe):
 
 
 def write_run(folder, name, target, fold, mae):
-    """A finished run of a tiny model, as far as the comparison reads it."""
+    """The files of a finished run of a tiny model that the comparison reads."""
     run = folder / layers.folder_name(name, target, fold)
     layer = layers.LAYERS[name]
     cutoff = None if layer.every_pair else 5.0
@@ -512,4 +512,4 @@ def test_layers_that_tell_shells_apart_are_trained_on_every_pair(target, tmp_pat
     assert main([*training.arguments(tmp_path), "--trainer.logger", "false"]) == 0
     run = tmp_path / training.name
     assert load_model(run).cutoff is None and load_model(run).hidden_channels == 8
-    assert "cutoff: null" in (run / "config.yaml").read_text()  # and so the run goes on
+    assert "cutoff: null" in (run / "config.yaml").read_text()  # so the run is resumed

@@ -43,7 +43,7 @@ def test_zero_for_equal_and_penalty_zero_for_permuted(values):
 
 
 def test_penalty_is_a_wasserstein_distance(generator):
-    """Between two distributions of which one lies to the right of the other the two distances agree with a shift."""
+    """For two distributions that differ by a shift, the penalty is the squared Wasserstein distance."""
     target = torch.rand(50, generator=generator, dtype=torch.double)
     predicted = target[torch.randperm(50, generator=generator)] + 2
     penalty = SortedPenaltyLoss(1.0)(predicted, target) - SortedPenaltyLoss(0.0)(predicted, target)

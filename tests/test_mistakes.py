@@ -1,4 +1,4 @@
-"""Typical mistakes on the command line: one line that says what to do, exit code 2, and no traceback."""
+"""Typical mistakes on the command line: one line with a remedy, exit code 2, and no traceback."""
 
 import shlex
 
@@ -42,7 +42,7 @@ MISTAKES = {
     "relax md.extxyz --fmax small --out r.extxyz": "--fmax must be a number",
     "label energy md.extxyz --out l.extxyz": "--calculator missing",
     "generate sblda --sizes ten --out g.extxyz": "neither a number nor",
-    "generate quench --formula Xx3 --calculator emt --out g.extxyz": "no chemical formula",
+    "generate quench --formula Xx3 --calculator emt --out g.extxyz": "is not a chemical formula",
     "describe md.extxyz --radii a,b": "--radii",
     "convert md.extxyz --out x.extxyz": ".h5",
     "evaluate gallium": "give files of labelled frames",
@@ -72,7 +72,7 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Frames, a table, a recipe, an empty folder, and a folder that holds that of a run."""
+    """Frames, a table, a recipe, an empty folder, and a folder that contains a run folder."""
     folder = tmp_path_factory.mktemp("mistakes")
     z, pos, ptr = random_clusters((31,) * 30, 31, torch.Generator().manual_seed(1))
     frames = [cluster(z[a:b], pos[a:b], number) for number, (a, b) in enumerate(zip(ptr, ptr[1:], strict=False))]

@@ -49,7 +49,7 @@ def test_same_weights_sum_to_schnet_of_pyg(clusters, arguments):
     assert all(key.startswith(("scale.", "domain.")) for key in missing.missing_keys)
     pos, batch = pos.float(), ptr_to_batch(ptr)
     expected = pooled(z, pos, batch).flatten()
-    assert expected.std() > 0.01  # the comparison is not one of equal numbers
+    assert expected.std() > 0.01  # the compared numbers are not all equal
     summed = scatter(model(z, pos, batch), batch, reduce="sum")
     torch.testing.assert_close(summed, expected, rtol=1e-5, atol=1e-5)
 
@@ -57,7 +57,7 @@ def test_same_weights_sum_to_schnet_of_pyg(clusters, arguments):
 @pytest.mark.parametrize("arguments", [{}, {"num_gaussians": 2}, {"num_gaussians": 50, "cutoff": 8.0}], ids=str)
 @pytest.mark.parametrize("sharper", [1.0, 4.0])
 def test_interpolated_filters_are_those_of_the_network(clusters, arguments, sharper):
-    """Values, and gradients of weights and positions, beside PyG's blocks in double precision."""
+    """Values, and gradients of weights and positions, compared with PyG's blocks in double precision."""
     z, pos, ptr = clusters
     model, batch = make(**arguments).double(), ptr_to_batch(ptr)
     with torch.no_grad():
@@ -105,9 +105,9 @@ def test_one_atom_sees_nothing_but_its_element():
     model = make()
     alone = model(torch.tensor([11]), torch.zeros(1, 3), torch.tensor([0]))
     assert alone.shape == (1,) and alone.isfinite().all()
-    far = torch.tensor([[0.0, 0, 0], [0, 0, 6.0]])  # the cut-off is exclusive
+    far = torch.tensor([[0.0, 0, 0], [0, 0, 6.0]])  # the cutoff is exclusive
     torch.testing.assert_close(model(torch.tensor([11, 11]), far, torch.tensor([0, 0])), alone.expand(2))
-    alone.sum().backward()  # no edge anywhere
+    alone.sum().backward()  # no edges
 
 
 def test_a_neighbour_fades_out_at_the_cutoff():
@@ -125,7 +125,7 @@ def test_a_neighbour_fades_out_at_the_cutoff():
 
 
 def test_no_neighbour_is_dropped(generator):
-    """Of 60 atoms within the cut-off of a central one each counts."""
+    """All 60 atoms within the cutoff of a central one count."""
     direction = torch.randn(60, 3, generator=generator, dtype=torch.double)
     shell = 5.0 * direction / direction.norm(dim=1, keepdim=True)
     pos = torch.cat([torch.zeros(1, 3, dtype=torch.double), shell])
@@ -145,7 +145,7 @@ def test_graph_equals_positions(clusters):
     z, pos, ptr = clusters
     model, batch = make().double(), ptr_to_batch(ptr)
     expected = model(z, pos, batch)
-    for cutoff in (6.0, 12.0):  # pairs beyond the cut-off are left out
+    for cutoff in (6.0, 12.0):  # pairs beyond the cutoff are omitted
         edge_index, edge_weight = radius_pairs(pos, ptr, cutoff)
         given = model(z, None, batch, edge_index=edge_index, edge_weight=edge_weight)
         torch.testing.assert_close(given, expected, rtol=1e-12, atol=1e-12)

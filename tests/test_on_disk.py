@@ -35,7 +35,7 @@ KEYS = {"group": "segment", "keep": ["temperature"], "keep_atoms": {"softness": 
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory) -> Path:
-    """60 small clusters of gallium and sodium with an energy, forces and more."""
+    """60 small clusters of gallium and sodium with energies, forces and other values."""
     generator = torch.Generator().manual_seed(5)
     sizes = tuple(torch.randint(5, 12, (60,), generator=generator).tolist())
     _, pos, ptr = random_clusters(sizes, 31, generator)
@@ -190,7 +190,7 @@ def test_batches_are_bounded_in_pairs():
     assert torch.equal(torch.cat(parts), order)
     pairs = [part.numel() * int(sizes[part].max()) ** 2 for part in parts]
     assert max(part.numel() for part in parts) <= 32 and max(pairs) <= 20_000
-    for part, after in zip(parts, parts[1:], strict=False):  # none could have held the next cluster
+    for part, after in zip(parts, parts[1:], strict=False):  # no batch could have contained the next cluster
         longer = torch.cat([part, after[:1]])
         assert longer.numel() > 32 or longer.numel() * int(sizes[longer].max()) ** 2 > 20_000
     alone = bounded_batches(torch.arange(3), torch.tensor([9, 100, 9]), 32, 200)
@@ -200,7 +200,7 @@ def test_batches_are_bounded_in_pairs():
 
 
 def test_an_epoch_of_bounded_batches_has_every_cluster_once(on_disk):
-    """The trainer asks the loader for no length: batches of an epoch may be more than those of the one before."""
+    """The trainer does not use the length of the loader: the number of batches may change between epochs."""
     data = ClusterDataModule(on_disk, split="random", batch_size=8, max_pairs=300)
     loader = data.train_dataloader()
     numbers = []
@@ -260,7 +260,7 @@ def test_index_is_kept_and_made_anew_for_another_file(store, tmp_path, monkeypat
     first = OnDiskClusters(copy, "binding")
     assert len(list(tmp_path.glob("copy.*.index.pt"))) == 1
     with monkeypatch.context() as patched:
-        patched.setattr(StoreIndex, "_build", None)  # the second time nothing is gone through
+        patched.setattr(StoreIndex, "_build", None)  # the second time, nothing is read
         assert OnDiskClusters(copy, "binding").fingerprint == first.fingerprint
     with h5py.File(copy, "a") as file:
         file["properties/binding"][3] = -1.0

@@ -1,4 +1,4 @@
-"""The recipes: those for a user's own files, from what programs write to a trained model, and an epoch of each."""
+"""Recipes for own files, from the output of programs to a trained model, and one epoch of every recipe."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def test_energies_of_a_folder_with_lone_numbers_in_the_comment_lines(tmp_path):
     train("own_energies.yaml", tmp_path / "structures", tmp_path / "run", "--data.dataset.target", "comment")
     rows = np.genfromtxt(tmp_path / "run" / "test_predictions.csv", delimiter=",", names=True)
     assert rows["energy"] == pytest.approx(np.array(energies)[rows["idx"].astype(int)], abs=1e-6)
-    assert np.abs(rows["pred_energy"] - rows["energy"]).max() < 100  # on the scale of the labels
+    assert np.abs(rows["pred_energy"] - rows["energy"]).max() < 100  # with the zero of the labels
 
 
 def test_minima_alone_train_with_forces_of_zero(tmp_path, capsys):
@@ -77,7 +77,7 @@ def test_frames_that_a_box_cuts_train_as_whole_clusters_do(tmp_path, capsys):
         atoms.positions -= atoms.positions.mean(axis=0)
         results = atoms.calc.results
         atoms.wrap()
-        atoms.calc.atoms = atoms.copy()  # what was calculated is that of the wrapped atoms, too
+        atoms.calc.atoms = atoms.copy()  # results of the wrapped atoms are kept
         atoms.calc.results = results
     write(tmp_path / "box.extxyz", frames)
     whole = train("own_forces.yaml", tmp_path / "whole.extxyz", tmp_path / "whole")
@@ -89,7 +89,7 @@ def test_frames_that_a_box_cuts_train_as_whole_clusters_do(tmp_path, capsys):
 
 
 def logged(logs: Path, logger: str, name: str) -> list[float]:
-    """Values that a logger wrote, one an epoch."""
+    """Values that a logger wrote, one per epoch."""
     if logger == "CSVLogger":
         rows = csv.DictReader((logs / "metrics.csv").read_text().splitlines())
         return [float(row[name]) for row in rows if row[name]]
@@ -116,7 +116,7 @@ def test_a_logger_by_name_writes_the_errors_of_every_epoch(logger, tmp_path):
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> Path:
-    """Store of the gallium minima, for the recipe that trains from disk."""
+    """Frame store of the gallium minima, for the recipe that trains from disk."""
     path = tmp_path_factory.mktemp("store") / "minima.h5"
     properties = ["--properties", "binding_energy", "group"]
     assert main(["convert", "gallium_minima", "--out", str(path), "--uncompressed", *properties]) == 0
@@ -126,7 +126,7 @@ def store(tmp_path_factory) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", sorted(shipped_recipes()))
 def test_an_epoch_of_every_recipe(recipe, store, tmp_path):
-    """On 256 clusters, with the evaluation of the whole test set."""
+    """Train on 256 clusters, and evaluate the whole test set."""
     frames = {
         "own-energies": "gallium_md_46_quenched",
         "own-minima": "gallium_md_46_quenched",

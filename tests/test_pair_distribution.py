@@ -20,7 +20,7 @@ def icosahedron(radius: float) -> torch.Tensor:
 
 
 def pairs_per_bin(distribution: PairDistribution, num_atoms: int) -> dict[float, int]:
-    """Ordered pairs of atoms in each bin that is not empty, by the centre of the bin."""
+    """Number of ordered pairs of atoms in each non-empty bin, by the centre of the bin."""
     pairs = np.diff(distribution.neighbors_within(), prepend=0.0) * num_atoms
     filled = np.flatnonzero(pairs > 0.5)
     return {round(float(distribution.r[place]), 6): round(float(pairs[place])) for place in filled}

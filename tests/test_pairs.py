@@ -1,4 +1,4 @@
-"""Pairs of large clusters are those of small ones: found by a tree, or from totals."""
+"""Pairs and counts of large clusters, from a tree and from totals, equal those from all pairs."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_a_cube_of_8000_atoms():
     pos = torch.cartesian_prod(side, side, side)
     ptr = torch.tensor([0, len(pos)])
     counts = shell_counts(pos, ptr, (2.5, 5.0))
-    # Nearest neighbours, at the first radius, lie in the shell outside of it. Within 5 Å are 26 atoms around an inner
+    # Nearest neighbours, at the first radius, lie in the shell outside it. Within 5 Å are 26 atoms around an inner
     # one and 6 at twice the spacing; around a corner 7 and 3.
     assert counts[0].tolist() == [0, 10, 7989]
     inside = (pos.min(1).values >= 5.0) & (pos.max(1).values <= 42.5)

@@ -1,4 +1,4 @@
-"""Files read in pieces, by whoever reads which, give the frames of files read through."""
+"""Files read in parts, by any reader, give the same frames as files read as a whole."""
 
 import lzma
 
@@ -40,7 +40,7 @@ def same(found: FrameBlock, expected: FrameBlock):
 @pytest.mark.filterwarnings("ignore:.*the complete frames before it")
 @pytest.mark.parametrize("name, number", [("a.extxyz", 5), ("blank.xyz", 5), ("half.xyz", 5), ("a.h5", 5)])
 def test_pieces_in_any_order(files, name, number, monkeypatch):
-    monkeypatch.setattr("pyg_clusters.frames.text.BYTES_AT_ONCE", 1000)  # frames lie across what is read at once
+    monkeypatch.setattr("pyg_clusters.frames.text.BYTES_AT_ONCE", 1000)  # frames extend over several reads
     frames = Frames.open([files / "a.h5", files / name], block_size=BLOCK, on_bad="skip")
     pieces = [piece for file in (0, 1) for piece in frames.pieces(BLOCKS, file)]
     assert len(pieces) == 5 + number

@@ -19,7 +19,7 @@ DIMER = Atoms("Au2", [[0, 0, 0], [0, 0, 2.6]])
 
 @pytest.fixture
 def folder(tmp_path):
-    """Twelve files of a frame each, among what lies in such folders."""
+    """Twelve files of one frame each, among other files."""
     runs = tmp_path / "runs"
     runs.mkdir()
     for number in range(12):
@@ -38,7 +38,7 @@ def test_a_folder_is_its_structures_in_natural_order(folder):
 
 
 def test_folders_on_the_command_line(folder, tmp_path, capsys):
-    """With a lone number in each comment line as a label."""
+    """Files with a single number in each comment line as a label."""
     for number, path in enumerate(sorted(folder.iterdir())):
         path.write_text(f"2\n{-1.5 - number}\nAu 0 0 0\nAu 0 0 2.6\n")
     assert main(["info", str(folder)]) == 0
@@ -66,7 +66,7 @@ def test_patterns(folder, tmp_path):
     assert lengths(Frames.open([f"{folder}/au?.xyz", folder / "au11.xyz"])) == [*range(10), 11]
     assert lengths(Frames.open(f"{tmp_path}/**/au1*.xyz")) == [1, 10, 11]
     (tmp_path / "a[1].xyz").write_text("2\n\nAu 0 0 0\nAu 0 0 2.6\n")
-    assert lengths(Frames.open(tmp_path / "a[1].xyz")) == [0]  # a file of that name is no pattern
+    assert lengths(Frames.open(tmp_path / "a[1].xyz")) == [0]  # a name of an existing file is not a pattern
     with pytest.raises(InputError, match=r"none\*\.xyz: no file matches"):
         Frames.open(f"{folder}/none*.xyz")
 
@@ -127,7 +127,7 @@ def test_formats_by_content_then_name(tmp_path, name, compressed):
     path = tmp_path / (f"{name}.gz" if compressed else name)
     path.write_bytes(gzip.compress(text.encode()) if compressed else text.encode())
     assert file_format(path) == FORMATS[name]
-    path = path.rename(tmp_path / name)  # compressed under a name that does not say so
+    path = path.rename(tmp_path / name)  # compressed, but not by its name
     assert file_format(path) == FORMATS[name]
 
 

@@ -1,4 +1,4 @@
-"""Positions that are not finite, or of two atoms at once, never give a plausible number."""
+"""Positions that are not finite or coincide never give a plausible number."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ MODELS = {
 
 
 def clusters(what: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Three clusters, the second with something wrong about its atom 5."""
+    """Three clusters, the second with an invalid atom 5."""
     z, pos, ptr = random_clusters(SIZES, 31, torch.Generator().manual_seed(0))
     change = WRONG[what]
     if isinstance(change, tuple):
@@ -132,7 +132,7 @@ def test_relaxation_of_forces_is_nan_too():
 
 
 def test_coinciding_atoms_are_found_in_any_order():
-    """Of 3,000 random atoms in 30 clusters pairs at one position are found, and neighbours 0.01 Å apart are not."""
+    """Among 3,000 random atoms in 30 clusters, coinciding pairs are found, but not pairs 0.01 Å apart."""
     rng = np.random.default_rng(0)
     pos = torch.from_numpy(rng.uniform(-30, 30, (3000, 3)))
     batch = torch.arange(30).repeat_interleave(100)

@@ -73,7 +73,7 @@ def test_order_is_kept(clusters):
     together = predict(z, pos, ptr).energy
     alone = [predict(z[a:b], pos[a:b], torch.tensor([0, b - a])).energy for a, b in zip(ptr, ptr[1:], strict=False)]
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-6, atol=1e-5)
-    assert torch.unique(together).numel() > 5  # the lone atoms are alike, others are not
+    assert torch.unique(together).numel() > 5  # single atoms are equal, others are not
 
 
 @pytest.mark.parametrize("max_atoms", [1, 13, 30, 100])
@@ -86,7 +86,7 @@ def test_small_batches(clusters, max_atoms):
 
 
 def test_large_batch_after_a_small_one(generator):
-    # What is kept between batches must not show in the results, whatever their order.
+    # Values cached between batches must not change the results, in any order of the batches.
     model = dart()
     predict = Predictor(model)
     for sizes in [(5,), (30,) * 4, (5,), (30,)]:
@@ -121,7 +121,7 @@ def test_far_off_the_origin(clusters):
     far = pos + torch.tensor([1000.0, -1000.0, 500.0], dtype=torch.double)
     torch.testing.assert_close(predict(z, far, ptr).energy, expected, rtol=1e-6, atol=1e-5)
 
-    # Two atoms 3.4899999 Å apart, which single precision cannot tell from 3.49 Å at 1,000 Å: J, and K just beyond.
+    # Two atoms 3.4899999 Å apart, which single precision cannot distinguish from 3.49 Å at 1,000 Å: J; just beyond: K.
     def pair(distance):
         return predict([Atoms("Ga2", [[1000.0, 0, 0], [1000.0 + distance, 0, 0]])]).energy
 
@@ -158,7 +158,7 @@ def test_unknown_elements(clusters):
     z, pos, ptr = clusters
     model = dart()
     sodium = torch.full_like(z, 11)
-    assert Predictor(model)(sodium, pos, ptr).energy.isfinite().all()  # nothing is known of a domain yet
+    assert Predictor(model)(sodium, pos, ptr).energy.isfinite().all()  # the model has no domain yet
     model.domain.fit(z, ptr)
     assert Predictor(model)(z, pos, ptr).energy.isfinite().all()
     with pytest.raises(InputError, match="the model was trained on Ga and not on Na, Al"):
@@ -179,7 +179,7 @@ def test_shapes_that_do_not_belong_together(clusters):
         (z[:-1], pos, ptr),
         (z, pos[:, :2], ptr),
         (z, pos, ptr[:-1]),
-        (z, pos, ptr[1:]),  # the first frame would be left out
+        (z, pos, ptr[1:]),  # the first frame would be omitted
         (z, pos, torch.cat([ptr[:3], ptr[2:]])),  # a frame without atoms
         (z, pos, torch.tensor([], dtype=torch.long)),
     ]
@@ -217,7 +217,7 @@ def test_weights_that_change_are_followed(clusters):
     torch.testing.assert_close(predictor(*clusters).energy.float(), after, rtol=1e-4, atol=1e-3)
 
 
-def test_device_that_is_not_there():
+def test_device_that_does_not_exist():
     for device in ("warp", "cuda:99"):
         with pytest.raises(InputError, match=f"device {device} cannot be used"):
             Predictor(dart(), device=device)
@@ -245,7 +245,7 @@ def test_cuda_equals_cpu(clusters):
 
 
 class Crowded(PairEnergies):
-    """Fits no more than some atoms into its memory."""
+    """Model that runs out of memory above some number of atoms."""
 
     def __init__(self, max_atoms=10**9):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The trained models that come with the package."""
+"""The pretrained models."""
 
 import csv
 import json
@@ -91,7 +91,7 @@ def test_sodium_by_name(name, tmp_path, capsys):
 
 
 def names_of_clusters(dataset: SodiumShielding) -> list[str]:
-    """Of each its group; #2 and so on for others of the group, grown and relaxed, in the order of the data."""
+    """Name of each cluster: its group, with #2 and so on for further clusters of the group, in their order."""
     names: list[str] = []
     members: Counter[str] = Counter()
     for number in dataset.groups:
@@ -104,7 +104,7 @@ def names_of_clusters(dataset: SodiumShielding) -> list[str]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SODIUM)
 def test_figures_of_the_sodium_cards(name):
-    """The clusters of the split are named, so that figures stay the same when the data set grows."""
+    """The clusters of the split are stored by name, so that errors do not change when the data set grows."""
     notes, card = Run(name).notes, Run(name).card.read_text()
     dataset = SodiumShielding(subset="all_sizes")
     names = names_of_clusters(dataset)
@@ -121,7 +121,7 @@ def test_figures_of_the_sodium_cards(name):
 
 
 def test_copper_gold_orders_homotops_as_emt_does():
-    """Cu13Au42, an icosahedron: copper in the core is best, in the shell worst."""
+    """Icosahedral Cu13Au42 has the lowest energy with copper in the core and the highest with copper in the shell."""
     shape = Icosahedron("Au", 3, latticeconstant=4.0)
     outwards = np.linalg.norm(shape.positions - shape.positions.mean(axis=0), axis=1).argsort()
     at_random = np.random.default_rng(0).permutation(55)
@@ -135,7 +135,7 @@ def test_copper_gold_orders_homotops_as_emt_does():
         energies.append((found.energy - isolated, found.atoms.get_potential_energy()))
     emt, model = zip(*energies, strict=True)
     assert emt[0] < emt[1] - 1 < emt[2] - 1 and model[0] < model[1] - 1 < model[2] - 1
-    assert np.allclose(model, emt, atol=1.2)  # 20 meV an atom: no such order is in the training set
+    assert np.allclose(model, emt, atol=1.2)  # 20 meV per atom: the training set has no such ordered structures
 
 
 FORCES = {

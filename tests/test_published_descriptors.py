@@ -64,7 +64,7 @@ def model(clusters):
     z, ptr = torch.cat([c.z for c in clusters]), torch.tensor([0, *(c.num_nodes for c in clusters)]).cumsum(0)
     with torch.no_grad():
         model.scale.fit(z, ptr, torch.cat([c.y for c in clusters]))
-        model.interaction[-1].weight *= 1e-3  # energies of the size of a trained model's
+        model.interaction[-1].weight *= 1e-3  # energies of the magnitude of a trained model
     return model
 
 
@@ -112,7 +112,7 @@ def test_dart_trains_on_them(tmp_path, file):
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     trainer = Trainer(max_epochs=30, accelerator="cpu", enable_model_summary=False, **quiet)
     trainer.fit(module, datamodule=data)
-    assert trainer.callback_metrics["train_mae"] < 200  # kcal/mol, of energies of more than 1,600
+    assert trainer.callback_metrics["train_mae"] < 200  # kcal/mol; the energies exceed 1,600
 
 
 def as_arrays(parts):
@@ -166,7 +166,7 @@ def test_processed_file_is_small_and_used_again(tmp_path, file, clusters):
     assert len(PublishedDescriptors(file, tmp_path)) == 3
 
 
-# --- what is missing or wrong
+# --- missing or invalid data
 
 
 def without_atom(parts):
@@ -233,11 +233,11 @@ def test_wrong_files_are_named(tmp_path, clusters, file):
     assert_refused(lambda: PublishedDescriptors(file, tmp_path, on_bad="pass"), "on_bad must be")
 
 
-# --- nothing of a file is executed
+# --- no code of a file is executed
 
 
 class Calls:
-    """What pickles as the call of a function."""
+    """Object that is pickled as a function call."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -247,7 +247,7 @@ class Calls:
 
 
 def npz_of(path, content, shape=(1,)):
-    """An npz whose array ``desc`` of objects has any bytes as its pickle."""
+    """An npz file whose object array ``desc`` has the given bytes as its pickle."""
     member = io.BytesIO()
     np.lib.format.write_array_header_1_0(member, {"descr": "|O", "fortran_order": False, "shape": shape})
     with zipfile.ZipFile(path, "w") as archive:
@@ -296,7 +296,7 @@ def test_calls_are_refused_and_not_made(tmp_path, clusters, name, protocol):
 
 
 def test_the_test_would_notice(tmp_path, clusters):
-    """The same files do run with NumPy's own reader."""
+    """NumPy's own reader runs the code of the same files."""
     path = npz_of(tmp_path / "a.npz", pickle.dumps(objects([evil_calls(tmp_path)["eval"]]), 4))
     np.load(path, allow_pickle=True)["desc"]
     assert (tmp_path / "mark").exists()
@@ -310,7 +310,7 @@ NUMBERS = b"cnumpy\ndtype\n(S'i8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        # the flags of objects taken away, so that bytes would be addresses
+        # without the flags of objects, bytes would be addresses
         (ARRAY + b"(I1\n(I1\nt" + OBJECTS.replace(b"I63", b"I0") + b"I00\nC\x08AAAAAAAAtb.", "with other content"),
         (ARRAY + b"(I1\n(I9\nt" + OBJECTS + b"I00\n(lI1\natb.", "an array of shape (9,) with other content"),
         (ARRAY + b"(I1\n(I-1\nt" + OBJECTS + b"I00\n(ltb.", "an array of shape (-1,)"),
@@ -320,7 +320,7 @@ NUMBERS = b"cnumpy\ndtype\n(S'i8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
         (b"cnumpy\ndtype\n(S'i8,O'\nI0\nI1\ntR.", "elements of the type 'i8,O'"),
         (b"cnumpy.core.multiarray\nscalar\n(" + OBJECTS + b"C\x08AAAAAAAAtR.", "a malformed number"),
         (b"cnumpy.core.multiarray\nscalar\n(" + NUMBERS + b"C\x03AAAtR.", ""),
-        # attributes set on what stands for a function
+        # attributes set on the placeholder of a function
         (b"cnumpy\ndtype\n(N}S'__call__'\ncnumpy\nndarray\nstb.", "__setstate__() missing"),
         (b"cnumpy.core.multiarray\n_reconstruct\n}S'a'\nI1\nsb.", "__setstate__() missing"),
         (b"cnumpy.core.multiarray\nscalar\n(N}S'a'\nI1\nstb.", "__setstate__() missing"),
@@ -361,7 +361,7 @@ def test_arrays_and_plain_containers_come_back(tmp_path, protocol, module):
     ]
     content = pickle.dumps(objects(values), protocol)
     old, new = b"numpy.core.multiarray", b"numpy._core.multiarray"
-    if protocol < 4:  # later ones write the length of a name before it
+    if protocol < 4:  # later protocols write the length of a name before it
         content = content.replace(new, old) if module == "numpy.core" else content
     elif module == "numpy.core":
         content = content.replace(bytes([len(new)]) + new, bytes([len(old)]) + old)
@@ -376,5 +376,5 @@ def test_arrays_and_plain_containers_come_back(tmp_path, protocol, module):
 
 
 def unframed(content):
-    """A pickle without the lengths of its frames, which a change of names makes wrong."""
+    """A pickle without frame lengths, which would be wrong after changing names."""
     return content[:2] + content[11:] if content[2:3] == b"\x95" else content

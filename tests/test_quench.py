@@ -1,4 +1,4 @@
-"""Sampling local minima: potential, quench, moves, search, and the file that grows."""
+"""Sampling local minima: potential, quench, moves, search, and the growing file."""
 
 import os
 import signal
@@ -48,7 +48,7 @@ SHORT = QuenchSettings(md_steps=20, per_segment=2)
 
 
 class PairPotential(Calculator):
-    """Lennard-Jones in units of the well depth, with bonds as long as those of the covalent radius of argon."""
+    """Lennard-Jones potential in units of the well depth, with bonds of twice the covalent radius of argon."""
 
     implemented_properties = ["energy", "forces"]
 
@@ -170,7 +170,7 @@ def test_places_of_the_elements_tell_minima_apart_and_mirror_images_do_not():
 
 
 def test_the_four_minima_of_seven_lennard_jones_atoms(monkeypatch):
-    """Hoare, Pal, Adv. Phys. 1971, 20, 161: there are exactly four; the search ends by itself."""
+    """There are exactly four minima (Hoare, Pal, Adv. Phys. 1971, 20, 161); the search ends by itself."""
     monkeypatch.setattr(sys.modules[quench.__module__], "BARREN", 6)
     settings = QuenchSettings(per_segment=1, temperature=3000.0, md_steps=20)
     found = list(quench([{"Ar": 7}], PairPotential(), 100, settings=settings))
@@ -179,7 +179,7 @@ def test_the_four_minima_of_seven_lennard_jones_atoms(monkeypatch):
 
 
 def test_the_icosahedron_of_thirteen_copper_atoms():
-    """The search finds it among its first minima."""
+    """The global minimum is among the first minima."""
     icosahedron = pytest.approx(local_minimum(Icosahedron("Cu", 2), ClusterEMT()).energy, abs=1e-3)
     assert any(atoms.info["energy"] == icosahedron for atoms in quench([{"Cu": 13}], ClusterEMT(), 20))
 
@@ -222,7 +222,7 @@ def test_a_search_goes_on_from_its_file(tmp_path):
 
 
 class Failing(ClusterEMT):
-    """Fails for some clusters."""
+    """Calculator that fails for some clusters."""
 
     def calculate(self, *arguments, **options):
         super().calculate(*arguments, **options)
@@ -282,7 +282,7 @@ def test_without_tblite_the_extra_is_named(monkeypatch):
         named_calculator("tblite", ["Cu"])
 
 
-# The file that grows
+# Growing file
 
 
 def test_log_recovers_whole_frames_and_cuts_what_is_left(tmp_path):
@@ -329,7 +329,7 @@ def search(out, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def minima(tmp_path_factory) -> Path:
-    """Minima of a search that was never stopped."""
+    """Minima of an uninterrupted search."""
     out = tmp_path_factory.mktemp("minima") / "minima.extxyz"
     assert main(search(out)) == 0
     return out
@@ -353,7 +353,7 @@ def test_killed_search_ends_in_the_same_file(minima, tmp_path, capsys):
     assert main(search(killed)) == 0
     assert "resuming" in capsys.readouterr().err
     assert killed.read_bytes() == minima.read_bytes()
-    assert main(search(killed)) == 0  # done already
+    assert main(search(killed)) == 0  # already done
     assert killed.read_bytes() == minima.read_bytes()
 
 
@@ -434,7 +434,7 @@ def test_hot_frames_refuse_more_than_there_are_clusters(minima, tmp_path, capsys
 
 
 def test_generated_clusters_have_a_state_and_hot_ones_that_of_their_start(tmp_path):
-    """A calculator that takes charge and spin needs the spin of odd electrons, and keeps an ion an ion."""
+    """A calculator with charge and spin needs the spin of odd electrons, and the charge of an ion is kept."""
     pytest.importorskip("tblite", reason="needs the extra tblite")
     found, hot, start = (str(tmp_path / name) for name in ("found.extxyz", "hot.extxyz", "start.extxyz"))
     search = ["generate", "quench", "--formula", "Na3", "Na4", "--per-segment", "1", "--count", "2"]

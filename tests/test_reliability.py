@@ -1,4 +1,4 @@
-"""Two processes on one output, kills at any moment, signals, full disks."""
+"""Simultaneous processes, kills at any moment, signals, full disks."""
 
 import io
 import json
@@ -48,7 +48,7 @@ def names(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
-# Outputs by verb: the command, and the output that it locks.
+# Command of each verb, and the output that it locks.
 WRITERS = {
     "predict": (["predict", "MODEL", "MD", "--out", "OUT/x.csv"], "x.csv"),
     "screen": (["screen", "MODEL", "MD", "--top", "2", "--out", "OUT/x"], "x"),
@@ -88,7 +88,7 @@ def test_a_second_process_stops(folder, tmp_path, verb, capsys):
 
 
 def command_of(verb: str, folder: Path, out: str) -> list[str]:
-    """Command of a verb whose output lies in a folder; an empty output without one."""
+    """Command of a verb with its output in a folder; without a folder the output is empty."""
     places = {
         "MODEL": str(folder / "model"),
         "MD": str(folder / ("cu.xyz" if verb in ("label", "hot") else "md.extxyz")),
@@ -99,7 +99,7 @@ def command_of(verb: str, folder: Path, out: str) -> list[str]:
 
 @pytest.mark.parametrize("verb", [*WRITERS, "train"])
 def test_an_empty_output_is_refused(folder, tmp_path, verb, monkeypatch, capsys):
-    """Not taken for the working directory, on the command line or in a file of options."""
+    """An empty output is not the working directory, on the command line or in a file of options."""
     monkeypatch.chdir(tmp_path)
     command = ["train", "--config", "x.yaml", "--out", ""] if verb == "train" else command_of(verb, folder, "")
     assert main(command) == 2
@@ -204,7 +204,7 @@ def test_results_of_an_unfinished_command_are_replaced_by_it_alone(folder, tmp_p
     assert main(command) == 2
     assert "exists already" in capsys.readouterr().err
     shutil.copy(md, out)
-    assert main(["convert", str(md), "--out", str(out), "--overwrite"]) == 2  # no store: nothing is written or left
+    assert main(["convert", str(md), "--out", str(out), "--overwrite"]) == 2  # not a store: nothing is written
     assert names(tmp_path) == {"out.extxyz"} and out.read_bytes() == md.read_bytes()
 
 
@@ -231,7 +231,7 @@ def test_signals_end_a_command_with_one_line(folder, tmp_path, number, code, swa
 @pytest.mark.parametrize("method", ["write", "seek", "readinto"])
 @pytest.mark.parametrize("event", [3, 12])
 def test_signals_within_hdf5_do_not_break_it(folder, tmp_path, method, event, monkeypatch, capfd):
-    """HDF5 calls a file's methods; an exception in one of them would end the process by a segmentation fault."""
+    """HDF5 calls methods of a file; an exception in one of them would cause a segmentation fault."""
     from pyg_clusters.frames import store_layout
 
     calls, plain = [], getattr(store_layout._File, method)
@@ -263,7 +263,7 @@ def test_signals_in_finalisers_are_silent(capfd):
     assert capfd.readouterr().err == ""
 
 
-# Commands that the same command completes after a kill, and their results.
+# Commands that are completed by the same command after a kill, and their results.
 RESUMABLE = {
     "predict": (["predict", "MODEL", "MD", "--out", "OUT/x.csv"], ["x.csv"]),
     "predict parquet": (["predict", "MODEL", "MD", "--shard", "1/1", "--out", "OUT/x.parquet"], ["x.parquet"]),
@@ -284,7 +284,7 @@ CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.trun
 
 
 def changes_files(event: str, arguments: tuple, below: str) -> bool:
-    """Whether an audited event changes files below a folder, or opens one to be changed."""
+    """Whether an audited event changes a file below a folder, or opens one for writing."""
     if not arguments or not str(arguments[0]).startswith(below):
         return False
     if event == "open":
@@ -293,7 +293,7 @@ def changes_files(event: str, arguments: tuple, below: str) -> bool:
 
 
 def killed_at(command: list[str], out: Path, number: int | None) -> int:
-    """Run a command in a process that is killed before its event of a number; the number of events without one."""
+    """Run a command in a process that is killed before the given event; without it, count the events."""
     reading, writing = os.pipe()
 
     def work():
@@ -320,7 +320,7 @@ def killed_at(command: list[str], out: Path, number: int | None) -> int:
 
 
 def whole_run(folder: Path, tmp_path: Path, verb: str) -> tuple[list[str], set[str], dict[str, bytes]]:
-    """A command that has run; all files that it left, and the contents of its results."""
+    """A finished command, all its files, and the contents of its results."""
     words, results = RESUMABLE[verb]
     out = tmp_path / "out"
     places = {"MODEL": folder / "model", "MD": folder / "md.extxyz", "CU": folder / "cu.xyz", "NA": folder / "na.xyz"}
@@ -370,10 +370,10 @@ def test_killed_at_each_of_its_file_events(folder, tmp_path, verb):
 
 
 def signalled_at(command: list[str], below: tuple[str, ...], number: int, event: int | None) -> tuple[int, int, str]:
-    """Run a command whose process signals itself as it opens or changes a file below some paths.
+    """Run a command whose process signals itself when it opens or changes a file below some paths.
 
     Returns:
-        Exit code, number of such events, and what was printed to standard error.
+        Exit code, number of such events, and standard error.
     """
     reading, writing = os.pipe()
 
@@ -416,7 +416,7 @@ SIGNALLED = {
     "verb", [pytest.param(verb, marks=pytest.mark.slow if verb in ("quench", "describe") else ()) for verb in SIGNALLED]
 )
 def test_a_signal_ends_a_verb_with_its_code_and_nothing_but_what_resumes(folder, tmp_path, verb, number, code):
-    """At some of the events in which it opens or changes files: one line, and the same command then completes it."""
+    """Interrupted at some of its file events, it prints one line, and the same command completes the work."""
     words, results = SIGNALLED[verb]
     out, labelled = tmp_path / "out", tmp_path / "labelled.extxyz"
     frames = [frame.atoms for frame in read_atoms([folder / "md.extxyz"])]
@@ -473,7 +473,7 @@ def test_full_disk(folder, tmp_path, verb, limit):
 
 @pytest.mark.parametrize("verb", ["predict", "screen", "relax many", "label", "sblda", "convert"])
 def test_links_are_followed(folder, tmp_path, verb):
-    """The file or folder that a symbolic link names is written, and the link stays."""
+    """The target of a symbolic link is written, and the link is kept."""
     words, out = WRITERS[verb]
     places = {
         "MODEL": str(folder / "model"),

@@ -25,7 +25,7 @@ VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 class Page(HTMLParser):
-    """Reads a page; every tag must be closed in the order in which it was opened."""
+    """Parser of a page that checks that tags are closed in the reverse order of opening."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -166,7 +166,7 @@ def test_trajectory_has_a_panel_for_each_of_a_few_sizes(count, panels):
 
 @pytest.mark.parametrize(("numbers", "joined"), [(range(20), True), (range(0, 200, 10), True), ((3, 4, 50, 99), False)])
 def test_few_frames_of_a_trajectory_are_points(numbers, joined):
-    """A line through the lowest of many frames would show a course that no trajectory took."""
+    """A line through the lowest of many frames would not be a trajectory."""
     energy = np.arange(len(numbers), dtype=float)
     axes = energy_along_trajectory(np.array(numbers), energy, [0], energy + 1, title="of 1,000").axes[0]
     styles = [line.get_linestyle() for line in axes.lines if line.get_label() in ("true", "predicted")]
@@ -183,7 +183,7 @@ def test_histogram_counts_all_and_the_picked():
     assert sorted(sum(heights) for heights in by_color.values()) == [10, 50]
 
 
-def test_unknown_true_energies_are_left_out():
+def test_unknown_true_energies_are_omitted():
     truth = np.array([np.nan, -3.0, -2.0])
     axes = energy_along_trajectory([0, 1, 2], np.array([-1.0, -2.0, -1.5]), [1], truth).axes[0]
     true = next(line for line in axes.lines if line.get_label() == "true")

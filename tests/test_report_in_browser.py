@@ -54,7 +54,7 @@ def screened(tmp_path_factory):
 
 
 def opened(browser, screened, width: int, height: int):
-    """The report, loaded; what went wrong and what was asked for are kept in ``errors`` and ``requests``."""
+    """The loaded report, with its errors and requests in ``errors`` and ``requests``."""
     page = browser.new_page(viewport={"width": width, "height": height})
     page.set_default_timeout(PATIENCE)
     page.errors, page.requests = [], []
@@ -73,7 +73,7 @@ def page(screened, browser):
 
 
 def drawn(page) -> np.ndarray:
-    """The picture of the structure, in grey."""
+    """Greyscale image of the structure."""
     picture = page.locator("#viewer-structure canvas").first.screenshot()
     return np.asarray(Image.open(io.BytesIO(picture)).convert("L"), dtype=int)
 
@@ -123,7 +123,7 @@ def test_a_structure_turns_when_dragged(page):
 
 
 def test_clicking_a_point_shows_its_structure(page, screened):
-    """The sixth candidate is the second of Ga40: its number, size, and the energies of its atoms are shown."""
+    """The sixth candidate is the second Ga40: its index, size and atomic energies are shown."""
     data = page.evaluate("viewer._dataset.properties")
     assert data["rank"]["values"] == [1, 2, 3, 4] * 2 and data["atoms"]["values"] == [31] * 4 + [40] * 4
     before = drawn(page)
@@ -155,7 +155,7 @@ def test_the_energies_of_the_atoms_are_those_of_the_model(page, screened):
 
 
 def test_it_can_be_read_on_a_phone(screened, browser):
-    """The map lies above the structure, and nothing is wider than the screen."""
+    """The map is above the structure, and nothing is wider than the screen."""
     page = opened(browser, screened, 400, 800)
     upper, lower = (page.locator(f".viewer-{part}").bounding_box() for part in ("map", "structure"))
     assert upper["y"] + upper["height"] <= lower["y"]

@@ -1,4 +1,4 @@
-"""Setting the shieldings of Kaneko et al. 2023 beside ours."""
+"""Comparison with the shieldings of Kaneko et al. 2023."""
 
 import csv
 import io
@@ -36,14 +36,14 @@ def dataset(tmp_path_factory) -> SodiumShielding:
 
 
 def skewed(number: int, seed: int = 0) -> np.ndarray:
-    """Shieldings of the paper's kind: a peak near 605 ppm and a tail to the left."""
+    """Shieldings as in the paper: a peak near 605 ppm and a tail to lower values."""
     return np.clip(615 - np.random.default_rng(seed).exponential(40, number), 400, 640)
 
 
 def write_run(
     folder: Path, name: str, predicted: np.ndarray, target: np.ndarray, first: int = 0, size: int = 14, loss: float = 1
 ):
-    """A finished training or fit with the given predictions, as far as the tables read it."""
+    """The files of a finished training or fit with the given predictions that the tables read."""
     run = folder / name
     (run / "splits").mkdir(parents=True)
     (run / "splits" / "train.txt").write_text("0\n1\n2\n")
@@ -55,7 +55,7 @@ def write_run(
 
 
 def results_of(folder: Path, predictions: dict, table: str = nmr.FOLDS_TABLE) -> list[nmr.Result]:
-    """Results of methods that predict, for each of three folds, what a function makes of the target."""
+    """Results of methods whose prediction, in each of three folds, is a function of the target."""
     rows = []
     for method, predict in predictions.items():
         for fold, division in enumerate(FOLDS):
@@ -66,7 +66,7 @@ def results_of(folder: Path, predictions: dict, table: str = nmr.FOLDS_TABLE) ->
 
 
 def off(error: float):
-    """Predictions with alternating errors of one magnitude."""
+    """Predictions with alternating errors of equal magnitude."""
     return lambda target: target + error * (-1.0) ** np.arange(len(target))
 
 
@@ -111,7 +111,7 @@ def test_each_training_is_made_once_and_says_all_of_itself():
 
 
 def test_lasso_and_network_are_tested_on_the_same_clusters(dataset, tmp_path):
-    """A Lasso's test sets are those of the same division of a training, so that errors can be paired."""
+    """The Lasso and the trainings have the same test sets, so that errors can be paired."""
     rows = [Row(nmr.CURVE, lasso("populations"), (Division(1), Division(1, 10)))]
     nmr.fit_lassos(rows, {"stable": dataset}, tmp_path)
     whole, few = (
@@ -144,7 +144,7 @@ def test_errors_are_over_all_folds_together(tmp_path):
 
 
 def test_differences_are_taken_part_by_part(tmp_path):
-    """Parts of very different difficulty: the difference is the same in each."""
+    """Parts of very different difficulty, but with the same difference between the methods."""
     target = np.full(10, 600.0)
     for fold, error in enumerate((10.0, 50.0, 90.0)):
         write_run(tmp_path, f"lasso_both_fold{fold}", target + error, target)
@@ -158,7 +158,7 @@ def test_differences_are_taken_part_by_part(tmp_path):
 
 
 def test_seeds_are_joined(tmp_path):
-    """Errors of opposite sign cancel in the mean over seeds; the best one is chosen by validation, fold by fold."""
+    """Errors of opposite sign cancel in the mean over seeds; the best seed of each fold is chosen by validation."""
     target = np.full(10, 600.0)
     for fold, best in enumerate((0, 1, 1)):
         for seed, error in enumerate((20.0, -12.0)):
@@ -177,7 +177,7 @@ def test_seeds_are_joined(tmp_path):
 
 
 def test_findings_on_models_are_confirmed(tmp_path):
-    """Numbers made up so that the paper is right in all."""
+    """Invented values that agree with all findings of the paper."""
     mean = skewed(140).mean()
     found = results_of(
         tmp_path,
@@ -197,7 +197,7 @@ def test_findings_on_models_are_confirmed(tmp_path):
 
 
 def test_findings_on_models_are_denied(tmp_path):
-    """The same methods, the other way round."""
+    """The same methods with the opposite findings."""
     found = results_of(
         tmp_path,
         {
@@ -250,7 +250,7 @@ def test_findings_on_labels_are_confirmed_or_denied():
 
 @pytest.fixture(scope="module")
 def relaxed(tmp_path_factory) -> ClusterDataset:
-    """Two random clusters, one of them labelled relaxed too: its lowest shielding is 180 ppm higher."""
+    """Two random clusters, one of them also labelled after relaxation, which raises its lowest shielding by 180 ppm."""
     folder = tmp_path_factory.mktemp("relaxed")
     frames = []
     for seed, is_relaxed, lowest in ((1, 0, 400.0), (2, 0, 560.0), (1, 1, 580.0)):
@@ -302,7 +302,7 @@ def test_labels_are_those_of_the_data_set(dataset):
 
 
 def test_tables_and_figures_of_finished_runs(tmp_path, capsys, dataset, monkeypatch):
-    """Everything is written, marked with the number of clusters, and a quick run is marked as one."""
+    """All files are written with the number of clusters, and a quick run is marked."""
     monkeypatch.setattr(plots, "render", drawn_roughly)
     folder = tmp_path / "quick"
     predictions = {method: off(20.0 + number) for number, method in enumerate(nmr.METHODS)}
@@ -329,7 +329,7 @@ def test_tables_and_figures_of_finished_runs(tmp_path, capsys, dataset, monkeypa
 
 
 def drawn_roughly(figure: Figure, file_format: str = "png") -> bytes:
-    """A figure in few dots and without its layout, which takes most of the time."""
+    """Draw a figure at low resolution and without its layout, which takes most of the time."""
     figure.set_layout_engine("none")
     figure.savefig(buffer := io.BytesIO(), format=file_format, dpi=30)
     return buffer.getvalue()
@@ -360,13 +360,13 @@ def test_figures_of_few_atoms_are_made():
 
 
 def test_shieldings_that_cannot_be_learned():
-    """One line for a value that is missing, for no atom, one atom, and values that are all equal."""
+    """One line for a missing value, no atom, one atom, and equal values."""
     z, ptr = torch.full((12,), 11), torch.tensor([0, 12])
     scale = ShieldingScale(transform=True)
     for values, message in (
         (torch.tensor([600.0, float("nan")] * 6), "must be finite numbers: one is nan"),
         (torch.zeros(0), "there is none"),
-        (torch.tensor([600.0]), "at least 10 values to be fitted, got 1"),
+        (torch.tensor([600.0]), "at least 10 values are needed to fit a distribution, got 1"),
         (torch.full((12,), 600.0), "all 12 values are 600"),
     ):
         with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Setting the tables of a paper beside ours."""
+"""Comparison with the tables of a paper."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from pyg_clusters.training.launcher import Training, run_trainings
 
 
 def write_run(folder: Path, name: str, overall: tuple[float, float, int], by_size: dict | None = None, seed: int = 0):
-    """A finished run with the given errors (MAE, RMSE, clusters), as far as the tables read it."""
+    """The files of a finished run with the given errors (MAE, RMSE, clusters) that the tables read."""
     run = folder / dart.folder_name(name, seed)
     (run / "splits").mkdir(parents=True)
     (run / "splits" / "train.txt").write_text("0\n1\n2\n")
@@ -90,7 +90,7 @@ def test_a_table_of_finished_runs_is_written_with_mean_and_spread(tmp_path, caps
 
 
 @pytest.mark.slow
-def test_quick_run_is_marked_and_goes_on_after_a_kill(tmp_path):
+def test_quick_run_is_marked_and_resumes_after_a_kill(tmp_path):
     arguments = ["reproduce", "dart", "--quick", "--only", "Learning curve", "--out", str(tmp_path)]
     command = [sys.executable, "-m", "pyg_clusters", *arguments]
     process = subprocess.Popen(command, start_new_session=True)
@@ -101,7 +101,7 @@ def test_quick_run_is_marked_and_goes_on_after_a_kill(tmp_path):
     process.wait()
     assert main(arguments) == 0
     assert "QUICK RUN" in (tmp_path / "quick_results.md").read_text()
-    assert len(list(tmp_path.glob("quick/*/finished.json"))) == 4  # the last of the curve is that by group
+    assert len(list(tmp_path.glob("quick/*/finished.json"))) == 4  # the last of the curve is the training by group
 
 
 def test_a_training_that_fails_is_named_with_its_last_line(tmp_path):
@@ -110,7 +110,7 @@ def test_a_training_that_fails_is_named_with_its_last_line(tmp_path):
         run_trainings([broken], tmp_path, workers=1)
 
 
-def test_another_recipe_is_not_mixed_with_what_was_begun(tmp_path):
+def test_another_recipe_is_not_mixed_with_existing_runs(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "finished.json").write_text('{"seconds": 1.0}')
     run_trainings([Training("a", shipped_recipe("dart_gallium.yaml"))], tmp_path)
@@ -134,7 +134,7 @@ def test_the_papers_own_data_are_named_in_every_training(tmp_path):
 def test_terminated_it_stops_its_trainings(tmp_path):
     def work():
         os.setpgid(0, 0)
-        forkserver._forkserver._forkserver_pid = None  # that of this process starts no training of a fork
+        forkserver._forkserver._forkserver_pid = None  # the one of this process starts no training of a fork
         return main(["reproduce", "dart", "--quick", "--only", "dart_600", "--out", str(tmp_path)])
 
     process = in_child(work)
@@ -150,7 +150,7 @@ def test_terminated_it_stops_its_trainings(tmp_path):
 
 
 def in_group(number: int) -> list[int]:
-    """Processes of a group that still run."""
+    """Running processes of a group."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""Runs that are killed at any moment and started again, or spread over parts, end with the output of one run."""
+"""Runs that are killed and restarted, or divided into parts, give the output of a single run."""
 
 import json
 import os
@@ -161,11 +161,11 @@ def test_a_changed_input_is_another_run(folder, tmp_path, capsys):
     assert main([*arguments, "--on-bad", "skip"]) == 2
     assert "input 0" in capsys.readouterr().err
     given.write_bytes(content)
-    os.utime(given, ns=(0, 1))  # its date does not matter
+    os.utime(given, ns=(0, 1))  # the date does not matter
     assert main([*arguments, "--on-bad", "skip"]) == 0
 
 
-def test_a_run_that_a_bad_frame_stopped_goes_on_without_it(folder, tmp_path, capsys):
+def test_a_run_stopped_by_a_bad_frame_resumes_without_it(folder, tmp_path, capsys):
     out = tmp_path / "out.parquet"
     arguments = [argument for argument in command(folder, out) if argument not in ("--on-bad", "skip")]
     assert main(arguments) == 2
@@ -175,7 +175,7 @@ def test_a_run_that_a_bad_frame_stopped_goes_on_without_it(folder, tmp_path, cap
     assert out.read_bytes() == whole_run(folder, ".parquet")
 
 
-def test_screening_goes_on_with_the_energies_that_are_there(folder, tmp_path, monkeypatch):
+def test_screening_resumes_with_the_existing_energies(folder, tmp_path, monkeypatch):
     arguments = ["screen", str(folder / "model"), str(folder / "store.h5"), "--on-bad", "skip", "--top", "3"]
     assert main([*arguments, "--out", str(tmp_path / "whole")]) == 0
 
@@ -207,7 +207,7 @@ def test_screening_killed_at_random_moments(folder, tmp_path):
         time.sleep(moments.uniform(0, duration))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    # Killed while it writes its results it asks for --overwrite, and keeps what is there.
+    # If killed while writing results, it requires --overwrite and keeps the existing files.
     more = ["--overwrite"] if (out / "candidates.extxyz").exists() else []
     assert main([*start, str(out), *more]) == 0
     for name in ("candidates.csv", "candidates.extxyz"):
@@ -218,7 +218,7 @@ def test_screening_killed_at_random_moments(folder, tmp_path):
 
 
 def rows(*files: Path) -> list[str]:
-    """Rows of tables, or texts of frames, in the order of the frames."""
+    """Rows of tables, or text of frames, in the order of the frames."""
     found = []
     for file in files:
         if file.suffix == ".csv":
@@ -265,7 +265,7 @@ def test_parts_that_do_not_exist(folder, tmp_path, shard, capsys):
 
 @pytest.fixture(scope="module")
 def calibrated(folder) -> Path:
-    """An ensemble that was calibrated on the frames of one file, which those of the other are unlike."""
+    """An ensemble calibrated on the frames of one file; those of the other are outside its training set."""
     members = [folder / f"member_{seed}" for seed in (0, 1)]
     for seed, member in enumerate(members):
         torch.manual_seed(seed)
@@ -287,7 +287,7 @@ def with_intervals(folder: Path, out: Path, *more: object) -> list[str]:
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
-def test_intervals_and_flags_of_stopped_and_shared_out_runs(folder, calibrated, tmp_path, suffix, capsys):
+def test_intervals_and_flags_of_interrupted_and_divided_runs(folder, calibrated, tmp_path, suffix, capsys):
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
     assert main(with_intervals(folder, whole)) == 0
     add = Parts.add
@@ -386,7 +386,7 @@ def test_no_frame_that_can_be_used(folder, tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.extxyz"]
 
 
-def test_finished_parts_are_there_again(tmp_path):
+def test_finished_parts_are_restored(tmp_path):
     folder, settings = tmp_path / "parts", {"a": 1, "b": 2}
     parts = Parts(folder, settings)
     parts.add((0, 0), 3, b"one,")
@@ -411,7 +411,7 @@ def test_row_groups_are_of_one_size_however_rows_arrive(folder, tmp_path, monkey
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet", ".extxyz"])
-def test_shieldings_are_shared_out_like_energies(folder, tmp_path, suffix):
+def test_shieldings_are_divided_like_energies(folder, tmp_path, suffix):
     torch.manual_seed(0)
     save_model(NodeSchNet(hidden_channels=8, num_filters=8), tmp_path / "model")
     arguments = ["predict", str(tmp_path / "model"), str(folder / "a.extxyz")]

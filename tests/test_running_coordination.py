@@ -37,7 +37,7 @@ def test_narrow_steps_are_shell_counts(clusters):
     within = transform(batch).running_coordination
     counts = shell_counts(batch.pos, batch.ptr, transform.radii).cumsum(dim=1)[:, :-1]
     assert within.equal(counts.double())
-    assert within[:13, -1].eq(12).all() and within[13].eq(0).all()  # all neighbours, and a single atom has none
+    assert within[:13, -1].eq(12).all() and within[13].eq(0).all()  # all neighbours; a single atom has none
 
 
 def test_batch_equals_single_and_blocks_equal_one(clusters, monkeypatch):

@@ -1,4 +1,4 @@
-"""What the model for screening is trained on."""
+"""Training data of the model for screening."""
 
 from pathlib import Path
 

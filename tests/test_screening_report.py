@@ -1,4 +1,4 @@
-"""The report of a screening: its figures, its table, its structures with and without chemiscope."""
+"""The report of a screening: figures, table, and structures with and without chemiscope."""
 
 import sys
 
@@ -24,7 +24,7 @@ ICOSAHEDRON = Icosahedron("Cu", 2, latticeconstant=3.6)
 
 
 def screening(sizes: tuple[int, ...] = (13, 13, 12)) -> Screening:
-    """One candidate of each size given, among frames of 13 and 12 atoms; the second of a size is 0.5 eV higher."""
+    """One candidate of each given size, among frames of 13 and 12 atoms; the second of a size is 0.5 eV higher."""
     candidates = []
     for place, size in enumerate(sizes):
         number = sizes[:place].count(size) + 1
@@ -54,8 +54,8 @@ def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("shift", "printed"), [(0.0, False), (-0.5, True), (-100.0, None)])
-def test_true_energies_on_another_zero(shift, printed):
-    """Not an error of 1 eV per cluster, as models have; 0.5 eV per atom may be one, 100 eV per atom is another zero."""
+def test_true_energies_with_another_zero(shift, printed):
+    """1 eV per cluster is an error of a model, 0.5 eV per atom may be one, and 100 eV per atom is a different zero."""
     sizes = (13,) * 6 + (12,) * 6
     other = screening(sizes)
     for candidate in other.candidates:
@@ -78,8 +78,8 @@ def test_without_chemiscope_the_page_names_the_extra(predictor, tmp_path, monkey
         viewer_section([ICOSAHEDRON], {"rank": Property(np.arange(1))}, x="rank", y="rank", color="rank")
 
 
-def test_what_is_known_of_candidates():
-    """Energies above the lowest are those of a size; the true ones have a zero of their own."""
+def test_properties_of_candidates():
+    """Energies above the lowest refer to a size; true energies have their own zero."""
     found = screening()
     properties = report.candidate_properties(found, found.candidates, "dft")
     assert properties["atoms"].values.tolist() == [13, 13, 12]
@@ -94,7 +94,7 @@ def test_a_page_holds_no_more_atoms_than_it_can(predictor, tmp_path, monkeypatch
     monkeypatch.setattr(report, "shown_first", lambda sizes: shown_first(sizes, max_atoms=30))
     report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
     page = (tmp_path / "report.html").read_text()
-    assert "The first 2 of 3 candidates, size by size: a page shows at most 30,000 atoms" in page
+    assert "Only the first 2 of 3 candidates are shown, size by size, because a page shows at most 30,000 atoms" in page
     assert page.count('"names":') == 2
 
 
@@ -105,7 +105,7 @@ def test_the_first_of_each_size_come_before_the_second_of_any():
 
 
 def test_bonds_of_an_icosahedron():
-    """12 from the centre, 30 along the edges, whichever the element."""
+    """12 bonds from the centre and 30 along the edges, for any element."""
     for element, length in (("Cu", 3.6), ("Na", 5.2)):
         structure = _structure(Icosahedron(element, 2, latticeconstant=length))
         assert len(structure["bonds"]) == 42
@@ -126,7 +126,7 @@ def test_energies_of_atoms_sum_to_those_of_the_cluster():
 
 
 def test_bins_narrower_than_the_error_give_a_warning(tmp_path):
-    """0.5 eV in five bins: 0.1 eV, 2.31 kcal/mol; the one cluster of the other size has bins of no width."""
+    """0.5 eV in five bins: 0.1 eV, 2.31 kcal/mol; the bins of the size with one cluster have zero width."""
     (tmp_path / "test_metrics.json").write_text('{"overall": {"mae_kcal_mol": 1.25}}')
     assert report.widths_of_bins(screening(), 5) == pytest.approx({12: 0.0, 13: 2.306}, abs=1e-3)
     with pytest.warns(UserWarning, match=r"12 atoms are 0\.00 kcal/mol wide, narrower .* \(1\.25 kcal/mol\)"):

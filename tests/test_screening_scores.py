@@ -1,4 +1,4 @@
-"""Scores of strategies, on numbers counted by hand."""
+"""Scores of strategies, compared with values counted by hand."""
 
 from dataclasses import asdict
 
@@ -31,7 +31,7 @@ def test_isomers_by_energy():
     assert isomers_by_energy(np.zeros(0)).tolist() == []
 
 
-def test_joined_isomers():
+def test_merged_isomers():
     by_energy, by_structure = np.array([0, 0, 1, 2, 3]), np.array([7, 9, 9, 4, 7])
     assert merge_isomers(by_energy, by_structure).tolist() == [0, 0, 0, 1, 0]
     assert merge_isomers(by_energy, np.arange(5)).tolist() == [0, 0, 1, 2, 3]
@@ -39,14 +39,14 @@ def test_joined_isomers():
 
 
 def test_recall_curve():
-    """Of the lowest two frames (0 and 1) the first is the fourth by prediction, the second the fifth."""
+    """The lowest two frames, 0 and 1, are the fourth and the fifth by prediction."""
     assert recall_curve(PREDICTED, TRUTH, lowest=2).tolist() == [0, 0, 0, 0.5, 1, 1]
     assert recall_curve(TRUTH, TRUTH, lowest=3).tolist() == pytest.approx([1 / 3, 2 / 3, 1, 1, 1, 1])
     assert recall_curve(PREDICTED, TRUTH, lowest=50)[-1] == 1
 
 
 def test_isomer_curve():
-    """The isomers within 0.5 eV are 1, 2 and 0, at places 1, 2 and 4; frame 1 brings no new one."""
+    """The isomers within 0.5 eV are 1, 2 and 0, at ranks 1, 2 and 4; frame 1 adds no new one."""
     assert isomer_curve(PREDICTED, TRUTH, ISOMER, window=0.5).tolist() == pytest.approx([1 / 3, 2 / 3, 2 / 3, 1, 1, 1])
 
 
@@ -69,7 +69,7 @@ def test_ranking_of_perfect_predictions_and_of_one_frame():
 
 
 def test_score_of_a_selection():
-    """Of frames 1, 2 and 4: one of the lowest two, three isomers, two of the three within 0.5 eV."""
+    """Frames 1, 2 and 4 contain one of the lowest two frames, three isomers, and two of the three within 0.5 eV."""
     row = score_selection(
         np.array([4, 1, 2]), TRUTH, ISOMER, 46, "unique", structure=np.array([0, 1, 2, 2, 2, 2]), lowest=2
     )
@@ -77,7 +77,7 @@ def test_score_of_a_selection():
     assert row.regret_kcal_mol == pytest.approx(0.0005 * KCAL_PER_MOL)
     assert row.regret_mev_per_atom == pytest.approx(0.5 / 46)
     assert row.recall == 0.5
-    assert row.enrichment == pytest.approx(1)  # three of six random frames have half of them, too
+    assert row.enrichment == pytest.approx(1)  # three of six random frames also contain half of them
     assert row.distinct == 1
     assert row.distinct_structures == pytest.approx(2 / 3)
     assert (row.low_isomers, row.low_isomers_share) == (2, pytest.approx(2 / 3))
@@ -90,7 +90,7 @@ def test_score_of_copies():
 
 
 def test_random_choices_have_the_mean_that_counting_gives():
-    """A random third of the frames has a third of the lowest: enrichment 1; all frames have all."""
+    """A random third of the frames contains a third of the lowest (enrichment 1), and all frames contain all."""
     truth = np.random.default_rng(0).normal(-110, 0.6, 300)
     isomer = isomers_by_energy(truth)
     row = score_random(100, truth, isomer, 46, draws=400)

@@ -76,7 +76,7 @@ def test_as_a_pyg_module(generator):
     graph = shell_graph(generator)
     conv = ShellConv(4, 6).double()
     num_atoms = graph.num_nodes
-    # Shells are an edge type beside edge_index, which sparse adjacency matrices have no place for.
+    # Shells are an edge type, which sparse adjacency matrices cannot store.
     expected = assert_module(
         conv,
         graph.x,
@@ -150,7 +150,7 @@ def test_bipartite():
     found = conv((x_source, x_target), edge_index, edge_type)
     torch.testing.assert_close(found, conv.root(x_target) + sums, rtol=1e-12, atol=1e-12)
 
-    alone = conv((x_source, None), edge_index, edge_type)  # no target features: targets are as many as sources
+    alone = conv((x_source, None), edge_index, edge_type)  # no target features: as many targets as sources
     torch.testing.assert_close(alone[:2], sums, rtol=1e-12, atol=1e-12)
     assert alone.shape == (3, 6)
     assert alone[2].abs().sum() == 0
@@ -212,7 +212,7 @@ def test_inside_a_graph_network(generator):
 
 def test_wrong_use():
     x, edge_index = torch.randn(2, 4), torch.tensor([[0, 1], [1, 0]])
-    with pytest.raises(ValueError, match="edge_type is needed to tell 3 shells apart"):
+    with pytest.raises(ValueError, match="edge_type is needed to distinguish 3 shells"):
         ShellConv(4, 6)(x, edge_index)
     with pytest.raises(ValueError, match=r"active_shells must be among 0 to 2, got \[0, 3\]"):
         ShellConv(4, 6, active_shells=(0, 3))

@@ -22,7 +22,7 @@ def clusters(generator):
 
 @pytest.fixture
 def model(clusters) -> ShieldingDART:
-    """Fitted to shieldings like those of sodium."""
+    """Model fitted to shieldings similar to those of sodium."""
     torch.manual_seed(0)
     model = ShieldingDART().double().eval()
     z, _, batch = clusters
@@ -58,8 +58,8 @@ def test_large_clusters_from_near_pairs(monkeypatch, model, clusters):
 
 
 @pytest.mark.parametrize(("degree", "tells"), [(0, False), (1, True)])
-def test_directions_tell_atoms_apart_that_distances_do_not(degree, tells):
-    """The same numbers of neighbours within and beyond 4 Å everywhere, but at other angles."""
+def test_directions_distinguish_atoms_that_distances_do_not(degree, tells):
+    """Equal numbers of neighbours within and beyond 4 Å for all atoms, but at different angles."""
     flat = 3.5 * torch.tensor([[0, 0, 0], [1, 0, 0], [-1, 0, 0], [0, 1, 0]], dtype=torch.double)
     corner = 3.5 * torch.tensor([[0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 1, 0]], dtype=torch.double)
     torch.manual_seed(0)
@@ -68,7 +68,7 @@ def test_directions_tell_atoms_apart_that_distances_do_not(degree, tells):
     assert torch.allclose(model(z, flat), model(z, corner), rtol=1e-9) != tells
 
 
-def test_it_is_no_model_of_energies(model, generator):
+def test_it_is_not_an_energy_model(model, generator):
     assert not isinstance(model, HasAtomicEnergies) and isinstance(SmoothDART(), HasAtomicEnergies)
     dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.5]], calculator=ModelCalculator(model))
     with pytest.raises(InputError, match="ShieldingDART gives a value per atom"):

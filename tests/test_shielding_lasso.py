@@ -60,7 +60,7 @@ def test_kept_error_is_that_of_the_model(halves):
         errors = model.fit(train, val)
         rmse = (predicted(model, val) - val.y).square().mean().sqrt()
         assert float(rmse) == pytest.approx(min(errors.values()), rel=1e-3)
-        assert errors[1e5] == pytest.approx(float(val.y.std(correction=0)), rel=0.2)  # nothing but the intercept
+        assert errors[1e5] == pytest.approx(float(val.y.std(correction=0)), rel=0.2)  # only the intercept
 
 
 def test_strong_penalty_leaves_the_mean(halves):
@@ -71,8 +71,8 @@ def test_strong_penalty_leaves_the_mean(halves):
     torch.testing.assert_close(predicted(model, val), train.y.mean().expand(val.y.numel()), rtol=1e-5, atol=0)
 
 
-def test_what_hardly_varies_takes_no_part(clusters):
-    """A first neighbour at a distance that did not occur in training moves nothing."""
+def test_nearly_constant_features_are_ignored(clusters):
+    """A first neighbour at a distance that did not occur in training changes nothing."""
     train = Batch.from_data_list(clusters[:20])
     model = ShieldingLasso(radii=[0.5, 4.0, 6.0])
     model.fit(train, train)

@@ -1,4 +1,4 @@
-"""Training of shieldings per atom: what the loss is taken of, which model is kept, and the run from end to end."""
+"""Training on shieldings per atom: the loss, the selected model, and a complete run."""
 
 import json
 import subprocess
@@ -104,7 +104,7 @@ def test_loss_is_that_of_standardised_values(dataset, transform):
     raw = model.raw(data.z, data.pos, data.batch)
     expected = SortedPenaltyLoss(3.0)(raw, model.scale.standardize(data.y))
     torch.testing.assert_close(module.loss_of(predicted, data), expected, rtol=1e-4, atol=1e-4)
-    if not transform:  # the loss in ppm, but for a factor
+    if not transform:  # the loss in ppm, except for a factor
         in_ppm = SortedPenaltyLoss(3.0)(predicted, data.y)
         torch.testing.assert_close(model.scale.scale**2 * module.loss_of(predicted, data), in_ppm, rtol=1e-4, atol=0)
     assert model.domain.atomic_numbers == [11]
@@ -263,7 +263,7 @@ def test_evaluate_names_the_atom_without_a_number(finished, frames, tmp_path, ca
     assert "some.extxyz, frame 1: 'sigma' of atom 4 must be a number, got nan" in error
 
 
-def test_evaluate_heeds_the_device(finished, frames, capsys):
+def test_evaluate_uses_the_device(finished, frames, capsys):
     for arguments in ([], [str(frames), "--target", "sigma"]):
         assert main(["evaluate", str(finished), *arguments, "--device", "warp"]) == 2
         assert "device warp cannot be used" in capsys.readouterr().err
@@ -324,7 +324,7 @@ def test_frames_of_one_atom_do_not_hide_what_a_model_gives(generator):
     assert alone.shielding.equal(alone.energy)
 
 
-def test_arrays_that_a_model_takes_besides(dataset):
+def test_further_arrays_of_a_model(dataset):
     class Charged(torch.nn.Module):
         def forward(self, z, pos, batch, *, charge=None):
             return pos.norm(dim=1) * 0 + (0 if charge is None else charge)

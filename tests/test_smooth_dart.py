@@ -1,4 +1,4 @@
-"""SmoothDART: DART in the sharp limit, physics, forces, and what they are for."""
+"""SmoothDART: the sharp limit, physics, forces and their uses."""
 
 import json
 
@@ -79,7 +79,7 @@ def test_forces_are_exact():
         moved[atom, axis] = step
         difference = model(z, pos + moved, batch).sum() - model(z, pos - moved, batch).sum()
         assert -difference.item() / (2 * step) == pytest.approx(forces[atom, axis].item(), rel=1e-5, abs=1e-7)
-    assert forces[:6].sum(0).abs().max() < 1e-8  # a cluster as a whole is not moved
+    assert forces[:6].sum(0).abs().max() < 1e-8  # the cluster as a whole does not move
 
 
 def test_energy_is_continuous_where_that_of_dart_jumps():
@@ -108,7 +108,7 @@ def test_positions_in_double_precision_are_taken_by_a_model_in_single():
 
 
 @pytest.mark.parametrize("change", ["every pair", "small blocks"])
-def test_what_saves_time_changes_nothing(monkeypatch, change):
+def test_shortcuts_change_nothing(monkeypatch, change):
     model = SmoothDART(degree=8, **SMALL).double().eval()
     z, pos, batch = clusters((45, 60, 2, 1))
     fast = energy_and_forces(model, z, pos, batch)
@@ -140,7 +140,7 @@ def test_distant_clusters_add_without_the_outermost_shell(outermost_shell, addit
     assert torch.allclose(together, model(z, pos, batch).sum(), rtol=1e-10) == additive
 
 
-def test_directions_tell_angles_apart():
+def test_directions_distinguish_angles():
     def triple(angle):
         return torch.tensor([[0.0, 0.0, 0.0], [2.7, 0.0, 0.0], [2.7 * np.cos(angle), 2.7 * np.sin(angle), 0.0]])
 
@@ -182,7 +182,7 @@ def test_a_model_without_forces_is_refused(tmp_path, capsys):
     assert not (tmp_path / "relaxed.extxyz").exists()
 
 
-def test_relaxing_with_a_model_ends_where_there_is_no_force(tmp_path):
+def test_relaxing_with_a_model_ends_without_forces(tmp_path):
     torch.manual_seed(0)
     model = SmoothDART(**SMALL).double()
     model.scale.scale.fill_(1.0)
@@ -213,7 +213,7 @@ def test_minima_and_hot_frames_are_split_as_each_is_alone():
 
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory):
-    """Sodium clusters with energies and forces of the Gupta potential: icosahedra, shaken."""
+    """Rattled sodium icosahedra with energies and forces of the Gupta potential."""
     found = []
     for number in range(48):
         cluster = Icosahedron("Na", 2, latticeconstant=5.1)
@@ -292,7 +292,7 @@ def test_files_of_minima_need_no_forces_and_must_be_among_the_files(frames, tmp_
 
 @pytest.mark.parametrize("outermost_shell", [True, False])
 def test_nanoparticles_are_for_models_of_fixed_range(outermost_shell):
-    """A sum over all atoms of 64 means nothing where the model has seen 6 at most."""
+    """A sum over all of 64 atoms is meaningless for a model trained on at most 6 atoms."""
     model = SmoothDART(outermost_shell=outermost_shell, **SMALL).eval()
     z, pos, _ = clusters((6,))
     model.domain.fit(z, torch.tensor([0, 6]), pos)

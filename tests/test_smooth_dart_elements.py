@@ -1,4 +1,4 @@
-"""SmoothDART for several elements: blind with one, sums of the formula, symmetries, forces, refusals."""
+"""SmoothDART for several elements: one element, sums of the formula, symmetries, forces, errors."""
 
 import pytest
 import torch
@@ -42,7 +42,7 @@ def test_one_element_is_the_blind_model_exactly():
         of_one(torch.full_like(z, 79), pos, batch)
 
 
-def test_what_ships_is_blind_and_unchanged():
+def test_shipped_models_are_blind_and_unchanged():
     shipped = load_model("gallium-forces")
     pos = torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, 2.7], [0.0, 2.3, 1.4], [2.3, 0.8, 1.4]])
     energy = shipped(None, pos, torch.zeros(4, dtype=torch.long))
@@ -77,12 +77,12 @@ def test_the_descriptor_is_that_of_the_formula(channels):
         for other in (all_alike, ours):
             of_degrees = (other * ours)[:, :4].split([1, 3, 5, 7], dim=-1)[1:]
             expected += [part.sum(-1) for part in of_degrees]
-    assert torch.allclose(x[0, :, :-3], torch.cat(expected, dim=-1), atol=1e-9)  # the last three say which element
+    assert torch.allclose(x[0, :, :-3], torch.cat(expected, dim=-1), atol=1e-9)  # the last three encode the element
 
 
 @pytest.mark.parametrize("options", [{}, {"degree": 0}, {"rounds": 2, "element_channels": 1, "elements": SIX}])
 def test_physics(options):
-    """Invariance, batched equals one by one, saved and rebuilt: with all atoms gold, and with elements at random."""
+    """``validate_model`` for gold clusters and for clusters with random elements."""
     tried = model(**options)
     validate_model(tried.float(), atomic_number=79)
     tried.double()

@@ -39,22 +39,22 @@ def test_stable_clusters_are_those_of_the_card(stable):
         "sodium_shielding.extxyz"
     ].sizes
     assert len(stable) >= 150
-    assert len({tuple(cluster.y.sort().values.tolist()) for cluster in stable}) == len(stable)  # none is there twice
+    assert len({tuple(cluster.y.sort().values.tolist()) for cluster in stable}) == len(stable)  # no duplicates
     assert (stable._data.z == 11).all() and (stable._data.lambda_triplet > 0).all()
     assert (stable._data.homo_lumo_gap > 0.5).all() and (stable._data.homo_lumo_gap < 2).all()  # eV
     assert (stable._data.lambda_triplet < 1).all() and (stable._data.s2 == 0).all()
     assert set(stable._data.relaxed.tolist()) == {0, 1}
     energy = stable._data.energy / stable.sizes
-    assert energy.mean() == pytest.approx(-4416.5, abs=1) and energy.std() < 0.2  # eV an atom, 11 electrons each
+    assert energy.mean() == pytest.approx(-4416.5, abs=1) and energy.std() < 0.2  # eV per atom, with 11 electrons each
 
 
 def test_shieldings_are_those_of_the_paper_in_shape(stable):
-    first = stable._data.y[:494]  # of the 32 clusters that the set began with
+    first = stable._data.y[:494]  # of the first 32 clusters of the data set
     assert first.mean() == pytest.approx(579.4, abs=0.1) and first.std() == pytest.approx(41, abs=2)
     y = stable._data.y
     assert y.mean() == pytest.approx(580, abs=8) and y.std() == pytest.approx(41, abs=6)
     skewness = ((y - y.mean()) / y.std()).pow(3).mean()
-    assert -2 < skewness < -0.8  # the tail is to the left
+    assert -2 < skewness < -0.8  # the tail is at lower values
     assert y.min() > 380 and y.max() < 720  # the highest are inner atoms of relaxed clusters
 
 
@@ -74,7 +74,7 @@ def test_values_of_atoms_agree_with_each_other(stable):
     def correlation(name):
         return torch.corrcoef(torch.stack([populations[name], data.y]))[0, 1]
 
-    # A finding of the paper (Fig. 2): 3S goes with the shielding, 3P against it.
+    # A finding of the paper (Fig. 2): 3S increases with the shielding, 3P decreases.
     assert correlation("3S") > 0.2
     assert all(correlation(name) < -0.2 for name in ("3PX", "3PY", "3PZ"))
 
@@ -89,7 +89,7 @@ def test_batches_and_splits(stable):
 
 
 def test_split_of_the_paper(stable, monkeypatch):
-    """The largest sizes, ten clusters of them at least, are held out as long as those of the paper are missing."""
+    """The largest sizes with at least ten clusters are held out while those of the paper are missing."""
     split, sizes = stable.paper_split(), stable.sizes
     held_out = sizes[split.test].unique().tolist()
     assert split.test.numel() >= 10 and min(held_out) > max(sizes[split.train].max(), sizes[split.val].max())
@@ -125,9 +125,9 @@ def test_folds_by_cluster(stable):
         _make_split(gallium_like, "paper", None, (0.8, 0.1, 0.1), (), 0)
 
 
-def test_unstable_clusters_lie_apart(tmp_path):
+def test_unstable_clusters_are_separate(tmp_path):
     unstable = SodiumShielding(tmp_path, subset="unstable")
-    assert (unstable._data.lambda_triplet < 0).all() and (unstable._data.s2[:4] > 0.05).all()  # the paper's bound
+    assert (unstable._data.lambda_triplet < 0).all() and (unstable._data.s2[:4] > 0.05).all()  # limit of the paper
     assert unstable._data.y[:58].mean() == pytest.approx(548.2, abs=0.1)
     assert unstable._data.y[:58].std() == pytest.approx(91.5, abs=0.1)
 
@@ -151,7 +151,7 @@ COLUMNS = " ".join(POPULATIONS)
 
 
 def labelled(seed=90000, stable="T", columns=COLUMNS, trace=600.0, electrons=11.0) -> str:
-    """A frame of a sodium dimer as the labeller writes it."""
+    """A frame of a sodium dimer as written by the labeller."""
     header = (
         "Properties=species:S:1:pos:R:3:nmr_shielding:R:1:nmr_tensor:R:9:gop:R:19 "
         f'pbc="F F F" n=2 seed={seed} energy=-324.50000000 energy_unit=Hartree s2=0.0000 lambda_t=0.010000 '
@@ -189,7 +189,7 @@ def test_frames_of_the_command_are_as_those_of_the_labeller(script):
         ("gupta_energy=-1.2", "sblda_gupta", "random"),
         ("gupta_energy=-1.2 tblite_energy=-16.0 valence_lambda_triplet=0.3", "sblda_xtb", "screened"),
     ):
-        by_commands = frame.replace("seed=90000", f"seed=90000 {told}")  # whatever family it is said to be of
+        by_commands = frame.replace("seed=90000", f"seed=90000 {told}")  # whatever its stated family
         assert by_commands != frame
         found = script.converted(*next(script.frames_of(by_commands)))
         assert found.key[1] == family and f"selection={selection} family={family} relaxed=1" in found.text

@@ -49,7 +49,7 @@ def test_overlap_is_the_common_area():
     first, second, both = (broaden(v, 4.0, axis=axis) for v in (values[:1], values[1:], values))
     assert overlap(first, first) == pytest.approx(1) and overlap(first, second) == pytest.approx(0, abs=1e-9)
     assert overlap(first, both) == overlap(both, first) == pytest.approx(0.5, abs=1e-6)
-    apart = 3.0  # two normal distributions of one width share 2 Φ(-d / 2s)
+    apart = 3.0  # the overlap of two normal distributions of equal width is 2 Φ(-d / 2s)
     axis = shift_axis([0.0, apart], 4.0)
     shared = overlap(broaden([0.0], 4.0, axis=axis), broaden([apart], 4.0, axis=axis))
     assert shared == pytest.approx(2 * norm.cdf(-apart / 2 * 2.354820 / 4.0), abs=1e-3)
@@ -69,7 +69,7 @@ def test_boltzmann_weights():
     np.testing.assert_allclose(boltzmann_weights([1.0, 2.0, 3.0], 1e9), 1 / 3, rtol=1e-4)
 
 
-def test_what_makes_no_spectrum():
+def test_invalid_spectra():
     for arguments, message in (
         (([], 5.0), "at least one shift"),
         (([np.nan], 5.0), "finite"),
@@ -90,7 +90,7 @@ def test_what_makes_no_spectrum():
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A saved model that gives 600 ppm to each atom of its own."""
+    """A saved model that predicts 600 ppm for each atom."""
     torch.manual_seed(0)
     model = NodeSchNet(hidden_channels=8, num_filters=8)
     model.scale.mean.fill_(600.0)
@@ -158,7 +158,7 @@ def test_one_spectrum_of_all_without_labels(model, tmp_path):
 
 
 @pytest.mark.filterwarnings("default")
-def test_labels_of_some_frames_only_are_left_out(model, tmp_path, capsys):
+def test_labels_of_only_some_frames_are_ignored(model, tmp_path, capsys):
     write_extxyz(tmp_path / "na.extxyz", [dimer(-2.0, 600.0), dimer(shielding=580.0)])
     command = ["spectrum", str(model), str(tmp_path / "na.extxyz"), "--out", str(tmp_path / "out")]
     assert main(command) == 0

@@ -37,7 +37,7 @@ def test_group_split_keeps_groups_whole_and_shares_near(seed):
     assert everything(split).equal(torch.arange(len(groups)))
     parts = [set(groups[part.numpy()]) for part in (split.train, split.val, split.test)]
     assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
-    # No group left in training would bring the test set nearer to its share.
+    # No remaining group would bring the test set closer to its share.
     smallest = min(sizes[group // 7] for group in parts[0])
     assert abs(split.test.numel() - 0.15 * len(groups)) <= smallest / 2 + 1
 

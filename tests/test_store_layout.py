@@ -1,4 +1,4 @@
-"""Frame stores that are not what they should be are refused in one line, whoever reads them."""
+"""Invalid frame stores are refused in one line by every reader."""
 
 import shutil
 import subprocess
@@ -37,7 +37,7 @@ def sound(tmp_path_factory):
 
 
 def replaced(name, **options):
-    """An attack that puts another data set in the place of one."""
+    """An attack that replaces a data set."""
 
     def attack(file, folder):
         del file[name]
@@ -180,7 +180,7 @@ def spoiled(sound, folder, name):
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_malformed_stores_are_refused_by_all_who_read_them(sound, tmp_path, capsys, monkeypatch, name):
-    monkeypatch.chdir(tmp_path)  # where external storage would be looked for
+    monkeypatch.chdir(tmp_path)  # the folder that would be searched for external storage
     path = spoiled(sound, tmp_path, name)
     words = ATTACKS[name][1]
 
@@ -194,7 +194,7 @@ def test_malformed_stores_are_refused_by_all_who_read_them(sound, tmp_path, caps
         "clusters": lambda: OnDiskClusters(path),
         "single": random_access,
     }
-    if "origin" in words:  # which nobody needs for single frames
+    if "origin" in words:  # not read with single frames
         del readers["single"]
     for read in readers.values():
         with pytest.raises(InputError) as caught:
@@ -215,7 +215,7 @@ def test_the_sound_store_is_read(sound):
 
 @pytest.mark.slow
 def test_a_flipped_byte_in_a_property_ends_the_command(tmp_path):
-    """The error is raised in the thread that reads ahead, where it must leave no lock of HDF5 behind."""
+    """The error is raised in the prefetching thread, where it must not leave a lock of HDF5."""
     generator = np.random.default_rng(0)
     frames = []
     for energy in generator.normal(size=3000):

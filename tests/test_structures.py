@@ -1,4 +1,4 @@
-"""Generated clusters, the Gupta potential, relaxing."""
+"""Generated clusters, the Gupta potential and relaxations."""
 
 import math
 import sys
@@ -120,7 +120,7 @@ def ball(basis: np.ndarray, radius: float) -> Tensor:
 
 
 def bulk(element: str, basis: np.ndarray, radius: float, guess: float) -> tuple[float, float]:
-    """Lattice constant (Å) and cohesive energy (eV) of a crystal: the energy of an atom in the middle of a ball."""
+    """Lattice constant (Å) and cohesive energy (eV) of a crystal, from the energy of the central atom of a sphere."""
     points = ball(basis, radius)
     z = torch.full((len(points),), Atoms(element).numbers[0])
     constants = guess * torch.linspace(0.98, 1.02, 5, dtype=torch.double)
@@ -137,7 +137,7 @@ def bulk(element: str, basis: np.ndarray, radius: float, guess: float) -> tuple[
 
 @pytest.mark.parametrize("element", FITTED)
 def test_bulk_fcc_is_what_the_parameters_were_fitted_to(element):
-    """With five shells of neighbours (to the square root of 5/2 of the lattice constant), as in the publication."""
+    """Five shells of neighbours, up to the square root of 5/2 lattice constants, as in the publication."""
     constant, cohesive = bulk(element, FCC, math.sqrt(2.5), FITTED[element][0])
     assert constant == pytest.approx(FITTED[element][0], abs=0.002)
     assert cohesive == pytest.approx(FITTED[element][1], abs=0.004)
@@ -162,7 +162,7 @@ def test_bulk_sodium():
 
 
 def test_dimer():
-    """The energy of two atoms by hand: both terms twice."""
+    """The energy of two atoms by hand: each term twice."""
     of = GUPTA_PARAMETERS["Cu"]
     stretch = 2.3 / of.r0 - 1
     expected = 2 * (of.a * math.exp(-of.p * stretch) - of.xi * math.exp(-of.q * stretch))
@@ -220,7 +220,7 @@ def test_elements_of_gupta():
     validate_model(own, atomic_number=31)
 
 
-# Relaxing
+# Relaxation
 
 
 def flat(*clusters: Atoms) -> tuple[Tensor, Tensor, Tensor]:
@@ -267,7 +267,7 @@ def test_relax_batched_equals_one_by_one_in_any_order(shaken):
     torch.testing.assert_close(backwards.energy.flip(0), together.energy)
 
 
-def test_relax_that_is_stopped_says_so(shaken):
+def test_unconverged_relaxations_are_marked(shaken):
     z, pos, batch = flat(*shaken)
     before, left = pos.clone(), []
     relaxed = relax(Gupta("Na"), z, pos, batch, max_steps=2, progress=left.append)

@@ -8,7 +8,7 @@ from pyg_clusters.testing import random_clusters, validate_model
 
 
 class Centred(nn.Module):
-    """A model that passes: a quadratic form of the distances to the centroid, summed over a cluster."""
+    """A valid model: a quadratic form of the distances to the centroid, summed over a cluster."""
 
     def __init__(self):
         super().__init__()
@@ -40,7 +40,7 @@ class OneAxis(Centred):
 
 
 class Handed(Centred):
-    """Feels the handedness of the first four atoms of a cluster, which a rotation may keep."""
+    """Depends on the handedness of the first four atoms of a cluster, which rotations preserve."""
 
     def of_atoms(self, z, pos, batch):
         first = batch_to_ptr(batch)[:-1]
@@ -95,7 +95,7 @@ class ForgetsAWeight(Centred):
 
 
 class LearnsOutsideItsState(Centred):
-    """Keeps a scale as a plain attribute, as PyG's SchNet does."""
+    """Stores a scale as a plain attribute, as PyG's SchNet does."""
 
     def __init__(self):
         super().__init__()
@@ -126,7 +126,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize(("broken", "what"), BROKEN, ids=lambda value: getattr(value, "__name__", ""))
-def test_what_is_wrong_is_found_and_named(broken, what):
+def test_errors_of_models_are_found_and_named(broken, what):
     with pytest.raises(AssertionError, match=f"{broken.__name__} fails: {what}"):
         validate_model(broken())
 
@@ -136,7 +136,7 @@ def test_a_handed_model_fails():
         validate_model(Handed())
 
 
-def test_models_that_are_right():
+def test_valid_models_pass():
     validate_model(Centred())
     validate_model(PerAtom(), per_atom=True)
     validate_model(DART(), atomic_number=11, sizes=(2, 5, 1), seed=3)
@@ -161,7 +161,7 @@ def test_random_clusters(generator):
     assert pos.shape == (84, 3)
     for a, b in zip(ptr, ptr[1:], strict=False):
         distance = torch.pdist(pos[a:b])
-        # Lattice points 2.8 Å apart, each coordinate moved by at most 0.25 Å.
+        # Lattice points 2.8 Å apart, with each coordinate displaced by at most 0.25 Å.
         assert bool((distance > 2.8 - 0.5 * 3**0.5).all())
     again = random_clusters((13, 1, 70), 31, torch.Generator().manual_seed(0))
     assert again[1].equal(pos)

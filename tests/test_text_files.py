@@ -1,4 +1,4 @@
-"""Every text is read and written in a named encoding, so that no result depends on the platform."""
+"""All text files are opened with a stated encoding, so that no result depends on the platform."""
 
 import ast
 from pathlib import Path
@@ -10,7 +10,7 @@ SOURCES = [path for folder in ("pyg_clusters", "datasets", "docs") for path in s
 
 
 def unnamed(call: ast.Call) -> bool:
-    """Whether a call opens a text without naming its encoding."""
+    """Whether a call opens a text file without an encoding."""
     if any(keyword.arg in ("encoding", None) for keyword in call.keywords):
         return False
     match call.func:

@@ -35,10 +35,10 @@ def forget_compiled():
 
 @pytest.mark.parametrize("name", ["DART", "NodeSchNet", pytest.param("SmoothDART", marks=pytest.mark.slow)])
 def test_compiled_without_a_break_in_the_graph(name):
-    """Traced and run as it is: no C++ compiler is needed."""
+    """Trace the model and run the graph as it is, which needs no C++ compiler."""
     model = made(name)
     compiled = torch.compile(model, fullgraph=True, backend="eager")
-    for sizes, seed in ((SIZES, 0), (SIZES, 1), ((4, 8, 12), 2)):  # the last of as many atoms, in other clusters
+    for sizes, seed in ((SIZES, 0), (SIZES, 1), ((4, 8, 12), 2)):  # the last has as many atoms in other clusters
         z, pos, batch = clusters(sizes, seed)
         torch.testing.assert_close(compiled(z, pos, batch), model(z, pos, batch), rtol=1e-5, atol=1e-5)
 
@@ -73,7 +73,7 @@ def check_forces(model: torch.nn.Module, traced: torch.nn.Module):
 
 @pytest.mark.slow
 def test_forces_of_a_compiled_model():
-    """By the backend ``aot_eager``: ``inductor`` has no name for a size of one more than a value (``u2 + 1``)."""
+    """With the backend ``aot_eager``: ``inductor`` does not support a size of a value plus one (``u2 + 1``)."""
     model = made("SmoothDART")
     check_forces(model, torch.compile(model, fullgraph=True, backend="aot_eager"))
 

@@ -1,4 +1,4 @@
-"""Training: what a run leaves behind, going on after a kill, several processes, and single parts."""
+"""Training: files of a run, resuming after a kill, several processes, and single parts."""
 
 import os
 import shutil
@@ -97,7 +97,7 @@ def recipe(frames, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(recipe, tmp_path_factory) -> Path:
-    """A run that was never stopped."""
+    """An uninterrupted run."""
     run = tmp_path_factory.mktemp("runs") / "whole"
     assert main(["train", "--config", str(recipe), "--out", str(run)]) == 0
     return run
@@ -112,7 +112,7 @@ def short(recipe, tmp_path_factory) -> Path:
 
 
 def after_epoch(number: int, action: Callable[[], None]) -> Callable:
-    """What the callback of the run folder does at the end of an epoch, and then an action once."""
+    """Callback of the run folder that also performs an action once at the end of an epoch."""
     write = RunFolder.on_train_epoch_end
 
     def write_and_act(callback, trainer, module):
@@ -196,7 +196,7 @@ def test_finished_run_is_left_alone(finished, capsys):
 
 def test_evaluating_an_unfinished_run_leaves_it_unfinished(short, finished, tmp_path):
     run = shutil.copytree(short, tmp_path / "run")
-    (run / "finished.json").unlink()  # as if it had been stopped there
+    (run / "finished.json").unlink()  # as if it had been interrupted there
     configuration = run / "config.yaml"
     configuration.write_text(configuration.read_text().replace("max_epochs: 2", f"max_epochs: {EPOCHS}"))
     assert main(["evaluate", str(run)]) == 0
@@ -204,7 +204,7 @@ def test_evaluating_an_unfinished_run_leaves_it_unfinished(short, finished, tmp_
     assert (run / "metrics.csv").read_text() == (finished / "metrics.csv").read_text()
 
 
-def test_limit_of_time_stops_after_an_epoch_and_resumes(recipe, finished, tmp_path, capsys, monkeypatch):
+def test_time_limit_stops_after_an_epoch_and_resumes(recipe, finished, tmp_path, capsys, monkeypatch):
     run = tmp_path / "limited"
     epochs = []
 
@@ -242,7 +242,7 @@ def test_resume_takes_the_saved_split_and_refuses_other_data(recipe, frames, tmp
     assert "data set has changed" in capsys.readouterr().err
 
 
-def test_average_of_the_weights_is_what_is_validated_and_kept(recipe, dataset, tmp_path):
+def test_averaged_weights_are_validated_and_saved(recipe, dataset, tmp_path):
     run = tmp_path / "average"
     arguments = ["--model.average_decay", "0.9"]
     assert main(["train", "--config", str(recipe), "--out", str(run), *arguments]) == 0
@@ -256,7 +256,7 @@ def test_average_of_the_weights_is_what_is_validated_and_kept(recipe, dataset, t
 
 
 class GraphSum(torch.nn.Module):
-    """A layer that must be given the graph: the bonds of each cluster, counted by its edges of shell 0."""
+    """A model that needs the graph: it counts the bonds of each cluster by the edges of shell 0."""
 
     def __init__(self):
         super().__init__()
@@ -346,7 +346,7 @@ def test_signals_end_a_training_that_can_be_resumed(recipe, finished, tmp_path, 
     assert (run / "metrics.csv").read_bytes() == (finished / "metrics.csv").read_bytes()
 
 
-def test_a_finished_run_goes_on_to_more_epochs(recipe, short, finished, tmp_path, capsys):
+def test_a_finished_run_resumes_for_more_epochs(recipe, short, finished, tmp_path, capsys):
     run = shutil.copytree(short, tmp_path / "run")
     epochs = len(read_columns(finished / "metrics.csv")["epoch"])
     assert main(["train", "--resume", str(run)]) == 0
@@ -442,7 +442,7 @@ def test_sampler_shares_out_every_batch():
     assert orders[0] != orders[1] != clusters.tolist()
 
 
-def test_what_cannot_be_trained_is_said_before_a_folder_is_made(recipe, tmp_path, capsys):
+def test_invalid_trainings_are_refused_before_a_folder_is_created(recipe, tmp_path, capsys):
     arguments = ["train", "--config", str(recipe), "--out", str(tmp_path / "run")]
     for extra, words in (
         (["--data.batch_size", "0"], "batch_size must be at least 1, got 0"),
@@ -455,7 +455,7 @@ def test_what_cannot_be_trained_is_said_before_a_folder_is_made(recipe, tmp_path
         assert not (tmp_path / "run").exists()
 
 
-def test_a_training_that_leaves_no_model_says_why(recipe, tmp_path, capsys):
+def test_a_training_without_a_model_reports_the_reason(recipe, tmp_path, capsys):
     arguments = ["train", "--config", str(recipe), "--out"]
     assert main([*arguments, str(tmp_path / "none"), "--trainer.max_epochs", "0"]) == 2
     assert "no epoch was trained" in capsys.readouterr().err
@@ -476,7 +476,7 @@ def test_killed_with_nothing_left_to_train_is_not_trained_on(recipe, tmp_path):
     assert (run / "finished.json").exists()
 
 
-def test_training_goes_on_from_a_trained_model(recipe, finished, frames, tmp_path, capsys):
+def test_training_starts_from_a_trained_model(recipe, finished, frames, tmp_path, capsys):
     """Weights, offset and scale are those of the trained model, whatever the new labels; the domain is widened."""
     clusters = ase.io.read(frames, ":")
     for atoms in clusters:
@@ -514,7 +514,7 @@ def test_domain_is_widened_by_known_elements_only():
 
 @pytest.fixture(scope="module")
 def copied(tmp_path_factory) -> Path:
-    """20 structures, each three times: turned, in another order, and moved by 0.01 Å; segments hold one of each."""
+    """20 structures, each three times: rotated, reordered and displaced by 0.01 Å; a segment has one of each."""
     generator = torch.Generator().manual_seed(6)
     rng = np.random.default_rng(6)
     z, pos, ptr = random_clusters((9, 12) * 10, 31, generator)
@@ -539,8 +539,8 @@ def structures_of_parts(data: ClusterDataModule) -> list[set[int]]:
 
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("split", ["random", "group", "fold", "size"])
-def test_copies_are_held_together(copied, tmp_path, split, on_disk):
-    """No structure is in two parts; groups of the data set stay whole as well."""
+def test_copies_are_kept_together(copied, tmp_path, split, on_disk):
+    """No structure is in two parts, and groups of the data set are not divided."""
     asked = {"target": "binding", "group": "pair", "keep": ["structure"]}
     if on_disk:
         names = ["binding", "pair", "structure"]
@@ -551,7 +551,7 @@ def test_copies_are_held_together(copied, tmp_path, split, on_disk):
     options = {"split": split, "held_out_sizes": [9], "fractions": (0.6, 0.2, 0.2), "split_seed": 1}
     parts = structures_of_parts(ClusterDataModule(dataset, copies_together=True, **options))
     assert sum(map(len, parts)) == len(set.union(*parts)) == 20
-    if split in ("group", "fold"):  # a group holds a structure of each of both sizes
+    if split in ("group", "fold"):  # a group has one structure of each size
         assert {structure // 2 for structure in parts[0]}.isdisjoint(structure // 2 for structure in parts[2])
     if split == "random":
         parts = structures_of_parts(ClusterDataModule(dataset, **options))

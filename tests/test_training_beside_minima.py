@@ -1,4 +1,4 @@
-"""What keeps the energy of a model from falling beside the minima that it was trained on."""
+"""Repulsion and perturbed minima, which prevent low energies near the training minima."""
 
 import math
 
@@ -24,7 +24,7 @@ def clusters(sizes=(13, 20, 2, 1), number=79):
 
 
 def models(elements=None) -> tuple[SmoothDART, SmoothDART]:
-    """A model with repulsion and the same without, both trained on the clusters, as far as they know."""
+    """A model with repulsion and the same without, with the domain fitted to the clusters."""
     torch.manual_seed(0)
     held = SmoothDART(**OPTIONS, elements=elements, repulsion=True).double().eval()
     held.domain.fit(*clusters()[::2], clusters()[1])
@@ -38,7 +38,7 @@ def test_screened_repulsion_is_that_of_the_formula():
     one = torch.tensor(1)
     energy = screened_repulsion(torch.tensor([0.1, 1e-6], dtype=torch.double), one, one)
     assert energy[0] == pytest.approx(143.9964 * 0.64918, rel=1e-4)
-    assert energy[1] == pytest.approx(14.39964e6, rel=1e-3)  # bare nuclei, where nothing screens them
+    assert energy[1] == pytest.approx(14.39964e6, rel=1e-3)  # bare nuclei without screening
 
 
 def test_repulsion_acts_below_the_distances_of_the_training_set_only():
@@ -47,7 +47,7 @@ def test_repulsion_acts_below_the_distances_of_the_training_set_only():
     batch = ptr_to_batch(ptr)
     assert torch.equal(held(z, pos, batch), bare(z, pos, batch))
     squeezed = held(z, 0.7 * pos, batch) - bare(z, 0.7 * pos, batch)
-    assert (squeezed[:2] > 1).all() and squeezed[3] == 0  # a single atom has no partner
+    assert (squeezed[:2] > 1).all() and squeezed[3] == 0  # a single atom has no pair
     with pytest.raises(InputError, match="atomic numbers z are needed"):
         held(None, pos, batch)
     shortest = float(held.domain.geometry[0]) * 2 * 1.36  # covalent radius of gold

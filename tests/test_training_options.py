@@ -20,7 +20,7 @@ QUIET = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> ClusterDataset:
-    """40 clusters of 5 to 11 atoms, held together by springs of 0.1 eV/Å² between all atoms, with their forces."""
+    """40 clusters of 5 to 11 atoms with springs of 0.1 eV/Å² between all atoms, and their forces."""
     generator = torch.Generator().manual_seed(1)
     sizes = tuple(torch.randint(5, 12, (40,), generator=generator).tolist())
     z, pos, ptr = random_clusters(sizes, 31, generator)
@@ -59,7 +59,7 @@ def smooth() -> SmoothDART:
 
 @pytest.mark.parametrize("kind", [EnergyTraining, ForceTraining])
 def test_mixed_precision_trains_energies_and_forces(dataset, kind):
-    """What bfloat16 (8 bits) loses is small beside what three epochs change; weights and errors stay single."""
+    """The rounding of bfloat16 (8 bits) is small compared with the change in three epochs; weights stay single."""
     single, mixed = kind(smooth()), kind(smooth())
     before = {name: value.clone() for name, value in single.model.state_dict().items()}
     metrics = [train(single, dataset), train(mixed, dataset, precision="bf16-mixed")]
@@ -73,7 +73,7 @@ def test_mixed_precision_trains_energies_and_forces(dataset, kind):
 
 
 def test_scales_keep_single_precision_under_mixed():
-    """Sums over atoms of values in bfloat16, known to one in 256, would be off by whole kcal/mol or ppm."""
+    """Sums over atoms in bfloat16, with a precision of 1/256, would have errors of several kcal/mol or ppm."""
     raw = torch.tensor([1.0, -0.5], dtype=torch.bfloat16)
     energies, shieldings = EnergyScale(), ShieldingScale()
     energies.fit(torch.tensor([31, 31]), torch.tensor([0, 2]), torch.tensor([-5.2]))
@@ -86,14 +86,14 @@ def test_scales_keep_single_precision_under_mixed():
 
 @pytest.fixture
 def quick_compilation(monkeypatch):
-    """Models are traced by ``torch.compile``, but what it found is run as it is: making code takes a minute."""
+    """Trace models with ``torch.compile``, but run the graph as it is: generating code takes a minute."""
     compiled = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled(self, backend="eager", **options))
     yield
     torch.compiler.reset()
 
 
-@pytest.mark.filterwarnings("ignore")  # those of the tracing
+@pytest.mark.filterwarnings("ignore")  # the tracing epochs
 @pytest.mark.slow
 def test_compiled_training_equals_plain_training(dataset, quick_compilation, tmp_path):
     torch.manual_seed(0)
@@ -123,7 +123,7 @@ def test_compiled_models_equal_plain_ones(model):
     torch.testing.assert_close(model(z, pos.float(), batch), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_no_compiler_is_said_in_one_line(dataset, tmp_path, monkeypatch, capsys):
+def test_a_missing_compiler_is_reported_in_one_line(dataset, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("CXX", "no-such-compiler")
     store = dataset.files[0]
     arguments = ["train", "--data.dataset", "ClusterDataset", "--data.dataset.init_args.files", f"[{store}]"]

@@ -1,4 +1,4 @@
-"""A folder received from somebody else runs no code of its own."""
+"""A folder from somebody else does not run its own code."""
 
 import json
 import os
@@ -29,7 +29,7 @@ OF_THE_FOLDER = {"class_path": "evil.Thing", "init_args": {}}
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The current folder, with a module that leaves a mark when it is imported."""
+    """The current folder, with a module that creates a file when it is imported."""
     monkeypatch.chdir(tmp_path)
     code = "import pathlib, torch\npathlib.Path('mark').touch()\nclass Thing(torch.nn.Linear):\n"
     code += "    def __init__(self): super().__init__(1, 1)\n"
@@ -83,8 +83,8 @@ def test_a_model_runs_no_code_of_its_folder(folder, class_path, init_args):
     assert not Path("mark").exists()
 
 
-def test_what_is_trusted_runs(folder, capsys):
-    """With ``--trust`` the class of a file in the current folder is found, at the end of the path."""
+def test_trusted_classes_run(folder, capsys):
+    """With ``--trust`` a class in a file of the current folder is found, at the end of the path."""
     path = folder / "model"
     path.mkdir()
     linear = nn.Linear(1, 1)
@@ -106,7 +106,7 @@ def test_what_is_trusted_runs(folder, capsys):
 
 
 def run_folder(folder: Path, **data) -> Path:
-    """A run of the shipped recipe as far as ``Run.data`` reads it."""
+    """The files of a run of the shipped recipe that ``Run.data`` reads."""
     recipe = yaml.safe_load(shipped_recipe("dart_gallium_quick.yaml").read_text())
     recipe["data"]["dataset"] |= data
     run = folder / "run"
@@ -197,7 +197,7 @@ def test_tags_of_yaml_run_no_code(folder, text):
 
 
 def test_files_beside_the_data_are_not_imported(tmp_path):
-    """Neither by the command nor by ``python -m``, though packages look for these."""
+    """Neither the command nor ``python -m`` imports modules that packages search for."""
     names = "torch_scatter torch_sparse torch_cluster pyg_lib MDAnalysis tblite ray wandb h5py evil".split()
     for name in names:
         (tmp_path / f"{name}.py").write_text(f"open('mark_{name}', 'w').close()\n")
@@ -221,7 +221,7 @@ def test_the_classes_exist_and_are_trusted_where_they_are_made():
         assert not is_trusted(path)
 
 
-def test_what_ships_is_trusted():
+def test_shipped_classes_are_trusted():
     for name in available_models():
         load_model(name)
     for recipe in sorted(shipped_recipe("dart_gallium.yaml").parent.glob("*.yaml")):

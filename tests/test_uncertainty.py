@@ -1,4 +1,4 @@
-"""Ensembles, intervals that cover what they say, and predictions outside the trained range."""
+"""Ensembles, coverage of intervals, and predictions outside the training set."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ from pyg_clusters.training import EnergyTraining, launcher
 
 
 def darts(number: int = 3, element: int = 31) -> list[DART]:
-    """Untrained members of different weights that say that they know clusters of 31 to 70 atoms."""
+    """Untrained members with different weights, whose domain is 31 to 70 atoms."""
     members = []
     for seed in range(number):
         torch.manual_seed(seed)
@@ -82,7 +82,7 @@ def test_ensemble_in_files(tmp_path, generator):
     folders = [tmp_path / "runs" / f"m{number}" for number in range(3)]
     save_ensemble(tmp_path / "ensemble", folders)
     (tmp_path / "elsewhere").mkdir()
-    for name in ("runs", "ensemble"):  # members are found by their place beside the ensemble
+    for name in ("runs", "ensemble"):  # members are found relative to the ensemble
         (tmp_path / name).rename(tmp_path / "elsewhere" / name)
     ensemble = load_model(tmp_path / "elsewhere" / "ensemble")
     z, pos, ptr = random_clusters((31, 40), 31, generator)
@@ -148,7 +148,7 @@ def test_coverage_is_at_least_what_is_asked_for_on_exchangeable_data(num):
 
 
 def test_coverage_holds_for_a_new_group_where_clusters_alone_are_too_few():
-    """Groups of unequal sizes whose errors share a scale: by group covered, cluster by cluster not."""
+    """Groups of unequal sizes with a common error scale are covered by group, but not by cluster."""
     rng = np.random.default_rng(1)
     by_group, by_cluster = [], []
     for _ in range(1500):
@@ -184,7 +184,7 @@ def test_expected_error_adds_spread_and_noise_of_the_atoms():
 
 def test_posterior_of_the_last_layer_is_that_of_linear_regression(generator):
     z, pos, ptr = random_clusters((31,) * 30 + (40,) * 30, 31, generator)
-    torch.manual_seed(1)  # no feature is the same for all atoms
+    torch.manual_seed(1)  # no feature is constant over the atoms
     model = DART(hidden_channels=16, interaction_channels=(8, 3)).double()
     pos = pos.double()
     posterior = LastLayerPosterior.fit_blocks(model, [(z, pos, ptr)], noise=0.05)
@@ -203,10 +203,10 @@ def test_posterior_of_the_last_layer_is_that_of_linear_regression(generator):
         LastLayerPosterior(SmoothDART(), posterior.covariance)
 
 
-# Outside the trained range
+# Outside the training set
 
 
-def test_flags_say_what_the_training_set_had_not():
+def test_flags_list_what_the_training_set_lacks():
     cluster = Icosahedron("Ga", 2, latticeconstant=4.2)
     seen = [cluster.copy() for _ in range(20)]
     for number, atoms in enumerate(seen):
@@ -256,7 +256,7 @@ def flat(frames: list[Atoms]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 @pytest.fixture(scope="module")
 def ensemble(tmp_path_factory) -> Path:
-    """Two members of two epochs on clusters whose energy is that of the bonds, -0.3 eV each."""
+    """Two members trained for two epochs on clusters with an energy of -0.3 eV per bond."""
     folder = tmp_path_factory.mktemp("ensemble")
     generator = torch.Generator().manual_seed(5)
     sizes = torch.randint(5, 12, (60,), generator=generator).tolist()
@@ -290,7 +290,7 @@ def train_command(folder: Path, out: Path) -> list[str]:
 
 @contextmanager
 def in_this_process() -> Iterator[list[list[str]]]:
-    """Trains members here instead of in processes of their own, which take seconds to begin."""
+    """Train members in this process, as new processes take seconds to start."""
     begun: list[list[str]] = []
 
     def begin(training, folder):
@@ -330,7 +330,7 @@ def test_stopped_and_resumed_ensemble_equals_an_uninterrupted_one(ensemble, tmp_
         load_model(run)
     with in_this_process() as begun:
         assert main(["train", "--resume", str(run)]) == 0
-    assert [arguments[1] for arguments in begun] == ["--config"]  # the finished member is left alone
+    assert [arguments[1] for arguments in begun] == ["--config"]  # the finished member is unchanged
     for member in ("member_0", "member_1"):
         whole, resumed = weights(ensemble / "run" / member), weights(run / member)
         assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -339,7 +339,7 @@ def test_stopped_and_resumed_ensemble_equals_an_uninterrupted_one(ensemble, tmp_
     assert "was started with a different recipe or other options" in capsys.readouterr().err
 
 
-def test_the_model_that_ships_is_calibrated(tmp_path):
+def test_the_shipped_model_is_calibrated(tmp_path):
     dataset = GalliumClusters()
     frames = [Atoms(dataset[number].z.numpy(), dataset[number].pos.numpy()) for number in (0, 3000)]
     frames.append(frames[0].copy())

@@ -1,4 +1,4 @@
-"""Copies are found in any orientation, handedness and order; what is no copy is not merged."""
+"""Copies are found in any orientation, handedness and order; other structures are not merged."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ ENERGY = "binding_energy"
 
 
 def perturbed(pos: np.ndarray, count: int, rng: np.random.Generator, noise: float = 0.01) -> list[np.ndarray]:
-    """Turned, reflected, permuted, shifted copies with noise on each coordinate."""
+    """Rotated, reflected, permuted and shifted copies with noise on each coordinate."""
     turns = Rotation.random(count, rng=rng).as_matrix() * rng.choice([-1, 1], count)[:, None, None]
     shifted = [(pos @ turn)[rng.permutation(len(pos))] + rng.normal(0, 50, 3) for turn in turns]
     return [copy + rng.normal(0, noise, copy.shape) for copy in shifted]
@@ -35,7 +35,7 @@ def flat(structures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 @pytest.fixture(scope="module")
 def minima() -> tuple[list[np.ndarray], np.ndarray]:
-    """The shipped gallium minima, in the order of their energies, and these in eV."""
+    """The shipped gallium minima in the order of their energies, and these energies in eV."""
     blocks = list(read_blocks(shipped_folder("gallium_clusters") / "gallium_minima.extxyz", properties=[ENERGY]))
     energy = np.concatenate([block.properties[ENERGY] for block in blocks])
     structures = [part for block in blocks for part in np.split(block.pos, block.ptr[1:-1])]
@@ -44,7 +44,7 @@ def minima() -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def test_every_copy_is_found_across_blocks_and_cells(minima):
-    """120 minima x 25 copies of 31 to 70 atoms: all are found, none is taken for a copy of another minimum."""
+    """120 minima x 25 copies of 31 to 70 atoms: all copies are found, and no others."""
     rng = np.random.default_rng(0)
     chosen = [minima[0][place] for place in rng.permutation(len(minima[0]))[:120]]
     structures = [copy for pos in chosen for copy in perturbed(pos, 25, rng)]
@@ -58,7 +58,7 @@ def test_every_copy_is_found_across_blocks_and_cells(minima):
 
 
 def test_copies_of_known_structures(minima):
-    """Perturbed copies of 60 of 100 known minima are traced to them, other minima and other elements to none."""
+    """Perturbed copies of 60 of 100 known minima are matched to these; other minima and elements are not matched."""
     rng = np.random.default_rng(2)
     order = rng.permutation(len(minima[0]))
     known, other = order[:100], order[100:140]
@@ -71,7 +71,7 @@ def test_copies_of_known_structures(minima):
 
 
 def test_vibrating_copies_are_found_by_few_comparisons(minima, monkeypatch):
-    """Of 300 frames of a vibrating cluster each of 40 is compared with 16 at most, and copies of 20 are found."""
+    """40 frames are compared with at most 16 of 300 frames of a vibrating cluster each, and copies of 20 are found."""
     rng = np.random.default_rng(5)
     known = perturbed(minima[0][0], 300, rng, noise=0.05)
     frames = [perturbed(known[place], 1, rng)[0] for place in range(20)] + perturbed(minima[0][0], 20, rng, noise=0.05)
@@ -84,7 +84,7 @@ def test_vibrating_copies_are_found_by_few_comparisons(minima, monkeypatch):
 
 
 def test_a_copy_of_a_copy_of_a_known_structure_is_found():
-    """Every known structure counts: also one that lies within the tolerance of another known one."""
+    """Every known structure counts, also one within the tolerance of another known one."""
     rng = np.random.default_rng(3)
     first = rng.uniform(0, 12, (30, 3))
     step = rng.normal(0, 1, first.shape)
@@ -103,7 +103,7 @@ def test_copies_of_small_clusters(size):
 
 
 def test_copies_of_symmetric_and_flat_clusters():
-    """Atoms that cannot be told apart by their surroundings, on shells, in a plane, in a row."""
+    """Atoms with indistinguishable surroundings, on shells, in a plane, in a row."""
     rng = np.random.default_rng(0)
     cube = bulk("Cu", "fcc", cubic=True).repeat(3)
     plane = np.pad(np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), axis=-1).reshape(-1, 2), ((0, 0), (0, 1)))
@@ -114,7 +114,7 @@ def test_copies_of_symmetric_and_flat_clusters():
 
 
 def test_shipped_minima_are_distinct(minima):
-    """Three lie within 0.035 Å and 2 meV of another."""
+    """Three minima are within 0.035 Å and 2 meV of another one."""
     structures, energy = minima
     arrays = flat(structures)
     found = representatives(*arrays, energy=energy)
@@ -131,7 +131,7 @@ def test_energies_choose_the_representative():
 
 
 def test_elements_matter():
-    """The same places with two elements exchanged are another cluster; in another order of the atoms they are not."""
+    """Exchanging two elements gives another cluster; exchanging the order of the atoms does not."""
     rng = np.random.default_rng(0)
     pos = rng.uniform(0, 12, (16, 3))
     z = np.repeat([29, 79], 8)
@@ -143,7 +143,7 @@ def test_elements_matter():
 
 
 def test_structure_distance_of_a_moved_atom():
-    """One atom of 40 moved by 0.2 Å: 0.2/sqrt(40) = 0.032 Å less what the superposition takes back (under 3 %)."""
+    """One atom of 40 moved by 0.2 Å: 0.2/sqrt(40) = 0.032 Å less the gain by superposition (below 3 %)."""
     rng = np.random.default_rng(0)
     pos = rng.uniform(0, 14, (40, 3))
     moved = pos.copy()
@@ -165,7 +165,7 @@ def test_keys_never_lengthen_a_distance():
 
 @pytest.mark.parametrize("size", [2, 3, 8, 31, 46])
 def test_noise_of_sorted_distances_is_within_the_key_share(minima, size):
-    """They may differ by no more than sqrt(2N/(N-1)) times the distance of the atoms, and noise keeps to the share."""
+    """Sorted distances differ by at most sqrt(2N/(N-1)) times the distance of the atoms, and less for noise."""
     rng = np.random.default_rng(0)
     pos = next(pos for pos in minima[0] if len(pos) >= max(size, 31))[:size]
     a, b = (pos + rng.normal(0, 0.01, (2, 500, size, 3))).astype(np.float64)
@@ -196,5 +196,5 @@ def test_groups_of_copies_are_closed():
     row = [perturbed(first + number * step, 1, rng, noise=0.0)[0] for number in (3, 0, 4, 1, 2)]
     z, pos, ptr = flat([other, *row, *perturbed(other, 2, rng)])
     assert copy_groups(z, pos, ptr).tolist() == [0, 1, 1, 1, 1, 1, 0, 0]
-    z[ptr[1] : ptr[2]] = 13  # without its link the last of the row stands alone
+    z[ptr[1] : ptr[2]] = 13  # without its link the last of the row is separate
     assert copy_groups(z, pos, ptr).tolist() == [0, 1, 2, 3, 2, 2, 0, 0]

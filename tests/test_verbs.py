@@ -1,4 +1,4 @@
-"""The table of the verbs: what it names exists, and its examples can be parsed."""
+"""The table of the verbs: its functions exist, and its examples can be parsed."""
 
 import shlex
 from importlib import import_module
@@ -18,7 +18,7 @@ def test_functions_of_a_verb_exist(name):
 
 @pytest.mark.parametrize("name", [name for name, verb in VERBS.items() if verb.options])
 def test_example_of_a_verb_is_a_command_of_it(name):
-    """Its options are parsed, and the command that they stand for is the example again, in another order perhaps."""
+    """The parsed options give the command of the example again, possibly in another order."""
     verb = VERBS[name]
     options = parse_options(name, verb.options, verb.example, shlex.split(verb.example))
     again = command_words(options)[1 + len(name.split()) :]

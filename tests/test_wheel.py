@@ -1,4 +1,4 @@
-"""The wheel holds the package alone, with its data, and works from anywhere."""
+"""The wheel contains only the package and its data, and works from any folder."""
 
 import os
 import shutil
@@ -46,7 +46,7 @@ def test_package_page_renders(wheel):
 
 
 def test_wheel_installs_on_the_newest_python(wheel, tmp_path):
-    """All dependencies of the tested versions exist for it, every module compiles, and the command runs."""
+    """All dependencies exist for this version, and every module compiles."""
     python, version = newest_python()
     run([python, "-m", "venv", str(tmp_path / "venv")])
     inside = str(tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python")
@@ -61,7 +61,7 @@ def test_wheel_installs_on_the_newest_python(wheel, tmp_path):
 
 
 def newest_python() -> tuple[str, tuple[int, int]]:
-    """The newest interpreter on this machine, on the path or among those of pyenv."""
+    """The newest Python on this machine, on the path or from pyenv."""
     home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     candidates = [sys.executable, *map(str, home.glob("versions/3.*/bin/python"))]
     candidates += [path for minor in range(11, 20) if (path := shutil.which(f"python3.{minor}"))]

@@ -1,4 +1,4 @@
-"""XDATCAR of VASP in its forms, whole and cut."""
+"""Variants of VASP's XDATCAR, complete and truncated."""
 
 import gzip
 
@@ -78,7 +78,7 @@ def test_vasp_is_still_writing(tmp_path):
     for cut in (3, 20, 40, 80, len(frame()) - 1, len(frame()) + 3):
         path = tmp_path / "XDATCAR"
         path.write_text((text + frame(3))[: len(text) + cut])
-        if cut == len(frame()) - 1:  # all but the last line end
+        if cut == len(frame()) - 1:  # all except the last line end
             assert len(only_block(path)) == 3
             continue
         if cut > len(frame()):
@@ -96,7 +96,7 @@ def test_a_run_that_was_killed_and_started_again(tmp_path):
         list(Frames.open(tmp_path / "XDATCAR"))
 
 
-def test_headers_that_cannot_be(tmp_path):
+def test_impossible_headers(tmp_path):
     for text, words in {
         header(symbols="Cu Qq"): "frame 0: 'Qq' is not an element symbol",
         header(symbols="Cu"): "frame 0: 1 elements, 2 counts; fix the header",

@@ -1,4 +1,4 @@
-"""XYZ text as people have it: counts, comments, labels, units, encodings."""
+"""Variants of XYZ text: counts, comments, labels, units, encodings."""
 
 import lzma
 
@@ -26,14 +26,14 @@ def write_text(path, text):
     return path
 
 
-# --- numbers of atoms that are wrong
+# --- wrong numbers of atoms
 
 
 @pytest.mark.parametrize("atoms", [LONG * 3, SHORT * 3], ids=["long", "short"])
 @pytest.mark.parametrize("name", ["a.xyz", "a.xyz.xz"])
 @pytest.mark.parametrize("count", [5, 7, 1, 14, 15, 400, 0, "six", "6 atoms", "-6", ""])
 def test_reading_goes_on_behind_a_wrong_number_of_atoms(tmp_path, atoms, name, count):
-    """Frame 2 alone is lost, whether its number is too small, too large, that of two frames, or none."""
+    """Only frame 2 is lost, whether its number of atoms is too small, too large, that of two frames, or missing."""
     frames = [frame(atoms)] * 6
     frames[2] = frame(atoms, count=count)
     path = write_text(tmp_path / name, "".join(frames))
@@ -45,7 +45,7 @@ def test_reading_goes_on_behind_a_wrong_number_of_atoms(tmp_path, atoms, name, c
         list(Frames.open(path))
 
 
-def test_what_cannot_be_told_is_counted_in_lines(tmp_path):
+def test_unreadable_text_is_counted_in_lines(tmp_path):
     path = write_text(tmp_path / "a.xyz", frame() * 2 + "2\n\nGa 0 0 0\nGa 0 0 2.6\nGa 0 0 5\n" + "words\n" * 30)
     block = only_block(path, on_bad="skip")
     assert len(block) == 2
@@ -215,7 +215,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("comment", REFUSED)
-def test_units_that_are_not_clear_are_refused(tmp_path, comment):
+def test_ambiguous_units_are_refused(tmp_path, comment):
     path = write_text(tmp_path / "a.xyz", frame(comment=comment))
     for read in (lambda: list(Frames.open(path)), lambda: list(read_atoms([path]))):
         with pytest.raises(InputError, match=f"frame 0: .*{REFUSED[comment]}"):

@@ -43,7 +43,7 @@ USAGE = f"""usage: pyg-clusters VERB [ARGUMENTS]    (pyg-clusters VERB --help li
 
 options of every verb:
   --help         list its arguments
-  --config FILE  YAML file of its options, a line NAME: VALUE each (of train: a recipe)
+  --config FILE  YAML file of options, one line NAME: VALUE for each (for train: a recipe)
   --quiet        print warnings and errors only
   --verbose      also print warnings of libraries, versions, and the time taken
   --debug        show the traceback of an error
@@ -52,7 +52,7 @@ options of every verb:
   --print-completion SHELL    print a script for tab completion in bash, zsh or tcsh
 """
 
-SWITCHES = ("--debug", "--trust", "--quiet", "--verbose")  # options of every verb without a value
+SWITCHES = ("--debug", "--trust", "--quiet", "--verbose")  # options without a value, common to all verbs
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -177,7 +177,7 @@ def run_verb(verb: str, argv: Sequence[str]):
 
 
 def _show(result: Any):
-    """Print the result of a verb, after the frames that were left out."""
+    """Print the result of a verb, after the list of skipped frames."""
     if bad := getattr(result, "bad", None):
         from pyg_clusters.frames.checks import list_bad
 

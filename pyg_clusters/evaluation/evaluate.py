@@ -148,7 +148,7 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
     predictor = run.predictor(options.device, calibration)
     per_atom = predictor.per_atom
     if per_atom and options.energy_unit is not None:
-        raise InputError("--energy-unit is for energies, but this model predicts shieldings in ppm: leave it out")
+        raise InputError("--energy-unit is for energies, but this model predicts shieldings in ppm: omit it")
     target = options.target or run.target or ("nmr_shielding" if per_atom else "binding_energy")
     frames = Frames.open(
         files,
@@ -184,7 +184,7 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
     )
     training_set = None
     if run.has_data and not per_atom:
-        with suppress(InputError):  # the data are not there any more
+        with suppress(InputError):  # the data set is no longer available
             training_set = TrainingSet.of(run.data)
     return _evaluation(f"{run.path} on {', '.join(files)}", compared, training_set, calibration, options.coverage, {})
 
@@ -287,7 +287,7 @@ def calibrate(options: CalibrateOptions) -> Calibration:
     """
     run = Run(options.run)
     if run.is_ensemble and options.spread != "none":
-        raise InputError(f"{run.path} is an ensemble, which has its own spread: leave out --spread")
+        raise InputError(f"{run.path} is an ensemble, which has its own spread: omit --spread")
     with open_output(options, run.path, results=()):
         calibration = _calibration(run, "ensemble" if run.is_ensemble else options.spread, options.device)
         calibration.save(run.path / CALIBRATION)

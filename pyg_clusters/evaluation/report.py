@@ -1,4 +1,4 @@
-"""Errors of a model as JSON, tables and figures, with baselines to compare them with."""
+"""Errors of a model as JSON, tables and figures, with baselines for comparison."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ SMALLEST_SHIFT: float = 0.1
 """Smallest difference between two zeros in eV per atom that is distinguished from an error of the model."""
 
 SHIFT_OF_FEW: float = 1.0
-"""The same where there are too few clusters to know their variation."""
+"""The same if there are too few clusters to estimate their variation."""
 
 
 class CompositionMean:
@@ -137,7 +137,7 @@ class TrainingSet:
 
     Attributes:
         mean: Mean energy per composition.
-        clusters: Structures; none if there are too many.
+        clusters: Structures; ``None`` if there are too many.
     """
 
     mean: CompositionMean
@@ -145,7 +145,7 @@ class TrainingSet:
 
     @classmethod
     def of(cls, data: TrainingData) -> "TrainingSet":
-        """Training set of a data module of energies."""
+        """Training set of training data with energies."""
         few = data.split.train.numel() <= MAX_TRAINING_CLUSTERS
         z, pos, sizes, energy = [], [], [], []
         for block in data.batches.blocks(data.split.train, positions=few):
@@ -204,7 +204,7 @@ def energy_context(
         count = "all" if known.all() else f"{int(known.sum())}"
         lines.append(
             f"warning: {count} of these {len(known)} clusters are copies of structures that the model was trained on: "
-            "their errors do not show how it predicts new ones"
+            "their errors do not show how well it predicts new structures"
         )
         if not known.all():
             new = ~known
@@ -258,7 +258,7 @@ class Evaluation:
         title: Model and data.
         per_atom: Whether they are errors of shieldings, not of energies.
         overall: Errors over all clusters or atoms, by name and unit.
-        by_size: Errors of each cluster size, or composition of alloys.
+        by_size: Errors of each cluster size, or of each composition for alloys.
         further: Further errors: ``baseline``, ``intervals``, ``forces``, those of each file.
         remarks: Remarks on the data.
     """
@@ -276,7 +276,7 @@ class Evaluation:
         write_json(path, result | {name: _for_json(row) for name, row in self.further.items()}, allow_nan=False)
 
     def print(self, by_size: bool = True):
-        """Print tables of the errors, those of each size on request."""
+        """Print tables of the errors, by default also those of each size."""
         print_lines(self.remarks)
         if self.per_atom:
             sets = [self.overall, *(self.by_size if by_size else [])]
@@ -319,6 +319,6 @@ def run_figures(folder: Path, predicted: np.ndarray, target: np.ndarray, sizes: 
     }
     if (folder / HISTORY).is_file():
         names = ("epoch", "train_mae", "val_mae")
-        history = read_columns(folder / HISTORY, names, "restore it, or remove it to have no learning curve")
+        history = read_columns(folder / HISTORY, names, "restore it, or remove it to omit the learning curve")
         figures["learning_curve"] = plots.learning_curve(*(history[name] for name in names))
     return figures

@@ -170,7 +170,7 @@ class Calibration:
         Raises:
             InputError: If the file is corrupted.
         """
-        remedy = "make it again with pyg-clusters calibrate"
+        remedy = "recreate it with pyg-clusters calibrate"
         values = read_json(path, remedy)
         try:
             values["range"] = None if values["range"] is None else OutOfRangeFlagger(**values["range"])

@@ -129,7 +129,7 @@ class Run:
     @property
     def metrics(self) -> dict[str, float | None] | None:
         """Errors on the test set over all clusters, by name and unit, if the run was evaluated."""
-        file, remedy = self.path / METRICS, f"make it again with pyg-clusters evaluate {self.path}"
+        file, remedy = self.path / METRICS, f"recreate it with pyg-clusters evaluate {self.path}"
         if not file.is_file():
             return None
         errors = read_json(file, remedy).get("overall")

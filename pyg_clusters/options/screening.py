@@ -121,7 +121,7 @@ class ScreenOptions(
     "benchmark-screening",
     "pyg_clusters.screening.benchmark_screening",
     "benchmark selection strategies on frames of known energy",
-    "gallium gallium_md_46.extxyz --truth quench_binding_energy --out benchmark",
+    "gallium gallium_md_46 --truth quench_binding_energy --out benchmark",
 )
 @dataclass(kw_only=True)
 class BenchmarkScreeningOptions(

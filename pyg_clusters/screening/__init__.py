@@ -1,4 +1,4 @@
-"""Screening: candidates for DFT calculations among the frames of trajectories."""
+"""Selection of candidates for DFT calculations among the frames of trajectories."""
 
 from pyg_clusters.options.screening import BenchmarkScreeningOptions, CompareDFTOptions, ScreenOptions
 from pyg_clusters.screening.benchmark import benchmark_screening

@@ -1,4 +1,4 @@
-"""Benchmark of the strategies of screening on frames whose true energies are known."""
+"""Benchmark of selection strategies on frames of known energy."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -76,10 +76,10 @@ class SizeFrames:
         pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
         predicted: Predicted energies ``[num_frames]`` in eV.
         truth: True energies ``[num_frames]`` in eV.
-        isomer: Isomer of each as an integer ``[num_frames]``.
-        structure: Structure that each quenches to as an integer ``[num_frames]``, if the minima are known.
+        isomer: Isomer of each frame, as an integer ``[num_frames]``.
+        structure: Minimum that each frame quenches to, as an integer ``[num_frames]``, if known.
         own: Energies of the frames themselves ``[num_frames]`` in eV, if known.
-        spread: Standard deviations of the predictions ``[num_frames]`` in eV, if the model gives them.
+        spread: Standard deviations of the predictions ``[num_frames]`` in eV, if the model provides them.
         composition: Formula, if there are alloys.
     """
 
@@ -105,10 +105,10 @@ class Benchmark:
     """Scores of the predictions and of the strategies.
 
     Attributes:
-        frames: The frames by size.
-        rankings: One per size.
-        scores: One per size and strategy.
-        warnings: Remarks on the energies.
+        frames: Frames of each size.
+        rankings: Quality of the predicted ranking of each size.
+        scores: Score of each strategy for each size.
+        warnings: Warnings about the energies.
         out: Folder of tables and figures, if they were written.
     """
 
@@ -119,7 +119,7 @@ class Benchmark:
     out: str | None = None
 
     def print(self):
-        """Print the remarks, a table of the rankings, and a table of the strategies for each size."""
+        """Print the warnings, a table of the rankings, and a table of the strategies for each size."""
         print_lines(self.warnings)
         _print("Ranking by prediction", self.rankings)
         for frames in self.frames:
@@ -168,7 +168,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
         truth = options.truth or Run(Path(options.model)).target
         if truth is None:
             raise InputError(
-                f"the target of the training of {options.model} is unknown; name the true energy by --truth"
+                f"the training target of {options.model} is unknown; give the name of the true energy with --truth"
             )
         sets = _read(options, predictor, truth)
         warnings = _check_zeros(sets, truth) if domain_of(predictor.model) is not None else []
@@ -201,12 +201,12 @@ def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) 
     if not any(len(block.frames) for block in scored):
         raise InputError(f"no frame of {', '.join(options.frames)} can be used")
     if options.minima and bad:
-        raise InputError("--minima needs all frames: fix those that are listed, or omit --minima")
+        raise InputError("--minima requires all frames: fix the listed ones, or omit --minima")
     minima = None
     if options.minima:
         minima = list(read_blocks(options.minima, fragments=options.fragments, on_bad="skip"))
         for frame in (frame for block in minima for frame in block.unreadable):
-            raise InputError(f"{frame}; --minima needs all frames: fix it, or omit --minima")
+            raise InputError(f"{frame}; --minima requires all frames: fix it, or omit --minima")
     return frames_by_size(scored, truth, minima, options.own)
 
 
@@ -220,16 +220,16 @@ def _check_zeros(sets: Sequence[SizeFrames], truth: str) -> list[str]:
 
 
 def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -> SizeFrames:
-    """Relax frames to the minima of the model, with its energies there."""
+    """Relax frames with the model; the predicted energies become those of the minima."""
     structures = [Atoms(z, pos) for z, pos in zip(frames.z, frames.pos, strict=True)]
     minima = relax_atoms(structures, predictor, fmax, steps)
     energy = np.array([atoms.info["model_energy"] for atoms in minima])
     left = np.array([LEFT_RANGE in atoms.info for atoms in minima])
     warn_of_left_range([str(atoms.info[LEFT_RANGE]) for atoms in minima if LEFT_RANGE in atoms.info], len(minima))
-    energy[left] = max(energy[~left], default=0.0)  # ranked last, equal to the highest of the other frames
+    energy[left] = max(energy[~left], default=0.0)  # ranked last, together with the highest of the other frames
     if not np.isfinite(energy).all():
         index = int(np.flatnonzero(~np.isfinite(energy))[0])
-        raise InputError(f"frame {index} of those of {kind_label(frames.kind)} has no finite energy after relaxing")
+        raise InputError(f"{kind_label(frames.kind)}: frame {index} has no finite energy after the relaxation")
     spread = predictor(minima).spread if frames.spread is not None else None
     return replace(
         frames,
@@ -278,7 +278,7 @@ def frames_by_size(
 
 
 def _structures(minima: Sequence[FrameBlock], z: np.ndarray, ptr: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Index of the minimum that each minimum is a copy of, ``[num_frames]``."""
+    """Index of the lowest minimum of which each minimum is a copy, ``[num_frames]``."""
     z_min, pos_min, ptr_min = flat_arrays(minima)
     if len(ptr_min) != len(ptr):
         raise InputError(
@@ -288,8 +288,8 @@ def _structures(minima: Sequence[FrameBlock], z: np.ndarray, ptr: np.ndarray, en
     for frame, (a, b, c, d) in enumerate(zip(ptr, ptr[1:], ptr_min, ptr_min[1:], strict=False)):
         if not np.array_equal(np.sort(z[a:b]), np.sort(z_min[c:d])):
             raise InputError(
-                f"--minima: structure {frame} has {d - c} atoms, its frame {b - a}, or other elements: give the "
-                "minimum of each frame, in the same order"
+                f"--minima: structure {frame} ({d - c} atoms) does not have the same elements as its frame ({b - a} "
+                "atoms): give the minimum of each frame, in the same order"
             )
     return representatives(z_min, pos_min, ptr_min, energy=energy)
 
@@ -297,7 +297,7 @@ def _structures(minima: Sequence[FrameBlock], z: np.ndarray, ptr: np.ndarray, en
 def score_strategies(
     frames: SizeFrames, predictor: Predictor, options: BenchmarkScreeningOptions
 ) -> list[StrategyScore]:
-    """Score each strategy, frames at regular intervals, and as many random frames."""
+    """Score all strategies, frames at regular intervals, and random selections of the same size."""
     pool = FramePool(frames.predicted, frames.spread, frames.z, frames.pos, predictor.model)
     selections = {}
     for name, registered in STRATEGIES.items():

@@ -38,18 +38,19 @@ class Candidate:
     """A selected frame.
 
     Attributes:
-        file: File that it was read from.
-        frame: Its index in the file, from 0.
+        file: File from which the frame was read.
+        frame: Index of the frame in this file, from 0.
         energy: Predicted energy in eV.
         rank: Rank by energy, from 1, among all frames of its composition, or among those that were relaxed.
         atoms: The structure.
         properties: Values that were read with the frame.
-        index: Its index among all scored frames.
+        index: Index of the frame among all scored frames.
         reason: Reason for the selection.
-        spread: Standard deviation of the energy in eV, if the model gives one.
-        relaxation: Results of a relaxation: ``initial_pred_energy`` is the predicted energy of the frame in the file in
-            eV; ``energy``, ``spread`` and ``atoms`` belong to the relaxed structure, and ``left_range`` describes in
-            what respect it is outside the geometries of the training set (empty: it is inside).
+        spread: Standard deviation of the energy in eV, if the model provides one.
+        relaxation: Results of a relaxation, empty without one: ``initial_pred_energy`` is the predicted energy of the
+            unrelaxed frame in eV; ``left_range`` states in what respect the relaxed structure is outside the
+            geometries of the training set (empty if it is inside). ``energy``, ``spread`` and ``atoms`` are then those
+            of the relaxed structure.
         origin: File and index where the frame was first read, if different.
     """
 
@@ -97,17 +98,17 @@ class Screening:
 
     Attributes:
         file: File of each frame, ``[num_frames]``.
-        frame: Its index in the file, from 0, ``[num_frames]``.
+        frame: Index of each frame in its file, from 0, ``[num_frames]``.
         size: Number of atoms, ``[num_frames]``.
         energy: Predicted energy in eV, ``[num_frames]``.
         properties: Values that were read with the frames, ``[num_frames]`` each.
         candidates: By size and composition, then by energy or in the order of selection.
         bad: Frames that were skipped.
-        spread: Standard deviation of each energy in eV, ``[num_frames]``, if the model gives them.
-        composition: Formula of each frame, ``[num_frames]``; none if all are of one element.
+        spread: Standard deviation of each energy in eV, ``[num_frames]``, if the model provides them.
+        composition: Formula of each frame, ``[num_frames]``; if ``None``, all frames have the same element.
         flagged: Whether each frame is outside the training set of the model, ``[num_frames]``, if known.
         relaxed: Energy of each frame after the relaxation in eV, ``[num_frames]``, NaN for frames that were not
-            relaxed; none without a relaxation.
+            relaxed; ``None`` without a relaxation.
         num_left_range: Number of frames that left the geometries of the training set during the relaxation.
         files: Files and folders of the results, if they were written.
     """
@@ -127,7 +128,7 @@ class Screening:
     files: Sequence[str] = ()
 
     def print(self):
-        """Print the number of candidates, the names of the files, and the number of frames unlike the training set."""
+        """Print the number of candidates, the files, and the number of frames outside the training set."""
         num_frames = len(self.energy)
         where = f" in {Path(self.files[0]).parent}:" if self.files else ""
         print(f"{count_of(len(self.candidates), 'candidate')} of {count_of(num_frames, 'frame')}{where}")
@@ -203,7 +204,7 @@ def by_composition(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
 
 
 def ranks_of(energy: np.ndarray) -> np.ndarray:
-    """Rank of each energy, from 1; of equal ones the earlier comes first.
+    """Rank of each energy, from 1; equal energies are ranked in their order.
 
     Example:
         >>> ranks_of(np.array([-1.0, -3.0, -2.0, -3.0]))
@@ -260,7 +261,7 @@ def check_forces(predictor: Predictor):
     """
     model = predictor.model
     if predictor.transform is not None:
-        raise InputError(f"{type(model).__name__} needs a graph of each frame and has no forces; SmoothDART has")
+        raise InputError(f"{type(model).__name__} needs a graph of each frame and has no forces; use SmoothDART")
     domain = domain_of(model)
     z = torch.full((3,), domain.atomic_numbers[0] if domain else 31, device=predictor.device)
     triangle = torch.tensor([[0.0, 0.0, 0.0], [2.9, 0.0, 0.0], [0.0, 2.9, 0.0]])
@@ -301,9 +302,9 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     warn_of_left_range(left, len(minima))
     lost = len(screening.candidates) - len(relaxed)
     if lost:
-        warnings.warn(f"{lost} frames have no finite energy after relaxing and were left out", stacklevel=2)
+        warnings.warn(f"omitted {count_of(lost, 'frame')} without a finite energy after the relaxation", stacklevel=2)
     if screening.candidates and not relaxed:
-        raise InputError("no frame has a finite energy after relaxing: the model cannot relax these frames")
+        raise InputError("no frame has a finite energy after the relaxation: the model cannot relax these frames")
     if relaxed and predictor.gives_spread:
         spreads = cast(Tensor, predictor([candidate.atoms for candidate in relaxed]).spread)
         relaxed = [replace(one, spread=float(spread)) for one, spread in zip(relaxed, spreads, strict=True)]
@@ -324,7 +325,7 @@ def warn_of_left_range(reasons: Sequence[str], num_frames: int):
 
 
 def _with_ranks(candidates: list[Candidate]) -> Iterator[Candidate]:
-    """Candidates by composition, the lowest first, those that left the geometries of the training set last."""
+    """Sort candidates by composition and energy; those that left the geometries of the training set are last."""
     for kind in by_composition(candidates):
         ranks = ranks_of(np.array([candidate.energy for candidate in kind]))
         ranks = ranks_of(ranks + len(kind) * np.array([not candidate.inside for candidate in kind]))

@@ -1,4 +1,4 @@
-"""Candidates to and from DFT programs: input files, and results compared with the predictions."""
+"""Input files for DFT calculations of candidates, and comparison of the results with the predictions."""
 
 import re
 import tempfile
@@ -35,13 +35,13 @@ NUMBERED: re.Pattern[str] = re.compile(r"(\d{4,})_[A-Z]")
 
 SAME_START: float = 0.005
 """A run starts from a candidate if their pair distances differ by less than this, root mean square in Å: rounding
-coordinates to three decimals changes them by 0.0005 Å, distinct structures differ by far more."""
+coordinates to three decimals changes them by 0.0005 Å, whereas distinct structures differ by far more."""
 
 
 def write_folders(
     folder: Path, frames: Sequence[Atoms], file_format: str, vacuum: float = VACUUM, *, overwrite: bool = False
 ):
-    """Write each structure to its own folder, numbered from 1, as ``0001_Ga46/POSCAR``."""
+    """Write each structure to its own folder, numbered from 1, such as ``0001_Ga46/POSCAR``."""
     if not overwrite:
         check_empty(folder)
     names = [f"{number:04d}_{atoms.symbols.get_chemical_formula()}" for number, atoms in enumerate(frames, start=1)]
@@ -51,9 +51,10 @@ def write_folders(
 
 
 def boxed(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
-    """A copy centred in a cubic periodic box, with the atoms sorted by element.
+    """Copy of a structure, centred in a cubic periodic box, with the atoms sorted by element.
 
-    The vacuum in Å is left on each side of the cluster along its longest extent; 0: no box, for molecular programs.
+    ``vacuum`` in Å separates the cluster from the box along its longest extent; with 0 there is no box, for molecular
+    programs.
     """
     copy = atoms[np.argsort(atoms.numbers, kind="stable")]
     copy.pbc = vacuum > 0
@@ -95,7 +96,7 @@ def _write(path: Path, atoms: Atoms, file_format: str):
 
 @dataclass
 class Comparison:
-    """DFT results of candidates with the predictions.
+    """Comparison of the DFT results of candidates with the predictions.
 
     Attributes:
         columns: Columns of ``dft.csv``.
@@ -131,7 +132,7 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
     """Compare DFT results for the candidates of a screening with the predictions, and write a table and a figure.
 
     Raises:
-        InputError: If the folder is no screening, an output matches no candidate, or the results exist already.
+        InputError: If the folder contains no screening, an output matches no candidate, or the results already exist.
     """
     folder = Path(options.screening)
     screened = folder / "candidates.extxyz"
@@ -175,7 +176,7 @@ def _columns(runs: dict[int, "_Run"], candidates: Sequence[Atoms]) -> dict[str, 
 
 @dataclass
 class _Run:
-    """Steps of one run in an output: the candidates that it may have started from, the last structure and energy."""
+    """One run in an output: its last structure and energy, and the candidates that it may have started from."""
 
     file: str
     frame: int
@@ -187,13 +188,13 @@ class _Run:
 def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[Atoms]) -> dict[int, _Run]:
     """Runs in outputs of another program by the index of their candidate, in the order of the candidates.
 
-    An output belongs to the candidate that equals its first structure, whatever its name; the last structure counts. A
-    file may hold runs of several candidates after one another. Frames with ``source_file`` and ``source_frame`` belong
-    to the candidate with the same. An output without its starting structure belongs to the candidate of the number of
-    its folder (``0001_Ga46``).
+    An output belongs to the candidate that equals its first structure, whatever the file name; the energy is that of
+    its last structure. A file may contain successive runs of several candidates. Frames with ``source_file`` and
+    ``source_frame`` belong to the candidate with the same values. An output without its first structure belongs to the
+    candidate whose number is in the name of its folder (``0001_Ga46``).
 
     Raises:
-        InputError: If an output matches no candidate, or several, or two outputs match the same.
+        InputError: If an output matches no candidate or several, or two outputs match the same one.
     """
     matcher = _Matcher(candidates)
     runs = [run for file in expand_paths(files) for run in _runs(file, key, matcher)]
@@ -202,10 +203,10 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
         index = matcher.assign(run, taken)
         if index in taken:
             raise InputError(
-                f"{run.file}: candidate {index + 1} already has the result in {taken[index].file}; leave one out"
+                f"{run.file}: candidate {index + 1} already has the result in {taken[index].file}; omit one of them"
             )
         if not np.isfinite(run.energy):
-            raise InputError(f"{run.file}: {key!r} must be a number, got {run.energy}; leave the file out")
+            raise InputError(f"{run.file}: {key!r} must be a number, got {run.energy}; omit the file")
         taken[index] = run
     return dict(sorted(taken.items()))
 
@@ -240,7 +241,7 @@ class _Matcher:
         }
 
     def starts(self, atoms: Atoms) -> list[int]:
-        """Candidates that a structure may be, the nearest first: several if they are copies of each other."""
+        """Candidates that equal a structure, the nearest first; several if they are copies of each other."""
         formula = atoms.symbols.get_chemical_formula()
         origin = origin_in(atoms.info)
         named = self.of_origin.get(origin, []) if origin else []
@@ -263,16 +264,16 @@ class _Matcher:
         if index is not None:
             if index >= len(self.formulas):
                 raise InputError(
-                    f"{run.file}: there are only {len(self.formulas)} candidates, not {index + 1}; leave it out"
+                    f"{run.file}: there are only {len(self.formulas)} candidates, not {index + 1}; omit the file"
                 )
             if self.formulas[index] != formula:
                 raise InputError(f"{run.file}: {formula}, but candidate {index + 1} is {self.formulas[index]}")
             return index
         if formula not in self.distances:
-            raise InputError(f"{run.file}: no candidate is {formula}; leave it out")
+            raise InputError(f"{run.file}: no candidate is {formula}; omit the file")
         raise InputError(
-            f"{run.file}, frame {run.frame}: starts from no candidate; give an output with its first structure, or put "
-            "it into a folder named after the number of its candidate (0001_Ga46)"
+            f"{run.file}, frame {run.frame}: does not start from a candidate; give an output with its first structure, "
+            "or put it into a folder with the number of its candidate in the name (0001_Ga46)"
         )
 
 

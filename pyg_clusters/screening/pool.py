@@ -1,4 +1,4 @@
-"""Pools of scored frames, and the candidates that a strategy selects among them."""
+"""Pools of scored frames, and the selection of candidates from them by a strategy."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -31,9 +31,9 @@ class FramePool:
     """The :class:`~pyg_clusters.strategies.Pool` of frames of one composition.
 
     Attributes:
-        z: Atomic numbers ``[num_frames, num_atoms]``, if structures are held.
-        pos: Positions ``[num_frames, num_atoms, 3]`` in Å, if structures are held.
-        model: The model, for its features.
+        z: Atomic numbers ``[num_frames, num_atoms]``, if available.
+        pos: Positions ``[num_frames, num_atoms, 3]`` in Å, if available.
+        model: Model that computes the features.
         counts: Mean shell counts ``[num_frames, num_shells]``, if already computed.
     """
 
@@ -95,7 +95,7 @@ class FramePool:
 
 
 def radii_of(model: nn.Module | None) -> Sequence[float]:
-    """Shell radii of a model in Å; for models without shells those of gallium."""
+    """Shell radii of a model in Å; those of gallium for models without shells."""
     return getattr(model, "radii", GALLIUM_RADII)
 
 
@@ -109,8 +109,8 @@ def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] =
 def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) -> np.ndarray:
     """Features of clusters of one size in a model, ``[num_frames, num_features]``.
 
-    For DART (and AlloyDART) the output of the last hidden layer, averaged over the atoms; for other models, which lack
-    such a layer, the sorted pair distances (:func:`~pyg_clusters.structures.superposition.structure_keys`).
+    The features are the output of the last hidden layer, averaged over the atoms. For models without ``features``, they
+    are the sorted pair distances (:func:`~pyg_clusters.structures.superposition.structure_keys`).
     """
     pos = pos - pos.mean(axis=1, keepdims=True)
     if not isinstance(model, HasFeatures):
@@ -126,8 +126,8 @@ def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) ->
 
 
 PROVEN_SHIFT: float = 5.0
-"""Shift in eV per atom that proves different zeros: the error of an untrained model is the cohesive energy, 3 to 4 eV
-for most metals."""
+"""Shift in eV per atom that proves different zeros: the error of an untrained model is about the cohesive energy, 3
+to 4 eV for most metals."""
 
 
 def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str) -> list[str]:
@@ -152,8 +152,8 @@ def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np
     if zero.size < PROVEN_SHIFT:
         return [f"warning: --truth {name}: {zero}"]
     raise InputError(
-        f"--truth {name}: {zero} Give the label that the model was trained on, or the unit with --energy-unit, or "
-        "subtract the energies of the isolated atoms; compare-dft compares energies whatever their zero"
+        f"--truth {name}: {zero} Use the label that the model was trained on, give its unit with --energy-unit, or "
+        "subtract the energies of the isolated atoms; compare-dft does not depend on the zero"
     )
 
 
@@ -162,8 +162,8 @@ def lowest_frames(
 ) -> Screening:
     """Screening whose candidates are the lowest frames of each composition: a pool to select among.
 
-    Only the structures of the lowest frames so far are held. Of equal scores the earlier frame comes first. By default
-    the score of a block ``[num_frames]`` is the predicted energy in eV.
+    Only the structures of the lowest frames so far are kept in memory. Frames of equal score keep their order. By
+    default the scores of a block ``[num_frames]`` are its predicted energies in eV.
     """
     table = _Table()
     best: dict[tuple[int, str], list[tuple[float, int, _Structure]]] = {}
@@ -196,10 +196,10 @@ def select_of_all(
     reread: Callable[[], Iterable[FrameBlock]],
     radii: Sequence[float] = GALLIUM_RADII,
 ) -> Screening:
-    """Select among all frames by a strategy without a pool, composition by composition.
+    """Apply a strategy without a pool to all frames, composition by composition.
 
-    No structures are held: those of the selected frames are read again, by ``reread``. The shell radii in Å are for
-    strategies that need shell counts.
+    Structures are not kept in memory; those of the selected frames are read again with ``reread``. ``radii`` are the
+    shell radii in Å for strategies that need shell counts.
     """
     table = _Table()
     counts: list[np.ndarray] = []
@@ -227,7 +227,7 @@ def select_of_all(
 def select_candidates(
     screening: Screening, select: Callable[[list[Candidate]], Selection], by_energy: bool = True
 ) -> Screening:
-    """Select among the candidates of a screening, composition by composition, and list them by energy if wanted.
+    """Select among the candidates of a screening, composition by composition; list them by energy or as selected.
 
     Candidates that left the geometries of the training set are eligible only if their composition has no others.
     """
@@ -243,7 +243,7 @@ def select_candidates(
 
 
 class _Table:
-    """Columns of all scored frames; values read with them are kept apart, as they may have the same names."""
+    """Columns of all scored frames; values read from the files are separate, as they may have the same names."""
 
     def __init__(self):
         self.columns: dict[str, list[np.ndarray]] = {}

@@ -46,7 +46,7 @@ SHORT = {
     "true energy": "true",
     "true energy above the lowest": "true above lowest",
 }
-"""Headings of its columns."""
+"""Short headings of columns of the table."""
 RELAXATION = {"energy before relaxing": "initial_pred_energy", "largest force": "model_fmax", "steps": "model_steps"}
 UNITS = {"initial_pred_energy": "eV", "model_fmax": "eV/Å"}
 OF_ATOM = "energy above the mean / meV"
@@ -113,7 +113,7 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
     report.text(
         f"{count_of(len(screening.energy), 'frame')} of {listed} atoms from {files} {was} scored with the model "
         f"{literal(model.path)}; {len(screening.candidates):,} of them are the candidates: {strategy.purpose}. "
-        "Energies are in eV per cluster, on the zero of the labels of the model; errors are in kcal/mol per cluster."
+        "Energies are in eV per cluster, with the zero of the training labels; errors are in kcal/mol per cluster."
     )
     if screening.flagged is not None and screening.flagged.any():
         report.text(
@@ -210,18 +210,18 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
     properties = candidate_properties(screening, shown, truth)
     energies = predictor.atomic_energies(atoms)
     caption = (
-        "A point for each candidate: click on it to see its structure, drag the structure to rotate it. The buttons "
-        "with three bars open the settings."
+        "Each point is a candidate: click on it to see its structure, and drag the structure to rotate it. The "
+        "buttons with three bars open the settings."
     )
     if energies is not None:
         shares = np.concatenate(energies)
         properties["energy of the atom"] = Property(shares, "eV", of_atoms=True)
         properties[OF_ATOM] = Property(1000 * (shares - shares.mean()), of_atoms=True)
-        caption += " Atoms are coloured by their contribution to the predicted energy, relative to the mean of all."
+        caption += " Atoms are coloured by their contributions to the predicted energy, relative to the mean."
     if len(shown) < len(candidates):
         caption += (
-            f" The first {len(shown):,} of {len(candidates):,} candidates, size by size: a page shows at most "
-            f"{MAX_ATOMS:,} atoms. All are in `candidates.extxyz`."
+            f" Only the first {len(shown):,} of {len(candidates):,} candidates are shown, size by size, because a page "
+            f"shows at most {MAX_ATOMS:,} atoms. All are in `candidates.extxyz`."
         )
     several = len({candidate.size for candidate in shown}) > 1
     section = viewer_section(
@@ -302,7 +302,7 @@ def _add_model(report: Report, model: Run):
     predictions = model.path / "test_predictions.csv"
     if not predictions.is_file():
         return
-    remedy = f"make it again with pyg-clusters evaluate {model.path}"
+    remedy = f"recreate it with pyg-clusters evaluate {model.path}"
     table = read_columns(predictions, ("pred_energy", "energy", "size"), remedy)
     arrays = table["pred_energy"], table["energy"], table["size"].astype(int)
     metrics = energy_metrics(*arrays, table.get("composition"))

@@ -47,8 +47,9 @@ class Ranking:
         mae_kcal_mol: Mean absolute difference from them, per cluster.
         mae_own_kcal_mol: The same from the energies of the frames themselves; NaN if unknown.
         rank_of_lowest: Rank by prediction, from 1, of the first frame of the lowest isomer.
-        recall: Share of the :data:`LOWEST` frames (of all, if fewer) by true energy among as many predicted.
-        recall_of_four: The same among four times as many (a random selection has 0.2 for 200 of 1,000 frames).
+        recall: Share of the :data:`LOWEST` frames by true energy (of all frames, if there are fewer) that are among the
+            same number of lowest predictions.
+        recall_of_four: The same among four times as many predictions (0.2 for a random ranking of 1,000 frames).
         composition: Formula, if there are alloys.
     """
 
@@ -75,12 +76,12 @@ class StrategyScore:
         regret_kcal_mol: Lowest true energy among the selected minus that of all frames, per cluster.
         regret_mev_per_atom: The same per atom.
         recall: Share of the :data:`LOWEST` frames by true energy that are selected.
-        enrichment: The same divided by its mean over random selections of as many frames.
-        distinct: Number of isomers among the selected, divided by the number of selected frames.
+        enrichment: ``recall`` divided by its mean over random selections of the same number of frames.
+        distinct: Number of isomers among the selected frames, divided by the number of these frames.
         distinct_structures: The same with isomers distinguished only by the structures of their minima; NaN if these
             are unknown.
-        low_isomers: Number of isomers among the selected within :data:`WINDOW` of the lowest of all frames.
-        low_isomers_share: Their share of those among all frames.
+        low_isomers: Number of isomers among the selected frames within :data:`WINDOW` of the lowest of all frames.
+        low_isomers_share: The same, divided by the number of such isomers among all frames.
         composition: Formula, if there are alloys.
     """
 
@@ -104,7 +105,7 @@ class StrategyScore:
 
 
 def isomers_by_energy(energy: np.ndarray, tolerance: float = SAME_ENERGY) -> np.ndarray:
-    """Isomer of each frame as an integer, ``[num_frames]``: its frames lie within a tolerance of its lowest energy.
+    """Isomer of each frame, as an integer ``[num_frames]``: energies within a tolerance of the lowest of an isomer.
 
     Distinct isomers may have equal energies by chance, so the number of isomers is a lower bound.
 
@@ -123,7 +124,7 @@ def isomers_by_energy(energy: np.ndarray, tolerance: float = SAME_ENERGY) -> np.
 
 
 def merge_isomers(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Isomers ``[num_frames]`` that are the same if they are in either of two assignments.
+    """Merge two assignments of frames to isomers, ``[num_frames]``: an isomer shared in either of them is shared.
 
     Example:
         >>> merge_isomers(np.array([0, 0, 1, 2, 3]), np.array([0, 1, 1, 2, 0]))
@@ -231,7 +232,7 @@ def score_random(
     seed: int = 0,
     **kwargs,
 ) -> StrategyScore:
-    """Mean score of random selections of a number of frames; other arguments as for :func:`score_selection`."""
+    """Mean score of random selections of ``count`` frames; the other arguments are those of :func:`score_selection`."""
     rng = np.random.default_rng(seed)
     count = min(count, len(truth))
     draw = [rng.choice(len(truth), count, replace=False) for _ in range(draws)]

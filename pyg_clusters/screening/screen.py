@@ -1,4 +1,4 @@
-"""Screening: from the frames of trajectories to candidates for DFT calculations."""
+"""Selection of candidates for DFT calculations among the frames of trajectories."""
 
 import os
 import shlex
@@ -41,9 +41,9 @@ RELAXED_POOL = 10  # default size of a pool to relax, in multiples of the number
 
 
 def screen(options: ScreenOptions) -> Screening:
-    """Select candidates of each cluster size (composition) among the frames of files, and write them with a report.
+    """Select candidates for each cluster size (for alloys, composition) among frames, and write them with a report.
 
-    Frames that were scored before the same command was stopped are not scored again.
+    After an interruption, frames that were already scored with the same options are not scored again.
 
     Returns:
         The candidates and the predicted energies of all frames.
@@ -103,7 +103,7 @@ def check_zero(screening: Screening, truth: str) -> list[str]:
 
 
 def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predictor:
-    """Predictor with the spread and the forces that the strategy and a relaxation require."""
+    """Predictor, checked for the spread and the forces that the options require."""
     calibration = model.calibration() if "spread" in strategy.needs else None
     predictor = model.predictor("cpu" if options.engine == "ray" else options.device, calibration)
     if "spread" in strategy.needs and not predictor.gives_spread:
@@ -117,7 +117,7 @@ def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predic
 
 
 def _with_truth(block: ScoredBlock, key: str, name: str, units: Mapping[str, float]) -> ScoredBlock:
-    """Add true energies in eV to a block: under their name in the files if that is their unit there."""
+    """Add true energies in eV to a block, under their name in the files if their unit there is eV."""
     properties = check_numbers(block, key).frames.properties
     properties[name] = properties[key] * units[block.frames.file]
     return block
@@ -136,7 +136,7 @@ def _open(options: ScreenOptions, with_atoms: bool) -> Frames:
 def select(
     blocks: Iterable[ScoredBlock], strategy: Strategy, options: ScreenOptions, predictor: Predictor
 ) -> Screening:
-    """Select candidates among scored frames, with ``relax`` among their relaxed structures."""
+    """Select candidates among scored frames, or with ``options.relax`` among their relaxed structures."""
     if strategy.pool is None:
 
         def reread() -> Iterator[FrameBlock]:

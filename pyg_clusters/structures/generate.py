@@ -97,7 +97,7 @@ def generate_quench(options: QuenchOptions) -> Generated:
                 info = atoms.info
                 progress.advance(f"{info['group']} {info['source']} {info['energy']:.4f} eV")
     few = f"; no further minima were found ({options.count} requested)" if count < options.count else ""
-    return Generated(count, f"minima of {len(compositions)} compositions in {options.out}{few}")
+    return Generated(count, f"minima of {count_of(len(compositions), 'composition')} in {options.out}{few}")
 
 
 def generate_hot(options: HotOptions) -> Generated:

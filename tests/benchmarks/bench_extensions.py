@@ -1,4 +1,4 @@
-"""Pair lists and sums beside the kernels of torch-cluster and torch-scatter (extra ext)."""
+"""Pair lists and sums compared with the kernels of torch-cluster and torch-scatter (extra ext)."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""HDNN beside DART and SmoothDART on the same clusters: symmetry functions, energies from positions, an epoch."""
+"""HDNN, DART and SmoothDART on the same clusters: symmetry functions, energies from positions, an epoch."""
 
 import pytest
 import torch

@@ -53,7 +53,7 @@ def test_energies_from_positions(minima, least_seconds, capsys):
 
 
 def interaction_products(model: DART, clusters: int, atoms_at_once: int = ATOMS_AT_ONCE):
-    """The matrix products of the interaction network on all atoms, in the batches of the Predictor, nothing else."""
+    """Only the matrix products of the interaction network for all atoms, in the batches of the Predictor."""
     weights = [layer.weight.detach().T for layer in model.interaction]
     batch = atoms_at_once // SIZE * SIZE
     batches = [min(batch, clusters * SIZE - first) for first in range(0, clusters * SIZE, batch)]

@@ -1,4 +1,4 @@
-"""Whole epochs of training on clusters of mixed sizes, by what hands out the batches."""
+"""Training epochs on clusters of mixed sizes with different loaders."""
 
 import time
 import warnings
@@ -42,7 +42,7 @@ def on_disk(minima: GalliumClusters, path: Path, compressed: bool) -> OnDiskClus
     )
     write_store(path, [block], single=True, compressed=compressed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a compressed store is slow is what is measured
+        warnings.simplefilter("ignore")  # compressed stores are slow, which is measured here
         return OnDiskClusters(path)
 
 
@@ -86,7 +86,7 @@ def test_epoch_by_loader(minima, stores, capsys):
 
 
 def least_processor_seconds(functions: dict[str, Callable[[], None]], rounds: int = 4) -> dict[str, float]:
-    """Least processor time of each, all of which run in turn: other work on the machine disturbs it little."""
+    """Shortest processor time of each function; they alternate, so that other work on the machine hardly matters."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(rounds):
         for name, function in functions.items():
@@ -116,7 +116,7 @@ def epoch(model, loader):
 
 
 def alone(loader):
-    """The batches of an epoch, and nothing done with them."""
+    """Load the batches of an epoch without using them."""
 
     def run():
         for _ in loader():

@@ -1,4 +1,4 @@
-"""NodeSchNet beside PyG's SchNet and SchNetPack's, fed the same edges: a training step and inference."""
+"""NodeSchNet, PyG's SchNet and SchNetPack's on the same edges: a training step and inference."""
 
 import numpy as np
 import pytest
@@ -98,7 +98,7 @@ def test_training_step(model, least_seconds, capsys):
 
 
 def check_equal(model, sums, other, their_sums, name_of=str):
-    """Loss and gradients, to 1e-5 and 1e-4 relative; ``name_of`` tells their name of a weight of ours."""
+    """Loss and gradients, to 1e-5 and 1e-4 relative; ``name_of`` maps names of our weights to theirs."""
     model.zero_grad()
     losses = [function().square().mean() for function in (sums, their_sums)]
     torch.testing.assert_close(*losses, rtol=1e-5, atol=0)

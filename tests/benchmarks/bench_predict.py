@@ -1,4 +1,4 @@
-"""``predict`` end to end, from a frame store and from text, beside the model and the readers alone."""
+"""``predict`` end to end, from a frame store and from text, compared with the model and the readers alone."""
 
 import json
 import os
@@ -30,7 +30,7 @@ RESULTS = "BENCH_RESULTS"
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> tuple[Path, Path, int]:
-    """The shipped frames of Ga57 without their outermost atoms, some times over, as text and as a store."""
+    """The shipped frames of Ga57 without their outermost atoms, repeated, as text and as a store."""
     folder = tmp_path_factory.mktemp("predict")
     once, text, store = (folder / name for name in ("once.extxyz", "md.extxyz", "md.h5"))
     write_extxyz(once, innermost(shipped_folder("gallium_clusters") / "gallium_md_57.extxyz"))
@@ -39,7 +39,7 @@ def files(tmp_path_factory) -> tuple[Path, Path, int]:
 
 
 def innermost(path: Path) -> Iterator[Atoms]:
-    """Of each frame the atoms nearest to the centre."""
+    """Each frame reduced to the atoms nearest to its centre."""
     for block in Frames.open(path):
         for pos in np.split(block.pos, block.ptr[1:-1]):
             order = np.argsort(np.linalg.norm(pos - pos.mean(0), axis=1))[:ATOMS]
@@ -47,7 +47,7 @@ def innermost(path: Path) -> Iterator[Atoms]:
 
 
 def least_cpu_seconds(**functions) -> dict[str, tuple[float, float]]:
-    """Least processor time of each, of all threads together and of this one: other work does not count."""
+    """Shortest processor time of each function, over all threads and of this thread."""
     least = dict.fromkeys(functions, (float("inf"), float("inf")))
     for _ in range(ROUNDS):
         for name, function in functions.items():
@@ -59,7 +59,7 @@ def least_cpu_seconds(**functions) -> dict[str, tuple[float, float]]:
 
 
 def processor() -> str:
-    """Name of the processor, as Linux has it."""
+    """Name of the processor from ``/proc/cpuinfo``."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -108,7 +108,7 @@ def test_predict(files, tmp_path, capsys):
             f"\n  reading a store                              {rate['store']:10,.0f}"
         )
     if RESULTS in os.environ:
-        single, once = tmp_path / "single.h5", text.with_name("once.extxyz")  # no frame twice, as columns are packed
+        single, once = tmp_path / "single.h5", text.with_name("once.extxyz")  # unrepeated frames, as columns are packed
         write_store(single, Frames.open(once), single=True)
         sizes = {"text": once, "store_single": single, "csv": predict(once, ".csv"), "parquet": predict(once)}
         computing = {f"{name}_computing_thread": value for name, value in here.items()}

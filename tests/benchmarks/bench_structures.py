@@ -1,4 +1,4 @@
-"""Generating and relaxing clusters of sodium, searching minima of copper-gold clusters."""
+"""Generation and relaxation of sodium clusters, and search for minima of copper-gold clusters."""
 
 import numpy as np
 import torch

@@ -60,7 +60,7 @@ def check_equal(our_loss, model, published_loss, published_model):
 
 
 def epoch(loss, model, batches, numbers):
-    """An epoch of training with Adam, from cutting the batches to the last step."""
+    """An epoch of training with Adam, from forming the batches to the last step."""
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
 
     def run():

@@ -1,4 +1,4 @@
-"""Finding the copies among 100,000 candidates."""
+"""Search for copies among 100,000 candidates."""
 
 import os
 import time
@@ -19,7 +19,7 @@ COMPARED = 200
 
 
 def test_copies(minima, capsys):
-    """Minima drawn at random, rotated, reflected and permuted copies of each with noise, shuffled."""
+    """Random minima, and shuffled copies of each: rotated, reflected, permuted and with noise."""
     rng = np.random.default_rng(0)
     structures, label = [], np.repeat(np.arange(MINIMA), COPIES)
     for place in rng.choice(len(minima), MINIMA, replace=False):
@@ -57,7 +57,7 @@ def test_copies(minima, capsys):
 
 
 def test_copies_of_vibrating_frames(minima, capsys):
-    """400 frames of vibrating clusters against 10,000 others: what a training does for the warning about its split."""
+    """400 frames of vibrating clusters compared with 10,000 others, as in the check of a split for copies."""
     rng = np.random.default_rng(0)
     with capsys.disabled():
         print(f"\n\nCopies of {VIBRATING[1]} vibrating frames among {VIBRATING[0]:,}, processor time")
@@ -77,7 +77,7 @@ def _flat(structures: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _seconds_of_a_pair(pos: np.ndarray, ptr: np.ndarray) -> float:
-    """Time of a comparison of two structures of one size, times the share of the pairs that are of one size."""
+    """Time of comparing two structures of one size, multiplied by the share of pairs of equal size."""
     sizes = np.diff(ptr)
     first = np.flatnonzero(sizes == 46)[: COMPARED + 1]
     structures = [pos[ptr[place] : ptr[place + 1]] for place in first]

@@ -1,8 +1,8 @@
-"""SmoothDART beside models of other libraries: ``python tests/benchmarks/beside_peers.py STEP FOLDER``.
+"""SmoothDART compared with models of other libraries: ``python tests/benchmarks/beside_peers.py STEP FOLDER``.
 
     beside_peers.py install FOLDER                        # an environment for each peer in FOLDER/environments
     beside_peers.py export FOLDER --data silver.xyz.xz    # train, val and test.extxyz, the same for all, and a recipe
-    beside_peers.py train FOLDER --minutes 15             # each peer on one thread, so many minutes of processor time
+    beside_peers.py train FOLDER --minutes 15             # each peer on one thread, for this processor time
     beside_peers.py show FOLDER --figure peers.png        # table and figure of all results in the folder
 
 ``--data`` takes any files of frames with energies and forces (split at random with copies together), or ``copper-gold``
@@ -62,7 +62,7 @@ def main():
 
 
 def install(options: argparse.Namespace):
-    """Make an environment for each peer that needs one, which also sees the packages of this one."""
+    """Create an environment for each peer that needs one, with access to the packages of this environment."""
     for peer in options.peers:
         if peer not in ENVIRONMENTS:
             continue

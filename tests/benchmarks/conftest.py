@@ -17,7 +17,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def on_one_thread(one_thread):
-    """What is timed runs on one thread."""
+    """Run the timed functions on one thread."""
 
 
 @pytest.fixture(scope="session")
@@ -28,10 +28,10 @@ def minima(tmp_path_factory) -> GalliumClusters:
 
 @pytest.fixture
 def least_seconds(benchmark) -> Callable[..., dict[str, float]]:
-    """Times the first function with pytest-benchmark and the others in turn with it, and returns the least of each.
+    """Time several functions in alternation, the first with pytest-benchmark, and return the shortest time of each.
 
-    In processor time of this process, which runs on one thread. One round runs every function once, so that a
-    disturbance of the machine meets all of them.
+    Times are processor times of this process, which runs on one thread. One round runs every function once, so that a
+    disturbance of the machine affects all of them.
     """
 
     def measure(rounds: int, **functions: Callable[[], object]) -> dict[str, float]:

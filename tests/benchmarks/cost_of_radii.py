@@ -1,7 +1,7 @@
-"""What badly chosen radii cost: ``python tests/benchmarks/cost_of_radii.py FOLDER FRAMES... [--target NAME]``.
+"""Cost of badly chosen radii: ``python tests/benchmarks/cost_of_radii.py FOLDER FRAMES... [--target NAME]``.
 
-``new-recipe`` chooses radii and width of SmoothDART by the bond length of the frames. The same recipe is trained with
-these lengths multiplied by factors. Printed are the errors on the same test set. A repeated call resumes.
+``new-recipe`` chooses radii and width of SmoothDART by the bond length of the frames. The script trains the same recipe
+with these lengths multiplied by factors, and prints the errors on the same test set. A repeated call resumes.
 """
 
 import argparse
@@ -20,7 +20,7 @@ LENGTHS = ("radii", "descriptor_radii", "width")
 
 
 def scale(recipe: dict, factor: float):
-    """Multiply the lengths of the model of a recipe."""
+    """Multiply the radii and the width of the model in a recipe."""
     training = recipe["model"]
     arguments = training.get("init_args", training)["model"]["init_args"]
     for name in LENGTHS:

@@ -1,9 +1,9 @@
 """SmoothDART for several elements: ``python tests/benchmarks/elements.py errors`` and ``... cost``.
 
 ``errors`` generates minima and hot frames of clusters of six elements at random compositions (EMT), split by group, and
-prints the errors (MAE / RMSE) on the test part and the processor time of training: of a fit of the composition, of
-AlloyDART (energies of the minima), and of SmoothDART (energies and forces) by the number of channels of elements. All
-is kept in the folder: a second call resumes the generation.
+prints the errors (MAE / RMSE) on the test set and the processor time of training for a fit of the composition, for
+AlloyDART (energies of the minima), and for SmoothDART (energies and forces) with several numbers of element channels.
+The structures are kept in the folder: a second call resumes the generation.
 
 ``cost`` prints the processor time of energies, and of energies with forces, for 1, 2 and 6 elements in one run.
 """
@@ -48,7 +48,7 @@ def processor_time() -> float:
 
 
 def compositions(num: int, sizes: tuple[int, int], seed: int) -> list[str]:
-    """Formulas of clusters whose shares of the elements are uniformly distributed, each once."""
+    """Distinct formulas of clusters with uniformly distributed shares of the elements."""
     rng, formulas = np.random.default_rng(seed), {}
     while len(formulas) < num:
         counts = rng.multinomial(rng.integers(*sizes, endpoint=True), rng.dirichlet(np.ones(len(ELEMENTS))))
@@ -66,7 +66,7 @@ def generated(folder: Path, minima: int, hot: int) -> ClusterDataset:
 
 
 def trained(model: nn.Module, data: ClusterDataModule, epochs: int, forces: bool) -> tuple[nn.Module, float]:
-    """A trained model, and the processor time of its training in seconds."""
+    """Train a model, and return it with the processor time in seconds."""
     make = {
         "model": model,
         "optimizer": lambda parameters: torch.optim.Adam(parameters, lr=2e-3),
@@ -125,7 +125,7 @@ def errors(options: argparse.Namespace):
 
 
 def report(name: str, energies: Tensor, forces: Tensor | None = None, seconds: float = 0.0):
-    """Prints the errors of energies ``[num_graphs]`` in eV and of forces ``[num_atoms, 3]`` in eV/Å."""
+    """Print the errors of energies ``[num_graphs]`` in eV and of forces ``[num_atoms, 3]`` in eV/Å."""
     error = energies * KCAL_PER_MOL
     text = f"{name:24} minima {error.abs().mean():6.2f} / {error.square().mean().sqrt():6.2f} kcal/mol"
     if forces is not None:

@@ -1,11 +1,11 @@
-"""Frames of hot dynamics as starts of a reference calculation: ``python tests/benchmarks/hot_frames.py STEP FOLDER``.
+"""Reference calculations that start from frames of hot dynamics: ``python tests/benchmarks/hot_frames.py STEP FOLDER``.
 
-``trajectory`` makes 400 frames of Cu19Au19 at 900 K and the minimum of each (EMT), in ``md.extxyz`` and
+``trajectory`` generates 400 frames of Cu19Au19 at 900 K and the minimum of each (EMT), in ``md.extxyz`` and
 ``quenched.extxyz``. ``relax`` relaxes all frames with the model for each maximum number of steps (0: energies of the
-frames), as they are (copy 0) or perturbed by 0.1 Å (copies 1, 2, ...). ``reference`` relaxes candidates with the
-reference calculator until a number of gradients is spent, for each way of choosing and starting them. ``show`` prints
-the tables of one or several folders and draws the figure. All that is done is kept in the folder: a step can be
-stopped and called again.
+frames), unperturbed (copy 0) or perturbed by 0.1 Å (copies 1, 2, ...). ``reference`` relaxes candidates with the
+reference calculator until a number of gradients is spent, for each strategy of choosing and starting them. ``show``
+prints the tables of one or several folders and draws the figure. All results are kept in the folder: an interrupted
+step can be run again.
 
     python tests/benchmarks/hot_frames.py relax FOLDER --model gallium-forces --frames gallium_md_46
     python tests/benchmarks/hot_frames.py reference FOLDER --model gallium-forces --frames gallium_md_46 \
@@ -151,7 +151,7 @@ class Relaxations:
 
     Attributes:
         steps: Maximum number of steps.
-        copies: Which copies, of each frame the lowest counts.
+        copies: Indices of the copies; the lowest of each frame counts.
         energy: Energies ``[num_frames]`` in eV.
         pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
         seconds: Processor time.
@@ -186,7 +186,7 @@ def saved(folder: Path) -> list[Relaxations]:
 
 
 def reference(folder: Path, options: argparse.Namespace):
-    """Relax candidates with the reference, for each choice until its gradients are spent."""
+    """Relax candidates with the reference, until the gradients of each choice are spent."""
     frames = read(options.frames, options.num)
     calculator = named_calculator(options.calculator, set(frames[0].get_chemical_symbols()))
     lowest = read(options.quenched, options.num)[int(np.argmin(np.load(folder / "truth.npz")["truth"]))]
@@ -294,7 +294,7 @@ def show_isomers(folder: Path, numbers: np.ndarray, axes) -> None:
 
 
 def isomers_of(numbers: np.ndarray, pos: np.ndarray, energy: np.ndarray) -> np.ndarray:
-    """Isomer of each structure: of one if their energies are within 1 meV, or their structures are copies."""
+    """Isomer of each structure; structures of one isomer have energies within 1 meV, or are copies."""
     ptr = len(numbers) * np.arange(len(energy) + 1)
     structure = representatives(np.tile(numbers, len(energy)), pos.reshape(-1, 3), ptr, energy=energy)
     return merge_isomers(isomers_by_energy(energy), structure)

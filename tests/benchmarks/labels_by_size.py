@@ -1,7 +1,7 @@
 """Time and memory of shieldings by size: ``OMP_NUM_THREADS=1 python tests/benchmarks/labels_by_size.py``.
 
-A random sodium cluster of each size, of a large tight-binding gap, is labelled in a process of its own. For each
-step: processor seconds, share of all, and the exponent of the size since the one before.
+A random sodium cluster of each size with a large tight-binding gap is labelled in its own process. The script prints
+the processor seconds of each step, their share of the total, and the exponent relative to the previous size.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def main():
 
 
 def label(size: int) -> dict:
-    """What the label of a cluster takes, by step."""
+    """Processor time of each step of the label of a cluster."""
     positions = max((sblda(size, rng=np.random.default_rng(seed)) for seed in range(GROWN)), key=tight_binding_gap)
     seconds, calls = dict.fromkeys([*STEPS, "rest", "all"], 0.0), defaultdict(int)
 

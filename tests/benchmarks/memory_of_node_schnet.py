@@ -1,7 +1,7 @@
 """Resident memory of training SchNet on clusters of sodium: ``python tests/benchmarks/memory_of_node_schnet.py``.
 
-Each model takes some steps of Adam in a process of its own, whose largest resident memory is printed, beside what it
-was before the first step.
+Each model takes some steps of Adam in its own process. The script prints the peak resident memory of the process, and
+the memory before the first step.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from schnets import GET_SCHNETPACK, node_schnet, pyg_schnet, schnetpack_schnet, 
 from pyg_clusters.models import NodeSchNet
 
 STEPS = 5
-GIB = 1024**2  # of the kB that the system counts in
+GIB = 1024**2  # the system counts in kB
 
 
 def main():

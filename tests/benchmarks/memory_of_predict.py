@@ -1,7 +1,7 @@
 """Resident memory of ``predict`` on very many frames: ``python tests/benchmarks/memory_of_predict.py``.
 
-A store of frames of 50 atoms is written, and the energies predicted in a process of its own, whose largest resident
-memory is printed. It takes some minutes for a million frames on an idle core.
+The script writes a store of frames of 50 atoms, predicts their energies in a separate process, and prints its peak
+resident memory. It takes a few minutes for a million frames on an idle core.
 """
 
 import argparse

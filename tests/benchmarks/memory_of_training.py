@@ -1,7 +1,7 @@
 """Resident memory of training from disk: ``python tests/benchmarks/memory_of_training.py``.
 
-Frame stores of some numbers of frames are written by repeating the same ones. Each is trained on for one epoch, in a
-process of its own, from disk and in memory; printed is the largest resident memory of each.
+The script writes frame stores of several sizes by repeating the same frames, trains on each for one epoch in a
+separate process, from disk and in memory, and prints the peak resident memory of each process.
 """
 
 import argparse

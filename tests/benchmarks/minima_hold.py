@@ -1,12 +1,12 @@
-"""Whether a trained model holds the minima of its test set, when they are perturbed and relaxed.
+"""Stability of the test minima of a trained model when they are perturbed and relaxed.
 
     pyg-clusters train own-minima --data.dataset.files gold --data.dataset.target comment --out runs/gold
     OMP_NUM_THREADS=1 python tests/benchmarks/minima_hold.py runs/gold --count 200
 
-Each test minimum is relaxed with the model, and so is a copy whose positions are perturbed by Gaussian noise. Counted
-are the copies that leave the range of the training set (that collapse or fall apart), those that end within 0.05 Å
-(root mean square after superposition, in any order of the atoms) of where the minimum itself ends, and how far that is
-from the minimum of the data.
+Each test minimum is relaxed with the model, and so is a copy whose positions are perturbed by Gaussian noise. The
+script counts the copies that leave the range of the training set (that collapse or fall apart) and those that end
+within 0.05 Å (root mean square after superposition, in any order of the atoms) of the relaxed minimum, and prints the
+distance of the relaxed minimum from that of the data.
 """
 
 import argparse

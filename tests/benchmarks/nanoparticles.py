@@ -1,14 +1,14 @@
-"""Large clusters: what an atom costs by size, and copper nanoparticles by a model trained on small clusters.
+"""Cost per atom of large clusters, and copper nanoparticles with a model trained on small clusters.
 
-    python tests/benchmarks/nanoparticles.py sizes       # µs per atom of single clusters, and the memory of it all
+    python tests/benchmarks/nanoparticles.py sizes       # µs per atom of single clusters, and the memory
     python tests/benchmarks/nanoparticles.py frames copper.extxyz
     pyg-clusters train nanoparticles --data.dataset.files copper.extxyz --out runs/copper
     python tests/benchmarks/nanoparticles.py check runs/copper
     python tests/benchmarks/nanoparticles.py relax runs/copper
     python tests/benchmarks/nanoparticles.py dynamics runs/copper
 
-Times are processor times of one thread (OMP_NUM_THREADS=1). The labels of the copper clusters are those of effective
-medium theory, which can be computed for nanoparticles, too.
+Times are processor times of one thread (OMP_NUM_THREADS=1). The labels of the copper clusters come from
+effective medium theory, which can also be computed for nanoparticles.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def memory() -> float:
 
 
 def cost(num_atoms: int, path: str):
-    """Print a row of costs of one gallium cluster, by near or by all pairs."""
+    """Print a row of costs of one gallium cluster, from near pairs or all pairs."""
     torch.set_num_threads(1)
     pairs.LARGE = sys.maxsize if path == "all" else 1
     atoms = sphere(num_atoms, "Ga", 4.28)
@@ -89,7 +89,7 @@ def cost(num_atoms: int, path: str):
 
 
 def sizes():
-    """Print the costs by size, each cluster in a process of its own."""
+    """Print the costs by size, each cluster in its own process."""
     print("| atoms | pairs | DART | SmoothDART | with forces | RadiusGraph(6) | descriptor | GB |", flush=True)
     for num_atoms in SIZES:
         for path in ("near", "all") if num_atoms <= ALL_PAIRS_UP_TO else ("near",):

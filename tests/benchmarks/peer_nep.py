@@ -1,7 +1,7 @@
-"""A neuroevolution potential beside the models of :mod:`peers`: ``PYTHON peer_nep.py NEP FOLDER MINUTES``.
+"""Neuroevolution potential for comparison with the models of :mod:`peers`: ``PYTHON peer_nep.py NEP FOLDER MINUTES``.
 
-It is trained by TorchNEP's own program with its own loss, schedule and two stages, for as many epochs as the processor
-time allows after three timed ones, and evaluated frame by frame by calorine's C++ calculator.
+The potential is trained by TorchNEP's own program with its own loss, schedule and two stages, for as many epochs as the
+processor time allows after three timed ones, and evaluated frame by frame with calorine's C++ calculator.
 """
 
 import sys
@@ -21,7 +21,7 @@ BOX = 60.0
 
 
 class NEP:
-    """NEP4 with the cut-offs 6 and 5 Å and the other defaults of TorchNEP."""
+    """Settings of NEP4: cutoffs of 6 and 5 Å, and otherwise the defaults of TorchNEP."""
 
     packages = ("torchnep", "calorine")
 
@@ -81,7 +81,7 @@ def main(name: str, folder: Path, minutes: float):
 
 
 def write(file: Path, frames: list[Atoms]):
-    """Frames in a box, with the energy less the composition, for TorchNEP."""
+    """Frames in a box, with the energy minus the fit of the composition, for TorchNEP."""
     lines = []
     for atoms in frames:
         cell = f'Lattice="{BOX} 0 0 0 {BOX} 0 0 0 {BOX}"'

@@ -1,15 +1,15 @@
-"""One training loop for the models of several libraries; :mod:`beside_peers` runs it with the Python of each.
+"""Training loop for the models of several libraries; :mod:`beside_peers` runs it with the Python of each.
 
     PYTHON tests/benchmarks/peers.py PEER FOLDER MINUTES
 
-trains on ``train.extxyz`` of a folder, keeps the weights that are best on ``val.extxyz``, tests them on ``test.extxyz``
-and writes ``PEER-MINUTES.json``. Nothing of this package is imported but for its own models, so that an environment
-needs the library of the peer alone.
+The script trains on ``train.extxyz`` of a folder, keeps the weights that are best on ``val.extxyz``, tests them on
+``test.extxyz`` and writes ``PEER-MINUTES.json``. It imports this package only for the models of this package, so that
+the environment of a peer needs only its library.
 
-All models have the same loss (mean absolute errors of energies in eV per cluster and of forces in eV/Å, the latter
-twice), Adam, averaged weights (decay 0.99), and a learning rate that falls as a cosine over the processor time, with
-the first rate of each library's own examples. Energies are less a fit of the composition to the training part. Lists of
-neighbours of the training frames are made once, and their time counts; validation does not.
+All models have the same loss (mean absolute errors of energies in eV per cluster and of forces in eV/Å, the latter with
+twice the weight), Adam, averaged weights (decay 0.99), and a learning rate that decays as a cosine over the processor
+time, from the rate in the examples of each library. A fit of the composition to the training set is subtracted from the
+energies. Neighbour lists of the training frames are computed once; their time counts, and that of validation does not.
 """
 
 import json
@@ -42,7 +42,7 @@ Evaluation = tuple[Tensor, Tensor]
 
 
 class SmoothDART:
-    """This package's, as ``new-recipe`` sets it up."""
+    """SmoothDART of this package, with the settings of ``new-recipe``."""
 
     packages = ("pyg_clusters",)
     batch_size = 16
@@ -71,7 +71,7 @@ class SmoothDART:
 
 
 class HDNN(SmoothDART):
-    """This package's Behler-Parrinello network, with forces."""
+    """HDNN of this package, with forces."""
 
     packages = ("pyg_clusters", "torchani")
 
@@ -84,7 +84,7 @@ class HDNN(SmoothDART):
 
 
 def fit_scale(model: Any, frames: Sequence[Atoms]):
-    """Offset and scale of one of this package's models, from all frames."""
+    """Fit offset and scale of a model of this package to all frames."""
     z = torch.cat([torch.from_numpy(atoms.numbers).long() for atoms in frames])
     ptr = torch.tensor([0, *np.cumsum([len(atoms) for atoms in frames])])
     model.scale.fit(z, ptr, torch.tensor([atoms.info["target"] for atoms in frames]).float())
@@ -98,7 +98,7 @@ class MACE:
     rate = 0.01
 
     def __init__(self, frames: Sequence[Atoms], recipe: dict):
-        from mace.modules import ScaleShiftMACE, interaction_classes  # isort: skip  # before e3nn, for its files to load
+        from mace.modules import ScaleShiftMACE, interaction_classes  # isort: skip  # before e3nn, so that its files can be loaded
         from e3nn.o3 import Irreps
         from mace.tools import AtomicNumberTable
 
@@ -150,7 +150,7 @@ class PaiNN:
     rate = 1e-3
 
     def __init__(self, frames: Sequence[Atoms], recipe: dict):
-        if not hasattr(dataloader, "T_co"):  # the name that SchNetPack 2.1 imports is gone from torch 2.13
+        if not hasattr(dataloader, "T_co"):  # SchNetPack 2.1 imports this name, which torch 2.13 no longer has
             dataloader.T_co = TypeVar("T_co", covariant=True)
         import schnetpack as spk
 
@@ -195,7 +195,7 @@ PEERS = {"SmoothDART": SmoothDART, "HDNN": HDNN, "MACE": MACE, "PaiNN": PaiNN}
 
 
 def pairs_of(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
-    """Indices ``[num_pairs]`` of the atoms of all pairs within the cut-off, each pair both ways."""
+    """Indices ``[num_pairs]`` of the atoms of all pairs within the cutoff, in both directions."""
     pos = atoms.positions
     distance = np.linalg.norm(pos[:, None] - pos, axis=2)
     return np.nonzero((distance < CUTOFF) & ~np.eye(len(pos), dtype=bool))
@@ -234,7 +234,7 @@ def write_result(folder: Path, peer: Any, result: dict[str, Any]):
 
 
 def subtract_composition(parts: dict[str, list[Atoms]]):
-    """Give each frame the ``target``: its energy less a fit of the energy of an atom of each element, in eV."""
+    """Give each frame the ``target``: its energy minus a fit of the energy per atom of each element, in eV."""
     numbers = sorted({int(number) for atoms in parts["train"] for number in atoms.numbers})
 
     def counts(frames: Iterable[Atoms]) -> np.ndarray:
@@ -248,7 +248,7 @@ def subtract_composition(parts: dict[str, list[Atoms]]):
 
 
 def train(peer: Any, parts: dict[str, list[Atoms]], budget: float) -> tuple[nn.Module, list, float]:
-    """Best model, errors on the validation part by processor time, and the number of epochs."""
+    """Best model, errors on the validation set by processor time, and the number of epochs."""
     started, frames = time.process_time(), parts["train"]
     items = [peer.prepare(atoms) for atoms in frames]
     model = peer.model

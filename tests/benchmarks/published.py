@@ -9,9 +9,9 @@ from pyg_clusters.models import DART
 class PublishedDART(nn.Module):
     """Energies of padded batches of clusters, each neighbour evaluated for each atom.
 
-    For every atom and every shell a list of the descriptors of its neighbours is made and filled up to the longest list
-    of that shell in the batch; the network of the shell is evaluated on all entries of the list, and the results of the
-    true ones are summed (Modee et al. 2021, Eqs. 1-7). Nothing of this package takes part but the weights.
+    For every atom and shell, the descriptors of its neighbours are listed and padded to the longest list of that shell
+    in the batch; the network of the shell is evaluated on all entries, and the results of the neighbours are summed
+    (Modee et al. 2021, Eqs. 1-7). Only the weights come from this package.
 
     Args:
         model: Its weights are shared, not copied. Two radii and all shells.
@@ -31,7 +31,7 @@ class PublishedDART(nn.Module):
         Args:
             z: Atomic numbers ``[num_graphs, num_atoms]``, of any value at padded atoms.
             pos: Positions ``[num_graphs, num_atoms, 3]`` in Å, of any value at padded atoms.
-            valid: Which atoms are not padding, ``[num_graphs, num_atoms]``.
+            valid: Mask of atoms that are not padding, ``[num_graphs, num_atoms]``.
         """
         shells = self.shells(pos, valid)  # three times [num_graphs, num_atoms, num_atoms]
         descriptors = torch.stack([shell.sum(-1) for shell in shells], dim=-1).to(pos.dtype)
@@ -46,7 +46,7 @@ class PublishedDART(nn.Module):
         return (of_atoms * valid).sum(dim=1)
 
     def shells(self, pos: Tensor, valid: Tensor) -> list[Tensor]:
-        """Which atoms j are in shell J, K, L of atom i: three times ``[num_graphs, num_atoms, num_atoms]``."""
+        """Masks of atoms j in shell J, K, L of atom i: three times ``[num_graphs, num_atoms, num_atoms]``."""
         distance = (pos[:, :, None] - pos[:, None]).norm(dim=-1)
         others = valid[:, :, None] & valid[:, None] & ~torch.eye(pos.size(1), dtype=torch.bool)
         in_j, in_l = distance < self.inner, distance > self.outer
@@ -62,7 +62,7 @@ def neighbor_lists(descriptors: Tensor, shell: Tensor) -> tuple[Tensor, Tensor]:
     """Descriptors of the neighbours of each atom in a shell, padded with zeros at the end of the list.
 
     Returns:
-        ``[num_graphs, num_atoms, longest, 3]`` and which entries are neighbours ``[num_graphs, num_atoms, longest]``.
+        ``[num_graphs, num_atoms, longest, 3]`` and a mask of the neighbours ``[num_graphs, num_atoms, longest]``.
     """
     longest = int(shell.sum(-1).max())
     filled, order = shell.sort(dim=-1, descending=True, stable=True)
@@ -72,7 +72,7 @@ def neighbor_lists(descriptors: Tensor, shell: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pad(values: Tensor, ptr: Tensor) -> tuple[Tensor, Tensor]:
-    """Flat values per atom ``[num_atoms, ...]`` as ``[num_graphs, largest, ...]``, and which of them are atoms."""
+    """Flat values per atom ``[num_atoms, ...]`` as ``[num_graphs, largest, ...]``, and a mask of the atoms."""
     padded = nn.utils.rnn.pad_sequence(values.split(ptr.diff().tolist()), batch_first=True)
     return padded, torch.arange(padded.size(1)) < ptr.diff()[:, None]
 

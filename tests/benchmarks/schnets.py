@@ -1,4 +1,4 @@
-"""NodeSchNet, PyG's SchNet and SchNetPack's with the same weights, handed the same pairs."""
+"""NodeSchNet, PyG's SchNet and SchNetPack's with the same weights and pairs."""
 
 import typing
 import warnings
@@ -16,7 +16,7 @@ from pyg_clusters.models import NodeSchNet
 from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.structures import sblda
 
-GET_SCHNETPACK = "no SchNetPack here: tests/benchmarks/README.md tells how to install it apart"
+GET_SCHNETPACK = "SchNetPack is not installed: see tests/benchmarks/README.md"
 OWN = ("scale.", "domain.")
 SCHNETPACK_NAMES = {
     "embedding.": "0.embedding.",
@@ -61,7 +61,7 @@ def node_schnet(model: NodeSchNet, clusters: Clusters) -> Callable[[], Tensor]:
 
 
 def pyg_schnet(ours: NodeSchNet, clusters: Clusters) -> tuple[SchNet, Callable[[], Tensor]]:
-    """PyG's model with our weights, and the same sums by it."""
+    """PyG's model with our weights, and its sums."""
     model = SchNet(
         ours.hidden_channels,
         ours.num_filters,
@@ -77,10 +77,10 @@ def pyg_schnet(ours: NodeSchNet, clusters: Clusters) -> tuple[SchNet, Callable[[
 
 
 def schnetpack_schnet(ours: NodeSchNet, clusters: Clusters) -> tuple[nn.Module, Callable[[], Tensor]] | None:
-    """SchNetPack's model with our weights, and the same sums by it; None where it is not installed."""
+    """SchNetPack's model with our weights, and its sums; ``None`` if it is not installed."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if not hasattr(torch.utils.data.dataloader, "T_co"):  # the name SchNetPack 2.1 imports is gone from torch 2.13
+        if not hasattr(torch.utils.data.dataloader, "T_co"):  # SchNetPack 2.1 imports it; torch 2.13 no longer has it
             torch.utils.data.dataloader.T_co = typing.TypeVar("T_co", covariant=True)
         try:
             from schnetpack import atomistic, properties, representation
@@ -94,7 +94,7 @@ def schnetpack_schnet(ours: NodeSchNet, clusters: Clusters) -> tuple[nn.Module, 
     model = nn.Sequential(representation.SchNet(*sizes), head)
     weights = {schnetpack_name(name): value for name, value in ours.named_parameters()}
     assert weights.keys() == dict(model.named_parameters()).keys()
-    model.load_state_dict(weights, strict=False)  # which leaves the cut-off and the Gaussians as they are
+    model.load_state_dict(weights, strict=False)  # the cutoff and the Gaussians are unchanged
     source, target = clusters.edge_index
     inputs = {
         properties.Z: clusters.z,

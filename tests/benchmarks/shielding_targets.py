@@ -1,12 +1,13 @@
-"""Further targets beside the isotropic shieldings of sodium, for ShieldingDART.
+"""Further targets of ShieldingDART in addition to the isotropic shieldings of sodium.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/shielding_targets.py --target tensor
     OMP_NUM_THREADS=1 python tests/benchmarks/shielding_targets.py --target none --local
 
-Five folds of the random clusters of 14 to 22 atoms for each seed, trained on the squared error of the shieldings plus
-that of the further target: the anisotropic part of the shielding tensor, from sums of r̂r̂ - 1/3 over pairs of atoms; its
-largest and smallest eigenvalue; or the populations of 2S, 2P, 3S, 3P and the d functions. Printed are the RMSE over the
-five folds and the Wasserstein distance of each seed, and the RMSE of the same networks on larger clusters, in ppm.
+For each seed, the script trains on five folds of the random clusters of 14 to 22 atoms, with the squared error of the
+shieldings plus that of the further target: the anisotropic part of the shielding tensor, from sums of r̂r̂ - 1/3 over
+pairs of atoms; its largest and smallest eigenvalue; or the populations of 2S, 2P, 3S, 3P and the d functions. It prints
+the RMSE over the five folds and the Wasserstein distance of each seed, and the RMSE of the same networks on larger
+clusters, in ppm.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Mixed precision and ``torch.compile``: ``python tests/benchmarks/training_options.py``.
 
-DART on energies, and SmoothDART on energies and forces, are trained alike but for the option. Printed is the processor
-time of an epoch (median without the first, which compiles), that of the first, and the errors on the validation part.
+The script trains DART on energies, and SmoothDART on energies and forces, with each option. It prints the processor
+time of an epoch (median without the first, which compiles), that of the first, and the errors on the validation set.
 """
 
 import argparse
@@ -83,7 +83,7 @@ def main():
                 data = ClusterDataModule(dataset, batch_size=32, max_train_clusters=options.clusters)
                 torch.manual_seed(0)
                 model = DART() if name == "DART" else SmoothDART(descriptor_radii=RADII, degree=7, hidden_channels=96)
-                if forces and "compile" in chosen:  # has no derivatives of derivatives
+                if forces and "compile" in chosen:  # does not support second derivatives
                     continue
                 module = ForceTraining(model) if forces else EnergyTraining(model, compile="compile" in chosen)
                 seconds, metrics = train(module, data, options.epochs, chosen.get("precision", "32-true"))
