@@ -194,6 +194,16 @@ def test_info_skips_bad_frames_on_request(trajectory, tmp_path, capsys):
     assert "broken.extxyz: 4 frames" in said.out
 
 
+def test_info_names_frames_that_other_commands_refuse(tmp_path, capsys):
+    whole = ase.Atoms("Ga4", [[0, 0, 0], [2.7, 0, 0], [0, 2.7, 0], [0, 0, 2.7]])
+    torn = ase.Atoms("Ga4", [[0, 0, 0], [2.7, 0, 0], [0, 2.7, 0], [0, 0, 17.3]])  # by a cell of 20 Å
+    ase.io.write(tmp_path / "frames.xyz", [whole, torn, ase.Atoms("Ga")], format="xyz")
+    assert main(["info", str(tmp_path / "frames.xyz")]) == 0
+    out = capsys.readouterr().out
+    assert "frames.xyz: 3 frames" in out and "refused by other commands: 1 frame, the first is" in out
+    assert "frame 1: has no periodic cell, but is in 2 pieces" in out
+
+
 def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys):
     frames, unit = ase.io.read(trajectory, ":"), "kcal/mol"
     for atoms in frames:

@@ -13,7 +13,7 @@ from ase.data import chemical_symbols
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import count_of, span
-from pyg_clusters.frames import BadFrame, read_blocks
+from pyg_clusters.frames import BadFrame, check_block, read_blocks
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.paths import holds_structures
@@ -104,6 +104,7 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
     elements: Counter[int] = Counter()
     periodic = joined = 0
     no_clusters: list[BadFrame] = []
+    refused: list[BadFrame] = []
     bad: list[BadFrame] = []
     labels: dict[str, Label] = {}
     for block in read_blocks(path, with_atoms=True, on_bad="skip", report=False):
@@ -119,6 +120,7 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
         elements.update(block.z.tolist())
         periodic += int(block.periodic.sum())
         joined += 0 if block.joined is None else int(block.joined.sum())
+        refused += check_block(block.select(block.sizes > 1), on_bad="skip")[1]
     contents = Contents(f"{path}: {count_of(sizes.total() + len(no_clusters), 'frame')}", bad=bad)
     values = contents.values
     if no_clusters:
@@ -133,6 +135,8 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
         "elements": ", ".join(f"{chemical_symbols[z]} ({count:,} atoms)" for z, count in elements.items()),
     }
     values |= {name: label.describe(sizes.total()) for name, label in sorted(labels.items())}
+    if refused:
+        values["refused by other commands"] = f"{count_of(len(refused), 'frame')}, the first is {refused[0]}"
     if periodic:
         values["periodic cells"] = f"in {periodic:,} frames, of which {joined:,} are joined over their faces"
     return contents
