@@ -1,4 +1,4 @@
-"""Reading, checking, joining, storing and writing of frames."""
+"""Read, check, join, store and write frames."""
 
 from pyg_clusters.frames.atoms import FORCE, AtomsFrame, good_frames, read_atoms, to_atoms, to_data
 from pyg_clusters.frames.block import BadFrame, FrameBlock
