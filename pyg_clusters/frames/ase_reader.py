@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -102,16 +102,16 @@ def is_unfinished(copy: Path, kind: str) -> bool:
         return ENDS[kind] not in stream.read()
 
 
-def block_of_frames(
-    path: Path,
-    frames: dict[int, Atoms],
-    options: ReadOptions,
-    unreadable: Sequence[BadFrame] = (),
-) -> FrameBlock:
+def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: ReadOptions) -> FrameBlock:
     """Block of frames of a file, by their indices in it; frames without a requested property are unreadable."""
-    lacking = {n: bad for n, atoms in frames.items() if (bad := _lacking(path, n, atoms, options))}
-    unreadable = sorted([*unreadable, *lacking.values()], key=lambda frame: frame.number)
-    frames = {number: atoms for number, atoms in frames.items() if number not in lacking}
+    frames: dict[int, Atoms] = {}
+    unreadable: list[BadFrame] = []
+    for number, frame in read.items():
+        bad = frame if isinstance(frame, BadFrame) else _lacking(path, number, frame, options)
+        if bad is not None:
+            unreadable.append(bad)
+        elif isinstance(frame, Atoms):
+            frames[number] = frame
     sizes = [len(atoms) for atoms in frames.values()]
     properties, atom_properties = {}, {}
     try:
@@ -133,7 +133,7 @@ def block_of_frames(
         properties=properties,
         atom_properties=atom_properties,
         atoms=list(frames.values()) if options.with_atoms else None,
-        unreadable=list(unreadable),
+        unreadable=unreadable,
         origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
         states=stated_states(frames.values()),
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 from ase import Atoms
@@ -65,25 +66,12 @@ def check_file(path: Path):
 def _blocks_of_frames(
     path: Path, frames: Iterable[Atoms | BadFrame], options: ReadOptions, keep: Keep
 ) -> Iterator[FrameBlock | None]:
-    good: dict[int, Atoms] = {}
-    unreadable: list[BadFrame] = []
-    first = 0
-
-    def block() -> FrameBlock | None:
-        if not keep(first // options.block_size):
-            return None
-        return block_of_frames(path, good, options, unreadable)
-
-    for number, frame in enumerate(frames):
-        if isinstance(frame, Atoms):
-            good[number] = frame
-        else:
-            unreadable.append(frame)
-        if number + 1 - first == options.block_size:
-            yield block()
-            good, unreadable, first = {}, [], number + 1
-    if good or unreadable:
-        yield block()
+    numbered = enumerate(frames)
+    for number in count():
+        read = dict(islice(numbered, options.block_size))
+        if not read:
+            return
+        yield block_of_frames(path, read, options) if keep(number) else None
 
 
 def num_frames_of_file(path: Path, options: ReadOptions) -> int | None:

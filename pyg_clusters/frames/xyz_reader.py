@@ -1,8 +1,8 @@
 """Reader of (extended) XYZ text in blocks of arrays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,16 +174,13 @@ def xyz_blocks(
     """Read the blocks of a file from block ``start`` at ``offset`` bytes on, with ``None`` in place of skipped blocks.
     Frames with the usual columns are parsed together, without an object for each; other frames are parsed by ASE.
     """
-    block: list[TextFrame | BadFrame] = []
     first = start * options.block_size
-    for frame in text_frames(path, first, offset):
-        block.append(frame)
-        if len(block) == options.block_size:
-            yield _parse_block(path, first, block, options) if keep(first // options.block_size) else None
-            first += len(block)
-            block = []
-    if block:
-        yield _parse_block(path, first, block, options) if keep(first // options.block_size) else None
+    numbered = enumerate(text_frames(path, first, offset), start=first)
+    for number in count(start):
+        frames = dict(islice(numbered, options.block_size))
+        if not frames:
+            return
+        yield _parse_block(path, frames, options) if keep(number) else None
 
 
 def _atoms_of(path: Path, number: int, frame: TextFrame) -> Atoms:
@@ -193,43 +190,29 @@ def _atoms_of(path: Path, number: int, frame: TextFrame) -> Atoms:
     return atoms
 
 
-def _parse_block(path: Path, first: int, frames: Sequence[TextFrame | BadFrame], options: ReadOptions) -> FrameBlock:
+def _parse_block(path: Path, frames: dict[int, TextFrame | BadFrame], options: ReadOptions) -> FrameBlock:
     """Parse a block: frames with the same columns together, others by ASE."""
-    unreadable: list[BadFrame] = []
-    alike: dict[str | None, dict[int, TextFrame]] = {}
-    for number, frame in enumerate(frames, start=first):
-        if isinstance(frame, BadFrame):
-            unreadable.append(frame)
-        else:
-            alike.setdefault(columns_named(frame), {})[number] = frame
-    parts = []
-    for named, group in alike.items():
-        part = None if named is None else _parse_alike(path, group, named, options)
-        if part is None:
-            part, bad = _parse_by_ase(path, group, options)
-            unreadable += bad
-        parts.append(part)
-    block = _joined(path, parts) if parts else block_of_frames(path, {}, options)
-    block.unreadable = sorted(unreadable, key=lambda frame: frame.number)
-    return block
-
-
-def _joined(path: Path, parts: list[FrameBlock]) -> FrameBlock:
-    if len(parts) == 1:
-        return parts[0]
-    parts = [part for part in parts if len(part)] or parts[:1]
+    alike: dict[str, dict[int, TextFrame]] = {}
+    for number, frame in frames.items():
+        if isinstance(frame, TextFrame) and (named := columns_named(frame)) is not None:
+            alike.setdefault(named, {})[number] = frame
+    parts = [(group, _parse_alike(path, group, named, options)) for named, group in alike.items()]
+    blocks = [block for _, block in parts if block is not None]
+    parsed = {number for group, block in parts if block is not None for number in group}
+    others = {
+        number: frame_by_ase(path, number, frame) if isinstance(frame, TextFrame) else frame
+        for number, frame in frames.items()
+        if number not in parsed
+    }
+    by_ase = block_of_frames(path, others, options)
+    if len(by_ase) or not blocks:
+        blocks.append(by_ase)
     try:
-        return join_blocks(parts)
+        block = blocks[0] if len(blocks) == 1 else join_blocks(blocks)
     except ValueError as error:
         raise InputError(f"{path}: a property differs in shape between frames") from error
-
-
-def _parse_by_ase(path: Path, frames: dict[int, TextFrame], options: ReadOptions) -> tuple[FrameBlock, list[BadFrame]]:
-    read = {number: frame_by_ase(path, number, frame) for number, frame in frames.items()}
-    good = {number: frame for number, frame in read.items() if isinstance(frame, Atoms)}
-    bad = [frame for frame in read.values() if isinstance(frame, BadFrame)]
-    block = block_of_frames(path, good, options)
-    return block, bad + block.unreadable
+    block.unreadable = by_ase.unreadable
+    return block
 
 
 @lru_cache(maxsize=100)
