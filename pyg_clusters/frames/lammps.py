@@ -20,13 +20,14 @@ from pyg_clusters.frames.text import TextLines, atomic_number, split_text, text_
 UNITS: tuple[str, ...] = ("metal", "real", "si", "cgs", "electron", "micro", "nano")
 """Systems of units that can be converted: all but ``lj``."""
 
-COORDINATES: Mapping[str, tuple[tuple[str, str, str], bool]] = {
-    "unwrapped": (("xu", "yu", "zu"), False),
-    "wrapped": (("x", "y", "z"), False),
-    "scaled and unwrapped": (("xsu", "ysu", "zsu"), True),
-    "scaled": (("xs", "ys", "zs"), True),
+COORDINATES: Mapping[tuple[str, str, str], bool] = {
+    ("xu", "yu", "zu"): False,
+    ("x", "y", "z"): False,
+    ("xsu", "ysu", "zsu"): True,
+    ("xs", "ys", "zs"): True,
 }
-"""Columns of positions, and whether they are fractions of the box, in order of preference."""
+"""Whether columns of positions are fractions of the box, in order of preference."""
+
 
 LENGTHS: Mapping[str, int] = {"UNITS": 1, "TIME": 1, "TIMESTEP": 1, "NUMBER OF ATOMS": 1, "BOX BOUNDS": 3}
 """Number of lines of each section other than ``ATOMS``."""
@@ -258,26 +259,25 @@ def _box(sections: Sections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _positions(dump: Dump, table: pyarrow.Table, cell: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Positions in Å, ``[num_atoms, 3]``."""
     names = table.column_names
-    kind = next((kind for kind, (columns, _) in COORDINATES.items() if set(columns) <= set(names)), None)
-    if kind is None:
+    columns = next((columns for columns in COORDINATES if set(columns) <= set(names)), None)
+    if columns is None:
         raise InputError(
             f"{dump.path}: no columns of positions (x y z, xu yu zu, xs ys zs or xsu ysu zsu); found {', '.join(names)}"
         )
-    columns, scaled = COORDINATES[kind]
     values = np.stack([table.column(name).to_numpy() for name in columns], axis=1)
-    return origin + values @ cell if scaled else convert(values, "distance", dump.units, "ASE")
+    return origin + values @ cell if COORDINATES[columns] else convert(values, "distance", dump.units, "ASE")
 
 
 def _add_values(dump: Dump, atoms: Atoms, table: pyarrow.Table, sections: Sections):
     """Add the remaining values of the frame, unchanged except for forces, which are converted to eV/Å."""
-    names = set(table.column_names)
-    forces = [name for name in ("fx", "fy", "fz") if name in names]
-    if len(forces) == 3:
+    used = {"element", *(name for columns in COORDINATES for name in columns)}
+    forces = ("fx", "fy", "fz")
+    if set(forces) <= set(table.column_names):
         values = np.stack([table.column(name).to_numpy() for name in forces], axis=1)
         atoms.calc = SinglePointCalculator(atoms, forces=convert(values, "force", dump.units, "ASE"))
-    positions = {name for columns, _ in COORDINATES.values() for name in columns}
+        used.update(forces)
     for name in table.column_names:
-        if name not in positions | {"element", *(forces if len(forces) == 3 else ())}:
+        if name not in used:
             values = table.column(name)
             array = np.array(values.to_pylist()) if _kind(name) == "E" else values.to_numpy().copy()
             atoms.set_array(name, array.astype(int) if name == "type" and np.char.isdecimal(array).all() else array)

@@ -136,13 +136,6 @@ class TextLines:
         self.offset += start - self._start
         self._start = start
 
-    def take(self, count: int = 1) -> bytes | None:
-        """Text of the next ``count`` lines, as by :meth:`look`, after which the next line is the one after them."""
-        text = self.look(0, count)
-        if text is not None:
-            self.skip(count)
-        return text
-
     def skip_blank(self) -> bool:
         """Skip blank lines; return whether a line follows."""
         first = self.line
