@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
+    LazyAtoms,
     ReadOptions,
     UnlabelledFrame,
     UnrecoverableFrame,
@@ -132,7 +134,7 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
         pbc=np.array([atoms.pbc for atoms in frames.values()], dtype=bool).reshape(-1, 3),
         properties=properties,
         atom_properties=atom_properties,
-        atoms=list(frames.values()) if options.with_atoms else None,
+        atoms=LazyAtoms(partial(frames.__getitem__, number) for number in frames) if options.with_atoms else None,
         unreadable=unreadable,
         origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
         states=stated_states(frames.values()),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -62,8 +62,7 @@ def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
         [1.5, 'a']
     """
     filled = [part for part in parts if len(part)] or parts[:1]
-    kinds = {KINDS.get(part.dtype.kind, "something else") for part in filled}
-    if len(kinds) > 1 or _rounds(filled):
+    if len({kind_of(part) for part in filled}) > 1 or _rounds(filled):
         filled = [part.astype(object) for part in filled]
     return np.concatenate(filled)
 
@@ -120,7 +119,7 @@ def names_found(per_frame: Sequence[str], per_atom: Sequence[str]) -> str:
 
 
 class LazyAtoms(Sequence[Atoms]):
-    """Frames that are converted to ASE objects on every access."""
+    """Frames as ASE objects, which are made on access by a function for each."""
 
     def __init__(self, makers: Iterable[Callable[[], Atoms]]):
         self.makers = list(makers)
@@ -177,7 +176,7 @@ class FrameBlock:
     pbc: np.ndarray
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     atom_properties: dict[str, np.ndarray] = field(default_factory=dict)
-    atoms: Sequence[Atoms] | None = None
+    atoms: LazyAtoms | None = None
     unreadable: list[BadFrame] = field(default_factory=list)
     file_number: int = 0
     block_number: int = 0
@@ -229,7 +228,7 @@ class FrameBlock:
             pbc=self.pbc[indices],
             properties={key: values[indices] for key, values in self.properties.items()},
             atom_properties={key: values[atoms] for key, values in self.atom_properties.items()},
-            atoms=_atoms_at(self.atoms, indices.tolist()),
+            atoms=None if self.atoms is None else self.atoms.select(indices.tolist()),
             file_number=self.file_number,
             block_number=self.block_number,
             joined=None if self.joined is None else self.joined[indices],
@@ -286,22 +285,11 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         },
         atoms=None
         if first.atoms is None
-        else LazyAtoms(maker for part in parts for maker in makers_of(part.atoms or ())),
+        else LazyAtoms(maker for part in parts if part.atoms for maker in part.atoms.makers),
         origin=origin,
         states=states,
     )
     return joined.select(np.argsort(joined.number, kind="stable"))
-
-
-def makers_of(atoms: Sequence[Atoms]) -> list[Callable[[], Atoms]]:
-    """Functions that make the ASE object of each frame."""
-    return atoms.makers if isinstance(atoms, LazyAtoms) else [partial(atoms.__getitem__, n) for n in range(len(atoms))]
-
-
-def _atoms_at(atoms: Sequence[Atoms] | None, indices: Sequence[int]) -> Sequence[Atoms] | None:
-    if atoms is None:
-        return None
-    return atoms.select(indices) if isinstance(atoms, LazyAtoms) else [atoms[index] for index in indices]
 
 
 Keep = Callable[[int], bool]

@@ -120,7 +120,7 @@ def may_state(comment: bytes) -> bool:
 
 def stated_states(frames: Iterable[Atoms]) -> np.ndarray | None:
     """Result of :func:`stated_state` for each frame, ``[num_frames]``; ``None`` if no frame states a charge or spin."""
-    states = np.array([stated_state(atoms) for atoms in frames] + [None], dtype=object)[:-1]
+    states = np.array([stated_state(atoms) for atoms in frames], dtype=object)
     return states if any(state is not None for state in states) else None
 
 

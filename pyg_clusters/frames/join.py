@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import covalent_radii
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of, makers_of
+from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, connected, distinct, join_by_vacuum, unwrap
 from pyg_clusters.options import Fragments
 
@@ -257,7 +257,7 @@ def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBloc
     joined = join_frames(block.z, block.pos, block.ptr, block.cell, block.pbc, fragments)
     clusters = replace(block, pos=joined.pos, joined=joined.moved)
     if block.atoms is not None and block.periodic.any():
-        makers = list(makers_of(block.atoms))
+        makers = list(block.atoms.makers)
         for index in np.flatnonzero(block.periodic):
             inside = slice(block.ptr[index], block.ptr[index + 1])
             makers[index] = partial(_made, makers[index], joined.pos[inside])

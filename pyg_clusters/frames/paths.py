@@ -93,17 +93,16 @@ def open_binary(path: Path) -> BinaryIO:
     return (_opener(path) or open)(path, "rb")
 
 
-def first_bytes(path: Path, count: int = 4096) -> bytes:
-    """First bytes of the unpacked content of a file, fewer if it is short or damaged."""
-    parts: list[bytes] = []
+def first_bytes(path: Path) -> bytes:
+    """First 4096 bytes of the unpacked content of a file, fewer if it is short or damaged."""
+    content = b""
     try:
         with open_binary(path) as stream:
-            while count > 0 and (part := stream.read1(count)):  # type: ignore[attr-defined]
-                parts.append(part)
-                count -= len(part)
+            while len(content) < 4096 and (part := stream.read1(4096 - len(content))):  # type: ignore[attr-defined]
+                content += part
     except DAMAGED:
         pass  # the reader of the format raises the error
-    return b"".join(parts)
+    return content
 
 
 @contextmanager
@@ -158,10 +157,8 @@ SIGNATURES: dict[str, re.Pattern[bytes]] = {
 """Match beginnings of files, by the format that they identify."""
 
 SUFFIXES: dict[str, str] = {
-    ".xyz": "xyz",
-    ".extxyz": "xyz",
-    ".h5": "store",
-    ".hdf5": "store",
+    **dict.fromkeys(XYZ_SUFFIXES, "xyz"),
+    **dict.fromkeys(STORE_SUFFIXES, "store"),
     ".lammpstrj": "lammps-dump",
     ".lammpsdump": "lammps-dump",
     ".dcd": "DCD",

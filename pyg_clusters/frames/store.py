@@ -172,7 +172,7 @@ class _Writer:
             )
 
         kind = self.kinds[name]
-        kinds = [kind_of(value) for value in values] if values.dtype == object else [KINDS.get(values.dtype.kind, "")]
+        kinds = [kind_of(value) for value in values] if values.dtype == object else [kind_of(values)]
         for row, found in enumerate(kinds):
             kind = kind or found
             if found not in KINDS.values():
