@@ -8,8 +8,8 @@ from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.reader import Frames, read_blocks
 from pyg_clusters.frames.resume import FrameLog, Parts
-from pyg_clusters.frames.store import convert, write_store
 from pyg_clusters.frames.store_reader import StoreReader
+from pyg_clusters.frames.store_writer import convert, write_store
 from pyg_clusters.frames.writing import write_extxyz, write_table
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-
 from pathlib import Path
 from typing import NamedTuple, overload
 
