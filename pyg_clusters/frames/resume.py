@@ -27,7 +27,6 @@ class Part:
     Attributes:
         position: Index of the file among the input files and index of the block in it, by which parts are ordered.
         num_frames: Number of frames that were used.
-        length: Length of the results in bytes.
         checksum: CRC-32 of the results.
         bad: Frames that were left out.
         num_flagged: Number of frames outside the training set of the model.
@@ -35,7 +34,6 @@ class Part:
 
     position: tuple[int, int]
     num_frames: int
-    length: int
     checksum: int
     bad: tuple[BadFrame, ...] = ()
     num_flagged: int = 0
@@ -43,14 +41,14 @@ class Part:
     def to_json(self) -> str:
         """Format as one line."""
         bad = [[frame.file, frame.number, frame.reason] for frame in self.bad]
-        return json.dumps([self.position, self.num_frames, self.length, self.checksum, bad, self.num_flagged])
+        return json.dumps([self.position, self.num_frames, self.checksum, bad, self.num_flagged])
 
     @classmethod
     def from_json(cls, line: str) -> "Part":
         """Parse a line."""
         try:
-            (file, block), num_frames, length, checksum, bad, flagged = json.loads(line)
-            return cls((file, block), num_frames, length, checksum, tuple(BadFrame(*one) for one in bad), flagged)
+            (file, block), num_frames, checksum, bad, flagged = json.loads(line)
+            return cls((file, block), num_frames, checksum, tuple(BadFrame(*one) for one in bad), flagged)
         except (TypeError, RecursionError) as error:
             raise ValueError(f"not the record of a part: {line[:80]!r}") from error
 
@@ -102,7 +100,7 @@ class Parts:
         self, position: tuple[int, int], num_frames: int, results: bytes, bad: Sequence[BadFrame] = (), flagged: int = 0
     ):
         """Write a finished part; see :class:`Part` for the arguments."""
-        part = Part(position, num_frames, len(results), zlib.crc32(results), tuple(bad), flagged)
+        part = Part(position, num_frames, zlib.crc32(results), tuple(bad), flagged)
         if not self.num_parts:
             self.remove()
             write_settings(self.folder / SETTINGS, self.settings)

@@ -15,11 +15,7 @@ from pyg_clusters.frames.energy_units import stated_unit
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
 from pyg_clusters.frames.reader import Frames
-from pyg_clusters.frames.store_layout import (
-    FORMAT,
-    VERSION,
-    new_hdf5,
-)
+from pyg_clusters.frames.store_layout import FORMAT, VERSION, new_hdf5
 from pyg_clusters.frames.writing import WrittenFrames, open_output
 from pyg_clusters.options.frames import ConvertOptions
 from pyg_clusters.positions import centred
@@ -91,8 +87,10 @@ def write_store(
         raise InputError(f"{path}: the name of a frame store must end in {' or '.join(STORE_SUFFIXES)}; rename it")
     with atomic_write(path) as temporary, new_hdf5(temporary) as (file, check):
         writer = _Writer(file, single, COMPRESSION if compressed else {}, energy_unit)
-        for block in blocks:
-            writer.append(_as_clusters(block))
+        for block in map(as_clusters, blocks):
+            if block.unreadable:
+                raise block.unreadable[0].error
+            writer.append(block)
             check()
         if not writer.num_frames:
             raise InputError(f"{path}: no frames to write")
@@ -140,7 +138,9 @@ class _Writer:
         for name, values in labels.items():
             labels[name] = self._storable(block, name, values)
         for name, values in (of_frames | of_atoms | labels).items():
-            self._append(name, values)
+            if name not in self.file:
+                self._new(name, values[:0])
+            self.waiting.setdefault(name, []).append(values)
         self.num_frames += len(block)
         self.num_atoms += len(block.z)
         if sum(map(len, self.waiting["z"])) >= CHUNK:
@@ -195,11 +195,6 @@ class _Writer:
                 raise refused(rounded, "which double precision would round: convert it to a text, or leave it out")
         return values.astype(np.float64)
 
-    def _append(self, name: str, values: np.ndarray):
-        if name not in self.file:
-            self._new(name, values[:0])
-        self.waiting.setdefault(name, []).append(values)
-
     def _flush(self):
         """Write the waiting values together, so that many small blocks are written as fast as a large one."""
         for name, parts in self.waiting.items():
@@ -237,13 +232,6 @@ def _states(block: FrameBlock) -> dict[str, np.ndarray]:
         if state is not None:
             columns[:, frame] = state.charge, -1 if state.unpaired is None else state.unpaired
     return dict(zip(("charge", "unpaired"), columns, strict=True))
-
-
-def _as_clusters(block: FrameBlock) -> FrameBlock:
-    block = as_clusters(block)
-    if block.unreadable:
-        raise block.unreadable[0].error
-    return block
 
 
 def convert(options: ConvertOptions) -> WrittenFrames:

@@ -57,18 +57,12 @@ def _frames(lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Ite
                     raise
         lines.skip(1)
         atoms = lines.look(0, len(header.numbers))
-        if atoms is None:
+        if atoms is None or _ends_within(lines, atoms):
             yield cut_frame(kind, path, index)
             return
         table = text_table(atoms, {"x": "R", "y": "R", "z": "R"}, len(header.numbers))
         if table is None:
-            if _ends_within(lines, atoms):
-                yield cut_frame(kind, path, index)
-                return
             yield BadFrame(str(path), index, f"does not have {len(header.numbers)} lines of three numbers")
-        elif _ends_within(lines, atoms):
-            yield cut_frame(kind, path, index)
-            return
         else:
             lines.skip(len(header.numbers))
             scaled = np.stack([table.column(axis).to_numpy() for axis in "xyz"], axis=1)
