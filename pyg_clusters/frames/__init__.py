@@ -1,4 +1,14 @@
-"""Read, check, join, store and write frames."""
+"""Read, check, join, store and write frames.
+
+- Reading: ``reader`` reads files in blocks of arrays (``block``). ``paths`` expands paths and recognises formats;
+  ``by_format`` calls the reader of the format: ``xyz_reader`` (with ``xyz_frame`` and the lines of ``text``),
+  ``lammps``, ``xdatcar``, ``mdanalysis_reader``, ``store_reader`` or ``ase_reader``.
+- Joining and checking: ``join`` joins clusters across the faces of cells (``periodic_bonds``); ``checks`` finds invalid
+  frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin and units.
+- Conversion: ``atoms`` reads ASE objects and converts them to PyG graphs and back.
+- Writing: ``writing`` writes extended XYZ and tables; ``store_writer`` writes frame stores (``store_layout``);
+  ``provenance`` names the added values; ``resume`` keeps the results of unfinished jobs.
+"""
 
 from pyg_clusters.frames.atoms import FORCE, AtomsFrame, good_frames, read_atoms, to_atoms, to_data
 from pyg_clusters.frames.block import BadFrame, FrameBlock

@@ -130,8 +130,10 @@ def units_of_labels(files: Iterable[str | Path], target: str, name: str | None =
     unit = None if name is None else unit_of(name, ENERGY_UNITS, "--energy-unit")
     units = {}
     for file in expand_paths(files):
-        if unit is not None:
+        if unit is None:
+            stated = stated_unit(file, target)
+            units[str(file)] = 1.0 if stated is None else stated.energy
+        else:
             check_stated_unit(file, target, unit)
-        stated = stated_unit(file, target) if unit is None else None
-        units[str(file)] = unit if unit is not None else 1.0 if stated is None else stated.energy
+            units[str(file)] = unit
     return units
