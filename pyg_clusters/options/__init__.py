@@ -89,8 +89,8 @@ class CheckOptions:
     on_bad: Literal["stop", "skip"] = "stop"
     """frames that cannot be used: stop at the first, or skip them and list them"""
     fragments: Fragments = "refuse"
-    """frames that are in several pieces, after joining periodic frames across the faces of their cells: refuse them, or
-    keep the pieces (of periodic frames, at their nearest images)"""
+    """frames in several pieces (periodic frames are first joined across the faces of their cells): refuse them, or keep
+    the pieces"""
 
 
 @dataclass(kw_only=True)

@@ -166,7 +166,7 @@ class SpectrumOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOption
     """
 
     reference: float | None = None
-    """shielding of the standard in ppm; by default that of hydrated Na+, for sodium"""
+    """shielding of the standard in ppm; by default that of hydrated Na+ (only for sodium)"""
     width: float = 10.0
     """full width of a line at half maximum in ppm"""
     shape: Literal["gaussian", "lorentzian"] = "gaussian"

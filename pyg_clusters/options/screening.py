@@ -160,7 +160,7 @@ class CompareDFTOptions(OverwriteOptions):
     """Compare DFT results (or those of any other program) for the candidates of a screening with the predictions, and
     write dft.csv and dft.png into the folder of the screening. An output is matched to the candidate that equals its
     first structure, whatever the file name; an output without its first structure is matched by the number of its
-    folder (0001_Ga46, ...). The energy of its last structure is used. Outputs may be missing. Energies are compared
+    folder (0001_Ga46, ...). The energy of the last structure is used. Outputs may be missing. Energies are compared
     within a composition, so their zero does not matter.
     """
 

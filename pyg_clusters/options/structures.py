@@ -236,7 +236,7 @@ class LabelShieldingOptions(LabelOptions):
     label_unstable: bool = False
     """also compute shieldings of frames that are rejected for their spin"""
     exact: bool = False
-    """use exact integrals instead of density fitting, which is many times slower"""
+    """use exact integrals, many times slower than density fitting"""
     grid: int = 1
     """level of PySCF's integration grid, 0 to 9"""
     scf_tolerance: float = 1e-7
