@@ -295,6 +295,10 @@ Keep = Callable[[int], bool]
 """Function of the index of a block in its file that returns whether to read the block or skip it."""
 
 
+BLOCK_SIZE: int = 1000
+"""Default number of frames in a block."""
+
+
 @dataclass(frozen=True)
 class ReadOptions:
     """Options of the readers, see :meth:`~pyg_clusters.frames.Frames.open`."""
@@ -302,7 +306,7 @@ class ReadOptions:
     properties: tuple[str, ...] = ()
     atom_properties: tuple[str, ...] = ()
     with_atoms: bool = False
-    block_size: int = 1000
+    block_size: int = BLOCK_SIZE
     topology: Path | None = None
     fragments: Fragments = "refuse"
     length: float = 1.0

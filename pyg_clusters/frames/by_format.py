@@ -74,14 +74,6 @@ def _blocks_of_frames(
         yield block_of_frames(path, read, options) if keep(number) else None
 
 
-def num_frames_of_file(path: Path, options: ReadOptions) -> int | None:
-    """Number of frames of a store or a trajectory, which is known without reading them; ``None`` for other formats."""
-    kind = file_format(path)
-    if kind == "store":
-        return num_frames_of_store(path)
-    return num_frames_of_trajectory(path, _topology(path, options)) if kind in POSITIONS_ONLY else None
-
-
 def _topology(path: Path, options: ReadOptions) -> Topology:
     """Elements of the atoms of a trajectory."""
     check_trajectory(path, options.topology)
@@ -147,11 +139,15 @@ def pieces_of_file(path: Path, options: ReadOptions, file_index: int, blocks: in
     Stores, trajectories and uncompressed text can be read from any block on; text is scanned for the offsets without
     parsing it. Any other file is one piece.
     """
-    step = blocks * options.block_size
-    if file_format(path) == "xyz" and not is_compressed(path):
+    step, kind, num_frames = blocks * options.block_size, file_format(path), 0
+    if kind == "store":
+        num_frames = num_frames_of_store(path)
+    elif kind in POSITIONS_ONLY:
+        num_frames = num_frames_of_trajectory(path, _topology(path, options))
+    if kind == "xyz" and not is_compressed(path):
         offsets = offsets_of_frames(path, step)
     else:
-        offsets = [0] * max(1, -(-(num_frames_of_file(path, options) or 0) // step))
+        offsets = [0] * max(1, -(-num_frames // step))
     for index, offset in enumerate(offsets):
         end = (index + 1) * blocks if index + 1 < len(offsets) else None
         yield Piece(file_index, index * blocks, end, offset)

@@ -15,6 +15,7 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import (
+    BLOCK_SIZE,
     BadFrame,
     FrameBlock,
     ReadOptions,
@@ -73,10 +74,6 @@ def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
         wanted.release()
         finished.wait()
         thread.join(timeout=1.0)  # the collector may have interrupted a call that holds the lock on the list of threads
-
-
-BLOCK_SIZE: int = 1000
-"""Default number of frames in a block."""
 
 
 @dataclass(eq=False)
