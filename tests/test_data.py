@@ -65,5 +65,5 @@ def test_structures_that_are_not_clusters_are_refused():
         to_atoms(Batch.from_data_list([to_data(trimer())] * 2))
     with pytest.raises(InputError, match="no z; it has pos"):
         to_atoms(Data(pos=torch.zeros(1, 3)))
-    with pytest.raises(InputError, match="neither an energy nor a value"):
+    with pytest.raises(InputError, match="neither one energy nor a value"):
         to_atoms(Data(z=torch.tensor([31, 31, 31]), pos=torch.eye(3), y=torch.zeros(2)))

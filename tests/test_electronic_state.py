@@ -102,11 +102,11 @@ def test_initial_charges_and_moments_count_by_their_sums():
         ({"charge": 0.5}, "charge must be a whole number, got 0.5"),
         ({"charge": True}, "whole number"),
         ({"charge": float("nan")}, "whole number"),
-        ({"multiplicity": 1}, "multiplicity means 0 unpaired electrons, impossible with 33 electrons"),
+        ({"multiplicity": 1}, "multiplicity means 0 unpaired electrons, which is impossible with 33 electrons"),
         ({"multiplicity": 2, "charge": 1}, "impossible with 32 electrons (Na3, charge 1)"),
         ({"multiplicity": 0}, "impossible"),
         ({"charge": 4}, "its charge is +4, but Na3 has 3 valence electrons; correct the charge"),
-        ({"charge": -7}, "its charge is -7, but Na3 takes up at most 6 electrons"),
+        ({"charge": -7}, "its charge is -7, but Na3 accepts at most 6 electrons"),
         ({"charge": 1, "spin": 1}, "spin = 1 may mean 0 or 2 unpaired electrons of 32; state multiplicity"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_potential_accepts_the_lowest_spin():
 
 
 def test_a_model_refuses_a_charged_cluster():
-    with pytest.raises(ValueError, match="its charge is 1, but the model Gupta does not take a charge"):
+    with pytest.raises(ValueError, match="its charge is 1, but the model Gupta does not support charges"):
         ModelCalculator(Gupta("Na")).get_potential_energy(sodium(charge=1))
 
 

@@ -96,12 +96,12 @@ def test_files_without_frames(tmp_path):
     assert_refused(lambda: only_block(tmp_path / "none.xyz"), tmp_path / "none.xyz: no such file")
     for name in ("a.xyz", "a.traj"):
         (tmp_path / name).touch()
-        assert_refused(lambda name=name: only_block(tmp_path / name), name, "no frames in it, the file is empty")
+        assert_refused(lambda name=name: only_block(tmp_path / name), name, "no frames, the file is empty")
     (tmp_path / "b.xyz").write_text("\n\n")
-    assert_refused(lambda: only_block(tmp_path / "b.xyz"), "b.xyz: no frames in it")
+    assert_refused(lambda: only_block(tmp_path / "b.xyz"), "b.xyz: no frames")
     with lzma.open(tmp_path / "c.xyz.xz", "wt"):
         pass
-    assert_refused(lambda: only_block(tmp_path / "c.xyz.xz"), "c.xyz.xz: no frames in it")
+    assert_refused(lambda: only_block(tmp_path / "c.xyz.xz"), "c.xyz.xz: no frames")
 
 
 def test_unreadable_formats(tmp_path):
@@ -116,7 +116,7 @@ def test_unreadable_formats(tmp_path):
         lambda: only_block(tmp_path / "a.xyz.xz"), "expected a line with the number of atoms, got 'not compr"
     )
     assert_refused(lambda: only_block(tmp_path / "b.xyz.gz"), "b.xyz.gz, frame 0: expected a line with")
-    assert_refused(lambda: only_block(tmp_path / "c.xyz"), "c.xyz: is UTF-16 text or no text; save it as UTF-8")
+    assert_refused(lambda: only_block(tmp_path / "c.xyz"), "c.xyz: is UTF-16 or not text; save it as UTF-8")
     (tmp_path / "d.xyz.gz").write_bytes(gzip.compress(b"2\n\nGa 0 0 0\nGa 0 0 3\n")[:-12] + bytes(12))
     assert_refused(lambda: only_block(tmp_path / "d.xyz.gz"), "d.xyz.gz: cannot be read at frame 0", "damaged?")
     assert_refused(lambda: only_block(tmp_path), tmp_path)
@@ -328,7 +328,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_a_last_line_without_an_end_gives_a_warning(tmp_path):
     path = tmp_path / "md.xyz"
     path.write_text("2\n\nGa 0 0 0\nGa 0 0 2.75")
-    with pytest.warns(UserWarning, match="frame 0: the last line has no end"):
+    with pytest.warns(UserWarning, match="frame 0: the last line has no line end"):
         assert len(list(read_blocks(path))) == 1
 
 

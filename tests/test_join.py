@@ -159,9 +159,9 @@ def test_cell_that_is_not_periodic_is_left_alone_unless_it_would_join():
     assert reason_of(apart) is None
     cut = torn(gallium(), [22, 22, 22], True, 0)
     cut.pbc = False
-    assert "but would be one piece across the faces along a, b and c, where pbc is F" in str(reason_of(cut))
+    assert "but would be one piece if joined along a, b and c, where pbc is F" in str(reason_of(cut))
     cut.pbc = (True, True, False)
-    assert "but would be one piece across the faces along c, where pbc is F" in str(reason_of(cut))
+    assert "but would be one piece if joined along c, where pbc is F" in str(reason_of(cut))
     assert reason_of(cut, fragments="keep") is None
 
 

@@ -614,7 +614,7 @@ def test_an_odd_frame_stops_before_anything_is_computed(tmp_path, capsys):
         ),
         (
             ["label", "energy", "x.extxyz", "--calculator", "emt", "--out", "o.extxyz", "--address", "head:6379"],
-            "add --engine ray",
+            "requires --engine ray",
         ),
         (["label", "energy", "none.xyz", "--calculator", "emt", "--out", "o.extxyz"], "no such file"),
     ],

@@ -113,7 +113,7 @@ def test_target_of_atoms(store, frames, tmp_path):
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_reader_gives_any_frames_in_any_order(frames, tmp_path, monkeypatch, compressed):
-    monkeypatch.setattr("pyg_clusters.frames.store.CHUNK", 16)  # so that frames lie in several chunks
+    monkeypatch.setattr("pyg_clusters.frames.store_writer.CHUNK", 16)  # so that frames lie in several chunks
     write_store(tmp_path / "s.h5", Frames.open(frames, **LABELS, block_size=11), compressed=compressed)
     reader = StoreReader(tmp_path / "s.h5")
     assert reader.direct is not compressed

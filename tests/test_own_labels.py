@@ -450,7 +450,7 @@ def test_units_that_programs_and_people_state(tmp_path, comment):
 def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     target = comment.partition("=")[0]
-    reason = "its unit is 'energy_unit=foe'; write one of eV" if "foe" in comment else "is an energy per atom"
+    reason = "unknown unit of energies, 'energy_unit=foe'" if "foe" in comment else "is an energy per atom"
     refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", target), "a.xyz, frame 0: ", reason)
     write_extxyz(tmp_path / "b.xyz", [cluster(E_Au=-1.0)])  # of gold, not in atomic units
     assert energies(ClusterDataset(tmp_path, tmp_path / "b.xyz", "E_Au")) == [-1.0]

@@ -55,9 +55,7 @@ def test_what_is_no_structure_is_left_out_with_its_count(folder):
     (folder / "energies.csv").write_text("file,energy\nau0.xyz,1\n")
     (folder / "settings.json").write_text('{"seed": 0}')
     (folder / "more").mkdir()
-    with pytest.warns(
-        UserWarning, match="4 entries are not structures and are left out: README.md, energies.csv, more"
-    ):
+    with pytest.warns(UserWarning, match="left out 4 entries that are not structures: README.md, energies.csv, more"):
         assert len(expand_paths(folder)) == 12
 
 

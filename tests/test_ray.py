@@ -85,7 +85,7 @@ def test_a_missing_extra_is_one_line(folder, tmp_path, monkeypatch, capsys):
 
 def test_an_address_is_for_ray(folder, tmp_path, capsys):
     assert main(command(folder, tmp_path / "out.csv", "--address", "head:6379")) == 2
-    assert "--address head:6379 belongs to a Ray cluster; add --engine ray" in capsys.readouterr().err
+    assert "--address head:6379 requires --engine ray" in capsys.readouterr().err
 
 
 def test_no_cluster_at_the_address_is_one_line(folder, tmp_path, capsys):

@@ -211,7 +211,7 @@ def test_results_of_an_unfinished_command_are_replaced_by_it_alone(folder, tmp_p
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("swallowed", [False, True])
 def test_signals_end_a_command_with_one_line(folder, tmp_path, number, code, swallowed, monkeypatch, capsys):
-    from pyg_clusters.frames import store
+    from pyg_clusters.frames import store_writer
 
     def append(writer, block):
         try:
@@ -220,7 +220,7 @@ def test_signals_end_a_command_with_one_line(folder, tmp_path, number, code, swa
             if not swallowed:
                 raise
 
-    monkeypatch.setattr(store._Writer, "append", append)
+    monkeypatch.setattr(store_writer._Writer, "append", append)
     handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
     assert main(["convert", str(folder / "md.extxyz"), "--out", str(tmp_path / "x.h5")]) == code
     assert capsys.readouterr().err == f"pyg-clusters: stopped by {signal.Signals(number).name}\n"

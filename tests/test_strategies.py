@@ -201,7 +201,7 @@ def test_names_are_unique():
 
 def test_strategies_in_python_and_in_the_documentation():
     with pytest.raises(
-        InputError, match="--choose must be rank, bins, descriptor-bins, unique, diverse, uncertain; got"
+        InputError, match="--choose must be one of rank, bins, descriptor-bins, unique, diverse, uncertain; got"
     ):
         ScreenOptions(model="gallium", frames=["md.xyz"], choose="best", out="out")
     assert ScreenOptions(model="gallium", frames=["md.xyz"], out="out").tolerance == SAME_STRUCTURE

@@ -138,7 +138,7 @@ def test_comments_in_any_encoding(tmp_path, encoding):
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32"])
 def test_wide_characters_are_refused(tmp_path, encoding):
     (tmp_path / "a.xyz").write_bytes(frame().encode(encoding))
-    with pytest.raises(InputError, match=r"a\.xyz: is UTF-16 text or no text; save it as UTF-8"):
+    with pytest.raises(InputError, match=r"a\.xyz: is UTF-16 or not text; save it as UTF-8"):
         list(Frames.open(tmp_path / "a.xyz"))
 
 
@@ -207,9 +207,9 @@ REFUSED = {
     I_PI.format("", ""): "without a unit of positions",
     I_PI.format("forces{atomic_unit}", "cell{atomic_unit}"): "holds forces written by i-PI, not positions",
     I_PI.format("positions{furlong}", "cell{atomic_unit}"): "positions are in 'furlong'",
-    "coordinates in bohr": "says 'bohr', so that its positions may not be in Å",
-    "Coordinates (a.u.) of Ga2": "says 'Coordinates .a.u.'",
-    "energy=2 units=bohr": "says 'units=bohr'",
+    "coordinates in bohr": "contains 'bohr'; write length_unit",
+    "Coordinates (a.u.) of Ga2": "contains 'Coordinates .a.u.'",
+    "energy=2 units=bohr": "contains 'units=bohr'",
     "energy=2 length_unit=ell": "its unit of length is 'ell'",
 }
 

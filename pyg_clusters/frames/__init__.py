@@ -1,4 +1,14 @@
-"""Reading, checking, joining, storing and writing of frames."""
+"""Read, check, join, store and write frames.
+
+- Reading: ``reader`` reads files in blocks of arrays (``block``). ``paths`` expands paths and recognises formats;
+  ``by_format`` calls the reader of the format: ``xyz_reader`` (with ``xyz_frame`` and the lines of ``text``),
+  ``lammps``, ``xdatcar``, ``mdanalysis_reader``, ``store_reader`` or ``ase_reader``.
+- Joining and checking: ``join`` joins clusters across the faces of cells (``periodic_bonds``); ``checks`` finds invalid
+  frames and values; ``electronic_state`` and ``energy_units`` read what frames state about charge, spin and units.
+- Conversion: ``atoms`` reads ASE objects and converts them to PyG graphs and back.
+- Writing: ``writing`` writes extended XYZ and tables; ``store_writer`` writes frame stores (``store_layout``);
+  ``provenance`` names the added values; ``resume`` keeps the results of unfinished jobs.
+"""
 
 from pyg_clusters.frames.atoms import FORCE, AtomsFrame, good_frames, read_atoms, to_atoms, to_data
 from pyg_clusters.frames.block import BadFrame, FrameBlock
@@ -8,8 +18,8 @@ from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.reader import Frames, read_blocks
 from pyg_clusters.frames.resume import FrameLog, Parts
-from pyg_clusters.frames.store import convert, write_store
 from pyg_clusters.frames.store_reader import StoreReader
+from pyg_clusters.frames.store_writer import convert, write_store
 from pyg_clusters.frames.writing import write_extxyz, write_table
 
 __all__ = [

@@ -1,8 +1,9 @@
-"""Reader of the formats of ASE, and blocks of ASE objects."""
+"""Reader of the formats of ASE, and conversion of ASE objects to blocks."""
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames.block import (
     BadFrame,
     FrameBlock,
+    LazyAtoms,
     ReadOptions,
     UnlabelledFrame,
     UnrecoverableFrame,
@@ -30,11 +32,11 @@ from pyg_clusters.frames.paths import check_num_atoms, unpacked
 from pyg_clusters.frames.provenance import origins_of
 
 REFUSED: Mapping[str, str] = {
-    "qbox": "is in Bohr, which ASE reads as Å; convert it to XYZ in Å",
+    "qbox": "is in bohr, but ASE reads it as Å; convert it to XYZ in Å",
     "lammps-dump-binary": "names no elements, only LAMMPS types; write the dump as text, with a column 'element'",
     "bundletrajectory": "is a format of old ASE versions; convert it to .traj or .extxyz",
 }
-"""Formats that ASE reads incorrectly or incompletely, by their names in ASE, with the reason."""
+"""Formats that ASE reads incorrectly or incompletely, with the reason, by their names in ASE."""
 
 BOHR_IN: Mapping[str, re.Pattern[str]] = {
     "gaussian-in": re.compile(r"^\s*#.*\bunits?\s*=?\s*\(?[^)\n]*\b(?:au|bohr)\b", re.IGNORECASE | re.MULTILINE),
@@ -44,7 +46,7 @@ BOHR_IN: Mapping[str, re.Pattern[str]] = {
     "cube": re.compile(r"\A[^\n]*\n[^\n]*\n[^\n]*\n\s*-\d"),
     "lammps-data": re.compile(r"\A[^\n]*\bunits = (?!metal|real)\w+", re.IGNORECASE),
 }
-"""Patterns of files in other units than ASE assumes, by format."""
+"""Matches text of files in units other than those that ASE assumes, by format."""
 
 ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
     "vasp": re.compile(
@@ -57,7 +59,7 @@ ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
     "castep-cell": re.compile(r"^\s*%BLOCK\s+POSITIONS", re.IGNORECASE | re.MULTILINE),
     "lammps-data": re.compile(r"^\s*\d+\s+atoms\b", re.MULTILINE),
 }
-"""Text that occurs once per structure, by formats of which ASE reads the first structure only."""
+"""Matches text that occurs once per structure, by format, for formats of which ASE reads only the first structure."""
 
 ENDS: Mapping[str, bytes] = {"vasp-xml": b"</modeling>", "vasp-out": b"Voluntary context switches"}
 """Text near the end of a complete file, by format."""
@@ -67,8 +69,8 @@ def check_format(path: Path, copy: Path, kind: str):
     """Check that ASE reads a file, whose unpacked content is ``copy``, correctly.
 
     Raises:
-        InputError: If it is in other units than ASE assumes, names no elements, has several structures of which ASE
-            would read one, or has too many atoms.
+        InputError: If the file is in units other than those that ASE assumes, names no elements, has several structures
+            of which ASE would read one, or has too many atoms.
     """
     if kind in REFUSED:
         raise InputError(f"{path}: {REFUSED[kind]}")
@@ -94,7 +96,7 @@ def check_format(path: Path, copy: Path, kind: str):
 
 
 def is_unfinished(copy: Path, kind: str) -> bool:
-    """Whether a file has no end, as while it is being written."""
+    """Whether a file lacks its end, as it does while it is being written."""
     if kind not in ENDS:
         return False
     with copy.open("rb") as stream:
@@ -102,16 +104,16 @@ def is_unfinished(copy: Path, kind: str) -> bool:
         return ENDS[kind] not in stream.read()
 
 
-def block_of_frames(
-    path: Path,
-    frames: dict[int, Atoms],
-    options: ReadOptions,
-    unreadable: Sequence[BadFrame] = (),
-) -> FrameBlock:
-    """Block of frames of a file, given by index; frames without a requested property are unreadable."""
-    lacking = {n: bad for n, atoms in frames.items() if (bad := _lacking(path, n, atoms, options))}
-    unreadable = sorted([*unreadable, *lacking.values()], key=lambda frame: frame.number)
-    frames = {number: atoms for number, atoms in frames.items() if number not in lacking}
+def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: ReadOptions) -> FrameBlock:
+    """Block of frames of a file, by their indices in it; frames without a requested property are unreadable."""
+    frames: dict[int, Atoms] = {}
+    unreadable: list[BadFrame] = []
+    for number, frame in read.items():
+        bad = frame if isinstance(frame, BadFrame) else _lacking(path, number, frame, options)
+        if bad is not None:
+            unreadable.append(bad)
+        elif isinstance(frame, Atoms):
+            frames[number] = frame
     sizes = [len(atoms) for atoms in frames.values()]
     properties, atom_properties = {}, {}
     try:
@@ -132,8 +134,8 @@ def block_of_frames(
         pbc=np.array([atoms.pbc for atoms in frames.values()], dtype=bool).reshape(-1, 3),
         properties=properties,
         atom_properties=atom_properties,
-        atoms=list(frames.values()) if options.with_atoms else None,
-        unreadable=list(unreadable),
+        atoms=LazyAtoms(partial(frames.__getitem__, number) for number in frames) if options.with_atoms else None,
+        unreadable=unreadable,
         origin=origins_of(str(path), frames, [atoms.info for atoms in frames.values()]),
         states=stated_states(frames.values()),
     )
@@ -167,7 +169,7 @@ def atom_property(atoms: Atoms, key: str) -> np.ndarray | None:
 
 
 def _is_of_atoms(key: str, value: Any, num_atoms: int) -> bool:
-    """Whether a result of a calculator is per atom; ASE defines this for its own results."""
+    """Whether a result of a calculator is per atom, as ASE defines for its own results."""
     if key in all_outputs:
         return bool(all_outputs[key].shapespec) and all_outputs[key].shapespec[0] == "natoms"
     return np.shape(value)[:1] == (num_atoms,)
@@ -186,7 +188,7 @@ def _keys_found(atoms: Atoms) -> tuple[list[str], list[str]]:
 
 
 def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a file in a format of ASE, or its fault.
+    """Read the frames, or their faults, of a file in a format of ASE.
 
     The complete frames of a VASP run that is still being written are used, with a warning.
     """
@@ -204,7 +206,7 @@ def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
             yield frame
         if unfinished and number:
             warnings.warn(
-                f"{path}: the file has no end and may still be being written; its {number} complete frames are used",
+                f"{path}: the file is incomplete, perhaps still being written; its {number} complete frames are used",
                 stacklevel=2,
             )
 
@@ -227,7 +229,7 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
 
 
 def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
-    """Frames of ASE's own format, which can be read even if others are damaged."""
+    """Frames of ASE's own format, each of which can be read even if others are damaged."""
     try:
         trajectory = Trajectory(str(copy))
     except Exception as error:  # ASE's readers raise many kinds

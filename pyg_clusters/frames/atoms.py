@@ -1,4 +1,4 @@
-"""Frames as ASE objects, read one by one, and conversion between these and PyG graphs."""
+"""Frames read one by one as ASE objects, and conversion between ASE objects and PyG graphs."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -52,12 +52,12 @@ def read_atoms(
     on_bad: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
 ) -> Iterator[AtomsFrame | BadFrame]:
-    """Read and check the frames of files one by one, for work that takes longer than reading.
+    """Read and check the frames of files one by one, for work that takes longer than reading them.
 
     Args:
         paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`.
-        problem: Function that returns the reason why a frame cannot be used, or ``None``.
-        on_bad: ``"stop"`` raises at the first frame that cannot be used, ``"skip"`` yields it as bad.
+        problem: Function that returns the reason why a frame cannot be used, or ``None`` if it can.
+        on_bad: ``"stop"`` raises an error at the first frame that cannot be used, ``"skip"`` yields bad frames.
         fragments: See :meth:`~pyg_clusters.frames.Frames.open`.
 
     Raises:
@@ -99,11 +99,11 @@ def labels_of(atoms: Atoms) -> dict[str, object]:
 
 
 def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments = "refuse") -> Data:
-    """Graph of a cluster without edges, the input of models and transforms of this package.
+    """Convert a cluster to a graph without edges, the input of models and transforms of this package.
 
-    ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å and, if present (in ``info``, ``arrays`` or the results of a
-    calculator), ``y [1]``, the ``energy`` or ``REF_energy`` in eV, and ``force [num_atoms, 3]``, the ``forces`` or
-    ``REF_forces`` in eV/Å. A cluster in a periodic cell is joined across its faces.
+    The graph has ``z [num_atoms]``, ``pos [num_atoms, 3]`` in Å and, if present in ``info``, ``arrays`` or the results
+    of a calculator, ``y [1]``, the ``energy`` or ``REF_energy`` in eV, and ``force [num_atoms, 3]``, the ``forces`` or
+    ``REF_forces`` in eV/Å. A cluster in a periodic cell is joined across the faces of the cell.
 
     Args:
         atoms: The cluster.
@@ -111,7 +111,7 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
         fragments: Treatment of a periodic cluster that stays in several pieces.
 
     Raises:
-        InputError: If it is not an isolated cluster, or its two energies or forces differ.
+        InputError: If it is not an isolated cluster, or has two energies or forces that differ.
 
     Example:
         >>> dimer = Atoms("Ga2", positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 2.5]], info={"energy": -1.5})
@@ -131,9 +131,9 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
 
 
 def to_atoms(data: Data) -> Atoms:
-    """Cluster of a graph, not periodic, with ``y [1]`` as its energy in eV and ``force`` as its forces in eV/Å.
+    """Convert a graph to a cluster without a cell, with the energy ``y [1]`` in eV and the forces ``force`` in eV/Å.
 
-    Shieldings ``y [num_atoms]`` in ppm (of two or more atoms) are stored in ``arrays["nmr_shielding"]``.
+    Shieldings ``y [num_atoms]`` in ppm, of two or more atoms, are stored in ``arrays["nmr_shielding"]``.
 
     Args:
         data: Graph of one cluster with ``z`` and ``pos``; split a batch by ``batch.to_data_list()``.
@@ -147,7 +147,7 @@ def to_atoms(data: Data) -> Atoms:
         -1.5
     """
     if isinstance(data, Batch):
-        raise InputError("got a batch of clusters; convert the graphs of batch.to_data_list() one by one")
+        raise InputError("got a batch of clusters, not a graph; convert the graphs in batch.to_data_list() one by one")
     missing = [key for key in ("z", "pos") if key not in data]
     if missing:
         raise InputError(f"the graph has no {' and no '.join(missing)}; it has {', '.join(data.keys()) or 'nothing'}")
@@ -162,7 +162,7 @@ def to_atoms(data: Data) -> Atoms:
         elif y.shape == (len(atoms),):
             atoms.arrays["nmr_shielding"] = y
         else:
-            raise InputError(f"y {list(y.shape)} is neither an energy nor a value for each of {len(atoms)} atoms")
+            raise InputError(f"y has the shape {list(y.shape)}: neither one energy nor a value per atom ({len(atoms)})")
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms

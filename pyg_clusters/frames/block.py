@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple, overload
 
@@ -33,8 +32,8 @@ def kind_of(value: object) -> str:
 def column(values: Sequence) -> np.ndarray:
     """Array ``[num_frames, ...]`` of one value per frame.
 
-    Values of one kind become an array of that type; values of several kinds an array of objects, so that NumPy does not
-    convert numbers beside texts to texts, or booleans to numbers.
+    Values of one kind become an array of that type, and values of several kinds an array of objects, so that NumPy
+    converts neither numbers to texts nor booleans to numbers.
 
     Raises:
         ValueError: If the values have different shapes.
@@ -62,14 +61,13 @@ def concatenated(parts: Sequence[np.ndarray]) -> np.ndarray:
         [1.5, 'a']
     """
     filled = [part for part in parts if len(part)] or parts[:1]
-    kinds = {KINDS.get(part.dtype.kind, "something else") for part in filled}
-    if len(kinds) > 1 or _rounds(filled):
+    if len({kind_of(part) for part in filled}) > 1 or _rounds(filled):
         filled = [part.astype(object) for part in filled]
     return np.concatenate(filled)
 
 
 def _rounds(values: Sequence) -> bool:
-    """Whether integers would be rounded if converted to double precision like the other values."""
+    """Whether a common double precision with the other values would round an integer."""
     types = {np.asarray(value).dtype.kind for value in values}
     return len(types & set("iuf")) > 1 and any(
         np.max(value, initial=0) > EXACT or np.min(value, initial=0) < -EXACT
@@ -85,7 +83,7 @@ class BadFrame:
     Attributes:
         file: The file, as specified by the user.
         number: Index of the frame in the file, from 0.
-        reason: Fault and value.
+        reason: What is wrong, with the value.
     """
 
     file: str
@@ -97,7 +95,7 @@ class BadFrame:
 
     @property
     def error(self) -> InputError:
-        """Error to raise if bad frames are not to be skipped."""
+        """Error to raise if bad frames are not skipped."""
         return InputError(f"{self}; fix or remove the frame, or leave such frames out: --on-bad skip (on_bad='skip')")
 
 
@@ -107,7 +105,7 @@ class UnlabelledFrame(BadFrame):
 
     Attributes:
         key: Name of the value.
-        found: Names of the values per frame and per atom that it has.
+        found: Names of the values per frame and per atom that the frame has.
     """
 
     key: str = ""
@@ -115,12 +113,12 @@ class UnlabelledFrame(BadFrame):
 
 
 def names_found(per_frame: Sequence[str], per_atom: Sequence[str]) -> str:
-    """List of the values of a frame, for messages about others."""
+    """List the values of a frame, for messages about missing ones."""
     return f"found per frame: {', '.join(per_frame) or 'none'}; per atom: {', '.join(per_atom) or 'none'}"
 
 
 class LazyAtoms(Sequence[Atoms]):
-    """Frames that are converted to ASE objects on every access."""
+    """Frames as ASE objects, which are made on access by a function for each."""
 
     def __init__(self, makers: Iterable[Callable[[], Atoms]]):
         self.makers = list(makers)
@@ -155,7 +153,7 @@ class FrameBlock:
         properties: Requested values per frame, ``[num_frames]`` each.
         atom_properties: Requested values per atom, ``[num_atoms, ...]`` each.
         atoms: The frames as ASE objects with all contents of the file, if requested.
-        unreadable: Frames of this part of the file that could not be read, if they are to be skipped.
+        unreadable: Frames of this part of the file that could not be read.
         file_number: Index of the file among the input.
         block_number: Index of the block in the file.
         partial: Whether the block ends early because of a bad frame that stops the reading.
@@ -164,7 +162,7 @@ class FrameBlock:
         fragments: Whether frames without a cell may be in several pieces.
         origin: File and index from which the frames were first read, ``[num_frames]`` each, if that is another file:
             the source of a store, or ``source_file`` and ``source_frame`` of the frames.
-        states: Charges and spins stated by the frames, ``[num_frames]``, if there are any (see
+        states: Charges and spins stated by the frames, ``[num_frames]``, if any frame states one (see
             :func:`~pyg_clusters.frames.electronic_state.stated_states`).
     """
 
@@ -177,7 +175,7 @@ class FrameBlock:
     pbc: np.ndarray
     properties: dict[str, np.ndarray] = field(default_factory=dict)
     atom_properties: dict[str, np.ndarray] = field(default_factory=dict)
-    atoms: Sequence[Atoms] | None = None
+    atoms: LazyAtoms | None = None
     unreadable: list[BadFrame] = field(default_factory=list)
     file_number: int = 0
     block_number: int = 0
@@ -192,7 +190,7 @@ class FrameBlock:
 
     @property
     def position(self) -> tuple[int, int]:
-        """Indices of the file and of the block in it, which order the blocks."""
+        """Index of the file and index of the block in it, by which blocks are ordered."""
         return self.file_number, self.block_number
 
     @property
@@ -212,11 +210,11 @@ class FrameBlock:
 
     @property
     def frame_of_atom(self) -> np.ndarray:
-        """Index within the block of the frame of each atom, ``[num_atoms]``."""
+        """Index in the block of the frame of each atom, ``[num_atoms]``."""
         return np.repeat(np.arange(len(self)), self.sizes)
 
     def select(self, frames: Sequence[int] | np.ndarray) -> "FrameBlock":
-        """Block of the given frames (indices within the block, or a boolean mask), in that order."""
+        """Block of the given frames, by their indices in the block or a boolean mask, in that order."""
         indices = np.arange(len(self))[np.asarray(frames)]
         atoms, ptr = atoms_of(self.ptr, indices)
         return FrameBlock(
@@ -229,7 +227,7 @@ class FrameBlock:
             pbc=self.pbc[indices],
             properties={key: values[indices] for key, values in self.properties.items()},
             atom_properties={key: values[atoms] for key, values in self.atom_properties.items()},
-            atoms=_atoms_at(self.atoms, indices.tolist()),
+            atoms=None if self.atoms is None else self.atoms.select(indices.tolist()),
             file_number=self.file_number,
             block_number=self.block_number,
             joined=None if self.joined is None else self.joined[indices],
@@ -245,7 +243,7 @@ def offsets(sizes: ArrayLike) -> np.ndarray:
 
 
 def atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the atoms of some frames, in their order, and the offsets of the frames among these atoms."""
+    """Indices of the atoms of the given frames, in that order, and the offsets of the frames among these atoms."""
     sizes = np.diff(ptr)[frames]
     part = offsets(sizes)
     return np.arange(part[-1]) + np.repeat(ptr[frames] - part[:-1], sizes), part
@@ -261,7 +259,7 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
     """Merge blocks into one, with the frames in the order of their indices.
 
     Raises:
-        ValueError: If the shape of a property differs.
+        ValueError: If the shape of a property differs between blocks.
     """
     first = parts[0]
     z, pos, ptr = flat_arrays(parts)
@@ -286,26 +284,19 @@ def join_blocks(parts: Sequence[FrameBlock]) -> FrameBlock:
         },
         atoms=None
         if first.atoms is None
-        else LazyAtoms(maker for part in parts for maker in makers_of(part.atoms or ())),
+        else LazyAtoms(maker for part in parts if part.atoms for maker in part.atoms.makers),
         origin=origin,
         states=states,
     )
     return joined.select(np.argsort(joined.number, kind="stable"))
 
 
-def makers_of(atoms: Sequence[Atoms]) -> list[Callable[[], Atoms]]:
-    """Function that makes the ASE object, of each frame."""
-    return atoms.makers if isinstance(atoms, LazyAtoms) else [partial(atoms.__getitem__, n) for n in range(len(atoms))]
-
-
-def _atoms_at(atoms: Sequence[Atoms] | None, indices: Sequence[int]) -> Sequence[Atoms] | None:
-    if atoms is None:
-        return None
-    return atoms.select(indices) if isinstance(atoms, LazyAtoms) else [atoms[index] for index in indices]
-
-
 Keep = Callable[[int], bool]
-"""Whether to read a block of a file, by its index; other blocks are skipped."""
+"""Function of the index of a block in its file that returns whether to read the block or skip it."""
+
+
+BLOCK_SIZE: int = 1000
+"""Default number of frames in a block."""
 
 
 @dataclass(frozen=True)
@@ -315,7 +306,7 @@ class ReadOptions:
     properties: tuple[str, ...] = ()
     atom_properties: tuple[str, ...] = ()
     with_atoms: bool = False
-    block_size: int = 1000
+    block_size: int = BLOCK_SIZE
     topology: Path | None = None
     fragments: Fragments = "refuse"
     length: float = 1.0
@@ -326,11 +317,11 @@ class UnrecoverableFrame(BadFrame):
 
 
 class TruncatedFrame(UnrecoverableFrame):
-    """Last frame of a text file that ends within it: the file may still be being written."""
+    """Last frame of a file that ends within it, perhaps because the file is still being written."""
 
 
 def cut_frame(kind: type[UnrecoverableFrame], path: Path, number: int) -> UnrecoverableFrame:
-    """Bad frame within which the file ends."""
+    """Bad frame within which its file ends."""
     whole = "1 complete frame" if number == 1 else f"{number} complete frames"
     return kind(str(path), number, f"the file ends within this frame, after {whole}; copy it again, or remove the rest")
 

@@ -1,7 +1,8 @@
-"""Reader of each format, and independently readable parts of files: shards for job arrays, pieces for workers."""
+"""Readers by format, and parts of files that can be read independently: shards for job arrays, pieces for workers."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 from ase import Atoms
@@ -20,9 +21,9 @@ from pyg_clusters.frames.xyz_reader import offsets_of_frames, xyz_blocks
 def blocks_of_file(
     path: Path, options: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
 ) -> Iterator[FrameBlock | None]:
-    """Blocks of a file by the reader of its format, ``None`` in place of a skipped block.
+    """Read the blocks of a file by the reader of its format, with ``None`` in place of each skipped block.
 
-    Uncompressed text is read from block ``start`` on, at ``offset`` in bytes.
+    Uncompressed text is read from block ``start`` on, whose offset in bytes is ``offset``.
     """
     check_file(path)
     kind = file_format(path)
@@ -42,12 +43,12 @@ def blocks_of_file(
 
 
 def read_topology(path: Path) -> Topology:
-    """Elements of the atoms, read from the first frame of a file."""
+    """Read the elements of the atoms from the first frame of a file."""
     if not path.exists():
-        raise InputError(f"{path}: no such file, from which the elements were to be read")
+        raise InputError(f"{path}: no such file, given as the topology; check its name")
     kind = file_format(path)
     if kind in POSITIONS_ONLY or kind == "store":
-        raise InputError(f"{path}: a file of format {kind} has no elements; give one in XYZ, for example")
+        raise InputError(f"{path}: a topology cannot be a file of format {kind}; give one in XYZ, for example")
     block = next(blocks_of_file(path, ReadOptions(with_atoms=True, block_size=1), lambda number: True), None)
     if block is None or not block.atoms:
         raise InputError(f"{path}: no frame with elements ({block.unreadable[0] if block else 'it is empty'})")
@@ -59,39 +60,18 @@ def check_file(path: Path):
     if not path.exists():
         raise InputError(f"{path}: no such file")
     if path.is_file() and path.stat().st_size == 0:
-        raise InputError(f"{path}: no frames in it, the file is empty; give a file with at least one cluster")
+        raise InputError(f"{path}: no frames, the file is empty; give a file with at least one cluster")
 
 
 def _blocks_of_frames(
     path: Path, frames: Iterable[Atoms | BadFrame], options: ReadOptions, keep: Keep
 ) -> Iterator[FrameBlock | None]:
-    good: dict[int, Atoms] = {}
-    unreadable: list[BadFrame] = []
-    first = 0
-
-    def block() -> FrameBlock | None:
-        if not keep(first // options.block_size):
-            return None
-        return block_of_frames(path, good, options, unreadable)
-
-    for number, frame in enumerate(frames):
-        if isinstance(frame, Atoms):
-            good[number] = frame
-        else:
-            unreadable.append(frame)
-        if number + 1 - first == options.block_size:
-            yield block()
-            good, unreadable, first = {}, [], number + 1
-    if good or unreadable:
-        yield block()
-
-
-def num_frames_of_file(path: Path, options: ReadOptions) -> int | None:
-    """Number of frames of a store or a trajectory, known without reading them; ``None`` for other formats."""
-    kind = file_format(path)
-    if kind == "store":
-        return num_frames_of_store(path)
-    return num_frames_of_trajectory(path, _topology(path, options)) if kind in POSITIONS_ONLY else None
+    numbered = enumerate(frames)
+    for number in count():
+        read = dict(islice(numbered, options.block_size))
+        if not read:
+            return
+        yield block_of_frames(path, read, options) if keep(number) else None
 
 
 def _topology(path: Path, options: ReadOptions) -> Topology:
@@ -105,8 +85,8 @@ def _topology(path: Path, options: ReadOptions) -> Topology:
 class Shard:
     """Shard ``number`` (from 1) of ``count``: every ``count``-th block of frames.
 
-    Blocks are assigned in turn, the first block of each file to the next shard, so that the number of frames need not
-    be known and many small files are distributed evenly.
+    The blocks of a file are assigned to the shards in turn, starting at the next shard for each file, so that the
+    number of frames need not be known and many small files are distributed evenly.
     """
 
     number: int
@@ -114,7 +94,7 @@ class Shard:
 
     def __post_init__(self):
         if not 1 <= self.number <= self.count:
-            raise InputError(f"--shard {self}: shards are 1/{self.count} to {self.count}/{self.count}")
+            raise InputError(f"--shard {self}: the shards are 1/{self.count} to {self.count}/{self.count}")
 
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
@@ -124,7 +104,7 @@ class Shard:
         """Parse ``3/8``.
 
         Raises:
-            InputError: If the text has another form.
+            InputError: If the text does not have this form.
         """
         number, _, count = text.partition("/")
         if not (number.isdigit() and count.isdigit() and int(count)):
@@ -138,13 +118,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive blocks of one file, which a worker reads on its own.
+    """Consecutive blocks of one file, read by one worker.
 
     Attributes:
-        file_index: Index of the file among the input.
+        file_index: Index of the file among the input files.
         first: Index of the first block.
         end: Index after the last block; ``None`` if the piece extends to the end of the file.
-        offset: Offset of the first block in bytes in uncompressed text; 0 in other formats.
+        offset: Offset in bytes of the first block of uncompressed text; 0 for other formats.
     """
 
     file_index: int
@@ -154,16 +134,20 @@ class Piece:
 
 
 def pieces_of_file(path: Path, options: ReadOptions, file_index: int, blocks: int) -> Iterator[Piece]:
-    """Pieces of a file with the given number of blocks each; the last may have fewer.
+    """Divide a file into pieces of a number of blocks each; the last may have fewer.
 
-    Stores, trajectories and uncompressed text can be read from any block on (text is scanned for the offsets without
-    parsing). Any other file is one piece.
+    Stores, trajectories and uncompressed text can be read from any block on; text is scanned for the offsets without
+    parsing it. Any other file is one piece.
     """
-    step = blocks * options.block_size
-    if file_format(path) == "xyz" and not is_compressed(path):
+    step, kind, num_frames = blocks * options.block_size, file_format(path), 0
+    if kind == "store":
+        num_frames = num_frames_of_store(path)
+    elif kind in POSITIONS_ONLY:
+        num_frames = num_frames_of_trajectory(path, _topology(path, options))
+    if kind == "xyz" and not is_compressed(path):
         offsets = offsets_of_frames(path, step)
     else:
-        offsets = [0] * max(1, -(-(num_frames_of_file(path, options) or 0) // step))
+        offsets = [0] * max(1, -(-num_frames // step))
     for index, offset in enumerate(offsets):
         end = (index + 1) * blocks if index + 1 < len(offsets) else None
         yield Piece(file_index, index * blocks, end, offset)

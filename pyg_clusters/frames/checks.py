@@ -1,4 +1,4 @@
-"""Checks that frames can be used and resemble the training set, and that their values are finite numbers."""
+"""Checks that frames can be used, resemble the training set, and have finite values."""
 
 import math
 import re
@@ -31,7 +31,7 @@ def numbers(block: FrameBlock, key: str, *, finite: bool = True) -> np.ndarray:
     """Values of a property, ``[num_frames]`` in double precision.
 
     Raises:
-        InputError: If a value is not a number, or not finite unless ``finite`` is false; the message names the frame.
+        InputError: If a value is not a number, or with ``finite`` not a finite one; the message names the frame.
     """
     values = block.properties[key]
     if values.dtype.kind in "iuf" and values.size == len(block):
@@ -53,7 +53,7 @@ def atom_numbers(block: FrameBlock, key: str, *, finite: bool = True, single: bo
     """Values of a property per atom in double precision, ``[num_atoms]``, or ``[num_atoms, ...]`` if not ``single``.
 
     Raises:
-        InputError: If one is not a number, or not finite unless ``finite`` is false; the message names the atom.
+        InputError: If a value is not a number, or with ``finite`` not a finite one; the message names the atom.
     """
     values = block.atom_properties[key]
     if values.dtype.kind not in "iuf" or (single and values.ndim != 1):
@@ -70,7 +70,7 @@ def atom_numbers(block: FrameBlock, key: str, *, finite: bool = True, single: bo
 
 
 def unrounded(parts: list[np.ndarray]) -> np.ndarray:
-    """Values in single precision, or all in double if single would change one by more than 0.0001.
+    """Values in single precision, or all in double precision if rounding would change one by more than 0.0001.
 
     Example:
         >>> unrounded([np.array([300.0]), np.array([0.1])]).dtype, unrounded([np.array([-2430000.0123])]).dtype
@@ -83,12 +83,12 @@ def unrounded(parts: list[np.ndarray]) -> np.ndarray:
 
 
 def group_labels(block: FrameBlock, key: str) -> np.ndarray:
-    """Names of the groups of frames ``[num_frames]``; a number is the same group however it is written.
+    """Names of the groups of frames ``[num_frames]``; a number is the same group in any notation.
 
-    ``1``, ``1.0`` and the text ``"1"`` are one group, within a file and across files.
+    The numbers ``1`` and ``1.0`` and the text ``"1"`` are one group, within a file and across files.
 
     Raises:
-        InputError: If a value is neither a number nor a text, or empty or not finite.
+        InputError: If a value is neither a number nor a text, or is empty or not finite.
     """
     names = [group_label(value) for value in block.properties[key]]
     if None in names:
@@ -123,10 +123,10 @@ def group_label(value: Any) -> str | None:
 
 
 MIN_DISTANCE: float = 0.5
-"""Atoms closer than this (in Å) are treated as an error in the file: no bond is that short."""
+"""Atoms closer than this in Å are treated as an error in the file: no bond is that short."""
 
 MAX_COORDINATE: float = 1e6
-"""Coordinates beyond this (in Å) are treated as an error in the file."""
+"""Coordinates beyond this in Å are treated as an error in the file."""
 
 
 class ExtrapolationWarning(UserWarning):
@@ -142,7 +142,7 @@ def check_block(
     on_bad: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
 ) -> tuple[FrameBlock, list[BadFrame]]:
-    """Leave out the frames that cannot be used, or stop at the first of them.
+    """Leave out the frames that cannot be used, or raise an error at the first of them.
 
     A frame is bad if it could not be read, has fewer than two atoms, has positions that are not finite or beyond
     :data:`MAX_COORDINATE`, has dummy atoms, has two atoms closer than :data:`MIN_DISTANCE`, has an element that the
@@ -151,12 +151,12 @@ def check_block(
 
     Args:
         block: The frames.
-        atomic_numbers: Elements that the model knows; all by default.
-        size_range: Numbers of atoms of the smallest and the largest cluster that the model was trained on. Other sizes
-            give a warning, which names the file and the size but not the frame, so that Python shows it once.
-        state: Charge that the model was trained on, and whether on states other than the lowest spin; frames in other
-            states are bad.
-        on_bad: ``"stop"`` raises at the first bad frame, ``"skip"`` leaves bad frames out.
+        atomic_numbers: Elements that the model knows; by default all.
+        size_range: Numbers of atoms of the smallest and the largest cluster in the training set of the model. Other
+            sizes give a warning, which names the file and the size but not the frame, so that Python shows it once.
+        state: Charge of the clusters in the training set of the model, and whether some have a state other than the
+            lowest spin; frames in other states are bad.
+        on_bad: ``"stop"`` raises an error at the first bad frame, ``"skip"`` leaves bad frames out.
         fragments: See :meth:`~pyg_clusters.frames.Frames.open`.
 
     Returns:
@@ -191,7 +191,7 @@ def check_block(
 
 
 def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iterator[tuple[int, str]]:
-    """Index in the block and fault of each bad frame; the first fault of a frame counts."""
+    """Index in the block and fault of each bad frame; only the first fault of a frame is reported."""
     for frame in np.flatnonzero(block.sizes < 2):
         yield int(frame), f"number of atoms is {block.sizes[frame]}, a cluster has at least two"
     for frame in np.flatnonzero(block.sizes > max_atoms()):
@@ -229,13 +229,13 @@ def _too_close(block: FrameBlock) -> Iterator[tuple[int, str]]:
 
 
 def close_pairs(block: FrameBlock, cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of atoms of a frame closer than ``cutoff`` (in Å), each once, without a loop over all pairs.
+    """Find all pairs of atoms of a frame that are closer than ``cutoff`` in Å, without a loop over all pairs.
 
-    The atoms of each frame are sorted by x and compared with their first neighbours in this order, then the second
+    The atoms of each frame are sorted by x and compared with their first neighbours in this order, then with the second
     ones and so on, until no pair is within the cut-off along x.
 
     Returns:
-        Both atoms of each pair, as indices in the block, and their distance in Å, ``[num_pairs]`` each.
+        First and second atom of each pair, as indices in the block, and their distance in Å, ``[num_pairs]`` each.
     """
     order = _order_by_x(block)
     frame = block.frame_of_atom
@@ -280,7 +280,7 @@ def _warn_of_sizes(block: FrameBlock, size_range: tuple[int, int]):
 
 
 def list_bad(bad: Sequence[BadFrame]):
-    """List the frames that were left out on standard error."""
+    """Print the frames that were left out to standard error."""
     if bad:
         print(
             f"{count_of(len(bad), 'frame')} {'was' if len(bad) == 1 else 'were'} left out:",

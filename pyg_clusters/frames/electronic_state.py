@@ -1,4 +1,4 @@
-"""Charge and spin of a cluster as stated by its frame."""
+"""Charge and spin of a cluster, as stated by its frame."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,24 +10,24 @@ from ase import Atoms
 from pyg_clusters.errors import InputError
 
 CHARGE_NAMES: frozenset[str] = frozenset({"charge", "total_charge", "tot_charge", "net_charge", "molecular_charge"})
-"""Names of the total charge (e) in the ``info`` of a frame, in any case."""
+"""Names of the total charge (e) in the ``info`` of a frame, in upper or lower case."""
 
 MULTIPLICITY_NAMES: frozenset[str] = frozenset({"multiplicity", "spin_multiplicity", "mult", "2s+1"})
 """Names of the spin multiplicity, 2S + 1."""
 
 MOMENTS: frozenset[str] = frozenset({"magmom", "total_magmom"})
-"""Names of the magnetic moment in Bohr magnetons; a moment that is not an integer is a result, not a statement."""
+"""Names of the magnetic moment in Bohr magnetons. A moment that is not an integer is a result, not a statement."""
 
 UNPAIRED_NAMES: frozenset[str] = frozenset({"uhf", "unpaired", "n_unpaired", "unpaired_electrons"}) | MOMENTS
 """Names of the number of unpaired electrons, 2S."""
 
 SPIN_NAMES: frozenset[str] = frozenset({"spin", "total_spin"})
-"""Names used for S, 2S or 2S + 1 by different programs: the parity of the number of electrons decides."""
+"""Names used for S, 2S or 2S + 1 by different programs; the parity of the number of electrons distinguishes them."""
 
 STATE_NAMES: frozenset[str] = CHARGE_NAMES | MULTIPLICITY_NAMES | UNPAIRED_NAMES | SPIN_NAMES
 
 INITIAL_ARRAYS: tuple[str, ...] = ("initial_charges", "initial_magmoms")
-"""Arrays by which ASE passes charge and spin to calculators."""
+"""Arrays in which ASE passes charge and spin to calculators."""
 
 STATED: re.Pattern[bytes] = re.compile(
     rb"(?<![\w+])(?:"
@@ -35,13 +35,13 @@ STATED: re.Pattern[bytes] = re.compile(
     + rb")[\"']?\s*=\s*(?![\"']?[-+]?0*(?:\.0*)?[\"']?(?:\s|$))",
     re.IGNORECASE,
 )
-"""Occurs in every comment line of extended XYZ that states a charge or spin other than zero."""
+"""Matches the charge or spin, if it is not zero, in a comment line of extended XYZ."""
 
 STATE_WORDS: tuple[bytes, ...] = (b"charge", b"mult", b"spin", b"uhf", b"unpaired", b"magmom", b"2s+1")
-"""Each of :data:`STATE_NAMES` contains one of these words; searching for them is faster than for :data:`STATED`."""
+"""Words of which every one of :data:`STATE_NAMES` contains one; they are found faster than :data:`STATED`."""
 
 NOBLE_GASES: tuple[int, ...] = (0, 2, 10, 18, 36, 54, 86, 118)
-"""Numbers of electrons of closed cores."""
+"""Numbers of electrons of the noble gases, which are the closed cores of other atoms."""
 
 TOLERANCE: float = 0.01
 """Largest deviation of the sum of initial charges or magnetic moments from an integer."""
@@ -73,7 +73,7 @@ class ElectronicState:
 
 
 def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
-    """Charge and spin that a frame states.
+    """Read the charge and spin that a frame states.
 
     They are read from ``info`` (``charge``, ``total_charge``, ``multiplicity``, ``spin``, ...) and from ASE's initial
     charges and magnetic moments, if these do not sum to zero. Charges and magnetic moments from a calculation
@@ -84,7 +84,8 @@ def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
         default_charge: Total charge of a cluster whose frame states none.
 
     Raises:
-        InputError: If a value is not an integer, or values contradict each other or the number of electrons.
+        InputError: If a value is not an integer (``spin``: not a multiple of 0.5), or values contradict each other or
+            the number of electrons.
 
     Example:
         >>> trimer = Atoms("Na3", [[0, 0, 0], [3.3, 0, 0], [0, 3.3, 0]], info={"total_charge": 1, "multiplicity": 1})
@@ -105,7 +106,7 @@ def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
     if not 0 <= unpaired <= electrons or (electrons - unpaired) % 2:
         names = " and ".join(name for name, _ in spins)
         raise InputError(
-            f"{names} means {unpaired} unpaired electrons, impossible with {electrons} electrons "
+            f"{names} means {unpaired} unpaired electrons, which is impossible with {electrons} electrons "
             f"({atoms.get_chemical_formula()}, charge {charge}); correct or remove it"
         )
     return ElectronicState(charge, unpaired, electrons)
@@ -118,13 +119,13 @@ def may_state(comment: bytes) -> bool:
 
 
 def stated_states(frames: Iterable[Atoms]) -> np.ndarray | None:
-    """Charge and spin of each frame as in :func:`stated_state`, ``[num_frames]``; ``None`` if no frame states any."""
-    states = np.array([stated_state(atoms) for atoms in frames] + [None], dtype=object)[:-1]
+    """Result of :func:`stated_state` for each frame, ``[num_frames]``; ``None`` if no frame states a charge or spin."""
+    states = np.array([stated_state(atoms) for atoms in frames], dtype=object)
     return states if any(state is not None for state in states) else None
 
 
 def stated_state(atoms: Atoms) -> ElectronicState | str | None:
-    """Charge and spin that a frame states, if it does; or the fault of an invalid statement."""
+    """Charge and spin that a frame states; the fault if they are invalid, ``None`` if it states neither."""
     names = {str(name).lower() for name in atoms.info}
     if names.isdisjoint(STATE_NAMES) and not any(name in atoms.arrays for name in INITIAL_ARRAYS):
         return None
@@ -135,13 +136,13 @@ def stated_state(atoms: Atoms) -> ElectronicState | str | None:
 
 
 def state_problem(state: ElectronicState | str | None, charge: int = 0, any_spin: bool = False) -> str | None:
-    """Reason why a model cannot be used for a frame because of its charge or spin, if so.
+    """Reason why the charge or spin of a frame does not allow the use of a model; ``None`` if it does.
 
-    Models have no input for charge or spin: they apply to those of their training set only.
+    Models have no input for charge or spin: they apply only to the charge and spin of their training set.
 
     Args:
         state: Statement of the frame, see :func:`stated_state`.
-        charge: Charge of the training set.
+        charge: Charge of the clusters in the training set.
         any_spin: Whether the training set has states other than the lowest spin.
     """
     if isinstance(state, str):
@@ -158,19 +159,19 @@ def state_problem(state: ElectronicState | str | None, charge: int = 0, any_spin
 
 
 def neutral_problem(atoms: Atoms, by: str) -> str | None:
-    """Reason why a potential without charge and spin cannot be used for a frame, if so."""
+    """Reason why the charge or spin of a frame does not allow a potential without them; ``None`` if it does."""
     try:
         state = electronic_state(atoms)
     except InputError as error:
         return str(error)
     if state.charge:
         return (
-            f"its charge is {state.charge}, but {by} does not take a charge; use a calculator that does (tblite), or "
+            f"its charge is {state.charge}, but {by} does not support charges; use a calculator that does (tblite), or "
             "remove the charge from the frame"
         )
     if not state.is_lowest_spin:
         return (
-            f"its multiplicity is {state.multiplicity}, but {by} does not take a spin; use a calculator that does "
+            f"its multiplicity is {state.multiplicity}, but {by} does not support spins; use a calculator that does "
             "(tblite), or remove the spin from the frame"
         )
     return None
@@ -182,17 +183,17 @@ def _check_charge(atoms: Atoms, charge: int):
     if charge > valence:
         limit = f"has {valence} valence electrons"
     elif -charge > room:
-        limit = f"takes up at most {room} electrons"
+        limit = f"accepts at most {room} electrons"
     else:
         return
     raise InputError(f"its charge is {charge:+d}, but {atoms.get_chemical_formula()} {limit}; correct the charge")
 
 
 def _valence(number: int) -> tuple[int, int]:
-    """Number of valence electrons of an atom, and number of electrons that it can take up.
+    """Number of valence electrons of an atom, and number of electrons that it can accept.
 
-    Closed d and f shells belong to the core from group 12 on. The octet is the limit in the p block, two electrons per
-    atom elsewhere, more than in any known anion.
+    Closed d and f shells belong to the core from group 12 on. An atom accepts up to an octet in the p block, and two
+    electrons elsewhere, which is more than in any known anion.
     """
     core = max(closed for closed in NOBLE_GASES if closed < number)
     electrons, period = number - core, NOBLE_GASES[NOBLE_GASES.index(core) + 1] - core
@@ -202,7 +203,7 @@ def _valence(number: int) -> tuple[int, int]:
 
 
 def _numbers(atoms: Atoms, names: frozenset[str], step: float = 1.0) -> Iterator[tuple[str, float]]:
-    """Name and value of each statement of a frame under one of the given names."""
+    """Yield the name and value of each statement of a frame under the given names."""
     for name, stated in atoms.info.items():
         if str(name).lower() not in names or stated is None:
             continue
@@ -219,9 +220,9 @@ def _numbers(atoms: Atoms, names: frozenset[str], step: float = 1.0) -> Iterator
 
 
 def _initial_sum(atoms: Atoms, name: str) -> Iterator[tuple[str, float]]:
-    """Sum of ASE's initial charges or magnetic moments, if it is not zero."""
+    """Yield the sum of ASE's initial charges or magnetic moments, if it is not zero."""
     values = atoms.arrays.get(name)
-    if values is None or values.ndim > 1:  # non-collinear moments have no number of unpaired electrons
+    if values is None or values.ndim > 1:  # non-collinear moments do not determine a number of unpaired electrons
         return
     total = float(values.sum())
     if not abs(total - round(total)) < TOLERANCE:

@@ -1,4 +1,4 @@
-"""Units of energies that files state."""
+"""Units of energies, as stated by files."""
 
 import math
 import re
@@ -16,7 +16,7 @@ UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)
 """Matches names under which frames state the unit of their energies."""
 
 UNIT_IN_KEY: re.Pattern[str] = re.compile(r".*?(?:_in)?[_ .(\[/-]([a-z.]+(?:[/_-][a-z]+)?)[)\]]?", re.IGNORECASE)
-"""Matches a name with a unit at its end, as ``energy_Ha`` or ``E(kcal/mol)``."""
+"""Matches a name that ends in a unit, such as ``energy_Ha`` or ``E(kcal/mol)``."""
 
 PER_ATOM: re.Pattern[str] = re.compile(r".*[a-z)\]]_?(?:per|/)_?-?(?:atom|at|site)s?[)\]]?", re.IGNORECASE)
 """Matches names and units of energies per atom."""
@@ -29,7 +29,7 @@ SPELLINGS: Mapping[str, str] = {
     **dict.fromkeys(("electronvolt", "electronvolts"), "eV"),
     "rydbergs": "Rydberg",
 }
-"""Units by their names in lower case, as programs and people write them."""
+"""Names of units by their spellings in files, in lower case."""
 
 WITH_INFO: frozenset[str] = frozenset({"xyz", "traj", "db", "json"})
 """Formats whose frames may state a unit."""
@@ -54,8 +54,8 @@ class StatedUnit(NamedTuple):
 def stated_unit(file: Path, target: str) -> StatedUnit | None:
     """Unit of the energies ``target`` that the first frame of a file states, if any.
 
-    It is stated by a key such as ``energy_unit``, at the end of the name (``energy_Ha``), or after the value
-    (``energy=-3.5 Ha``). CP2K, which writes ``i = 0, time = 0.0, E = -88.77``, has Hartree.
+    The unit is stated by a key such as ``energy_unit``, at the end of the name (``energy_Ha``), or after the value
+    (``energy=-3.5 Ha``). Energies of CP2K, which writes ``i = 0, time = 0.0, E = -88.77``, are in hartree.
 
     Raises:
         InputError: If it is not a known unit of the energy of a cluster.
@@ -107,12 +107,12 @@ def _unit(where: str, text: str, name: str) -> StatedUnit:
         raise InputError(f"{where}: {text!r} is an energy per atom; give the total energy of the cluster instead")
     known = _known(name)
     if known is None:
-        raise InputError(f"{where}: its unit is {text!r}; write one of {', '.join(ENERGY_UNITS)} there")
+        raise InputError(f"{where}: states an unknown unit of energies, {text!r}; use one of {', '.join(ENERGY_UNITS)}")
     return StatedUnit(where, text, known, ENERGY_UNITS[known])
 
 
 def check_stated_unit(file: Path, target: str, energy: float):
-    """Check that the assumed unit of energies agrees with the one that a file states, if any."""
+    """Check that the assumed unit of energies in eV agrees with the one that a file states, if any."""
     stated = stated_unit(file, target)
     if stated is not None and not math.isclose(stated.energy, energy, rel_tol=1e-6):
         raise InputError(
@@ -122,16 +122,18 @@ def check_stated_unit(file: Path, target: str, energy: float):
 
 
 def units_of_labels(files: Iterable[str | Path], target: str, name: str | None = None) -> dict[str, float]:
-    """Unit in eV of the energies in each file: the named one, or the one that the file states, or eV.
+    """Unit of the energies in each file, in eV: the named one, otherwise the one that the file states, otherwise eV.
 
     Raises:
-        InputError: If there is no such unit, or a file states another one.
+        InputError: If the named unit is unknown, or a file states another one.
     """
     unit = None if name is None else unit_of(name, ENERGY_UNITS, "--energy-unit")
     units = {}
     for file in expand_paths(files):
-        if unit is not None:
+        if unit is None:
+            stated = stated_unit(file, target)
+            units[str(file)] = 1.0 if stated is None else stated.energy
+        else:
             check_stated_unit(file, target, unit)
-        stated = stated_unit(file, target) if unit is None else None
-        units[str(file)] = unit if unit is not None else 1.0 if stated is None else stated.energy
+            units[str(file)] = unit
     return units

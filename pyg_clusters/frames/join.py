@@ -12,19 +12,19 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import covalent_radii
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of, makers_of
+from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, connected, distinct, join_by_vacuum, unwrap
 from pyg_clusters.options import Fragments
 
 TORN: float = 1.8
 """Largest accepted gap between pieces of a frame without a cell, in bond lengths (sums of covalent radii). Positions in
-Bohr that are read as Å give gaps of about 2 bond lengths."""
+bohr that are read as Å have gaps of about 2 bond lengths."""
 
 FARTHEST: float = 1e7
-"""Farther than this from the origin, in Å, positions are too imprecise to recognise bonds."""
+"""Distance from the origin in Å beyond which positions are too imprecise to recognise bonds."""
 
 DEPENDENT: float = 1e-12
-"""Vectors are linearly dependent if the squared volume spanned by their unit vectors is below this."""
+"""Squared volume spanned by unit vectors below which they are linearly dependent."""
 
 VECTORS = "abc"
 IN_PIECES = "stays in"
@@ -38,7 +38,7 @@ class NoClusterError(ValueError):
 
 @np.errstate(invalid="ignore", over="ignore")
 def are_usable(cells: np.ndarray) -> np.ndarray:
-    """Whether the vectors of cells ``[num_cells, 3, 3]``, zero if not periodic, are finite and linearly independent."""
+    """Whether the vectors of each cell ``[num_cells, 3, 3]`` are finite and, unless zero, linearly independent."""
     lengths = np.linalg.norm(cells, axis=2)
     unit = cells / np.where(lengths > 0, lengths, 1.0)[:, :, None]
     gram = unit @ unit.transpose(0, 2, 1) + np.eye(3) * (lengths == 0)[:, :, None]
@@ -61,8 +61,8 @@ def join_by_bonds(
         z: Atomic numbers ``[size]``.
         pos: Finite positions in Å ``[size, 3]``.
         cell: Cell of the file in Å ``[3, 3]``.
-        lattice: Its periodic vectors, the others zero.
-        fragments: Treatment of a periodic frame that stays in several pieces.
+        lattice: The cell with zero in place of vectors that are not periodic, in Å ``[3, 3]``.
+        fragments: Treatment of a periodic frame that remains in several pieces.
 
     Raises:
         NoClusterError: If the frame is not an isolated cluster.
@@ -89,14 +89,14 @@ def _check_pieces(unwrapped: Unwrapped, z: np.ndarray, pos: np.ndarray, cell: np
     text = f"{IN_PIECES} {_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart"
     if further.any() and _would_join(z, pos, cell):
         named = _listed([VECTORS[axis] for axis in np.flatnonzero(further)])
-        text = f"{text}, but would be one piece across the faces along {named}, where pbc is F: set it to T"
+        text = f"{text}, but would be one piece if joined along {named}, where pbc is F: set pbc to T there"
         raise NoClusterError(text)
     if periodic.any():
         raise NoClusterError(text)
 
 
 def _would_join(z: np.ndarray, pos: np.ndarray, cell: np.ndarray) -> bool:
-    """Whether a frame would be one isolated cluster if its cell were periodic in all directions."""
+    """Whether a frame would be one isolated cluster if its cell was periodic in all directions."""
     if not are_usable(cell[None])[0]:
         return False
     unwrapped = unwrap(z, pos, cell)
@@ -118,7 +118,7 @@ def _kind(spans: np.ndarray) -> str:
 
 
 def _directions(spans: np.ndarray) -> str:
-    """Independent lattice vectors, such as ``a and b`` or ``[1 1 0]``."""
+    """Names of independent lattice vectors, such as ``a and b`` or ``[1 1 0]``."""
     chosen: list[np.ndarray] = []
     for span in sorted(spans, key=lambda span: (np.count_nonzero(span), np.abs(span).sum())):
         if np.linalg.matrix_rank([*chosen, span]) > len(chosen):
@@ -143,7 +143,7 @@ class Joined:
     Attributes:
         pos: Positions in Å ``[num_atoms, 3]``.
         moved: Whether atoms of each frame were moved, ``[num_frames]``.
-        problems: Reasons why frames are not isolated clusters, by index.
+        problems: Reasons why frames are not isolated clusters, by the indices of these frames.
     """
 
     pos: np.ndarray
@@ -162,11 +162,12 @@ def join_frames(
     """Join clusters across the periodic faces of their cells.
 
     Two atoms are bonded if images of them are closer than 1.5 times the sum of their covalent radii
-    (:data:`~pyg_clusters.frames.periodic_bonds.BOND_FACTOR`). Atoms are moved by lattice vectors, only where bonds
-    cross a face; the first atom of a frame stays. The result is an isolated cluster if it is one piece, not bonded to
-    its own image and at least 5 Å away from it (:data:`~pyg_clusters.frames.periodic_bonds.MIN_VACUUM`). Frames without
-    a periodic direction are not changed; if their cell would join them, that is a problem. So are cells that are not
-    finite or whose vectors are linearly dependent. Frames with positions that are not finite are not examined.
+    (:data:`~pyg_clusters.frames.periodic_bonds.BOND_FACTOR`). Atoms are moved by lattice vectors only where bonds cross
+    a face; the first atom of a frame stays in place. The result is an isolated cluster if it is one piece, not bonded
+    to its own image and at least 5 Å away from it (:data:`~pyg_clusters.frames.periodic_bonds.MIN_VACUUM`). Frames
+    without a periodic direction are not changed. It is a problem if they would be joined by periodicity along the
+    vectors of their cell, or if a cell is not finite or has linearly dependent vectors. Frames with positions that are
+    not finite are not examined.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -174,7 +175,8 @@ def join_frames(
         ptr: Offsets of the frames ``[num_frames + 1]``.
         cell: Lattice vectors in Å ``[num_frames, 3, 3]``, in rows; zero without a cell.
         pbc: Whether each lattice vector is periodic ``[num_frames, 3]``.
-        fragments: ``"keep"`` places the pieces of a frame that stays in several at their nearest images.
+        fragments: ``"refuse"`` reports a periodic frame that remains in several pieces as a problem, ``"keep"`` places
+            the pieces at their nearest images.
 
     Example:
         >>> cut = Atoms("Ga2", positions=[[0.1, 5.0, 5.0], [19.5, 5.0, 5.0]], cell=[20.0, 20.0, 20.0], pbc=True)
@@ -216,7 +218,7 @@ def join_frames(
 
 
 def _atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[slice | np.ndarray, np.ndarray]:
-    """Atoms of the given frames (in ascending order) without a copy if it is all of them, and their offsets."""
+    """Index of the atoms of the given frames, in ascending order, and their offsets; a slice if these are all atoms."""
     return (slice(None), ptr) if len(frames) == len(ptr) - 1 else atoms_of(ptr, frames)
 
 
@@ -245,16 +247,17 @@ def pieces_without_cell(block: FrameBlock, frames: np.ndarray) -> Iterator[tuple
 
 
 def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBlock:
-    """Frames of a block as isolated clusters; frames that are not clusters are in :attr:`FrameBlock.unreadable`.
+    """Join the frames of a block to isolated clusters; others are moved to :attr:`FrameBlock.unreadable`.
 
-    Frames as ASE objects, if present, have the same positions and are not periodic; they keep their cell and results.
+    ASE objects of the frames, if present, have the joined positions and are not periodic; they keep their cells and
+    results.
     """
     if block.joined is not None:
         return block
     joined = join_frames(block.z, block.pos, block.ptr, block.cell, block.pbc, fragments)
     clusters = replace(block, pos=joined.pos, joined=joined.moved)
     if block.atoms is not None and block.periodic.any():
-        makers = list(makers_of(block.atoms))
+        makers = list(block.atoms.makers)
         for index in np.flatnonzero(block.periodic):
             inside = slice(block.ptr[index], block.ptr[index + 1])
             makers[index] = partial(_made, makers[index], joined.pos[inside])
@@ -273,7 +276,7 @@ def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBloc
 def _advised(problem: str) -> str:
     if problem.startswith(IN_PIECES):
         return f'{problem}; pass --fragments keep (fragments="keep") to place them at their nearest images'
-    return f"{problem}; if it is an isolated cluster nevertheless, remove the cell"
+    return f"{problem}; if it is nevertheless an isolated cluster, remove the cell"
 
 
 def _made(maker: Callable[[], Atoms], pos: np.ndarray) -> Atoms:
@@ -297,7 +300,7 @@ def warn_of_joined(joined: int, frames: int):
 
 
 def join_atoms(atoms: Atoms, fragments: Fragments = "refuse") -> Atoms:
-    """Copy of a cluster that is joined across the faces of its cell and no longer periodic; it keeps the cell.
+    """Copy of a cluster, joined across the faces of its cell and no longer periodic, with the cell of the original.
 
     Args:
         atoms: The cluster, periodic or not.

@@ -20,24 +20,25 @@ from pyg_clusters.frames.text import TextLines, atomic_number, split_text, text_
 UNITS: tuple[str, ...] = ("metal", "real", "si", "cgs", "electron", "micro", "nano")
 """Systems of units that can be converted: all but ``lj``."""
 
-COORDINATES: Mapping[str, tuple[tuple[str, str, str], bool]] = {
-    "unwrapped": (("xu", "yu", "zu"), False),
-    "wrapped": (("x", "y", "z"), False),
-    "scaled and unwrapped": (("xsu", "ysu", "zsu"), True),
-    "scaled": (("xs", "ys", "zs"), True),
+COORDINATES: Mapping[tuple[str, str, str], bool] = {
+    ("xu", "yu", "zu"): False,
+    ("x", "y", "z"): False,
+    ("xsu", "ysu", "zsu"): True,
+    ("xs", "ys", "zs"): True,
 }
-"""Columns of positions in order of preference, and whether they are fractions of the box."""
+"""Whether columns of positions are fractions of the box, in order of preference."""
+
 
 LENGTHS: Mapping[str, int] = {"UNITS": 1, "TIME": 1, "TIMESTEP": 1, "NUMBER OF ATOMS": 1, "BOX BOUNDS": 3}
-"""Number of lines of each section except ``ATOMS``."""
+"""Number of lines of each section other than ``ATOMS``."""
 
 FIRST_LINES: tuple[bytes, ...] = (b"ITEM: UNITS", b"ITEM: TIMESTEP")
-"""Beginnings of the first line of a frame."""
+"""Possible beginnings of the first line of a frame."""
 
 
 @dataclass
 class Dump:
-    """State of reading a dump, whose units are stated once."""
+    """State of the reader of a dump, which states its units only once."""
 
     path: Path
     topology: Topology | None
@@ -46,7 +47,7 @@ class Dump:
 
 @dataclass
 class Sections:
-    """Words after the name of each section of a frame, and the lines below it."""
+    """Sections of a frame by name: the words after the name, and the lines below it."""
 
     words: dict[str, str] = field(default_factory=dict)
     text: dict[str, bytes] = field(default_factory=dict)
@@ -57,10 +58,10 @@ class BrokenFrame(Exception):
 
 
 def dump_frames(path: Path, topology: Topology | None = None) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a dump with its atoms in the order of their ids, or its fault.
+    """Read the frames of a dump, or their faults, with the atoms of each in the order of their ids.
 
-    Elements are those of the ``element`` column, or else of the topology; types are never interpreted as elements.
-    Positions are unscaled and converted to Å from the units in the dump, by default ``metal``.
+    Elements are those in the column ``element``, otherwise those of the topology; types are never interpreted as
+    elements. Positions are unscaled and converted to Å from the units stated in the dump, by default ``metal``.
 
     Raises:
         InputError: If the file is damaged, in Lennard-Jones units, or the elements are not known.
@@ -86,14 +87,14 @@ def _frames(dump: Dump, lines: TextLines, kind: type[UnrecoverableFrame], index:
 
 
 def _sections(dump: Dump, lines: TextLines) -> Sections | None:
-    """The next frame; ``None`` if the file ends within it."""
+    """Read the sections of the next frame; ``None`` if the file ends within it."""
     sections, num_atoms = Sections(), None
     while (heading := lines.look(0)) is not None:
         if _is_last_and_cut(lines):
             return None
         name, words = _heading(heading, lines.line)
         if name in sections.words:
-            raise BrokenFrame(f"has no section 'ITEM: ATOMS' before line {lines.line}")
+            raise BrokenFrame(f"has no section 'ITEM: ATOMS' above line {lines.line}")
         count = num_atoms if name == "ATOMS" else LENGTHS[name]
         if count is None:
             raise BrokenFrame("has no section 'ITEM: NUMBER OF ATOMS'")
@@ -129,7 +130,7 @@ def _heading(line: bytes, number: int) -> tuple[str, str]:
         return name, ""
     name = next((name for name in ("BOX BOUNDS", "ATOMS") if text.startswith(f"ITEM: {name} ")), None)
     if name is None:
-        raise BrokenFrame(f"expected a section of a dump in line {number}, got {text[:40]!r}")
+        raise BrokenFrame(f"expected 'ITEM: ...' in line {number}, got {text[:40]!r}")
     return name, text.removeprefix(f"ITEM: {name} ")
 
 
@@ -147,7 +148,7 @@ def _units(path: Path, text: bytes) -> str:
     units = text.decode("latin-1").strip()
     if units not in UNITS:
         raise InputError(
-            f"{path}: is in LAMMPS units {units!r}, which cannot be converted to Å; convert its positions first"
+            f"{path}: uses LAMMPS units {units!r}, which cannot be converted to Å; convert the positions first"
         )
     return units
 
@@ -193,7 +194,7 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
     if "element" not in table.column_names:
         if topology is None:
             raise InputError(
-                f"{where}: its atoms have types, but no elements; give --topology FILE (of predict and convert; "
+                f"{where}: the atoms have types, but no elements; give --topology FILE (for predict and convert; "
                 "topology= in Python) with the same atoms, or write the dump with a column 'element' (dump_modify "
                 "element)"
             )
@@ -207,7 +208,7 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
         atom = int(np.flatnonzero(found != topology)[0])
         name = f"atom {atom}" if ids is None else f"the atom of id {ids[atom]}"
         raise InputError(
-            f"{where}: {name} is {chemical_symbols[found[atom]]} by the column 'element', but "
+            f"{where}: {name} is {chemical_symbols[found[atom]]} in the column 'element', but "
             f"{chemical_symbols[topology[atom]]} in {dump.topology and dump.topology.file}; read it without a "
             "topology, or with one that has the same atoms in the order of their ids"
         )
@@ -224,7 +225,7 @@ def _topology_numbers(dump: Dump, where: str, num_atoms: int, ids: np.ndarray | 
         missing = np.flatnonzero(topology.ids[order][indices] != ids)
         if missing.size:
             raise InputError(
-                f"{where}: the atom of id {ids[missing[0]]} is not in {topology.file}; give one of the same atoms"
+                f"{where}: the atom of id {ids[missing[0]]} is not in {topology.file}; use one of the same atoms"
             )
         return topology.numbers[order][indices]
     if num_atoms != len(topology.numbers):
@@ -258,24 +259,25 @@ def _box(sections: Sections) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _positions(dump: Dump, table: pyarrow.Table, cell: np.ndarray, origin: np.ndarray) -> np.ndarray:
     """Positions in Å, ``[num_atoms, 3]``."""
     names = table.column_names
-    kind = next((kind for kind, (columns, _) in COORDINATES.items() if set(columns) <= set(names)), None)
-    if kind is None:
-        raise InputError(f"{dump.path}: no columns of positions (x y z, xu, xs or xsu); found {', '.join(names)}")
-    columns, scaled = COORDINATES[kind]
+    columns = next((columns for columns in COORDINATES if set(columns) <= set(names)), None)
+    if columns is None:
+        raise InputError(
+            f"{dump.path}: no columns of positions (x y z, xu yu zu, xs ys zs or xsu ysu zsu); found {', '.join(names)}"
+        )
     values = np.stack([table.column(name).to_numpy() for name in columns], axis=1)
-    return origin + values @ cell if scaled else convert(values, "distance", dump.units, "ASE")
+    return origin + values @ cell if COORDINATES[columns] else convert(values, "distance", dump.units, "ASE")
 
 
 def _add_values(dump: Dump, atoms: Atoms, table: pyarrow.Table, sections: Sections):
-    """Add the remaining values of the frame: forces in eV/Å, other columns unchanged."""
-    names = set(table.column_names)
-    forces = [name for name in ("fx", "fy", "fz") if name in names]
-    if len(forces) == 3:
+    """Add the remaining values of the frame, unchanged except for forces, which are converted to eV/Å."""
+    used = {"element", *(name for columns in COORDINATES for name in columns)}
+    forces = ("fx", "fy", "fz")
+    if set(forces) <= set(table.column_names):
         values = np.stack([table.column(name).to_numpy() for name in forces], axis=1)
         atoms.calc = SinglePointCalculator(atoms, forces=convert(values, "force", dump.units, "ASE"))
-    positions = {name for columns, _ in COORDINATES.values() for name in columns}
+        used.update(forces)
     for name in table.column_names:
-        if name not in positions | {"element", *(forces if len(forces) == 3 else ())}:
+        if name not in used:
             values = table.column(name)
             array = np.array(values.to_pylist()) if _kind(name) == "E" else values.to_numpy().copy()
             atoms.set_array(name, array.astype(int) if name == "type" and np.char.isdecimal(array).all() else array)

@@ -25,13 +25,13 @@ def check_trajectory(path: Path, topology: Path | None):
     _opener(path)
     if topology is None:
         raise InputError(
-            f"{path}: {file_format(path)} holds positions only; give the elements by --topology FILE (of predict and "
-            "convert; topology= in Python), any file with a frame of the same atoms in the same order"
+            f"{path}: {file_format(path)} holds positions only; give the elements by --topology FILE (for predict and "
+            "convert; topology= in Python), a file with a frame of the same atoms in the same order"
         )
 
 
 def trajectory_blocks(path: Path, options: ReadOptions, keep: Keep, topology: Topology) -> Iterator[FrameBlock | None]:
-    """Blocks of a trajectory, ``None`` in place of a skipped block."""
+    """Read the blocks of a trajectory, with ``None`` in place of each skipped block."""
     if options.properties or options.atom_properties:
         key = (*options.properties, *options.atom_properties)[0]
         raise InputError(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
@@ -52,7 +52,7 @@ def num_frames_of_trajectory(path: Path, topology: Topology) -> int:
 
 @contextmanager
 def _opened(path: Path, topology: Topology):
-    """Trajectory opened by MDAnalysis, its number of complete frames, and whether an incomplete frame follows them."""
+    """Open a trajectory by MDAnalysis; yield it, the number of complete frames, and whether a part of one follows."""
     try:
         with unpacked(path) as copy, _quietly_opened(path, copy) as trajectory:
             if trajectory.n_atoms != len(topology.numbers):
@@ -63,13 +63,13 @@ def _opened(path: Path, topology: Topology):
         raise
     except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:
         raise InputError(
-            f"{path}: cannot be read as {file_format(path)} ({describe_error(error)}); it is damaged, or the file ends "
-            "within its first frame"
+            f"{path}: cannot be read as {file_format(path)} ({describe_error(error)}); it is damaged, or ends within "
+            "its first frame; copy it again"
         ) from error
 
 
 def _complete(trajectory) -> tuple[int, int]:
-    """Number of complete frames, and the offset in bytes at which the last of them ends."""
+    """Number of complete frames, and the offset in bytes at the end of the last of them."""
     if hasattr(trajectory, "timeseries"):
         num_frames, file = trajectory.n_frames, trajectory._file
         return num_frames, file._header_size + file._firstframesize + (num_frames - 1) * file._framesize
@@ -125,9 +125,9 @@ def _quietly_opened(path: Path, copy: Path):
 
 
 def _opener(path: Path):
-    """Class that opens a trajectory: MDAnalysis's reader of DCD, or its files of XTC and TRR.
+    """Class that opens a trajectory: MDAnalysis's reader of DCD files, or its file class for XTC or TRR.
 
-    Its readers of the latter fail if the second frame is incomplete, and write files beside the trajectory.
+    MDAnalysis's readers of XTC and TRR fail if the second frame is incomplete, and write files beside the trajectory.
     """
     kind = file_format(path)
     try:

@@ -36,13 +36,13 @@ def max_atoms() -> int:
 
 
 def check_num_atoms(where: object, number: int):
-    """Raise an error if a frame has more atoms than :func:`max_atoms`."""
+    """Check that a frame has at most :func:`max_atoms` atoms."""
     if number > max_atoms():
         raise InputError(f"{where}: {number:,} atoms in a frame; {lifted_by()}")
 
 
 def lifted_by() -> str:
-    """Remedy in messages about a limit."""
+    """Remedy in messages about limits that follow from :func:`max_atoms`."""
     return f"if the file is correct, set the environment variable {VARIABLE} higher (now {max_atoms()})"
 
 
@@ -50,13 +50,13 @@ STORE_SUFFIXES: tuple[str, ...] = (".h5", ".hdf5")
 """Suffixes of frame stores."""
 
 XYZ_SUFFIXES: tuple[str, ...] = (".xyz", ".extxyz")
-"""Suffixes of (extended) XYZ text, before that of a compression."""
+"""Suffixes of (extended) XYZ text, before the suffix of a compression if there is one."""
 
 OPENERS: dict[str, Callable] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}
-"""Functions that open a compressed file, by its last suffix."""
+"""Functions that open compressed files, by their last suffix."""
 
 FIRST_BYTES: dict[bytes, Callable] = {b"\xfd7zXZ\x00": lzma.open, b"\x1f\x8b": gzip.open, b"BZh": bz2.open}
-"""Functions that open a compressed file, by its first bytes."""
+"""Functions that open compressed files, by their first bytes."""
 
 OTHERS: dict[bytes, str] = {
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -66,16 +66,16 @@ OTHERS: dict[bytes, str] = {
     b"\x1f\x9d": "compress",
     b"LZIP": "lzip",
 }
-"""Unsupported compressions by the first bytes of a file."""
+"""Names of unsupported compressions, by the first bytes of files."""
 
 DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
 """Errors from reading a damaged or truncated file."""
 
 MAX_RATIO: int = 200
-"""Maximum ratio of unpacked to compressed size, beyond :data:`ALWAYS_UNPACKED`."""
+"""Maximum ratio of unpacked to compressed size, for more than :data:`ALWAYS_UNPACKED` bytes."""
 
 ALWAYS_UNPACKED: int = 1 << 26
-"""Number of bytes that are unpacked whatever the size of the file."""
+"""Number of bytes that may be unpacked from a file of any size."""
 
 
 def inner_name(path: Path) -> str:
@@ -89,29 +89,28 @@ def is_compressed(path: Path) -> bool:
 
 
 def open_binary(path: Path) -> BinaryIO:
-    """Open a file; a compressed one is unpacked while it is read."""
+    """Open a file for reading; a compressed file is unpacked as it is read."""
     return (_opener(path) or open)(path, "rb")
 
 
-def first_bytes(path: Path, count: int = 4096) -> bytes:
-    """First bytes of the unpacked content of a file, fewer if it is short or damaged."""
-    parts: list[bytes] = []
+def first_bytes(path: Path) -> bytes:
+    """First 4096 bytes of the unpacked content of a file, fewer if it is short or damaged."""
+    content = b""
     try:
         with open_binary(path) as stream:
-            while count > 0 and (part := stream.read1(count)):  # type: ignore[attr-defined]
-                parts.append(part)
-                count -= len(part)
+            while len(content) < 4096 and (part := stream.read1(4096 - len(content))):  # type: ignore[attr-defined]
+                content += part
     except DAMAGED:
-        pass  # the reader of the format reports it
-    return b"".join(parts)
+        pass  # the reader of the format raises the error
+    return content
 
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[Path]:
-    """Path of the unpacked content of a file: a temporary file if it is compressed.
+    """Yield the path of a file, or of a temporary file with the unpacked content if it is compressed.
 
     Raises:
-        InputError: If it is damaged, or unpacks to more than :data:`MAX_RATIO` times its size.
+        InputError: If the file is damaged, or unpacks to more than :data:`MAX_RATIO` times its size.
     """
     opener = _opener(path)
     if opener is None:
@@ -144,7 +143,7 @@ def _opener(path: Path) -> Callable | None:
 
 
 POSITIONS_ONLY: tuple[str, ...] = ("DCD", "XTC", "TRR")
-"""Formats without the elements of the atoms, by their names in MDAnalysis."""
+"""Formats that do not state the elements of the atoms, by their names in MDAnalysis."""
 
 SIGNATURES: dict[str, re.Pattern[bytes]] = {
     "store": re.compile(rb"\x89HDF\r\n\x1a\n"),
@@ -155,20 +154,18 @@ SIGNATURES: dict[str, re.Pattern[bytes]] = {
     "lammps-data": re.compile(rb"[^\n]*\n\s*\d+[ \t]+atoms\b"),
     "xdatcar": re.compile(rb"(?:[^\n]*\n){5,9}?\s*Direct configuration=", re.IGNORECASE),
 }
-"""Beginnings of files that identify a format."""
+"""Match beginnings of files, by the format that they identify."""
 
 SUFFIXES: dict[str, str] = {
-    ".xyz": "xyz",
-    ".extxyz": "xyz",
-    ".h5": "store",
-    ".hdf5": "store",
+    **dict.fromkeys(XYZ_SUFFIXES, "xyz"),
+    **dict.fromkeys(STORE_SUFFIXES, "store"),
     ".lammpstrj": "lammps-dump",
     ".lammpsdump": "lammps-dump",
     ".dcd": "DCD",
     ".xtc": "XTC",
     ".trr": "TRR",
 }
-"""Formats by the suffix of a file, before that of a compression."""
+"""Formats by the suffix of a file, before the suffix of a compression if there is one."""
 
 OF_ASE: dict[str, str] = {
     "extxyz": "xyz",
@@ -179,25 +176,29 @@ OF_ASE: dict[str, str] = {
 """Formats by their names in ASE."""
 
 NO_STRUCTURES: frozenset[str] = frozenset({"eps", "gif", "html", "mp4", "png", "pov", "py", "x3d"})
-"""Formats of ASE for pictures or programs."""
+"""Formats of ASE for pictures or programs, which hold no structures to read."""
 
 REQUIRED: dict[str, re.Pattern[bytes]] = {
     "aims": re.compile(rb"^\s*atom(_frac)?\s", re.MULTILINE),
     "castep-md": re.compile(rb"\s*BEGIN header"),
     "json": re.compile(rb"\s*\{\s*\"(\d+|ids|nextid)\""),
 }
-"""Beginnings required for formats whose suffix is used by other programs too."""
+"""Match text required near the beginning of a file, for formats whose suffix is also used by other programs."""
 
 ANYTHING: re.Pattern[bytes] = re.compile(rb"")
 
 XYZ_START: re.Pattern[bytes] = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*\d+[ \t\r]*\n[^\n]*\n[ \t]*[A-Za-z0-9]\S*(?:[ \t]+[-+]?[0-9.]\S*){3}"
 )
-"""A number of atoms, a comment, and an atom."""
+"""Matches a number of atoms, a comment, and an atom."""
 
 
 def file_format(path: Path) -> str:
-    """Format of a file: a value of :data:`SUFFIXES`, ``"xdatcar"``, or its name in ASE."""
+    """Format of a file: a value of :data:`SUFFIXES`, ``"xdatcar"``, or the name of the format in ASE.
+
+    Raises:
+        InputError: If it is unknown, holds no structures, or the compression is not supported.
+    """
     content = first_bytes(path)
     name = Path(inner_name(path))
     known = next((kind for kind, start in SIGNATURES.items() if start.match(content)), None)
@@ -210,8 +211,8 @@ def file_format(path: Path) -> str:
         )
     if known is None or known in NO_STRUCTURES:
         raise InputError(
-            f"{path}: neither content nor name identifies a format of structures; rename it with the suffix of its "
-            "format, such as .xyz or .lammpstrj"
+            f"{path}: neither content nor name identifies a format of structures; rename the file with the "
+            "suffix of its format, such as .xyz or .lammpstrj"
         )
     return OF_ASE.get(known, known)
 
@@ -226,7 +227,7 @@ def holds_structures(path: Path) -> bool:
 
 
 def _ase_format(name: Path, content: bytes) -> str | None:
-    """ASE's name of a format, if ASE can read it."""
+    """Name in ASE of the format of a file; ``None`` if ASE cannot read it."""
     names = (name.name, name.name.upper(), name.name.lower())
     found = next((kind for kind in ioformats.values() if any(map(kind.match_name, names))), None)
     if found is None:
@@ -243,18 +244,18 @@ def _ase_format(name: Path, content: bytes) -> str | None:
 def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list[Path]:
     r"""Expand folders and patterns to files, in the given order.
 
-    A pattern (``md/*.xyz``, ``runs/**/OUTCAR``) is expanded to the matching files, a folder to the files of structures
-    in it (not in its subfolders), both in natural order: ``frame2.xyz`` before ``frame10.xyz``. The name of a shipped
-    file (``gallium_md_57``) refers to it if there is no other file of that name. Hidden files are left out; so are
-    files of a folder without structures, with a warning that counts them. Missing files are kept: their reader raises
-    the error.
+    A pattern (``md/*.xyz``, ``runs/**/OUTCAR``) is expanded to the matching files, and a folder to the files of
+    structures in it, but not in its subfolders. Both are in natural order: ``frame2.xyz`` comes before ``frame10.xyz``.
+    The name of a shipped file (``gallium_md_57``) refers to that file if there is no other file of this name. Hidden
+    files are left out. So are files of a folder that hold no structures, with a warning. Missing files are kept: their
+    reader raises the error.
 
     Args:
         paths: Files, folders and patterns, or one of them.
 
     Raises:
-        InputError: If a pattern matches nothing, a folder has no structures or structures in several formats, or a name
-            is not UTF-8.
+        InputError: If a pattern matches nothing, a folder has no structures or files of several formats, or a name is
+            not UTF-8.
 
     Example:
         >>> import tempfile
@@ -275,7 +276,7 @@ def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list
 
 
 def is_among(path: Path, pattern: Path) -> bool:
-    """Whether an existing file is one of those that a file, folder or pattern expands to."""
+    """Whether an existing file is among those to which a file, folder or pattern expands."""
     if pattern.is_dir():
         return path.parent.samefile(pattern) and holds_structures(path)
     if pattern.exists():
@@ -317,7 +318,7 @@ def _structures_in(folder: Path) -> list[Path]:
         raise InputError(f"{folder}: files of several formats in the folder: {some}; give a pattern in quotes instead")
     if others:
         some = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
-        warnings.warn(f"{folder}: {len(others)} entries are not structures and are left out: {some}", stacklevel=4)
+        warnings.warn(f"{folder}: left out {len(others)} entries that are not structures: {some}", stacklevel=4)
     return files
 
 

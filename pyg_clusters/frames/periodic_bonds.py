@@ -1,4 +1,4 @@
-"""Bonds across the faces of periodic cells, and unwrapping of structures along these bonds."""
+"""Bonds across the faces of periodic cells, and unwrapping of structures along bonds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from scipy.spatial import cKDTree
 BOND_FACTOR: float = 1.5
 """Atoms are bonded below this multiple of the sum of their covalent radii: 3.7 Å for Ga, 4.4 Å for Ag, 5.0 Å for Na.
 
-The widest gap that has to be bridged to connect a cluster is 1.26 times this sum in liquid gallium, 1.1 times in sodium
-and 1.0 times in silver and copper-gold.
+The longest bond that is needed to connect a cluster is 1.26 times the sum of the radii in liquid gallium, 1.1 times in
+sodium, and 1.0 times in silver and copper-gold.
 """
 
 MIN_VACUUM: float = 5.0
-"""Minimum distance in Å of an isolated cluster from its periodic images: longer than any bond, shorter than the vacuum
-of DFT cells."""
+"""Minimum distance in Å of an isolated cluster from its periodic images: longer than chemical bonds, shorter than
+the vacuum of DFT cells."""
 
 SHORTEST_VECTOR: float = 1.0
-"""A structure with a shorter lattice vector than this, in Å, is bonded to its image whatever its elements."""
+"""Length of a lattice vector in Å below which a structure is bonded to its image, whatever its elements."""
 
 DISTANCES_AT_ONCE: int = 1 << 20
 
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """A periodic structure unwrapped so that no bond crosses a face.
+    """A periodic structure that is unwrapped so that no bond crosses a face.
 
     Attributes:
-        shift: Numbers of lattice vectors to add to each atom ``[num_atoms, 3]``.
-        piece: Index of the piece of each atom ``[num_atoms]``; the bonds connect the atoms of a piece.
-        gap: Largest distance in Å of a piece from the others; 0 with one piece.
-        spans: Lattice translations by which the structure is bonded to its own image ``[num_spans, 3]``.
+        shift: Numbers of lattice vectors to add to each atom, ``[num_atoms, 3]``.
+        piece: Index of the piece of each atom, ``[num_atoms]``; the atoms of a piece are connected by bonds.
+        gap: Largest distance in Å of a piece from the others; 0 for a single piece.
+        spans: Lattice translations by which the structure is bonded to its own images, ``[num_spans, 3]``.
         vacuum: Distance in Å to the nearest image; infinity beyond the range of the search.
     """
 
@@ -58,10 +58,10 @@ def reach_of(z: np.ndarray) -> float:
 
 
 def unwrap(z: np.ndarray, pos: np.ndarray, lattice: np.ndarray) -> Unwrapped:
-    """Unwrap a structure along its bonds, exactly, in any cell.
+    """Unwrap a structure along its bonds, exactly and in any cell.
 
-    All images within reach in the reduced cell are considered, which makes skewed cells and cells smaller than a bond
-    work. Pieces that are not bonded to each other are placed at their nearest images.
+    All images within reach in the reduced cell are considered, so that skewed cells and cells smaller than a bond are
+    supported. Pieces that are not bonded to each other are placed at their nearest images.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -93,7 +93,7 @@ def unwrap(z: np.ndarray, pos: np.ndarray, lattice: np.ndarray) -> Unwrapped:
 def _links(
     base: np.ndarray, vectors: np.ndarray, dual: np.ndarray, reach: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs of an atom i and an image of an atom j within reach: i, j, lattice translation ``[., k]``, distance."""
+    """Pairs of an atom i and an image of an atom j within reach: i, j, translation ``[num_pairs, k]`` and distance."""
     fractions = base @ dual
     margin = reach * np.linalg.norm(dual, axis=0)
     steps = np.array(list(product(*(range(-m, m + 1) for m in np.ceil(margin).astype(int).tolist()))), dtype=np.int64)
@@ -108,7 +108,7 @@ def _links(
 
 
 def _along_bonds(i: np.ndarray, j: np.ndarray, step: np.ndarray, num_atoms: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice translation of each atom ``[num_atoms, k]``, by a spanning tree of each piece, and the pieces."""
+    """Lattice translation of each atom ``[num_atoms, k]``, by a spanning tree of each piece, and the piece of each."""
     offset = np.zeros((num_atoms, step.shape[1]), dtype=np.int64)
     pair, first = np.unique(i * num_atoms + j, return_index=True)
     graph = csr_array((np.ones(len(pair)), (i[first], j[first])), shape=(num_atoms, num_atoms))
@@ -126,7 +126,7 @@ def _along_bonds(i: np.ndarray, j: np.ndarray, step: np.ndarray, num_atoms: int)
 def _place_pieces(
     base: np.ndarray, vectors: np.ndarray, dual: np.ndarray, offset: np.ndarray, piece: np.ndarray
 ) -> float:
-    """Add translations to ``offset`` that bring each piece next to the larger ones; return the widest gap in Å."""
+    """Add translations to ``offset`` that place each piece next to those placed before; return the widest gap in Å."""
     nearest = np.full(len(base), np.inf)
     by = np.zeros_like(offset)
     new = np.bincount(piece).argmax()
@@ -151,7 +151,7 @@ def _place_pieces(
 def _nearest_images(
     pos: np.ndarray, others: np.ndarray, vectors: np.ndarray, dual: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distance of each of the others to the nearest of some atoms, and the lattice translation that brings it there."""
+    """Distance of each of the others to the nearest of some atoms, and the lattice translation to this distance."""
     around = np.array(list(product((-1, 0, 1), repeat=len(vectors))), dtype=np.int64)
     nearest = np.full(len(others), np.inf)
     best = np.zeros((len(others), len(vectors)), dtype=np.int64)
@@ -174,28 +174,28 @@ DENSE: int = 256
 """Up to this number of atoms, connectivity is tested by all pairs of atoms."""
 
 WORD: int = 8
-"""Number of marks of atoms, a byte each, in a machine word."""
+"""Number of marks of atoms, of one byte each, in a machine word."""
 
 NEAR: float = 1e3
-"""Frames that span more cells than this are treated in double precision."""
+"""Number of cells that a frame may span; others are joined in double precision by :func:`unwrap`."""
 
 RADII: np.ndarray = (BOND_FACTOR * covalent_radii).astype(np.float32)
-"""Bond radii in Å by atomic number: two atoms are bonded if they are closer than the sum of their radii."""
+"""Bond radii in Å, by atomic number: two atoms are bonded if they are closer than the sum of their bond radii."""
 
 
-@np.errstate(over="ignore", invalid="ignore")  # of atoms too far away for single precision
+@np.errstate(over="ignore", invalid="ignore")  # atoms may be too far away for single precision
 def join_by_vacuum(
     z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, lattice: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Join frames that have a slab of vacuum along each periodic direction.
 
-    No image is within reach of the atoms between the slabs, so that bonds follow from plain distances; it remains to
-    test that they connect all atoms.
+    Between the slabs, no image is within reach of an atom. Bonds therefore follow from plain distances, and it only
+    remains to test that they connect all atoms.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions in Å ``[num_atoms, 3]``.
-        ptr: Offsets of the frames, none of which is empty, ``[num_frames + 1]``.
+        ptr: Offsets of the frames, which are not empty, ``[num_frames + 1]``.
         lattice: Lattice vectors in Å ``[num_frames, 3, 3]``, zero in directions without images.
 
     Returns:
@@ -210,8 +210,8 @@ def join_by_vacuum(
     needed = (reach_of(z) * np.linalg.norm(dual, axis=1))[of_frame].T  # [3, num_frames], zero where not periodic
     relative = (pos - pos[starts].repeat(sizes, axis=0)).T.astype(np.float32, order="C")  # [3, num_atoms]
     fractions = _times(relative, dual, of_atom)
-    # First try the images nearest to the first atom. They are correct if the frame then leaves at least the reach of a
-    # bond free in the cell; the other frames are cut at their widest gap instead.
+    # First try the images nearest to the first atom. They are correct if they leave at least the reach of a bond free
+    # in the cell; other frames are cut at their widest gap instead.
     steps = np.rint(fractions)
     near = (np.maximum.reduceat(np.abs(steps), starts, axis=1) < NEAR).all(axis=0)  # false where they are not finite
     inside = fractions - steps
@@ -227,7 +227,7 @@ def join_by_vacuum(
 
 
 def distinct(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct cells among those of frames ``[num_frames, 3, 3]``, and the index of the cell of each frame."""
+    """Distinct cells of frames ``[num_frames, 3, 3]``, and the index of the cell of each frame among them."""
     if (lattice == lattice[:1]).all():
         return lattice[:1], np.zeros(len(lattice), dtype=np.int64)
     cells, of_frame = np.unique(lattice.reshape(-1, 9), axis=0, return_inverse=True)
@@ -253,7 +253,9 @@ def _alike(ptr: np.ndarray, frames: np.ndarray) -> Iterator[tuple[np.ndarray, np
 
 
 def _steps_over_gaps(fractions: np.ndarray, needed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers to subtract from fractional coordinates ``[3, frames, width]`` to start after the widest gap."""
+    """Integers to subtract from fractional coordinates ``[3, frames, width]`` to start after the widest gap, and
+    whether this gap is as wide as needed in all directions ``[frames]``.
+    """
     inside = np.sort(fractions - np.floor(fractions), axis=2)
     gaps = np.diff(inside, axis=2, append=inside[:, :, :1] + 1)
     widest = gaps.argmax(axis=2)[:, :, None]
@@ -285,8 +287,8 @@ def connected(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, frames: np.ndarra
 def _all_bonded(radii: np.ndarray, pos: np.ndarray) -> np.ndarray:
     """As :func:`connected`, from radii ``[frames, width]`` and positions ``[3, frames, width]``."""
     num_frames, width = radii.shape
-    # Breadth-first search from the atom nearest to the centre, in all frames at once: the bonds of an atom are a row of
-    # bytes, viewed as words of eight, and the rows of all newly reached atoms are combined by a bitwise or.
+    # Breadth-first search from the atom nearest to the centre, in all frames at once. The bonds of an atom are a row of
+    # bytes, viewed as words of eight; the rows of all newly reached atoms are combined by a bitwise or.
     squares = np.einsum("ifn,ifn->fn", pos, pos)
     rows = _bonds(radii, pos, squares).reshape(num_frames * width, width).view(np.uint64)  # [atoms, words]
     middle = pos @ np.full(width, 1 / width, dtype=np.float32)  # [3, frames]

@@ -1,7 +1,6 @@
 """Names under which origins, predictions and values of an earlier geometry are written to a frame.
 
-No value of a frame is lost: if its name is needed, the value is kept with the prefix ``earlier_`` or ``initial_``; if
-that name is taken too, the first value stays.
+A value whose name is needed is kept with the prefix ``earlier_`` or ``initial_``, unless that name is also taken.
 """
 
 import re
@@ -21,13 +20,13 @@ SOURCE_FRAME: str = "source_frame"
 """Name of the index of the frame in that file, from 0."""
 
 EARLIER: str = "earlier_"
-"""Prefix of a value whose name is used by a later result."""
+"""Prefix of a value whose name is needed for a later result."""
 
 INITIAL: str = "initial_"
 """Prefix of a value that belongs to the positions before a relaxation."""
 
 ENERGY_PREDICTION: tuple[str, ...] = ("pred_energy", "pred_flag", "pred_rank", "pred_reason")
-"""Prefixes of the names that belong to a predicted energy."""
+"""Prefixes of the names of values that belong to a predicted energy."""
 
 LASTING: frozenset[str] = STATE_NAMES | {
     *("name", "title", "comment", "note", "label", "tag", "tags", "key", "group", "subset", "split", "fold"),
@@ -35,8 +34,8 @@ LASTING: frozenset[str] = STATE_NAMES | {
     *("system", "formula", "composition", "size", "natoms", "num_atoms", "element", "elements"),
     *("config", "config_type", "dataset", "author", "doi", "url", "license"),
 }
-"""Names, in any case, of values of a frame that do not depend on its positions; so are names that end in ``_id``,
-``_name`` or ``_file`` or begin with ``source_``."""
+"""Names, in lower case, of values of a frame that do not depend on its positions, in addition to those that match
+:data:`LASTING_PATTERN`."""
 
 LASTING_PATTERN: re.Pattern[str] = re.compile(r"source_.*|.*_(id|name|file)")
 
@@ -44,10 +43,10 @@ LASTING_ARRAYS: frozenset[str] = LASTING | {
     *("numbers", "positions", "tags", "masses", "isotope", "names", "ids", "type", "types", "species", "symbols"),
     *("residuenames", "residuenumbers", "atomtypes", *INITIAL_ARRAYS),
 }
-"""Names of values per atom that do not depend on the positions."""
+"""Names, in lower case, of values per atom that do not depend on the positions."""
 
 PER_FRAME_RESULTS: frozenset[str] = frozenset({"energy", "free_energy", "stress", "dipole", "magmom"})
-"""Results of ASE calculators that belong to the frame, not to its atoms, whatever their shape."""
+"""Results of ASE calculators that belong to the frame and not to its atoms, whatever their shape."""
 
 
 def origin_in(info: Mapping[str, object]) -> tuple[str, int] | None:
@@ -61,7 +60,7 @@ def origin_in(info: Mapping[str, object]) -> tuple[str, int] | None:
 def origins_of(
     file: str, numbers: Iterable[int], infos: Sequence[Mapping[str, object]]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """File and index from which each frame was first read, ``[num_frames]`` each; ``None`` if all are of this file."""
+    """File and index from which each frame was first read, ``[num_frames]`` each; ``None`` if always this file."""
     found = [origin_in(info) for info in infos]
     if not any(found):
         return None
@@ -70,7 +69,7 @@ def origins_of(
 
 
 def set_origin(info: MutableMapping[str, object], file: str, frame: int):
-    """Write from which file and index a frame was read, unless an origin is stated already.
+    """Write the file and the index of a frame as its origin, unless an origin is stated already.
 
     Example:
         >>> info = {}
@@ -89,8 +88,8 @@ def write_values(holder: MutableMapping, values: Mapping[str, object], replaced:
     Args:
         holder: The ``info`` or ``arrays``.
         values: The values.
-        replaced: Prefixes of further names to rename: a new ``pred_energy`` leaves no ``pred_energy_spread`` of another
-            model beside it.
+        replaced: Prefixes of other names to rename, so that for example a ``pred_energy_spread`` of another model does
+            not stay beside a new ``pred_energy``.
 
     Example:
         >>> info = {"pred_energy": -1.0, "pred_energy_spread": 0.1}
@@ -106,10 +105,10 @@ def write_values(holder: MutableMapping, values: Mapping[str, object], replaced:
 def at_new_positions(atoms: Atoms, positions: np.ndarray) -> Atoms:
     """Copy of a cluster at new positions, without a cell; values at the old positions get the prefix ``initial_``.
 
-    These are all values, results of a calculation included, that are not known to be independent of positions
+    These are all values, including results of a calculation, that are not known to be independent of positions
     (:data:`LASTING`, :data:`LASTING_ARRAYS`). Charges and magnetic moments from a calculation are left out, since
-    ``initial_charges`` and ``initial_magmoms`` are the input of a calculation in ASE. Names that start with
-    ``initial_`` stay.
+    ``initial_charges`` and ``initial_magmoms`` are input of calculations in ASE. Names that already start with
+    ``initial_`` are unchanged.
 
     Args:
         atoms: The cluster at the old positions.
@@ -141,6 +140,6 @@ def _renamed(values: Mapping[str, object], lasting: frozenset[str]) -> dict[str,
 
 def _lasts(name: str, lasting: frozenset[str]) -> bool:
     lower = str(name).lower()
-    if lower in all_properties:  # a magmom from a calculation belongs to its positions
+    if lower in all_properties:  # a magmom from a calculation belongs to the old positions
         return False
     return lower in lasting or lower.startswith(INITIAL) or LASTING_PATTERN.fullmatch(lower) is not None

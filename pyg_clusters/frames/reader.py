@@ -1,4 +1,4 @@
-"""Frames from files, in blocks or all in memory."""
+"""Frames of files, in blocks or all in memory."""
 
 import os
 import threading
@@ -15,6 +15,7 @@ from ase import Atoms
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import (
+    BLOCK_SIZE,
     BadFrame,
     FrameBlock,
     ReadOptions,
@@ -38,8 +39,8 @@ def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
     """Prefetch items in a background thread, up to ``depth`` ahead, in order.
 
     An error in the thread is raised here, after the items before it. A generator is closed in the thread that ran it,
-    so that its resources (an open file, a lock) are released there. An abandoned reader may be closed by the garbage
-    collector, within any call of another one: readers share no locks, as those of ``concurrent.futures`` do.
+    so that its resources (an open file, a lock) are released there. The garbage collector may close an abandoned reader
+    in the middle of any call of another one: readers therefore share no locks, unlike those of ``concurrent.futures``.
 
     Example:
         >>> list(read_ahead(range(5), depth=2))
@@ -55,7 +56,7 @@ def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
             with closing(iterator) if isinstance(iterator, Generator) else nullcontext():
                 while wanted.acquire() and not stopped.is_set() and (item := next(iterator, _END)) is not _END:
                     results.put((item, None))
-        except BaseException as error:  # of any kind, raised by the consumer
+        except BaseException as error:  # errors of any kind are raised in the thread of the consumer
             failure = error
         results.put((_END, failure))
         finished.set()
@@ -75,21 +76,17 @@ def read_ahead(items: Iterable[T], depth: int) -> Iterator[T]:
         thread.join(timeout=1.0)  # the collector may have interrupted a call that holds the lock on the list of threads
 
 
-BLOCK_SIZE: int = 1000
-"""Default number of frames in a block."""
-
-
 @dataclass(eq=False)
 class Frames:
     """Frames of any number of files, of any formats and sizes, in blocks of arrays.
 
     Supported formats are frame stores (``.h5``, see :func:`write_store`); (extended) XYZ text, compressed (``.xz``,
-    ``.gz``, ``.bz2``) or not; LAMMPS dumps; XDATCAR; DCD, XTC and TRR by MDAnalysis, with a topology; and everything
-    else that ASE reads. The format is identified by the content of a file, or else by its name. Periodic frames are
-    joined across the faces of their cells, see :func:`~pyg_clusters.frames.join.join_frames`. A few blocks are in
-    memory at a time, whatever the number of frames.
+    ``.gz``, ``.bz2``) or not; LAMMPS dumps; XDATCAR; DCD, XTC and TRR by MDAnalysis, with a topology; and all other
+    formats that ASE reads. The format is identified by the content of a file, otherwise by its name. Periodic frames
+    are joined across the faces of their cells, see :func:`~pyg_clusters.frames.join.join_frames`. Only a few blocks are
+    in memory at a time, whatever the number of frames.
 
-    Create an instance by :meth:`open`; iteration prefetches blocks in a thread.
+    Create an instance by :meth:`open`. Iteration prefetches blocks in a thread.
     """
 
     paths: list[Path]
@@ -115,28 +112,28 @@ class Frames:
         """Open files of frames, without reading them yet.
 
         Args:
-            paths: Files, folders and patterns, see :func:`~pyg_clusters.frames.expand_paths`; or one of them.
+            paths: Files, folders and patterns, or one of them, see :func:`~pyg_clusters.frames.expand_paths`.
             properties: Names of values per frame to read (an ``energy``): from the comment line of XYZ text, otherwise
-                from ``atoms.info`` or the results of the calculator, where ASE puts some.
+                from ``atoms.info`` or the results of the calculator, where ASE puts some of them.
             atom_properties: Names of values per atom to read (``forces``).
-            with_atoms: Also provide each frame as an ASE object with all contents of its file:
+            with_atoms: Also provide each frame as an ASE object with all contents of the file, in
                 :attr:`FrameBlock.atoms`.
             block_size: Number of frames in a block; the last block of a file may have fewer.
-            on_bad: ``"stop"`` raises at a frame that cannot be read, after the complete frames before it; ``"skip"``
-                lists it in :attr:`FrameBlock.unreadable`, possibly of a block without frames. If uncompressed text ends
-                within its last frame, as while it is being written, the complete frames are used with a warning in
-                either case.
+            on_bad: ``"stop"`` raises an error at a frame that cannot be read, after yielding the complete frames before
+                it; ``"skip"`` lists the frame in :attr:`FrameBlock.unreadable`, possibly of a block without frames. If
+                uncompressed text ends within its last frame, as it does while it is being written, the complete frames
+                are used with a warning in either case.
             topology: For formats that hold positions only: a file whose first frame has the same atoms in the same
                 order.
-            fragments: ``"refuse"`` a periodic frame that stays in several pieces like one that cannot be read, or
-                ``"keep"`` the pieces at their nearest images. Frames without a cell are examined by
+            fragments: Treatment of a periodic frame that remains in several pieces: ``"refuse"`` it, like a frame that
+                cannot be read, or ``"keep"`` the pieces at their nearest images. Frames without a cell are examined by
                 :func:`check_block`.
-            on_missing: Treatment of a frame without a requested property, as ``on_bad``.
-            length: Unit in Å of positions and cells, for files that do not state it.
+            on_missing: Treatment of a frame without a requested property, with the values of ``on_bad``.
+            length: Factor in Å by which positions and cells are multiplied, for files that do not state their unit.
 
         Raises:
-            InputError: If a file is missing, or the elements of its atoms are not known.
-            MissingExtra: If MDAnalysis is needed and not installed.
+            InputError: If a path is invalid, or a topology is missing.
+            MissingExtra: If MDAnalysis is needed but not installed.
         """
         options = ReadOptions(
             tuple(properties),
@@ -157,7 +154,7 @@ class Frames:
         return self.blocks()
 
     def pieces(self, blocks: int, file_number: int) -> list[Piece]:
-        """Pieces of a file that can be read independently, each of a number of blocks.
+        """Divide a file into pieces that can be read independently, of a number of blocks each.
 
         Raises:
             InputError: If the file cannot be read.
@@ -175,18 +172,18 @@ class Frames:
         piece: Piece | None = None,
         report: bool = True,
     ) -> Iterator[FrameBlock]:
-        """The blocks, each of one file, in order.
+        """Read the blocks, each of one file, in order.
 
         Args:
-            ahead: Number of blocks to prefetch in a thread; 0 for none.
+            ahead: Number of blocks to prefetch in a thread; with 0 there is no thread.
             start: Position of the first block to read, see :attr:`FrameBlock.position`.
-            shard: Read the blocks of this shard only.
-            piece: Read the blocks of this piece only.
+            shard: Read only the blocks of this shard.
+            piece: Read only the blocks of this piece.
             report: Warn at the end how many frames were joined across the faces of their cells.
 
         Raises:
             InputError: If a file is missing, empty or of an unsupported format, a frame cannot be read, or a property
-                is missing (the message lists those found).
+                is missing (the message lists the existing ones).
         """
         pieces = [piece] if piece else [Piece(number) for number in range(start[0], len(self.paths))]
         blocks: Iterator[FrameBlock] = (block for part in pieces for block in self._blocks(part, start, shard))
@@ -213,15 +210,15 @@ class Frames:
             if number + 1 == piece.end:
                 return
         if number is None and not first:
-            raise InputError(f"{path}: no frames in it; give a file with at least one cluster")
+            raise InputError(f"{path}: no frames; give a file with at least one cluster")
 
     def _without_bad(self, block: FrameBlock) -> Iterator[FrameBlock]:
-        """Yield the block, or its frames before the first bad one and then raise the error."""
+        """Yield the block, or yield its frames before the first bad one at which to stop, and raise the error."""
         last = block.unreadable[-1] if block.unreadable else None
         if isinstance(last, TruncatedFrame) and last.number > 0:
             block.unreadable.pop()
             warnings.warn(
-                f"{last.file}: the file ends within frame {last.number}, which may still be being written; "
+                f"{last.file}: the file ends within frame {last.number} and is perhaps still being written; "
                 "the complete frames before it are used",
                 stacklevel=2,
             )
@@ -245,7 +242,7 @@ class Frames:
 def read_blocks(
     paths: str | os.PathLike | Iterable[str | os.PathLike], *, report: bool = True, **kwargs: Any
 ) -> Iterator[FrameBlock]:
-    """Read the frames of files in blocks as by ``Frames.open(...).blocks()``, without a thread.
+    """Read the frames of files in blocks, as ``Frames.open(...).blocks()`` does, but without a thread.
 
     Args:
         paths: Files, folders and patterns.
@@ -257,10 +254,10 @@ def read_blocks(
 
 @dataclass
 class FrameSet:
-    """Frames of any sizes from any number of files.
+    """Frames of any number of files, of any sizes.
 
     Attributes:
-        file: File of each frame ``[num_frames]``.
+        file: File of each frame, ``[num_frames]``.
         number: Index of each frame in its file, from 0, ``[num_frames]``.
         z: Atomic numbers ``[num_atoms]``.
         pos: Positions ``[num_atoms, 3]`` in Å.
@@ -286,7 +283,7 @@ class FrameSet:
         return np.diff(self.ptr)
 
     def atoms(self, frame: int) -> Atoms:
-        """Structure of a frame, by its index in the set."""
+        """Structure of the frame of an index in the set."""
         inside = slice(self.ptr[frame], self.ptr[frame + 1])
         return Atoms(numbers=self.z[inside], positions=self.pos[inside])
 
@@ -306,10 +303,10 @@ def read_set(
     Args:
         names: Files, folders and patterns, or names of shipped data (``gallium``).
         properties: Names of values per frame to read.
-        target: Name of a value per frame to read, which must be a finite number.
-        sizes: Numbers of atoms of the frames to keep; all by default.
-        atomic_numbers: Elements that a model knows; all by default.
-        on_bad: Stop at a frame that cannot be used, or leave it out.
+        target: Name of another value per frame to read, which must be a finite number.
+        sizes: Numbers of atoms of the frames to keep; by default all.
+        atomic_numbers: Elements that a model knows; by default all.
+        on_bad: ``"stop"`` raises an error at a frame that cannot be used, ``"skip"`` leaves it out.
         fragments: See :meth:`Frames.open`.
     """
     bad: list[BadFrame] = []

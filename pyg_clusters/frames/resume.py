@@ -1,4 +1,4 @@
-"""Resumable jobs: settings, and finished parts or frames on the disk."""
+"""Resumable jobs: their settings, and finished parts or frames on disk."""
 
 import json
 import shutil
@@ -25,17 +25,15 @@ class Part:
     """Record of a finished part: a block of frames with its results.
 
     Attributes:
-        position: Index of the file among the input and of the block in that file, which order the parts.
+        position: Index of the file among the input files and index of the block in it, by which parts are ordered.
         num_frames: Number of frames that were used.
-        length: Length of its results in bytes.
-        checksum: CRC-32 of its results.
+        checksum: CRC-32 of the results.
         bad: Frames that were left out.
         num_flagged: Number of frames outside the training set of the model.
     """
 
     position: tuple[int, int]
     num_frames: int
-    length: int
     checksum: int
     bad: tuple[BadFrame, ...] = ()
     num_flagged: int = 0
@@ -43,14 +41,14 @@ class Part:
     def to_json(self) -> str:
         """Format as one line."""
         bad = [[frame.file, frame.number, frame.reason] for frame in self.bad]
-        return json.dumps([self.position, self.num_frames, self.length, self.checksum, bad, self.num_flagged])
+        return json.dumps([self.position, self.num_frames, self.checksum, bad, self.num_flagged])
 
     @classmethod
     def from_json(cls, line: str) -> "Part":
         """Parse a line."""
         try:
-            (file, block), num_frames, length, checksum, bad, flagged = json.loads(line)
-            return cls((file, block), num_frames, length, checksum, tuple(BadFrame(*one) for one in bad), flagged)
+            (file, block), num_frames, checksum, bad, flagged = json.loads(line)
+            return cls((file, block), num_frames, checksum, tuple(BadFrame(*one) for one in bad), flagged)
         except (TypeError, RecursionError) as error:
             raise ValueError(f"not the record of a part: {line[:80]!r}") from error
 
@@ -58,14 +56,14 @@ class Part:
 class Parts:
     """Finished parts of a resumable job, in a folder of its own until the job is done.
 
-    The folder holds ``settings.json`` with all settings that the results depend on, and the parts ``0.part``,
+    The folder holds ``settings.json`` with all settings on which the results depend, and the parts ``0.part``,
     ``1.part``, ... in order: the record as a line of JSON, then the results. A part is renamed to its final name when
-    it is complete, so that a kill leaves complete parts only; after a power failure the parts from the first wrong
+    it is complete, so that a kill leaves only complete parts. After a power failure, the parts from the first wrong
     checksum on are computed again.
 
     Args:
-        folder: The folder, created with the first part.
-        settings: Settings that the results depend on, in types of JSON.
+        folder: The folder, which is created with the first part.
+        settings: Settings on which the results depend, as values that JSON can represent.
         overwrite: Remove the parts of an earlier job.
 
     Raises:
@@ -101,8 +99,8 @@ class Parts:
     def add(
         self, position: tuple[int, int], num_frames: int, results: bytes, bad: Sequence[BadFrame] = (), flagged: int = 0
     ):
-        """Write a finished part, whose arguments are those of its :class:`Part`."""
-        part = Part(position, num_frames, len(results), zlib.crc32(results), tuple(bad), flagged)
+        """Write a finished part; see :class:`Part` for the arguments."""
+        part = Part(position, num_frames, zlib.crc32(results), tuple(bad), flagged)
         if not self.num_parts:
             self.remove()
             write_settings(self.folder / SETTINGS, self.settings)
@@ -111,15 +109,15 @@ class Parts:
         self._count(part)
 
     def __iter__(self) -> Iterator[tuple[Part, bytes]]:
-        """Records and results of the finished parts, in order."""
+        """Yield records and results of the finished parts, in order."""
         for index in range(self.num_parts):
             part = self._read(index)
             if part is None:
-                raise InputError(f"{self._file(index)} is corrupted; run the same command again")
+                raise InputError(f"{self._file(index)}: corrupted; run the same command again")
             yield part
 
     def remove(self):
-        """Remove the folder, the settings first, so that parts left by a kill do not count as those of a job."""
+        """Remove the folder, the settings first, so that parts left by a kill are not taken for those of a job."""
         (self.folder / SETTINGS).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
@@ -148,17 +146,18 @@ class Parts:
 class FrameLog:
     """Extended XYZ file to which frames are appended one by one.
 
-    The settings of the job are stored in ``NAME.extxyz.settings.json``: reopened with the same settings, the log has
-    the frames written so far and appends after the last complete one. A frame that was truncated by a kill is removed.
+    The settings of the job are stored in ``NAME.extxyz.settings.json``. When the log is reopened with the same
+    settings, it has the frames written so far, and further frames are appended. A frame that was truncated by a kill is
+    removed.
 
     Args:
         path: The file, ``.extxyz`` or ``.xyz``.
-        settings: Settings that the frames depend on, in types of JSON.
+        settings: Settings on which the frames depend, as values that JSON can represent.
         free: Names of settings that may change when the log is reopened.
         overwrite: Start again with an empty file.
 
     Raises:
-        InputError: If the file has other settings or none, or cannot be read or written.
+        InputError: If the file was written with other settings or has none, or cannot be read or written.
 
     Example:
         >>> import tempfile
@@ -180,7 +179,7 @@ class FrameLog:
         self.sidecar = self.path.with_name(self.path.name + ".settings.json")
         if self.path.suffix not in XYZ_SUFFIXES:
             raise InputError(
-                f"{path}: frames are appended one by one, to a file that ends in .extxyz or .xyz; rename it"
+                f"{path}: frames are appended to a file one by one, which must end in .extxyz or .xyz; rename it"
             )
         for file in (self.path, self.sidecar):
             remove_stale(file)
@@ -212,7 +211,7 @@ class FrameLog:
                 break
             try:
                 frames.append(next(read_xyz(StringIO("".join(lines[first:after])), index=0)))
-            except Exception as error:  # ASE raises many kinds, by the part of the text that is wrong
+            except Exception as error:  # ASE raises many kinds, depending on what is wrong with the text
                 raise InputError(f"{self.path}, frame {len(frames)}: cannot be read ({error}); remove it") from error
             whole += sum(len(line.encode()) for line in lines[first:after])
             first = after
@@ -230,10 +229,14 @@ class FrameLog:
 def check_settings(path: Path, settings: Mapping[str, object], free: Collection[str], of: Path):
     """Check that an unfinished job was started with the same settings.
 
-    Settings in ``free`` may have changed; ``of`` is the output of the job, for messages.
+    Args:
+        path: The file of the settings with which the job was started.
+        settings: Current settings.
+        free: Names of settings that may have changed.
+        of: Output of the job, for messages.
     """
     if not path.exists():
-        raise InputError(f"{of} has no {path.name} beside it; choose another name, or pass --overwrite")
+        raise InputError(f"{of} exists, but not {path.name} beside it; choose another name, or pass --overwrite")
     before = read_json(path, f"choose another name for {of}, or pass --overwrite")
     settings = json.loads(json.dumps(settings))
     for name in [name for name in {**before, **settings} if name not in free]:
@@ -253,7 +256,7 @@ def write_settings(path: Path, settings: Mapping[str, object]):
 def input_settings(paths: Iterable[Path]) -> dict[str, str]:
     """Name and checksum of each input file, for the settings of a resumable job.
 
-    A missing file has its name only: its reader raises the error.
+    For a missing file, this is only the name: its reader raises the error.
 
     Example:
         >>> input_settings([Path("missing.xyz")])

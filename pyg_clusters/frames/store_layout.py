@@ -1,4 +1,4 @@
-"""Validation of frame stores when they are opened, and safe writing of HDF5 files."""
+"""Validation of frame stores on opening, and safe writing of HDF5 files."""
 
 import io
 import os
@@ -18,12 +18,12 @@ VERSION: int = 1
 FILTERS: frozenset[int] = frozenset(
     {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 )
-"""Supported filters. Others may load code (plug-ins) or expand without limit."""
+"""Supported filters. Others may load code (plug-ins) or expand data without limit."""
 
 MAX_ATOMIC_NUMBER: int = 118
 
 MAX_COMPRESSION: int = 1100
-"""Upper limit of the compression ratio: gzip reaches 1032."""
+"""Upper limit of the compression ratio; that of gzip reaches 1032."""
 
 MAX_CHUNK_BYTES: int = 1 << 28
 
@@ -45,8 +45,8 @@ def reading_store(path: Path) -> Iterator[None]:
 def open_store(path: Path) -> Iterator[h5py.File]:
     """Open a frame store and validate its layout.
 
-    No other file is accessed, and no memory allocated that the file cannot fill: links, external storage, virtual data
-    sets and unknown filters are refused before they are followed.
+    No other file is accessed, and no more memory is allocated than the file can fill: links, external storage, virtual
+    data sets and unknown filters are refused before they are followed.
 
     Raises:
         InputError: If the file is not a frame store, its arrays are inconsistent, or it is damaged.
@@ -54,13 +54,13 @@ def open_store(path: Path) -> Iterator[h5py.File]:
     with reading_store(path), h5py.File(path, "r") as file:
         version = attribute(file, "version")
         if attribute(file, "format") != FORMAT or not isinstance(version, int | np.integer) or version != VERSION:
-            raise InputError(f"{path}: HDF5, but not a frame store of version {VERSION}; create one with convert")
+            raise InputError(f"{path}: not a frame store of version {VERSION}; create one by pyg-clusters convert")
         _Layout(path, file).check()
         yield file
 
 
 def attribute(file: h5py.File, name: str) -> object:
-    """Single value of an attribute of a store; ``None`` if there is none."""
+    """Value of an attribute of a store; ``None`` if it is missing or not a single value."""
     try:
         value = file.attrs[name]
     except Exception:  # missing, or of a type that h5py cannot convert
@@ -69,7 +69,7 @@ def attribute(file: h5py.File, name: str) -> object:
 
 
 class _Layout:
-    """Checks of an open file, which stop at the first fault."""
+    """Checks of an open file, which raise an error at the first fault."""
 
     def __init__(self, path: Path, file: h5py.File):
         self.path = path
@@ -101,7 +101,7 @@ class _Layout:
         self._check_offsets(ptr, num_atoms)
 
     def _error(self, fault: str) -> InputError:
-        return InputError(f"{self.path}: not a valid frame store, {fault}; create it again with pyg-clusters convert")
+        return InputError(f"{self.path}: not a valid frame store, {fault}; create it again by pyg-clusters convert")
 
     def _group(self, name: str) -> h5py.Group | None:
         member = self._member(self.file, name)
@@ -114,11 +114,11 @@ class _Layout:
         if link is None:
             return None
         if not isinstance(link, h5py.HardLink):
-            raise self._error(f"{name!r} is a link to somewhere else, which is not followed")
+            raise self._error(f"{name!r} is a link, which is not followed")
         return group[name]
 
     def _dataset(self, group: h5py.Group, name: str, kinds: str, shape: list) -> h5py.Dataset:
-        """Data set of one of the kinds of NumPy types and the shape, where ``None`` is any length."""
+        """Data set of one of the NumPy ``kinds`` and of a shape, in which ``None`` is any length."""
         dataset = self._member(group, name)
         if dataset is None:
             raise self._error(f"{name!r} is missing")
@@ -174,7 +174,8 @@ class _Layout:
 def names_in(file: h5py.File, group: str) -> list[str]:
     """Names of the data sets of a group, empty if there is no such group.
 
-    Iterators of h5py hold its lock while suspended: one that an error leaves unfinished blocks all other threads.
+    The names are sorted at once, since a suspended iterator of h5py holds its lock, and would block all other threads
+    if an error left it unfinished.
     """
     return sorted(file[group]) if group in file else []
 
@@ -184,18 +185,18 @@ def check_range(path: Path, name: str, values: np.ndarray, lowest: int, highest:
     wrong = values[(values < lowest) | (values > highest)]
     if wrong.size:
         raise InputError(
-            f"{path}: {name!r} has {wrong[0]}, outside {lowest} to {highest}; create it again with pyg-clusters convert"
+            f"{path}: {name!r} has {wrong[0]}, outside {lowest} to {highest}; create it again by pyg-clusters convert"
         )
 
 
 @contextmanager
 def new_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]:
-    """Create an HDF5 file; yield it with a function that raises the error of a failed write, or a stop by a signal.
+    """Create an HDF5 file; yield it and a function that raises the error of a failed write, or a stop by a signal.
 
-    Both are raised at the end of the block in any case; until then data that could not be written is held in memory.
+    Both are raised at the end of the block in any case. Until then, data that could not be written is held in memory.
 
     Raises:
-        OSError: If a write fails, also when the file is closed.
+        OSError: If a write fails, including one on closing the file.
 
     Example:
         >>> import tempfile
@@ -223,10 +224,10 @@ def new_hdf5(path: str | Path) -> Iterator[tuple[h5py.File, Callable[[], None]]]
 
 
 class _File(io.FileIO):
-    """File whose writes never fail: data that the disk refuses is held in memory.
+    """File whose writes never fail: data that cannot be written to disk is held in memory.
 
-    After a failed write, HDF5 cannot close the file and crashes with a segmentation fault. The error is kept for
-    :meth:`check` instead.
+    HDF5 cannot close a file after a failed write, and crashes with a segmentation fault. Therefore the error is kept
+    for :meth:`check`.
     """
 
     def __init__(self, path: str | Path):

@@ -28,8 +28,8 @@ class StoreReader:
     """Reader of single frames of a frame store.
 
     Only the offsets of the frames are in memory (8 bytes each). Uncompressed data are read directly at their offset in
-    the file; of compressed data a whole chunk is unpacked for each frame. A reader can be used in other processes than
-    the one that created it.
+    the file; for a frame of compressed data, a whole chunk is unpacked. A reader can also be used in processes other
+    than the one that created it.
 
     Args:
         path: The store.
@@ -38,7 +38,7 @@ class StoreReader:
         ptr: Offsets of the frames, ``[num_frames + 1]``.
 
     Raises:
-        InputError: If it is not a frame store, or is damaged.
+        InputError: If the file is not a frame store, or is damaged.
 
     Example:
         >>> import tempfile
@@ -69,7 +69,7 @@ class StoreReader:
         return all(self._offsets.values())
 
     def atoms(self, name: str, frames: np.ndarray | list[int]) -> np.ndarray:
-        """Values of the atoms of the given frames, in their order, ``[num_atoms, ...]``.
+        """Read values of the atoms of the given frames, in that order, ``[num_atoms, ...]``.
 
         Args:
             name: ``pos``, ``z`` or ``atom_properties/NAME``.
@@ -113,7 +113,7 @@ class StoreReader:
 
 @dataclass(frozen=True)
 class _RowOffsets:
-    """Offsets of the rows of an uncompressed data set in the file."""
+    """Offsets in the file of the rows of an uncompressed data set."""
 
     dtype: np.dtype
     row: tuple[int, ...]
@@ -136,7 +136,7 @@ class _RowOffsets:
 
 
 def _row_offsets(dataset: h5py.Dataset) -> _RowOffsets | None:
-    """Offsets of the rows of a data set; ``None`` if it is compressed or the system cannot read at an offset."""
+    """Offsets of the rows of a data set; ``None`` if it is compressed, or the system cannot read at an offset."""
     plain = dataset.id.get_create_plist().get_nfilters() == 0 and dataset.dtype.kind in "biuf"
     if not plain or not dataset.chunks or dataset.chunks[1:] != dataset.shape[1:] or not hasattr(os, "preadv"):
         return None
@@ -156,7 +156,7 @@ def _runs(starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def store_blocks(path: Path, options: ReadOptions, keep: Keep) -> Iterator[FrameBlock | None]:
-    """Blocks of a frame store, ``None`` in place of a skipped block."""
+    """Read the blocks of a frame store, with ``None`` in place of each skipped block."""
     with open_store(path) as file:
         _check_names(path, file, options)
         num_frames = len(file["ptr"]) - 1

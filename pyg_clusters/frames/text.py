@@ -33,14 +33,14 @@ def split_text(
     start: int = 0,
     offset: int = 0,
 ) -> Iterator[Item]:
-    """Frames of a text file, compressed or not, one at a time.
+    """Read the frames of a text file, compressed or not, one at a time.
 
     Args:
         path: The file.
-        split: Generator of frames from the lines, the kind of bad frame for a text that ends within one (a compressed
-            text cannot still be being written), and the index of the first frame.
+        split: Function that generates frames from the lines, the kind of bad frame if the text ends within one (a
+            compressed file is not still being written), and the index of the first frame.
         start: Index of the first frame.
-        offset: Its offset in bytes; 0 in a compressed text.
+        offset: Offset of the first frame in bytes; 0 for compressed text.
     """
     kind = UnrecoverableFrame if is_compressed(path) else TruncatedFrame
     index = start
@@ -68,13 +68,13 @@ def is_number(word: str | bytes) -> bool:
 def warn_of_unended(where: object):
     """Warn that the last line of a text has no line end."""
     warnings.warn(
-        f"{where}: the last line has no end; if the file is still being written, its last number may be cut short",
+        f"{where}: the last line has no line end; if the file is still being written, its last number may be truncated",
         stacklevel=3,
     )
 
 
 class TextLines:
-    """Lines of a binary stream, of which a few lines and a chunk are in memory at a time.
+    """Lines of a binary stream, of which a chunk is in memory at a time.
 
     Args:
         path: Name of the file, for messages.
@@ -83,12 +83,12 @@ class TextLines:
 
     Attributes:
         offset (int): Offset of the next line in bytes.
-        line (int): Number of the next line, from 1 at the first line read.
+        line (int): Number of the next line; that of the first line read is 1.
         cut (bool): Whether the compressed stream ends early.
         unended (bool): Whether the last line has no line end; known once the end of the stream has been read.
 
     Raises:
-        InputError: From any method, if a line is too long, see :mod:`~pyg_clusters.frames.block`.
+        InputError: From any method, if a line or a frame is too long, see :func:`~pyg_clusters.frames.paths.max_atoms`.
     """
 
     def __init__(self, path: Path, stream: BinaryIO, offset: int = 0):
@@ -103,7 +103,8 @@ class TextLines:
         self._short: list[int] = []
         self._next = 0  # of the lines in the text
         self._start = 0
-        # Bytes of a line, which may hold values of all atoms; bytes of a frame; lines skipped in search of a frame.
+        # Maximum bytes of a line (which may hold values of all atoms), bytes of a frame, and lines skipped in search
+        # of a frame.
         self._max_line, self._max_text, self._max_skipped = (factor * max_atoms() for factor in (200, 2000, 10))
 
     def has(self, count: int) -> bool:
@@ -115,9 +116,9 @@ class TextLines:
         return True
 
     def look(self, first: int, count: int = 1) -> bytes | None:
-        """Text of ``count`` lines with their line ends, starting ``first`` lines after the next one, without moving on.
+        """Text of ``count`` lines with line ends, from ``first`` lines after the next one; ``None`` if there are fewer.
 
-        ``None`` if there are fewer.
+        The next line stays the same.
         """
         if not self.has(first + count):
             return None
@@ -126,7 +127,7 @@ class TextLines:
         return self._text[start : self._ends[begin + count - 1] + 1]
 
     def skip(self, count: int):
-        """Move on by a number of lines that have been looked at."""
+        """Move on by a number of lines, which have been looked at."""
         if not count:
             return
         self._next += count
@@ -134,13 +135,6 @@ class TextLines:
         start = self._ends[self._next - 1] + 1
         self.offset += start - self._start
         self._start = start
-
-    def take(self, count: int = 1) -> bytes | None:
-        """As :meth:`look` from the next line, and move on."""
-        text = self.look(0, count)
-        if text is not None:
-            self.skip(count)
-        return text
 
     def skip_blank(self) -> bool:
         """Skip blank lines; return whether a line follows."""
@@ -153,19 +147,19 @@ class TextLines:
         return False
 
     def check_skipped(self, count: int):
-        """Limit the number of lines that are skipped in search of a frame."""
+        """Raise an error if too many lines are skipped in search of a frame."""
         if count > self._max_skipped:
             raise InputError(f"{self.path}: no frame in {count - 1:,} lines before line {self.line:,}; {lifted_by()}")
 
     def short_lines(self, first: int, count: int) -> list[bytes]:
-        """Short lines among ``count`` lines from ``first`` after the next line, as far as they are in memory."""
+        """Short lines among the lines in memory of ``look(first, count)``."""
         begin = bisect_left(self._short, self._next + first)
         end = bisect_left(self._short, self._next + first + count)
         indices = self._short[begin:end]
         return [self._text[self._ends[index - 1] + 1 if index else 0 : self._ends[index] + 1] for index in indices]
 
     def _read(self):
-        """Read more text, at least as much as is in memory."""
+        """Read more text: at least as much as is kept in memory."""
         rest = self._text[self._start :]
         if len(rest) > self._max_text:
             raise InputError(f"{self.path}: a frame has more than {self._max_text:,} bytes; {lifted_by()}")
@@ -208,7 +202,13 @@ TYPES: Mapping[str, pyarrow.DataType] = {
 
 
 def text_table(text: bytes, columns: Mapping[str, str], num_rows: int) -> pyarrow.Table | None:
-    """Parse lines of words to a table with columns of :data:`TYPES`; ``None`` if a line has other columns or types."""
+    """Parse lines of words to a table; ``None`` if the number of lines, columns or a type is another.
+
+    Args:
+        text: The lines.
+        columns: Kind of each column in :data:`TYPES`, by name.
+        num_rows: Number of lines.
+    """
     if any(blanks in text for blanks in (b"  ", b" \n", b"\n ", b"\t", b"\r")) or text.startswith(b" "):
         text = single_spaced(text)
     try:
@@ -228,7 +228,7 @@ def text_table(text: bytes, columns: Mapping[str, str], num_rows: int) -> pyarro
 
 
 def single_spaced(text: bytes) -> bytes:
-    r"""Lines with words separated by single spaces, without leading or trailing ones.
+    r"""Separate the words of lines by single spaces, without leading or trailing spaces.
 
     Example:
         >>> single_spaced(b"  Ga\t 1   2\r\nNa 3 4 \n")
@@ -236,7 +236,7 @@ def single_spaced(text: bytes) -> bytes:
     """
     text = text.translate(BLANKS_TO_SPACES)
     pieces, start = [], 0
-    while start < len(text):  # in pieces whose arrays stay in the cache
+    while start < len(text):  # in pieces whose arrays fit into the cache
         end = text.find(b"\n", start + SPACED_AT_ONCE) + 1 or len(text)
         characters = np.frombuffer(text, dtype=np.uint8, count=end - start, offset=start)
         keep = characters != SPACE
@@ -250,7 +250,7 @@ def single_spaced(text: bytes) -> bytes:
 
 
 LABEL: re.Pattern[str] = re.compile(r"([A-Za-z]{1,2})(?:[-_]?\d*[+-]?\d*[+-]?|_[a-zA-Z][A-Za-z0-9_]*|/[0-9a-f]+)")
-"""Matches a symbol followed by a number, a charge, or the name of a potential: Ga1, Na_2, Na+, Na_pv."""
+"""Matches a symbol, alone or followed by a number, a charge, or the name of a potential: Ga, Ga1, Na+, Na_pv."""
 
 LONGEST: int = 60
 """Maximum number of characters of a label."""
@@ -258,7 +258,7 @@ LONGEST: int = 60
 
 @lru_cache(maxsize=1000)
 def atomic_number(label: str) -> int | None:
-    """Atomic number from a label, 0 for the dummy atom X; ``None`` if the label is not that of an element.
+    """Atomic number of the element that a label names, 0 for the dummy atom X; ``None`` if it names none.
 
     Example:
         >>> [atomic_number(label) for label in ("Ga", "GA", "ga1", "Na_2", "Na+", "Na_pv", "31", "Q7")]
@@ -273,5 +273,5 @@ def atomic_number(label: str) -> int | None:
 
 
 def unknown_label(label: str) -> str:
-    """Message about a label that is not that of an element."""
+    """Message about a label that does not name an element."""
     return f"{label[:40]!r} is not an element symbol; write symbols such as Ga or Ga1"

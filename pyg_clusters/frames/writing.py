@@ -1,4 +1,4 @@
-"""Output of tables and frames, and locking and protection of the output of verbs."""
+"""Output of tables and frames, and protection of the outputs of verbs."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ PLAIN: re.Pattern[str] = re.compile(r"(?!(?:t|f|true|false|nan|inf|infinity)$)[a
 """Matches texts that are read back unchanged without quotes."""
 
 OWN_KEYS: frozenset[str] = frozenset({"lattice", "properties", "pbc"})
-"""Keys, in lower case, reserved by the format."""
+"""Keys that the format reserves, in lower case."""
 
 COLUMN_NAME: re.Pattern[str] = re.compile(r"[^\s:=\"'{}\[\]\\]+")
 
@@ -63,12 +63,12 @@ class WrittenFrames:
 def extxyz_text(atoms: Atoms, where: str = "a frame") -> str:
     r"""Format a frame as extended XYZ by ASE, so that every text in it is read back unchanged.
 
-    Texts that would break the line, or be read as numbers, are written as JSON after ``_JSON``, which ASE and
+    Texts that would break the line, or would be read as numbers, are written as JSON after ``_JSON``, which ASE and
     :class:`~pyg_clusters.frames.Frames` read.
 
     Args:
-        atoms: The frame, with its ``info``, ``arrays`` and results of its calculator.
-        where: Name of the frame in messages.
+        atoms: The frame, with its ``info``, its ``arrays`` and the results of its calculator.
+        where: Name of the frame, for messages.
 
     Raises:
         InputError: If a key or a value cannot be written; the message names it.
@@ -105,7 +105,7 @@ def _checked_key(key: object, where: str) -> str:
 
 
 def _written(key: str, value: object, where: str) -> object:
-    """Value to pass to ASE so that the original value is read back."""
+    """Value to pass to ASE, which is read back as the original value."""
     if isinstance(value, str):
         written = value if PLAIN.fullmatch(value) else _quoted(key, value)
         if written is None:
@@ -122,7 +122,7 @@ def _written(key: str, value: object, where: str) -> object:
 
 @lru_cache(maxsize=1000)
 def _quoted(key: str, value: str) -> str | None:
-    """The text, or JSON if the text is not read back unchanged; ``None`` if neither is."""
+    """The text, or JSON if the text is not read back unchanged; ``None`` if JSON is not either."""
     alone = " " in value or re.fullmatch(r"[\w./:+-]+", value)  # ASE quotes it, or it needs no quotes
     for written in (*((value,) if alone else ()), _as_json(value)):
         found = _read_back(key, written)
@@ -133,7 +133,7 @@ def _quoted(key: str, value: str) -> str | None:
 
 
 def _as_json(value: object) -> object:
-    """The value as JSON, or the value itself if JSON cannot represent it: ASE may be able to write it."""
+    """The value as JSON, or the value itself if JSON cannot represent it, since ASE may be able to write it."""
     try:
         text = json.dumps(value.tolist() if isinstance(value, np.ndarray) else value)
     except (TypeError, ValueError):
@@ -154,7 +154,7 @@ def _check_column(name: str, values: np.ndarray, where: str):
     if values.ndim > 2 or values.dtype.kind not in "biufUSO":
         kind = f"{values.dtype} of shape {values.shape}"
         raise InputError(
-            f"{where}: the values {name!r} per atom, {kind}, cannot be columns of extended XYZ; remove them"
+            f"{where}: the values {name!r} per atom ({kind}) cannot be columns of extended XYZ; remove them"
         )
     if values.dtype.kind in "USO":
         wrong = next((value for value in values.ravel().tolist() if str(value).split() != [str(value)]), None)
@@ -174,11 +174,11 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
     """Write columns of equal length to a ``.csv`` or ``.parquet`` file.
 
     Args:
-        path: The file; its suffix determines the format.
+        path: The file, whose suffix determines the format.
         columns: One-dimensional values (numbers or strings) by name.
 
     Raises:
-        InputError: If the suffix is another, or the file cannot be written.
+        InputError: If the suffix is not supported, or the file cannot be written.
     """
     suffix = Path(path).suffix
     if suffix not in TABLE_WRITERS:
@@ -189,10 +189,10 @@ def write_table(path: str | Path, columns: Mapping[str, ArrayLike]):
 
 
 def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
-    """Write frames, one by one, as extended XYZ, compressed if the name ends in ``.xz``, ``.gz`` or ``.bz2``.
+    """Write frames one by one as extended XYZ, compressed if the name ends in ``.xz``, ``.gz`` or ``.bz2``.
 
     Raises:
-        InputError: If the suffix is another, or a value or the file cannot be written.
+        InputError: If the suffix is not supported, or a value or the file cannot be written.
     """
     path = Path(path)
     inner = path.with_suffix("") if path.suffix in OPENERS else path
@@ -205,10 +205,15 @@ def write_extxyz(path: str | Path, frames: Iterable[Atoms]):
 
 
 def read_columns(path: Path, names: Sequence[str] = (), remedy: str = "write it again") -> dict[str, np.ndarray]:
-    """Read the columns of a CSV file: numbers, and a ``composition`` as text.
+    """Read the columns of a CSV file, which are numbers, except for a ``composition``, which is text.
+
+    Args:
+        path: The file.
+        names: Names of columns that must exist.
+        remedy: Remedy, for messages.
 
     Raises:
-        InputError: If it cannot be read, is truncated, or lacks a column.
+        InputError: If the file cannot be read, is truncated, or lacks a column or rows.
     """
     try:
         with path.open(encoding="utf-8") as stream:
@@ -234,23 +239,23 @@ def open_output(
     results: Sequence[str] | None = None,
     new_folders: Sequence[Path] = (),
 ) -> Iterator[bool]:
-    """Lock an output while it is written, and check that it may be.
+    """Check that an output may be written, and lock it within the block.
 
-    A command that ends before all of its results are written, even by a kill, leaves a note in the lock file: the same
-    command may then replace these results.
+    A command that ends before all of its results are written, even by a kill, leaves a note in the lock file, so that
+    the same command may replace these results.
 
     Args:
-        options: Options of the verb: its command, its input files, and ``out`` and ``overwrite``.
-        path: The file or folder; ``out`` by default, without which nothing is written.
+        options: Options of the verb, which define the command, the input files, ``out`` and ``overwrite``.
+        path: The file or folder; by default ``out``, without which nothing is written or locked.
         overwrite: Whether existing results may be replaced; by default as in the options.
         results: Names of the results in the folder; ``None`` if the output is a file.
-        new_folders: Folders that ``overwrite`` does not replace.
+        new_folders: Folders that must be empty or missing, even with ``overwrite``.
 
     Yields:
         Whether the same command left unfinished results.
 
     Raises:
-        InputError: If another process writes there, or a result is one of the inputs, or exists and is not to be
+        InputError: If another process is writing the output, or a result is one of the inputs, or exists and may not be
             replaced.
     """
     if path is None and getattr(options, "out", None) is None:
@@ -270,8 +275,8 @@ def open_output(
         for output in outputs:
             if lock.unfinished and not (overwrite or again) and output.exists():
                 raise InputError(
-                    f"{path} holds unfinished results of another command, {lock.unfinished!r}; run that again, or pass "
-                    "--overwrite to replace them"
+                    f"{path} holds unfinished results of another command, {lock.unfinished!r}; run that command again, "
+                    "or pass --overwrite to replace the results"
                 )
             check_output(output, inputs, overwrite or again)
         for output in () if again else new_folders:
@@ -297,7 +302,7 @@ def _identity(path: Path) -> tuple[int, ...] | None:
 
 
 def check_output(path: str | Path, inputs: Iterable[str | Path], overwrite: bool = False):
-    """Check that a result may be written to a file."""
+    """Check that a file may be written: it is not a folder or an input, and does not exist unless ``overwrite``."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the name of a file")

@@ -1,4 +1,4 @@
-"""Reader of VASP's XDATCAR, with one cell for all frames or one for each, also of several concatenated runs."""
+"""Reader of VASP's XDATCAR, with one cell for all frames or one per frame, also of several concatenated runs."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,10 +26,10 @@ class Header(NamedTuple):
 
 
 def xdatcar_frames(path: Path) -> Iterator[Atoms | BadFrame]:
-    """Each frame of a file, or its fault.
+    """Read the frames of a file, or their faults.
 
     Blank lines between frames and repeated frame numbers are accepted. After an incomplete frame within the file, as
-    left by a run that was killed and restarted, reading resumes at the next frame.
+    left by a run that was killed and restarted, reading continues at the next frame.
 
     Raises:
         InputError: If the file is damaged, or names no elements.
@@ -44,7 +44,7 @@ def _frames(lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Ite
         if above is None:
             if header is None:
                 raise InputError(
-                    f"{path}: has no line 'Direct configuration='; an XDATCAR of VASP 4 names no elements: convert it "
+                    f"{path}: has no line 'Direct configuration='; an XDATCAR of VASP 4 names no elements, convert it "
                     "to XYZ"
                 )
             yield cut_frame(kind, path, index)
@@ -57,18 +57,12 @@ def _frames(lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Ite
                     raise
         lines.skip(1)
         atoms = lines.look(0, len(header.numbers))
-        if atoms is None:
+        if atoms is None or _ends_within(lines, atoms):
             yield cut_frame(kind, path, index)
             return
         table = text_table(atoms, {"x": "R", "y": "R", "z": "R"}, len(header.numbers))
         if table is None:
-            if _ends_within(lines, atoms):
-                yield cut_frame(kind, path, index)
-                return
             yield BadFrame(str(path), index, f"does not have {len(header.numbers)} lines of three numbers")
-        elif _ends_within(lines, atoms):
-            yield cut_frame(kind, path, index)
-            return
         else:
             lines.skip(len(header.numbers))
             scaled = np.stack([table.column(axis).to_numpy() for axis in "xyz"], axis=1)
@@ -92,7 +86,7 @@ def _lines_above(lines: TextLines) -> list[str] | None:
 
 
 def _ends_within(lines: TextLines, atoms: bytes) -> bool:
-    """Whether the file ends within the last line of a frame, whose lines are equally long."""
+    """Whether the file ends within the last line of a frame, which is then shorter than the others."""
     rows = atoms.splitlines()
     last = lines.look(0, len(rows) + 1) is None
     return last and lines.unended and len(rows) > 1 and len(rows[-1].rstrip()) < len(rows[-2].rstrip())
@@ -111,12 +105,12 @@ def _header(path: Path, index: int, above: list[str]) -> Header:
     except (ValueError, IndexError):
         text = " / ".join(above[-3:])[:60]
         raise InputError(
-            f"{path}, frame {index}: {text!r} is not the header of an XDATCAR; fix the file there"
+            f"{path}, frame {index}: expected a header of an XDATCAR, got {text!r}; fix the header"
         ) from None
     if not named:
         raise InputError(
-            f"{path}, frame {index}: names no elements, as written by VASP 4; add a line of their symbols above the "
-            f"counts {above[-1]!r}"
+            f"{path}, frame {index}: the header names no elements, as written by VASP 4; add a line of their symbols "
+            f"above the counts {above[-1]!r}"
         )
     labels = words[-2]
     unknown = next((label for label in labels if label.isdecimal() or atomic_number(label) is None), None)

@@ -1,4 +1,4 @@
-"""A frame of (extended) XYZ text: its comment line, and its conversion by ASE."""
+"""Comment lines of (extended) XYZ text, and conversion of single frames by ASE."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -25,33 +25,33 @@ LENGTHS: Mapping[str, float] = {
     **dict.fromkeys(("pm", "picometer", "picometre"), units.nm / 1000),
     **dict.fromkeys(("m", "meter", "metre"), units.m),
 }
-"""Å in a unit of length, by its names in lower case."""
+"""Units of length in Å, by their names in lower case."""
 
 UNIT_WORDS: tuple[bytes, ...] = (b"unit", b"bohr", b"cell", b"a.u.", b"nanomet", b"picomet", b" nm")
-"""Every comment line that names a unit of length contains one of these, in lower case."""
+"""Words of which every comment line that names a unit of length contains one, in lower case."""
 
 LENGTH_KEY: re.Pattern[str] = re.compile(
     r"(?<!\S)(?:length|distance|pos|positions?|coords?|coordinates?)_units?\s*[=:]\s*\"?([^\s\"]+)\"?", re.IGNORECASE
 )
-"""Matches the unit of positions as a key and its value."""
+"""Matches a key for the unit of positions, and its value."""
 
 ANY_UNIT: re.Pattern[str] = re.compile(r"(?<!\S)units?\s*[=:]\s*\"?([^\s\"]+)\"?", re.IGNORECASE)
-"""Matches a unit of any quantity."""
+"""Matches a key for a unit of any quantity, and its value."""
 
 MENTIONED: re.Pattern[str] = re.compile(
     r"\bbohrs?\b|\b(?:coord|position|geometr|length|distance)\w*\b[^=]{0,20}\b(?:a\.u\.|atomic.units?|nanomet|nm\b|picomet)",
     re.IGNORECASE,
 )
-"""Matches words which suggest that positions are not in Å."""
+"""Matches words that suggest that positions are not in Å."""
 
 I_PI_UNIT: re.Pattern[str] = re.compile(r"(\w+)\{(\w+)\}")
-"""Matches a quantity and its unit as written by i-PI."""
+"""Matches a quantity and its unit, as written by i-PI."""
 
 I_PI_CELL: re.Pattern[str] = re.compile(r"CELL[(\[{](\w+)[)\]}]:?((?:\s+[-+]?[0-9.]+(?:[eE][-+]?\d+)?)+)")
-"""Matches the cell as written by i-PI."""
+"""Matches a cell, as written by i-PI."""
 
 BARE: re.Pattern[str] = re.compile(r"\"[^\"]*\"|'[^']*'|(?<!\S)(?:Lattice|Properties|pbc)(?=\s|$)(?!\s*=)")
-"""Matches keys of extended XYZ without a value, and quoted texts, which are not changed."""
+"""Matches keys of extended XYZ without a value, and also quoted texts, so that keys within these are not found."""
 
 NINE_NUMBERS: str = r"\s*=\s*(?=[\"'{\[]\s*(?:[-+0-9.eE]+[\s,]+){8}[-+0-9.eE]+\s*[\"'}\]])"
 
@@ -59,7 +59,7 @@ LATTICE_KEY: re.Pattern[str] = re.compile(rf"(?<!\S)lattice{NINE_NUMBERS}", re.I
 """Matches the key of a cell of nine numbers, in upper or lower case."""
 
 OTHER_CELL_KEY: re.Pattern[str] = re.compile(rf"(?<!\S)(?:cell|unit_?cell|box){NINE_NUMBERS}", re.IGNORECASE)
-"""Matches other keys of a cell, used if there is no ``Lattice``."""
+"""Matches other keys of a cell, which are used if there is no ``Lattice``."""
 
 PROPERTIES_KEY: re.Pattern[str] = re.compile(r"(?<!\S)properties\s*=\s*(?=[\"']?\w+:[SRIL]:\d)", re.IGNORECASE)
 """Matches the key of the columns, in upper or lower case."""
@@ -68,7 +68,7 @@ PROPERTIES_KEY: re.Pattern[str] = re.compile(r"(?<!\S)properties\s*=\s*(?=[\"']?
 PROGRAM_ENERGY: re.Pattern[str] = re.compile(
     r"energy:\s+(-?\d+\.\d+)\s+gnorm:.*|Coordinates from ORCA-job .*\bE\s+(-?\d+\.\d+)"
 )
-"""Matches comments of xtb and ORCA with their energy in hartree."""
+"""Matches comments of xtb and ORCA with an energy in hartree."""
 
 
 class UnusableText(ValueError):
@@ -76,20 +76,20 @@ class UnusableText(ValueError):
 
 
 class Comment(NamedTuple):
-    """Comment line prepared for ASE."""
+    """Comment line, prepared for ASE."""
 
     text: str
     """Keys and values for ASE."""
     info: dict[str, object]
-    """Values that ASE does not read."""
+    """Values that ASE would not read."""
     length: float
-    """Unit of the positions and the cell in Å."""
+    """Unit of the positions and the cell, in Å."""
     cell: np.ndarray | None
-    """Periodic cell that ASE does not read, in the unit of the file, ``[3, 3]``."""
+    """Periodic cell that ASE would not read, in the unit of the file, ``[3, 3]``."""
 
 
 def decoded(line: bytes) -> str:
-    """Decode a line as UTF-8, or else as Latin-1."""
+    """Decode a line as UTF-8, otherwise as Latin-1."""
     try:
         return line.decode()
     except UnicodeDecodeError:
@@ -117,10 +117,10 @@ def may_name_a_unit(line: bytes) -> bool:
 
 
 def comment_for_ase(line: bytes) -> Comment:
-    """Prepare a comment line for ASE, and find the unit of the positions.
+    """Prepare a comment line for ASE, and determine the unit of the positions.
 
     Raises:
-        UnusableText: If the positions may be in an unknown unit other than Å, or the frame holds other quantities.
+        UnusableText: If the unit of the positions is unknown or ambiguous, or the frame holds other quantities.
     """
     text = decoded(line).strip()
     of_i_pi = _of_i_pi(text)
@@ -151,7 +151,7 @@ def _length(text: str) -> tuple[str, float]:
     if strange or mentioned:
         words = match[0] if match and strange else mentioned[0] if mentioned else ""
         raise UnusableText(
-            f"its comment says {words.strip()!r}, so that its positions may not be in Å; write length_unit=angstrom or "
+            f"its positions may not be in Å, as its comment contains {words.strip()!r}; write length_unit=angstrom or "
             "length_unit=bohr there"
         )
     return text, 1.0
@@ -165,7 +165,7 @@ def _of_i_pi(text: str) -> Comment | None:
     quantity = next((name for name in stated if name != "cell"), None)
     if quantity is None:
         raise UnusableText(
-            "is written by i-PI without a unit of positions; add positions{angstrom} or positions{atomic_unit}"
+            "was written by i-PI without a unit of positions; add positions{angstrom} or positions{atomic_unit}"
         )
     if quantity != "positions" and not quantity.startswith("x"):
         raise UnusableText(f"holds {quantity} written by i-PI, not positions; give the file of positions")
@@ -181,16 +181,16 @@ def _of_i_pi(text: str) -> Comment | None:
     elif len(values) == 9:
         vectors = values.reshape(3, 3).T
     else:
-        raise UnusableText(f"its cell {cell[0][:60]!r} does not have the form written by i-PI")
+        raise UnusableText(f"its cell {cell[0][:60]!r} does not have the form that i-PI writes; fix it")
     info: dict[str, object] = {name.lower(): int(value) for name, value in re.findall(r"\b(Step|Bead):\s*(\d+)", text)}
     return Comment("", info, factors[quantity], vectors * (factors["cell"] / factors[quantity]))
 
 
 COLUMNS: re.Pattern[str] = re.compile(r"(?:^|\s)Properties\s*=\s*[\"'{\[]?([^\s\"'}\]]+)")
-"""Matches the definition of the columns in a comment."""
+"""Matches the definition of columns in a comment."""
 
 DEFAULT_COLUMNS: str = "species:S:1:pos:R:3"
-"""Columns of a frame without a definition."""
+"""Definition of the columns of a frame that does not define them."""
 
 
 class TextFrame(NamedTuple):
@@ -199,13 +199,13 @@ class TextFrame(NamedTuple):
     comment: bytes
     """Comment line."""
     atoms: bytes
-    """Lines of the atoms, with their line ends."""
+    """Lines of the atoms, with line ends."""
     num_atoms: int
-    """Number of atoms in the first line."""
+    """Number of atoms, as stated by the first line."""
 
 
 def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
-    """Convert a frame by ASE, with positions in Å and labels of atoms resolved to elements, or return its fault."""
+    """Convert a frame by ASE, with positions in Å and elements from the labels of atoms, or return its fault."""
     try:
         comment = comment_for_ase(frame.comment)
         lines = [line.split() for line in decoded(frame.atoms).split("\n")[: frame.num_atoms]]
@@ -227,7 +227,7 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
 
 
 def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
-    """Replace labels of atoms by symbols."""
+    """Replace labels of atoms by element symbols."""
     named = COLUMNS.search(comment)
     fields = (named[1] if named else DEFAULT_COLUMNS).split(":")
     column = column_of_label = 0
@@ -254,7 +254,7 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     types = sorted(int(label) for label in labels if label.isdecimal())
     if types and (types == list(range(1, len(types) + 1)) or whole_comment.startswith("Atoms")):
         some = ", ".join(map(str, types[:3]))
-        raise UnusableText(f"its atoms are labelled {some}, which may be LAMMPS types; write element symbols")
+        raise UnusableText(f"its atoms are labelled {some}, which may be LAMMPS types; use element symbols")
     for words in lines:
         words[column_of_label] = chemical_symbols[numbers[words[column_of_label]] or 0]
 
@@ -269,7 +269,7 @@ QUOTED: re.Pattern[str] = re.compile(r'"[^"]*"')
 
 
 def columns_named(frame: TextFrame) -> str | None:
-    """Definition of the columns in the comment; ``None`` if ASE has to read the frame."""
+    """Definition of the columns of a frame; ``None`` if ASE has to read the frame."""
     if not frame.num_atoms or may_name_a_unit(frame.comment) or may_state(frame.comment):
         return None
     match = PROPERTIES.search(frame.comment)
@@ -311,7 +311,7 @@ def _cell(lattice: str, pbc: str) -> tuple[np.ndarray, list[bool]] | None:
 
 
 def values_of(key: str, comments: Sequence[bytes]) -> np.ndarray | None:
-    """Values per frame, if each is a single one outside quotes and brackets."""
+    """Values of a key, ``[num_frames]``; ``None`` if ASE has to read them (one is missing, quoted or in brackets)."""
     if not re.fullmatch(r"\w+", key) or key in ("pbc", "Lattice", "Properties"):
         return None
     pattern = re.compile(rf"(?:^|\s){key}=([^\s=,]+)(?=\s|$)")

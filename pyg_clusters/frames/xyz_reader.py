@@ -1,8 +1,8 @@
 """Reader of (extended) XYZ text in blocks of arrays."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache, partial
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,25 +34,25 @@ BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"
 
 
 def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFrame | BadFrame]:
-    """Text or fault of each frame from the one of an index and offset in bytes; a few are in memory at a time.
+    """Read the text, or the fault, of each frame, starting at a frame of the given index and offset in bytes.
 
-    After a frame that has more or fewer atoms than its first line states, reading resumes at the next first line.
+    After a frame that has more or fewer atoms than its first line states, reading continues at the first line of the
+    next frame. Only a few frames are in memory at a time.
 
     Raises:
         InputError: If the file is damaged, is UTF-16, or exceeds a limit of :mod:`~pyg_clusters.frames.paths`.
     """
-    # ASE alone would end silently at a blank line, scan the whole file before the first frame, and seek in compressed
-    # files.
+    # ASE would end silently at a blank line, scan the whole file before the first frame, and seek in compressed files.
     return (frame for _, frame in split_text(path, _split, number, offset))
 
 
 def offsets_of_frames(path: Path, step: int) -> list[int]:
-    """Offsets in bytes of the first and every ``step``-th frame after it in uncompressed text."""
+    """Offsets in bytes of the first frame of uncompressed text, and of every ``step``-th frame after it."""
     return [0, *(offset for offset, _ in islice(split_text(path, _split), step, None, step))]
 
 
 def _split(lines: TextLines, kind: type[UnrecoverableFrame], number: int) -> Iterator[tuple[int, TextFrame | BadFrame]]:
-    """Offset and text or fault of each frame, of which the next one has index ``number``."""
+    """Yield the offset of each frame and its text or its fault; the index of the next frame is ``number``."""
     path = lines.path
     while lines.skip_blank():
         offset, num_atoms = lines.offset, _number_of_atoms(lines)
@@ -77,15 +77,15 @@ def _frame(lines: TextLines, num_atoms: int) -> TextFrame | None:
     if comment is None or atoms is None:
         return None
     lines.skip(2 + num_atoms)
-    lines.has(1)  # read on at the end of the chunk, to know whether the last line has a line end
+    lines.has(1)  # reads on at the end of the chunk, which shows whether the last line has a line end
     return TextFrame(comment.rstrip(b"\r\n"), atoms, num_atoms)
 
 
-# The number of atoms is assumed to be correct unless the text contradicts it: a line with a single number among the
-# atoms is the first line of the next frame (too few atoms), an atom after the last one means too many. Only short lines
-# can hold a single number, so that a block of a thousand atoms is not searched line by line.
+# The number of atoms is assumed to be correct unless the text contradicts it. A line with a single number among the
+# atoms is the first line of the next frame: there are too few atoms. An atom after the last one means that there are
+# too many. Only short lines can hold a single number, so that the lines of many atoms need not be searched one by one.
 def _problem(lines: TextLines, num_atoms: int | None) -> str | None:
-    """Reason why the next lines are not a frame of ``num_atoms`` atoms, if they can never become one."""
+    """Reason why the next lines cannot be a frame of ``num_atoms`` atoms, even if the file is still being written."""
     if num_atoms is None:
         start = decoded(lines.look(0) or b"").strip()[:40]
         return f"expected a line with the number of atoms, got {start!r}"
@@ -133,7 +133,7 @@ def _number_of_atoms(lines: TextLines) -> int | None:
     header = (lines.look(0) or b"").strip()
     if not lines.offset:
         if header.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\x00" in header:
-            raise InputError(f"{lines.path}: is UTF-16 text or no text; save it as UTF-8")
+            raise InputError(f"{lines.path}: is UTF-16 or not text; save it as UTF-8")
         header = header.removeprefix(BYTE_ORDER_MARK).strip()
     if not header.isdigit():
         return None
@@ -143,7 +143,7 @@ def _number_of_atoms(lines: TextLines) -> int | None:
 
 
 def _unended(path: Path, number: int, frame: TextFrame, kind: type[UnrecoverableFrame]) -> TextFrame | BadFrame:
-    """The last frame of a text whose last line has no line end."""
+    """The last frame of a text whose last line has no line end: with a warning if complete, otherwise as a fault."""
     if isinstance(frame_by_ase(path, number, frame), BadFrame):
         return cut_frame(kind, path, number)
     warn_of_unended(f"{path}, frame {number}")
@@ -154,16 +154,16 @@ LEFT_TO_ASE: frozenset[str] = frozenset({"numbers", "move_mask", "initial_charge
 """Columns that change how ASE interprets the others."""
 
 ORIGIN: bytes = f"{SOURCE_FRAME}=".encode()
-"""Occurs in the comment of every frame that states its origin."""
+"""Text in the comment of every frame that states its origin."""
 
 
 class Columns(NamedTuple):
     """Columns of a frame."""
 
     names: tuple[str, ...]
-    """Name of each column: that of the property and the index of the column in it."""
+    """Name of each column: the name of its property, and its index in that property."""
     kinds: tuple[str, ...]
-    """S, R, I or L for each column."""
+    """Kind of each column: S, R, I or L."""
     widths: dict[str, int]
     """Number of columns of each property, by its name in ASE."""
 
@@ -171,20 +171,16 @@ class Columns(NamedTuple):
 def xyz_blocks(
     path: Path, options: ReadOptions, keep: Keep, start: int = 0, offset: int = 0
 ) -> Iterator[FrameBlock | None]:
-    """Blocks of a file, ``None`` in place of a skipped block, from the one of an index and offset in bytes.
-
-    Frames of the usual columns are parsed together, without an object for each; other frames are parsed by ASE.
+    """Read the blocks of a file from block ``start`` at ``offset`` bytes on, with ``None`` in place of skipped blocks.
+    Frames with the usual columns are parsed together, without an object for each; other frames are parsed by ASE.
     """
-    block: list[TextFrame | BadFrame] = []
     first = start * options.block_size
-    for frame in text_frames(path, first, offset):
-        block.append(frame)
-        if len(block) == options.block_size:
-            yield _parse_block(path, first, block, options) if keep(first // options.block_size) else None
-            first += len(block)
-            block = []
-    if block:
-        yield _parse_block(path, first, block, options) if keep(first // options.block_size) else None
+    numbered = enumerate(text_frames(path, first, offset), start=first)
+    for number in count(start):
+        frames = dict(islice(numbered, options.block_size))
+        if not frames:
+            return
+        yield _parse_block(path, frames, options) if keep(number) else None
 
 
 def _atoms_of(path: Path, number: int, frame: TextFrame) -> Atoms:
@@ -194,48 +190,34 @@ def _atoms_of(path: Path, number: int, frame: TextFrame) -> Atoms:
     return atoms
 
 
-def _parse_block(path: Path, first: int, frames: Sequence[TextFrame | BadFrame], options: ReadOptions) -> FrameBlock:
-    """Parse a block: frames with the same columns together, the others by ASE."""
-    unreadable: list[BadFrame] = []
-    alike: dict[str | None, dict[int, TextFrame]] = {}
-    for number, frame in enumerate(frames, start=first):
-        if isinstance(frame, BadFrame):
-            unreadable.append(frame)
-        else:
-            alike.setdefault(columns_named(frame), {})[number] = frame
-    parts = []
-    for named, group in alike.items():
-        part = None if named is None else _parse_alike(path, group, named, options)
-        if part is None:
-            part, bad = _parse_by_ase(path, group, options)
-            unreadable += bad
-        parts.append(part)
-    block = _joined(path, parts) if parts else block_of_frames(path, {}, options)
-    block.unreadable = sorted(unreadable, key=lambda frame: frame.number)
-    return block
-
-
-def _joined(path: Path, parts: list[FrameBlock]) -> FrameBlock:
-    if len(parts) == 1:
-        return parts[0]
-    parts = [part for part in parts if len(part)] or parts[:1]
+def _parse_block(path: Path, frames: dict[int, TextFrame | BadFrame], options: ReadOptions) -> FrameBlock:
+    """Parse a block: frames with the same columns together, others by ASE."""
+    alike: dict[str, dict[int, TextFrame]] = {}
+    for number, frame in frames.items():
+        if isinstance(frame, TextFrame) and (named := columns_named(frame)) is not None:
+            alike.setdefault(named, {})[number] = frame
+    parts = [(group, _parse_alike(path, group, named, options)) for named, group in alike.items()]
+    blocks = [block for _, block in parts if block is not None]
+    parsed = {number for group, block in parts if block is not None for number in group}
+    others = {
+        number: frame_by_ase(path, number, frame) if isinstance(frame, TextFrame) else frame
+        for number, frame in frames.items()
+        if number not in parsed
+    }
+    by_ase = block_of_frames(path, others, options)
+    if len(by_ase) or not blocks:
+        blocks.append(by_ase)
     try:
-        return join_blocks(parts)
+        block = blocks[0] if len(blocks) == 1 else join_blocks(blocks)
     except ValueError as error:
         raise InputError(f"{path}: a property differs in shape between frames") from error
-
-
-def _parse_by_ase(path: Path, frames: dict[int, TextFrame], options: ReadOptions) -> tuple[FrameBlock, list[BadFrame]]:
-    read = {number: frame_by_ase(path, number, frame) for number, frame in frames.items()}
-    good = {number: frame for number, frame in read.items() if isinstance(frame, Atoms)}
-    bad = [frame for frame in read.values() if isinstance(frame, BadFrame)]
-    block = block_of_frames(path, good, options)
-    return block, bad + block.unreadable
+    block.unreadable = by_ase.unreadable
+    return block
 
 
 @lru_cache(maxsize=100)
 def _columns(named: str) -> Columns | None:
-    """The columns, if the fast parser supports them."""
+    """Columns of a definition; ``None`` if the fast parser does not support them."""
     fields = named.split(":")
     names: list[str] = []
     kinds: list[str] = []
@@ -262,7 +244,7 @@ def _parse_alike(path: Path, frames: dict[int, TextFrame], named: str, options: 
         return None
     sizes = [frame.num_atoms for frame in frames.values()]
     kinds = dict(zip(columns.names, columns.kinds, strict=True)) | {"symbols 0": "E"}
-    # One call of the CSV parser for the atoms of all frames: a call per frame costs more than the parsing.
+    # The CSV parser is called once for the atoms of all frames: a call per frame would take longer than the parsing.
     table = text_table(b"".join(frame.atoms for frame in frames.values()), kinds, sum(sizes))
     if table is None:
         return None

@@ -17,9 +17,9 @@ import pyarrow.parquet
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames import BadFrame, Frames, Parts, Shard
+from pyg_clusters.frames.block import BLOCK_SIZE
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.provenance import ENERGY_PREDICTION, SOURCE_FILE, SOURCE_FRAME, set_origin, write_values
-from pyg_clusters.frames.reader import BLOCK_SIZE
 from pyg_clusters.frames.writing import WrittenFrames, extxyz_text, open_output
 from pyg_clusters.inference.calibration import Uncertainty
 from pyg_clusters.inference.engines import score_by_engine

@@ -1,4 +1,4 @@
-"""Options of the verbs as dataclasses, shared by Python and the command line, and the table of the verbs."""
+"""Dataclasses of the options of each verb, shared by Python and the command line, and the table of the verbs."""
 
 import math
 from collections.abc import Callable
@@ -14,13 +14,13 @@ class Verb(NamedTuple):
     """A verb of the command line, or a subcommand of one.
 
     Attributes:
-        purpose: Purpose, for the list of verbs.
-        function: Import path of its function, which is called with the options. Its result is printed, with its method
-            ``print`` or as text, after the frames in its attribute ``bad``; an iterator item by item.
+        purpose: One-line summary for the list of verbs.
+        function: Import path of the function, which is called with the options. Its result is printed by its method
+            ``print`` or as text, after the frames in its attribute ``bad``; an iterator is printed item by item.
         example: Arguments of an example, printed at the end of the help.
-        options: Dataclass of its options.
-        help: Help of a verb whose function parses the arguments itself.
-        kind: Word for the subcommands of a verb that has some.
+        options: Dataclass of the options.
+        help: Help text of a verb whose function parses the arguments itself.
+        kind: Noun for the subcommands of the verb, if it has any.
     """
 
     purpose: str
@@ -32,7 +32,7 @@ class Verb(NamedTuple):
 
 
 VERBS: dict[str, Verb] = {}
-"""The verbs by name, and subcommands as ``label energy``; the modules of this package fill it when imported."""
+"""Verbs and subcommands (``label energy``) by name; each module of this package adds its own when it is imported."""
 
 
 def verb(name: str, function: str, purpose: str, example: str) -> Callable[[type[Options]], type[Options]]:
@@ -46,14 +46,14 @@ def verb(name: str, function: str, purpose: str, example: str) -> Callable[[type
 
 
 Fragments = Literal["refuse", "keep"]
-"""Treatment of a periodic frame that remains in several pieces: refuse it, or keep them at their nearest images."""
+"""Treatment of periodic frames that remain in several pieces: refuse them, or keep the pieces at nearest images."""
 
 
 def check_counts(options: object, *names: str, least: int = 1):
-    """Check that integers, if given, are large enough.
+    """Check that the named options, if set, are at least ``least``.
 
     Raises:
-        InputError: Naming the first option that is not.
+        InputError: If one is smaller; the message names the first.
     """
     for name in names:
         value = getattr(options, name)
@@ -62,10 +62,10 @@ def check_counts(options: object, *names: str, least: int = 1):
 
 
 def check_positive(options: object, *names: str, unit: str = "", zero: bool = False):
-    """Check that numbers, if given, are finite and positive, or not negative if ``zero``.
+    """Check that the named options, if set, are finite and positive, or with ``zero`` finite and not negative.
 
     Raises:
-        InputError: Naming the first option that is not.
+        InputError: If one is not; the message names the first.
     """
     for name in names:
         value = getattr(options, name)
@@ -87,10 +87,10 @@ class CheckOptions:
     """Checks of frames."""
 
     on_bad: Literal["stop", "skip"] = "stop"
-    """frames that cannot be used: stop at the first, or skip and list them"""
+    """frames that cannot be used: stop at the first, or skip them and list them"""
     fragments: Fragments = "refuse"
-    """a frame in a periodic cell is joined over its faces; one that is in several pieces then, or without a cell, is
-    refused, or its pieces are kept (of a periodic frame at their nearest images)"""
+    """frames in several pieces (periodic frames are first joined across the faces of their cells): refuse them, or keep
+    the pieces"""
 
 
 @dataclass(kw_only=True)
@@ -98,8 +98,8 @@ class FrameOptions(CheckOptions):
     """Frames to read."""
 
     frames: list[str] = field(metadata={"positional": True})
-    """files of frames: any format that ASE reads, also compressed (.xz, .gz); frame stores (.h5); folders; or
-    the names of shipped ones (gallium_md_57)"""
+    """files of frames in any format that ASE reads, compressed (.xz, .gz) or not, frame stores (.h5), folders of such
+    files, or names of shipped files (gallium_md_57)"""
 
 
 @dataclass(kw_only=True)
@@ -107,7 +107,7 @@ class OverwriteOptions:
     """Treatment of existing results."""
 
     overwrite: bool = False
-    """replace existing results, and start an unfinished job again"""
+    """replace existing results, and start an unfinished job from the beginning"""
 
 
 @dataclass(kw_only=True)
@@ -115,8 +115,8 @@ class EnergyUnitOptions:
     """Unit of labels."""
 
     energy_unit: str | None = None
-    """unit of the energies in the frames: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default that
-    stated in the file, or else eV"""
+    """unit of the energies in the frames: eV, meV, Hartree, Ha, Rydberg, Ry, kcal/mol or kJ/mol; by default the unit
+    stated in the file, otherwise eV"""
 
 
 @dataclass(kw_only=True)
@@ -134,11 +134,12 @@ class RayOptions:
     engine: Literal["local", "ray"] = "local"
     """local: on this machine; ray: on the workers of a Ray cluster (extra ray)"""
     address: str | None = None
-    """address of the Ray cluster, host:port or auto; by default RAY_ADDRESS, else the cores of this machine"""
+    """address of the Ray cluster, host:port or auto; by default RAY_ADDRESS if set, otherwise the cores of this
+    machine"""
 
     def __post_init__(self):
         if self.address is not None and self.engine != "ray":
-            raise InputError(f"--address {self.address} belongs to a Ray cluster; add --engine ray")
+            raise InputError(f"--address {self.address} requires --engine ray")
 
 
 @dataclass(kw_only=True)
@@ -148,11 +149,11 @@ class EngineOptions(DeviceOptions, RayOptions):
 
 @dataclass(kw_only=True)
 class CoverageOptions:
-    """Intervals of predictions."""
+    """Prediction intervals."""
 
     coverage: float | None = None
-    """probability that an interval contains the true value, 0.9 for example; needs a calibrated model (pyg-clusters
-    calibrate)"""
+    """probability that an interval contains the true value, for example 0.9; requires a model calibrated by
+    pyg-clusters calibrate"""
 
     def __post_init__(self):
         if self.coverage is not None and not 0 < self.coverage < 1:

@@ -28,20 +28,20 @@ from pyg_clusters.options import (
 )
 @dataclass(kw_only=True)
 class ConvertOptions(OverwriteOptions, FrameOptions):
-    """Convert frames of any format and size to one HDF5 file, which is read many times faster than text: positions,
-    elements, the origin of each frame, and the named labels.
+    """Convert files of frames in any format to one HDF5 file, which is read many times faster than text. It holds
+    positions, elements, the origin of each frame, and the labels named by --properties and --atom-properties.
     """
 
     properties: list[str] = field(default_factory=list)
-    """values per frame to store (energy)"""
+    """names of values per frame to store, such as energy"""
     atom_properties: list[str] = field(default_factory=list)
-    """values per atom to store (forces)"""
+    """names of values per atom to store, such as forces"""
     topology: str | None = None
     """file with the elements of the atoms, for formats with positions only (DCD, XTC, ...)"""
     single: bool = False
-    """store positions in single precision, in half the space"""
+    """store positions in single precision, which takes half the space"""
     uncompressed: bool = False
-    """for training from disk: single frames are read many times faster"""
+    """do not compress the file: training from disk reads single frames many times faster"""
     out: str
     """frame store to write (.h5)"""
 
@@ -54,7 +54,7 @@ class InfoOptions:
     paths: list[str] = field(metadata={"positional": True})
     """files or folders of frames, run folders, folders or names of models"""
     on_bad: Literal["stop", "skip"] = "stop"
-    """frames that cannot be used: stop at the first, or skip and list them"""
+    """frames that cannot be used: stop at the first, or skip them and list them"""
 
 
 @verb(
@@ -66,19 +66,19 @@ class InfoOptions:
 @dataclass(kw_only=True)
 class DescribeOptions(OverwriteOptions, EnergyUnitOptions, FrameOptions):
     """Describe a set of clusters by the topological descriptor: pair-distance distribution g(r), shell radii suggested
-    from its minima, mean counts per shell, and the number of distinct isomers with identical counts. With --out:
-    summary.json, tables (.csv), figures and report.html.
+    by its minima, mean counts per shell, and the number of distinct isomers with identical counts. With --out, also
+    write summary.json, tables (.csv), figures and report.html.
     """
 
     frames: list[str] = field(metadata={"positional": True})
-    """files of frames; or gallium, sodium, copper_gold for the shipped data"""
+    """files of frames; or gallium, sodium or copper_gold for the shipped data"""
     target: str | None = None
     """key of the energy in the frames, for energy differences of isomers with identical counts"""
     radii: str | None = None
-    """shell radii in Å, for example 3.49,6.3; by default those of DART for gallium, for other elements those suggested
-    from g(r)"""
+    """shell radii in Å, for example 3.49,6.3; by default those of DART for gallium, and those suggested by g(r) for
+    other elements"""
     out: str | None = None
-    """folder of the results; without it they are only printed"""
+    """folder of the results; without it, results are only printed"""
 
 
 VERBS["analyse"] = Verb("analyse core and surface atoms", kind="analysis")
@@ -93,21 +93,22 @@ VERBS["analyse"] = Verb("analyse core and surface atoms", kind="analysis")
 @dataclass(kw_only=True)
 class CoreSurfaceOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOptions):
     """Analyse core and surface atoms in the features of a model (Modee et al. 2021, section 3.4): the 32 features of
-    each atom after the third hidden layer of the interaction network, their t-SNE, silhouettes, and a linear probe
-    cross-validated over clusters, compared with the same probe on the shell counts. Writes atoms.csv,
+    each atom after the third hidden layer of the interaction network, their t-SNE, silhouette scores, and a linear
+    probe cross-validated over clusters, compared with the same probe on the shell counts. The results are atoms.csv,
     core_surface.json, figures and report.html.
     """
 
     sizes: str | None = None
     """sizes of the clusters to use, in atoms; ``60:70`` is a range"""
     radii: str | None = None
-    """end of the core and start of the surface, in Å from the centre of mass; by default the radii of the model"""
+    """outer radius of the core and inner radius of the surface, in Å from the centre of mass; by default the radii of
+    the model"""
     perplexity: float = 30.0
     """perplexity of t-SNE"""
     seed: int = 0
     """seed of t-SNE"""
     group: str | None = None
-    """key in the frames: clusters with the same value are kept in the same fold"""
+    """key in the frames by which clusters are grouped: clusters with the same value are kept in the same fold"""
     out: str
     """folder of the results"""
 
@@ -115,7 +116,7 @@ class CoreSurfaceOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOpt
         check_counts(self, "seed", least=0)
 
 
-SUFFIXES: tuple[str, ...] = (".csv", ".parquet", ".extxyz")  # types of files of predictions
+SUFFIXES: tuple[str, ...] = (".csv", ".parquet", ".extxyz")  # of files of predictions
 
 
 @verb(
@@ -127,12 +128,13 @@ SUFFIXES: tuple[str, ...] = (".csv", ".parquet", ".extxyz")  # types of files of
 @dataclass(kw_only=True)
 class PredictOptions(OverwriteOptions, EngineOptions, CoverageOptions, FrameOptions, ModelOptions):
     """Predict the energy of every frame, or the shielding of every atom, and write a table, or a copy of the frames
-    with all their properties (.extxyz). Columns: source_file and source_frame (file and index, from 0, where the frame
-    was first read), size (number of atoms), pred_energy (eV), pred_energy_per_atom (eV). A model of shieldings writes a
-    row per atom with its index in the frame (from 0) and pred_nmr_shielding (ppm), or an array. An ensemble adds
-    pred_energy_spread; --coverage adds pred_energy_low and pred_energy_high (eV), or those of pred_nmr_shielding (ppm);
-    pred_flag lists in what respect a frame is outside the training set. Repeating the command resumes a stopped run;
-    --engine ray distributes the work over the machines of a Ray cluster, or over the cores of this one.
+    with all their properties (.extxyz). The columns are source_file and source_frame (file and index, from 0, from
+    which the frame was first read), size (number of atoms), pred_energy (eV) and pred_energy_per_atom (eV). A model of
+    shieldings writes a row per atom, with its index in the frame (from 0) and pred_nmr_shielding (ppm); in .extxyz,
+    pred_nmr_shielding is an array. An ensemble adds pred_energy_spread; --coverage adds pred_energy_low and
+    pred_energy_high (eV), or the same for pred_nmr_shielding (ppm); pred_flag lists in what respect a frame is outside
+    the training set. Repeating the command resumes a stopped run. With --engine ray the work is distributed over the
+    machines of a Ray cluster, or over the cores of this machine.
     """
 
     topology: str | None = None
@@ -140,14 +142,14 @@ class PredictOptions(OverwriteOptions, EngineOptions, CoverageOptions, FrameOpti
     shard: str | None = None
     """i/n: predict only part i of n of the frames, for job arrays"""
     out: str
-    """predictions.csv, .parquet or .extxyz"""
+    """file of predictions (.csv, .parquet or .extxyz)"""
 
     def __post_init__(self):
         EngineOptions.__post_init__(self)
         CoverageOptions.__post_init__(self)
         suffix = Path(self.out).suffix
         if suffix not in SUFFIXES:
-            raise InputError(f"{self.out}: cannot write {suffix!r}; use one of {', '.join(SUFFIXES)}")
+            raise InputError(f"{self.out}: cannot write {suffix!r} files; use one of {', '.join(SUFFIXES)}")
 
 
 @verb(
@@ -159,12 +161,12 @@ class PredictOptions(OverwriteOptions, EngineOptions, CoverageOptions, FrameOpti
 @dataclass(kw_only=True)
 class SpectrumOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOptions):
     """Compute NMR spectra from predicted shieldings: broadened shifts (reference minus shielding) for each cluster
-    size; also Boltzmann-weighted if the isomers have energies, and compared with DFT shieldings if present. Writes
-    spectrum.csv, spectrum.json and spectrum.png.
+    size, also weighted by Boltzmann factors if the isomers have energies, and compared with DFT shieldings if present.
+    The results are spectrum.csv, spectrum.json and spectrum.png.
     """
 
     reference: float | None = None
-    """shielding of the standard in ppm; for sodium that of hydrated Na+ by default"""
+    """shielding of the standard in ppm; by default that of hydrated Na+ (only for sodium)"""
     width: float = 10.0
     """full width of a line at half maximum in ppm"""
     shape: Literal["gaussian", "lorentzian"] = "gaussian"
@@ -172,11 +174,11 @@ class SpectrumOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOption
     by: Literal["size", "all"] = "size"
     """one spectrum per cluster size, or one of all clusters"""
     temperature: float = 300.0
-    """temperature in K, if the frames have energies"""
+    """temperature in K for Boltzmann factors, if the frames have energies"""
     energy: str | None = None
-    """key of the energy (eV) in the frames; energy by default"""
+    """key of the energy (eV) in the frames; by default energy"""
     target: str | None = None
-    """key of the DFT shielding (ppm) of each atom; nmr_shielding by default"""
+    """key of the DFT shielding (ppm) of each atom; by default nmr_shielding"""
     out: str
     """folder of the results"""
 
@@ -190,7 +192,7 @@ class SpectrumOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOption
 @dataclass(kw_only=True)
 class ExportOptions(OverwriteOptions):
     """Write a model with forces to a file that runs without this package, for molecular dynamics in ASE, LAMMPS, i-PI
-    and other programs that read models of metatomic. Needs the extra metatomic.
+    and other programs that read metatomic models. This requires the extra metatomic.
     """
 
     model: str = field(metadata={"positional": True})
@@ -198,8 +200,8 @@ class ExportOptions(OverwriteOptions):
     file: str = field(metadata={"positional": True})
     """file to write (.pt)"""
     device: Literal["cpu", "cuda"] = "cpu"
-    """processor or GPU that the file is for: it runs on no other device"""
+    """device that the file is for: it runs on no other"""
 
     def __post_init__(self):
         if not self.file.endswith(".pt"):
-            raise InputError(f"{self.file}: other programs require a name that ends in .pt; rename the file")
+            raise InputError(f"{self.file}: other programs require a name that ends in .pt; choose such a name")

@@ -24,7 +24,7 @@ UNKNOWN: re.Pattern[str] = re.compile(
     r"[Kk]ey \"?'?([\w.]+)'?\"? is not expected|[Uu]nrecognized arguments: --([\w.-]+)"
     r"|does not accept option '([\w.]+)'"
 )
-"""Matches the messages of jsonargparse about unknown keys."""
+"""Matches messages of jsonargparse about unknown keys."""
 
 WORDS: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 """Descriptions of the types of options."""
@@ -36,7 +36,7 @@ CLASSES: list[str] = "DART SmoothDART AlloyDART NodeSchNet HDNN LayeredModel Ada
 
 
 class HelpFormatter(DefaultHelpFormatter):
-    """Help of an option, with its default if informative."""
+    """Help of options, with their defaults where informative."""
 
     def _get_help_string(self, action: Action) -> str:
         text = action.help or ""
@@ -52,7 +52,8 @@ def parse_options(verb: str, options: type[Options], example: str, argv: Sequenc
     Values on the command line override those of ``--config FILE``.
 
     Raises:
-        InputError: In one line, with the nearest valid name for an unknown one, or if options contradict each other.
+        InputError: If an argument is unknown, missing or invalid, or options contradict each other; the message is one
+            line, with the nearest valid name for an unknown one.
     """
     positional = [field.name for field in dataclasses.fields(options) if field.metadata.get("positional")]  # type: ignore[arg-type]
     configured: dict[str, Any] = {}
@@ -69,14 +70,14 @@ def parse_options(verb: str, options: type[Options], example: str, argv: Sequenc
 
 
 def _positional_values(file: str, names: Sequence[str]) -> dict[str, Any]:
-    """Positional arguments in a configuration file, from which jsonargparse reads only options."""
+    """Values of positional arguments in a configuration file, from which jsonargparse reads only options."""
     try:
         values = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = error.strerror if isinstance(error, OSError) else one_line(error, 200)
         raise InputError(f"--config {file}: cannot be read ({reason})") from error
     if not isinstance(values, dict):
-        raise InputError(f"--config {file}: contains no options; write a line NAME: VALUE for each")
+        raise InputError(f"--config {file}: contains no options; write each as a line NAME: VALUE")
     return {name: values[name] for name in names if name in values}
 
 
@@ -85,10 +86,10 @@ def verb_parser(verb: str, options: type, example: str, optional: Sequence[str] 
 
     Args:
         verb: Name of the verb.
-        options: Dataclass: its docstring is the description, each field an option, the docstring of a field its help.
-            Fields with ``metadata={"positional": True}`` are positional arguments; ``"choices"`` in the metadata is a
-            function that returns allowed values with their purposes. Required options come first, then those of the
-            class itself, then inherited ones.
+        options: Dataclass of the options. Its docstring is the description, each field is an option, and the docstring
+            of a field is its help. Fields with ``metadata={"positional": True}`` are positional arguments;
+            ``"choices"`` in the metadata is a function that returns the allowed values and their purposes. Required
+            options are listed first, then those of the class itself, then inherited ones.
         example: Arguments of an example, printed at the end of the help.
         optional: Names of positional arguments that may be missing.
     """
@@ -139,7 +140,7 @@ def verb_parser(verb: str, options: type, example: str, optional: Sequence[str] 
             flags.append(f"{_flag(field.name)} {settings.get('metavar', 'VALUE')}")
         parser.add_argument(_flag(field.name), **settings, **({"required": True} if required else {}))
     parser.add_argument(
-        "--config", action="config", metavar="FILE", help="YAML file of options, a line NAME: VALUE each"
+        "--config", action="config", metavar="FILE", help="YAML file of options, with a line NAME: VALUE for each"
     )
     parser.usage = " ".join([*usage, *flags, "[OPTIONS]"])
     return parser
@@ -147,7 +148,7 @@ def verb_parser(verb: str, options: type, example: str, optional: Sequence[str] 
 
 @cache
 def _docs_of_fields(options: type) -> dict[str, str]:
-    """Docstrings of the fields of a class itself, for which its source is parsed."""
+    """Docstrings of the fields that a class itself defines, parsed from its source."""
     return {
         parameter.arg_name: " ".join((parameter.description or "").split()).replace("%", "%%").replace("``", "")
         for parameter in parse_from_object(options).params
@@ -189,7 +190,7 @@ def command_words(options: Any) -> list[str]:
 
 
 def explain(message: str, parser: ArgumentParser) -> str:
-    """Rephrase a message of a parser in one line for the command line, with the nearest name for an unknown one."""
+    """Rephrase a message of a parser in one line, with the nearest valid name for an unknown one."""
     text = " ".join(line.strip() for line in message.splitlines() if line.strip())
     if unknown := UNKNOWN.search(text):
         name = next(group for group in unknown.groups() if group)
@@ -201,9 +202,9 @@ def explain(message: str, parser: ArgumentParser) -> str:
         flags = {action.dest: action.option_strings[:1] for action in parser._actions}
         names = [" ".join(flags.get(name, [])) or name.upper() for name in re.split(r",\s*", missing[1])]
         names.sort(key=lambda name: name.startswith("-"))
-        return f"{' and '.join(names)} missing; --help lists the arguments"
+        return f"{' and '.join(names)} missing; pass --help for the arguments"
     if extra := re.search(r"[Uu]nrecognized arguments: (.+)", text):
-        return f"cannot use {extra[1]!r} here; --help lists the arguments"
+        return f"cannot use {extra[1]!r} here; pass --help for the arguments"
     if alone := re.search(r"argument (-\S+): expected (at least )?one argument", text):
         return f"{alone[1]} needs a value"
     if flag := re.search(r"argument (-\S+): ignored explicit argument", text):
@@ -212,7 +213,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
         return "the file is not a recipe or configuration (YAML); pyg-clusters new-recipe writes a recipe for frames"
     if unknown := re.search(r'^Parser key "([\w.]+)":.*Expected a dot import path string: (\S+)', text):
         hint = nearest(unknown[2], CLASSES) or "; give its import path, such as pyg_clusters.models.SmoothDART"
-        return f"--{unknown[1]}: there is no class {unknown[2]!r}{hint}"
+        return f"--{unknown[1]}: no class {unknown[2]!r}{hint}"
     if wrong := re.match(r"Parser key \"([\w.]+)\":\s*(?:Expected|Does not validate)", text):
         action = next((action for action in parser._actions if action.dest == wrong[1]), None)
         kind = getattr(action, "_typehint", None)
@@ -225,7 +226,7 @@ def explain(message: str, parser: ArgumentParser) -> str:
 
 
 def words_of(kind: object) -> str:
-    """Description of the values allowed by a type, empty if there is no simple one.
+    """Description of the values that a type allows; empty if there is no simple one.
 
     Example:
         >>> words_of(int | None), words_of(Literal["stop", "skip"])
@@ -247,7 +248,7 @@ def _without_types(text: str) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Hint with the most similar known name, empty if none is similar.
+    """Hint at the most similar known name; empty if none is similar.
 
     Example:
         >>> nearest("scren", ["screen", "train"])
@@ -258,7 +259,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def options_of(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Names and values of the options ``--name value`` and ``--name=value``."""
+    """Names and values of options, written as ``--name value`` or ``--name=value``."""
     for argument, following in zip(argv, [*argv[1:], ""], strict=False):
         name, equals, value = argument.partition("=")
         if name.startswith("-"):
@@ -266,7 +267,7 @@ def options_of(argv: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 
 def parse_sizes(text: str) -> list[int]:
-    """Parse numbers of atoms: single numbers and ranges ``start:stop[:step]`` (``stop`` included), without repeats.
+    """Parse numbers of atoms, single or in ranges ``start:stop[:step]`` (``stop`` included), without repetitions.
 
     Example:
         >>> parse_sizes("14:20:2,40")

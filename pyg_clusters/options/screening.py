@@ -29,7 +29,8 @@ class StrategyOptions:
     bins: int = 100
     """for bins and descriptor-bins: number of bins per cluster size or composition"""
     tolerance: float = 0.035
-    """for unique: structures are copies if their atoms can be superposed to this distance (root mean square in Å)"""
+    """for unique: structures are copies if their atoms can be superposed to within this root-mean-square distance in
+    Å"""
     spread_weight: float = 2.0
     """for uncertain: multiple of the spread that is subtracted from the energy"""
 
@@ -44,10 +45,10 @@ class RelaxationOptions:
     """Relaxation before the selection."""
 
     relax: bool = False
-    """relax frames (of screen: those of the pool) with the forces of the model, and select among the relaxed
+    """relax the frames (in screen, those of the pool) with the forces of the model, and select among the relaxed
     structures"""
     fmax: float = 0.01
-    """for --relax: largest force on an atom after the relaxation, in eV/Å"""
+    """for --relax: largest remaining force on an atom, in eV/Å"""
     steps: int = 1000
     """for --relax: maximum number of force evaluations per frame"""
 
@@ -69,24 +70,24 @@ class RelaxationOptions:
 class ScreenOptions(
     OverwriteOptions, StrategyOptions, RelaxationOptions, EnergyUnitOptions, EngineOptions, FrameOptions, ModelOptions
 ):
-    """Select the lowest-energy candidates among the frames of trajectories, by cluster size (for alloys by
-    composition). The results are candidates.extxyz, candidates.csv (source_file, source_frame, size, pred_rank,
+    """Select the lowest-energy candidates of each cluster size (for alloys, of each composition) among the frames of
+    trajectories. The results are candidates.extxyz, candidates.csv (source_file, source_frame, size, pred_rank,
     pred_energy, pred_energy_spread for models with an uncertainty estimate, pred_reason) and report.html. With --relax
     the candidates are relaxed; initial_pred_energy, model_energy, model_fmax, model_steps and converged describe the
     relaxation.
     """
 
     choose: str = field(default="rank", metadata={"choices": purposes})
-    """strategy"""
+    """selection strategy"""
     pool: int | None = None
-    """for unique and diverse, and with --relax: number of lowest frames of a size to select among; by default 10 times
-    --top (for diverse without --relax 3 times)"""
+    """for unique and diverse, and with --relax: number of lowest-energy frames of each size to select among; by default
+    10 times --top (3 times for diverse without --relax)"""
     truth: str | None = None
     """name of the true energy in the frames, for the report"""
     write: str | None = None
-    """also write each candidate to its own folder in this format of ASE (vasp: POSCAR, aims, xyz, ...)"""
+    """also write each candidate to its own folder in this format of ASE (vasp for a POSCAR, aims, xyz, ...)"""
     vacuum: float = VACUUM
-    """for --write: distance in Å between a candidate and its box; 0: no box"""
+    """for --write: distance in Å between a candidate and the faces of its box; 0 for no box"""
     out: str
     """folder of the results"""
 
@@ -95,7 +96,7 @@ class ScreenOptions(
         if self.energy_unit is not None and self.truth is None:
             raise InputError("--energy-unit requires --truth")
         if self.choose not in STRATEGIES:
-            raise InputError(f"--choose must be {', '.join(STRATEGIES)}; got {self.choose!r}")
+            raise InputError(f"--choose must be one of {', '.join(STRATEGIES)}; got {self.choose!r}")
         strategy = STRATEGIES[self.choose]
         defaults = {option.name: option.default for option in fields(StrategyOptions) if option.name != "top"}
         for name, default in defaults.items():
@@ -127,20 +128,21 @@ class ScreenOptions(
 class BenchmarkScreeningOptions(
     OverwriteOptions, StrategyOptions, RelaxationOptions, EnergyUnitOptions, DeviceOptions, FrameOptions, ModelOptions
 ):
-    """Benchmark the strategies of screening on frames whose true energies are known (those of the minima that they
-    quench to): rank correlations of the predictions; and for each strategy, for random frames, and for every third or
-    fourth frame: regret, recall of the lowest 50 frames, enrichment, distinct isomers.
+    """Benchmark the strategies of screening on frames whose true energies are known (for example those of the minima
+    to which the frames quench). The results are rank correlations of the predictions, and the regret, the recall of the
+    lowest 50 frames, the enrichment and the number of distinct isomers of each strategy, of random frames, and of every
+    third or fourth frame.
     """
 
     truth: str | None = None
     """name of the true energy in the frames; by default the target of the training"""
     own: str | None = None
-    """name of the energy of the frame itself: also report the error against it"""
+    """name of the energy of the frames themselves, to also report errors with respect to it"""
     minima: list[str] | None = None
-    """files of the minima of the frames, in the same order: isomers are also the same if their minima are copies, not
-    only if their true energies are within 1 meV"""
+    """files of the minima of the frames, in the same order: isomers then also count as the same if their minima are
+    copies, not only if their true energies are within 1 meV"""
     out: str | None = None
-    """folder of the results; without it they are only printed"""
+    """folder of the results; without it, results are only printed"""
 
     def __post_init__(self):
         StrategyOptions.__post_init__(self)
@@ -155,16 +157,16 @@ class BenchmarkScreeningOptions(
 )
 @dataclass(kw_only=True)
 class CompareDFTOptions(OverwriteOptions):
-    """Compare results of DFT (or any other program) for the candidates of a screening with the predictions; writes
-    dft.csv and dft.png into the folder of the screening. An output belongs to the candidate that equals its first
-    structure, whatever the file name, and the energy of its last structure is used; an output without its first
-    structure is matched by the number of its folder (0001_Ga46, ...). Outputs may be missing. Energies are compared
+    """Compare DFT results (or those of any other program) for the candidates of a screening with the predictions, and
+    write dft.csv and dft.png into the folder of the screening. An output is matched to the candidate that equals its
+    first structure, whatever the file name; an output without its first structure is matched by the number of its
+    folder (0001_Ga46, ...). The energy of the last structure is used. Outputs may be missing. Energies are compared
     within a composition, so their zero does not matter.
     """
 
     screening: str = field(metadata={"positional": True})
     """folder of the results of pyg-clusters screen"""
     files: list[str] = field(metadata={"positional": True})
-    """outputs: any format that ASE reads"""
+    """outputs in any format that ASE reads"""
     key: str = "energy"
     """name of the energy (eV) in the outputs"""

@@ -21,14 +21,13 @@ VERBS["generate"] = Verb("generate random clusters, or search for distinct minim
 @verb(
     "generate sblda",
     "pyg_clusters.structures.generate.generate_sblda",
-    "random clusters with given distances to the two nearest neighbours",
+    "random clusters with given nearest-neighbour distances",
     "--element Na --sizes 14:30:2,40 --count 200 --seed 0 --out na.extxyz",
 )
 @dataclass(kw_only=True)
 class SbldaOptions(OverwriteOptions):
-    """Generate random clusters by the second-order bond-length-distribution algorithm: every atom is added at
-    normally distributed distances from its nearest and next-nearest neighbour. The seed of each cluster is written to
-    the file.
+    """Generate random clusters by the second-order bond-length-distribution algorithm: every atom is added at normally
+    distributed distances from its nearest and next-nearest neighbours. The seed of each cluster is written to the file.
     """
 
     element: str = "Na"
@@ -40,15 +39,15 @@ class SbldaOptions(OverwriteOptions):
     seed: int = 0
     """seed of the random numbers"""
     mu1: float | None = None
-    """mean nearest distance in Å; 3.50 for Na"""
+    """mean distance to the nearest neighbour in Å; by default 3.50 for Na"""
     mu2: float | None = None
-    """mean next-nearest distance in Å; 3.60 for Na"""
+    """mean distance to the next-nearest neighbour in Å; by default 3.60 for Na"""
     sigma1: float = 0.1
-    """standard deviation of the nearest distance in Å"""
+    """standard deviation of the distance to the nearest neighbour in Å"""
     sigma2: float = 0.1
-    """standard deviation of the next-nearest distance in Å"""
+    """standard deviation of the distance to the next-nearest neighbour in Å"""
     out: str
-    """clusters.extxyz, or .extxyz.xz"""
+    """file of the clusters (.extxyz or .extxyz.xz)"""
 
     def __post_init__(self):
         check_counts(self, "count")
@@ -57,22 +56,22 @@ class SbldaOptions(OverwriteOptions):
 
 @dataclass(kw_only=True)
 class QuenchSettings:
-    """Settings of a search for minima, besides the compositions and the calculator."""
+    """Settings of a search for minima other than the compositions and the calculator."""
 
     seed: int = 0
     """seed of the search"""
     per_segment: int = 5
-    """maximum number of minima from one start"""
+    """maximum number of minima from one starting structure"""
     fmax: float = 0.01
-    """largest force on an atom of a minimum in eV/Å"""
+    """largest remaining force on an atom of a minimum in eV/Å"""
     steps: int = 1000
     """maximum number of force evaluations of a quench"""
     temperature: float = 1000.0
-    """temperature of hot runs in K, multiplied by a random factor of 0.7 to 1.5"""
+    """temperature of the molecular dynamics in K, multiplied by a random factor from 0.7 to 1.5"""
     md_steps: int = 200
-    """steps of a hot run"""
+    """number of steps of each run of molecular dynamics"""
     timestep: float = 4.0
-    """time step of a hot run in fs"""
+    """time step of the molecular dynamics in fs"""
 
     def __post_init__(self):
         check_positive(self, "fmax", unit="eV/Å")
@@ -90,25 +89,26 @@ class QuenchSettings:
 @dataclass(kw_only=True)
 class QuenchOptions(OverwriteOptions, QuenchSettings):
     """Search for distinct local minima of clusters and alloy clusters by quenching random compact structures, frames of
-    hot molecular dynamics, basin-hopping moves and exchanges of unlike atoms. Every minimum is written when it is
-    found, with its energy and the segment of the search that it belongs to (group). An interrupted search resumes with
-    the same arguments and gives the same file as an uninterrupted one; with a larger --count it continues.
+    high-temperature molecular dynamics, basin-hopping moves and exchanges of unlike atoms. Every minimum is written
+    when it is found, with its energy and the segment of the search to which it belongs (group). Repeating the command
+    resumes an interrupted search, and the file is the same as that of an uninterrupted one; a larger --count continues
+    the search.
     """
 
     formula: list[str] | None = None
-    """compositions, for example Cu13Au7; or use --elements and --sizes"""
+    """compositions, for example Cu13Au7; the alternative is --elements with --sizes"""
     elements: list[str] | None = None
     """symbols of the elements"""
     sizes: str | None = None
     """numbers of atoms: 14:30:2,40 is 14, 16, ..., 30, 40"""
     compositions: Literal["all", "mixed"] = "all"
-    """with --elements: all compositions of each size, or only those with every element (mixed)"""
+    """for --elements: all compositions of each size, or only those that contain every element (mixed)"""
     calculator: str
-    """energy and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""
+    """calculator of energies and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""
     count: int = 100
     """total number of minima"""
     out: str
-    """minima.extxyz; each minimum is appended"""
+    """file to which each minimum is appended (.extxyz)"""
 
     def __post_init__(self):
         QuenchSettings.__post_init__(self)
@@ -120,35 +120,35 @@ class QuenchOptions(OverwriteOptions, QuenchSettings):
 @verb(
     "generate hot",
     "pyg_clusters.structures.generate.generate_hot",
-    "frames of molecular dynamics from given clusters, with forces",
+    "frames of molecular dynamics with forces",
     "cuau.extxyz --calculator emt --count 1000 --out cuau_hot.extxyz",
 )
 @dataclass(kw_only=True)
 class HotOptions(OverwriteOptions, FrameOptions):
-    """Generate frames with forces, to train on in addition to minima: each is the last frame of a short
-    molecular-dynamics run from one of the given clusters, chosen at random without replacement. It has energy, forces
-    and the group of that cluster, so that a split by group keeps both in one part. An interrupted run resumes with the
-    same arguments; with a larger --count it continues.
+    """Generate frames with forces, for training in addition to minima: each is the last frame of a short
+    molecular-dynamics run that starts from one of the given clusters, chosen at random without replacement. It has
+    energy, forces and the group of that cluster, so that a split by group keeps both in one part. Repeating the command
+    resumes an interrupted run; a larger --count adds frames.
     """
 
     calculator: str
-    """energy and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""
+    """calculator of energies and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""
     count: int = 1000
     """total number of frames"""
     seed: int = 0
     """seed of the random numbers"""
     min_temperature: float = 300.0
-    """lowest temperature in K; each run has a random one"""
+    """lowest temperature in K; the temperature of each run is random"""
     max_temperature: float = 1500.0
     """highest temperature in K"""
     min_steps: int = 25
-    """smallest number of steps of a run; each has a random one"""
+    """smallest number of steps of a run, which is random"""
     max_steps: int = 74
     """largest number of steps of a run"""
     timestep: float = 4.0
     """time step in fs"""
     out: str
-    """hot.extxyz; each frame is appended"""
+    """file to which each frame is appended (.extxyz)"""
 
     def __post_init__(self):
         check_counts(self, "count")
@@ -170,19 +170,19 @@ class HotOptions(OverwriteOptions, FrameOptions):
 class RelaxOptions(OverwriteOptions, FrameOptions):
     """Relax frames to the nearest local minima. Results are named after the calculator: gupta_energy (eV), gupta_fmax
     (eV/Å), gupta_steps; converged, source_file and source_frame are added. Names, groups, charge and spin are kept;
-    other values belong to the initial positions and become initial_*. Gupta and models relax many frames at once; other
-    calculators relax one by one, write each frame when it is finished, and an interrupted run resumes with the same
-    arguments.
+    other values belong to the initial positions and are renamed to initial_*. Gupta and models relax many frames at
+    once. With other calculators, frames are relaxed one by one and written as they are finished; repeating the command
+    resumes an interrupted run.
     """
 
     calculator: str = "gupta"
-    """energy and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class, or a trained model"""
+    """calculator of energies and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class, or a trained model"""
     fmax: float = 0.01
-    """largest force on an atom at the end, in eV/Å"""
+    """largest remaining force on an atom, in eV/Å"""
     steps: int = 1000
     """maximum number of force evaluations per frame"""
     out: str
-    """relaxed.extxyz; with gupta or a model also .extxyz.xz"""
+    """file of the relaxed frames (.extxyz; with gupta or a model also .extxyz.xz)"""
 
     def __post_init__(self):
         check_positive(self, "fmax", unit="eV/Å")
@@ -191,22 +191,22 @@ class RelaxOptions(OverwriteOptions, FrameOptions):
 
 @dataclass(kw_only=True)
 class LabelOptions(OverwriteOptions, RayOptions, FrameOptions):
-    """Options that all labels share."""
+    """Options shared by all labels."""
 
     workers: int = 1
-    """number of processes, each with its own frame"""
+    """number of processes, each of which calculates one frame at a time"""
     shard: str | None = None
-    """i/n: label every n-th frame from frame i - 1 on"""
+    """i/n: label every n-th frame, starting at frame i - 1"""
     threads: int = 1
     """threads per process; more workers are more efficient than more threads"""
     out: str
-    """labelled.extxyz; each frame is appended"""
+    """file to which each labelled frame is appended (.extxyz)"""
 
     def __post_init__(self):
         super().__post_init__()
         check_counts(self, "workers", "threads")
         if self.engine == "ray" and self.workers > 1:
-            raise InputError(f"--workers {self.workers}: a Ray cluster has its own workers; leave it out")
+            raise InputError(f"--workers {self.workers}: a Ray cluster has its own workers; leave out --workers")
 
 
 VERBS["label"] = Verb("label clusters with energies and forces, or with DFT shieldings", kind="label")
@@ -220,10 +220,10 @@ VERBS["label"] = Verb("label clusters with energies and forces, or with DFT shie
 )
 @dataclass(kw_only=True)
 class LabelShieldingOptions(LabelOptions):
-    """Compute the shielding of every atom with PySCF, B3LYP/6-31G(d) with GIAOs: nmr_shielding and nmr_tensor (ppm),
-    gop (gross orbital populations), energy (eV), s2. Each frame is written when it is finished; an interrupted run
-    resumes with the same arguments. Frames whose broken-symmetry singlet is not nearly a closed shell, and frames that
-    do not converge, are written to OUT.set_aside.extxyz with the reason.
+    """Compute the shielding of every atom with PySCF, by B3LYP/6-31G(d) with GIAOs: nmr_shielding and nmr_tensor (ppm),
+    gop (gross orbital populations), energy (eV) and s2. Frames whose broken-symmetry singlet is not nearly a closed
+    shell, and frames that do not converge, are written to OUT.set_aside.extxyz with the reason. Each frame is written
+    when it is finished; repeating the command resumes an interrupted run.
     """
 
     charge: int = 0
@@ -231,21 +231,22 @@ class LabelShieldingOptions(LabelOptions):
     max_s2: float = 0.05
     """frames with this <S^2> or more are rejected"""
     spin_test: Literal["s2", "stability"] = "s2"
-    """s2: by the broken-symmetry singlet; stability: by the stability of the closed shell alone, which is cheaper"""
+    """test of the closed shell: <S^2> of the broken-symmetry singlet, or only the stability of the closed shell, which
+    is cheaper"""
     label_unstable: bool = False
     """also compute shieldings of frames that are rejected for their spin"""
     exact: bool = False
-    """exact integrals instead of density fitting, many times slower"""
+    """use exact integrals, many times slower than density fitting"""
     grid: int = 1
-    """PySCF's level of the integration grid, 0 to 9"""
+    """level of PySCF's integration grid, 0 to 9"""
     scf_tolerance: float = 1e-7
-    """convergence of the energy in hartree"""
+    """convergence threshold of the energy in hartree"""
     response_tolerance: float = 1e-4
-    """convergence of the coupled-perturbed equations"""
+    """convergence threshold of the coupled-perturbed equations"""
     memory: float | None = None
-    """memory in GB for all workers; nearly all free memory by default; on Ray each frame reserves what it needs"""
+    """memory in GB for all workers; by default nearly all free memory; on Ray each frame reserves what it needs"""
     device: Literal["cpu", "cuda"] = "cpu"
-    """cuda: gpu4pyscf, with exact integrals"""
+    """device; cuda uses gpu4pyscf with exact integrals"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -260,16 +261,17 @@ class LabelShieldingOptions(LabelOptions):
 )
 @dataclass(kw_only=True)
 class LabelPrescreenOptions(LabelOptions):
-    """Select the sodium clusters that are worth a shielding calculation: tight_binding_gap (one s orbital per atom),
+    """Select the sodium clusters that are worth a shielding calculation, by tight_binding_gap (one s orbital per atom)
     and valence_lambda_triplet (eV, lowest eigenvalue of the triplet stability matrix with one electron per atom).
     Frames with a small gap or a low eigenvalue are written to OUT.set_aside.extxyz, with the reason. Each frame is
-    written when it is finished; an interrupted run resumes with the same arguments.
+    written when it is finished; repeating the command resumes an interrupted run.
     """
 
     charge: int = 0
     """total charge of frames that do not state one"""
     min_gap: float = 0.0
-    """minimum tight-binding gap, in units of the hopping at 3.6 Å; frames below it are rejected at once"""
+    """minimum tight-binding gap, in units of the hopping at 3.6 Å; frames below it are rejected without computing the
+    eigenvalue"""
     least: float = -0.04
     """minimum eigenvalue in eV"""
 
@@ -282,10 +284,10 @@ class LabelPrescreenOptions(LabelOptions):
 )
 @dataclass(kw_only=True)
 class LabelEnergyOptions(LabelOptions):
-    """Compute energies (eV) and forces (eV/Å) of frames with a calculator, replacing those they have. Each frame is
-    written when it is finished; an interrupted run resumes with the same arguments. Frames on which the calculator
-    fails are written to OUT.set_aside.extxyz, with the reason.
+    """Compute energies (eV) and forces (eV/Å) of frames with a calculator, replacing those they have. Frames on which
+    the calculator fails are written to OUT.set_aside.extxyz, with the reason. Each frame is written when it is
+    finished; repeating the command resumes an interrupted run.
     """
 
     calculator: str
-    """energy and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""
+    """calculator of energies and forces: gupta, emt, tblite, pyscf, gap:FILE or module:Class"""

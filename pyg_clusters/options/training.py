@@ -1,4 +1,4 @@
-"""Options of the verbs for training and evaluating models, and for reproducing papers."""
+"""Options of the verbs that train and evaluate models, and reproduce papers."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -21,13 +21,13 @@ from pyg_clusters.options import (
 @verb("models", "pyg_clusters.models.checkpoint.list_models", "list the pretrained models", "")
 @dataclass(kw_only=True)
 class ModelsOptions:
-    """List the pretrained models that come with the package; ``pyg-clusters info NAME`` prints more of one."""
+    """List the pretrained models that come with the package; ``pyg-clusters info NAME`` describes one of them."""
 
 
 @verb("recipes", "pyg_clusters.shipped.list_recipes", "list the recipes that come with the package", "dart-gallium")
 @dataclass(kw_only=True)
 class RecipesOptions:
-    """List the recipes that come with the package, for ``pyg-clusters train NAME``; with a name, print the recipe."""
+    """List the recipes that come with the package, for ``pyg-clusters train NAME``, or print the recipe of a name."""
 
     name: str | None = field(default=None, metadata={"positional": True})
     """recipe to print"""
@@ -41,12 +41,12 @@ class RecipesOptions:
 )
 @dataclass(kw_only=True)
 class NewRecipeOptions(OverwriteOptions, FrameOptions):
-    """Write a commented training recipe for your own files of frames. The label, the forces and the elements are found
-    in the frames, the radii follow from the pair-distance distribution g(r), and model and split suit the data.
+    """Write a commented training recipe for your own files of frames. The label, the forces and the elements are taken
+    from the frames, the radii follow from the pair-distance distribution g(r), and model and split suit the data.
     """
 
     target: str | None = None
-    """name of the label, if the frames have several"""
+    """name of the label, required if the frames have several"""
     epochs: int = 60
     """number of epochs"""
     out: str
@@ -60,8 +60,8 @@ TRAIN_HELP = """usage: pyg-clusters train RECIPE --out RUN [OPTIONS]
        pyg-clusters train --resume RUN [OPTIONS]
 
 Train a model from a YAML recipe. The folder of the run holds the resolved configuration, metrics.csv (a row per
-epoch), the best model, the state to resume from, the split, and at the end predictions, errors and figures of the test
-set. A run that was stopped or killed resumes with the same result as an uninterrupted one.
+epoch), the best model, the state to resume from, the split, and, after training, predictions, errors and figures of the
+test set. A run that was stopped or killed can be resumed, with the same result as an uninterrupted one.
 
   RECIPE, --config RECIPE    YAML file, or a name from pyg-clusters recipes (pyg-clusters new-recipe writes one for
                              your own files); a later --config overrides values of an earlier one
@@ -87,7 +87,7 @@ Every value of a recipe is also an option, and every class can be replaced by na
                              such a run is resumed with --trust, as its logger may write any file
   --trainer.accelerator gpu --trainer.devices 2 ...    any argument of the Trainer of PyTorch Lightning
 
-  --config RECIPE --print_config    print all values with their defaults, and exit
+  --config RECIPE --print_config    print all values, including defaults, and exit
 
 example: pyg-clusters train dart-gallium --out runs/dart
 """
@@ -103,12 +103,12 @@ VERBS["train"] = Verb("train a model from a YAML recipe", "pyg_clusters.training
 )
 @dataclass(kw_only=True)
 class EnsembleOptions:
-    """Combine several runs into an ensemble. The runs stay where they are; the folder of the ensemble is used like that
-    of a run, and its prediction is the mean of the members. (train --ensemble 5 also trains the members.)
+    """Combine several runs into an ensemble, whose prediction is the mean of its members. The runs stay where they are;
+    the folder of the ensemble is used like that of a run. (train --ensemble 5 also trains the members.)
     """
 
     runs: list[str] = field(metadata={"positional": True})
-    """folders of runs or saved models, of the same data"""
+    """folders of runs or saved models that were trained on the same data"""
     out: str
     """folder of the ensemble"""
 
@@ -128,17 +128,17 @@ class EvaluateOptions(OverwriteOptions, EnergyUnitOptions, DeviceOptions, CheckO
     frames: list[str] = field(default_factory=list, metadata={"positional": True})
     """files of labelled frames; without them the test set of the run is used"""
     target: str | None = None
-    """name of the label in the frames: the energy, or the shielding of each atom in ppm; by default the label that the
-    model was trained on, or binding_energy (nmr_shielding) if unknown"""
+    """name of the label in the frames: the energy, or the shielding of each atom in ppm; by default the label on which
+    the model was trained, or, if that is unknown, binding_energy or nmr_shielding"""
     out: str | None = None
-    """JSON file for the errors on frames"""
+    """JSON file for the errors on FRAMES"""
 
     def __post_init__(self):
         super().__post_init__()
         if not self.frames and self.out is not None:
             raise InputError("--out requires FRAMES; the errors of a run are written to its test_metrics.json")
         if not self.frames and self.energy_unit is not None:
-            raise InputError("--energy-unit requires FRAMES; a run knows the unit of its own data")
+            raise InputError("--energy-unit requires FRAMES; the unit of the data of a run is known")
 
 
 @verb(
@@ -146,16 +146,16 @@ class EvaluateOptions(OverwriteOptions, EnergyUnitOptions, DeviceOptions, CheckO
 )
 @dataclass(kw_only=True)
 class CalibrateOptions(DeviceOptions):
-    """Calibrate a run or an ensemble: from its errors on the validation set, predict and evaluate compute intervals of
-    a given coverage (--coverage), and the ranges of the training set are recorded for flags. Writes calibration.json
-    into the folder.
+    """Calibrate a run or an ensemble by its errors on the validation set, so that predict and evaluate can compute
+    intervals of a given coverage (--coverage), and record the ranges of the training set for flags. The result is
+    calibration.json in the folder.
     """
 
     run: str = field(metadata={"positional": True})
     """folder of a run, or of an ensemble of runs"""
     spread: Literal["none", "last_layer"] = "none"
-    """for a single model: intervals that grow with the root of the number of atoms (none), or also with the spread of a
-    Gaussian posterior of the last layer; an ensemble has its own spread"""
+    """for a single model: intervals that grow with the square root of the number of atoms (none), or also with the
+    spread of a Gaussian posterior of the last layer (last_layer); an ensemble has its own spread"""
 
 
 Target = Literal["energy", "shielding"]
@@ -166,11 +166,11 @@ class ReproduceOptions:
     """Runs and results of a reproduction."""
 
     quick: bool = False
-    """train for a few epochs only, to test that everything works, in ten minutes or less"""
+    """train for only a few epochs, to test in at most ten minutes that everything works"""
     only: list[str] | None = None
     """tables, trainings or methods by name: 'Table 2', dart_without_k, lasso_both"""
     workers: int = 2
-    """trainings in parallel, one thread each"""
+    """number of trainings run in parallel, with one thread each"""
     out: str
     """folder of the runs and the results"""
 
@@ -190,16 +190,16 @@ VERBS["reproduce"] = Verb("reproduce the tables of a paper", kind="paper")
 @dataclass(kw_only=True)
 class ReproduceDartOptions(ReproduceOptions):
     """Reproduce the tables of Modee et al. 2021 (energies of gallium clusters): run the missing trainings, and write
-    tables (Markdown, CSV), figures, and the verdict on each finding of the paper. Repeating the command resumes a
-    stopped run.
+    tables (Markdown, CSV), figures, and a verdict on each finding of the paper. Repeating the command resumes a stopped
+    reproduction.
     """
 
     seeds: int = 1
-    """number of trainings of each kind; the splits stay the same"""
+    """number of trainings of each kind, on the same splits"""
     recipe: str | None = None
-    """recipe of DART; dart_gallium.yaml by default"""
+    """recipe of DART; by default dart_gallium.yaml"""
     gnc: str | None = None
-    """folder of the paper's own data (GNC_31-70), used instead of the shipped data"""
+    """folder of the data of the paper (GNC_31-70), to use instead of the shipped data"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -215,16 +215,16 @@ class ReproduceDartOptions(ReproduceOptions):
 @dataclass(kw_only=True)
 class ReproduceNmrOptions(ReproduceOptions):
     """Reproduce Kaneko et al. 2023 on the shipped shieldings of sodium clusters: run the missing fits and trainings,
-    and write tables (Markdown, CSV), the figures of the paper, and the verdict on each of its findings. Repeating the
-    command resumes a stopped run.
+    and write tables (Markdown, CSV), the figures of the paper, and a verdict on each of its findings. Repeating the
+    command resumes a stopped reproduction.
     """
 
     seeds: int = 1
-    """number of trainings of each kind; the folds stay the same"""
+    """number of trainings of each kind, on the same folds"""
     epochs: int | None = None
-    """maximum number of epochs of a training; 200 by default, 20 with --quick"""
+    """maximum number of epochs of a training; by default 200, or 20 with --quick"""
     recipe: str | None = None
-    """recipe of NodeSchNet; sodium_node_schnet.yaml by default"""
+    """recipe of NodeSchNet; by default sodium_node_schnet.yaml"""
 
     def __post_init__(self):
         super().__post_init__()
@@ -239,25 +239,25 @@ class ReproduceNmrOptions(ReproduceOptions):
 )
 @dataclass(kw_only=True)
 class ReproduceLayersOptions(ReproduceOptions):
-    """Compare ten message-passing layers in the same model on the same data, split, head and number of epochs: energies
-    of gallium clusters and shieldings of sodium clusters. Runs the missing trainings, and writes a table (Markdown,
-    CSV) and a figure of error against speed. Repeating the command resumes a stopped run.
+    """Compare ten message-passing layers in the same model, with the same data, split, head and number of epochs, on
+    energies of gallium clusters and shieldings of sodium clusters: run the missing trainings, and write a table
+    (Markdown, CSV) and a figure of error against speed. Repeating the command resumes a stopped comparison.
     """
 
     only: list[str] | None = None
     """names of layers or whole models, for example GCNConv SchNet"""
     targets: list[Target] | None = None
-    """properties to learn; both by default"""
+    """properties to learn; by default both"""
     train_clusters: int = 1500
-    """number of gallium clusters to train on"""
+    """number of gallium clusters in the training set"""
     epochs: int = 40
-    """epochs of the energies"""
+    """number of epochs for energies"""
     shielding_epochs: int = 100
-    """epochs of the shieldings"""
+    """number of epochs for shieldings"""
     folds: int = 5
-    """folds of the shieldings, of five"""
+    """number of folds for shieldings, at most five"""
     channels: int = 64
-    """features of an atom"""
+    """number of features per atom"""
     num_layers: int = 3
     """number of layers"""
 

@@ -1,4 +1,4 @@
-"""Frame stores: frames as flat arrays in one HDF5 file, and conversion from any format."""
+"""Writer of frame stores (frames as flat arrays in one HDF5 file), and conversion from any format."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
@@ -15,11 +15,7 @@ from pyg_clusters.frames.energy_units import stated_unit
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
 from pyg_clusters.frames.reader import Frames
-from pyg_clusters.frames.store_layout import (
-    FORMAT,
-    VERSION,
-    new_hdf5,
-)
+from pyg_clusters.frames.store_layout import FORMAT, VERSION, new_hdf5
 from pyg_clusters.frames.writing import WrittenFrames, open_output
 from pyg_clusters.options.frames import ConvertOptions
 from pyg_clusters.positions import centred
@@ -31,7 +27,7 @@ CHUNK: int = 1 << 14
 COMPRESSION: Mapping[str, object] = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 UNITS: tuple[tuple[str, str], ...] = (("energy", "eV"), ("forces", "eV/Å"), ("nmr_shielding", "ppm"))
-"""Units of labels by the ends of their names."""
+"""Ends of the names of labels, and the units of such labels."""
 
 
 def write_store(
@@ -42,25 +38,29 @@ def write_store(
     compressed: bool = True,
     energy_unit: str = "eV",
 ) -> int:
-    """Write frames to an HDF5 store; one block of them is in memory at a time.
+    """Write frames to an HDF5 store, with one block of frames in memory at a time.
 
-    The file holds ``ptr [num_frames + 1]`` (offsets of the frames), ``z [num_atoms]`` and ``pos [num_atoms, 3]`` (Å;
-    frames are joined across the faces of their cells, as the attribute ``joined`` states); from the original files
-    ``cell [num_frames, 3, 3]`` (Å), ``pbc [num_frames, 3]``, ``charge [num_frames]`` (e) and ``unpaired [num_frames]``
-    (electrons, -1 if not stated); the labels of the blocks in the groups ``properties``
-    (``[num_frames, ...]``) and ``atom_properties`` (``[num_atoms, ...]``), with their ``units`` if known; and in the
-    group ``origin`` the source of each frame: index ``number [num_frames]`` in the file ``files[file[frame]]``.
+    The file holds:
 
-    A label has the same kind in all frames: numbers are stored in double precision (integers that it would round are
-    refused), texts as texts, booleans as booleans.
+    - ``ptr [num_frames + 1]``, offsets of the frames; ``z [num_atoms]``; and ``pos [num_atoms, 3]`` in Å, where frames
+      are joined across the faces of their cells, as the attribute ``joined`` states;
+    - from the original files, ``cell [num_frames, 3, 3]`` in Å, ``pbc [num_frames, 3]``, ``charge [num_frames]`` in e,
+      and ``unpaired [num_frames]``, the number of unpaired electrons, which is -1 if not stated;
+    - the labels of the blocks in the groups ``properties`` (``[num_frames, ...]``) and ``atom_properties``
+      (``[num_atoms, ...]``), with their ``units`` if known;
+    - in the group ``origin``, the source of each frame: index ``number [num_frames]`` in the file
+      ``files[file[frame]]``.
+
+    A label has the same kind in all frames. Numbers are stored in double precision (integers that would be rounded are
+    refused), texts as texts, and booleans as booleans.
 
     Args:
-        path: The file, ``.h5`` or ``.hdf5``. It appears when it is complete.
+        path: The file, ``.h5`` or ``.hdf5``, which appears only when it is complete.
         blocks: The frames, all with the same labels.
-        single: Store the positions relative to their mean over the frame in single precision: about half the space,
-            rounded to 1e-6 Å (up to 32 Å from the mean).
-        compressed: Whether to compress with gzip. Reading single frames in any order (training from disk) from a
-            compressed store is many times slower, since a whole chunk is unpacked for each of them.
+        single: Store the positions in single precision, relative to their mean over the frame. This takes about half
+            the space, and rounds to 1e-6 Å (up to 32 Å from the mean).
+        compressed: Whether to compress with gzip. Reading single frames in any order, as in training from disk, is many
+            times slower from a compressed store, since a whole chunk is unpacked for each frame.
         energy_unit: Unit of the energies among the labels, and of the energy in forces, which the store states.
 
     Returns:
@@ -84,11 +84,13 @@ def write_store(
     """
     path = Path(path)
     if not is_store(path):
-        raise InputError(f"{path}: a frame store ends in {' or '.join(STORE_SUFFIXES)}")
+        raise InputError(f"{path}: the name of a frame store must end in {' or '.join(STORE_SUFFIXES)}; rename it")
     with atomic_write(path) as temporary, new_hdf5(temporary) as (file, check):
         writer = _Writer(file, single, COMPRESSION if compressed else {}, energy_unit)
-        for block in blocks:
-            writer.append(_as_clusters(block))
+        for block in map(as_clusters, blocks):
+            if block.unreadable:
+                raise block.unreadable[0].error
+            writer.append(block)
             check()
         if not writer.num_frames:
             raise InputError(f"{path}: no frames to write")
@@ -97,7 +99,7 @@ def write_store(
 
 
 class _Writer:
-    """Append blocks to an open file."""
+    """Writer of blocks to an open file."""
 
     def __init__(self, file: h5py.File, single: bool, compression: Mapping[str, object], energy_unit: str):
         self.file = file
@@ -136,14 +138,16 @@ class _Writer:
         for name, values in labels.items():
             labels[name] = self._storable(block, name, values)
         for name, values in (of_frames | of_atoms | labels).items():
-            self._append(name, values)
+            if name not in self.file:
+                self._new(name, values[:0])
+            self.waiting.setdefault(name, []).append(values)
         self.num_frames += len(block)
         self.num_atoms += len(block.z)
         if sum(map(len, self.waiting["z"])) >= CHUNK:
             self._flush()
 
     def finish(self):
-        """Write the remaining values, and the names of the original files."""
+        """Write the remaining values and the names of the original files."""
         self._flush()
         self.file.create_dataset("origin/files", data=list(self.files), dtype=h5py.string_dtype())
 
@@ -153,12 +157,12 @@ class _Writer:
             has = "has" if odd[0] in labels else "has no"
             raise InputError(
                 f"{block.file}, frame {block.number[0]}: {has} label {odd[0].rpartition('/')[2]!r}, unlike the frames "
-                "before it; all frames of a store have the same labels"
+                "before it; all frames of a store must have the same labels"
             )
         self.kinds = names
 
     def _storable(self, block: FrameBlock, name: str, values: np.ndarray) -> np.ndarray:
-        """Values as they are stored, of the same kind as in the frames before and without rounding."""
+        """Values as they are stored, checked to be of the same kind as before and not to be rounded."""
         key = name.rpartition("/")[2]
         frames = block.number[block.frame_of_atom] if name.startswith("atom_properties") else block.number
 
@@ -168,19 +172,19 @@ class _Writer:
             )
 
         kind = self.kinds[name]
-        kinds = [kind_of(value) for value in values] if values.dtype == object else [KINDS.get(values.dtype.kind, "")]
+        kinds = [kind_of(value) for value in values] if values.dtype == object else [kind_of(values)]
         for row, found in enumerate(kinds):
             kind = kind or found
             if found not in KINDS.values():
-                raise refused(row, "neither a number nor a text: it cannot be stored")
+                raise refused(row, "neither a number nor a text: it cannot be stored, leave it out")
             if found != kind:
-                raise refused(row, f"{found}, but {kind} in the frames before: convert it, or leave it out")
+                raise refused(row, f"{found}, but {kind} in the frames before it: convert it, or leave it out")
         self.kinds[name] = kind
         if name in self.file and self.file[name].shape[1:] != values.shape[1:]:
-            raise refused(0, f"of another shape than {self.file[name].shape[1:]} in the frames before")
+            raise refused(0, f"which differs in shape from {self.file[name].shape[1:]} in the frames before it")
         if kind == KINDS["U"]:
             if (wrong := next((row for row, value in enumerate(values.flat) if "\0" in value), None)) is not None:
-                raise refused(wrong * len(values) // values.size, "which contains a zero byte: it cannot be stored")
+                raise refused(wrong * len(values) // values.size, "which contains a zero byte: remove that byte")
             return values.astype(object)
         if kind != KINDS["f"]:
             return values.astype(bool)
@@ -188,16 +192,11 @@ class _Writer:
             rows = (np.asarray(value).ravel().tolist() for value in values)
             rounded = next((row for row, found in enumerate(rows) if any(v != float(v) for v in found)), None)
             if rounded is not None:
-                raise refused(rounded, "which double precision would round: store it as a text, or leave it out")
+                raise refused(rounded, "which double precision would round: convert it to a text, or leave it out")
         return values.astype(np.float64)
 
-    def _append(self, name: str, values: np.ndarray):
-        if name not in self.file:
-            self._new(name, values[:0])
-        self.waiting.setdefault(name, []).append(values)
-
     def _flush(self):
-        """Write the waiting values together, so that many small blocks are as fast as a large one."""
+        """Write the waiting values together, so that many small blocks are written as fast as a large one."""
         for name, parts in self.waiting.items():
             values = np.concatenate(parts)
             dataset = self.file[name]
@@ -225,7 +224,7 @@ class _Writer:
 
 
 def _states(block: FrameBlock) -> dict[str, np.ndarray]:
-    """Charge and number of unpaired electrons (-1 if not stated) of each frame, as stored."""
+    """Charge and number of unpaired electrons (-1 if not stated) of each frame, as they are stored."""
     columns = np.tile(np.array([[0], [-1]], dtype=np.int32), len(block))
     for frame, state in enumerate(block.states if block.states is not None else ()):
         if isinstance(state, str):
@@ -235,18 +234,12 @@ def _states(block: FrameBlock) -> dict[str, np.ndarray]:
     return dict(zip(("charge", "unpaired"), columns, strict=True))
 
 
-def _as_clusters(block: FrameBlock) -> FrameBlock:
-    block = as_clusters(block)
-    if block.unreadable:
-        raise block.unreadable[0].error
-    return block
-
-
 def convert(options: ConvertOptions) -> WrittenFrames:
     """Convert frames in any format to a frame store.
 
     Raises:
-        InputError: If a file or, with ``on_bad="stop"``, a frame cannot be used, or the store exists already.
+        InputError: If a file cannot be used, with ``on_bad="stop"`` also if a frame cannot, or if the store exists
+            already.
     """
     out, bad = Path(options.out), list[BadFrame]()
 
@@ -272,12 +265,14 @@ def convert(options: ConvertOptions) -> WrittenFrames:
 
 
 def _energy_unit(frames: Frames) -> str:
-    """Name of the unit that the files state for the energies among the properties, which is the same in all files."""
+    """Name of the unit of energies that the files state, which must be the same in all of them; by default eV."""
     first: tuple[Path, str] | None = None
     for path in frames.paths:
         stated = [unit for key in frames.options.properties if (unit := stated_unit(path, key)) is not None]
         for name in sorted({unit.name for unit in stated} or {"eV"}):
             first = first or (path, name)
             if name != first[1]:
-                raise InputError(f"{path}: states energies in {name}, but {first[0]} in {first[1]}; convert them apart")
+                raise InputError(
+                    f"{path}: states energies in {name}, but {first[0]} in {first[1]}; convert them to two stores"
+                )
     return "eV" if first is None else first[1]
