@@ -108,7 +108,7 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
     Args:
         atoms: The cluster.
         dtype: Type of the numbers, by default that of torch. Total energies of heavy elements need ``torch.double``.
-        fragments: Treatment of a periodic cluster that stays in several pieces.
+        fragments: Treatment of a cluster in several pieces, see :func:`~pyg_clusters.frames.join_atoms`.
 
     Raises:
         InputError: If it is not an isolated cluster, or its two energies or forces differ.

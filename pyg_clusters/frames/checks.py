@@ -170,8 +170,8 @@ def check_block(
     for frame, reason in _problems(block, atomic_numbers):
         reasons.setdefault(frame, reason)
     if block.fragments == "refuse":
-        free = np.setdiff1d(np.arange(len(block)), list(reasons))
-        reasons |= dict(pieces_without_cell(block, free))
+        free = np.setdiff1d(np.flatnonzero(~block.periodic), list(reasons))
+        reasons |= dict(pieces_without_cell(block.z, block.pos, block.ptr, free))
     if state is not None and (block.states is not None or state[0]):
         stated = np.full(len(block), None) if block.states is None else block.states
         found = {frame: state_problem(of_frame, *state) for frame, of_frame in enumerate(stated)}

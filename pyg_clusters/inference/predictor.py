@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
+from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block, join_atoms
 from pyg_clusters.frames.electronic_state import state_problem, stated_state
 from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
 from pyg_clusters.models.checkpoint import load_model
@@ -28,6 +28,7 @@ from pyg_clusters.models.contract import (
 )
 from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.nn.output_scale import reference_energies
+from pyg_clusters.options import Fragments
 from pyg_clusters.positions import check_positions
 
 ATOMS_AT_ONCE: int = 8192  # default number of atoms in a batch on a CPU: the working set stays in the cache
@@ -116,6 +117,7 @@ class Predictor:
         pos: Array | None = None,
         ptr: Array | None = None,
         extra: Mapping[str, Array] | None = None,
+        fragments: Fragments = "refuse",
     ) -> Prediction:
         """Predict frames given as flat arrays, as arrays of one cluster size, as a list of ASE ``Atoms``, or as files.
 
@@ -126,6 +128,9 @@ class Predictor:
             pos: Positions in Å, ``[num_atoms, 3]`` or ``[num_frames, num_atoms, 3]``.
             ptr: Offsets of the frames ``[num_frames + 1]``.
             extra: Additional arguments of the model by name (such as ``populations``), as arrays ``[num_atoms, ...]``.
+            fragments: ``"refuse"`` raises at ASE ``Atoms`` that are in pieces far apart, as if a cell had cut them or
+                their positions were not in Å; ``"keep"`` predicts them too. Arrays are not examined; ``Frames`` have
+                their own such argument.
 
         Raises:
             ValueError: If the shapes do not match.
@@ -140,7 +145,7 @@ class Predictor:
             for frame, state in enumerate(map(stated_state, z)):
                 if problem := state_problem(state, *state_of_training(self.model)):
                     raise InputError(f"frame {frame}: {problem}")
-        z, pos, ptr = flat_tensors(z, pos, ptr)
+        z, pos, ptr = flat_tensors(z, pos, ptr, fragments)
         check_positions(pos, ptr)
         if problem := element_problem(self.model, torch.unique(z).tolist()):
             raise InputError(problem)
@@ -177,14 +182,15 @@ class Predictor:
         return self(torch.full((1, 3), number), triangle).per_atom
 
     @torch.no_grad()
-    def atomic_energies(self, clusters: Sequence[Atoms]) -> list[np.ndarray] | None:
+    def atomic_energies(self, clusters: Sequence[Atoms], fragments: Fragments = "refuse") -> list[np.ndarray] | None:
         """Return atomic energies ``[num_atoms]`` of each cluster in eV; ``None`` if the model does not provide them."""
         if not isinstance(self.model, HasAtomicEnergies) or self.transform is not None:
             return None
         results = []
         for cluster in clusters:
             z = torch.from_numpy(cluster.numbers).long().to(self.device)
-            pos = torch.from_numpy(cluster.positions - cluster.positions.mean(axis=0)).to(self.device, self.dtype)
+            positions = join_atoms(cluster, fragments).positions
+            pos = torch.from_numpy(positions - positions.mean(axis=0)).to(self.device, self.dtype)
             results.append(self.model.atomic_energies(z, pos, torch.zeros_like(z)).double().cpu().numpy())
         return results
 

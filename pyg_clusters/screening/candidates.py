@@ -305,7 +305,7 @@ def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, st
     if screening.candidates and not relaxed:
         raise InputError("no frame has a finite energy after relaxing: the model cannot relax these frames")
     if relaxed and predictor.gives_spread:
-        spreads = cast(Tensor, predictor([candidate.atoms for candidate in relaxed]).spread)
+        spreads = cast(Tensor, predictor([candidate.atoms for candidate in relaxed], fragments="keep").spread)
         relaxed = [replace(one, spread=float(spread)) for one, spread in zip(relaxed, spreads, strict=True)]
     ranked = list(_with_ranks(relaxed))
     energy = np.full(len(screening.energy), np.nan)
