@@ -305,6 +305,44 @@ def test_frames_that_cannot_be_used_are_left_out_on_request(tmp_path):
     refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", on_bad="ignore"), "on_bad must be 'stop' or 'skip'")
 
 
+@pytest.mark.parametrize("on_bad", ["on_bad", "on_missing"])
+def test_values_that_are_not_numbers_are_left_out_on_request(tmp_path, on_bad):
+    """NaN forces of one atom, a failed energy, an infinite charge: each frame is counted, and no other is lost."""
+    frames = [cluster(3, energy=-float(number), t=300.0) for number in range(6)]
+    for frame in frames:
+        frame.arrays |= {"forces": np.zeros((3, 3)), "q": np.zeros(3)}
+    frames[1].arrays["forces"][2, 1] = np.nan
+    frames[2].info["energy"] = "failed"
+    frames[3].arrays["q"][0] = np.inf
+    frames[4].info["t"] = float("nan")
+    write_extxyz(tmp_path / "a.xyz", frames)
+    arguments = {"forces": True, "keep": ["t"], "keep_atoms": ["q"]}
+    refused(
+        lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", **arguments), "frame 1: 'forces' of atom 2 is [0.0, nan"
+    )
+    with pytest.warns(UserWarning, match="4 frames are left out"):
+        dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", **arguments, **{on_bad: "skip"})
+    assert energies(dataset) == [0, -5] and [bad.number for bad in dataset.skipped] == [1, 2, 3, 4]
+    assert dataset._data.force.shape == (6, 3)
+
+
+def test_forces_of_a_store_must_belong_to_its_energies(dynamics, tmp_path):
+    """A store is checked by the files it was converted from, of which the second has the gradient."""
+    for name, sign in (("good", 1.0), ("gradient", -1.0)):
+        frames = [frame.copy() for frame in dynamics]
+        for frame, labelled in zip(frames, dynamics, strict=True):
+            forces = sign * labelled.get_forces()
+            frame.calc = SinglePointCalculator(frame, energy=labelled.get_potential_energy(), forces=forces)
+        write_extxyz(tmp_path / f"{name}.extxyz", frames)
+        files = [tmp_path / "good.extxyz", *([tmp_path / "gradient.extxyz"] if sign < 0 else [])]
+        opened = Frames.open(files, properties=["energy"], atom_properties=["forces"])
+        write_store(tmp_path / f"{name}.h5", opened, compressed=False)
+    assert len(OnDiskClusters(tmp_path / "good.h5", forces=True)) == len(dynamics)
+    reason = "gradient.h5, from .*gradient.extxyz: the forces do not belong .* by -1"
+    with pytest.raises(InputError, match=reason):
+        OnDiskClusters(tmp_path / "gradient.h5", forces=True)
+
+
 def test_frames_of_a_store_are_left_out_on_request(tmp_path):
     frames = [cluster(size, energy=-float(size)) for size in (3, 4, 5, 6)]
     frames[1].info["energy"] = float("nan")
