@@ -16,7 +16,7 @@ from ase.io.extxyz import key_val_str_to_dict, read_xyz
 from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame, column
 from pyg_clusters.frames.electronic_state import may_state
-from pyg_clusters.frames.text import atomic_number, unknown_label
+from pyg_clusters.frames.text import atomic_number, unknown_label, with_usual_exponents
 
 LENGTHS: Mapping[str, float] = {
     **dict.fromkeys(("angstrom", "angstroms", "angstroem", "ang", "a", "å"), 1.0),
@@ -102,7 +102,7 @@ def plain_comment(line: bytes) -> float | str | None:
     if not text or "=" in text:
         return None
     try:
-        return float(text)
+        return float(with_usual_exponents(text))
     except ValueError:
         return text
 
@@ -122,7 +122,7 @@ def comment_for_ase(line: bytes) -> Comment:
     Raises:
         UnusableText: If the positions may be in an unknown unit other than Å, or the frame holds other quantities.
     """
-    text = decoded(line).strip()
+    text = with_usual_exponents(decoded(line).strip())
     of_i_pi = _of_i_pi(text)
     if of_i_pi is not None:
         return of_i_pi
@@ -208,7 +208,8 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
     """Convert a frame by ASE, with positions in Å and labels of atoms resolved to elements, or return its fault."""
     try:
         comment = comment_for_ase(frame.comment)
-        lines = [line.split() for line in decoded(frame.atoms).split("\n")[: frame.num_atoms]]
+        atom_lines = with_usual_exponents(decoded(frame.atoms)).split("\n")
+        lines = [line.split() for line in atom_lines[: frame.num_atoms]]
         _name_elements(lines, comment.text, decoded(frame.comment))
         text = "\n".join([str(frame.num_atoms), comment.text, *map(" ".join, lines), ""])
         atoms = next(read_xyz(StringIO(text), index=0))
@@ -326,5 +327,5 @@ def values_of(key: str, comments: Sequence[bytes]) -> np.ndarray | None:
         found = pattern.findall(outside)
         if len(found) != 1 or re.search(r"[\"'{}\[\]\\]", outside) or len(anywhere.findall(outside)) != 1:
             return None
-        values.append(key_val_str_to_dict(f"{key}={found[0]}")[key])
+        values.append(key_val_str_to_dict(f"{key}={with_usual_exponents(found[0])}")[key])
     return column(values)
