@@ -66,6 +66,7 @@ TABLES = {
     "columns with a comment": ("# file energy\n# ---- \n", "{n}.xyz {e}\n"),
     "unit column": ("file,energy,unit\n", "{n}.xyz,{kcal},kcal/mol\n"),
     "unit in the name": ("file,energy (kJ/mol)\n", "{n}.xyz,{kj}\n"),
+    "unit at the end of the name": ("file,energy_kcal_mol\n", "{n}.xyz,{kcal}\n"),
     "unit column without names": ("", "{n} {kcal} kcal/mol\n"),
     "other columns": ("id,time,energy,note\n", '{n},3.5,{e},"a, b"\n'),
     "frames": ("file,frame,energy\n", "{n}.xyz,0,{e}\n"),
@@ -116,6 +117,8 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
         ("file,frame,energy\n0.xyz,1.5,-2\n", "line 2: the frame is '1.5'"),
         ("file,frame,energy\n0.xyz,1,-2\n", "line 2: names frame 1, which does not exist"),
         ("1 2 3 4 5\n", "5 columns without a header"),
+        ("file,energy_per_atom\n0.xyz,-1\n", "'energy_per_atom' is an energy per atom"),
+        ("file,energy (eV/atom)\n0.xyz,-1\n", "'energy (eV/atom)' is an energy per atom"),
         ("", "no rows"),
     ],
 )

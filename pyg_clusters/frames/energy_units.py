@@ -91,11 +91,21 @@ def _statements(info: Mapping[str, object], target: str) -> Iterator[tuple[str, 
             yield str(key), str(key)
     if target in info and {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
         yield "i = ..., E = ..., as CP2K does", "Hartree"
-    match = UNIT_IN_KEY.fullmatch(target)
     if PER_ATOM.fullmatch(target):
         yield target, target
-    elif match and match[1].lower() not in ("au", "atomic") and _known(match[1]):  # E_Au may be that of gold
-        yield target, match[1]
+    elif unit := unit_in_name(target):
+        yield target, unit
+
+
+def unit_in_name(name: str) -> str | None:
+    """Unit at the end of the name of an energy, if any.
+
+    Example:
+        >>> unit_in_name("energy_Ha"), unit_in_name("E_Au"), unit_in_name("energy")
+        ('Hartree', None, None)
+    """
+    match = UNIT_IN_KEY.fullmatch(name)
+    return _known(match[1]) if match and match[1].lower() not in ("au", "atomic") else None  # E_Au may be that of gold
 
 
 def _known(name: str) -> str | None:
