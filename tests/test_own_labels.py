@@ -11,6 +11,7 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
 from ase.db import connect
+from ase.io import write
 from ase.md.verlet import VelocityVerlet
 from helpers import assert_refused as refused
 from torch_geometric.data import Batch, Data
@@ -20,7 +21,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.label_reading import has_meaning
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import Frames, write_extxyz, write_store
+from pyg_clusters.frames import Frames, to_data, write_extxyz, write_store
 from pyg_clusters.structures import ClusterEMT
 
 
@@ -170,6 +171,28 @@ def test_key_value_pairs_and_data_of_a_database(tmp_path):
     assert energies(ClusterDataset(tmp_path, tmp_path / "a.db", target="e0")) == [-5, -6, -7]
 
 
+@pytest.mark.parametrize("key", ["energy", "forces"])
+def test_labels_that_contradict_the_results_of_a_calculator(tmp_path, key):
+    """A frame with an old label beside another result of a calculation says which ones differ."""
+    frames = [cluster() for _ in range(2)]
+    for frame in frames:
+        frame.calc = SinglePointCalculator(frame, energy=-2.0, forces=np.zeros((3, 3)))
+    frames[0].info["energy"], frames[0].arrays["forces"] = -2.0, np.zeros((3, 3))
+    holder, old = (frames[1].info, -3.0) if key == "energy" else (frames[1].arrays, np.full((3, 3), -3.0))
+    holder[key] = old
+    write(tmp_path / "a.traj", frames)
+    with connect(tmp_path / "b.db") as database:
+        for frame in frames:
+            database.write(frame, data={key: holder[key] if frame is frames[1] else frame.calc.results[key]})
+    for file in [tmp_path / "b.db", *([tmp_path / "a.traj"] if key == "energy" else [])]:  # .traj has no other arrays
+        arguments = {"root": tmp_path, "files": file, "forces": True}
+        with pytest.raises(InputError, match=rf"frame 1: '{key}' is -3.0 in its .*, but -?[02].0 among the results"):
+            ClusterDataset(**arguments)
+        with pytest.warns(UserWarning, match="1 frames are left out"):
+            assert energies(ClusterDataset(**arguments, on_bad="skip")) == [-2.0]
+    refused(lambda: to_data(frames[1]), f"{key!r} is -3.0 in its ")
+
+
 def test_forces_of_any_name(tmp_path):
     atoms = cluster(REF_energy=-3.0)
     atoms.arrays["REF_forces"] = np.arange(9.0).reshape(3, 3)
@@ -283,8 +306,6 @@ def test_frames_without_a_label(tmp_path, suffix):
     frames = [cluster(3, dft=-1.0), cluster(4), cluster(5, dft=float("nan")), cluster(6, dft=-4.0)]
     path = tmp_path / f"a{suffix}"
     if suffix == ".traj":
-        from ase.io import write
-
         for atoms in frames:  # info is not kept in this format: the energy is
             atoms.calc = SinglePointCalculator(atoms, **({"energy": atoms.info["dft"]} if atoms.info else {}))
         write(path, frames)
