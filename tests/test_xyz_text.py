@@ -173,6 +173,16 @@ def test_labels_stand_for_elements(tmp_path, label, columns):
     np.testing.assert_allclose(block.pos[:, 2], [0, 2.6])
 
 
+@pytest.mark.parametrize(
+    ("atom", "word"), [("Ga 0,1 0,2 2,6", "0,1"), ("7 Ga 0 0 2.6", "Ga"), ("Ga 0 oops 2.6", "oops")]
+)
+def test_a_word_in_place_of_a_number_is_named_with_a_remedy(tmp_path, atom, word):
+    path = write_text(tmp_path / "a.xyz", frame() + frame([SHORT[0], atom]))
+    words = rf"frame 1: cannot be read \('{word}' in '{atom}' is not a number .* Properties=.*; fix or remove .* skip"
+    with pytest.raises(InputError, match=words):
+        list(Frames.open(path))
+
+
 def test_labels_that_stand_for_none(tmp_path):
     for label in ("Ga*", "Q7", "Gallium", "300"):
         path = write_text(tmp_path / "a.xyz", frame([f"{label} 0 0 0", "Ga 0 0 2.6"]))

@@ -236,7 +236,7 @@ class Frames:
             whole = block.select(before)
             whole.partial = True
             yield whole
-        raise InputError(str(bad))
+        raise InputError(str(bad)) if isinstance(bad, UnlabelledFrame) else bad.error
 
     def _stops(self, frame: BadFrame) -> bool:
         return (self.on_missing if isinstance(frame, UnlabelledFrame) else self.on_bad) == "stop"

@@ -71,6 +71,10 @@ PROGRAM_ENERGY: re.Pattern[str] = re.compile(
 """Matches comments of xtb and ORCA with their energy in hartree."""
 
 
+NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*)'$")
+"""Matches the message about a word that is not a number."""
+
+
 class UnusableText(ValueError):
     """The text of a frame is contradictory or ambiguous."""
 
@@ -216,7 +220,7 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
     except UnusableText as error:
         return BadFrame(str(path), number, str(error))
     except Exception as error:  # ASE raises many kinds, by the part of the text that is wrong
-        return BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
+        return BadFrame(str(path), number, _wrong_number(frame, error) or f"cannot be read ({describe_error(error)})")
     atoms.info.update(comment.info)
     if comment.cell is not None:
         atoms.set_cell(comment.cell)
@@ -225,6 +229,19 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
         atoms.set_cell(atoms.cell * comment.length)
         atoms.positions *= comment.length
     return atoms
+
+
+def _wrong_number(frame: TextFrame, error: Exception) -> str | None:
+    """Fault of the first line with a word that is not a number, if that is the error."""
+    word = NO_FLOAT.search(str(error))
+    lines = decoded(frame.atoms).split("\n")
+    line = next((" ".join(line.split()) for line in lines if word and word[1] in line.split()[1:]), None)
+    if word is None or line is None:
+        return None
+    return (
+        f"cannot be read ({word[1][:40]!r} in {line[:60]!r} is not a number such as 1.5); the columns are element, "
+        "x, y, z, or those of Properties=... in the comment"
+    )
 
 
 def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
