@@ -529,6 +529,35 @@ def test_energies_are_not_taken_for_ev_where_the_file_states_another_unit(tmp_pa
     refused(lambda: call("d", energy_unit=27.2), "energy_unit is 27.2")
 
 
+@pytest.mark.filterwarnings("ignore:1 frames are left out")
+@pytest.mark.parametrize(
+    ("comments", "words"),
+    [
+        (
+            ["energy=-30 energy_unit=eV", "energy=-1.1 energy_unit=Ha"],
+            r"frame 1: states both 'energy_unit=eV' .*frame 0",
+        ),
+        (["energy=-30", "energy=-31", "energy=-1 unit=Ha"], "frame 2: states unit=Ha, but .* frame 0 states no unit"),
+        (
+            [" energy: -1.123456 gnorm: 0.0001 xtb: 6.6", "energy=-30"],
+            "frame 0: states .*, but .* frame 1 states no unit",
+        ),
+        (["energy=-30 energy_unit=eV", "energy=-31"], None),
+        (["energy=-30", "name=a unit=eV", "energy=-31"], None),
+    ],
+)
+def test_energies_of_a_file_have_one_unit(tmp_path, comments, words):
+    """A unit that only another frame than the first states is not overlooked."""
+    text = "".join(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n" for comment in comments)
+    (tmp_path / "a.xyz").write_text(text)
+    if words is None:
+        dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", on_missing="skip")
+        assert energies(dataset) == [-30, -31]
+    for unit in ("eV", "Hartree") if words else ("Hartree",):
+        with pytest.raises(InputError, match=words or "states energy_unit=eV|states unit=eV"):
+            ClusterDataset(tmp_path, tmp_path / "a.xyz", energy_unit=unit)
+
+
 def test_a_unit_is_found_in_a_frame_without_a_label(tmp_path):
     frames = [cluster(energy_unit="Ha"), cluster(energy_unit="Ha", E=-3.0, offset=0.1)]
     write_extxyz(tmp_path / "a.extxyz", frames)
