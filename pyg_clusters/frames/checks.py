@@ -239,7 +239,7 @@ def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iter
         yield of_atom, f"atom {atom - block.ptr[of_atom]} is a dummy of atomic number {block.z[atom]}; remove it"
     if atomic_numbers is not None:
         yield from _unknown_elements(block, atomic_numbers)
-    yield from _too_close(block)
+    yield from too_close(block)
 
 
 def _not_finite(block: FrameBlock) -> Iterator[tuple[int, str]]:
@@ -257,7 +257,8 @@ def _unknown_elements(block: FrameBlock, atomic_numbers: Collection[int]) -> Ite
         yield int(frame), f"atom {atom - block.ptr[frame]} is {symbol}, but the model knows only {known}"
 
 
-def _too_close(block: FrameBlock) -> Iterator[tuple[int, str]]:
+def too_close(block: FrameBlock) -> Iterator[tuple[int, str]]:
+    """Index and fault of each frame with two atoms closer than :data:`MIN_DISTANCE`."""
     first, second, distance = close_pairs(block, MIN_DISTANCE)
     for a, b, apart in zip(first, second, distance, strict=True):
         frame = int(block.frame_of_atom[a])

@@ -9,6 +9,8 @@ from ase import Atoms
 from torch import Tensor
 
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.block import FrameBlock
+from pyg_clusters.frames.checks import too_close
 from pyg_clusters.frames.join import join_several, warn_of_joined
 from pyg_clusters.options import Fragments
 
@@ -93,6 +95,15 @@ def _joined(frames: Sequence[Atoms], fragments: Fragments) -> np.ndarray:
         raise InputError(f"frame {frame}: {problem}")
     warn_of_joined(int(joined.moved.sum()), len(frames))
     return joined.pos
+
+
+def check_distances(z: Tensor, pos: Tensor, ptr: Tensor):
+    """Raise an :class:`~pyg_clusters.errors.InputError` if two atoms of a frame are implausibly close."""
+    num_frames = ptr.numel() - 1
+    cell, pbc = np.zeros((num_frames, 3, 3)), np.zeros((num_frames, 3), dtype=bool)
+    block = FrameBlock("", np.arange(num_frames), z.numpy(), pos.numpy(), ptr.numpy(), cell, pbc)
+    for frame, problem in too_close(block):
+        raise InputError(f"frame {frame}: {problem}; are its positions in Å?")
 
 
 def _shapes(z: Tensor, pos: Tensor) -> str:

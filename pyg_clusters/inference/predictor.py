@@ -16,7 +16,7 @@ from torch_geometric.data import Batch, Data
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block, join_atoms
 from pyg_clusters.frames.electronic_state import state_problem, stated_state
-from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
+from pyg_clusters.inference.prediction import Array, Prediction, check_distances, flat_tensors
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import (
     HasAtomicEnergies,
@@ -122,9 +122,9 @@ class Predictor:
         """Predict frames given as flat arrays, as arrays of one cluster size, as a list of ASE ``Atoms``, or as files.
 
         Args:
-            z: Atomic numbers ``[num_atoms]`` with ``ptr``, or ``[num_frames, num_atoms]`` without; or a list of ASE
-                ``Atoms``; or :class:`~pyg_clusters.frames.Frames`, which are read in blocks. A frame that cannot be
-                used raises an error, or has the energy NaN if such frames are to be skipped.
+            z: Atomic numbers ``[num_atoms]`` with ``ptr``, or ``[num_frames, num_atoms]`` without; or ASE ``Atoms``
+                or a list of them; or :class:`~pyg_clusters.frames.Frames`, which are read in blocks. A frame that
+                cannot be used raises an error, or has the energy NaN if such frames are to be skipped.
             pos: Positions in Å, ``[num_atoms, 3]`` or ``[num_frames, num_atoms, 3]``.
             ptr: Offsets of the frames ``[num_frames + 1]``.
             extra: Additional arguments of the model by name (such as ``populations``), as arrays ``[num_atoms, ...]``.
@@ -135,18 +135,24 @@ class Predictor:
         Raises:
             ValueError: If the shapes do not match.
             InputError: If an element or charge occurs that the model was not trained on, or several elements that it
-                does not distinguish, a position is not finite, two atoms coincide, a cluster does not fit in the memory
-                of the device, or the model returns neither a value per frame nor one per atom.
+                does not distinguish, a position is not finite, two atoms coincide (of ASE ``Atoms``, are closer than
+                0.5 Å), a cluster does not fit in the memory of the device, or the model returns neither a value per
+                frame nor one per atom.
         """
         if isinstance(z, Frames):
             return self._of_frames(z)
-        if pos is None and not isinstance(z, np.ndarray | Tensor):
-            z = list(z)
+        of_ase = pos is None and not isinstance(z, np.ndarray | Tensor)
+        if of_ase:
+            z = [z] if isinstance(z, Atoms) else list(z)
+            if strange := [frame for frame in z if not isinstance(frame, Atoms)]:
+                raise ValueError(f"a list of ASE Atoms is needed, got {strange[0]!r}; for files: Frames.open(files)")
             for frame, state in enumerate(map(stated_state, z)):
                 if problem := state_problem(state, *state_of_training(self.model)):
                     raise InputError(f"frame {frame}: {problem}")
         z, pos, ptr = flat_tensors(z, pos, ptr, fragments)
         check_positions(pos, ptr)
+        if of_ase:
+            check_distances(z, pos, ptr)
         if problem := element_problem(self.model, torch.unique(z).tolist()):
             raise InputError(problem)
         arrays = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
