@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_clusters.datasets.label_reading import LabelArguments, LabelReader, Labels, report_skipped
+from pyg_clusters.datasets.label_reading import MOST_BINDING, LabelArguments, LabelReader, Labels, report_skipped
 from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
@@ -21,7 +22,7 @@ from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
 from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.geometry import sizes_to_ptr
-from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
+from pyg_clusters.nn.output_scale import farthest_from_fit, fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
@@ -257,6 +258,12 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
             target = target - shift_of_references(z, ptr, numbered)
             self.check_energies(target, sizes, references)
+        elif not self.per_atom and (apart := farthest_from_fit(z, ptr, target)) > MOST_BINDING:
+            warnings.warn(
+                f"targets are up to {apart:.6g} eV per atom away from the others of their elements: energies of "
+                "different frames have different zeros or units",
+                stacklevel=2,
+            )
         groups = np.concatenate([self._groups_of(block) for block in blocks])
         names = list(dict.fromkeys(groups.tolist()))
         number_of_name = {name: number for number, name in enumerate(names)}
