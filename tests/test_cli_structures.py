@@ -7,6 +7,7 @@ from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, all_changes
 from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from helpers import refused
 
 from pyg_clusters.cli.main import main
@@ -15,8 +16,10 @@ from pyg_clusters.frames import write_extxyz
 from pyg_clusters.labels import shielding
 from pyg_clusters.labels.label import KEY, REASON
 from pyg_clusters.options.parsing import parse_sizes
+from pyg_clusters.options.structures import RelaxOptions
 from pyg_clusters.structures import GuptaCalculator, sblda
 from pyg_clusters.structures.quench import random_compact
+from pyg_clusters.structures.relax_frames import relax_frames
 from pyg_clusters.structures.relaxation import PAIRS_AT_ONCE
 
 
@@ -132,6 +135,14 @@ def test_relax_keeps_no_label_of_the_old_positions(tmp_path):
         assert set(found.arrays) == {"numbers", "positions", "tags", "initial_charges"} | arrays
         assert found.info["initial_energy"] == -7.0 and found.info["initial_gupta_energy"] == "of the old positions"
         assert found.info["source_file"] == str(start) and found.get_initial_charges().tolist() == [0.5, -0.5]
+
+
+def test_relax_says_that_it_ignores_constraints(tmp_path):
+    dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.2]], constraint=FixAtoms([0]))
+    ase.io.write(tmp_path / "a.traj", [dimer, Atoms("Na2", dimer.positions)])
+    options = RelaxOptions(frames=[str(tmp_path / "a.traj")], calculator="gupta", out=str(tmp_path / "r.extxyz"))
+    with pytest.warns(UserWarning, match="the constraints of 1 frame were ignored: all atoms were relaxed"):
+        relax_frames(options)
 
 
 def test_relax_in_parts_is_the_same(clusters, tmp_path, monkeypatch):

@@ -16,7 +16,7 @@ from ase.units import Bohr
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import Frames, read_atoms, read_blocks, write_extxyz, write_store
+from pyg_clusters.frames import Frames, read_atoms, read_blocks, to_data, write_extxyz, write_store
 from pyg_clusters.frames.join import join_atoms, join_frames
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import load_model
@@ -429,6 +429,42 @@ def test_positions_in_bohr_are_not_taken_for_angstrom(tmp_path):
     (tmp_path / "a.xyz").write_text("".join([first, "length_unit=bohr\n", *atoms]))
     (frame,) = read_atoms([tmp_path / "a.xyz"])
     np.testing.assert_allclose(frame.atoms.positions, gallium().positions, atol=1e-6)
+
+
+def test_pieces_without_a_cell_are_refused_in_python():
+    """Atoms in pieces far apart are refused like frames of files, but a cluster may dissociate step by step."""
+    whole = gallium()
+    apart = whole.copy()
+    apart.positions[:5] += [20.0, 0.0, 0.0]
+    far = "has no periodic cell, but is in 2 pieces of 8 and 5 atoms"
+    predictor = Predictor(load_model("gallium-forces").double())
+    with pytest.raises(InputError, match=f'frame 1: {far}.*fragments="keep"'):
+        predictor([whole, apart])
+    for call in (predictor.atomic_energies, lambda frames: to_data(frames[0])):
+        with pytest.raises(InputError, match=far):
+            call([apart])
+    energies = predictor([whole, apart], fragments="keep").energy
+    assert torch.isfinite(energies).all()
+
+    calculator = ModelCalculator(predictor.model)
+    for _ in range(2):  # also after a whole cluster of the same atoms
+        with pytest.raises(InputError, match=far):
+            calculator.get_potential_energy(apart)
+        assert calculator.get_potential_energy(whole) == pytest.approx(float(energies[0]))
+    moving = whole.copy()
+    for _ in range(20):
+        moving.positions[:5] += [1.0, 0.0, 0.0]
+        energy = calculator.get_potential_energy(moving)
+    assert energy == pytest.approx(float(energies[1]))
+    kept = ModelCalculator(predictor.model, fragments="keep").get_potential_energy(apart)
+    assert kept == pytest.approx(float(energies[1]))
+
+
+def test_atomic_energies_of_a_cut_cluster_are_those_of_the_whole(frames):
+    free, cut = frames
+    predictor = Predictor(load_model("gallium-forces").double())
+    expected, found = predictor.atomic_energies([free[0], cut[0]])
+    np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
 def test_large_clusters_are_joined():

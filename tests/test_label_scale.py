@@ -130,6 +130,18 @@ def test_totals_that_single_precision_would_round_are_distinguished(tmp_path):
         assert back == pytest.approx(given, abs=1e-6)
 
 
+def test_energies_of_two_zeros_give_a_warning(tmp_path):
+    """Binding energies beside total energies, which a fit of references would refuse."""
+    for name, zero in (("a", 0.0), ("b", -52000.0)):
+        frames = [Icosahedron("Ga", 2, latticeconstant=4.0) for _ in range(3)]
+        for number, frame in enumerate(frames):
+            frame.info["energy"] = 13 * zero - 30.0 - number
+        write_extxyz(tmp_path / f"{name}.extxyz", frames)
+    ClusterDataset(tmp_path, tmp_path / "b.extxyz")
+    with pytest.warns(UserWarning, match="targets are up to 26000.1 eV per atom away .* have different zeros or units"):
+        ClusterDataset(tmp_path, [tmp_path / "a.extxyz", tmp_path / "b.extxyz"])
+
+
 def test_references_of_another_unit_are_refused(tmp_path):
     write_totals(tmp_path / "totals.extxyz", number=3)
     with pytest.raises(InputError, match="have different zeros or units"):

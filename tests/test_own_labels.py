@@ -11,6 +11,7 @@ from ase import Atoms, units
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.cluster import Icosahedron
 from ase.db import connect
+from ase.io import write
 from ase.md.verlet import VelocityVerlet
 from helpers import assert_refused as refused
 from torch_geometric.data import Batch, Data
@@ -20,7 +21,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
 from pyg_clusters.datasets.label_reading import has_meaning
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import Frames, write_extxyz, write_store
+from pyg_clusters.frames import Frames, to_data, write_extxyz, write_store
 from pyg_clusters.structures import ClusterEMT
 
 
@@ -66,6 +67,7 @@ TABLES = {
     "columns with a comment": ("# file energy\n# ---- \n", "{n}.xyz {e}\n"),
     "unit column": ("file,energy,unit\n", "{n}.xyz,{kcal},kcal/mol\n"),
     "unit in the name": ("file,energy (kJ/mol)\n", "{n}.xyz,{kj}\n"),
+    "unit at the end of the name": ("file,energy_kcal_mol\n", "{n}.xyz,{kcal}\n"),
     "unit column without names": ("", "{n} {kcal} kcal/mol\n"),
     "other columns": ("id,time,energy,note\n", '{n},3.5,{e},"a, b"\n'),
     "frames": ("file,frame,energy\n", "{n}.xyz,0,{e}\n"),
@@ -116,6 +118,8 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
         ("file,frame,energy\n0.xyz,1.5,-2\n", "line 2: the frame is '1.5'"),
         ("file,frame,energy\n0.xyz,1,-2\n", "line 2: names frame 1, which does not exist"),
         ("1 2 3 4 5\n", "5 columns without a header"),
+        ("file,energy_per_atom\n0.xyz,-1\n", "'energy_per_atom' is an energy per atom"),
+        ("file,energy (eV/atom)\n0.xyz,-1\n", "'energy (eV/atom)' is an energy per atom"),
         ("", "no rows"),
     ],
 )
@@ -165,6 +169,28 @@ def test_key_value_pairs_and_data_of_a_database(tmp_path):
     assert energies(dataset) == [-1.5, -2.5, -3.5] and dataset.groups.tolist() == [0, 1, 0]
     assert (dataset[0].force == 0.5).all()
     assert energies(ClusterDataset(tmp_path, tmp_path / "a.db", target="e0")) == [-5, -6, -7]
+
+
+@pytest.mark.parametrize("key", ["energy", "forces"])
+def test_labels_that_contradict_the_results_of_a_calculator(tmp_path, key):
+    """A frame with an old label beside another result of a calculation says which ones differ."""
+    frames = [cluster() for _ in range(2)]
+    for frame in frames:
+        frame.calc = SinglePointCalculator(frame, energy=-2.0, forces=np.zeros((3, 3)))
+    frames[0].info["energy"], frames[0].arrays["forces"] = -2.0, np.zeros((3, 3))
+    holder, old = (frames[1].info, -3.0) if key == "energy" else (frames[1].arrays, np.full((3, 3), -3.0))
+    holder[key] = old
+    write(tmp_path / "a.traj", frames)
+    with connect(tmp_path / "b.db") as database:
+        for frame in frames:
+            database.write(frame, data={key: holder[key] if frame is frames[1] else frame.calc.results[key]})
+    for file in [tmp_path / "b.db", *([tmp_path / "a.traj"] if key == "energy" else [])]:  # .traj has no other arrays
+        arguments = {"root": tmp_path, "files": file, "forces": True}
+        with pytest.raises(InputError, match=rf"frame 1: '{key}' is -3.0 in its .*, but -?[02].0 among the results"):
+            ClusterDataset(**arguments)
+        with pytest.warns(UserWarning, match="1 frames are left out"):
+            assert energies(ClusterDataset(**arguments, on_bad="skip")) == [-2.0]
+    refused(lambda: to_data(frames[1]), f"{key!r} is -3.0 in its ")
 
 
 def test_forces_of_any_name(tmp_path):
@@ -280,8 +306,6 @@ def test_frames_without_a_label(tmp_path, suffix):
     frames = [cluster(3, dft=-1.0), cluster(4), cluster(5, dft=float("nan")), cluster(6, dft=-4.0)]
     path = tmp_path / f"a{suffix}"
     if suffix == ".traj":
-        from ase.io import write
-
         for atoms in frames:  # info is not kept in this format: the energy is
             atoms.calc = SinglePointCalculator(atoms, **({"energy": atoms.info["dft"]} if atoms.info else {}))
         write(path, frames)
@@ -303,6 +327,44 @@ def test_frames_that_cannot_be_used_are_left_out_on_request(tmp_path):
         dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", on_bad="skip")
     assert energies(dataset) == [-1, -4] and [bad.number for bad in dataset.skipped] == [1, 2]
     refused(lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", on_bad="ignore"), "on_bad must be 'stop' or 'skip'")
+
+
+@pytest.mark.parametrize("on_bad", ["on_bad", "on_missing"])
+def test_values_that_are_not_numbers_are_left_out_on_request(tmp_path, on_bad):
+    """NaN forces of one atom, a failed energy, an infinite charge: each frame is counted, and no other is lost."""
+    frames = [cluster(3, energy=-float(number), t=300.0) for number in range(6)]
+    for frame in frames:
+        frame.arrays |= {"forces": np.zeros((3, 3)), "q": np.zeros(3)}
+    frames[1].arrays["forces"][2, 1] = np.nan
+    frames[2].info["energy"] = "failed"
+    frames[3].arrays["q"][0] = np.inf
+    frames[4].info["t"] = float("nan")
+    write_extxyz(tmp_path / "a.xyz", frames)
+    arguments = {"forces": True, "keep": ["t"], "keep_atoms": ["q"]}
+    refused(
+        lambda: ClusterDataset(tmp_path, tmp_path / "a.xyz", **arguments), "frame 1: 'forces' of atom 2 is [0.0, nan"
+    )
+    with pytest.warns(UserWarning, match="4 frames are left out"):
+        dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", **arguments, **{on_bad: "skip"})
+    assert energies(dataset) == [0, -5] and [bad.number for bad in dataset.skipped] == [1, 2, 3, 4]
+    assert dataset._data.force.shape == (6, 3)
+
+
+def test_forces_of_a_store_must_belong_to_its_energies(dynamics, tmp_path):
+    """A store is checked by the files it was converted from, of which the second has the gradient."""
+    for name, sign in (("good", 1.0), ("gradient", -1.0)):
+        frames = [frame.copy() for frame in dynamics]
+        for frame, labelled in zip(frames, dynamics, strict=True):
+            forces = sign * labelled.get_forces()
+            frame.calc = SinglePointCalculator(frame, energy=labelled.get_potential_energy(), forces=forces)
+        write_extxyz(tmp_path / f"{name}.extxyz", frames)
+        files = [tmp_path / "good.extxyz", *([tmp_path / "gradient.extxyz"] if sign < 0 else [])]
+        opened = Frames.open(files, properties=["energy"], atom_properties=["forces"])
+        write_store(tmp_path / f"{name}.h5", opened, compressed=False)
+    assert len(OnDiskClusters(tmp_path / "good.h5", forces=True)) == len(dynamics)
+    reason = "gradient.h5, from .*gradient.extxyz: the forces do not belong .* by -1"
+    with pytest.raises(InputError, match=reason):
+        OnDiskClusters(tmp_path / "gradient.h5", forces=True)
 
 
 def test_frames_of_a_store_are_left_out_on_request(tmp_path):
@@ -465,6 +527,35 @@ def test_energies_are_not_taken_for_ev_where_the_file_states_another_unit(tmp_pa
     write_extxyz(tmp_path / "a.extxyz", [cluster(energy=-1.0, **{key: "eV"})])
     assert energies(call("c")) == [-1.0]
     refused(lambda: call("d", energy_unit=27.2), "energy_unit is 27.2")
+
+
+@pytest.mark.filterwarnings("ignore:1 frames are left out")
+@pytest.mark.parametrize(
+    ("comments", "words"),
+    [
+        (
+            ["energy=-30 energy_unit=eV", "energy=-1.1 energy_unit=Ha"],
+            r"frame 1: states both 'energy_unit=eV' .*frame 0",
+        ),
+        (["energy=-30", "energy=-31", "energy=-1 unit=Ha"], "frame 2: states unit=Ha, but .* frame 0 states no unit"),
+        (
+            [" energy: -1.123456 gnorm: 0.0001 xtb: 6.6", "energy=-30"],
+            "frame 0: states .*, but .* frame 1 states no unit",
+        ),
+        (["energy=-30 energy_unit=eV", "energy=-31"], None),
+        (["energy=-30", "name=a unit=eV", "energy=-31"], None),
+    ],
+)
+def test_energies_of_a_file_have_one_unit(tmp_path, comments, words):
+    """A unit that only another frame than the first states is not overlooked."""
+    text = "".join(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n" for comment in comments)
+    (tmp_path / "a.xyz").write_text(text)
+    if words is None:
+        dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", on_missing="skip")
+        assert energies(dataset) == [-30, -31]
+    for unit in ("eV", "Hartree") if words else ("Hartree",):
+        with pytest.raises(InputError, match=words or "states energy_unit=eV|states unit=eV"):
+            ClusterDataset(tmp_path, tmp_path / "a.xyz", energy_unit=unit)
 
 
 def test_a_unit_is_found_in_a_frame_without_a_label(tmp_path):

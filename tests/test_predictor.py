@@ -304,3 +304,15 @@ def test_frames_of_files(clusters, tmp_path):
     found = Predictor(model)(Frames.open(paths, on_bad="skip", block_size=3)).energy
     assert found.isnan().tolist() == [number == 2 for number in range(len(frames))]
     torch.testing.assert_close(found[3:], expected[3:], rtol=1e-5, atol=1e-5)
+
+
+def test_atoms_too_close_are_refused_and_a_cluster_needs_no_list():
+    """Positions in nm are not taken for Å."""
+    predictor = Predictor("gallium")
+    cluster = Icosahedron("Ga", 2, latticeconstant=4.0)
+    assert predictor(cluster).energy.tolist() == predictor([cluster]).energy.tolist()
+    small = Atoms(cluster.numbers, cluster.positions / 10)
+    with pytest.raises(InputError, match=r"frame 1: two atoms .* are 0.\d\d Å apart; are its positions in Å\?"):
+        predictor([cluster, small])
+    with pytest.raises(ValueError, match=r"a list of ASE Atoms is needed, got 'a.xyz'; for files: Frames.open"):
+        predictor(["a.xyz"])

@@ -102,6 +102,21 @@ def test_a_lone_number_is_a_property(tmp_path):
         only_block(write_text(tmp_path / "c.xyz", frame(comment="-3") + frame(comment="")), properties=["comment"])
 
 
+@pytest.mark.parametrize("comment", ["energy=-1.23D+01 state=3d10", "-1.23D+01", 'a="1 2" energy=-.123d2 Lattice="{}"'])
+@pytest.mark.parametrize("atoms", [SHORT, ["Cd 0.D0 0.0d+00 0.0D+00", "Pd 0 -0.0d00 2.6D+00"]])
+def test_exponents_of_fortran(tmp_path, comment, atoms):
+    """Numbers as 1.0D+00 are those of 1.0e+00, and words that resemble them are left alone."""
+    comment = comment.format(" ".join(["3.0D+01", "0.D0", "0.D0", "0.D0"] * 2 + ["30.0"]))
+    path = write_text(tmp_path / "a.xyz", frame(atoms, comment))
+    key = "energy" if "energy" in comment else "comment"
+    block = only_block(path, properties=[key])
+    np.testing.assert_allclose(block.pos, [[0, 0, 0], [0, 0, 2.6]])
+    assert block.properties[key].tolist() == [-12.3]
+    assert block.cell.diagonal(axis1=1, axis2=2).tolist() == [[30.0] * 3 if "Lattice" in comment else [0.0] * 3]
+    if "state" in comment:
+        assert next(read_atoms([path])).atoms.info["state"] == "3d10"
+
+
 @pytest.mark.parametrize("key", ["Lattice", "lattice", "LATTICE", "cell", "Cell", "unit_cell", "box"])
 def test_a_cell_in_upper_or_lower_case(tmp_path, key):
     path = write_text(tmp_path / "a.xyz", frame(comment=f'{key}="20 0 0 0 20 0 0 0 20" energy=1'))
@@ -156,6 +171,16 @@ def test_labels_stand_for_elements(tmp_path, label, columns):
     block = only_block(path, with_atoms=True)
     assert block.z.tolist() == [LABELS[label]] * 2 == block.atoms[0].numbers.tolist()
     np.testing.assert_allclose(block.pos[:, 2], [0, 2.6])
+
+
+@pytest.mark.parametrize(
+    ("atom", "word"), [("Ga 0,1 0,2 2,6", "0,1"), ("7 Ga 0 0 2.6", "Ga"), ("Ga 0 oops 2.6", "oops")]
+)
+def test_a_word_in_place_of_a_number_is_named_with_a_remedy(tmp_path, atom, word):
+    path = write_text(tmp_path / "a.xyz", frame() + frame([SHORT[0], atom]))
+    words = rf"frame 1: cannot be read \('{word}' in '{atom}' is not a number .* Properties=.*; fix or remove .* skip"
+    with pytest.raises(InputError, match=words):
+        list(Frames.open(path))
 
 
 def test_labels_that_stand_for_none(tmp_path):

@@ -3,8 +3,8 @@
 import hashlib
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
@@ -14,15 +14,15 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 from torch_geometric.data import Data, InMemoryDataset
 
-from pyg_clusters.datasets.label_reading import LabelArguments, LabelReader, Labels, report_skipped
+from pyg_clusters.datasets.label_reading import MOST_BINDING, LabelArguments, LabelReader, Labels, report_skipped
 from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
-from pyg_clusters.frames.checks import atom_numbers, check_forces_of_file, group_labels, numbers, unrounded
+from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.frames.join import reporting_joined
 from pyg_clusters.geometry import sizes_to_ptr
-from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
+from pyg_clusters.nn.output_scale import farthest_from_fit, fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
@@ -84,8 +84,8 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             a periodic frame at their nearest images).
         on_missing (str): ``"stop"`` raises at a frame without a label or with one that is not finite, ``"skip"`` leaves
             such frames out and lists them in :attr:`skipped`.
-        on_bad (str): ``"stop"`` raises at a frame that cannot be used, ``"skip"`` leaves such frames out and lists them
-            in :attr:`skipped`.
+        on_bad (str): ``"stop"`` raises at a frame that cannot be used, ``"skip"`` leaves out such frames, and frames
+            with a label that is not finite, and lists them in :attr:`skipped`.
         transform (callable, optional): Transform applied at every access.
         pre_transform (callable, optional): Transform applied before clusters are saved. It is identified by its
             ``repr`` and attributes; if they contain an address (as for a function), the files are read every time.
@@ -258,6 +258,12 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             numbered = {atomic_numbers[symbol]: energy for symbol, energy in references.items()}
             target = target - shift_of_references(z, ptr, numbered)
             self.check_energies(target, sizes, references)
+        elif not self.per_atom and (apart := farthest_from_fit(z, ptr, target)) > MOST_BINDING:
+            warnings.warn(
+                f"targets are up to {apart:.6g} eV per atom away from the others of their elements: energies of "
+                "different frames have different zeros or units",
+                stacklevel=2,
+            )
         groups = np.concatenate([self._groups_of(block) for block in blocks])
         names = list(dict.fromkeys(groups.tolist()))
         number_of_name = {name: number for number, name in enumerate(names)}
@@ -270,11 +276,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             per_cluster[name] = torch.from_numpy(unrounded([numbers(block, key) for block in blocks]))
         per_atom = {"z": z, "pos": pos}
         if self.forces:
-            forces = [self._forces_of(block) for block in blocks]
-            labelled = [] if self.per_atom else zip(blocks, forces, strict=True)
-            for file, of_file in groupby(labelled, lambda each: each[0].file):
-                check_forces_of_file(file, ((block, force, self._target_of(block)) for block, force in of_file))
-            per_atom["force"] = torch.from_numpy(np.concatenate(forces)).float()
+            per_atom["force"] = torch.from_numpy(np.concatenate([self._forces_of(block) for block in blocks])).float()
         for key, name in self.keep_atoms.items():
             per_atom[name] = torch.from_numpy(unrounded([atom_numbers(block, key, single=False) for block in blocks]))
         if self.per_atom:
@@ -291,9 +293,10 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
     def _blocks(self) -> Iterator[FrameBlock]:
         """Yield blocks of the usable frames, with their labels."""
         for file in self.files:
-            arrays = (*self.keep_atoms, *((self.forces_key,) if self._has_forces(file) else ()))
+            forces = self.forces_key if self._has_forces(file) else None
+            arrays = (*self.keep_atoms, *((forces,) if forces else ()))
             arguments = (self._target_in(file), self.per_atom, self.group_key, tuple(self.keep), arrays, self.fragments)
-            yield from self._reader.blocks(file, Labels(*arguments, self.energy_unit, self.length_unit))
+            yield from self._reader.blocks(file, Labels(*arguments, self.energy_unit, self.length_unit, forces))
 
     def _has_forces(self, file: Path) -> bool:
         return self.forces and file not in self.minima
@@ -301,12 +304,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
     def _forces_of(self, block: FrameBlock) -> np.ndarray:
         if not self._has_forces(Path(block.file)):
             return np.zeros_like(block.pos)
-        forces = atom_numbers(block, self.forces_key, single=False)
-        if forces.shape != block.pos.shape:
-            raise InputError(
-                f"{block.file}: {self.forces_key!r} is not three numbers per atom; give the name of the forces"
-            )
-        return forces * (self.energy_unit / self.length_unit)
+        return atom_numbers(block, self.forces_key, single=False) * (self.energy_unit / self.length_unit)
 
     def _target_in(self, file: Path) -> str:
         return self.minima_target if self.minima_target and file in self.minima else self.target

@@ -20,8 +20,9 @@ from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError, check_choice
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
-from pyg_clusters.frames.checks import atom_numbers, numbers
+from pyg_clusters.frames.checks import InvalidLabel, finite_frames, numbers
 from pyg_clusters.frames.energy_units import check_stated_unit
+from pyg_clusters.frames.force_check import ForceCheck
 from pyg_clusters.options import Fragments
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
@@ -50,6 +51,7 @@ class Labels:
     fragments: Fragments = "refuse"
     energy: float = 1.0
     length: float = 1.0
+    forces: str | None = None
 
 
 @dataclass
@@ -79,6 +81,7 @@ class LabelReader:
         if self.table is None and not labels.per_atom:
             check_stated_unit(file, labels.target, labels.energy)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
+        check = ForceCheck()
         for block in self._read(file, labels):
             block, bad = self._with_target(block, labels)
             single = block.sizes == 1
@@ -88,11 +91,21 @@ class LabelReader:
                 block = block.select(~single)
             block, unusable = check_block(block, on_bad="skip")
             block, other_charge = self._of_one_charge(block)
-            bad += other_charge
+            block, without_value = self._with_values(block, labels)
+            bad += other_charge + without_value
             found = (frame for frame in {*bad, *unusable} if frame.number not in isolated)
             self.note(sorted(found, key=lambda frame: frame.number))
-            if len(block):
-                yield block
+            if not len(block):
+                continue
+            if labels.forces and block.atom_properties[labels.forces].shape != block.pos.shape:
+                raise InputError(
+                    f"{file}: {labels.forces!r} is not three numbers per atom; give the name of the forces"
+                )
+            if labels.forces and not labels.per_atom:
+                forces = block.atom_properties[labels.forces] * (labels.energy / labels.length)
+                check.add(block, forces, block.properties[labels.target])
+            yield block
+        check.finish()
 
     def _of_one_charge(self, block: FrameBlock) -> tuple[FrameBlock, list[BadFrame]]:
         """Separate the frames with the same charge as the first frame from the others, which are bad."""
@@ -137,30 +150,30 @@ class LabelReader:
     def _with_target(self, block: FrameBlock, labels: Labels) -> tuple[FrameBlock, list[BadFrame]]:
         """Separate the frames with a finite target from the others, which are bad."""
         bad: list[BadFrame] = list(block.unreadable)
-        if not self.table and not labels.per_atom and labels.energy != 1 and len(block):
-            block.properties[labels.target] = numbers(block, labels.target, finite=False) * labels.energy
         if self.table is not None:
             block.properties[labels.target], missing = self.table.energies(block)
             bad += missing
         block.unreadable = []
-        if not len(block):
-            return block, bad
-        values = (atom_numbers if labels.per_atom else numbers)(block, labels.target, finite=False)
-        wrong = ~np.isfinite(values)
-        if labels.per_atom:
-            wrong = np.logical_or.reduceat(wrong, block.ptr[:-1])
         named = {frame.number for frame in bad}
-        for frame in np.flatnonzero(wrong):
-            of_frame = values[block.ptr[frame] : block.ptr[frame + 1]] if labels.per_atom else values[[frame]]
-            number, value = int(block.number[frame]), of_frame[~np.isfinite(of_frame)][0]
-            if number not in named:
-                bad.append(UnlabelledFrame(block.file, number, f"{labels.target!r} is {value}"))
-        return (block.select(~wrong) if wrong.any() else block), bad
+        block, found = finite_frames(block, labels.target, labels.per_atom, single=True)
+        if len(block) and not labels.per_atom:
+            energy = labels.energy if self.table is None else 1.0
+            block.properties[labels.target] = numbers(block, labels.target) * energy
+        return block, bad + [frame for frame in found if frame.number not in named]
+
+    def _with_values(self, block: FrameBlock, labels: Labels) -> tuple[FrameBlock, list[BadFrame]]:
+        """Separate the frames whose further values are finite from the others, which are bad."""
+        bad: list[BadFrame] = []
+        for key, per_atom in [*((key, False) for key in labels.keep), *((key, True) for key in labels.atom_arrays)]:
+            block, found = finite_frames(block, key, per_atom)
+            bad += found
+        return block, bad
 
     def note(self, bad: Iterable[BadFrame]):
         """Record frames that are skipped, and raise an error for the first one that must not be skipped."""
         for frame in bad:
-            if isinstance(frame, UnlabelledFrame) and self.on_missing == "stop":
+            invalid = isinstance(frame, InvalidLabel) and self.on_bad == "skip"
+            if isinstance(frame, UnlabelledFrame) and self.on_missing == "stop" and not invalid:
                 raise InputError(f"{frame}{_hint(frame)}; or pass on_missing='skip' to leave such frames out")
             if not isinstance(frame, UnlabelledFrame) and self.on_bad == "stop":
                 raise InputError(f"{frame}; fix or remove the frame, or pass on_bad='skip' to leave such frames out")

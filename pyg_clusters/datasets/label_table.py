@@ -11,6 +11,7 @@ import numpy as np
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.block import UnlabelledFrame
+from pyg_clusters.frames.energy_units import PER_ATOM, unit_in_name
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 NAME_COLUMNS: frozenset[str] = frozenset({"file", "filename", "file_name", "name", "path", "structure", "id", "xyz"})
@@ -144,7 +145,12 @@ class LabelTable:
             if all(cell.isdigit() for cell in cells):
                 indices["file"], indices["frame"] = None, indices["file"]
         match = stated[energy]
-        return {**indices, "energy": energy, "stated": None if match is None else self._unit(match[2], 1)}
+        if PER_ATOM.fullmatch(plain[energy]) or (match and PER_ATOM.fullmatch(match[2])):
+            raise InputError(
+                f"{self.path}: {names[energy]!r} is an energy per atom; give the total energy of the cluster"
+            )
+        unit = match[2] if match else unit_in_name(plain[energy])
+        return {**indices, "energy": energy, "stated": None if unit is None else self._unit(unit, 1)}
 
     def _row(self, line: int, cells: list[str], columns: dict, num_columns: int) -> Row:
         if len(cells) != num_columns:

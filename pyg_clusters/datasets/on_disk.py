@@ -18,7 +18,7 @@ from pyg_clusters.datasets.label_reading import LabelArguments, LabelReader, Lab
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, StoreReader
-from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unrounded
+from pyg_clusters.frames.checks import group_labels, numbers, unrounded
 from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_references
@@ -101,8 +101,6 @@ class StoreIndex:
             elements.update(np.unique(block.z).tolist())
             if not labels.per_atom:
                 columns["target"].append(numbers(block, labels.target))
-            for key in labels.atom_arrays:
-                atom_numbers(block, key, single=False)
             for key in labels.keep:
                 kept[key].append(numbers(block, key))
             groups = block.origins[0].astype(str) if labels.group is None else group_labels(block, labels.group)
@@ -196,8 +194,10 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
             raise InputError(f"{self.file}: not a frame store; create one with pyg-clusters convert --uncompressed")
         folder = self.file.parent if root is None else Path(root).expanduser().absolute()
         super().__init__(str(folder), transform, log=False)
-        arrays = (*self.keep_atoms, *((self.forces_key,) if forces else ()))
-        labels = Labels(target, per_atom, group, tuple(self.keep), arrays, fragments, self.energy_unit)
+        force_key = self.forces_key if forces else None
+        arrays = (*self.keep_atoms, *((force_key,) if force_key else ()))
+        kept = tuple(self.keep)
+        labels = Labels(target, per_atom, group, kept, arrays, fragments, self.energy_unit, forces=force_key)
         reader = LabelReader(on_missing, on_bad, take_atoms=self._references == "isolated_atoms")
         options = [FORMAT_VERSION, astuple(labels), on_missing, on_bad, reader.take_atoms]
         name = hashlib.sha256(json.dumps(options).encode()).hexdigest()[:12]

@@ -24,6 +24,7 @@ from pyg_clusters.frames.block import (
     UnrecoverableFrame,
     column,
     concatenated,
+    kind_of,
     names_found,
     offsets,
 )
@@ -105,7 +106,7 @@ def is_unfinished(copy: Path, kind: str) -> bool:
 
 
 def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: ReadOptions) -> FrameBlock:
-    """Block of frames of a file, by their indices in it; frames without a requested property are unreadable."""
+    """Block of frames of a file, by their indices in it; frames without a requested property, or with two, are unreadable."""
     frames: dict[int, Atoms] = {}
     unreadable: list[BadFrame] = []
     for number, frame in read.items():
@@ -141,7 +142,10 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
     )
 
 
-def _lacking(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> UnlabelledFrame | None:
+def _lacking(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFrame | None:
+    for key in (*options.properties, *options.atom_properties):
+        if reason := contradiction(atoms, key):
+            return BadFrame(str(path), number, reason)
     lacks = [key for key in options.properties if frame_property(atoms, key) is None]
     lacks_of_atoms = [key for key in options.atom_properties if atom_property(atoms, key) is None]
     if not lacks and not lacks_of_atoms:
@@ -166,6 +170,22 @@ def atom_property(atoms: Atoms, key: str) -> np.ndarray | None:
         return atoms.arrays[key]
     results = _results(atoms)
     return np.asarray(results[key]) if key in results and _is_of_atoms(key, results[key], len(atoms)) else None
+
+
+def contradiction(atoms: Atoms, key: str) -> str | None:
+    """Difference of a value in ``info`` or ``arrays`` from the result of the calculator of this name, if any."""
+    result = _results(atoms).get(key)
+    for holder, values in (("info", atoms.info), ("arrays", atoms.arrays)):
+        value = values.get(key)
+        if value is None or result is None or np.shape(value) != np.shape(result):
+            continue
+        if kind_of(value) == kind_of(result) == "a number" and not np.allclose(value, result, equal_nan=True):
+            first = np.unravel_index(np.argmax(np.abs(np.subtract(value, result))), np.shape(value))
+            return (
+                f"{key!r} is {np.asarray(value)[first]} in its {holder}, but {np.asarray(result)[first]} among the "
+                "results of its calculator; remove one of them"
+            )
+    return None
 
 
 def _is_of_atoms(key: str, value: Any, num_atoms: int) -> bool:

@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.ase_reader import atom_property, frame_property
+from pyg_clusters.frames.ase_reader import atom_property, contradiction, frame_property
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.checks import check_block
 from pyg_clusters.frames.join import join_atoms
@@ -108,7 +108,7 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
     Args:
         atoms: The cluster.
         dtype: Type of the numbers, by default that of torch. Total energies of heavy elements need ``torch.double``.
-        fragments: Treatment of a periodic cluster that stays in several pieces.
+        fragments: Treatment of a cluster in several pieces, see :func:`~pyg_clusters.frames.join_atoms`.
 
     Raises:
         InputError: If it is not an isolated cluster, or has two energies or forces that differ.
@@ -121,6 +121,9 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
     dtype = torch.get_default_dtype() if dtype is None else dtype
     cluster = join_atoms(atoms, fragments)
     data = Data(z=torch.from_numpy(cluster.numbers).long(), pos=torch.from_numpy(cluster.positions).to(dtype))
+    for key in (*ENERGIES, *FORCES):
+        if reason := contradiction(atoms, key):
+            raise InputError(f"the structure is ambiguous: {reason}")
     energy = _one_of(ENERGIES, [frame_property(atoms, key) for key in ENERGIES], ())
     forces = _one_of(FORCES, [atom_property(atoms, key) for key in FORCES], (len(atoms), 3))
     if energy is not None:

@@ -4,8 +4,8 @@ import math
 import re
 import sys
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -13,12 +13,11 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.formatting import count_of
-from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, atoms_of, kind_of
+from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, kind_of
 from pyg_clusters.frames.electronic_state import state_problem
 from pyg_clusters.frames.join import as_clusters, pieces_without_cell
 from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options import Fragments
-from pyg_clusters.positions import centred
 
 MAX_ROUNDING: float = 1e-4
 """Largest change of a value by single precision."""
@@ -67,6 +66,44 @@ def atom_numbers(block: FrameBlock, key: str, *, finite: bool = True, single: bo
             f"got {values[atom]}; fix or remove the frame"
         )
     return values.astype(np.float64)
+
+
+@dataclass(frozen=True)
+class InvalidLabel(UnlabelledFrame):
+    """A frame with a value that is not a finite number."""
+
+
+def finite_frames(
+    block: FrameBlock, key: str, per_atom: bool = False, *, single: bool = False
+) -> tuple[FrameBlock, list[InvalidLabel]]:
+    """Separate the frames in which a property is a finite number, or finite numbers of each atom, from the others.
+
+    Raises:
+        InputError: If a property per atom is not numbers, or not a ``single`` one per atom, in any frame.
+    """
+    if not len(block):
+        return block, []
+    reasons: dict[int, str] = {}
+    if per_atom:
+        values = atom_numbers(block, key, finite=False, single=single)
+        for atom in np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1)):
+            frame = int(block.frame_of_atom[atom])
+            reasons.setdefault(frame, f"{key!r} of atom {atom - block.ptr[frame]} is {values[atom].tolist()}")
+    else:
+        values = block.properties[key]
+        if values.dtype.kind not in "iuf" or values.size != len(block) or not np.isfinite(values).all():
+            for frame, value in enumerate(values):
+                if kind_of(value) != "a number" or np.size(value) != 1:
+                    reasons[frame] = f"{key!r} must be a number, got {np.asarray(value).tolist()!r}"
+                elif not np.isfinite(value):
+                    reasons[frame] = f"{key!r} is {value}"
+    if not reasons:
+        return block, []
+    bad = [InvalidLabel(block.file, int(block.number[frame]), reason) for frame, reason in reasons.items()]
+    block = block.select(np.setdiff1d(np.arange(len(block)), list(reasons)))
+    if not per_atom:
+        block.properties[key] = block.properties[key].astype(np.float64)
+    return block, bad
 
 
 def unrounded(parts: list[np.ndarray]) -> np.ndarray:
@@ -170,8 +207,8 @@ def check_block(
     for frame, reason in _problems(block, atomic_numbers):
         reasons.setdefault(frame, reason)
     if block.fragments == "refuse":
-        free = np.setdiff1d(np.arange(len(block)), list(reasons))
-        reasons |= dict(pieces_without_cell(block, free))
+        free = np.setdiff1d(np.flatnonzero(~block.periodic), list(reasons))
+        reasons |= dict(pieces_without_cell(block.z, block.pos, block.ptr, free))
     if state is not None and (block.states is not None or state[0]):
         stated = np.full(len(block), None) if block.states is None else block.states
         found = {frame: state_problem(of_frame, *state) for frame, of_frame in enumerate(stated)}
@@ -202,7 +239,7 @@ def _problems(block: FrameBlock, atomic_numbers: Collection[int] | None) -> Iter
         yield of_atom, f"atom {atom - block.ptr[of_atom]} is a dummy of atomic number {block.z[atom]}; remove it"
     if atomic_numbers is not None:
         yield from _unknown_elements(block, atomic_numbers)
-    yield from _too_close(block)
+    yield from too_close(block)
 
 
 def _not_finite(block: FrameBlock) -> Iterator[tuple[int, str]]:
@@ -220,7 +257,8 @@ def _unknown_elements(block: FrameBlock, atomic_numbers: Collection[int]) -> Ite
         yield int(frame), f"atom {atom - block.ptr[frame]} is {symbol}, but the model knows only {known}"
 
 
-def _too_close(block: FrameBlock) -> Iterator[tuple[int, str]]:
+def too_close(block: FrameBlock) -> Iterator[tuple[int, str]]:
+    """Index and fault of each frame with two atoms closer than :data:`MIN_DISTANCE`."""
     first, second, distance = close_pairs(block, MIN_DISTANCE)
     for a, b, apart in zip(first, second, distance, strict=True):
         frame = int(block.frame_of_atom[a])
@@ -288,60 +326,3 @@ def list_bad(bad: Sequence[BadFrame]):
             sep="\n",
             file=sys.stderr,
         )
-
-
-SMALL_STEP: float = 0.3
-"""Largest displacement of an atom in Å between neighbouring frames over which forces are integrated."""
-
-FEWEST_STEPS: int = 10
-"""Smallest number of such steps for a check of forces."""
-
-RELATED: float = 0.9
-"""Smallest absolute correlation of work and change of the energy at which their ratio is known."""
-
-
-def check_forces_of_file(file: str | Path, frames: Iterable[tuple[FrameBlock, np.ndarray, np.ndarray]]):
-    r"""Check that the forces of a file are minus the gradient of its energies, in sign and unit.
-
-    Between neighbouring frames of a trajectory the energy changes by about
-    :math:`-\tfrac{1}{2} \sum_i (\mathbf{F}_i + \mathbf{F}'_i) \cdot \Delta\mathbf{r}_i`. Files whose neighbouring
-    frames are further apart than :data:`SMALL_STEP` are not checked.
-
-    Args:
-        file: The file.
-        frames: Blocks of its frames, with their forces ``[num_atoms, 3]`` in eV/Å and energies ``[num_frames]`` in eV.
-
-    Raises:
-        InputError: If the energies change with the work of the forces, but not by about as much.
-    """
-    steps = [_steps(*each) for each in frames]
-    work, change = (np.concatenate([step[part] for step in steps]) if steps else np.empty(0) for part in (0, 1))
-    size = np.hypot(work, change)
-    work, change = (part[size > 0] / size[size > 0] for part in (work, change))  # each step has the same weight
-    squares = (work**2).sum() * (change**2).sum()
-    if len(work) < FEWEST_STEPS or not squares > 0:
-        return
-    correlation, ratio = (work * change).sum() / squares**0.5, np.median(change[work != 0] / work[work != 0])
-    if abs(correlation) > RELATED and not 0.5 < ratio < 2:
-        raise InputError(
-            f"{file}: the forces do not belong to the energies: between its neighbouring frames the energies change by "
-            f"{ratio:.3g} times the work of the forces ({len(work)} steps, correlation {correlation:.2f}); check the "
-            "sign of the forces, whether the energies are potential energies of whole clusters (not per atom), and the "
-            "units (energy_unit, length_unit)"
-        )
-
-
-def _steps(block: FrameBlock, forces: np.ndarray, energies: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Work of the forces and change of the energy in eV, in each small step from a frame of a block to the next."""
-    frames = np.flatnonzero(block.sizes[:-1] == block.sizes[1:])
-    if not len(frames):
-        return np.empty(0), np.empty(0)
-    atoms, part = atoms_of(block.ptr, frames)
-    after, _ = atoms_of(block.ptr, frames + 1)
-    first = part[:-1]
-    pos = centred(block.pos, block.ptr)
-    moved = pos[after] - pos[atoms]
-    work = np.add.reduceat(-0.5 * ((forces[atoms] + forces[after]) * moved).sum(axis=1), first)
-    same = np.logical_and.reduceat(block.z[atoms] == block.z[after], first)
-    small = same & (np.maximum.reduceat(np.linalg.norm(moved, axis=1), first) < SMALL_STEP)
-    return work[small], (energies[frames + 1] - energies[frames])[small]

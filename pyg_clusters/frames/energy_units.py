@@ -3,13 +3,19 @@
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from ase.io.extxyz import key_val_str_to_dict
+
 from pyg_clusters.errors import InputError
+from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import attribute, open_store
+from pyg_clusters.frames.xyz_frame import comment_for_ase
+from pyg_clusters.frames.xyz_reader import text_frames
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)?energy)?", re.IGNORECASE)
@@ -30,6 +36,9 @@ SPELLINGS: Mapping[str, str] = {
     "rydbergs": "Rydberg",
 }
 """Names of units by their spellings in files, in lower case."""
+
+DIGITS: bytes = b"0123456789.+-"
+"""Characters of numbers."""
 
 WITH_INFO: frozenset[str] = frozenset({"xyz", "traj", "db", "json"})
 """Formats whose frames may state a unit."""
@@ -52,13 +61,13 @@ class StatedUnit(NamedTuple):
 
 
 def stated_unit(file: Path, target: str) -> StatedUnit | None:
-    """Unit of the energies ``target`` that the first frame of a file states, if any.
+    """Unit of the energies ``target`` that the frames of XYZ text, or the first frame of another file, state, if any.
 
     The unit is stated by a key such as ``energy_unit``, at the end of the name (``energy_Ha``), or after the value
     (``energy=-3.5 Ha``). Energies of CP2K, which writes ``i = 0, time = 0.0, E = -88.77``, are in hartree.
 
     Raises:
-        InputError: If it is not a known unit of the energy of a cluster.
+        InputError: If it is not a known unit of the energy of a cluster, or not the same in all frames.
     """
     if not file.exists():  # its reader reports it
         return None
@@ -69,16 +78,43 @@ def stated_unit(file: Path, target: str) -> StatedUnit | None:
         return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
     if kind not in WITH_INFO:
         return None
+    found: StatedUnit | None = None
+    unstated: str | None = None
+    for number, info in _comments(file) if kind == "xyz" else _first_info(file):
+        where = f"{file}, frame {number}"
+        for text, name in dict(_statements(info, target)).items():
+            unit = _unit(where, text, name)
+            found = found or unit
+            if not math.isclose(unit.energy, found.energy):
+                other = "" if found.where == where else f" ({found.where})"
+                raise InputError(f"{where}: states both {found.text!r}{other} and {text!r}; correct one of them")
+        if target in info and not dict(_statements(info, target)):
+            unstated = unstated or where
+    if found is not None and unstated is not None and found.energy != 1:
+        raise InputError(f"{found.where}: states {found.text}, but {unstated} states no unit; write it in all frames")
+    return found
+
+
+def _first_info(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Index and values of the first frame."""
     block = next(read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False, fragments="keep"), None)
-    if block is None or not block.atoms:
-        return None
-    atoms = block.atoms[0]
-    info = {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
-    statements = dict(_statements(info, target))
-    found = [_unit(f"{file}, frame {block.number[0]}", text, name) for text, name in statements.items()]
-    if other := [unit for unit in found if not math.isclose(unit.energy, found[0].energy)]:
-        raise InputError(f"{found[0].where}: states both {found[0].text!r} and {other[0].text!r}; correct one of them")
-    return found[0] if found else None
+    if block is not None and block.atoms:
+        atoms = block.atoms[0]
+        yield int(block.number[0]), {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
+
+
+def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Index and values of each frame of XYZ text whose comment differs in more than numbers from those before."""
+    known = set()
+    for number, frame in enumerate(text_frames(file)):
+        if isinstance(frame, BadFrame) or (words := frame.comment.translate(None, DIGITS)) in known:
+            continue
+        known.add(words)
+        info: dict[str, object] = {}
+        with suppress(ValueError, IndexError, KeyError):  # the reader reports what cannot be read
+            comment = comment_for_ase(frame.comment)
+            info = {**key_val_str_to_dict(comment.text), **comment.info}
+        yield number, info
 
 
 def _statements(info: Mapping[str, object], target: str) -> Iterator[tuple[str, str]]:
@@ -91,11 +127,21 @@ def _statements(info: Mapping[str, object], target: str) -> Iterator[tuple[str, 
             yield str(key), str(key)
     if target in info and {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
         yield "i = ..., E = ..., as CP2K does", "Hartree"
-    match = UNIT_IN_KEY.fullmatch(target)
     if PER_ATOM.fullmatch(target):
         yield target, target
-    elif match and match[1].lower() not in ("au", "atomic") and _known(match[1]):  # E_Au may be that of gold
-        yield target, match[1]
+    elif unit := unit_in_name(target):
+        yield target, unit
+
+
+def unit_in_name(name: str) -> str | None:
+    """Unit at the end of the name of an energy, if any.
+
+    Example:
+        >>> unit_in_name("energy_Ha"), unit_in_name("E_Au"), unit_in_name("energy")
+        ('Hartree', None, None)
+    """
+    match = UNIT_IN_KEY.fullmatch(name)
+    return _known(match[1]) if match and match[1].lower() not in ("au", "atomic") else None  # E_Au may be that of gold
 
 
 def _known(name: str) -> str | None:

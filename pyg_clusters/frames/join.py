@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,7 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import covalent_radii
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of
+from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of, offsets
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, connected, distinct, join_by_vacuum, unwrap
 from pyg_clusters.options import Fragments
 
@@ -222,17 +222,25 @@ def _atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[slice | np.ndarray, 
     return (slice(None), ptr) if len(frames) == len(ptr) - 1 else atoms_of(ptr, frames)
 
 
-def pieces_without_cell(block: FrameBlock, frames: np.ndarray) -> Iterator[tuple[int, str]]:
-    """Index and fault of each of the given frames that has no periodic cell, but is in pieces far apart.
+def pieces_without_cell(
+    z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, frames: np.ndarray
+) -> Iterator[tuple[int, str]]:
+    """Index and fault of each of the given frames (without a periodic cell) that is in pieces far apart.
 
     A cell that the file does not state may have cut it, or its positions may not be in Å. Pairs of atoms, as along the
     dissociation of a dimer, are not examined.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions in Å ``[num_atoms, 3]``, finite in the given frames.
+        ptr: Offsets of all frames ``[num_frames + 1]``.
+        frames: Indices of the frames to examine.
     """
-    frames = frames[~block.periodic[frames] & (block.sizes[frames] > 2)]
+    frames = frames[np.diff(ptr)[frames] > 2]
     if not len(frames):
         return
-    atoms, part = _atoms_of(block.ptr, frames)
-    z, pos = block.z[atoms], block.pos[atoms]
+    atoms, part = _atoms_of(ptr, frames)
+    z, pos = z[atoms], pos[atoms]
     relative = (pos - pos[part[:-1]].repeat(np.diff(part), axis=0)).T.astype(np.float32, order="C")
     for index in np.flatnonzero(~connected(z, relative, part, np.arange(len(frames)))):
         inside = slice(part[index], part[index + 1])
@@ -241,8 +249,8 @@ def pieces_without_cell(block: FrameBlock, frames: np.ndarray) -> Iterator[tuple
             yield (
                 int(frames[index]),
                 f"has no periodic cell, but is in {_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart; if a cell cut it, "
-                "or its positions are not in Å, state this in the file (XYZ: Lattice=... or length_unit=bohr in the "
-                'comment); otherwise pass --fragments keep (fragments="keep")',
+                "or its positions are not in Å, state this (ASE: cell and pbc; XYZ: Lattice=... or length_unit=bohr in "
+                'the comment); otherwise pass --fragments keep (fragments="keep")',
             )
 
 
@@ -304,7 +312,8 @@ def join_atoms(atoms: Atoms, fragments: Fragments = "refuse") -> Atoms:
 
     Args:
         atoms: The cluster, periodic or not.
-        fragments: See :func:`join_frames`.
+        fragments: ``"refuse"`` raises at a cluster in several pieces (without a periodic cell, if they are far apart),
+            ``"keep"`` keeps the pieces (in a periodic cell at their nearest images).
 
     Raises:
         InputError: If it is not an isolated cluster.
@@ -315,11 +324,26 @@ def join_atoms(atoms: Atoms, fragments: Fragments = "refuse") -> Atoms:
         >>> round(float(joined.get_distance(0, 1)), 3), bool(joined.pbc.any())
         (2.6, False)
     """
-    ptr = np.array([0, len(atoms)])
-    joined = join_frames(atoms.numbers, atoms.positions, ptr, atoms.cell.array[None], atoms.pbc[None], fragments)
+    joined = join_several([atoms], fragments)
     if joined.problems:
         raise InputError(f"the structure {joined.problems[0]}")
     return isolated(atoms, joined.pos)
+
+
+def join_several(frames: Sequence[Atoms], fragments: Fragments = "refuse") -> Joined:
+    """Join ASE objects as by :func:`join_atoms`, with the problem of each that is not an isolated cluster."""
+    z = np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames)])
+    pos = np.concatenate([np.zeros((0, 3)), *(atoms.positions for atoms in frames)])
+    ptr = offsets([len(atoms) for atoms in frames])
+    cell = np.array([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3)
+    pbc = np.array([atoms.pbc for atoms in frames], dtype=bool).reshape(-1, 3)
+    joined = join_frames(z, pos, ptr, cell, pbc, fragments)
+    problems = {frame: _advised(problem) for frame, problem in joined.problems.items()}
+    if fragments == "refuse":
+        periodic = (pbc & cell.any(axis=2)).any(axis=1)
+        free = np.setdiff1d(np.flatnonzero(~periodic & _finite_frames(pos, ptr)), list(problems))
+        problems |= dict(pieces_without_cell(z, pos, ptr, free))
+    return Joined(joined.pos, joined.moved, problems)
 
 
 def isolated(atoms: Atoms, pos: np.ndarray) -> Atoms:

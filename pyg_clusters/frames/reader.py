@@ -24,7 +24,7 @@ from pyg_clusters.frames.block import (
     flat_arrays,
 )
 from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, pieces_of_file
-from pyg_clusters.frames.checks import check_block, numbers
+from pyg_clusters.frames.checks import check_block, finite_frames, numbers
 from pyg_clusters.frames.join import as_clusters, reporting_joined
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory
 from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
@@ -233,7 +233,7 @@ class Frames:
             whole = block.select(before)
             whole.partial = True
             yield whole
-        raise InputError(str(bad))
+        raise InputError(str(bad)) if isinstance(bad, UnlabelledFrame) else bad.error
 
     def _stops(self, frame: BadFrame) -> bool:
         return (self.on_missing if isinstance(frame, UnlabelledFrame) else self.on_bad) == "stop"
@@ -317,6 +317,9 @@ def read_set(
         found |= set(read.sizes.tolist())
         chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
         block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, on_bad=on_bad)
+        if target and on_bad == "skip":
+            block, invalid = finite_frames(block, target)
+            left_out += invalid
         if target:
             block.properties[target] = numbers(block, target)
         blocks.append(block)

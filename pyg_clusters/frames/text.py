@@ -56,10 +56,24 @@ def split_text(
         raise InputError(f"{path}: {reason}; is it damaged?") from error
 
 
+FORTRAN: re.Pattern[str] = re.compile(r"(?<![\w.])([+-]?(?:\d+\.\d*|\.\d+))[dD]([+-]?\d+)(?![\w.])")
+"""Matches a number with a decimal point and an exponent of double precision as Fortran writes it."""
+
+
+def with_usual_exponents(text: str) -> str:
+    """Text with the exponents of Fortran written as usual.
+
+    Example:
+        >>> with_usual_exponents("energy=-1.5D+01 state=3d10 Pd 0.d0")
+        'energy=-1.5e+01 state=3d10 Pd 0.e0'
+    """
+    return FORTRAN.sub(r"\1e\2", text)
+
+
 def is_number(word: str | bytes) -> bool:
     """Whether a word is a number."""
     try:
-        float(word)
+        float(with_usual_exponents(word.decode("latin-1")) if isinstance(word, bytes) else word)
     except ValueError:
         return False
     return True

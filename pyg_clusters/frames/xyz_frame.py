@@ -16,7 +16,7 @@ from ase.io.extxyz import key_val_str_to_dict, read_xyz
 from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame, column
 from pyg_clusters.frames.electronic_state import may_state
-from pyg_clusters.frames.text import atomic_number, unknown_label
+from pyg_clusters.frames.text import atomic_number, unknown_label, with_usual_exponents
 
 LENGTHS: Mapping[str, float] = {
     **dict.fromkeys(("angstrom", "angstroms", "angstroem", "ang", "a", "å"), 1.0),
@@ -71,6 +71,10 @@ PROGRAM_ENERGY: re.Pattern[str] = re.compile(
 """Matches comments of xtb and ORCA with an energy in hartree."""
 
 
+NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*)'$")
+"""Matches the message about a word that is not a number."""
+
+
 class UnusableText(ValueError):
     """The text of a frame is contradictory or ambiguous."""
 
@@ -102,7 +106,7 @@ def plain_comment(line: bytes) -> float | str | None:
     if not text or "=" in text:
         return None
     try:
-        return float(text)
+        return float(with_usual_exponents(text))
     except ValueError:
         return text
 
@@ -122,7 +126,7 @@ def comment_for_ase(line: bytes) -> Comment:
     Raises:
         UnusableText: If the unit of the positions is unknown or ambiguous, or the frame holds other quantities.
     """
-    text = decoded(line).strip()
+    text = with_usual_exponents(decoded(line).strip())
     of_i_pi = _of_i_pi(text)
     if of_i_pi is not None:
         return of_i_pi
@@ -208,14 +212,15 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
     """Convert a frame by ASE, with positions in Å and elements from the labels of atoms, or return its fault."""
     try:
         comment = comment_for_ase(frame.comment)
-        lines = [line.split() for line in decoded(frame.atoms).split("\n")[: frame.num_atoms]]
+        atom_lines = with_usual_exponents(decoded(frame.atoms)).split("\n")
+        lines = [line.split() for line in atom_lines[: frame.num_atoms]]
         _name_elements(lines, comment.text, decoded(frame.comment))
         text = "\n".join([str(frame.num_atoms), comment.text, *map(" ".join, lines), ""])
         atoms = next(read_xyz(StringIO(text), index=0))
     except UnusableText as error:
         return BadFrame(str(path), number, str(error))
     except Exception as error:  # ASE raises many kinds, by the part of the text that is wrong
-        return BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
+        return BadFrame(str(path), number, _wrong_number(frame, error) or f"cannot be read ({describe_error(error)})")
     atoms.info.update(comment.info)
     if comment.cell is not None:
         atoms.set_cell(comment.cell)
@@ -224,6 +229,19 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
         atoms.set_cell(atoms.cell * comment.length)
         atoms.positions *= comment.length
     return atoms
+
+
+def _wrong_number(frame: TextFrame, error: Exception) -> str | None:
+    """Fault of the first line with a word that is not a number, if that is the error."""
+    word = NO_FLOAT.search(str(error))
+    lines = decoded(frame.atoms).split("\n")
+    line = next((" ".join(line.split()) for line in lines if word and word[1] in line.split()[1:]), None)
+    if word is None or line is None:
+        return None
+    return (
+        f"cannot be read ({word[1][:40]!r} in {line[:60]!r} is not a number such as 1.5); the columns are element, "
+        "x, y, z, or those of Properties=... in the comment"
+    )
 
 
 def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
@@ -326,5 +344,5 @@ def values_of(key: str, comments: Sequence[bytes]) -> np.ndarray | None:
         found = pattern.findall(outside)
         if len(found) != 1 or re.search(r"[\"'{}\[\]\\]", outside) or len(anywhere.findall(outside)) != 1:
             return None
-        values.append(key_val_str_to_dict(f"{key}={found[0]}")[key])
+        values.append(key_val_str_to_dict(f"{key}={with_usual_exponents(found[0])}")[key])
     return column(values)

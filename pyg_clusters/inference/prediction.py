@@ -9,7 +9,10 @@ from ase import Atoms
 from torch import Tensor
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.join import join_frames, warn_of_joined
+from pyg_clusters.frames.block import FrameBlock
+from pyg_clusters.frames.checks import too_close
+from pyg_clusters.frames.join import join_several, warn_of_joined
+from pyg_clusters.options import Fragments
 
 
 @dataclass
@@ -50,10 +53,13 @@ class Prediction:
 Array = np.ndarray | Tensor
 
 
-def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None) -> tuple[Tensor, Tensor, Tensor]:
+def flat_tensors(
+    z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | None, fragments: Fragments = "refuse"
+) -> tuple[Tensor, Tensor, Tensor]:
     """Convert frames to atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` and offsets ``[num_frames + 1]``.
 
-    Periodic ASE ``Atoms`` are joined across the faces of their cells.
+    Periodic ASE ``Atoms`` are joined across the faces of their cells; for ``fragments`` see
+    :func:`~pyg_clusters.frames.join_atoms`.
 
     Raises:
         InputError: If a frame is not an isolated cluster.
@@ -63,10 +69,8 @@ def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | Non
         raise ValueError("positions are needed beside atomic numbers (or a list of ASE Atoms instead of both)")
     if pos is None:
         frames = list(z)
-        z = np.concatenate([atoms.numbers for atoms in frames]) if frames else np.zeros(0, dtype=np.int64)
-        pos = np.concatenate([atoms.positions for atoms in frames]) if frames else np.zeros((0, 3))
-        ptr = np.cumsum([0, *(len(atoms) for atoms in frames)])
-        pos = _joined(frames, z, pos, ptr)
+        z = np.concatenate([np.zeros(0, dtype=np.int64), *(atoms.numbers for atoms in frames)])
+        pos, ptr = _joined(frames, fragments), np.cumsum([0, *(len(atoms) for atoms in frames)])
     z, pos = torch.as_tensor(z), torch.as_tensor(pos)
     if ptr is None:
         if z.dim() != 2 or pos.shape != (*z.shape, 3):
@@ -85,15 +89,21 @@ def flat_tensors(z: Array | Sequence[Atoms], pos: Array | None, ptr: Array | Non
     return z.long().cpu(), pos.cpu(), ptr.cpu()
 
 
-def _joined(frames: Sequence[Atoms], z: np.ndarray, pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    if not any(atoms.cell.any() for atoms in frames):
-        return pos
-    cell, pbc = np.array([atoms.cell.array for atoms in frames]), np.array([atoms.pbc for atoms in frames])
-    joined = join_frames(z, pos, ptr, cell, pbc)
+def _joined(frames: Sequence[Atoms], fragments: Fragments) -> np.ndarray:
+    joined = join_several(frames, fragments)
     for frame, problem in joined.problems.items():
         raise InputError(f"frame {frame}: {problem}")
     warn_of_joined(int(joined.moved.sum()), len(frames))
     return joined.pos
+
+
+def check_distances(z: Tensor, pos: Tensor, ptr: Tensor):
+    """Raise an :class:`~pyg_clusters.errors.InputError` if two atoms of a frame are implausibly close."""
+    num_frames = ptr.numel() - 1
+    cell, pbc = np.zeros((num_frames, 3, 3)), np.zeros((num_frames, 3), dtype=bool)
+    block = FrameBlock("", np.arange(num_frames), z.numpy(), pos.numpy(), ptr.numpy(), cell, pbc)
+    for frame, problem in too_close(block):
+        raise InputError(f"frame {frame}: {problem}; are its positions in Å?")
 
 
 def _shapes(z: Tensor, pos: Tensor) -> str:

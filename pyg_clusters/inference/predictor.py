@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch, Data
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block
+from pyg_clusters.frames import BadFrame, FrameBlock, Frames, check_block, join_atoms
 from pyg_clusters.frames.electronic_state import state_problem, stated_state
-from pyg_clusters.inference.prediction import Array, Prediction, flat_tensors
+from pyg_clusters.inference.prediction import Array, Prediction, check_distances, flat_tensors
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import (
     HasAtomicEnergies,
@@ -28,6 +28,7 @@ from pyg_clusters.models.contract import (
 )
 from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.nn.output_scale import reference_energies
+from pyg_clusters.options import Fragments
 from pyg_clusters.positions import check_positions
 
 ATOMS_AT_ONCE: int = 8192  # default number of atoms in a batch on a CPU: the working set stays in the cache
@@ -116,32 +117,42 @@ class Predictor:
         pos: Array | None = None,
         ptr: Array | None = None,
         extra: Mapping[str, Array] | None = None,
+        fragments: Fragments = "refuse",
     ) -> Prediction:
         """Predict frames given as flat arrays, as arrays of one cluster size, as a list of ASE ``Atoms``, or as files.
 
         Args:
-            z: Atomic numbers ``[num_atoms]`` with ``ptr``, or ``[num_frames, num_atoms]`` without; or a list of ASE
-                ``Atoms``; or :class:`~pyg_clusters.frames.Frames`, which are read in blocks. A frame that cannot be
-                used raises an error, or has the energy NaN if such frames are to be skipped.
+            z: Atomic numbers ``[num_atoms]`` with ``ptr``, or ``[num_frames, num_atoms]`` without; or ASE ``Atoms``
+                or a list of them; or :class:`~pyg_clusters.frames.Frames`, which are read in blocks. A frame that
+                cannot be used raises an error, or has the energy NaN if such frames are to be skipped.
             pos: Positions in Å, ``[num_atoms, 3]`` or ``[num_frames, num_atoms, 3]``.
             ptr: Offsets of the frames ``[num_frames + 1]``.
             extra: Additional arguments of the model by name (such as ``populations``), as arrays ``[num_atoms, ...]``.
+            fragments: ``"refuse"`` raises at ASE ``Atoms`` that are in pieces far apart, as if a cell had cut them or
+                their positions were not in Å; ``"keep"`` predicts them too. Arrays are not examined; ``Frames`` have
+                their own such argument.
 
         Raises:
             ValueError: If the shapes do not match.
             InputError: If an element or charge occurs that the model was not trained on, or several elements that it
-                does not distinguish, a position is not finite, two atoms coincide, a cluster does not fit in the memory
-                of the device, or the model returns neither a value per frame nor one per atom.
+                does not distinguish, a position is not finite, two atoms coincide (of ASE ``Atoms``, are closer than
+                0.5 Å), a cluster does not fit in the memory of the device, or the model returns neither a value per
+                frame nor one per atom.
         """
         if isinstance(z, Frames):
             return self._of_frames(z)
-        if pos is None and not isinstance(z, np.ndarray | Tensor):
-            z = list(z)
+        of_ase = pos is None and not isinstance(z, np.ndarray | Tensor)
+        if of_ase:
+            z = [z] if isinstance(z, Atoms) else list(z)
+            if strange := [frame for frame in z if not isinstance(frame, Atoms)]:
+                raise ValueError(f"a list of ASE Atoms is needed, got {strange[0]!r}; for files: Frames.open(files)")
             for frame, state in enumerate(map(stated_state, z)):
                 if problem := state_problem(state, *state_of_training(self.model)):
                     raise InputError(f"frame {frame}: {problem}")
-        z, pos, ptr = flat_tensors(z, pos, ptr)
+        z, pos, ptr = flat_tensors(z, pos, ptr, fragments)
         check_positions(pos, ptr)
+        if of_ase:
+            check_distances(z, pos, ptr)
         if problem := element_problem(self.model, torch.unique(z).tolist()):
             raise InputError(problem)
         arrays = {name: torch.as_tensor(value) for name, value in (extra or {}).items()}
@@ -177,14 +188,15 @@ class Predictor:
         return self(torch.full((1, 3), number), triangle).per_atom
 
     @torch.no_grad()
-    def atomic_energies(self, clusters: Sequence[Atoms]) -> list[np.ndarray] | None:
+    def atomic_energies(self, clusters: Sequence[Atoms], fragments: Fragments = "refuse") -> list[np.ndarray] | None:
         """Return atomic energies ``[num_atoms]`` of each cluster in eV; ``None`` if the model does not provide them."""
         if not isinstance(self.model, HasAtomicEnergies) or self.transform is not None:
             return None
         results = []
         for cluster in clusters:
             z = torch.from_numpy(cluster.numbers).long().to(self.device)
-            pos = torch.from_numpy(cluster.positions - cluster.positions.mean(axis=0)).to(self.device, self.dtype)
+            positions = join_atoms(cluster, fragments).positions
+            pos = torch.from_numpy(positions - positions.mean(axis=0)).to(self.device, self.dtype)
             results.append(self.model.atomic_energies(z, pos, torch.zeros_like(z)).double().cpu().numpy())
         return results
 

@@ -56,7 +56,7 @@ def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:
     Raises:
         InputError: If a periodic frame is not an isolated cluster.
     """
-    copy = join_atoms(atoms)
+    copy = join_atoms(atoms, "refuse" if atoms.pbc.any() else "keep")
     copy.calc = None
     copy.cell[:] = 0.0
     for name in (*OLD, *names):

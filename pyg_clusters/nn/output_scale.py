@@ -215,6 +215,11 @@ def fit_references(z: Tensor, ptr: Tensor, energy: Tensor) -> dict[int, float]:
     return fit.solution()
 
 
+def farthest_from_fit(z: Tensor, ptr: Tensor, energy: Tensor) -> float:
+    """Largest magnitude in eV per atom of energies ``[num_graphs]`` minus fitted references."""
+    return float(((energy - shift_of_references(z, ptr, fit_references(z, ptr, energy))) / ptr.diff()).abs().max())
+
+
 def is_coarse(largest: float, dtype: torch.dtype = torch.float32) -> bool:
     """Whether a floating-point type rounds energies as large as this (in eV) by more than 0.1 meV.
 

@@ -208,7 +208,7 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
     shown = [candidates[index] for index in shown_first([candidate.size for candidate in candidates])]
     atoms = [candidate.atoms for candidate in shown]
     properties = candidate_properties(screening, shown, truth)
-    energies = predictor.atomic_energies(atoms)
+    energies = predictor.atomic_energies(atoms, fragments="keep")
     caption = (
         "Each point is a candidate: click on it to see its structure, and drag the structure to rotate it. The "
         "buttons with three bars open the settings."

@@ -47,7 +47,7 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
     """
     if name in ("gupta", "emt"):
         check_elements(name, elements)
-        return ClusterEMT() if name == "emt" else GuptaCalculator(next(iter(elements)))
+        return ClusterEMT() if name == "emt" else GuptaCalculator(next(iter(elements)), fragments="keep")
     if name == "tblite":
         return _tblite()
     if name == "pyscf":

@@ -22,6 +22,7 @@ from pyg_clusters.geometry import one_cluster, pad_clusters, pair_distances, sum
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread, element_problem
 from pyg_clusters.models.training_domain import domain_of, geometry_range_of
+from pyg_clusters.options import Fragments
 from pyg_clusters.positions import usable_positions
 
 LI = "Li, Blaisten-Barojas, Papaconstantopoulos, Phys. Rev. B 1998, 57, 15519"
@@ -174,10 +175,17 @@ TIMES_LARGER: int = 10
 """Size limit of clusters for models that sum over all atoms, as a multiple of the largest training cluster."""
 
 
+JUMP: float = 3.0  # Å; if an atom moves by more between two calculations, the second is of another structure
+
+
 class ModelCalculator(Calculator):
     """ASE calculator for isolated clusters with a model: energy (eV), atomic energies (eV) and forces (eV/Å).
 
     A cluster in a periodic cell is joined across the cell faces for the calculation; ``atoms`` is not modified.
+
+    A cluster in pieces far apart is refused: a cell may have cut it, or its positions are not in Å. This is checked in
+    the first calculation, and when the elements or the cell change or an atom has moved by more than 3 Å, so that a
+    cluster may dissociate during molecular dynamics.
 
     Atomic energies are available if the model has the method ``atomic_energies``. For an
     :class:`~pyg_clusters.models.Ensemble`, the results are means over its members, and ``results["energy_spread"]`` is
@@ -188,10 +196,11 @@ class ModelCalculator(Calculator):
         model: Model (:class:`~pyg_clusters.models.ClusterModel`), or name of a pretrained model. It is called as
             ``model(z, pos, batch)`` and returns ``[num_graphs]`` in eV, differentiable with respect to the positions
             (such as :class:`~pyg_clusters.models.SmoothDART` or :class:`~pyg_clusters.structures.Gupta`).
+        fragments: ``"keep"`` accepts clusters in several pieces, see :func:`~pyg_clusters.frames.join_atoms`.
 
     Raises:
-        InputError: In a calculation, if the model has no forces or was not trained on an element, or if periodic atoms
-            do not form an isolated cluster.
+        InputError: In a calculation, if the model has no forces or was not trained on an element, or if the atoms do
+            not form an isolated cluster.
 
     Example:
         >>> from ase.cluster import Icosahedron
@@ -204,10 +213,12 @@ class ModelCalculator(Calculator):
 
     implemented_properties = ["energy", "free_energy", "energies", "forces"]
 
-    def __init__(self, model: nn.Module | str):
+    def __init__(self, model: nn.Module | str, fragments: Fragments = "refuse"):
         super().__init__()
         self.model = (load_model(model) if isinstance(model, str) else model).eval()
+        self.fragments = fragments
         self._warned = False
+        self._last: np.ndarray | None = None
 
     def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=tuple(all_changes)):
         """Compute the results; called by ASE."""
@@ -216,7 +227,10 @@ class ModelCalculator(Calculator):
         assert cluster is not None
         if problem := model_problem(self.model, cluster):
             raise InputError(problem)
-        positions = join_atoms(cluster).positions
+        near = self._last is not None and set(system_changes) <= {"positions"}
+        near = near and bool(np.abs(cluster.positions - self._last).max() < JUMP)
+        positions = join_atoms(cluster, "keep" if near and not cluster.pbc.any() else self.fragments).positions
+        self._last = cluster.positions
         weight = next(self.model.parameters(), torch.zeros((), dtype=torch.double))
         z = torch.from_numpy(cluster.numbers).long().to(weight.device)
         centred = torch.from_numpy(positions - positions.mean(axis=0))
@@ -248,10 +262,11 @@ class GuptaCalculator(ModelCalculator):
 
     Args:
         element: Symbol of the element, one of :data:`~pyg_clusters.structures.GUPTA_PARAMETERS`.
+        fragments: As for :class:`ModelCalculator`.
     """
 
-    def __init__(self, element: str):
-        super().__init__(Gupta(element))
+    def __init__(self, element: str, fragments: Fragments = "refuse"):
+        super().__init__(Gupta(element), fragments)
 
 
 class ClusterEMT(EMT):

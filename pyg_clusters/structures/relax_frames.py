@@ -178,14 +178,15 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
     batched = batched_energy(options.calculator)
     overwrite = options.overwrite or batched is None  # otherwise the frame log checks what may be overwritten
     with open_output(options, overwrite=overwrite):
+        count: Counter[str] = Counter()
 
         def problem(atoms: Atoms) -> str | None:
+            count.update(constrained=int(bool(atoms.constraints)))
             return batched.problem(atoms) if batched else calculator_problem(options.calculator, atoms)
 
         bad: list[BadFrame] = []
         read = read_atoms(options.frames, problem=problem, on_bad=options.on_bad, fragments=options.fragments)
         frames = (frame.atoms for frame in good_frames(read, bad))
-        count: Counter[str] = Counter()
 
         def counted(atoms: Atoms) -> Atoms:
             left = {"not_converged": not atoms.info["converged"], "left_range": LEFT_RANGE in atoms.info}
@@ -197,6 +198,9 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
         else:
             for atoms in _relaxed_one_by_one(frames, options):
                 counted(atoms)
+    if constrained := count["constrained"]:
+        text = f"the constraints of {count_of(constrained, 'frame')} were ignored: all atoms were relaxed"
+        warnings.warn(text, stacklevel=2)
     return Relaxed(count["frames"], count["not_converged"], count["left_range"], bad, options.out)
 
 
