@@ -503,9 +503,20 @@ def test_units_that_programs_and_people_state(tmp_path, comment):
     assert f"energy_unit: {unit}" in recipe.read_text()
     assert main(["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--properties", target]) == 0
     stored = lambda **kwargs: OnDiskClusters(tmp_path / "a.h5", target, **kwargs)  # noqa: E731
-    refused(stored, "a.h5: states energy_unit=", f"energy_unit={unit!r}")
+    stated = f"energy_unit={unit}" if target in ("E", "energy") else target
+    refused(stored, f"a.h5: states {stated}", f"energy_unit={unit!r}")
     with pytest.warns(UserWarning, match="is compressed"):
         assert stored(energy_unit=unit)[0].y.item() == pytest.approx(energy, rel=1e-5)
+
+
+def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
+    (tmp_path / "a.xyz").write_text("3\ndft=-27.211386 dft_Ha=-1.0\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
+    argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--uncompressed"]
+    assert main([*argv, "--properties", "dft", "dft_Ha"]) == 0
+    energy = OnDiskClusters(tmp_path / "a.h5", "dft")[0].y.item()
+    assert energy == pytest.approx(-27.211386)
+    refused(lambda: OnDiskClusters(tmp_path / "a.h5", "dft_Ha"), "a.h5: states dft_Ha", "energy_unit='Ha'")
+    assert OnDiskClusters(tmp_path / "a.h5", "dft_Ha", energy_unit="Hartree")[0].y.item() == pytest.approx(energy)
 
 
 @pytest.mark.parametrize("comment", ["energy_per_atom=-1.0", "energy=-1.0 eV/atom", "energy=-1.0 energy_unit=foe"])

@@ -106,7 +106,7 @@ def is_unfinished(copy: Path, kind: str) -> bool:
 
 
 def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: ReadOptions) -> FrameBlock:
-    """Block of frames of a file, by their indices in it; frames without a requested property, or with two, are unreadable."""
+    """Block of frames of a file, by index; frames without a requested property, or with two, are unreadable."""
     frames: dict[int, Atoms] = {}
     unreadable: list[BadFrame] = []
     for number, frame in read.items():

@@ -75,6 +75,8 @@ def stated_unit(file: Path, target: str) -> StatedUnit | None:
     if kind == "store":
         with open_store(file) as store:
             name = str(attribute(store, "energy_unit") or "eV")
+        if (own := unit_in_name(target)) is not None:  # the unit of the store is that of the other energies
+            return _unit(str(file), target, own)
         return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
     if kind not in WITH_INFO:
         return None
