@@ -288,11 +288,14 @@ def _model(findings: Findings, epochs: int) -> str:
         rest = "optimizer: {class_path: torch.optim.Adam, init_args: {lr: 1.0e-3}}"
     else:
         training, network = "ForceTraining" if findings.forces else "EnergyTraining", _network(findings)
+        optimizer = "class_path: torch.optim.Adam, init_args: {lr: 2.0e-3}"
+        if findings.forces:
+            optimizer = "class_path: torch.optim.AdamW, init_args: {lr: 2.0e-3, weight_decay: 0.2}"
         rest = f"""\
-optimizer: {{class_path: torch.optim.Adam, init_args: {{lr: 2.0e-3}}}}
+optimizer: {{{optimizer}}}
 scheduler: {{class_path: torch.optim.lr_scheduler.CosineAnnealingLR, init_args: {{T_max: {epochs}}}}}
 average_decay: 0.99"""
-        rest = f"force_weight: 2.0\n{rest}" if findings.forces else rest
+        rest = f"force_weight: 20.0  # in Å\n{rest}" if findings.forces else rest
     arguments = indent(f"model:\n{indent(network, '  ')}\n{rest}", "    ")
     return f"model:\n  class_path: pyg_clusters.training.{training}\n  init_args:\n{arguments}"
 

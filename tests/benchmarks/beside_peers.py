@@ -21,6 +21,7 @@ import numpy as np
 import yaml
 from ase import Atoms
 from matplotlib.figure import Figure
+from peers import file_name
 from torch_geometric.data import Data
 
 from pyg_clusters.analysis.plots import SHELL_COLORS, legend, save_figure, tidy
@@ -53,6 +54,8 @@ def main():
     parser.add_argument("--target", default="energy", help="name of the energy in files of your own")
     parser.add_argument("--peers", nargs="+", default=["SmoothDART", "HDNN", "MACE", "PaiNN", "NEP"])
     parser.add_argument("--minutes", type=float, default=15, help="of processor time: 15, 60, 180")
+    parser.add_argument("--force-weight", type=float, default=2.0, help="weight of the loss of the forces, in Å")
+    parser.add_argument("--weight-decay", type=float, default=0.0)
     parser.add_argument("--environments", type=Path, help="FOLDER/environments if not given")
     parser.add_argument("--figure", type=Path)
     options = parser.parse_args()
@@ -107,9 +110,10 @@ def train(options: argparse.Namespace):
     for peer in options.peers:
         program = Path(__file__).with_name("peer_nep.py" if peer == "NEP" else "peers.py")
         python = options.environments / peer / "bin" / "python" if peer in ENVIRONMENTS else Path(sys.executable)
-        if (options.folder / f"{peer}-{options.minutes:g}.json").exists() or not python.exists():
+        settings = options.minutes, options.force_weight, options.weight_decay
+        if (options.folder / file_name(peer, *settings)).exists() or not python.exists():
             continue
-        command = [python, program, peer, options.folder, str(options.minutes)]
+        command = [python, program, peer, options.folder, *map(str, settings)]
         run = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
         if run.returncode:
             print(f"{peer} ended with {run.returncode}")
@@ -120,15 +124,17 @@ def show(options: argparse.Namespace):
     results = [json.loads(file.read_text(encoding="utf-8")) for file in sorted(options.folder.glob("*-*.json"))]
     results.sort(key=lambda result: (result["test"]["energy_mae"], result["minutes"]))
     print(
-        "| model | parameters | processor time (min) | epochs | energies, MAE / RMSE (kcal/mol) | meV/atom | "
-        "forces, MAE / RMSE (meV/Å) | µs per atom |\n|---|--:|--:|--:|--:|--:|--:|--:|"
+        "| model | parameters | processor time (min) | force weight, decay | epochs | "
+        "energies, MAE / RMSE (kcal/mol) | meV/atom | forces, MAE / RMSE (meV/Å) | µs per atom |\n"
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|"
     )
     for result in results:
         test = result["test"]
         name = f"{result['peer']} ({', '.join(' '.join(each) for each in result['packages'].items())})"
         energies = f"{test['energy_mae']:.1f} / {test['energy_rmse']:.1f} | {test['energy_mae_mev_per_atom']:.1f}"
         forces = f"{test['force_mae']:.0f} / {test['force_rmse']:.0f}"
-        cost = f"{result['parameters']:,} | {result['minutes']:g} | {result['epochs']:.0f}"
+        loss = f"{result['force_weight']:g}, {result['weight_decay']:g}"
+        cost = f"{result['parameters']:,} | {result['minutes']:g} | {loss} | {result['epochs']:.0f}"
         print(f"| {name} | {cost} | {energies} | {forces} | {result['microseconds_per_atom']:.0f} |")
     if options.figure is not None:
         save_figure(figure_of(results), options.figure)

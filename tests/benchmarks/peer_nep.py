@@ -50,7 +50,7 @@ class Potential(nn.Module):
         self.calculator = CPUNEP(str(file))
 
 
-def main(name: str, folder: Path, minutes: float):
+def main(name: str, folder: Path, minutes: float, force_weight: float, weight_decay: float):
     torch.set_num_threads(1)
     parts = read_parts(folder)
     work = folder / "nep"
@@ -71,6 +71,8 @@ def main(name: str, folder: Path, minutes: float):
         {
             "peer": name,
             "minutes": minutes,
+            "force_weight": force_weight,  # for the name; the program has its own loss
+            "weight_decay": weight_decay,
             "parameters": parameters(work / f"run-{minutes:g}" / "output.log"),
             "epochs": epochs,
             "curve": [{"seconds": used, "epochs": epochs, **errors(peer, model, parts["val"])}],
@@ -120,4 +122,4 @@ def parameters(log: Path) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), *map(float, sys.argv[3:]))

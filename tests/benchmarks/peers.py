@@ -1,15 +1,16 @@
 """Training loop for the models of several libraries; :mod:`beside_peers` runs it with the Python of each.
 
-    PYTHON tests/benchmarks/peers.py PEER FOLDER MINUTES
+    PYTHON tests/benchmarks/peers.py PEER FOLDER MINUTES FORCE_WEIGHT WEIGHT_DECAY
 
 The script trains on ``train.extxyz`` of a folder, keeps the weights that are best on ``val.extxyz``, tests them on
-``test.extxyz`` and writes ``PEER-MINUTES.json``. It imports this package only for the models of this package, so that
-the environment of a peer needs only its library.
+``test.extxyz`` and writes ``PEER-MINUTES-FORCE_WEIGHT-WEIGHT_DECAY.json``. It imports this package only for the models
+of this package, so that the environment of a peer needs only its library.
 
-All models have the same loss (mean absolute errors of energies in eV per cluster and of forces in eV/Å, the latter with
-twice the weight), Adam, averaged weights (decay 0.99), and a learning rate that decays as a cosine over the processor
-time, from the rate in the examples of each library. A fit of the composition to the training set is subtracted from the
-energies. Neighbour lists of the training frames are computed once; their time counts, and that of validation does not.
+All models have the same loss (mean absolute errors of energies in eV per cluster and of forces in eV/Å, the latter
+times the force weight in Å), AdamW with the same weight decay, averaged weights (decay 0.99), and a learning rate that
+decays as a cosine over the processor time, from the rate in the examples of each library. A fit of the composition to
+the training set is subtracted from the energies. Neighbour lists of the training frames are computed once; their time
+counts, and that of validation does not.
 """
 
 import json
@@ -33,7 +34,6 @@ from torch.utils.data import dataloader
 KCAL_PER_MOL = 23.060548
 CUTOFF = 5.0
 """Of the peers, in Å."""
-FORCE_WEIGHT = 2.0
 POINTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8, 1)
 """Shares of the processor time after which the validation part is evaluated."""
 
@@ -201,15 +201,17 @@ def pairs_of(atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
     return np.nonzero((distance < CUTOFF) & ~np.eye(len(pos), dtype=bool))
 
 
-def main(name: str, folder: Path, minutes: float):
+def main(name: str, folder: Path, minutes: float, force_weight: float, weight_decay: float):
     torch.manual_seed(0)
     torch.set_num_threads(1)
     parts = read_parts(folder)
     peer = PEERS[name](parts["train"], json.loads((folder / "recipe.json").read_text(encoding="utf-8")))
-    best, curve, epochs = train(peer, parts, 60 * minutes)
+    best, curve, epochs = train(peer, parts, 60 * minutes, force_weight, weight_decay)
     result = {
         "peer": name,
         "minutes": minutes,
+        "force_weight": force_weight,
+        "weight_decay": weight_decay,
         "parameters": sum(weight.numel() for weight in peer.model.parameters()),
         "epochs": epochs,
         "curve": curve,
@@ -226,9 +228,13 @@ def read_parts(folder: Path) -> dict[str, list[Atoms]]:
     return parts
 
 
+def file_name(name: str, minutes: float, force_weight: float, weight_decay: float) -> str:
+    return f"{name}-{minutes:g}-{force_weight:g}-{weight_decay:g}.json"
+
+
 def write_result(folder: Path, peer: Any, result: dict[str, Any]):
     packages = {package: version(package.replace("_", "-")) for package in (*peer.packages, "torch")}
-    file = folder / f"{result['peer']}-{result['minutes']:g}.json"
+    file = folder / file_name(result["peer"], result["minutes"], result["force_weight"], result["weight_decay"])
     file.write_text(json.dumps(result | {"packages": packages}, indent=1), encoding="utf-8")
     print(json.dumps({key: result[key] for key in ("peer", "epochs", "test", "microseconds_per_atom")}))
 
@@ -247,13 +253,15 @@ def subtract_composition(parts: dict[str, list[Atoms]]):
             atoms.info["target"] = float(atoms.info["REF_energy"] - offset)
 
 
-def train(peer: Any, parts: dict[str, list[Atoms]], budget: float) -> tuple[nn.Module, list, float]:
+def train(
+    peer: Any, parts: dict[str, list[Atoms]], budget: float, force_weight: float, weight_decay: float
+) -> tuple[nn.Module, list, float]:
     """Best model, errors on the validation set by processor time, and the number of epochs."""
     started, frames = time.process_time(), parts["train"]
     items = [peer.prepare(atoms) for atoms in frames]
     model = peer.model
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.99))
-    optimizer = torch.optim.Adam(model.parameters(), lr=peer.rate, amsgrad=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peer.rate, weight_decay=weight_decay, amsgrad=True)
     best, least, curve, idle, steps = model, math.inf, [], 0.0, 0
     points, order = list(POINTS), []
     while points:
@@ -264,7 +272,7 @@ def train(peer: Any, parts: dict[str, list[Atoms]], budget: float) -> tuple[nn.M
             found = errors(peer, average.module, parts["val"])
             curve.append({"seconds": share * budget, "epochs": steps * peer.batch_size / len(frames), **found})
             print(json.dumps(curve[-1]), flush=True)
-            loss = found["energy_mae"] / KCAL_PER_MOL + FORCE_WEIGHT * found["force_mae"] / 1000
+            loss = found["energy_mae"] / KCAL_PER_MOL + force_weight * found["force_mae"] / 1000
             if loss < least:
                 best, least = deepcopy(average.module), loss
             idle += time.process_time() - paused
@@ -273,19 +281,25 @@ def train(peer: Any, parts: dict[str, list[Atoms]], budget: float) -> tuple[nn.M
         chosen, order = order[: peer.batch_size], order[peer.batch_size :]
         for group in optimizer.param_groups:
             group["lr"] = peer.rate * max(0.01, (1 + math.cos(math.pi * min(share, 1.0))) / 2)
-        step(peer, model.train(), optimizer, items, frames, chosen)
+        step(peer, model.train(), optimizer, items, frames, chosen, force_weight)
         average.update_parameters(model)
         steps += 1
     return best, curve, steps * peer.batch_size / len(frames)
 
 
 def step(
-    peer: Any, model: nn.Module, optimizer: torch.optim.Optimizer, items: list, frames: list[Atoms], chosen: list[int]
+    peer: Any,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    items: list,
+    frames: list[Atoms],
+    chosen: list[int],
+    force_weight: float,
 ):
     energy, forces = peer.evaluate(model, peer.collate([items[index] for index in chosen]))
     target = torch.tensor([frames[index].info["target"] for index in chosen], dtype=energy.dtype)
     true = torch.from_numpy(np.concatenate([frames[index].arrays["REF_forces"] for index in chosen])).to(forces.dtype)
-    loss = (energy - target).abs().mean() + FORCE_WEIGHT * (forces - true).abs().mean()
+    loss = (energy - target).abs().mean() + force_weight * (forces - true).abs().mean()
     optimizer.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 100.0)
@@ -325,4 +339,4 @@ def speed(peer: Any, model: nn.Module, frames: list[Atoms], rounds: int = 3) -> 
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]))
+    main(sys.argv[1], Path(sys.argv[2]), *map(float, sys.argv[3:]))
