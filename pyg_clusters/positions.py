@@ -16,6 +16,9 @@ DIRECTION: tuple[float, float, float] = (0.6123724356957945, 0.5477225575051661,
 FARTHEST: float = 1e5
 """Atoms further than this (in Å) from the origin are not sorted."""
 
+MAX_COORDINATE: float = 1e6
+"""Coordinates beyond this in Å are treated as an error in the file."""
+
 COMPARED: int = 3
 """Number of atoms following each atom along :data:`DIRECTION` that are compared with it."""
 

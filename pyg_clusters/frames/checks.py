@@ -18,6 +18,7 @@ from pyg_clusters.frames.electronic_state import state_problem
 from pyg_clusters.frames.join import as_clusters, pieces_without_cell
 from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options import Fragments
+from pyg_clusters.positions import MAX_COORDINATE
 
 MAX_ROUNDING: float = 1e-4
 """Largest change of a value by single precision."""
@@ -161,9 +162,6 @@ def group_label(value: Any) -> str | None:
 
 MIN_DISTANCE: float = 0.5
 """Atoms closer than this in Å are treated as an error in the file: no bond is that short."""
-
-MAX_COORDINATE: float = 1e6
-"""Coordinates beyond this in Å are treated as an error in the file."""
 
 
 class ExtrapolationWarning(UserWarning):

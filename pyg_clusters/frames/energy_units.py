@@ -140,7 +140,7 @@ def unit_in_name(name: str) -> str | None:
 
     Example:
         >>> unit_in_name("energy_Ha"), unit_in_name("E_Au"), unit_in_name("energy")
-        ('Hartree', None, None)
+        ('Ha', None, None)
     """
     match = UNIT_IN_KEY.fullmatch(name)
     return _known(match[1]) if match and match[1].lower() not in ("au", "atomic") else None  # E_Au may be that of gold

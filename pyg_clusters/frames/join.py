@@ -15,6 +15,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.frames.block import BadFrame, FrameBlock, LazyAtoms, atoms_of, offsets
 from pyg_clusters.frames.periodic_bonds import MIN_VACUUM, Unwrapped, connected, distinct, join_by_vacuum, unwrap
 from pyg_clusters.options import Fragments
+from pyg_clusters.positions import MAX_COORDINATE
 
 TORN: float = 1.8
 """Largest accepted gap between pieces of a frame without a cell, in bond lengths (sums of covalent radii). Positions in
@@ -190,7 +191,7 @@ def join_frames(
     if not cell.any():
         return Joined(pos, moved, problems)
     lattice = np.where(pbc[:, :, None], cell, 0.0)
-    frames = np.flatnonzero(cell.any(axis=(1, 2)) & (np.diff(ptr) > 0) & _finite_frames(pos, ptr))
+    frames = np.flatnonzero(cell.any(axis=(1, 2)) & (np.diff(ptr) > 0) & _all_of_frame(np.isfinite(pos), ptr))
     cells, of_frame = distinct(lattice[frames])
     usable = are_usable(cells)[of_frame]
     problems = {int(frame): cell_fault(lattice[frame]) for frame in frames[~usable]}
@@ -340,9 +341,9 @@ def join_several(frames: Sequence[Atoms], fragments: Fragments = "refuse") -> Jo
     joined = join_frames(z, pos, ptr, cell, pbc, fragments)
     problems = {frame: _advised(problem) for frame, problem in joined.problems.items()}
     if fragments == "refuse":
-        periodic = (pbc & cell.any(axis=2)).any(axis=1)
-        free = np.setdiff1d(np.flatnonzero(~periodic & _finite_frames(pos, ptr)), list(problems))
-        problems |= dict(pieces_without_cell(z, pos, ptr, free))
+        free = ~(pbc & cell.any(axis=2)).any(axis=1) & _all_of_frame(np.abs(pos) <= MAX_COORDINATE, ptr)
+        examined = np.setdiff1d(np.flatnonzero(free), list(problems))
+        problems |= dict(pieces_without_cell(z, pos, ptr, examined))
     return Joined(joined.pos, joined.moved, problems)
 
 
@@ -357,9 +358,8 @@ def isolated(atoms: Atoms, pos: np.ndarray) -> Atoms:
     return cluster
 
 
-def _finite_frames(pos: np.ndarray, ptr: np.ndarray) -> np.ndarray:
-    finite = np.isfinite(pos)
-    if finite.all():
+def _all_of_frame(good: np.ndarray, ptr: np.ndarray) -> np.ndarray:
+    """Whether all coordinates of each frame are good, from ``[num_atoms, 3]``."""
+    if good.all():
         return np.ones(len(ptr) - 1, dtype=bool)
-    finite = finite.all(axis=1)
-    return np.diff(np.concatenate([[0], np.cumsum(~finite)])[ptr]) == 0
+    return np.diff(np.concatenate([[0], np.cumsum(~good.all(axis=1))])[ptr]) == 0
