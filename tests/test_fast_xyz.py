@@ -120,7 +120,7 @@ VALUES = {
     'note="energy=9" energy=2': int,
     'note="a b"energy=9 energy=2': int,
     "energy = 4": int,
-    "energy=1 energy=2": int,
+    "energy=2 energy=2": int,
     "energy=a=b": str,
     "energy": bool,
 }

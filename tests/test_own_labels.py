@@ -290,6 +290,16 @@ def test_isolated_atoms_need_no_other_labels(tmp_path):
     assert energies(dataset) == [-4.25] and dataset[0].force.shape == (3, 3)
 
 
+def test_a_key_with_two_values_is_refused(tmp_path):
+    for values, accepted in (("energy=-1.0 energy=-2.0", False), ("energy=-1.0 T=300 energy=-1.0", True)):
+        (tmp_path / "a.xyz").write_text(f"2\n{values}\nGa 0 0 0\nGa 0 0 2.7\n")
+        call = lambda: ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", "energy")  # noqa: E731
+        if accepted:
+            assert energies(call()) == [-1.0]
+        else:
+            refused(call, "a.xyz, frame 0: ", "energy=-1.0 and energy=-2.0; remove one of them")
+
+
 def test_isolated_atoms_that_contradict_or_lack(tmp_path):
     frames = [cluster(1, energy=-0.2), cluster(1, energy=-0.3), cluster(3, energy=-5.0)]
     write_extxyz(tmp_path / "a.xyz", frames)

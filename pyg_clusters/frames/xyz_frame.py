@@ -75,6 +75,10 @@ NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*
 """Matches the message about a word that is not a number."""
 
 
+KEY_AND_VALUE: re.Pattern[str] = re.compile(r"(?:^|\s)(\w+)=(\S+)")
+"""Matches a key and its value in a comment line without quotes."""
+
+
 class UnusableText(ValueError):
     """The text of a frame is contradictory or ambiguous."""
 
@@ -124,7 +128,8 @@ def comment_for_ase(line: bytes) -> Comment:
     """Prepare a comment line for ASE, and determine the unit of the positions.
 
     Raises:
-        UnusableText: If the unit of the positions is unknown or ambiguous, or the frame holds other quantities.
+        UnusableText: If a key has two values, the unit of the positions is unknown or ambiguous, or the frame holds
+            other quantities.
     """
     text = with_usual_exponents(decoded(line).strip())
     of_i_pi = _of_i_pi(text)
@@ -137,6 +142,10 @@ def comment_for_ase(line: bytes) -> Comment:
         if found := PROGRAM_ENERGY.fullmatch(text):
             info |= {"energy": float(found[1] or found[2]), "energy_unit": "Hartree"}
         return Comment("", info, length, None)
+    values: dict[str, str] = {}
+    for key, value in KEY_AND_VALUE.findall(QUOTED.sub("quoted", text)):
+        if values.setdefault(key, value) != value:
+            raise UnusableText(f"its comment line has {key}={values[key]} and {key}={value}; remove one of them")
     text = BARE.sub(lambda match: match[0] if match[0][0] in "\"'" else "", text)
     cell = LATTICE_KEY if LATTICE_KEY.search(text) else OTHER_CELL_KEY
     return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), {}, length, None)
