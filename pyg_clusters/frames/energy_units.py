@@ -73,10 +73,10 @@ def stated_unit(file: Path, target: str) -> StatedUnit | None:
         return None
     kind = file_format(file)
     if kind == "store":
-        with open_store(file) as store:
-            name = str(attribute(store, "energy_unit") or "eV")
         if (own := unit_in_name(target)) is not None:  # the unit of the store is that of the other energies
             return _unit(str(file), target, own)
+        with open_store(file) as store:
+            name = str(attribute(store, "energy_unit") or "eV")
         return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
     if kind not in WITH_INFO:
         return None
@@ -84,13 +84,14 @@ def stated_unit(file: Path, target: str) -> StatedUnit | None:
     unstated: str | None = None
     for number, info in _comments(file) if kind == "xyz" else _first_info(file):
         where = f"{file}, frame {number}"
-        for text, name in dict(_statements(info, target)).items():
+        statements = dict(_statements(info, target))
+        for text, name in statements.items():
             unit = _unit(where, text, name)
             found = found or unit
             if not math.isclose(unit.energy, found.energy):
                 other = "" if found.where == where else f" ({found.where})"
                 raise InputError(f"{where}: states both {found.text!r}{other} and {text!r}; correct one of them")
-        if target in info and not dict(_statements(info, target)):
+        if target in info and not statements:
             unstated = unstated or where
     if found is not None and unstated is not None and found.energy != 1:
         raise InputError(f"{found.where}: states {found.text}, but {unstated} states no unit; write it in all frames")
