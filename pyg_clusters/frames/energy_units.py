@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -61,7 +61,12 @@ class StatedUnit(NamedTuple):
 
 
 def stated_unit(file: Path, target: str) -> StatedUnit | None:
-    """Unit of the energies ``target`` that the frames of XYZ text, or the first frame of another file, state, if any.
+    """Unit of the energies ``target`` that a file states, if any; see :func:`stated_units`."""
+    return stated_units(file, [target])[target]
+
+
+def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | None]:
+    """Unit of each of the energies that the frames of XYZ text, or the first frame of another file, state, if any.
 
     The unit is stated by a key such as ``energy_unit``, at the end of the name (``energy_Ha``), or after the value
     (``energy=-3.5 Ha``). Energies of CP2K, which writes ``i = 0, time = 0.0, E = -88.77``, are in hartree.
@@ -69,33 +74,41 @@ def stated_unit(file: Path, target: str) -> StatedUnit | None:
     Raises:
         InputError: If it is not a known unit of the energy of a cluster, or not the same in all frames.
     """
-    if not file.exists():  # its reader reports it
-        return None
+    units: dict[str, StatedUnit | None] = dict.fromkeys(targets)
+    if not units or not file.exists():  # its reader reports it
+        return units
     kind = file_format(file)
     if kind == "store":
-        if (own := unit_in_name(target)) is not None:  # the unit of the store is that of the other energies
-            return _unit(str(file), target, own)
-        with open_store(file) as store:
-            name = str(attribute(store, "energy_unit") or "eV")
-        return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
+        return {target: _unit_in_store(file, target) for target in targets}
     if kind not in WITH_INFO:
-        return None
-    found: StatedUnit | None = None
-    unstated: str | None = None
+        return units
+    unstated: dict[str, str] = {}
     for number, info in _comments(file) if kind == "xyz" else _first_info(file):
         where = f"{file}, frame {number}"
-        statements = dict(_statements(info, target))
-        for text, name in statements.items():
-            unit = _unit(where, text, name)
-            found = found or unit
-            if not math.isclose(unit.energy, found.energy):
-                other = "" if found.where == where else f" ({found.where})"
-                raise InputError(f"{where}: states both {found.text!r}{other} and {text!r}; correct one of them")
-        if target in info and not statements:
-            unstated = unstated or where
-    if found is not None and unstated is not None and found.energy != 1:
-        raise InputError(f"{found.where}: states {found.text}, but {unstated} states no unit; write it in all frames")
-    return found
+        for target, found in units.items():
+            statements = dict(_statements(info, target))
+            for text, name in statements.items():
+                unit = _unit(where, text, name)
+                found = found or unit
+                if not math.isclose(unit.energy, found.energy):
+                    other = "" if found.where == where else f" ({found.where})"
+                    raise InputError(f"{where}: states both {found.text!r}{other} and {text!r}; correct one of them")
+            units[target] = found
+            if target in info and not statements:
+                unstated.setdefault(target, where)
+    for target, where in unstated.items():
+        found = units[target]
+        if found is not None and found.energy != 1:
+            raise InputError(f"{found.where}: states {found.text}, but {where} states no unit; write it in all frames")
+    return units
+
+
+def _unit_in_store(file: Path, target: str) -> StatedUnit | None:
+    if (own := unit_in_name(target)) is not None:  # the unit of the store is that of the other energies
+        return _unit(str(file), target, own)
+    with open_store(file) as store:
+        name = str(attribute(store, "energy_unit") or "eV")
+    return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
 
 
 def _first_info(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:

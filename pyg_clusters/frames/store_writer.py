@@ -11,7 +11,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.block import KINDS, BadFrame, FrameBlock, kind_of
 from pyg_clusters.frames.checks import check_block
-from pyg_clusters.frames.energy_units import stated_unit, unit_in_name
+from pyg_clusters.frames.energy_units import stated_units, unit_in_name
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
 from pyg_clusters.frames.reader import Frames
@@ -272,8 +272,7 @@ def _energy_unit(frames: Frames) -> str:
     keys = [key for key in frames.options.properties if unit_in_name(key) is None]
     first: tuple[Path, str] | None = None
     for path in frames.paths:
-        stated = [unit for key in keys if (unit := stated_unit(path, key)) is not None]
-        for name in sorted({unit.name for unit in stated} or {"eV"}):
+        for name in sorted({unit.name for unit in stated_units(path, keys).values() if unit is not None} or {"eV"}):
             first = first or (path, name)
             if name != first[1]:
                 raise InputError(
