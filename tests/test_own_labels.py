@@ -587,6 +587,36 @@ def test_a_unit_is_found_in_a_frame_without_a_label(tmp_path):
         ClusterDataset(**arguments)
 
 
+@pytest.mark.parametrize("suffix", ["traj", "db", "json"])
+def test_a_unit_in_a_later_frame_of_any_format_is_not_overlooked(tmp_path, suffix):
+    file = tmp_path / f"a.{suffix}"
+    frames = [cluster(offset=0.1 * number) for number in range(3)]
+    for atoms, energy in zip(frames, (-30.0, -31.0, -1.1), strict=True):
+        atoms.calc = SinglePointCalculator(atoms, energy=energy)
+    frames[2].info["energy_unit"] = "Hartree"
+    if suffix == "traj":
+        write(file, frames)
+    else:
+        with connect(file) as database:
+            for atoms in frames:
+                database.write(atoms, data=atoms.info)
+    refused(lambda: ClusterDataset(tmp_path, file), "frame 2: states energy_unit=Hartree", "frame 0 states no unit")
+
+
+def test_a_unit_is_that_of_the_value_before_it(tmp_path):
+    def energy(comment: str, target: str = "energy", **kwargs) -> list[float]:
+        (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
+        return energies(ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", target, **kwargs))
+
+    unclear = "'Ha' follows 'E', so that the unit of 'energy' is open; write it after that"
+    for other in ("energy=-100.0 E=-3.5 Ha", "E=-3.5 Ha energy=-100.0"):
+        refused(lambda other=other: energy(other), "a.xyz, frame 0: ", unclear)
+        assert energy(other, "E", energy_unit="Hartree") == pytest.approx([-95.23985])
+    assert energy("energy=-100.0 eV E=-3.5 Ha") == energy("E=-3.5 Ha energy=-100.0 eV") == [-100]
+    assert energy("energy=-100.0 E=-3.5 Ha energy_unit=eV") == [-100]
+    refused(lambda: energy("energy=-3.5 step=7 Ha"), "states Ha", "energy_unit='Ha'")
+
+
 @pytest.fixture(scope="module")
 def dynamics():
     """Frames of Cu13 in steps of 4 fs, with energies and forces."""

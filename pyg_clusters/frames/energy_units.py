@@ -66,13 +66,14 @@ def stated_unit(file: Path, target: str) -> StatedUnit | None:
 
 
 def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | None]:
-    """Unit of each of the energies that the frames of XYZ text, or the first frame of another file, state, if any.
+    """Unit of each of the energies that the frames of a file state, if any.
 
     The unit is stated by a key such as ``energy_unit``, at the end of the name (``energy_Ha``), or after the value
     (``energy=-3.5 Ha``). Energies of CP2K, which writes ``i = 0, time = 0.0, E = -88.77``, are in hartree.
 
     Raises:
-        InputError: If it is not a known unit of the energy of a cluster, or not the same in all frames.
+        InputError: If it is not a known unit of the energy of a cluster, not the same in all frames, or stated after
+            another value.
     """
     units: dict[str, StatedUnit | None] = dict.fromkeys(targets)
     if not units or not file.exists():  # its reader reports it
@@ -83,10 +84,10 @@ def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | N
     if kind not in WITH_INFO:
         return units
     unstated: dict[str, str] = {}
-    for number, info in _comments(file) if kind == "xyz" else _first_info(file):
+    for number, info in _comments(file) if kind == "xyz" else _infos(file):
         where = f"{file}, frame {number}"
         for target, found in units.items():
-            statements = dict(_statements(info, target))
+            statements = _statements(where, info, target)
             for text, name in statements.items():
                 unit = _unit(where, text, name)
                 found = found or unit
@@ -111,12 +112,11 @@ def _unit_in_store(file: Path, target: str) -> StatedUnit | None:
     return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
 
 
-def _first_info(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Index and values of the first frame."""
-    block = next(read_blocks(file, with_atoms=True, block_size=1, on_bad="skip", report=False, fragments="keep"), None)
-    if block is not None and block.atoms:
-        atoms = block.atoms[0]
-        yield int(block.number[0]), {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
+def _infos(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Index and values of each frame."""
+    for block in read_blocks(file, with_atoms=True, on_bad="skip", report=False, fragments="keep"):
+        for number, atoms in zip(block.number.tolist(), block.atoms or (), strict=True):
+            yield number, {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
 
 
 def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
@@ -133,20 +133,29 @@ def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
         yield number, info
 
 
-def _statements(info: Mapping[str, object], target: str) -> Iterator[tuple[str, str]]:
-    """Text and unit of each statement about the energies of a frame."""
+def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str, str]:
+    """Unit of the energies of a frame, by the text of each statement."""
+    units: dict[str, str] = {}
+    before = after_another = ""
     for key, value in info.items():
         name = str(value).strip()
         if UNIT_KEYS.fullmatch(str(key)) and (_known(name) or "energy" in str(key).lower()):
-            yield f"{key}={name}", name
+            units[f"{key}={name}"] = name
         elif value is True and (_known(str(key)) or PER_ATOM.fullmatch(str(key))):
-            yield str(key), str(key)
+            if before != target and isinstance(info.get(before), float):
+                after_another = f"{key!r} follows {before!r}"
+            else:
+                units[str(key)] = str(key)
+        before = key
     if target in info and {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
-        yield "i = ..., E = ..., as CP2K does", "Hartree"
+        units["i = ..., E = ..., as CP2K does"] = "Hartree"
     if PER_ATOM.fullmatch(target):
-        yield target, target
+        units[target] = target
     elif unit := unit_in_name(target):
-        yield target, unit
+        units[target] = unit
+    if target in info and after_another and not units:
+        raise InputError(f"{where}: {after_another}, so that the unit of {target!r} is open; write it after that")
+    return units
 
 
 def unit_in_name(name: str) -> str | None:
