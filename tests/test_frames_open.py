@@ -19,6 +19,7 @@ from scipy.spatial.distance import pdist
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import Frames, Shard, mdanalysis_reader, read_atoms, write_extxyz, write_store
 from pyg_clusters.frames.reader import read_ahead
+from pyg_clusters.structures import sblda
 
 
 def dimers(first: int, number: int) -> list[Atoms]:
@@ -238,6 +239,31 @@ def test_binary_trajectories_over_the_faces_of_a_cell(tmp_path, suffix):
     assert len(block) == 2
     for pos in block.pos.reshape(2, 27, 3):
         np.testing.assert_allclose(pdist(pos), pdist(cube), atol=0.02 if suffix == "xtc" else 1e-4)
+
+
+@pytest.mark.filterwarnings("ignore")  # MDAnalysis warns of time steps and units when it writes
+def test_a_topology_in_another_order_than_a_binary_trajectory(tmp_path):
+    """It is known from the distances of the atoms, however the cluster is turned, unless atoms are equivalent."""
+    mda = pytest.importorskip("MDAnalysis", reason="needs the extra traj")
+    rng = np.random.default_rng(0)
+    cluster = sblda(20, mu1=2.7, mu2=2.8, rng=rng)
+    symbols = np.array(["Cu"] * 12 + ["Au"] * 8)
+    turned = cluster @ np.linalg.qr(rng.normal(size=(3, 3)))[0] + 5
+    universe = mda.Universe.empty(20, trajectory=True)
+    with mda.Writer(str(tmp_path / "md.dcd"), n_atoms=20) as writer:
+        universe.atoms.positions = turned + rng.normal(scale=0.03, size=(20, 3))
+        writer.write(universe.atoms)
+    order = rng.permutation(20)
+    copper = np.concatenate([rng.permutation(12), np.arange(12, 20)])
+    for name, of_atoms in (("same", np.arange(20)), ("copper", copper), ("other", order)):
+        write_extxyz(tmp_path / f"{name}.xyz", [Atoms(symbols[of_atoms], cluster[of_atoms])])
+    for name in ("same", "copper"):
+        (block,) = Frames.open(tmp_path / "md.dcd", topology=tmp_path / f"{name}.xyz")
+        assert block.z.tolist() == [29] * 12 + [79] * 8
+    with pytest.raises(InputError, match=r"md\.dcd: the atoms are in another order than in .*other\.xyz: atom \d+ has"):
+        list(Frames.open(tmp_path / "md.dcd", topology=tmp_path / "other.xyz"))
+    write_extxyz(tmp_path / "melted.xyz", [Atoms(symbols[order], cluster[order] * [1, 1, 2])])  # nothing is known
+    list(Frames.open(tmp_path / "md.dcd", topology=tmp_path / "melted.xyz"))
 
 
 @pytest.mark.parametrize("num_atoms", [5, 40])

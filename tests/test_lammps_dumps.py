@@ -77,6 +77,18 @@ def test_a_topology_with_ids_is_matched_by_them(tmp_path):
         only_block(tmp_path / "more.dump", topology=tmp_path / "ids.xyz")
 
 
+def test_a_topology_in_another_order_gives_a_type_two_elements(tmp_path, topology):
+    write_extxyz(tmp_path / "other.xyz", [Atoms(["Cu", "Au", "Cu", "Ag"], POS)])
+    (tmp_path / "a.dump").write_text(dump(rows()))
+    message = r"frame 0: atom 1 is Au in .*other\.xyz, but other atoms of its type 1 are Cu; give a topology with"
+    with pytest.raises(InputError, match=message):
+        only_block(tmp_path / "a.dump", topology=tmp_path / "other.xyz")
+    text = dump([row[1:] for row in rows(order=(0, 1, 2, 3))], "type x y z")
+    (tmp_path / "b.dump").write_text(text + dump([row[1:] for row in rows(order=(3, 1, 2, 0))], "type x y z"))
+    with pytest.raises(InputError, match=r"frame 1: atom 0 is Cu in .*, but other atoms of its type 3 are Ag"):
+        only_block(tmp_path / "b.dump", topology=topology)  # without ids the order of the atoms may change
+
+
 def test_another_number_of_atoms_than_the_topology(tmp_path, topology):
     (tmp_path / "a.dump").write_text(dump(rows()[:3]))
     with pytest.raises(InputError, match=r"frame 0: 3 atoms, but .*topology\.xyz has 4"):

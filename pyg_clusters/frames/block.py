@@ -332,5 +332,7 @@ class Topology(NamedTuple):
     file: Path
     numbers: np.ndarray
     """Atomic numbers ``[num_atoms]``."""
+    pos: np.ndarray
+    """Positions in Å ``[num_atoms, 3]``."""
     ids: np.ndarray | None
     """LAMMPS atom ids ``[num_atoms]``, if the file has them."""

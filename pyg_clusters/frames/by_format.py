@@ -52,7 +52,7 @@ def read_topology(path: Path) -> Topology:
     block = next(blocks_of_file(path, ReadOptions(with_atoms=True, block_size=1), lambda number: True), None)
     if block is None or not block.atoms:
         raise InputError(f"{path}: no frame with elements ({block.unreadable[0] if block else 'it is empty'})")
-    return Topology(path, block.z, block.atoms[0].arrays.get("id"))
+    return Topology(path, block.z, block.pos, block.atoms[0].arrays.get("id"))
 
 
 def check_file(path: Path):

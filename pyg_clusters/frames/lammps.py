@@ -38,11 +38,13 @@ FIRST_LINES: tuple[bytes, ...] = (b"ITEM: UNITS", b"ITEM: TIMESTEP")
 
 @dataclass
 class Dump:
-    """State of the reader of a dump, which states its units only once."""
+    """State of the reader of a dump, which states its units only once, and whose types are the same in all frames."""
 
     path: Path
     topology: Topology | None
     units: str = "metal"
+    elements: dict[str, int] = field(default_factory=dict)
+    """Atomic numbers by type, according to the topology."""
 
 
 @dataclass
@@ -198,6 +200,7 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
                 "topology= in Python) with the same atoms, or write the dump with a column 'element' (dump_modify "
                 "element)"
             )
+        _check_types(dump, where, table, topology)
         return topology
     labels = [str(label) for label in table.column("element").to_pylist()]
     numbers = [None if label.isdecimal() else atomic_number(label) for label in labels]
@@ -213,6 +216,18 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
             "topology, or with one that has the same atoms in the order of their ids"
         )
     return found
+
+
+def _check_types(dump: Dump, where: str, table: pyarrow.Table, numbers: np.ndarray):
+    """Check that the atoms of a type are of one element of the topology, as they are in the same order only."""
+    types = table.column("type").to_pylist() if "type" in table.column_names else []
+    for atom, (kind, number) in enumerate(zip(types, numbers.tolist(), strict=False)):
+        if (known := dump.elements.setdefault(kind, number)) != number:
+            assert dump.topology is not None
+            raise InputError(
+                f"{where}: atom {atom} is {chemical_symbols[number]} in {dump.topology.file}, but other atoms of its "
+                f"type {kind} are {chemical_symbols[known]}; give a topology with the atoms in the order of their ids"
+            )
 
 
 def _topology_numbers(dump: Dump, where: str, num_atoms: int, ids: np.ndarray | None) -> np.ndarray | None:

@@ -9,10 +9,18 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.geometry import cellpar_to_cell
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from pyg_clusters.errors import InputError, MissingExtra, describe_error
 from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions, Topology, TruncatedFrame, cut_frame
 from pyg_clusters.frames.paths import file_format, unpacked
+
+SAME_DISTANCES: float = 0.2
+"""Largest root mean square change in Å of the distances from an atom to all others, in the same structure."""
+
+MAX_ATOMS_OF_KNOWN_ORDER: int = 2000
+"""Largest number of atoms for which the order of the atoms is compared with that of the topology."""
 
 
 def check_trajectory(path: Path, topology: Path | None):
@@ -36,12 +44,35 @@ def trajectory_blocks(path: Path, options: ReadOptions, keep: Keep, topology: To
         key = (*options.properties, *options.atom_properties)[0]
         raise InputError(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
     with _opened(path, topology) as (trajectory, num_frames, cut):
+        _check_order(path, topology, _read(path, trajectory, topology.numbers, 0, 1, options).pos)
         for number, first in enumerate(range(0, num_frames, options.block_size)):
             end = min(first + options.block_size, num_frames)
             block = _read(path, trajectory, topology.numbers, first, end, options) if keep(number) else None
             if cut and block is not None and end == num_frames:
                 block.unreadable = [cut_frame(TruncatedFrame, path, num_frames)]
             yield block
+
+
+def _check_order(path: Path, topology: Topology, pos: np.ndarray):
+    """Check that the atoms of a topology are in the order of those of a trajectory with positions ``pos`` in Å.
+
+    This is known if the first frame is the structure of the topology: then the distances of an atom to all others are
+    nearly those of one atom of the topology, which must be of the same index or element.
+    """
+    if len(set(topology.numbers)) < 2 or len(pos) > MAX_ATOMS_OF_KNOWN_ORDER:
+        return
+    known, found = (np.sort(cdist(points, points), axis=1) for points in (topology.pos, pos))
+    change = cdist(found, known) / len(pos) ** 0.5
+    atoms, alike = linear_sum_assignment(change)
+    same_structure = change[atoms, alike].max() < SAME_DISTANCES
+    moved = np.flatnonzero(change[atoms, atoms] > change[atoms, alike] + SAME_DISTANCES)
+    wrong = moved[topology.numbers[alike[moved]] != topology.numbers[moved]]
+    if same_structure and wrong.size:
+        atom = int(wrong[0])
+        raise InputError(
+            f"{path}: the atoms are in another order than in {topology.file}: atom {atom} has the neighbours of atom "
+            f"{alike[atom]} there; give a topology in the order of the trajectory"
+        )
 
 
 def num_frames_of_trajectory(path: Path, topology: Topology) -> int:
