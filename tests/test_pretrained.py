@@ -157,10 +157,18 @@ def test_figures_of_the_cards_of_forces(name):
         predicted = Predictor(model)(batch.z, batch.pos, batch.ptr).energy
         metrics = energy_metrics(predicted.numpy(), batch.y.numpy(), batch.ptr.diff().numpy())
         assert metrics["mae_kcal_mol"] == pytest.approx(notes[f"{prefix}mae_kcal_mol"], abs=0.01)
-        some = int(batch.ptr[60])
-        _, forces = energy_and_forces(model, batch.z[:some], batch.pos[:some], ptr_to_batch(batch.ptr[:61]))
-        error = 1000 * (forces - batch.force[:some]).abs().mean()
-        assert float(error) == pytest.approx(notes[f"{prefix}force_mae_mev_per_angstrom"], rel=0.1)
+        error = 1000 * (_forces(model, batch) - batch.force).abs().mean()
+        assert float(error) == pytest.approx(notes[f"{prefix}force_mae_mev_per_angstrom"], abs=0.05)
+
+
+def _forces(model, batch, at_once=100):
+    """Forces of the clusters of a batch, which takes less memory than those of all at once."""
+    forces = []
+    for first in range(0, len(batch.ptr) - 1, at_once):
+        ptr = batch.ptr[first : first + at_once + 1]
+        atoms = slice(int(ptr[0]), int(ptr[-1]))
+        forces.append(energy_and_forces(model, batch.z[atoms], batch.pos[atoms], ptr_to_batch(ptr - ptr[0]))[1])
+    return torch.cat(forces)
 
 
 def test_gallium_screening_by_name():
