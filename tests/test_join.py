@@ -418,10 +418,11 @@ def test_an_atom_that_leaves_a_cluster_is_accepted(tmp_path):
 
 
 def test_positions_in_bohr_are_not_taken_for_angstrom(tmp_path):
-    copper = Icosahedron("Cu", 2)
-    write(tmp_path / "cu.xyz", Atoms("Cu13", copper.positions / Bohr))
-    with pytest.raises(InputError, match=r"in 13 pieces of 1, .* atoms, .* length_unit=bohr"):
-        list(read_atoms([tmp_path / "cu.xyz"]))
+    for symbol, bond in (("Cu", 2.4), ("Fe", 2.3), ("Ti", 2.6), ("W", 2.7)):  # short for their covalent radii
+        cluster = Icosahedron(symbol, 2, latticeconstant=bond * 2**0.5)
+        write(tmp_path / "a.xyz", Atoms(cluster.numbers, cluster.positions / Bohr))
+        with pytest.raises(InputError, match=r"in 13 pieces of 1, .* atoms, .* length_unit=bohr"):
+            list(read_atoms([tmp_path / "a.xyz"]))
     write(tmp_path / "a.xyz", Atoms("Ga13", gallium().positions / Bohr))
     with pytest.raises(InputError, match=r"frame 0: .* in 13 pieces of 1, .* atoms, .* length_unit=bohr"):
         list(read_atoms([tmp_path / "a.xyz"]))

@@ -18,8 +18,7 @@ from pyg_clusters.options import Fragments
 from pyg_clusters.positions import MAX_COORDINATE
 
 TORN: float = 1.8
-"""Largest accepted gap between pieces of a frame without a cell, in bond lengths (sums of covalent radii). Positions in
-bohr that are read as Å have gaps of about 2 bond lengths."""
+"""Largest accepted gap between pieces of a frame without a cell, in bond lengths (sums of covalent radii)."""
 
 FARTHEST: float = 1e7
 """Distance from the origin in Å beyond which positions are too imprecise to recognise bonds."""
@@ -226,10 +225,11 @@ def _atoms_of(ptr: np.ndarray, frames: np.ndarray) -> tuple[slice | np.ndarray, 
 def pieces_without_cell(
     z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, frames: np.ndarray
 ) -> Iterator[tuple[int, str]]:
-    """Index and fault of each of the given frames (without a periodic cell) that is in pieces far apart.
+    """Index and fault of each of the given frames (without a periodic cell) that is in pieces far apart, or in atoms.
 
-    A cell that the file does not state may have cut it, or its positions may not be in Å. Pairs of atoms, as along the
-    dissociation of a dimer, are not examined.
+    A cell that the file does not state may have cut it, or its positions may not be in Å: in bohr read as Å, atoms are
+    1.6 to 2.2 bond lengths apart, and most have no bond. Pairs of atoms, as along the dissociation of a dimer, are not
+    examined.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -246,7 +246,8 @@ def pieces_without_cell(
     for index in np.flatnonzero(~connected(z, relative, part, np.arange(len(frames)))):
         inside = slice(part[index], part[index + 1])
         unwrapped = unwrap(z[inside], pos[inside], np.zeros((3, 3)))
-        if len(unwrapped.sizes) > 1 and unwrapped.gap > TORN * 2 * covalent_radii[z[inside]].mean():
+        mostly_single = 2 * np.count_nonzero(unwrapped.sizes == 1) > unwrapped.sizes.sum()
+        if mostly_single or unwrapped.gap > TORN * 2 * covalent_radii[z[inside]].mean():
             yield (
                 int(frames[index]),
                 f"has no periodic cell, but is in {_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart; if a cell cut it, "
