@@ -18,6 +18,7 @@ MISTAKES = {
     "predict": "MODEL and FRAMES and --out missing",
     "predict gallium md.extxyz": "--out missing",
     "screen gallium md.extxyz --out s --top": "--top needs a value",
+    "generate sblda --sizes 24 26 --out a.extxyz": "cannot use '26': the argument before it takes one value (write",
     "predict gallium md.extxyz --outt p.csv": "did you mean 'out'?",
     "predict gallium md.extxyz --out p.txt": ".parquet",
     "predict galium md.extxyz --out p.csv": "did you mean 'gallium'?",

@@ -204,7 +204,8 @@ def explain(message: str, parser: ArgumentParser) -> str:
         names.sort(key=lambda name: name.startswith("-"))
         return f"{' and '.join(names)} missing; pass --help for the arguments"
     if extra := re.search(r"[Uu]nrecognized arguments: (.+)", text):
-        return f"cannot use {extra[1]!r} here; pass --help for the arguments"
+        several = " (write several sizes as 14:30:2,40)" if "sizes" in vars(parser.get_defaults()) else ""
+        return f"cannot use {extra[1]!r}: the argument before it takes one value{several}; --help lists the arguments"
     if alone := re.search(r"argument (-\S+): expected (at least )?one argument", text):
         return f"{alone[1]} needs a value"
     if flag := re.search(r"argument (-\S+): ignored explicit argument", text):
