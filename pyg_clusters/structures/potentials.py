@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import ExtrapolationWarning
-from pyg_clusters.frames.electronic_state import neutral_problem
+from pyg_clusters.frames.electronic_state import neutral_problem, state_problem, stated_state
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.geometry import one_cluster, pad_clusters, pair_distances, sum_over_clusters
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread, element_problem
-from pyg_clusters.models.training_domain import domain_of, geometry_range_of
+from pyg_clusters.models.training_domain import domain_of, geometry_range_of, state_of_training
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import usable_positions
 
@@ -338,7 +338,12 @@ class ClusterEMT(EMT):
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
     """Reason why a model cannot be applied to a frame, if any."""
     name = f"the model {type(model).__name__}"
-    problem = element_problem(model, atoms.numbers.tolist()) or neutral_problem(atoms, name)
+    charge, any_spin = state_of_training(model)
+    if charge or any_spin:
+        problem = state_problem(stated_state(atoms), charge, any_spin)
+    else:
+        problem = neutral_problem(atoms, name)
+    problem = element_problem(model, atoms.numbers.tolist()) or problem
     domain = domain_of(model)
     if problem or domain is None or not getattr(model, "outermost_shell", False):
         return problem
