@@ -21,6 +21,7 @@ from pyg_clusters.formatting import count_of, print_table
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, write_table
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.energy_units import units_of_labels
+from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
@@ -111,6 +112,7 @@ def spectrum(options: SpectrumOptions) -> Spectra:
     boltzmann_weights([], options.temperature)
     out = Path(options.out)
     with open_output(options, results=RESULTS):
+        check_named_once(options.frames)
         predictor = Run(options.model).predictor(options.device)
         frames = Frames.open(options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)
         scored = counting(score_frames(predictor, frames), lambda block: len(block.frames))

@@ -19,6 +19,7 @@ from pyg_clusters.frames import Frames
 from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
 from pyg_clusters.frames.energy_units import units_of_labels
+from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration, SpreadKind, expected_error, noise_of
@@ -92,6 +93,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         with open_output(options, run.path, results=()):
             return evaluate_run(run, options.device, options.coverage)
     with open_output(options):
+        check_named_once(options.frames)
         evaluation = _evaluate_frames(run, options, options.frames)
         if options.out is not None:
             evaluation.write(Path(options.out))
