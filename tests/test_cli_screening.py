@@ -63,6 +63,34 @@ def no_report(monkeypatch):
     monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
 
 
+@pytest.mark.filterwarnings("default")
+def test_frames_without_a_finite_label_are_left_out(model, frames, tmp_path, capsys):
+    """The first file has no other frames; results are those of the other frames."""
+    whole, part, invalid = (tmp_path / f"{name}.extxyz" for name in ("whole", "part", "invalid"))
+    write_extxyz(whole, frames[:10])
+    wrong = [frames[20].copy(), frames[10].copy()]
+    for atoms, value in zip(wrong, (np.nan, np.inf), strict=True):
+        atoms.info["quenched"] = value
+    write_extxyz(invalid, wrong[:1])
+    write_extxyz(part, [*frames[:4], wrong[1], *frames[4:10]])
+    for verb, label in (("screen", "--truth"), ("benchmark-screening", "--truth"), ("evaluate", "--target")):
+        options = [label, "quenched", "--out"]
+        assert main([verb, str(model), str(whole), *options, str(tmp_path / f"{verb}.json")]) == 0
+        expected = capsys.readouterr().out.splitlines()
+        command = [verb, str(model), str(invalid), str(part), *options, str(tmp_path / f"skip-{verb}.json")]
+        assert main(command) == 2
+        assert "invalid.extxyz, frame 0: 'quenched' must be a number, got nan" in capsys.readouterr().err
+        assert main([*command, "--on-bad", "skip"]) == 0
+        found = capsys.readouterr()
+        for line in ("invalid.extxyz, frame 0: 'quenched' is nan", "part.extxyz, frame 4: 'quenched' is inf"):
+            assert line in found.err
+        if verb == "benchmark-screening":
+            assert found.out.splitlines()[:-1] == expected[:-1]
+    assert (tmp_path / "evaluate.json").read_text() == (tmp_path / "skip-evaluate.json").read_text()
+    first, second = (rows_of(tmp_path / f"{part}screen.json" / "candidates.csv") for part in ("", "skip-"))
+    assert [row["pred_energy"] for row in first] == [row["pred_energy"] for row in second]
+
+
 @pytest.mark.filterwarnings("default:the bins of")
 def test_bins(model, frames, trajectory, tmp_path):
     arguments = ["screen", model, trajectory, "--choose", "bins", "--bins", "6", "--truth", "quenched"]

@@ -117,7 +117,7 @@ def spectrum(options: SpectrumOptions) -> Spectra:
         frames = Frames.open(options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)
         scored = counting(score_frames(predictor, frames), lambda block: len(block.frames))
         units = units_of_labels(options.frames, options.energy or "energy")
-        atomic = gather(scored, options.target, options.energy, options.reference is None, units)
+        atomic = gather(scored, options.target, options.energy, options.reference is None, units, options.on_bad)
         if not atomic.predicted.size:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: no spectrum")
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
@@ -135,11 +135,17 @@ def spectrum(options: SpectrumOptions) -> Spectra:
 
 
 def gather(
-    blocks: Iterable[ScoredBlock], target: str | None, energy: str | None, sodium_only: bool, units: Mapping[str, float]
+    blocks: Iterable[ScoredBlock],
+    target: str | None,
+    energy: str | None,
+    sodium_only: bool,
+    units: Mapping[str, float],
+    on_bad: Literal["stop", "skip"] = "stop",
 ) -> Atomic:
     """Collect predictions and labels of all frames.
 
-    By default the DFT shieldings are ``nmr_shielding`` and the energy is ``energy``, where frames have them.
+    By default the DFT shieldings are ``nmr_shielding`` and the energy is ``energy``, where frames have them. Frames
+    with a label that is not finite are left out with ``on_bad="skip"``.
 
     Raises:
         InputError: If a requested label is missing or not a number, or the atoms are of several elements, or of a
@@ -153,17 +159,29 @@ def gather(
     elements: set[int] = set()
     for block in blocks:
         frames = block.frames
-        bad += block.bad
-        sizes.append(frames.sizes)
-        predicted.append(block.shielding.astype(np.float64))
         elements.update(np.unique(frames.z).tolist())
         if len(elements) > 1:
             names = ", ".join(chemical_symbols[number] for number in sorted(elements))
             raise InputError(f"{frames.file}: a spectrum has one nucleus, but there are {names}; separate the frames")
+        finite = np.ones(len(frames), dtype=bool)
+        invalid: list[BadFrame] = []
         for index, atoms in enumerate(frames.atoms or ()):
-            labels.append(_numbers(frames, index, atoms, target or "nmr_shielding", len(atoms), target is not None))
+            label = _numbers(frames, index, atoms, target or "nmr_shielding", len(atoms), target is not None)
             of_frame = _numbers(frames, index, atoms, energy or "energy", None, energy is not None)
-            energies.append(None if of_frame is None else of_frame * units[frames.file])
+            for key, values in ((target or "nmr_shielding", label), (energy or "energy", of_frame)):
+                if values is not None and finite[index] and not np.isfinite(values).all():
+                    finite[index] = False
+                    reason = f"{key!r} is {values[~np.isfinite(values)].flat[0]}"
+                    invalid.append(BadFrame(frames.file, int(frames.number[index]), reason))
+            if finite[index]:
+                labels.append(label)
+                energies.append(None if of_frame is None else of_frame * units[frames.file])
+        if invalid and on_bad == "stop":
+            raise invalid[0].error
+        block = block.select(finite)
+        bad += sorted([*block.bad, *invalid], key=lambda frame: frame.number)
+        sizes.append(block.frames.sizes)
+        predicted.append(block.shielding.astype(np.float64))
     if sodium_only and elements - {11}:
         symbol = chemical_symbols[elements.pop()]
         raise InputError(f"the default reference is that of sodium, but the frames are {symbol}: give --reference")
@@ -179,7 +197,7 @@ def gather(
 def _numbers(
     frames: FrameBlock, index: int, atoms: Atoms, key: str, length: int | None, needed: bool
 ) -> np.ndarray | None:
-    """Read one finite number, or ``length`` of them, from a frame."""
+    """Read one number, or ``length`` of them, from a frame."""
     labels = labels_of(atoms)
     where = f"{frames.file}, frame {frames.number[index]}"
     if key not in labels:
@@ -189,8 +207,6 @@ def _numbers(
     values = np.asarray(labels[key])
     if values.dtype.kind not in "iuf" or values.shape != (() if length is None else (length,)):
         raise InputError(f"{where}: {key!r} must be a number{'' if length is None else ' per atom'}; fix the frame")
-    if not np.isfinite(values).all():
-        raise InputError(f"{where}: {key!r} is {values[~np.isfinite(values)].flat[0]}; fix or remove the frame")
     return values.astype(np.float64)
 
 

@@ -161,7 +161,8 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
     )
     units = {} if per_atom else units_of_labels(files, target, options.energy_unit)
     blocks, bad, labels = [], [], []
-    for block in score_frames(predictor, frames):
+    for scored in score_frames(predictor, frames):
+        block = scored.with_finite(target, options.on_bad)
         bad += block.bad
         if len(block.frames):
             blocks.append(block)

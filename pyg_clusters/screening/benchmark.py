@@ -197,6 +197,7 @@ def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) 
     frames = Frames.open(options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
     scored = list(counting(score_frames(predictor, frames), lambda block: len(block.frames)))
     for key in keys:
+        scored = [block.with_finite(key, options.on_bad) for block in scored]
         scored = [check_numbers(block, key, units[key][block.frames.file]) for block in scored]
     bad = [frame for block in scored for frame in block.bad]
     list_bad(bad)

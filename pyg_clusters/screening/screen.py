@@ -69,7 +69,7 @@ def screen(options: ScreenOptions) -> Screening:
         if truth:
             units = units_of_labels(options.frames, truth, options.energy_unit)
             key, truth = truth, truth if all(unit == 1 for unit in units.values()) else f"{truth}_eV"
-            blocks = (_with_truth(block, key, truth, units) for block in blocks)
+            blocks = (_with_truth(block.with_finite(key, options.on_bad), key, truth, units) for block in blocks)
         blocks = counting(blocks, lambda block: len(block.frames))
         screening = select(blocks, strategy, options, predictor)
         if not screening.candidates:
