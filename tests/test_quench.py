@@ -425,6 +425,16 @@ def test_hot_frames_have_the_forces_of_their_positions_and_the_group_of_their_mi
     assert (tmp_path / "hot.extxyz").read_bytes() == (tmp_path / "at_once.extxyz").read_bytes()
 
 
+def test_dynamics_that_diverge_give_no_frame(tmp_path, capsys):
+    """A step of 1 ps moves an atom through the others."""
+    write_extxyz(tmp_path / "na.extxyz", [Icosahedron("Na", 2, latticeconstant=5.2)])
+    command = ["generate", "hot", str(tmp_path / "na.extxyz"), "--calculator", "gupta", "--timestep", "1000"]
+    assert main([*command, "--count", "1", "--out", str(tmp_path / "hot.extxyz")]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/na.extxyz, frame 0: molecular dynamics at 1064 K failed" in error
+    assert "decrease --timestep (now 1000 fs)" in error and not (tmp_path / "hot.extxyz").exists()
+
+
 def test_hot_frames_refuse_more_than_there_are_clusters(minima, tmp_path, capsys):
     command = ["generate", "hot", str(minima), "--calculator", "emt", "--out", str(tmp_path / "hot.extxyz")]
     assert main([*command, "--count", "9"]) == 2

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, CalculatorError, all_changes
 from ase.calculators.emt import EMT, beta
 from ase.data import atomic_numbers, chemical_symbols
 from scipy.special import expit
@@ -201,6 +201,7 @@ class ModelCalculator(Calculator):
     Raises:
         InputError: In a calculation, if the model has no forces or was not trained on an element, or if the atoms do
             not form an isolated cluster.
+        CalculatorError: If a position is not finite, as after a simulation that diverged.
 
     Example:
         >>> from ase.cluster import Icosahedron
@@ -227,6 +228,10 @@ class ModelCalculator(Calculator):
         assert cluster is not None
         if problem := model_problem(self.model, cluster):
             raise InputError(problem)
+        wrong = np.flatnonzero(~np.isfinite(cluster.positions).all(axis=1))
+        if wrong.size:
+            where = cluster.positions[wrong[0]].tolist()
+            raise CalculatorError(f"atom {wrong[0]} is at {where}, which is not a valid position")
         near = self._last is not None and set(system_changes) <= {"positions"}
         near = near and bool(np.abs(cluster.positions - self._last).max() < JUMP)
         positions = join_atoms(cluster, "keep" if near and not cluster.pbc.any() else self.fragments).positions

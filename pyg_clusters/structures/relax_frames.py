@@ -113,7 +113,7 @@ class _Descent:
                 return
 
     def evaluate(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
-        if self.steps == self.max_steps:
+        if self.steps == self.max_steps or not np.isfinite(flat).all():
             raise _Stop
         self.steps += 1
         self.atoms.positions = flat.reshape(-1, 3)
