@@ -208,6 +208,12 @@ def test_frames_say_what_they_are():
                 assert abs(atoms.info["energy"] - other.info["energy"]) > 0.005 or apart > SAME_DISTANCES
 
 
+def test_a_composition_in_two_orders_has_the_same_minima():
+    """The trimer is a triangle or a chain."""
+    found = list(quench([{"Cu": 2, "Au": 1}, {"Au": 1, "Cu": 2}], ClusterEMT(), 3, settings=SHORT))
+    assert sorted(round(atoms.get_all_distances().max(), 1) for atoms in found) == [2.4, 4.4]
+
+
 def test_a_search_goes_on_from_its_file(tmp_path):
     compositions, count = all_compositions(["Cu", "Au"], [7, 8]), 6
     whole = FrameLog(tmp_path / "whole.extxyz", {})
