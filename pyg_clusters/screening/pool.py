@@ -107,14 +107,16 @@ def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] =
 
 @torch.no_grad()
 def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) -> np.ndarray:
-    """Features of clusters of one size in a model, ``[num_frames, num_features]``.
+    """Features of clusters of one composition in a model, ``[num_frames, num_features]``.
 
     The features are the output of the last hidden layer, averaged over the atoms. For models without ``features``, they
-    are the sorted pair distances (:func:`~pyg_clusters.structures.superposition.structure_keys`).
+    are the pair distances, sorted within each pair of elements
+    (:func:`~pyg_clusters.structures.superposition.structure_keys`).
     """
     pos = pos - pos.mean(axis=1, keepdims=True)
     if not isinstance(model, HasFeatures):
-        return structure_keys(pos)
+        order = np.argsort(z, axis=1, kind="stable")  # clusters of one composition may list their atoms in any order
+        return structure_keys(np.take_along_axis(pos, order[..., None], axis=1), np.sort(z[0]))
     weight, means = next(model.parameters()), []
     for first in range(0, len(pos), FRAMES_AT_ONCE):
         part = slice(first, first + FRAMES_AT_ONCE)
