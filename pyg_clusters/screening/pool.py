@@ -11,7 +11,7 @@ from torch import nn
 
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.report import other_zero
+from pyg_clusters.evaluation.report import PROVEN_SHIFT, other_zero
 from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference.scoring import ScoredBlock
@@ -125,11 +125,6 @@ def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) ->
         features = model.features(numbers.flatten(), positions.flatten(0, 1), batch)
         means.append(features.view(*numbers.shape, -1).mean(dim=1))
     return torch.cat(means).cpu().numpy()
-
-
-PROVEN_SHIFT: float = 5.0
-"""Shift in eV per atom that proves different zeros: the error of an untrained model is about the cohesive energy, 3
-to 4 eV for most metals."""
 
 
 def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str) -> list[str]:
