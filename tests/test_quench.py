@@ -107,6 +107,23 @@ def test_quench_does_not_depend_on_the_past_of_the_calculator():
     assert first.energy == again.energy
 
 
+def test_a_cluster_that_breaks_is_no_minimum(tmp_path, capsys):
+    """Two stretched tetrahedra of copper contract beyond the reach of their attraction."""
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 3.2 / np.sqrt(8)
+    pair = Atoms("Cu8", [*corners, *(corners + np.array([3.2 / np.sqrt(2) + 4.0, 0, 0]))])
+    calculator = LennardJones(sigma=2.2, epsilon=0.4, rc=4.0, smooth=True)
+    found = local_minimum(pair, calculator, fmax=0.01)
+    assert found.fmax <= 0.01 and not found.converged
+    assert "it broke into 2 pieces of 4 and 4 atoms" in (found.left_range or "")
+    write_extxyz(tmp_path / "cu.extxyz", [pair])
+    command = ["relax", str(tmp_path / "cu.extxyz"), "--calculator", "gupta", "--fmax", "0.05"]
+    assert main([*command, "--out", str(tmp_path / "relaxed.extxyz")]) == 0
+    assert "1 frame in" in (out := capsys.readouterr().out) and "1 of them not converged" in out
+    assert "broke into pieces (see left_range in info)" in out
+    pair.positions[4:, 0] += 10.0  # in pieces from the start
+    assert local_minimum(pair, calculator, fmax=0.01).converged
+
+
 def test_quench_that_is_stopped_says_so():
     cluster = random_compact(CU10, np.random.default_rng(0))
     stopped = local_minimum(cluster, ClusterEMT(), max_steps=5)
