@@ -17,10 +17,11 @@ from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model, save_model
-from pyg_clusters.screening.dft import boxed
+from pyg_clusters.screening.dft import Comparison, boxed
 from pyg_clusters.screening.pool import FramePool
 from pyg_clusters.strategies import Bins
 from pyg_clusters.testing import random_clusters
+from pyg_clusters.units import KCAL_PER_MOL
 
 COPIES = 3
 
@@ -342,3 +343,16 @@ def test_benchmark_screening_refuses(model, frames, trajectory, tmp_path, capsys
     assert "--minima: structure 2 (40 atoms) does not" in refused(
         [*arguments, "--minima", tmp_path / "other.extxyz"], capsys
     )
+
+
+def test_a_single_result_has_no_error_without_the_mean():
+    columns = {
+        "candidate": [1, 2, 3],
+        "composition": ["Ga31", "Ga31", "Ga40"],
+        "size": [31, 31, 40],
+        "pred_above_mean": [-0.1, 0.1, 0.0],
+        "dft_above_mean": [0.1, -0.1, 0.0],
+    }
+    (_, number, error, _, lowest, rank), (formula, single, unknown, *_) = Comparison(columns, 3, Path()).rows()
+    assert (number, lowest, rank) == (2, "candidate 2", 2) and error == pytest.approx(0.2 * KCAL_PER_MOL)
+    assert (formula, single) == ("Ga40", 1) and np.isnan(unknown)
