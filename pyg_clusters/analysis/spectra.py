@@ -25,9 +25,10 @@ from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
+from pyg_clusters.metrics import SHIFTS, look_like_shifts
 from pyg_clusters.options.frames import SpectrumOptions
 from pyg_clusters.progress import counting
-from pyg_clusters.units import SODIUM_REFERENCE_PPM
+from pyg_clusters.units import SHIFT_NAME, SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
 HEADINGS = ("equal weights", "Boltzmann-weighted")
@@ -113,13 +114,21 @@ def spectrum(options: SpectrumOptions) -> Spectra:
     out = Path(options.out)
     with open_output(options, results=RESULTS):
         check_named_once(options.frames)
-        predictor = Run(options.model).predictor(options.device)
+        model = Run(options.model)
+        for name, of in ((options.target, "--target"), (model.target, f"the target of {options.model}")):
+            if name is not None and SHIFT_NAME.search(name):
+                raise InputError(
+                    f"{of} is {name!r}, a shift by its name; give a shielding: that of the standard minus the shift"
+                )
+        predictor = model.predictor(options.device)
         frames = Frames.open(options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)
         scored = counting(score_frames(predictor, frames), lambda block: len(block.frames))
         units = units_of_labels(options.frames, options.energy or "energy")
         atomic = gather(scored, options.target, options.energy, options.reference is None, units, options.on_bad)
         if not atomic.predicted.size:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: no spectrum")
+        if atomic.labels is not None and look_like_shifts(atomic.predicted, atomic.labels):
+            warnings.warn(SHIFTS, stacklevel=2)
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
         groups = spectra(atomic, reference, options.width, options.shape, options.by, options.temperature)
         settings = {

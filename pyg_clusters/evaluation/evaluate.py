@@ -28,7 +28,15 @@ from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, usable_device
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
 from pyg_clusters.inference.scoring import score_frames
-from pyg_clusters.metrics import energy_metrics, interval_metrics, metrics_by_size, reliability_rows, shielding_metrics
+from pyg_clusters.metrics import (
+    SHIFTS,
+    energy_metrics,
+    interval_metrics,
+    look_like_shifts,
+    metrics_by_size,
+    reliability_rows,
+    shielding_metrics,
+)
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import weights_hash
 from pyg_clusters.models.contract import extra_arguments
@@ -211,7 +219,8 @@ def _evaluation(
         size_of_atom = sizes.repeat(sizes)
         masks = {size: size_of_atom == size for size in np.unique(sizes).tolist()}
         by_size = [{"size": size, **shielding_metrics(predicted[mask], target[mask])} for size, mask in masks.items()]
-        return Evaluation(title, True, shielding_metrics(predicted, target), by_size, intervals, [])
+        remarks = ["warning: " + SHIFTS] if look_like_shifts(predicted, target) else []
+        return Evaluation(title, True, shielding_metrics(predicted, target), by_size, intervals, remarks)
     kinds = compared.kinds
     context, remarks = energy_context(predicted, target, compared.z, compared.pos, compared.ptr, training_set)
     overall = energy_metrics(predicted, target, sizes, kinds)
