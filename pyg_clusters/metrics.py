@@ -20,6 +20,15 @@ from pyg_clusters.units import KCAL_PER_MOL, MEV
 MIN_CLUSTERS_FOR_RANKS: int = 5
 """Minimum number of clusters of a size whose rank correlation enters the mean over sizes."""
 
+SHIFTS: str = (
+    "the labels decrease where the predicted shieldings increase: if they are chemical shifts, subtract them from the "
+    "shielding of their standard first"
+)
+"""Message about labels that :func:`look_like_shifts`."""
+
+MIN_ATOMS_FOR_SIGN: int = 10
+"""Minimum number of atoms from which the sign of labels is judged."""
+
 COVERAGES: tuple[float, ...] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.68, 0.75, 0.8, 0.85, 0.9, 0.95)
 """Nominal coverages of a reliability figure."""
 
@@ -157,6 +166,24 @@ def shielding_metrics(predicted: ArrayLike, target: ArrayLike) -> dict[str, floa
         "target_skewness": _skewness(target),
         "num_atoms": int(predicted.size),
     }
+
+
+def look_like_shifts(predicted: ArrayLike, labels: ArrayLike) -> bool:
+    """Whether labels are probably chemical shifts: they decrease clearly where predicted shieldings increase.
+
+    Args:
+        predicted: Shieldings in ppm, ``[num_atoms]``.
+        labels: Labels in ppm, ``[num_atoms]``.
+
+    Example:
+        >>> shielding = np.linspace(500.0, 600.0, 20)
+        >>> look_like_shifts(shielding, 552.8 - shielding), look_like_shifts(shielding, shielding + 3.0)
+        (True, False)
+    """
+    predicted, labels = (np.asarray(values, dtype=np.float64) for values in (predicted, labels))
+    if len(labels) < MIN_ATOMS_FOR_SIGN or not (np.ptp(predicted) > 0 and np.ptp(labels) > 0):
+        return False
+    return float(np.corrcoef(predicted, labels)[0, 1]) < -0.5
 
 
 def peak_position(values: ArrayLike) -> float:

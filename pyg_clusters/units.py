@@ -1,5 +1,6 @@
 """Units: energies in eV, lengths in Å, shieldings in ppm everywhere; kcal/mol only where people read errors."""
 
+import re
 from collections.abc import Mapping
 
 from ase import units
@@ -58,6 +59,9 @@ H-O-H 105.64°, each water in the plane through Na and the next axis (gradient o
 Limits: no second shell, solvent, motion or relativity, and a small basis. The value increases by 1.4 ppm per 0.01 Å of
 Na-O: 558.8 at 2.40 Å and 564.2 at 2.44 Å, the distance in water. The origin of the shifts is uncertain by some tens of
 ppm; differences between shifts, shapes and widths do not depend on it."""
+
+SHIFT_NAME: re.Pattern[str] = re.compile(r"shift|(?<![a-z])delta(?![a-z])", re.IGNORECASE)
+"""Matches names of chemical shifts, which decrease where shieldings increase."""
 
 SODIUM_ION_PPM: float = 622.7
 """Shielding of a bare Na⁺ ion in ppm at the same level (622.72), an alternative reference: core electrons only."""

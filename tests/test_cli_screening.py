@@ -17,10 +17,11 @@ from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model, save_model
-from pyg_clusters.screening.dft import boxed
+from pyg_clusters.screening.dft import Comparison, boxed
 from pyg_clusters.screening.pool import FramePool
 from pyg_clusters.strategies import Bins
 from pyg_clusters.testing import random_clusters
+from pyg_clusters.units import KCAL_PER_MOL
 
 COPIES = 3
 
@@ -61,6 +62,34 @@ def trajectory(frames, tmp_path) -> Path:
 def no_report(monkeypatch):
     """Skip the report, which takes longer than the rest and is tested with the strategy ``rank``."""
     monkeypatch.setattr(import_module("pyg_clusters.screening.screen"), "write_report", lambda *_: None)
+
+
+@pytest.mark.filterwarnings("default")
+def test_frames_without_a_finite_label_are_left_out(model, frames, tmp_path, capsys):
+    """The first file has no other frames; results are those of the other frames."""
+    whole, part, invalid = (tmp_path / f"{name}.extxyz" for name in ("whole", "part", "invalid"))
+    write_extxyz(whole, frames[:10])
+    wrong = [frames[20].copy(), frames[10].copy()]
+    for atoms, value in zip(wrong, (np.nan, np.inf), strict=True):
+        atoms.info["quenched"] = value
+    write_extxyz(invalid, wrong[:1])
+    write_extxyz(part, [*frames[:4], wrong[1], *frames[4:10]])
+    for verb, label in (("screen", "--truth"), ("benchmark-screening", "--truth"), ("evaluate", "--target")):
+        options = [label, "quenched", "--out"]
+        assert main([verb, str(model), str(whole), *options, str(tmp_path / f"{verb}.json")]) == 0
+        expected = capsys.readouterr().out.splitlines()
+        command = [verb, str(model), str(invalid), str(part), *options, str(tmp_path / f"skip-{verb}.json")]
+        assert main(command) == 2
+        assert "invalid.extxyz, frame 0: 'quenched' must be a number, got nan" in capsys.readouterr().err
+        assert main([*command, "--on-bad", "skip"]) == 0
+        found = capsys.readouterr()
+        for line in ("invalid.extxyz, frame 0: 'quenched' is nan", "part.extxyz, frame 4: 'quenched' is inf"):
+            assert line in found.err
+        if verb == "benchmark-screening":
+            assert found.out.splitlines()[:-1] == expected[:-1]
+    assert (tmp_path / "evaluate.json").read_text() == (tmp_path / "skip-evaluate.json").read_text()
+    first, second = (rows_of(tmp_path / f"{part}screen.json" / "candidates.csv") for part in ("", "skip-"))
+    assert [row["pred_energy"] for row in first] == [row["pred_energy"] for row in second]
 
 
 @pytest.mark.filterwarnings("default:the bins of")
@@ -314,3 +343,16 @@ def test_benchmark_screening_refuses(model, frames, trajectory, tmp_path, capsys
     assert "--minima: structure 2 (40 atoms) does not" in refused(
         [*arguments, "--minima", tmp_path / "other.extxyz"], capsys
     )
+
+
+def test_a_single_result_has_no_error_without_the_mean():
+    columns = {
+        "candidate": [1, 2, 3],
+        "composition": ["Ga31", "Ga31", "Ga40"],
+        "size": [31, 31, 40],
+        "pred_above_mean": [-0.1, 0.1, 0.0],
+        "dft_above_mean": [0.1, -0.1, 0.0],
+    }
+    (_, number, error, _, lowest, rank), (formula, single, unknown, *_) = Comparison(columns, 3, Path()).rows()
+    assert (number, lowest, rank) == (2, "candidate 2", 2) and error == pytest.approx(0.2 * KCAL_PER_MOL)
+    assert (formula, single) == ("Ga40", 1) and np.isnan(unknown)

@@ -144,6 +144,23 @@ def test_elements_belong_to_the_multiset():
     assert describe([BENT, BENT.copy()], RADII, [-5.0, -4.9], z).num_multisets == 2
 
 
+def test_homotops_are_distinct_isomers():
+    """Two gold atoms on the surface of an icosahedron of copper have three arrangements; no two have equal counts."""
+    icosahedron = Icosahedron("Cu", 2)
+    apart = icosahedron.get_all_distances()
+    surface = np.flatnonzero(apart.sum(axis=1) > apart.sum(axis=1).min() + 1)
+    first, *others = surface[np.argsort(apart[surface[0], surface])]
+    frames = []
+    for other in others:
+        frames.append(icosahedron.copy())
+        frames[-1].symbols[[first, other]] = "Au"
+    z, pos = (np.concatenate([getattr(atoms, name) for atoms in frames]) for name in ("numbers", "positions"))
+    ptr = np.arange(len(frames) + 1) * 13
+    everything = np.zeros((len(z), 1), dtype=int)  # counts that distinguish nothing
+    found = collisions(z, pos, ptr, everything)
+    assert (found.num_multisets, found.num_isomers, found.num_frames) == (1, 3, 11)
+
+
 def test_sizes_are_never_mixed():
     ptr = np.array([0, 4, 6, 8])
     pos = np.concatenate([STRAIGHT, STRAIGHT[:2], STRAIGHT[:2]])

@@ -194,8 +194,8 @@ def test_a_model_predicts_only_the_charge_that_it_was_trained_on(stated, reason,
 def trained_on(frames: list[Atoms], state: tuple[int, bool] = (0, False)) -> SmoothDART:
     model = SmoothDART()
     z = torch.from_numpy(np.concatenate([atoms.numbers for atoms in frames])).long()
-    model.domain.fit(z, torch.tensor([0, *(len(atoms) for atoms in frames)]).cumsum(0))
     model.domain.set_electronic_state(*state)
+    model.domain.add(z, torch.tensor([0, *(len(atoms) for atoms in frames)]).cumsum(0))
     return model
 
 
@@ -223,6 +223,20 @@ def test_a_data_set_has_one_charge_which_its_model_keeps(store, tmp_path, capsys
         Ensemble([training.model, trained_on([sodium()])])
     with pytest.raises(InputError, match="frame 0: it states no charge"):
         Predictor(str(tmp_path / "model"))([sodium()])
+
+
+def test_dynamics_and_relaxations_with_a_model_of_cations_are_of_cations(tmp_path, capsys):
+    """A model of cations has no energies of neutral clusters, also where it is a calculator."""
+    save_model(model := trained_on([sodium()], (1, False)), tmp_path / "model")
+    predicted = Predictor(str(tmp_path / "model"))([sodium(charge=1)]).energy
+    assert ModelCalculator(model).get_potential_energy(sodium(charge=1)) == pytest.approx(float(predicted), abs=1e-4)
+    with pytest.raises(InputError, match="it states no charge, but the model was trained on clusters of charge 1"):
+        ModelCalculator(model).get_potential_energy(sodium())
+    write_extxyz(tmp_path / "na.extxyz", [sodium(charge=1), sodium()])
+    command = ["relax", str(tmp_path / "na.extxyz"), "--calculator", str(tmp_path / "model"), "--steps", "1"]
+    assert main([*command, "--on-bad", "skip", "--out", str(tmp_path / "relaxed.extxyz")]) == 0
+    captured = capsys.readouterr()
+    assert "1 frame in" in captured.out and "frame 1: it states no charge" in captured.err
 
 
 def test_frames_of_other_charge_or_spin_have_other_keys():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
 
 from pyg_clusters.errors import InputError
@@ -145,6 +146,25 @@ def test_impossible_columns_are_named(name, values, words):
     atoms = cluster()
     atoms.arrays[name] = np.array(values)
     with pytest.raises(InputError, match=words):
+        extxyz_text(atoms, "md.xyz, frame 3")
+
+
+def test_results_of_a_calculator_belong_to_their_positions():
+    """An energy is written once, and not beside positions to which it does not belong; a cluster may be shifted."""
+    atoms = cluster()
+    atoms.info["energy"] = -1.25
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.25, forces=np.zeros((2, 3)))
+    atoms.positions += 7.0
+    assert "energy=-1.25" in extxyz_text(atoms)
+    atoms.cell, atoms.pbc = [20.0, 20.0, 8.0], True
+    atoms.wrap()
+    assert atoms.positions[0, 2] > atoms.positions[1, 2] and "energy=-1.25" in extxyz_text(atoms)
+    atoms.info["energy"] = -2.0
+    with pytest.raises(InputError, match=r"frame 3: 'energy' is -2\.0, but -1\.25 in the results of its calculator"):
+        extxyz_text(atoms, "md.xyz, frame 3")
+    del atoms.info["energy"]
+    atoms.positions[1, 2] += 0.1
+    with pytest.raises(InputError, match="frame 3: 'energy' was calculated at other positions; calculate it again"):
         extxyz_text(atoms, "md.xyz, frame 3")
 
 

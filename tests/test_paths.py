@@ -9,6 +9,7 @@ from ase import Atoms
 from ase.io import write
 
 from pyg_clusters.cli.main import main
+from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, expand_paths, read_atoms, write_extxyz
 from pyg_clusters.frames.paths import file_format
@@ -84,6 +85,26 @@ def test_names_that_are_not_utf8(tmp_path):
     for given in (tmp_path / name, tmp_path, f"{tmp_path}/*.xyz"):
         with pytest.raises(InputError, match=r"a\\udcff.xyz': the name is not UTF-8; rename the file"):
             Frames.open(given)
+
+
+def test_a_file_counts_once(folder, tmp_path, capsys):
+    """Its frames would count twice in ranks, means and spectra; also through a folder, a pattern or a link."""
+    first, link = folder / "au1.xyz", folder / "linked.xyz"
+
+    def describe(*files) -> str:
+        assert main(["describe", *map(str, files)]) == 2
+        return capsys.readouterr().err
+
+    assert f"{first}: is named twice; name each file once" in describe(folder, first)
+    other = folder / ".." / "runs" / "au1.xyz"
+    assert f"{other}: is the same file as {first}; name each file once" in describe(folder / "*.xyz", other)
+    link.symlink_to(first.name)
+    assert f"{link}: is the same file as {first}; name each file once" in describe(folder)
+    for verb in ("screen", "benchmark-screening", "evaluate", "spectrum", "analyse core-surface"):
+        assert main([*verb.split(), "gallium", str(first), str(link), "--out", str(tmp_path / "out")]) == 2
+        assert f"{link}: is the same file as {first}; name each file once" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"linked.xyz: is the same file as .*au1.xyz; name each file once"):
+        ClusterDataset(tmp_path, [first, link])
 
 
 def test_an_output_is_never_among_the_inputs(folder):

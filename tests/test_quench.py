@@ -107,6 +107,23 @@ def test_quench_does_not_depend_on_the_past_of_the_calculator():
     assert first.energy == again.energy
 
 
+def test_a_cluster_that_breaks_is_no_minimum(tmp_path, capsys):
+    """Two stretched tetrahedra of copper contract beyond the reach of their attraction."""
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 3.2 / np.sqrt(8)
+    pair = Atoms("Cu8", [*corners, *(corners + np.array([3.2 / np.sqrt(2) + 4.0, 0, 0]))])
+    calculator = LennardJones(sigma=2.2, epsilon=0.4, rc=4.0, smooth=True)
+    found = local_minimum(pair, calculator, fmax=0.01)
+    assert found.fmax <= 0.01 and not found.converged
+    assert "it broke into 2 pieces of 4 and 4 atoms" in (found.left_range or "")
+    write_extxyz(tmp_path / "cu.extxyz", [pair])
+    command = ["relax", str(tmp_path / "cu.extxyz"), "--calculator", "gupta", "--fmax", "0.05"]
+    assert main([*command, "--out", str(tmp_path / "relaxed.extxyz")]) == 0
+    assert "1 frame in" in (out := capsys.readouterr().out) and "1 of them not converged" in out
+    assert "broke into pieces (see left_range in info)" in out
+    pair.positions[4:, 0] += 10.0  # in pieces from the start
+    assert local_minimum(pair, calculator, fmax=0.01).converged
+
+
 def test_quench_that_is_stopped_says_so():
     cluster = random_compact(CU10, np.random.default_rng(0))
     stopped = local_minimum(cluster, ClusterEMT(), max_steps=5)
@@ -206,6 +223,12 @@ def test_frames_say_what_they_are():
             if len(other) == len(atoms):
                 apart = np.sqrt(np.mean((distances_by_elements(atoms) - distances_by_elements(other)) ** 2))
                 assert abs(atoms.info["energy"] - other.info["energy"]) > 0.005 or apart > SAME_DISTANCES
+
+
+def test_a_composition_in_two_orders_has_the_same_minima():
+    """The trimer is a triangle or a chain."""
+    found = list(quench([{"Cu": 2, "Au": 1}, {"Au": 1, "Cu": 2}], ClusterEMT(), 3, settings=SHORT))
+    assert sorted(round(atoms.get_all_distances().max(), 1) for atoms in found) == [2.4, 4.4]
 
 
 def test_a_search_goes_on_from_its_file(tmp_path):
@@ -423,6 +446,16 @@ def test_hot_frames_have_the_forces_of_their_positions_and_the_group_of_their_mi
     assert main([*command, "--count", "7", "--out", str(tmp_path / "hot.extxyz")]) == 0
     assert main([*command, "--count", "7", "--out", str(tmp_path / "at_once.extxyz")]) == 0
     assert (tmp_path / "hot.extxyz").read_bytes() == (tmp_path / "at_once.extxyz").read_bytes()
+
+
+def test_dynamics_that_diverge_give_no_frame(tmp_path, capsys):
+    """A step of 1 ps moves an atom through the others."""
+    write_extxyz(tmp_path / "na.extxyz", [Icosahedron("Na", 2, latticeconstant=5.2)])
+    command = ["generate", "hot", str(tmp_path / "na.extxyz"), "--calculator", "gupta", "--timestep", "1000"]
+    assert main([*command, "--count", "1", "--out", str(tmp_path / "hot.extxyz")]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path}/na.extxyz, frame 0: molecular dynamics at 1064 K failed" in error
+    assert "decrease --timestep (now 1000 fs)" in error and not (tmp_path / "hot.extxyz").exists()
 
 
 def test_hot_frames_refuse_more_than_there_are_clusters(minima, tmp_path, capsys):

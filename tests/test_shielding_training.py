@@ -1,6 +1,7 @@
 """Training on shieldings per atom: the loss, the selected model, and a complete run."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 import yaml
 from ase import Atoms
 from ase.io import read
+from helpers import refused
 from safetensors.torch import load_file
 from torch_geometric.data import Batch
 
@@ -261,6 +263,37 @@ def test_evaluate_names_the_atom_without_a_number(finished, frames, tmp_path, ca
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1
     assert "some.extxyz, frame 1: 'sigma' of atom 4 must be a number, got nan" in error
+    assert main(["evaluate", str(finished), str(tmp_path / "some.extxyz"), "--on-bad", "skip"]) == 0
+    captured = capsys.readouterr()
+    assert "some.extxyz, frame 1: 'sigma' of atom 4 is nan" in captured.err
+    used = len(clusters[0]) + len(clusters[2])
+    assert re.search(rf"atoms\W+{used}\W", captured.out)
+
+
+def test_shifts_are_no_shieldings(finished, recipe, frames, tmp_path, capsys):
+    """A shift is the shielding of a standard minus that of the atom: its sign is the other."""
+    clusters = read(frames, ":")
+    for atoms in clusters:
+        atoms.arrays["Na_shift"] = 552.8 - atoms.arrays["sigma"]
+    write_extxyz(tmp_path / "shifts.extxyz", clusters)
+    files = ["--data.dataset.files", f"[{tmp_path / 'shifts.extxyz'}]", "--data.dataset.root", str(tmp_path)]
+    train = [
+        "train",
+        "--config",
+        str(recipe),
+        *files,
+        "--data.dataset.target",
+        "Na_shift",
+        "--out",
+        str(tmp_path / "r"),
+    ]
+    assert "the target 'Na_shift' is a chemical shift by its name" in refused(train, capsys)
+    spectrum = ["spectrum", finished, tmp_path / "shifts.extxyz", "--target", "Na_shift", "--out", tmp_path / "s"]
+    assert "--target is 'Na_shift', a shift by its name; give a shielding" in refused(spectrum, capsys)
+    assert main(["evaluate", str(finished), str(tmp_path / "shifts.extxyz"), "--target", "Na_shift"]) == 0
+    assert "warning: the labels decrease where the predicted shieldings increase" in "".join(capsys.readouterr())
+    assert main(["evaluate", str(finished), str(tmp_path / "shifts.extxyz"), "--target", "sigma"]) == 0
+    assert "the labels decrease" not in "".join(capsys.readouterr())
 
 
 def test_evaluate_uses_the_device(finished, frames, capsys):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from ase import Atoms
+from ase.calculators.calculator import CalculatorError
 from ase.calculators.fd import calculate_numerical_forces
 from ase.cluster import Icosahedron
 from scipy.special import eval_legendre
@@ -166,6 +167,9 @@ def test_calculator_gives_the_energy_and_its_gradient():
     assert cluster.get_potential_energies().sum() == pytest.approx(cluster.get_potential_energy())
     numerical = calculate_numerical_forces(cluster, 1e-4)
     assert np.allclose(cluster.get_forces(), numerical, atol=1e-6)
+    cluster.positions[3, 1] = np.nan
+    with pytest.raises(CalculatorError, match=r"atom 3 is at \[.*nan.*\], which is not a valid position"):
+        cluster.get_forces()
     model = SmoothDART(**SMALL)
     model.domain.fit(torch.tensor([31]), torch.tensor([0, 1]))
     cluster.calc = ModelCalculator(model)

@@ -166,6 +166,18 @@ def test_labels_of_only_some_frames_are_ignored(model, tmp_path, capsys):
     assert set(table_of(tmp_path / "out" / "spectrum.csv")) == {"size", "shift_ppm", "pred", "dft"}
 
 
+def test_frames_without_a_finite_label_are_left_out(model, tmp_path, capsys):
+    """Only the second dimer counts: its shift is the reference minus 580 ppm."""
+    write_extxyz(tmp_path / "na.extxyz", [dimer(-2.0, np.nan), dimer(-2.0, 580.0), dimer(np.inf, 500.0)])
+    command = ["spectrum", str(model), str(tmp_path / "na.extxyz"), "--on-bad", "skip", "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    error = capsys.readouterr().err
+    assert "frame 0: 'nmr_shielding' is nan" in error and "frame 2: 'energy' is inf" in error
+    (row,) = json.loads((tmp_path / "out" / "spectrum.json").read_text())["spectra"]
+    assert (row["clusters"], row["effective_isomers"]) == (1, 1.0)
+    assert row["dft_boltzmann_peak_ppm"] == pytest.approx(SODIUM_REFERENCE_PPM - 580, abs=0.5)
+
+
 @pytest.mark.parametrize(
     ("frame", "arguments", "message"),
     [

@@ -137,6 +137,16 @@ def test_features_of_other_models_are_their_distances():
     assert np.linalg.norm(features[0] - features[1]) > 0.1
 
 
+def test_distances_of_an_alloy_tell_its_homotops_apart():
+    """Gold in the middle of a chain of copper, the same in another order of the atoms, and gold at the end."""
+    chain = np.array([[0.0, 0.0, 2.5 * n] for n in range(3)])
+    z, pos = np.array([[29, 79, 29], [79, 29, 29], [79, 29, 29]]), np.stack([chain, chain[[1, 0, 2]], chain])
+    middle, same, end = cluster_features(torch.nn.Linear(1, 1), z, pos)
+    np.testing.assert_allclose(same, middle)
+    # Cu-Cu is 5.0 and 2.5 Å, Cu-Au 2.5 and 2.5 or 2.5 and 5.0 Å
+    assert np.linalg.norm(end - middle) == pytest.approx(np.sqrt((2.5**2 + 2.5**2) / 3))
+
+
 # Registration
 
 

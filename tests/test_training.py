@@ -28,6 +28,7 @@ from pyg_clusters.files import output_lock
 from pyg_clusters.frames import Frames, write_extxyz, write_store
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.geometry import batch_to_ptr
+from pyg_clusters.inference import Predictor
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.testing import random_clusters
@@ -500,6 +501,25 @@ def test_training_starts_from_a_trained_model(recipe, finished, frames, tmp_path
     assert main([*arguments, "--init-from", str(tmp_path), "--out", str(tmp_path / "none")]) == 2
     assert "is not the folder of a run or a model; did you mean" in capsys.readouterr().err
     assert not (tmp_path / "other").exists() and not (tmp_path / "none").exists()
+
+
+def test_a_trained_model_starts_only_with_the_zero_of_its_labels(recipe, finished, frames, tmp_path, capsys):
+    """It keeps its offset: total energies need the energies of the isolated atoms, which it then adds."""
+    clusters = ase.io.read(frames, ":")
+    for atoms in clusters:
+        atoms.info["binding"] -= 52000.0 * len(atoms)
+    write_extxyz(tmp_path / "total.extxyz", clusters)
+    arguments = ["train", "--config", str(recipe), "--data.dataset.files", f"[{tmp_path / 'total.extxyz'}]"]
+    arguments += ["--data.dataset.root", str(tmp_path / "data"), "--trainer.max_epochs", "1"]
+    arguments += ["--init-from", str(finished), "--out", str(tmp_path / "run")]
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert "different zero from the model" in error and "Ga -5.2e+04 eV per atom" in error and "(references)" in error
+    assert not (tmp_path / "run").exists()
+    assert main([*arguments, "--data.dataset.references", "{Ga: -52000.0}"]) == 0
+    before, after = Predictor(str(finished))(clusters[:5]), Predictor(str(tmp_path / "run"))(clusters[:5])
+    shift = after.energy - before.energy
+    assert shift.numpy() == pytest.approx([-52000.0 * len(atoms) for atoms in clusters[:5]], abs=5.0)
 
 
 def test_domain_is_widened_by_known_elements_only():

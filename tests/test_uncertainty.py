@@ -114,6 +114,10 @@ def test_calculator_of_an_ensemble_has_mean_forces_and_spread():
 def test_members_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"trained on different elements: Ga and Na"):
         Ensemble([*darts(1), *darts(1, element=11)])
+    members = darts(2)
+    members[1].scale.set_references({"Ga": -52000.0})
+    with pytest.raises(InputError, match=r"different zeros of energy: Ga differs by -5.2e\+04 eV per atom"):
+        Ensemble(members)
     with pytest.raises(InputError, match="targets must agree"):
         Ensemble([DART(), NodeSchNet()])
     with pytest.raises(InputError, match="at least two members, got 1"):

@@ -18,6 +18,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.formatting import span
 from pyg_clusters.frames import write_table
+from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
@@ -49,6 +50,7 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
         InputError: If the model has no features of atoms, a region is empty, or there are too few clusters.
     """
     with open_output(options, results=RESULTS):
+        check_named_once(options.frames)
         model = load_model(options.model)
         if not (isinstance(model, HasAtomicEnergies) and isinstance(model, HasFeatures)):
             raise InputError(

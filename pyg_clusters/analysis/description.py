@@ -24,6 +24,7 @@ from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.energy_units import units_of_labels
+from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
@@ -60,6 +61,7 @@ def describe(options: DescribeOptions) -> Description:
     target = options.target or (TARGETS.get(options.frames[0]) if len(options.frames) == 1 else None)
     out = None if options.out is None else Path(options.out)
     with open_output(options, results=RESULTS):
+        check_named_once(options.frames)
         frames = read_set(options.frames, target=target, on_bad=options.on_bad, fragments=options.fragments)
         if target:
             units = units_of_labels(options.frames, target, options.energy_unit)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from ase import Atoms
 from ase.data import chemical_symbols
-from scipy.spatial.distance import pdist
 
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.errors import InputError
@@ -16,6 +16,7 @@ from pyg_clusters.frames.reader import FrameSet
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.positions import centred
+from pyg_clusters.structures.superposition import distances_by_elements
 from pyg_clusters.units import KCAL_PER_MOL
 
 BIN_WIDTH: float = 0.05
@@ -31,7 +32,8 @@ DISTINCT_ENERGY: float = 1e-3
 """Two isomers are distinct if their energies differ by more than this, in eV per cluster."""
 
 DISTINCT_STRUCTURE: float = 0.05
-"""Two isomers are distinct if their sorted pair distances differ by more than this, root mean square in Å."""
+"""Two isomers are distinct if their pair distances, sorted within each pair of elements, differ by more than this, root
+mean square in Å."""
 
 SHELL_LETTERS = "JKLMNOPQRSTUVWXYZ"
 
@@ -148,9 +150,9 @@ def collisions(
 
     Two structures share a multiset if each descriptor (with the element of its atom) occurs equally often in both.
     Structures with different multisets are different isomers. Structures with the same multiset are the same isomer if
-    their energies agree within 1 meV per cluster and their sorted pair distances within 0.05 Å (root mean square).
-    Sorted distances are invariant to translation, rotation, reflection and permutation of atoms; mirror images are
-    therefore the same isomer. Without energies, only the distances are compared.
+    their energies agree within 1 meV per cluster and their pair distances, sorted within each pair of elements, within
+    0.05 Å (root mean square). Sorted distances are invariant to translation, rotation, reflection and permutation of
+    atoms; mirror images are therefore the same isomer. Without energies, only the distances are compared.
 
     Args:
         z: Atomic numbers ``[num_atoms]``.
@@ -160,7 +162,7 @@ def collisions(
         energy: Energies ``[num_graphs]`` in eV.
     """
     multisets = same_multiset(z, ptr, counts)
-    groups = [_distinct(frames, pos, ptr, energy) for frames in multisets]
+    groups = [_distinct(frames, z, pos, ptr, energy) for frames in multisets]
     sharing = [group for group in groups if len(group) > 1]
     energies = [None if energy is None else energy[group] for group in sharing]
     shared = [
@@ -186,7 +188,9 @@ def same_multiset(z: np.ndarray, ptr: np.ndarray, counts: np.ndarray) -> list[li
     return list(groups.values())
 
 
-def _distinct(frames: Sequence[int], pos: np.ndarray, ptr: np.ndarray, energy: np.ndarray | None) -> list[int]:
+def _distinct(
+    frames: Sequence[int], z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, energy: np.ndarray | None
+) -> list[int]:
     """Lowest-energy structure of each isomer among structures of one multiset."""
     if len(frames) == 1:
         return list(frames)
@@ -194,7 +198,8 @@ def _distinct(frames: Sequence[int], pos: np.ndarray, ptr: np.ndarray, energy: n
     isomers: list[tuple[int, float, np.ndarray]] = []
     for index in np.argsort(values, kind="stable"):
         frame, value = frames[index], float(values[index])
-        distances = np.sort(pdist(pos[ptr[frame] : ptr[frame + 1]]))
+        atoms = slice(ptr[frame], ptr[frame + 1])
+        distances = distances_by_elements(Atoms(z[atoms], pos[atoms]))
         if not any(_same(value, distances, known, others) for _, known, others in isomers):
             isomers.append((frame, value, distances))
     return [frame for frame, _, _ in isomers]

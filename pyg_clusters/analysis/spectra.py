@@ -21,12 +21,14 @@ from pyg_clusters.formatting import count_of, print_table
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, write_table
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.energy_units import units_of_labels
+from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
+from pyg_clusters.metrics import SHIFTS, look_like_shifts
 from pyg_clusters.options.frames import SpectrumOptions
 from pyg_clusters.progress import counting
-from pyg_clusters.units import SODIUM_REFERENCE_PPM
+from pyg_clusters.units import SHIFT_NAME, SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")
 HEADINGS = ("equal weights", "Boltzmann-weighted")
@@ -111,13 +113,22 @@ def spectrum(options: SpectrumOptions) -> Spectra:
     boltzmann_weights([], options.temperature)
     out = Path(options.out)
     with open_output(options, results=RESULTS):
-        predictor = Run(options.model).predictor(options.device)
+        check_named_once(options.frames)
+        model = Run(options.model)
+        for name, of in ((options.target, "--target"), (model.target, f"the target of {options.model}")):
+            if name is not None and SHIFT_NAME.search(name):
+                raise InputError(
+                    f"{of} is {name!r}, a shift by its name; give a shielding: that of the standard minus the shift"
+                )
+        predictor = model.predictor(options.device)
         frames = Frames.open(options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)
         scored = counting(score_frames(predictor, frames), lambda block: len(block.frames))
         units = units_of_labels(options.frames, options.energy or "energy")
-        atomic = gather(scored, options.target, options.energy, options.reference is None, units)
+        atomic = gather(scored, options.target, options.energy, options.reference is None, units, options.on_bad)
         if not atomic.predicted.size:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: no spectrum")
+        if atomic.labels is not None and look_like_shifts(atomic.predicted, atomic.labels):
+            warnings.warn(SHIFTS, stacklevel=2)
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
         groups = spectra(atomic, reference, options.width, options.shape, options.by, options.temperature)
         settings = {
@@ -133,11 +144,17 @@ def spectrum(options: SpectrumOptions) -> Spectra:
 
 
 def gather(
-    blocks: Iterable[ScoredBlock], target: str | None, energy: str | None, sodium_only: bool, units: Mapping[str, float]
+    blocks: Iterable[ScoredBlock],
+    target: str | None,
+    energy: str | None,
+    sodium_only: bool,
+    units: Mapping[str, float],
+    on_bad: Literal["stop", "skip"] = "stop",
 ) -> Atomic:
     """Collect predictions and labels of all frames.
 
-    By default the DFT shieldings are ``nmr_shielding`` and the energy is ``energy``, where frames have them.
+    By default the DFT shieldings are ``nmr_shielding`` and the energy is ``energy``, where frames have them. Frames
+    with a label that is not finite are left out with ``on_bad="skip"``.
 
     Raises:
         InputError: If a requested label is missing or not a number, or the atoms are of several elements, or of a
@@ -151,17 +168,29 @@ def gather(
     elements: set[int] = set()
     for block in blocks:
         frames = block.frames
-        bad += block.bad
-        sizes.append(frames.sizes)
-        predicted.append(block.shielding.astype(np.float64))
         elements.update(np.unique(frames.z).tolist())
         if len(elements) > 1:
             names = ", ".join(chemical_symbols[number] for number in sorted(elements))
             raise InputError(f"{frames.file}: a spectrum has one nucleus, but there are {names}; separate the frames")
+        finite = np.ones(len(frames), dtype=bool)
+        invalid: list[BadFrame] = []
         for index, atoms in enumerate(frames.atoms or ()):
-            labels.append(_numbers(frames, index, atoms, target or "nmr_shielding", len(atoms), target is not None))
+            label = _numbers(frames, index, atoms, target or "nmr_shielding", len(atoms), target is not None)
             of_frame = _numbers(frames, index, atoms, energy or "energy", None, energy is not None)
-            energies.append(None if of_frame is None else of_frame * units[frames.file])
+            for key, values in ((target or "nmr_shielding", label), (energy or "energy", of_frame)):
+                if values is not None and finite[index] and not np.isfinite(values).all():
+                    finite[index] = False
+                    reason = f"{key!r} is {values[~np.isfinite(values)].flat[0]}"
+                    invalid.append(BadFrame(frames.file, int(frames.number[index]), reason))
+            if finite[index]:
+                labels.append(label)
+                energies.append(None if of_frame is None else of_frame * units[frames.file])
+        if invalid and on_bad == "stop":
+            raise invalid[0].error
+        block = block.select(finite)
+        bad += sorted([*block.bad, *invalid], key=lambda frame: frame.number)
+        sizes.append(block.frames.sizes)
+        predicted.append(block.shielding.astype(np.float64))
     if sodium_only and elements - {11}:
         symbol = chemical_symbols[elements.pop()]
         raise InputError(f"the default reference is that of sodium, but the frames are {symbol}: give --reference")
@@ -177,7 +206,7 @@ def gather(
 def _numbers(
     frames: FrameBlock, index: int, atoms: Atoms, key: str, length: int | None, needed: bool
 ) -> np.ndarray | None:
-    """Read one finite number, or ``length`` of them, from a frame."""
+    """Read one number, or ``length`` of them, from a frame."""
     labels = labels_of(atoms)
     where = f"{frames.file}, frame {frames.number[index]}"
     if key not in labels:
@@ -187,8 +216,6 @@ def _numbers(
     values = np.asarray(labels[key])
     if values.dtype.kind not in "iuf" or values.shape != (() if length is None else (length,)):
         raise InputError(f"{where}: {key!r} must be a number{'' if length is None else ' per atom'}; fix the frame")
-    if not np.isfinite(values).all():
-        raise InputError(f"{where}: {key!r} is {values[~np.isfinite(values)].flat[0]}; fix or remove the frame")
     return values.astype(np.float64)
 
 

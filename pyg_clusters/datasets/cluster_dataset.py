@@ -21,6 +21,7 @@ from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
 from pyg_clusters.frames import BadFrame, FrameBlock, expand_paths
 from pyg_clusters.frames.checks import atom_numbers, group_labels, numbers, unrounded
 from pyg_clusters.frames.join import reporting_joined
+from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.geometry import sizes_to_ptr
 from pyg_clusters.nn.output_scale import farthest_from_fit, fit_references, in_needed_precision, shift_of_references
 from pyg_clusters.options import Fragments
@@ -152,9 +153,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             raise InputError("no files given; name at least one")
         if strange := [file for file in self.minima if file not in self.files]:
             raise InputError(f"minima names {strange[0]}, which is not among the files")
-        twice = next((file for n, file in enumerate(self.files) if file in self.files[:n]), None)
-        if twice is not None:
-            raise InputError(f"{twice}: is named twice; name each file once")
+        check_named_once(self.files)
         if (missing := next((file for file in self.files if not file.is_file()), None)) is not None:
             raise InputError(f"{missing}: no such file")
         if self.labels is not None and per_atom:

@@ -19,6 +19,7 @@ from pyg_clusters.frames import Frames
 from pyg_clusters.frames.block import flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
 from pyg_clusters.frames.energy_units import units_of_labels
+from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
 from pyg_clusters.inference.calibration import CALIBRATION, Calibration, SpreadKind, expected_error, noise_of
@@ -27,7 +28,15 @@ from pyg_clusters.inference.prediction import Prediction
 from pyg_clusters.inference.predictor import Predictor, usable_device
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
 from pyg_clusters.inference.scoring import score_frames
-from pyg_clusters.metrics import energy_metrics, interval_metrics, metrics_by_size, reliability_rows, shielding_metrics
+from pyg_clusters.metrics import (
+    SHIFTS,
+    energy_metrics,
+    interval_metrics,
+    look_like_shifts,
+    metrics_by_size,
+    reliability_rows,
+    shielding_metrics,
+)
 from pyg_clusters.models import Ensemble, LastLayerPosterior
 from pyg_clusters.models.checkpoint import weights_hash
 from pyg_clusters.models.contract import extra_arguments
@@ -92,6 +101,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         with open_output(options, run.path, results=()):
             return evaluate_run(run, options.device, options.coverage)
     with open_output(options):
+        check_named_once(options.frames)
         evaluation = _evaluate_frames(run, options, options.frames)
         if options.out is not None:
             evaluation.write(Path(options.out))
@@ -159,7 +169,8 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
     )
     units = {} if per_atom else units_of_labels(files, target, options.energy_unit)
     blocks, bad, labels = [], [], []
-    for block in score_frames(predictor, frames):
+    for scored in score_frames(predictor, frames):
+        block = scored.with_finite(target, options.on_bad)
         bad += block.bad
         if len(block.frames):
             blocks.append(block)
@@ -208,7 +219,8 @@ def _evaluation(
         size_of_atom = sizes.repeat(sizes)
         masks = {size: size_of_atom == size for size in np.unique(sizes).tolist()}
         by_size = [{"size": size, **shielding_metrics(predicted[mask], target[mask])} for size, mask in masks.items()]
-        return Evaluation(title, True, shielding_metrics(predicted, target), by_size, intervals, [])
+        remarks = ["warning: " + SHIFTS] if look_like_shifts(predicted, target) else []
+        return Evaluation(title, True, shielding_metrics(predicted, target), by_size, intervals, remarks)
     kinds = compared.kinds
     context, remarks = energy_context(predicted, target, compared.z, compared.pos, compared.ptr, training_set)
     overall = energy_metrics(predicted, target, sizes, kinds)

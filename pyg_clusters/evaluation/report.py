@@ -30,6 +30,10 @@ SMALLEST_SHIFT: float = 0.1
 SHIFT_OF_FEW: float = 1.0
 """The same if there are too few clusters to estimate their variation."""
 
+PROVEN_SHIFT: float = 5.0
+"""Shift in eV per atom that proves different zeros: the error of an untrained model is about the cohesive energy, 3
+to 4 eV for most metals."""
+
 
 class CompositionMean:
     """Mean energy of the clusters of a composition: the best prediction that ignores the structure.

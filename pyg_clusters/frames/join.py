@@ -245,15 +245,27 @@ def pieces_without_cell(
     relative = (pos - pos[part[:-1]].repeat(np.diff(part), axis=0)).T.astype(np.float32, order="C")
     for index in np.flatnonzero(~connected(z, relative, part, np.arange(len(frames)))):
         inside = slice(part[index], part[index + 1])
-        unwrapped = unwrap(z[inside], pos[inside], np.zeros((3, 3)))
-        mostly_single = 2 * np.count_nonzero(unwrapped.sizes == 1) > unwrapped.sizes.sum()
-        if mostly_single or unwrapped.gap > TORN * 2 * covalent_radii[z[inside]].mean():
+        if pieces := pieces_far_apart(z[inside], pos[inside]):
             yield (
                 int(frames[index]),
-                f"has no periodic cell, but is in {_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart; if a cell cut it, "
+                f"has no periodic cell, but is in {pieces}; if a cell cut it, "
                 "or its positions are not in Å, state this (ASE: cell and pbc; XYZ: Lattice=... or length_unit=bohr in "
                 'the comment); otherwise pass --fragments keep (fragments="keep")',
             )
+
+
+def pieces_far_apart(z: np.ndarray, pos: np.ndarray) -> str | None:
+    """Number and sizes of the pieces of a structure without a cell, if they are far apart or mostly atoms.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        pos: Positions in Å ``[num_atoms, 3]``, finite.
+    """
+    unwrapped = unwrap(z, pos, np.zeros((3, 3)))
+    mostly_single = 2 * np.count_nonzero(unwrapped.sizes == 1) > unwrapped.sizes.sum()
+    if mostly_single or unwrapped.gap > TORN * 2 * covalent_radii[z].mean():
+        return f"{_sizes(unwrapped)}, {unwrapped.gap:.1f} Å apart"
+    return None
 
 
 def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBlock:

@@ -275,6 +275,25 @@ def expand_paths(paths: str | os.PathLike | Iterable[str | os.PathLike]) -> list
     return files
 
 
+def check_named_once(names: Iterable[str | os.PathLike]):
+    """Check that files, folders and patterns name no file twice, also by a link, for results in which it counts.
+
+    Raises:
+        InputError: If they do.
+    """
+    found: dict[tuple[int, int], Path] = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about other files of a folder, which its reader gives
+        files = [file for file in expand_paths(names) if file.exists()]
+    for file in files:
+        status = file.stat()
+        first = found.get((status.st_dev, status.st_ino))
+        if first is not None:
+            same = "is named twice" if file == first else f"is the same file as {first}"
+            raise InputError(f"{file}: {same}; name each file once")
+        found[status.st_dev, status.st_ino] = file
+
+
 def is_among(path: Path, pattern: Path) -> bool:
     """Whether an existing file is among those to which a file, folder or pattern expands."""
     if pattern.is_dir():

@@ -18,6 +18,8 @@ import pyarrow
 import pyarrow.csv
 import pyarrow.parquet
 from ase import Atoms
+from ase.calculators.calculator import all_properties
+from ase.geometry import find_mic
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_xyz
 from numpy.typing import ArrayLike
 
@@ -35,6 +37,9 @@ OWN_KEYS: frozenset[str] = frozenset({"lattice", "properties", "pbc"})
 """Keys that the format reserves, in lower case."""
 
 COLUMN_NAME: re.Pattern[str] = re.compile(r"[^\s:=\"'{}\[\]\\]+")
+
+MOVED: float = 1e-3
+"""Largest displacement in Å of an atom, relative to the others, at which results of a calculation remain valid."""
 
 LARGEST_COLUMN_INTEGER: int = 2**31 - 1
 
@@ -71,7 +76,8 @@ def extxyz_text(atoms: Atoms, where: str = "a frame") -> str:
         where: Name of the frame, for messages.
 
     Raises:
-        InputError: If a key or a value cannot be written; the message names it.
+        InputError: If a key or a value cannot be written; the message names it. Also if the results of the calculator
+            belong to other positions, or contradict a value of the same name.
 
     Example:
         >>> print(extxyz_text(Atoms("Na", info={"note": "two\nlines"})), end="")
@@ -81,8 +87,9 @@ def extxyz_text(atoms: Atoms, where: str = "a frame") -> str:
     """
     checked = atoms.copy()
     checked.calc = atoms.calc
-    checked.info = {_checked_key(key, where): _written(key, value, where) for key, value in atoms.info.items()}
-    for name, values in atoms.arrays.items():
+    _check_results(checked, where)
+    checked.info = {_checked_key(key, where): _written(key, value, where) for key, value in checked.info.items()}
+    for name, values in checked.arrays.items():
         _check_column(name, values, where)
         if values.dtype.kind == "u":
             checked.arrays[name] = values.astype(np.int64)
@@ -92,6 +99,43 @@ def extxyz_text(atoms: Atoms, where: str = "a frame") -> str:
     except (KeyError, ValueError, TypeError, IndexError) as error:
         raise InputError(f"{where}: cannot be written as extended XYZ ({describe_error(error)})") from error
     return text.getvalue()
+
+
+def _check_results(atoms: Atoms, where: str):
+    """Check the results of a calculator, and remove values of the same names from ``info`` and ``arrays``."""
+    results, calculated = (getattr(atoms.calc, name, None) for name in ("results", "atoms"))
+    if not results:
+        return
+    if calculated is not None and (not np.array_equal(calculated.numbers, atoms.numbers) or _moved(calculated, atoms)):
+        raise InputError(
+            f"{where}: {next(iter(results))!r} was calculated at other positions; calculate it again, or remove the "
+            "calculator (atoms.calc = None)"
+        )
+    for name in all_properties:
+        for holder in (atoms.info, atoms.arrays):
+            if name not in holder or results.get(name) is None:
+                continue
+            stated, result = np.asarray(holder.pop(name)), np.asarray(results[name])
+            if not (
+                stated.dtype.kind in "iuf" and stated.shape == result.shape and np.allclose(stated, result, 1e-9, 1e-6)
+            ):
+                raise InputError(
+                    f"{where}: {name!r} is {_short(stated)}, but {_short(result)} in the results of its calculator; "
+                    "remove one"
+                )
+
+
+def _moved(before: Atoms, after: Atoms) -> bool:
+    """Whether atoms have moved relative to the first atom, other than by lattice vectors."""
+    moves = after.positions - before.positions
+    moves = moves - moves[:1]
+    if after.pbc.any():
+        moves, _ = find_mic(moves, after.cell, after.pbc)
+    return bool((np.abs(moves) > MOVED).any())
+
+
+def _short(values: np.ndarray) -> str:
+    return str(values.tolist()) if values.size < 4 else f"an array of shape {values.shape}"
 
 
 def _checked_key(key: object, where: str) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -11,7 +11,7 @@ from torch import nn
 
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, Shard
 from pyg_clusters.frames.by_format import Piece
-from pyg_clusters.frames.checks import numbers
+from pyg_clusters.frames.checks import finite_frames, numbers
 from pyg_clusters.frames.reader import read_ahead
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.inference.flags import OutOfRangeFlagger
@@ -56,6 +56,27 @@ class ScoredBlock:
     def spread(self) -> np.ndarray | None:
         """Standard deviations of the energies in eV or shieldings in ppm, if the model provides them."""
         return None if self.prediction.spread is None else self.prediction.spread.numpy()
+
+    def select(self, chosen: np.ndarray) -> "ScoredBlock":
+        """Block of the frames of a boolean mask ``[num_frames]``."""
+        frames, prediction = self.frames.select(chosen), self.prediction
+        rows = torch.from_numpy(chosen[self.frames.frame_of_atom] if prediction.per_atom else chosen)
+        spread = None if prediction.spread is None else prediction.spread[rows]
+        prediction = Prediction(prediction.values[rows], len(frames), len(frames.z), prediction.model, spread)
+        return ScoredBlock(frames, prediction, self.bad, None if self.flags is None else self.flags[chosen])
+
+    def with_finite(self, key: str, on_bad: Literal["stop", "skip"]) -> "ScoredBlock":
+        """Block of the frames whose value of a name, per frame or per atom as the predictions, is finite.
+
+        The others are added to the frames that were left out. With ``on_bad="stop"`` the block is returned as it is.
+        """
+        if on_bad == "stop":
+            return self
+        finite, invalid = finite_frames(self.frames, key, self.prediction.per_atom, single=True)
+        if not invalid:
+            return self
+        block = self.select(np.isin(self.frames.number, finite.number))
+        return replace(block, bad=sorted([*self.bad, *invalid], key=lambda frame: frame.number))
 
 
 def score_frames(

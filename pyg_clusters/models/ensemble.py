@@ -5,6 +5,7 @@ from functools import reduce
 from typing import cast
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
@@ -12,6 +13,7 @@ from pyg_clusters.geometry import one_cluster, sum_over_clusters
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFastPath
 from pyg_clusters.models.dart import DART
 from pyg_clusters.models.training_domain import TrainingDomain, domain_of, state_of_training
+from pyg_clusters.nn.output_scale import EnergyScale
 
 
 class Ensemble(nn.Module):
@@ -116,12 +118,32 @@ def _check_alike(members: Sequence[nn.Module]):
                 f"members 0 and {number} of the ensemble were trained on different elements: {elements[0]} and "
                 f"{elements[1]}; give members trained on the same data"
             )
+        _check_zeros(first, member, number)
         charges = [state_of_training(model)[0] for model in (first, member)]
         if charges[0] != charges[1]:
             raise InputError(
                 f"members 0 and {number} of the ensemble were trained on clusters of charge {charges[0]} and "
                 f"{charges[1]}; give members trained on the same data"
             )
+
+
+def _check_zeros(first: nn.Module, member: nn.Module, number: int):
+    """Check that the energies of a member have the zero of the first, by their offsets and reference energies."""
+    scales = [scale for model in (first, member) if isinstance(scale := getattr(model, "scale", None), EnergyScale)]
+    domain = domain_of(first)
+    if domain is None or len(scales) < 2:
+        return
+    z = torch.tensor(domain.atomic_numbers)
+    with torch.no_grad():
+        means = [scale(scale.offset.new_zeros(len(z)), z.to(scale.offset.device)).double().cpu() for scale in scales]
+    apart = means[1] - means[0]
+    largest = int(apart.abs().argmax())
+    if float(apart[largest].abs()) > OTHER_ZERO:
+        symbol = chemical_symbols[int(z[largest])]
+        raise InputError(
+            f"members 0 and {number} of the ensemble have different zeros of energy: {symbol} differs by "
+            f"{float(apart[largest]):+.4g} eV per atom; give members trained on the same labels"
+        )
 
 
 def _elements(model: nn.Module) -> str:
@@ -142,6 +164,9 @@ def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:
         domain.geometry.copy_(torch.cat([shared[:, :1].amax(0), shared[:, 1:].amin(0)]))
     return domain
 
+
+OTHER_ZERO: float = 5.0
+"""Difference between mean energies of an atom in two members, in eV, that no error of a model explains."""
 
 CLUSTERS_AT_ONCE: int = 64  # number of clusters whose features are computed at a time
 

@@ -15,6 +15,7 @@ from pyg_clusters.frames import FrameBlock, Frames, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays, offsets
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.energy_units import units_of_labels
+from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.run import Run
@@ -162,6 +163,7 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
     """
     out = None if options.out is None else Path(options.out)
     with open_output(options, results=RESULTS):
+        check_named_once(options.frames)
         predictor = Run(options.model).predictor(options.device)
         if options.relax:
             check_forces(predictor)
@@ -195,6 +197,7 @@ def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) 
     frames = Frames.open(options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
     scored = list(counting(score_frames(predictor, frames), lambda block: len(block.frames)))
     for key in keys:
+        scored = [block.with_finite(key, options.on_bad) for block in scored]
         scored = [check_numbers(block, key, units[key][block.frames.file]) for block in scored]
     bad = [frame for block in scored for frame in block.bad]
     list_bad(bad)

@@ -122,10 +122,11 @@ class Comparison:
             rows = arrays["composition"] == formula
             predicted, energy = arrays["pred_above_mean"][rows], arrays["dft_above_mean"][rows]
             (row,) = metrics_by_size(predicted, energy, arrays["size"][rows])
+            error = row["mae_kcal_mol"] if len(energy) > 1 else float("nan")  # a single result is its own mean
             lowest = int(np.argmin(energy))
             rank = int((predicted < predicted[lowest]).sum()) + 1
             name = f"candidate {arrays['candidate'][rows][lowest]}"
-            yield [formula, len(energy), row["mae_kcal_mol"], row["spearman"], name, rank]
+            yield [formula, len(energy), error, row["spearman"], name, rank]
 
 
 def compare_dft(options: CompareDFTOptions) -> Comparison:

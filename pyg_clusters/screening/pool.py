@@ -11,7 +11,7 @@ from torch import nn
 
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.report import other_zero
+from pyg_clusters.evaluation.report import PROVEN_SHIFT, other_zero
 from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference.scoring import ScoredBlock
@@ -107,14 +107,16 @@ def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] =
 
 @torch.no_grad()
 def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) -> np.ndarray:
-    """Features of clusters of one size in a model, ``[num_frames, num_features]``.
+    """Features of clusters of one composition in a model, ``[num_frames, num_features]``.
 
     The features are the output of the last hidden layer, averaged over the atoms. For models without ``features``, they
-    are the sorted pair distances (:func:`~pyg_clusters.structures.superposition.structure_keys`).
+    are the pair distances, sorted within each pair of elements
+    (:func:`~pyg_clusters.structures.superposition.structure_keys`).
     """
     pos = pos - pos.mean(axis=1, keepdims=True)
     if not isinstance(model, HasFeatures):
-        return structure_keys(pos)
+        order = np.argsort(z, axis=1, kind="stable")  # clusters of one composition may list their atoms in any order
+        return structure_keys(np.take_along_axis(pos, order[..., None], axis=1), np.sort(z[0]))
     weight, means = next(model.parameters()), []
     for first in range(0, len(pos), FRAMES_AT_ONCE):
         part = slice(first, first + FRAMES_AT_ONCE)
@@ -123,11 +125,6 @@ def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) ->
         features = model.features(numbers.flatten(), positions.flatten(0, 1), batch)
         means.append(features.view(*numbers.shape, -1).mean(dim=1))
     return torch.cat(means).cpu().numpy()
-
-
-PROVEN_SHIFT: float = 5.0
-"""Shift in eV per atom that proves different zeros: the error of an untrained model is about the cohesive energy, 3
-to 4 eV for most metals."""
 
 
 def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str) -> list[str]:

@@ -13,6 +13,7 @@ from pyg_clusters.frames import FrameBlock, Frames, Parts
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.energy_units import units_of_labels
+from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.calibration import flagger_of
@@ -56,6 +57,7 @@ def screen(options: ScreenOptions) -> Screening:
         check_format(options.write)
     new_folders = [out / options.write] if options.write else []
     with open_output(options, results=RESULTS, new_folders=new_folders) as again:
+        check_named_once(options.frames)
         strategy = STRATEGIES[options.choose].from_options(options)
         model = Run(options.model)
         predictor = _predictor(model, options, strategy)
@@ -67,7 +69,7 @@ def screen(options: ScreenOptions) -> Screening:
         if truth:
             units = units_of_labels(options.frames, truth, options.energy_unit)
             key, truth = truth, truth if all(unit == 1 for unit in units.values()) else f"{truth}_eV"
-            blocks = (_with_truth(block, key, truth, units) for block in blocks)
+            blocks = (_with_truth(block.with_finite(key, options.on_bad), key, truth, units) for block in blocks)
         blocks = counting(blocks, lambda block: len(block.frames))
         screening = select(blocks, strategy, options, predictor)
         if not screening.candidates:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
 from pyg_clusters.composition import all_compositions, formula_of, parse_formula
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
@@ -156,7 +156,15 @@ def _hot(
     rng = np.random.default_rng([options.seed, index])
     temperature = rng.uniform(options.min_temperature, options.max_temperature)
     steps = int(rng.integers(options.min_steps, options.max_steps, endpoint=True))
-    hot = heated(start.atoms, calculator, rng, temperature=temperature, steps=steps, timestep=options.timestep)
+    try:
+        hot = heated(start.atoms, calculator, rng, temperature=temperature, steps=steps, timestep=options.timestep)
+        if not np.isfinite(hot.positions).all():
+            raise CalculatorError("the positions are not finite")
+    except CalculatorError as error:
+        raise InputError(
+            f"{start.file}, frame {start.number}: molecular dynamics at {temperature:.0f} K failed "
+            f"({one_line(error)}); decrease --timestep (now {options.timestep:g} fs) or --max-temperature"
+        ) from error
     group = start.atoms.info.get("group", f"{Path(start.file).name}-{start.number}")
     info = {"temperature": round(temperature), "source": "md", "group": group, "minimum": index}
     state = electronic_state(start.atoms)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator, CalculatorError, all_changes
 from ase.calculators.emt import EMT, beta
 from ase.data import atomic_numbers, chemical_symbols
 from scipy.special import expit
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import ExtrapolationWarning
-from pyg_clusters.frames.electronic_state import neutral_problem
+from pyg_clusters.frames.electronic_state import neutral_problem, state_problem, stated_state
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.geometry import one_cluster, pad_clusters, pair_distances, sum_over_clusters
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasSpread, element_problem
-from pyg_clusters.models.training_domain import domain_of, geometry_range_of
+from pyg_clusters.models.training_domain import domain_of, geometry_range_of, state_of_training
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import usable_positions
 
@@ -201,6 +201,7 @@ class ModelCalculator(Calculator):
     Raises:
         InputError: In a calculation, if the model has no forces or was not trained on an element, or if the atoms do
             not form an isolated cluster.
+        CalculatorError: If a position is not finite, as after a simulation that diverged.
 
     Example:
         >>> from ase.cluster import Icosahedron
@@ -227,6 +228,10 @@ class ModelCalculator(Calculator):
         assert cluster is not None
         if problem := model_problem(self.model, cluster):
             raise InputError(problem)
+        wrong = np.flatnonzero(~np.isfinite(cluster.positions).all(axis=1))
+        if wrong.size:
+            where = cluster.positions[wrong[0]].tolist()
+            raise CalculatorError(f"atom {wrong[0]} is at {where}, which is not a valid position")
         near = self._last is not None and set(system_changes) <= {"positions"}
         near = near and bool(np.abs(cluster.positions - self._last).max() < JUMP)
         positions = join_atoms(cluster, "keep" if near and not cluster.pbc.any() else self.fragments).positions
@@ -338,7 +343,12 @@ class ClusterEMT(EMT):
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
     """Reason why a model cannot be applied to a frame, if any."""
     name = f"the model {type(model).__name__}"
-    problem = element_problem(model, atoms.numbers.tolist()) or neutral_problem(atoms, name)
+    charge, any_spin = state_of_training(model)
+    if charge or any_spin:
+        problem = state_problem(stated_state(atoms), charge, any_spin)
+    else:
+        problem = neutral_problem(atoms, name)
+    problem = element_problem(model, atoms.numbers.tolist()) or problem
     domain = domain_of(model)
     if problem or domain is None or not getattr(model, "outermost_shell", False):
         return problem

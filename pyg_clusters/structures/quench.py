@@ -242,7 +242,7 @@ class _Search:
         energy = info["energy"] if "energy" in info else atoms.get_potential_energy()  # ASE moves it on reading
         if info["segment"] != self.segment:
             self.begin(info["segment"])
-        self.found[atoms.numbers.tobytes()].append((energy, distances_by_elements(atoms)))
+        self.found[np.sort(atoms.numbers).tobytes()].append((energy, distances_by_elements(atoms)))
         self.total += 1
         self.of_segment += 1
         self.attempt, self.productive = info["attempt"] + 1, self.segment
@@ -328,7 +328,7 @@ class _Search:
         return {"binding_energy": energy - sum(n * self.isolated[symbol] for symbol, n in composition.items())}
 
     def is_known(self, atoms: Atoms, energy: float) -> bool:
-        near = [d for e, d in self.found[atoms.numbers.tobytes()] if abs(e - energy) < SAME_ENERGY]
+        near = [d for e, d in self.found[np.sort(atoms.numbers).tobytes()] if abs(e - energy) < SAME_ENERGY]
         if not near:
             return False
         distances = distances_by_elements(atoms)

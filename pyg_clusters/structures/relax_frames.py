@@ -28,6 +28,7 @@ from pyg_clusters.structures.relaxation import (
     LEFT_RANGE,
     BatchedEnergy,
     batched_energy,
+    broken,
     chunks,
     relax_chunk,
 )
@@ -49,9 +50,9 @@ class Minimum:
     steps: int
     """Number of evaluations of energy and forces."""
     converged: bool
-    """Whether the largest force is below the limit and the geometry within the valid range."""
+    """Whether the largest force is below the limit and the geometry within the valid range and in one piece."""
     left_range: str | None = None
-    """Reason why the final geometry is outside the valid range; ``None`` if it is inside."""
+    """Reason why the final geometry is outside the valid range, or in pieces; ``None`` if it is not."""
 
 
 class _Stop(Exception):
@@ -95,7 +96,8 @@ class _Descent:
     def __init__(self, atoms: Atoms, calculator: Calculator, max_steps: int):
         self.atoms = isolated(atoms, calculator)
         self.max_steps, self.steps = max_steps, 0
-        self.pos, self.energy, self.largest = atoms.positions.copy(), np.inf, np.inf
+        self.initial, self.pos = atoms.positions.copy(), atoms.positions.copy()
+        self.energy, self.largest = np.inf, np.inf
         self.trained = geometry_range_of(getattr(calculator, "model", None))
         self.start = self.measures()
 
@@ -113,7 +115,7 @@ class _Descent:
                 return
 
     def evaluate(self, flat: np.ndarray) -> tuple[float, np.ndarray]:
-        if self.steps == self.max_steps:
+        if self.steps == self.max_steps or not np.isfinite(flat).all():
             raise _Stop
         self.steps += 1
         self.atoms.positions = flat.reshape(-1, 3)
@@ -136,7 +138,7 @@ class _Descent:
 
     def result(self, fmax: float) -> Minimum:
         atoms = Atoms(self.atoms.numbers, self.pos)
-        left_range = self.trained.reason(atoms)
+        left_range = self.trained.reason(atoms) or broken(Atoms(atoms.numbers, self.initial), atoms)
         converged = bool(np.isfinite(self.energy) and self.largest <= fmax and left_range is None)
         return Minimum(atoms, self.energy, self.largest, self.steps, converged, left_range)
 
@@ -148,7 +150,8 @@ class Relaxed:
     Attributes:
         frames: Number of frames written.
         not_converged: Number of frames that did not converge.
-        left_range: Number of frames whose relaxation stopped because the energy is unreliable at their geometry.
+        left_range: Number of frames whose relaxation stopped because the energy is unreliable at their geometry, or
+            ended in pieces.
         bad: Skipped frames.
         file: Output file.
     """
@@ -164,7 +167,7 @@ class Relaxed:
         if self.left_range:
             text += (
                 f"\n{self.left_range} of these were stopped where they left the geometries in which the energy is "
-                "reliable (see left_range in info): their energies are not meaningful"
+                "reliable, or broke into pieces (see left_range in info): their energies are not meaningful"
             )
         return text
 

@@ -5,10 +5,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor, nn
 
+from pyg_clusters.frames.join import pieces_far_apart
 from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch, sizes_to_ptr
 from pyg_clusters.models import load_model
@@ -175,7 +177,7 @@ PAIRS_AT_ONCE = 1_000_000
 
 
 LEFT_RANGE = "left_range"
-"""Key in ``info`` of the reason why a geometry is outside the range in which its energy is reliable."""
+"""Key in ``info`` of the reason why a geometry is outside the range in which its energy is reliable, or in pieces."""
 
 
 class BatchedEnergy:
@@ -220,6 +222,16 @@ def chunks(frames: Iterable[Atoms]) -> Iterator[list[Atoms]]:
         yield chunk
 
 
+def broken(before: Atoms, after: Atoms) -> str | None:
+    """Reason why a relaxed structure is not a minimum of its cluster: the cluster has broken into pieces far apart."""
+    if len(after) < 3 or not np.isfinite(after.positions).all():
+        return None
+    pieces = pieces_far_apart(after.numbers, after.positions)
+    if pieces is None or pieces_far_apart(before.numbers, before.positions) is not None:
+        return None
+    return f"it broke into {pieces}"
+
+
 def relax_chunk(
     frames: Sequence[Atoms], by: BatchedEnergy, fmax: float, steps: int, progress: Callable[[int], None]
 ) -> list[Atoms]:
@@ -251,4 +263,6 @@ def relax_chunk(
                 result[place].info[LEFT_RANGE] = (
                     trained.reason(result[place]) or "outside what the model was trained on"
                 )
+            elif reason := broken(atoms, result[place]):
+                result[place].info |= {"converged": False, LEFT_RANGE: reason}
     return [result[place] for place in range(len(frames))]

@@ -80,11 +80,12 @@ def structure_distance(species: np.ndarray, a: np.ndarray, b: np.ndarray, within
     return best
 
 
-def structure_keys(pos: np.ndarray) -> np.ndarray:
+def structure_keys(pos: np.ndarray, species: np.ndarray | None = None) -> np.ndarray:
     """Compute keys of structures of one size: scaled means of blocks of the sorted distances.
 
     Args:
         pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
+        species: Atomic numbers ``[num_atoms]`` of every structure, to sort within each pair of elements.
 
     Returns:
         ``[num_frames, num_blocks]`` in Å. The Euclidean distance between two keys is at most the root mean square
@@ -99,7 +100,7 @@ def structure_keys(pos: np.ndarray) -> np.ndarray:
     at_once = _at_once(FRAMES_AT_ONCE, num_pairs)
     for start in range(0, len(pos), at_once):
         chosen = slice(start, start + at_once)
-        keys[chosen] = np.add.reduceat(sorted_distances(pos[chosen]), bounds[:-1], axis=1) * weights
+        keys[chosen] = np.add.reduceat(sorted_distances(pos[chosen], species), bounds[:-1], axis=1) * weights
     return keys
 
 
@@ -122,12 +123,18 @@ def distances_by_elements(atoms: Atoms) -> np.ndarray:
     return distances[np.lexsort((distances, high, low))]
 
 
-def sorted_distances(pos: np.ndarray) -> np.ndarray:
-    """Return sorted pair distances ``[num_frames, num_pairs]`` in Å of ``pos [num_frames, num_atoms, 3]``."""
+def sorted_distances(pos: np.ndarray, species: np.ndarray | None = None) -> np.ndarray:
+    """Return sorted pair distances ``[num_frames, num_pairs]`` in Å of ``pos [num_frames, num_atoms, 3]``.
+
+    With the atomic numbers ``species [num_atoms]`` of every structure they are sorted within each pair of elements.
+    """
     i, j = np.triu_indices(pos.shape[1], 1)
     columns = np.ascontiguousarray(pos.transpose(2, 0, 1), dtype=np.float32)
     squared = sum(np.square(column[:, i] - column[:, j]) for column in columns)
-    return np.sqrt(np.sort(squared, axis=1))
+    if species is None:
+        return np.sqrt(np.sort(squared, axis=1))
+    kinds = 1000 * np.minimum(species[i], species[j]) + np.maximum(species[i], species[j])
+    return np.sqrt(np.concatenate([np.sort(squared[:, kinds == kind], axis=1) for kind in np.unique(kinds)], axis=1))
 
 
 class PairComparison:

@@ -9,8 +9,11 @@ from torch.optim import Optimizer
 from torch_geometric.data import Data
 from torchmetrics import MeanMetric
 
+from pyg_clusters.datasets.training_data import TrainingData
+from pyg_clusters.errors import InputError
 from pyg_clusters.nn.output_scale import ShieldingScale
 from pyg_clusters.training.energy import EnergyTraining, OptimizerCallable, SchedulerCallable
+from pyg_clusters.units import SHIFT_NAME
 
 
 def fast_adam(parameters) -> Optimizer:
@@ -54,6 +57,18 @@ class ShieldingTraining(EnergyTraining):
         super().__init__(model, optimizer, scheduler, loss, **kwargs)
         self.val_loss = MeanMetric()
         self._loss_takes_batch = "batch" in inspect.signature(loss.forward).parameters
+
+    def check(self, data: TrainingData):
+        """Check that the target is not a chemical shift by its name, in addition to the checks of
+        :class:`EnergyTraining`.
+        """
+        target = getattr(data.dataset, "target", None)
+        if isinstance(target, str) and SHIFT_NAME.search(target):
+            raise InputError(
+                f"the target {target!r} is a chemical shift by its name, which predictions and spectra would take for "
+                "a shielding: subtract it from the shielding of the standard, and name the result nmr_shielding"
+            )
+        super().check(data)
 
     def loss_of(self, predicted: Tensor, data: Data) -> Tensor:
         """Loss of predictions in ppm ``[num_atoms]``, on standardised values."""

@@ -13,12 +13,15 @@ from jsonargparse import ArgumentError, Namespace
 from pytorch_lightning.callbacks import Timer
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 
+from pyg_clusters.datasets.training_data import MAX_COMPARED, TrainingData
 from pyg_clusters.errors import InputError, MissingExtra, describe_error, one_line
 from pyg_clusters.evaluation.evaluate import evaluate_run
+from pyg_clusters.evaluation.report import PROVEN_SHIFT, other_zero
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
 from pyg_clusters.models.checkpoint import BEST, runs_within
+from pyg_clusters.nn import EnergyScale
 from pyg_clusters.options.parsing import explain, options_of
 from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.launcher import resume_ensemble, train_ensemble
@@ -206,6 +209,7 @@ def _train_run(argv: Sequence[str], resume: bool):
         cli.model.check(cli.datamodule)
     if cli.config.init_from is not None and not (resume and checkpoint.exists()):
         cli.model.start_from(Run(cli.config.init_from).model)
+        print_lines(_check_zero(cli.model, cli.datamodule, cli.config.init_from))
     with output_lock(run.path, folder=True) if cli.trainer.is_global_zero else nullcontext():
         if not resume and int(os.environ.get("LOCAL_RANK", "0")) == 0:  # the first process of a distributed training
             _begin(run, cli)
@@ -222,6 +226,37 @@ def _train_run(argv: Sequence[str], resume: bool):
             run.data = cli.datamodule
             with trusting_files(not resume):  # the user's own recipe
                 _conclude(run, cli)
+
+
+def _check_zero(training: EnergyTraining, data: TrainingData, start: str) -> list[str]:
+    """Compare the zero of the labels with that of the trained model to start from, which keeps its offset.
+
+    Returns:
+        A warning if the zeros seem to differ.
+
+    Raises:
+        InputError: If they differ by more than the error of any model.
+    """
+    scale = getattr(training.model, "scale", None)
+    if not isinstance(scale, EnergyScale):
+        return []
+    train = data.split.train
+    batch = data.batches[train[:: -(-train.numel() // MAX_COMPARED)].tolist()]
+    training.eval()
+    with torch.no_grad():
+        predicted = training(batch).double()
+    training.train()
+    if data.references:  # they replace those of the model
+        predicted = predicted - scale.sums_of_references(batch.z, batch.batch, batch.y.numel())
+    zero = other_zero(*(values.numpy() for values in (batch.z, batch.ptr, predicted, batch.y.double())))
+    if zero is None:
+        return []
+    if zero.size < PROVEN_SHIFT:
+        return [f"warning: --init-from {start}: {zero}"]
+    raise InputError(
+        f"--init-from {start}: {zero} Give their unit (energy_unit) or the energies of their isolated atoms "
+        "(references) to the data set, or omit --init-from"
+    )
 
 
 def _conclude(run: Run, cli: TrainCLI):
