@@ -161,16 +161,16 @@ def collisions(
     """
     multisets = same_multiset(z, ptr, counts)
     groups = [_distinct(frames, pos, ptr, energy) for frames in multisets]
-    sharing = [group for group in groups if len(group) > 1]
-    energies = [None if energy is None else energy[group] for group in sharing]
+    sizes, num_isomers = np.diff(ptr), sum(map(len, groups))
     shared = [
-        SharedDescriptor(int(np.diff(ptr)[group[0]]), tuple(group), values)
-        for group, values in zip(sharing, energies, strict=True)
+        SharedDescriptor(int(sizes[group[0]]), tuple(group), None if energy is None else energy[group])
+        for group in groups
+        if len(group) > 1
     ]
-    num_isomers = sum(map(len, groups))
-    deviations = [np.abs(values - np.median(values)).sum() for values in energies if values is not None]
-    floor = float("nan") if energy is None else float(sum(deviations) / num_isomers * KCAL_PER_MOL)
+    floor = float("nan")
     if energy is not None:
+        values = [energy[list(group.frames)] for group in shared]
+        floor = float(sum(np.abs(each - np.median(each)).sum() for each in values) / num_isomers * KCAL_PER_MOL)
         shared.sort(key=lambda group: -group.spread)
     return Collisions(len(ptr) - 1, num_isomers, len(multisets), shared, floor)
 
@@ -296,7 +296,6 @@ def description_of(frames: FrameSet, radii: tuple[float, ...] | None = None, tar
         suggested = distribution.suggested_radii()
     except ValueError:
         suggested = ()
-    from_user = radii is not None
     if radii is not None:
         origin = "--radii"
     elif set(frames.z.tolist()) == {31}:
@@ -309,7 +308,7 @@ def description_of(frames: FrameSet, radii: tuple[float, ...] | None = None, tar
         origin = f"fallback of {shares} bond lengths, as g(r) suggests none: choose others by --radii"
     pos, ptr = torch.from_numpy(frames.pos), torch.from_numpy(frames.ptr)
     counts = shell_counts(pos, ptr, radii).numpy()
-    if from_user and (empty := empty_shells(counts)):
+    if origin == "--radii" and (empty := empty_shells(counts)):
         raise InputError(
             f"no atom of the set has a neighbour in shell {shell_text(empty[0], radii)}; the clusters "
             f"are at most {longest:.2f} Å across: choose other --radii"
