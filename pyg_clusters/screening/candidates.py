@@ -31,7 +31,7 @@ from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures import energy_and_forces
-from pyg_clusters.structures.relaxation import LEFT_RANGE, BatchedEnergy, chunks, relax_chunk
+from pyg_clusters.structures.relaxation import LEFT_RANGE, BatchedEnergy
 
 
 @dataclass
@@ -271,12 +271,8 @@ def check_forces(predictor: Predictor):
 
 def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:
     """Relax structures to the nearest local minima of a model, with :data:`RESULTS` in their ``info``."""
-    potential = BatchedEnergy(predictor.model)
-    minima: list[Atoms] = []
     with FrameProgress("frames relaxed", len(structures), estimate=False) as progress:
-        for chunk in chunks(structures):
-            minima += relax_chunk(chunk, potential, fmax, steps, progress.advance)
-    return minima
+        return list(BatchedEnergy(predictor.model).relax(structures, fmax, steps, progress.advance))
 
 
 def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, steps: int) -> Screening:

@@ -82,7 +82,6 @@ def representatives(
         >>> representatives(np.full(9, 31), pos, ptr)
         array([0, 0, 2])
     """
-    _check_tolerance(tolerance)
     result = np.arange(len(ptr) - 1)
     for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
         order = np.arange(len(frames)) if energy is None else np.argsort(np.asarray(energy)[frames], kind="stable")
@@ -118,7 +117,6 @@ def copies(
         >>> copies(z, pos, np.array([0, 3, 6]), (np.full(3, 31), triangle, np.array([0, 3])))
         array([-1,  0])
     """
-    _check_tolerance(tolerance)
     num_known, num_atoms = len(known[2]) - 1, int(known[2][-1])
     all_z, all_pos = np.concatenate([known[0], z]), np.concatenate([known[1], pos]).astype(float)
     result = np.full(len(ptr) - 1, -1)
@@ -150,16 +148,10 @@ def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: floa
         >>> copy_groups(np.full(9, 31), pos, np.array([0, 3, 6, 9]))
         array([0, 1, 1])
     """
-    _check_tolerance(tolerance)
     result = np.arange(len(ptr) - 1)
     for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
         result[frames] = frames[_Finder(PairComparison(species, positions, tolerance)).groups()]
     return result
-
-
-def _check_tolerance(tolerance: float):
-    if not tolerance > 0:
-        raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
 
 
 class _Finder:

@@ -24,13 +24,7 @@ from pyg_clusters.models.training_domain import geometry_range_of, measures
 from pyg_clusters.options.structures import RelaxOptions
 from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
-from pyg_clusters.structures.relaxation import (
-    LEFT_RANGE,
-    BatchedEnergy,
-    batched_energy,
-    chunks,
-    relax_chunk,
-)
+from pyg_clusters.structures.relaxation import LEFT_RANGE, batched_energy
 
 CORRECTIONS = 20
 """Number of steps that the optimizer stores to approximate the Hessian."""
@@ -194,7 +188,9 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
             return atoms
 
         if batched:
-            write_extxyz(Path(options.out), map(counted, _relaxed_in_batches(frames, options, batched)))
+            with FrameProgress("frames relaxed") as progress:
+                relaxed = batched.relax(frames, options.fmax, options.steps, progress.advance)
+                write_extxyz(Path(options.out), map(counted, relaxed))
         else:
             for atoms in _relaxed_one_by_one(frames, options):
                 counted(atoms)
@@ -224,12 +220,6 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
         "converged": found.converged,
     }
     return relaxed
-
-
-def _relaxed_in_batches(frames: Iterable[Atoms], options: RelaxOptions, by: BatchedEnergy) -> Iterator[Atoms]:
-    with FrameProgress("frames relaxed") as progress:
-        for chunk in chunks(frames):
-            yield from relax_chunk(chunk, by, options.fmax, options.steps, progress.advance)
 
 
 def _relaxed_one_by_one(frames: Iterable[Atoms], options: RelaxOptions) -> Iterator[Atoms]:

@@ -140,6 +140,8 @@ class PairComparison:
     """
 
     def __init__(self, species: np.ndarray, pos: np.ndarray, tolerance: float):
+        if not tolerance > 0:
+            raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
         self.species = species
         self.pos = pos - pos.mean(axis=1, keepdims=True)
         self.radii = _sorted_radii(species, self.pos)
