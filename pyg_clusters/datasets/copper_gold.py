@@ -41,12 +41,7 @@ class CopperGoldClusters(ShippedClusters):
     FILES: dict[str, tuple[str, ...]] = {"minima": ("minima",), "forces_minima": ("minima", "forces")}
     """Files of the subsets."""
 
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        subset: str = "minima",
-        **kwargs: Unpack[Processing],
-    ):
+    def __init__(self, root: str | Path | None = None, subset: str = "minima", **kwargs: Unpack[Processing]):
         if subset not in self.FILES:
             raise InputError(f"CopperGoldClusters has no subset {subset!r}; choose one of {', '.join(self.FILES)}")
         self.subset = subset

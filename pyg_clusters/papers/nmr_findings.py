@@ -116,9 +116,7 @@ def relaxed_pairs(dataset: ClusterDataset) -> list[tuple[LabelledCluster, Labell
 
 
 def clusters_of_figure_7(
-    dataset: ClusterDataset,
-    pairs: Sequence[tuple[LabelledCluster, LabelledCluster]],
-    every: ClusterDataset,
+    dataset: ClusterDataset, pairs: Sequence[tuple[LabelledCluster, LabelledCluster]], every: ClusterDataset
 ) -> list[LabelledCluster]:
     """Clusters of Fig. 7 of the paper.
 

@@ -62,9 +62,8 @@ def generate_sblda(options: SbldaOptions) -> Generated:
         raise InputError(f"--mu1 and --mu2 have no default for {options.element}: specify its bond lengths in Å")
     clusters = _random_clusters(options.element, sizes, options.count, options.seed, lengths)
     total = len(sizes) * options.count
-    out = Path(options.out)
     with open_output(options):
-        write_extxyz(out, counting(clusters, lambda _: 1, total))
+        write_extxyz(Path(options.out), counting(clusters, lambda _: 1, total))
     return Generated(total, f"clusters of {options.element} in {options.out}")
 
 
@@ -185,17 +184,15 @@ def _compositions(options: QuenchOptions) -> list[dict[str, int]]:
 def _random_clusters(
     element: str, sizes: Sequence[int], count: int, seed: int, lengths: dict[str, float]
 ) -> Iterator[Atoms]:
-    """Yield clusters with the seed of each in ``info``: ``sblda(n, rng=np.random.default_rng(seed), ...)``."""
+    """Yield clusters with the seed of each in ``info``: ``sblda(n, rng=np.random.default_rng(seed), ...)``.
+
+    It is derived from the common seed, the size, and the index among clusters of that size.
+    """
     for size in sizes:
         for number in range(count):
-            own = frame_seed(seed, size, number)
+            own = int(np.random.SeedSequence([seed, size, number]).generate_state(1, np.uint64)[0] >> 1)
             pos = sblda(size, **lengths, rng=np.random.default_rng(own))
             yield Atoms([element] * size, pos, info={"generator": "sblda", "seed": own, **lengths})
-
-
-def frame_seed(seed: int, size: int, index: int) -> int:
-    """Derive the seed of a cluster from the common seed, its size and its index among clusters of that size."""
-    return int(np.random.SeedSequence([seed, size, index]).generate_state(1, np.uint64)[0] >> 1)
 
 
 SHORTEST: float = 4.0
@@ -211,13 +208,7 @@ MAX_RESTARTS: int = 100
 
 
 def sblda(
-    n: int,
-    *,
-    mu1: float = 3.50,
-    mu2: float = 3.60,
-    sigma1: float = 0.1,
-    sigma2: float = 0.1,
-    rng: np.random.Generator,
+    n: int, *, mu1: float = 3.50, mu2: float = 3.60, sigma1: float = 0.1, sigma2: float = 0.1, rng: np.random.Generator
 ) -> np.ndarray:
     r"""Generate a random cluster by adding atoms at drawn distances from their two nearest neighbours.
 

@@ -327,12 +327,7 @@ class ClusterEMT(EMT):
         radial = (radial + radial.T) / r
         self.forces = (radial[:, :, None] * apart).sum(axis=1)
         energy = float(self.energies.sum())
-        self.results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": self.energies,
-            "forces": self.forces,
-        }
+        self.results = {"energy": energy, "free_energy": energy, "energies": self.energies, "forces": self.forces}
 
 
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:

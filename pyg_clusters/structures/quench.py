@@ -289,10 +289,13 @@ class _Search:
         if self.is_known(written, label.energy):
             return None
         rise = 0.0 if self.current is None else label.energy - self.current.info["energy"]
+        energies = {"energy": label.energy}
+        if self.isolated is not None:
+            of_atoms = sum(n * self.isolated[symbol] for symbol, n in composition.items())
+            energies["binding_energy"] = label.energy - of_atoms
         written.info = {
             **spin,
-            "energy": label.energy,
-            **self.binding(composition, label.energy),
+            **energies,
             "source": source,
             "group": f"{formula_of(composition)}-{self.segment}",
             "segment": self.segment,
@@ -307,25 +310,14 @@ class _Search:
         if self.current is None:
             symbols = [symbol for symbol, n in composition.items() for _ in range(n)]
             return "random", random_compact(Atoms(symbols).numbers, rng)
-        settings = self.settings
-        moves = ["md_quench", "basin_hop", "relocation"] + ["swap"] * (len(composition) > 1)
-        move = str(rng.choice(moves))
+        move = str(rng.choice(["md_quench", "basin_hop", "relocation"] + ["swap"] * (len(composition) > 1)))
         if move == "md_quench":
-            temperature = settings.temperature * rng.uniform(0.7, 1.5)
+            temperature = self.settings.temperature * rng.uniform(0.7, 1.5)
+            steps, timestep = self.settings.md_steps, self.settings.timestep
             return move, heated(
-                self.current,
-                self.calculator,
-                rng,
-                temperature=temperature,
-                steps=settings.md_steps,
-                timestep=settings.timestep,
+                self.current, self.calculator, rng, temperature=temperature, steps=steps, timestep=timestep
             )
         return move, {"basin_hop": displaced, "relocation": relocated, "swap": swapped}[move](self.current, rng)
-
-    def binding(self, composition: Mapping[str, int], energy: float) -> dict[str, float]:
-        if self.isolated is None:
-            return {}
-        return {"binding_energy": energy - sum(n * self.isolated[symbol] for symbol, n in composition.items())}
 
     def is_known(self, atoms: Atoms, energy: float) -> bool:
         near = [d for e, d in self.found[atoms.numbers.tobytes()] if abs(e - energy) < SAME_ENERGY]
