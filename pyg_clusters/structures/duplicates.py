@@ -41,7 +41,6 @@ FITTED: int = 20_000
 LOOKED_UP_AT_ONCE: int = 128
 """Number of structures in one query for all neighbours; each of 10,000 copies has 10,000 neighbours."""
 
-
 NEAREST: int = 16
 """Number of known structures, nearest by key, with which :func:`copies` compares each structure.
 
@@ -99,14 +98,9 @@ def copies(
 ) -> np.ndarray:
     """Find the known structure that each structure is a copy of.
 
-    Each structure is compared with the :data:`NEAREST` known structures whose keys are closest to its own.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the structures ``[num_frames + 1]``.
-        known: ``z``, ``pos`` and ``ptr`` of the known structures, for instance a training set.
-        tolerance: Maximum root mean square displacement of the atoms in Å, see :func:`representatives`.
+    Each structure is compared with the :data:`NEAREST` known structures whose keys are closest to its own. The
+    arguments are those of :func:`representatives`, and ``known``: ``z``, ``pos`` and ``ptr`` of the known structures,
+    for instance a training set.
 
     Returns:
         Indices ``[num_frames]`` of known structures; -1 for structures that are not copies.
@@ -131,13 +125,7 @@ def copies(
 def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: float = SPLIT_TOLERANCE) -> np.ndarray:
     """Group structures that are copies of each other, directly or through a chain of copies.
 
-    Structures of different groups are never copies of each other.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the structures ``[num_frames + 1]``.
-        tolerance: Maximum root mean square displacement of the atoms in Å, see :func:`representatives`.
+    Structures of different groups are never copies of each other. The arguments are those of :func:`representatives`.
 
     Returns:
         Index of the first structure of the group of each structure, ``[num_frames]``.
@@ -158,9 +146,8 @@ class _Finder:
     """Search for copies among structures of one composition, in input order."""
 
     def __init__(self, pairs: PairComparison):
-        self.pairs = pairs
-        self.key_tolerance = pairs.key_tolerance
-        keys = structure_keys(self.pairs.pos)
+        self.pairs, self.key_tolerance = pairs, pairs.key_tolerance
+        keys = structure_keys(pairs.pos)
         sample = keys[:: -(-len(keys) // FITTED)].astype(float)
         axes = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)[2][:TREE_DIMENSIONS]
         self.keys = (keys - sample.mean(axis=0)) @ axes.T

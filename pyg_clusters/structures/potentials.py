@@ -110,27 +110,22 @@ class Gupta(nn.Module):
         Raises:
             InputError: If an atom is of another element.
         """
-        self._check_elements(z)
+        other = z[z != atomic_numbers[self.element]]
+        if other.numel():
+            raise InputError(f"this is the Gupta potential of {self.element}, got {chemical_symbols[int(other[0])]}")
         batch = one_cluster(pos) if batch is None else batch
         if not batch.numel():
             return pos.new_zeros(0)
         pos, defect = usable_positions(pos, batch)
         padded, place, sizes = pad_clusters(pos, batch)
         pairs, _, distance = pair_distances(padded, sizes)
-        return self._terms(distance / self.constants.r0 - 1, pairs).flatten()[place] + defect
-
-    def _terms(self, stretch: Tensor, pairs: Tensor) -> Tensor:
-        """Compute the terms i from ``stretch = r_ij / r0 - 1 [..., num_atoms, num_atoms]`` and the mask ``pairs``."""
         of = self.constants
+        stretch = distance / of.r0 - 1  # [num_graphs, num_atoms, num_atoms]
         repulsion = of.a * (torch.exp(-of.p * stretch) * pairs).sum(-1)
         density = of.xi**2 * (torch.exp(-2 * of.q * stretch) * pairs).sum(-1)
         bound = density > 0  # an isolated atom: the square root has no gradient at zero
-        return repulsion - torch.where(bound, density, 1.0).sqrt() * bound
-
-    def _check_elements(self, z: Tensor):
-        other = z[z != atomic_numbers[self.element]]
-        if other.numel():
-            raise InputError(f"this is the Gupta potential of {self.element}, got {chemical_symbols[int(other[0])]}")
+        terms = repulsion - torch.where(bound, density, 1.0).sqrt() * bound
+        return terms.flatten()[place] + defect
 
     def extra_repr(self) -> str:
         return self.element
