@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_origin
 
 import yaml
 
@@ -89,8 +89,7 @@ class Card:
                 name: kind(**_checked(kind, entry, f"{path}: {part}: {name}")) for name, entry in values[part].items()
             }
         for name, file in values["files"].items():
-            if sum(file.sizes.values()) != file.frames:
-                total = sum(file.sizes.values())
+            if (total := sum(file.sizes.values())) != file.frames:
                 raise InputError(f"{path}: files: {name}: sizes add up to {total}, but frames is {file.frames}")
         return cls(**values)
 
@@ -131,21 +130,18 @@ def _checked(kind: type, content: Any, where: str) -> dict[str, Any]:
         if key not in content:
             raise InputError(f"{where}: missing key {key!r}")
         if not _is_of_type(content[key], annotation):
-            raise InputError(f"{where}: {key} must be {_TYPE_NAMES[_origin(annotation)]}, got {content[key]!r}")
+            kind_of_value = _TYPE_NAMES[get_origin(annotation) or annotation]
+            raise InputError(f"{where}: {key} must be {kind_of_value}, got {content[key]!r}")
     return dict(content)
 
 
-_TYPE_NAMES = {str: "text", int: "a whole number", dict: "keys and values"}
-
-
-def _origin(annotation: Any) -> type:
-    return getattr(annotation, "__origin__", annotation)
+_TYPE_NAMES: dict[Any, str] = {str: "text", int: "a whole number", dict: "keys and values"}
 
 
 def _is_of_type(value: Any, annotation: Any) -> bool:
     if annotation == dict[int, int]:
         return isinstance(value, dict) and all(type(n) is int for pair in value.items() for n in pair)
-    return isinstance(value, _origin(annotation)) and not isinstance(value, bool)
+    return isinstance(value, get_origin(annotation) or annotation) and not isinstance(value, bool)
 
 
 def cache_folder() -> Path:

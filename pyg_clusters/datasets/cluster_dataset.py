@@ -189,12 +189,16 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
     @property
     def sizes(self) -> Tensor:
         """Number of atoms of each cluster, ``[num_graphs]`` (long)."""
-        return self._data.cluster_size[torch.as_tensor(list(self.indices()), dtype=torch.long)]
+        return self._of_clusters("cluster_size")
 
     @property
     def groups(self) -> Tensor:
         """Index of the group of each cluster, ``[num_graphs]`` (long)."""
-        return self._data.group[torch.as_tensor(list(self.indices()), dtype=torch.long)]
+        return self._of_clusters("group")
+
+    def _of_clusters(self, name: str) -> Tensor:
+        """Stored values of the clusters of this data set, which may be a subset."""
+        return self._data[name][torch.as_tensor(list(self.indices()), dtype=torch.long)]
 
     def _process(self):
         # PyG's method also saves the repr of pre_transform and pre_filter to detect changes. This is unnecessary,

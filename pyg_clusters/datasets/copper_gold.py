@@ -57,7 +57,7 @@ class CopperGoldClusters(ShippedClusters):
         The other frames are assigned to the part of the minima of their group, or to the training set if their group
         has no minima.
         """
-        groups, is_minimum = self.groups, self._data.idx[torch.as_tensor(list(self.indices()))] < self.num_minima
+        groups, is_minimum = self.groups, self._of_clusters("idx") < self.num_minima
         minima = groups[is_minimum]
         alone = group_split(minima, fractions, seed)
         val, test = (torch.isin(groups, minima[part]) for part in (alone.val, alone.test))

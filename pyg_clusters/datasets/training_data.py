@@ -1,6 +1,6 @@
 """Data set and split of a training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -111,14 +111,6 @@ class TrainingData:
         for name in ("train", "val"):
             if getattr(self.split, name).numel() == 0:
                 raise InputError(f"the {name} part of the split is empty: {len(self.batches)} clusters are too few")
-
-    def training_set(self) -> Data:
-        """Training set as one batch, without edges and before any transform."""
-        return self.batches.stored(self.split.train.tolist())
-
-    def training_blocks(self) -> Iterable[Data]:
-        """Training set without edges and before any transform: one batch, or several for a data set on disk."""
-        return self.batches.blocks(self.split.train)
 
     @property
     def per_atom(self) -> bool:
