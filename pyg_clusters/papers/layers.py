@@ -3,8 +3,7 @@
 import json
 import time
 import timeit
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
@@ -171,16 +170,14 @@ def _changes(layer: Layer, target: str, options: ReproduceLayersOptions, fold: i
     training = "--model" if target == "energy" else "--model.init_args"
     model = f"{training}.model.init_args"
     epochs = options.epochs if target == "energy" else options.shielding_epochs
-    data = ("--data.max_train_clusters", str(options.train_clusters))
-    if target == "shielding":
-        data = ("--data.fold", str(fold))
+    energy_data = ("--data.max_train_clusters", str(options.train_clusters))
     return (
         *(("--config", _without_cutoff(target)) if layer.every_pair else ()),
         *(f"{model}.conv", layer.conv),
         *(f"{model}.conv_args", json.dumps(layer.conv_args)),
         *(f"{model}.hidden_channels", str(options.channels)),
         *(f"{model}.num_layers", str(options.num_layers)),
-        *data,
+        *(energy_data if target == "energy" else ("--data.fold", str(fold))),
         *("--trainer.max_epochs", str(epochs)),
         *(f"{training}.scheduler.init_args.T_max", str(epochs)),
     )
@@ -228,9 +225,7 @@ def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split) -
     """Measure the number of clusters of the test set predicted per second of processor time on one thread."""
     batch = ClusterBatches(dataset).stored(split.test[:64].tolist())
     predictor = Predictor(model, max_atoms=2048)
-    with one_thread():
-        seconds = _processor_seconds(lambda: predictor(batch.z, batch.pos, batch.ptr))
-    return (batch.ptr.numel() - 1) / seconds
+    return (batch.ptr.numel() - 1) / _processor_seconds(lambda: predictor(batch.z, batch.pos, batch.ptr))
 
 
 def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> float:
@@ -249,24 +244,17 @@ def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> fl
             (model(batch.z, batch.pos, batch.batch) - batch.y).abs().mean().backward()
             optimizer.step()
 
-    with one_thread():
-        seconds = _processor_seconds(steps)
+    seconds = _processor_seconds(steps)
     model.load_state_dict(before)
     return seconds * split.train.numel() / clusters.numel()
 
 
 def _processor_seconds(work: Callable[[], object]) -> float:
-    """Return the shortest of three measurements of processor time after a warm-up."""
-    return min(timeit.repeat(work, number=1, repeat=4, timer=time.process_time)[1:])
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Restrict PyTorch to one thread within the block."""
+    """Return the shortest of three measurements of processor time on one thread, after a warm-up."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        return min(timeit.repeat(work, number=1, repeat=4, timer=time.process_time)[1:])
     finally:
         torch.set_num_threads(threads)
 
@@ -294,11 +282,8 @@ def _figure(achieved: Sequence[Result], title: str) -> Figure:
         rows = [result for result in achieved if result.target == target]
         rows.sort(key=lambda row: float(np.mean(row.mae)))
         speed, error = [row.frames_per_second for row in rows], [float(np.mean(row.mae)) for row in rows]
-        tidy(
-            axes,
-            "clusters per second of processor time, one thread",
-            f"{target}: mean absolute error / {UNITS[target]}",
-        )
+        ylabel = f"{target}: mean absolute error / {UNITS[target]}"
+        tidy(axes, "clusters per second of processor time, one thread", ylabel)
         axes.plot(speed, error, "o", color=BLUE, markersize=6)
         axes.set_xscale("log")
         axes.set_yscale("log")

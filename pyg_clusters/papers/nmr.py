@@ -1,6 +1,5 @@
 """The models of Kaneko et al. 2023 (doi 10.20517/jmi.2022.39) on the shipped sodium clusters."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,9 @@ import torch
 
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.datasets.training_data import TrainingData
-from pyg_clusters.files import write_json
+from pyg_clusters.files import read_json, write_json
 from pyg_clusters.frames.writing import write_table
-from pyg_clusters.inference.run import FINISHED, PREDICTIONS, SPLITS
+from pyg_clusters.inference.run import FINISHED, HISTORY, PREDICTIONS, SPLITS
 from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.models import ShieldingLasso
 from pyg_clusters.models.checkpoint import BEST, save_model
@@ -119,10 +118,9 @@ class Division:
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of :class:`~pyg_clusters.training.ClusterDataModule`."""
-        kind: dict[str, Any] = (
-            {"split": "paper"} if self.fold is None else {"split": "fold", "folds": FOLDS, "fold": self.fold}
-        )
-        return kind if self.most is None else {**kind, "max_train_clusters": self.most}
+        fold = {"split": "fold", "folds": FOLDS, "fold": self.fold}
+        most = {} if self.most is None else {"max_train_clusters": self.most}
+        return ({"split": "paper"} if self.fold is None else fold) | most
 
 
 @dataclass(frozen=True)
@@ -225,13 +223,9 @@ def fit_lassos(chosen: Sequence[Row], datasets: Mapping[str, ClusterDataset], fo
     for row in chosen:
         for division in row.divisions:
             run, dataset = folder / folder_name(row.method, division, 0), datasets[division.subset]
-            if row.method.variables and _fitted_to(run) != dataset.fingerprint:
+            finished = read_json(run / FINISHED, "fit it again") if (run / FINISHED).is_file() else {}
+            if row.method.variables and finished.get("data") != dataset.fingerprint:
                 _fit_lasso(row.method, TrainingData(dataset, **division.arguments()), run)
-
-
-def _fitted_to(run: Path) -> str | None:
-    summary = run / FINISHED
-    return json.loads(summary.read_text(encoding="utf-8"))["data"] if summary.is_file() else None
 
 
 def _fit_lasso(method: Method, data: TrainingData, run: Path):
@@ -325,7 +319,8 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
 
     joined: dict[str, dict[Division, np.ndarray]] = {}
     if seeds > 1:
-        best = {part: min(range(seeds), key=lambda seed: _val_loss(runs[seed, part])) for part in row.divisions}
+        losses = {part: np.nanmin(_columns(run / HISTORY)["val_loss"]) for part, run in runs.items()}
+        best = {part: min(range(seeds), key=lambda seed: losses[seed, part]) for part in row.divisions}
         joined[BEST_OF_SEEDS] = {part: predicted[best[part], part] for part in row.divisions}
         joined[MEAN_OF_SEEDS] = {
             part: np.mean([predicted[seed, part] for seed in range(seeds)], axis=0) for part in row.divisions
@@ -350,11 +345,6 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
         },
         {name: together(parts) for name, parts in joined.items()},
     )
-
-
-def _val_loss(run: Path) -> float:
-    """Lowest validation loss of a training."""
-    return float(np.nanmin(_columns(run / "metrics.csv")["val_loss"]))
 
 
 def _columns(path: Path) -> dict[str, np.ndarray]:
