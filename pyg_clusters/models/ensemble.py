@@ -110,7 +110,8 @@ def _check_alike(members: Sequence[nn.Module]):
                 f"members 0 ({type(first).__name__}) and {number} ({type(member).__name__}) of the ensemble do not "
                 "predict the same quantity: their targets must agree"
             )
-        elements = [_elements(model) for model in (first, member)]
+        domains = [domain_of(model) for model in (first, member)]
+        elements = ["none known" if domain is None else domain.symbols for domain in domains]
         if elements[0] != elements[1]:
             raise InputError(
                 f"members 0 and {number} of the ensemble were trained on different elements: {elements[0]} and "
@@ -122,11 +123,6 @@ def _check_alike(members: Sequence[nn.Module]):
                 f"members 0 and {number} of the ensemble were trained on clusters of charge {charges[0]} and "
                 f"{charges[1]}; give members trained on the same data"
             )
-
-
-def _elements(model: nn.Module) -> str:
-    domain = domain_of(model)
-    return "none known" if domain is None else domain.symbols
 
 
 def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:
