@@ -25,14 +25,9 @@ from pyg_clusters.positions import centred
 REGIONS: tuple[str, str, str] = ("core", "between", "surface")
 """Names of the regions 0, 1, 2."""
 
-FOLDS: int = 5
-"""Folds of the cross-validation."""
-
-ATOMS_AT_ONCE: int = 8192
-"""Approximate maximum number of atoms in a batch of whole clusters."""
-
-SILHOUETTE_ATOMS: int = 10_000
-"""Maximum number of atoms of a silhouette; larger sets are sampled."""
+FOLDS: int = 5  # folds of the cross-validation
+ATOMS_AT_ONCE: int = 8192  # approximate maximum number of atoms in a batch of whole clusters
+SILHOUETTE_ATOMS: int = 10_000  # maximum number of atoms of a silhouette; larger sets are sampled
 
 
 @dataclass

@@ -18,8 +18,7 @@ from pyg_clusters.pairs import shell_counts
 from pyg_clusters.positions import centred
 from pyg_clusters.units import KCAL_PER_MOL
 
-BIN_WIDTH: float = 0.05
-"""Width of a bin of g(r) in Å."""
+BIN_WIDTH: float = 0.05  # width of a bin of g(r) in Å
 
 MAX_RANGE: float = 60.0
 """Maximum distance of g(r) in Å."""

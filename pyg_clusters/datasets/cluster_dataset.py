@@ -27,8 +27,7 @@ from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
 
-FORMAT_VERSION: int = 5
-"""Version of processed files; increase it whenever their content changes."""
+FORMAT_VERSION: int = 5  # version of processed files; increase it whenever their content changes
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
 """Pattern of the address in the default ``repr`` of an object."""

@@ -25,8 +25,7 @@ from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_refer
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 
-FORMAT_VERSION: int = 5
-"""Version of the index; increase it whenever its content or the reading of clusters changes."""
+FORMAT_VERSION: int = 5  # version of the index; increase it whenever its content or the reading of clusters changes
 
 CLUSTERS_AT_ONCE: int = 4096
 

@@ -26,8 +26,7 @@ MAX_COMPARED: int = 200
 MAX_TRAINING_CLUSTERS: int = 100_000
 """Maximum size of a training set that is searched for copies."""
 
-KINDS: tuple[str, ...] = ("group", "random", "size", "fold", "paper")
-"""Kinds of splits."""
+KINDS: tuple[str, ...] = ("group", "random", "size", "fold", "paper")  # kinds of splits
 
 
 class TrainingData:

@@ -39,11 +39,8 @@ from pyg_clusters.training.launcher import Training, run_trainings
 RANDOM = ("--data.split", "random", "--data.left_out_sizes", "[70]")
 """Split of the paper: random over 31 to 69 atoms, without Ga70 (section 2.1)."""
 
-GROUP = ("--data.split", "group", "--data.left_out_sizes", "[]")
-"""Split that keeps related minima in the same part."""
-
-CASES: tuple[tuple[int, int, int], ...] = ((46, 57, 60), (46, 57, 66), (57, 60, 66))
-"""Held-out sizes of Table 3."""
+GROUP = ("--data.split", "group", "--data.left_out_sizes", "[]")  # split that keeps related minima in the same part
+CASES: tuple[tuple[int, int, int], ...] = ((46, 57, 60), (46, 57, 66), (57, 60, 66))  # held-out sizes of Table 3
 
 FEWER: tuple[int, ...] = (600, 1200, 2400)
 """Numbers of training clusters in the learning curve, in addition to the full training set."""

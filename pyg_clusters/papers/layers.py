@@ -49,8 +49,7 @@ COLUMNS = (
     *("parameters", "MAE", "RMSE", "trainings", "seconds per epoch", "frames per second"),
 )
 
-BATCH_SIZE: int = 16
-"""Batch size of the speed measurements."""
+BATCH_SIZE: int = 16  # batch size of the speed measurements
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,7 @@ LAYERS: dict[str, Layer] = {
 }
 """Layers and whole models by name."""
 
-TEN: tuple[str, ...] = tuple(LAYERS)[:10]
-"""Layers compared by default."""
+TEN: tuple[str, ...] = tuple(LAYERS)[:10]  # layers compared by default
 
 
 @dataclass(frozen=True)

@@ -140,8 +140,7 @@ class Extent:
     fewer: tuple[int, ...] = (10, 20, 40, 80, 160, 320)
 
 
-QUICK = Extent(epochs=20, folds=(0, 1), weights=(0.0, 3.0, 10.0), fewer=(20,))
-"""Extent of a quick run."""
+QUICK = Extent(epochs=20, folds=(0, 1), weights=(0.0, 3.0, 10.0), fewer=(20,))  # extent of a quick run
 
 
 @dataclass(frozen=True)

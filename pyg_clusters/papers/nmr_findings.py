@@ -17,20 +17,11 @@ from pyg_clusters.transforms.neighbors import SODIUM_RADII, running_coordination
 RADIUS: float = 4.0
 """Cut-off of the coordination numbers in Fig. 2 and 6 of the paper in Å."""
 
-STEP: float = 0.01
-"""Standard deviation of the smooth step of a coordination number in Å."""
-
-CORRELATED: float = 0.3
-"""Smallest magnitude of a correlation coefficient that counts."""
-
-SAME: float = 0.05
-"""Relative difference below which errors count as equal."""
-
-NEAR: float = 10.0
-"""Difference in ppm below which means and peaks count as equal."""
-
-LOW: float = 500.0
-"""Shieldings below this value in ppm are the outliers of the paper."""
+STEP: float = 0.01  # standard deviation of the smooth step of a coordination number in Å
+CORRELATED: float = 0.3  # smallest magnitude of a correlation coefficient that counts
+SAME: float = 0.05  # relative difference below which errors count as equal
+NEAR: float = 10.0  # difference in ppm below which means and peaks count as equal
+LOW: float = 500.0  # shieldings below this value in ppm are the outliers of the paper
 
 Judge = Callable[..., tuple[bool, str]]
 

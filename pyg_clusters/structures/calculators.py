@@ -172,10 +172,8 @@ TRANSITION_METALS: frozenset[int] = frozenset((*range(21, 31), *range(39, 49), 5
 CORE_POTENTIAL: str = "def2-svp"
 """PySCF name of the effective core potentials of elements beyond krypton, for any def2 basis set."""
 KRYPTON: int = 36
-FITTING: str = "def2-universal-jfit"
-"""Auxiliary basis of the density fitting of the Coulomb energy."""
-LEVEL_SHIFT: float = 0.2
-"""Level shift in hartree of the second attempt to converge the self-consistent field."""
+FITTING: str = "def2-universal-jfit"  # auxiliary basis of the density fitting of the Coulomb energy
+LEVEL_SHIFT: float = 0.2  # level shift in hartree of the second attempt to converge the self-consistent field
 CYCLES: tuple[int, int, int] = (60, 100, 100)
 """Maximum number of cycles of the first attempt, of the second with level shift, and of the third without."""
 

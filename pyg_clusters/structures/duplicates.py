@@ -35,8 +35,7 @@ differ by as much as their convergence criterion allows, and grouping a few dist
 TREE_DIMENSIONS: int = 8
 """Number of principal axes in the tree; more make the tree slower, fewer leave more pairs to compare."""
 
-FITTED: int = 20_000
-"""Approximate maximum number of structures from which the principal axes are computed."""
+FITTED: int = 20_000  # approximate maximum number of structures from which the principal axes are computed
 
 LOOKED_UP_AT_ONCE: int = 128
 """Number of structures in one query for all neighbours; each of 10,000 copies has 10,000 neighbours."""

@@ -26,8 +26,7 @@ from pyg_clusters.progress import ItemProgress, counting
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
 from pyg_clusters.structures.quench import heated, isolated_energies, quench
 
-SODIUM = {"mu1": 3.50, "mu2": 3.60}
-"""Default mean bond lengths of sodium in Å."""
+SODIUM = {"mu1": 3.50, "mu2": 3.60}  # default mean bond lengths of sodium in Å
 
 
 @dataclass
@@ -195,16 +194,11 @@ def _random_clusters(
             yield Atoms([element] * size, pos, info={"generator": "sblda", "seed": own, **lengths})
 
 
-SHORTEST: float = 4.0
-"""Lower bound of the drawn distances, in standard deviations below the mean."""
-PAIRS_AT_ONCE: int = 32
-"""Number of pairs of atoms tried together; it affects only the speed, not the distribution."""
-ANGLES: int = 5
-"""Number of positions around a pair of atoms that are tried before another pair is drawn."""
-PAIRS_BEFORE_RESTART: int = 2048
-"""Number of pairs tried for an atom before the cluster is restarted."""
-MAX_RESTARTS: int = 100
-"""Number of restarts after which an error is raised."""
+SHORTEST: float = 4.0  # lower bound of the drawn distances, in standard deviations below the mean
+PAIRS_AT_ONCE: int = 32  # number of pairs of atoms tried together; it affects only the speed, not the distribution
+ANGLES: int = 5  # number of positions around a pair of atoms that are tried before another pair is drawn
+PAIRS_BEFORE_RESTART: int = 2048  # number of pairs tried for an atom before the cluster is restarted
+MAX_RESTARTS: int = 100  # number of restarts after which an error is raised
 
 
 def sblda(

@@ -18,14 +18,12 @@ from pyg_clusters.structures.calculators import isolated, lowest_spin
 from pyg_clusters.structures.relax_frames import local_minimum
 from pyg_clusters.structures.superposition import distances_by_elements
 
-VOLUME = 0.8
-"""Volume per atom of a random start, in units of the cubed bond length; a close-packed crystal has 0.71."""
+VOLUME = 0.8  # volume per atom of a random start, in units of the cubed bond length; a close-packed crystal has 0.71
 
 APART = 0.72
 """Minimum distance between atoms of a random start, in bond lengths."""
 
-FRICTION = 0.02
-"""Friction of the Langevin thermostat in 1/fs."""
+FRICTION = 0.02  # friction of the Langevin thermostat in 1/fs
 
 
 def bond_length(numbers: np.ndarray) -> float:
@@ -133,14 +131,9 @@ ACCEPTANCE = 2000 * units.kB
 """Thermal energy of the Metropolis rule in eV: a minimum higher by ΔE is accepted with probability
 exp(-ΔE / ACCEPTANCE)."""
 
-TRIES_PER_MINIMUM = 3
-"""Maximum number of attempts of a segment, per minimum that it may contain."""
-
-BARREN = 20
-"""Minimum number of consecutive segments without a new minimum after which the search ends."""
-
-CLOSEST, BONDED = 0.6, 1.4
-"""Minimum distance between atoms and maximum bond length, in sums of covalent radii."""
+TRIES_PER_MINIMUM = 3  # maximum number of attempts of a segment, per minimum that it may contain
+BARREN = 20  # minimum number of consecutive segments without a new minimum after which the search ends
+CLOSEST, BONDED = 0.6, 1.4  # minimum distance between atoms and maximum bond length, in sums of covalent radii
 
 
 def quench(

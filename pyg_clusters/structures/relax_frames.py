@@ -26,8 +26,7 @@ from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
 from pyg_clusters.structures.relaxation import LEFT_RANGE, batched_energy
 
-CORRECTIONS = 20
-"""Number of steps that the optimizer stores to approximate the Hessian."""
+CORRECTIONS = 20  # number of steps that the optimizer stores to approximate the Hessian
 
 
 @dataclass
