@@ -81,17 +81,11 @@ def mean_counts_by_size(counts: np.ndarray, ptr: np.ndarray) -> list[dict[str, f
 
 @dataclass
 class SharedDescriptor:
-    """Distinct isomers with the same multiset of descriptors.
+    """Distinct isomers with the same multiset of descriptors."""
 
-    Attributes:
-        size: Number of atoms.
-        frames: Indices of the isomers in the set by increasing energy ``[num_isomers]``.
-        energies: Their energies in eV ``[num_isomers]``, if known.
-    """
-
-    size: int
-    frames: tuple[int, ...]
-    energies: np.ndarray | None
+    size: int  #: Number of atoms.
+    frames: tuple[int, ...]  #: Indices of the isomers in the set by increasing energy ``[num_isomers]``.
+    energies: np.ndarray | None  #: Their energies in eV ``[num_isomers]``, if known.
 
     @property
     def spread(self) -> float:
@@ -101,22 +95,15 @@ class SharedDescriptor:
 
 @dataclass
 class Collisions:
-    """Distinct isomers that share a multiset of descriptors, and their differences in energy.
+    """Distinct isomers that share a multiset of descriptors, and their differences in energy."""
 
-    Attributes:
-        num_frames: Number of structures compared.
-        num_isomers: Number of distinct isomers among them.
-        num_multisets: Number of distinct multisets of descriptors.
-        shared: Multisets of more than one isomer, by decreasing spread of energies.
-        error_floor: Lower bound of the mean absolute error in kcal/mol, over all isomers of this set, of any function
-            of the multiset. (The best such function predicts the median energy of the isomers that share a multiset.)
-            NaN without energies. It is not a bound for DART, which also uses the shell relations between atoms.
-    """
-
-    num_frames: int
-    num_isomers: int
-    num_multisets: int
-    shared: list[SharedDescriptor]
+    num_frames: int  #: Number of structures compared.
+    num_isomers: int  #: Number of distinct isomers among them.
+    num_multisets: int  #: Number of distinct multisets of descriptors.
+    shared: list[SharedDescriptor]  #: Multisets of more than one isomer, by decreasing spread of energies.
+    #: Lower bound of the mean absolute error in kcal/mol, over all isomers of this set, of any function of the
+    #: multiset. (The best such function predicts the median energy of the isomers that share a multiset.) NaN without
+    #: energies. It is not a bound for DART, which also uses the shell relations between atoms.
     error_floor: float
 
     @property
@@ -207,31 +194,18 @@ def _same(a: float, distances_a: np.ndarray, b: float, distances_b: np.ndarray) 
 
 @dataclass
 class Description:
-    """Pair-distance distribution, shell counts and collisions of a set of clusters.
+    """Pair-distance distribution, shell counts and collisions of a set of clusters."""
 
-    Attributes:
-        frames: The clusters.
-        distribution: Pair-distance distribution.
-        suggested: Shell radii in Å suggested from it; empty if it has too few peaks.
-        radii: Shell radii in Å that were used.
-        origin: Source of these radii.
-        counts: Shell counts ``[num_atoms, num_shells]``.
-        shells: Mean counts by size.
-        collisions: Isomers with the same counts.
-        target: Key of the energy, if any.
-        out: Folder of the results, if they were written.
-    """
-
-    frames: FrameSet
-    distribution: PairDistribution
-    suggested: tuple[float, ...]
-    radii: tuple[float, ...]
-    origin: str
-    counts: np.ndarray
-    shells: list[dict[str, float | int]]
-    collisions: Collisions
-    target: str | None
-    out: str | None = None
+    frames: FrameSet  #: The clusters.
+    distribution: PairDistribution  #: Pair-distance distribution.
+    suggested: tuple[float, ...]  #: Shell radii in Å suggested from it; empty if it has too few peaks.
+    radii: tuple[float, ...]  #: Shell radii in Å that were used.
+    origin: str  #: Source of these radii.
+    counts: np.ndarray  #: Shell counts ``[num_atoms, num_shells]``.
+    shells: list[dict[str, float | int]]  #: Mean counts by size.
+    collisions: Collisions  #: Isomers with the same counts.
+    target: str | None  #: Key of the energy, if any.
+    out: str | None = None  #: Folder of the results, if they were written.
 
     @property
     def bad(self) -> list[BadFrame]:

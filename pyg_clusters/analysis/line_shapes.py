@@ -28,10 +28,9 @@ GAUSSIAN_DEVIATIONS: float = float(2 * np.sqrt(2 * np.log(2)))
 class Spectrum:
     """NMR spectrum, normalised to an integral of one."""
 
+    #: Shifts in ppm, evenly spaced and increasing, ``[num_points]``. (Figures show them increasing to the left.)
     shift: np.ndarray
-    """Shifts in ppm, evenly spaced and increasing, ``[num_points]``. (Figures show them increasing to the left.)"""
-    intensity: np.ndarray
-    """Intensity per ppm ``[num_points]``."""
+    intensity: np.ndarray  #: Intensity per ppm ``[num_points]``.
 
     @property
     def peak(self) -> float:

@@ -199,17 +199,11 @@ and aspect ratio."""
 
 @dataclass(frozen=True)
 class Property:
-    """A property of structures, or of their atoms, for the viewer.
+    """A property of structures, or of their atoms, for the viewer."""
 
-    Attributes:
-        values: Numbers or names, ``[num_structures]`` or ``[num_atoms]``.
-        unit: Unit of the numbers, if any.
-        of_atoms: Whether there is a value per atom.
-    """
-
-    values: np.ndarray
-    unit: str = ""
-    of_atoms: bool = False
+    values: np.ndarray  #: Numbers or names, ``[num_structures]`` or ``[num_atoms]``.
+    unit: str = ""  #: Unit of the numbers, if any.
+    of_atoms: bool = False  #: Whether there is a value per atom.
 
 
 def viewer_section(

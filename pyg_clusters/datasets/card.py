@@ -16,59 +16,35 @@ from pyg_clusters.shipped import shipped_folder
 
 @dataclass(frozen=True)
 class CardProperty:
-    """A property of the clusters.
+    """A property of the clusters."""
 
-    Attributes:
-        unit: Its unit, ``"none"`` for a string or a number without one.
-        shape: ``"[1]"`` for a value per cluster, ``"[num_atoms]"`` or ``"[num_atoms, 3]"`` for values per atom.
-        description: Its meaning.
-    """
-
-    unit: str
-    shape: str
-    description: str
+    unit: str  #: Its unit, ``"none"`` for a string or a number without one.
+    shape: str  #: ``"[1]"`` for a value per cluster, ``"[num_atoms]"`` or ``"[num_atoms, 3]"`` for values per atom.
+    description: str  #: Its meaning.
 
 
 @dataclass(frozen=True)
 class CardFile:
-    """A file of the data set.
+    """A file of the data set."""
 
-    Attributes:
-        sha256: Its checksum.
-        frames: Number of frames.
-        sizes: Number of frames of each cluster size.
-        description: Its contents.
-    """
-
-    sha256: str
-    frames: int
-    sizes: dict[int, int]
-    description: str
+    sha256: str  #: Its checksum.
+    frames: int  #: Number of frames.
+    sizes: dict[int, int]  #: Number of frames of each cluster size.
+    description: str  #: Its contents.
 
 
 @dataclass(frozen=True)
 class Card:
-    """Description of a data set, from the ``card.yaml`` beside its files.
+    """Description of a data set, from the ``card.yaml`` beside its files."""
 
-    Attributes:
-        name: Name of its folder.
-        title: Title in one line.
-        source: Source of structures and labels.
-        level_of_theory: Method by which the labels were computed.
-        licence: SPDX name of the licence.
-        citation: Publications to cite.
-        properties: Unit, shape and meaning of each property.
-        files: Checksum and contents of each file.
-    """
-
-    name: str
-    title: str
-    source: str
-    level_of_theory: str
-    licence: str
-    citation: str
-    properties: dict[str, CardProperty]
-    files: dict[str, CardFile]
+    name: str  #: Name of its folder.
+    title: str  #: Title in one line.
+    source: str  #: Source of structures and labels.
+    level_of_theory: str  #: Method by which the labels were computed.
+    licence: str  #: SPDX name of the licence.
+    citation: str  #: Publications to cite.
+    properties: dict[str, CardProperty]  #: Unit, shape and meaning of each property.
+    files: dict[str, CardFile]  #: Checksum and contents of each file.
 
     @classmethod
     def load(cls, path: str | Path) -> "Card":

@@ -44,10 +44,8 @@ NUMPY_NUMBERS: list = [
 class AtomicEnergies(NamedTuple):
     """Energies and features of atoms."""
 
-    energy: Tensor
-    """Contribution of the atom to the energy of its cluster, ``[num_atoms]`` in eV."""
-    features: Tensor
-    """Output of the last hidden layer of the interaction network, ``[num_atoms, 32]``."""
+    energy: Tensor  #: Contribution of the atom to the energy of its cluster, ``[num_atoms]`` in eV.
+    features: Tensor  #: Output of the last hidden layer of the interaction network, ``[num_atoms, 32]``.
 
 
 class DART(nn.Module):

@@ -61,25 +61,15 @@ MAE_LABEL = "mean absolute error / kcal mol⁻¹ per cluster"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table.
+    """A row of a table."""
 
-    Attributes:
-        table: Table or section of the paper.
-        label: Model or test.
-        training: Name of the training.
-        sizes: Cluster sizes of the test set to use; all if empty.
-        apart: Whether these sizes are excluded from the data set of the training.
-        paper: MAE and RMSE of the paper in kcal/mol per cluster, if given.
-        paper_clusters: Number of clusters in the test set of the paper.
-    """
-
-    table: str
-    label: str
-    training: str
-    sizes: tuple[int, ...] = ()
-    apart: bool = False
-    paper: tuple[float, float] | None = None
-    paper_clusters: int | None = None
+    table: str  #: Table or section of the paper.
+    label: str  #: Model or test.
+    training: str  #: Name of the training.
+    sizes: tuple[int, ...] = ()  #: Cluster sizes of the test set to use; all if empty.
+    apart: bool = False  #: Whether these sizes are excluded from the data set of the training.
+    paper: tuple[float, float] | None = None  #: MAE and RMSE of the paper in kcal/mol per cluster, if given.
+    paper_clusters: int | None = None  #: Number of clusters in the test set of the paper.
 
 
 @dataclass(frozen=True)

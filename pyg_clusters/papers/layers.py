@@ -54,16 +54,11 @@ BATCH_SIZE: int = 16  # batch size of the speed measurements
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer to compare.
+    """A layer to compare."""
 
-    Attributes:
-        conv: Import path of its class.
-        conv_args: Arguments specific to this class.
-        every_pair: Whether it uses all pairs of atoms with their shells as edges, instead of pairs within a cut-off.
-    """
-
-    conv: str
-    conv_args: dict[str, Any] = field(default_factory=dict)
+    conv: str  #: Import path of its class.
+    conv_args: dict[str, Any] = field(default_factory=dict)  #: Arguments specific to this class.
+    #: Whether it uses all pairs of atoms with their shells as edges, instead of pairs within a cut-off.
     every_pair: bool = False
 
 
@@ -94,25 +89,15 @@ TEN: tuple[str, ...] = tuple(LAYERS)[:10]  # layers compared by default
 
 @dataclass(frozen=True)
 class Result:
-    """Errors and speed of a layer.
+    """Errors and speed of a layer."""
 
-    Attributes:
-        name: Name of the layer.
-        target: ``"energy"`` (errors in kcal/mol per cluster) or ``"shielding"`` (ppm per atom).
-        mae: Errors on the test set, one per training.
-        rmse: Root mean square errors on the test set, one per training.
-        parameters: Number of parameters.
-        epoch_seconds: Processor time of the training steps of an epoch, one thread.
-        frames_per_second: Predicted clusters per second of processor time, one thread.
-    """
-
-    name: str
-    target: str
-    mae: tuple[float, ...]
-    rmse: tuple[float, ...]
-    parameters: int
-    epoch_seconds: float
-    frames_per_second: float
+    name: str  #: Name of the layer.
+    target: str  #: ``"energy"`` (errors in kcal/mol per cluster) or ``"shielding"`` (ppm per atom).
+    mae: tuple[float, ...]  #: Errors on the test set, one per training.
+    rmse: tuple[float, ...]  #: Root mean square errors on the test set, one per training.
+    parameters: int  #: Number of parameters.
+    epoch_seconds: float  #: Processor time of the training steps of an epoch, one thread.
+    frames_per_second: float  #: Predicted clusters per second of processor time, one thread.
 
 
 def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:

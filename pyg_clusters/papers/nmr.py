@@ -35,27 +35,16 @@ BEST_OF_SEEDS, MEAN_OF_SEEDS = "best seed by validation", "mean over seeds"
 
 @dataclass(frozen=True)
 class Method:
-    """A model with its loss.
+    """A model with its loss."""
 
-    Attributes:
-        name: Name in folders.
-        label: Name in tables.
-        variables: Variables of a Lasso; ``None`` for networks.
-        a: Weight of the sorted penalty; 0 is the mean squared error.
-        transform: Whether targets are transformed by a generalised logistic distribution.
-        paper_rmse: RMSE of the paper on 200 clusters of 40 atoms, in ppm, if given.
-        recipe: Shipped recipe of a network that is not in the paper.
-        epochs: Maximum number of epochs of this recipe.
-    """
-
-    name: str
-    label: str
-    variables: Variables | None = None
-    a: float = 0.0
-    transform: bool = False
-    paper_rmse: float | None = None
-    recipe: str | None = None
-    epochs: int | None = None
+    name: str  #: Name in folders.
+    label: str  #: Name in tables.
+    variables: Variables | None = None  #: Variables of a Lasso; ``None`` for networks.
+    a: float = 0.0  #: Weight of the sorted penalty; 0 is the mean squared error.
+    transform: bool = False  #: Whether targets are transformed by a generalised logistic distribution.
+    paper_rmse: float | None = None  #: RMSE of the paper on 200 clusters of 40 atoms, in ppm, if given.
+    recipe: str | None = None  #: Shipped recipe of a network that is not in the paper.
+    epochs: int | None = None  #: Maximum number of epochs of this recipe.
 
 
 def lasso(variables: Variables, transform: bool = False) -> Method:
@@ -94,16 +83,12 @@ METHODS: tuple[Method, ...] = (
 
 @dataclass(frozen=True)
 class Division:
-    """Division of the clusters into training, validation and test set.
+    """Division of the clusters into training, validation and test set."""
 
-    Attributes:
-        fold: Index of the test fold of a cross-validation by cluster; ``None`` is the paper's split: trained on
-            14 to 26 atoms, validated on 28 and 30, tested on 40.
-        most: Maximum number of training clusters.
-    """
-
+    #: Index of the test fold of a cross-validation by cluster; ``None`` is the paper's split: trained on 14 to 26
+    #: atoms, validated on 28 and 30, tested on 40.
     fold: int | None = None
-    most: int | None = None
+    most: int | None = None  #: Maximum number of training clusters.
 
     @property
     def name(self) -> str:
@@ -125,18 +110,12 @@ class Division:
 
 @dataclass(frozen=True)
 class Extent:
-    """Amount of computation.
+    """Amount of computation."""
 
-    Attributes:
-        epochs: Maximum number of epochs of a training.
-        folds: Test folds.
-        weights: Weights of the penalty in the trade-off curve.
-        fewer: Numbers of training clusters of the learning curve, besides all.
-    """
-
-    epochs: int = 200
-    folds: tuple[int, ...] = tuple(range(FOLDS))
-    weights: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0)
+    epochs: int = 200  #: Maximum number of epochs of a training.
+    folds: tuple[int, ...] = tuple(range(FOLDS))  #: Test folds.
+    weights: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0)  #: Weights of the penalty in the trade-off curve.
+    #: Numbers of training clusters of the learning curve, besides all.
     fewer: tuple[int, ...] = (10, 20, 40, 80, 160, 320)
 
 
@@ -258,34 +237,22 @@ def _fit_lasso(method: Method, data: TrainingData, run: Path):
 
 @dataclass(frozen=True)
 class Result:
-    """Errors of a row.
+    """Errors of a row."""
 
-    Attributes:
-        row: The row.
-        overall: :func:`~pyg_clusters.metrics.shielding_metrics` over all test sets together, one per seed.
-        parts: The same of each test set, by seed and division.
-        predicted: Predicted shieldings of the first seed in ppm ``[num_atoms]``.
-        target: Shieldings by DFT in ppm ``[num_atoms]``.
-        sizes: Size of the cluster of each atom.
-        clusters: Number of clusters in the test sets.
-        train_clusters: Mean number of clusters in a training set.
-        minutes: Mean time of a training on one thread.
-        of_seeds: Metrics of each test set for the combinations of the seeds (:data:`MEAN_OF_SEEDS`,
-            :data:`BEST_OF_SEEDS`); empty for one seed.
-        overall_of_seeds: The same over all test sets together.
-    """
-
-    row: Row
+    row: Row  #: The row.
+    #: :func:`~pyg_clusters.metrics.shielding_metrics` over all test sets together, one per seed.
     overall: tuple[Metrics, ...]
-    parts: Mapping[tuple[int, Division], Metrics]
-    predicted: np.ndarray
-    target: np.ndarray
-    sizes: np.ndarray
-    clusters: int
-    train_clusters: float
-    minutes: float
+    parts: Mapping[tuple[int, Division], Metrics]  #: The same of each test set, by seed and division.
+    predicted: np.ndarray  #: Predicted shieldings of the first seed in ppm ``[num_atoms]``.
+    target: np.ndarray  #: Shieldings by DFT in ppm ``[num_atoms]``.
+    sizes: np.ndarray  #: Size of the cluster of each atom.
+    clusters: int  #: Number of clusters in the test sets.
+    train_clusters: float  #: Mean number of clusters in a training set.
+    minutes: float  #: Mean time of a training on one thread.
+    #: Metrics of each test set for the combinations of the seeds (:data:`MEAN_OF_SEEDS`, :data:`BEST_OF_SEEDS`); empty
+    #: for one seed.
     of_seeds: Mapping[str, Mapping[tuple[int, Division], Metrics]] = field(default_factory=dict)
-    overall_of_seeds: Mapping[str, Metrics] = field(default_factory=dict)
+    overall_of_seeds: Mapping[str, Metrics] = field(default_factory=dict)  #: The same over all test sets together.
 
     def mean(self, key: str) -> float:
         """Mean of a metric over the seeds."""
@@ -353,19 +320,12 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences of a metric between two methods on the same test sets, one per division and seed.
+    """Differences of a metric between two methods on the same test sets, one per division and seed."""
 
-    Attributes:
-        mean: Mean of first minus second.
-        deviation: Standard deviation of the differences; NaN for one.
-        lower: Number of test sets in which the first is lower.
-        number: Number of differences.
-    """
-
-    mean: float
-    deviation: float
-    lower: int
-    number: int
+    mean: float  #: Mean of first minus second.
+    deviation: float  #: Standard deviation of the differences; NaN for one.
+    lower: int  #: Number of test sets in which the first is lower.
+    number: int  #: Number of differences.
 
 
 def paired(first: Result, second: Result, key: str = "rmse_ppm") -> Paired:

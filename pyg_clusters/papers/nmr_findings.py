@@ -28,21 +28,13 @@ Judge = Callable[..., tuple[bool, str]]
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of all atoms of a set of clusters, ``[num_atoms]`` each.
+    """Labels of all atoms of a set of clusters, ``[num_atoms]`` each."""
 
-    Attributes:
-        shielding: Shielding in ppm.
-        sizes: Size of the cluster of each atom.
-        coordination: Number of neighbours within 4.0 Å.
-        populations: Gross orbital population of each function, in electrons.
-        clusters: Number of clusters.
-    """
-
-    shielding: np.ndarray
-    sizes: np.ndarray
-    coordination: np.ndarray
-    populations: dict[str, np.ndarray]
-    clusters: int
+    shielding: np.ndarray  #: Shielding in ppm.
+    sizes: np.ndarray  #: Size of the cluster of each atom.
+    coordination: np.ndarray  #: Number of neighbours within 4.0 Å.
+    populations: dict[str, np.ndarray]  #: Gross orbital population of each function, in electrons.
+    clusters: int  #: Number of clusters.
 
     @classmethod
     def of(cls, dataset: ClusterDataset) -> "Labels":
@@ -60,19 +52,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelledCluster:
-    """A cluster with its shieldings.
+    """A cluster with its shieldings."""
 
-    Attributes:
-        name: Size and origin.
-        atoms: The structure.
-        shielding: Shielding in ppm ``[num_atoms]``.
-        running: Running coordination numbers at :data:`~pyg_clusters.transforms.neighbors.SODIUM_RADII`
-            ``[num_atoms, num_radii]``.
-    """
-
-    name: str
-    atoms: Atoms
-    shielding: np.ndarray
+    name: str  #: Size and origin.
+    atoms: Atoms  #: The structure.
+    shielding: np.ndarray  #: Shielding in ppm ``[num_atoms]``.
+    #: Running coordination numbers at :data:`~pyg_clusters.transforms.neighbors.SODIUM_RADII` ``[num_atoms,
+    #: num_radii]``.
     running: np.ndarray
 
     @property

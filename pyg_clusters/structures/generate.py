@@ -31,15 +31,10 @@ SODIUM = {"mu1": 3.50, "mu2": 3.60}  # default mean bond lengths of sodium in Å
 
 @dataclass
 class Generated:
-    """Generated clusters in a file.
+    """Generated clusters in a file."""
 
-    Attributes:
-        count: Number of clusters in the file.
-        summary: Type of the clusters, name of the file and remarks.
-    """
-
-    count: int
-    summary: str
+    count: int  #: Number of clusters in the file.
+    summary: str  #: Type of the clusters, name of the file and remarks.
 
     def __str__(self) -> str:
         return f"{self.count} {self.summary}"

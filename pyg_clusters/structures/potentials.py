@@ -32,18 +32,12 @@ CLERI_ROSATO = "Cleri, Rosato, Phys. Rev. B 1993, 48, 22"
 class GuptaParameters(NamedTuple):
     """Parameters of the Gupta potential of an element."""
 
-    a: float
-    """Repulsion energy A in eV."""
-    xi: float
-    """Effective hopping integral ξ in eV."""
-    p: float
-    """Decay of the repulsion."""
-    q: float
-    """Decay of the hopping integral."""
-    r0: float
-    """Reference distance in Å, close to the nearest-neighbour distance in the crystal."""
-    source: str
-    """Publication of the parameters."""
+    a: float  #: Repulsion energy A in eV.
+    xi: float  #: Effective hopping integral ξ in eV.
+    p: float  #: Decay of the repulsion.
+    q: float  #: Decay of the hopping integral.
+    r0: float  #: Reference distance in Å, close to the nearest-neighbour distance in the crystal.
+    source: str  #: Publication of the parameters.
 
 
 GUPTA_PARAMETERS: dict[str, GuptaParameters] = {

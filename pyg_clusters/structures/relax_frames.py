@@ -33,18 +33,13 @@ CORRECTIONS = 20  # number of steps that the optimizer stores to approximate the
 class Minimum:
     """Result of a relaxation."""
 
-    atoms: Atoms
-    """Relaxed cluster, without a calculator."""
-    energy: float
-    """Energy in eV."""
-    fmax: float
-    """Maximum norm of the atomic forces in eV/Å."""
-    steps: int
-    """Number of evaluations of energy and forces."""
-    converged: bool
-    """Whether the largest force is below the limit and the geometry within the valid range."""
+    atoms: Atoms  #: Relaxed cluster, without a calculator.
+    energy: float  #: Energy in eV.
+    fmax: float  #: Maximum norm of the atomic forces in eV/Å.
+    steps: int  #: Number of evaluations of energy and forces.
+    converged: bool  #: Whether the largest force is below the limit and the geometry within the valid range.
+    #: Reason why the final geometry is outside the valid range; ``None`` if it is inside.
     left_range: str | None = None
-    """Reason why the final geometry is outside the valid range; ``None`` if it is inside."""
 
 
 class _Stop(Exception):
@@ -136,21 +131,13 @@ class _Descent:
 
 @dataclass
 class Relaxed:
-    """Result of :func:`relax_frames`.
+    """Result of :func:`relax_frames`."""
 
-    Attributes:
-        frames: Number of frames written.
-        not_converged: Number of frames that did not converge.
-        left_range: Number of frames whose relaxation stopped because the energy is unreliable at their geometry.
-        bad: Skipped frames.
-        file: Output file.
-    """
-
-    frames: int
-    not_converged: int
-    left_range: int
-    bad: list[BadFrame]
-    file: str
+    frames: int  #: Number of frames written.
+    not_converged: int  #: Number of frames that did not converge.
+    left_range: int  #: Number of frames whose relaxation stopped because the energy is unreliable at their geometry.
+    bad: list[BadFrame]  #: Skipped frames.
+    file: str  #: Output file.
 
     def __str__(self) -> str:
         text = f"{count_of(self.frames, 'frame')} in {self.file}, {self.not_converged} of them not converged"

@@ -26,18 +26,13 @@ MIXING, LESS_MIXING = 0.1, 0.99
 class Relaxation:
     """Relaxed clusters in input order."""
 
-    pos: Tensor
-    """Positions ``[num_atoms, 3]`` in Å."""
-    energy: Tensor
-    """Energies ``[num_graphs]`` in eV at these positions."""
-    fmax: Tensor
-    """Maximum norm of the atomic forces of each cluster ``[num_graphs]`` in eV/Å at these positions."""
-    steps: Tensor
-    """Number of steps ``[num_graphs]``."""
+    pos: Tensor  #: Positions ``[num_atoms, 3]`` in Å.
+    energy: Tensor  #: Energies ``[num_graphs]`` in eV at these positions.
+    fmax: Tensor  #: Maximum norm of the atomic forces of each cluster ``[num_graphs]`` in eV/Å at these positions.
+    steps: Tensor  #: Number of steps ``[num_graphs]``.
+    #: Whether the largest force is below the limit and the geometry within the valid range, ``[num_graphs]``.
     converged: Tensor
-    """Whether the largest force is below the limit and the geometry within the valid range, ``[num_graphs]``."""
-    left_range: Tensor
-    """Whether the final geometry is outside the valid range, ``[num_graphs]``."""
+    left_range: Tensor  #: Whether the final geometry is outside the valid range, ``[num_graphs]``.
 
 
 @torch.no_grad()
