@@ -55,8 +55,7 @@ def kind_label(kind: int | str) -> str:
     return kind if isinstance(kind, str) else f"{kind} atoms"
 
 
-MOST: int = 1_000_000
-"""Maximum number of compositions."""
+MOST: int = 1_000_000  # maximum number of compositions
 
 
 def parse_formula(formula: str) -> dict[str, int]:

@@ -9,11 +9,8 @@ from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
 
-MIN_VALUES: int = 10
-"""Minimum number of values for a fit."""
-
-EQUAL: float = 1e-9
-"""Relative difference below which values count as equal."""
+MIN_VALUES: int = 10  # minimum number of values for a fit
+EQUAL: float = 1e-9  # relative difference below which values count as equal
 
 # scipy.stats is imported only for fits: it takes a second and changes the warning filters, and a trained model does not
 # need it.

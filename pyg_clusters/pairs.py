@@ -85,12 +85,9 @@ def both_directions(pairs: Tensor, by_source: bool = True) -> tuple[Tensor, Tens
 class NearShells(NamedTuple):
     """Neighbours in all shells but the outermost, and the counts of all shells."""
 
-    edge_index: Tensor
-    """Pairs ``[2, num_edges]`` (source j, target i), ordered by target."""
-    edge_type: Tensor
-    """Shell of j around i, ``[num_edges]``."""
-    counts: Tensor
-    """Number of neighbours in each shell, ``[num_atoms, num_shells]`` (long)."""
+    edge_index: Tensor  #: Pairs ``[2, num_edges]`` (source j, target i), ordered by target.
+    edge_type: Tensor  #: Shell of j around i, ``[num_edges]``.
+    counts: Tensor  #: Number of neighbours in each shell, ``[num_atoms, num_shells]`` (long).
 
 
 def near_shells(pos: Tensor, ptr: Tensor, radii: Sequence[float]) -> NearShells:

@@ -7,20 +7,17 @@ from torch import Tensor
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import squared_distance, squared_norm
 
-COINCIDING: float = 1e-3
-"""Distance in Å below which two atoms coincide."""
+COINCIDING: float = 1e-3  # distance in Å below which two atoms coincide
 
 DIRECTION: tuple[float, float, float] = (0.6123724356957945, 0.5477225575051661, 0.5700877125495690)
 """Direction, of irrational components, along which hardly any two atoms of a structure have the same coordinate."""
 
-FARTHEST: float = 1e5
-"""Atoms further than this (in Å) from the origin are not sorted."""
+FARTHEST: float = 1e5  # atoms further than this (in Å) from the origin are not sorted
 
 MAX_COORDINATE: float = 1e6
 """Coordinates beyond this in Å are treated as an error in the file."""
 
-COMPARED: int = 3
-"""Number of atoms following each atom along :data:`DIRECTION` that are compared with it."""
+COMPARED: int = 3  # number of atoms following each atom along DIRECTION that are compared with it
 
 
 def usable_positions(pos: Tensor, batch: Tensor) -> tuple[Tensor, Tensor]:

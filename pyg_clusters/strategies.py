@@ -14,15 +14,10 @@ import numpy as np
 
 @dataclass
 class Selection:
-    """Frames that a strategy selected.
+    """Frames that a strategy selected."""
 
-    Attributes:
-        index: Indices of the frames in the pool, in the order of selection, ``[num_selected]``.
-        reason: Reason for each.
-    """
-
-    index: np.ndarray
-    reason: list[str]
+    index: np.ndarray  #: Indices of the frames in the pool, in the order of selection, ``[num_selected]``.
+    reason: list[str]  #: Reason for each.
 
 
 class Pool(Protocol):

@@ -52,11 +52,8 @@ WORDS: frozenset[str] = frozenset(
 
 REMEDY: str = "if you trust where the file comes from, add --trust (trust=True)"
 
-PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
-"""Import path of a class."""
-
-DEEPEST: int = 20
-"""Maximum depth of nested lists and mappings."""
+PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)  # import path of a class
+DEEPEST: int = 20  # maximum depth of nested lists and mappings
 
 MOST_VALUES: int = 100_000
 """Maximum number of values of a configuration, counting every repetition by YAML aliases."""

@@ -214,7 +214,7 @@ def test_a_data_set_has_one_charge_which_its_model_keeps(store, tmp_path, capsys
     data = TrainingData(make(tmp_path / f"cations.{suffix}"), split="random")
     assert data.electronic_state == (1, False)
     training = EnergyTraining(SmoothDART())
-    training.fit_scales(data.training_blocks(), data.references, data.electronic_state)
+    training.fit_scales(data.batches.blocks(data.split.train), data.references, data.electronic_state)
     save_model(training.model, tmp_path / "model")
     assert Predictor(str(tmp_path / "model"))(frames[:2]).energy.shape == (2,)
     assert main(["info", str(tmp_path / "model")]) == 0

@@ -372,7 +372,8 @@ def test_training_takes_stored_functions_and_resumes(recipe, tmp_path):
 
     functions = SymmetryFunctions(**SMALL)
     dataset = ClusterDataset(tmp_path, tmp_path / "clusters.extxyz", group="segment", pre_transform=functions)
-    data = ClusterDataModule(dataset, whole / "splits").training_set()
+    training = ClusterDataModule(dataset, whole / "splits")
+    data = training.batches.stored(training.split.train.tolist())
     model = load_model(whole)
     assert model.inputs.fitted and model.domain.atomic_numbers == [31]
     computed = functions.compute(data.z, data.pos, data.ptr)

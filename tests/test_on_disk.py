@@ -19,14 +19,15 @@ from torch_geometric.loader import DataLoader
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
-from pyg_clusters.datasets.batches import EpochSampler, batches_of, bounded_batches
 from pyg_clusters.datasets.on_disk import StoreIndex
+from pyg_clusters.datasets.training_data import batches_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import Frames, StoreReader, write_extxyz, write_store
 from pyg_clusters.models import AlloyDART
 from pyg_clusters.nn.output_scale import ReferenceFit
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule, EnergyTraining
+from pyg_clusters.training.trainer_parts import EpochSampler, bounded_batches
 from pyg_clusters.transforms import ShellGraph
 
 LABELS = {"properties": ["binding", "segment", "temperature"], "atom_properties": ["forces", "softness"]}

@@ -19,7 +19,7 @@ from torch_geometric.data import Batch
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset
-from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor

@@ -22,7 +22,7 @@ from torch_geometric.utils import scatter
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters, Split
-from pyg_clusters.datasets.batches import ClusterBatches, EpochSampler
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import output_lock
 from pyg_clusters.frames import Frames, write_extxyz, write_store
@@ -33,7 +33,7 @@ from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.testing import random_clusters
 from pyg_clusters.training import ClusterDataModule
-from pyg_clusters.training.trainer_parts import RunFolder
+from pyg_clusters.training.trainer_parts import EpochSampler, RunFolder
 from pyg_clusters.transforms import ShellGraph, TopologicalDescriptor
 
 EPOCHS = 4

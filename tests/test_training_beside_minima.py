@@ -9,7 +9,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import ptr_to_batch
 from pyg_clusters.models import SmoothDART, load_model
 from pyg_clusters.models.checkpoint import save_model
-from pyg_clusters.models.repulsion import FULL, screened_repulsion
+from pyg_clusters.models.smooth_dart_parts import FULL, screened_repulsion
 from pyg_clusters.pairs import LARGE
 from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.testing import random_clusters, validate_model

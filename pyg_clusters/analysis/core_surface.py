@@ -25,44 +25,28 @@ from pyg_clusters.positions import centred
 REGIONS: tuple[str, str, str] = ("core", "between", "surface")
 """Names of the regions 0, 1, 2."""
 
-FOLDS: int = 5
-"""Folds of the cross-validation."""
-
-ATOMS_AT_ONCE: int = 8192
-"""Approximate maximum number of atoms in a batch of whole clusters."""
-
-SILHOUETTE_ATOMS: int = 10_000
-"""Maximum number of atoms of a silhouette; larger sets are sampled."""
+FOLDS: int = 5  # folds of the cross-validation
+ATOMS_AT_ONCE: int = 8192  # approximate maximum number of atoms in a batch of whole clusters
+SILHOUETTE_ATOMS: int = 10_000  # maximum number of atoms of a silhouette; larger sets are sampled
 
 
 @dataclass
 class AtomicFeatures:
-    """Atomic energies, features and shell counts of a model.
+    """Atomic energies, features and shell counts of a model."""
 
-    Attributes:
-        energy: Contribution of each atom to the energy of its cluster in eV, ``[num_atoms]``.
-        features: Features of the model, for DART the output of its last hidden layer, ``[num_atoms, num_features]``.
-        counts: Shell counts, the input of DART, ``[num_atoms, num_shells]``.
-    """
-
-    energy: np.ndarray
+    energy: np.ndarray  #: Contribution of each atom to the energy of its cluster in eV, ``[num_atoms]``.
+    #: Features of the model, for DART the output of its last hidden layer, ``[num_atoms, num_features]``.
     features: np.ndarray
-    counts: np.ndarray
+    counts: np.ndarray  #: Shell counts, the input of DART, ``[num_atoms, num_shells]``.
 
 
 @dataclass
 class Probe:
-    """Cross-validated accuracy of a linear classifier of the regions.
+    """Cross-validated accuracy of a linear classifier of the regions."""
 
-    Attributes:
-        balanced_accuracy: Mean recall of the regions over the predictions of all folds; 1/3 is chance level.
-        recall: Fraction of the atoms of each region that are classified correctly, ``[num_regions]``.
-        fold_spread: Standard deviation of the balanced accuracy over the folds.
-    """
-
-    balanced_accuracy: float
-    recall: np.ndarray
-    fold_spread: float
+    balanced_accuracy: float  #: Mean recall of the regions over the predictions of all folds; 1/3 is chance level.
+    recall: np.ndarray  #: Fraction of the atoms of each region that are classified correctly, ``[num_regions]``.
+    fold_spread: float  #: Standard deviation of the balanced accuracy over the folds.
 
 
 def atomic_features(
@@ -207,33 +191,20 @@ def feature_map(features: np.ndarray, perplexity: float = 30.0, seed: int = 0) -
 
 @dataclass
 class CoreSurface:
-    """Core and surface of a set of clusters in the features of a model.
+    """Core and surface of a set of clusters in the features of a model."""
 
-    Attributes:
-        frames: The clusters.
-        radii: Outer radius of the core and inner radius of the surface, from the centre of mass in Å.
-        region: Region of each atom, 0 to 2, ``[num_atoms]``.
-        distance: Distance from the centre of mass in Å ``[num_atoms]``.
-        atoms: Energies, features and counts of the atoms.
-        points: t-SNE map of the features ``[num_atoms, 2]``.
-        probes: Linear probe of the features, the counts, and both.
-        silhouettes: Silhouette of the three regions in each of these, and in the map.
-        settings: Perplexity, seed and groups.
-        trained_sizes: Smallest and largest size that the model was trained on, if known.
-        out: Folder of the results, if they were written.
-    """
-
-    frames: FrameSet
+    frames: FrameSet  #: The clusters.
+    #: Outer radius of the core and inner radius of the surface, from the centre of mass in Å.
     radii: tuple[float, float]
-    region: np.ndarray
-    distance: np.ndarray
-    atoms: AtomicFeatures
-    points: np.ndarray
-    probes: dict[str, Probe]
-    silhouettes: dict[str, float]
-    settings: dict[str, object]
-    trained_sizes: tuple[int, int] | None
-    out: str | None = None
+    region: np.ndarray  #: Region of each atom, 0 to 2, ``[num_atoms]``.
+    distance: np.ndarray  #: Distance from the centre of mass in Å ``[num_atoms]``.
+    atoms: AtomicFeatures  #: Energies, features and counts of the atoms.
+    points: np.ndarray  #: t-SNE map of the features ``[num_atoms, 2]``.
+    probes: dict[str, Probe]  #: Linear probe of the features, the counts, and both.
+    silhouettes: dict[str, float]  #: Silhouette of the three regions in each of these, and in the map.
+    settings: dict[str, object]  #: Perplexity, seed and groups.
+    trained_sizes: tuple[int, int] | None  #: Smallest and largest size that the model was trained on, if known.
+    out: str | None = None  #: Folder of the results, if they were written.
 
     @property
     def bad(self) -> list[BadFrame]:

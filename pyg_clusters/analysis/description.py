@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -118,8 +118,11 @@ def make_report(description: Description, names: Sequence[str], command: str) ->
     report.origin(command)
     report.text(f"Clusters from {', '.join(map(literal, names))}.")
     report.text("\n".join(f"- {line}" for line in description.lines))
-    for name, (draw, caption) in FIGURES.items():
-        report.figure(draw(description), caption, name)
+    neighbors = "mean number of neighbours of an atom"
+    text = f"Pair-distance distribution and the shells used; below, the {neighbors} within r."
+    report.figure(_pair_distribution(description), text, "pair_distribution")
+    report.figure(_clusters_per_size(description), "Clusters of each size.", "clusters_per_size")
+    report.figure(_shell_counts(description), f"{neighbors.capitalize()} in each shell.", "shell_counts")
     report.text("## Isomers with the same descriptors")
     report.text(DISTINCT)
     same = description.collisions
@@ -210,14 +213,3 @@ def _shell_counts(description: Description) -> Figure:
     integer_ticks(axes)
     legend(axes)
     return figure
-
-
-FIGURES: dict[str, tuple[Callable[[Description], Figure], str]] = {
-    "pair_distribution": (
-        _pair_distribution,
-        "Pair-distance distribution and the shells used; below, the mean number of neighbours of an atom within r.",
-    ),
-    "clusters_per_size": (_clusters_per_size, "Clusters of each size."),
-    "shell_counts": (_shell_counts, "Mean number of neighbours of an atom in each shell."),
-}
-"""Figures and their captions, by name."""

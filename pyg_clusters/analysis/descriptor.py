@@ -19,8 +19,7 @@ from pyg_clusters.positions import centred
 from pyg_clusters.structures.superposition import distances_by_elements
 from pyg_clusters.units import KCAL_PER_MOL
 
-BIN_WIDTH: float = 0.05
-"""Width of a bin of g(r) in Å."""
+BIN_WIDTH: float = 0.05  # width of a bin of g(r) in Å
 
 MAX_RANGE: float = 60.0
 """Maximum distance of g(r) in Å."""
@@ -84,17 +83,11 @@ def mean_counts_by_size(counts: np.ndarray, ptr: np.ndarray) -> list[dict[str, f
 
 @dataclass
 class SharedDescriptor:
-    """Distinct isomers with the same multiset of descriptors.
+    """Distinct isomers with the same multiset of descriptors."""
 
-    Attributes:
-        size: Number of atoms.
-        frames: Indices of the isomers in the set by increasing energy ``[num_isomers]``.
-        energies: Their energies in eV ``[num_isomers]``, if known.
-    """
-
-    size: int
-    frames: tuple[int, ...]
-    energies: np.ndarray | None
+    size: int  #: Number of atoms.
+    frames: tuple[int, ...]  #: Indices of the isomers in the set by increasing energy ``[num_isomers]``.
+    energies: np.ndarray | None  #: Their energies in eV ``[num_isomers]``, if known.
 
     @property
     def spread(self) -> float:
@@ -104,22 +97,15 @@ class SharedDescriptor:
 
 @dataclass
 class Collisions:
-    """Distinct isomers that share a multiset of descriptors, and their differences in energy.
+    """Distinct isomers that share a multiset of descriptors, and their differences in energy."""
 
-    Attributes:
-        num_frames: Number of structures compared.
-        num_isomers: Number of distinct isomers among them.
-        num_multisets: Number of distinct multisets of descriptors.
-        shared: Multisets of more than one isomer, by decreasing spread of energies.
-        error_floor: Lower bound of the mean absolute error in kcal/mol, over all isomers of this set, of any function
-            of the multiset. (The best such function predicts the median energy of the isomers that share a multiset.)
-            NaN without energies. It is not a bound for DART, which also uses the shell relations between atoms.
-    """
-
-    num_frames: int
-    num_isomers: int
-    num_multisets: int
-    shared: list[SharedDescriptor]
+    num_frames: int  #: Number of structures compared.
+    num_isomers: int  #: Number of distinct isomers among them.
+    num_multisets: int  #: Number of distinct multisets of descriptors.
+    shared: list[SharedDescriptor]  #: Multisets of more than one isomer, by decreasing spread of energies.
+    #: Lower bound of the mean absolute error in kcal/mol, over all isomers of this set, of any function of the
+    #: multiset. (The best such function predicts the median energy of the isomers that share a multiset.) NaN without
+    #: energies. It is not a bound for DART, which also uses the shell relations between atoms.
     error_floor: float
 
     @property
@@ -163,16 +149,16 @@ def collisions(
     """
     multisets = same_multiset(z, ptr, counts)
     groups = [_distinct(frames, z, pos, ptr, energy) for frames in multisets]
-    sharing = [group for group in groups if len(group) > 1]
-    energies = [None if energy is None else energy[group] for group in sharing]
+    sizes, num_isomers = np.diff(ptr), sum(map(len, groups))
     shared = [
-        SharedDescriptor(int(np.diff(ptr)[group[0]]), tuple(group), values)
-        for group, values in zip(sharing, energies, strict=True)
+        SharedDescriptor(int(sizes[group[0]]), tuple(group), None if energy is None else energy[group])
+        for group in groups
+        if len(group) > 1
     ]
-    num_isomers = sum(map(len, groups))
-    deviations = [np.abs(values - np.median(values)).sum() for values in energies if values is not None]
-    floor = float("nan") if energy is None else float(sum(deviations) / num_isomers * KCAL_PER_MOL)
+    floor = float("nan")
     if energy is not None:
+        values = [energy[list(group.frames)] for group in shared]
+        floor = float(sum(np.abs(each - np.median(each)).sum() for each in values) / num_isomers * KCAL_PER_MOL)
         shared.sort(key=lambda group: -group.spread)
     return Collisions(len(ptr) - 1, num_isomers, len(multisets), shared, floor)
 
@@ -213,31 +199,18 @@ def _same(a: float, distances_a: np.ndarray, b: float, distances_b: np.ndarray) 
 
 @dataclass
 class Description:
-    """Pair-distance distribution, shell counts and collisions of a set of clusters.
+    """Pair-distance distribution, shell counts and collisions of a set of clusters."""
 
-    Attributes:
-        frames: The clusters.
-        distribution: Pair-distance distribution.
-        suggested: Shell radii in Å suggested from it; empty if it has too few peaks.
-        radii: Shell radii in Å that were used.
-        origin: Source of these radii.
-        counts: Shell counts ``[num_atoms, num_shells]``.
-        shells: Mean counts by size.
-        collisions: Isomers with the same counts.
-        target: Key of the energy, if any.
-        out: Folder of the results, if they were written.
-    """
-
-    frames: FrameSet
-    distribution: PairDistribution
-    suggested: tuple[float, ...]
-    radii: tuple[float, ...]
-    origin: str
-    counts: np.ndarray
-    shells: list[dict[str, float | int]]
-    collisions: Collisions
-    target: str | None
-    out: str | None = None
+    frames: FrameSet  #: The clusters.
+    distribution: PairDistribution  #: Pair-distance distribution.
+    suggested: tuple[float, ...]  #: Shell radii in Å suggested from it; empty if it has too few peaks.
+    radii: tuple[float, ...]  #: Shell radii in Å that were used.
+    origin: str  #: Source of these radii.
+    counts: np.ndarray  #: Shell counts ``[num_atoms, num_shells]``.
+    shells: list[dict[str, float | int]]  #: Mean counts by size.
+    collisions: Collisions  #: Isomers with the same counts.
+    target: str | None  #: Key of the energy, if any.
+    out: str | None = None  #: Folder of the results, if they were written.
 
     @property
     def bad(self) -> list[BadFrame]:
@@ -301,7 +274,6 @@ def description_of(frames: FrameSet, radii: tuple[float, ...] | None = None, tar
         suggested = distribution.suggested_radii()
     except ValueError:
         suggested = ()
-    from_user = radii is not None
     if radii is not None:
         origin = "--radii"
     elif set(frames.z.tolist()) == {31}:
@@ -314,7 +286,7 @@ def description_of(frames: FrameSet, radii: tuple[float, ...] | None = None, tar
         origin = f"fallback of {shares} bond lengths, as g(r) suggests none: choose others by --radii"
     pos, ptr = torch.from_numpy(frames.pos), torch.from_numpy(frames.ptr)
     counts = shell_counts(pos, ptr, radii).numpy()
-    if from_user and (empty := empty_shells(counts)):
+    if origin == "--radii" and (empty := empty_shells(counts)):
         raise InputError(
             f"no atom of the set has a neighbour in shell {shell_text(empty[0], radii)}; the clusters "
             f"are at most {longest:.2f} Å across: choose other --radii"

@@ -82,11 +82,10 @@ def _model_contents(path: Path) -> Contents:
     contents = Contents(f"{path}: {name}, {parameters:,} parameters")
     values = contents.values
     values |= {key: _in_words(value) for key, value in configuration["init_args"].items()}
-    domain = domain_of(model)
-    if domain is not None:
-        values["trained on"] = "{} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)
-        if charge := domain.electronic_state[0]:
-            values["trained on"] = f"{values['trained on']}, of charge {charge:+d}"
+    if (domain := domain_of(model)) is not None:
+        charge = domain.electronic_state[0]
+        state = f", of charge {charge:+d}" if charge else ""
+        values["trained on"] = "{} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range) + state
     if references := reference_energies(model):
         values["reference energies"] = ", ".join(f"{symbol} {energy:.10g} eV" for symbol, energy in references.items())
     if ensemble:
@@ -128,26 +127,18 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
         values["no isolated clusters"] = f"{len(no_clusters)}, first frame {no_clusters[0].number}: {reason}"
     if not sizes:
         return contents
-    values |= {
-        "atoms": span(sizes),
-        "frames per size": ", ".join(f"{size}: {count}" for size, count in sorted(sizes.items())),
-        **_formulas(formulas, len(elements)),
-        "elements": ", ".join(f"{chemical_symbols[z]} ({count:,} atoms)" for z, count in elements.items()),
-    }
+    values["atoms"] = span(sizes)
+    values["frames per size"] = ", ".join(f"{size}: {count}" for size, count in sorted(sizes.items()))
+    if len(elements) > 1:
+        text = ", ".join(f"{name}: {count}" for name, count in formulas.most_common(MAX_FORMULAS))
+        values["frames per composition"] = text + (", ..." if len(formulas) > MAX_FORMULAS else "")
+    values["elements"] = ", ".join(f"{chemical_symbols[z]} ({count:,} atoms)" for z, count in elements.items())
     values |= {name: label.describe(sizes.total()) for name, label in sorted(labels.items())}
     if refused:
         values["refused by other commands"] = f"{count_of(len(refused), 'frame')}, the first is {refused[0]}"
     if periodic:
         values["periodic cells"] = f"in {periodic:,} frames, of which {joined:,} are joined over their faces"
     return contents
-
-
-def _formulas(formulas: Counter[str], num_elements: int) -> dict[str, str]:
-    """Most frequent compositions, if there are several elements."""
-    if num_elements < 2:
-        return {}
-    text = ", ".join(f"{name}: {count}" for name, count in formulas.most_common(MAX_FORMULAS))
-    return {"frames per composition": text + (", ..." if len(formulas) > MAX_FORMULAS else "")}
 
 
 def _in_words(value: object) -> str:
@@ -202,9 +193,8 @@ def model_card(run: Run) -> list[str]:
         >>> model_card(Run("gallium"))[0]
         'DART, trained on Ga clusters of 31 to 70 atoms. MAE on its test set: 3.95 kcal/mol per cluster.'
     """
-    domain = domain_of(run.model)
     text = type(run.model).__name__
-    if domain is not None:
+    if (domain := domain_of(run.model)) is not None:
         text += ", trained on {} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)
     if run.target:
         text += f", on the label `{run.target}`"

@@ -13,14 +13,12 @@ from pyg_clusters.units import SODIUM_REFERENCE_PPM
 
 Shape = Literal["gaussian", "lorentzian"]
 
-POINTS_PER_WIDTH: int = 20
-"""Number of points of the axis per line width."""
+POINTS_PER_WIDTH: int = 20  # number of points of the axis per line width
 
 REACH: dict[str, float] = {"gaussian": 3.0, "lorentzian": 30.0}
 """Cut-off of a line in widths, beyond which its intensity is below 1/3000 of the maximum."""
 
-MAX_POINTS: int = 2_000_000
-"""Maximum number of points of an axis."""
+MAX_POINTS: int = 2_000_000  # maximum number of points of an axis
 
 GAUSSIAN_DEVIATIONS: float = float(2 * np.sqrt(2 * np.log(2)))
 """Full width at half maximum of a Gaussian in standard deviations."""
@@ -30,10 +28,9 @@ GAUSSIAN_DEVIATIONS: float = float(2 * np.sqrt(2 * np.log(2)))
 class Spectrum:
     """NMR spectrum, normalised to an integral of one."""
 
+    #: Shifts in ppm, evenly spaced and increasing, ``[num_points]``. (Figures show them increasing to the left.)
     shift: np.ndarray
-    """Shifts in ppm, evenly spaced and increasing, ``[num_points]``. (Figures show them increasing to the left.)"""
-    intensity: np.ndarray
-    """Intensity per ppm ``[num_points]``."""
+    intensity: np.ndarray  #: Intensity per ppm ``[num_points]``.
 
     @property
     def peak(self) -> float:

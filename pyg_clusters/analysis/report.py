@@ -24,15 +24,9 @@ from pyg_clusters.errors import MissingExtra, printable
 from pyg_clusters.files import atomic_write
 
 MARKS = str.maketrans("*`", "\ue000\ue001")
-SHOWN = str.maketrans("\ue000\ue001", "*`")
-"""Mapping of literal markup characters to private-use characters, and back."""
-
-MISSING = "\N{EN DASH}"
-"""Text of a missing value in a table."""
-
-
-LARGE_SVG = 100_000
-"""Maximum size of an SVG in a report in bytes."""
+SHOWN = str.maketrans("\ue000\ue001", "*`")  # mapping of literal markup characters to private-use characters, and back
+MISSING = "\N{EN DASH}"  # text of a missing value in a table
+LARGE_SVG = 100_000  # maximum size of an SVG in a report in bytes
 
 
 class Report:
@@ -196,8 +190,7 @@ def _cell(value: object) -> str:
 MAX_ATOMS: int = 30_000
 """Maximum number of atoms in a viewer, about 6 MB of the page."""
 
-AROUND = 3.5
-"""Radius in Å of the environment of a selected atom."""
+AROUND = 3.5  # radius in Å of the environment of a selected atom
 
 CAMERA, ANGLE, ASPECT = 150.0, 20.0, 1.25
 """Constants of 3Dmol, which draws the structures: distance of the camera in Å, half of the field of view in degrees,
@@ -206,17 +199,11 @@ and aspect ratio."""
 
 @dataclass(frozen=True)
 class Property:
-    """A property of structures, or of their atoms, for the viewer.
+    """A property of structures, or of their atoms, for the viewer."""
 
-    Attributes:
-        values: Numbers or names, ``[num_structures]`` or ``[num_atoms]``.
-        unit: Unit of the numbers, if any.
-        of_atoms: Whether there is a value per atom.
-    """
-
-    values: np.ndarray
-    unit: str = ""
-    of_atoms: bool = False
+    values: np.ndarray  #: Numbers or names, ``[num_structures]`` or ``[num_atoms]``.
+    unit: str = ""  #: Unit of the numbers, if any.
+    of_atoms: bool = False  #: Whether there is a value per atom.
 
 
 def viewer_section(

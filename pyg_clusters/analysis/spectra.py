@@ -292,7 +292,11 @@ def _figure(groups: Sequence[Group]) -> Figure:
     for row, group in zip(grid, groups, strict=True):
         for axes, ending in zip(row, endings, strict=True):
             _draw(axes, group, ending)
-    _limit(grid[0, 0], [lines for group in groups for lines in group.spectra.values()])
+    all_lines = [lines for group in groups for lines in group.spectra.values()]
+    seen = [lines.shift[lines.intensity > SHOWN * lines.intensity.max()] for lines in all_lines]
+    low, high = min(shift[0] for shift in seen), max(shift[-1] for shift in seen)
+    margin = 0.03 * (high - low)
+    grid[0, 0].set_xlim(float(high + margin), float(low - margin))
     for axes in grid[-1]:
         axes.set_xlabel("shift δ / ppm")
         axes.xaxis.set_major_locator(MaxNLocator(8))
@@ -317,17 +321,8 @@ def _draw(axes: Axes, group: Group, ending: str):
     axes.set_yticks([])
     axes.set_ylim(bottom=0.0)
     text = "all sizes, " if group.name == "all" else f"{group.name} atoms, "
-    if ending and group.isomers is not None:
-        text += f"{group.isomers:.1f} effective isomers"
-    else:
-        text += count_of(group.clusters, "cluster")
+    known = ending and group.isomers is not None
+    text += f"{group.isomers:.1f} effective isomers" if known else count_of(group.clusters, "cluster")
     if len(drawn) == 2:
         text += f"\noverlap {overlap(*drawn.values()):.2f}"
     axes.text(0.015, 0.95, text, transform=axes.transAxes, va="top", fontsize=SMALL)
-
-
-def _limit(axes: Axes, spectra: Sequence[Spectrum]):
-    seen = [lines.shift[lines.intensity > SHOWN * lines.intensity.max()] for lines in spectra]
-    low, high = min(shift[0] for shift in seen), max(shift[-1] for shift in seen)
-    margin = 0.03 * (high - low)
-    axes.set_xlim(float(high + margin), float(low - margin))

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_origin
 
 import yaml
 
@@ -16,59 +16,35 @@ from pyg_clusters.shipped import shipped_folder
 
 @dataclass(frozen=True)
 class CardProperty:
-    """A property of the clusters.
+    """A property of the clusters."""
 
-    Attributes:
-        unit: Its unit, ``"none"`` for a string or a number without one.
-        shape: ``"[1]"`` for a value per cluster, ``"[num_atoms]"`` or ``"[num_atoms, 3]"`` for values per atom.
-        description: Its meaning.
-    """
-
-    unit: str
-    shape: str
-    description: str
+    unit: str  #: Its unit, ``"none"`` for a string or a number without one.
+    shape: str  #: ``"[1]"`` for a value per cluster, ``"[num_atoms]"`` or ``"[num_atoms, 3]"`` for values per atom.
+    description: str  #: Its meaning.
 
 
 @dataclass(frozen=True)
 class CardFile:
-    """A file of the data set.
+    """A file of the data set."""
 
-    Attributes:
-        sha256: Its checksum.
-        frames: Number of frames.
-        sizes: Number of frames of each cluster size.
-        description: Its contents.
-    """
-
-    sha256: str
-    frames: int
-    sizes: dict[int, int]
-    description: str
+    sha256: str  #: Its checksum.
+    frames: int  #: Number of frames.
+    sizes: dict[int, int]  #: Number of frames of each cluster size.
+    description: str  #: Its contents.
 
 
 @dataclass(frozen=True)
 class Card:
-    """Description of a data set, from the ``card.yaml`` beside its files.
+    """Description of a data set, from the ``card.yaml`` beside its files."""
 
-    Attributes:
-        name: Name of its folder.
-        title: Title in one line.
-        source: Source of structures and labels.
-        level_of_theory: Method by which the labels were computed.
-        licence: SPDX name of the licence.
-        citation: Publications to cite.
-        properties: Unit, shape and meaning of each property.
-        files: Checksum and contents of each file.
-    """
-
-    name: str
-    title: str
-    source: str
-    level_of_theory: str
-    licence: str
-    citation: str
-    properties: dict[str, CardProperty]
-    files: dict[str, CardFile]
+    name: str  #: Name of its folder.
+    title: str  #: Title in one line.
+    source: str  #: Source of structures and labels.
+    level_of_theory: str  #: Method by which the labels were computed.
+    licence: str  #: SPDX name of the licence.
+    citation: str  #: Publications to cite.
+    properties: dict[str, CardProperty]  #: Unit, shape and meaning of each property.
+    files: dict[str, CardFile]  #: Checksum and contents of each file.
 
     @classmethod
     def load(cls, path: str | Path) -> "Card":
@@ -89,8 +65,7 @@ class Card:
                 name: kind(**_checked(kind, entry, f"{path}: {part}: {name}")) for name, entry in values[part].items()
             }
         for name, file in values["files"].items():
-            if sum(file.sizes.values()) != file.frames:
-                total = sum(file.sizes.values())
+            if (total := sum(file.sizes.values())) != file.frames:
                 raise InputError(f"{path}: files: {name}: sizes add up to {total}, but frames is {file.frames}")
         return cls(**values)
 
@@ -131,21 +106,18 @@ def _checked(kind: type, content: Any, where: str) -> dict[str, Any]:
         if key not in content:
             raise InputError(f"{where}: missing key {key!r}")
         if not _is_of_type(content[key], annotation):
-            raise InputError(f"{where}: {key} must be {_TYPE_NAMES[_origin(annotation)]}, got {content[key]!r}")
+            kind_of_value = _TYPE_NAMES[get_origin(annotation) or annotation]
+            raise InputError(f"{where}: {key} must be {kind_of_value}, got {content[key]!r}")
     return dict(content)
 
 
-_TYPE_NAMES = {str: "text", int: "a whole number", dict: "keys and values"}
-
-
-def _origin(annotation: Any) -> type:
-    return getattr(annotation, "__origin__", annotation)
+_TYPE_NAMES: dict[Any, str] = {str: "text", int: "a whole number", dict: "keys and values"}
 
 
 def _is_of_type(value: Any, annotation: Any) -> bool:
     if annotation == dict[int, int]:
         return isinstance(value, dict) and all(type(n) is int for pair in value.items() for n in pair)
-    return isinstance(value, _origin(annotation)) and not isinstance(value, bool)
+    return isinstance(value, get_origin(annotation) or annotation) and not isinstance(value, bool)
 
 
 def cache_folder() -> Path:

@@ -28,8 +28,7 @@ from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 from pyg_clusters.units import LENGTH_UNITS, unit_of
 
-FORMAT_VERSION: int = 5
-"""Version of processed files; increase it whenever their content changes."""
+FORMAT_VERSION: int = 5  # version of processed files; increase it whenever their content changes
 
 ADDRESS: re.Pattern[str] = re.compile(r" at 0x[0-9a-f]+")
 """Pattern of the address in the default ``repr`` of an object."""
@@ -188,12 +187,16 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
     @property
     def sizes(self) -> Tensor:
         """Number of atoms of each cluster, ``[num_graphs]`` (long)."""
-        return self._data.cluster_size[torch.as_tensor(list(self.indices()), dtype=torch.long)]
+        return self._of_clusters("cluster_size")
 
     @property
     def groups(self) -> Tensor:
         """Index of the group of each cluster, ``[num_graphs]`` (long)."""
-        return self._data.group[torch.as_tensor(list(self.indices()), dtype=torch.long)]
+        return self._of_clusters("group")
+
+    def _of_clusters(self, name: str) -> Tensor:
+        """Stored values of the clusters of this data set, which may be a subset."""
+        return self._data[name][torch.as_tensor(list(self.indices()), dtype=torch.long)]
 
     def _process(self):
         # PyG's method also saves the repr of pre_transform and pre_filter to detect changes. This is unnecessary,

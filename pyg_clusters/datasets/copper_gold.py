@@ -41,12 +41,7 @@ class CopperGoldClusters(ShippedClusters):
     FILES: dict[str, tuple[str, ...]] = {"minima": ("minima",), "forces_minima": ("minima", "forces")}
     """Files of the subsets."""
 
-    def __init__(
-        self,
-        root: str | Path | None = None,
-        subset: str = "minima",
-        **kwargs: Unpack[Processing],
-    ):
+    def __init__(self, root: str | Path | None = None, subset: str = "minima", **kwargs: Unpack[Processing]):
         if subset not in self.FILES:
             raise InputError(f"CopperGoldClusters has no subset {subset!r}; choose one of {', '.join(self.FILES)}")
         self.subset = subset
@@ -62,7 +57,7 @@ class CopperGoldClusters(ShippedClusters):
         The other frames are assigned to the part of the minima of their group, or to the training set if their group
         has no minima.
         """
-        groups, is_minimum = self.groups, self._data.idx[torch.as_tensor(list(self.indices()))] < self.num_minima
+        groups, is_minimum = self.groups, self._of_clusters("idx") < self.num_minima
         minima = groups[is_minimum]
         alone = group_split(minima, fractions, seed)
         val, test = (torch.isin(groups, minima[part]) for part in (alone.val, alone.test))

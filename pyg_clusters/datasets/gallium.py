@@ -109,7 +109,7 @@ class GalliumClusters(ShippedClusters):
     def file_of_cluster(self) -> Tensor:
         """Index in :attr:`files` of the file of each cluster, ``[num_graphs]`` (long)."""
         ends = torch.tensor([self.card.files[file.name].frames for file in self.files]).cumsum(0)
-        return torch.bucketize(self._data.idx[torch.as_tensor(list(self.indices()))], ends, right=True)
+        return torch.bucketize(self._of_clusters("idx"), ends, right=True)
 
     def group_split(self, fractions: Sequence[float] = (0.8, 0.1, 0.1), seed: int = 0) -> Split:
         """Split each file separately by :attr:`groups` with :func:`~pyg_clusters.datasets.group_split`."""

@@ -25,40 +25,26 @@ from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_refer
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 
-FORMAT_VERSION: int = 5
-"""Version of the index; increase it whenever its content or the reading of clusters changes."""
+FORMAT_VERSION: int = 5  # version of the index; increase it whenever its content or the reading of clusters changes
 
 CLUSTERS_AT_ONCE: int = 4096
 
 
 @dataclass(frozen=True)
 class StoreIndex:
-    """Labels of the usable frames of a store, about 30 bytes per frame.
+    """Labels of the usable frames of a store, about 30 bytes per frame."""
 
-    Attributes:
-        state: Size, inode and modification times of the store.
-        checksum: SHA-256 of the store.
-        frames: Indices of the usable frames in the store ``[num_frames]``.
-        elements: Atomic numbers in the store, ascending.
-        target: Target of each frame in double precision ``[num_frames]``; ``None`` if it is per atom.
-        group: Index of the group of each frame ``[num_frames]``.
-        group_names: Names of the groups by index, in the order of appearance.
-        kept: Additional values ``[num_frames]`` each.
-        skipped: Index of each skipped frame, and the reason.
-        atoms: Energy of an isolated atom by element symbol, from frames of one atom.
-        electronic_state: Charge of all frames in e, and whether one of them is in a state other than the lowest spin.
-    """
-
-    state: list[int]
-    checksum: str
-    frames: Tensor
-    elements: list[int]
-    target: Tensor | None
-    group: Tensor
-    group_names: list[str]
-    kept: dict[str, Tensor]
-    skipped: list[tuple[int, str]]
-    atoms: dict[str, float]
+    state: list[int]  #: Size, inode and modification times of the store.
+    checksum: str  #: SHA-256 of the store.
+    frames: Tensor  #: Indices of the usable frames in the store ``[num_frames]``.
+    elements: list[int]  #: Atomic numbers in the store, ascending.
+    target: Tensor | None  #: Target of each frame in double precision ``[num_frames]``; ``None`` if it is per atom.
+    group: Tensor  #: Index of the group of each frame ``[num_frames]``.
+    group_names: list[str]  #: Names of the groups by index, in the order of appearance.
+    kept: dict[str, Tensor]  #: Additional values ``[num_frames]`` each.
+    skipped: list[tuple[int, str]]  #: Index of each skipped frame, and the reason.
+    atoms: dict[str, float]  #: Energy of an isolated atom by element symbol, from frames of one atom.
+    #: Charge of all frames in e, and whether one of them is in a state other than the lowest spin.
     electronic_state: tuple[int, bool]
 
     @classmethod

@@ -112,11 +112,7 @@ def group_split(groups: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1),
 
 
 def size_split(
-    sizes: ArrayLike,
-    held_out: Sequence[int],
-    val_fraction: float = 0.1,
-    seed: int = 0,
-    groups: ArrayLike | None = None,
+    sizes: ArrayLike, held_out: Sequence[int], val_fraction: float = 0.1, seed: int = 0, groups: ArrayLike | None = None
 ) -> Split:
     """Hold out cluster sizes as test set, and split the other clusters at random into training and validation set.
 

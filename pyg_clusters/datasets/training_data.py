@@ -1,6 +1,7 @@
-"""Data set and split of a training."""
+"""Data set, batches and split of a training."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -10,12 +11,14 @@ from ase.data import atomic_numbers
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
-from torch_geometric.data import Data
+from torch.utils.data import Dataset
+from torch_geometric.data import Batch, Data, InMemoryDataset
 from torch_geometric.data import Dataset as GraphDataset
 
-from pyg_clusters.datasets.batches import ClusterBatches, DiskBatches, batches_of
+from pyg_clusters.datasets.on_disk import OnDiskClusters
 from pyg_clusters.datasets.splits import Split, fold_split, group_split, random_split, size_split
 from pyg_clusters.errors import InputError
+from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
 from pyg_clusters.nn.output_scale import shift_of_references
 from pyg_clusters.options.parsing import nearest
 from pyg_clusters.structures.duplicates import copies, copy_groups
@@ -26,8 +29,110 @@ MAX_COMPARED: int = 200
 MAX_TRAINING_CLUSTERS: int = 100_000
 """Maximum size of a training set that is searched for copies."""
 
-KINDS: tuple[str, ...] = ("group", "random", "size", "fold", "paper")
-"""Kinds of splits."""
+KINDS: tuple[str, ...] = ("group", "random", "size", "fold", "paper")  # kinds of splits
+
+
+class ClusterBatches(Dataset):
+    """Batches of an in-memory data set, indexed by lists of clusters.
+
+    Values per atom and per cluster are sliced from the flat tensors of the data set, which is many times faster than
+    collating single graphs. If the data set has a transform or contains edges, single graphs are transformed and
+    collated as in PyG.
+
+    Args:
+        dataset: Clusters with ``z``, ``pos`` and a target ``y`` per cluster or per atom.
+    """
+
+    def __init__(self, dataset: InMemoryDataset):
+        self.dataset = dataset
+        self.indices = torch.as_tensor(list(dataset.indices()), dtype=torch.long)  # of a subset in the full data set
+        content = dataset._data
+        self.values = {key: value for key, value in content.items() if _is_flat(content, key, value)}
+        self.collated = dataset.transform is not None or len(self.values) < len(content.keys())
+
+    def __len__(self) -> int:
+        return self.indices.numel()
+
+    def __getitem__(self, clusters: Sequence[int]) -> Data:
+        if self.collated:
+            return Batch.from_data_list([self.dataset[cluster] for cluster in clusters])
+        return self.stored(clusters)
+
+    def blocks(self, clusters: Tensor, positions: bool = True) -> Iterable[Data]:
+        """Return all clusters as a single block, since they are already in memory."""
+        return [self.stored(clusters.tolist())]
+
+    def stored(self, clusters: Sequence[int]) -> Data:
+        """Batch of the stored values per atom and per cluster, without edges and before any transform."""
+        chosen = self.indices[torch.as_tensor(clusters, dtype=torch.long)]
+        slices = self.dataset.slices
+        batch = Data(idx=chosen)
+        for key, values in self.values.items():
+            elements, offsets = _ranges(slices[key], chosen)
+            batch[key] = values[elements]
+            if key == "z":
+                batch.ptr, batch.batch = offsets, ptr_to_batch(offsets)
+        return batch
+
+
+class DiskBatches(Dataset):
+    """Batches of an on-disk data set, indexed by lists of clusters like :class:`ClusterBatches`."""
+
+    def __init__(self, dataset: OnDiskClusters):
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, clusters: Sequence[int]) -> Data:
+        if self.dataset.transform is not None:
+            return Batch.from_data_list(self.dataset.__getitems__(list(clusters)))
+        return self.dataset.read(clusters)
+
+    def stored(self, clusters: Sequence[int]) -> Data:
+        """Batch of the stored values, before any transform."""
+        return self.dataset.read(clusters)
+
+    def blocks(self, clusters: Tensor, positions: bool = True) -> Iterable[Data]:
+        """Read clusters in blocks, one in memory at a time.
+
+        Args:
+            clusters: Indices of the clusters.
+            positions: Whether to read the positions; otherwise only ``z``, ``ptr``, the target and values per cluster.
+        """
+        return _Repeatable(partial(self.dataset.blocks, clusters, positions))
+
+
+class _Repeatable(Iterable[Data]):
+    """Batches that can be iterated over more than once."""
+
+    def __init__(self, make: Callable[[], Iterator[Data]]):
+        self.make = make
+
+    def __iter__(self) -> Iterator[Data]:
+        return self.make()
+
+
+def batches_of(dataset: GraphDataset) -> ClusterBatches | DiskBatches:
+    """Create the batches of a data set, in memory or on disk."""
+    if isinstance(dataset, OnDiskClusters):
+        return DiskBatches(dataset)
+    if isinstance(dataset, InMemoryDataset):
+        return ClusterBatches(dataset)
+    raise InputError(f"training needs a data set in memory or OnDiskClusters, got a {type(dataset).__name__}")
+
+
+def _is_flat(content: Data, key: str, value: object) -> bool:
+    """Whether the values of all clusters are concatenated along the first axis, as in a batch."""
+    return isinstance(value, Tensor) and content.__cat_dim__(key, value) == 0 and "index" not in key
+
+
+def _ranges(ptr: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Elements of the chosen segments of ``ptr`` and their new offsets."""
+    sizes = ptr.diff()[chosen]
+    new_ptr = sizes_to_ptr(sizes)
+    shift = torch.repeat_interleave(ptr[chosen] - new_ptr[:-1], sizes)
+    return torch.arange(shift.numel()) + shift, new_ptr
 
 
 class TrainingData:
@@ -48,8 +153,8 @@ class TrainingData:
         fold: Index of the test fold, from 0; the next fold is the validation set.
         max_train_clusters: Maximum number of training clusters; a random subset is taken from larger training sets.
         max_pairs: Limit on the pairs of atoms in a batch over all processes, see
-            :func:`~pyg_clusters.datasets.batches.bounded_batches`. ``batch_size`` is then the maximum number of
-            clusters.
+            :func:`~pyg_clusters.training.trainer_parts.bounded_batches`. ``batch_size`` is then the maximum number
+            of clusters.
         num_workers: Number of processes that prefetch batches; useful for a data set on disk.
         copies_together: Whether to keep copies of a structure (see :mod:`pyg_clusters.structures.duplicates`) in one
             part. With ``group`` and ``fold``, groups that share a structure are merged. A saved split is not changed.
@@ -111,14 +216,6 @@ class TrainingData:
         for name in ("train", "val"):
             if getattr(self.split, name).numel() == 0:
                 raise InputError(f"the {name} part of the split is empty: {len(self.batches)} clusters are too few")
-
-    def training_set(self) -> Data:
-        """Training set as one batch, without edges and before any transform."""
-        return self.batches.stored(self.split.train.tolist())
-
-    def training_blocks(self) -> Iterable[Data]:
-        """Training set without edges and before any transform: one batch, or several for a data set on disk."""
-        return self.batches.blocks(self.split.train)
 
     @property
     def per_atom(self) -> bool:

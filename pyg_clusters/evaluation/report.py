@@ -70,14 +70,11 @@ class CompositionMean:
 class OtherZero:
     """Labels whose zero of energy differs from that of a model."""
 
+    #: Difference between the zeros, labels minus predictions, in eV per atom by element symbol.
     per_atom: dict[str, float]
-    """Difference between the zeros, labels minus predictions, in eV per atom by element symbol."""
-    size: float
-    """The same as one number (root mean square over the clusters)."""
-    spread: float
-    """Variation of the labels of a composition in eV (root mean square)."""
-    without: np.ndarray
-    """Predictions ``[num_graphs]`` in eV, shifted to the zero of the labels."""
+    size: float  #: The same as one number (root mean square over the clusters).
+    spread: float  #: Variation of the labels of a composition in eV (root mean square).
+    without: np.ndarray  #: Predictions ``[num_graphs]`` in eV, shifted to the zero of the labels.
 
     def __str__(self) -> str:
         shifts = ", ".join(f"{symbol} {shift:+.4g}" for symbol, shift in self.per_atom.items())
@@ -137,15 +134,10 @@ Structures = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass
 class TrainingSet:
-    """Clusters and labels that a model was trained on.
+    """Clusters and labels that a model was trained on."""
 
-    Attributes:
-        mean: Mean energy per composition.
-        clusters: Structures; ``None`` if there are too many.
-    """
-
-    mean: CompositionMean
-    clusters: Structures | None
+    mean: CompositionMean  #: Mean energy per composition.
+    clusters: Structures | None  #: Structures; ``None`` if there are too many.
 
     @classmethod
     def of(cls, data: TrainingData) -> "TrainingSet":
@@ -256,23 +248,14 @@ TITLES = {
 
 @dataclass
 class Evaluation:
-    """Errors of a model.
+    """Errors of a model."""
 
-    Attributes:
-        title: Model and data.
-        per_atom: Whether they are errors of shieldings, not of energies.
-        overall: Errors over all clusters or atoms, by name and unit.
-        by_size: Errors of each cluster size, or of each composition for alloys.
-        further: Further errors: ``baseline``, ``intervals``, ``forces``, those of each file.
-        remarks: Remarks on the data.
-    """
-
-    title: str
-    per_atom: bool
-    overall: dict[str, Any]
-    by_size: list[dict[str, Any]]
-    further: dict[str, dict[str, Any]]
-    remarks: list[str]
+    title: str  #: Model and data.
+    per_atom: bool  #: Whether they are errors of shieldings, not of energies.
+    overall: dict[str, Any]  #: Errors over all clusters or atoms, by name and unit.
+    by_size: list[dict[str, Any]]  #: Errors of each cluster size, or of each composition for alloys.
+    further: dict[str, dict[str, Any]]  #: Further errors: ``baseline``, ``intervals``, ``forces``, those of each file.
+    remarks: list[str]  #: Remarks on the data.
 
     def write(self, path: Path):
         """Write the errors as JSON: ``overall``, ``by_size``, and further ones by name; NaN becomes null."""

@@ -32,17 +32,11 @@ FORCE: str = "force"
 
 @dataclass(frozen=True)
 class AtomsFrame:
-    """Frame that can be used.
+    """Frame that can be used."""
 
-    Attributes:
-        file: The file, as specified by the user.
-        number: Index of the frame in the file, from 0.
-        atoms: The cluster, not periodic, with its ``info`` and ``arrays``.
-    """
-
-    file: str
-    number: int
-    atoms: Atoms
+    file: str  #: The file, as specified by the user.
+    number: int  #: Index of the frame in the file, from 0.
+    atoms: Atoms  #: The cluster, not periodic, with its ``info`` and ``arrays``.
 
 
 def read_atoms(

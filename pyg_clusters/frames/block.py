@@ -78,17 +78,11 @@ def _rounds(values: Sequence) -> bool:
 
 @dataclass(frozen=True)
 class BadFrame:
-    """A frame that cannot be used.
+    """A frame that cannot be used."""
 
-    Attributes:
-        file: The file, as specified by the user.
-        number: Index of the frame in the file, from 0.
-        reason: What is wrong, with the value.
-    """
-
-    file: str
-    number: int
-    reason: str
+    file: str  #: The file, as specified by the user.
+    number: int  #: Index of the frame in the file, from 0.
+    reason: str  #: What is wrong, with the value.
 
     def __str__(self) -> str:
         return f"{self.file}, frame {self.number}: {self.reason}"
@@ -101,15 +95,10 @@ class BadFrame:
 
 @dataclass(frozen=True)
 class UnlabelledFrame(BadFrame):
-    """A frame without a requested value.
+    """A frame without a requested value."""
 
-    Attributes:
-        key: Name of the value.
-        found: Names of the values per frame and per atom that the frame has.
-    """
-
-    key: str = ""
-    found: tuple[str, ...] = ()
+    key: str = ""  #: Name of the value.
+    found: tuple[str, ...] = ()  #: Names of the values per frame and per atom that the frame has.
 
 
 def names_found(per_frame: Sequence[str], per_atom: Sequence[str]) -> str:
@@ -140,49 +129,34 @@ class LazyAtoms(Sequence[Atoms]):
 
 @dataclass
 class FrameBlock:
-    """Consecutive frames of one file, of any sizes, as flat arrays.
+    """Consecutive frames of one file, of any sizes, as flat arrays."""
 
-    Attributes:
-        file: The file, as specified by the user.
-        number: Index of each frame in the file, ``[num_frames]``.
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å, in double precision.
-        ptr: Offsets of the frames, ``[num_frames + 1]``.
-        cell: Lattice vectors of each frame in the file in Å ``[num_frames, 3, 3]``, in rows; zero without a cell.
-        pbc: Whether each lattice vector is periodic ``[num_frames, 3]``.
-        properties: Requested values per frame, ``[num_frames]`` each.
-        atom_properties: Requested values per atom, ``[num_atoms, ...]`` each.
-        atoms: The frames as ASE objects with all contents of the file, if requested.
-        unreadable: Frames of this part of the file that could not be read.
-        file_number: Index of the file among the input.
-        block_number: Index of the block in the file.
-        partial: Whether the block ends early because of a bad frame that stops the reading.
-        joined: Whether atoms of a frame were moved across the faces of its cell ``[num_frames]``; ``None`` while the
-            frames are as in the file (see :func:`~pyg_clusters.frames.join.as_clusters`).
-        fragments: Whether frames without a cell may be in several pieces.
-        origin: File and index from which the frames were first read, ``[num_frames]`` each, if that is another file:
-            the source of a store, or ``source_file`` and ``source_frame`` of the frames.
-        states: Charges and spins stated by the frames, ``[num_frames]``, if any frame states one (see
-            :func:`~pyg_clusters.frames.electronic_state.stated_states`).
-    """
-
-    file: str
-    number: np.ndarray
-    z: np.ndarray
-    pos: np.ndarray
-    ptr: np.ndarray
+    file: str  #: The file, as specified by the user.
+    number: np.ndarray  #: Index of each frame in the file, ``[num_frames]``.
+    z: np.ndarray  #: Atomic numbers ``[num_atoms]``.
+    pos: np.ndarray  #: Positions ``[num_atoms, 3]`` in Å, in double precision.
+    ptr: np.ndarray  #: Offsets of the frames, ``[num_frames + 1]``.
+    #: Lattice vectors of each frame in the file in Å ``[num_frames, 3, 3]``, in rows; zero without a cell.
     cell: np.ndarray
-    pbc: np.ndarray
+    pbc: np.ndarray  #: Whether each lattice vector is periodic ``[num_frames, 3]``.
+    #: Requested values per frame, ``[num_frames]`` each.
     properties: dict[str, np.ndarray] = field(default_factory=dict)
+    #: Requested values per atom, ``[num_atoms, ...]`` each.
     atom_properties: dict[str, np.ndarray] = field(default_factory=dict)
-    atoms: LazyAtoms | None = None
-    unreadable: list[BadFrame] = field(default_factory=list)
-    file_number: int = 0
-    block_number: int = 0
-    partial: bool = False
+    atoms: LazyAtoms | None = None  #: The frames as ASE objects with all contents of the file, if requested.
+    unreadable: list[BadFrame] = field(default_factory=list)  #: Frames of this part of the file that could not be read.
+    file_number: int = 0  #: Index of the file among the input.
+    block_number: int = 0  #: Index of the block in the file.
+    partial: bool = False  #: Whether the block ends early because of a bad frame that stops the reading.
+    #: Whether atoms of a frame were moved across the faces of its cell ``[num_frames]``; ``None`` while the frames are
+    #: as in the file (see :func:`~pyg_clusters.frames.join.as_clusters`).
     joined: np.ndarray | None = None
-    fragments: Fragments = "refuse"
+    fragments: Fragments = "refuse"  #: Whether frames without a cell may be in several pieces.
+    #: File and index from which the frames were first read, ``[num_frames]`` each, if that is another file: the source
+    #: of a store, or ``source_file`` and ``source_frame`` of the frames.
     origin: tuple[np.ndarray, np.ndarray] | None = None
+    #: Charges and spins stated by the frames, ``[num_frames]``, if any frame states one (see
+    #: :func:`~pyg_clusters.frames.electronic_state.stated_states`).
     states: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -330,9 +304,6 @@ class Topology(NamedTuple):
     """Elements of the atoms of a trajectory, from another file."""
 
     file: Path
-    numbers: np.ndarray
-    """Atomic numbers ``[num_atoms]``."""
-    pos: np.ndarray
-    """Positions in Å ``[num_atoms, 3]``."""
-    ids: np.ndarray | None
-    """LAMMPS atom ids ``[num_atoms]``, if the file has them."""
+    numbers: np.ndarray  #: Atomic numbers ``[num_atoms]``.
+    pos: np.ndarray  #: Positions in Å ``[num_atoms, 3]``.
+    ids: np.ndarray | None  #: LAMMPS atom ids ``[num_atoms]``, if the file has them.

@@ -118,19 +118,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Piece:
-    """Consecutive blocks of one file, read by one worker.
+    """Consecutive blocks of one file, read by one worker."""
 
-    Attributes:
-        file_index: Index of the file among the input files.
-        first: Index of the first block.
-        end: Index after the last block; ``None`` if the piece extends to the end of the file.
-        offset: Offset in bytes of the first block of uncompressed text; 0 for other formats.
-    """
-
-    file_index: int
-    first: int = 0
-    end: int | None = None
-    offset: int = 0
+    file_index: int  #: Index of the file among the input files.
+    first: int = 0  #: Index of the first block.
+    end: int | None = None  #: Index after the last block; ``None`` if the piece extends to the end of the file.
+    offset: int = 0  #: Offset in bytes of the first block of uncompressed text; 0 for other formats.
 
 
 def pieces_of_file(path: Path, options: ReadOptions, file_index: int, blocks: int) -> Iterator[Piece]:

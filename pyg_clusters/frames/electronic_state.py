@@ -49,17 +49,11 @@ TOLERANCE: float = 0.01
 
 @dataclass(frozen=True)
 class ElectronicState:
-    """Charge and spin of a cluster.
+    """Charge and spin of a cluster."""
 
-    Attributes:
-        charge: Total charge in units of e.
-        unpaired: Number of unpaired electrons, if the frame states it.
-        electrons: Number of electrons.
-    """
-
-    charge: int
-    unpaired: int | None
-    electrons: int
+    charge: int  #: Total charge in units of e.
+    unpaired: int | None  #: Number of unpaired electrons, if the frame states it.
+    electrons: int  #: Number of electrons.
 
     @property
     def multiplicity(self) -> int | None:

@@ -138,17 +138,11 @@ class NoCluster(BadFrame):
 
 @dataclass(frozen=True)
 class Joined:
-    """Frames as isolated clusters.
+    """Frames as isolated clusters."""
 
-    Attributes:
-        pos: Positions in Å ``[num_atoms, 3]``.
-        moved: Whether atoms of each frame were moved, ``[num_frames]``.
-        problems: Reasons why frames are not isolated clusters, by the indices of these frames.
-    """
-
-    pos: np.ndarray
-    moved: np.ndarray
-    problems: dict[int, str]
+    pos: np.ndarray  #: Positions in Å ``[num_atoms, 3]``.
+    moved: np.ndarray  #: Whether atoms of each frame were moved, ``[num_frames]``.
+    problems: dict[int, str]  #: Reasons why frames are not isolated clusters, by the indices of these frames.
 
 
 def join_frames(

@@ -30,21 +30,13 @@ DISTANCES_AT_ONCE: int = 1 << 20
 
 @dataclass(frozen=True)
 class Unwrapped:
-    """A periodic structure that is unwrapped so that no bond crosses a face.
+    """A periodic structure that is unwrapped so that no bond crosses a face."""
 
-    Attributes:
-        shift: Numbers of lattice vectors to add to each atom, ``[num_atoms, 3]``.
-        piece: Index of the piece of each atom, ``[num_atoms]``; the atoms of a piece are connected by bonds.
-        gap: Largest distance in Å of a piece from the others; 0 for a single piece.
-        spans: Lattice translations by which the structure is bonded to its own images, ``[num_spans, 3]``.
-        vacuum: Distance in Å to the nearest image; infinity beyond the range of the search.
-    """
-
-    shift: np.ndarray
-    piece: np.ndarray
-    gap: float
-    spans: np.ndarray
-    vacuum: float
+    shift: np.ndarray  #: Numbers of lattice vectors to add to each atom, ``[num_atoms, 3]``.
+    piece: np.ndarray  #: Index of the piece of each atom, ``[num_atoms]``; the atoms of a piece are connected by bonds.
+    gap: float  #: Largest distance in Å of a piece from the others; 0 for a single piece.
+    spans: np.ndarray  #: Lattice translations by which the structure is bonded to its own images, ``[num_spans, 3]``.
+    vacuum: float  #: Distance in Å to the nearest image; infinity beyond the range of the search.
 
     @property
     def sizes(self) -> np.ndarray:

@@ -22,21 +22,14 @@ SETTINGS = "settings.json"
 
 @dataclass(frozen=True)
 class Part:
-    """Record of a finished part: a block of frames with its results.
+    """Record of a finished part: a block of frames with its results."""
 
-    Attributes:
-        position: Index of the file among the input files and index of the block in it, by which parts are ordered.
-        num_frames: Number of frames that were used.
-        checksum: CRC-32 of the results.
-        bad: Frames that were left out.
-        num_flagged: Number of frames outside the training set of the model.
-    """
-
+    #: Index of the file among the input files and index of the block in it, by which parts are ordered.
     position: tuple[int, int]
-    num_frames: int
-    checksum: int
-    bad: tuple[BadFrame, ...] = ()
-    num_flagged: int = 0
+    num_frames: int  #: Number of frames that were used.
+    checksum: int  #: CRC-32 of the results.
+    bad: tuple[BadFrame, ...] = ()  #: Frames that were left out.
+    num_flagged: int = 0  #: Number of frames outside the training set of the model.
 
     def to_json(self) -> str:
         """Format as one line."""

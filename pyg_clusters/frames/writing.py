@@ -49,17 +49,11 @@ INPUTS: tuple[str, ...] = ("frames", "parts", "files", "minima")
 
 @dataclass(frozen=True)
 class WrittenFrames:
-    """Result of a verb that writes frames or predictions.
+    """Result of a verb that writes frames or predictions."""
 
-    Attributes:
-        num_frames: Number of frames in the file.
-        file: The file.
-        bad: Frames that were left out.
-    """
-
-    num_frames: int
-    file: str
-    bad: list[BadFrame]
+    num_frames: int  #: Number of frames in the file.
+    file: str  #: The file.
+    bad: list[BadFrame]  #: Frames that were left out.
 
     def __str__(self) -> str:
         return f"{count_of(self.num_frames, 'frame')} in {self.file}"

@@ -19,10 +19,8 @@ HEADER_LINES: int = 20
 class Header(NamedTuple):
     """Cell and elements of the frames after a header."""
 
-    cell: np.ndarray
-    """Cell vectors in Å, ``[3, 3]``."""
-    numbers: np.ndarray
-    """Atomic numbers ``[num_atoms]``."""
+    cell: np.ndarray  #: Cell vectors in Å, ``[3, 3]``.
+    numbers: np.ndarray  #: Atomic numbers ``[num_atoms]``.
 
 
 def xdatcar_frames(path: Path) -> Iterator[Atoms | BadFrame]:

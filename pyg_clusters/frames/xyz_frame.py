@@ -86,14 +86,10 @@ class UnusableText(ValueError):
 class Comment(NamedTuple):
     """Comment line, prepared for ASE."""
 
-    text: str
-    """Keys and values for ASE."""
-    info: dict[str, object]
-    """Values that ASE would not read."""
-    length: float
-    """Unit of the positions and the cell, in Å."""
-    cell: np.ndarray | None
-    """Periodic cell that ASE would not read, in the unit of the file, ``[3, 3]``."""
+    text: str  #: Keys and values for ASE.
+    info: dict[str, object]  #: Values that ASE would not read.
+    length: float  #: Unit of the positions and the cell, in Å.
+    cell: np.ndarray | None  #: Periodic cell that ASE would not read, in the unit of the file, ``[3, 3]``.
 
 
 def decoded(line: bytes) -> str:
@@ -209,12 +205,9 @@ DEFAULT_COLUMNS: str = "species:S:1:pos:R:3"
 class TextFrame(NamedTuple):
     """Text of a frame."""
 
-    comment: bytes
-    """Comment line."""
-    atoms: bytes
-    """Lines of the atoms, with line ends."""
-    num_atoms: int
-    """Number of atoms, as stated by the first line."""
+    comment: bytes  #: Comment line.
+    atoms: bytes  #: Lines of the atoms, with line ends.
+    num_atoms: int  #: Number of atoms, as stated by the first line.
 
 
 def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:

@@ -160,12 +160,9 @@ ORIGIN: bytes = f"{SOURCE_FRAME}=".encode()
 class Columns(NamedTuple):
     """Columns of a frame."""
 
-    names: tuple[str, ...]
-    """Name of each column: the name of its property, and its index in that property."""
-    kinds: tuple[str, ...]
-    """Kind of each column: S, R, I or L."""
-    widths: dict[str, int]
-    """Number of columns of each property, by its name in ASE."""
+    names: tuple[str, ...]  #: Name of each column: the name of its property, and its index in that property.
+    kinds: tuple[str, ...]  #: Kind of each column: S, R, I or L.
+    widths: dict[str, int]  #: Number of columns of each property, by its name in ASE.
 
 
 def xyz_blocks(

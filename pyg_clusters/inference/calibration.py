@@ -84,26 +84,17 @@ class Calibration:
     per atom on the training set. The formula assumes independent errors of the atoms, added in quadrature to the
     spread. Scores are errors divided by w, and the interval is the prediction plus or minus w times their conformal
     quantile (:func:`conformal_quantile`). It is valid even if w is a poor estimate. For values per atom, N is one.
-
-    Attributes:
-        spread: Source of the spread.
-        noise: σ in eV (or ppm).
-        scores: Held-out scores ``[num]``.
-        groups: Group of each score ``[num]``.
-        weights: Hash of the weights of the model.
-        covariance: Covariance of a :class:`~pyg_clusters.models.LastLayerPosterior`, if the spread comes from it.
-        range: Range of the training set.
-        notes: Additional details.
     """
 
-    spread: SpreadKind
-    noise: float
-    scores: list[float]
-    groups: list[int]
-    weights: str
+    spread: SpreadKind  #: Source of the spread.
+    noise: float  #: σ in eV (or ppm).
+    scores: list[float]  #: Held-out scores ``[num]``.
+    groups: list[int]  #: Group of each score ``[num]``.
+    weights: str  #: Hash of the weights of the model.
+    #: Covariance of a :class:`~pyg_clusters.models.LastLayerPosterior`, if the spread comes from it.
     covariance: list[list[float]] | None = None
-    range: OutOfRangeFlagger | None = None
-    notes: dict[str, Any] = field(default_factory=dict)
+    range: OutOfRangeFlagger | None = None  #: Range of the training set.
+    notes: dict[str, Any] = field(default_factory=dict)  #: Additional details.
 
     def quantile(self, coverage: float) -> float:
         """Conformal quantile of the scores."""
@@ -210,18 +201,12 @@ class Uncertainty:
     For energies, ``pred_energy_spread``, ``pred_energy_low`` and ``pred_energy_high`` in eV per frame; for shieldings,
     ``pred_nmr_shielding_spread``, ``..._low`` and ``..._high`` in ppm per atom, as far as they are available or
     requested. Frames of energy models also have ``pred_flag``.
-
-    Attributes:
-        types: NumPy and Arrow names of the types of the columns, by name.
-        calibration: Calibration of the model, if there is one.
-        coverage: Coverage of the intervals, if requested.
-        range: Range of the training set, if known.
     """
 
-    types: dict[str, str]
-    calibration: Calibration | None = None
-    coverage: float | None = None
-    range: OutOfRangeFlagger | None = None
+    types: dict[str, str]  #: NumPy and Arrow names of the types of the columns, by name.
+    calibration: Calibration | None = None  #: Calibration of the model, if there is one.
+    coverage: float | None = None  #: Coverage of the intervals, if requested.
+    range: OutOfRangeFlagger | None = None  #: Range of the training set, if known.
 
     @classmethod
     def of(cls, predictor: Predictor, calibration: Calibration | None, coverage: float | None) -> "Uncertainty":

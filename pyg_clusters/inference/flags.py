@@ -22,26 +22,16 @@ COMMON: float = 0.99  # fraction of held-out clusters that should not be flagged
 
 @dataclass
 class OutOfRangeFlagger:
-    """Range of elements, sizes, distances and shell counts of a training set, which flags frames outside it.
+    """Range of elements, sizes, distances and shell counts of a training set, which flags frames outside it."""
 
-    Attributes:
-        atomic_numbers: Atomic numbers of the elements.
-        sizes: Cluster sizes in the training set; with :attr:`between`, only the smallest and the largest.
-        between: Whether all sizes between the smallest and the largest are within the range.
-        shortest: Smallest interatomic distance in Å.
-        farthest: Largest nearest-neighbour distance of an atom in Å.
-        radii: Shell radii of the counts in Å, if the model has any.
-        rows: Distinct rows of shell counts, encoded as integers, sorted.
-        new_rows: Fraction of atoms with rows that do not occur in training, above which a cluster is flagged.
-    """
-
-    atomic_numbers: list[int]
-    sizes: list[int]
-    between: bool = False
-    shortest: float = 0.0
-    farthest: float = float("inf")
-    radii: tuple[float, ...] = ()
-    rows: Sequence[int] = ()
+    atomic_numbers: list[int]  #: Atomic numbers of the elements.
+    sizes: list[int]  #: Cluster sizes in the training set; with :attr:`between`, only the smallest and the largest.
+    between: bool = False  #: Whether all sizes between the smallest and the largest are within the range.
+    shortest: float = 0.0  #: Smallest interatomic distance in Å.
+    farthest: float = float("inf")  #: Largest nearest-neighbour distance of an atom in Å.
+    radii: tuple[float, ...] = ()  #: Shell radii of the counts in Å, if the model has any.
+    rows: Sequence[int] = ()  #: Distinct rows of shell counts, encoded as integers, sorted.
+    #: Fraction of atoms with rows that do not occur in training, above which a cluster is flagged.
     new_rows: float = 1.0
 
     def __post_init__(self):

@@ -37,13 +37,9 @@ Columns = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Predicted(WrittenFrames):
-    """Result of :func:`predict`.
+    """Result of :func:`predict`."""
 
-    Attributes:
-        num_flagged: Number of frames outside the range of the training set, if it is known.
-    """
-
-    num_flagged: int | None = None
+    num_flagged: int | None = None  #: Number of frames outside the range of the training set, if it is known.
 
     def __str__(self) -> str:
         text = super().__str__()

@@ -19,14 +19,12 @@ from pyg_clusters.options import Fragments
 class Prediction:
     """Predictions in input order, one value per frame or per atom."""
 
-    values: Tensor
-    """Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm."""
+    values: Tensor  #: Energies ``[num_frames]`` in eV, or shieldings ``[num_atoms]`` in ppm.
     num_frames: int
     num_atoms: int
-    model: str
-    """Name of the class of the model."""
+    model: str  #: Name of the class of the model.
+    #: Standard deviations of the values in the same unit, if the model provides them (as an ensemble does).
     spread: Tensor | None = None
-    """Standard deviations of the values in the same unit, if the model provides them (as an ensemble does)."""
 
     @property
     def per_atom(self) -> bool:

@@ -23,18 +23,12 @@ AHEAD: int = 4  # number of blocks that are read and checked ahead of the model
 
 @dataclass
 class ScoredBlock:
-    """Block of frames with predictions.
+    """Block of frames with predictions."""
 
-    Attributes:
-        frames: Usable frames.
-        prediction: Predicted energies of the frames, or shieldings of their atoms.
-        bad: Frames of this part of the file that were left out.
-        flags: Reasons why frames are outside the range of the training set, ``[num_frames]``, if requested.
-    """
-
-    frames: FrameBlock
-    prediction: Prediction
-    bad: list[BadFrame]
+    frames: FrameBlock  #: Usable frames.
+    prediction: Prediction  #: Predicted energies of the frames, or shieldings of their atoms.
+    bad: list[BadFrame]  #: Frames of this part of the file that were left out.
+    #: Reasons why frames are outside the range of the training set, ``[num_frames]``, if requested.
     flags: np.ndarray | None = None
 
     @property

@@ -203,21 +203,13 @@ def _frames_as_text(text: str) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Labelled:
-    """Result of labelling files.
+    """Result of labelling files."""
 
-    Attributes:
-        frames: Number of labelled frames.
-        rejected: Number of rejected frames.
-        files: Output files.
-        removed: Number of labelled frames that are no longer in the input.
-        bad: Skipped frames.
-    """
-
-    frames: int
-    rejected: int
-    files: LabelFiles
-    removed: int
-    bad: list[BadFrame]
+    frames: int  #: Number of labelled frames.
+    rejected: int  #: Number of rejected frames.
+    files: LabelFiles  #: Output files.
+    removed: int  #: Number of labelled frames that are no longer in the input.
+    bad: list[BadFrame]  #: Skipped frames.
 
     def __str__(self) -> str:
         files = self.files

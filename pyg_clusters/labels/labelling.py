@@ -38,12 +38,9 @@ class LabellingError(RuntimeError):
 class LabelResult:
     """A frame with its labels, or with the reason for its rejection."""
 
-    atoms: Atoms
-    """The frame, with its other values."""
-    reason: str | None
-    """Reason for the rejection; ``None`` if the labels are valid."""
-    note: str
-    """Short summary of the result."""
+    atoms: Atoms  #: The frame, with its other values.
+    reason: str | None  #: Reason for the rejection; ``None`` if the labels are valid.
+    note: str  #: Short summary of the result.
 
 
 def unlabelled(atoms: Atoms, names: Iterable[str] = ()) -> Atoms:

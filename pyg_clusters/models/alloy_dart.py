@@ -7,12 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, one_cluster, pad_clusters
-from pyg_clusters.models.dart import DART, AtomicEnergies
+from pyg_clusters.geometry import GALLIUM_RADII, beyond_masks, check_shells, pad_clusters
+from pyg_clusters.models.dart import DART
 from pyg_clusters.nn.inputs import ElementIndex
 from pyg_clusters.nn.shell_conv import ShellConv
 from pyg_clusters.pairs import check_complete
-from pyg_clusters.positions import usable_positions
 
 
 class AlloyDART(DART):
@@ -70,37 +69,12 @@ class AlloyDART(DART):
             self.other_convs = nn.ModuleList()
         self.reset_parameters()
 
-    def energies_and_features(
-        self,
-        z: Tensor | None,
-        pos: Tensor | None,
-        batch: Tensor | None = None,
-        *,
-        x: Tensor | None = None,
-        edge_index: Tensor | None = None,
-        edge_type: Tensor | None = None,
-    ) -> AtomicEnergies:
-        """Energies and features of the atoms; the arguments are those of :meth:`DART.forward`.
-
-        With several elements ``x`` is ignored: the descriptor is computed from the graph and the elements.
-        """
+    def _check_elements(self, z: Tensor | None):
         if z is None:
             raise ValueError("atomic numbers z are needed: neighbours are counted by element")
-        batch = one_cluster(z) if batch is None else batch
         if len(self.elements) == 1:
             self.index(z)  # raises an error for any other element
-            return super().energies_and_features(z, pos, batch, x=x, edge_index=edge_index, edge_type=edge_type)
-        pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
-        if edge_index is None:
-            if pos is None:
-                raise ValueError("AlloyDART needs positions, or a shell graph (edge_index and edge_type)")
-            if batch.numel() == 0:
-                return self._read_out(pos.new_zeros(0, self.hidden_channels), z, defect)
-            y = self._sums_of_positions(z, pos, batch)
-        else:
-            check_complete(edge_index, batch)
-            y = self._sums_of_edges(z, edge_index, edge_type)
-        return self._read_out(y, z, defect)
+            super()._check_elements(z)
 
     def fast_path(self, device: torch.device, half: bool) -> None:
         """Return ``None``: the fast path of :class:`DART` does not distinguish elements."""
@@ -137,7 +111,9 @@ class AlloyDART(DART):
             counts.append(outer - torch.cat([further, torch.zeros_like(others)[..., None]], dim=-1))
         return torch.cat([torch.stack(counts, dim=-1).flatten(2), elements], dim=-1)
 
-    def _sums_of_positions(self, z: Tensor, pos: Tensor, batch: Tensor) -> Tensor:
+    def _sums_of_positions(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
+        if z is None or len(self.elements) == 1:
+            return super()._sums_of_positions(z, pos, batch)
         place, masks, elements = self._padded(z, pos, batch)
         x = self._padded_descriptor(masks, elements)
         if self.element_networks == "shared":
@@ -153,8 +129,14 @@ class AlloyDART(DART):
             y = y + conv.combine_dense(torch.stack(summed, dim=2), masks)
         return y.flatten(0, 1)[place]
 
-    def _sums_of_edges(self, z: Tensor, edge_index: Tensor, edge_type: Tensor | None) -> Tensor:
+    def _sums_of_edges(
+        self, z: Tensor | None, batch: Tensor, x: Tensor | None, edge_index: Tensor, edge_type: Tensor | None
+    ) -> Tensor:
+        """Sums on a shell graph; with several elements ``x`` is ignored, as it does not distinguish them."""
         num_shells, num_elements = len(self.radii) + 1, len(self.elements)
+        if z is None or num_elements == 1:
+            return super()._sums_of_edges(z, batch, x, edge_index, edge_type)
+        check_complete(edge_index, batch)
         check_shells(edge_type, num_shells)
         assert edge_type is not None
         numbers = self.index(z)

@@ -44,10 +44,8 @@ NUMPY_NUMBERS: list = [
 class AtomicEnergies(NamedTuple):
     """Energies and features of atoms."""
 
-    energy: Tensor
-    """Contribution of the atom to the energy of its cluster, ``[num_atoms]`` in eV."""
-    features: Tensor
-    """Output of the last hidden layer of the interaction network, ``[num_atoms, 32]``."""
+    energy: Tensor  #: Contribution of the atom to the energy of its cluster, ``[num_atoms]`` in eV.
+    features: Tensor  #: Output of the last hidden layer of the interaction network, ``[num_atoms, 32]``.
 
 
 class DART(nn.Module):
@@ -150,25 +148,21 @@ class DART(nn.Module):
         edge_type: Tensor | None = None,
     ) -> AtomicEnergies:
         """Energies and features of the atoms; the arguments are those of :meth:`forward`."""
-        self.domain.check(z)
+        self._check_elements(z)
         batch = one_cluster(pos, x, z) if batch is None else batch
         pos, defect = (None, None) if pos is None else usable_positions(pos, batch)
-        if edge_index is None:
-            if pos is None:
-                raise ValueError("DART needs positions, or a shell graph (edge_index and edge_type)")
-            if batch.numel() == 0:
-                return self._read_out(pos.new_zeros(0, self.hidden_channels), z, defect)
-            y = self._shell_sums(pos, batch)
+        if edge_index is not None:
+            y = self._sums_of_edges(z, batch, x, edge_index, edge_type)
+        elif pos is None:
+            raise ValueError(f"{type(self).__name__} needs positions, or a shell graph (edge_index and edge_type)")
+        elif batch.numel() == 0:
+            y = pos.new_zeros(0, self.hidden_channels)
         else:
-            check_shells(edge_type, len(self.radii) + 1)
-            if x is None or len(self.radii) in self.active_shells:
-                check_complete(edge_index, batch)
-            if x is None:
-                edge_type = torch.zeros_like(edge_index[0]) if edge_type is None else edge_type
-                num_shells = len(self.radii) + 1
-                x = edge_shell_counts(edge_index, edge_type, batch.numel(), num_shells)
-            y = self.conv(x.to(next(self.interaction.parameters()).dtype), edge_index, edge_type)
+            y = self._sums_of_positions(z, pos, batch)
         return self._read_out(y, z, defect)
+
+    def _check_elements(self, z: Tensor | None):
+        self.domain.check(z)
 
     def _read_out(self, y: Tensor, z: Tensor | None, defect: Tensor | None = None) -> AtomicEnergies:
         for layer in self.interaction[:-1]:
@@ -177,7 +171,20 @@ class DART(nn.Module):
         energy = self.scale(raw.squeeze(-1), z)
         return AtomicEnergies(energy if defect is None else energy + defect.to(energy.dtype), y)
 
-    def _shell_sums(self, pos: Tensor, batch: Tensor) -> Tensor:
+    def _sums_of_edges(
+        self, z: Tensor | None, batch: Tensor, x: Tensor | None, edge_index: Tensor, edge_type: Tensor | None
+    ) -> Tensor:
+        """Equations 1 to 5 on a shell graph, ``[num_atoms, hidden_channels]``."""
+        num_shells = len(self.radii) + 1
+        check_shells(edge_type, num_shells)
+        if x is None or num_shells - 1 in self.active_shells:
+            check_complete(edge_index, batch)
+        if x is None:
+            edge_type = torch.zeros_like(edge_index[0]) if edge_type is None else edge_type
+            x = edge_shell_counts(edge_index, edge_type, batch.numel(), num_shells)
+        return self.conv(x.to(next(self.interaction.parameters()).dtype), edge_index, edge_type)
+
+    def _sums_of_positions(self, z: Tensor | None, pos: Tensor, batch: Tensor) -> Tensor:
         """Equations 1 to 5, ``[num_atoms, hidden_channels]``.
 
         Small clusters are padded and use dense products; large clusters use sums over near pairs.

@@ -112,7 +112,8 @@ def _check_alike(members: Sequence[nn.Module]):
                 f"members 0 ({type(first).__name__}) and {number} ({type(member).__name__}) of the ensemble do not "
                 "predict the same quantity: their targets must agree"
             )
-        elements = [_elements(model) for model in (first, member)]
+        domains = [domain_of(model) for model in (first, member)]
+        elements = ["none known" if domain is None else domain.symbols for domain in domains]
         if elements[0] != elements[1]:
             raise InputError(
                 f"members 0 and {number} of the ensemble were trained on different elements: {elements[0]} and "
@@ -144,11 +145,6 @@ def _check_zeros(first: nn.Module, member: nn.Module, number: int):
             f"members 0 and {number} of the ensemble have different zeros of energy: {symbol} differs by "
             f"{float(apart[largest]):+.4g} eV per atom; give members trained on the same labels"
         )
-
-
-def _elements(model: nn.Module) -> str:
-    domain = domain_of(model)
-    return "none known" if domain is None else domain.symbols
 
 
 def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:

@@ -95,7 +95,11 @@ class HDNN(nn.Module):
         batch = one_cluster(z) if batch is None else batch
         element = element_numbers(z, self.elements)
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
-        x = self._functions(z, pos, batch) if symmetry_functions is None else symmetry_functions
+        x = symmetry_functions
+        if x is None:
+            if pos is None:
+                raise ValueError("HDNN needs positions, or symmetry_functions")
+            x = self.functions.compute(z, pos, batch_to_ptr(batch))
         if x.size(-1) != self.functions.num_functions:
             raise ValueError(
                 f"got {x.size(-1)} symmetry functions per atom, but the model has {self.functions.num_functions}: "
@@ -119,11 +123,6 @@ class HDNN(nn.Module):
             raise InputError(
                 f"the data set stores {stored}, but the model has {self.functions}: give both the same parameters"
             )
-
-    def _functions(self, z: Tensor, pos: Tensor | None, batch: Tensor) -> Tensor:
-        if pos is None:
-            raise ValueError("HDNN needs positions, or symmetry_functions")
-        return self.functions.compute(z, pos, batch_to_ptr(batch))
 
 
 def _network(widths: Sequence[int]) -> nn.Sequential:

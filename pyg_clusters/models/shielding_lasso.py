@@ -87,11 +87,7 @@ class ShieldingLasso(nn.Module):
         self.transform = transform
         self.radii = check_radii(radii)
         self.width = width
-        num_variables = {
-            "coordination": len(self.radii),
-            "populations": NUM_POPULATIONS,
-            "both": len(self.radii) + NUM_POPULATIONS,
-        }[variables]
+        num_variables = (variables != "populations") * len(self.radii) + (variables != "coordination") * NUM_POPULATIONS
         self.register_buffer("mean", torch.zeros(num_variables))
         self.register_buffer("deviation", torch.ones(num_variables))
         self.linear = nn.Linear(num_variables, 1)
@@ -120,8 +116,7 @@ class ShieldingLasso(nn.Module):
         batch = one_cluster(pos) if batch is None else batch
         pos, defect = usable_positions(pos, batch)
         variables = self.variables_of(pos, batch, populations).to(self.linear.weight.dtype)
-        values = self.linear((variables - self.mean) / self.deviation).squeeze(-1) + defect  # [num_atoms]
-        return values if self.distribution is None else self.distribution.inverse(values)
+        return self._in_ppm(self.linear((variables - self.mean) / self.deviation).squeeze(-1) + defect)  # [num_atoms]
 
     def variables_of(self, pos: Tensor, batch: Tensor, populations: Tensor | None = None) -> Tensor:
         """Variables of each atom before standardisation, ``[num_atoms, num_variables]``."""
@@ -185,7 +180,7 @@ class ShieldingLasso(nn.Module):
             warnings.simplefilter("ignore", ConvergenceWarning)
             for alpha in sorted(alphas, reverse=True):
                 lasso.set_params(alpha=alpha).fit(x, target.numpy())
-                error = self._in_ppm(lasso.predict(x_val)) - val.y.double()
+                error = self._in_ppm(torch.from_numpy(lasso.predict(x_val))) - val.y.double()
                 rmse = float(error.square().mean().sqrt())
                 if rmse < min(errors.values(), default=float("inf")):
                     best = lasso.coef_.copy(), float(lasso.intercept_)
@@ -207,9 +202,8 @@ class ShieldingLasso(nn.Module):
         smallest = np.where(np.arange(deviation.size) < num_radii, MIN_DEVIATION, 1e-9)
         return np.where(deviation < smallest, np.inf, deviation)
 
-    def _in_ppm(self, values: np.ndarray) -> Tensor:
-        shielding = torch.from_numpy(values)
-        return shielding if self.distribution is None else self.distribution.inverse(shielding)
+    def _in_ppm(self, values: Tensor) -> Tensor:
+        return values if self.distribution is None else self.distribution.inverse(values)
 
     def extra_repr(self) -> str:
         used = int((self.linear.weight != 0).sum())

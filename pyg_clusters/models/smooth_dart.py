@@ -19,8 +19,7 @@ from pyg_clusters.geometry import (
     soft_beyond_masks,
     sum_over_clusters,
 )
-from pyg_clusters.models.large_smooth_dart import large_atomic_energies
-from pyg_clusters.models.repulsion import repulsion
+from pyg_clusters.models.smooth_dart_parts import large_atomic_energies, repulsion
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.inputs import ElementChannels, InputScale, reset_parameters
 from pyg_clusters.nn.neighbor_sums import MAX_DEGREE, harmonics_of_neighbors
@@ -73,7 +72,7 @@ class SmoothDART(nn.Module):
             Without them, an atom depends only on its surroundings within a fixed distance: energies of distant clusters
             are additive, and a model trained on small clusters can be applied to nanoparticles.
         repulsion (bool): Whether to add a repulsion of nuclei that are closer than in the training set
-            (:func:`~pyg_clusters.models.repulsion.repulsion`).
+            (:func:`~pyg_clusters.models.smooth_dart_parts.repulsion`).
 
     Example:
         >>> import torch

@@ -26,16 +26,11 @@ class GeometryRange:
 
     Outside the range of its training set, the energies of a model are not reliable: trained on minima alone, it often
     predicts decreasing energies for atoms that are closer than in the training set.
-
-    Attributes:
-        shortest: Smallest distance of two atoms.
-        coordination: Largest number of atoms within :data:`NEIGHBORS` of an atom.
-        farthest: Largest distance of an atom from its nearest neighbour.
     """
 
-    shortest: float = 0.0
-    coordination: float = float("inf")
-    farthest: float = float("inf")
+    shortest: float = 0.0  #: Smallest distance of two atoms.
+    coordination: float = float("inf")  #: Largest number of atoms within :data:`NEIGHBORS` of an atom.
+    farthest: float = float("inf")  #: Largest distance of an atom from its nearest neighbour.
 
     @property
     def limits(self) -> tuple[float, float, float]:

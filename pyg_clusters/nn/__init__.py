@@ -3,7 +3,7 @@
 from pyg_clusters.nn.inputs import ElementChannels, ElementIndex, InputScale
 from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter
 from pyg_clusters.nn.neighbor_sums import Interpolation, filtered_sum, spherical_harmonics
-from pyg_clusters.nn.output_scale import EnergyScale, ShieldingScale
+from pyg_clusters.nn.output_scale import EnergyScale, OutputScale, ShieldingScale
 from pyg_clusters.nn.pyg_model_adapter import WholeModel
 from pyg_clusters.nn.shell_conv import ShellConv
 
@@ -15,6 +15,7 @@ __all__ = [
     "InputScale",
     "Interpolation",
     "LayerAdapter",
+    "OutputScale",
     "ShellConv",
     "ShieldingScale",
     "WholeModel",

@@ -120,19 +120,13 @@ EDGE_WIDTHS: tuple[str, ...] = ("edge_dim", "in_edge_channels")
 
 @dataclass(frozen=True)
 class GraphKind:
-    """Numbers of features and cut-off of the graph that a layer is applied to.
+    """Numbers of features and cut-off of the graph that a layer is applied to."""
 
-    Attributes:
-        channels: Number of features of an atom.
-        num_shells: Number of distance shells.
-        cutoff: Maximum length of an edge in Å; with ``None`` every pair is an edge, and edges have no features.
-        num_gaussians: Number of features of an edge, Gaussians of its length.
-    """
-
-    channels: int
-    num_shells: int
+    channels: int  #: Number of features of an atom.
+    num_shells: int  #: Number of distance shells.
+    #: Maximum length of an edge in Å; with ``None`` every pair is an edge, and edges have no features.
     cutoff: float | None
-    num_gaussians: int
+    num_gaussians: int  #: Number of features of an edge, Gaussians of its length.
 
 
 class LayerAdapter:

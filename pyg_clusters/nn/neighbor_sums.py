@@ -153,12 +153,9 @@ def _sums_at_nodes(values: Tensor, nodes: Tensor, shares: Tensor, num_nodes: int
 class Neighbors(NamedTuple):
     """Neighbours of each atom, in compressed sparse row format."""
 
-    source: Tensor
-    """Neighbours, ordered by atom, ``[2 * num_pairs]``."""
-    pair: Tensor
-    """Index of the unordered pair of atom and neighbour, ``[2 * num_pairs]``."""
-    ptr: Tensor
-    """Offsets of the neighbours of each atom, ``[num_atoms + 1]``."""
+    source: Tensor  #: Neighbours, ordered by atom, ``[2 * num_pairs]``.
+    pair: Tensor  #: Index of the unordered pair of atom and neighbour, ``[2 * num_pairs]``.
+    ptr: Tensor  #: Offsets of the neighbours of each atom, ``[num_atoms + 1]``.
 
     @classmethod
     def of(cls, pairs: Tensor, num_atoms: int) -> "Neighbors":

@@ -26,6 +26,20 @@ class OutputScale(nn.Module):
     def reset_parameters(self):
         self.is_fitted = False
 
+    def fit(self, z: Tensor, ptr: Tensor, target: Tensor):
+        """Fit the scale to a training set.
+
+        Args:
+            z: Atomic numbers ``[num_atoms]``.
+            ptr: Offsets of the clusters ``[num_graphs + 1]``.
+            target: Energies ``[num_graphs]`` in eV, or shieldings ``[num_atoms]`` in ppm.
+        """
+        self.fit_blocks([(z, ptr, target)])
+
+    def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
+        """Like :meth:`fit`, for blocks of clusters, of which one is in memory at a time."""
+        raise NotImplementedError
+
     def warn_unfitted(self):
         """Warn once, in training mode, if the scale is not fitted; there is no warning during tracing."""
         if self.is_fitted or is_traced() or not (self.training and torch.is_grad_enabled()):
@@ -98,19 +112,9 @@ class EnergyScale(OutputScale):
         sums = torch.zeros(num_graphs, dtype=torch.double, device=z.device)
         return sums if self.references is None else sums.index_add_(0, batch, self.references[z])
 
-    def fit(self, z: Tensor, ptr: Tensor, energy: Tensor):
-        """Set the offset of each element by least squares on cluster energies.
-
-        Args:
-            z: Atomic numbers ``[num_atoms]``.
-            ptr: Offsets of the clusters ``[num_graphs + 1]``.
-            energy: Energies ``[num_graphs]`` in eV.
-        """
-        self.fit_blocks([(z, ptr, energy)])
-
     @torch.no_grad()
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Like :meth:`fit`, for blocks of clusters, of which one is in memory at a time."""
+        """Set the offset of each element by least squares on cluster energies; see :meth:`OutputScale.fit`."""
         fit, largest, dtype = ReferenceFit(), 0.0, torch.double
         for z, ptr, energy in blocks:
             fit.add(z, ptr, energy)
@@ -134,15 +138,12 @@ class EnergyScale(OutputScale):
         self.warn_unfitted()
         raw = raw.to(self.scale.dtype)  # in mixed precision a sum over atoms in bfloat16 would lose digits
         if z is None:
-            z = self._only_element()
+            known = self.offset.bool() if self.references is None else self.references.isfinite()
+            if not is_traced() and known.count_nonzero() > 1:
+                raise InputError("atomic numbers z are needed: the model was trained on several elements")
+            z = known.int().argmax()
         energy = self.scale * raw + self.offset[z]
         return energy if self.references is None else energy.double() + self.references[z]
-
-    def _only_element(self) -> Tensor:
-        known = self.offset.bool() if self.references is None else self.references.isfinite()
-        if not is_traced() and known.count_nonzero() > 1:
-            raise InputError("atomic numbers z are needed: the model was trained on several elements")
-        return known.int().argmax()
 
     def _apply(self, fn: Callable, recurse: bool = True):
         # The reference energies follow the model to another device, but not to another precision.
@@ -191,7 +192,7 @@ class ReferenceFit:
         self._factor = torch.zeros(0, MAX_ATOMIC_NUMBER + 2, dtype=torch.double)
 
     def add(self, z: Tensor, ptr: Tensor, energy: Tensor):
-        """Add clusters; the arguments are those of :meth:`EnergyScale.fit`."""
+        """Add clusters; the arguments are those of :meth:`OutputScale.fit`."""
         z, ptr, energy = z.cpu(), ptr.cpu(), energy.cpu()
         for first in range(0, energy.numel(), self.clusters_at_once):
             ends = ptr[first : first + self.clusters_at_once + 1]
@@ -296,18 +297,15 @@ class ShieldingScale(OutputScale):
             self.transform.load_state_dict(GeneralizedLogistic().state_dict())
 
     @torch.no_grad()
-    def fit(self, z: Tensor, ptr: Tensor, shielding: Tensor):
+    def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
         """Fit the transform, if any, and the mean and standard deviation of the (transformed) shieldings.
 
-        Args:
-            z: Not used; for the signature of :meth:`EnergyScale.fit`.
-            ptr: Not used.
-            shielding: Shieldings ``[num_atoms]`` in ppm. If all are equal, the scale is one.
+        If all shieldings are equal, the scale is one. The shieldings of all blocks are in memory together.
 
         Raises:
             InputError: If there is no shielding, one is not finite, or the distribution cannot be fitted.
         """
-        values = shielding.double()
+        values = torch.cat([shielding for _, _, shielding in blocks]).double()
         if not values.numel() or not values.isfinite().all():
             what = "there is none" if not values.numel() else f"one is {values[~values.isfinite()][0]:g}"
             raise InputError(f"training shieldings must be finite numbers: {what}; leave such clusters out")
@@ -318,11 +316,6 @@ class ShieldingScale(OutputScale):
         deviation = values.std(correction=0)
         self.mean.copy_(values.mean())
         self.scale.copy_(deviation if deviation > 0 else torch.ones_like(deviation))
-
-    def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Like :meth:`fit`, for blocks of clusters, of which only the shieldings are in memory together."""
-        values = torch.cat([shielding for _, _, shielding in blocks])
-        self.fit(values.new_zeros(0), values.new_zeros(0), values)
 
     def forward(self, raw: Tensor) -> Tensor:
         self.warn_unfitted()

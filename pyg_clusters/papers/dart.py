@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pyg_clusters.datasets import GNC, ClusterDataset, GalliumClusters
-from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.files import read_json
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
@@ -39,11 +39,8 @@ from pyg_clusters.training.launcher import Training, run_trainings
 RANDOM = ("--data.split", "random", "--data.left_out_sizes", "[70]")
 """Split of the paper: random over 31 to 69 atoms, without Ga70 (section 2.1)."""
 
-GROUP = ("--data.split", "group", "--data.left_out_sizes", "[]")
-"""Split that keeps related minima in the same part."""
-
-CASES: tuple[tuple[int, int, int], ...] = ((46, 57, 60), (46, 57, 66), (57, 60, 66))
-"""Held-out sizes of Table 3."""
+GROUP = ("--data.split", "group", "--data.left_out_sizes", "[]")  # split that keeps related minima in the same part
+CASES: tuple[tuple[int, int, int], ...] = ((46, 57, 60), (46, 57, 66), (57, 60, 66))  # held-out sizes of Table 3
 
 FEWER: tuple[int, ...] = (600, 1200, 2400)
 """Numbers of training clusters in the learning curve, in addition to the full training set."""
@@ -64,25 +61,15 @@ MAE_LABEL = "mean absolute error / kcal mol⁻¹ per cluster"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table.
+    """A row of a table."""
 
-    Attributes:
-        table: Table or section of the paper.
-        label: Model or test.
-        training: Name of the training.
-        sizes: Cluster sizes of the test set to use; all if empty.
-        apart: Whether these sizes are excluded from the data set of the training.
-        paper: MAE and RMSE of the paper in kcal/mol per cluster, if given.
-        paper_clusters: Number of clusters in the test set of the paper.
-    """
-
-    table: str
-    label: str
-    training: str
-    sizes: tuple[int, ...] = ()
-    apart: bool = False
-    paper: tuple[float, float] | None = None
-    paper_clusters: int | None = None
+    table: str  #: Table or section of the paper.
+    label: str  #: Model or test.
+    training: str  #: Name of the training.
+    sizes: tuple[int, ...] = ()  #: Cluster sizes of the test set to use; all if empty.
+    apart: bool = False  #: Whether these sizes are excluded from the data set of the training.
+    paper: tuple[float, float] | None = None  #: MAE and RMSE of the paper in kcal/mol per cluster, if given.
+    paper_clusters: int | None = None  #: Number of clusters in the test set of the paper.
 
 
 @dataclass(frozen=True)

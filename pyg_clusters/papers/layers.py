@@ -3,8 +3,7 @@
 import json
 import time
 import timeit
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import cycle
 from pathlib import Path
@@ -18,8 +17,8 @@ from torch import nn
 
 from pyg_clusters.analysis.plots import BLUE, SIZE, SMALL, plain_log_ticks, tidy
 from pyg_clusters.datasets import ClusterDataset, GalliumClusters, SodiumShielding, UnrelaxedOnly
-from pyg_clusters.datasets.batches import ClusterBatches
 from pyg_clusters.datasets.splits import Split
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import read_json
 from pyg_clusters.frames.writing import open_output
@@ -50,22 +49,16 @@ COLUMNS = (
     *("parameters", "MAE", "RMSE", "trainings", "seconds per epoch", "frames per second"),
 )
 
-BATCH_SIZE: int = 16
-"""Batch size of the speed measurements."""
+BATCH_SIZE: int = 16  # batch size of the speed measurements
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer to compare.
+    """A layer to compare."""
 
-    Attributes:
-        conv: Import path of its class.
-        conv_args: Arguments specific to this class.
-        every_pair: Whether it uses all pairs of atoms with their shells as edges, instead of pairs within a cut-off.
-    """
-
-    conv: str
-    conv_args: dict[str, Any] = field(default_factory=dict)
+    conv: str  #: Import path of its class.
+    conv_args: dict[str, Any] = field(default_factory=dict)  #: Arguments specific to this class.
+    #: Whether it uses all pairs of atoms with their shells as edges, instead of pairs within a cut-off.
     every_pair: bool = False
 
 
@@ -91,31 +84,20 @@ LAYERS: dict[str, Layer] = {
 }
 """Layers and whole models by name."""
 
-TEN: tuple[str, ...] = tuple(LAYERS)[:10]
-"""Layers compared by default."""
+TEN: tuple[str, ...] = tuple(LAYERS)[:10]  # layers compared by default
 
 
 @dataclass(frozen=True)
 class Result:
-    """Errors and speed of a layer.
+    """Errors and speed of a layer."""
 
-    Attributes:
-        name: Name of the layer.
-        target: ``"energy"`` (errors in kcal/mol per cluster) or ``"shielding"`` (ppm per atom).
-        mae: Errors on the test set, one per training.
-        rmse: Root mean square errors on the test set, one per training.
-        parameters: Number of parameters.
-        epoch_seconds: Processor time of the training steps of an epoch, one thread.
-        frames_per_second: Predicted clusters per second of processor time, one thread.
-    """
-
-    name: str
-    target: str
-    mae: tuple[float, ...]
-    rmse: tuple[float, ...]
-    parameters: int
-    epoch_seconds: float
-    frames_per_second: float
+    name: str  #: Name of the layer.
+    target: str  #: ``"energy"`` (errors in kcal/mol per cluster) or ``"shielding"`` (ppm per atom).
+    mae: tuple[float, ...]  #: Errors on the test set, one per training.
+    rmse: tuple[float, ...]  #: Root mean square errors on the test set, one per training.
+    parameters: int  #: Number of parameters.
+    epoch_seconds: float  #: Processor time of the training steps of an epoch, one thread.
+    frames_per_second: float  #: Predicted clusters per second of processor time, one thread.
 
 
 def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
@@ -171,16 +153,14 @@ def _changes(layer: Layer, target: str, options: ReproduceLayersOptions, fold: i
     training = "--model" if target == "energy" else "--model.init_args"
     model = f"{training}.model.init_args"
     epochs = options.epochs if target == "energy" else options.shielding_epochs
-    data = ("--data.max_train_clusters", str(options.train_clusters))
-    if target == "shielding":
-        data = ("--data.fold", str(fold))
+    energy_data = ("--data.max_train_clusters", str(options.train_clusters))
     return (
         *(("--config", _without_cutoff(target)) if layer.every_pair else ()),
         *(f"{model}.conv", layer.conv),
         *(f"{model}.conv_args", json.dumps(layer.conv_args)),
         *(f"{model}.hidden_channels", str(options.channels)),
         *(f"{model}.num_layers", str(options.num_layers)),
-        *data,
+        *(energy_data if target == "energy" else ("--data.fold", str(fold))),
         *("--trainer.max_epochs", str(epochs)),
         *(f"{training}.scheduler.init_args.T_max", str(epochs)),
     )
@@ -228,9 +208,7 @@ def frames_per_second(model: nn.Module, dataset: ClusterDataset, split: Split) -
     """Measure the number of clusters of the test set predicted per second of processor time on one thread."""
     batch = ClusterBatches(dataset).stored(split.test[:64].tolist())
     predictor = Predictor(model, max_atoms=2048)
-    with one_thread():
-        seconds = _processor_seconds(lambda: predictor(batch.z, batch.pos, batch.ptr))
-    return (batch.ptr.numel() - 1) / seconds
+    return (batch.ptr.numel() - 1) / _processor_seconds(lambda: predictor(batch.z, batch.pos, batch.ptr))
 
 
 def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> float:
@@ -249,24 +227,17 @@ def epoch_seconds(model: nn.Module, dataset: ClusterDataset, split: Split) -> fl
             (model(batch.z, batch.pos, batch.batch) - batch.y).abs().mean().backward()
             optimizer.step()
 
-    with one_thread():
-        seconds = _processor_seconds(steps)
+    seconds = _processor_seconds(steps)
     model.load_state_dict(before)
     return seconds * split.train.numel() / clusters.numel()
 
 
 def _processor_seconds(work: Callable[[], object]) -> float:
-    """Return the shortest of three measurements of processor time after a warm-up."""
-    return min(timeit.repeat(work, number=1, repeat=4, timer=time.process_time)[1:])
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Restrict PyTorch to one thread within the block."""
+    """Return the shortest of three measurements of processor time on one thread, after a warm-up."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        return min(timeit.repeat(work, number=1, repeat=4, timer=time.process_time)[1:])
     finally:
         torch.set_num_threads(threads)
 
@@ -294,11 +265,8 @@ def _figure(achieved: Sequence[Result], title: str) -> Figure:
         rows = [result for result in achieved if result.target == target]
         rows.sort(key=lambda row: float(np.mean(row.mae)))
         speed, error = [row.frames_per_second for row in rows], [float(np.mean(row.mae)) for row in rows]
-        tidy(
-            axes,
-            "clusters per second of processor time, one thread",
-            f"{target}: mean absolute error / {UNITS[target]}",
-        )
+        ylabel = f"{target}: mean absolute error / {UNITS[target]}"
+        tidy(axes, "clusters per second of processor time, one thread", ylabel)
         axes.plot(speed, error, "o", color=BLUE, markersize=6)
         axes.set_xscale("log")
         axes.set_yscale("log")

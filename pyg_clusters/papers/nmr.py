@@ -1,6 +1,5 @@
 """The models of Kaneko et al. 2023 (doi 10.20517/jmi.2022.39) on the shipped sodium clusters."""
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,9 +12,9 @@ import torch
 
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.datasets.training_data import TrainingData
-from pyg_clusters.files import write_json
+from pyg_clusters.files import read_json, write_json
 from pyg_clusters.frames.writing import write_table
-from pyg_clusters.inference.run import FINISHED, PREDICTIONS, SPLITS
+from pyg_clusters.inference.run import FINISHED, HISTORY, PREDICTIONS, SPLITS
 from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.models import ShieldingLasso
 from pyg_clusters.models.checkpoint import BEST, save_model
@@ -36,27 +35,16 @@ BEST_OF_SEEDS, MEAN_OF_SEEDS = "best seed by validation", "mean over seeds"
 
 @dataclass(frozen=True)
 class Method:
-    """A model with its loss.
+    """A model with its loss."""
 
-    Attributes:
-        name: Name in folders.
-        label: Name in tables.
-        variables: Variables of a Lasso; ``None`` for networks.
-        a: Weight of the sorted penalty; 0 is the mean squared error.
-        transform: Whether targets are transformed by a generalised logistic distribution.
-        paper_rmse: RMSE of the paper on 200 clusters of 40 atoms, in ppm, if given.
-        recipe: Shipped recipe of a network that is not in the paper.
-        epochs: Maximum number of epochs of this recipe.
-    """
-
-    name: str
-    label: str
-    variables: Variables | None = None
-    a: float = 0.0
-    transform: bool = False
-    paper_rmse: float | None = None
-    recipe: str | None = None
-    epochs: int | None = None
+    name: str  #: Name in folders.
+    label: str  #: Name in tables.
+    variables: Variables | None = None  #: Variables of a Lasso; ``None`` for networks.
+    a: float = 0.0  #: Weight of the sorted penalty; 0 is the mean squared error.
+    transform: bool = False  #: Whether targets are transformed by a generalised logistic distribution.
+    paper_rmse: float | None = None  #: RMSE of the paper on 200 clusters of 40 atoms, in ppm, if given.
+    recipe: str | None = None  #: Shipped recipe of a network that is not in the paper.
+    epochs: int | None = None  #: Maximum number of epochs of this recipe.
 
 
 def lasso(variables: Variables, transform: bool = False) -> Method:
@@ -95,16 +83,12 @@ METHODS: tuple[Method, ...] = (
 
 @dataclass(frozen=True)
 class Division:
-    """Division of the clusters into training, validation and test set.
+    """Division of the clusters into training, validation and test set."""
 
-    Attributes:
-        fold: Index of the test fold of a cross-validation by cluster; ``None`` is the paper's split: trained on
-            14 to 26 atoms, validated on 28 and 30, tested on 40.
-        most: Maximum number of training clusters.
-    """
-
+    #: Index of the test fold of a cross-validation by cluster; ``None`` is the paper's split: trained on 14 to 26
+    #: atoms, validated on 28 and 30, tested on 40.
     fold: int | None = None
-    most: int | None = None
+    most: int | None = None  #: Maximum number of training clusters.
 
     @property
     def name(self) -> str:
@@ -119,31 +103,23 @@ class Division:
 
     def arguments(self) -> dict[str, Any]:
         """Arguments of :class:`~pyg_clusters.training.ClusterDataModule`."""
-        kind: dict[str, Any] = (
-            {"split": "paper"} if self.fold is None else {"split": "fold", "folds": FOLDS, "fold": self.fold}
-        )
-        return kind if self.most is None else {**kind, "max_train_clusters": self.most}
+        fold = {"split": "fold", "folds": FOLDS, "fold": self.fold}
+        most = {} if self.most is None else {"max_train_clusters": self.most}
+        return ({"split": "paper"} if self.fold is None else fold) | most
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Amount of computation.
+    """Amount of computation."""
 
-    Attributes:
-        epochs: Maximum number of epochs of a training.
-        folds: Test folds.
-        weights: Weights of the penalty in the trade-off curve.
-        fewer: Numbers of training clusters of the learning curve, besides all.
-    """
-
-    epochs: int = 200
-    folds: tuple[int, ...] = tuple(range(FOLDS))
-    weights: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0)
+    epochs: int = 200  #: Maximum number of epochs of a training.
+    folds: tuple[int, ...] = tuple(range(FOLDS))  #: Test folds.
+    weights: tuple[float, ...] = (0.0, 0.3, 1.0, 3.0, 10.0)  #: Weights of the penalty in the trade-off curve.
+    #: Numbers of training clusters of the learning curve, besides all.
     fewer: tuple[int, ...] = (10, 20, 40, 80, 160, 320)
 
 
-QUICK = Extent(epochs=20, folds=(0, 1), weights=(0.0, 3.0, 10.0), fewer=(20,))
-"""Extent of a quick run."""
+QUICK = Extent(epochs=20, folds=(0, 1), weights=(0.0, 3.0, 10.0), fewer=(20,))  # extent of a quick run
 
 
 @dataclass(frozen=True)
@@ -225,13 +201,9 @@ def fit_lassos(chosen: Sequence[Row], datasets: Mapping[str, ClusterDataset], fo
     for row in chosen:
         for division in row.divisions:
             run, dataset = folder / folder_name(row.method, division, 0), datasets[division.subset]
-            if row.method.variables and _fitted_to(run) != dataset.fingerprint:
+            finished = read_json(run / FINISHED, "fit it again") if (run / FINISHED).is_file() else {}
+            if row.method.variables and finished.get("data") != dataset.fingerprint:
                 _fit_lasso(row.method, TrainingData(dataset, **division.arguments()), run)
-
-
-def _fitted_to(run: Path) -> str | None:
-    summary = run / FINISHED
-    return json.loads(summary.read_text(encoding="utf-8"))["data"] if summary.is_file() else None
 
 
 def _fit_lasso(method: Method, data: TrainingData, run: Path):
@@ -265,34 +237,22 @@ def _fit_lasso(method: Method, data: TrainingData, run: Path):
 
 @dataclass(frozen=True)
 class Result:
-    """Errors of a row.
+    """Errors of a row."""
 
-    Attributes:
-        row: The row.
-        overall: :func:`~pyg_clusters.metrics.shielding_metrics` over all test sets together, one per seed.
-        parts: The same of each test set, by seed and division.
-        predicted: Predicted shieldings of the first seed in ppm ``[num_atoms]``.
-        target: Shieldings by DFT in ppm ``[num_atoms]``.
-        sizes: Size of the cluster of each atom.
-        clusters: Number of clusters in the test sets.
-        train_clusters: Mean number of clusters in a training set.
-        minutes: Mean time of a training on one thread.
-        of_seeds: Metrics of each test set for the combinations of the seeds (:data:`MEAN_OF_SEEDS`,
-            :data:`BEST_OF_SEEDS`); empty for one seed.
-        overall_of_seeds: The same over all test sets together.
-    """
-
-    row: Row
+    row: Row  #: The row.
+    #: :func:`~pyg_clusters.metrics.shielding_metrics` over all test sets together, one per seed.
     overall: tuple[Metrics, ...]
-    parts: Mapping[tuple[int, Division], Metrics]
-    predicted: np.ndarray
-    target: np.ndarray
-    sizes: np.ndarray
-    clusters: int
-    train_clusters: float
-    minutes: float
+    parts: Mapping[tuple[int, Division], Metrics]  #: The same of each test set, by seed and division.
+    predicted: np.ndarray  #: Predicted shieldings of the first seed in ppm ``[num_atoms]``.
+    target: np.ndarray  #: Shieldings by DFT in ppm ``[num_atoms]``.
+    sizes: np.ndarray  #: Size of the cluster of each atom.
+    clusters: int  #: Number of clusters in the test sets.
+    train_clusters: float  #: Mean number of clusters in a training set.
+    minutes: float  #: Mean time of a training on one thread.
+    #: Metrics of each test set for the combinations of the seeds (:data:`MEAN_OF_SEEDS`, :data:`BEST_OF_SEEDS`); empty
+    #: for one seed.
     of_seeds: Mapping[str, Mapping[tuple[int, Division], Metrics]] = field(default_factory=dict)
-    overall_of_seeds: Mapping[str, Metrics] = field(default_factory=dict)
+    overall_of_seeds: Mapping[str, Metrics] = field(default_factory=dict)  #: The same over all test sets together.
 
     def mean(self, key: str) -> float:
         """Mean of a metric over the seeds."""
@@ -325,7 +285,8 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
 
     joined: dict[str, dict[Division, np.ndarray]] = {}
     if seeds > 1:
-        best = {part: min(range(seeds), key=lambda seed: _val_loss(runs[seed, part])) for part in row.divisions}
+        losses = {part: np.nanmin(_columns(run / HISTORY)["val_loss"]) for part, run in runs.items()}
+        best = {part: min(range(seeds), key=lambda seed: losses[seed, part]) for part in row.divisions}
         joined[BEST_OF_SEEDS] = {part: predicted[best[part], part] for part in row.divisions}
         joined[MEAN_OF_SEEDS] = {
             part: np.mean([predicted[seed, part] for seed in range(seeds)], axis=0) for part in row.divisions
@@ -352,11 +313,6 @@ def _result(row: Row, folder: Path, seeds: int) -> Result:
     )
 
 
-def _val_loss(run: Path) -> float:
-    """Lowest validation loss of a training."""
-    return float(np.nanmin(_columns(run / "metrics.csv")["val_loss"]))
-
-
 def _columns(path: Path) -> dict[str, np.ndarray]:
     table = pyarrow.csv.read_csv(path)
     return {name: column.to_numpy() for name, column in zip(table.column_names, table.columns, strict=True)}
@@ -364,19 +320,12 @@ def _columns(path: Path) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences of a metric between two methods on the same test sets, one per division and seed.
+    """Differences of a metric between two methods on the same test sets, one per division and seed."""
 
-    Attributes:
-        mean: Mean of first minus second.
-        deviation: Standard deviation of the differences; NaN for one.
-        lower: Number of test sets in which the first is lower.
-        number: Number of differences.
-    """
-
-    mean: float
-    deviation: float
-    lower: int
-    number: int
+    mean: float  #: Mean of first minus second.
+    deviation: float  #: Standard deviation of the differences; NaN for one.
+    lower: int  #: Number of test sets in which the first is lower.
+    number: int  #: Number of differences.
 
 
 def paired(first: Result, second: Result, key: str = "rmse_ppm") -> Paired:

@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 
 from pyg_clusters.datasets import POPULATIONS, ClusterDataset
-from pyg_clusters.datasets.batches import ClusterBatches
+from pyg_clusters.datasets.training_data import ClusterBatches
 from pyg_clusters.metrics import shielding_metrics
 from pyg_clusters.papers.nmr import FOLDS_TABLE, SIZES_TABLE, Result, lasso, paired, schnet
 from pyg_clusters.papers.tables import Finding
@@ -17,41 +17,24 @@ from pyg_clusters.transforms.neighbors import SODIUM_RADII, running_coordination
 RADIUS: float = 4.0
 """Cut-off of the coordination numbers in Fig. 2 and 6 of the paper in Å."""
 
-STEP: float = 0.01
-"""Standard deviation of the smooth step of a coordination number in Å."""
-
-CORRELATED: float = 0.3
-"""Smallest magnitude of a correlation coefficient that counts."""
-
-SAME: float = 0.05
-"""Relative difference below which errors count as equal."""
-
-NEAR: float = 10.0
-"""Difference in ppm below which means and peaks count as equal."""
-
-LOW: float = 500.0
-"""Shieldings below this value in ppm are the outliers of the paper."""
+STEP: float = 0.01  # standard deviation of the smooth step of a coordination number in Å
+CORRELATED: float = 0.3  # smallest magnitude of a correlation coefficient that counts
+SAME: float = 0.05  # relative difference below which errors count as equal
+NEAR: float = 10.0  # difference in ppm below which means and peaks count as equal
+LOW: float = 500.0  # shieldings below this value in ppm are the outliers of the paper
 
 Judge = Callable[..., tuple[bool, str]]
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labels of all atoms of a set of clusters, ``[num_atoms]`` each.
+    """Labels of all atoms of a set of clusters, ``[num_atoms]`` each."""
 
-    Attributes:
-        shielding: Shielding in ppm.
-        sizes: Size of the cluster of each atom.
-        coordination: Number of neighbours within 4.0 Å.
-        populations: Gross orbital population of each function, in electrons.
-        clusters: Number of clusters.
-    """
-
-    shielding: np.ndarray
-    sizes: np.ndarray
-    coordination: np.ndarray
-    populations: dict[str, np.ndarray]
-    clusters: int
+    shielding: np.ndarray  #: Shielding in ppm.
+    sizes: np.ndarray  #: Size of the cluster of each atom.
+    coordination: np.ndarray  #: Number of neighbours within 4.0 Å.
+    populations: dict[str, np.ndarray]  #: Gross orbital population of each function, in electrons.
+    clusters: int  #: Number of clusters.
 
     @classmethod
     def of(cls, dataset: ClusterDataset) -> "Labels":
@@ -69,19 +52,13 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelledCluster:
-    """A cluster with its shieldings.
+    """A cluster with its shieldings."""
 
-    Attributes:
-        name: Size and origin.
-        atoms: The structure.
-        shielding: Shielding in ppm ``[num_atoms]``.
-        running: Running coordination numbers at :data:`~pyg_clusters.transforms.neighbors.SODIUM_RADII`
-            ``[num_atoms, num_radii]``.
-    """
-
-    name: str
-    atoms: Atoms
-    shielding: np.ndarray
+    name: str  #: Size and origin.
+    atoms: Atoms  #: The structure.
+    shielding: np.ndarray  #: Shielding in ppm ``[num_atoms]``.
+    #: Running coordination numbers at :data:`~pyg_clusters.transforms.neighbors.SODIUM_RADII` ``[num_atoms,
+    #: num_radii]``.
     running: np.ndarray
 
     @property
@@ -116,9 +93,7 @@ def relaxed_pairs(dataset: ClusterDataset) -> list[tuple[LabelledCluster, Labell
 
 
 def clusters_of_figure_7(
-    dataset: ClusterDataset,
-    pairs: Sequence[tuple[LabelledCluster, LabelledCluster]],
-    every: ClusterDataset,
+    dataset: ClusterDataset, pairs: Sequence[tuple[LabelledCluster, LabelledCluster]], every: ClusterDataset
 ) -> list[LabelledCluster]:
     """Clusters of Fig. 7 of the paper.
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis.plots import SMALL
 from pyg_clusters.datasets import SodiumShielding, UnrelaxedOnly
 from pyg_clusters.distributions import GeneralizedLogistic
+from pyg_clusters.formatting import span
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.options.training import ReproduceNmrOptions
@@ -40,11 +41,6 @@ DIGITS = (1, 1, 1, 2, 0, 2)
 PART_COLUMNS = ("method", "division", "seed", *METRICS, "target_peak_ppm", "target_skewness", "num_atoms")
 
 PAIR_COLUMNS = ("table", "first minus second", "RMSE", "first lower", "Wasserstein", "first lower", "pairs")
-
-PAPER_CLUSTERS = (
-    "The paper has 2,000 clusters of 14 to 40 atoms, trains on those of 14 to 26, and tests on 200 of 40: its figures "
-    "are for orientation."
-)
 
 
 def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
@@ -103,17 +99,13 @@ def write_results(
         "thread."
     ]
     title = "Kaneko et al. 2023, compared with the paper"
-    judged = findings(results, labels, pairs)
-    return write_report(folder, title, text, tables, figures, findings=judged, mark=mark, notes=_data_note(labels))
-
-
-def _data_note(labels: Labels) -> str:
-    """Data behind the figures."""
-    sizes = np.unique(labels.sizes)
-    return (
-        f"The figures are based on {labels.clusters} random clusters of {sizes.min()} to {sizes.max()} atoms "
-        f"({labels.shielding.size:,} atoms). {PAPER_CLUSTERS}"
+    notes = (
+        f"The figures are based on {labels.clusters} random clusters of {span(labels.sizes)} atoms "
+        f"({labels.shielding.size:,} atoms). The paper has 2,000 clusters of 14 to 40 atoms, trains on those of 14 to "
+        "26, and tests on 200 of 40: its figures are for orientation."
     )
+    judged = findings(results, labels, pairs)
+    return write_report(folder, title, text, tables, figures, findings=judged, mark=mark, notes=notes)
 
 
 def lines_of(results: Sequence[nmr.Result]) -> list[list[str]]:
@@ -257,10 +249,9 @@ def _figures_of_models(results: Sequence[nmr.Result]) -> dict[str, Figure]:
             list(series),
             [np.array([point.train_clusters for point in points]) for points in series.values()],
             [np.array([point.mean("rmse_ppm") for point in points]) for points in series.values()],
-            [np.array([_deviation_over_parts(point) for point in points]) for points in series.values()],
+            [
+                np.array([deviation([part["rmse_ppm"] for part in point.parts.values()]) for point in points])
+                for points in series.values()
+            ],
         )
     return figures
-
-
-def _deviation_over_parts(result: nmr.Result) -> float:
-    return deviation([float(metrics["rmse_ppm"]) for metrics in result.parts.values()])

@@ -46,8 +46,9 @@ def distribution_by_size(shielding: np.ndarray, sizes: np.ndarray, fit: Generali
     """
     present = np.unique(sizes)
     columns = min(3, len(present) + 1)
-    figure = Figure(figsize=(3.1 * columns, 2.3 * -(-(len(present) + 1) // columns)), layout="constrained")
-    every = list(figure.subplots(-(-(len(present) + 1) // columns), columns, squeeze=False, sharex=True).flat)
+    rows = -(-(len(present) + 1) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.3 * rows), layout="constrained")
+    every = list(figure.subplots(rows, columns, squeeze=False, sharex=True).flat)
     bins = np.linspace(*padded_limits(shielding), 41)
     for axes, size in zip(every, present, strict=False):
         chosen = shielding[sizes == size]
@@ -159,14 +160,8 @@ def quantiles(
     tidy(left, "quantile of the fitted distribution / ppm", "quantile of DFT / ppm")
     fitted = fit.inverse(torch.from_numpy(norm.ppf(share))).numpy()
     left.plot(fitted, ordered, color=BLUE, linewidth=1.8, label="generalised logistic")
-    left.plot(
-        norm.ppf(share, target.mean(), target.std()),
-        ordered,
-        color=ORANGE,
-        linewidth=1.2,
-        linestyle="--",
-        label="normal",
-    )
+    normal = norm.ppf(share, target.mean(), target.std())
+    left.plot(normal, ordered, color=ORANGE, linewidth=1.2, linestyle="--", label="normal")
     tidy(right, "quantile of DFT / ppm", "quantile of the predictions / ppm")
     for label, values, color in zip(labels, predicted, CURVE_COLORS, strict=False):
         right.plot(ordered, np.quantile(values, share), color=color, linewidth=1.4, label=label)
@@ -176,18 +171,17 @@ def quantiles(
     return figure
 
 
-def shielding_by_coordination(coordination: np.ndarray, shielding: np.ndarray, low: float = 500.0) -> Figure:
-    """Shieldings against coordination numbers at 4.0 Å (Fig. 6).
+def shielding_by_coordination(coordination: np.ndarray, shielding: np.ndarray) -> Figure:
+    """Shieldings against coordination numbers at 4.0 Å, with those below 500 ppm marked (Fig. 6).
 
     Args:
         coordination: Number of neighbours within 4.0 Å ``[num_atoms]``.
         shielding: In ppm ``[num_atoms]``.
-        low: Shieldings below this are marked.
     """
     figure, axes = figure_with_axes("neighbours within 4.0 Å", SHIELDING)
-    below = shielding < low
+    below = shielding < 500.0
     style: dict[str, Any] = {"markersize": 3.2, "alpha": 0.6, "markeredgewidth": 0}
-    axes.plot(coordination[~below], shielding[~below], "o", color=BLUE, label=f"{low:g} ppm and above", **style)
+    axes.plot(coordination[~below], shielding[~below], "o", color=BLUE, label="500 ppm and above", **style)
     axes.plot(coordination[below], shielding[below], "o", color=ORANGE, label=f"below: {below.sum()} atoms", **style)
     whole = np.round(coordination)
     numbers = [number for number in np.unique(whole) if (whole == number).sum() >= 5]

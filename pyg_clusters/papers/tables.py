@@ -37,17 +37,11 @@ QUICK_TITLE = "QUICK RUN: not the figures that the recipes reach"
 
 @dataclass(frozen=True)
 class Finding:
-    """A statement of a paper, confirmed or rejected.
+    """A statement of a paper, confirmed or rejected."""
 
-    Attributes:
-        statement: Statement of the paper.
-        holds: Whether our figures confirm it; ``None`` if they cannot decide.
-        figures: Our figures, and those of the paper if it gives them.
-    """
-
-    statement: str
-    holds: bool | None
-    figures: str
+    statement: str  #: Statement of the paper.
+    holds: bool | None  #: Whether our figures confirm it; ``None`` if they cannot decide.
+    figures: str  #: Our figures, and those of the paper if it gives them.
 
     @property
     def verdict(self) -> str:
@@ -57,19 +51,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of text.
+    """A table of text."""
 
-    Attributes:
-        title: Title.
-        columns: Headings.
-        lines: Cells of each line.
-        words: Number of text columns on the left; the other columns contain numbers.
-    """
-
-    title: str
-    columns: Sequence[str]
-    lines: Sequence[Sequence[str]]
-    words: int = 2
+    title: str  #: Title.
+    columns: Sequence[str]  #: Headings.
+    lines: Sequence[Sequence[str]]  #: Cells of each line.
+    words: int = 2  #: Number of text columns on the left; the other columns contain numbers.
 
     @property
     def markdown(self) -> list[str]:
@@ -84,21 +71,13 @@ def _markdown_line(cells: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class Reproduction:
-    """Result of reproducing a paper.
+    """Result of reproducing a paper."""
 
-    Attributes:
-        tables: Our figures and those of the paper.
-        report: Report in Markdown; tables (.csv) and figures (.png) are in the same folder.
-        findings: Findings of the paper, confirmed or rejected.
-        mark: Mark of a quick run; otherwise empty.
-        notes: Remarks on the figures.
-    """
-
-    tables: list[Table]
-    report: Path
-    findings: list[Finding] = field(default_factory=list)
-    mark: str = ""
-    notes: str = ""
+    tables: list[Table]  #: Our figures and those of the paper.
+    report: Path  #: Report in Markdown; tables (.csv) and figures (.png) are in the same folder.
+    findings: list[Finding] = field(default_factory=list)  #: Findings of the paper, confirmed or rejected.
+    mark: str = ""  #: Mark of a quick run; otherwise empty.
+    notes: str = ""  #: Remarks on the figures.
 
     def print(self):
         """Print tables and findings."""

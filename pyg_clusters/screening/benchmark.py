@@ -69,31 +69,20 @@ HEADINGS = {
 
 @dataclass
 class SizeFrames:
-    """Frames of one size, or of one composition if there are alloys.
+    """Frames of one size, or of one composition if there are alloys."""
 
-    Attributes:
-        size: Number of atoms.
-        z: Atomic numbers ``[num_frames, num_atoms]``.
-        pos: Positions ``[num_frames, num_atoms, 3]`` in Å.
-        predicted: Predicted energies ``[num_frames]`` in eV.
-        truth: True energies ``[num_frames]`` in eV.
-        isomer: Isomer of each frame, as an integer ``[num_frames]``.
-        structure: Minimum that each frame quenches to, as an integer ``[num_frames]``, if known.
-        own: Energies of the frames themselves ``[num_frames]`` in eV, if known.
-        spread: Standard deviations of the predictions ``[num_frames]`` in eV, if the model provides them.
-        composition: Formula, if there are alloys.
-    """
-
-    size: int
-    z: np.ndarray
-    pos: np.ndarray
-    predicted: np.ndarray
-    truth: np.ndarray
-    isomer: np.ndarray
+    size: int  #: Number of atoms.
+    z: np.ndarray  #: Atomic numbers ``[num_frames, num_atoms]``.
+    pos: np.ndarray  #: Positions ``[num_frames, num_atoms, 3]`` in Å.
+    predicted: np.ndarray  #: Predicted energies ``[num_frames]`` in eV.
+    truth: np.ndarray  #: True energies ``[num_frames]`` in eV.
+    isomer: np.ndarray  #: Isomer of each frame, as an integer ``[num_frames]``.
+    #: Minimum that each frame quenches to, as an integer ``[num_frames]``, if known.
     structure: np.ndarray | None = None
-    own: np.ndarray | None = None
+    own: np.ndarray | None = None  #: Energies of the frames themselves ``[num_frames]`` in eV, if known.
+    #: Standard deviations of the predictions ``[num_frames]`` in eV, if the model provides them.
     spread: np.ndarray | None = None
-    composition: str = ""
+    composition: str = ""  #: Formula, if there are alloys.
 
     @property
     def kind(self) -> int | str:
@@ -103,21 +92,13 @@ class SizeFrames:
 
 @dataclass
 class Benchmark:
-    """Scores of the predictions and of the strategies.
+    """Scores of the predictions and of the strategies."""
 
-    Attributes:
-        frames: Frames of each size.
-        rankings: Quality of the predicted ranking of each size.
-        scores: Score of each strategy for each size.
-        warnings: Warnings about the energies.
-        out: Folder of tables and figures, if they were written.
-    """
-
-    frames: list[SizeFrames]
-    rankings: list[Ranking]
-    scores: list[StrategyScore]
-    warnings: list[str]
-    out: str | None = None
+    frames: list[SizeFrames]  #: Frames of each size.
+    rankings: list[Ranking]  #: Quality of the predicted ranking of each size.
+    scores: list[StrategyScore]  #: Score of each strategy for each size.
+    warnings: list[str]  #: Warnings about the energies.
+    out: str | None = None  #: Folder of tables and figures, if they were written.
 
     def print(self):
         """Print the warnings, a table of the rankings, and a table of the strategies for each size."""

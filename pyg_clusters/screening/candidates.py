@@ -31,41 +31,28 @@ from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures import energy_and_forces
-from pyg_clusters.structures.relaxation import LEFT_RANGE, BatchedEnergy, chunks, relax_chunk
+from pyg_clusters.structures.relaxation import LEFT_RANGE, BatchedEnergy
 
 
 @dataclass
 class Candidate:
-    """A selected frame.
+    """A selected frame."""
 
-    Attributes:
-        file: File from which the frame was read.
-        frame: Index of the frame in this file, from 0.
-        energy: Predicted energy in eV.
-        rank: Rank by energy, from 1, among all frames of its composition, or among those that were relaxed.
-        atoms: The structure.
-        properties: Values that were read with the frame.
-        index: Index of the frame among all scored frames.
-        reason: Reason for the selection.
-        spread: Standard deviation of the energy in eV, if the model provides one.
-        relaxation: Results of a relaxation, empty without one: ``initial_pred_energy`` is the predicted energy of the
-            unrelaxed frame in eV; ``left_range`` states in what respect the relaxed structure is outside the
-            geometries of the training set (empty if it is inside). ``energy``, ``spread`` and ``atoms`` are then those
-            of the relaxed structure.
-        origin: File and index where the frame was first read, if different.
-    """
-
-    file: str
-    frame: int
-    energy: float
-    rank: int
-    atoms: Atoms
-    properties: dict[str, float] = field(default_factory=dict)
-    index: int = 0
-    reason: str = ""
-    spread: float | None = None
+    file: str  #: File from which the frame was read.
+    frame: int  #: Index of the frame in this file, from 0.
+    energy: float  #: Predicted energy in eV.
+    rank: int  #: Rank by energy, from 1, among all frames of its composition, or among those that were relaxed.
+    atoms: Atoms  #: The structure.
+    properties: dict[str, float] = field(default_factory=dict)  #: Values that were read with the frame.
+    index: int = 0  #: Index of the frame among all scored frames.
+    reason: str = ""  #: Reason for the selection.
+    spread: float | None = None  #: Standard deviation of the energy in eV, if the model provides one.
+    #: Results of a relaxation, empty without one: ``initial_pred_energy`` is the predicted energy of the unrelaxed
+    #: frame in eV; ``left_range`` states in what respect the relaxed structure is outside the geometries of the
+    #: training set (empty if it is inside). ``energy``, ``spread`` and ``atoms`` are then those of the relaxed
+    #: structure.
     relaxation: dict[str, float | int | bool | str] = field(default_factory=dict)
-    origin: tuple[str, int] | None = None
+    origin: tuple[str, int] | None = None  #: File and index where the frame was first read, if different.
 
     @property
     def source_file(self) -> str:
@@ -95,38 +82,26 @@ class Candidate:
 
 @dataclass(repr=False)
 class Screening:
-    """All scored frames, and the candidates.
+    """All scored frames, and the candidates."""
 
-    Attributes:
-        file: File of each frame, ``[num_frames]``.
-        frame: Index of each frame in its file, from 0, ``[num_frames]``.
-        size: Number of atoms, ``[num_frames]``.
-        energy: Predicted energy in eV, ``[num_frames]``.
-        properties: Values that were read with the frames, ``[num_frames]`` each.
-        candidates: By size and composition, then by energy or in the order of selection.
-        bad: Frames that were skipped.
-        spread: Standard deviation of each energy in eV, ``[num_frames]``, if the model provides them.
-        composition: Formula of each frame, ``[num_frames]``; if ``None``, all frames have the same element.
-        flagged: Whether each frame is outside the training set of the model, ``[num_frames]``, if known.
-        relaxed: Energy of each frame after the relaxation in eV, ``[num_frames]``, NaN for frames that were not
-            relaxed; ``None`` without a relaxation.
-        num_left_range: Number of frames that left the geometries of the training set during the relaxation.
-        files: Files and folders of the results, if they were written.
-    """
-
-    file: np.ndarray
-    frame: np.ndarray
-    size: np.ndarray
-    energy: np.ndarray
-    properties: dict[str, np.ndarray]
-    candidates: list[Candidate]
-    bad: list[BadFrame]
+    file: np.ndarray  #: File of each frame, ``[num_frames]``.
+    frame: np.ndarray  #: Index of each frame in its file, from 0, ``[num_frames]``.
+    size: np.ndarray  #: Number of atoms, ``[num_frames]``.
+    energy: np.ndarray  #: Predicted energy in eV, ``[num_frames]``.
+    properties: dict[str, np.ndarray]  #: Values that were read with the frames, ``[num_frames]`` each.
+    candidates: list[Candidate]  #: By size and composition, then by energy or in the order of selection.
+    bad: list[BadFrame]  #: Frames that were skipped.
+    #: Standard deviation of each energy in eV, ``[num_frames]``, if the model provides them.
     spread: np.ndarray | None = None
+    #: Formula of each frame, ``[num_frames]``; if ``None``, all frames have the same element.
     composition: np.ndarray | None = None
+    #: Whether each frame is outside the training set of the model, ``[num_frames]``, if known.
     flagged: np.ndarray | None = None
+    #: Energy of each frame after the relaxation in eV, ``[num_frames]``, NaN for frames that were not relaxed; ``None``
+    #: without a relaxation.
     relaxed: np.ndarray | None = None
-    num_left_range: int = 0
-    files: Sequence[str] = ()
+    num_left_range: int = 0  #: Number of frames that left the geometries of the training set during the relaxation.
+    files: Sequence[str] = ()  #: Files and folders of the results, if they were written.
 
     def print(self):
         """Print the number of candidates, the files, and the number of frames outside the training set."""
@@ -271,12 +246,8 @@ def check_forces(predictor: Predictor):
 
 def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:
     """Relax structures to the nearest local minima of a model, with :data:`RESULTS` in their ``info``."""
-    potential = BatchedEnergy(predictor.model)
-    minima: list[Atoms] = []
     with FrameProgress("frames relaxed", len(structures), estimate=False) as progress:
-        for chunk in chunks(structures):
-            minima += relax_chunk(chunk, potential, fmax, steps, progress.advance)
-    return minima
+        return list(BatchedEnergy(predictor.model).relax(structures, fmax, steps, progress.advance))
 
 
 def relax_candidates(screening: Screening, predictor: Predictor, fmax: float, steps: int) -> Screening:

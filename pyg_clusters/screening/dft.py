@@ -96,17 +96,11 @@ def _write(path: Path, atoms: Atoms, file_format: str):
 
 @dataclass
 class Comparison:
-    """Comparison of the DFT results of candidates with the predictions.
+    """Comparison of the DFT results of candidates with the predictions."""
 
-    Attributes:
-        columns: Columns of ``dft.csv``.
-        num_candidates: Number of candidates of the screening.
-        folder: Folder of the screening.
-    """
-
-    columns: dict[str, list]
-    num_candidates: int
-    folder: Path
+    columns: dict[str, list]  #: Columns of ``dft.csv``.
+    num_candidates: int  #: Number of candidates of the screening.
+    folder: Path  #: Folder of the screening.
 
     def print(self):
         """Print the table, and the names of the files."""

@@ -28,21 +28,14 @@ FRAMES_AT_ONCE: int = 64
 
 @dataclass
 class FramePool:
-    """The :class:`~pyg_clusters.strategies.Pool` of frames of one composition.
-
-    Attributes:
-        z: Atomic numbers ``[num_frames, num_atoms]``, if available.
-        pos: Positions ``[num_frames, num_atoms, 3]`` in Å, if available.
-        model: Model that computes the features.
-        counts: Mean shell counts ``[num_frames, num_shells]``, if already computed.
-    """
+    """The :class:`~pyg_clusters.strategies.Pool` of frames of one composition."""
 
     energy: np.ndarray
     spread: np.ndarray | None = None
-    z: np.ndarray | None = None
-    pos: np.ndarray | None = None
-    model: nn.Module | None = None
-    counts: np.ndarray | None = None
+    z: np.ndarray | None = None  #: Atomic numbers ``[num_frames, num_atoms]``, if available.
+    pos: np.ndarray | None = None  #: Positions ``[num_frames, num_atoms, 3]`` in Å, if available.
+    model: nn.Module | None = None  #: Model that computes the features.
+    counts: np.ndarray | None = None  #: Mean shell counts ``[num_frames, num_shells]``, if already computed.
     complete: bool = True
     relaxed: bool = False
 

@@ -37,66 +37,40 @@ DRAWS: int = 200
 
 @dataclass
 class Ranking:
-    """Quality of the ranking of the frames of a composition by predicted energies.
+    """Quality of the ranking of the frames of a composition by predicted energies."""
 
-    Attributes:
-        size: Number of atoms.
-        frames: Number of frames.
-        spearman: Rank correlation with the true energies.
-        kendall: Kendall's tau-b with them.
-        mae_kcal_mol: Mean absolute difference from them, per cluster.
-        mae_own_kcal_mol: The same from the energies of the frames themselves; NaN if unknown.
-        rank_of_lowest: Rank by prediction, from 1, of the first frame of the lowest isomer.
-        recall: Share of the :data:`LOWEST` frames by true energy (of all frames, if there are fewer) that are among the
-            same number of lowest predictions.
-        recall_of_four: The same among four times as many predictions (0.2 for a random ranking of 1,000 frames).
-        composition: Formula, if there are alloys.
-    """
-
-    size: int
-    frames: int
-    spearman: float
-    kendall: float
-    mae_kcal_mol: float
-    mae_own_kcal_mol: float
-    rank_of_lowest: int
+    size: int  #: Number of atoms.
+    frames: int  #: Number of frames.
+    spearman: float  #: Rank correlation with the true energies.
+    kendall: float  #: Kendall's tau-b with them.
+    mae_kcal_mol: float  #: Mean absolute difference from them, per cluster.
+    mae_own_kcal_mol: float  #: The same from the energies of the frames themselves; NaN if unknown.
+    rank_of_lowest: int  #: Rank by prediction, from 1, of the first frame of the lowest isomer.
+    #: Share of the :data:`LOWEST` frames by true energy (of all frames, if there are fewer) that are among the same
+    #: number of lowest predictions.
     recall: float
-    recall_of_four: float
-    composition: str = ""
+    recall_of_four: float  #: The same among four times as many predictions (0.2 for a random ranking of 1,000 frames).
+    composition: str = ""  #: Formula, if there are alloys.
 
 
 @dataclass
 class StrategyScore:
-    """Scores of a strategy.
+    """Scores of a strategy."""
 
-    Attributes:
-        size: Number of atoms.
-        strategy: Name of the strategy.
-        runs: Number of selected frames, each a DFT calculation.
-        regret_kcal_mol: Lowest true energy among the selected minus that of all frames, per cluster.
-        regret_mev_per_atom: The same per atom.
-        recall: Share of the :data:`LOWEST` frames by true energy that are selected.
-        enrichment: ``recall`` divided by its mean over random selections of the same number of frames.
-        distinct: Number of isomers among the selected frames, divided by the number of these frames.
-        distinct_structures: The same with isomers distinguished only by the structures of their minima; NaN if these
-            are unknown.
-        low_isomers: Number of isomers among the selected frames within :data:`WINDOW` of the lowest of all frames.
-        low_isomers_share: The same, divided by the number of such isomers among all frames.
-        composition: Formula, if there are alloys.
-    """
-
-    size: int
-    strategy: str
-    runs: int
-    regret_kcal_mol: float
-    regret_mev_per_atom: float
-    recall: float
-    enrichment: float
-    distinct: float
+    size: int  #: Number of atoms.
+    strategy: str  #: Name of the strategy.
+    runs: int  #: Number of selected frames, each a DFT calculation.
+    regret_kcal_mol: float  #: Lowest true energy among the selected minus that of all frames, per cluster.
+    regret_mev_per_atom: float  #: The same per atom.
+    recall: float  #: Share of the :data:`LOWEST` frames by true energy that are selected.
+    enrichment: float  #: ``recall`` divided by its mean over random selections of the same number of frames.
+    distinct: float  #: Number of isomers among the selected frames, divided by the number of these frames.
+    #: The same with isomers distinguished only by the structures of their minima; NaN if these are unknown.
     distinct_structures: float
+    #: Number of isomers among the selected frames within :data:`WINDOW` of the lowest of all frames.
     low_isomers: float
-    low_isomers_share: float
-    composition: str = ""
+    low_isomers_share: float  #: The same, divided by the number of such isomers among all frames.
+    composition: str = ""  #: Formula, if there are alloys.
 
     @property
     def kind(self) -> int | str:

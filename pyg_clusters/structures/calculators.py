@@ -49,7 +49,11 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
         check_elements(name, elements)
         return ClusterEMT() if name == "emt" else GuptaCalculator(next(iter(elements)), fragments="keep")
     if name == "tblite":
-        return _tblite()
+        try:
+            from tblite.ase import TBLite
+        except ImportError as error:
+            raise MissingExtra("tblite", "tblite", "the calculator tblite") from error
+        return TBLite(method="GFN1-xTB", verbosity=0)
     if name == "pyscf":
         return PySCFCalculator()
     if name.startswith("gap:"):
@@ -72,8 +76,7 @@ def check_elements(name: str, elements: Collection[str]):
 def calculator_problem(name: str, atoms: Atoms) -> str | None:
     """Reason why a calculator cannot be used for a frame, if any: an unsupported element, charge or spin."""
     symbols = atoms.get_chemical_symbols()
-    first_of_elements = np.unique(atoms.numbers, return_index=True)[1]
-    for number in sorted(first_of_elements.tolist()):
+    for number in sorted(np.unique(atoms.numbers, return_index=True)[1].tolist()):  # the first atom of each element
         try:
             check_elements(name, [symbols[0], symbols[number]])
         except InputError as error:
@@ -137,14 +140,6 @@ def _takes_charge(name: str) -> bool:
     return "charge" in _parameters(calculator) or bool(getattr(calculator, "charge_from_info", False))
 
 
-def _tblite() -> Calculator:
-    try:
-        from tblite.ase import TBLite
-    except ImportError as error:
-        raise MissingExtra("tblite", "tblite", "the calculator tblite") from error
-    return TBLite(method="GFN1-xTB", verbosity=0)
-
-
 def _gap(file: Path) -> Calculator:
     if not file.is_file():
         raise InputError(f"the calculator gap:{file}: no such file; give the XML file of a potential")
@@ -177,10 +172,8 @@ TRANSITION_METALS: frozenset[int] = frozenset((*range(21, 31), *range(39, 49), 5
 CORE_POTENTIAL: str = "def2-svp"
 """PySCF name of the effective core potentials of elements beyond krypton, for any def2 basis set."""
 KRYPTON: int = 36
-FITTING: str = "def2-universal-jfit"
-"""Auxiliary basis of the density fitting of the Coulomb energy."""
-LEVEL_SHIFT: float = 0.2
-"""Level shift in hartree of the second attempt to converge the self-consistent field."""
+FITTING: str = "def2-universal-jfit"  # auxiliary basis of the density fitting of the Coulomb energy
+LEVEL_SHIFT: float = 0.2  # level shift in hartree of the second attempt to converge the self-consistent field
 CYCLES: tuple[int, int, int] = (60, 100, 100)
 """Maximum number of cycles of the first attempt, of the second with level shift, and of the third without."""
 
@@ -219,14 +212,7 @@ class PySCFCalculator(Calculator):
     """
 
     implemented_properties = ["energy", "free_energy", "forces"]
-    default_parameters = {
-        "charge": 0,
-        "multiplicity": None,
-        "xc": "pbe",
-        "smearing": 0.05,
-        "grid": 2,
-        "basis": None,
-    }
+    default_parameters = {"charge": 0, "multiplicity": None, "xc": "pbe", "smearing": 0.05, "grid": 2, "basis": None}
 
     def __init__(self, **parameters: Any):
         need_pyscf()
@@ -332,8 +318,7 @@ def pyscf_problem(
 ) -> str | None:
     """Reason why PySCF cannot calculate a cluster of this charge (e) and multiplicity 2S + 1, if any."""
     need_pyscf()
-    symbols = {chemical_symbols[number] for number in numbers}
-    for symbol in sorted(symbols):
+    for symbol in sorted({chemical_symbols[number] for number in numbers}):
         if not basis_shells(symbol, name := basis_of(symbol, basis)):
             return f"the calculator pyscf has no basis functions {name} for {symbol}; use another calculator"
     electrons = int(sum(numbers)) - charge

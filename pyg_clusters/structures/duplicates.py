@@ -35,12 +35,10 @@ differ by as much as their convergence criterion allows, and grouping a few dist
 TREE_DIMENSIONS: int = 8
 """Number of principal axes in the tree; more make the tree slower, fewer leave more pairs to compare."""
 
-FITTED: int = 20_000
-"""Approximate maximum number of structures from which the principal axes are computed."""
+FITTED: int = 20_000  # approximate maximum number of structures from which the principal axes are computed
 
 LOOKED_UP_AT_ONCE: int = 128
 """Number of structures in one query for all neighbours; each of 10,000 copies has 10,000 neighbours."""
-
 
 NEAREST: int = 16
 """Number of known structures, nearest by key, with which :func:`copies` compares each structure.
@@ -82,7 +80,6 @@ def representatives(
         >>> representatives(np.full(9, 31), pos, ptr)
         array([0, 0, 2])
     """
-    _check_tolerance(tolerance)
     result = np.arange(len(ptr) - 1)
     for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
         order = np.arange(len(frames)) if energy is None else np.argsort(np.asarray(energy)[frames], kind="stable")
@@ -100,14 +97,9 @@ def copies(
 ) -> np.ndarray:
     """Find the known structure that each structure is a copy of.
 
-    Each structure is compared with the :data:`NEAREST` known structures whose keys are closest to its own.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the structures ``[num_frames + 1]``.
-        known: ``z``, ``pos`` and ``ptr`` of the known structures, for instance a training set.
-        tolerance: Maximum root mean square displacement of the atoms in Å, see :func:`representatives`.
+    Each structure is compared with the :data:`NEAREST` known structures whose keys are closest to its own. The
+    arguments are those of :func:`representatives`, and ``known``: ``z``, ``pos`` and ``ptr`` of the known structures,
+    for instance a training set.
 
     Returns:
         Indices ``[num_frames]`` of known structures; -1 for structures that are not copies.
@@ -118,7 +110,6 @@ def copies(
         >>> copies(z, pos, np.array([0, 3, 6]), (np.full(3, 31), triangle, np.array([0, 3])))
         array([-1,  0])
     """
-    _check_tolerance(tolerance)
     num_known, num_atoms = len(known[2]) - 1, int(known[2][-1])
     all_z, all_pos = np.concatenate([known[0], z]), np.concatenate([known[1], pos]).astype(float)
     result = np.full(len(ptr) - 1, -1)
@@ -133,13 +124,7 @@ def copies(
 def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: float = SPLIT_TOLERANCE) -> np.ndarray:
     """Group structures that are copies of each other, directly or through a chain of copies.
 
-    Structures of different groups are never copies of each other.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        pos: Positions ``[num_atoms, 3]`` in Å.
-        ptr: Offsets of the structures ``[num_frames + 1]``.
-        tolerance: Maximum root mean square displacement of the atoms in Å, see :func:`representatives`.
+    Structures of different groups are never copies of each other. The arguments are those of :func:`representatives`.
 
     Returns:
         Index of the first structure of the group of each structure, ``[num_frames]``.
@@ -150,25 +135,18 @@ def copy_groups(z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, tolerance: floa
         >>> copy_groups(np.full(9, 31), pos, np.array([0, 3, 6, 9]))
         array([0, 1, 1])
     """
-    _check_tolerance(tolerance)
     result = np.arange(len(ptr) - 1)
     for frames, species, positions in _by_composition(np.asarray(z), np.asarray(pos, float), np.asarray(ptr)):
         result[frames] = frames[_Finder(PairComparison(species, positions, tolerance)).groups()]
     return result
 
 
-def _check_tolerance(tolerance: float):
-    if not tolerance > 0:
-        raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
-
-
 class _Finder:
     """Search for copies among structures of one composition, in input order."""
 
     def __init__(self, pairs: PairComparison):
-        self.pairs = pairs
-        self.key_tolerance = pairs.key_tolerance
-        keys = structure_keys(self.pairs.pos)
+        self.pairs, self.key_tolerance = pairs, pairs.key_tolerance
+        keys = structure_keys(pairs.pos)
         sample = keys[:: -(-len(keys) // FITTED)].astype(float)
         axes = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)[2][:TREE_DIMENSIONS]
         self.keys = (keys - sample.mean(axis=0)) @ axes.T

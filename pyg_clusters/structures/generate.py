@@ -26,21 +26,15 @@ from pyg_clusters.progress import ItemProgress, counting
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
 from pyg_clusters.structures.quench import heated, isolated_energies, quench
 
-SODIUM = {"mu1": 3.50, "mu2": 3.60}
-"""Default mean bond lengths of sodium in Å."""
+SODIUM = {"mu1": 3.50, "mu2": 3.60}  # default mean bond lengths of sodium in Å
 
 
 @dataclass
 class Generated:
-    """Generated clusters in a file.
+    """Generated clusters in a file."""
 
-    Attributes:
-        count: Number of clusters in the file.
-        summary: Type of the clusters, name of the file and remarks.
-    """
-
-    count: int
-    summary: str
+    count: int  #: Number of clusters in the file.
+    summary: str  #: Type of the clusters, name of the file and remarks.
 
     def __str__(self) -> str:
         return f"{self.count} {self.summary}"
@@ -62,9 +56,8 @@ def generate_sblda(options: SbldaOptions) -> Generated:
         raise InputError(f"--mu1 and --mu2 have no default for {options.element}: specify its bond lengths in Å")
     clusters = _random_clusters(options.element, sizes, options.count, options.seed, lengths)
     total = len(sizes) * options.count
-    out = Path(options.out)
     with open_output(options):
-        write_extxyz(out, counting(clusters, lambda _: 1, total))
+        write_extxyz(Path(options.out), counting(clusters, lambda _: 1, total))
     return Generated(total, f"clusters of {options.element} in {options.out}")
 
 
@@ -193,39 +186,26 @@ def _compositions(options: QuenchOptions) -> list[dict[str, int]]:
 def _random_clusters(
     element: str, sizes: Sequence[int], count: int, seed: int, lengths: dict[str, float]
 ) -> Iterator[Atoms]:
-    """Yield clusters with the seed of each in ``info``: ``sblda(n, rng=np.random.default_rng(seed), ...)``."""
+    """Yield clusters with the seed of each in ``info``: ``sblda(n, rng=np.random.default_rng(seed), ...)``.
+
+    It is derived from the common seed, the size, and the index among clusters of that size.
+    """
     for size in sizes:
         for number in range(count):
-            own = frame_seed(seed, size, number)
+            own = int(np.random.SeedSequence([seed, size, number]).generate_state(1, np.uint64)[0] >> 1)
             pos = sblda(size, **lengths, rng=np.random.default_rng(own))
             yield Atoms([element] * size, pos, info={"generator": "sblda", "seed": own, **lengths})
 
 
-def frame_seed(seed: int, size: int, index: int) -> int:
-    """Derive the seed of a cluster from the common seed, its size and its index among clusters of that size."""
-    return int(np.random.SeedSequence([seed, size, index]).generate_state(1, np.uint64)[0] >> 1)
-
-
-SHORTEST: float = 4.0
-"""Lower bound of the drawn distances, in standard deviations below the mean."""
-PAIRS_AT_ONCE: int = 32
-"""Number of pairs of atoms tried together; it affects only the speed, not the distribution."""
-ANGLES: int = 5
-"""Number of positions around a pair of atoms that are tried before another pair is drawn."""
-PAIRS_BEFORE_RESTART: int = 2048
-"""Number of pairs tried for an atom before the cluster is restarted."""
-MAX_RESTARTS: int = 100
-"""Number of restarts after which an error is raised."""
+SHORTEST: float = 4.0  # lower bound of the drawn distances, in standard deviations below the mean
+PAIRS_AT_ONCE: int = 32  # number of pairs of atoms tried together; it affects only the speed, not the distribution
+ANGLES: int = 5  # number of positions around a pair of atoms that are tried before another pair is drawn
+PAIRS_BEFORE_RESTART: int = 2048  # number of pairs tried for an atom before the cluster is restarted
+MAX_RESTARTS: int = 100  # number of restarts after which an error is raised
 
 
 def sblda(
-    n: int,
-    *,
-    mu1: float = 3.50,
-    mu2: float = 3.60,
-    sigma1: float = 0.1,
-    sigma2: float = 0.1,
-    rng: np.random.Generator,
+    n: int, *, mu1: float = 3.50, mu2: float = 3.60, sigma1: float = 0.1, sigma2: float = 0.1, rng: np.random.Generator
 ) -> np.ndarray:
     r"""Generate a random cluster by adding atoms at drawn distances from their two nearest neighbours.
 

@@ -32,18 +32,12 @@ CLERI_ROSATO = "Cleri, Rosato, Phys. Rev. B 1993, 48, 22"
 class GuptaParameters(NamedTuple):
     """Parameters of the Gupta potential of an element."""
 
-    a: float
-    """Repulsion energy A in eV."""
-    xi: float
-    """Effective hopping integral ξ in eV."""
-    p: float
-    """Decay of the repulsion."""
-    q: float
-    """Decay of the hopping integral."""
-    r0: float
-    """Reference distance in Å, close to the nearest-neighbour distance in the crystal."""
-    source: str
-    """Publication of the parameters."""
+    a: float  #: Repulsion energy A in eV.
+    xi: float  #: Effective hopping integral ξ in eV.
+    p: float  #: Decay of the repulsion.
+    q: float  #: Decay of the hopping integral.
+    r0: float  #: Reference distance in Å, close to the nearest-neighbour distance in the crystal.
+    source: str  #: Publication of the parameters.
 
 
 GUPTA_PARAMETERS: dict[str, GuptaParameters] = {
@@ -110,27 +104,22 @@ class Gupta(nn.Module):
         Raises:
             InputError: If an atom is of another element.
         """
-        self._check_elements(z)
+        other = z[z != atomic_numbers[self.element]]
+        if other.numel():
+            raise InputError(f"this is the Gupta potential of {self.element}, got {chemical_symbols[int(other[0])]}")
         batch = one_cluster(pos) if batch is None else batch
         if not batch.numel():
             return pos.new_zeros(0)
         pos, defect = usable_positions(pos, batch)
         padded, place, sizes = pad_clusters(pos, batch)
         pairs, _, distance = pair_distances(padded, sizes)
-        return self._terms(distance / self.constants.r0 - 1, pairs).flatten()[place] + defect
-
-    def _terms(self, stretch: Tensor, pairs: Tensor) -> Tensor:
-        """Compute the terms i from ``stretch = r_ij / r0 - 1 [..., num_atoms, num_atoms]`` and the mask ``pairs``."""
         of = self.constants
+        stretch = distance / of.r0 - 1  # [num_graphs, num_atoms, num_atoms]
         repulsion = of.a * (torch.exp(-of.p * stretch) * pairs).sum(-1)
         density = of.xi**2 * (torch.exp(-2 * of.q * stretch) * pairs).sum(-1)
         bound = density > 0  # an isolated atom: the square root has no gradient at zero
-        return repulsion - torch.where(bound, density, 1.0).sqrt() * bound
-
-    def _check_elements(self, z: Tensor):
-        other = z[z != atomic_numbers[self.element]]
-        if other.numel():
-            raise InputError(f"this is the Gupta potential of {self.element}, got {chemical_symbols[int(other[0])]}")
+        terms = repulsion - torch.where(bound, density, 1.0).sqrt() * bound
+        return terms.flatten()[place] + defect
 
     def extra_repr(self) -> str:
         return self.element
@@ -332,12 +321,7 @@ class ClusterEMT(EMT):
         radial = (radial + radial.T) / r
         self.forces = (radial[:, :, None] * apart).sum(axis=1)
         energy = float(self.energies.sum())
-        self.results = {
-            "energy": energy,
-            "free_energy": energy,
-            "energies": self.energies,
-            "forces": self.forces,
-        }
+        self.results = {"energy": energy, "free_energy": energy, "energies": self.energies, "forces": self.forces}
 
 
 def model_problem(model: nn.Module, atoms: Atoms) -> str | None:

@@ -18,14 +18,12 @@ from pyg_clusters.structures.calculators import isolated, lowest_spin
 from pyg_clusters.structures.relax_frames import local_minimum
 from pyg_clusters.structures.superposition import distances_by_elements
 
-VOLUME = 0.8
-"""Volume per atom of a random start, in units of the cubed bond length; a close-packed crystal has 0.71."""
+VOLUME = 0.8  # volume per atom of a random start, in units of the cubed bond length; a close-packed crystal has 0.71
 
 APART = 0.72
 """Minimum distance between atoms of a random start, in bond lengths."""
 
-FRICTION = 0.02
-"""Friction of the Langevin thermostat in 1/fs."""
+FRICTION = 0.02  # friction of the Langevin thermostat in 1/fs
 
 
 def bond_length(numbers: np.ndarray) -> float:
@@ -133,14 +131,9 @@ ACCEPTANCE = 2000 * units.kB
 """Thermal energy of the Metropolis rule in eV: a minimum higher by ΔE is accepted with probability
 exp(-ΔE / ACCEPTANCE)."""
 
-TRIES_PER_MINIMUM = 3
-"""Maximum number of attempts of a segment, per minimum that it may contain."""
-
-BARREN = 20
-"""Minimum number of consecutive segments without a new minimum after which the search ends."""
-
-CLOSEST, BONDED = 0.6, 1.4
-"""Minimum distance between atoms and maximum bond length, in sums of covalent radii."""
+TRIES_PER_MINIMUM = 3  # maximum number of attempts of a segment, per minimum that it may contain
+BARREN = 20  # minimum number of consecutive segments without a new minimum after which the search ends
+CLOSEST, BONDED = 0.6, 1.4  # minimum distance between atoms and maximum bond length, in sums of covalent radii
 
 
 def quench(
@@ -289,10 +282,13 @@ class _Search:
         if self.is_known(written, label.energy):
             return None
         rise = 0.0 if self.current is None else label.energy - self.current.info["energy"]
+        energies = {"energy": label.energy}
+        if self.isolated is not None:
+            of_atoms = sum(n * self.isolated[symbol] for symbol, n in composition.items())
+            energies["binding_energy"] = label.energy - of_atoms
         written.info = {
             **spin,
-            "energy": label.energy,
-            **self.binding(composition, label.energy),
+            **energies,
             "source": source,
             "group": f"{formula_of(composition)}-{self.segment}",
             "segment": self.segment,
@@ -307,25 +303,14 @@ class _Search:
         if self.current is None:
             symbols = [symbol for symbol, n in composition.items() for _ in range(n)]
             return "random", random_compact(Atoms(symbols).numbers, rng)
-        settings = self.settings
-        moves = ["md_quench", "basin_hop", "relocation"] + ["swap"] * (len(composition) > 1)
-        move = str(rng.choice(moves))
+        move = str(rng.choice(["md_quench", "basin_hop", "relocation"] + ["swap"] * (len(composition) > 1)))
         if move == "md_quench":
-            temperature = settings.temperature * rng.uniform(0.7, 1.5)
+            temperature = self.settings.temperature * rng.uniform(0.7, 1.5)
+            steps, timestep = self.settings.md_steps, self.settings.timestep
             return move, heated(
-                self.current,
-                self.calculator,
-                rng,
-                temperature=temperature,
-                steps=settings.md_steps,
-                timestep=settings.timestep,
+                self.current, self.calculator, rng, temperature=temperature, steps=steps, timestep=timestep
             )
         return move, {"basin_hop": displaced, "relocation": relocated, "swap": swapped}[move](self.current, rng)
-
-    def binding(self, composition: Mapping[str, int], energy: float) -> dict[str, float]:
-        if self.isolated is None:
-            return {}
-        return {"binding_energy": energy - sum(n * self.isolated[symbol] for symbol, n in composition.items())}
 
     def is_known(self, atoms: Atoms, energy: float) -> bool:
         near = [d for e, d in self.found[np.sort(atoms.numbers).tobytes()] if abs(e - energy) < SAME_ENERGY]

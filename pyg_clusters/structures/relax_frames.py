@@ -24,35 +24,23 @@ from pyg_clusters.models.training_domain import geometry_range_of, measures
 from pyg_clusters.options.structures import RelaxOptions
 from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
-from pyg_clusters.structures.relaxation import (
-    LEFT_RANGE,
-    BatchedEnergy,
-    batched_energy,
-    broken,
-    chunks,
-    relax_chunk,
-)
+from pyg_clusters.structures.relaxation import LEFT_RANGE, batched_energy, broken
 
-CORRECTIONS = 20
-"""Number of steps that the optimizer stores to approximate the Hessian."""
+CORRECTIONS = 20  # number of steps that the optimizer stores to approximate the Hessian
 
 
 @dataclass
 class Minimum:
     """Result of a relaxation."""
 
-    atoms: Atoms
-    """Relaxed cluster, without a calculator."""
-    energy: float
-    """Energy in eV."""
-    fmax: float
-    """Maximum norm of the atomic forces in eV/Å."""
-    steps: int
-    """Number of evaluations of energy and forces."""
+    atoms: Atoms  #: Relaxed cluster, without a calculator.
+    energy: float  #: Energy in eV.
+    fmax: float  #: Maximum norm of the atomic forces in eV/Å.
+    steps: int  #: Number of evaluations of energy and forces.
+    #: Whether the largest force is below the limit and the geometry within the valid range and in one piece.
     converged: bool
-    """Whether the largest force is below the limit and the geometry within the valid range and in one piece."""
+    #: Reason why the final geometry is outside the valid range, or in pieces; ``None`` if it is not.
     left_range: str | None = None
-    """Reason why the final geometry is outside the valid range, or in pieces; ``None`` if it is not."""
 
 
 class _Stop(Exception):
@@ -145,22 +133,14 @@ class _Descent:
 
 @dataclass
 class Relaxed:
-    """Result of :func:`relax_frames`.
+    """Result of :func:`relax_frames`."""
 
-    Attributes:
-        frames: Number of frames written.
-        not_converged: Number of frames that did not converge.
-        left_range: Number of frames whose relaxation stopped because the energy is unreliable at their geometry, or
-            ended in pieces.
-        bad: Skipped frames.
-        file: Output file.
-    """
-
-    frames: int
-    not_converged: int
+    frames: int  #: Number of frames written.
+    not_converged: int  #: Number of frames that did not converge.
+    #: Number of frames whose relaxation stopped where the energy is unreliable, or ended in pieces.
     left_range: int
-    bad: list[BadFrame]
-    file: str
+    bad: list[BadFrame]  #: Skipped frames.
+    file: str  #: Output file.
 
     def __str__(self) -> str:
         text = f"{count_of(self.frames, 'frame')} in {self.file}, {self.not_converged} of them not converged"
@@ -197,7 +177,9 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
             return atoms
 
         if batched:
-            write_extxyz(Path(options.out), map(counted, _relaxed_in_batches(frames, options, batched)))
+            with FrameProgress("frames relaxed") as progress:
+                relaxed = batched.relax(frames, options.fmax, options.steps, progress.advance)
+                write_extxyz(Path(options.out), map(counted, relaxed))
         else:
             for atoms in _relaxed_one_by_one(frames, options):
                 counted(atoms)
@@ -227,12 +209,6 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
         "converged": found.converged,
     }
     return relaxed
-
-
-def _relaxed_in_batches(frames: Iterable[Atoms], options: RelaxOptions, by: BatchedEnergy) -> Iterator[Atoms]:
-    with FrameProgress("frames relaxed") as progress:
-        for chunk in chunks(frames):
-            yield from relax_chunk(chunk, by, options.fmax, options.steps, progress.advance)
 
 
 def _relaxed_one_by_one(frames: Iterable[Atoms], options: RelaxOptions) -> Iterator[Atoms]:

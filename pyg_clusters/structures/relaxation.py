@@ -28,18 +28,13 @@ MIXING, LESS_MIXING = 0.1, 0.99
 class Relaxation:
     """Relaxed clusters in input order."""
 
-    pos: Tensor
-    """Positions ``[num_atoms, 3]`` in Å."""
-    energy: Tensor
-    """Energies ``[num_graphs]`` in eV at these positions."""
-    fmax: Tensor
-    """Maximum norm of the atomic forces of each cluster ``[num_graphs]`` in eV/Å at these positions."""
-    steps: Tensor
-    """Number of steps ``[num_graphs]``."""
+    pos: Tensor  #: Positions ``[num_atoms, 3]`` in Å.
+    energy: Tensor  #: Energies ``[num_graphs]`` in eV at these positions.
+    fmax: Tensor  #: Maximum norm of the atomic forces of each cluster ``[num_graphs]`` in eV/Å at these positions.
+    steps: Tensor  #: Number of steps ``[num_graphs]``.
+    #: Whether the largest force is below the limit and the geometry within the valid range, ``[num_graphs]``.
     converged: Tensor
-    """Whether the largest force is below the limit and the geometry within the valid range, ``[num_graphs]``."""
-    left_range: Tensor
-    """Whether the final geometry is outside the valid range, ``[num_graphs]``."""
+    left_range: Tensor  #: Whether the final geometry is outside the valid range, ``[num_graphs]``.
 
 
 @torch.no_grad()
@@ -175,7 +170,6 @@ def _largest_norm(vectors: Tensor, batch: Tensor) -> Tensor:
 
 PAIRS_AT_ONCE = 1_000_000
 
-
 LEFT_RANGE = "left_range"
 """Key in ``info`` of the reason why a geometry is outside the range in which its energy is reliable, or in pieces."""
 
@@ -196,9 +190,55 @@ class BatchedEnergy:
         """Reason why a frame cannot be used, if any."""
         return calculator_problem("gupta", atoms) if self.model is None else model_problem(self.model, atoms)
 
-    def energy_of(self, element: str) -> EnergyFunction:
-        """Return the energy function of frames whose first atom is of this element."""
-        return Gupta(element) if self.model is None else self.model
+    def relax(
+        self, frames: Iterable[Atoms], fmax: float, steps: int, progress: Callable[[int], None]
+    ) -> Iterator[Atoms]:
+        """Yield relaxed copies of frames, in input order; the other arguments are those of :func:`relax`.
+
+        Frames are relaxed in chunks of at most about a million pairs of atoms.
+        """
+        chunk: list[Atoms] = []
+        largest = 0
+        for atoms in frames:
+            largest = max(largest, len(atoms))
+            if chunk and (len(chunk) + 1) * largest**2 > PAIRS_AT_ONCE:
+                yield from self._relaxed(chunk, fmax, steps, progress)
+                chunk, largest = [], len(atoms)
+            chunk.append(atoms)
+        yield from self._relaxed(chunk, fmax, steps, progress)
+
+    def _relaxed(
+        self, frames: Sequence[Atoms], fmax: float, steps: int, progress: Callable[[int], None]
+    ) -> list[Atoms]:
+        """Relaxed copies of the frames of a chunk, in input order."""
+        of_element: dict[str, list[int]] = defaultdict(list)
+        for place, atoms in enumerate(frames):
+            of_element[atoms.get_chemical_symbols()[0]].append(place)
+        result: dict[int, Atoms] = {}
+        for element, places in of_element.items():
+            chosen = [frames[place] for place in places]
+            ptr = torch.tensor([0, *map(len, chosen)]).cumsum(0)
+            z = torch.cat([torch.from_numpy(atoms.numbers).long() for atoms in chosen]).to(self.device)
+            centres = [atoms.positions.mean(axis=0) for atoms in chosen]
+            pos = torch.cat([torch.from_numpy(atoms.positions - c) for atoms, c in zip(chosen, centres, strict=True)])
+            energy = Gupta(element) if self.model is None else self.model
+            start, batch = pos.to(self.device, self.dtype), ptr_to_batch(ptr).to(self.device)
+            found = relax(energy, z, start, batch, fmax=fmax, max_steps=steps, progress=progress)
+            trained = geometry_range_of(energy)
+            for number, (place, atoms) in enumerate(zip(places, chosen, strict=True)):
+                positions = found.pos[ptr[number] : ptr[number + 1]].double().cpu().numpy() + centres[number]
+                relaxed = result[place] = at_new_positions(atoms, positions)
+                relaxed.info |= {
+                    f"{self.name}_energy": float(found.energy[number]),
+                    f"{self.name}_fmax": float(found.fmax[number]),
+                    f"{self.name}_steps": int(found.steps[number]),
+                    "converged": bool(found.converged[number]),
+                }
+                if found.left_range[number]:
+                    relaxed.info[LEFT_RANGE] = trained.reason(relaxed) or "outside what the model was trained on"
+                elif reason := broken(atoms, relaxed):
+                    relaxed.info |= {"converged": False, LEFT_RANGE: reason}
+        return [result[place] for place in range(len(frames))]
 
 
 def batched_energy(name: str) -> BatchedEnergy | None:
@@ -206,20 +246,6 @@ def batched_energy(name: str) -> BatchedEnergy | None:
     if name == "gupta":
         return BatchedEnergy()
     return BatchedEnergy(load_model(name)) if Path(name).is_dir() or name in available_models() else None
-
-
-def chunks(frames: Iterable[Atoms]) -> Iterator[list[Atoms]]:
-    """Group frames into chunks with at most about a million pairs of atoms."""
-    chunk: list[Atoms] = []
-    largest = 0
-    for atoms in frames:
-        largest = max(largest, len(atoms))
-        if chunk and (len(chunk) + 1) * largest**2 > PAIRS_AT_ONCE:
-            yield chunk
-            chunk, largest = [], len(atoms)
-        chunk.append(atoms)
-    if chunk:
-        yield chunk
 
 
 def broken(before: Atoms, after: Atoms) -> str | None:
@@ -230,39 +256,3 @@ def broken(before: Atoms, after: Atoms) -> str | None:
     if pieces is None or pieces_far_apart(before.numbers, before.positions) is not None:
         return None
     return f"it broke into {pieces}"
-
-
-def relax_chunk(
-    frames: Sequence[Atoms], by: BatchedEnergy, fmax: float, steps: int, progress: Callable[[int], None]
-) -> list[Atoms]:
-    """Return relaxed copies of frames in input order."""
-    of_element: dict[str, list[int]] = defaultdict(list)
-    for place, atoms in enumerate(frames):
-        of_element[atoms.get_chemical_symbols()[0]].append(place)
-    result: dict[int, Atoms] = {}
-    for element, places in of_element.items():
-        chosen = [frames[place] for place in places]
-        ptr = torch.tensor([0, *map(len, chosen)]).cumsum(0)
-        z = torch.cat([torch.from_numpy(atoms.numbers).long() for atoms in chosen])
-        centres = [atoms.positions.mean(axis=0) for atoms in chosen]
-        pos = torch.cat([torch.from_numpy(atoms.positions - c) for atoms, c in zip(chosen, centres, strict=True)])
-        energy, batch = by.energy_of(element), ptr_to_batch(ptr).to(by.device)
-        start = pos.to(by.device, by.dtype)
-        found = relax(energy, z.to(by.device), start, batch, fmax=fmax, max_steps=steps, progress=progress)
-        trained = geometry_range_of(energy)
-        for number, (place, atoms) in enumerate(zip(places, chosen, strict=True)):
-            positions = found.pos[ptr[number] : ptr[number + 1]].double().cpu().numpy() + centres[number]
-            result[place] = at_new_positions(atoms, positions)
-            result[place].info |= {
-                f"{by.name}_energy": float(found.energy[number]),
-                f"{by.name}_fmax": float(found.fmax[number]),
-                f"{by.name}_steps": int(found.steps[number]),
-                "converged": bool(found.converged[number]),
-            }
-            if found.left_range[number]:
-                result[place].info[LEFT_RANGE] = (
-                    trained.reason(result[place]) or "outside what the model was trained on"
-                )
-            elif reason := broken(atoms, result[place]):
-                result[place].info |= {"converged": False, LEFT_RANGE: reason}
-    return [result[place] for place in range(len(frames))]

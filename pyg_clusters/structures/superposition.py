@@ -17,20 +17,14 @@ rarely that close: 3 of the 6,030 shipped gallium minima have another within thi
 1.6 meV higher), and 21 have one within 0.05 Å.
 """
 
-KEY_LENGTH: int = 64
-"""Number of blocks of the sorted distances whose means form the key of a structure."""
+KEY_LENGTH: int = 64  # number of blocks of the sorted distances whose means form the key of a structure
 
 FRAMES_AT_ONCE: int = 1024
 """Maximum number of structures per batch, when keys are computed or looked up."""
 
-PAIRS_AT_ONCE: int = 128
-"""Maximum number of pairs that are superposed in one batch."""
-
-DISTANCES_AT_ONCE: int = 1 << 22
-"""Maximum number of distances in memory, which limits the batches of large structures."""
-
-FAR: float = 100.0
-"""Penalty distance in Å that prevents matching atoms of different elements."""
+PAIRS_AT_ONCE: int = 128  # maximum number of pairs that are superposed in one batch
+DISTANCES_AT_ONCE: int = 1 << 22  # maximum number of distances in memory, which limits the batches of large structures
+FAR: float = 100.0  # penalty distance in Å that prevents matching atoms of different elements
 
 UNLIKE: float = 6.0
 """Atoms whose environments differ by more than this number of tolerances are never matched in copies."""
@@ -147,6 +141,8 @@ class PairComparison:
     """
 
     def __init__(self, species: np.ndarray, pos: np.ndarray, tolerance: float):
+        if not tolerance > 0:
+            raise ValueError(f"the tolerance must be positive (in Å), got {tolerance}")
         self.species = species
         self.pos = pos - pos.mean(axis=1, keepdims=True)
         self.radii = _sorted_radii(species, self.pos)

@@ -174,7 +174,7 @@ class EnergyTraining(pl.LightningModule):
         """Fit offset, scale and domain to the training set; a resumed run then loads its own."""
         data = cast(TrainingData, self.trainer.datamodule)  # type: ignore[attr-defined]
         self.check(data)
-        self.fit_scales(data.training_blocks(), data.references, data.electronic_state)
+        self.fit_scales(data.batches.blocks(data.split.train), data.references, data.electronic_state)
         if self.average_decay is not None:
             self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.average_decay))
             self.average.requires_grad_(False)

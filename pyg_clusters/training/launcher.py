@@ -45,17 +45,11 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Training:
-    """One of several trainings.
+    """One of several trainings."""
 
-    Attributes:
-        name: Name of its folder.
-        recipe: Recipe.
-        options: Options of ``pyg-clusters train`` that change the recipe.
-    """
-
-    name: str
-    recipe: Path
-    options: tuple[str, ...] = ()
+    name: str  #: Name of its folder.
+    recipe: Path  #: Recipe.
+    options: tuple[str, ...] = ()  #: Options of ``pyg-clusters train`` that change the recipe.
 
     def arguments(self, folder: Path) -> list[str]:
         """Arguments of ``pyg-clusters`` that start or resume it."""

@@ -1,15 +1,16 @@
-"""Parts of a training for Lightning: loaders, the folder of a run, and progress."""
+"""Parts of a training for Lightning: loaders and their sampler, the folder of a run, and progress."""
 
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.callbacks import Callback, Checkpoint
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
-from pyg_clusters.datasets.batches import EpochSampler
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.writing import write_table
@@ -48,6 +49,101 @@ class ClusterDataModule(TrainingData, pl.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
         )
+
+
+class EpochSampler(Sampler[list[int]]):
+    """Sampler of batches, in an order that depends only on the seed and the epoch.
+
+    A resumed run therefore continues exactly as an uninterrupted one. In distributed training, each process takes its
+    share of every batch; together they process the same batches as a single process. (A last batch with fewer clusters
+    than processes is dropped.)
+
+    Args:
+        clusters: Indices of the clusters.
+        batch_size: Number of clusters in a batch, over all processes.
+        shuffle: Whether to shuffle the clusters in each epoch.
+        seed: Seed of the shuffling.
+        rank: Index of this process.
+        world_size: Number of processes.
+        sizes: Number of atoms of each of the clusters, for ``max_pairs``.
+        max_pairs: Limit on the pairs of atoms in a batch, see :func:`bounded_batches`. The number of batches then
+            depends on the order, and the sampler has no length.
+    """
+
+    def __init__(
+        self,
+        clusters: Tensor,
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        sizes: Tensor | None = None,
+        max_pairs: int | None = None,
+    ):
+        self.clusters = clusters
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.sizes = sizes
+        self.max_pairs = max_pairs
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int):
+        """Set the epoch; called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.arange(self.clusters.numel())
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(hash((self.seed, self.epoch)) % 2**63)
+            order = torch.randperm(order.numel(), generator=generator)
+        parts: Iterable[Tensor] = order.split(self.batch_size)
+        if self.max_pairs is not None and self.sizes is not None:
+            parts = bounded_batches(order, self.sizes, self.batch_size, self.max_pairs, self.world_size)
+        for part in parts:
+            if part.numel() >= self.world_size:
+                yield self.clusters[part[self.rank :: self.world_size]].tolist()
+
+    def __len__(self) -> int:
+        if self.max_pairs is not None:
+            raise TypeError("the number of batches depends on the order of the clusters")
+        full, rest = divmod(self.clusters.numel(), self.batch_size)
+        return full + (rest >= self.world_size)
+
+
+def bounded_batches(
+    order: Tensor, sizes: Tensor, max_clusters: int, max_pairs: int, min_clusters: int = 1
+) -> Iterator[Tensor]:
+    """Divide a sequence of clusters into batches with limits on the number of clusters and of pairs of atoms.
+
+    The pairs are counted as for dense operations on padded clusters: the number of clusters in the batch times the
+    square of the number of atoms of the largest one.
+
+    Args:
+        order: Indices of the clusters, in order.
+        sizes: Number of atoms of each cluster.
+        max_clusters: Maximum number of clusters in a batch.
+        max_pairs: Maximum number of pairs of atoms in a batch.
+        min_clusters: Minimum number of clusters in a batch, regardless of their pairs.
+
+    Example:
+        >>> parts = bounded_batches(torch.arange(5), torch.tensor([10, 10, 20, 10, 10]), 4, 800)
+        >>> [part.tolist() for part in parts]
+        [[0, 1], [2, 3], [4]]
+    """
+    start = largest = 0
+    for end, size in enumerate(sizes[order].tolist()):
+        widest = max(largest, size)
+        num = end - start
+        if num >= min_clusters and (num == max_clusters or (num + 1) * widest**2 > max_pairs):
+            yield order[start:end]
+            start, widest = end, size
+        largest = widest
+    if start < order.numel():
+        yield order[start:]
 
 
 class RunFolder(Checkpoint):

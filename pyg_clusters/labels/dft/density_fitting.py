@@ -262,14 +262,12 @@ class FittedIntegrals:
 class FittedProducts:
     """Density-fitted products of orbitals with all basis functions."""
 
-    matrices: PairedMatrices
-    """Three-centre integrals of the auxiliary functions with products of basis functions."""
-    orbitals: np.ndarray
-    """Orbitals c ``[num_functions, num_orbitals]``."""
+    matrices: PairedMatrices  #: Three-centre integrals of the auxiliary functions with products of basis functions.
+    orbitals: np.ndarray  #: Orbitals c ``[num_functions, num_orbitals]``.
+    #: For each atom, rotation ``[num_orbitals, part]`` to the orbitals that are fitted with its auxiliary functions.
     rotations: list[np.ndarray]
-    """For each atom, rotation ``[num_orbitals, part]`` to the orbitals that are fitted with its auxiliary functions."""
+    #: Fitting coefficients ``[fitting functions of the atom, part, num_functions]`` of each atom.
     coefficients: list[np.ndarray]
-    """Fitting coefficients ``[fitting functions of the atom, part, num_functions]`` of each atom."""
 
     def exchange(self, others: np.ndarray) -> np.ndarray:
         r"""Compute the exchange matrix of the density matrix :math:`\sum_j x_j c_j^T` with the orbitals c.

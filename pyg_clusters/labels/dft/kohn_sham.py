@@ -25,14 +25,10 @@ weight, are smaller at all points."""
 class GridBlock:
     """Block of neighbouring grid points, with the non-negligible basis functions in single precision."""
 
-    coords: np.ndarray
-    """Coordinates ``[points, 3]`` in bohr."""
-    weights: np.ndarray
-    """Weights ``[points]``."""
-    functions: np.ndarray
-    """Indices of the functions ``[block_functions]``."""
-    values: np.ndarray
-    """Values of the functions and their gradients ``[4, points, block_functions]``."""
+    coords: np.ndarray  #: Coordinates ``[points, 3]`` in bohr.
+    weights: np.ndarray  #: Weights ``[points]``.
+    functions: np.ndarray  #: Indices of the functions ``[block_functions]``.
+    values: np.ndarray  #: Values of the functions and their gradients ``[4, points, block_functions]``.
 
     def density(self, density: np.ndarray) -> np.ndarray:
         """Compute the density and its gradient ``[4, points]`` from a symmetric density matrix."""
@@ -157,8 +153,7 @@ NO_ORBITAL = 1e-8
 class ClosedShell:
     """Converged closed-shell solution, with its integrals and integration grid."""
 
-    mf: "dft.rks.RKS"
-    """PySCF mean-field object with orbitals, occupations and energies in hartree."""
+    mf: "dft.rks.RKS"  #: PySCF mean-field object with orbitals, occupations and energies in hartree.
     integrals: FittedIntegrals
     grid: IntegrationGrid
 

@@ -28,24 +28,20 @@ class ShieldingLevel:
     convergence is at most 0.05 ppm; for Na14 it is 0.10 ppm (density fitting) and up to 0.17 ppm (grid).
     """
 
-    xc: str = "b3lyp"
-    """PySCF name of a gradient functional, pure or hybrid. PySCF defines B3LYP as Gaussian does."""
-    basis: str = "6-31g*"
-    """PySCF name of the basis set."""
+    xc: str = "b3lyp"  #: PySCF name of a gradient functional, pure or hybrid. PySCF defines B3LYP as Gaussian does.
+    basis: str = "6-31g*"  #: PySCF name of the basis set.
+    #: Whether to use six Cartesian d functions, as 6-31G(d) is defined, instead of five spherical ones.
     cartesian: bool = True
-    """Whether to use six Cartesian d functions, as 6-31G(d) is defined, instead of five spherical ones."""
+    #: Auxiliary basis of the density fitting, or ``None`` for exact integrals, which are many times slower. The same
+    #: basis is used in every two-electron term, and the shieldings do not depend on the gauge origin.
     fitting: str | None = "def2-universal-jkfit"
-    """Auxiliary basis of the density fitting, or ``None`` for exact integrals, which are many times slower. The same
-    basis is used in every two-electron term, and the shieldings do not depend on the gauge origin."""
-    grid: int = 1
-    """PySCF level of the integration grid, from 0 (coarse) to 9."""
+    grid: int = 1  #: PySCF level of the integration grid, from 0 (coarse) to 9.
+    #: Convergence of the energy in hartree. In practice the orbital gradient (2000 times as large) decides.
     scf_tolerance: float = 1e-7
-    """Convergence of the energy in hartree. In practice the orbital gradient (2000 times as large) decides."""
-    response_tolerance: float = 1e-4
-    """Convergence of the coupled-perturbed equations."""
+    response_tolerance: float = 1e-4  #: Convergence of the coupled-perturbed equations.
+    #: PySCF name of an effective core potential that replaces the core electrons. Shieldings cannot be computed with
+    #: it.
     core_potential: str | None = None
-    """PySCF name of an effective core potential that replaces the core electrons. Shieldings cannot be computed with
-    it."""
 
     def __post_init__(self):
         if not 0 <= self.grid <= 9:

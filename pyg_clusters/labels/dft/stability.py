@@ -131,10 +131,9 @@ FIRST_ANGLE = 0.4
 class BrokenSymmetry:
     """Properties of an open-shell singlet."""
 
+    #: Expectation value of the squared spin of the Kohn-Sham determinant; 0 for a closed shell, 1 for a diradical.
     spin_squared: float
-    """Expectation value of the squared spin of the Kohn-Sham determinant; 0 for a closed shell, 1 for a diradical."""
-    lowering: float
-    """Energy relative to the closed-shell solution in hartree, positive if lower."""
+    lowering: float  #: Energy relative to the closed-shell solution in hartree, positive if lower.
 
 
 def broken_symmetry(solution: ClosedShell, vector: np.ndarray) -> BrokenSymmetry:
