@@ -68,6 +68,16 @@ def test_true_energies_with_another_zero(shift, printed):
     assert ["Ga -0.5 eV per atom" in line for line in check_zero(other, "dft")] == [True] * printed
 
 
+def test_true_energies_of_two_zeros_are_named():
+    """Total energies in some frames and binding energies in the others, of clusters of one size."""
+    other = screening((13,) * 12)
+    for candidate in other.candidates:
+        candidate.energy = -2.0 * candidate.size
+        candidate.properties["dft"] = -2.0 * candidate.size - 52000.0 * candidate.size * (candidate.frame % 2)
+    (line,) = check_zero(other, "dft")
+    assert "--truth dft: energies of 13 atoms differ by up to 5.2e+04 eV per atom" in line
+
+
 def test_without_chemiscope_the_page_names_the_extra(predictor, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "chemiscope", None)
     report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))

@@ -9,12 +9,13 @@ import torch
 from ase import Atoms
 from torch import nn
 
-from pyg_clusters.composition import composition_names
+from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.report import PROVEN_SHIFT, other_zero
 from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference.scoring import ScoredBlock
+from pyg_clusters.metrics import mixed_zeros
 from pyg_clusters.models.contract import HasFeatures
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition
@@ -143,6 +144,10 @@ def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np
     Raises:
         InputError: If they differ by more than the error of any model.
     """
+    sizes = np.diff(ptr)
+    mixed = mixed_zeros(truth, sizes, comparable(composition_names(z, ptr), sizes))
+    if mixed is not None:
+        return [f"warning: --truth {name}: {mixed}"]
     zero = other_zero(z, ptr, predicted, truth)
     if zero is None:
         return []
