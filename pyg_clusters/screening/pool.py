@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import covalent_radii
 from torch import nn
 
 from pyg_clusters.composition import comparable, composition_names
@@ -17,11 +18,14 @@ from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference.scoring import ScoredBlock
 from pyg_clusters.metrics import mixed_zeros
 from pyg_clusters.models.contract import HasFeatures
+from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition
 from pyg_clusters.strategies import Selection, Strategy
 from pyg_clusters.structures.duplicates import representatives
 from pyg_clusters.structures.superposition import structure_keys
+
+GALLIUM: int = 31  # atomic number
 
 FRAMES_AT_ONCE: int = 64
 """Number of frames whose features are computed together."""
@@ -96,8 +100,17 @@ class FramePool:
 
 
 def radii_of(model: nn.Module | None) -> Sequence[float]:
-    """Shell radii of a model in Å; those of gallium for models without shells."""
-    return getattr(model, "radii", GALLIUM_RADII)
+    """Shell radii in Å of a model, or of the first member of an ensemble.
+
+    For models without shells they are those of gallium, scaled by the covalent radii of the training set.
+    """
+    domain = domain_of(model)
+    model = getattr(model, "members", [model])[0]
+    radii = getattr(getattr(model, "model", model), "radii", None)
+    if radii is not None:
+        return radii
+    scale = 1.0 if domain is None else covalent_radii[domain.atomic_numbers].mean() / covalent_radii[GALLIUM]
+    return tuple(float(scale * radius) for radius in GALLIUM_RADII)
 
 
 def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] = GALLIUM_RADII) -> np.ndarray:
