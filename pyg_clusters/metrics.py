@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import gaussian_kde, ks_2samp, skew, spearmanr, wasserstein_distance
 
+from pyg_clusters.composition import kind_label
 from pyg_clusters.errors import InputError
 from pyg_clusters.units import KCAL_PER_MOL, MEV
 
@@ -25,6 +26,9 @@ SHIFTS: str = (
     "shielding of their standard first"
 )
 """Message about labels that :func:`look_like_shifts`."""
+
+ONE_ZERO: float = 10.0
+"""Difference in eV per atom between energies of a composition that only overlapping atoms could explain."""
 
 MIN_ATOMS_FOR_SIGN: int = 10
 """Minimum number of atoms from which the sign of labels is judged."""
@@ -80,6 +84,30 @@ def metrics_by_size(
         ``spearman`` (NaN for a single cluster, or if all energies are equal).
     """
     return _rows(*_checked(predicted, target, sizes), kinds)
+
+
+def mixed_zeros(energy: ArrayLike, sizes: ArrayLike, kinds: ArrayLike) -> str | None:
+    """Warning about energies that differ within a size or composition by more than clusters can.
+
+    Args:
+        energy: Energies in eV, ``[num_graphs]``.
+        sizes: Number of atoms of each cluster, ``[num_graphs]``.
+        kinds: Size or composition of each cluster, ``[num_graphs]``.
+
+    Example:
+        >>> mixed_zeros([-26.0, -52026.0, -25.9], [13, 13, 13], [13, 13, 13]).partition(":")[0]
+        'energies of 13 atoms differ by up to 4000 eV per atom'
+        >>> mixed_zeros([-26.0, -52026.1], [13, 14], [13, 14])
+    """
+    energy, sizes, kinds = (np.asarray(values) for values in (energy, sizes, kinds))
+    spreads = {kind: np.ptp(energy[kinds == kind] / sizes[kinds == kind]) for kind in np.unique(kinds).tolist()}
+    kind = max(spreads, key=spreads.__getitem__, default=0)
+    if not spreads or spreads[kind] < ONE_ZERO:
+        return None
+    return (
+        f"energies of {kind_label(kind)} differ by up to {spreads[kind]:.4g} eV per atom: frames have different zeros "
+        "or units; give labels of one level of theory"
+    )
 
 
 def _checked(*arrays: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

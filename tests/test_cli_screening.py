@@ -17,7 +17,7 @@ from pyg_clusters.frames.provenance import at_new_positions
 from pyg_clusters.inference import Predictor
 from pyg_clusters.models import DART
 from pyg_clusters.models.checkpoint import load_model, save_model
-from pyg_clusters.screening.dft import Comparison, boxed
+from pyg_clusters.screening.dft import Comparison, boxed, write_folders
 from pyg_clusters.screening.pool import FramePool
 from pyg_clusters.strategies import Bins
 from pyg_clusters.testing import random_clusters
@@ -356,3 +356,19 @@ def test_a_single_result_has_no_error_without_the_mean():
     (_, number, error, _, lowest, rank), (formula, single, unknown, *_) = Comparison(columns, 3, Path()).rows()
     assert (number, lowest, rank) == (2, "candidate 2", 2) and error == pytest.approx(0.2 * KCAL_PER_MOL)
     assert (formula, single) == ("Ga40", 1) and np.isnan(unknown)
+
+
+def test_inputs_state_charge_and_spin_or_say_that_they_do_not(tmp_path):
+    """A cation and a triplet of sodium; Gaussian writes charge and multiplicity before the atoms, VASP neither."""
+    tetramer = [[0.0, 0.0, 0.0], [3.3, 0.0, 0.0], [1.65, 2.86, 0.0], [1.65, 1.0, 3.0]]
+    cation = Atoms("Na3", tetramer[:3], info={"charge": 1, "multiplicity": 1})
+    frames = [cation, Atoms("Na4", tetramer), Atoms("Na4", tetramer, info={"multiplicity": 3})]
+    write_folders(tmp_path / "g", frames, "gaussian-in", vacuum=0)
+    files = sorted((tmp_path / "g").glob("*/candidate.com"))
+    assert [path.read_text().splitlines()[4] for path in files] == ["1 1", "0 1", "0 3"]
+    with pytest.warns(UserWarning, match=r"format vasp state no charge \(\+1\), as candidate 1 does: set it"):
+        write_folders(tmp_path / "v", frames, "vasp")
+    with pytest.warns(UserWarning, match=r"format nwchem-in state no charge \(\+1\), as candidate 1 does"):
+        write_folders(tmp_path / "n", frames, "nwchem-in", vacuum=0)
+    write_folders(tmp_path / "m", frames[1:], "nwchem-in", vacuum=0)
+    assert "charge" not in cation.arrays and "initial_charges" not in cation.arrays

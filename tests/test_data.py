@@ -38,6 +38,20 @@ def test_named_labels_are_read_and_contradictions_refused():
         to_data(atoms)
 
 
+def test_total_energies_keep_their_digits_and_positions():
+    """Single precision rounds -52000 eV by 0.004 eV; two such energies 0.3 eV apart are not one."""
+    atoms = trimer()
+    atoms.calc = SinglePointCalculator(atoms, energy=-52000.0123)
+    assert to_data(atoms).y.tolist() == [-52000.0123] and to_data(atoms).pos.dtype == torch.float32
+    atoms.info["REF_energy"] = -52000.3
+    with pytest.raises(InputError, match="energy and REF_energy differ"):
+        to_data(atoms)
+    del atoms.info["REF_energy"]
+    atoms.positions[0, 2] += 0.1
+    with pytest.raises(InputError, match="'energy' was calculated at other positions"):
+        to_data(atoms)
+
+
 def test_a_cut_cluster_is_joined_and_a_crystal_refused():
     atoms = trimer()
     whole = to_data(atoms).pos

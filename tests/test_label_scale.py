@@ -140,6 +140,10 @@ def test_energies_of_two_zeros_give_a_warning(tmp_path):
     ClusterDataset(tmp_path, tmp_path / "b.extxyz")
     with pytest.warns(UserWarning, match="targets are up to 26000.1 eV per atom away .* have different zeros or units"):
         ClusterDataset(tmp_path, [tmp_path / "a.extxyz", tmp_path / "b.extxyz"])
+    both = Frames.open([tmp_path / "a.extxyz", tmp_path / "b.extxyz"], properties=["energy"])
+    write_store(tmp_path / "both.h5", both, compressed=False)
+    with pytest.warns(UserWarning, match=r"both.h5: energies of Ga13 differ by up to 5.2e\+04 eV per atom"):
+        OnDiskClusters(tmp_path / "both.h5")
 
 
 def test_references_of_another_unit_are_refused(tmp_path):

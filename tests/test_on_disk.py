@@ -255,6 +255,7 @@ def test_offsets_of_blocks_are_those_of_all_clusters():
     np.testing.assert_allclose(list(fit.solution().values()), expected, rtol=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.*different zeros")
 def test_index_is_kept_and_made_anew_for_another_file(store, tmp_path, monkeypatch):
     copy = tmp_path / "copy.h5"
     copy.write_bytes(store.read_bytes())

@@ -68,6 +68,29 @@ def test_true_energies_with_another_zero(shift, printed):
     assert ["Ga -0.5 eV per atom" in line for line in check_zero(other, "dft")] == [True] * printed
 
 
+def test_true_energies_of_two_zeros_are_named():
+    """Total energies in some frames and binding energies in the others, of clusters of one size."""
+    other = screening((13,) * 12)
+    for candidate in other.candidates:
+        candidate.energy = -2.0 * candidate.size
+        candidate.properties["dft"] = -2.0 * candidate.size - 52000.0 * candidate.size * (candidate.frame % 2)
+    (line,) = check_zero(other, "dft")
+    assert "--truth dft: energies of 13 atoms differ by up to 5.2e+04 eV per atom" in line
+
+
+def test_atoms_are_coloured_relative_to_their_element(predictor, monkeypatch):
+    """Two gold atoms of -4.1 and -3.9 eV, and eleven copper atoms of -3 eV but one of -2.56 eV."""
+    energies = np.array([-4.1, -3.9, *[-3.0] * 10, -2.56])
+    shown = screening((13,))
+    shown.candidates[0].atoms = Atoms([79] * 2 + [29] * 11, ICOSAHEDRON.positions)
+    found = {}
+    monkeypatch.setattr(Predictor, "atomic_energies", lambda *_, **__: [energies])
+    monkeypatch.setattr(report, "viewer_section", lambda atoms, properties, **_: found.update(properties))
+    report._add_viewer(report.Report("title"), shown, predictor, None)
+    colours = found["energy above the mean / meV"].values
+    assert colours == pytest.approx([-100.0, 100.0, *[-40.0] * 10, 400.0])
+
+
 def test_without_chemiscope_the_page_names_the_extra(predictor, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "chemiscope", None)
     report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))

@@ -18,7 +18,7 @@ from pyg_clusters.datasets import ClusterDataset, GalliumClusters, group_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import pad_clusters, pair_distances, ptr_to_batch, soft_beyond_masks
-from pyg_clusters.models import DART, SmoothDART, save_model
+from pyg_clusters.models import DART, Ensemble, SmoothDART, save_model
 from pyg_clusters.nn import spherical_harmonics
 from pyg_clusters.structures import Gupta, ModelCalculator, energy_and_forces, relax
 from pyg_clusters.testing import random_clusters, validate_model
@@ -301,9 +301,12 @@ def test_nanoparticles_are_for_models_of_fixed_range(outermost_shell):
     z, pos, _ = clusters((6,))
     model.domain.fit(z, torch.tensor([0, 6]), pos)
     side = 3.0 * torch.arange(4.0)
-    cube = Atoms("Ga64", torch.cartesian_prod(side, side, side).numpy(), calculator=ModelCalculator(model))
-    if outermost_shell:
-        with pytest.raises(InputError, match=r"64 atoms are beyond .* sums over all atoms .* outermost_shell: false"):
-            cube.get_potential_energy()
-    else:
-        assert np.isfinite(cube.get_potential_energy())
+    for each in (model, Ensemble([model, model])):
+        cube = Atoms("Ga64", torch.cartesian_prod(side, side, side).numpy(), calculator=ModelCalculator(each))
+        if outermost_shell:
+            with pytest.raises(
+                InputError, match=r"64 atoms are beyond .* sums over all atoms .*outermost_shell: false"
+            ):
+                cube.get_potential_energy()
+        else:
+            assert np.isfinite(cube.get_potential_energy())

@@ -166,6 +166,13 @@ def test_labels_of_only_some_frames_are_ignored(model, tmp_path, capsys):
     assert set(table_of(tmp_path / "out" / "spectrum.csv")) == {"size", "shift_ppm", "pred", "dft"}
 
 
+@pytest.mark.filterwarnings("default")
+def test_energies_of_two_zeros_have_no_boltzmann_weights(model, tmp_path, capsys):
+    write_extxyz(tmp_path / "na.extxyz", [dimer(-0.7), dimer(-8821.2)])
+    assert main(["spectrum", str(model), str(tmp_path / "na.extxyz"), "--out", str(tmp_path / "out")]) == 0
+    assert "Boltzmann weights are meaningless: energies of 2 atoms differ by up to 4410" in capsys.readouterr().err
+
+
 def test_frames_without_a_finite_label_are_left_out(model, tmp_path, capsys):
     """Only the second dimer counts: its shift is the reference minus 580 ppm."""
     write_extxyz(tmp_path / "na.extxyz", [dimer(-2.0, np.nan), dimer(-2.0, 580.0), dimer(np.inf, 500.0)])

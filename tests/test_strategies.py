@@ -12,9 +12,11 @@ from helpers import atoms_of
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
-from pyg_clusters.models import DART, save_model
+from pyg_clusters.geometry import GALLIUM_RADII
+from pyg_clusters.models import DART, Ensemble, LastLayerPosterior, SmoothDART, save_model
+from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.screening import BenchmarkScreeningOptions, ScreenOptions, benchmark_screening, screen
-from pyg_clusters.screening.pool import FramePool, cluster_features, mean_shell_counts
+from pyg_clusters.screening.pool import FramePool, cluster_features, mean_shell_counts, radii_of
 from pyg_clusters.strategies import (
     STRATEGIES,
     Bins,
@@ -135,6 +137,18 @@ def test_features_of_other_models_are_their_distances():
     features = cluster_features(torch.nn.Linear(1, 1), np.full((4, 13), 31), pos)
     np.testing.assert_allclose(cluster_features(torch.nn.Linear(1, 1), np.full((4, 13), 31), -pos), features, rtol=1e-5)
     assert np.linalg.norm(features[0] - features[1]) > 0.1
+
+
+def test_radii_are_those_of_the_model_or_of_its_element():
+    """Sodium bonds are 1.36 times as long as those of gallium, by their covalent radii of 1.66 and 1.22 Å."""
+    members = [SmoothDART(radii=(5.0, 8.4)), SmoothDART(radii=(5.0, 8.4))]
+    assert radii_of(Ensemble(members)) == radii_of(members[0]) == (5.0, 8.4)
+    assert radii_of(LastLayerPosterior(DART(radii=(3.3, 5.7)), torch.zeros(0, 0))) == (3.3, 5.7)
+    assert radii_of(torch.nn.Linear(1, 1)) == GALLIUM_RADII
+    without = torch.nn.Linear(1, 1)
+    without.domain = TrainingDomain()
+    without.domain.fit(torch.tensor([11, 11]), torch.tensor([0, 2]))
+    assert radii_of(without) == pytest.approx([radius * 1.66 / 1.22 for radius in GALLIUM_RADII])
 
 
 def test_distances_of_an_alloy_tell_its_homotops_apart():

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +22,7 @@ from pyg_clusters.analysis.descriptor import (
 )
 from pyg_clusters.analysis.plots import BLUE, SHELL_COLORS, SIZE, SMALL, figure_with_axes, integer_ticks, legend, tidy
 from pyg_clusters.analysis.report import Report, literal
+from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.energy_units import units_of_labels
@@ -28,6 +30,7 @@ from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
+from pyg_clusters.metrics import mixed_zeros
 from pyg_clusters.options.frames import DescribeOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.shipped import TARGETS
@@ -66,6 +69,9 @@ def describe(options: DescribeOptions) -> Description:
         if target:
             units = units_of_labels(options.frames, target, options.energy_unit)
             frames.properties[target] = frames.properties[target] * [units[file] for file in frames.file.tolist()]
+            kinds = comparable(composition_names(frames.z, frames.ptr), frames.sizes)
+            if mixed := mixed_zeros(frames.properties[target], frames.sizes, kinds):
+                warnings.warn(mixed, stacklevel=2)
         description = description_of(frames, radii, target)
         if out is not None:
             description.out = options.out

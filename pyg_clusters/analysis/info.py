@@ -161,14 +161,17 @@ class Label:
     highest: float = float("-inf")
     example: str = ""
     shape: tuple[int, ...] = ()
+    invalid: int = 0  # frames in which a number is not finite
 
     def add(self, value: object):
         array = np.asarray(value)
         self.frames += 1
         self.shape = array.shape
         if array.dtype.kind in "iuf" and array.size:
-            self.lowest = min(self.lowest, float(array.min()))
-            self.highest = max(self.highest, float(array.max()))
+            finite = array[np.isfinite(array)]
+            self.invalid += finite.size < array.size
+            self.lowest = min(self.lowest, float(finite.min(initial=np.inf)))
+            self.highest = max(self.highest, float(finite.max(initial=-np.inf)))
         elif not self.example:
             self.example = str(value)
 
@@ -177,7 +180,8 @@ class Label:
         kind = {0: "per frame", 1: "per atom"}.get(len(self.shape), f"{each} values per atom")
         values = f"{self.lowest:.6g} to {self.highest:.6g}" if self.lowest <= self.highest else repr(self.example)
         missing = f"; in {self.frames:,} frames only" if self.frames < num_frames else ""
-        return f"{values} ({kind}{missing})"
+        invalid = f"; not finite in {count_of(self.invalid, 'frame')}" if self.invalid else ""
+        return f"{values} ({kind}{missing}{invalid})"
 
 
 SECTIONS = ("Training data", "Limits")  # sections of the card of a pretrained model

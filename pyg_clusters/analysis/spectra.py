@@ -25,7 +25,7 @@ from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
-from pyg_clusters.metrics import SHIFTS, look_like_shifts
+from pyg_clusters.metrics import SHIFTS, look_like_shifts, mixed_zeros
 from pyg_clusters.options.frames import SpectrumOptions
 from pyg_clusters.progress import counting
 from pyg_clusters.units import SHIFT_NAME, SODIUM_REFERENCE_PPM
@@ -129,6 +129,8 @@ def spectrum(options: SpectrumOptions) -> Spectra:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: no spectrum")
         if atomic.labels is not None and look_like_shifts(atomic.predicted, atomic.labels):
             warnings.warn(SHIFTS, stacklevel=2)
+        if atomic.energy is not None and (mixed := mixed_zeros(atomic.energy, atomic.sizes, atomic.sizes)):
+            warnings.warn(f"Boltzmann weights are meaningless: {mixed}", stacklevel=2)
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
         groups = spectra(atomic, reference, options.width, options.shape, options.by, options.temperature)
         settings = {

@@ -14,13 +14,15 @@ from ase.data import atomic_numbers
 from torch import Tensor
 from torch_geometric.data import Data, OnDiskDataset
 
+from pyg_clusters.composition import composition_names
 from pyg_clusters.datasets.label_reading import LabelArguments, LabelReader, Labels, report_skipped
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, file_fingerprint, waiting_lock
-from pyg_clusters.frames import BadFrame, StoreReader
+from pyg_clusters.frames import BadFrame, FrameBlock, StoreReader
 from pyg_clusters.frames.checks import group_labels, numbers, unrounded
 from pyg_clusters.frames.paths import is_store
 from pyg_clusters.geometry import ptr_to_batch, sizes_to_ptr
+from pyg_clusters.metrics import mixed_zeros
 from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_references
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
@@ -79,6 +81,7 @@ class StoreIndex:
         number_of_name: dict[str, int] = {}
         columns: dict[str, list[np.ndarray]] = {name: [] for name in ("frames", "target", "group")}
         kept: dict[str, list[np.ndarray]] = {key: [] for key in labels.keep}
+        extremes: dict[str, tuple[float, float]] = {}
         for block in reader.blocks(store, labels):
             if block.joined is not None and block.joined.any():
                 frame = block.number[block.joined.argmax()]
@@ -87,12 +90,16 @@ class StoreIndex:
             elements.update(np.unique(block.z).tolist())
             if not labels.per_atom:
                 columns["target"].append(numbers(block, labels.target))
+                _widen(extremes, block, columns["target"][-1] / block.sizes)
             for key in labels.keep:
                 kept[key].append(numbers(block, key))
             groups = block.origins[0].astype(str) if labels.group is None else group_labels(block, labels.group)
             indices = [number_of_name.setdefault(name, len(number_of_name)) for name in groups.tolist()]
             columns["group"].append(np.array(indices, dtype=np.int32))
         reader.check([store], len(columns["frames"]))
+        per_atom = np.array([*extremes.values()]).ravel()
+        if mixed := mixed_zeros(per_atom, np.ones(len(per_atom)), np.repeat([*extremes], 2)):
+            warnings.warn(f"{store}: {mixed}", stacklevel=2)
         whole = {name: torch.from_numpy(np.concatenate(parts)) if parts else None for name, parts in columns.items()}
         return cls(
             state=[],
@@ -105,6 +112,15 @@ class StoreIndex:
             atoms={symbol: energy for symbol, (energy, _) in reader.atoms.items()},
             electronic_state=reader.state or (0, False),
         )
+
+
+def _widen(extremes: dict[str, tuple[float, float]], block: FrameBlock, per_atom: np.ndarray):
+    """Widen the range of the energies of each composition, in eV per atom, by those of a block ``[num_frames]``."""
+    names = composition_names(block.z, block.ptr)
+    for name in np.unique(names).tolist():
+        values = per_atom[names == name]
+        low, high = extremes.get(name, (np.inf, -np.inf))
+        extremes[name] = min(low, float(values.min())), max(high, float(values.max()))
 
 
 def _state_of(store: Path) -> list[int]:

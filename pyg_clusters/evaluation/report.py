@@ -18,7 +18,7 @@ from pyg_clusters.formatting import cell, print_lines, print_table
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference.run import HISTORY
-from pyg_clusters.metrics import energy_metrics, metrics_by_size
+from pyg_clusters.metrics import energy_metrics, metrics_by_size, mixed_zeros
 from pyg_clusters.structures.duplicates import copies
 
 MUCH_LARGER: float = 5.0
@@ -186,7 +186,9 @@ def energy_context(
     kinds = comparable(composition_names(z, ptr), sizes)
     rows: dict[str, dict] = {}
     lines: list[str] = []
-    if zero := other_zero(z, ptr, predicted, target):
+    if mixed := mixed_zeros(target, sizes, kinds):
+        lines.append(f"warning: {mixed}")
+    elif zero := other_zero(z, ptr, predicted, target):
         lines.append(f"warning: {zero}")
         rows["on_the_zero_of_the_labels"] = energy_metrics(zero.without, target, sizes, kinds)
     if training_set is None:

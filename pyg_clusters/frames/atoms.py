@@ -16,8 +16,9 @@ from pyg_clusters.frames.ase_reader import atom_property, contradiction, frame_p
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.checks import check_block
 from pyg_clusters.frames.join import join_atoms
-from pyg_clusters.frames.provenance import set_origin
+from pyg_clusters.frames.provenance import outdated, set_origin
 from pyg_clusters.frames.reader import read_blocks
+from pyg_clusters.nn.output_scale import in_needed_precision
 from pyg_clusters.options import Fragments
 
 ENERGIES: tuple[str, ...] = ("energy", "REF_energy")
@@ -101,11 +102,13 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
 
     Args:
         atoms: The cluster.
-        dtype: Type of the numbers, by default that of torch. Total energies of heavy elements need ``torch.double``.
+        dtype: Type of the numbers, by default that of torch. An energy that single precision would round by more than
+            0.1 meV is in double precision.
         fragments: Treatment of a cluster in several pieces, see :func:`~pyg_clusters.frames.join_atoms`.
 
     Raises:
-        InputError: If it is not an isolated cluster, or has two energies or forces that differ.
+        InputError: If it is not an isolated cluster, has two energies or forces that differ, or a calculator with
+            results at other positions.
 
     Example:
         >>> dimer = Atoms("Ga2", positions=[[0.0, 0.0, 0.0], [0.0, 0.0, 2.5]], info={"energy": -1.5})
@@ -115,13 +118,16 @@ def to_data(atoms: Atoms, dtype: torch.dtype | None = None, fragments: Fragments
     dtype = torch.get_default_dtype() if dtype is None else dtype
     cluster = join_atoms(atoms, fragments)
     data = Data(z=torch.from_numpy(cluster.numbers).long(), pos=torch.from_numpy(cluster.positions).to(dtype))
+    if problem := outdated(atoms):
+        raise InputError(problem)
     for key in (*ENERGIES, *FORCES):
         if reason := contradiction(atoms, key):
             raise InputError(f"the structure is ambiguous: {reason}")
     energy = _one_of(ENERGIES, [frame_property(atoms, key) for key in ENERGIES], ())
     forces = _one_of(FORCES, [atom_property(atoms, key) for key in FORCES], (len(atoms), 3))
     if energy is not None:
-        data.y = torch.from_numpy(energy.reshape(1)).to(dtype)
+        y = torch.from_numpy(energy.reshape(1))
+        data.y = in_needed_precision(y) if dtype == torch.float32 else y.to(dtype)
     if forces is not None:
         data[FORCE] = torch.from_numpy(forces).to(dtype)
     return data
@@ -176,6 +182,6 @@ def _one_of(names: tuple[str, ...], values: list, shape: tuple[int, ...]) -> np.
     if not found:
         return None
     first = next(iter(found.values()))
-    if not all(np.allclose(first, value) for value in found.values()):
+    if not all(np.allclose(first, value, rtol=1e-9, atol=1e-6) for value in found.values()):
         raise InputError(f"{' and '.join(found)} differ; remove one of them")
     return first

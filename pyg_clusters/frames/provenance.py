@@ -10,6 +10,7 @@ from numbers import Integral
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
+from ase.geometry import find_mic
 
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
 
@@ -44,6 +45,9 @@ LASTING_ARRAYS: frozenset[str] = LASTING | {
     *("residuenames", "residuenumbers", "atomtypes", *INITIAL_ARRAYS),
 }
 """Names, in lower case, of values per atom that do not depend on the positions."""
+
+MOVED: float = 1e-3
+"""Largest displacement in Å of an atom, relative to the others, at which results of a calculation remain valid."""
 
 PER_FRAME_RESULTS: frozenset[str] = frozenset({"energy", "free_energy", "stress", "dipole", "magmom"})
 """Results of ASE calculators that belong to the frame and not to its atoms, whatever their shape."""
@@ -100,6 +104,27 @@ def write_values(holder: MutableMapping, values: Mapping[str, object], replaced:
     for name in [name for name in holder if name in values or str(name).startswith(replaced)]:
         holder.setdefault(EARLIER + name, holder.pop(name))
     holder.update(values)
+
+
+def outdated(atoms: Atoms) -> str | None:
+    """Reason why the results of the calculator of a frame are not its own: they were calculated at other positions.
+
+    A cluster may be shifted, and its atoms moved by lattice vectors.
+    """
+    results, before = (getattr(atoms.calc, name, None) for name in ("results", "atoms"))
+    if not results or before is None:
+        return None
+    if np.array_equal(before.numbers, atoms.numbers):
+        moves = atoms.positions - before.positions
+        moves = moves - moves[:1]
+        if atoms.pbc.any():
+            moves, _ = find_mic(moves, atoms.cell, atoms.pbc)
+        if (np.abs(moves) <= MOVED).all():
+            return None
+    return (
+        f"{next(iter(results))!r} was calculated at other positions; calculate it again, or remove the calculator "
+        "(atoms.calc = None)"
+    )
 
 
 def at_new_positions(atoms: Atoms, positions: np.ndarray) -> Atoms:

@@ -19,7 +19,6 @@ import pyarrow.csv
 import pyarrow.parquet
 from ase import Atoms
 from ase.calculators.calculator import all_properties
-from ase.geometry import find_mic
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict, write_xyz
 from numpy.typing import ArrayLike
 
@@ -28,6 +27,7 @@ from pyg_clusters.files import atomic_write, check_empty, output_lock
 from pyg_clusters.formatting import count_of
 from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import OPENERS, XYZ_SUFFIXES, is_among
+from pyg_clusters.frames.provenance import outdated
 from pyg_clusters.options.parsing import command_words
 
 PLAIN: re.Pattern[str] = re.compile(r"(?!(?:t|f|true|false|nan|inf|infinity)$)[a-z_/][\w./:+-]*", re.IGNORECASE)
@@ -37,9 +37,6 @@ OWN_KEYS: frozenset[str] = frozenset({"lattice", "properties", "pbc"})
 """Keys that the format reserves, in lower case."""
 
 COLUMN_NAME: re.Pattern[str] = re.compile(r"[^\s:=\"'{}\[\]\\]+")
-
-MOVED: float = 1e-3
-"""Largest displacement in Å of an atom, relative to the others, at which results of a calculation remain valid."""
 
 LARGEST_COLUMN_INTEGER: int = 2**31 - 1
 
@@ -97,14 +94,9 @@ def extxyz_text(atoms: Atoms, where: str = "a frame") -> str:
 
 def _check_results(atoms: Atoms, where: str):
     """Check the results of a calculator, and remove values of the same names from ``info`` and ``arrays``."""
-    results, calculated = (getattr(atoms.calc, name, None) for name in ("results", "atoms"))
-    if not results:
-        return
-    if calculated is not None and (not np.array_equal(calculated.numbers, atoms.numbers) or _moved(calculated, atoms)):
-        raise InputError(
-            f"{where}: {next(iter(results))!r} was calculated at other positions; calculate it again, or remove the "
-            "calculator (atoms.calc = None)"
-        )
+    if problem := outdated(atoms):
+        raise InputError(f"{where}: {problem}")
+    results = getattr(atoms.calc, "results", None) or {}
     for name in all_properties:
         for holder in (atoms.info, atoms.arrays):
             if name not in holder or results.get(name) is None:
@@ -117,15 +109,6 @@ def _check_results(atoms: Atoms, where: str):
                     f"{where}: {name!r} is {_short(stated)}, but {_short(result)} in the results of its calculator; "
                     "remove one"
                 )
-
-
-def _moved(before: Atoms, after: Atoms) -> bool:
-    """Whether atoms have moved relative to the first atom, other than by lattice vectors."""
-    moves = after.positions - before.positions
-    moves = moves - moves[:1]
-    if after.pbc.any():
-        moves, _ = find_mic(moves, after.cell, after.pbc)
-    return bool((np.abs(moves) > MOVED).any())
 
 
 def _short(values: np.ndarray) -> str:

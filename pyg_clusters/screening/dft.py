@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.files import atomic_write, check_empty
 from pyg_clusters.formatting import print_table
 from pyg_clusters.frames import expand_paths, read_blocks, write_table
+from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.provenance import SOURCE_FILE, SOURCE_FRAME, origin_in
 from pyg_clusters.frames.writing import open_output
@@ -44,6 +46,15 @@ def write_folders(
     """Write each structure to its own folder, numbered from 1, such as ``0001_Ga46/POSCAR``."""
     if not overwrite:
         check_empty(folder)
+    frames = [with_state(atoms) for atoms in frames]
+    for number, atoms in enumerate(frames, start=1):
+        if unstated := _unstated(atoms, file_format):
+            warnings.warn(
+                f"{folder}: files of the format {file_format} state no {unstated}, as candidate {number} does: set it "
+                "in the input of your program, for all candidates that state it",
+                stacklevel=2,
+            )
+            break
     names = [f"{number:04d}_{atoms.symbols.get_chemical_formula()}" for number, atoms in enumerate(frames, start=1)]
     for name, atoms in zip(names, frames, strict=True):
         with atomic_write(folder / name / _file_name(file_format)) as path:
@@ -64,6 +75,36 @@ def boxed(atoms: Atoms, vacuum: float = VACUUM) -> Atoms:
     else:
         copy.cell = None
     return copy
+
+
+def with_state(atoms: Atoms) -> Atoms:
+    """Copy of a structure with the charge and spin that it states as ASE's initial charges and magnetic moments."""
+    copy, state = atoms.copy(), electronic_state(atoms)
+    for name, total in zip(INITIAL_ARRAYS, (state.charge, state.unpaired), strict=True):
+        if total and name not in copy.arrays:
+            copy.set_array(name, np.full(len(copy), total / len(copy)))
+    return copy
+
+
+def _unstated(atoms: Atoms, file_format: str) -> str | None:
+    """Charge, or multiplicity above the lowest, of a structure that a file of this format does not hold, if any."""
+    state = electronic_state(atoms)
+    values = {"charge": state.charge, "multiplicity": 0 if state.is_lowest_spin else state.multiplicity}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def text(*arrays: str) -> str:
+            bare = Atoms(atoms.numbers, atoms.positions)
+            for name in arrays:
+                if name in atoms.arrays:
+                    bare.set_array(name, atoms.arrays[name])
+            path = Path(folder) / _file_name(file_format)
+            _write(path, boxed(bare), file_format)
+            return path.read_text(encoding="utf-8", errors="replace")
+
+        for (name, value), other in zip(values.items(), reversed(INITIAL_ARRAYS), strict=True):
+            if value and text(other) == text(*INITIAL_ARRAYS):
+                return f"{name} ({value:+d})" if name == "charge" else f"{name} ({value})"
+    return None
 
 
 def check_format(file_format: str):

@@ -7,20 +7,25 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import covalent_radii
 from torch import nn
 
-from pyg_clusters.composition import composition_names
+from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.evaluation.report import PROVEN_SHIFT, other_zero
 from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference.scoring import ScoredBlock
+from pyg_clusters.metrics import mixed_zeros
 from pyg_clusters.models.contract import HasFeatures
+from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.screening.candidates import Candidate, Screening, by_composition
 from pyg_clusters.strategies import Selection, Strategy
 from pyg_clusters.structures.duplicates import representatives
 from pyg_clusters.structures.superposition import structure_keys
+
+GALLIUM: int = 31  # atomic number
 
 FRAMES_AT_ONCE: int = 64
 """Number of frames whose features are computed together."""
@@ -88,8 +93,17 @@ class FramePool:
 
 
 def radii_of(model: nn.Module | None) -> Sequence[float]:
-    """Shell radii of a model in Å; those of gallium for models without shells."""
-    return getattr(model, "radii", GALLIUM_RADII)
+    """Shell radii in Å of a model, or of the first member of an ensemble.
+
+    For models without shells they are those of gallium, scaled by the covalent radii of the training set.
+    """
+    domain = domain_of(model)
+    model = getattr(model, "members", [model])[0]
+    radii = getattr(getattr(model, "model", model), "radii", None)
+    if radii is not None:
+        return radii
+    scale = 1.0 if domain is None else covalent_radii[domain.atomic_numbers].mean() / covalent_radii[GALLIUM]
+    return tuple(float(scale * radius) for radius in GALLIUM_RADII)
 
 
 def mean_shell_counts(pos: np.ndarray, ptr: np.ndarray, radii: Sequence[float] = GALLIUM_RADII) -> np.ndarray:
@@ -136,6 +150,10 @@ def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np
     Raises:
         InputError: If they differ by more than the error of any model.
     """
+    sizes = np.diff(ptr)
+    mixed = mixed_zeros(truth, sizes, comparable(composition_names(z, ptr), sizes))
+    if mixed is not None:
+        return [f"warning: --truth {name}: {mixed}"]
     zero = other_zero(z, ptr, predicted, truth)
     if zero is None:
         return []

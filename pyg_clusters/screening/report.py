@@ -23,7 +23,7 @@ from pyg_clusters.inference.run import Run
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.screening.candidates import Candidate, Screening
 from pyg_clusters.strategies import Strategy, bin_width
-from pyg_clusters.units import KCAL_PER_MOL
+from pyg_clusters.units import KCAL_PER_MOL, MEV
 
 MANY_SIZES = 5
 FILES = {
@@ -50,7 +50,7 @@ SHORT = {
 RELAXATION = {"energy before relaxing": "initial_pred_energy", "largest force": "model_fmax", "steps": "model_steps"}
 UNITS = {"initial_pred_energy": "eV", "model_fmax": "eV/Å"}
 OF_ATOM = "energy above the mean / meV"
-"""Property that colours the atoms; its range is small compared with the energies."""
+"""Property that colours the atoms, relative to their element; its range is small compared with the energies."""
 
 
 def write_report(
@@ -216,8 +216,12 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
     if energies is not None:
         shares = np.concatenate(energies)
         properties["energy of the atom"] = Property(shares, "eV", of_atoms=True)
-        properties[OF_ATOM] = Property(1000 * (shares - shares.mean()), of_atoms=True)
-        caption += " Atoms are coloured by their contributions to the predicted energy, relative to the mean."
+        _, element = np.unique(np.concatenate([one.numbers for one in atoms]), return_inverse=True)
+        means = np.bincount(element, weights=shares) / np.bincount(element)
+        properties[OF_ATOM] = Property(MEV * (shares - means[element]), of_atoms=True)
+        caption += (
+            " Atoms are coloured by their contributions to the predicted energy, relative to the mean of their element."
+        )
     if len(shown) < len(candidates):
         caption += (
             f" Only the first {len(shown):,} of {len(candidates):,} candidates are shown, size by size, because a page "

@@ -334,7 +334,8 @@ def model_problem(model: nn.Module, atoms: Atoms) -> str | None:
         problem = neutral_problem(atoms, name)
     problem = element_problem(model, atoms.numbers.tolist()) or problem
     domain = domain_of(model)
-    if problem or domain is None or not getattr(model, "outermost_shell", False):
+    member = getattr(model, "members", [model])[0]
+    if problem or domain is None or not getattr(member, "outermost_shell", False):
         return problem
     smallest, largest = domain.size_range
     if len(atoms) <= TIMES_LARGER * largest:
