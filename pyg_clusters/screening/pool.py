@@ -22,8 +22,7 @@ from pyg_clusters.strategies import Selection, Strategy
 from pyg_clusters.structures.duplicates import representatives
 from pyg_clusters.structures.superposition import structure_keys
 
-FRAMES_AT_ONCE: int = 64
-"""Number of frames whose features are computed together."""
+FRAMES_AT_ONCE: int = 64  # number of frames whose features are computed together
 
 
 @dataclass

@@ -31,8 +31,7 @@ LOWEST: int = 50
 WINDOW: float = 0.5
 """Isomers up to this energy in eV above the lowest are counted as low."""
 
-DRAWS: int = 200
-"""Number of random selections that are averaged."""
+DRAWS: int = 200  # number of random selections that are averaged
 
 
 @dataclass
