@@ -142,12 +142,7 @@ class Joined:
 
 
 def join_frames(
-    z: np.ndarray,
-    pos: np.ndarray,
-    ptr: np.ndarray,
-    cell: np.ndarray,
-    pbc: np.ndarray,
-    fragments: Fragments = "refuse",
+    z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, cell: np.ndarray, pbc: np.ndarray, fragments: Fragments = "refuse"
 ) -> Joined:
     """Join clusters across the periodic faces of their cells.
 
