@@ -99,8 +99,7 @@ def read_json(path: str | Path, remedy: str) -> dict[str, Any]:
         if not isinstance(values, dict):
             raise ValueError("not a mapping")
     except (OSError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error
+        raise InputError(f"{path}: corrupted ({one_line(error)}); {remedy}") from error
     return values
 
 

@@ -51,5 +51,4 @@ def _connect(ray: Any, address: str | None):
         with keeping_handlers():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=False)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = one_line(error)
-        raise InputError(f"--address {address}: no Ray cluster there ({reason}); {advice}") from error
+        raise InputError(f"--address {address}: no Ray cluster there ({one_line(error)}); {advice}") from error

@@ -21,19 +21,12 @@ class Selection:
 
 
 class Pool(Protocol):
-    """Frames of one composition that a strategy selects among.
+    """Frames of one composition that a strategy selects among."""
 
-    Attributes:
-        energy: Predicted energies ``[num_frames]`` in eV.
-        spread: Their standard deviations ``[num_frames]`` in eV, if the model provides them.
-        complete: Whether the pool contains all frames of the composition, not only the lowest.
-        relaxed: Whether the structures were relaxed with the model.
-    """
-
-    energy: np.ndarray
-    spread: np.ndarray | None
-    complete: bool
-    relaxed: bool
+    energy: np.ndarray  #: Predicted energies ``[num_frames]`` in eV.
+    spread: np.ndarray | None  #: Their standard deviations ``[num_frames]`` in eV, if the model provides them.
+    complete: bool  #: Whether the pool contains all frames of the composition, not only the lowest.
+    relaxed: bool  #: Whether the structures were relaxed with the model.
 
     @property
     def num_atoms(self) -> int:
@@ -53,22 +46,17 @@ class Strategy(ABC):
     """Strategy of selecting candidates among the frames of one composition.
 
     Subclasses are dataclasses whose fields are the options of ``screen`` that they use.
-
-    Attributes:
-        name: Value of ``--choose``.
-        purpose: Description of the selected frames in one line, for the help.
-        needs: Requirements: ``"spread"``, a model with an uncertainty estimate; ``"shell_counts"``, the shell counts of
-            all frames.
-        pool: Size of the pool in multiples of ``--top``: only this number of frames, those with the lowest
-            :meth:`score`, are held in memory. ``None``: all frames, without structures.
-        by_energy: Whether candidates are listed by energy rather than in the order of selection.
     """
 
-    name: ClassVar[str]
-    purpose: ClassVar[str]
+    name: ClassVar[str]  #: Value of ``--choose``.
+    purpose: ClassVar[str]  #: Description of the selected frames in one line, for the help.
+    #: Requirements: ``"spread"``, a model with an uncertainty estimate; ``"shell_counts"``, the shell counts of all
+    #: frames.
     needs: ClassVar[tuple[str, ...]] = ()
+    #: Size of the pool in multiples of ``--top``: only this number of frames, those with the lowest :meth:`score`, are
+    #: held in memory. ``None``: all frames, without structures.
     pool: ClassVar[int | None] = 1
-    by_energy: ClassVar[bool] = True
+    by_energy: ClassVar[bool] = True  #: Whether candidates are listed by energy rather than in the order of selection.
 
     @classmethod
     def options(cls) -> list[str]:

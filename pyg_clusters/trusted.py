@@ -222,5 +222,4 @@ def import_named(paths: Iterable[str]):
         except Exception as error:  # raised by the user's code
             if isinstance(error, ModuleNotFoundError) and error.name == root:
                 continue
-            reason = describe_error(error)
-            raise InputError(f"{path} cannot be imported: {reason}") from error
+            raise InputError(f"{path} cannot be imported: {describe_error(error)}") from error

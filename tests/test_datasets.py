@@ -250,6 +250,7 @@ def test_bad_frames_and_labels_are_refused(tmp_path):
     refused(alloy(1, 0), "number of atoms is 1")
     overlapping = alloy(2, 1)
     overlapping.positions[1] = overlapping.positions[0]
+    overlapping.calc = None
     refused(overlapping, "two atoms (0 and 1) are 0.00 Å apart")
     boxed = alloy(2, 1)
     boxed.set_cell([4, 4, 30])

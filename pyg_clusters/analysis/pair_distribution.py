@@ -40,16 +40,11 @@ class PairDistribution:
     atoms. The integral of :math:`4 \pi r^2 g(r)` up to R is the mean number of neighbours within R
     (:meth:`neighbors_within`). Since a cluster has no bulk density for normalisation, g is a density in Å⁻³; it
     decreases to zero at the diameter.
-
-    Attributes:
-        r: Centres of the bins in Å, ``[num_bins]``; the first bin starts at zero.
-        g: Density of neighbours in Å⁻³, ``[num_bins]``.
-        smallest_distance: Shortest distance of two atoms in Å; infinite if no pair is within the range.
     """
 
-    r: np.ndarray
-    g: np.ndarray
-    smallest_distance: float
+    r: np.ndarray  #: Centres of the bins in Å, ``[num_bins]``; the first bin starts at zero.
+    g: np.ndarray  #: Density of neighbours in Å⁻³, ``[num_bins]``.
+    smallest_distance: float  #: Shortest distance of two atoms in Å; infinite if no pair is within the range.
 
     @property
     def bin_width(self) -> float:

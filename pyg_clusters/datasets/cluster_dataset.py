@@ -153,8 +153,8 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         if strange := [file for file in self.minima if file not in self.files]:
             raise InputError(f"minima names {strange[0]}, which is not among the files")
         check_named_once(self.files)
-        if (missing := next((file for file in self.files if not file.is_file()), None)) is not None:
-            raise InputError(f"{missing}: no such file")
+        if missing := [file for file in self.files if not file.is_file()]:
+            raise InputError(f"{missing[0]}: no such file")
         if self.labels is not None and per_atom:
             raise InputError(f"{self.labels}: a table has targets per cluster, not per atom; leave per_atom out")
 
@@ -202,10 +202,10 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         # PyG's method also saves the repr of pre_transform and pre_filter to detect changes. This is unnecessary,
         # because the name of the processed file contains a hash of them.
         anonymous = any(ADDRESS.search(fingerprint_of(call)) for call in (self.pre_filter, self.pre_transform))
-        processed = Path(self.processed_paths[0])
-        if self.force_reload or anonymous or not processed.exists():
+        renewed, processed = self.force_reload or anonymous, Path(self.processed_paths[0])
+        if renewed or not processed.exists():
             with waiting_lock(processed):  # other processes wait for the first one and use its result
-                if self.force_reload or anonymous or not processed.exists():
+                if renewed or not processed.exists():
                     self.process()
 
     def process(self):
@@ -267,8 +267,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
                 stacklevel=2,
             )
         groups = np.concatenate([self._groups_of(block) for block in blocks])
-        names = list(dict.fromkeys(groups.tolist()))
-        number_of_name = {name: number for number, name in enumerate(names)}
+        number_of_name = {name: number for number, name in enumerate(dict.fromkeys(groups.tolist()))}
         per_cluster = {
             "idx": torch.arange(sizes.numel()),
             "cluster_size": sizes,
@@ -290,7 +289,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
         rows = {key: values.view(-1, 1).unbind(0) for key, values in per_cluster.items()}
         parts = atoms | rows
         clusters = [Data(**dict(zip(parts, values, strict=True))) for values in zip(*parts.values(), strict=True)]
-        return clusters, names, references
+        return clusters, list(number_of_name), references
 
     def _blocks(self) -> Iterator[FrameBlock]:
         """Yield blocks of the usable frames, with their labels."""

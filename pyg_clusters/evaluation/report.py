@@ -21,14 +21,12 @@ from pyg_clusters.inference.run import HISTORY
 from pyg_clusters.metrics import energy_metrics, metrics_by_size, mixed_zeros
 from pyg_clusters.structures.duplicates import copies
 
-MUCH_LARGER: float = 5.0
-"""Energies have a different zero if their errors exceed their variation by this factor."""
+MUCH_LARGER: float = 5.0  # energies have a different zero if their errors exceed their variation by this factor
 
 SMALLEST_SHIFT: float = 0.1
 """Smallest difference between two zeros in eV per atom that is distinguished from an error of the model."""
 
-SHIFT_OF_FEW: float = 1.0
-"""The same if there are too few clusters to estimate their variation."""
+SHIFT_OF_FEW: float = 1.0  # the same if there are too few clusters to estimate their variation
 
 PROVEN_SHIFT: float = 5.0
 """Shift in eV per atom that proves different zeros: the error of an untrained model is about the cohesive energy, 3

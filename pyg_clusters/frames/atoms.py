@@ -21,11 +21,8 @@ from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.nn.output_scale import in_needed_precision
 from pyg_clusters.options import Fragments
 
-ENERGIES: tuple[str, ...] = ("energy", "REF_energy")
-"""Names of the energy of a frame, in eV."""
-
-FORCES: tuple[str, ...] = ("forces", "REF_forces")
-"""Names of the forces of a frame, in eV/Å."""
+ENERGIES: tuple[str, ...] = ("energy", "REF_energy")  # names of the energy of a frame, in eV
+FORCES: tuple[str, ...] = ("forces", "REF_forces")  # names of the forces of a frame, in eV/Å
 
 FORCE: str = "force"
 """Key of the forces ``[num_atoms, 3]`` in eV/Å in the graphs of the data sets and of :func:`to_data`."""

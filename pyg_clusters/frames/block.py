@@ -12,8 +12,7 @@ from numpy.typing import ArrayLike
 from pyg_clusters.errors import InputError
 from pyg_clusters.options import Fragments
 
-EXACT: int = 2**53
-"""Double precision represents all integers up to this one exactly."""
+EXACT: int = 2**53  # double precision represents all integers up to this one exactly
 
 KINDS: dict[str, str] = {"b": "true or false", "i": "a number", "u": "a number", "f": "a number", "U": "a text"}
 """Kind of the values of an array, by the kind of its NumPy type."""

@@ -20,8 +20,7 @@ from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import MAX_COORDINATE
 
-MAX_ROUNDING: float = 1e-4
-"""Largest change of a value by single precision."""
+MAX_ROUNDING: float = 1e-4  # largest change of a value by single precision
 
 NUMBER: re.Pattern[str] = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 """Matches texts that are numbers."""

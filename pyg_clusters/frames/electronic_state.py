@@ -43,8 +43,7 @@ STATE_WORDS: tuple[bytes, ...] = (b"charge", b"mult", b"spin", b"uhf", b"unpaire
 NOBLE_GASES: tuple[int, ...] = (0, 2, 10, 18, 36, 54, 86, 118)
 """Numbers of electrons of the noble gases, which are the closed cores of other atoms."""
 
-TOLERANCE: float = 0.01
-"""Largest deviation of the sum of initial charges or magnetic moments from an integer."""
+TOLERANCE: float = 0.01  # largest deviation of the sum of initial charges or magnetic moments from an integer
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,12 @@ from pyg_clusters.positions import MAX_COORDINATE
 TORN: float = 1.8
 """Largest accepted gap between pieces of a frame without a cell, in bond lengths (sums of covalent radii)."""
 
-FARTHEST: float = 1e7
-"""Distance from the origin in Å beyond which positions are too imprecise to recognise bonds."""
-
-DEPENDENT: float = 1e-12
-"""Squared volume spanned by unit vectors below which they are linearly dependent."""
+FARTHEST: float = 1e7  # distance from the origin in Å beyond which positions are too imprecise to recognise bonds
+DEPENDENT: float = 1e-12  # squared volume spanned by unit vectors below which they are linearly dependent
 
 VECTORS = "abc"
 IN_PIECES = "stays in"
-MOST_SIZES = 5
-"""Maximum number of sizes of pieces in a message."""
+MOST_SIZES = 5  # maximum number of sizes of pieces in a message
 
 
 class NoClusterError(ValueError):
@@ -146,12 +142,7 @@ class Joined:
 
 
 def join_frames(
-    z: np.ndarray,
-    pos: np.ndarray,
-    ptr: np.ndarray,
-    cell: np.ndarray,
-    pbc: np.ndarray,
-    fragments: Fragments = "refuse",
+    z: np.ndarray, pos: np.ndarray, ptr: np.ndarray, cell: np.ndarray, pbc: np.ndarray, fragments: Fragments = "refuse"
 ) -> Joined:
     """Join clusters across the periodic faces of their cells.
 

@@ -32,8 +32,7 @@ COORDINATES: Mapping[tuple[str, str, str], bool] = {
 LENGTHS: Mapping[str, int] = {"UNITS": 1, "TIME": 1, "TIMESTEP": 1, "NUMBER OF ATOMS": 1, "BOX BOUNDS": 3}
 """Number of lines of each section other than ``ATOMS``."""
 
-FIRST_LINES: tuple[bytes, ...] = (b"ITEM: UNITS", b"ITEM: TIMESTEP")
-"""Possible beginnings of the first line of a frame."""
+FIRST_LINES: tuple[bytes, ...] = (b"ITEM: UNITS", b"ITEM: TIMESTEP")  # possible beginnings of the first line of a frame
 
 
 @dataclass

@@ -167,12 +167,7 @@ SUFFIXES: dict[str, str] = {
 }
 """Formats by the suffix of a file, before the suffix of a compression if there is one."""
 
-OF_ASE: dict[str, str] = {
-    "extxyz": "xyz",
-    "xyz": "xyz",
-    "lammps-dump-text": "lammps-dump",
-    "vasp-xdatcar": "xdatcar",
-}
+OF_ASE: dict[str, str] = {"extxyz": "xyz", "xyz": "xyz", "lammps-dump-text": "lammps-dump", "vasp-xdatcar": "xdatcar"}
 """Formats by their names in ASE."""
 
 NO_STRUCTURES: frozenset[str] = frozenset({"eps", "gif", "html", "mp4", "png", "pov", "py", "x3d"})

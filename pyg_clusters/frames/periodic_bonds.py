@@ -162,11 +162,8 @@ def _nearest_images(
 
 
 PAIRS_AT_ONCE: int = 1 << 18
-DENSE: int = 256
-"""Up to this number of atoms, connectivity is tested by all pairs of atoms."""
-
-WORD: int = 8
-"""Number of marks of atoms, of one byte each, in a machine word."""
+DENSE: int = 256  # up to this number of atoms, connectivity is tested by all pairs of atoms
+WORD: int = 8  # number of marks of atoms, of one byte each, in a machine word
 
 NEAR: float = 1e3
 """Number of cells that a frame may span; others are joined in double precision by :func:`unwrap`."""

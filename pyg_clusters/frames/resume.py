@@ -161,12 +161,7 @@ class FrameLog:
     """
 
     def __init__(
-        self,
-        path: str | Path,
-        settings: Mapping[str, object],
-        free: Collection[str] = (),
-        *,
-        overwrite: bool = False,
+        self, path: str | Path, settings: Mapping[str, object], free: Collection[str] = (), *, overwrite: bool = False
     ):
         self.path = Path(path)
         self.sidecar = self.path.with_name(self.path.name + ".settings.json")

@@ -22,8 +22,7 @@ FILTERS: frozenset[int] = frozenset(
 
 MAX_ATOMIC_NUMBER: int = 118
 
-MAX_COMPRESSION: int = 1100
-"""Upper limit of the compression ratio; that of gzip reaches 1032."""
+MAX_COMPRESSION: int = 1100  # upper limit of the compression ratio; that of gzip reaches 1032
 
 MAX_CHUNK_BYTES: int = 1 << 28
 

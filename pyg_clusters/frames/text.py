@@ -17,11 +17,8 @@ from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames.block import TruncatedFrame, UnrecoverableFrame
 from pyg_clusters.frames.paths import DAMAGED, is_compressed, lifted_by, max_atoms, open_binary
 
-BYTES_AT_ONCE: int = 1 << 20
-"""Number of bytes read from a file at a time."""
-
-SHORT: int = 20
-"""Maximum number of bytes of a short line."""
+BYTES_AT_ONCE: int = 1 << 20  # number of bytes read from a file at a time
+SHORT: int = 20  # maximum number of bytes of a short line
 
 
 Item = TypeVar("Item")
@@ -202,8 +199,7 @@ SPACE, NEWLINE = b" \n"
 
 BLANKS_TO_SPACES: bytes = bytes.maketrans(b"\t\r", b"  ")
 
-SPACED_AT_ONCE: int = 1 << 16
-"""Number of bytes that are converted to single spaces at a time."""
+SPACED_AT_ONCE: int = 1 << 16  # number of bytes that are converted to single spaces at a time
 
 TYPES: Mapping[str, pyarrow.DataType] = {
     "S": pyarrow.string(),
@@ -266,8 +262,7 @@ def single_spaced(text: bytes) -> bytes:
 LABEL: re.Pattern[str] = re.compile(r"([A-Za-z]{1,2})(?:[-_]?\d*[+-]?\d*[+-]?|_[a-zA-Z][A-Za-z0-9_]*|/[0-9a-f]+)")
 """Matches a symbol, alone or followed by a number, a charge, or the name of a potential: Ga, Ga1, Na+, Na_pv."""
 
-LONGEST: int = 60
-"""Maximum number of characters of a label."""
+LONGEST: int = 60  # maximum number of characters of a label
 
 
 @lru_cache(maxsize=1000)

@@ -33,15 +33,13 @@ from pyg_clusters.options.parsing import command_words
 PLAIN: re.Pattern[str] = re.compile(r"(?!(?:t|f|true|false|nan|inf|infinity)$)[a-z_/][\w./:+-]*", re.IGNORECASE)
 """Matches texts that are read back unchanged without quotes."""
 
-OWN_KEYS: frozenset[str] = frozenset({"lattice", "properties", "pbc"})
-"""Keys that the format reserves, in lower case."""
+OWN_KEYS: frozenset[str] = frozenset({"lattice", "properties", "pbc"})  # keys that the format reserves, in lower case
 
 COLUMN_NAME: re.Pattern[str] = re.compile(r"[^\s:=\"'{}\[\]\\]+")
 
 LARGEST_COLUMN_INTEGER: int = 2**31 - 1
 
-INPUTS: tuple[str, ...] = ("frames", "parts", "files", "minima")
-"""Options of verbs that name files to read."""
+INPUTS: tuple[str, ...] = ("frames", "parts", "files", "minima")  # options of verbs that name files to read
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,7 @@ MENTIONED: re.Pattern[str] = re.compile(
 )
 """Matches words that suggest that positions are not in Å."""
 
-I_PI_UNIT: re.Pattern[str] = re.compile(r"(\w+)\{(\w+)\}")
-"""Matches a quantity and its unit, as written by i-PI."""
+I_PI_UNIT: re.Pattern[str] = re.compile(r"(\w+)\{(\w+)\}")  # matches a quantity and its unit, as written by i-PI
 
 I_PI_CELL: re.Pattern[str] = re.compile(r"CELL[(\[{](\w+)[)\]}]:?((?:\s+[-+]?[0-9.]+(?:[eE][-+]?\d+)?)+)")
 """Matches a cell, as written by i-PI."""
@@ -198,8 +197,7 @@ def _of_i_pi(text: str) -> Comment | None:
 COLUMNS: re.Pattern[str] = re.compile(r"(?:^|\s)Properties\s*=\s*[\"'{\[]?([^\s\"'}\]]+)")
 """Matches the definition of columns in a comment."""
 
-DEFAULT_COLUMNS: str = "species:S:1:pos:R:3"
-"""Definition of the columns of a frame that does not define them."""
+DEFAULT_COLUMNS: str = "species:S:1:pos:R:3"  # definition of the columns of a frame that does not define them
 
 
 class TextFrame(NamedTuple):
@@ -230,6 +228,8 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
     if comment.length != 1:
         atoms.set_cell(atoms.cell * comment.length)
         atoms.positions *= comment.length
+        if atoms.calc is not None:
+            atoms.calc.atoms = atoms.copy()  # the positions of its results
     return atoms
 
 

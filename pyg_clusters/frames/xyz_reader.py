@@ -29,8 +29,7 @@ from pyg_clusters.frames.provenance import SOURCE_FRAME, origins_of
 from pyg_clusters.frames.text import TextLines, atomic_number, is_number, split_text, text_table, warn_of_unended
 from pyg_clusters.frames.xyz_frame import TextFrame, cells_of, columns_named, decoded, frame_by_ase, values_of
 
-BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"
-"""Written at the beginning of UTF-8 by some editors."""
+BYTE_ORDER_MARK: bytes = b"\xef\xbb\xbf"  # written at the beginning of UTF-8 by some editors
 
 
 def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFrame | BadFrame]:
@@ -153,8 +152,7 @@ def _unended(path: Path, number: int, frame: TextFrame, kind: type[Unrecoverable
 LEFT_TO_ASE: frozenset[str] = frozenset({"numbers", "move_mask", "initial_charges", "initial_magmoms"})
 """Columns that change how ASE interprets the others."""
 
-ORIGIN: bytes = f"{SOURCE_FRAME}=".encode()
-"""Text in the comment of every frame that states its origin."""
+ORIGIN: bytes = f"{SOURCE_FRAME}=".encode()  # text in the comment of every frame that states its origin
 
 
 class Columns(NamedTuple):

@@ -169,8 +169,7 @@ class Calibration:
             calibration._check()
             return calibration
         except (ValueError, KeyError, TypeError) as error:
-            reason = one_line(error)
-            raise InputError(f"{path}: corrupted ({reason}); {remedy}") from error
+            raise InputError(f"{path}: corrupted ({one_line(error)}); {remedy}") from error
 
 
 def expected_error(noise: float, sizes: ArrayLike, spread: ArrayLike | None = None) -> np.ndarray:

@@ -27,8 +27,7 @@ from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 
 T = TypeVar("T")
 
-BLOCKS_OF_PIECE: int = 16
-"""Blocks of a piece: some seconds of work for a processor core."""
+BLOCKS_OF_PIECE: int = 16  # blocks of a piece: some seconds of work for a processor core
 
 
 def score_by_engine(

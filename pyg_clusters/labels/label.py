@@ -146,11 +146,7 @@ class LabelFiles:
         position = {key: number for number, key in enumerate(keys)}
         before = {path: path.read_text(encoding="utf-8") if path.exists() else "" for path in self._files}
         frames = {key: text for path in before for key, text in _frames_as_text(before[path])}
-        after: dict[Path, list[str]] = {
-            self.old: [],
-            self.aside: [],
-            self.path: [],
-        }
+        after: dict[Path, list[str]] = {path: [] for path in self._files}
         for key in sorted(frames, key=lambda key: position.get(key, -1)):
             new = self.path if self.done[key] is None else self.aside
             after[new if key in position else self.old].append(frames[key])

@@ -75,8 +75,7 @@ class Labeller(Protocol):
         """Label a frame."""
 
 
-WATCH = 1.0
-"""Interval in seconds at which a worker checks that the main process is alive."""
+WATCH = 1.0  # interval in seconds at which a worker checks that the main process is alive
 
 
 def label_frames(

@@ -198,8 +198,7 @@ VALENCE_LEVEL = ShieldingLevel(
 LEAST_EIGENVALUE: float = -0.04
 """Threshold of the lowest eigenvalue in eV, slightly negative because all-electron closed shells are more stable."""
 
-DECAY: float = 0.15
-"""Decay constant of the hopping in 1/Å."""
+DECAY: float = 0.15  # decay constant of the hopping in 1/Å
 
 UNIT_DISTANCE: float = 3.6
 """Distance in Å at which the hopping is one: the next-nearest-neighbour distance of generated sodium clusters."""

@@ -11,24 +11,16 @@ Options = TypeVar("Options")
 
 
 class Verb(NamedTuple):
-    """A verb of the command line, or a subcommand of one.
+    """A verb of the command line, or a subcommand of one."""
 
-    Attributes:
-        purpose: One-line summary for the list of verbs.
-        function: Import path of the function, which is called with the options. Its result is printed by its method
-            ``print`` or as text, after the frames in its attribute ``bad``; an iterator is printed item by item.
-        example: Arguments of an example, printed at the end of the help.
-        options: Dataclass of the options.
-        help: Help text of a verb whose function parses the arguments itself.
-        kind: Noun for the subcommands of the verb, if it has any.
-    """
-
-    purpose: str
+    purpose: str  #: One-line summary for the list of verbs.
+    #: Import path of the function, which is called with the options. Its result is printed by its method ``print`` or
+    #: as text, after the frames in its attribute ``bad``; an iterator is printed item by item.
     function: str = ""
-    example: str = ""
-    options: type | None = None
-    help: str = ""
-    kind: str = ""
+    example: str = ""  #: Arguments of an example, printed at the end of the help.
+    options: type | None = None  #: Dataclass of the options.
+    help: str = ""  #: Help text of a verb whose function parses the arguments itself.
+    kind: str = ""  #: Noun for the subcommands of the verb, if it has any.
 
 
 VERBS: dict[str, Verb] = {}

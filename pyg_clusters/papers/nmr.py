@@ -199,10 +199,10 @@ def _options(method: Method, division: Division, seed: int, epochs: int) -> tupl
 def fit_lassos(chosen: Sequence[Row], datasets: Mapping[str, ClusterDataset], folder: Path):
     """Fit the missing Lassos of rows to the data set of their subset, each into its own folder below ``folder``."""
     for row in chosen:
-        for division in row.divisions:
+        for division in row.divisions if row.method.variables else ():
             run, dataset = folder / folder_name(row.method, division, 0), datasets[division.subset]
             finished = read_json(run / FINISHED, "fit it again") if (run / FINISHED).is_file() else {}
-            if row.method.variables and finished.get("data") != dataset.fingerprint:
+            if finished.get("data") != dataset.fingerprint:
                 _fit_lasso(row.method, TrainingData(dataset, **division.arguments()), run)
 
 

@@ -44,8 +44,7 @@ from pyg_clusters.strategies import STRATEGIES, Bins
 from pyg_clusters.structures.duplicates import representatives
 from pyg_clusters.structures.relaxation import LEFT_RANGE
 
-EVERY = {"every 3rd": 3, "every 4th": 4}
-"""Conventional strategies: every n-th frame."""
+EVERY = {"every 3rd": 3, "every 4th": 4}  # conventional strategies: every n-th frame
 
 RESULTS = ("ranking.csv", "strategies.csv", "recall.csv")
 

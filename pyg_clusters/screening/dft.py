@@ -32,8 +32,7 @@ RESULTS = ("dft.csv", "dft.png")
 FILE_NAMES: dict[str, str] = {"vasp": "POSCAR", "aims": "geometry.in", "turbomole": "coord"}
 """File names that programs require, by ASE's name of the format."""
 
-NUMBERED: re.Pattern[str] = re.compile(r"(\d{4,})_[A-Z]")
-"""Matches the folder of a candidate."""
+NUMBERED: re.Pattern[str] = re.compile(r"(\d{4,})_[A-Z]")  # matches the folder of a candidate
 
 SAME_START: float = 0.005
 """A run starts from a candidate if their pair distances differ by less than this, root mean square in Å: rounding

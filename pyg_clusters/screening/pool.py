@@ -26,9 +26,7 @@ from pyg_clusters.structures.duplicates import representatives
 from pyg_clusters.structures.superposition import structure_keys
 
 GALLIUM: int = 31  # atomic number
-
-FRAMES_AT_ONCE: int = 64
-"""Number of frames whose features are computed together."""
+FRAMES_AT_ONCE: int = 64  # number of frames whose features are computed together
 
 
 @dataclass

@@ -31,8 +31,7 @@ LOWEST: int = 50
 WINDOW: float = 0.5
 """Isomers up to this energy in eV above the lowest are counted as low."""
 
-DRAWS: int = 200
-"""Number of random selections that are averaged."""
+DRAWS: int = 200  # number of random selections that are averaged
 
 
 @dataclass
@@ -78,8 +77,8 @@ class StrategyScore:
         return self.composition or self.size
 
 
-def isomers_by_energy(energy: np.ndarray, tolerance: float = SAME_ENERGY) -> np.ndarray:
-    """Isomer of each frame, as an integer ``[num_frames]``: energies within a tolerance of the lowest of an isomer.
+def isomers_by_energy(energy: np.ndarray) -> np.ndarray:
+    """Isomer of each frame, as an integer ``[num_frames]``: within :data:`SAME_ENERGY` of the lowest of an isomer.
 
     Distinct isomers may have equal energies by chance, so the number of isomers is a lower bound.
 
@@ -91,7 +90,7 @@ def isomers_by_energy(energy: np.ndarray, tolerance: float = SAME_ENERGY) -> np.
     isomer = np.zeros(len(energy), dtype=int)
     current, low = -1, -np.inf
     for index in np.argsort(energy, kind="stable"):
-        if energy[index] - low > tolerance:
+        if energy[index] - low > SAME_ENERGY:
             current, low = current + 1, energy[index]
         isomer[index] = current
     return isomer

@@ -29,8 +29,7 @@ from pyg_clusters.trusted import check_trusted, trusts_files
 
 POLL_SECONDS: float = 0.5
 
-RECIPE = "recipe.yaml"
-"""Recipe of the members, in the folder of an ensemble."""
+RECIPE = "recipe.yaml"  # recipe of the members, in the folder of an ensemble
 
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",

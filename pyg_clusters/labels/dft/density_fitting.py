@@ -11,8 +11,7 @@ from pyg_clusters.labels.dft.level import num_core_orbitals
 from pyg_clusters.labels.dft.paired_matrices import PairedMatrices
 from pyg_clusters.labels.labelling import LabellingError
 
-LARGEST_EXPONENT = 40
-"""Products of primitive functions are neglected if they are smaller than exp(-LARGEST_EXPONENT)."""
+LARGEST_EXPONENT = 40  # products of primitive functions are neglected if they are smaller than exp(-LARGEST_EXPONENT)
 
 
 class FittingBasis:
@@ -133,16 +132,12 @@ def _orthonormal(transformation: np.ndarray, metric: np.ndarray) -> np.ndarray:
     return scipy.linalg.solve_triangular(root, transformation, lower=True)
 
 
-BUFFER = 2e8
-"""Bytes of integrals computed in one batch."""
-
-LIKE_A_CORE = 0.9
-"""Minimum overlap with the cores of free atoms for orbitals to be treated as cores."""
+BUFFER = 2e8  # bytes of integrals computed in one batch
+LIKE_A_CORE = 0.9  # minimum overlap with the cores of free atoms for orbitals to be treated as cores
 
 COLUMNS_AT_ONCE = 8192
 
-ROWS_AT_ONCE = 1024
-"""Number of rows whose products are summed in single precision."""
+ROWS_AT_ONCE = 1024  # number of rows whose products are summed in single precision
 
 
 class FittedIntegrals:

@@ -13,8 +13,7 @@ from pyg_clusters.labels.dft.level import ShieldingLevel, num_core_orbitals
 from pyg_clusters.labels.labelling import LabellingError
 from pyg_clusters.structures.calculators import converged
 
-POINTS_AT_ONCE = 2048
-"""Maximum number of grid points per block."""
+POINTS_AT_ONCE = 2048  # maximum number of grid points per block
 
 NEGLIGIBLE = 1e-6
 """Screening threshold: a basis function is omitted from a block if its value and gradient, times the square root of the
@@ -136,17 +135,13 @@ def points_together(coords: np.ndarray, most: int) -> list[np.ndarray]:
     return groups
 
 
-FITTING = "def2-universal-jkfit"
-"""Auxiliary basis of the stability test if the level of theory uses exact integrals."""
-
-LEVEL_SHIFT = 0.1
-"""Level shift in hartree of the second attempt to converge."""
+FITTING = "def2-universal-jkfit"  # auxiliary basis of the stability test if the level of theory uses exact integrals
+LEVEL_SHIFT = 0.1  # level shift in hartree of the second attempt to converge
 
 CYCLES = (80, 100, 60)
 """Maximum number of cycles of the first attempt, of the second with level shift, and of the third without."""
 
-NO_ORBITAL = 1e-8
-"""Occupation below which natural orbitals of the initial guess are neglected."""
+NO_ORBITAL = 1e-8  # occupation below which natural orbitals of the initial guess are neglected
 
 
 @dataclass
@@ -276,8 +271,7 @@ def _orbitals(tagged, density: np.ndarray, spin: int | None = None) -> np.ndarra
 
 
 LETTERS = "SPD"
-COMPONENTS = ("", "X", "Y", "Z", "XX", "YY", "ZZ", "XY", "XZ", "YZ")
-"""Cartesian components in the order of the columns."""
+COMPONENTS = ("", "X", "Y", "Z", "XX", "YY", "ZZ", "XY", "XZ", "YZ")  # cartesian components in the order of the columns
 
 
 def gross_populations(solution: ClosedShell) -> np.ndarray:

@@ -15,8 +15,7 @@ from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels.dft import df, dft, gto
 from pyg_clusters.structures.calculators import basis_shells
 
-NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)
-"""Numbers of core electrons."""
+NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)  # numbers of core electrons
 
 
 @dataclass(frozen=True)
@@ -142,14 +141,12 @@ def _cartesians(angular_momentum: int) -> int:
 
 
 GB = 1e9
-BUFFERS = 1500
-"""Bytes of buffers per matrix element."""
+BUFFERS = 1500  # bytes of buffers per matrix element
 
 FREE = 0.9
 """Fraction of the free memory that the commands use by default."""
 
-BASE = 0.5 * GB
-"""Bytes used by the interpreter and its libraries."""
+BASE = 0.5 * GB  # bytes used by the interpreter and its libraries
 
 
 def needed_memory(atoms: Atoms, level: ShieldingLevel) -> float:

@@ -182,11 +182,8 @@ class MagneticResponse:
         return -self.solution.hybrid * np.array([virtual.T @ (part - part.T) @ occupied for part in exchange])
 
 
-FINE_STRUCTURE = 7.2973525643e-3
-"""Fine-structure constant (CODATA 2022)."""
-
-PPM = FINE_STRUCTURE**2 * 1e6
-"""Atomic unit of shielding in ppm."""
+FINE_STRUCTURE = 7.2973525643e-3  # fine-structure constant (CODATA 2022)
+PPM = FINE_STRUCTURE**2 * 1e6  # atomic unit of shielding in ppm
 
 
 def shielding_tensors(solution: ClosedShell, tolerance: float) -> np.ndarray:

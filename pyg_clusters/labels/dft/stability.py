@@ -123,8 +123,7 @@ class _TripletHessian:
         return result
 
 
-FIRST_ANGLE = 0.4
-"""Maximum rotation angle of the initial orbitals in radian."""
+FIRST_ANGLE = 0.4  # maximum rotation angle of the initial orbitals in radian
 
 
 @dataclass(frozen=True)
