@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 from torch_geometric.data import Data
 
@@ -219,8 +220,11 @@ def _evaluation(
         size_of_atom = sizes.repeat(sizes)
         masks = {size: size_of_atom == size for size in np.unique(sizes).tolist()}
         by_size = [{"size": size, **shielding_metrics(predicted[mask], target[mask])} for size, mask in masks.items()]
+        elements = np.unique(compared.z) if len(np.unique(compared.z)) > 1 else ()  # no common distribution
+        of_element = {chemical_symbols[number]: compared.z == number for number in elements}
+        files = {symbol: shielding_metrics(predicted[mask], target[mask]) for symbol, mask in of_element.items()}
         remarks = ["warning: " + SHIFTS] if look_like_shifts(predicted, target) else []
-        return Evaluation(title, True, shielding_metrics(predicted, target), by_size, intervals, remarks)
+        return Evaluation(title, True, shielding_metrics(predicted, target), by_size, files | intervals, remarks)
     kinds = compared.kinds
     context, remarks = energy_context(predicted, target, compared.z, compared.pos, compared.ptr, training_set)
     overall = energy_metrics(predicted, target, sizes, kinds)
