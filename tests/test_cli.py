@@ -534,11 +534,13 @@ def test_device_that_does_not_exist(model, trajectory, tmp_path, capsys):
 
 def test_info_counts_labels_that_are_not_finite(tmp_path, capsys):
     frames = [Atoms("Na2", [[0, 0, 0], [0, 0, 3.1]], info={"energy": energy}) for energy in (-1.0, np.nan, -0.5)]
+    frames[0].info["step"] = 5
     frames[2].arrays["forces"] = np.array([[0.0, 0.0, 0.2], [0.0, np.inf, -0.2]])
     write_extxyz(tmp_path / "na.extxyz", frames)
     assert main(["info", str(tmp_path / "na.extxyz")]) == 0
     out = capsys.readouterr().out
     assert "energy: -1 to -0.5 (per frame; not finite in 1 frame)" in out
+    assert "step: 5 to 5 (per frame; in 1 frames only)" in out
     assert "forces: -0.2 to 0.2 (3 values per atom; in 1 frames only; not finite in 1 frame)" in out
 
 

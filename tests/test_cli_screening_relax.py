@@ -123,6 +123,7 @@ def test_benchmark_after_relaxing(shaken, tmp_path):
         np.abs(found.predicted - frames.truth).mean() * KCAL_PER_MOL, rel=1e-3
     )
     assert told != rows_of(tmp_path / "hot/ranking.csv")[0]
+    assert np.array_equal(found.initial, hot) and found.inside.all()
     assert main([*arguments, "--relax", "--fmax", "0", "--out", str(tmp_path / "not")]) == 2
 
 

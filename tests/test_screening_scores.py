@@ -102,3 +102,13 @@ def test_random_choices_have_the_mean_that_counting_gives():
         asdict(score_selection(np.arange(300), truth, isomer, 46, "random")), nan_ok=True
     )
     assert row == score_random(100, truth, isomer, 46, draws=400) or np.isnan(row.distinct_structures)
+
+
+def test_errors_of_relaxed_frames():
+    """Relaxation lowers each energy by 1 eV; the second frame left the valid geometries and is only ranked last."""
+    hot, truth = np.array([-9.0, -8.0, -7.0]), np.array([-10.1, -9.1, -8.1])
+    predicted, inside = np.array([-10.0, -8.0, -8.0]), np.array([True, False, True])
+    row = ranking(predicted, truth, np.arange(3), 13, hot + 0.3, initial=hot, inside=inside)
+    assert row.mae_kcal_mol == pytest.approx(0.1 * KCAL_PER_MOL)
+    assert row.mae_own_kcal_mol == pytest.approx(0.3 * KCAL_PER_MOL)
+    assert np.isnan(ranking(predicted, truth, np.arange(3), 13, inside=np.zeros(3, dtype=bool)).mae_kcal_mol)

@@ -20,6 +20,7 @@ from torch_geometric.data import Batch
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset
 from pyg_clusters.datasets.training_data import ClusterBatches
+from pyg_clusters.evaluation.evaluate import Compared, _evaluation
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
@@ -384,3 +385,18 @@ def test_shieldings_are_not_trained_as_energies(tmp_path, capsys):
     error = capsys.readouterr().err
     assert "needs a target per cluster" in error and "ShieldingTraining" in error
     assert not (tmp_path / "run").exists()
+
+
+def test_nuclei_of_several_elements_have_their_own_distributions(capsys):
+    """Sodium at 600 and potassium at 1300 ppm: the errors of both are 10 ppm, and no peak lies between them."""
+    z = np.array([11, 19] * 6)
+    target = np.where(z == 11, 600.0, 1300.0) + np.arange(12) // 2
+    sizes = np.array([0, 4, 12])
+    compared = Compared(target + 10.0, target, None, z, None, sizes, np.arange(2), True)
+    evaluation = _evaluation("t", compared, None, None, None, {})
+    assert [evaluation.further[symbol]["num_atoms"] for symbol in ("Na", "K")] == [6, 6]
+    assert evaluation.further["K"]["target_peak_ppm"] == pytest.approx(1302.5, abs=2)
+    evaluation.print()
+    assert re.search(r"all .* Na .* K .* 4 atoms .* 8 atoms", capsys.readouterr().out)
+    compared.z = np.full(12, 11)
+    assert not _evaluation("t", compared, None, None, None, {}).further

@@ -198,3 +198,18 @@ def test_groups_of_copies_are_closed():
     assert copy_groups(z, pos, ptr).tolist() == [0, 1, 1, 1, 1, 1, 0, 0]
     z[ptr[1] : ptr[2]] = 13  # without its link the last of the row is separate
     assert copy_groups(z, pos, ptr).tolist() == [0, 1, 2, 3, 2, 2, 0, 0]
+
+
+def test_copies_are_found_among_many_homotops():
+    """Sixty arrangements of gold in one cluster of copper, and a perturbed, rotated and reordered copy of each."""
+    rng, cluster = np.random.default_rng(0), Icosahedron("Cu", 3)
+    size, number = len(cluster), 60
+    z = np.stack([rng.permutation(np.repeat([29, 79], [size - 20, 20])) for _ in range(number)])
+    order = rng.permuted(np.tile(np.arange(size), (number, 1)), axis=1)
+    turns = np.linalg.qr(rng.normal(size=(number, 3, 3)))[0]
+    again = (cluster.positions[order] + rng.normal(0, 0.005, (number, size, 3))) @ turns
+    ptr = np.arange(number + 1) * size
+    known = z.ravel(), np.tile(cluster.positions, (number, 1)), ptr
+    found = copies(np.take_along_axis(z, order, axis=1).ravel(), again.reshape(-1, 3), ptr, known)
+    np.testing.assert_array_equal(found, np.arange(number))
+    np.testing.assert_array_equal(representatives(*known), np.arange(number))

@@ -168,7 +168,7 @@ class Label:
         self.frames += 1
         self.shape = array.shape
         if array.dtype.kind in "iuf" and array.size:
-            finite = array[np.isfinite(array)]
+            finite = array[np.isfinite(array)].astype(float)
             self.invalid += finite.size < array.size
             self.lowest = min(self.lowest, float(finite.min(initial=np.inf)))
             self.highest = max(self.highest, float(finite.max(initial=-np.inf)))

@@ -254,7 +254,7 @@ class Evaluation:
     per_atom: bool  #: Whether they are errors of shieldings, not of energies.
     overall: dict[str, Any]  #: Errors over all clusters or atoms, by name and unit.
     by_size: list[dict[str, Any]]  #: Errors of each cluster size, or of each composition for alloys.
-    further: dict[str, dict[str, Any]]  #: Further errors: ``baseline``, ``intervals``, ``forces``, those of each file.
+    further: dict[str, dict[str, Any]]  #: ``baseline``, ``intervals``, ``forces``, those of each file or element.
     remarks: list[str]  #: Remarks on the data.
 
     def write(self, path: Path):
@@ -266,11 +266,12 @@ class Evaluation:
         """Print tables of the errors, by default also those of each size."""
         print_lines(self.remarks)
         if self.per_atom:
-            sets = [self.overall, *(self.by_size if by_size else [])]
-            columns = ["", *(f"{errors['size']} atoms" if "size" in errors else "all" for errors in sets)]
-            rows = [[label, *(errors[key] for errors in sets)] for key, label in SHIELDING_LABELS.items()]
-            print_table(f"Errors per atom: {self.title}", columns, rows)
-            for row in self.further.values():
+            elements = {name: row for name, row in self.further.items() if row.keys() >= SHIELDING_LABELS.keys()}
+            sets = {"all": self.overall} | elements
+            sets |= {f"{errors['size']} atoms": errors for errors in (self.by_size if by_size else [])}
+            rows = [[label, *(errors[key] for errors in sets.values())] for key, label in SHIELDING_LABELS.items()]
+            print_table(f"Errors per atom: {self.title}", ["", *sets], rows)
+            for row in (row for name, row in self.further.items() if name not in elements):
                 print("  ".join(f"{name} {cell(value)}" for name, value in row.items()))
             return
         within = "composition" if "composition" in self.by_size[0] else "size"

@@ -82,6 +82,8 @@ class SizeFrames:
     #: Standard deviations of the predictions ``[num_frames]`` in eV, if the model provides them.
     spread: np.ndarray | None = None
     composition: str = ""  #: Formula, if there are alloys.
+    initial: np.ndarray | None = None  #: Predicted energies before a relaxation ``[num_frames]`` in eV.
+    inside: np.ndarray | None = None  #: Whether a relaxation ended in a valid geometry ``[num_frames]``.
 
     @property
     def kind(self) -> int | str:
@@ -158,7 +160,15 @@ def benchmark_screening(options: BenchmarkScreeningOptions) -> Benchmark:
             sets = [relaxed(frames, predictor, options.fmax, options.steps) for frames in sets]
         rankings = [
             replace(
-                ranking(frames.predicted, frames.truth, frames.isomer, frames.size, frames.own),
+                ranking(
+                    frames.predicted,
+                    frames.truth,
+                    frames.isomer,
+                    frames.size,
+                    frames.own,
+                    initial=frames.initial,
+                    inside=frames.inside,
+                ),
                 composition=frames.composition,
             )
             for frames in sets
@@ -217,6 +227,8 @@ def relaxed(frames: SizeFrames, predictor: Predictor, fmax: float, steps: int) -
     return replace(
         frames,
         predicted=energy,
+        initial=frames.predicted,
+        inside=~left,
         pos=np.array([atoms.positions for atoms in minima]),
         spread=None if spread is None else spread.numpy().astype(float),
     )

@@ -117,8 +117,24 @@ def ranking(
     size: int,
     own: np.ndarray | None = None,
     lowest: int = LOWEST,
+    initial: np.ndarray | None = None,
+    inside: np.ndarray | None = None,
 ) -> Ranking:
-    """Quality of a ranking by predicted energies in eV; ``own`` are the energies of the frames themselves."""
+    """Quality of a ranking by predicted energies in eV.
+
+    Args:
+        predicted: Predicted energies ``[num_frames]``, of the minima if the frames were relaxed.
+        truth: True energies ``[num_frames]``.
+        isomer: Isomer of each frame ``[num_frames]``.
+        size: Number of atoms.
+        own: Energies of the frames themselves ``[num_frames]``.
+        lowest: Number of frames, the lowest by true energy, whose recall is measured.
+        initial: Predicted energies of the frames themselves ``[num_frames]``, if they were relaxed.
+        inside: Whether each prediction is that of a valid structure ``[num_frames]``; the others are ranked only.
+    """
+    valid = np.ones(len(truth), dtype=bool) if inside is None else inside
+    error = np.abs(predicted - truth)[valid]
+    initial = predicted if initial is None else initial
     order = np.argsort(predicted, kind="stable")
     best = isomer[np.argmin(truth)]
     recall = recall_curve(predicted, truth, lowest)
@@ -129,8 +145,8 @@ def ranking(
         frames=len(truth),
         spearman=correlation,
         kendall=float(kendalltau(predicted, truth).statistic) if np.isfinite(correlation) else float("nan"),
-        mae_kcal_mol=float(np.abs(predicted - truth).mean() * KCAL_PER_MOL),
-        mae_own_kcal_mol=float("nan") if own is None else float(np.abs(predicted - own).mean() * KCAL_PER_MOL),
+        mae_kcal_mol=float(error.mean() * KCAL_PER_MOL) if error.size else float("nan"),
+        mae_own_kcal_mol=float("nan") if own is None else float(np.abs(initial - own).mean() * KCAL_PER_MOL),
         rank_of_lowest=int(np.flatnonzero(isomer[order] == best)[0]) + 1,
         recall=float(recall[lowest - 1]),
         recall_of_four=float(recall[min(4 * lowest, len(truth)) - 1]),

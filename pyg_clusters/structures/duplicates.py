@@ -15,7 +15,8 @@ to superpose.
 
 Candidate pairs are neighbours in a k-d tree of *keys*: means of successive blocks of the sorted distances, projected
 onto principal axes. Both operations can only decrease a distance, so the tree never misses a pair that meets
-criterion 1.
+criterion 1. The distances of alloys are sorted within each pair of elements, so that structures that differ only in
+the positions of their elements have different keys; their tree never misses a pair that meets criterion 2.
 """
 
 from collections.abc import Iterator
@@ -23,7 +24,13 @@ from collections.abc import Iterator
 import numpy as np
 from scipy.spatial import cKDTree
 
-from pyg_clusters.structures.superposition import FRAMES_AT_ONCE, SAME_STRUCTURE, PairComparison, structure_keys
+from pyg_clusters.structures.superposition import (
+    FRAMES_AT_ONCE,
+    SAME_STRUCTURE,
+    PairComparison,
+    strict_share,
+    structure_keys,
+)
 
 SPLIT_TOLERANCE: float = 2 * SAME_STRUCTURE
 """Distance in Å within which a test structure is a copy of a training structure.
@@ -145,8 +152,10 @@ class _Finder:
     """Search for copies among structures of one composition, in input order."""
 
     def __init__(self, pairs: PairComparison):
-        self.pairs, self.key_tolerance = pairs, pairs.key_tolerance
-        keys = structure_keys(pairs.pos)
+        self.pairs, self.key_tolerance, species = pairs, pairs.key_tolerance, None
+        if len(np.unique(pairs.species)) > 1:  # noise changes the fewer distances of a pair of elements more
+            self.key_tolerance, species = strict_share(len(pairs.species)) * pairs.tolerance, pairs.species
+        keys = structure_keys(pairs.pos, species)
         sample = keys[:: -(-len(keys) // FITTED)].astype(float)
         axes = np.linalg.svd(sample - sample.mean(axis=0), full_matrices=False)[2][:TREE_DIMENSIONS]
         self.keys = (keys - sample.mean(axis=0)) @ axes.T

@@ -60,7 +60,8 @@ def structure_distance(species: np.ndarray, a: np.ndarray, b: np.ndarray, within
     turned_a = a @ _axes(a[None, first], a[None, second])[0].T
     turned = b @ _axes(b[near_first[i]], b[near_second[j]]).transpose(0, 2, 1)
     turned = np.concatenate([turned, turned * [1, 1, -1]])
-    loose = np.sqrt(_apart(np.broadcast_to(turned_a, turned.shape), turned).min(axis=2).mean(axis=1))
+    squared = _apart(np.broadcast_to(turned_a, turned.shape), turned) + np.square(alien)
+    loose = np.sqrt(squared.min(axis=2).mean(axis=1))  # of nearest like atoms
     best = float("inf")
     for place in np.argsort(loose, kind="stable")[:TRIED]:
         if loose[place] > within:
@@ -101,11 +102,16 @@ def structure_keys(pos: np.ndarray, species: np.ndarray | None = None) -> np.nda
 def key_share(num_atoms: int) -> float:
     r"""Maximum difference of the sorted distances of copies, as a fraction of the distance between their atoms.
 
-    A strict upper bound for any displacement is :math:`\sqrt{2N / (N - 1)}`. Random noise changes the sorted distances
-    less, the more distances there are: 12,000 pairs of copies with noise of 0.01 Å needed at most 0.55 of the default
-    tolerance for 31 atoms, 0.52 for 46 and 0.35 for 70; this function returns 0.76, 0.67 and 0.61.
+    Random noise changes the sorted distances less than :func:`strict_share`, the more distances there are: 12,000 pairs
+    of copies with noise of 0.01 Å needed at most 0.55 of the default tolerance for 31 atoms, 0.52 for 46 and 0.35 for
+    70; this function returns 0.76, 0.67 and 0.61.
     """
-    return min(math.sqrt(2 * num_atoms / max(num_atoms - 1, 1)), 0.5 + 8 / num_atoms)
+    return min(strict_share(num_atoms), 0.5 + 8 / num_atoms)
+
+
+def strict_share(num_atoms: int) -> float:
+    r"""Upper bound :math:`\sqrt{2N / (N - 1)}` of :func:`key_share`, also for distances sorted by pairs of elements."""
+    return math.sqrt(2 * num_atoms / max(num_atoms - 1, 1))
 
 
 def distances_by_elements(atoms: Atoms) -> np.ndarray:
