@@ -110,6 +110,25 @@ def mixed_zeros(energy: ArrayLike, sizes: ArrayLike, kinds: ArrayLike) -> str | 
     )
 
 
+def look_per_atom(energy: ArrayLike, sizes: ArrayLike) -> bool:
+    """Whether energies of clusters of several sizes are probably energies per atom: they hardly change with the size.
+
+    Args:
+        energy: Energies in eV, ``[num_graphs]``.
+        sizes: Number of atoms of each cluster, ``[num_graphs]``.
+
+    Example:
+        >>> sizes = np.array([20, 30, 40, 60])
+        >>> look_per_atom(-2.8 * sizes, sizes), look_per_atom([-2.7, -2.8, -2.8, -2.9], sizes)
+        (False, True)
+    """
+    energy, sizes = np.asarray(energy, dtype=np.float64), np.asarray(sizes)
+    if len(energy) < 2 or not energy.mean() or not (energy / sizes).mean():
+        return False
+    variation, of_atoms = (float(np.std(values) / abs(np.mean(values))) for values in (energy, energy / sizes))
+    return variation < min(of_atoms / 2, 0.2)
+
+
 def _checked(*arrays: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     predicted, target, sizes = (np.asarray(array) for array in arrays)
     if not predicted.shape == target.shape == sizes.shape or predicted.ndim != 1:

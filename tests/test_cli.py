@@ -16,14 +16,14 @@ import pyarrow.parquet
 import pytest
 import torch
 from ase import Atoms
-from helpers import atoms_of, refused
+from helpers import atoms_of, refused, rows_of
 
 from pyg_clusters.cli import demo
 from pyg_clusters.cli.main import main, main_verbs
 from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART
+from pyg_clusters.models import DART, AlloyDART
 from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.shipped import shipped_recipe
 from pyg_clusters.testing import random_clusters
@@ -547,3 +547,19 @@ def test_info_counts_labels_that_are_not_finite(tmp_path, capsys):
 def test_info_prints_the_labels_and_their_ranges(trajectory, capsys):
     assert main(["info", str(trajectory)]) == 0
     assert "binding_energy: -125.1 to -74.4 (per frame)" in capsys.readouterr().out
+
+
+def test_predictions_that_are_not_finite_are_named(tmp_path, capsys):
+    """A model with a reference energy of sodium alone has no energy of potassium."""
+    model = AlloyDART([11, 19], hidden_channels=8)
+    model.domain.fit(torch.tensor([11, 11, 19, 11]), torch.tensor([0, 4]))
+    model.scale.set_references({"Na": -4410.25})
+    save_model(model, tmp_path / "model")
+    square = [[0.0, 0.0, 0.0], [3.4, 0.0, 0.0], [3.4, 3.4, 0.0], [0.0, 3.4, 0.0]]
+    write_extxyz(tmp_path / "nak.extxyz", [Atoms("Na4", square), Atoms("NaK3", square)])
+    command = ["predict", str(tmp_path / "model"), str(tmp_path / "nak.extxyz"), "--out", str(tmp_path / "p.csv")]
+    assert "nak.extxyz, frame 1: the model predicts inf; fix or remove the frame" in refused(command, capsys)
+    assert main([*command, "--on-bad", "skip"]) == 0
+    assert "frame 1: the model predicts inf" in capsys.readouterr().err
+    (row,) = rows_of(tmp_path / "p.csv")
+    assert float(row["pred_energy"]) == pytest.approx(-4 * 4410.25, abs=5)

@@ -50,6 +50,15 @@ def test_offset_of_each_element():
     assert "31: -2.5" in str(scale)
 
 
+def test_one_composition_does_not_determine_the_energies_of_its_elements():
+    """Of NaGa alone only the sum of the energies of Na and Ga is known; Na2Ga beside it is enough."""
+    z, ptr = torch.tensor([11, 31, 11, 31]), torch.tensor([0, 2, 4])
+    with pytest.warns(UserWarning, match="do not determine the energies of Na, Ga separately"):
+        EnergyScale().fit(z, ptr, torch.tensor([-4.0, -4.1]))
+    EnergyScale().fit(torch.tensor([11, 31, 11, 11, 31]), torch.tensor([0, 2, 5]), torch.tensor([-4.0, -5.5]))
+    EnergyScale().fit(torch.tensor([31, 31, 31, 31]), ptr, torch.tensor([-5.0, -5.1]))
+
+
 def test_a_new_fit_forgets_the_old_one():
     scale = EnergyScale()
     scale.fit(*mixed())

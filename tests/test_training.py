@@ -605,3 +605,17 @@ def test_a_training_counts_copies_across_its_split(copied, tmp_path, capsys):
 def test_the_split_of_a_paper_holds_no_copies_together(dataset):
     with pytest.raises(InputError, match="leave out copies_together"):
         ClusterDataModule(dataset, split="paper", copies_together=True)
+
+
+def test_energies_per_atom_are_warned_of(recipe, frames, tmp_path, capsys):
+    """Under a name that does not tell: -2.5 eV per atom in clusters of 5 to 11 atoms."""
+    clusters = ase.io.read(frames, ":")
+    for number, atoms in enumerate(clusters):
+        atoms.info["binding"] = -2.5 - 0.001 * number
+    write_extxyz(tmp_path / "per_atom.extxyz", clusters)
+    arguments = ["train", "--config", str(recipe), "--data.dataset.root", str(tmp_path), "--trainer.max_epochs", "1"]
+    files = ["--data.dataset.files", f"[{tmp_path / 'per_atom.extxyz'}]"]
+    assert main([*arguments, *files, "--out", str(tmp_path / "a")]) == 0
+    assert "the labels hardly change with the number of atoms" in "".join(capsys.readouterr())
+    assert main([*arguments, "--out", str(tmp_path / "b")]) == 0
+    assert "hardly change" not in "".join(capsys.readouterr())

@@ -125,17 +125,17 @@ def learning_curve(epochs: np.ndarray, train_mae: np.ndarray, val_mae: np.ndarra
 
 
 def parity(target: np.ndarray, predicted: np.ndarray, sizes: np.ndarray) -> Figure:
-    """Predicted against true binding energies per atom, and distribution of the errors per cluster.
+    """Predicted against true energies per atom, and distribution of the errors per cluster.
 
     Args:
-        target: Binding energies in eV ``[num_graphs]``.
-        predicted: Binding energies in eV ``[num_graphs]``.
+        target: Energies in eV ``[num_graphs]``.
+        predicted: Energies in eV ``[num_graphs]``.
         sizes: Number of atoms of each cluster ``[num_graphs]``; the colour of its point.
     """
     target, predicted, sizes = (np.asarray(values, dtype=float) for values in (target, predicted, sizes))
     figure = Figure(figsize=(8.0, 3.6), layout=ConstrainedLayoutEngine(wspace=0.08))
     points, errors = figure.subplots(1, 2)
-    tidy(points, "true binding energy / eV per atom", "predicted / eV per atom")
+    tidy(points, "true energy / eV per atom", "predicted / eV per atom")
     x, y = target / sizes, predicted / sizes
     limits = padded_limits(np.concatenate([x, y]))
     points.plot(limits, limits, color=GREY, linewidth=1.0, zorder=1)

@@ -101,7 +101,24 @@ def score_frames(
     blocks = checked(read, predictor, frames.on_bad)
     flagged = ((block, bad, None if trained is None else flags_of(block, trained)) for block, bad in blocks)
     for block, bad, flags in read_ahead(flagged, AHEAD):
-        yield ScoredBlock(block, predictor(block.z, block.pos, block.ptr), bad, flags)
+        scored = ScoredBlock(block, predictor(block.z, block.pos, block.ptr), bad, flags)
+        yield scored if bool(scored.prediction.values.isfinite().all()) else _predictable(scored, frames.on_bad)
+
+
+def _predictable(block: ScoredBlock, on_bad: Literal["stop", "skip"]) -> ScoredBlock:
+    """Leave out the frames of a block for which a prediction is not finite, or raise an error at the first of them."""
+    values = block.prediction.values.numpy()
+    wrong = np.flatnonzero(~np.isfinite(values))
+    of_row = block.frames.frame_of_atom if block.prediction.per_atom else np.arange(len(block.frames))
+    chosen, first = np.unique(of_row[wrong], return_index=True)
+    bad = [
+        BadFrame(block.frames.file, int(block.frames.number[frame]), f"the model predicts {values[row]}")
+        for frame, row in zip(chosen, wrong[first], strict=True)
+    ]
+    if on_bad == "stop":
+        raise bad[0].error
+    keep = ~np.isin(np.arange(len(block.frames)), chosen)
+    return replace(block.select(keep), bad=sorted([*block.bad, *bad], key=lambda frame: frame.number))
 
 
 def flags_of(block: FrameBlock, trained: OutOfRangeFlagger) -> np.ndarray:

@@ -128,6 +128,13 @@ class EnergyScale(OutputScale):
         self.offset.zero_()
         found = fit.solution()
         self.is_fitted = True
+        if not fit.is_unique:
+            symbols = ", ".join(chemical_symbols[number] for number in found)
+            warnings.warn(
+                f"the compositions of the training set do not determine the energies of {symbols} separately: energies "
+                "of other compositions, and those of atoms, will be meaningless",
+                stacklevel=2,
+            )
         if self.references is None and is_coarse(largest, self.offset.dtype):
             self.set_references({chemical_symbols[number]: value for number, value in found.items()})
             return
@@ -201,6 +208,12 @@ class ReferenceFit:
             composition = torch.bincount(key, minlength=num * (MAX_ATOMIC_NUMBER + 1)).view(num, -1)
             columns = torch.cat([composition.double(), energy[first : first + num].double().view(-1, 1)], dim=1)
             self._factor = torch.linalg.qr(torch.cat([self._factor, columns]), mode="r").R
+
+    @property
+    def is_unique(self) -> bool:
+        """Whether the compositions determine the energy of each element."""
+        compositions = self._factor[:, self._factor[:, :-1].any(dim=0).nonzero().flatten()]
+        return int(torch.linalg.matrix_rank(compositions, rtol=1e-10)) == compositions.size(1)
 
     def solution(self) -> dict[int, float]:
         """Energies in eV by atomic number; if they are not unique, the solution of smallest norm."""

@@ -35,7 +35,7 @@ FILES = {
 """Other files in the folder of the report."""
 CAPTIONS = {
     "learning_curve": "Error during training, per cluster, after each epoch.",
-    "parity": "Binding energies of the test set, which was not used in training.",
+    "parity": "Energies of the test set, which was not used in training.",
     "error_by_size": "Error on the test set by cluster size.",
 }
 ROWS = 40  # approximate number of candidates in the table of the report

@@ -20,6 +20,7 @@ from pyg_clusters.evaluation.report import PROVEN_SHIFT, other_zero
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.formatting import print_lines
 from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
+from pyg_clusters.metrics import look_per_atom
 from pyg_clusters.models.checkpoint import BEST, runs_within
 from pyg_clusters.nn import EnergyScale
 from pyg_clusters.options.parsing import explain, options_of
@@ -213,7 +214,7 @@ def _train_run(argv: Sequence[str], resume: bool):
     with output_lock(run.path, folder=True) if cli.trainer.is_global_zero else nullcontext():
         if not resume and int(os.environ.get("LOCAL_RANK", "0")) == 0:  # the first process of a distributed training
             _begin(run, cli)
-            print_lines(cli.datamodule.copies_in_split())
+            print_lines([*_check_totals(cli.datamodule), *cli.datamodule.copies_in_split()])
         run.check_fingerprint(cli.datamodule.dataset)
         start = checkpoint if resume and checkpoint.exists() else None
         if start is not None:
@@ -226,6 +227,20 @@ def _train_run(argv: Sequence[str], resume: bool):
             run.data = cli.datamodule
             with trusting_files(not resume):  # the user's own recipe
                 _conclude(run, cli)
+
+
+def _check_totals(data: TrainingData) -> list[str]:
+    """Warning if the labels are probably energies per atom, while a model sums over the atoms."""
+    if data.per_atom:
+        return []
+    train = data.split.train
+    batch = data.batches.stored(train[:: -(-train.numel() // MAX_COMPARED)].tolist())
+    if not look_per_atom(data.labels(batch).double().numpy(), batch.ptr.diff().numpy()):
+        return []
+    return [
+        "warning: the labels hardly change with the number of atoms, as energies per atom do; a model needs the "
+        "energies of whole clusters: multiply them by the number of atoms"
+    ]
 
 
 def _check_zero(training: EnergyTraining, data: TrainingData, start: str) -> list[str]:
