@@ -193,6 +193,12 @@ def test_labels_that_contradict_the_results_of_a_calculator(tmp_path, key):
     refused(lambda: to_data(frames[1]), f"{key!r} is -3.0 in its ")
 
 
+def test_total_energies_that_differ_little_contradict_each_other():
+    frame = cluster(energy=-52000.0)
+    frame.calc = SinglePointCalculator(frame, energy=-52000.3)
+    refused(lambda: to_data(frame), "'energy' is -52000.0 in its info, but -52000.3 among the results")
+
+
 def test_forces_of_any_name(tmp_path):
     atoms = cluster(REF_energy=-3.0)
     atoms.arrays["REF_forces"] = np.arange(9.0).reshape(3, 3)

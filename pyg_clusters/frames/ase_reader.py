@@ -179,7 +179,9 @@ def contradiction(atoms: Atoms, key: str) -> str | None:
         value = values.get(key)
         if value is None or result is None or np.shape(value) != np.shape(result):
             continue
-        if kind_of(value) == kind_of(result) == "a number" and not np.allclose(value, result, equal_nan=True):
+        if kind_of(value) != "a number" or kind_of(result) != "a number":
+            continue
+        if not np.allclose(value, result, rtol=1e-9, atol=1e-4, equal_nan=True):
             first = np.unravel_index(np.argmax(np.abs(np.subtract(value, result))), np.shape(value))
             return (
                 f"{key!r} is {np.asarray(value)[first]} in its {holder}, but {np.asarray(result)[first]} among the "
