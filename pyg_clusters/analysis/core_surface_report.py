@@ -16,7 +16,6 @@ from pyg_clusters.analysis.plots import SMALL
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
-from pyg_clusters.formatting import span
 from pyg_clusters.frames import write_table
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.reader import read_set
@@ -28,6 +27,7 @@ from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.frames import CoreSurfaceOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
+from pyg_clusters.terminal import span
 
 SPACES = ("features of the network", "shell counts only", "features and counts")
 """Titles of the inputs of the probes in the report."""

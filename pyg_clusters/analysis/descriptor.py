@@ -10,13 +10,13 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import span
 from pyg_clusters.frames import BadFrame
 from pyg_clusters.frames.reader import FrameSet
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.positions import centred
 from pyg_clusters.structures.superposition import distances_by_elements
+from pyg_clusters.terminal import span
 from pyg_clusters.units import KCAL_PER_MOL
 
 BIN_WIDTH: float = 0.05  # width of a bin of g(r) in Å

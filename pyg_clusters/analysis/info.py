@@ -12,7 +12,6 @@ from ase.data import chemical_symbols
 
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import count_of, span
 from pyg_clusters.frames import BadFrame, check_block, read_blocks
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.join import NoCluster
@@ -29,6 +28,7 @@ from pyg_clusters.models.checkpoint import (
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.options.frames import InfoOptions
+from pyg_clusters.terminal import count_of, span
 
 MAX_FORMULAS = 20  # maximum number of compositions listed
 

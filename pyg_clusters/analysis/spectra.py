@@ -17,7 +17,6 @@ from pyg_clusters.analysis.line_shapes import Shape, Spectrum, boltzmann_weights
 from pyg_clusters.analysis.plots import BLUE, ORANGE, SMALL, save_figure, tidy
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
-from pyg_clusters.formatting import count_of, print_table
 from pyg_clusters.frames import BadFrame, FrameBlock, Frames, write_table
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.energy_units import units_of_labels
@@ -27,7 +26,7 @@ from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.metrics import SHIFTS, look_like_shifts, mixed_zeros
 from pyg_clusters.options.frames import SpectrumOptions
-from pyg_clusters.progress import counting
+from pyg_clusters.terminal import count_of, counting, print_table
 from pyg_clusters.units import SHIFT_NAME, SODIUM_REFERENCE_PPM
 
 RESULTS = ("spectrum.csv", "spectrum.json", "spectrum.png")

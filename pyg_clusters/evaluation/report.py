@@ -14,12 +14,12 @@ from pyg_clusters.analysis import plots
 from pyg_clusters.composition import comparable, composition_names, compositions
 from pyg_clusters.datasets.training_data import MAX_TRAINING_CLUSTERS, TrainingData
 from pyg_clusters.files import write_json
-from pyg_clusters.formatting import cell, print_lines, print_table
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference.run import HISTORY
 from pyg_clusters.metrics import energy_metrics, metrics_by_size, mixed_zeros
 from pyg_clusters.structures.duplicates import copies
+from pyg_clusters.terminal import cell, print_table
 
 MUCH_LARGER: float = 5.0  # energies have a different zero if their errors exceed their variation by this factor
 
@@ -264,7 +264,8 @@ class Evaluation:
 
     def print(self, by_size: bool = True):
         """Print tables of the errors, by default also those of each size."""
-        print_lines(self.remarks)
+        for line in self.remarks:
+            print(line)
         if self.per_atom:
             elements = {name: row for name, row in self.further.items() if row.keys() >= SHIELDING_LABELS.keys()}
             sets = {"all": self.overall} | elements

@@ -12,13 +12,13 @@ import numpy as np
 from ase.data import chemical_symbols
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import count_of
 from pyg_clusters.frames.block import BadFrame, FrameBlock, UnlabelledFrame, kind_of
 from pyg_clusters.frames.electronic_state import state_problem
 from pyg_clusters.frames.join import as_clusters, pieces_without_cell
 from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import MAX_COORDINATE
+from pyg_clusters.terminal import count_of
 
 MAX_ROUNDING: float = 1e-4  # largest change of a value by single precision
 

@@ -19,7 +19,7 @@ from pyg_clusters.frames.store_layout import FORMAT, VERSION, new_hdf5
 from pyg_clusters.frames.writing import WrittenFrames, open_output
 from pyg_clusters.options.frames import ConvertOptions
 from pyg_clusters.positions import centred
-from pyg_clusters.progress import counting
+from pyg_clusters.terminal import counting
 
 CHUNK: int = 1 << 14
 """Number of rows (atoms or frames) in a chunk."""

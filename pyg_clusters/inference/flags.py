@@ -8,10 +8,10 @@ import torch
 from ase.data import chemical_symbols
 from torch import Tensor
 
-from pyg_clusters.formatting import count_of
 from pyg_clusters.geometry import check_radii, masks_to_counts, shell_masks, squared_distances
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.pairs import is_large, nearest_distances, shell_counts
+from pyg_clusters.terminal import count_of
 
 FRAMES_AT_ONCE: int = 64
 PAIRS_AT_ONCE: int = 1 << 20

@@ -27,7 +27,7 @@ from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, job_settings
 from pyg_clusters.options.frames import PredictOptions
-from pyg_clusters.progress import counting
+from pyg_clusters.terminal import counting
 
 ROWS_AT_ONCE: int = 1 << 20  # rows of a row group of a Parquet file
 ENERGY, SHIELDING = "pred_energy", "pred_nmr_shielding"  # names of predictions

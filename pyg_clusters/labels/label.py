@@ -16,7 +16,6 @@ from ase.io.extxyz import key_val_str_to_dict
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, remove_stale
-from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import BadFrame, FrameLog, Shard, good_frames, read_atoms
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, STATE_NAMES
 from pyg_clusters.frames.writing import open_output
@@ -29,8 +28,8 @@ from pyg_clusters.options.structures import (
     LabelPrescreenOptions,
     LabelShieldingOptions,
 )
-from pyg_clusters.progress import ItemProgress
 from pyg_clusters.structures.calculators import calculator_identity, named_calculator
+from pyg_clusters.terminal import ItemProgress, count_of
 
 KEY = "label_key"
 """Key in ``info`` of the unique name of a frame."""

@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis.plots import SMALL
 from pyg_clusters.datasets import SodiumShielding, UnrelaxedOnly
 from pyg_clusters.distributions import GeneralizedLogistic
-from pyg_clusters.formatting import span
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference.run import Run
 from pyg_clusters.options.training import ReproduceNmrOptions
@@ -28,6 +27,7 @@ from pyg_clusters.papers.tables import (
     write_report,
 )
 from pyg_clusters.shipped import shipped_recipe
+from pyg_clusters.terminal import span
 from pyg_clusters.training.launcher import run_trainings
 
 COLUMNS = (

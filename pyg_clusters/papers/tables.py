@@ -23,8 +23,8 @@ from pyg_clusters.analysis.plots import (
 )
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write, read_json
-from pyg_clusters.formatting import print_table
 from pyg_clusters.inference.run import FINISHED, SPLITS
+from pyg_clusters.terminal import print_table
 
 Row = TypeVar("Row")
 

@@ -10,7 +10,6 @@ from ase import Atoms
 from pyg_clusters.analysis.plots import save_figure
 from pyg_clusters.composition import comparable, composition_names, kind_label
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import print_lines, print_table
 from pyg_clusters.frames import FrameBlock, Frames, read_blocks, write_table
 from pyg_clusters.frames.block import flat_arrays, offsets
 from pyg_clusters.frames.checks import list_bad
@@ -22,7 +21,6 @@ from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.screening import BenchmarkScreeningOptions
-from pyg_clusters.progress import counting
 from pyg_clusters.screening.candidates import check_forces, relax_atoms, warn_of_left_range
 from pyg_clusters.screening.pool import FramePool, check_truth
 from pyg_clusters.screening.scores import (
@@ -43,6 +41,7 @@ from pyg_clusters.screening.scores import (
 from pyg_clusters.strategies import STRATEGIES, Bins
 from pyg_clusters.structures.duplicates import representatives
 from pyg_clusters.structures.relaxation import LEFT_RANGE
+from pyg_clusters.terminal import counting, print_table
 
 EVERY = {"every 3rd": 3, "every 4th": 4}  # conventional strategies: every n-th frame
 
@@ -103,7 +102,8 @@ class Benchmark:
 
     def print(self):
         """Print the warnings, a table of the rankings, and a table of the strategies for each size."""
-        print_lines(self.warnings)
+        for line in self.warnings:
+            print(line)
         _print("Ranking by prediction", self.rankings)
         for frames in self.frames:
             title = f"Strategies on {len(frames.truth):,} frames of {kind_label(frames.kind)}"

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from pyg_clusters.composition import comparable
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import BadFrame, write_extxyz, write_table
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.provenance import (
@@ -29,9 +28,9 @@ from pyg_clusters.frames.provenance import (
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.structures.relaxation import LEFT_RANGE, BatchedEnergy
+from pyg_clusters.terminal import FrameProgress, count_of
 
 
 @dataclass

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis.plots import GREY, SHELL_COLORS, legend, padded_limits, save_figure, tidy
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.files import atomic_write, check_empty
-from pyg_clusters.formatting import print_table
 from pyg_clusters.frames import expand_paths, read_blocks, write_table
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state
 from pyg_clusters.frames.energy_units import units_of_labels
@@ -25,6 +24,7 @@ from pyg_clusters.frames.writing import open_output
 from pyg_clusters.metrics import metrics_by_size
 from pyg_clusters.options.screening import VACUUM, CompareDFTOptions
 from pyg_clusters.structures.superposition import distances_by_elements
+from pyg_clusters.terminal import print_table
 from pyg_clusters.units import KCAL_PER_MOL
 
 RESULTS = ("dft.csv", "dft.png")

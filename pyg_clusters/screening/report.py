@@ -15,7 +15,6 @@ from pyg_clusters.analysis.report import MAX_ATOMS, Property, Report, literal, s
 from pyg_clusters.composition import kind_label
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.evaluation.report import run_figures
-from pyg_clusters.formatting import count_of
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.flags import text_of_flags
@@ -23,6 +22,7 @@ from pyg_clusters.inference.run import Run
 from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.screening.candidates import Candidate, Screening
 from pyg_clusters.strategies import Strategy, bin_width
+from pyg_clusters.terminal import count_of
 from pyg_clusters.units import KCAL_PER_MOL, MEV
 
 MANY_SIZES = 5

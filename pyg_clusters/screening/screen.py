@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.formatting import print_lines
 from pyg_clusters.frames import FrameBlock, Frames, Parts
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.checks import list_bad
@@ -22,7 +21,6 @@ from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, job_settings
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screening import ScreenOptions
-from pyg_clusters.progress import counting
 from pyg_clusters.screening.candidates import Candidate, Screening, check_forces, relax_candidates, write_candidates
 from pyg_clusters.screening.dft import check_format, write_folders
 from pyg_clusters.screening.pool import (
@@ -35,6 +33,7 @@ from pyg_clusters.screening.pool import (
 )
 from pyg_clusters.screening.report import warn_of_narrow_bins, write_report
 from pyg_clusters.strategies import STRATEGIES, Bins, Selection, Strategy
+from pyg_clusters.terminal import counting
 
 RESULTS = ("candidates.extxyz", "candidates.csv", "report.html")
 
@@ -78,7 +77,8 @@ def screen(options: ScreenOptions) -> Screening:
         if isinstance(strategy, Bins):
             warn_of_narrow_bins(screening, strategy.bins, model)
         if truth and trained is not None:
-            print_lines(check_zero(screening, truth))
+            for line in check_zero(screening, truth):
+                print(line)
         write_candidates(screening, out, truth)
         command = shlex.join(command_words(options))
         write_report(screening, out, predictor, model, strategy, truth, command)

@@ -15,16 +15,15 @@ from ase.data import atomic_numbers
 from pyg_clusters.composition import all_compositions, formula_of, parse_formula
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import file_fingerprint
-from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
 from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.options.structures import HotOptions, QuenchOptions, QuenchSettings, SbldaOptions
-from pyg_clusters.progress import ItemProgress, counting
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
 from pyg_clusters.structures.quench import heated, isolated_energies, quench
+from pyg_clusters.terminal import ItemProgress, count_of, counting
 
 SODIUM = {"mu1": 3.50, "mu2": 3.60}  # default mean bond lengths of sodium in Å
 

@@ -14,7 +14,6 @@ from ase.calculators.calculator import Calculator, CalculatorError
 from scipy.optimize import OptimizeResult, minimize
 
 from pyg_clusters.errors import one_line
-from pyg_clusters.formatting import count_of
 from pyg_clusters.frames import BadFrame, ExtrapolationWarning, FrameLog, good_frames, read_atoms, write_extxyz
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.provenance import at_new_positions, write_values
@@ -22,9 +21,9 @@ from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.models.training_domain import geometry_range_of, measures
 from pyg_clusters.options.structures import RelaxOptions
-from pyg_clusters.progress import FrameProgress
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
 from pyg_clusters.structures.relaxation import LEFT_RANGE, batched_energy, broken
+from pyg_clusters.terminal import FrameProgress, count_of
 
 CORRECTIONS = 20  # number of steps that the optimizer stores to approximate the Hessian
 

@@ -18,7 +18,6 @@ from pyg_clusters.analysis.descriptor import FALLBACK
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.formatting import count_of, span
 from pyg_clusters.frames import AtomsFrame, expand_paths, read_atoms
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.checks import list_bad
@@ -28,6 +27,7 @@ from pyg_clusters.inference.run import read_yaml
 from pyg_clusters.options.parsing import options_of
 from pyg_clusters.options.training import NewRecipeOptions
 from pyg_clusters.shipped import shipped_recipe
+from pyg_clusters.terminal import count_of, span
 from pyg_clusters.trusted import check_extent, check_trusted, names_of_classes
 
 KEYS = ("seed_everything", "trainer", "model", "data", "out", "init_from")  # keys of a recipe

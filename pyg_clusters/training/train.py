@@ -18,7 +18,6 @@ from pyg_clusters.errors import InputError, MissingExtra, describe_error, one_li
 from pyg_clusters.evaluation.evaluate import evaluate_run
 from pyg_clusters.evaluation.report import PROVEN_SHIFT, other_zero
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
-from pyg_clusters.formatting import print_lines
 from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
 from pyg_clusters.metrics import look_per_atom
 from pyg_clusters.models.checkpoint import BEST, runs_within
@@ -210,11 +209,13 @@ def _train_run(argv: Sequence[str], resume: bool):
         cli.model.check(cli.datamodule)
     if cli.config.init_from is not None and not (resume and checkpoint.exists()):
         cli.model.start_from(Run(cli.config.init_from).model)
-        print_lines(_check_zero(cli.model, cli.datamodule, cli.config.init_from))
+        for line in _check_zero(cli.model, cli.datamodule, cli.config.init_from):
+            print(line)
     with output_lock(run.path, folder=True) if cli.trainer.is_global_zero else nullcontext():
         if not resume and int(os.environ.get("LOCAL_RANK", "0")) == 0:  # the first process of a distributed training
             _begin(run, cli)
-            print_lines([*_check_totals(cli.datamodule), *cli.datamodule.copies_in_split()])
+            for line in (*_check_totals(cli.datamodule), *cli.datamodule.copies_in_split()):
+                print(line)
         run.check_fingerprint(cli.datamodule.dataset)
         start = checkpoint if resume and checkpoint.exists() else None
         if start is not None:

@@ -16,7 +16,7 @@ from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.writing import write_table
 from pyg_clusters.inference.run import CHECKPOINT, HISTORY
 from pyg_clusters.models.checkpoint import BEST, save_model
-from pyg_clusters.progress import ItemProgress, duration
+from pyg_clusters.terminal import ItemProgress, duration
 
 SECONDS: float = 10.0  # shortest time between two lines of progress where standard error is not a terminal
 
