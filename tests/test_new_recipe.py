@@ -90,6 +90,14 @@ def test_a_folder_of_files_with_an_energy_each(files, tmp_path, capsys):
     assert recipe["data"]["dataset"]["init_args"]["target"] == "comment"
     assert recipe["data"]["split"] == "random" and recipe["data"]["copies_together"] is True
 
+    for index in (3, 7):
+        (folder / f"{index}.xyz").write_text("3\n-9.0\nGa 0 0 0\nGa 0 0 2.6\nGa 0 0 22.6\n")  # in pieces
+    skipping = ["new-recipe", str(folder), "--out", str(tmp_path / "s.yaml"), "--on-bad", "skip"]
+    assert main(skipping) == 0
+    assert "2 frames were left out:" in capsys.readouterr().err
+    skipping_recipe = yaml.safe_load((tmp_path / "s.yaml").read_text())
+    assert skipping_recipe["data"]["dataset"]["init_args"]["on_bad"] == "skip"  # training leaves them out, too
+
 
 def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
     frames = [frame.atoms for frame in read_atoms([files / "gallium_md_57.extxyz"])]
