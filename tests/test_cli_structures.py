@@ -12,7 +12,7 @@ from helpers import refused
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames import ExtrapolationWarning, write_extxyz
 from pyg_clusters.labels import shielding
 from pyg_clusters.labels.label import KEY, REASON
 from pyg_clusters.options.parsing import parse_sizes
@@ -161,6 +161,14 @@ def test_relax_counts_what_did_not_converge(clusters, tmp_path, capsys):
     assert main(["relax", str(clusters), "--steps", "1", "--out", str(out)]) == 0
     assert "3 of them not converged" in capsys.readouterr().out
     assert not any(atoms.info["converged"] for atoms in ase.io.read(out, ":"))
+
+
+def test_relax_warns_of_sizes_outside_the_training_set(tmp_path):
+    frames = [Atoms([31] * n, sblda(n, mu1=2.7, mu2=2.8, rng=np.random.default_rng(n))) for n in (14, 40)]
+    write_extxyz(tmp_path / "ga.extxyz", frames)
+    paths = {"frames": [str(tmp_path / "ga.extxyz")], "out": str(tmp_path / "relaxed.extxyz")}
+    with pytest.warns(ExtrapolationWarning, match="clusters of 14 atoms are far outside the 31 to 70 atoms"):
+        relax_frames(RelaxOptions(calculator="gallium-forces", steps=1, **paths))
 
 
 def test_relax_with_another_calculator(tmp_path, capsys):

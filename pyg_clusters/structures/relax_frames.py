@@ -15,11 +15,12 @@ from scipy.optimize import OptimizeResult, minimize
 
 from pyg_clusters.errors import one_line
 from pyg_clusters.frames import BadFrame, ExtrapolationWarning, FrameLog, good_frames, read_atoms, write_extxyz
+from pyg_clusters.frames.checks import warn_of_sizes
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.provenance import at_new_positions, write_values
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.writing import open_output
-from pyg_clusters.models.training_domain import geometry_range_of, measures
+from pyg_clusters.models.training_domain import domain_of, geometry_range_of, measures
 from pyg_clusters.options.structures import RelaxOptions
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
 from pyg_clusters.structures.relaxation import LEFT_RANGE, batched_energy, broken
@@ -161,6 +162,7 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
     overwrite = options.overwrite or batched is None  # otherwise the frame log checks what may be overwritten
     with open_output(options, overwrite=overwrite):
         count: Counter[str] = Counter()
+        sizes: set[int] = set()
 
         def problem(atoms: Atoms) -> str | None:
             count.update(constrained=int(bool(atoms.constraints)))
@@ -173,6 +175,7 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
         def counted(atoms: Atoms) -> Atoms:
             left = {"not_converged": not atoms.info["converged"], "left_range": LEFT_RANGE in atoms.info}
             count.update(frames=1, **{name: int(value) for name, value in left.items()})
+            sizes.add(len(atoms))
             return atoms
 
         if batched:
@@ -185,6 +188,9 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
     if constrained := count["constrained"]:
         text = f"the constraints of {count_of(constrained, 'frame')} were ignored: all atoms were relaxed"
         warnings.warn(text, stacklevel=2)
+    domain = domain_of(batched.model) if batched and batched.model is not None else None
+    if domain is not None and sizes:
+        warn_of_sizes(", ".join(options.frames), np.array(sorted(sizes)), domain.size_range)
     return Relaxed(count["frames"], count["not_converged"], count["left_range"], bad, options.out)
 
 
