@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import yaml
+from ase import Atoms
 
 from pyg_clusters.analysis.pair_distribution import PairDistribution
 from pyg_clusters.cli.main import main
@@ -111,6 +112,9 @@ def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
     assert "dft_energy, xtb_energy" in message and "--target" in message
     assert main([*command, "--target", "xtb_energy"]) == 0
     assert "target: xtb_energy" in (tmp_path / "r.yaml").read_text()
+    write_extxyz(tmp_path / "none.extxyz", [Atoms(frame.numbers, frame.positions) for frame in frames])
+    assert main(["new-recipe", str(tmp_path / "none.extxyz"), "--out", str(tmp_path / "n.yaml")]) == 2
+    assert "no energy or shielding to train on; they have no numbers" in capsys.readouterr().err
 
 
 def test_what_ships_is_used_by_name(tmp_path, monkeypatch, capsys):

@@ -238,9 +238,14 @@ def _target(shapes: dict[str, str], files: Sequence[str]) -> str:
             return name
     if not energies and shapes.get("comment") == "energy":  # a lone number in the comment line
         return "comment"
+    if not energies and not shieldings:
+        raise InputError(
+            f"{files[0]}: the frames have no energy or shielding to train on; they have {_listed(shapes)}; name the "
+            "label with --target, or compute it with pyg-clusters label"
+        )
     if len(energies or shieldings) != 1:
-        many = f"there are several ({', '.join(energies)})" if energies else f"the frames have {_listed(shapes)}"
-        raise InputError(f"{files[0]}: the label to train on is ambiguous: {many}; name it with --target")
+        many = ", ".join(energies or shieldings)
+        raise InputError(f"{files[0]}: the label to train on is ambiguous: there are {many}; name it with --target")
     return (energies or shieldings)[0]
 
 
