@@ -221,7 +221,8 @@ def test_relax_marks_a_frame_on_which_the_calculator_fails(tmp_path, capsys, mon
     assert "1 frame in" in (said := capsys.readouterr().out) and "0 of them not converged" in said
     write_extxyz(start, dimers)
     assert main(["relax", str(start), "--calculator", "emt", "--out", str(out)]) == 0
-    assert "1 of them not converged" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 of them not converged" in said and "the calculator failed on 1 of these" in said
     failed = ase.io.read(out, 1)
     assert failed.info["emt_error"] == "the field is not self-consistent" and "emt_energy" not in failed.info
     assert failed.get_distance(0, 1) == pytest.approx(2.5) and failed.info["gupta_energy"] == -1.0  # still true of it

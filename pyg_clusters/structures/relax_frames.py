@@ -139,6 +139,7 @@ class Relaxed:
     not_converged: int  #: Number of frames that did not converge.
     #: Number of frames whose relaxation stopped where the energy is unreliable, or ended in pieces.
     left_range: int
+    failed: int  #: Number of frames on which the calculator failed, which are unchanged.
     bad: list[BadFrame]  #: Skipped frames.
     file: str  #: Output file.
 
@@ -149,6 +150,8 @@ class Relaxed:
                 f"\n{self.left_range} of these were stopped where they left the geometries in which the energy is "
                 "reliable, or broke into pieces (see left_range in info): their energies are not meaningful"
             )
+        if self.failed:
+            text += f"\nthe calculator failed on {self.failed} of these, which are unchanged (see NAME_error in info)"
         return text
 
 
@@ -174,7 +177,8 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
 
         def counted(atoms: Atoms) -> Atoms:
             left = {"not_converged": not atoms.info["converged"], "left_range": LEFT_RANGE in atoms.info}
-            count.update(frames=1, **{name: int(value) for name, value in left.items()})
+            left["failed"] = f"{_name(options)}_error" in atoms.info
+            count.update(frames=1, **{key: int(value) for key, value in left.items()})
             sizes.add(len(atoms))
             return atoms
 
@@ -191,7 +195,12 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
     domain = domain_of(batched.model) if batched and batched.model is not None else None
     if domain is not None and sizes:
         warn_of_sizes(", ".join(options.frames), np.array(sorted(sizes)), domain.size_range)
-    return Relaxed(count["frames"], count["not_converged"], count["left_range"], bad, options.out)
+    return Relaxed(count["frames"], count["not_converged"], count["left_range"], count["failed"], bad, options.out)
+
+
+def _name(options: RelaxOptions) -> str:
+    """Name of the calculator in the names of its results."""
+    return options.calculator.rpartition(":")[2].lower()
 
 
 def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, steps: int) -> Atoms:
@@ -219,7 +228,7 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
 def _relaxed_one_by_one(frames: Iterable[Atoms], options: RelaxOptions) -> Iterator[Atoms]:
     """Yield all relaxed frames, including those of an earlier run; each is saved before it is yielded."""
     calculator = named_calculator(options.calculator, ())
-    name = options.calculator.rpartition(":")[2].lower()
+    name = _name(options)
     settings = {key: getattr(options, key) for key in ("fmax", "steps", "on_bad", "fragments")}
     settings |= {"calculator": calculator_identity(options.calculator)}
     settings |= input_settings(expand_paths(options.frames))
