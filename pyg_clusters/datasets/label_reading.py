@@ -20,7 +20,7 @@ from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError, check_choice
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
-from pyg_clusters.frames.checks import InvalidLabel, finite_frames, numbers
+from pyg_clusters.frames.checks import InvalidLabel, finite_frames, listed, numbers
 from pyg_clusters.frames.energy_units import check_stated_unit
 from pyg_clusters.frames.force_check import ForceCheck
 from pyg_clusters.options import Fragments
@@ -352,7 +352,7 @@ def report_skipped(skipped: Sequence[BadFrame]):
     """Warn about skipped frames."""
     if not skipped:
         return
-    some = "; ".join(str(bad).partition("; found per frame")[0] for bad in skipped[:NUM_LISTED])
+    some = "; ".join(text.partition("; found per frame")[0] for text in listed(skipped[:NUM_LISTED]))
     more = "; ..." if len(skipped) > NUM_LISTED else ""
     verb = "is" if len(skipped) == 1 else "are"
     warnings.warn(

@@ -321,12 +321,19 @@ def warn_of_sizes(file: str, sizes: np.ndarray, size_range: tuple[int, int]):
     warnings.warn(text, ExtrapolationWarning, stacklevel=3)
 
 
+def listed(bad: Sequence[BadFrame]) -> Iterator[str]:
+    """Yield a text for each frame; advice (after a semicolon) that the next frame shares is omitted."""
+    advice = [frame.reason.partition("; ")[2] for frame in bad]
+    for frame, own, following in zip(bad, advice, [*advice[1:], ""], strict=True):
+        yield str(frame).removesuffix(f"; {own}") if own and own == following else str(frame)
+
+
 def list_bad(bad: Sequence[BadFrame]):
     """Print the frames that were left out to standard error."""
     if bad:
         print(
             f"{count_of(len(bad), 'frame')} {'was' if len(bad) == 1 else 'were'} left out:",
-            *(f"  {frame}" for frame in bad),
+            *(f"  {text}" for text in listed(bad)),
             sep="\n",
             file=sys.stderr,
         )
