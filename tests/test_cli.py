@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from helpers import atoms_of, refused, rows_of
 
 from pyg_clusters.cli import demo
@@ -542,6 +543,18 @@ def test_info_counts_labels_that_are_not_finite(tmp_path, capsys):
     assert "energy: -1 to -0.5 (per frame; not finite in 1 frame)" in out
     assert "step: 5 to 5 (per frame; in 1 frames only)" in out
     assert "forces: -0.2 to 0.2 (3 values per atom; in 1 frames only; not finite in 1 frame)" in out
+
+
+def test_info_tells_values_of_a_frame_from_those_of_its_atoms(tmp_path, capsys):
+    """The stress has six values, also in a frame of six atoms."""
+    frames = [Atoms(f"Na{n}", [[0, 0, 3.1 * k] for k in range(n)]) for n in (6, 7)]
+    for atoms in frames:
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0, stress=np.full(6, 0.5))
+        atoms.arrays["charge_of"] = np.full(len(atoms), 0.25)
+    write_extxyz(tmp_path / "na.extxyz", frames)
+    assert main(["info", str(tmp_path / "na.extxyz")]) == 0
+    out = capsys.readouterr().out
+    assert "stress: 0.5 to 0.5 (6 values per frame)" in out and "charge_of: 0.25 to 0.25 (per atom)" in out
 
 
 def test_info_prints_the_labels_and_their_ranges(trajectory, capsys):

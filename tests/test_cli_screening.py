@@ -257,13 +257,14 @@ def test_compare_dft_matches_by_structure(screened, tmp_path, capsys):
         assert float(row["dft_above_mean"]) == pytest.approx(3 * float(row["pred_above_mean"]), abs=1e-5)
 
 
-def test_compare_dft_with_one_file(screened, tmp_path):
+def test_compare_dft_with_one_file(screened, tmp_path, capsys):
     """Several candidates in one file, in any order, also if they were relaxed by this package."""
     folder, candidates = screened
     shuffled = [candidates[number] for number in (3, 0, 7, 1, 2, 6, 5, 4)]
     write_extxyz(
         tmp_path / "all.extxyz", [Atoms(a.numbers, a.positions, info={"e": a.info["pred_energy"]}) for a in shuffled]
     )
+    assert "name the energy with --key" in refused(["compare-dft", folder, tmp_path / "all.extxyz"], capsys)
     assert main(["compare-dft", str(folder), str(tmp_path / "all.extxyz"), "--key", "e"]) == 0
     rows = rows_of(folder / "dft.csv")
     assert len(rows) == 8 and all(row["pred_energy"] == row["dft_energy"] for row in rows)

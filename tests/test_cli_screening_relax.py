@@ -71,6 +71,7 @@ def test_copies_are_found_after_relaxing(shaken, tmp_path):
         assert float(row["initial_dft_energy"]) == before.info["dft_energy"] and "dft_energy" not in atoms.info
         assert row["converged"].lower() == "true" and atoms.info["converged"]
         assert 0 < atoms.info["model_steps"] == int(row["model_steps"]) < 500
+        assert not any(name.startswith("earlier_") for name in atoms.info)
         info = atoms.info.copy()
         for cluster in (atoms, before):
             cluster.calc = ModelCalculator(model)

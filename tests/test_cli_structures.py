@@ -12,7 +12,7 @@ from helpers import refused
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames import ExtrapolationWarning, write_extxyz
 from pyg_clusters.labels import shielding
 from pyg_clusters.labels.label import KEY, REASON
 from pyg_clusters.options.parsing import parse_sizes
@@ -163,6 +163,14 @@ def test_relax_counts_what_did_not_converge(clusters, tmp_path, capsys):
     assert not any(atoms.info["converged"] for atoms in ase.io.read(out, ":"))
 
 
+def test_relax_warns_of_sizes_outside_the_training_set(tmp_path):
+    frames = [Atoms([31] * n, sblda(n, mu1=2.7, mu2=2.8, rng=np.random.default_rng(n))) for n in (14, 40)]
+    write_extxyz(tmp_path / "ga.extxyz", frames)
+    paths = {"frames": [str(tmp_path / "ga.extxyz")], "out": str(tmp_path / "relaxed.extxyz")}
+    with pytest.warns(ExtrapolationWarning, match="clusters of 14 atoms are far outside the 31 to 70 atoms"):
+        relax_frames(RelaxOptions(calculator="gallium-forces", steps=1, **paths))
+
+
 def test_relax_with_another_calculator(tmp_path, capsys):
     start, out = tmp_path / "alloy.extxyz", tmp_path / "relaxed.extxyz"
     frames = [random_compact(Atoms("Cu6Au4").numbers, np.random.default_rng(seed)) for seed in range(4)]
@@ -213,7 +221,8 @@ def test_relax_marks_a_frame_on_which_the_calculator_fails(tmp_path, capsys, mon
     assert "1 frame in" in (said := capsys.readouterr().out) and "0 of them not converged" in said
     write_extxyz(start, dimers)
     assert main(["relax", str(start), "--calculator", "emt", "--out", str(out)]) == 0
-    assert "1 of them not converged" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 of them not converged" in said and "the calculator failed on 1 of these" in said
     failed = ase.io.read(out, 1)
     assert failed.info["emt_error"] == "the field is not self-consistent" and "emt_energy" not in failed.info
     assert failed.get_distance(0, 1) == pytest.approx(2.5) and failed.info["gupta_energy"] == -1.0  # still true of it

@@ -218,7 +218,7 @@ def test_a_data_set_has_one_charge_which_its_model_keeps(store, tmp_path, capsys
     save_model(training.model, tmp_path / "model")
     assert Predictor(str(tmp_path / "model"))(frames[:2]).energy.shape == (2,)
     assert main(["info", str(tmp_path / "model")]) == 0
-    assert "of 3 to 3 atoms, of charge +1" in capsys.readouterr().out
+    assert "of 3 atoms, of charge +1" in capsys.readouterr().out
     with pytest.raises(InputError, match="trained on clusters of charge 1 and 0"):
         Ensemble([training.model, trained_on([sodium()])])
     with pytest.raises(InputError, match="frame 0: it states no charge"):

@@ -128,5 +128,5 @@ def test_a_pretrained_model_refuses_other_elements(name):
     pos, batch = 2.7 * torch.eye(4, 3), torch.zeros(4, dtype=torch.long)
     assert model(z, pos, batch).isfinite().all()
     z[1:3] = torch.tensor([29, 79])
-    with pytest.raises(InputError, match=f"trained on {model.domain.symbols} and not on Cu, Au"):
+    with pytest.raises(InputError, match=f"trained on {model.domain.symbols} and not on Cu, Au; train a model"):
         model(z, pos, batch)

@@ -15,8 +15,16 @@ from ase.io import read, write
 from helpers import assert_refused
 
 from pyg_clusters.files import atomic_write
-from pyg_clusters.frames import ExtrapolationWarning, check_block, read_atoms, read_blocks, write_extxyz, write_table
-from pyg_clusters.frames.checks import close_pairs
+from pyg_clusters.frames import (
+    BadFrame,
+    ExtrapolationWarning,
+    check_block,
+    read_atoms,
+    read_blocks,
+    write_extxyz,
+    write_table,
+)
+from pyg_clusters.frames.checks import close_pairs, listed
 from pyg_clusters.pairs import radius_pairs
 from pyg_clusters.shipped import shipped_folder
 
@@ -36,6 +44,15 @@ def cluster(num_atoms, seed=0, symbol="Ga"):
 @pytest.fixture
 def frames():
     return [cluster(size, seed) for seed, size in enumerate([5, 2, 9, 4, 7])]
+
+
+def test_shared_advice_is_printed_once():
+    """Frames that are left out for similar reasons have the same advice."""
+    advice = "; pass --fragments keep"
+    bad = [BadFrame("a.xyz", 0, f"in 2 pieces{advice}"), BadFrame("a.xyz", 3, f"in 5 pieces{advice}")]
+    bad.append(BadFrame("b.xyz", 1, "no atoms"))
+    expected = ["a.xyz, frame 0: in 2 pieces", f"a.xyz, frame 3: in 5 pieces{advice}", "b.xyz, frame 1: no atoms"]
+    assert list(listed(bad)) == expected
 
 
 def only_block(path, **kwargs):

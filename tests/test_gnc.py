@@ -211,7 +211,7 @@ def test_one_frame_without_energy_among_many(raw, clusters):
     texts = [xyz(a, f"energy={e}" if n != 5 else "relaxed=no") for n, (a, e) in enumerate(clusters)]
     (raw / "all.xyz").write_text("".join(texts))
     assert_refused(lambda: GNC(raw.parent), f"{raw / 'all.xyz'}, frame 5: no property 'energy'", "on_missing='skip'")
-    with pytest.warns(UserWarning, match="1 frames are left out .*all.xyz, frame 5: no property 'energy'"):
+    with pytest.warns(UserWarning, match="1 frame is left out .*all.xyz, frame 5: no property 'energy'"):
         dataset = GNC(raw.parent, on_missing="skip")
     assert_same(dataset, clusters[:5] + clusters[6:])
 

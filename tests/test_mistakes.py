@@ -47,6 +47,7 @@ MISTAKES = {
     "describe md.extxyz --radii a,b": "--radii",
     "convert md.extxyz --out x.extxyz": ".h5",
     "evaluate gallium": "give files of labelled frames",
+    "evaluate gallium md.extxyz": "found per frame: energy; per atom: none; name the label with --target",
     "evaluate gallium md.extxyz --target nothere": "no property 'nothere'",
     "evaluate runs": "did you mean runs/training?",
     "calibrate gallium": "not the folder of a run",

@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 import yaml
+from ase import Atoms
 
 from pyg_clusters.analysis.pair_distribution import PairDistribution
 from pyg_clusters.cli.main import main
@@ -90,6 +91,14 @@ def test_a_folder_of_files_with_an_energy_each(files, tmp_path, capsys):
     assert recipe["data"]["dataset"]["init_args"]["target"] == "comment"
     assert recipe["data"]["split"] == "random" and recipe["data"]["copies_together"] is True
 
+    for index in (3, 7):
+        (folder / f"{index}.xyz").write_text("3\n-9.0\nGa 0 0 0\nGa 0 0 2.6\nGa 0 0 22.6\n")  # in pieces
+    skipping = ["new-recipe", str(folder), "--out", str(tmp_path / "s.yaml"), "--on-bad", "skip"]
+    assert main(skipping) == 0
+    assert "2 frames were left out:" in capsys.readouterr().err
+    skipping_recipe = yaml.safe_load((tmp_path / "s.yaml").read_text())
+    assert skipping_recipe["data"]["dataset"]["init_args"]["on_bad"] == "skip"  # training leaves them out, too
+
 
 def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
     frames = [frame.atoms for frame in read_atoms([files / "gallium_md_57.extxyz"])]
@@ -103,6 +112,9 @@ def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
     assert "dft_energy, xtb_energy" in message and "--target" in message
     assert main([*command, "--target", "xtb_energy"]) == 0
     assert "target: xtb_energy" in (tmp_path / "r.yaml").read_text()
+    write_extxyz(tmp_path / "none.extxyz", [Atoms(frame.numbers, frame.positions) for frame in frames])
+    assert main(["new-recipe", str(tmp_path / "none.extxyz"), "--out", str(tmp_path / "n.yaml")]) == 2
+    assert "no energy or shielding to train on; they have no numbers" in capsys.readouterr().err
 
 
 def test_what_ships_is_used_by_name(tmp_path, monkeypatch, capsys):

@@ -137,7 +137,7 @@ def test_structures_without_a_row_are_listed_on_request(tmp_path, folder):
     refused(
         lambda: ClusterDataset(tmp_path, folder, labels=tmp_path / "e.csv"), "7.xyz, frame 0", "no row", "on_missing"
     )
-    with pytest.warns(UserWarning, match=r"1 frames are left out .*7\.xyz, frame 0"):
+    with pytest.warns(UserWarning, match=r"1 frame is left out .*7\.xyz, frame 0"):
         dataset = ClusterDataset(tmp_path, folder, labels=tmp_path / "e.csv", on_missing="skip")
     assert energies(dataset) == ALL[:7] + ALL[8:] and [bad.file for bad in dataset.skipped] == [str(folder / "7.xyz")]
 
@@ -188,7 +188,7 @@ def test_labels_that_contradict_the_results_of_a_calculator(tmp_path, key):
         arguments = {"root": tmp_path, "files": file, "forces": True}
         with pytest.raises(InputError, match=rf"frame 1: '{key}' is -3.0 in its .*, but -?[02].0 among the results"):
             ClusterDataset(**arguments)
-        with pytest.warns(UserWarning, match="1 frames are left out"):
+        with pytest.warns(UserWarning, match="1 frame is left out"):
             assert energies(ClusterDataset(**arguments, on_bad="skip")) == [-2.0]
     refused(lambda: to_data(frames[1]), f"{key!r} is -3.0 in its ")
 
@@ -556,7 +556,7 @@ def test_energies_are_not_taken_for_ev_where_the_file_states_another_unit(tmp_pa
     refused(lambda: call("d", energy_unit=27.2), "energy_unit is 27.2")
 
 
-@pytest.mark.filterwarnings("ignore:1 frames are left out")
+@pytest.mark.filterwarnings("ignore:1 frame is left out")
 @pytest.mark.parametrize(
     ("comments", "words"),
     [

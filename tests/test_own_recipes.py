@@ -82,6 +82,7 @@ def test_frames_that_a_box_cuts_train_as_whole_clusters_do(tmp_path, capsys):
     write(tmp_path / "box.extxyz", frames)
     whole = train("own_forces.yaml", tmp_path / "whole.extxyz", tmp_path / "whole")
     assert "joined" not in capsys.readouterr().err
+    assert Run(tmp_path / "whole").notes["val_force_mae_mev_per_angstrom"] > 0  # export: the forces were trained
     box = train("own_forces.yaml", tmp_path / "box.extxyz", tmp_path / "box")
     assert "joined 20 of 20 frames" in capsys.readouterr().err
     for part, error in (("overall", "mae_kcal_mol"), ("forces", "mae_mev_per_angstrom")):

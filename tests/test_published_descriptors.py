@@ -207,7 +207,7 @@ def test_contradictions_are_named(tmp_path, clusters, change, words):
     parts[1] = change(parts[1])
     np.savez(path, desc=objects(parts), ener=np.array([-1600.0, -1700.0, -1900.0]))
     assert_refused(lambda: PublishedDescriptors(path, tmp_path), f"{path}, frame 1: ", words, "on_bad='skip'")
-    with pytest.warns(UserWarning, match="1 frames are left out .*, frame 1: "):
+    with pytest.warns(UserWarning, match="1 frame is left out .*, frame 1: "):
         dataset = PublishedDescriptors(path, tmp_path, on_bad="skip")
     assert dataset._data.idx.tolist() == [0, 2] and dataset.groups.tolist() == [0, 1]
 

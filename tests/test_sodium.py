@@ -5,9 +5,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
-from pyg_clusters.datasets import POPULATIONS, Card, SodiumShielding, group_split
+from pyg_clusters.datasets import POPULATIONS, Card, SodiumShielding, UnrelaxedOnly, group_split
 from pyg_clusters.datasets.training_data import _make_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.shipped import shipped_folder
@@ -130,6 +131,11 @@ def test_unstable_clusters_are_separate(tmp_path):
     assert (unstable._data.lambda_triplet < 0).all() and (unstable._data.s2[:4] > 0.05).all()  # limit of the paper
     assert unstable._data.y[:58].mean() == pytest.approx(548.2, abs=0.1)
     assert unstable._data.y[:58].std() == pytest.approx(91.5, abs=0.1)
+
+
+def test_filter_of_unrelaxed_clusters_needs_the_shipped_data():
+    with pytest.raises(InputError, match="new-recipe, or omit the filter"):
+        UnrelaxedOnly()(Data(z=torch.tensor([11])))
 
 
 def test_wrong_subset(tmp_path):

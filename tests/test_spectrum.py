@@ -124,7 +124,8 @@ def test_spectra_of_each_size(model, tmp_path, capsys):
     out = tmp_path / "out"
     command = ["spectrum", str(model), str(tmp_path / "na.extxyz"), "--reference", "610", "--width", "5"]
     assert main([*command, "--temperature", "300", "--out", str(out)]) == 0
-    assert "overlap" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "overlap" in printed and "2 atoms" in printed and "3 atoms" in printed
     result = json.loads((out / "spectrum.json").read_text())
     assert (result["reference_ppm"], result["width_ppm"], result["temperature_K"]) == (610, 5, 300)
     of_2, of_3 = result["spectra"]

@@ -54,7 +54,7 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
         model = load_model(options.model)
         if not (isinstance(model, HasAtomicEnergies) and isinstance(model, HasFeatures)):
             raise InputError(
-                f"{options.model}: a {type(model).__name__} has no atomic energies and features; give a DART"
+                f"{options.model}: {type(model).__name__} has no atomic energies and features; give a DART"
             )
         frames = read_set(
             options.frames,

@@ -133,18 +133,21 @@ def make_report(description: Description, names: Sequence[str], command: str) ->
     report.text(DISTINCT)
     same = description.collisions
     numbers = [same.num_isomers, same.num_multisets, same.num_colliding, f"{same.rate:.2%}"]
+    energies = [f"{name} (kcal/mol)" for name in ("mean spread", "largest spread", "floor")]
     report.table(
-        ["isomers", "multisets", "sharing isomers", "rate", "mean spread", "largest spread", "floor"],
+        ["isomers", "multisets", "sharing isomers", "rate", *energies],
         [[*numbers, same.mean_spread, same.largest_spread, same.error_floor]],
-        "Isomers that share the multiset of their counts. Energies in kcal/mol: highest minus lowest of a multiset; "
-        "the floor is the smallest mean absolute error of any function of the multiset on this set.",
+        "Isomers that share the multiset of their counts. A spread is the highest minus the lowest energy of a "
+        "multiset; the floor is the smallest mean absolute error of any function of the multiset on this set.",
     )
     columns_shared = _shared_columns(description)
     if columns_shared["size"]:
         rows = [list(row) for row in zip(*columns_shared.values(), strict=True)][:SHOWN_SHARED]
-        report.table(list(columns_shared), rows, "Shared multisets, by decreasing spread.")
+        headings = ["atoms", "isomers", "energy spread (kcal/mol)", "frames"]
+        report.table(headings, rows, "Shared multisets, by decreasing spread.")
     keys = list(description.shells[0])
-    report.table(keys, [[row[key] for key in keys] for row in description.shells], "Mean counts per atom by size.")
+    headings = ["atoms", "clusters", *(key.removeprefix("mean_") for key in keys[2:])]
+    report.table(headings, [[row[key] for key in keys] for row in description.shells], "Mean counts per atom by size.")
     report.next_steps(
         FILES,
         "`pyg-clusters new-recipe` writes a recipe that trains a model on labelled frames, with shell radii from their "

@@ -229,7 +229,7 @@ class Description:
             f"{len(same.shared):,} multisets"
         )
         if self.target is None:
-            colliding += " (pass the key of the energy by --target for their differences in energy)"
+            colliding += " (--target NAME compares their energies)"
         elif same.shared:
             colliding += (
                 f"; energies of a multiset are {same.mean_spread:.2f} kcal/mol apart on average, "

@@ -16,6 +16,7 @@ from pyg_clusters.frames import BadFrame, check_block, read_blocks
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.paths import holds_structures
+from pyg_clusters.frames.provenance import PER_FRAME_RESULTS
 from pyg_clusters.inference.run import Run
 from pyg_clusters.models.checkpoint import (
     BEST,
@@ -85,14 +86,14 @@ def _model_contents(path: Path) -> Contents:
     if (domain := domain_of(model)) is not None:
         charge = domain.electronic_state[0]
         state = f", of charge {charge:+d}" if charge else ""
-        values["trained on"] = "{} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range) + state
+        values["trained on"] = f"{domain.symbols} clusters of {span(domain.size_range)} atoms{state}"
     if references := reference_energies(model):
         values["reference energies"] = ", ".join(f"{symbol} {energy:.10g} eV" for symbol, energy in references.items())
     if ensemble:
         values["members"] = ", ".join(str(member.path) for member in run.members)
     notes = ensemble_notes(path) if ensemble else run.notes
     values |= {key: _in_words(value) for key, value in notes.items()}
-    values |= {f"test {key}": value for key, value in (run.metrics or {}).items()}
+    values |= {f"test {key}": _in_words(value) for key, value in (run.metrics or {}).items()}
     return contents
 
 
@@ -113,7 +114,8 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
             (no_clusters if isinstance(frame, NoCluster) else bad).append(frame)
         for atoms in block.atoms or ():
             for name, value in labels_of(atoms).items():
-                labels.setdefault(name, Label()).add(value)
+                per_atom = name not in PER_FRAME_RESULTS and np.asarray(value).shape[:1] == (len(atoms),)
+                labels.setdefault(name, Label()).add(value, per_atom)
         sizes.update(block.sizes.tolist())
         formulas.update(composition_names(block.z, block.ptr).tolist())
         elements.update(block.z.tolist())
@@ -142,13 +144,17 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
 
 
 def _in_words(value: object) -> str:
-    """Format a configuration value: lists without brackets, long lists by length, booleans as yes or no."""
+    """Format a configuration value: lists without brackets, long lists by length, booleans as yes or no,
+    and six digits of a number.
+    """
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
         return ", ".join(f"{key} {_in_words(each)}" for key, each in value.items())
     if isinstance(value, list):
         return f"{len(value):,} values" if len(value) > 20 else ", ".join(map(_in_words, value))
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return "none" if value is None else str(value)
 
 
@@ -161,11 +167,13 @@ class Label:
     highest: float = float("-inf")
     example: str = ""
     shape: tuple[int, ...] = ()
+    per_atom: bool = True  # whether the first axis is that of the atoms, in all frames
     invalid: int = 0  # frames in which a number is not finite
 
-    def add(self, value: object):
+    def add(self, value: object, per_atom: bool):
         array = np.asarray(value)
         self.frames += 1
+        self.per_atom &= per_atom
         self.shape = array.shape
         if array.dtype.kind in "iuf" and array.size:
             finite = array[np.isfinite(array)].astype(float)
@@ -176,8 +184,8 @@ class Label:
             self.example = str(value)
 
     def describe(self, num_frames: int) -> str:
-        each = " × ".join(map(str, self.shape[1:]))
-        kind = {0: "per frame", 1: "per atom"}.get(len(self.shape), f"{each} values per atom")
+        each = " × ".join(map(str, self.shape[1:] if self.per_atom else self.shape))
+        kind = (f"{each} values " if each else "") + ("per atom" if self.per_atom else "per frame")
         values = f"{self.lowest:.6g} to {self.highest:.6g}" if self.lowest <= self.highest else repr(self.example)
         missing = f"; in {self.frames:,} frames only" if self.frames < num_frames else ""
         invalid = f"; not finite in {count_of(self.invalid, 'frame')}" if self.invalid else ""
@@ -199,7 +207,7 @@ def model_card(run: Run) -> list[str]:
     """
     text = type(run.model).__name__
     if (domain := domain_of(run.model)) is not None:
-        text += ", trained on {} clusters of {} to {} atoms".format(domain.symbols, *domain.size_range)
+        text += f", trained on {domain.symbols} clusters of {span(domain.size_range)} atoms"
     if run.target:
         text += f", on the label `{run.target}`"
     text += "." if run.test_error is None else f". MAE on its test set: {run.test_error:.2f} kcal/mol per cluster."

@@ -248,6 +248,7 @@ def energy_along_trajectory(
             axes.set_title(kind, fontsize=SMALL, loc="left")
         elif title:
             axes.set_title(title, fontsize=10, loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(9, integer=True, min_n_ticks=1))
         axes.set_ylim(top=axes.get_ylim()[1] + 0.22 * np.ptp(axes.get_ylim()))
         legend(axes, loc="upper right", ncols=4)
     if len(panels) > 1:
@@ -262,7 +263,7 @@ def _is_sparse(number: np.ndarray) -> bool:
 
 
 def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarray | None = None) -> Figure:
-    """Distribution of the predicted energies of all frames and of the candidates.
+    """Distribution of the predicted energies of the frames and of the candidates.
 
     Args:
         predicted: Energies in eV ``[num_frames]``; shown relative to the lowest one of the same cluster size.
@@ -272,10 +273,11 @@ def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarra
     predicted = _above_lowest(np.asarray(predicted, dtype=float), sizes)
     picked = _mask(picked, len(predicted))
     several = sizes is not None and len(np.unique(sizes)) > 1
-    xlabel = f"predicted energy above the lowest{' of its size' if several else ''} / eV per cluster"
+    kind = "size" if sizes is None or np.asarray(sizes).dtype.kind in "iu" else "composition"
+    xlabel = f"predicted energy above the lowest{f' of its {kind}' if several else ''} / eV per cluster"
     figure, axes = figure_with_axes(xlabel, "number of frames")
     bins = bin_edges(predicted)
-    axes.hist(predicted, bins=bins, color=BLUE, alpha=0.45, label=f"all frames ({len(predicted):,})")
+    axes.hist(predicted, bins=bins, color=BLUE, alpha=0.45, label=f"frames ({len(predicted):,})")
     axes.hist(predicted[picked], bins=bins, color=ORANGE, label=f"candidates ({picked.sum():,})")
     if picked.any():
         axes.plot(predicted[picked], np.zeros(picked.sum()), "|", color="black", markersize=8, clip_on=False)

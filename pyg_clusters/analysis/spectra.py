@@ -97,7 +97,8 @@ class Spectra:
         rows = [group.row for group in self.groups]
         shown = {key: label for key, label in LABELS.items() if any(key in row for row in rows)}
         lines = [[label, *(row.get(key, "-") for row in rows)] for key, label in shown.items()]
-        print_table("Spectra: shifts in ppm", ["", *(str(row["size"]) for row in rows)], lines)
+        columns = [group.name if group.name == "all" else f"{group.name} atoms" for group in self.groups]
+        print_table("Spectra: shifts in ppm", ["", *columns], lines)
         print(*(f"  {file}" for file in self.files), sep="\n")
 
 

@@ -20,10 +20,11 @@ from pyg_clusters.datasets.label_table import LabelTable
 from pyg_clusters.errors import InputError, check_choice
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
-from pyg_clusters.frames.checks import InvalidLabel, finite_frames, numbers
+from pyg_clusters.frames.checks import InvalidLabel, finite_frames, listed, numbers
 from pyg_clusters.frames.energy_units import check_stated_unit
 from pyg_clusters.frames.force_check import ForceCheck
 from pyg_clusters.options import Fragments
+from pyg_clusters.terminal import count_of
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 SAME_ENERGY: float = 1e-5
@@ -174,9 +175,9 @@ class LabelReader:
         for frame in bad:
             invalid = isinstance(frame, InvalidLabel) and self.on_bad == "skip"
             if isinstance(frame, UnlabelledFrame) and self.on_missing == "stop" and not invalid:
-                raise InputError(f"{frame}{_hint(frame)}; or pass on_missing='skip' to leave such frames out")
+                raise InputError(f"{frame}{_hint(frame)}; or leave such frames out: {_skip('on_missing')}")
             if not isinstance(frame, UnlabelledFrame) and self.on_bad == "stop":
-                raise InputError(f"{frame}; fix or remove the frame, or pass on_bad='skip' to leave such frames out")
+                raise InputError(f"{frame}; fix or remove the frame, or leave such frames out: {_skip('on_bad')}")
             self.skipped.append(frame)
 
     def _isolated_atoms(self, file: Path, labels: Labels) -> Iterator[int]:
@@ -343,10 +344,17 @@ def _hint(frame: UnlabelledFrame) -> str:
     return f"; {argument}={alike[0]!r} selects that one" if len(alike) == 1 else ""
 
 
+def _skip(argument: str) -> str:
+    return f"{argument}='skip' (--data.dataset.{argument} skip)"
+
+
 def report_skipped(skipped: Sequence[BadFrame]):
     """Warn about skipped frames."""
     if not skipped:
         return
-    some = "; ".join(str(bad).partition("; found per frame")[0] for bad in skipped[:NUM_LISTED])
+    some = "; ".join(text.partition("; found per frame")[0] for text in listed(skipped[:NUM_LISTED]))
     more = "; ..." if len(skipped) > NUM_LISTED else ""
-    warnings.warn(f"{len(skipped)} frames are left out (listed in skipped): {some}{more}", stacklevel=3)
+    verb = "is" if len(skipped) == 1 else "are"
+    warnings.warn(
+        f"{count_of(len(skipped), 'frame')} {verb} left out (listed in dataset.skipped): {some}{more}", stacklevel=3
+    )

@@ -124,6 +124,11 @@ class UnrelaxedOnly:
     """
 
     def __call__(self, cluster: Data) -> bool:
+        if "relaxed" not in cluster:
+            raise InputError(
+                "UnrelaxedOnly selects clusters of SodiumShielding only; for your own shieldings use a recipe of "
+                "pyg-clusters new-recipe, or omit the filter (--data.dataset.pre_filter null)"
+            )
         return not cluster.relaxed.any()
 
     def __repr__(self) -> str:

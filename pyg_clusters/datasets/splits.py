@@ -15,6 +15,7 @@ from torch import Tensor
 
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import atomic_write
+from pyg_clusters.terminal import count_of
 
 PARTS: tuple[str, str, str] = ("train", "val", "test")
 
@@ -98,7 +99,10 @@ def group_split(groups: ArrayLike, fractions: Sequence[float] = (0.8, 0.1, 0.1),
     counts = _share(group_of_cluster.size, fractions)
     num_parts = sum(fraction > 0 for fraction in fractions)
     if group_sizes.size < num_parts:
-        raise InputError(f"{group_sizes.size} group(s) cannot be split into {num_parts} parts; split at random instead")
+        raise InputError(
+            f"{count_of(group_sizes.size, 'group')} cannot be split into {num_parts} parts; name the value that "
+            "distinguishes related frames (--data.dataset.group), or split at random (--data.split random)"
+        )
     left = np.random.default_rng(seed).permutation(group_sizes.size)
     spare = num_parts  # number of groups reserved for the remaining parts, one each
     part_of_group = np.zeros(group_sizes.size, dtype=np.int64)
@@ -133,6 +137,8 @@ def size_split(
         raise InputError(f"no cluster has one of the held-out sizes {missing}; {there}")
     is_test = np.isin(sizes, list(held_out))
     others = np.flatnonzero(~is_test)
+    if not others.size:
+        raise InputError("no cluster is left for the train part: all have a held-out size; hold out fewer sizes")
     fractions = (1 - val_fraction, val_fraction, 0.0)
     if groups is None:
         inner = random_split(others.size, fractions, seed)

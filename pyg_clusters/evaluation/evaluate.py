@@ -99,7 +99,12 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
             return evaluate_run(run, options.device, options.coverage)
     with open_output(options):
         check_named_once(options.frames)
-        evaluation = _evaluate_frames(run, options, options.frames)
+        try:
+            evaluation = _evaluate_frames(run, options, options.frames)
+        except InputError as error:
+            if options.target is None and "no property" in str(error):
+                raise InputError(f"{error}; name the label with --target") from error
+            raise
         if options.out is not None:
             evaluation.write(Path(options.out))
         return evaluation

@@ -18,7 +18,7 @@ from pyg_clusters.frames.join import as_clusters, pieces_without_cell
 from pyg_clusters.frames.paths import lifted_by, max_atoms
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import MAX_COORDINATE
-from pyg_clusters.terminal import count_of
+from pyg_clusters.terminal import count_of, span
 
 MAX_ROUNDING: float = 1e-4  # largest change of a value by single precision
 
@@ -220,7 +220,7 @@ def check_block(
         good[list(reasons)] = False
         block = block.select(good)
     if size_range is not None and len(block):
-        _warn_of_sizes(block, size_range)
+        warn_of_sizes(block.file, block.sizes, size_range)
     return block, bad
 
 
@@ -301,17 +301,31 @@ def _order_by_x(block: FrameBlock) -> np.ndarray:
     return (np.argsort(x.reshape(-1, size), axis=1) + block.ptr[:-1, None]).ravel()
 
 
-def _warn_of_sizes(block: FrameBlock, size_range: tuple[int, int]):
+def warn_of_sizes(file: str, sizes: np.ndarray, size_range: tuple[int, int]):
+    """Warn of clusters that are smaller or larger than those of a training set.
+
+    Args:
+        file: Name of the file or files, for the message.
+        sizes: Numbers of atoms ``[num_frames]``.
+        size_range: Numbers of atoms of the smallest and the largest cluster of the training set.
+    """
     smallest, largest = size_range
-    beyond = np.maximum(smallest / block.sizes, block.sizes / largest)
-    size, factor = block.sizes[beyond.argmax()], beyond.max()
+    beyond = np.maximum(smallest / sizes, sizes / largest)
+    size, factor = sizes[beyond.argmax()], beyond.max()
     if factor <= 1:
         return
-    trained = f"the {smallest} to {largest} atoms that the model was trained on"
-    text = f"{block.file}: clusters of {size} atoms are outside {trained}: expect larger errors"
+    trained = f"the {span(size_range)} atoms that the model was trained on"
+    text = f"{file}: clusters of {size} atoms are outside {trained}: expect larger errors"
     if factor > 2:
-        text = f"{block.file}: clusters of {size} atoms are far outside {trained}: do not trust these predictions"
+        text = f"{file}: clusters of {size} atoms are far outside {trained}: do not trust these predictions"
     warnings.warn(text, ExtrapolationWarning, stacklevel=3)
+
+
+def listed(bad: Sequence[BadFrame]) -> Iterator[str]:
+    """Yield a text for each frame; advice (after a semicolon) that the next frame shares is omitted."""
+    advice = [frame.reason.partition("; ")[2] for frame in bad]
+    for frame, own, following in zip(bad, advice, [*advice[1:], ""], strict=True):
+        yield str(frame).removesuffix(f"; {own}") if own and own == following else str(frame)
 
 
 def list_bad(bad: Sequence[BadFrame]):
@@ -319,7 +333,7 @@ def list_bad(bad: Sequence[BadFrame]):
     if bad:
         print(
             f"{count_of(len(bad), 'frame')} {'was' if len(bad) == 1 else 'were'} left out:",
-            *(f"  {frame}" for frame in bad),
+            *(f"  {text}" for text in listed(bad)),
             sep="\n",
             file=sys.stderr,
         )

@@ -25,6 +25,7 @@ DEPENDENT: float = 1e-12  # squared volume spanned by unit vectors below which t
 
 VECTORS = "abc"
 IN_PIECES = "stays in"
+KEEP = '--fragments keep (fragments="keep"; for train --data.dataset.fragments keep)'
 MOST_SIZES = 5  # maximum number of sizes of pieces in a message
 
 
@@ -235,7 +236,7 @@ def pieces_without_cell(
                 int(frames[index]),
                 f"has no periodic cell, but is in {pieces}; if a cell cut it, "
                 "or its positions are not in Å, state this (ASE: cell and pbc; XYZ: Lattice=... or length_unit=bohr in "
-                'the comment); otherwise pass --fragments keep (fragments="keep")',
+                f"the comment); otherwise pass {KEEP}",
             )
 
 
@@ -282,7 +283,7 @@ def as_clusters(block: FrameBlock, fragments: Fragments = "refuse") -> FrameBloc
 
 def _advised(problem: str) -> str:
     if problem.startswith(IN_PIECES):
-        return f'{problem}; pass --fragments keep (fragments="keep") to place them at their nearest images'
+        return f"{problem}; pass {KEEP} to place them at their nearest images"
     return f"{problem}; if it is nevertheless an isolated cluster, remove the cell"
 
 

@@ -236,7 +236,10 @@ class TrainingDomain(nn.Module):
         unknown = sorted(set(numbers) - set(self.atomic_numbers))
         if not unknown:
             return None
-        return f"the model was trained on {self.symbols} and not on {_symbols(unknown)}"
+        return (
+            f"the model was trained on {self.symbols} and not on {_symbols(unknown)}; train a model for these elements "
+            "(pyg-clusters new-recipe writes its recipe)"
+        )
 
     def set_electronic_state(self, charge: int, any_spin: bool):
         """Record the charge in e of all clusters of a training set, and whether any has more than the lowest spin.

@@ -220,7 +220,8 @@ def _atoms_to_write(candidate: Candidate) -> Atoms:
     spread = {} if candidate.spread is None else {"pred_energy_spread": candidate.spread}
     set_origin(atoms.info, candidate.source_file, candidate.source_frame)
     rank = {"pred_energy": candidate.energy, **spread, "pred_rank": candidate.rank, "pred_reason": candidate.reason}
-    relaxation = {name: value for name, value in candidate.relaxation.items() if value != ""}
+    results = candidate.relaxation.items()  # those of relax_atoms are in info already
+    relaxation = {name: value for name, value in results if value != "" and atoms.info.get(name) != value}
     write_values(atoms.info, {**relaxation, **rank}, replaced=ENERGY_PREDICTION)
     return atoms
 

@@ -232,7 +232,11 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
         InputError: If an output matches no candidate or several, or two outputs match the same one.
     """
     matcher = _Matcher(candidates)
-    runs = [run for file in expand_paths(files) for run in _runs(file, key, matcher)]
+    try:
+        runs = [run for file in expand_paths(files) for run in _runs(file, key, matcher)]
+    except InputError as error:
+        advice = "; name the energy with --key" if f"no property {key!r}" in str(error) else ""
+        raise InputError(f"{error}{advice}") from error
     taken: dict[int, _Run] = {}
     for run in sorted(runs, key=lambda run: (not run.starts, len(run.starts))):
         index = matcher.assign(run, taken)

@@ -111,7 +111,7 @@ def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predic
     if "spread" in strategy.needs and not predictor.gives_spread:
         raise InputError(
             f"{options.model} has no uncertainty estimate, which --choose {strategy.name} needs; train an ensemble "
-            "(train --ensemble 5), or run calibrate --spread last_layer"
+            "(train --ensemble 5) or, for a single DART, run calibrate --spread last_layer"
         )
     if options.relax:
         check_forces(predictor)

@@ -82,14 +82,17 @@ def generate_quench(options: QuenchOptions) -> Generated:
         minima = quench(
             compositions, calculator, options.count, settings=options, known=log.frames, isolated=atom_energies
         )
+        formulas = {atoms.get_chemical_formula() for atoms in log.frames}
         with ItemProgress(options.count, count) as progress:
             for atoms in minima:
                 log.append(atoms)
+                formulas.add(atoms.get_chemical_formula())
                 count += 1
                 info = atoms.info
                 progress.advance(f"{info['group']} {info['source']} {info['energy']:.4f} eV")
     few = f"; no further minima were found ({options.count} requested)" if count < options.count else ""
-    return Generated(count, f"minima of {count_of(len(compositions), 'composition')} in {options.out}{few}")
+    some = f"{len(formulas)} of " if len(formulas) < len(compositions) else ""
+    return Generated(count, f"minima of {some}{count_of(len(compositions), 'composition')} in {options.out}{few}")
 
 
 def generate_hot(options: HotOptions) -> Generated:

@@ -15,11 +15,12 @@ from scipy.optimize import OptimizeResult, minimize
 
 from pyg_clusters.errors import one_line
 from pyg_clusters.frames import BadFrame, ExtrapolationWarning, FrameLog, good_frames, read_atoms, write_extxyz
+from pyg_clusters.frames.checks import warn_of_sizes
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.provenance import at_new_positions, write_values
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.writing import open_output
-from pyg_clusters.models.training_domain import geometry_range_of, measures
+from pyg_clusters.models.training_domain import domain_of, geometry_range_of, measures
 from pyg_clusters.options.structures import RelaxOptions
 from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
 from pyg_clusters.structures.relaxation import LEFT_RANGE, batched_energy, broken
@@ -138,6 +139,7 @@ class Relaxed:
     not_converged: int  #: Number of frames that did not converge.
     #: Number of frames whose relaxation stopped where the energy is unreliable, or ended in pieces.
     left_range: int
+    failed: int  #: Number of frames on which the calculator failed, which are unchanged.
     bad: list[BadFrame]  #: Skipped frames.
     file: str  #: Output file.
 
@@ -148,6 +150,8 @@ class Relaxed:
                 f"\n{self.left_range} of these were stopped where they left the geometries in which the energy is "
                 "reliable, or broke into pieces (see left_range in info): their energies are not meaningful"
             )
+        if self.failed:
+            text += f"\nthe calculator failed on {self.failed} of these, which are unchanged (see NAME_error in info)"
         return text
 
 
@@ -161,6 +165,7 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
     overwrite = options.overwrite or batched is None  # otherwise the frame log checks what may be overwritten
     with open_output(options, overwrite=overwrite):
         count: Counter[str] = Counter()
+        sizes: set[int] = set()
 
         def problem(atoms: Atoms) -> str | None:
             count.update(constrained=int(bool(atoms.constraints)))
@@ -172,7 +177,9 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
 
         def counted(atoms: Atoms) -> Atoms:
             left = {"not_converged": not atoms.info["converged"], "left_range": LEFT_RANGE in atoms.info}
-            count.update(frames=1, **{name: int(value) for name, value in left.items()})
+            left["failed"] = f"{_name(options)}_error" in atoms.info
+            count.update(frames=1, **{key: int(value) for key, value in left.items()})
+            sizes.add(len(atoms))
             return atoms
 
         if batched:
@@ -185,7 +192,15 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
     if constrained := count["constrained"]:
         text = f"the constraints of {count_of(constrained, 'frame')} were ignored: all atoms were relaxed"
         warnings.warn(text, stacklevel=2)
-    return Relaxed(count["frames"], count["not_converged"], count["left_range"], bad, options.out)
+    domain = domain_of(batched.model) if batched and batched.model is not None else None
+    if domain is not None and sizes:
+        warn_of_sizes(", ".join(options.frames), np.array(sorted(sizes)), domain.size_range)
+    return Relaxed(count["frames"], count["not_converged"], count["left_range"], count["failed"], bad, options.out)
+
+
+def _name(options: RelaxOptions) -> str:
+    """Name of the calculator in the names of its results."""
+    return options.calculator.rpartition(":")[2].lower()
 
 
 def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, steps: int) -> Atoms:
@@ -213,7 +228,7 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
 def _relaxed_one_by_one(frames: Iterable[Atoms], options: RelaxOptions) -> Iterator[Atoms]:
     """Yield all relaxed frames, including those of an earlier run; each is saved before it is yielded."""
     calculator = named_calculator(options.calculator, ())
-    name = options.calculator.rpartition(":")[2].lower()
+    name = _name(options)
     settings = {key: getattr(options, key) for key in ("fmax", "steps", "on_bad", "fragments")}
     settings |= {"calculator": calculator_identity(options.calculator)}
     settings |= input_settings(expand_paths(options.frames))

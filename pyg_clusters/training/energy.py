@@ -157,16 +157,19 @@ class EnergyTraining(pl.LightningModule):
         if isinstance(trained, Ensemble):
             raise InputError("an ensemble has no weights to start from: give one of its members")
 
-        def described(model: nn.Module) -> str:
-            arguments = (
-                f"{name}={list(value) if isinstance(value, tuple) else value}"
-                for name, value in init_args(model).items()
-            )
-            return f"{type(model).__name__}({', '.join(arguments)})"
+        def arguments(model: nn.Module) -> dict[str, str]:
+            values = init_args(model).items()
+            return {name: str(list(value) if isinstance(value, tuple) else value) for name, value in values}
 
-        ours, theirs = described(self.model), described(trained)
-        if type(self.model) is not type(trained) or ours != theirs:
-            raise InputError(f"the recipe has {ours}, but the model to start from is {theirs}: use these arguments")
+        if type(self.model) is not type(trained):
+            different = f"{type(self.model).__name__}, the model to start from is {type(trained).__name__}"
+        else:
+            ours, theirs = arguments(self.model), arguments(trained)
+            names = [name for name in ours if ours[name] != theirs.get(name)]
+            listed = [", ".join(f"{name}={of.get(name)}" for name in names) for of in (ours, theirs)]
+            different = f"{listed[0]}, the model to start from {listed[1]}" if names else ""
+        if different:
+            raise InputError(f"the recipe has {different}: use the recipe that this model was trained with")
         self.model.load_state_dict(trained.state_dict())
         self.is_pretrained = True
 

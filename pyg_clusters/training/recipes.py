@@ -18,7 +18,7 @@ from pyg_clusters.analysis.descriptor import FALLBACK
 from pyg_clusters.analysis.pair_distribution import PairDistribution, pair_distribution
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
-from pyg_clusters.frames import AtomsFrame, expand_paths, read_atoms
+from pyg_clusters.frames import AtomsFrame, BadFrame, expand_paths, read_atoms
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.checks import list_bad
 from pyg_clusters.frames.energy_units import stated_unit
@@ -146,12 +146,14 @@ def new_recipe(options: NewRecipeOptions) -> str:
 def inspect_frames(options: NewRecipeOptions) -> Findings:
     """Find labels, elements, groups and distances of up to :data:`MAX_FRAMES` frames."""
     frames: list[AtomsFrame] = []
+    bad: list[BadFrame] = []
     files = expand_paths(options.frames)
     for number, file in enumerate(files):
         left = -(-(MAX_FRAMES - len(frames)) // (len(files) - number))
         read = list(islice(read_atoms([file], on_bad=options.on_bad, fragments=options.fragments), left))
         frames += [frame for frame in read if isinstance(frame, AtomsFrame)]
-        list_bad([frame for frame in read if not isinstance(frame, AtomsFrame)])
+        bad += [frame for frame in read if isinstance(frame, BadFrame)]
+    list_bad(bad)
     if not any(len(frame.atoms) > 1 for frame in frames):
         raise InputError(f"{', '.join(options.frames)}: no cluster of two or more atoms to train on")
     labels = [labels_of(frame.atoms) for frame in frames]
@@ -236,9 +238,14 @@ def _target(shapes: dict[str, str], files: Sequence[str]) -> str:
             return name
     if not energies and shapes.get("comment") == "energy":  # a lone number in the comment line
         return "comment"
+    if not energies and not shieldings:
+        raise InputError(
+            f"{files[0]}: the frames have no energy or shielding to train on; they have {_listed(shapes)}; name the "
+            "label with --target, or compute it with pyg-clusters label"
+        )
     if len(energies or shieldings) != 1:
-        many = f"there are several ({', '.join(energies)})" if energies else f"the frames have {_listed(shapes)}"
-        raise InputError(f"{files[0]}: the label to train on is ambiguous: {many}; name it with --target")
+        many = ", ".join(energies or shieldings)
+        raise InputError(f"{files[0]}: the label to train on is ambiguous: there are {many}; name it with --target")
     return (energies or shieldings)[0]
 
 
@@ -254,6 +261,8 @@ def recipe_text(findings: Findings, options: NewRecipeOptions) -> str:
     arguments |= {"per_atom": True} if findings.per_atom else {"energy_unit": findings.unit}
     if options.fragments == "keep":
         arguments["fragments"] = "keep"
+    if options.on_bad == "skip":
+        arguments["on_bad"] = "skip"
     if findings.forces and not findings.per_atom:
         arguments["forces"] = True if findings.forces == "forces" else findings.forces
     if findings.minima:

@@ -23,6 +23,7 @@ from pyg_clusters.metrics import look_per_atom
 from pyg_clusters.models.checkpoint import BEST, runs_within
 from pyg_clusters.nn import EnergyScale
 from pyg_clusters.options.parsing import explain, options_of
+from pyg_clusters.terminal import count_of
 from pyg_clusters.training.energy import EnergyTraining
 from pyg_clusters.training.launcher import resume_ensemble, train_ensemble
 from pyg_clusters.training.recipes import (
@@ -280,7 +281,7 @@ def _conclude(run: Run, cli: TrainCLI):
     if not (run.path / BEST).exists():
         raise InputError(f"{run.path}: {_reason_for_no_model(cli)}")
     best = f"{cli.run_folder.best:.2f} {cli.model.unit}"
-    print(f"trained for {cli.trainer.current_epoch} epochs, best validation MAE {best}")
+    print(f"trained for {count_of(cli.trainer.current_epoch, 'epoch')}, best validation MAE {best}")
     evaluate_run(run).print(by_size=False)
     if cli.stopped_by_time:
         print(

@@ -190,6 +190,8 @@ class RunFolder(Checkpoint):
                     f"val_mae_{unit}": metrics["val_mae"],
                     f"val_rmse_{unit}": metrics["val_rmse"],
                 }
+                if "val_force_mae" in metrics:
+                    notes["val_force_mae_mev_per_angstrom"] = metrics["val_force_mae"]
                 save_model(training.evaluated_model, self.folder / BEST, notes)
             history = {column: [row[column] for row in self.rows] for column in self.rows[0]}
             write_table(self.folder / HISTORY, history)
