@@ -55,14 +55,14 @@ def _calibration(run: Run, spread: SpreadKind, device: str | None) -> Calibratio
         predict = lambda batch: predictor(batch.z, batch.pos, batch.ptr)  # noqa: E731
     error, atoms, deviation = _errors(predict, held_out, data.labels, per_atom)
     groups = data.groups(data.split.val)
-    trained, notes = None, {"unit": "ppm" if per_atom else "eV", "train_clusters": len(data.split.train)}
+    notes = {"unit": "ppm" if per_atom else "eV", "train_clusters": len(data.split.train)}
     if per_atom:
         groups = groups.repeat(np.concatenate([block.ptr.diff().numpy() for block in held_out]))
     else:
-        model = run.model.members[0] if isinstance(run.model, Ensemble) else run.model
-        trained = OutOfRangeFlagger.fit_blocks(map(_structure, train), getattr(model, "radii", ()))
-        trained.allow_blocks(map(_structure, held_out))
         notes["size"] = int(np.median(atoms))
+    model = run.model.members[0] if isinstance(run.model, Ensemble) else run.model
+    trained = OutOfRangeFlagger.fit_blocks(map(_structure, train), getattr(model, "radii", ()), density=per_atom)
+    trained.allow_blocks(map(_structure, held_out))
     return Calibration(
         spread=spread,
         noise=noise,

@@ -186,7 +186,7 @@ def noise_of(error: ArrayLike, sizes: ArrayLike) -> float:
 
 
 def flagger_of(model: nn.Module, calibration: Calibration | None) -> OutOfRangeFlagger | None:
-    """Return the training-set range of an energy model, from its calibration or else from the model, if known."""
+    """Return the range of the training set of a model, from its calibration or else from the model, if known."""
     if calibration is not None and calibration.range is not None:
         return calibration.range
     domain = domain_of(model)
@@ -199,7 +199,7 @@ class Uncertainty:
 
     For energies, ``pred_energy_spread``, ``pred_energy_low`` and ``pred_energy_high`` in eV per frame; for shieldings,
     ``pred_nmr_shielding_spread``, ``..._low`` and ``..._high`` in ppm per atom, as far as they are available or
-    requested. Frames of energy models also have ``pred_flag``.
+    requested. Frames also have ``pred_flag``, which is repeated for each atom beside shieldings.
     """
 
     types: dict[str, str]  #: NumPy and Arrow names of the types of the columns, by name.
@@ -214,8 +214,6 @@ class Uncertainty:
         types = {f"{name}_spread": predictor.dtype_name} if predictor.gives_spread else {}
         if calibration is not None and coverage is not None:
             types |= {f"{name}_low": "float64", f"{name}_high": "float64"}
-        if predictor.per_atom:
-            return cls(types, calibration, coverage)
         known = flagger_of(predictor.model, calibration)
         return cls(types if known is None else types | {"pred_flag": "string"}, calibration, coverage, known)
 
@@ -231,7 +229,8 @@ class Uncertainty:
             half = self.calibration.half_width(self.coverage, sizes, spread)
             columns += [values - half, values + half]
         if scored.flags is not None:
-            columns.append(scored.flags.astype(str))
+            row = scored.frames.frame_of_atom if scored.prediction.per_atom else slice(None)
+            columns.append(scored.flags.astype(str)[row])
         return dict(zip(self.types, columns, strict=True))
 
     def settings(self) -> dict[str, object]:

@@ -33,6 +33,8 @@ class OutOfRangeFlagger:
     rows: Sequence[int] = ()  #: Distinct rows of shell counts, encoded as integers, sorted.
     #: Fraction of atoms with rows that do not occur in training, above which a cluster is flagged.
     new_rows: float = 1.0
+    #: Largest mean number of neighbours of an atom within the first radius, over the clusters, if it is checked.
+    densest: float | None = None
 
     def __post_init__(self):
         self.radii = tuple(self.radii)  # a list in a file
@@ -44,7 +46,7 @@ class OutOfRangeFlagger:
 
     @classmethod
     def fit_blocks(
-        cls, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], radii: Sequence[float] = ()
+        cls, blocks: Iterable[tuple[Tensor, Tensor, Tensor]], radii: Sequence[float] = (), density: bool = False
     ) -> "OutOfRangeFlagger":
         """Determine the range of a training set from blocks, one in memory at a time.
 
@@ -52,14 +54,16 @@ class OutOfRangeFlagger:
             blocks: Atomic numbers ``[num_atoms]``, positions ``[num_atoms, 3]`` in Å and offsets of the clusters
                 ``[num_graphs + 1]`` of each block.
             radii: Shell radii of the counts of the model in Å.
+            density: Whether to determine :attr:`densest`, for models whose errors are large in denser clusters.
         """
         radii = check_radii(radii) if radii else ()
-        shortest, farthest = float("inf"), 0.0
+        shortest, farthest, densest = float("inf"), 0.0, 0.0
         elements, sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(3))
         for z, pos, ptr in blocks:
             new_rows = [rows]
             for _, near, part in _geometry_by_size(pos, ptr, radii):
                 new_rows.append(part.flatten() if radii else rows)
+                densest = max(densest, float(_mean_neighbors(part).max()))
                 shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
             rows = torch.unique(torch.cat(new_rows))
             elements = torch.unique(torch.cat([elements, z]))
@@ -71,6 +75,7 @@ class OutOfRangeFlagger:
             farthest=farthest,
             radii=radii,
             rows=rows.tolist(),
+            densest=densest if radii and density else None,
         )
 
     def allow_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
@@ -120,6 +125,11 @@ class OutOfRangeFlagger:
                     reasons[frame].append(f"distance {short:.2f} Å below {self.shortest:.2f}")
                 if far > self.farthest + SAME:
                     reasons[frame].append(f"atom {far:.2f} Å from its nearest, above {self.farthest:.2f}")
+            if self.densest is not None:
+                for frame, mean in zip(frames.tolist(), _mean_neighbors(part).tolist(), strict=True):
+                    if mean > self.densest + SAME:
+                        within = f"neighbours within {self.radii[0]:g} Å"
+                        reasons[frame].append(f"{mean:.1f} {within} on average, above {self.densest:.1f}")
         shares = self._new_shares(rows, len(reasons))
         for frame in np.flatnonzero(shares > self.new_rows):
             reasons[frame].append(f"counts of {100 * shares[frame]:.0f} % of the atoms not seen")
@@ -138,6 +148,11 @@ class OutOfRangeFlagger:
             own, start = new[start : start + part.numel()], start + part.numel()
             shares[frames.numpy()] = own.reshape(part.shape).mean(1)
         return shares
+
+
+def _mean_neighbors(rows: Tensor) -> Tensor:
+    """Mean number of neighbours in the first shell, from encoded rows ``[num_frames, size]``, ``[num_frames]``."""
+    return (rows % BASE).double().mean(1)
 
 
 def text_of_flags(num_flagged: int, num_frames: int) -> str:

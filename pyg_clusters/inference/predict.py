@@ -30,7 +30,7 @@ from pyg_clusters.options.frames import PredictOptions
 from pyg_clusters.terminal import counting
 
 ROWS_AT_ONCE: int = 1 << 20  # rows of a row group of a Parquet file
-ENERGY, SHIELDING = "pred_energy", "pred_nmr_shielding"  # names of predictions
+ENERGY, SHIELDING, FLAG = "pred_energy", "pred_nmr_shielding", "pred_flag"  # names of predictions
 
 Columns = Mapping[str, np.ndarray]
 
@@ -218,6 +218,8 @@ class ExtxyzFormat(PredictionFormat):
             if self.per_atom:
                 own = slice(frames.ptr[index], frames.ptr[index + 1])
                 values = {name: columns[name][own] for name in self.columns}
+                if FLAG in values:
+                    write_values(atoms.info, {FLAG: values.pop(FLAG)[0].item()})
                 write_values(atoms.arrays, {SHIELDING: scored.shielding[own]} | values, replaced=(SHIELDING,))
             else:
                 numbers = {name: columns[name][index].item() for name in self.columns}
