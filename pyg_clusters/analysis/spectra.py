@@ -22,6 +22,8 @@ from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
+from pyg_clusters.inference.calibration import flagger_of
+from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.metrics import SHIFTS, look_like_shifts, mixed_zeros
@@ -46,6 +48,7 @@ class Atomic:
     labels: np.ndarray | None  # DFT shieldings in ppm [num_atoms], if every frame has them
     energy: np.ndarray | None  # energies in eV [num_frames], if every frame has one
     bad: list[BadFrame]  # frames that were skipped
+    num_flagged: int  # number of frames outside the range of the training set
 
 
 LABELS = {
@@ -122,11 +125,15 @@ def spectrum(options: SpectrumOptions) -> Spectra:
                 )
         predictor = model.predictor(options.device)
         frames = Frames.open(options.frames, with_atoms=True, on_bad=options.on_bad, fragments=options.fragments)
-        scored = counting(score_frames(predictor, frames), lambda block: len(block.frames))
+        trained = flagger_of(predictor.model, model.calibration())
+        scored = counting(score_frames(predictor, frames, trained=trained), lambda block: len(block.frames))
         units = units_of_labels(options.frames, options.energy or "energy")
         atomic = gather(scored, options.target, options.energy, options.reference is None, units, options.on_bad)
         if not atomic.predicted.size:
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: no spectrum")
+        if atomic.num_flagged:
+            flagged = text_of_flags(atomic.num_flagged, len(atomic.sizes))
+            warnings.warn(f"{flagged}: predict writes the reasons to pred_flag", stacklevel=2)
         if atomic.labels is not None and look_like_shifts(atomic.predicted, atomic.labels):
             warnings.warn(SHIFTS, stacklevel=2)
         if atomic.energy is not None and (mixed := mixed_zeros(atomic.energy, atomic.sizes, atomic.sizes)):
@@ -167,6 +174,7 @@ def gather(
     labels: list[np.ndarray | None] = []
     energies: list[np.ndarray | None] = []
     bad: list[BadFrame] = []
+    num_flagged = 0
     elements: set[int] = set()
     for block in blocks:
         frames = block.frames
@@ -191,6 +199,7 @@ def gather(
             raise invalid[0].error
         block = block.select(finite)
         bad += sorted([*block.bad, *invalid], key=lambda frame: frame.number)
+        num_flagged += block.num_flagged
         sizes.append(block.frames.sizes)
         predicted.append(block.shielding.astype(np.float64))
     if sodium_only and elements - {11}:
@@ -202,6 +211,7 @@ def gather(
         _of_all("DFT shieldings", labels),
         _of_all("energies", energies),
         bad,
+        num_flagged,
     )
 
 
