@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.cluster import Icosahedron
+from ase.io import read
 
 from pyg_clusters.analysis.line_shapes import broaden, overlap, shift_axis, shifts
 from pyg_clusters.cli.main import main
@@ -87,6 +88,29 @@ def test_sodium_by_name(name, tmp_path, capsys):
     assert 400 < min(predicted) and max(predicted) < 680
     assert main(["info", name]) == 0
     assert "test_rmse_ppm" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("name", SODIUM)
+def test_clusters_denser_than_the_training_set_are_flagged(name, tmp_path, capsys):
+    """The training set has no relaxed clusters of more than 22 atoms, whose shieldings are predicted badly."""
+    dataset = SodiumShielding(subset="large")
+    relaxed = [number for number in range(len(dataset)) if dataset[number].relaxed]
+    error = Predictor(load_model(name))([_atoms(dataset[number]) for number in relaxed]).shielding
+    error -= torch.cat([dataset[number].y for number in relaxed])
+    assert float(error.square().mean().sqrt()) > 50
+    write_extxyz(tmp_path / "frames.xyz", [_atoms(dataset[number]) for number in (*relaxed, 0, 20)])
+    frames, table, copies = (str(tmp_path / file) for file in ("frames.xyz", "p.csv", "p.extxyz"))
+    assert main(["predict", name, frames, "--out", table]) == 0
+    assert "7 of 9 frames are unlike the training set" in capsys.readouterr().out
+    with open(table, newline="") as stream:
+        flagged = {int(row["source_frame"]): row["pred_flag"] for row in csv.DictReader(stream)}
+    assert all("neighbours within 4.5 Å on average, above 6.9" in flagged[frame] for frame in range(len(relaxed)))
+    assert not flagged[len(relaxed)] and not flagged[len(relaxed) + 1]
+    assert main(["predict", name, frames, "--out", copies]) == 0
+    assert read(copies, 0).info["pred_flag"] == flagged[0]
+    assert main(["spectrum", name, frames, "--out", str(tmp_path / "spectrum")]) == 0
+    assert "7 of 9 frames are unlike the training set: predict writes the reasons" in capsys.readouterr().err
 
 
 def names_of_clusters(dataset: SodiumShielding) -> list[str]:
