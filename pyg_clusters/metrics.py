@@ -99,13 +99,19 @@ def mixed_zeros(energy: ArrayLike, sizes: ArrayLike, kinds: ArrayLike) -> str | 
         'energies of 13 atoms differ by up to 4000 eV per atom'
         >>> mixed_zeros([-26.0, -52026.1], [13, 14], [13, 14])
     """
-    energy, sizes, kinds = (np.asarray(values) for values in (energy, sizes, kinds))
-    spreads = {kind: np.ptp(energy[kinds == kind] / sizes[kinds == kind]) for kind in np.unique(kinds).tolist()}
-    kind = max(spreads, key=spreads.__getitem__, default=0)
-    if not spreads or spreads[kind] < ONE_ZERO:
+    kinds = np.asarray(kinds)
+    if not len(kinds):
         return None
+    order = np.argsort(kinds, kind="stable")
+    known, start = np.unique(kinds[order], return_index=True)
+    per_atom = (np.asarray(energy) / np.asarray(sizes))[order]
+    spreads = np.maximum.reduceat(per_atom, start) - np.minimum.reduceat(per_atom, start)
+    widest = int(spreads.argmax())
+    if not spreads[widest] >= ONE_ZERO:
+        return None
+    kind, spread = known.tolist()[widest], spreads[widest]
     return (
-        f"energies of {kind_label(kind)} differ by up to {spreads[kind]:.4g} eV per atom: frames have different zeros "
+        f"energies of {kind_label(kind)} differ by up to {spread:.4g} eV per atom: frames have different zeros "
         "or units; give labels of one level of theory"
     )
 
