@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis import plots
 from pyg_clusters.composition import comparable, composition_names, compositions
 from pyg_clusters.datasets.training_data import MAX_TRAINING_CLUSTERS, TrainingData
+from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.frames.block import offsets
 from pyg_clusters.frames.writing import read_columns
@@ -81,6 +82,24 @@ class OtherZero:
             f"but vary by only {self.spread:.3g} eV among themselves; is this the label (and the unit) that the model "
             "was trained on?"
         )
+
+
+def zero_remarks(zero: OtherZero | None, name: str, advice: str) -> list[str]:
+    """Warning that the zeros of labels and predictions seem to differ, if they do.
+
+    Args:
+        zero: The difference, from :func:`other_zero`.
+        name: Option that names the labels or the model.
+        advice: Remedy.
+
+    Raises:
+        InputError: If they differ by more than the error of any model.
+    """
+    if zero is None:
+        return []
+    if zero.size < PROVEN_SHIFT:
+        return [f"warning: {name}: {zero}"]
+    raise InputError(f"{name}: {zero} {advice}")
 
 
 def other_zero(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, labels: np.ndarray) -> OtherZero | None:

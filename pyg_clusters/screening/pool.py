@@ -11,8 +11,7 @@ from ase.data import covalent_radii
 from torch import nn
 
 from pyg_clusters.composition import comparable, composition_names
-from pyg_clusters.errors import InputError
-from pyg_clusters.evaluation.report import PROVEN_SHIFT, other_zero
+from pyg_clusters.evaluation.report import other_zero, zero_remarks
 from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference.scoring import ScoredBlock
@@ -152,15 +151,11 @@ def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np
     mixed = mixed_zeros(truth, sizes, comparable(composition_names(z, ptr), sizes))
     if mixed is not None:
         return [f"warning: --truth {name}: {mixed}"]
-    zero = other_zero(z, ptr, predicted, truth)
-    if zero is None:
-        return []
-    if zero.size < PROVEN_SHIFT:
-        return [f"warning: --truth {name}: {zero}"]
-    raise InputError(
-        f"--truth {name}: {zero} Use the label that the model was trained on, give its unit with --energy-unit, or "
-        "subtract the energies of the isolated atoms; compare-dft does not depend on the zero"
+    advice = (
+        "Use the label that the model was trained on, give its unit with --energy-unit, or subtract the energies of "
+        "the isolated atoms; compare-dft does not depend on the zero"
     )
+    return zero_remarks(other_zero(z, ptr, predicted, truth), f"--truth {name}", advice)
 
 
 def lowest_frames(

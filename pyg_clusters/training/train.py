@@ -16,7 +16,7 @@ from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pyg_clusters.datasets.training_data import MAX_COMPARED, TrainingData
 from pyg_clusters.errors import InputError, MissingExtra, describe_error, one_line
 from pyg_clusters.evaluation.evaluate import evaluate_run
-from pyg_clusters.evaluation.report import PROVEN_SHIFT, other_zero
+from pyg_clusters.evaluation.report import other_zero, zero_remarks
 from pyg_clusters.files import atomic_write, output_lock, read_json, write_json
 from pyg_clusters.inference.run import CONFIGURATION, FINGERPRINT, FINISHED, METRICS, SPLITS, Run
 from pyg_clusters.metrics import look_per_atom
@@ -231,12 +231,17 @@ def _train_run(argv: Sequence[str], resume: bool):
                 _conclude(run, cli)
 
 
+def _some_for_training(data: TrainingData) -> list[int]:
+    """Evenly spaced clusters of the training set, at most :data:`MAX_COMPARED`."""
+    train = data.split.train
+    return train[:: -(-train.numel() // MAX_COMPARED)].tolist()
+
+
 def _check_totals(data: TrainingData) -> list[str]:
     """Warning if the labels are probably energies per atom, while a model sums over the atoms."""
     if data.per_atom:
         return []
-    train = data.split.train
-    batch = data.batches.stored(train[:: -(-train.numel() // MAX_COMPARED)].tolist())
+    batch = data.batches.stored(_some_for_training(data))
     if not look_per_atom(data.labels(batch).double().numpy(), batch.ptr.diff().numpy()):
         return []
     return [
@@ -257,8 +262,7 @@ def _check_zero(training: EnergyTraining, data: TrainingData, start: str) -> lis
     scale = getattr(training.model, "scale", None)
     if not isinstance(scale, EnergyScale):
         return []
-    train = data.split.train
-    batch = data.batches[train[:: -(-train.numel() // MAX_COMPARED)].tolist()]
+    batch = data.batches[_some_for_training(data)]
     training.eval()
     with torch.no_grad():
         predicted = training(batch).double()
@@ -266,14 +270,11 @@ def _check_zero(training: EnergyTraining, data: TrainingData, start: str) -> lis
     if data.references:  # they replace those of the model
         predicted = predicted - scale.sums_of_references(batch.z, batch.batch, batch.y.numel())
     zero = other_zero(*(values.numpy() for values in (batch.z, batch.ptr, predicted, batch.y.double())))
-    if zero is None:
-        return []
-    if zero.size < PROVEN_SHIFT:
-        return [f"warning: --init-from {start}: {zero}"]
-    raise InputError(
-        f"--init-from {start}: {zero} Give their unit (energy_unit) or the energies of their isolated atoms "
-        "(references) to the data set, or omit --init-from"
+    advice = (
+        "Give their unit (energy_unit) or the energies of their isolated atoms (references) to the data set, or omit "
+        "--init-from"
     )
+    return zero_remarks(zero, f"--init-from {start}", advice)
 
 
 def _conclude(run: Run, cli: TrainCLI):
