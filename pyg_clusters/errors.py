@@ -7,6 +7,10 @@ class InputError(ValueError):
     """Invalid input: the message names the file, the frame, the value and the remedy."""
 
 
+class MissingProperty(InputError):
+    """The frames have no property of a requested name."""
+
+
 class MissingExtra(ImportError):
     """Missing optional dependency: the message names the extra that installs it."""
 

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 
 from pyg_clusters.analysis.plots import reliability, save_figure
 from pyg_clusters.composition import comparable, composition_names
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, MissingProperty
 from pyg_clusters.evaluation.report import Evaluation, TrainingSet, energy_context, run_figures
 from pyg_clusters.frames import Frames
 from pyg_clusters.frames.block import flat_arrays
@@ -101,10 +101,10 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         check_named_once(options.frames)
         try:
             evaluation = _evaluate_frames(run, options, options.frames)
-        except InputError as error:
-            if options.target is None and "no property" in str(error):
-                raise InputError(f"{error}; name the label with --target") from error
-            raise
+        except MissingProperty as error:
+            if options.target is not None:
+                raise
+            raise InputError(f"{error}; name the label with --target") from error
         if options.out is not None:
             evaluation.write(Path(options.out))
         return evaluation

@@ -12,7 +12,7 @@ from ase.geometry import cellpar_to_cell
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from pyg_clusters.errors import InputError, MissingExtra, describe_error
+from pyg_clusters.errors import InputError, MissingExtra, MissingProperty, describe_error
 from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions, Topology, TruncatedFrame, cut_frame
 from pyg_clusters.frames.paths import file_format, unpacked
 
@@ -42,7 +42,7 @@ def trajectory_blocks(path: Path, options: ReadOptions, keep: Keep, topology: To
     """Read the blocks of a trajectory, with ``None`` in place of each skipped block."""
     if options.properties or options.atom_properties:
         key = (*options.properties, *options.atom_properties)[0]
-        raise InputError(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
+        raise MissingProperty(f"{path}: no property {key!r}; {file_format(path)} holds positions only")
     with _opened(path, topology) as (trajectory, num_frames, cut):
         _check_order(path, topology, _read(path, trajectory, topology.numbers, 0, 1, options).pos)
         for number, first in enumerate(range(0, num_frames, options.block_size)):

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 from ase import Atoms
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, MissingProperty
 from pyg_clusters.frames.block import (
     BLOCK_SIZE,
     BadFrame,
@@ -233,7 +233,7 @@ class Frames:
             whole = block.select(before)
             whole.partial = True
             yield whole
-        raise InputError(str(bad)) if isinstance(bad, UnlabelledFrame) else bad.error
+        raise MissingProperty(str(bad)) if isinstance(bad, UnlabelledFrame) else bad.error
 
     def _stops(self, frame: BadFrame) -> bool:
         return (self.on_missing if isinstance(frame, UnlabelledFrame) else self.on_bad) == "stop"

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import MissingProperty
 from pyg_clusters.frames.block import FrameBlock, Keep, LazyAtoms, ReadOptions, names_found
 from pyg_clusters.frames.electronic_state import ElectronicState
 from pyg_clusters.frames.provenance import set_origin
@@ -176,7 +176,7 @@ def _check_names(path: Path, file: h5py.File, options: ReadOptions):
     per_frame, per_atom = (names_in(file, group) for group in ("properties", "atom_properties"))
     for keys, known, kind in ((options.properties, per_frame, ""), (options.atom_properties, per_atom, " per atom")):
         if missing := [key for key in keys if key not in known]:
-            raise InputError(f"{path}: no property {missing[0]!r}{kind}; {names_found(per_frame, per_atom)}")
+            raise MissingProperty(f"{path}: no property {missing[0]!r}{kind}; {names_found(per_frame, per_atom)}")
 
 
 def _read(path: Path, file: h5py.File, files: np.ndarray, first: int, end: int, options: ReadOptions) -> FrameBlock:

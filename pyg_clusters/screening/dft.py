@@ -14,7 +14,7 @@ from ase.io.formats import ioformats
 from matplotlib.figure import Figure
 
 from pyg_clusters.analysis.plots import GREY, SHELL_COLORS, legend, padded_limits, save_figure, tidy
-from pyg_clusters.errors import InputError, describe_error
+from pyg_clusters.errors import InputError, MissingProperty, describe_error
 from pyg_clusters.files import atomic_write, check_empty
 from pyg_clusters.frames import expand_paths, read_blocks, write_table
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state
@@ -234,9 +234,8 @@ def _assigned_runs(files: Iterable[str | Path], key: str, candidates: Sequence[A
     matcher = _Matcher(candidates)
     try:
         runs = [run for file in expand_paths(files) for run in _runs(file, key, matcher)]
-    except InputError as error:
-        advice = "; name the energy with --key" if f"no property {key!r}" in str(error) else ""
-        raise InputError(f"{error}{advice}") from error
+    except MissingProperty as error:
+        raise InputError(f"{error}; name the energy with --key") from error
     taken: dict[int, _Run] = {}
     for run in sorted(runs, key=lambda run: (not run.starts, len(run.starts))):
         index = matcher.assign(run, taken)
