@@ -62,6 +62,8 @@ def _check_order(path: Path, topology: Topology, pos: np.ndarray):
     if len(set(topology.numbers)) < 2 or len(pos) > MAX_ATOMS_OF_KNOWN_ORDER:
         return
     known, found = (np.sort(cdist(points, points), axis=1) for points in (topology.pos, pos))
+    if np.sqrt(np.square(found - known).mean(axis=1)).max() <= SAME_DISTANCES:  # the same structure in the same order
+        return
     change = cdist(found, known) / len(pos) ** 0.5
     atoms, alike = linear_sum_assignment(change)
     same_structure = change[atoms, alike].max() < SAME_DISTANCES

@@ -63,7 +63,7 @@ class OutOfRangeFlagger:
             new_rows = [rows]
             for _, near, part in _geometry_by_size(pos, ptr, radii):
                 new_rows.append(part.flatten() if radii else rows)
-                densest = max(densest, float(_mean_neighbors(part).max()))
+                densest = max(densest, float(_mean_neighbors(part).max()) if density else 0.0)
                 shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
             rows = torch.unique(torch.cat(new_rows))
             elements = torch.unique(torch.cat([elements, z]))
