@@ -121,7 +121,7 @@ def bottlenecks(rate: dict[str, float], size: dict[str, float]) -> str:
 - **Reading, on GPUs.** One core reads {rate["store"]:,} frames per second from a store, and also checks the frames and
   computes the flags.
 - **A single large text file with `--engine ray`.** One core first scans the file: {1e9 / rate["scan"] / 60:,.0f} min
-  for 10^9 frames. Several files are scanned in parallel. Compressed text, or a file that ASE reads, is read by one core.
+  for 10^9 frames. Several files are scanned in parallel. Compressed text, or files that ASE reads, take one core.
 - **Writing.** With Ray, one process writes all predictions:
   {CORES * rate["from_store"] * size["csv"] / 1e6:,.0f} MB/s of CSV from {CORES:,} cores. For ten thousand cores use job
   arrays (`--shard`), which write a file each.
