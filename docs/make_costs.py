@@ -22,7 +22,7 @@ def main():
 def page(measured: dict[str, Any]) -> str:
     """Complete page."""
     rate, size = measured["frames_per_cpu_second"], measured["bytes_per_frame"]
-    head = f"""# What frames cost
+    head = f"""# Computational cost
 
 Cost of predictions for 10^6, 10^9 and 10^12 frames of {measured["atoms"]} atoms with `predict` and the model
 `{measured["model"]}`, estimated from measurements on {measured["frames"]:,} frames. To generate this page for your own
