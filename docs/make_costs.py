@@ -22,11 +22,11 @@ def main():
 def page(measured: dict[str, Any]) -> str:
     """Complete page."""
     rate, size = measured["frames_per_cpu_second"], measured["bytes_per_frame"]
-    head = f"""# What frames cost
+    head = f"""# Computational cost
 
-This page estimates the cost of predictions for 10^6, 10^9 and 10^12 frames of {measured["atoms"]} atoms with `predict`
-and the model `{measured["model"]}`. It is generated from measurements on {measured["frames"]:,} frames. To generate it
-for your own machine:
+Cost of predictions for 10^6, 10^9 and 10^12 frames of {measured["atoms"]} atoms with `predict` and the model
+`{measured["model"]}`, estimated from measurements on {measured["frames"]:,} frames. To generate this page for your own
+machine:
 
 ```bash
 BENCH_RESULTS=tests/benchmarks/results OMP_NUM_THREADS=1 pytest tests/benchmarks/bench_predict.py
@@ -39,8 +39,8 @@ python docs/make_costs.py
 """
     between = """## Estimated
 
-These values are the figures above, multiplied by the number of frames; nothing of this size was run. Storage is
-proportional to the number of atoms in a frame, and time grows slightly faster.
+The figures above, multiplied by the number of frames; nothing of this size was run. Storage is proportional to the
+number of atoms in a frame, and time grows slightly faster.
 """
     parts = [head, measured_rates(rate), measured_sizes(size), between, estimates(rate, size), gpus(rate)]
     return "\n".join([*parts, bottlenecks(rate, size)])
@@ -100,7 +100,7 @@ def gpus(rate: dict[str, float]) -> str:
     """Estimate for GPUs."""
     return f"""**GPUs** have not been benchmarked. If a GPU computes G frames per second (`bench_gpu.py`), n frames take
 n / (3600 G) GPU hours. Each GPU then needs G / {rate["store"]:,} cores to read a frame store, or
-G / {rate["text"]:,} cores to parse text. For the target of G = 2,000,000 this gives {2e6 / rate["store"]:.0f} or
+G / {rate["text"]:,} cores to parse text. At G = 2,000,000 these are {2e6 / rate["store"]:.0f} or
 {2e6 / rate["text"]:.0f} cores per GPU, and {1e12 / 2e6 / 3600:,.0f} GPU hours for 10^12 frames.
 """
 
@@ -118,12 +118,11 @@ def bottlenecks(rate: dict[str, float], size: dict[str, float]) -> str:
   {text / rate["model"]:.0%} of the time for parsing and computing from text. More cores help, up to these limits.
 - **The shared disk.** {CORES:,} cores read {disk["store"]} from stores in double precision, {disk["store_single"]}
   from stores in single precision, and {disk["text"]} from text.
-- **Reading, on GPUs.** One core reads {rate["store"]:,} frames per second from a store. The same thread also checks for
-  close atoms and computes the flags.
+- **Reading, on GPUs.** One core reads {rate["store"]:,} frames per second from a store, and also checks the frames and
+  computes the flags.
 - **A single large text file with `--engine ray`.** One core first scans the file: {1e9 / rate["scan"] / 60:,.0f} min
-  for 10^9 frames. Several files are scanned in parallel. A compressed text file, or a file that ASE reads, is read by
-  one core completely.
-- **Writing.** With Ray, the process that runs the command writes all predictions:
+  for 10^9 frames. Several files are scanned in parallel. Compressed text, or files that ASE reads, take one core.
+- **Writing.** With Ray, one process writes all predictions:
   {CORES * rate["from_store"] * size["csv"] / 1e6:,.0f} MB/s of CSV from {CORES:,} cores. For ten thousand cores use job
   arrays (`--shard`), which write a file each.
 - **Storage.** 10^12 frames take {spaces(size["text"])[2]} as text and {spaces(size["store_single"])[2]} as a store in

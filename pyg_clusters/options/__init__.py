@@ -79,10 +79,9 @@ class CheckOptions:
     """Checks of frames."""
 
     on_bad: Literal["stop", "skip"] = "stop"
-    """frames that cannot be used: stop at the first, or skip them and list them"""
+    """invalid frames: stop at the first, or skip and list them"""
     fragments: Fragments = "refuse"
-    """frames in several pieces (periodic frames are first joined across the faces of their cells): refuse them, or keep
-    the pieces"""
+    """refuse or keep frames in several pieces; periodic frames are first joined across the faces of their cells"""
 
 
 @dataclass(kw_only=True)

@@ -28,7 +28,7 @@ from pyg_clusters.options import (
 )
 @dataclass(kw_only=True)
 class ConvertOptions(OverwriteOptions, FrameOptions):
-    """Convert files of frames in any format to one HDF5 file, which is read many times faster than text. It holds
+    """Convert files of frames in any format to one HDF5 file, which is read many times faster than text. It contains
     positions, elements, the origin of each frame, and the labels named by --properties and --atom-properties.
     """
 
@@ -54,7 +54,7 @@ class InfoOptions:
     paths: list[str] = field(metadata={"positional": True})
     """files or folders of frames, run folders, folders or names of models"""
     on_bad: Literal["stop", "skip"] = "stop"
-    """frames that cannot be used: stop at the first, or skip them and list them"""
+    """invalid frames: stop at the first, or skip and list them"""
 
 
 @verb(
@@ -130,11 +130,10 @@ class PredictOptions(OverwriteOptions, EngineOptions, CoverageOptions, FrameOpti
     """Predict the energy of every frame, or the shielding of every atom, and write a table, or a copy of the frames
     with all their properties (.extxyz). The columns are source_file and source_frame (file and index, from 0, from
     which the frame was first read), size (number of atoms), pred_energy (eV) and pred_energy_per_atom (eV). A model of
-    shieldings writes a row per atom, with its index in the frame (from 0) and pred_nmr_shielding (ppm); in .extxyz,
-    pred_nmr_shielding is an array. An ensemble adds pred_energy_spread; --coverage adds pred_energy_low and
-    pred_energy_high (eV), or the same for pred_nmr_shielding (ppm); pred_flag lists in what respect a frame is outside
-    the training set. Repeating the command resumes a stopped run. With --engine ray the work is distributed over the
-    machines of a Ray cluster, or over the cores of this machine.
+    shieldings writes a row per atom, with its index in the frame (from 0) and pred_nmr_shielding (ppm), or an array in
+    .extxyz. An ensemble adds pred_energy_spread; --coverage adds pred_energy_low and pred_energy_high (eV), or the same
+    for pred_nmr_shielding (ppm); pred_flag states how a frame differs from the training set. Repeating the command
+    resumes a stopped run.
     """
 
     topology: str | None = None
@@ -200,7 +199,7 @@ class ExportOptions(OverwriteOptions):
     file: str = field(metadata={"positional": True})
     """file to write (.pt)"""
     device: Literal["cpu", "cuda"] = "cpu"
-    """device that the file is for: it runs on no other"""
+    """the only device on which the file will run"""
 
     def __post_init__(self):
         if not self.file.endswith(".pt"):

@@ -128,10 +128,10 @@ class ScreenOptions(
 class BenchmarkScreeningOptions(
     OverwriteOptions, StrategyOptions, RelaxationOptions, EnergyUnitOptions, DeviceOptions, FrameOptions, ModelOptions
 ):
-    """Benchmark the strategies of screening on frames whose true energies are known (for example those of the minima
-    to which the frames quench). The results are rank correlations of the predictions, and the regret, the recall of the
-    lowest 50 frames, the enrichment and the number of distinct isomers of each strategy, of random frames, and of every
-    third or fourth frame.
+    """Benchmark selection strategies on frames of known energy (for example that of the minimum to which a frame
+    quenches). The results are rank correlations of the predictions, and the regret, the recall of the lowest 50 frames,
+    the enrichment and the number of distinct isomers of each strategy, of random frames, and of every third or fourth
+    frame.
     """
 
     truth: str | None = None
@@ -158,10 +158,9 @@ class BenchmarkScreeningOptions(
 @dataclass(kw_only=True)
 class CompareDFTOptions(OverwriteOptions):
     """Compare DFT results (or those of any other program) for the candidates of a screening with the predictions, and
-    write dft.csv and dft.png into the folder of the screening. An output is matched to the candidate that equals its
-    first structure, whatever the file name; an output without its first structure is matched by the number of its
-    folder (0001_Ga46, ...). The energy of the last structure is used. Outputs may be missing. Energies are compared
-    within a composition, so their zero does not matter.
+    write dft.csv and dft.png to the folder of the screening. An output is matched to the candidate that equals its
+    first structure, otherwise by the number of its folder (0001_Ga46, ...). The energy of the last structure is used.
+    Outputs may be missing. Energies are compared within a composition, so their zero does not matter.
     """
 
     screening: str = field(metadata={"positional": True})

@@ -61,7 +61,7 @@ class QuenchSettings:
     seed: int = 0
     """seed of the search"""
     per_segment: int = 5
-    """maximum number of minima from one starting structure"""
+    """maximum number of minima per starting structure"""
     fmax: float = 0.01
     """largest remaining force on an atom of a minimum in eV/Å"""
     steps: int = 1000
@@ -88,11 +88,10 @@ class QuenchSettings:
 )
 @dataclass(kw_only=True)
 class QuenchOptions(OverwriteOptions, QuenchSettings):
-    """Search for distinct local minima of clusters and alloy clusters by quenching random compact structures, frames of
+    """Search for distinct local minima, also of alloys, by quenching random compact structures, frames of
     high-temperature molecular dynamics, basin-hopping moves and exchanges of unlike atoms. Every minimum is written
-    when it is found, with its energy and the segment of the search to which it belongs (group). Repeating the command
-    resumes an interrupted search, and the file is the same as that of an uninterrupted one; a larger --count continues
-    the search.
+    when it is found, with its energy and its segment of the search (group). Repeating the command resumes an
+    interrupted search, with the same result as an uninterrupted one; a larger --count continues the search.
     """
 
     formula: list[str] | None = None
@@ -126,9 +125,9 @@ class QuenchOptions(OverwriteOptions, QuenchSettings):
 @dataclass(kw_only=True)
 class HotOptions(OverwriteOptions, FrameOptions):
     """Generate frames with forces, for training in addition to minima: each is the last frame of a short
-    molecular-dynamics run that starts from one of the given clusters, chosen at random without replacement. It has
-    energy, forces and the group of that cluster, so that a split by group keeps both in one part. Repeating the command
-    resumes an interrupted run; a larger --count adds frames.
+    molecular-dynamics run that starts from one of the given clusters, chosen at random without replacement. It has the
+    group of that cluster, so that a split by group keeps both in one part. Repeating the command resumes an interrupted
+    run; a larger --count adds frames.
     """
 
     calculator: str
@@ -221,9 +220,9 @@ VERBS["label"] = Verb("label clusters with energies and forces, or with DFT shie
 @dataclass(kw_only=True)
 class LabelShieldingOptions(LabelOptions):
     """Compute the shielding of every atom with PySCF, by B3LYP/6-31G(d) with GIAOs: nmr_shielding and nmr_tensor (ppm),
-    gop (gross orbital populations), energy (eV) and s2. Frames whose broken-symmetry singlet is not nearly a closed
-    shell, and frames that do not converge, are written to OUT.set_aside.extxyz with the reason. Each frame is written
-    when it is finished; repeating the command resumes an interrupted run.
+    gop (gross orbital populations), energy (eV) and s2. Frames without a stable closed shell (--max-s2), and frames
+    that do not converge, are written to OUT.set_aside.extxyz with the reason. Each frame is written when it is
+    finished; repeating the command resumes an interrupted run.
     """
 
     charge: int = 0
@@ -256,15 +255,16 @@ class LabelShieldingOptions(LabelOptions):
 @verb(
     "label prescreen",
     "pyg_clusters.labels.label.label_prescreen",
-    "sodium clusters that are worth a shielding calculation",
+    "sodium clusters that are likely to have a stable closed shell",
     "na.extxyz --min-gap 0.14 --out na_stable.extxyz",
 )
 @dataclass(kw_only=True)
 class LabelPrescreenOptions(LabelOptions):
-    """Select the sodium clusters that are worth a shielding calculation, by tight_binding_gap (one s orbital per atom)
-    and valence_lambda_triplet (eV, lowest eigenvalue of the triplet stability matrix with one electron per atom).
-    Frames with a small gap or a low eigenvalue are written to OUT.set_aside.extxyz, with the reason. Each frame is
-    written when it is finished; repeating the command resumes an interrupted run.
+    """Select sodium clusters that are likely to have a stable closed shell, which label shielding requires, by
+    tight_binding_gap (one s orbital per atom) and valence_lambda_triplet (eV, lowest eigenvalue of the triplet
+    stability matrix with one electron per atom). Frames with a small gap or a low eigenvalue are written to
+    OUT.set_aside.extxyz, with the reason. Each frame is written when it is finished; repeating the command resumes an
+    interrupted run.
     """
 
     charge: int = 0

@@ -61,7 +61,7 @@ TRAIN_HELP = """usage: pyg-clusters train RECIPE --out RUN [OPTIONS]
 
 Train a model from a YAML recipe. The folder of the run holds the resolved configuration, metrics.csv (a row per
 epoch), the best model, the state to resume from, the split, and, after training, predictions, errors and figures of the
-test set. A run that was stopped or killed can be resumed, with the same result as an uninterrupted one.
+test set. An interrupted run can be resumed, with the same result as an uninterrupted one.
 
   RECIPE, --config RECIPE    YAML file, or a name from pyg-clusters recipes (pyg-clusters new-recipe writes one for
                              your own files); a later --config overrides values of an earlier one
@@ -103,8 +103,8 @@ VERBS["train"] = Verb("train a model from a YAML recipe", "pyg_clusters.training
 )
 @dataclass(kw_only=True)
 class EnsembleOptions:
-    """Combine several runs into an ensemble, whose prediction is the mean of its members. The runs stay where they are;
-    the folder of the ensemble is used like that of a run. (train --ensemble 5 also trains the members.)
+    """Combine several runs into an ensemble, whose prediction is the mean of its members. The runs stay where they are,
+    and the folder of the ensemble is used like that of a run. train --ensemble 5 also trains the members.
     """
 
     runs: list[str] = field(metadata={"positional": True})
@@ -146,9 +146,9 @@ class EvaluateOptions(OverwriteOptions, EnergyUnitOptions, DeviceOptions, CheckO
 )
 @dataclass(kw_only=True)
 class CalibrateOptions(DeviceOptions):
-    """Calibrate a run or an ensemble by its errors on the validation set, so that predict and evaluate can compute
-    intervals of a given coverage (--coverage), and record the ranges of the training set for flags. The result is
-    calibration.json in the folder.
+    """Calibrate a run or an ensemble by its errors on the validation set, for intervals of a given coverage (--coverage
+    of predict and evaluate), and record the ranges of the training set for flags. The result is calibration.json in the
+    folder.
     """
 
     run: str = field(metadata={"positional": True})
