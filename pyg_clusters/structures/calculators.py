@@ -216,12 +216,18 @@ class PySCFCalculator(Calculator):
 
     def __init__(self, **parameters: Any):
         need_pyscf()
+        self._density: tuple | None = None
         super().__init__(**parameters)
-        if unknown := set(self.parameters) - set(self.default_parameters):
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Change parameters, and discard the results of the earlier ones."""
+        if unknown := parameters.keys() - self.default_parameters.keys():
             raise InputError(
                 f"PySCFCalculator has no parameter {sorted(unknown)[0]}; it has {', '.join(self.default_parameters)}"
             )
-        self._density: tuple | None = None
+        if changed := super().set(**parameters):
+            self.reset()
+        return changed
 
     def reset(self):
         """Clear the results and the density matrix from which the next calculation would start."""
