@@ -206,13 +206,17 @@ def test_relax_with_another_calculator(tmp_path, capsys):
 class Failing(EMT):
     """Calculator that fails for clusters with silver."""
 
+    error: type[Exception] = CalculationFailed
+
     def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
         if "Ag" in atoms.get_chemical_symbols():
-            raise CalculationFailed("the field is not\nself-consistent")
+            raise self.error("the field is not\nself-consistent")
         super().calculate(atoms, properties, system_changes)
 
 
-def test_relax_marks_a_frame_on_which_the_calculator_fails(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("error", [CalculationFailed, RuntimeError])
+def test_relax_marks_a_frame_on_which_the_calculator_fails(error, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Failing, "error", error)
     monkeypatch.setattr("pyg_clusters.structures.relax_frames.named_calculator", lambda name, elements: Failing())
     start, out = tmp_path / "start.extxyz", tmp_path / "relaxed.extxyz"
     dimers = [Atoms(symbols, [[0, 0, 0], [0, 0, 2.5]], info={"gupta_energy": -1.0}) for symbols in ("CuAu", "CuAg")]

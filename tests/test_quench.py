@@ -247,13 +247,17 @@ def test_a_search_goes_on_from_its_file(tmp_path):
 class Failing(ClusterEMT):
     """Calculator that fails for some clusters."""
 
+    error: type[Exception] = CalculationFailed
+
     def calculate(self, *arguments, **options):
         super().calculate(*arguments, **options)
         if self.results["energy"] > 12:
-            raise CalculationFailed("not converged")
+            raise self.error("not converged")
 
 
-def test_a_calculator_that_fails_costs_a_try_only():
+@pytest.mark.parametrize("error", [CalculationFailed, RuntimeError])
+def test_a_calculator_that_fails_costs_a_try_only(error, monkeypatch):
+    monkeypatch.setattr(Failing, "error", error)
     assert len(list(quench([{"Cu": 6, "Au": 4}], Failing(), 4))) == 4
 
 
@@ -457,6 +461,29 @@ def test_dynamics_that_diverge_give_no_frame(tmp_path, capsys):
     error = capsys.readouterr().err
     assert f"{tmp_path}/na.extxyz, frame 0: molecular dynamics at 1064 K failed" in error
     assert "decrease --timestep (now 1000 fs)" in error and not (tmp_path / "hot.extxyz").exists()
+
+
+class Moody(ClusterEMT):
+    """Calculator that fails for the rounded positions of frames, or has no energy of them."""
+
+    results_of_rounded = np.nan
+
+    def calculate(self, *arguments, **options):
+        super().calculate(*arguments, **options)
+        pos = self.atoms.positions
+        if len(pos) > 1 and np.allclose(pos, pos.round(4), atol=1e-12):
+            if self.results_of_rounded is None:
+                raise RuntimeError("the field does not\nconverge")
+            self.results["energy"] = self.results_of_rounded
+
+
+@pytest.mark.parametrize(("energy", "reason"), [(np.nan, "is not finite"), (None, "the field does not converge")])
+def test_a_hot_frame_without_an_energy_is_not_written(energy, reason, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Moody, "results_of_rounded", energy)
+    write_extxyz(tmp_path / "cu.extxyz", [Atoms("Cu3", [[0, 0, 0], [2.4, 0, 0], [1.2, 2.1, 0]])])
+    command = ["generate", "hot", tmp_path / "cu.extxyz", "--calculator", f"{__name__}:Moody", "--count", "1"]
+    assert reason in refused([*command, "--out", tmp_path / "hot.extxyz"], capsys)
+    assert not (tmp_path / "hot.extxyz").exists()
 
 
 def test_hot_frames_refuse_more_than_there_are_clusters(minima, tmp_path, capsys):

@@ -23,6 +23,9 @@ from pyg_clusters.trusted import current_folder
 CALCULATORS: str = "gupta, emt, tblite, pyscf, gap:FILE or module:Class"
 """Names that :func:`named_calculator` accepts, for messages."""
 
+FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
+"""Errors that calculators raise for a cluster on which they fail."""
+
 
 def named_calculator(name: str, elements: Collection[str]) -> Calculator:
     """Return the ASE calculator of a name, for clusters of the given elements.
@@ -119,6 +122,22 @@ def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
         calculator.reset()
     copy.calc = calculator
     return copy
+
+
+def calculate(atoms: Atoms, calculator: Calculator) -> tuple[float, np.ndarray]:
+    """Compute the energy in eV and the forces ``[num_atoms, 3]`` in eV/Å of a cluster, as :func:`isolated` describes.
+
+    Raises:
+        CalculatorError: If the calculator fails, or a result is not finite.
+    """
+    cluster = isolated(atoms, calculator)
+    try:
+        energy, forces = float(cluster.get_potential_energy()), cluster.get_forces()
+    except FAILURES as error:
+        raise CalculatorError(one_line(error)) from error
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        raise CalculatorError("the energy or a force is not finite")
+    return energy, forces
 
 
 def lowest_spin(numbers: np.ndarray, calculator: Calculator) -> dict[str, int]:

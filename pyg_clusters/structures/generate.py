@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError
+from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
@@ -21,7 +21,13 @@ from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.options.structures import HotOptions, QuenchOptions, QuenchSettings, SbldaOptions
-from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
+from pyg_clusters.structures.calculators import (
+    FAILURES,
+    calculate,
+    calculator_identity,
+    calculator_problem,
+    named_calculator,
+)
 from pyg_clusters.structures.quench import heated, isolated_energies, quench
 from pyg_clusters.terminal import ItemProgress, count_of, counting
 
@@ -151,22 +157,19 @@ def _hot(
     rng = np.random.default_rng([options.seed, index])
     temperature = rng.uniform(options.min_temperature, options.max_temperature)
     steps = int(rng.integers(options.min_steps, options.max_steps, endpoint=True))
-    try:
-        hot = heated(start.atoms, calculator, rng, temperature=temperature, steps=steps, timestep=options.timestep)
-        if not np.isfinite(hot.positions).all():
-            raise CalculatorError("the positions are not finite")
-    except CalculatorError as error:
-        raise InputError(
-            f"{start.file}, frame {start.number}: molecular dynamics at {temperature:.0f} K failed "
-            f"({one_line(error)}); decrease --timestep (now {options.timestep:g} fs) or --max-temperature"
-        ) from error
     group = start.atoms.info.get("group", f"{Path(start.file).name}-{start.number}")
     info = {"temperature": round(temperature), "source": "md", "group": group, "minimum": index}
     state = electronic_state(start.atoms)
     info |= {name: value for name in ("charge", "multiplicity") if (value := getattr(state, name))}
-    atoms = Atoms(hot.numbers, (hot.positions - hot.positions.mean(axis=0)).round(4), info=info)
-    labelled = isolated(atoms, calculator)
-    energy, forces = float(labelled.get_potential_energy()), labelled.get_forces()
+    try:
+        hot = heated(start.atoms, calculator, rng, temperature=temperature, steps=steps, timestep=options.timestep)
+        atoms = Atoms(hot.numbers, (hot.positions - hot.positions.mean(axis=0)).round(4), info=info)
+        energy, forces = calculate(atoms, calculator)
+    except FAILURES as error:
+        raise InputError(
+            f"{start.file}, frame {start.number}: molecular dynamics at {temperature:.0f} K failed "
+            f"({one_line(error)}); decrease --timestep (now {options.timestep:g} fs) or --max-temperature"
+        ) from error
     atoms.info["binding_energy"] = energy - sum(atom_energies[symbol] for symbol in atoms.get_chemical_symbols())
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
     return atoms

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError
+from ase.calculators.calculator import Calculator
 from scipy.optimize import OptimizeResult, minimize
 
 from pyg_clusters.errors import one_line
@@ -22,7 +22,13 @@ from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.models.training_domain import domain_of, geometry_range_of, measures
 from pyg_clusters.options.structures import RelaxOptions
-from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
+from pyg_clusters.structures.calculators import (
+    FAILURES,
+    calculator_identity,
+    calculator_problem,
+    isolated,
+    named_calculator,
+)
 from pyg_clusters.structures.relaxation import LEFT_RANGE, batched_energy, broken
 from pyg_clusters.terminal import FrameProgress, count_of
 
@@ -207,7 +213,7 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
     """Return a relaxed copy of a frame; if the calculator fails, an unchanged copy marked as not converged."""
     try:
         found = local_minimum(atoms, calculator, fmax=fmax, max_steps=steps)
-    except CalculatorError as error:
+    except FAILURES as error:
         failed = atoms.copy()
         failed.calc = atoms.calc
         reason = one_line(error)
