@@ -141,6 +141,21 @@ def test_potentials_refuse_charge_and_spin(command, stated, tmp_path, capsys):
     assert not (tmp_path / "out.extxyz").exists()
 
 
+class OfCharge(Recorder):
+    """Calculator with a charge, and a spin under another name."""
+
+    default_parameters = {"charge": 0, "mult": 1}
+
+
+def test_a_spin_that_would_not_reach_the_calculator_is_refused():
+    label = EnergyLabeller(f"{__name__}:OfCharge")
+    assert label.problem(sodium(charge=1)) is None and label.problem(sodium(multiplicity=2)) is None
+    assert "multiplicity is 3, but the calculator" in label.problem(sodium(charge=1, multiplicity=3))
+    with_moments = sodium(charge=1)
+    with_moments.set_initial_magnetic_moments([1.0, 1.0, 0.0])  # calculators of ASE read them from the atoms
+    assert label.problem(with_moments) is None
+
+
 def test_a_potential_accepts_the_lowest_spin():
     assert EnergyLabeller("gupta")(sodium(multiplicity=2, charge=0)).reason is None
     assert EnergyLabeller("gupta").problem(sodium(multiplicity=2, charge=0)) is None

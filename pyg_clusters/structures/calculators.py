@@ -34,8 +34,9 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
     - ``gap:FILE``: the Gaussian approximation potential in an XML file (Bartók, Payne, Kondor, Csányi, Phys. Rev. Lett.
       2010, 104, 136403), or another QUIP potential;
     - ``module:Class``: your own class, which is instantiated without arguments. It receives charged clusters only if
-      its ``default_parameters`` (as defined by ASE) contain ``charge``, or if it sets ``charge_from_info = True`` and
-      reads the charge from ``atoms.info``.
+      its ``default_parameters`` (as defined by ASE) contain ``charge``, and spins other than singlet or doublet only
+      if they contain ``multiplicity`` or the frame has initial magnetic moments; or if it sets ``charge_from_info =
+      True`` and reads charge and spin from ``atoms.info``.
 
     Raises:
         InputError: If there is no such calculator, or it does not support an element.
@@ -83,8 +84,14 @@ def calculator_problem(name: str, atoms: Atoms) -> str | None:
             return f"atom {number} is {symbols[number]}: {error}"
     try:
         state = electronic_state(atoms)
-        if (state.charge or not state.is_lowest_spin) and not _takes_charge(name):
+        takes_charge, takes_spin = _accepted_state(name)
+        if (state.charge or not state.is_lowest_spin) and not takes_charge:
             return neutral_problem(atoms, f"the calculator {name}")
+        if not (state.is_lowest_spin or takes_spin or "initial_magmoms" in atoms.arrays):
+            return (
+                f"its multiplicity is {state.multiplicity}, but the calculator {name} has no parameter multiplicity; "
+                "use one that has (tblite, pyscf), or state the spin by initial magnetic moments if it reads them"
+            )
         if name == "pyscf":
             return pyscf_problem(atoms.numbers.tolist(), state.charge, state.multiplicity)
     except InputError as error:
@@ -148,12 +155,15 @@ def _parameters(calculator: Calculator) -> dict:
 
 
 @lru_cache
-def _takes_charge(name: str) -> bool:
-    """Whether a calculator has the parameter ``charge`` or reads the charge from ``atoms.info``."""
+def _accepted_state(name: str) -> tuple[bool, bool]:
+    """Whether a calculator accepts a charge and a spin, as a parameter or from ``atoms.info``."""
     if name == "gupta":
-        return False
+        return False, False
     calculator = named_calculator(name, ())
-    return "charge" in _parameters(calculator) or bool(getattr(calculator, "charge_from_info", False))
+    if getattr(calculator, "charge_from_info", False):
+        return True, True
+    parameters = _parameters(calculator)
+    return "charge" in parameters, "multiplicity" in parameters
 
 
 def _gap(file: Path) -> Calculator:
