@@ -277,10 +277,10 @@ def test_options_of_the_spin_filter():
 @needs_pyscf
 def test_nothing_is_kept_of_an_earlier_label():
     once = ShieldingLabeller(label_unstable=True)(dimer("H", 1.8)).atoms
-    once.info |= {"set_aside": "for its spin", "seed": 3}
+    once.info |= {"set_aside": "for its spin", "seed": 3, "calculator": "gupta"}
     again = ShieldingLabeller()(once)
     assert set(again.atoms.arrays) == {"numbers", "positions"} and "nmr_shielding" in once.arrays
-    assert again.atoms.info["seed"] == 3 and "set_aside" not in again.atoms.info
+    assert again.atoms.info["seed"] == 3 and {"set_aside", "calculator"}.isdisjoint(again.atoms.info)
     assert "nmr_shielding" in EnergyLabeller("ase.calculators.lj:LennardJones")(once).atoms.arrays  # still true of it
 
 

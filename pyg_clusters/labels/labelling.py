@@ -26,7 +26,7 @@ from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 from pyg_clusters.structures import PySCFCalculator, named_calculator
 from pyg_clusters.structures.calculators import calculate, calculator_problem
 
-OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "set_aside")
+OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "calculator", "set_aside")
 """Keys of earlier labels, which are removed because they would contradict a new label."""
 
 
