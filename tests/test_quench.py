@@ -292,6 +292,7 @@ def test_calculators_by_name():
     assert isinstance(named_calculator("ase.calculators.lj:LennardJones", ["Ar"]), LennardJones)
     for name, elements, told in (
         ("emt", ["Na"], "not Na"),
+        ("emt", ["Cu", "O"], "supports only Al, Cu, Ag, Au, Ni, Pd, Pt, not O"),
         ("gupta", ["Cu", "Au"], "one element"),
         ("gupta", ["Ga"], "not Ga"),
         ("vasp", ["Cu"], "gupta, emt"),

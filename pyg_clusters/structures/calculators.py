@@ -20,6 +20,9 @@ from pyg_clusters.trusted import current_folder
 CALCULATORS: str = "gupta, emt, tblite, pyscf, gap:FILE or module:Class"
 """Names that :func:`named_calculator` accepts, for messages."""
 
+EMT_METALS: list[str] = [symbol for symbol in parameters if symbol not in ("H", "C", "N", "O")]
+"""Elements of ``emt``. The parameters of ASE for the other four "are not for any serious use"."""
+
 FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
 """Errors that calculators raise for a cluster on which they fail."""
 
@@ -66,12 +69,13 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
 
 def check_elements(name: str, elements: Collection[str]):
     """Raise :class:`~pyg_clusters.errors.InputError` if ``gupta`` or ``emt`` has no parameters of these elements."""
-    known = {"gupta": list(GUPTA_PARAMETERS), "emt": list(parameters)}.get(name, [])
+    known = {"gupta": list(GUPTA_PARAMETERS), "emt": EMT_METALS}.get(name, [])
     for element in elements:
         if known and element not in known:
             raise InputError(f"the calculator {name} supports only {', '.join(known)}, not {element}; use another")
     if name == "gupta" and len(set(elements)) > 1:
-        raise InputError(f"the calculator gupta is for one element, not {', '.join(elements)}; use emt for alloys")
+        remedy = f"use emt for alloys of {', '.join(EMT_METALS)}"
+        raise InputError(f"the calculator gupta is for one element, not {', '.join(elements)}; {remedy}")
 
 
 def calculator_problem(name: str, atoms: Atoms) -> str | None:
