@@ -81,6 +81,11 @@ def test_invalid_spectra():
             broaden(*arguments)
     with pytest.raises(InputError, match="some of them positive"):
         broaden([1.0], 5.0, weights=[0.0])
+    axis = shift_axis([0.0], 5.0)
+    for shift in (axis[0] - 0.1, axis[-1] + 0.1, np.nan):
+        with pytest.raises(InputError, match="a shift is not on the axis"):
+            broaden([0.0, shift], 5.0, axis=axis)
+    assert broaden([axis[0], axis[-1]], 5.0, axis=axis).peak in axis[[0, -1]]
     with pytest.raises(InputError, match="temperature must be positive"):
         boltzmann_weights([0.0], 0.0)
 
