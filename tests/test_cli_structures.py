@@ -233,6 +233,16 @@ def test_relax_marks_a_frame_on_which_the_calculator_fails(error, tmp_path, caps
     assert "gupta_energy" not in ase.io.read(out, 0).info
 
 
+def test_results_of_a_gap_are_not_named_after_the_path_of_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyg_clusters.structures.relax_frames.named_calculator", lambda name, elements: EMT())
+    monkeypatch.setattr("pyg_clusters.structures.relax_frames.calculator_problem", lambda name, atoms: None)
+    write_extxyz(tmp_path / "start.extxyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]])])
+    out = tmp_path / "relaxed.extxyz"
+    options = ["--calculator", f"gap:{tmp_path}/Ga.xml", "--out", str(out)]
+    assert main(["relax", str(tmp_path / "start.extxyz"), *options]) == 0
+    assert {"gap_energy", "gap_fmax", "gap_steps"} < set(ase.io.read(out).info)
+
+
 def test_relax_overwrites_nothing_without_a_request(clusters, tmp_path, capsys):
     before = clusters.read_bytes()
     for calculator in ("gupta", "emt"):

@@ -206,7 +206,8 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
 
 def _name(options: RelaxOptions) -> str:
     """Name of the calculator in the names of its results."""
-    return options.calculator.rpartition(":")[2].lower()
+    name = options.calculator
+    return "gap" if name.startswith("gap:") else name.rpartition(":")[2].lower()
 
 
 def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, steps: int) -> Atoms:
