@@ -464,6 +464,21 @@ def test_dynamics_that_diverge_give_no_frame(tmp_path, capsys):
     assert "decrease --timestep (now 1000 fs)" in error and not (tmp_path / "hot.extxyz").exists()
 
 
+class Never(ClusterEMT):
+    """Calculator of isolated atoms only."""
+
+    def calculate(self, *arguments, **options):
+        super().calculate(*arguments, **options)
+        if len(self.atoms) > 1:
+            raise CalculationFailed("no licence")
+
+
+def test_a_search_that_finds_nothing_says_so(tmp_path, capsys):
+    command = ["generate", "quench", "--formula", "Cu4", "--calculator", f"{__name__}:Never", "--count", "1"]
+    assert "no minimum was found: the calculator failed" in refused([*command, "--out", tmp_path / "q.xyz"], capsys)
+    assert not (tmp_path / "q.xyz").exists()
+
+
 class Moody(ClusterEMT):
     """Calculator that fails for the rounded positions of frames, or has no energy of them."""
 

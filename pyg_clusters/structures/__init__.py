@@ -2,7 +2,6 @@
 
 from pyg_clusters.options.structures import QuenchSettings
 from pyg_clusters.structures.calculators import named_calculator
-from pyg_clusters.structures.generate import sblda
 from pyg_clusters.structures.potentials import (
     GUPTA_PARAMETERS,
     ClusterEMT,
@@ -17,6 +16,7 @@ from pyg_clusters.structures.pyscf_calculator import PySCFCalculator
 from pyg_clusters.structures.quench import isolated_energies, quench
 from pyg_clusters.structures.relax_frames import Minimum, local_minimum
 from pyg_clusters.structures.relaxation import Relaxation, relax
+from pyg_clusters.structures.sblda import sblda
 
 __all__ = [
     "GUPTA_PARAMETERS",
