@@ -16,6 +16,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import POPULATIONS
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import read_atoms, write_extxyz
+from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels import (
     EnergyLabeller,
     LabelFiles,
@@ -272,6 +273,18 @@ def test_options_of_the_spin_filter():
     anyway = ShieldingLabeller(label_unstable=True)(broken)
     assert anyway.reason and np.isfinite(anyway.atoms.arrays["nmr_shielding"]).all()
     assert ShieldingLabeller(max_s2=0.9)(broken).reason is None
+
+
+@needs_pyscf
+def test_frames_state_the_charge_of_their_labels():
+    """Otherwise the shieldings of a cation would be taken for those of the neutral cluster."""
+    hydride = dimer("H", 0.8)
+    for labeller, atoms in ((ShieldingLabeller(charge=-2), hydride), (StabilityLabeller(charge=-2), dimer("Na", 3.6))):
+        atoms.info["multiplicity"] = 1
+        labelled = labeller(atoms).atoms
+        assert electronic_state(labelled).charge == -2 and "charge" not in atoms.info
+        atoms.info["total_charge"] = 0
+        assert electronic_state(labeller(atoms).atoms).charge == 0
 
 
 @needs_pyscf
