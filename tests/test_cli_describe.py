@@ -86,6 +86,17 @@ def test_collisions_of_two_isomers_are_listed(tmp_path, capsys):
     assert (row["size"], row["isomers"], row["frames"]) == ("4", "2", "1 0")  # the lowest first
 
 
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("per_atom", [True, False])
+def test_energies_per_atom_are_named(per_atom, tmp_path, capsys):
+    frames = [Icosahedron("Ga", layers, latticeconstant=4.0) for layers in (2, 3, 4)]
+    for number, atoms in enumerate(frames):
+        atoms.info["e"] = (-2.4 - 0.1 * number) * (1 if per_atom else len(atoms))
+    write_extxyz(tmp_path / "ga.extxyz", frames)
+    assert main(["describe", str(tmp_path / "ga.extxyz"), "--target", "e"]) == 0
+    assert ("as energies per atom do: multiply them" in capsys.readouterr().err) == per_atom
+
+
 def test_other_elements_get_suggested_radii(tmp_path, capsys):
     write_extxyz(tmp_path / "cu.extxyz", [Icosahedron("Cu", 4)])
     assert main(["describe", str(tmp_path / "cu.extxyz")]) == 0

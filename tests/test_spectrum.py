@@ -179,6 +179,16 @@ def test_energies_of_two_zeros_have_no_boltzmann_weights(model, tmp_path, capsys
     assert "Boltzmann weights are meaningless: energies of 2 atoms differ by up to 4410" in capsys.readouterr().err
 
 
+@pytest.mark.filterwarnings("default")
+def test_energies_per_atom_have_no_boltzmann_weights(model, tmp_path, capsys):
+    frames = [dimer(-0.70), dimer(-0.72)]
+    frames += [Atoms("Na4", [[0, 0, 3.4 * k] for k in range(4)], info={"energy": energy}) for energy in (-0.8, -0.82)]
+    write_extxyz(tmp_path / "na.extxyz", frames)
+    assert main(["spectrum", str(model), str(tmp_path / "na.extxyz"), "--out", str(tmp_path / "out")]) == 0
+    error = capsys.readouterr().err
+    assert "Boltzmann weights are meaningless: the energies hardly change with the number of atoms" in error
+
+
 def test_frames_without_a_finite_label_are_left_out(model, tmp_path, capsys):
     """Only the second dimer counts: its shift is the reference minus 580 ppm."""
     write_extxyz(tmp_path / "na.extxyz", [dimer(-2.0, np.nan), dimer(-2.0, 580.0), dimer(np.inf, 500.0)])
