@@ -23,6 +23,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.composition import all_compositions, parse_formula
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import FrameLog, write_extxyz
+from pyg_clusters.labels import EnergyLabeller
 from pyg_clusters.structures import (
     ClusterEMT,
     QuenchSettings,
@@ -105,6 +106,23 @@ def test_quench_does_not_depend_on_the_past_of_the_calculator():
     again = local_minimum(cluster, calculator)
     np.testing.assert_array_equal(first.atoms.positions, again.atoms.positions)
     assert first.energy == again.energy
+
+
+def test_a_cluster_cut_by_its_cell_is_joined():
+    free = Icosahedron("Cu", 2)
+    free.center(vacuum=8.0)
+    cut = free.copy()
+    cut.pbc = True
+    cut.positions += cut.cell.lengths() / 2
+    cut.wrap()
+    expected = local_minimum(free, ClusterEMT()).energy
+    assert local_minimum(cut, ClusterEMT()).energy == pytest.approx(expected)
+    labelled = EnergyLabeller("emt")(cut).atoms
+    bare = Atoms(labelled.numbers, labelled.positions, calculator=ClusterEMT())
+    assert labelled.get_potential_energy() == pytest.approx(bare.get_potential_energy())
+    apart = Atoms("Cu4", [[0, 0, 0], [2.4, 0, 0], [9, 0, 0], [11.4, 0, 0]], cell=[30, 30, 30], pbc=True)
+    with pytest.raises(InputError, match="2 pieces of 2 and 2 atoms"):
+        local_minimum(apart, ClusterEMT())
 
 
 def test_a_cluster_that_breaks_is_no_minimum(tmp_path, capsys):

@@ -13,6 +13,7 @@ from ase.calculators.emt import parameters
 from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state, neutral_problem
+from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, ClusterEMT, GuptaCalculator
 from pyg_clusters.structures.pyscf_calculator import PySCFCalculator, pyscf_problem
 from pyg_clusters.trusted import current_folder
@@ -112,10 +113,14 @@ def calculator_identity(name: str) -> str:
 def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
     """Copy a cluster without its cell, and attach a calculator with the charge and spin of the cluster.
 
-    Calculators without the parameters ``charge`` and ``multiplicity`` may read them from the ``info``, the initial
-    charges and the initial magnetic moments of the copy.
+    A cluster in a periodic cell is joined across the cell faces. Calculators without the parameters ``charge`` and
+    ``multiplicity`` may read them from the ``info``, the initial charges and the initial magnetic moments of the copy.
+
+    Raises:
+        InputError: If a periodic structure is not an isolated cluster, or its charge and spin contradict each other.
     """
-    copy = Atoms(atoms.numbers, atoms.positions, info=dict(atoms.info))
+    positions = join_atoms(atoms).positions if atoms.pbc.any() else atoms.positions
+    copy = Atoms(atoms.numbers, positions, info=dict(atoms.info))
     for name in INITIAL_ARRAYS:
         if name in atoms.arrays:
             copy.set_array(name, atoms.arrays[name])

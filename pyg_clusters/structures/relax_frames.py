@@ -64,7 +64,7 @@ def local_minimum(atoms: Atoms, calculator: Calculator, *, fmax: float = 0.01, m
     other calculators.
 
     Args:
-        atoms: The cluster; it is not modified.
+        atoms: The cluster, also in a periodic cell; it is not modified.
         calculator: Any ASE calculator. It is reset first; the result does not depend on earlier calculations.
         fmax: Convergence criterion: maximum norm of the force on an atom, in eV/Å.
         max_steps: Maximum number of evaluations of energy and forces.
@@ -90,7 +90,7 @@ class _Descent:
     def __init__(self, atoms: Atoms, calculator: Calculator, max_steps: int):
         self.atoms = isolated(atoms, calculator)
         self.max_steps, self.steps = max_steps, 0
-        self.initial, self.pos = atoms.positions.copy(), atoms.positions.copy()
+        self.initial, self.pos = self.atoms.positions.copy(), self.atoms.positions.copy()
         self.energy, self.largest = np.inf, np.inf
         self.trained = geometry_range_of(getattr(calculator, "model", None))
         self.start = self.measures()
