@@ -201,7 +201,9 @@ def isolated_energies(calculator: Calculator, elements: Iterable[str]) -> dict[s
     """
     energies = {}
     for element in elements:
-        unpaired = round(ground_state_magnetic_moments[atomic_numbers[element]])
+        number = atomic_numbers[element]
+        unpaired = round(ground_state_magnetic_moments[number])
+        unpaired -= (number - unpaired) % 2  # the orbital moment of Ce and Es is not negligible
         atom = Atoms(element, info={"multiplicity": 1 + unpaired})
         try:
             energies[element] = float(isolated(atom, calculator).get_potential_energy())
