@@ -14,8 +14,8 @@ from pyg_clusters.structures.potentials import (
 )
 from pyg_clusters.structures.pyscf_calculator import PySCFCalculator
 from pyg_clusters.structures.quench import isolated_energies, quench
-from pyg_clusters.structures.relax_frames import Minimum, local_minimum
-from pyg_clusters.structures.relaxation import Relaxation, relax
+from pyg_clusters.structures.relax_frames import local_minimum
+from pyg_clusters.structures.relaxation import Minimum, Relaxation, relax
 from pyg_clusters.structures.sblda import sblda
 
 __all__ = [

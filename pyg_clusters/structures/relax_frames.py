@@ -17,7 +17,7 @@ from pyg_clusters.errors import one_line
 from pyg_clusters.frames import BadFrame, ExtrapolationWarning, FrameLog, good_frames, read_atoms, write_extxyz
 from pyg_clusters.frames.checks import warn_of_sizes
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.provenance import at_new_positions, write_values
+from pyg_clusters.frames.provenance import write_values
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.models.training_domain import domain_of, geometry_range_of, measures
@@ -29,24 +29,10 @@ from pyg_clusters.structures.calculators import (
     isolated,
     named_calculator,
 )
-from pyg_clusters.structures.relaxation import LEFT_RANGE, batched_energy, broken
+from pyg_clusters.structures.relaxation import LEFT_RANGE, Minimum, batched_energy, broken, relaxed_frame
 from pyg_clusters.terminal import FrameProgress, count_of
 
 CORRECTIONS = 20  # number of steps that the optimizer stores to approximate the Hessian
-
-
-@dataclass
-class Minimum:
-    """Result of a relaxation."""
-
-    atoms: Atoms  #: Relaxed cluster, without a calculator.
-    energy: float  #: Energy in eV.
-    fmax: float  #: Maximum norm of the atomic forces in eV/Å.
-    steps: int  #: Number of evaluations of energy and forces.
-    #: Whether the largest force is below the limit and the geometry within the valid range and in one piece.
-    converged: bool
-    #: Reason why the final geometry is outside the valid range, or in pieces; ``None`` if it is not.
-    left_range: str | None = None
 
 
 class _Stop(Exception):
@@ -220,16 +206,7 @@ def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, st
         reason = one_line(error)
         write_values(failed.info, {f"{name}_error": reason, "converged": False})
         return failed
-    relaxed = at_new_positions(atoms, found.atoms.positions)
-    if found.left_range is not None:
-        relaxed.info[LEFT_RANGE] = found.left_range
-    relaxed.info |= {
-        f"{name}_energy": found.energy,
-        f"{name}_fmax": found.fmax,
-        f"{name}_steps": found.steps,
-        "converged": found.converged,
-    }
-    return relaxed
+    return relaxed_frame(atoms, found, name)
 
 
 def _relaxed_one_by_one(frames: Iterable[Atoms], options: RelaxOptions) -> Iterator[Atoms]:
