@@ -13,7 +13,7 @@ from torch import nn
 
 from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_regions
 from pyg_clusters.analysis.descriptor import shell_name
-from pyg_clusters.analysis.plots import SMALL
+from pyg_clusters.analysis.plots import SMALL, color_bar
 from pyg_clusters.analysis.report import Report, literal
 from pyg_clusters.composition import above_element_mean
 from pyg_clusters.errors import InputError
@@ -226,10 +226,7 @@ def region_map(points: np.ndarray, region: np.ndarray, energy: np.ndarray, label
     left.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(REGIONS))
     norm = Normalize(*np.percentile(energy, [1.0, 99.0]))  # exclude outliers from the colour range
     right.scatter(*points[order].T, c=energy[order], norm=norm, cmap="viridis", **style)
-    bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=right, pad=0.02, shrink=0.8, extend="both")
-    bar.set_label(label, fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.outline.set_visible(False)
+    color_bar(figure, ScalarMappable(norm, "viridis"), right, label, shrink=0.8, extend="both")
     for axes in (left, right):
         axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
         axes.spines[:].set_color("#c9cdd3")
