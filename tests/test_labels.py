@@ -378,7 +378,10 @@ def test_wrong_settings():
         (lambda: ShieldingLevel(scf_tolerance=0), "scf_tolerance"),
         (lambda: ShieldingLabeller(max_s2=0), "must be positive"),
         (lambda: ShieldingLabeller(ShieldingLevel(basis="lanl2dz", core_potential="lanl2dz")), "all core electrons"),
+        (lambda: ShieldingLabeller(max_s2=np.nan), "must be positive"),
         (lambda: StabilityLabeller(min_gap=-1), "must not be negative"),
+        (lambda: StabilityLabeller(min_gap=np.nan), "must not be negative"),
+        (lambda: StabilityLabeller(least=np.nan), "must be a number"),
         (lambda: ShieldingLabeller(device="tpu"), "cpu or cuda"),
         (lambda: ShieldingLabeller(ShieldingLevel(xc="lda"))(dimer("H", 0.7)), "lda"),
     ):

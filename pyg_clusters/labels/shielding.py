@@ -89,7 +89,7 @@ class ShieldingLabeller:
         need_pyscf("label shielding")
         if self.level.core_potential:
             raise InputError("shieldings require all core electrons: use a level without core_potential")
-        if self.max_s2 <= 0:
+        if not self.max_s2 > 0:
             raise InputError(f"the limit of <S^2> must be positive, got {self.max_s2}")
         if self.device not in ("cpu", "cuda"):
             raise InputError(f"the device is cpu or cuda, got {self.device!r}")
@@ -262,7 +262,7 @@ class StabilityLabeller:
 
     Raises:
         MissingExtra: If PySCF is not installed.
-        InputError: If the gap is negative.
+        InputError: If the gap is negative, or a threshold not a number.
 
     Example:
         >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.08]])
@@ -278,8 +278,10 @@ class StabilityLabeller:
 
     def __post_init__(self):
         need_pyscf("label prescreen")
-        if self.min_gap < 0:
+        if not self.min_gap >= 0:
             raise InputError(f"the minimum tight-binding gap must not be negative, got {self.min_gap}")
+        if np.isnan(self.least):
+            raise InputError("the minimum eigenvalue must be a number (in eV), got nan")
 
     def problem(self, atoms: Atoms) -> str | None:
         """Reason why a cluster cannot be tested, if any: other elements than sodium, an odd number of electrons."""
