@@ -528,6 +528,19 @@ def test_hot_frames_refuse_more_than_there_are_clusters(minima, tmp_path, capsys
     assert "at most --max-temperature, got 1600" in capsys.readouterr().err
 
 
+def test_frames_from_which_no_dynamics_can_start_are_listed(tmp_path, capsys):
+    dimers = [Atoms(symbols, [[0, 0, 0], [0, 0, 2.5]]) for symbols in ("Cu2", "CuNa")]
+    write_extxyz(tmp_path / "cu.extxyz", dimers)
+    command = ["generate", "hot", tmp_path / "cu.extxyz", "--on-bad", "skip", "--out", tmp_path / "hot.extxyz"]
+    line = refused([*command, "--calculator", "vasp"], capsys)
+    assert "there is no calculator 'vasp'" in line and "frame" not in line
+    assert main([*map(str, command), "--calculator", "emt", "--count", "1"]) == 0
+    assert "frame 1: atom 1 is Na" in capsys.readouterr().err
+    write_extxyz(tmp_path / "cu.extxyz", dimers[1:])
+    line = refused([*command, "--calculator", "emt", "--overwrite"], capsys)
+    assert "can be used; the first: " in line and "frame 0: atom 1 is Na" in line
+
+
 def test_generated_clusters_have_a_state_and_hot_ones_that_of_their_start(tmp_path):
     """A calculator with charge and spin needs the spin of odd electrons, and the charge of an ion is kept."""
     pytest.importorskip("tblite", reason="needs the extra tblite")

@@ -68,6 +68,12 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
     raise InputError(f"there is no calculator {name!r}; use {CALCULATORS}")
 
 
+def check_calculator(name: str):
+    """Raise :class:`~pyg_clusters.errors.InputError` if there is no such calculator, before frames are read."""
+    if name != "gupta":  # which needs an element
+        named_calculator(name, ())
+
+
 def check_elements(name: str, elements: Collection[str]):
     """Raise :class:`~pyg_clusters.errors.InputError` if ``gupta`` or ``emt`` has no parameters of these elements."""
     known = {"gupta": list(GUPTA_PARAMETERS), "emt": EMT_METALS}.get(name, [])

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from ase.data import atomic_numbers
 from pyg_clusters.composition import all_compositions, formula_of, parse_formula
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import file_fingerprint
-from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
+from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, good_frames, read_atoms, write_extxyz
 from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.writing import open_output
@@ -26,6 +26,7 @@ from pyg_clusters.structures.calculators import (
     calculate,
     calculator_identity,
     calculator_problem,
+    check_calculator,
     named_calculator,
 )
 from pyg_clusters.structures.quench import heated, isolated_energies, quench
@@ -41,6 +42,7 @@ class Generated:
 
     count: int  #: Number of clusters in the file.
     summary: str  #: Type of the clusters, name of the file and remarks.
+    bad: list[BadFrame] = field(default_factory=list)  #: Skipped frames.
 
     def __str__(self) -> str:
         return f"{self.count} {self.summary}"
@@ -78,7 +80,7 @@ def generate_quench(options: QuenchOptions) -> Generated:
     calculator = named_calculator(options.calculator, elements)
     atom_energies = isolated_energies(calculator, elements)
     job: dict[str, object] = {
-        **{field.name: getattr(options, field.name) for field in fields(QuenchSettings)},
+        **{setting.name: getattr(options, setting.name) for setting in fields(QuenchSettings)},
         "calculator": calculator_identity(options.calculator),
         "isolated": atom_energies,
         "compositions": [*(options.formula or (options.elements, options.sizes, options.compositions))],
@@ -118,7 +120,7 @@ def generate_hot(options: HotOptions) -> Generated:
     """
     names = ("seed", "min_temperature", "max_temperature", "min_steps", "max_steps", "timestep", "count")
     with open_output(options, overwrite=True):
-        clusters = _clusters(options)
+        clusters, bad = _clusters(options)
         elements = sorted({symbol for frame in clusters for symbol in frame.atoms.get_chemical_symbols()})
         calculator = named_calculator(options.calculator, elements)
         atom_energies = isolated_energies(calculator, elements)
@@ -135,7 +137,7 @@ def generate_hot(options: HotOptions) -> Generated:
                 atoms = _hot(clusters[index], index, calculator, atom_energies, options)
                 log.append(atoms)
                 progress.advance(f"{atoms.get_chemical_formula()} {atoms.info['temperature']} K")
-    return Generated(max(done, options.count), f"frames with forces in {options.out}")
+    return Generated(max(done, options.count), f"frames with forces in {options.out}", bad)
 
 
 def _resumed(options: QuenchOptions | HotOptions, job: Mapping[str, object]) -> tuple[FrameLog, int]:
@@ -146,14 +148,18 @@ def _resumed(options: QuenchOptions | HotOptions, job: Mapping[str, object]) -> 
     return log, len(log.frames)
 
 
-def _clusters(options: HotOptions) -> list[AtomsFrame]:
-    """Read the clusters to start from; raise an error if there are fewer than requested frames."""
-    problem = partial(calculator_problem, options.calculator)
+def _clusters(options: HotOptions) -> tuple[list[AtomsFrame], list[BadFrame]]:
+    """Read the clusters to start from, and the skipped frames; raise an error if there are too few clusters."""
+    check_calculator(options.calculator)
+    problem, bad = partial(calculator_problem, options.calculator), list[BadFrame]()
     frames = read_atoms(options.frames, problem=problem, on_bad=options.on_bad, fragments=options.fragments)
-    clusters = [frame for frame in frames if isinstance(frame, AtomsFrame)]
+    clusters = list(good_frames(frames, bad))
+    if not clusters:
+        first = f"; the first: {bad[0]}" if bad else ""
+        raise InputError(f"no frame of {', '.join(options.frames)} can be used{first}")
     if len(clusters) < options.count:
         raise InputError(f"there are {len(clusters)} clusters to start from: --count can be {len(clusters)} at most")
-    return clusters
+    return clusters, bad
 
 
 def _hot(
