@@ -31,9 +31,6 @@ from pyg_clusters.options.frames import CoreSurfaceOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
 from pyg_clusters.terminal import span
 
-SPACES = ("features of the network", "shell counts only", "features and counts")
-"""Titles of the inputs of the probes in the report."""
-
 REGION_COLORS = ("#c8452e", "#e3b23c", "#2f6db3")
 
 RESULTS = ("atoms.csv", "core_surface.json", "report.html")
@@ -173,8 +170,8 @@ def make_report(result: CoreSurface, model_name: str, command: str) -> Report:
         "tsne",
     )
     rows = [
-        [title, probe.balanced_accuracy, probe.fold_spread, *probe.recall, result.silhouettes[name]]
-        for (name, probe), title in zip(result.probes.items(), SPACES, strict=True)
+        [name, probe.balanced_accuracy, probe.fold_spread, *probe.recall, result.silhouettes[name]]
+        for name, probe in result.probes.items()
     ]
     map_row = ["t-SNE", *[None] * (2 + len(REGIONS)), result.silhouettes["map"]]
     recalls = [f"{name} recall" for name in REGIONS]
