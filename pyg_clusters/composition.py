@@ -50,6 +50,19 @@ def comparable(names: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.asarray(sizes) if len(elements) <= 1 else np.asarray(names)
 
 
+def above_element_mean(values: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Subtract from values of atoms ``[num_atoms]`` the mean over all atoms of the same element ``z [num_atoms]``.
+
+    Energies of atoms of different elements have different zeros and are not comparable.
+
+    Example:
+        >>> above_element_mean(np.array([-3.0, -4.0, -7.5]), np.array([29, 29, 79])).tolist()
+        [0.5, -0.5, 0.0]
+    """
+    _, element = np.unique(z, return_inverse=True)
+    return values - (np.bincount(element, weights=values) / np.bincount(element))[element]
+
+
 def kind_label(kind: int | str) -> str:
     """Name of a group of clusters in tables and figures, for example ``46 atoms`` or ``Au7Cu13``."""
     return kind if isinstance(kind, str) else f"{kind} atoms"

@@ -27,6 +27,11 @@ SHIFTS: str = (
 )
 """Message about labels that :func:`look_like_shifts`."""
 
+PER_ATOM: str = (
+    "the energies hardly change with the number of atoms, as energies per atom do: multiply them by the number of atoms"
+)
+"""Message about energies that :func:`look_per_atom`."""
+
 ONE_ZERO: float = 10.0
 """Difference in eV per atom between energies of a composition that only overlapping atoms could explain."""
 

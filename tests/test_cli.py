@@ -541,8 +541,8 @@ def test_info_counts_labels_that_are_not_finite(tmp_path, capsys):
     assert main(["info", str(tmp_path / "na.extxyz")]) == 0
     out = capsys.readouterr().out
     assert "energy: -1 to -0.5 (per frame; not finite in 1 frame)" in out
-    assert "step: 5 to 5 (per frame; in 1 frames only)" in out
-    assert "forces: -0.2 to 0.2 (3 values per atom; in 1 frames only; not finite in 1 frame)" in out
+    assert "step: 5 to 5 (per frame; in 1 frame only)" in out
+    assert "forces: -0.2 to 0.2 (3 values per atom; in 1 frame only; not finite in 1 frame)" in out
 
 
 def test_info_tells_values_of_a_frame_from_those_of_its_atoms(tmp_path, capsys):
@@ -555,6 +555,17 @@ def test_info_tells_values_of_a_frame_from_those_of_its_atoms(tmp_path, capsys):
     assert main(["info", str(tmp_path / "na.extxyz")]) == 0
     out = capsys.readouterr().out
     assert "stress: 0.5 to 0.5 (6 values per frame)" in out and "charge_of: 0.25 to 0.25 (per atom)" in out
+
+
+def test_info_takes_no_list_of_a_frame_for_values_of_its_atoms(tmp_path, capsys):
+    """As in all other commands, values per atom are those in arrays and results; a list may have any shape."""
+    atoms = Atoms(
+        "Na3", [[0, 0, 0], [3.4, 0, 0], [1.7, 2.9, 0]], info={"field": [0.1, 0.2, 0.3], "bonds": [[1, 2], [0]]}
+    )
+    ase.io.write(tmp_path / "na.traj", atoms)
+    assert main(["info", str(tmp_path / "na.traj")]) == 0
+    said = capsys.readouterr().out
+    assert "field: 0.1 to 0.3 (3 values per frame)" in said and "bonds: '[[1, 2], [0]]' (per frame)" in said
 
 
 def test_info_prints_the_labels_and_their_ranges(trajectory, capsys):

@@ -10,10 +10,12 @@ from ase import Atoms
 from ase.cluster import Icosahedron
 from helpers import atoms_of, refused, rows_of
 
+from pyg_clusters.analysis.core_surface import linear_probe, regions, separate_regions
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import write_extxyz
+from pyg_clusters.frames.reader import read_set
 from pyg_clusters.inference import Predictor
-from pyg_clusters.models import DART, NodeSchNet
+from pyg_clusters.models import DART, AlloyDART, NodeSchNet
 from pyg_clusters.models.checkpoint import load_model, save_model
 from pyg_clusters.testing import random_clusters
 
@@ -82,6 +84,17 @@ def test_collisions_of_two_isomers_are_listed(tmp_path, capsys):
     assert "2.31 kcal/mol apart on average" in capsys.readouterr().out  # 0.1 eV
     (row,) = rows_of(tmp_path / "out/collisions.csv")
     assert (row["size"], row["isomers"], row["frames"]) == ("4", "2", "1 0")  # the lowest first
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("per_atom", [True, False])
+def test_energies_per_atom_are_named(per_atom, tmp_path, capsys):
+    frames = [Icosahedron("Ga", layers, latticeconstant=4.0) for layers in (2, 3, 4)]
+    for number, atoms in enumerate(frames):
+        atoms.info["e"] = (-2.4 - 0.1 * number) * (1 if per_atom else len(atoms))
+    write_extxyz(tmp_path / "ga.extxyz", frames)
+    assert main(["describe", str(tmp_path / "ga.extxyz"), "--target", "e"]) == 0
+    assert ("as energies per atom do: multiply them" in capsys.readouterr().err) == per_atom
 
 
 def test_other_elements_get_suggested_radii(tmp_path, capsys):
@@ -176,6 +189,61 @@ def test_core_surface_writes_every_atom(clusters, model, tmp_path, capsys):
     page = (out / "report.html").read_text()
     assert page.count("<figure>") == 1 and '<a href="atoms.csv">' in page
     assert f"Written by <code>pyg-clusters analyse core-surface {model} {clusters} " in page
+
+
+@pytest.fixture(scope="module")
+def alloys(tmp_path_factory) -> Path:
+    """Clusters of copper in the centre and gold outside."""
+    z, pos, ptr = random_clusters((40, 40, 42, 41), 29, torch.Generator().manual_seed(2))
+    frames = atoms_of(z, pos, ptr)
+    for atoms in frames:
+        distance = np.linalg.norm(atoms.positions - atoms.positions.mean(axis=0), axis=1)
+        atoms.numbers[distance > np.median(distance)] = 79
+    path = tmp_path_factory.mktemp("alloys") / "cuau.extxyz"
+    write_extxyz(path, frames)
+    return path
+
+
+@pytest.mark.figures
+def test_core_surface_keeps_elements_apart(alloys, tmp_path):
+    torch.manual_seed(0)
+    dart = AlloyDART((29, 79), (3.4, 5.8), hidden_channels=16)
+    dart.scale.offset[[29, 79]] = torch.tensor([-3.0, -7000.0], dtype=dart.scale.offset.dtype)
+    save_model(dart, tmp_path / "model")
+    arguments = ["analyse", "core-surface", str(tmp_path / "model"), str(alloys), "--perplexity", "5", "--radii"]
+    assert main([*arguments, "3.4,4.5", "--out", str(tmp_path / "out")]) == 0
+    table = rows_of(tmp_path / "out/atoms.csv")
+    energy = {
+        symbol: [float(r["pred_atom_energy"]) for r in table if r["element"] == symbol] for symbol in ("Cu", "Au")
+    }
+    assert {len(values) for values in energy.values()} == {81, 82}
+    regions = json.loads((tmp_path / "out/core_surface.json").read_text())["regions"]
+    assert sum(row["atoms"] for row in regions) == len(table) and {row["element"] for row in regions} == {"Cu", "Au"}
+    for row in regions:  # a mean over both elements would lie thousands of eV from both
+        assert min(energy[row["element"]]) <= row["mean_energy_ev"] <= max(energy[row["element"]])
+        assert row["std_energy_ev"] < 10
+    page = (tmp_path / "out/report.html").read_text()
+    assert "energy of the atom above the mean of its element" in page and "include the element" in page
+
+
+def test_the_elements_of_atoms_are_part_of_their_counts(clusters):
+    """Elements that tell the regions apart must not look like a merit of the network."""
+    torch.manual_seed(0)
+    frames, radii = read_set([str(clusters)]), (3.49, 5.5)
+    z, pos, ptr = map(torch.from_numpy, (frames.z, frames.pos, frames.ptr))
+    frames.z[:] = np.array([29, 28, 27])[regions(z, pos, ptr, radii)[0]]  # of similar masses
+    result = separate_regions(AlloyDART((27, 28, 29), radii, hidden_channels=16), frames, radii, 5.0)
+    without = linear_probe(result.atoms.counts, result.region, np.repeat(np.arange(len(frames)), frames.sizes))
+    assert result.probes["counts"].balanced_accuracy > 0.98 > without.balanced_accuracy
+
+
+def test_core_surface_refuses_a_charge_that_the_model_does_not_know(model, tmp_path, capsys):
+    z, pos, ptr = random_clusters(SIZES, 31, torch.Generator().manual_seed(1))
+    frames = atoms_of(z, pos, ptr)
+    frames[2].info["charge"] = 1
+    write_extxyz(tmp_path / "ion.extxyz", frames)
+    line = refused(["analyse", "core-surface", model, tmp_path / "ion.extxyz", "--out", tmp_path / "out"], capsys)
+    assert "ion.extxyz, frame 2: its charge is 1, but the model was trained on clusters of charge 0" in line
 
 
 @pytest.mark.parametrize("more", [[], ["--on-bad", "skip"]])

@@ -206,13 +206,17 @@ def test_relax_with_another_calculator(tmp_path, capsys):
 class Failing(EMT):
     """Calculator that fails for clusters with silver."""
 
+    error: type[Exception] = CalculationFailed
+
     def calculate(self, atoms=None, properties=("energy",), system_changes=tuple(all_changes)):
         if "Ag" in atoms.get_chemical_symbols():
-            raise CalculationFailed("the field is not\nself-consistent")
+            raise self.error("the field is not\nself-consistent")
         super().calculate(atoms, properties, system_changes)
 
 
-def test_relax_marks_a_frame_on_which_the_calculator_fails(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize("error", [CalculationFailed, RuntimeError])
+def test_relax_marks_a_frame_on_which_the_calculator_fails(error, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Failing, "error", error)
     monkeypatch.setattr("pyg_clusters.structures.relax_frames.named_calculator", lambda name, elements: Failing())
     start, out = tmp_path / "start.extxyz", tmp_path / "relaxed.extxyz"
     dimers = [Atoms(symbols, [[0, 0, 0], [0, 0, 2.5]], info={"gupta_energy": -1.0}) for symbols in ("CuAu", "CuAg")]
@@ -227,6 +231,16 @@ def test_relax_marks_a_frame_on_which_the_calculator_fails(tmp_path, capsys, mon
     assert failed.info["emt_error"] == "the field is not self-consistent" and "emt_energy" not in failed.info
     assert failed.get_distance(0, 1) == pytest.approx(2.5) and failed.info["gupta_energy"] == -1.0  # still true of it
     assert "gupta_energy" not in ase.io.read(out, 0).info
+
+
+def test_results_of_a_gap_are_not_named_after_the_path_of_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("pyg_clusters.structures.relax_frames.named_calculator", lambda name, elements: EMT())
+    monkeypatch.setattr("pyg_clusters.structures.relax_frames.calculator_problem", lambda name, atoms: None)
+    write_extxyz(tmp_path / "start.extxyz", [Atoms("Cu2", [[0, 0, 0], [0, 0, 2.5]])])
+    out = tmp_path / "relaxed.extxyz"
+    options = ["--calculator", f"gap:{tmp_path}/Ga.xml", "--out", str(out)]
+    assert main(["relax", str(tmp_path / "start.extxyz"), *options]) == 0
+    assert {"gap_energy", "gap_fmax", "gap_steps"} < set(ase.io.read(out).info)
 
 
 def test_relax_overwrites_nothing_without_a_request(clusters, tmp_path, capsys):

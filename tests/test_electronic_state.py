@@ -19,7 +19,7 @@ from pyg_clusters.inference import Predictor
 from pyg_clusters.labels import EnergyLabeller, frame_keys
 from pyg_clusters.models import Ensemble, SmoothDART
 from pyg_clusters.models.checkpoint import save_model
-from pyg_clusters.structures import Gupta, ModelCalculator
+from pyg_clusters.structures import Gupta, ModelCalculator, isolated_energies
 from pyg_clusters.training.energy import EnergyTraining
 
 TRIMER = [[0.0, 0.0, 0.0], [3.3, 0.0, 0.0], [1.65, 2.858, 0.0]]
@@ -139,6 +139,26 @@ def test_potentials_refuse_charge_and_spin(command, stated, tmp_path, capsys):
     line = capsys.readouterr().err
     assert "na.extxyz, frame 1: its " in line and "remove the " in line
     assert not (tmp_path / "out.extxyz").exists()
+
+
+def test_isolated_atoms_have_the_spin_of_their_ground_state():
+    energies = isolated_energies(Recorder(), ["Na", "Cr", "Pd", "Ce"])
+    assert energies == pytest.approx({"Na": 0.2, "Cr": 0.7, "Pd": 0.1, "Ce": 0.1})  # a doublet, septet, two singlets
+
+
+class OfCharge(Recorder):
+    """Calculator with a charge, and a spin under another name."""
+
+    default_parameters = {"charge": 0, "mult": 1}
+
+
+def test_a_spin_that_would_not_reach_the_calculator_is_refused():
+    label = EnergyLabeller(f"{__name__}:OfCharge")
+    assert label.problem(sodium(charge=1)) is None and label.problem(sodium(multiplicity=2)) is None
+    assert "multiplicity is 3, but the calculator" in label.problem(sodium(charge=1, multiplicity=3))
+    with_moments = sodium(charge=1)
+    with_moments.set_initial_magnetic_moments([1.0, 1.0, 0.0])  # calculators of ASE read them from the atoms
+    assert label.problem(with_moments) is None
 
 
 def test_a_potential_accepts_the_lowest_spin():

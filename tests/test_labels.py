@@ -16,6 +16,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import POPULATIONS
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import read_atoms, write_extxyz
+from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.labels import (
     EnergyLabeller,
     LabelFiles,
@@ -275,12 +276,24 @@ def test_options_of_the_spin_filter():
 
 
 @needs_pyscf
+def test_frames_state_the_charge_of_their_labels():
+    """Otherwise the shieldings of a cation would be taken for those of the neutral cluster."""
+    hydride = dimer("H", 0.8)
+    for labeller, atoms in ((ShieldingLabeller(charge=-2), hydride), (StabilityLabeller(charge=-2), dimer("Na", 3.6))):
+        atoms.info["multiplicity"] = 1
+        labelled = labeller(atoms).atoms
+        assert electronic_state(labelled).charge == -2 and "charge" not in atoms.info
+        atoms.info["total_charge"] = 0
+        assert electronic_state(labeller(atoms).atoms).charge == 0
+
+
+@needs_pyscf
 def test_nothing_is_kept_of_an_earlier_label():
     once = ShieldingLabeller(label_unstable=True)(dimer("H", 1.8)).atoms
-    once.info |= {"set_aside": "for its spin", "seed": 3}
+    once.info |= {"set_aside": "for its spin", "seed": 3, "calculator": "gupta"}
     again = ShieldingLabeller()(once)
     assert set(again.atoms.arrays) == {"numbers", "positions"} and "nmr_shielding" in once.arrays
-    assert again.atoms.info["seed"] == 3 and "set_aside" not in again.atoms.info
+    assert again.atoms.info["seed"] == 3 and {"set_aside", "calculator"}.isdisjoint(again.atoms.info)
     assert "nmr_shielding" in EnergyLabeller("ase.calculators.lj:LennardJones")(once).atoms.arrays  # still true of it
 
 
@@ -365,7 +378,10 @@ def test_wrong_settings():
         (lambda: ShieldingLevel(scf_tolerance=0), "scf_tolerance"),
         (lambda: ShieldingLabeller(max_s2=0), "must be positive"),
         (lambda: ShieldingLabeller(ShieldingLevel(basis="lanl2dz", core_potential="lanl2dz")), "all core electrons"),
+        (lambda: ShieldingLabeller(max_s2=np.nan), "must be positive"),
         (lambda: StabilityLabeller(min_gap=-1), "must not be negative"),
+        (lambda: StabilityLabeller(min_gap=np.nan), "must not be negative"),
+        (lambda: StabilityLabeller(least=np.nan), "must be a number"),
         (lambda: ShieldingLabeller(device="tpu"), "cpu or cuda"),
         (lambda: ShieldingLabeller(ShieldingLevel(xc="lda"))(dimer("H", 0.7)), "lda"),
     ):

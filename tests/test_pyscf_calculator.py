@@ -67,6 +67,19 @@ def test_frames_that_cannot_be_calculated_are_refused_in_one_line(tmp_path, caps
         PySCFCalculator(base="def2-svp")
 
 
+def test_changed_parameters_are_used():
+    pytest.importorskip("pyscf", reason="needs the extra dft")
+    atoms = dimer()
+    atoms.calc = PySCFCalculator()
+    neutral = atoms.get_potential_energy()
+    atoms.calc.set(charge=1, multiplicity=2)
+    assert atoms.get_potential_energy() - neutral == pytest.approx(4.9, abs=0.5)  # ionisation by experiment
+    atoms.calc.set(charge=0, multiplicity=None, basis="def2-tzvp")  # the last density matrix has another size
+    assert atoms.get_potential_energy() < neutral - 1.0
+    with pytest.raises(InputError, match="no parameter base"):
+        atoms.calc.set(base="def2-svp")
+
+
 def test_transition_metals_have_the_larger_basis():
     pytest.importorskip("pyscf", reason="needs the extra dft")
     mol = PySCFCalculator()._mean_field(dimer("CuAl", 2.4)).mol

@@ -23,6 +23,7 @@ from pyg_clusters.cli.main import main
 from pyg_clusters.composition import all_compositions, parse_formula
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.frames import FrameLog, write_extxyz
+from pyg_clusters.labels import EnergyLabeller
 from pyg_clusters.structures import (
     ClusterEMT,
     QuenchSettings,
@@ -105,6 +106,23 @@ def test_quench_does_not_depend_on_the_past_of_the_calculator():
     again = local_minimum(cluster, calculator)
     np.testing.assert_array_equal(first.atoms.positions, again.atoms.positions)
     assert first.energy == again.energy
+
+
+def test_a_cluster_cut_by_its_cell_is_joined():
+    free = Icosahedron("Cu", 2)
+    free.center(vacuum=8.0)
+    cut = free.copy()
+    cut.pbc = True
+    cut.positions += cut.cell.lengths() / 2
+    cut.wrap()
+    expected = local_minimum(free, ClusterEMT()).energy
+    assert local_minimum(cut, ClusterEMT()).energy == pytest.approx(expected)
+    labelled = EnergyLabeller("emt")(cut).atoms
+    bare = Atoms(labelled.numbers, labelled.positions, calculator=ClusterEMT())
+    assert labelled.get_potential_energy() == pytest.approx(bare.get_potential_energy())
+    apart = Atoms("Cu4", [[0, 0, 0], [2.4, 0, 0], [9, 0, 0], [11.4, 0, 0]], cell=[30, 30, 30], pbc=True)
+    with pytest.raises(InputError, match="2 pieces of 2 and 2 atoms"):
+        local_minimum(apart, ClusterEMT())
 
 
 def test_a_cluster_that_breaks_is_no_minimum(tmp_path, capsys):
@@ -247,13 +265,17 @@ def test_a_search_goes_on_from_its_file(tmp_path):
 class Failing(ClusterEMT):
     """Calculator that fails for some clusters."""
 
+    error: type[Exception] = CalculationFailed
+
     def calculate(self, *arguments, **options):
         super().calculate(*arguments, **options)
         if self.results["energy"] > 12:
-            raise CalculationFailed("not converged")
+            raise self.error("not converged")
 
 
-def test_a_calculator_that_fails_costs_a_try_only():
+@pytest.mark.parametrize("error", [CalculationFailed, RuntimeError])
+def test_a_calculator_that_fails_costs_a_try_only(error, monkeypatch):
+    monkeypatch.setattr(Failing, "error", error)
     assert len(list(quench([{"Cu": 6, "Au": 4}], Failing(), 4))) == 4
 
 
@@ -288,6 +310,7 @@ def test_calculators_by_name():
     assert isinstance(named_calculator("ase.calculators.lj:LennardJones", ["Ar"]), LennardJones)
     for name, elements, told in (
         ("emt", ["Na"], "not Na"),
+        ("emt", ["Cu", "O"], "supports only Al, Cu, Ag, Au, Ni, Pd, Pt, not O"),
         ("gupta", ["Cu", "Au"], "one element"),
         ("gupta", ["Ga"], "not Ga"),
         ("vasp", ["Cu"], "gupta, emt"),
@@ -459,12 +482,63 @@ def test_dynamics_that_diverge_give_no_frame(tmp_path, capsys):
     assert "decrease --timestep (now 1000 fs)" in error and not (tmp_path / "hot.extxyz").exists()
 
 
+class Never(ClusterEMT):
+    """Calculator of isolated atoms only."""
+
+    def calculate(self, *arguments, **options):
+        super().calculate(*arguments, **options)
+        if len(self.atoms) > 1:
+            raise CalculationFailed("no licence")
+
+
+def test_a_search_that_finds_nothing_says_so(tmp_path, capsys):
+    command = ["generate", "quench", "--formula", "Cu4", "--calculator", f"{__name__}:Never", "--count", "1"]
+    assert "no minimum was found: the calculator failed" in refused([*command, "--out", tmp_path / "q.xyz"], capsys)
+    assert not (tmp_path / "q.xyz").exists()
+
+
+class Moody(ClusterEMT):
+    """Calculator that fails for the rounded positions of frames, or has no energy of them."""
+
+    results_of_rounded = np.nan
+
+    def calculate(self, *arguments, **options):
+        super().calculate(*arguments, **options)
+        pos = self.atoms.positions
+        if len(pos) > 1 and np.allclose(pos, pos.round(4), atol=1e-12):
+            if self.results_of_rounded is None:
+                raise RuntimeError("the field does not\nconverge")
+            self.results["energy"] = self.results_of_rounded
+
+
+@pytest.mark.parametrize(("energy", "reason"), [(np.nan, "is not finite"), (None, "the field does not converge")])
+def test_a_hot_frame_without_an_energy_is_not_written(energy, reason, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Moody, "results_of_rounded", energy)
+    write_extxyz(tmp_path / "cu.extxyz", [Atoms("Cu3", [[0, 0, 0], [2.4, 0, 0], [1.2, 2.1, 0]])])
+    command = ["generate", "hot", tmp_path / "cu.extxyz", "--calculator", f"{__name__}:Moody", "--count", "1"]
+    assert reason in refused([*command, "--out", tmp_path / "hot.extxyz"], capsys)
+    assert not (tmp_path / "hot.extxyz").exists()
+
+
 def test_hot_frames_refuse_more_than_there_are_clusters(minima, tmp_path, capsys):
     command = ["generate", "hot", str(minima), "--calculator", "emt", "--out", str(tmp_path / "hot.extxyz")]
     assert main([*command, "--count", "9"]) == 2
     assert "8 clusters to start from" in capsys.readouterr().err
     assert main([*command, "--min-temperature", "1600"]) == 2
     assert "at most --max-temperature, got 1600" in capsys.readouterr().err
+
+
+def test_frames_from_which_no_dynamics_can_start_are_listed(tmp_path, capsys):
+    dimers = [Atoms(symbols, [[0, 0, 0], [0, 0, 2.5]]) for symbols in ("Cu2", "CuNa")]
+    write_extxyz(tmp_path / "cu.extxyz", dimers)
+    command = ["generate", "hot", tmp_path / "cu.extxyz", "--on-bad", "skip", "--out", tmp_path / "hot.extxyz"]
+    line = refused([*command, "--calculator", "vasp"], capsys)
+    assert "there is no calculator 'vasp'" in line and "frame" not in line
+    assert main([*map(str, command), "--calculator", "emt", "--count", "1"]) == 0
+    assert "frame 1: atom 1 is Na" in capsys.readouterr().err
+    write_extxyz(tmp_path / "cu.extxyz", dimers[1:])
+    line = refused([*command, "--calculator", "emt", "--overwrite"], capsys)
+    assert "can be used; the first: " in line and "frame 0: atom 1 is Na" in line
 
 
 def test_generated_clusters_have_a_state_and_hot_ones_that_of_their_start(tmp_path):

@@ -81,6 +81,11 @@ def test_invalid_spectra():
             broaden(*arguments)
     with pytest.raises(InputError, match="some of them positive"):
         broaden([1.0], 5.0, weights=[0.0])
+    axis = shift_axis([0.0], 5.0)
+    for shift in (axis[0] - 0.1, axis[-1] + 0.1, np.nan):
+        with pytest.raises(InputError, match="a shift is not on the axis"):
+            broaden([0.0, shift], 5.0, axis=axis)
+    assert broaden([axis[0], axis[-1]], 5.0, axis=axis).peak in axis[[0, -1]]
     with pytest.raises(InputError, match="temperature must be positive"):
         boltzmann_weights([0.0], 0.0)
 
@@ -172,6 +177,16 @@ def test_energies_of_two_zeros_have_no_boltzmann_weights(model, tmp_path, capsys
     write_extxyz(tmp_path / "na.extxyz", [dimer(-0.7), dimer(-8821.2)])
     assert main(["spectrum", str(model), str(tmp_path / "na.extxyz"), "--out", str(tmp_path / "out")]) == 0
     assert "Boltzmann weights are meaningless: energies of 2 atoms differ by up to 4410" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+def test_energies_per_atom_have_no_boltzmann_weights(model, tmp_path, capsys):
+    frames = [dimer(-0.70), dimer(-0.72)]
+    frames += [Atoms("Na4", [[0, 0, 3.4 * k] for k in range(4)], info={"energy": energy}) for energy in (-0.8, -0.82)]
+    write_extxyz(tmp_path / "na.extxyz", frames)
+    assert main(["spectrum", str(model), str(tmp_path / "na.extxyz"), "--out", str(tmp_path / "out")]) == 0
+    error = capsys.readouterr().err
+    assert "Boltzmann weights are meaningless: the energies hardly change with the number of atoms" in error
 
 
 def test_frames_without_a_finite_label_are_left_out(model, tmp_path, capsys):

@@ -22,7 +22,7 @@ from pyg_clusters.structures import (
     relax,
     sblda,
 )
-from pyg_clusters.structures.generate import SHORTEST
+from pyg_clusters.structures.sblda import SHORTEST
 from pyg_clusters.testing import validate_model
 
 MU1, MU2, SIGMA = 3.50, 3.60, 0.1

@@ -37,7 +37,7 @@ class AtomicFeatures:
     energy: np.ndarray  #: Contribution of each atom to the energy of its cluster in eV, ``[num_atoms]``.
     #: Features of the model, for DART the output of its last hidden layer, ``[num_atoms, num_features]``.
     features: np.ndarray
-    counts: np.ndarray  #: Shell counts, the input of DART, ``[num_atoms, num_shells]``.
+    counts: np.ndarray  #: Shell counts, for one element the input of DART, ``[num_atoms, num_shells]``.
 
 
 @dataclass
@@ -244,7 +244,8 @@ def separate_regions(
     """Measure the separation of core and surface in the features of a model.
 
     ``radii`` are the outer radius of the core and the inner radius of the surface, from the centre of mass in Å. Frames
-    with the same value of the property ``group`` are kept in one fold; by default each cluster is its own group.
+    with the same value of the property ``group`` are kept in one fold; by default each cluster is its own group. In
+    clusters of several elements, the counts include the element of the atom, which the features contain as well.
 
     Raises:
         InputError: If one of the regions is empty, or there are too few clusters.
@@ -255,10 +256,13 @@ def separate_regions(
     atoms = atomic_features(model, z, pos, ptr, radii)
     labels = np.arange(len(frames)) if group is None else np.unique(frames.properties[group], return_inverse=True)[1]
     groups = np.repeat(labels, frames.sizes)
+    counts = atoms.counts.astype(float)
+    if len(elements := np.unique(frames.z)) > 1:
+        counts = np.column_stack([counts, frames.z[:, None] == elements])
     spaces = {
         "features": atoms.features,
-        "counts": atoms.counts.astype(float),
-        "features and counts": np.column_stack([atoms.features, atoms.counts]),
+        "counts": counts,
+        "features and counts": np.column_stack([atoms.features, counts]),
     }
     probes = {name: linear_probe(values, region, groups) for name, values in spaces.items()}
     points = feature_map(atoms.features, perplexity, seed)

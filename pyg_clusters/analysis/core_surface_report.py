@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import chemical_symbols
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
@@ -12,8 +13,9 @@ from torch import nn
 
 from pyg_clusters.analysis.core_surface import REGIONS, CoreSurface, separate_regions
 from pyg_clusters.analysis.descriptor import shell_name
-from pyg_clusters.analysis.plots import SMALL
+from pyg_clusters.analysis.plots import SMALL, color_bar
 from pyg_clusters.analysis.report import Report, literal
+from pyg_clusters.composition import above_element_mean
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import write_json
 from pyg_clusters.frames import write_table
@@ -24,13 +26,10 @@ from pyg_clusters.geometry import parse_radii
 from pyg_clusters.inference.predictor import usable_device
 from pyg_clusters.models.checkpoint import load_model
 from pyg_clusters.models.contract import HasAtomicEnergies, HasFeatures
-from pyg_clusters.models.training_domain import domain_of
+from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.options.frames import CoreSurfaceOptions
 from pyg_clusters.options.parsing import command_words, parse_sizes
 from pyg_clusters.terminal import span
-
-SPACES = ("features of the network", "shell counts only", "features and counts")
-"""Titles of the inputs of the probes in the report."""
 
 REGION_COLORS = ("#c8452e", "#e3b23c", "#2f6db3")
 
@@ -61,6 +60,7 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
             properties=[options.group] if options.group else [],
             sizes=parse_sizes(options.sizes) if options.sizes else None,
             atomic_numbers=domain.atomic_numbers if (domain := domain_of(model)) else None,
+            state=state_of_training(model),
             on_bad=options.on_bad,
             fragments=options.fragments,
         )
@@ -84,17 +84,20 @@ def _two_radii(model: nn.Module, text: str | None) -> tuple[float, float]:
 
 
 def region_rows(result: CoreSurface) -> list[dict[str, Any]]:
-    """Number of atoms, mean energy and mean counts of each region."""
-    masks = {name: result.region == index for index, name in enumerate(REGIONS)}
+    """Number of atoms, mean energy and mean counts of each element in each region."""
+    atoms, z = result.atoms, result.frames.z
     return [
         {
             "region": name,
+            "element": chemical_symbols[element],
             "atoms": int(inside.sum()),
-            "mean_energy_ev": float(result.atoms.energy[inside].mean()),
-            "std_energy_ev": float(result.atoms.energy[inside].std()),
-            "mean_counts": result.atoms.counts[inside].mean(axis=0).tolist(),
+            "mean_energy_ev": float(atoms.energy[inside].mean()),
+            "std_energy_ev": float(atoms.energy[inside].std()),
+            "mean_counts": atoms.counts[inside].mean(axis=0).tolist(),
         }
-        for name, inside in masks.items()
+        for index, name in enumerate(REGIONS)
+        for element in np.unique(z)
+        if (inside := (result.region == index) & (z == element)).any()
     ]
 
 
@@ -131,6 +134,7 @@ def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
         "source_file": np.repeat(frames.file, sizes),
         "source_frame": np.repeat(frames.number, sizes),
         "atom": np.concatenate([np.arange(size) for size in sizes]),
+        "element": np.array(chemical_symbols)[frames.z],
         "region": np.array(REGIONS)[result.region],
         "distance": result.distance,
         "pred_atom_energy": result.atoms.energy,
@@ -144,6 +148,10 @@ def atom_columns(result: CoreSurface) -> dict[str, np.ndarray]:
 def make_report(result: CoreSurface, model_name: str, command: str) -> Report:
     """HTML report."""
     first, second = result.radii
+    several = len(np.unique(result.frames.z)) > 1
+    energy, of_mean = result.atoms.energy, ""
+    if several:
+        energy, of_mean = above_element_mean(energy, result.frames.z), " above the mean of its element"
     report = Report("Core and surface in the features of the model")
     report.origin(command)
     report.text(
@@ -155,14 +163,15 @@ def make_report(result: CoreSurface, model_name: str, command: str) -> Report:
     if note := result.training_note:
         report.text(f"{note[0].upper()}{note[1:]}.")
     report.figure(
-        region_map(result.points, result.region, result.atoms.energy),
+        region_map(result.points, result.region, energy, f"energy of the atom{of_mean} / eV"),
         f"t-SNE of the features (perplexity {result.settings['perplexity']:g}, seed {result.settings['seed']}), by "
-        "region and by the energy of the atom. Distances in a t-SNE map mean little: rely on the table below.",
+        f"region and by the energy of the atom{of_mean}. Distances in a t-SNE map mean little: rely on the table "
+        "below.",
         "tsne",
     )
     rows = [
-        [title, probe.balanced_accuracy, probe.fold_spread, *probe.recall, result.silhouettes[name]]
-        for (name, probe), title in zip(result.probes.items(), SPACES, strict=True)
+        [name, probe.balanced_accuracy, probe.fold_spread, *probe.recall, result.silhouettes[name]]
+        for name, probe in result.probes.items()
     ]
     map_row = ["t-SNE", *[None] * (2 + len(REGIONS)), result.silhouettes["map"]]
     recalls = [f"{name} recall" for name in REGIONS]
@@ -170,15 +179,16 @@ def make_report(result: CoreSurface, model_name: str, command: str) -> Report:
         ["input", "balanced accuracy", "± folds", *recalls, "silhouette"],
         [*rows, map_row],
         f"Logistic regression for the region, cross-validated over {result.settings['num_groups']} groups (each a "
-        f"{result.settings['groups']}); chance is 0.333. Silhouettes go from -1 to 1, 0 where regions overlap.",
+        f"{result.settings['groups']}); chance is 0.333. Silhouettes go from -1 to 1, 0 where regions overlap."
+        + (" The counts include the element of the atom." if several else ""),
     )
     names = [f"mean {shell_name(shell)}" for shell in range(result.atoms.counts.shape[1])]
     table = [
-        [row["region"], row["atoms"], row["mean_energy_ev"], row["std_energy_ev"], *row["mean_counts"]]
+        [row["region"], row["element"], row["atoms"], row["mean_energy_ev"], row["std_energy_ev"], *row["mean_counts"]]
         for row in region_rows(result)
     ]
     report.table(
-        ["region", "atoms", "mean energy / eV", "spread / eV", *names],
+        ["region", "element", "atoms", "mean energy / eV", "spread / eV", *names],
         table,
         "The atoms of each region. The model was trained on energies of clusters: their division among the atoms is "
         "not determined by the data.",
@@ -191,13 +201,14 @@ def make_report(result: CoreSurface, model_name: str, command: str) -> Report:
     return report
 
 
-def region_map(points: np.ndarray, region: np.ndarray, energy: np.ndarray) -> Figure:
+def region_map(points: np.ndarray, region: np.ndarray, energy: np.ndarray, label: str) -> Figure:
     """Map of atoms, coloured by region on the left and by energy on the right.
 
     Args:
         points: Coordinates in the map ``[num_atoms, 2]``.
         region: Region of each atom ``[num_atoms]``.
         energy: Contribution of each atom to the energy of its cluster in eV ``[num_atoms]``.
+        label: Label of the colour bar of the energy.
     """
     figure = Figure(figsize=(9.2, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -212,10 +223,7 @@ def region_map(points: np.ndarray, region: np.ndarray, energy: np.ndarray) -> Fi
     left.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(REGIONS))
     norm = Normalize(*np.percentile(energy, [1.0, 99.0]))  # exclude outliers from the colour range
     right.scatter(*points[order].T, c=energy[order], norm=norm, cmap="viridis", **style)
-    bar = figure.colorbar(ScalarMappable(norm, "viridis"), ax=right, pad=0.02, shrink=0.8, extend="both")
-    bar.set_label("energy of the atom / eV", fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.outline.set_visible(False)
+    color_bar(figure, ScalarMappable(norm, "viridis"), right, label, shrink=0.8, extend="both")
     for axes in (left, right):
         axes.set(xticks=[], yticks=[], aspect="equal", adjustable="datalim")
         axes.spines[:].set_color("#c9cdd3")

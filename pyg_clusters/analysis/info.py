@@ -13,10 +13,10 @@ from ase.data import chemical_symbols
 from pyg_clusters.composition import composition_names
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import BadFrame, check_block, read_blocks
+from pyg_clusters.frames.ase_reader import atom_property
 from pyg_clusters.frames.atoms import labels_of
 from pyg_clusters.frames.join import NoCluster
 from pyg_clusters.frames.paths import holds_structures
-from pyg_clusters.frames.provenance import PER_FRAME_RESULTS
 from pyg_clusters.inference.run import Run
 from pyg_clusters.models.checkpoint import (
     BEST,
@@ -114,8 +114,7 @@ def _frame_contents(path: Path, on_bad: Literal["stop", "skip"]) -> Contents:
             (no_clusters if isinstance(frame, NoCluster) else bad).append(frame)
         for atoms in block.atoms or ():
             for name, value in labels_of(atoms).items():
-                per_atom = name not in PER_FRAME_RESULTS and np.asarray(value).shape[:1] == (len(atoms),)
-                labels.setdefault(name, Label()).add(value, per_atom)
+                labels.setdefault(name, Label()).add(value, atom_property(atoms, name) is not None)
         sizes.update(block.sizes.tolist())
         formulas.update(composition_names(block.z, block.ptr).tolist())
         elements.update(block.z.tolist())
@@ -171,7 +170,10 @@ class Label:
     invalid: int = 0  # frames in which a number is not finite
 
     def add(self, value: object, per_atom: bool):
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError:  # lists of different lengths
+            array = np.asarray(str(value))
         self.frames += 1
         self.per_atom &= per_atom
         self.shape = array.shape
@@ -187,7 +189,7 @@ class Label:
         each = " × ".join(map(str, self.shape[1:] if self.per_atom else self.shape))
         kind = (f"{each} values " if each else "") + ("per atom" if self.per_atom else "per frame")
         values = f"{self.lowest:.6g} to {self.highest:.6g}" if self.lowest <= self.highest else repr(self.example)
-        missing = f"; in {self.frames:,} frames only" if self.frames < num_frames else ""
+        missing = f"; in {count_of(self.frames, 'frame')} only" if self.frames < num_frames else ""
         invalid = f"; not finite in {count_of(self.invalid, 'frame')}" if self.invalid else ""
         return f"{values} ({kind}{missing}{invalid})"
 

@@ -94,7 +94,7 @@ def broaden(
         axis: Common axis from :func:`shift_axis`, to compare spectra.
 
     Raises:
-        InputError: As :func:`shift_axis`, or if no weight is positive.
+        InputError: As :func:`shift_axis`, if a shift is not on the axis, or if no weight is positive.
 
     Example:
         >>> lines = broaden([-60.0, -60.0, 0.0], width=10.0)
@@ -108,8 +108,10 @@ def broaden(
         raise InputError("weights must be one per shift, not negative, and some of them positive")
     step = axis[1] - axis[0]
     position = (shift - axis[0]) / step
-    left = np.clip(np.floor(position).astype(np.int64), 0, len(axis) - 2)
-    right_share = np.clip(position - left, 0.0, 1.0)
+    if not ((position >= 0) & (position <= len(axis) - 1)).all():
+        raise InputError("a shift is not on the axis; make the axis with shift_axis from all shifts")
+    left = np.minimum(position.astype(np.int64), len(axis) - 2)
+    right_share = position - left
     lines = np.bincount(left, weights * (1 - right_share), len(axis))
     lines += np.bincount(left + 1, weights * right_share, len(axis))
     reach = int(REACH[shape] * POINTS_PER_WIDTH)

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, ScalarFormatter
@@ -69,6 +70,14 @@ def tidy(axes: Axes, xlabel: str, ylabel: str):
 def legend(axes: Axes, **kwargs):
     """Add a legend with a translucent frame."""
     axes.legend(fontsize=SMALL, framealpha=0.85, edgecolor="none", **kwargs)
+
+
+def color_bar(figure: Figure, of: ScalarMappable, axes: Any, label: str, **kwargs):
+    """Add a colour bar without an outline."""
+    bar = figure.colorbar(of, ax=axes, pad=0.02, **kwargs)
+    bar.set_label(label, fontsize=SMALL)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.outline.set_visible(False)
 
 
 def integer_ticks(axes: Axes):
@@ -146,10 +155,7 @@ def parity(target: np.ndarray, predicted: np.ndarray, sizes: np.ndarray) -> Figu
     if np.ptp(sizes) == 0:
         points.set_title(f"{sizes[0]:g} atoms", fontsize=SMALL, loc="left")
     else:
-        bar = figure.colorbar(scatter, ax=points, pad=0.02, ticks=MaxNLocator(5, integer=True))
-        bar.set_label("number of atoms", fontsize=SMALL)
-        bar.ax.tick_params(labelsize=SMALL)
-        bar.outline.set_visible(False)
+        color_bar(figure, scatter, points, "number of atoms", ticks=MaxNLocator(5, integer=True))
     error = (predicted - target) * KCAL_PER_MOL
     box = (
         f"MAE {np.abs(error).mean():.2f} kcal/mol\nRMSE {np.sqrt(np.square(error).mean()):.2f} kcal/mol\n"

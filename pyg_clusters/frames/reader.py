@@ -295,6 +295,7 @@ def read_set(
     target: str | None = None,
     sizes: Collection[int] | None = None,
     atomic_numbers: Collection[int] | None = None,
+    state: tuple[int, bool] | None = None,
     on_bad: Literal["stop", "skip"] = "stop",
     fragments: Fragments = "refuse",
 ) -> FrameSet:
@@ -306,6 +307,7 @@ def read_set(
         target: Name of another value per frame to read, which must be a finite number.
         sizes: Numbers of atoms of the frames to keep; by default all.
         atomic_numbers: Elements that a model knows; by default all.
+        state: Charge and spin that a model knows, see :func:`~pyg_clusters.frames.check_block`; by default all.
         on_bad: ``"stop"`` raises an error at a frame that cannot be used, ``"skip"`` leaves it out.
         fragments: See :meth:`Frames.open`.
     """
@@ -316,7 +318,7 @@ def read_set(
     for read in read_blocks(names, properties=properties, on_bad=on_bad, fragments=fragments):
         found |= set(read.sizes.tolist())
         chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
-        block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, on_bad=on_bad)
+        block, left_out = check_block(chosen, atomic_numbers=atomic_numbers, state=state, on_bad=on_bad)
         if target and on_bad == "skip":
             block, invalid = finite_frames(block, target)
             left_out += invalid

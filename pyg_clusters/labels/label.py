@@ -28,7 +28,7 @@ from pyg_clusters.options.structures import (
     LabelPrescreenOptions,
     LabelShieldingOptions,
 )
-from pyg_clusters.structures.calculators import calculator_identity, named_calculator
+from pyg_clusters.structures.calculators import calculator_identity, check_calculator
 from pyg_clusters.terminal import ItemProgress, count_of
 
 KEY = "label_key"
@@ -224,8 +224,7 @@ def label_energy(options: LabelEnergyOptions) -> Labelled:
     Raises:
         InputError: If the calculator or a frame cannot be used, or the file belongs to another run.
     """
-    if options.calculator != "gupta":
-        named_calculator(options.calculator, ())  # report an unknown name before reading frames
+    check_calculator(options.calculator)
     return _label(EnergyLabeller(options.calculator), {"calculator": calculator_identity(options.calculator)}, options)
 
 

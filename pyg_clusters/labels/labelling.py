@@ -18,15 +18,15 @@ from ase.calculators.calculator import Calculator, CalculatorError
 from ase.calculators.singlepoint import SinglePointCalculator
 from threadpoolctl import threadpool_limits
 
-from pyg_clusters.errors import InputError, one_line
+from pyg_clusters.errors import InputError
 from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.labels.dft import lib
 from pyg_clusters.labels.dft.level import GB
 from pyg_clusters.ray_cluster import LOST_AT_MOST, ray_cluster
 from pyg_clusters.structures import PySCFCalculator, named_calculator
-from pyg_clusters.structures.calculators import calculator_problem, isolated
+from pyg_clusters.structures.calculators import calculate, calculator_problem
 
-OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "set_aside")
+OLD: tuple[str, ...] = ("energy", "binding_energy", "forces", "calculator", "set_aside")
 """Keys of earlier labels, which are removed because they would contradict a new label."""
 
 
@@ -183,10 +183,6 @@ def _end_with(parent: int):
     os._exit(1)
 
 
-FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
-"""Errors that calculators raise for a cluster on which they fail."""
-
-
 @dataclass(frozen=True)
 class EnergyLabeller:
     """Labels of energy (eV) and forces (eV/Å) from an ASE calculator, at the charge and spin of the frame.
@@ -219,13 +215,10 @@ class EnergyLabeller:
         result.info["calculator"] = self.calculator
         if isinstance(calculator, PySCFCalculator):
             result.info["calculator"] += f" {calculator.level}"
-        bare = isolated(atoms, calculator)
         try:
-            energy, forces = float(bare.get_potential_energy()), bare.get_forces()
-        except FAILURES as error:
-            return LabelResult(result, one_line(error), "failed")
-        if not (np.isfinite(energy) and np.isfinite(forces).all()):
-            return LabelResult(result, "the energy or a force is not finite", "failed")
+            energy, forces = calculate(atoms, calculator)
+        except CalculatorError as error:
+            return LabelResult(result, str(error), "failed")
         result.calc = SinglePointCalculator(result, energy=energy, forces=forces)
         largest = float(np.linalg.norm(forces, axis=1).max())
         return LabelResult(result, None, f"{energy:.4f} eV, largest force {largest:.3f} eV/Å")

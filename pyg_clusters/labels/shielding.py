@@ -50,7 +50,8 @@ class ShieldingLabeller:
     - ``rks_stable``: whether this eigenvalue is positive,
     - ``s2``: :math:`\langle S^2 \rangle` of the broken-symmetry singlet, 0 for a stable closed shell,
     - ``broken_symmetry_lowering``: energy of the broken-symmetry singlet below the closed shell in eV,
-    - ``method``: level of theory.
+    - ``method``: level of theory,
+    - ``charge``: the argument, if it is not zero and the frame states none.
 
     The shieldings are those of the closed-shell solution. As in the paper, clusters with a large
     :math:`\langle S^2 \rangle` are rejected, as well as clusters whose calculation does not converge.
@@ -88,7 +89,7 @@ class ShieldingLabeller:
         need_pyscf("label shielding")
         if self.level.core_potential:
             raise InputError("shieldings require all core electrons: use a level without core_potential")
-        if self.max_s2 <= 0:
+        if not self.max_s2 > 0:
             raise InputError(f"the limit of <S^2> must be positive, got {self.max_s2}")
         if self.device not in ("cpu", "cuda"):
             raise InputError(f"the device is cpu or cuda, got {self.device!r}")
@@ -132,7 +133,7 @@ class ShieldingLabeller:
 
     def _label(self, atoms: Atoms) -> str | None:
         """Label a cluster in place, and return the reason for its rejection, if any."""
-        mol = self.level.molecule(atoms, electronic_state(atoms, self.charge).charge)
+        mol = self.level.molecule(atoms, _state_charge(atoms, self.charge))
         spare = spare_memory(self.limit, atoms, self.level)
         tensors = None
         if self.device == "cuda":
@@ -173,6 +174,14 @@ class ShieldingLabeller:
         if self.level.fitting:
             return shielding_tensors(solution, self.level.response_tolerance)
         return exact_shielding(solution.mf, self.level.response_tolerance)
+
+
+def _state_charge(atoms: Atoms, default: int) -> int:
+    """Charge of a cluster, which is written to its ``info`` if it is the default of frames that state none."""
+    charge = electronic_state(atoms, default).charge
+    if charge and charge == default:
+        atoms.info["charge"] = charge
+    return charge
 
 
 def _add_populations(atoms: Atoms, solution: ClosedShell):
@@ -253,7 +262,7 @@ class StabilityLabeller:
 
     Raises:
         MissingExtra: If PySCF is not installed.
-        InputError: If the gap is negative.
+        InputError: If the gap is negative, or a threshold not a number.
 
     Example:
         >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.08]])
@@ -269,8 +278,10 @@ class StabilityLabeller:
 
     def __post_init__(self):
         need_pyscf("label prescreen")
-        if self.min_gap < 0:
+        if not self.min_gap >= 0:
             raise InputError(f"the minimum tight-binding gap must not be negative, got {self.min_gap}")
+        if np.isnan(self.least):
+            raise InputError("the minimum eigenvalue must be a number (in eV), got nan")
 
     def problem(self, atoms: Atoms) -> str | None:
         """Reason why a cluster cannot be tested, if any: other elements than sodium, an odd number of electrons."""
@@ -285,12 +296,13 @@ class StabilityLabeller:
 
     def __call__(self, atoms: Atoms) -> LabelResult:
         result = unlabelled(atoms, STABILITY_WRITTEN)
+        charge = _state_charge(result, self.charge)
         gap = result.info["tight_binding_gap"] = tight_binding_gap(result.positions)
         note = f"tight-binding gap {gap:.3f}"
         if gap < self.min_gap:
             return LabelResult(result, f"the tight-binding gap is {gap:.3f}, below {self.min_gap:g}", note)
         limit = free_memory() if self.memory is None else self.memory
-        mol = VALENCE_LEVEL.molecule(result, electronic_state(result, self.charge).charge)
+        mol = VALENCE_LEVEL.molecule(result, charge)
         try:
             solution = solve_closed_shell(mol, VALENCE_LEVEL, spare_memory(limit, result, VALENCE_LEVEL))
             value = HARTREE * triplet_stability(solution)[0]

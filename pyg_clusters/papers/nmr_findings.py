@@ -255,14 +255,13 @@ def _judged(
     return [Finding(statement, verdict, "; ".join(texts))] if texts else []
 
 
-def _better(first: Result, second: Result) -> tuple[bool, str]:
+def _better(first: Result, second: Result, sign: int = 1) -> tuple[bool, str]:
     a, b = first.mean("rmse_ppm"), second.mean("rmse_ppm")
-    return a < b, f"RMSE {a:.1f} against {b:.1f} ppm, {_percent(a, b)}{_lower_in(first, second)}"
+    return sign * a < sign * b, f"RMSE {a:.1f} against {b:.1f} ppm, {_percent(a, b)}{_lower_in(first, second)}"
 
 
 def _worse(first: Result, second: Result) -> tuple[bool, str]:
-    a, b = first.mean("rmse_ppm"), second.mean("rmse_ppm")
-    return a > b, f"RMSE {a:.1f} against {b:.1f} ppm, {_percent(a, b)}{_lower_in(first, second)}"
+    return _better(first, second, sign=-1)
 
 
 def _best(first: Result, *others: Result) -> tuple[bool, str]:

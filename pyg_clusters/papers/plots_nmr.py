@@ -23,6 +23,7 @@ from pyg_clusters.analysis.plots import (
     ORANGE,
     SIZE,
     SMALL,
+    color_bar,
     figure_with_axes,
     legend,
     padded_limits,
@@ -225,10 +226,7 @@ def running_coordination_numbers(
         _draw_atoms(lower, views[column], cluster.numbers, color(scale(values))[:, :3])
         lower.set(xlim=(-extent, extent), ylim=(-extent, extent), aspect="equal")
         lower.set_axis_off()
-    bar = figure.colorbar(ScalarMappable(scale, "viridis"), ax=panels, pad=0.02, shrink=0.8, ticks=MaxNLocator(6))
-    bar.set_label(SHIELDING, fontsize=SMALL)
-    bar.ax.tick_params(labelsize=SMALL)
-    bar.outline.set_visible(False)
+    color_bar(figure, ScalarMappable(scale, "viridis"), panels, SHIELDING, shrink=0.8, ticks=MaxNLocator(6))
     return figure
 
 

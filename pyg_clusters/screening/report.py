@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from pyg_clusters.analysis import plots
 from pyg_clusters.analysis.info import model_card
 from pyg_clusters.analysis.report import MAX_ATOMS, Property, Report, literal, shown_first, viewer_section
-from pyg_clusters.composition import kind_label
+from pyg_clusters.composition import above_element_mean, kind_label
 from pyg_clusters.errors import InputError, MissingExtra
 from pyg_clusters.evaluation.report import run_figures
 from pyg_clusters.frames.writing import read_columns
@@ -216,9 +216,8 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
     if energies is not None:
         shares = np.concatenate(energies)
         properties["energy of the atom"] = Property(shares, "eV", of_atoms=True)
-        _, element = np.unique(np.concatenate([one.numbers for one in atoms]), return_inverse=True)
-        means = np.bincount(element, weights=shares) / np.bincount(element)
-        properties[OF_ATOM] = Property(MEV * (shares - means[element]), of_atoms=True)
+        above_mean = above_element_mean(shares, np.concatenate([one.numbers for one in atoms]))
+        properties[OF_ATOM] = Property(MEV * above_mean, of_atoms=True)
         caption += (
             " Atoms are coloured by their contributions to the predicted energy, relative to the mean of their element."
         )

@@ -1,8 +1,7 @@
 """Cluster structures: random generation, search for local minima, potentials, batched relaxation, duplicates."""
 
 from pyg_clusters.options.structures import QuenchSettings
-from pyg_clusters.structures.calculators import PySCFCalculator, named_calculator
-from pyg_clusters.structures.generate import sblda
+from pyg_clusters.structures.calculators import named_calculator
 from pyg_clusters.structures.potentials import (
     GUPTA_PARAMETERS,
     ClusterEMT,
@@ -13,9 +12,11 @@ from pyg_clusters.structures.potentials import (
     ModelCalculator,
     energy_and_forces,
 )
+from pyg_clusters.structures.pyscf_calculator import PySCFCalculator
 from pyg_clusters.structures.quench import isolated_energies, quench
-from pyg_clusters.structures.relax_frames import Minimum, local_minimum
-from pyg_clusters.structures.relaxation import Relaxation, relax
+from pyg_clusters.structures.relax_frames import local_minimum
+from pyg_clusters.structures.relaxation import Minimum, Relaxation, relax
+from pyg_clusters.structures.sblda import sblda
 
 __all__ = [
     "GUPTA_PARAMETERS",

@@ -1,27 +1,31 @@
-"""ASE calculators by name, and density functional theory of isolated clusters with PySCF."""
+"""ASE calculators by name, and their use for the charge and spin of a cluster."""
 
 import importlib
-import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError, all_changes
+from ase.calculators.calculator import Calculator, CalculatorError
 from ase.calculators.emt import parameters
-from ase.data import atomic_numbers, chemical_symbols
-from ase.units import Bohr, Hartree
 
 from pyg_clusters.errors import InputError, MissingExtra, one_line
 from pyg_clusters.files import file_fingerprint
 from pyg_clusters.frames.electronic_state import INITIAL_ARRAYS, electronic_state, neutral_problem
+from pyg_clusters.frames.join import join_atoms
 from pyg_clusters.structures.potentials import GUPTA_PARAMETERS, ClusterEMT, GuptaCalculator
+from pyg_clusters.structures.pyscf_calculator import PySCFCalculator, pyscf_problem
 from pyg_clusters.trusted import current_folder
 
 CALCULATORS: str = "gupta, emt, tblite, pyscf, gap:FILE or module:Class"
 """Names that :func:`named_calculator` accepts, for messages."""
+
+EMT_METALS: list[str] = [symbol for symbol in parameters if symbol not in ("H", "C", "N", "O")]
+"""Elements of ``emt``. The parameters of ASE for the other four "are not for any serious use"."""
+
+FAILURES = (CalculatorError, ArithmeticError, RuntimeError)
+"""Errors that calculators raise for a cluster on which they fail."""
 
 
 def named_calculator(name: str, elements: Collection[str]) -> Calculator:
@@ -34,8 +38,9 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
     - ``gap:FILE``: the Gaussian approximation potential in an XML file (Bartók, Payne, Kondor, Csányi, Phys. Rev. Lett.
       2010, 104, 136403), or another QUIP potential;
     - ``module:Class``: your own class, which is instantiated without arguments. It receives charged clusters only if
-      its ``default_parameters`` (as defined by ASE) contain ``charge``, or if it sets ``charge_from_info = True`` and
-      reads the charge from ``atoms.info``.
+      its ``default_parameters`` (as defined by ASE) contain ``charge``, and spins other than singlet or doublet only
+      if they contain ``multiplicity`` or the frame has initial magnetic moments; or if it sets ``charge_from_info =
+      True`` and reads charge and spin from ``atoms.info``.
 
     Raises:
         InputError: If there is no such calculator, or it does not support an element.
@@ -63,14 +68,21 @@ def named_calculator(name: str, elements: Collection[str]) -> Calculator:
     raise InputError(f"there is no calculator {name!r}; use {CALCULATORS}")
 
 
+def check_calculator(name: str):
+    """Raise :class:`~pyg_clusters.errors.InputError` if there is no such calculator, before frames are read."""
+    if name != "gupta":  # which needs an element
+        named_calculator(name, ())
+
+
 def check_elements(name: str, elements: Collection[str]):
     """Raise :class:`~pyg_clusters.errors.InputError` if ``gupta`` or ``emt`` has no parameters of these elements."""
-    known = {"gupta": list(GUPTA_PARAMETERS), "emt": list(parameters)}.get(name, [])
+    known = {"gupta": list(GUPTA_PARAMETERS), "emt": EMT_METALS}.get(name, [])
     for element in elements:
         if known and element not in known:
             raise InputError(f"the calculator {name} supports only {', '.join(known)}, not {element}; use another")
     if name == "gupta" and len(set(elements)) > 1:
-        raise InputError(f"the calculator gupta is for one element, not {', '.join(elements)}; use emt for alloys")
+        remedy = f"use emt for alloys of {', '.join(EMT_METALS)}"
+        raise InputError(f"the calculator gupta is for one element, not {', '.join(elements)}; {remedy}")
 
 
 def calculator_problem(name: str, atoms: Atoms) -> str | None:
@@ -83,8 +95,14 @@ def calculator_problem(name: str, atoms: Atoms) -> str | None:
             return f"atom {number} is {symbols[number]}: {error}"
     try:
         state = electronic_state(atoms)
-        if (state.charge or not state.is_lowest_spin) and not _takes_charge(name):
+        takes_charge, takes_spin = _accepted_state(name)
+        if (state.charge or not state.is_lowest_spin) and not takes_charge:
             return neutral_problem(atoms, f"the calculator {name}")
+        if not (state.is_lowest_spin or takes_spin or "initial_magmoms" in atoms.arrays):
+            return (
+                f"its multiplicity is {state.multiplicity}, but the calculator {name} has no parameter multiplicity; "
+                "use one that has (tblite, pyscf), or state the spin by initial magnetic moments if it reads them"
+            )
         if name == "pyscf":
             return pyscf_problem(atoms.numbers.tolist(), state.charge, state.multiplicity)
     except InputError as error:
@@ -101,10 +119,14 @@ def calculator_identity(name: str) -> str:
 def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
     """Copy a cluster without its cell, and attach a calculator with the charge and spin of the cluster.
 
-    Calculators without the parameters ``charge`` and ``multiplicity`` may read them from the ``info``, the initial
-    charges and the initial magnetic moments of the copy.
+    A cluster in a periodic cell is joined across the cell faces. Calculators without the parameters ``charge`` and
+    ``multiplicity`` may read them from the ``info``, the initial charges and the initial magnetic moments of the copy.
+
+    Raises:
+        InputError: If a periodic structure is not an isolated cluster, or its charge and spin contradict each other.
     """
-    copy = Atoms(atoms.numbers, atoms.positions, info=dict(atoms.info))
+    positions = join_atoms(atoms).positions if atoms.pbc.any() else atoms.positions
+    copy = Atoms(atoms.numbers, positions, info=dict(atoms.info))
     for name in INITIAL_ARRAYS:
         if name in atoms.arrays:
             copy.set_array(name, atoms.arrays[name])
@@ -121,6 +143,22 @@ def isolated(atoms: Atoms, calculator: Calculator) -> Atoms:
     return copy
 
 
+def calculate(atoms: Atoms, calculator: Calculator) -> tuple[float, np.ndarray]:
+    """Compute the energy in eV and the forces ``[num_atoms, 3]`` in eV/Å of a cluster, as :func:`isolated` describes.
+
+    Raises:
+        CalculatorError: If the calculator fails, or a result is not finite.
+    """
+    cluster = isolated(atoms, calculator)
+    try:
+        energy, forces = float(cluster.get_potential_energy()), cluster.get_forces()
+    except FAILURES as error:
+        raise CalculatorError(one_line(error)) from error
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        raise CalculatorError("the energy or a force is not finite")
+    return energy, forces
+
+
 def lowest_spin(numbers: np.ndarray, calculator: Calculator) -> dict[str, int]:
     """Lowest multiplicity of a neutral cluster as ``info``; empty if the calculator has no such parameter."""
     return {"multiplicity": 1 + int(numbers.sum()) % 2} if "multiplicity" in _parameters(calculator) else {}
@@ -132,12 +170,15 @@ def _parameters(calculator: Calculator) -> dict:
 
 
 @lru_cache
-def _takes_charge(name: str) -> bool:
-    """Whether a calculator has the parameter ``charge`` or reads the charge from ``atoms.info``."""
+def _accepted_state(name: str) -> tuple[bool, bool]:
+    """Whether a calculator accepts a charge and a spin, as a parameter or from ``atoms.info``."""
     if name == "gupta":
-        return False
+        return False, False
     calculator = named_calculator(name, ())
-    return "charge" in _parameters(calculator) or bool(getattr(calculator, "charge_from_info", False))
+    if getattr(calculator, "charge_from_info", False):
+        return True, True
+    parameters = _parameters(calculator)
+    return "charge" in parameters, "multiplicity" in parameters
 
 
 def _gap(file: Path) -> Calculator:
@@ -163,185 +204,3 @@ def _own(name: str) -> Calculator:
     if not hasattr(calculator, "get_property"):
         raise InputError(f"{name} creates a {type(calculator).__name__}, which is no ASE calculator")
     return calculator
-
-
-BASIS, BASIS_OF_TRANSITION_METALS = "def2-svp", "def2-tzvp"
-"""PySCF names of the default basis sets, all-electron up to krypton. The smaller one binds Cu4 by 1.66 instead of 1.31
-eV per atom. (LANL2DZ and ccECP treat one electron of sodium; they bind Na2 by 0.47 and 0.55 instead of 0.78 eV.)"""
-TRANSITION_METALS: frozenset[int] = frozenset((*range(21, 31), *range(39, 49), 57, *range(72, 81)))
-CORE_POTENTIAL: str = "def2-svp"
-"""PySCF name of the effective core potentials of elements beyond krypton, for any def2 basis set."""
-KRYPTON: int = 36
-FITTING: str = "def2-universal-jfit"  # auxiliary basis of the density fitting of the Coulomb energy
-LEVEL_SHIFT: float = 0.2  # level shift in hartree of the second attempt to converge the self-consistent field
-CYCLES: tuple[int, int, int] = (60, 100, 100)
-"""Maximum number of cycles of the first attempt, of the second with level shift, and of the third without."""
-
-
-class PySCFCalculator(Calculator):
-    """ASE calculator for clusters by density-fitted Kohn-Sham theory: energy (eV) and forces (eV/Å).
-
-    Uses a pure functional in a Gaussian basis without periodic images. Fermi smearing of the occupations helps the
-    self-consistent field to converge if the gap is small. The energy is the electronic free energy at this smearing,
-    and the forces are its negative gradient. The zero of energy is that of separated electrons and nuclei (or ionic
-    cores): energies of different levels of theory cannot be compared. To obtain binding energies, subtract the energies
-    of the isolated atoms, calculated with their ground-state multiplicity.
-
-    ``label energy`` and ``relax`` read charge and multiplicity from the frame. Singlets are spin-restricted, other
-    multiplicities unrestricted. Without a multiplicity, an even number of electrons is treated as a closed shell, and
-    an odd number raises an error.
-
-    Args:
-        charge: Total charge in e.
-        multiplicity: Spin multiplicity 2S + 1.
-        xc: PySCF name of a local or gradient functional. Hybrid functionals raise an error, because the auxiliary basis
-            is made for the Coulomb energy only.
-        smearing: Width of the Fermi smearing in eV; 0 for integer occupations.
-        grid: PySCF level of the integration grid, from 0 (coarse) to 9.
-        basis: PySCF name of a basis set of the def2 family: def2-svp, def2-tzvp, ...; by default def2-TZVP for
-            transition metals and def2-SVP for all other elements.
-
-    Raises:
-        InputError: In a calculation, if an element has no basis set, or an odd number of electrons no multiplicity.
-        MissingExtra: If PySCF is not installed.
-
-    Example:
-        >>> dimer = Atoms("Na2", [[0, 0, 0], [0, 0, 3.08]])
-        >>> dimer.calc = PySCFCalculator()  # doctest: +SKIP
-        >>> dimer.get_potential_energy()  # doctest: +SKIP
-    """
-
-    implemented_properties = ["energy", "free_energy", "forces"]
-    default_parameters = {"charge": 0, "multiplicity": None, "xc": "pbe", "smearing": 0.05, "grid": 2, "basis": None}
-
-    def __init__(self, **parameters: Any):
-        need_pyscf()
-        super().__init__(**parameters)
-        if unknown := set(self.parameters) - set(self.default_parameters):
-            raise InputError(
-                f"PySCFCalculator has no parameter {sorted(unknown)[0]}; it has {', '.join(self.default_parameters)}"
-            )
-        self._density: tuple | None = None
-
-    def reset(self):
-        """Clear the results and the density matrix from which the next calculation would start."""
-        super().reset()
-        self._density = None
-
-    @property
-    def level(self) -> str:
-        """Description of the level of theory."""
-        given = self.parameters
-        fermi = f", Fermi {given['smearing']:g} eV" if given["smearing"] else ""
-        basis = given["basis"] or f"{BASIS}, transition metals {BASIS_OF_TRANSITION_METALS}"
-        return f"{given['xc'].upper()}/{basis}, {FITTING}, grid {given['grid']}{fermi}"
-
-    def calculate(self, atoms: Atoms | None = None, properties=("energy",), system_changes=tuple(all_changes)):
-        """Compute the results; called by ASE."""
-        super().calculate(atoms, list(properties), list(system_changes))
-        cluster = self.atoms
-        assert cluster is not None
-        mf = self._mean_field(cluster)
-        self._converge(mf, cluster)
-        energy = Hartree * float(mf.e_free if self.parameters["smearing"] else mf.e_tot)
-        self.results = {"energy": energy, "free_energy": energy}
-        gradient = mf.nuc_grad_method()
-        gradient.grid_response = True
-        self.results["forces"] = -Hartree / Bohr * gradient.kernel()
-
-    def _mean_field(self, cluster: Atoms):
-        from pyscf import dft, gto, scf
-
-        if cluster.pbc.any():
-            raise InputError("this calculator is for isolated clusters: set atoms.pbc = False")
-        given = self.parameters
-        charge, multiplicity = given["charge"], given["multiplicity"]
-        if problem := pyscf_problem(cluster.numbers.tolist(), charge, multiplicity, given["basis"]):
-            raise InputError(problem)
-        mol = gto.M(
-            atom=list(zip(cluster.get_chemical_symbols(), cluster.positions - cluster.positions.mean(0), strict=True)),
-            basis={symbol: basis_of(symbol, given["basis"]) for symbol in cluster.symbols.species()},
-            ecp={symbol: CORE_POTENTIAL for symbol in cluster.symbols.species() if atomic_numbers[symbol] > KRYPTON},
-            charge=charge,
-            spin=(multiplicity or 1) - 1,
-            verbose=0,
-        )
-        if mol.nelectron < max(mol.spin, 1):
-            raise InputError(f"{mol.nelectron} electrons outside the cores cannot have {mol.spin} unpaired ones")
-        mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=given["xc"])
-        if mf._numint.libxc.is_hybrid_xc(given["xc"]):
-            raise InputError(f"the functional {given['xc']} has exact exchange; use one without, such as pbe")
-        mf = mf.density_fit(auxbasis=FITTING)
-        mf.grids.level, mf.conv_tol, mf.chkfile = given["grid"], 1e-8, None
-        if given["smearing"]:
-            mf = scf.addons.smearing(mf, given["smearing"] / Hartree, "fermi", fix_spin=True)
-        return mf
-
-    def _converge(self, mf, cluster: Atoms):
-        """Run the self-consistent field from the last density matrix of the same composition and state, if any."""
-        state = (*cluster.numbers, self.parameters["charge"], self.parameters["multiplicity"])
-        guess = self._density[1] if self._density is not None and self._density[0] == state else None
-        if not converged(mf, guess, CYCLES, LEVEL_SHIFT):
-            raise CalculatorError(
-                f"the self-consistent field did not converge in {' + '.join(map(str, CYCLES))} cycles"
-            )
-        self._density = state, np.asarray(mf.make_rdm1())
-
-
-def converged(mf: Any, guess: Any, cycles: Sequence[int], level_shift: float) -> bool:
-    """Run a self-consistent field, if necessary with a level shift, and return whether it converged.
-
-    Args:
-        mf: PySCF mean-field object.
-        guess: Initial density matrix; ``None`` for the default of PySCF.
-        cycles: Maximum numbers of cycles, as in :data:`CYCLES`.
-        level_shift: Level shift of the virtual orbitals in hartree.
-    """
-    for part, (most, shift) in enumerate(zip(cycles, (0.0, level_shift, 0.0), strict=True)):
-        mf.max_cycle, mf.level_shift = most, shift
-        mf.kernel(mf.make_rdm1() if part else guess)
-        if mf.converged and not shift:
-            return True
-    return False
-
-
-def need_pyscf(purpose: str = "the calculator pyscf"):
-    """Raise :class:`~pyg_clusters.errors.MissingExtra` if PySCF is not installed."""
-    try:
-        import pyscf  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("pyscf", "dft", purpose) from error
-
-
-def pyscf_problem(
-    numbers: Sequence[int], charge: int, multiplicity: int | None, basis: str | None = None
-) -> str | None:
-    """Reason why PySCF cannot calculate a cluster of this charge (e) and multiplicity 2S + 1, if any."""
-    need_pyscf()
-    for symbol in sorted({chemical_symbols[number] for number in numbers}):
-        if not basis_shells(symbol, name := basis_of(symbol, basis)):
-            return f"the calculator pyscf has no basis functions {name} for {symbol}; use another calculator"
-    electrons = int(sum(numbers)) - charge
-    if multiplicity is None and electrons % 2:
-        return f"its {electrons} electrons are odd in number: state multiplicity=2 (or 4, ...) in the frame"
-    if multiplicity is not None and (electrons - multiplicity) % 2 == 0:
-        return f"multiplicity {multiplicity} is impossible with {electrons} electrons; correct or remove it"
-    return None
-
-
-def basis_of(symbol: str, basis: str | None) -> str:
-    """Basis set of an element: the given one, or the default."""
-    return basis or (BASIS_OF_TRANSITION_METALS if atomic_numbers[symbol] in TRANSITION_METALS else BASIS)
-
-
-@lru_cache
-def basis_shells(symbol: str, basis: str) -> list:
-    """Shells of an element in a basis set in PySCF format; empty if the basis set lacks the element."""
-    from pyscf import gto
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PySCF suggests to look for the basis set online
-            return gto.basis.load(basis, symbol)
-    except (RuntimeError, KeyError):  # PySCF's BasisNotFoundError is a RuntimeError
-        return []

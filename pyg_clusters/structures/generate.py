@@ -1,28 +1,36 @@
-"""Generation of cluster files, and the second-order bond-length-distribution algorithm (S-BLDA)."""
+"""Files of random clusters, local minima and frames of molecular dynamics."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError
+from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_numbers
 
 from pyg_clusters.composition import all_compositions, formula_of, parse_formula
 from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.files import file_fingerprint
-from pyg_clusters.frames import AtomsFrame, FrameLog, read_atoms, write_extxyz
+from pyg_clusters.frames import AtomsFrame, BadFrame, FrameLog, good_frames, read_atoms, write_extxyz
 from pyg_clusters.frames.electronic_state import electronic_state
 from pyg_clusters.frames.paths import expand_paths
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.options.parsing import parse_sizes
 from pyg_clusters.options.structures import HotOptions, QuenchOptions, QuenchSettings, SbldaOptions
-from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
+from pyg_clusters.structures.calculators import (
+    FAILURES,
+    calculate,
+    calculator_identity,
+    calculator_problem,
+    check_calculator,
+    named_calculator,
+)
 from pyg_clusters.structures.quench import heated, isolated_energies, quench
+from pyg_clusters.structures.sblda import sblda
 from pyg_clusters.terminal import ItemProgress, count_of, counting
 
 SODIUM = {"mu1": 3.50, "mu2": 3.60}  # default mean bond lengths of sodium in Å
@@ -34,6 +42,7 @@ class Generated:
 
     count: int  #: Number of clusters in the file.
     summary: str  #: Type of the clusters, name of the file and remarks.
+    bad: list[BadFrame] = field(default_factory=list)  #: Skipped frames.
 
     def __str__(self) -> str:
         return f"{self.count} {self.summary}"
@@ -71,7 +80,7 @@ def generate_quench(options: QuenchOptions) -> Generated:
     calculator = named_calculator(options.calculator, elements)
     atom_energies = isolated_energies(calculator, elements)
     job: dict[str, object] = {
-        **{field.name: getattr(options, field.name) for field in fields(QuenchSettings)},
+        **{setting.name: getattr(options, setting.name) for setting in fields(QuenchSettings)},
         "calculator": calculator_identity(options.calculator),
         "isolated": atom_energies,
         "compositions": [*(options.formula or (options.elements, options.sizes, options.compositions))],
@@ -90,6 +99,11 @@ def generate_quench(options: QuenchOptions) -> Generated:
                 count += 1
                 info = atoms.info
                 progress.advance(f"{info['group']} {info['source']} {info['energy']:.4f} eV")
+    if not count:
+        raise InputError(
+            "no minimum was found: the calculator failed, or no cluster converged in one piece; increase --steps, or "
+            "use another calculator"
+        )
     few = f"; no further minima were found ({options.count} requested)" if count < options.count else ""
     some = f"{len(formulas)} of " if len(formulas) < len(compositions) else ""
     return Generated(count, f"minima of {some}{count_of(len(compositions), 'composition')} in {options.out}{few}")
@@ -106,7 +120,7 @@ def generate_hot(options: HotOptions) -> Generated:
     """
     names = ("seed", "min_temperature", "max_temperature", "min_steps", "max_steps", "timestep", "count")
     with open_output(options, overwrite=True):
-        clusters = _clusters(options)
+        clusters, bad = _clusters(options)
         elements = sorted({symbol for frame in clusters for symbol in frame.atoms.get_chemical_symbols()})
         calculator = named_calculator(options.calculator, elements)
         atom_energies = isolated_energies(calculator, elements)
@@ -123,7 +137,7 @@ def generate_hot(options: HotOptions) -> Generated:
                 atoms = _hot(clusters[index], index, calculator, atom_energies, options)
                 log.append(atoms)
                 progress.advance(f"{atoms.get_chemical_formula()} {atoms.info['temperature']} K")
-    return Generated(max(done, options.count), f"frames with forces in {options.out}")
+    return Generated(max(done, options.count), f"frames with forces in {options.out}", bad)
 
 
 def _resumed(options: QuenchOptions | HotOptions, job: Mapping[str, object]) -> tuple[FrameLog, int]:
@@ -134,14 +148,18 @@ def _resumed(options: QuenchOptions | HotOptions, job: Mapping[str, object]) -> 
     return log, len(log.frames)
 
 
-def _clusters(options: HotOptions) -> list[AtomsFrame]:
-    """Read the clusters to start from; raise an error if there are fewer than requested frames."""
-    problem = partial(calculator_problem, options.calculator)
+def _clusters(options: HotOptions) -> tuple[list[AtomsFrame], list[BadFrame]]:
+    """Read the clusters to start from, and the skipped frames; raise an error if there are too few clusters."""
+    check_calculator(options.calculator)
+    problem, bad = partial(calculator_problem, options.calculator), list[BadFrame]()
     frames = read_atoms(options.frames, problem=problem, on_bad=options.on_bad, fragments=options.fragments)
-    clusters = [frame for frame in frames if isinstance(frame, AtomsFrame)]
+    clusters = list(good_frames(frames, bad))
+    if not clusters:
+        first = f"; the first: {bad[0]}" if bad else ""
+        raise InputError(f"no frame of {', '.join(options.frames)} can be used{first}")
     if len(clusters) < options.count:
         raise InputError(f"there are {len(clusters)} clusters to start from: --count can be {len(clusters)} at most")
-    return clusters
+    return clusters, bad
 
 
 def _hot(
@@ -151,22 +169,19 @@ def _hot(
     rng = np.random.default_rng([options.seed, index])
     temperature = rng.uniform(options.min_temperature, options.max_temperature)
     steps = int(rng.integers(options.min_steps, options.max_steps, endpoint=True))
-    try:
-        hot = heated(start.atoms, calculator, rng, temperature=temperature, steps=steps, timestep=options.timestep)
-        if not np.isfinite(hot.positions).all():
-            raise CalculatorError("the positions are not finite")
-    except CalculatorError as error:
-        raise InputError(
-            f"{start.file}, frame {start.number}: molecular dynamics at {temperature:.0f} K failed "
-            f"({one_line(error)}); decrease --timestep (now {options.timestep:g} fs) or --max-temperature"
-        ) from error
     group = start.atoms.info.get("group", f"{Path(start.file).name}-{start.number}")
     info = {"temperature": round(temperature), "source": "md", "group": group, "minimum": index}
     state = electronic_state(start.atoms)
     info |= {name: value for name in ("charge", "multiplicity") if (value := getattr(state, name))}
-    atoms = Atoms(hot.numbers, (hot.positions - hot.positions.mean(axis=0)).round(4), info=info)
-    labelled = isolated(atoms, calculator)
-    energy, forces = float(labelled.get_potential_energy()), labelled.get_forces()
+    try:
+        hot = heated(start.atoms, calculator, rng, temperature=temperature, steps=steps, timestep=options.timestep)
+        atoms = Atoms(hot.numbers, (hot.positions - hot.positions.mean(axis=0)).round(4), info=info)
+        energy, forces = calculate(atoms, calculator)
+    except FAILURES as error:
+        raise InputError(
+            f"{start.file}, frame {start.number}: molecular dynamics at {temperature:.0f} K failed "
+            f"({one_line(error)}); decrease --timestep (now {options.timestep:g} fs) or --max-temperature"
+        ) from error
     atoms.info["binding_energy"] = energy - sum(atom_energies[symbol] for symbol in atoms.get_chemical_symbols())
     atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
     return atoms
@@ -197,150 +212,3 @@ def _random_clusters(
             own = int(np.random.SeedSequence([seed, size, number]).generate_state(1, np.uint64)[0] >> 1)
             pos = sblda(size, **lengths, rng=np.random.default_rng(own))
             yield Atoms([element] * size, pos, info={"generator": "sblda", "seed": own, **lengths})
-
-
-SHORTEST: float = 4.0  # lower bound of the drawn distances, in standard deviations below the mean
-PAIRS_AT_ONCE: int = 32  # number of pairs of atoms tried together; it affects only the speed, not the distribution
-ANGLES: int = 5  # number of positions around a pair of atoms that are tried before another pair is drawn
-PAIRS_BEFORE_RESTART: int = 2048  # number of pairs tried for an atom before the cluster is restarted
-MAX_RESTARTS: int = 100  # number of restarts after which an error is raised
-
-
-def sblda(
-    n: int, *, mu1: float = 3.50, mu2: float = 3.60, sigma1: float = 0.1, sigma2: float = 0.1, rng: np.random.Generator
-) -> np.ndarray:
-    r"""Generate a random cluster by adding atoms at drawn distances from their two nearest neighbours.
-
-    Implements the second-order bond-length-distribution algorithm of Zhai & Alexandrova (J. Chem. Theory Comput. 2016,
-    12, 6213). The default parameters are those of Kaneko et al. (J. Mater. Inf. 2023, 3, 8, section "Data set") for
-    sodium.
-
-    The papers state only that the distances of a new atom to its nearest and next-nearest neighbours follow
-    :math:`N(\mu_1, \sigma_1)` and :math:`N(\mu_2, \sigma_2)`. This implementation interprets them as follows:
-
-    1. The second atom is placed at a distance :math:`l_1 \sim N(\mu_1, \sigma_1)` from the first, in a random
-       direction.
-    2. For each further atom, two different atoms i and j are drawn, and the distances
-       :math:`l_1 \sim N(\mu_1, \sigma_1)` and :math:`l_2 \sim N(\mu_2, \sigma_2)`; :math:`l_2` is redrawn until
-       :math:`l_2 \ge l_1`. If the triangle exists, the new atom is placed on the circle at a distance :math:`l_1` from
-       i and :math:`l_2` from j, at a random angle.
-    3. The position is accepted if its distance to every other atom m is at least a distance
-       :math:`l_m \sim N(\mu_1, \sigma_1)` drawn for that atom; i and j are then mostly its nearest and next-nearest
-       neighbours. Otherwise up to four other angles are tried, and then another pair.
-    4. A cluster that can no longer grow is restarted.
-
-    Distances drawn from :math:`N(\mu_1, \sigma_1)` are clipped at four standard deviations below the mean, so no two
-    atoms are closer than :math:`\mu_1 - 4 \sigma_1` (3.1 Å for sodium). Later atoms may come closer than the first two
-    neighbours of an atom. The mean distances to the first and second neighbour *in the finished cluster* are therefore
-    about 0.04 Å below :math:`\mu_1` and :math:`\mu_2`.
-
-    Args:
-        n: Number of atoms.
-        mu1: Mean distance of a new atom to its nearest neighbour in Å; must exceed four times ``sigma1``.
-        mu2: Mean distance to its next-nearest neighbour in Å; at least ``mu1``.
-        sigma1: Standard deviation of the nearest distance in Å.
-        sigma2: Standard deviation of the next-nearest distance in Å.
-        rng: Random number generator; the same state gives the same cluster.
-
-    Returns:
-        Positions ``[n, 3]`` in Å, centred at the origin.
-
-    Raises:
-        InputError: If a parameter is out of range, or no cluster of ``n`` atoms is obtained in 100 attempts.
-
-    Example:
-        >>> sblda(20, rng=np.random.default_rng(0)).shape
-        (20, 3)
-    """
-    _check(n, mu1, mu2, sigma1, sigma2)
-    growth = _Growth(mu1, mu2, sigma1, sigma2, rng)
-    for _ in range(MAX_RESTARTS):
-        pos = growth.cluster(n)
-        if pos is not None:
-            return pos - pos.mean(axis=0)
-    raise InputError(
-        f"no cluster of {n} atoms could be grown with mu1 {mu1}, mu2 {mu2}, sigma1 {sigma1}, sigma2 {sigma2}; "
-        "use a mu2 closer to mu1"
-    )
-
-
-class _Growth:
-    """Growth of a cluster atom by atom."""
-
-    def __init__(self, mu1: float, mu2: float, sigma1: float, sigma2: float, rng: np.random.Generator):
-        self.mu1, self.mu2 = mu1, mu2
-        self.sigma1, self.sigma2 = sigma1, sigma2
-        self.rng = rng
-
-    def cluster(self, n: int) -> np.ndarray | None:
-        """Grow a cluster; return its positions ``[n, 3]``, or ``None`` if an atom cannot be placed."""
-        pos = np.zeros((n, 3))
-        if n > 1:
-            pos[1] = self.nearest(()) * _unit(self.rng.normal(size=3))
-        for size in range(2, n):
-            place = self.place(pos[:size])
-            if place is None:
-                return None
-            pos[size] = place
-        return pos
-
-    def place(self, pos: np.ndarray) -> np.ndarray | None:
-        """Return a position for the next atom beside ``pos [num_atoms, 3]``, or ``None`` if none was found."""
-        for _ in range(0, PAIRS_BEFORE_RESTART, PAIRS_AT_ONCE):
-            i, j, candidates = self.candidates(pos)  # [num_pairs, ANGLES, 3]
-            apart = np.sqrt(((candidates[:, :, None] - pos) ** 2).sum(axis=-1))  # [num_pairs, ANGLES, num_atoms]
-            pair = np.arange(len(i))
-            apart[pair, :, i] = np.inf
-            apart[pair, :, j] = np.inf
-            free = (apart >= self.nearest(apart.shape)).all(axis=-1)
-            if free.any():
-                return candidates[np.unravel_index(free.argmax(), free.shape)]  # of the first pair with a free position
-        return None
-
-    def candidates(self, pos: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Draw pairs of atoms, and positions at the drawn distances from both."""
-        num_atoms = len(pos)
-        i = self.rng.integers(num_atoms, size=PAIRS_AT_ONCE)
-        j = (i + self.rng.integers(1, num_atoms, size=PAIRS_AT_ONCE)) % num_atoms
-        l1 = self.nearest(PAIRS_AT_ONCE)
-        l2 = self.next_nearest(l1)
-        axis = pos[j] - pos[i]
-        base = np.sqrt((axis**2).sum(axis=1))
-        triangle = (l2 >= l1) & (base < l1 + l2) & (l2 < base + l1)
-        i, j, l1, l2, base = i[triangle], j[triangle], l1[triangle], l2[triangle], base[triangle]
-        axis = axis[triangle] / base[:, None]
-        along = (base**2 + l1**2 - l2**2) / (2 * base)
-        radius = np.sqrt(np.maximum(l1**2 - along**2, 0))
-        direction = self.rng.normal(size=(len(i), ANGLES, 3))
-        direction -= (direction * axis[:, None]).sum(axis=-1, keepdims=True) * axis[:, None]
-        center = pos[i] + along[:, None] * axis
-        return i, j, center[:, None] + radius[:, None, None] * _unit(direction)
-
-    def nearest(self, shape) -> np.ndarray:
-        shortest = self.mu1 - SHORTEST * self.sigma1
-        return np.maximum(self.rng.normal(self.mu1, self.sigma1, shape), shortest)
-
-    def next_nearest(self, l1: np.ndarray) -> np.ndarray:
-        """Draw the second distances, redrawing up to 20 times those below the first."""
-        l2 = self.rng.normal(self.mu2, self.sigma2, l1.shape)
-        for _ in range(20):
-            if not (short := l2 < l1).any():
-                break
-            l2[short] = self.rng.normal(self.mu2, self.sigma2, int(short.sum()))
-        return l2
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.sqrt((vectors**2).sum(axis=-1, keepdims=True))
-
-
-def _check(n: int, mu1: float, mu2: float, sigma1: float, sigma2: float):
-    if n < 1:
-        raise InputError(f"a cluster has at least one atom, got n = {n}")
-    for name, value in (("mu1", mu1), ("mu2", mu2), ("sigma1", sigma1), ("sigma2", sigma2)):
-        if not 0 < value < np.inf:
-            raise InputError(f"{name} must be a positive length in Å, got {value}")
-    if mu2 < mu1:
-        raise InputError(f"mu2 (the mean next-nearest distance) must be at least mu1, got {mu2} and {mu1}")
-    if mu1 <= SHORTEST * sigma1:
-        raise InputError(f"sigma1 must be less than a quarter of mu1, got {sigma1} and {mu1}")

@@ -5,16 +5,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import Calculator, CalculatorError
+from ase.calculators.calculator import Calculator
 from ase.data import atomic_numbers, covalent_radii, ground_state_magnetic_moments
 from ase.md.langevin import Langevin
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import cdist
 
 from pyg_clusters.composition import formula_of
-from pyg_clusters.errors import InputError
+from pyg_clusters.errors import InputError, one_line
 from pyg_clusters.options.structures import QuenchSettings
-from pyg_clusters.structures.calculators import isolated, lowest_spin
+from pyg_clusters.structures.calculators import FAILURES, isolated, lowest_spin
 from pyg_clusters.structures.relax_frames import local_minimum
 from pyg_clusters.structures.superposition import distances_by_elements
 
@@ -201,12 +201,15 @@ def isolated_energies(calculator: Calculator, elements: Iterable[str]) -> dict[s
     """
     energies = {}
     for element in elements:
-        unpaired = round(ground_state_magnetic_moments[atomic_numbers[element]])
+        number = atomic_numbers[element]
+        unpaired = round(ground_state_magnetic_moments[number])
+        unpaired -= (number - unpaired) % 2  # the orbital moment of Ce and Es is not negligible
         atom = Atoms(element, info={"multiplicity": 1 + unpaired})
         try:
             energies[element] = float(isolated(atom, calculator).get_potential_energy())
-        except CalculatorError as error:
-            raise InputError(f"the calculator has no energy of an isolated atom of {element}: {error}") from error
+        except FAILURES as error:
+            reason = one_line(error)
+            raise InputError(f"the calculator has no energy of an isolated atom of {element}: {reason}") from error
     return energies
 
 
@@ -277,7 +280,7 @@ class _Search:
             written = _as_written(found.atoms)
             written.info = dict(spin)
             label = local_minimum(written, self.calculator, fmax=np.inf)
-        except CalculatorError:
+        except FAILURES:
             return None
         if self.is_known(written, label.energy):
             return None

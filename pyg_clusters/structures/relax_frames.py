@@ -10,37 +10,29 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, CalculatorError
+from ase.calculators.calculator import Calculator
 from scipy.optimize import OptimizeResult, minimize
 
 from pyg_clusters.errors import one_line
 from pyg_clusters.frames import BadFrame, ExtrapolationWarning, FrameLog, good_frames, read_atoms, write_extxyz
 from pyg_clusters.frames.checks import warn_of_sizes
 from pyg_clusters.frames.paths import expand_paths
-from pyg_clusters.frames.provenance import at_new_positions, write_values
+from pyg_clusters.frames.provenance import write_values
 from pyg_clusters.frames.resume import input_settings
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.models.training_domain import domain_of, geometry_range_of, measures
 from pyg_clusters.options.structures import RelaxOptions
-from pyg_clusters.structures.calculators import calculator_identity, calculator_problem, isolated, named_calculator
-from pyg_clusters.structures.relaxation import LEFT_RANGE, batched_energy, broken
+from pyg_clusters.structures.calculators import (
+    FAILURES,
+    calculator_identity,
+    calculator_problem,
+    isolated,
+    named_calculator,
+)
+from pyg_clusters.structures.relaxation import LEFT_RANGE, Minimum, batched_energy, broken, relaxed_frame
 from pyg_clusters.terminal import FrameProgress, count_of
 
 CORRECTIONS = 20  # number of steps that the optimizer stores to approximate the Hessian
-
-
-@dataclass
-class Minimum:
-    """Result of a relaxation."""
-
-    atoms: Atoms  #: Relaxed cluster, without a calculator.
-    energy: float  #: Energy in eV.
-    fmax: float  #: Maximum norm of the atomic forces in eV/Å.
-    steps: int  #: Number of evaluations of energy and forces.
-    #: Whether the largest force is below the limit and the geometry within the valid range and in one piece.
-    converged: bool
-    #: Reason why the final geometry is outside the valid range, or in pieces; ``None`` if it is not.
-    left_range: str | None = None
 
 
 class _Stop(Exception):
@@ -58,7 +50,7 @@ def local_minimum(atoms: Atoms, calculator: Calculator, *, fmax: float = 0.01, m
     other calculators.
 
     Args:
-        atoms: The cluster; it is not modified.
+        atoms: The cluster, also in a periodic cell; it is not modified.
         calculator: Any ASE calculator. It is reset first; the result does not depend on earlier calculations.
         fmax: Convergence criterion: maximum norm of the force on an atom, in eV/Å.
         max_steps: Maximum number of evaluations of energy and forces.
@@ -84,7 +76,7 @@ class _Descent:
     def __init__(self, atoms: Atoms, calculator: Calculator, max_steps: int):
         self.atoms = isolated(atoms, calculator)
         self.max_steps, self.steps = max_steps, 0
-        self.initial, self.pos = atoms.positions.copy(), atoms.positions.copy()
+        self.initial, self.pos = self.atoms.positions.copy(), self.atoms.positions.copy()
         self.energy, self.largest = np.inf, np.inf
         self.trained = geometry_range_of(getattr(calculator, "model", None))
         self.start = self.measures()
@@ -200,29 +192,21 @@ def relax_frames(options: RelaxOptions) -> Relaxed:
 
 def _name(options: RelaxOptions) -> str:
     """Name of the calculator in the names of its results."""
-    return options.calculator.rpartition(":")[2].lower()
+    name = options.calculator
+    return "gap" if name.startswith("gap:") else name.rpartition(":")[2].lower()
 
 
 def relax_frame(atoms: Atoms, calculator: Calculator, name: str, fmax: float, steps: int) -> Atoms:
     """Return a relaxed copy of a frame; if the calculator fails, an unchanged copy marked as not converged."""
     try:
         found = local_minimum(atoms, calculator, fmax=fmax, max_steps=steps)
-    except CalculatorError as error:
+    except FAILURES as error:
         failed = atoms.copy()
         failed.calc = atoms.calc
         reason = one_line(error)
         write_values(failed.info, {f"{name}_error": reason, "converged": False})
         return failed
-    relaxed = at_new_positions(atoms, found.atoms.positions)
-    if found.left_range is not None:
-        relaxed.info[LEFT_RANGE] = found.left_range
-    relaxed.info |= {
-        f"{name}_energy": found.energy,
-        f"{name}_fmax": found.fmax,
-        f"{name}_steps": found.steps,
-        "converged": found.converged,
-    }
-    return relaxed
+    return relaxed_frame(atoms, found, name)
 
 
 def _relaxed_one_by_one(frames: Iterable[Atoms], options: RelaxOptions) -> Iterator[Atoms]:

@@ -174,6 +174,30 @@ LEFT_RANGE = "left_range"
 """Key in ``info`` of the reason why a geometry is outside the range in which its energy is reliable, or in pieces."""
 
 
+@dataclass
+class Minimum:
+    """Result of a relaxation."""
+
+    atoms: Atoms  #: Relaxed cluster, without a calculator.
+    energy: float  #: Energy in eV.
+    fmax: float  #: Maximum norm of the atomic forces in eV/Å.
+    steps: int  #: Number of steps, or of evaluations of energy and forces.
+    #: Whether the largest force is below the limit and the geometry within the valid range and in one piece.
+    converged: bool
+    #: Reason why the final geometry is outside the valid range, or in pieces; ``None`` if it is not.
+    left_range: str | None = None
+
+
+def relaxed_frame(atoms: Atoms, minimum: Minimum, name: str) -> Atoms:
+    """Copy of a frame at its relaxed positions, with the results in ``info`` under names that start with ``name``."""
+    relaxed = at_new_positions(atoms, minimum.atoms.positions)
+    relaxed.info |= {f"{name}_{key}": getattr(minimum, key) for key in ("energy", "fmax", "steps")}
+    relaxed.info["converged"] = minimum.converged
+    if minimum.left_range is not None:
+        relaxed.info[LEFT_RANGE] = minimum.left_range
+    return relaxed
+
+
 class BatchedEnergy:
     """Energy for batched relaxation: a model, or by default the Gupta potential of the element of each frame.
 
@@ -225,19 +249,15 @@ class BatchedEnergy:
             start, batch = pos.to(self.device, self.dtype), ptr_to_batch(ptr).to(self.device)
             found = relax(energy, z, start, batch, fmax=fmax, max_steps=steps, progress=progress)
             trained = geometry_range_of(energy)
-            for number, (place, atoms) in enumerate(zip(places, chosen, strict=True)):
+            values = zip(found.energy.tolist(), found.fmax.tolist(), found.steps.tolist(), strict=True)
+            for number, (place, atoms, results) in enumerate(zip(places, chosen, values, strict=True)):
                 positions = found.pos[ptr[number] : ptr[number + 1]].double().cpu().numpy() + centres[number]
-                relaxed = result[place] = at_new_positions(atoms, positions)
-                relaxed.info |= {
-                    f"{self.name}_energy": float(found.energy[number]),
-                    f"{self.name}_fmax": float(found.fmax[number]),
-                    f"{self.name}_steps": int(found.steps[number]),
-                    "converged": bool(found.converged[number]),
-                }
+                moved = Atoms(atoms.numbers, positions)
+                reason = broken(atoms, moved)
                 if found.left_range[number]:
-                    relaxed.info[LEFT_RANGE] = trained.reason(relaxed) or "outside what the model was trained on"
-                elif reason := broken(atoms, relaxed):
-                    relaxed.info |= {"converged": False, LEFT_RANGE: reason}
+                    reason = trained.reason(moved) or "outside what the model was trained on"
+                minimum = Minimum(moved, *results, bool(found.converged[number]) and reason is None, reason)
+                result[place] = relaxed_frame(atoms, minimum, self.name)
         return [result[place] for place in range(len(frames))]
 
 

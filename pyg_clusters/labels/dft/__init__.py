@@ -1,6 +1,6 @@
 """Density functional theory with PySCF (extra ``dft``): shieldings, and stability of closed-shell solutions."""
 
-from pyg_clusters.structures.calculators import need_pyscf
+from pyg_clusters.structures.pyscf_calculator import need_pyscf
 
 try:
     from pyscf import df, dft, gto, lib, scf

@@ -11,7 +11,7 @@ from pyg_clusters.labels.dft import dft, lib
 from pyg_clusters.labels.dft.density_fitting import FittedIntegrals
 from pyg_clusters.labels.dft.level import ShieldingLevel, num_core_orbitals
 from pyg_clusters.labels.labelling import LabellingError
-from pyg_clusters.structures.calculators import converged
+from pyg_clusters.structures.pyscf_calculator import converged
 
 POINTS_AT_ONCE = 2048  # maximum number of grid points per block
 

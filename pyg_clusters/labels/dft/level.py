@@ -11,11 +11,9 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.frames.electronic_state import electronic_state
+from pyg_clusters.frames.electronic_state import NOBLE_GASES, electronic_state
 from pyg_clusters.labels.dft import df, dft, gto
-from pyg_clusters.structures.calculators import basis_shells
-
-NOBLE_GASES = (0, 2, 10, 18, 36, 54, 86)  # numbers of core electrons
+from pyg_clusters.structures.pyscf_calculator import basis_shells
 
 
 @dataclass(frozen=True)
