@@ -60,13 +60,14 @@ class ScoredBlock:
         return ScoredBlock(frames, prediction, self.bad, None if self.flags is None else self.flags[chosen])
 
     def with_finite(self, key: str, on_bad: Literal["stop", "skip"]) -> "ScoredBlock":
-        """Block of the frames whose value of a name, per frame or per atom as the predictions, is finite.
+        """Block of the frames whose value of a name, or values of the atoms, are finite.
 
         The others are added to the frames that were left out. With ``on_bad="stop"`` the block is returned as it is.
         """
         if on_bad == "stop":
             return self
-        finite, invalid = finite_frames(self.frames, key, self.prediction.per_atom, single=True)
+        per_atom = key in self.frames.atom_properties
+        finite, invalid = finite_frames(self.frames, key, per_atom, single=self.prediction.per_atom)
         if not invalid:
             return self
         block = self.select(np.isin(self.frames.number, finite.number))

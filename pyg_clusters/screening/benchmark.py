@@ -17,11 +17,12 @@ from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.predictor import check_forces
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.screening import BenchmarkScreeningOptions
-from pyg_clusters.screening.candidates import check_forces, relax_atoms, warn_of_left_range
+from pyg_clusters.screening.candidates import relax_atoms, warn_of_left_range
 from pyg_clusters.screening.pool import FramePool, check_truth
 from pyg_clusters.screening.scores import (
     LOWEST,

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from ase import Atoms
 from torch import Tensor
 
@@ -27,8 +26,6 @@ from pyg_clusters.frames.provenance import (
 )
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.flags import text_of_flags
-from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.structures import energy_and_forces
 from pyg_clusters.structures.relaxation import LEFT_RANGE, BatchedEnergy
 from pyg_clusters.terminal import FrameProgress, count_of
 
@@ -227,21 +224,6 @@ def _atoms_to_write(candidate: Candidate) -> Atoms:
 
 
 RESULTS = ("model_energy", "model_fmax", "model_steps", "converged")
-
-
-def check_forces(predictor: Predictor):
-    """Check that a model has forces, before any computation.
-
-    Raises:
-        InputError: If it has none.
-    """
-    model = predictor.model
-    if predictor.transform is not None:
-        raise InputError(f"{type(model).__name__} needs a graph of each frame and has no forces; use SmoothDART")
-    domain = domain_of(model)
-    z = torch.full((3,), domain.atomic_numbers[0] if domain else 31, device=predictor.device)
-    triangle = torch.tensor([[0.0, 0.0, 0.0], [2.9, 0.0, 0.0], [0.0, 2.9, 0.0]])
-    energy_and_forces(model, z, triangle.to(predictor.device, predictor.dtype), torch.zeros_like(z))
 
 
 def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:

@@ -17,11 +17,12 @@ from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.calibration import flagger_of
 from pyg_clusters.inference.engines import score_resumably
+from pyg_clusters.inference.predictor import check_forces
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, job_settings
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screening import ScreenOptions
-from pyg_clusters.screening.candidates import Candidate, Screening, check_forces, relax_candidates, write_candidates
+from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates, write_candidates
 from pyg_clusters.screening.dft import check_format, write_folders
 from pyg_clusters.screening.pool import (
     FramePool,
