@@ -165,8 +165,9 @@ def test_energies_of_atoms_sum_to_those_of_the_cluster():
 
 
 def test_bins_narrower_than_the_error_give_a_warning(tmp_path):
-    """0.5 eV in five bins: 0.1 eV, 2.31 kcal/mol; the bins of the size with one cluster have zero width."""
+    """0.5 eV in ten bins: 0.05 eV, 1.15 kcal/mol; the size with one cluster has no neighbouring bins."""
     (tmp_path / "test_metrics.json").write_text('{"overall": {"mae_kcal_mol": 1.25}}')
-    assert report.widths_of_bins(screening(), 5) == pytest.approx({12: 0.0, 13: 2.306}, abs=1e-3)
-    with pytest.warns(UserWarning, match=r"12 atoms are 0\.00 kcal/mol wide, narrower .* \(1\.25 kcal/mol\)"):
-        report.warn_of_narrow_bins(screening(), 5, Run(tmp_path))
+    assert report.widths_of_bins(screening(), 5) == pytest.approx({13: 2.306}, abs=1e-3)
+    with pytest.warns(UserWarning, match=r"13 atoms are 1\.15 kcal/mol wide, narrower .* \(1\.25 kcal/mol\)"):
+        report.warn_of_narrow_bins(screening(), 10, Run(tmp_path))
+    report.warn_of_narrow_bins(screening(), 5, Run(tmp_path))

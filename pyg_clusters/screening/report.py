@@ -138,7 +138,7 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
 def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Run):
     """Warn of bins that are narrower than the error of the model, which cannot tell neighbouring bins apart."""
     error = model.test_error
-    if error is None:
+    if error is None or num_bins == 1:
         return
     narrow = {kind: width for kind, width in widths_of_bins(screening, num_bins).items() if width < error}
     if narrow:
@@ -153,10 +153,11 @@ def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Run):
 
 
 def widths_of_bins(screening: Screening, num_bins: int) -> dict[int | str, float]:
-    """Width of the bins of each size (of alloys: composition) in kcal/mol."""
+    """Width of the bins of each size (of alloys: composition) with several frames, in kcal/mol."""
+    kinds, counts = np.unique(screening.kind, return_counts=True)
     return {
         kind: KCAL_PER_MOL * bin_width(screening.energy[screening.kind == kind], num_bins)
-        for kind in np.unique(screening.kind).tolist()
+        for kind in kinds[counts > 1].tolist()
     }
 
 
