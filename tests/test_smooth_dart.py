@@ -306,7 +306,7 @@ def test_errors_of_forces_on_frames(frames, tmp_path, capsys):
     predicted = [ModelCalculator(model).get_forces(one) for one in atoms]
     for number, (one, force) in enumerate(zip(atoms, predicted, strict=True)):
         one.positions += 1e4  # does not matter in single precision
-        one.arrays["twice"] = -2.0 * force
+        one.arrays |= {"twice": -2.0 * force, "per_bohr": 0.529177 * force}
         one.arrays["forces"] = force + 0.1 * np.array([0.0, 0.0, 3.0 * number])
         one.calc = None
     write_extxyz(tmp_path / "a.extxyz", atoms)
@@ -321,6 +321,8 @@ def test_errors_of_forces_on_frames(frames, tmp_path, capsys):
     assert "warning: the forces" not in capsys.readouterr().out
     errors("--forces", "twice")
     assert "the forces of the frames are -2 times those of the model (correlation -1.00)" in capsys.readouterr().out
+    errors("--forces", "per_bohr")
+    assert "the forces of the frames are 0.529 times those of the model" in capsys.readouterr().out
     assert errors("--energy-unit", "Hartree")["mae_mev_per_angstrom"] > 5 * expected["mae_mev_per_angstrom"]
     command[1] = str(tmp_path / "energies")
     assert errors() is None and errors("--forces", "forces") == pytest.approx(expected, rel=1e-4)

@@ -18,7 +18,7 @@ from pyg_clusters.frames import Frames
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
 from pyg_clusters.frames.energy_units import units_of_labels
-from pyg_clusters.frames.force_check import RELATED
+from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
@@ -329,7 +329,7 @@ def _force_remarks(predicted: np.ndarray, forces: np.ndarray) -> list[str]:
     """Warning about forces that are proportional to those of the model, but of another sign or unit."""
     squares, product = np.square(predicted).sum(), (predicted * forces).sum()
     size = np.sqrt(squares * np.square(forces).sum())
-    if not size > 0 or abs(product) < RELATED * size or 0.5 < product / squares < 2:
+    if not size > 0 or abs(product) < RELATED * size or 1 / SAME_UNIT < product / squares < SAME_UNIT:
         return []
     return [
         f"warning: the forces of the frames are {product / squares:.3g} times those of the model (correlation "
