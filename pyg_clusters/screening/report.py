@@ -116,8 +116,9 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
     )
     if screening.flagged is not None and screening.flagged.any():
         report.text(
-            f"**{text_of_flags(int(screening.flagged.sum()), len(screening.energy))}** of the model (elements, sizes, "
-            "distances, neighbour counts): their energies are less certain. `pyg-clusters predict` lists the reasons."
+            f"**{text_of_flags(int(screening.flagged.sum()), len(screening.energy))}** of the model (compositions, "
+            "sizes, distances, neighbour counts): their energies are less certain. `pyg-clusters predict` lists the "
+            "reasons."
         )
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
     if relaxed:
