@@ -169,4 +169,4 @@ class CompareDFTOptions(OverwriteOptions):
     files: list[str] = field(metadata={"positional": True})
     """outputs in any format that ASE reads"""
     key: str = "energy"
-    """name of the energy (eV) in the outputs"""
+    """name of the energy in the outputs, in eV unless they state another unit"""
