@@ -99,24 +99,21 @@ class OutOfRangeFlagger:
         Frames are given as flat tensors, as for :meth:`fit_blocks`.
         """
         reasons: list[list[str]] = [[] for _ in range(ptr.numel() - 1)]
-        self._flag_elements(reasons, z, ptr)
+        counts = element_counts(z, ptr)
+        self._flag_elements(reasons, counts)
         if self.fractions:
-            self._flag_fractions(reasons, z, ptr)
+            self._flag_fractions(reasons, counts[:, self.atomic_numbers], ptr.diff())
         self._flag_sizes(reasons, ptr)
         if self.radii or self.shortest or self.farthest < float("inf"):
             self._flag_geometry(reasons, pos, ptr)
         return np.array(["; ".join(reason) for reason in reasons], dtype=object)
 
-    def _flag_elements(self, reasons: list[list[str]], z: Tensor, ptr: Tensor):
-        unknown = torch.isin(z, torch.tensor(self.atomic_numbers), invert=True)
-        for atom in unknown.nonzero().flatten().tolist():
-            text = f"{chemical_symbols[int(z[atom])]} not seen"
-            frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
-            if text not in reasons[frame]:
-                reasons[frame].append(text)
+    def _flag_elements(self, reasons: list[list[str]], counts: Tensor):
+        known = torch.isin(torch.arange(counts.size(1)), torch.tensor(self.atomic_numbers))
+        for frame, number in ((counts > 0) & ~known).nonzero().tolist():
+            reasons[frame].append(f"{chemical_symbols[number]} not seen")
 
-    def _flag_fractions(self, reasons: list[list[str]], z: Tensor, ptr: Tensor):
-        sizes, counts = ptr.diff(), element_counts(z, ptr)[:, self.atomic_numbers]
+    def _flag_fractions(self, reasons: list[list[str]], counts: Tensor, sizes: Tensor):
         low, high = torch.tensor(self.fractions).T
         above = counts - high * sizes[:, None]  # atoms more than the largest fraction
         below = low * sizes[:, None] - counts
