@@ -209,17 +209,15 @@ def _compare(
     units = {} if per_atom else units_of_labels(files, target, options.energy_unit)
     blocks, bad, labels, forces_of_blocks = [], [], [], []
     for scored in score_frames(predictor, frames):
+        unit = 1.0 if per_atom else units[scored.frames.file]
         block = scored.with_finite(target, options.on_bad)
         block = block.with_finite(forces, options.on_bad) if forces else block
         bad += block.bad
         if len(block.frames):
             blocks.append(block)
-            if per_atom:
-                labels.append(atom_numbers(block.frames, target))
-            else:
-                labels.append(numbers(block.frames, target) * units[block.frames.file])
+            labels.append(atom_numbers(block.frames, target) if per_atom else numbers(block.frames, target) * unit)
             if forces:
-                forces_of_blocks.append(_force_labels(block.frames, forces) * units[block.frames.file])
+                forces_of_blocks.append(_force_labels(block.frames, forces) * unit)
     list_bad(bad)
     if not blocks:
         raise InputError(f"no frame of {', '.join(files)} can be used")

@@ -73,6 +73,16 @@ class ScoredBlock:
         block = self.select(np.isin(self.frames.number, finite.number))
         return replace(block, bad=sorted([*self.bad, *invalid], key=lambda frame: frame.number))
 
+    def with_energies(self, key: str, on_bad: Literal["stop", "skip"], unit: float) -> "ScoredBlock":
+        """Block of the frames with a finite energy of a name, converted from a unit in eV to eV.
+
+        Raises:
+            InputError: If it is not a finite number, with ``on_bad="stop"``; the message names the first such frame.
+        """
+        block = self.with_finite(key, on_bad)
+        block.frames.properties[key] = numbers(block.frames, key) * unit
+        return block
+
 
 def score_frames(
     predictor: Predictor,
@@ -136,16 +146,6 @@ def checked(
         if block.partial:  # an error follows
             continue
         yield frames, bad
-
-
-def check_numbers(block: ScoredBlock, key: str, unit: float = 1.0) -> ScoredBlock:
-    """Check that a property is a finite number in every frame, and multiply it by its unit.
-
-    Raises:
-        InputError: If it is not; the message names the first such frame.
-    """
-    block.frames.properties[key] = numbers(block.frames, key) * unit
-    return block
 
 
 def job_settings(predictor: Predictor, frames: Frames) -> dict[str, object]:

@@ -20,7 +20,7 @@ from pyg_clusters.inference.calibration import flagger_of
 from pyg_clusters.inference.engines import score_resumably
 from pyg_clusters.inference.predictor import check_forces
 from pyg_clusters.inference.run import Run
-from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, job_settings
+from pyg_clusters.inference.scoring import ScoredBlock, job_settings
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screening import ScreenOptions
 from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates, write_candidates
@@ -122,7 +122,7 @@ def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predic
 def _with_truth(block: ScoredBlock, options: ScreenOptions, name: str, units: Mapping[str, float]) -> ScoredBlock:
     """Block with true energies in eV, under their name in the files if their unit there is eV."""
     key = str(options.truth)
-    block = check_numbers(block.with_finite(key, options.on_bad), key, units[block.frames.file])
+    block = block.with_energies(key, options.on_bad, units[block.frames.file])
     block.frames.properties = {name: block.frames.properties[key]}
     return block
 
