@@ -307,11 +307,7 @@ def _columns(prediction: Prediction) -> Tensor:
 
 
 def check_forces(predictor: Predictor):
-    """Check that a model has forces, before any computation.
-
-    Raises:
-        InputError: If it has none.
-    """
+    """Raise an :class:`~pyg_clusters.errors.InputError` if a model has no forces."""
     model = predictor.model
     if predictor.transform is not None:
         raise InputError(f"{type(model).__name__} needs a graph of each frame and has no forces; use SmoothDART")
