@@ -308,6 +308,8 @@ def test_compare_dft_refuses(screened, tmp_path, capsys):
     write_extxyz(tmp_path / "other.extxyz", [Atoms("Ga2", [[0, 0, 0], [0, 0, 2.5]], info={"energy": -1.0})])
     assert "no candidate is Ga2" in refused(["compare-dft", folder, tmp_path / "other.extxyz"], capsys)
     assert "no candidates.extxyz" in refused(["compare-dft", tmp_path, one], capsys)
+    (tmp_path / "other.extxyz").rename(tmp_path / "candidates.extxyz")
+    assert "candidates.extxyz, frame 0: no property 'pred_energy'" in refused(["compare-dft", tmp_path, one], capsys)
     assert not (folder / "dft.csv").exists()
 
 

@@ -84,6 +84,17 @@ def test_screen_picks_of_each_composition(alloys, tmp_path, monkeypatch, choose)
     assert [atoms.get_chemical_formula() for atoms in found] == [row["composition"] for row in rows]
 
 
+@pytest.mark.parametrize("choose", [["rank", "--top", "1"], ["bins", "--bins", "1"]])
+@pytest.mark.filterwarnings("ignore:.*of 10 atoms are outside")
+def test_candidates_are_listed_by_size_then_by_composition(alloys, tmp_path, choose):
+    frames = tmp_path / "md.extxyz"
+    write_extxyz(frames, frames_of("Cu8Au2", 2, -30.0) + frames_of("Cu2Au6", 2, -90.0) + frames_of("Cu6Au2", 2, -30.0))
+    command = ["screen", str(alloys / "model"), str(frames), "--out", str(tmp_path / "out"), "--choose", *choose]
+    assert main(command) == 0
+    rows = rows_of(tmp_path / "out" / "candidates.csv")
+    assert [row["composition"] for row in rows] == ["Au2Cu6", "Au6Cu2", "Au2Cu8"]
+
+
 def test_the_report_has_a_column_for_each_composition(alloys, tmp_path):
     command = ["screen", str(alloys / "model"), str(alloys / "md.extxyz"), "--top", "2", "--truth", "e"]
     assert main([*command, "--out", str(tmp_path / "out")]) == 0

@@ -645,6 +645,7 @@ def dynamics():
         (1.0, 1.0, None),
         (1.0, -1.0, "-1"),  # the gradient
         (1.0, units.Bohr / units.Hartree, "51."),
+        (1.0, units.Bohr, "1.89"),  # per Bohr, read as per Å
         (1 / 13, 1.0, "0.07"),  # energies per atom
         (units.eV / (units.kcal / units.mol), 1.0, "23"),
     ],

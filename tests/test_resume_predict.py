@@ -24,7 +24,7 @@ from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor, pr
 from pyg_clusters.inference.calibration import CALIBRATION
 from pyg_clusters.inference.engines import score_resumably
 from pyg_clusters.inference.scoring import ScoredBlock, job_settings
-from pyg_clusters.models import DART, NodeSchNet, load_model, save_ensemble
+from pyg_clusters.models import DART, AlloyDART, NodeSchNet, load_model, save_ensemble
 from pyg_clusters.models.checkpoint import save_model, weights_hash
 from pyg_clusters.options import EngineOptions
 
@@ -195,6 +195,30 @@ def test_screening_resumes_with_the_existing_energies(folder, tmp_path, monkeypa
     for name in ("candidates.csv", "candidates.extxyz"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     assert not (tmp_path / "out" / "scores.unfinished").exists()
+
+
+def test_screening_resumes_without_frames_that_have_no_prediction(tmp_path, monkeypatch, capsys):
+    """A model with a reference energy of sodium alone has no energy of potassium."""
+    model = AlloyDART([11, 19], hidden_channels=8)
+    model.domain.fit(torch.tensor([11, 11, 19, 11]), torch.tensor([0, 4]))
+    model.scale.set_references({"Na": -4410.25})
+    save_model(model, tmp_path / "model")
+    square = np.array([[0.0, 0.0, 0.0], [3.4, 0.0, 0.0], [3.4, 3.4, 0.0], [0.0, 3.4, 0.0]])
+    write_extxyz(tmp_path / "nak.extxyz", [Atoms("Na4", square), Atoms("NaK3", square), Atoms("Na4", 1.1 * square)])
+    arguments = ["screen", str(tmp_path / "model"), str(tmp_path / "nak.extxyz"), "--on-bad", "skip"]
+    arguments += ["--choose", "bins", "--out"]
+    assert main([*arguments, str(tmp_path / "whole")]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["pyg_clusters.screening.screen"], "write_candidates", lambda *_: 1 / 0)
+        assert main([*arguments, str(tmp_path / "out")]) == 1
+    capsys.readouterr()
+    stopping = [argument.replace("skip", "stop") for argument in arguments]
+    assert main([*stopping, str(tmp_path / "out")]) == 2
+    assert "frame 1: the model predicts inf; fix or remove" in capsys.readouterr().err
+    assert main([*arguments, str(tmp_path / "out")]) == 0
+    assert "frame 1: the model predicts inf" in capsys.readouterr().err
+    for name in ("candidates.csv", "candidates.extxyz"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_screening_killed_at_random_moments(folder, tmp_path):

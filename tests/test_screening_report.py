@@ -35,7 +35,7 @@ def screening(sizes: tuple[int, ...] = (13, 13, 12)) -> Screening:
         candidates.append(Candidate(file, place, energy, number, atoms, properties, place, f"lowest {number}"))
     size, energy = np.array(sizes), np.array([candidate.energy for candidate in candidates])
     files = np.array(["a.xyz"] * (len(sizes) - 1) + ["b.xyz"])
-    return Screening(files, np.arange(len(sizes)), size, energy, {"dft": energy + 1.0}, candidates, [])
+    return Screening(files, np.arange(len(sizes)), size, energy, {"dft": energy + 1.0}, candidates, [], truth="dft")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_figures_are_made_once(predictor, tmp_path, monkeypatch):
     calls = []
     original = report.screening_figures
     monkeypatch.setattr(report, "screening_figures", lambda *more: calls.append(more) or original(*more))
-    report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3), "dft")
+    report.write_report(screening(), tmp_path, predictor, Run(tmp_path), Rank(3))
     assert len(calls) == 1
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"trajectory.png", "distribution.png"}
 
@@ -63,9 +63,9 @@ def test_true_energies_with_another_zero(shift, printed):
         candidate.properties["dft"] = candidate.energy + shift * candidate.size
     if printed is None:
         with pytest.raises(InputError, match=r"--truth dft: .*a different zero from the model: .* Ga -100 eV per atom"):
-            check_zero(other, "dft")
+            check_zero(other)
         return
-    assert ["Ga -0.5 eV per atom" in line for line in check_zero(other, "dft")] == [True] * printed
+    assert ["Ga -0.5 eV per atom" in line for line in check_zero(other)] == [True] * printed
 
 
 def test_true_energies_of_two_zeros_are_named():
@@ -74,7 +74,7 @@ def test_true_energies_of_two_zeros_are_named():
     for candidate in other.candidates:
         candidate.energy = -2.0 * candidate.size
         candidate.properties["dft"] = -2.0 * candidate.size - 52000.0 * candidate.size * (candidate.frame % 2)
-    (line,) = check_zero(other, "dft")
+    (line,) = check_zero(other)
     assert "--truth dft: energies of 13 atoms differ by up to 5.2e+04 eV per atom" in line
 
 
@@ -86,7 +86,7 @@ def test_atoms_are_coloured_relative_to_their_element(predictor, monkeypatch):
     found = {}
     monkeypatch.setattr(Predictor, "atomic_energies", lambda *_, **__: [energies])
     monkeypatch.setattr(report, "viewer_section", lambda atoms, properties, **_: found.update(properties))
-    report._add_viewer(report.Report("title"), shown, predictor, None)
+    report._add_viewer(report.Report("title"), shown, predictor)
     colours = found["energy above the mean / meV"].values
     assert colours == pytest.approx([-100.0, 100.0, *[-40.0] * 10, 400.0])
 
@@ -104,12 +104,28 @@ def test_without_chemiscope_the_page_names_the_extra(predictor, tmp_path, monkey
 def test_properties_of_candidates():
     """Energies above the lowest refer to a size; true energies have their own zero."""
     found = screening()
-    properties = report.candidate_properties(found, found.candidates, "dft")
+    properties = report.candidate_properties(found, found.candidates)
     assert properties["atoms"].values.tolist() == [13, 13, 12]
     assert properties["source_file"].values.tolist() == ["a.xyz", "a.xyz", "b.xyz"]
     assert properties["predicted energy"].values.tolist() == [-26.0, -25.5, -24.0]
     for kind in ("predicted", "true"):
         assert properties[f"{kind} energy above the lowest"].values.tolist() == [0.0, 0.5, 0.0]
+
+
+def test_true_energies_are_compared_in_the_printed_result(capsys):
+    """Six frames of 13 atoms, 1 eV below their true energies; the candidate is the second lowest by true energy."""
+    found = screening((13,) * 6)
+    found.candidates = found.candidates[1:2]
+    found.print()
+    expected = (
+        "dft: MAE 23.06 kcal/mol, Spearman within a size 1.00, best candidate 11.53 kcal/mol above the lowest frame"
+    )
+    assert capsys.readouterr().out.splitlines()[-1] == expected
+    found = screening()
+    found.candidates = found.candidates[1:]
+    found.print()
+    expected = "dft: MAE 23.06 kcal/mol, best candidate 5.77 kcal/mol above the lowest frame (mean of 2 sizes)"
+    assert capsys.readouterr().out.splitlines()[-1] == expected
 
 
 def test_a_page_holds_no_more_atoms_than_it_can(predictor, tmp_path, monkeypatch):
@@ -149,8 +165,9 @@ def test_energies_of_atoms_sum_to_those_of_the_cluster():
 
 
 def test_bins_narrower_than_the_error_give_a_warning(tmp_path):
-    """0.5 eV in five bins: 0.1 eV, 2.31 kcal/mol; the bins of the size with one cluster have zero width."""
+    """0.5 eV in ten bins: 0.05 eV, 1.15 kcal/mol; the size with one cluster has no neighbouring bins."""
     (tmp_path / "test_metrics.json").write_text('{"overall": {"mae_kcal_mol": 1.25}}')
-    assert report.widths_of_bins(screening(), 5) == pytest.approx({12: 0.0, 13: 2.306}, abs=1e-3)
-    with pytest.warns(UserWarning, match=r"12 atoms are 0\.00 kcal/mol wide, narrower .* \(1\.25 kcal/mol\)"):
-        report.warn_of_narrow_bins(screening(), 5, Run(tmp_path))
+    assert report.widths_of_bins(screening(), 5) == pytest.approx({13: 2.306}, abs=1e-3)
+    with pytest.warns(UserWarning, match=r"13 atoms are 1\.15 kcal/mol wide, narrower .* \(1\.25 kcal/mol\)"):
+        report.warn_of_narrow_bins(screening(), 10, Run(tmp_path))
+    report.warn_of_narrow_bins(screening(), 5, Run(tmp_path))

@@ -18,6 +18,7 @@ from pyg_clusters.datasets import ClusterDataset, GalliumClusters, group_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.geometry import pad_clusters, pair_distances, ptr_to_batch, soft_beyond_masks
+from pyg_clusters.inference.run import Run
 from pyg_clusters.models import DART, Ensemble, SmoothDART, save_model
 from pyg_clusters.nn import spherical_harmonics
 from pyg_clusters.structures import Gupta, ModelCalculator, energy_and_forces, relax
@@ -271,8 +272,72 @@ def test_forces_are_learned(frames, tmp_path):
     column = header.split(",").index("val_force_mae")
     tested = json.loads((tmp_path / "run" / "test_metrics.json").read_text())["forces"]
     assert 0 < tested["mae_mev_per_angstrom"] < 40
+    assert Run(tmp_path / "run").forces == "forces"
     first, last = float(rows[0].split(",")[column]), float(rows[-1].split(",")[column])
     assert last < 0.4 * first and last < 40  # meV/Å; the forces are 150 on average
+
+
+def test_a_model_without_forces_on_data_with_forces(frames, tmp_path):
+    path = recipe(frames, tmp_path, forces=True)
+    content = yaml.safe_load(path.read_text())
+    dart = {"class_path": "pyg_clusters.models.DART", "init_args": {"radii": [4.5]}}
+    del content["model"]["init_args"]["force_weight"]
+    content["model"] = {
+        "class_path": "pyg_clusters.training.EnergyTraining",
+        "init_args": content["model"]["init_args"] | {"model": dart},
+    }
+    path.write_text(yaml.safe_dump(content))
+    command = ["train", "--config", str(path), "--out", str(tmp_path / "run"), "--trainer.max_epochs", "1"]
+    assert main(command) == 0
+    assert "forces" not in json.loads((tmp_path / "run" / "test_metrics.json").read_text())
+    assert Run(tmp_path / "run").forces is None
+
+
+def test_errors_of_forces_on_frames(frames, tmp_path, capsys):
+    """A model trained on forces is compared with those of the frames; others only if they are named."""
+    model, out = SmoothDART([4.5], descriptor_radii=[3.4, 3.8, 4.2], degree=1), tmp_path / "errors.json"
+    atoms = ase.io.read(frames, ":3")
+    z, pos = (
+        torch.from_numpy(np.concatenate([getattr(one, name) for one in atoms])) for name in ("numbers", "positions")
+    )
+    model.domain.fit(z, torch.tensor([0, 13, 26, 39]), pos)
+    save_model(model, tmp_path / "energies", {"target": "REF_energy"})
+    save_model(model, tmp_path / "forces", {"target": "REF_energy", "val_force_mae_mev_per_angstrom": 30.0})
+    predicted = [ModelCalculator(model).get_forces(one) for one in atoms]
+    for number, (one, force) in enumerate(zip(atoms, predicted, strict=True)):
+        one.positions += 1e4  # does not matter in single precision
+        one.arrays |= {"twice": -2.0 * force, "per_bohr": 0.529177 * force}
+        one.arrays["forces"] = force + 0.1 * np.array([0.0, 0.0, 3.0 * number])
+        one.calc = None
+    write_extxyz(tmp_path / "a.extxyz", atoms)
+    command = ["evaluate", str(tmp_path / "forces"), str(tmp_path / "a.extxyz"), "--out", str(out), "--overwrite"]
+
+    def errors(*more: str) -> dict[str, float] | None:
+        assert main([*command, *more]) == 0
+        return json.loads(out.read_text()).get("forces")
+
+    expected = {"mae_mev_per_angstrom": 100.0, "rmse_mev_per_angstrom": 1000 * ((0.3**2 + 0.6**2) / 9) ** 0.5}
+    assert errors() == pytest.approx(expected, rel=1e-4)
+    assert "warning: the forces" not in capsys.readouterr().out
+    errors("--forces", "twice")
+    assert "the forces of the frames are -2 times those of the model (correlation -1.00)" in capsys.readouterr().out
+    errors("--forces", "per_bohr")
+    assert "the forces of the frames are 0.529 times those of the model" in capsys.readouterr().out
+    assert errors("--energy-unit", "Hartree")["mae_mev_per_angstrom"] > 5 * expected["mae_mev_per_angstrom"]
+    command[1] = str(tmp_path / "energies")
+    assert errors() is None and errors("--forces", "forces") == pytest.approx(expected, rel=1e-4)
+    capsys.readouterr()
+    atoms[1].arrays["forces"][2, 1] = np.nan
+    write_extxyz(tmp_path / "a.extxyz", atoms)
+    command[1] = str(tmp_path / "forces")
+    assert main(command) == 2 and "frame 1: 'forces' of atom 2 must be a number" in capsys.readouterr().err
+    expected = {"mae_mev_per_angstrom": 100.0, "rmse_mev_per_angstrom": 1000 * (0.6**2 / 6) ** 0.5}
+    assert errors("--on-bad", "skip") == pytest.approx(expected, rel=1e-4)
+    del atoms[1].arrays["forces"]
+    write_extxyz(tmp_path / "a.extxyz", atoms)
+    assert errors() is None
+    assert "no errors of forces: " in capsys.readouterr().out
+    assert main([*command, "--forces", "forces"]) == 2 and "frame 1: no property 'forces'" in capsys.readouterr().err
 
 
 def test_training_on_forces_needs_forces(frames, tmp_path, capsys):

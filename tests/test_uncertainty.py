@@ -28,6 +28,7 @@ from pyg_clusters.inference import Calibration, OutOfRangeFlagger, Predictor
 from pyg_clusters.inference.calibration import conformal_quantile, expected_error, noise_of
 from pyg_clusters.models import (
     DART,
+    AlloyDART,
     Ensemble,
     LastLayerPosterior,
     NodeSchNet,
@@ -247,6 +248,31 @@ def test_a_model_alone_knows_its_elements_and_the_ends_of_its_sizes():
     known = OutOfRangeFlagger.of_domain(darts(1)[0].domain)
     frames = [Icosahedron(element, shells, 4.2) for element, shells in (("Ga", 2), ("Ga", 3), ("Na", 3))]
     assert known.flags(*flat(frames)).tolist() == ["size 13 outside 31 to 70", "", "Na not seen"]
+
+
+def test_flags_of_compositions():
+    """Trained on 10 and 20 % of gold: more or fewer atoms of an element are flagged, one atom of rounding is not."""
+    cluster = Icosahedron("Cu", 3, latticeconstant=3.8)[:20]
+
+    def with_gold(count: int) -> Atoms:
+        atoms = cluster.copy()
+        atoms.numbers[:count] = 79
+        return atoms
+
+    known = OutOfRangeFlagger.fit_blocks([flat([with_gold(2)]), flat([with_gold(4)])])
+    np.testing.assert_allclose(known.fractions, [[0.8, 0.9], [0.1, 0.2]])
+    frames = flat([with_gold(count) for count in (0, 1, 3, 5, 6, 20)])
+    flags = ["Cu 100 % of the atoms, above 90 %", "", "", "", "Au 30 % of the atoms, above 20 %"]
+    flags.append("Au 100 % of the atoms, above 20 %")
+    assert known.flags(*frames).tolist() == flags
+    model = AlloyDART([29, 79], hidden_channels=8)
+    for count in (2, 4):
+        model.domain.add(*(flat([with_gold(count)])[part] for part in (0, 2)))
+    assert OutOfRangeFlagger.of_domain(Ensemble([model, model]).domain).flags(*frames).tolist() == flags
+    saved = {name: value for name, value in model.state_dict().items() if name != "domain.fractions"}
+    model.load_state_dict(saved)  # of an earlier version, in which fractions are unknown
+    model.domain.add(*(flat([with_gold(6)])[part] for part in (0, 2)))
+    assert OutOfRangeFlagger.of_domain(model.domain).flags(*frames).tolist() == [""] * 6
 
 
 def flat(frames: list[Atoms]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from ase.data import chemical_symbols
 from torch import Tensor
-from torch_geometric.data import Data
 
 from pyg_clusters.analysis.plots import reliability, save_figure
 from pyg_clusters.composition import comparable, composition_names
 from pyg_clusters.errors import InputError, MissingProperty
 from pyg_clusters.evaluation.report import Evaluation, TrainingSet, energy_context, run_figures
 from pyg_clusters.frames import Frames
-from pyg_clusters.frames.block import flat_arrays
+from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
 from pyg_clusters.frames.energy_units import units_of_labels
+from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output, write_table
 from pyg_clusters.geometry import ptr_to_batch, whole_clusters
 from pyg_clusters.inference.calibration import Calibration
 from pyg_clusters.inference.prediction import Prediction
-from pyg_clusters.inference.predictor import usable_device
+from pyg_clusters.inference.predictor import Predictor, check_forces, usable_device
 from pyg_clusters.inference.run import FIGURES, METRICS, PREDICTIONS, Run
 from pyg_clusters.inference.scoring import score_frames
 from pyg_clusters.metrics import (
@@ -38,7 +38,9 @@ from pyg_clusters.metrics import (
 )
 from pyg_clusters.models.contract import extra_arguments
 from pyg_clusters.options.training import EvaluateOptions
+from pyg_clusters.positions import centred
 from pyg_clusters.structures import energy_and_forces
+from pyg_clusters.units import MEV
 
 ATOMS_AT_ONCE = 4096  # approximate number of atoms whose forces are calculated together
 
@@ -102,7 +104,7 @@ def evaluate(options: EvaluateOptions) -> Evaluation:
         try:
             evaluation = _evaluate_frames(run, options, options.frames)
         except MissingProperty as error:
-            if options.target is not None:
+            if options.target is not None or options.forces is not None:
                 raise
             raise InputError(f"{error}; name the label with --target") from error
         if options.out is not None:
@@ -141,7 +143,11 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
     files = {} if compared.per_atom else _errors_by_file(run, clusters, compared)
     evaluation = _evaluation(f"test set of {run.path}", compared, training_set, calibration, coverage, files)
     if "force" in batch:
-        evaluation.further["forces"] = _force_errors(run, batch, device)
+        predictor = run.predictor(device)
+        with suppress(InputError):  # a model without forces, of the energies of these data
+            check_forces(predictor)
+            forces = _forces(predictor, batch.z, batch.pos, batch.ptr)
+            evaluation.further["forces"] = _force_errors(forces.numpy(), batch.force.numpy())
     write_table(run.path / PREDICTIONS, _table(clusters.numpy(), compared))
     if not compared.per_atom:
         figures = run_figures(run.path, compared.predicted, compared.target, compared.sizes)
@@ -158,28 +164,60 @@ def evaluate_run(run: Run, device: str | None = None, coverage: float | None = N
 def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Evaluation:
     calibration = None if options.coverage is None else run.calibration(options.coverage)
     predictor = run.predictor(options.device, calibration)
-    per_atom = predictor.per_atom
-    if per_atom and options.energy_unit is not None:
+    if predictor.per_atom and options.energy_unit is not None:
         raise InputError("--energy-unit is for energies, but this model predicts shieldings in ppm: omit it")
+    if options.forces is not None:
+        check_forces(predictor)
+    remarks = []
+    try:
+        compared, forces = _compare(run, predictor, options, options.forces or run.forces)
+    except MissingProperty as error:
+        if options.forces is not None or run.forces is None:
+            raise
+        compared, forces = _compare(run, predictor, options, None)
+        remarks = [f"no errors of forces: {error}"]
+    training_set = None
+    if run.has_data and not compared.per_atom:
+        with suppress(InputError):  # the data set is no longer available
+            training_set = TrainingSet.of(run.data)
+    title = f"{run.path} on {', '.join(files)}"
+    evaluation = _evaluation(title, compared, training_set, calibration, options.coverage, {})
+    evaluation.remarks += remarks
+    if forces is not None:
+        assert compared.pos is not None
+        pos = centred(compared.pos, compared.ptr)
+        arrays = (torch.from_numpy(array) for array in (compared.z, pos, compared.ptr))
+        predicted = _forces(predictor, *arrays).numpy()
+        evaluation.further["forces"] = _force_errors(predicted, forces)
+        evaluation.remarks += _force_remarks(predicted, forces)
+    return evaluation
+
+
+def _compare(
+    run: Run, predictor: Predictor, options: EvaluateOptions, forces: str | None
+) -> tuple[Compared, np.ndarray | None]:
+    """Predictions and labels of frames, and the forces of the frames ``[num_atoms, 3]`` in eV/Å, if they are named."""
+    files, per_atom = options.frames, predictor.per_atom
     target = options.target or run.target or ("nmr_shielding" if per_atom else "binding_energy")
     frames = Frames.open(
         files,
         properties=[] if per_atom else [target],
-        atom_properties=[target] if per_atom else [],
+        atom_properties=[name for name in (target if per_atom else None, forces) if name],
         on_bad=options.on_bad,
         fragments=options.fragments,
     )
     units = {} if per_atom else units_of_labels(files, target, options.energy_unit)
-    blocks, bad, labels = [], [], []
+    blocks, bad, labels, forces_of_blocks = [], [], [], []
     for scored in score_frames(predictor, frames):
+        unit = 1.0 if per_atom else units[scored.frames.file]
         block = scored.with_finite(target, options.on_bad)
+        block = block.with_finite(forces, options.on_bad) if forces else block
         bad += block.bad
         if len(block.frames):
             blocks.append(block)
-            if per_atom:
-                labels.append(atom_numbers(block.frames, target))
-            else:
-                labels.append(numbers(block.frames, target) * units[block.frames.file])
+            labels.append(atom_numbers(block.frames, target) if per_atom else numbers(block.frames, target) * unit)
+            if forces:
+                forces_of_blocks.append(_force_labels(block.frames, forces) * unit)
     list_bad(bad)
     if not blocks:
         raise InputError(f"no frame of {', '.join(files)} can be used")
@@ -195,11 +233,15 @@ def _evaluate_frames(run: Run, options: EvaluateOptions, files: list[str]) -> Ev
         np.arange(len(ptr) - 1),
         per_atom,
     )
-    training_set = None
-    if run.has_data and not per_atom:
-        with suppress(InputError):  # the data set is no longer available
-            training_set = TrainingSet.of(run.data)
-    return _evaluation(f"{run.path} on {', '.join(files)}", compared, training_set, calibration, options.coverage, {})
+    return compared, np.concatenate(forces_of_blocks) if forces else None
+
+
+def _force_labels(block: FrameBlock, name: str) -> np.ndarray:
+    """Forces of the frames of a block ``[num_atoms, 3]``."""
+    forces = atom_numbers(block, name, single=False)
+    if forces.shape != block.pos.shape:
+        raise InputError(f"{block.file}: {name!r} is not three numbers per atom; name the forces with --forces")
+    return forces
 
 
 def _evaluation(
@@ -263,19 +305,34 @@ def _errors_by_file(run: Run, clusters: Tensor, compared: Compared) -> dict[str,
     return {name: energy_metrics(*(column[mask] for column in columns)) for name, mask in masks.items()}
 
 
-def _force_errors(run: Run, batch: Data, device: str | None) -> dict[str, float]:
+def _forces(predictor: Predictor, z: Tensor, pos: Tensor, ptr: Tensor) -> Tensor:
+    """Forces of a model on clusters, ``[num_atoms, 3]`` in eV/Å."""
+    forces = []
+    for atoms, part in whole_clusters(ptr, ATOMS_AT_ONCE):
+        inputs = (values.to(predictor.device) for values in (z[atoms], pos[atoms], ptr_to_batch(part)))
+        forces.append(energy_and_forces(predictor.model, *inputs)[1].cpu())
+    return torch.cat(forces)
+
+
+def _force_errors(predicted: np.ndarray, forces: np.ndarray) -> dict[str, float]:
     """Errors of the force components in meV/Å."""
-    predictor = run.predictor(device)
-    errors = []
-    for atoms, ptr in whole_clusters(batch.ptr, ATOMS_AT_ONCE):
-        inputs = batch.z[atoms], batch.pos[atoms], ptr_to_batch(ptr)
-        _, forces = energy_and_forces(predictor.model, *(part.to(predictor.device) for part in inputs))
-        errors.append(1000 * (forces.cpu() - batch.force[atoms]).flatten())
-    error = torch.cat(errors)
+    error = MEV * (predicted - forces)
     return {
-        "mae_mev_per_angstrom": float(error.abs().mean()),
-        "rmse_mev_per_angstrom": float(error.square().mean() ** 0.5),
+        "mae_mev_per_angstrom": float(np.abs(error).mean()),
+        "rmse_mev_per_angstrom": float(np.sqrt(np.square(error).mean())),
     }
+
+
+def _force_remarks(predicted: np.ndarray, forces: np.ndarray) -> list[str]:
+    """Warning about forces that are proportional to those of the model, but of another sign or unit."""
+    squares, product = np.square(predicted).sum(), (predicted * forces).sum()
+    size = np.sqrt(squares * np.square(forces).sum())
+    if not size > 0 or abs(product) < RELATED * size or 1 / SAME_UNIT < product / squares < SAME_UNIT:
+        return []
+    return [
+        f"warning: the forces of the frames are {product / squares:.3g} times those of the model (correlation "
+        f"{product / size:.2f}): check their sign, and their unit, that of the energies per Å"
+    ]
 
 
 @torch.no_grad()

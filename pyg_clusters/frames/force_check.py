@@ -15,6 +15,9 @@ FEWEST_STEPS: int = 10
 RELATED: float = 0.9
 """Smallest absolute correlation of work and change of the energy at which their ratio is known."""
 
+SAME_UNIT: float = 1.5
+"""Largest factor between forces of one unit; one in Bohr instead of Å is 1.89."""
+
 
 class ForceCheck:
     r"""Check that the forces of a file are minus the gradient of its energies, in sign and unit.
@@ -64,7 +67,7 @@ def _check(name: str, work: np.ndarray, change: np.ndarray):
     if len(work) < FEWEST_STEPS or not squares > 0:
         return
     correlation, ratio = (work * change).sum() / squares**0.5, np.median(change[work != 0] / work[work != 0])
-    if abs(correlation) > RELATED and not 0.5 < ratio < 2:
+    if abs(correlation) > RELATED and not 1 / SAME_UNIT < ratio < SAME_UNIT:
         raise InputError(
             f"{name}: the forces do not belong to the energies: between its neighbouring frames the energies change by "
             f"{ratio:.3g} times the work of the forces ({len(work)} steps, correlation {correlation:.2f}); check the "

@@ -103,13 +103,16 @@ def _finished(
     if not parts.num_parts:
         return
     blocks = checked(frames.blocks(report=False), predictor, frames.on_bad)
-    for (part, data), (block, bad) in zip(parts, blocks, strict=False):
+    for (part, data), (block, _) in zip(parts, blocks, strict=False):
+        if part.bad and frames.on_bad == "stop":
+            raise part.bad[0].error
+        block = block.select(~np.isin(block.number, [frame.number for frame in part.bad]))
         if part.position != block.position or part.num_frames != len(block):
             raise InputError(f"{block.file} has changed since the run was started; pass --overwrite to start again")
         values = torch.from_numpy(np.frombuffer(data, dtype=dtype).copy())
         values, spread = values.view(2, values.numel() // 2) if predictor.gives_spread else (values, None)
         flags = None if trained is None else flags_of(block, trained)
-        yield ScoredBlock(block, Prediction(values, len(block), len(block.z), model, spread), bad, flags)
+        yield ScoredBlock(block, Prediction(values, len(block), len(block.z), model, spread), list(part.bad), flags)
 
 
 @dataclass(frozen=True)

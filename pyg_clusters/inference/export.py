@@ -92,7 +92,7 @@ def export(options: ExportOptions) -> Exported:
     model = model.double() if reference_energies(model) else model
     model = model.to(options.device)
     recorded = _recorded(model, domain, torch.device(options.device))
-    if not any("force" in key for key in run.notes):
+    if run.forces is None:
         warnings.warn(
             f"{options.model} was not trained on forces: its forces may be unsuitable for dynamics, and they are "
             "meaningless if its energies are those of quenched frames",

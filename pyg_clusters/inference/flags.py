@@ -9,20 +9,21 @@ from ase.data import chemical_symbols
 from torch import Tensor
 
 from pyg_clusters.geometry import check_radii, masks_to_counts, shell_masks, squared_distances
-from pyg_clusters.models.training_domain import TrainingDomain
+from pyg_clusters.models.training_domain import TrainingDomain, element_counts
 from pyg_clusters.pairs import is_large, nearest_distances, shell_counts
 from pyg_clusters.terminal import count_of
 
 FRAMES_AT_ONCE: int = 64
 PAIRS_AT_ONCE: int = 1 << 20
 BASE: int = 1 << 15  # base of the integer that encodes a row of counts; larger than any count but the last
+ONE_ATOM: float = 1 + 1e-4  # atoms of an element by which a cluster may be beyond the fractions of the training set
 SAME: float = 1e-4  # tolerance of distances in Å, for single precision
 COMMON: float = 0.99  # fraction of held-out clusters that should not be flagged for their counts
 
 
 @dataclass
 class OutOfRangeFlagger:
-    """Range of elements, sizes, distances and shell counts of a training set, which flags frames outside it."""
+    """Range of compositions, sizes, distances and shell counts of a training set, which flags frames outside it."""
 
     atomic_numbers: list[int]  #: Atomic numbers of the elements.
     sizes: list[int]  #: Cluster sizes in the training set; with :attr:`between`, only the smallest and the largest.
@@ -35,14 +36,17 @@ class OutOfRangeFlagger:
     new_rows: float = 1.0
     #: Largest mean number of neighbours of an atom within the first radius, over the clusters, if it is checked.
     densest: float | None = None
+    #: Smallest and largest fraction of the atoms of a cluster of each of :attr:`atomic_numbers`; empty if unknown. A
+    #: cluster may have one atom of an element more or less, as sizes differ.
+    fractions: Sequence[Sequence[float]] = ()
 
     def __post_init__(self):
         self.radii = tuple(self.radii)  # a list in a file
 
     @classmethod
     def of_domain(cls, domain: TrainingDomain) -> "OutOfRangeFlagger":
-        """Create the range from the elements, smallest and largest size stored in a model."""
-        return cls(domain.atomic_numbers, list(domain.size_range), between=True)
+        """Create the range from the elements, their fractions, and the smallest and largest size stored in a model."""
+        return cls(domain.atomic_numbers, list(domain.size_range), between=True, fractions=domain.fraction_ranges)
 
     @classmethod
     def fit_blocks(
@@ -58,19 +62,21 @@ class OutOfRangeFlagger:
         """
         radii = check_radii(radii) if radii else ()
         shortest, farthest, densest = float("inf"), 0.0, 0.0
-        elements, sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(3))
+        sizes, rows = (torch.zeros(0, dtype=torch.long) for _ in range(2))
+        domain = TrainingDomain()
         for z, pos, ptr in blocks:
+            domain.add(z, ptr)
             new_rows = [rows]
             for _, near, part in _geometry_by_size(pos, ptr, radii):
                 new_rows.append(part.flatten() if radii else rows)
                 densest = max(densest, float(_mean_neighbors(part).max()) if density else 0.0)
                 shortest, farthest = min(shortest, float(near.min())), max(farthest, float(near.max()))
             rows = torch.unique(torch.cat(new_rows))
-            elements = torch.unique(torch.cat([elements, z]))
             sizes = torch.unique(torch.cat([sizes, ptr.diff()]))
         return cls(
-            atomic_numbers=elements.tolist(),
+            atomic_numbers=domain.atomic_numbers,
             sizes=sizes.tolist(),
+            fractions=domain.fraction_ranges,
             shortest=shortest,
             farthest=farthest,
             radii=radii,
@@ -93,19 +99,32 @@ class OutOfRangeFlagger:
         Frames are given as flat tensors, as for :meth:`fit_blocks`.
         """
         reasons: list[list[str]] = [[] for _ in range(ptr.numel() - 1)]
-        self._flag_elements(reasons, z, ptr)
+        counts = element_counts(z, ptr)
+        self._flag_elements(reasons, counts)
+        if self.fractions:
+            self._flag_fractions(reasons, counts[:, self.atomic_numbers], ptr.diff())
         self._flag_sizes(reasons, ptr)
         if self.radii or self.shortest or self.farthest < float("inf"):
             self._flag_geometry(reasons, pos, ptr)
         return np.array(["; ".join(reason) for reason in reasons], dtype=object)
 
-    def _flag_elements(self, reasons: list[list[str]], z: Tensor, ptr: Tensor):
-        unknown = torch.isin(z, torch.tensor(self.atomic_numbers), invert=True)
-        for atom in unknown.nonzero().flatten().tolist():
-            text = f"{chemical_symbols[int(z[atom])]} not seen"
-            frame = int(torch.searchsorted(ptr, atom, right=True)) - 1
-            if text not in reasons[frame]:
-                reasons[frame].append(text)
+    def _flag_elements(self, reasons: list[list[str]], counts: Tensor):
+        known = torch.isin(torch.arange(counts.size(1)), torch.tensor(self.atomic_numbers))
+        for frame, number in ((counts > 0) & ~known).nonzero().tolist():
+            reasons[frame].append(f"{chemical_symbols[number]} not seen")
+
+    def _flag_fractions(self, reasons: list[list[str]], counts: Tensor, sizes: Tensor):
+        low, high = torch.tensor(self.fractions).T
+        above = counts - high * sizes[:, None]  # atoms more than the largest fraction
+        below = low * sizes[:, None] - counts
+        beyond = (torch.maximum(above, below).amax(1) > ONE_ATOM) & (counts.sum(1) == sizes)  # of known elements only
+        for frame in beyond.nonzero().flatten().tolist():
+            more = bool(above[frame].max() > ONE_ATOM)
+            column = int((above if more else below)[frame].argmax())
+            word, limit = ("above", high[column]) if more else ("below", low[column])
+            percent = 100 * counts[frame, column] / sizes[frame]
+            symbol = chemical_symbols[self.atomic_numbers[column]]
+            reasons[frame].append(f"{symbol} {percent:.0f} % of the atoms, {word} {100 * limit:.0f} %")
 
     def _flag_sizes(self, reasons: list[list[str]], ptr: Tensor):
         low, high, seen = min(self.sizes), max(self.sizes), set(self.sizes)

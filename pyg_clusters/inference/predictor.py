@@ -30,6 +30,7 @@ from pyg_clusters.models.training_domain import domain_of, state_of_training
 from pyg_clusters.nn.output_scale import reference_energies
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import check_positions
+from pyg_clusters.structures import energy_and_forces
 
 ATOMS_AT_ONCE: int = 8192  # default number of atoms in a batch on a CPU: the working set stays in the cache
 ATOMS_AT_ONCE_ON_GPU: int = 1 << 18  # default number of atoms in a batch on any other device
@@ -303,6 +304,17 @@ def _columns(prediction: Prediction) -> Tensor:
     """Values ``[num]``, or values and spreads ``[num, 2]``."""
     values, spread = prediction.values, prediction.spread
     return values if spread is None else torch.stack([values, spread], dim=1)
+
+
+def check_forces(predictor: Predictor):
+    """Raise an :class:`~pyg_clusters.errors.InputError` if a model has no forces."""
+    model = predictor.model
+    if predictor.transform is not None:
+        raise InputError(f"{type(model).__name__} needs a graph of each frame and has no forces; use SmoothDART")
+    domain = domain_of(model)
+    z = torch.full((3,), domain.atomic_numbers[0] if domain else 31, device=predictor.device)
+    triangle = torch.tensor([[0.0, 0.0, 0.0], [2.9, 0.0, 0.0], [0.0, 2.9, 0.0]])
+    energy_and_forces(model, z, triangle.to(predictor.device, predictor.dtype), torch.zeros_like(z))
 
 
 def check_for_model(

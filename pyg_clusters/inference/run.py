@@ -127,6 +127,12 @@ class Run:
         return target if isinstance(target, str) else None
 
     @property
+    def forces(self) -> str | None:
+        """Name of the forces that the model was trained on; ``None`` if it was not trained on forces."""
+        trained = any("force_mae" in name for name in self.notes)
+        return str(self.notes.get("forces", "forces")) if trained else None
+
+    @property
     def metrics(self) -> dict[str, float | None] | None:
         """Errors on the test set over all clusters, by name and unit, if the run was evaluated."""
         file, remedy = self.path / METRICS, f"recreate it with pyg-clusters evaluate {self.path}"

@@ -60,17 +60,28 @@ class ScoredBlock:
         return ScoredBlock(frames, prediction, self.bad, None if self.flags is None else self.flags[chosen])
 
     def with_finite(self, key: str, on_bad: Literal["stop", "skip"]) -> "ScoredBlock":
-        """Block of the frames whose value of a name, per frame or per atom as the predictions, is finite.
+        """Block of the frames whose value of a name, or values of the atoms, are finite.
 
         The others are added to the frames that were left out. With ``on_bad="stop"`` the block is returned as it is.
         """
         if on_bad == "stop":
             return self
-        finite, invalid = finite_frames(self.frames, key, self.prediction.per_atom, single=True)
+        per_atom = key in self.frames.atom_properties
+        finite, invalid = finite_frames(self.frames, key, per_atom, single=self.prediction.per_atom)
         if not invalid:
             return self
         block = self.select(np.isin(self.frames.number, finite.number))
         return replace(block, bad=sorted([*self.bad, *invalid], key=lambda frame: frame.number))
+
+    def with_energies(self, key: str, on_bad: Literal["stop", "skip"], unit: float) -> "ScoredBlock":
+        """Block of the frames with a finite energy of a name, converted from a unit in eV to eV.
+
+        Raises:
+            InputError: If it is not a finite number, with ``on_bad="stop"``; the message names the first such frame.
+        """
+        block = self.with_finite(key, on_bad)
+        block.frames.properties[key] = numbers(block.frames, key) * unit
+        return block
 
 
 def score_frames(
@@ -135,16 +146,6 @@ def checked(
         if block.partial:  # an error follows
             continue
         yield frames, bad
-
-
-def check_numbers(block: ScoredBlock, key: str, unit: float = 1.0) -> ScoredBlock:
-    """Check that a property is a finite number in every frame, and multiply it by its unit.
-
-    Raises:
-        InputError: If it is not; the message names the first such frame.
-    """
-    block.frames.properties[key] = numbers(block.frames, key) * unit
-    return block
 
 
 def job_settings(predictor: Predictor, frames: Frames) -> dict[str, object]:

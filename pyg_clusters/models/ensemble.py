@@ -148,12 +148,15 @@ def _check_zeros(first: nn.Module, member: nn.Module, number: int):
 
 
 def _common(domains: Sequence[TrainingDomain]) -> TrainingDomain:
-    """Elements and charge of the first domain, and the sizes and geometries common to all."""
+    """Elements and charge of the first domain, and the sizes, compositions and geometries common to all."""
     domain = TrainingDomain()
     domain.elements.copy_(domains[0].elements)
     sizes = torch.stack([other.sizes for other in domains])
     domain.sizes.copy_(torch.stack([sizes[:, 0].max(), sizes[:, 1].min()]))
     domain.state.copy_(domains[0].state)
+    if all(other.fraction_ranges for other in domains):
+        fractions = torch.stack([other.fractions for other in domains])
+        domain.fractions.copy_(torch.stack([fractions[:, 0].amax(0), fractions[:, 1].amin(0)]))
     ranges = [other.geometry for other in domains if other.geometry[0] > 0]
     if ranges:
         shared = torch.stack(ranges)

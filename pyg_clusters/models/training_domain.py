@@ -137,17 +137,24 @@ def _of_atoms_of_large(radii: Tensor, pos: Tensor, batch: Tensor) -> tuple[Tenso
     return nearest, neighbors
 
 
+def element_counts(z: Tensor, ptr: Tensor) -> Tensor:
+    """Number of atoms of each element in each cluster, ``[num_graphs, MAX_ATOMIC_NUMBER + 1]``."""
+    num_graphs, width = ptr.numel() - 1, MAX_ATOMIC_NUMBER + 1
+    return torch.bincount(ptr_to_batch(ptr) * width + z, minlength=num_graphs * width).view(num_graphs, width)
+
+
 PAIRS_AT_ONCE: int = 1 << 20  # maximum number of distances in memory at a time
 
 
 class TrainingDomain(nn.Module):
-    """Elements, cluster sizes, charge, distances and coordination numbers of a training set, as buffers of a model.
+    """Elements, sizes, compositions, charge and geometries of the clusters of a training set, as buffers of a model.
 
     Before :meth:`fit` the domain is unknown, and no cluster is outside.
     """
 
     elements: Tensor
     sizes: Tensor
+    fractions: Tensor
     geometry: Tensor
     state: Tensor
 
@@ -155,6 +162,7 @@ class TrainingDomain(nn.Module):
         super().__init__()
         self.register_buffer("elements", torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool))
         self.register_buffer("sizes", torch.zeros(2, dtype=torch.long))
+        self.register_buffer("fractions", torch.zeros(2, MAX_ATOMIC_NUMBER + 1))
         self.register_buffer("geometry", torch.zeros(3))
         self.register_buffer("state", torch.zeros(2, dtype=torch.long))
 
@@ -178,9 +186,18 @@ class TrainingDomain(nn.Module):
         """Add further clusters, of any elements; the arguments are those of :meth:`fit`."""
         if pos is not None:
             self._add_geometry(z, ptr, pos)
+        self._add_fractions(z, ptr)
         sizes = torch.cat([ptr.diff(), self.sizes.to(ptr.device)]) if self.known else ptr.diff()
         self.elements[z] = True
         self.sizes.copy_(torch.stack([sizes.min(), sizes.max()]))
+
+    def _add_fractions(self, z: Tensor, ptr: Tensor):
+        low, high = torch.aminmax((element_counts(z, ptr) / ptr.diff()[:, None]).to(self.fractions), dim=0)
+        if not self.known:
+            self.fractions.copy_(torch.stack([low, high]))
+        elif self.fraction_ranges:  # else they are unknown, as in state dicts of earlier versions
+            smallest, largest = self.fractions
+            self.fractions.copy_(torch.stack([torch.minimum(smallest, low), torch.maximum(largest, high)]))
 
     @torch.no_grad()
     def _add_geometry(self, z: Tensor, ptr: Tensor, pos: Tensor):
@@ -201,7 +218,7 @@ class TrainingDomain(nn.Module):
         return GeometryRange(*self.geometry.tolist()) if self.geometry[0] > 0 else GeometryRange()
 
     def _load_from_state_dict(self, state_dict, prefix, *arguments):
-        for name in ("geometry", "state"):  # missing in state dicts of earlier versions
+        for name in ("fractions", "geometry", "state"):  # missing in state dicts of earlier versions
             state_dict.setdefault(f"{prefix}{name}", torch.zeros_like(getattr(self, name)))
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
@@ -225,6 +242,11 @@ class TrainingDomain(nn.Module):
     def atomic_numbers(self) -> list[int]:
         """Atomic numbers of the elements of the training set."""
         return self.elements.nonzero().flatten().tolist()
+
+    @property
+    def fraction_ranges(self) -> list[list[float]]:
+        """Smallest and largest fraction of the atoms of a cluster, of each element; empty if unknown."""
+        return self.fractions[:, self.elements].T.tolist() if bool(self.fractions.any()) else []
 
     @property
     def symbols(self) -> str:

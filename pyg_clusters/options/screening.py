@@ -83,7 +83,7 @@ class ScreenOptions(
     """for unique and diverse, and with --relax: number of lowest-energy frames of each size to select among; by default
     10 times --top (3 times for diverse without --relax)"""
     truth: str | None = None
-    """name of the true energy in the frames, for the report"""
+    """name of the true energy in the frames, to compare with; with --relax that of the minimum nearest to a frame"""
     write: str | None = None
     """also write each candidate to its own folder in this format of ASE (vasp for a POSCAR, aims, xyz, ...)"""
     vacuum: float = VACUUM
@@ -168,4 +168,4 @@ class CompareDFTOptions(OverwriteOptions):
     files: list[str] = field(metadata={"positional": True})
     """outputs in any format that ASE reads"""
     key: str = "energy"
-    """name of the energy (eV) in the outputs"""
+    """name of the energy in the outputs, in eV unless they state another unit"""

@@ -130,15 +130,23 @@ class EvaluateOptions(OverwriteOptions, EnergyUnitOptions, DeviceOptions, CheckO
     target: str | None = None
     """name of the label in the frames: the energy, or the shielding of each atom in ppm; by default the label on which
     the model was trained, or, if that is unknown, binding_energy or nmr_shielding"""
+    forces: str | None = None
+    """name of the forces in the frames, in the unit of the energies per Å; by default those on which the model was
+    trained, if all frames have them"""
     out: str | None = None
     """JSON file for the errors on FRAMES"""
 
     def __post_init__(self):
         super().__post_init__()
-        if not self.frames and self.out is not None:
-            raise InputError("--out requires FRAMES; the errors of a run are written to its test_metrics.json")
-        if not self.frames and self.energy_unit is not None:
-            raise InputError("--energy-unit requires FRAMES; the unit of the data of a run is known")
+        of_run = {
+            "out": "the errors of a run are written to its test_metrics.json",
+            "target": "the label of a run is known",
+            "energy_unit": "the unit of the data of a run is known",
+            "forces": "the name of the forces of a run is known",
+        }
+        for name, reason in of_run.items():
+            if not self.frames and getattr(self, name) is not None:
+                raise InputError(f"--{name.replace('_', '-')} requires FRAMES; {reason}")
 
 
 @verb(

@@ -17,11 +17,12 @@ from pyg_clusters.frames.energy_units import units_of_labels
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
+from pyg_clusters.inference.predictor import check_forces
 from pyg_clusters.inference.run import Run
-from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, score_frames
+from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.screening import BenchmarkScreeningOptions
-from pyg_clusters.screening.candidates import check_forces, relax_atoms, warn_of_left_range
+from pyg_clusters.screening.candidates import relax_atoms, warn_of_left_range
 from pyg_clusters.screening.pool import FramePool, check_truth
 from pyg_clusters.screening.scores import (
     LOWEST,
@@ -187,8 +188,7 @@ def _read(options: BenchmarkScreeningOptions, predictor: Predictor, truth: str) 
     frames = Frames.open(options.frames, properties=keys, on_bad=options.on_bad, fragments=options.fragments)
     scored = list(counting(score_frames(predictor, frames), lambda block: len(block.frames)))
     for key in keys:
-        scored = [block.with_finite(key, options.on_bad) for block in scored]
-        scored = [check_numbers(block, key, units[key][block.frames.file]) for block in scored]
+        scored = [block.with_energies(key, options.on_bad, units[key][block.frames.file]) for block in scored]
     bad = [frame for block in scored for frame in block.bad]
     list_bad(bad)
     if not any(len(block.frames) for block in scored):

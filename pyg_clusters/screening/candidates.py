@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from ase import Atoms
 from torch import Tensor
 
@@ -27,10 +26,10 @@ from pyg_clusters.frames.provenance import (
 )
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.flags import text_of_flags
-from pyg_clusters.models.training_domain import domain_of
-from pyg_clusters.structures import energy_and_forces
+from pyg_clusters.metrics import energy_metrics
 from pyg_clusters.structures.relaxation import LEFT_RANGE, BatchedEnergy
 from pyg_clusters.terminal import FrameProgress, count_of
+from pyg_clusters.units import KCAL_PER_MOL
 
 
 @dataclass
@@ -101,15 +100,20 @@ class Screening:
     relaxed: np.ndarray | None = None
     num_left_range: int = 0  #: Number of frames that left the geometries of the training set during the relaxation.
     files: Sequence[str] = ()  #: Files and folders of the results, if they were written.
+    truth: str | None = None  #: Name of the true energy in eV among the :attr:`properties`, if it is known.
 
     def print(self):
-        """Print the number of candidates, the files, and the number of frames outside the training set."""
+        """Print the number of candidates, the files, the number of frames outside the training set, and the agreement
+        with true energies.
+        """
         num_frames = len(self.energy)
         where = f" in {Path(self.files[0]).parent}:" if self.files else ""
         print(f"{count_of(len(self.candidates), 'candidate')} of {count_of(num_frames, 'frame')}{where}")
         print(*(f"  {file}" for file in self.files), sep="\n")
         if self.flagged is not None and self.flagged.any():
             print(f"{text_of_flags(int(self.flagged.sum()), num_frames)}: their energies are less certain")
+        if self.true is not None:
+            print(self._agreement())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self.energy)} frames, {len(self.candidates)} candidates)"
@@ -144,6 +148,34 @@ class Screening:
             return np.arange(len(self.energy)), self.energy
         shown = np.flatnonzero(np.isfinite(self.relaxed))
         return shown, self.relaxed[shown]
+
+    @property
+    def true(self) -> np.ndarray | None:
+        """True energy of each frame in eV, ``[num_frames]``, if it is known."""
+        return None if self.truth is None else self.properties[self.truth]
+
+    def _agreement(self) -> str:
+        assert self.true is not None
+        shown, energy = self.compared
+        metrics = energy_metrics(energy, self.true[shown], self.size[shown], self.kind[shown])
+        regrets, within = list(self.regrets().values()), "composition" if self.has_alloys else "size"
+        spearman = metrics["spearman_within_size"]
+        ranks = f"Spearman within a {within} {spearman:.2f}, " if np.isfinite(spearman) else ""
+        mean = f" (mean of {len(regrets):,} {within}s)" if len(regrets) > 1 else ""
+        return (
+            f"{self.truth}: MAE {metrics['mae_kcal_mol']:.2f} kcal/mol, {ranks}best candidate {np.mean(regrets):.2f} "
+            f"kcal/mol above the lowest frame{mean}"
+        )
+
+    def regrets(self) -> dict[int | str, float]:
+        """Lowest true energy of the candidates above that of all compared frames in kcal/mol, by :attr:`kind`."""
+        assert self.true is not None
+        shown, _ = self.compared
+        true, kinds, picked = self.true[shown], self.kind[shown], self.picked[shown]
+        return {
+            kind: float(true[(kinds == kind) & picked].min() - true[kinds == kind].min()) * KCAL_PER_MOL
+            for kind in np.unique(kinds).tolist()
+        }
 
     def candidate(self, index: int, reason: str, atoms: Atoms | None = None, origin=None) -> Candidate:
         """Candidate of a frame."""
@@ -190,7 +222,7 @@ def ranks_of(energy: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def write_candidates(screening: Screening, folder: Path, truth: str | None = None):
+def write_candidates(screening: Screening, folder: Path):
     """Write the candidates and their table."""
     candidates = screening.candidates
     write_extxyz(folder / "candidates.extxyz", map(_atoms_to_write, candidates))
@@ -208,10 +240,10 @@ def write_candidates(screening: Screening, folder: Path, truth: str | None = Non
     for name in candidates[0].relaxation if candidates else ():
         columns[name] = [candidate.relaxation[name] for candidate in candidates]
     columns["pred_reason"] = [candidate.reason for candidate in candidates]
-    if truth:
+    if screening.truth:
         relaxed = INITIAL if candidates and candidates[0].relaxation else ""
-        name = relaxed + truth
-        columns[EARLIER + name if name in columns else name] = [candidate.properties[truth] for candidate in candidates]
+        name, values = relaxed + screening.truth, [candidate.properties[screening.truth] for candidate in candidates]
+        columns[EARLIER + name if name in columns else name] = values
     write_table(folder / "candidates.csv", columns)
 
 
@@ -227,21 +259,6 @@ def _atoms_to_write(candidate: Candidate) -> Atoms:
 
 
 RESULTS = ("model_energy", "model_fmax", "model_steps", "converged")
-
-
-def check_forces(predictor: Predictor):
-    """Check that a model has forces, before any computation.
-
-    Raises:
-        InputError: If it has none.
-    """
-    model = predictor.model
-    if predictor.transform is not None:
-        raise InputError(f"{type(model).__name__} needs a graph of each frame and has no forces; use SmoothDART")
-    domain = domain_of(model)
-    z = torch.full((3,), domain.atomic_numbers[0] if domain else 31, device=predictor.device)
-    triangle = torch.tensor([[0.0, 0.0, 0.0], [2.9, 0.0, 0.0], [0.0, 2.9, 0.0]])
-    energy_and_forces(model, z, triangle.to(predictor.device, predictor.dtype), torch.zeros_like(z))
 
 
 def relax_atoms(structures: Sequence[Atoms], predictor: Predictor, fmax: float, steps: int) -> list[Atoms]:

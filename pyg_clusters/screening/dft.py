@@ -174,7 +174,8 @@ def compare_dft(options: CompareDFTOptions) -> Comparison:
     if not screened.is_file():
         raise InputError(f"{folder}: contains no candidates.extxyz; give the folder of a screening")
     with open_output(options, folder, results=RESULTS):
-        blocks = list(read_blocks(screened, with_atoms=True, on_bad="skip"))
+        names = ("pred_energy", SOURCE_FILE, SOURCE_FRAME)
+        blocks = list(read_blocks(screened, properties=names, with_atoms=True, on_bad="skip", on_missing="skip"))
         for frame in (frame for block in blocks for frame in block.unreadable):
             raise InputError(f"{frame}; rewrite the candidates with pyg-clusters screen")
         candidates = [atoms for block in blocks for atoms in block.atoms or ()]

@@ -211,7 +211,7 @@ def select_of_all(
     screening = table.screening()
     pool = FramePool(screening.energy, screening.spread, counts=np.concatenate(counts) if counts else None)
     candidates: dict[tuple[str, int], Candidate] = {}
-    for kind in np.unique(screening.kind):
+    for _, kind in sorted(set(zip(screening.size.tolist(), screening.kind.tolist(), strict=True))):
         index = np.flatnonzero(screening.kind == kind)
         selection = strategy.select(pool.subset(index))
         for each, reason in zip(selection.index, selection.reason, strict=True):

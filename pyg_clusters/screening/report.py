@@ -59,28 +59,27 @@ def write_report(
     predictor: Predictor,
     model: Run,
     strategy: Strategy,
-    truth: str | None = None,
     command: str = "pyg-clusters screen",
 ):
     """Write the report of the candidates selected by a strategy, and its figures."""
-    figures = screening_figures(screening, truth)
+    figures = screening_figures(screening)
     report = Report("Screening of cluster trajectories")
     report.origin(command)
     _add_introduction(report, screening, model, strategy)
-    text = f" The true energies are `{literal(truth)}` of the files." if truth else ""
+    text = f" The true energies are `{literal(screening.truth)}` of the files." if screening.truth else ""
     what, all_ = ("energy", "all") if screening.relaxed is None else ("energy after the relaxation", "the relaxed")
     report.figure(
         figures["trajectory"], f"Predicted {what} along the trajectory, and the candidates.{text}", "trajectory"
     )
     report.figure(figures["distribution"], f"The candidates in the distribution of {all_} frames.", "distribution")
-    _add_summary(report, screening, truth)
+    _add_summary(report, screening)
     report.text("## Candidates")
     try:
-        _add_viewer(report, screening, predictor, truth)
+        _add_viewer(report, screening, predictor)
     except MissingExtra as error:
         message = literal(error)
         report.text(f"{message[0].upper()}{message[1:]}.")
-    _add_table(report, screening, truth)
+    _add_table(report, screening)
     report.next_steps(
         FILES,
         "Calculate the energies of the candidates by DFT (`--write vasp` writes a folder for each), and compare "
@@ -90,10 +89,10 @@ def write_report(
     report.write(folder / "report.html")
 
 
-def screening_figures(screening: Screening, truth: str | None) -> dict[str, Figure]:
+def screening_figures(screening: Screening) -> dict[str, Figure]:
     """Energies along the trajectory and their distribution, each with the candidates."""
     shown, energy = screening.compared
-    true = screening.properties[truth][shown] if truth else None
+    true = None if screening.true is None else screening.true[shown]
     picked, kind = screening.picked[shown], screening.kind[shown]
     frames = count_of(len(shown), "frame" if screening.relaxed is None else "relaxed frame")
     title = f"{count_of(int(picked.sum()), 'candidate')} of {frames}"
@@ -117,8 +116,9 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
     )
     if screening.flagged is not None and screening.flagged.any():
         report.text(
-            f"**{text_of_flags(int(screening.flagged.sum()), len(screening.energy))}** of the model (elements, sizes, "
-            "distances, neighbour counts): their energies are less certain. `pyg-clusters predict` lists the reasons."
+            f"**{text_of_flags(int(screening.flagged.sum()), len(screening.energy))}** of the model (compositions, "
+            "sizes, distances, neighbour counts): their energies are less certain. `pyg-clusters predict` lists the "
+            "reasons."
         )
     relaxed = [candidate for candidate in screening.candidates if candidate.relaxation]
     if relaxed:
@@ -139,7 +139,7 @@ def _add_introduction(report: Report, screening: Screening, model: Run, strategy
 def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Run):
     """Warn of bins that are narrower than the error of the model, which cannot tell neighbouring bins apart."""
     error = model.test_error
-    if error is None:
+    if error is None or num_bins == 1:
         return
     narrow = {kind: width for kind, width in widths_of_bins(screening, num_bins).items() if width < error}
     if narrow:
@@ -154,15 +154,16 @@ def warn_of_narrow_bins(screening: Screening, num_bins: int, model: Run):
 
 
 def widths_of_bins(screening: Screening, num_bins: int) -> dict[int | str, float]:
-    """Width of the bins of each size (of alloys: composition) in kcal/mol."""
+    """Width of the bins of each size (of alloys: composition) with several frames, in kcal/mol."""
+    kinds, counts = np.unique(screening.kind, return_counts=True)
     return {
         kind: KCAL_PER_MOL * bin_width(screening.energy[screening.kind == kind], num_bins)
-        for kind in np.unique(screening.kind).tolist()
+        for kind in kinds[counts > 1].tolist()
     }
 
 
-def _add_summary(report: Report, screening: Screening, truth: str | None):
-    rows = _summary(screening, screening.properties.get(truth) if truth else None)
+def _add_summary(report: Report, screening: Screening):
+    rows = _summary(screening)
     kind = next(iter(rows[0]))
     if len(rows) <= MANY_SIZES:  # a column for each size
         columns = ["", *(kind_label(row[kind]) for row in rows)]
@@ -172,11 +173,10 @@ def _add_summary(report: Report, screening: Screening, truth: str | None):
     report.table(columns, lines, f"Summary by {'composition' if kind == 'composition' else 'cluster size'}.")
 
 
-def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, Any]]:
-    rows = []
+def _summary(screening: Screening) -> list[dict[str, Any]]:
+    rows, regrets = [], {} if screening.true is None else screening.regrets()
     shown, energy = screening.compared
     kinds, picks, sizes = screening.kind[shown], screening.picked[shown], screening.size[shown]
-    true = None if true is None else true[shown]
     for kind in np.unique(kinds).tolist():
         of_kind = kinds == kind
         predicted, picked = energy[of_kind], picks[of_kind]
@@ -188,17 +188,16 @@ def _summary(screening: Screening, true: np.ndarray | None) -> list[dict[str, An
             "lowest predicted (eV)": f"{predicted.min():.3f}",
             "highest candidate (eV)": f"{predicted[picked].max():.3f}",
         }
-        if true is not None:
-            above = (true[of_kind][picked].min() - true[of_kind].min()) * KCAL_PER_MOL
-            metrics = energy_metrics(predicted, true[of_kind], sizes[of_kind])
-            row["best true energy among them above the lowest (kcal/mol)"] = f"{above:.2f}"
+        if screening.true is not None:
+            metrics = energy_metrics(predicted, screening.true[shown][of_kind], sizes[of_kind])
+            row["best true energy among them above the lowest (kcal/mol)"] = f"{regrets[kind]:.2f}"
             row["Spearman, predicted against true"] = f"{metrics['spearman_within_size']:.2f}"
             row["MAE (kcal/mol)"] = f"{metrics['mae_kcal_mol']:.1f}"
         rows.append(row)
     return rows
 
 
-def _add_viewer(report: Report, screening: Screening, predictor: Predictor, truth: str | None):
+def _add_viewer(report: Report, screening: Screening, predictor: Predictor):
     """Add interactive 3D structures of the candidates.
 
     Raises:
@@ -207,7 +206,7 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
     candidates = screening.candidates
     shown = [candidates[index] for index in shown_first([candidate.size for candidate in candidates])]
     atoms = [candidate.atoms for candidate in shown]
-    properties = candidate_properties(screening, shown, truth)
+    properties = candidate_properties(screening, shown)
     energies = predictor.atomic_energies(atoms, fragments="keep")
     caption = (
         "Each point is a candidate: click on it to see its structure, and drag the structure to rotate it. The "
@@ -230,17 +229,15 @@ def _add_viewer(report: Report, screening: Screening, predictor: Predictor, trut
     section = viewer_section(
         atoms,
         properties,
-        x="predicted energy above the lowest" if truth else "rank",
-        y="true energy above the lowest" if truth else "predicted energy above the lowest",
+        x="predicted energy above the lowest" if screening.truth else "rank",
+        y="true energy above the lowest" if screening.truth else "predicted energy above the lowest",
         color="atoms" if several else "spread" if "spread" in properties else "rank",
         atom_color=None if energies is None else OF_ATOM,
     )
     report.viewer(section, caption)
 
 
-def candidate_properties(
-    screening: Screening, candidates: Sequence[Candidate], truth: str | None = None
-) -> dict[str, Property]:
+def candidate_properties(screening: Screening, candidates: Sequence[Candidate]) -> dict[str, Property]:
     """Properties of some candidates of a screening by name."""
     energy = np.array([candidate.energy for candidate in candidates])
     kind = np.array([screening.kind_of(candidate) for candidate in candidates])
@@ -266,9 +263,9 @@ def candidate_properties(
     if len(np.unique(screening.file)) > 1 or any(one.source_file != one.file for one in candidates):
         properties["source_file"] = Property(np.array([Path(one.source_file).name for one in candidates]))
     properties["source_frame"] = Property(np.array([one.source_frame for one in candidates]))
-    if truth:
-        true = np.array([one.properties[truth] for one in candidates], dtype=float)
-        above = true - _lowest(screening.properties[truth], screening.kind, kind)
+    if screening.true is not None:
+        true = screening.true[[one.index for one in candidates]]
+        above = true - _lowest(screening.true, screening.kind, kind)
         properties |= {"true energy": Property(true, "eV"), "true energy above the lowest": Property(above, "eV")}
     return properties
 
@@ -279,7 +276,7 @@ def _lowest(energy: np.ndarray, kinds: np.ndarray, of: np.ndarray) -> np.ndarray
     return np.array([lowest[kind] for kind in of.tolist()])
 
 
-def _add_table(report: Report, screening: Screening, truth: str | None):
+def _add_table(report: Report, screening: Screening):
     """Add a table of the first candidates of each size."""
     candidates = screening.candidates
     kinds = [screening.kind_of(candidate) for candidate in candidates]
@@ -287,7 +284,7 @@ def _add_table(report: Report, screening: Screening, truth: str | None):
     each = -(-ROWS // len(begin))
     shown = [one for index, one in enumerate(candidates) if index - begin[kinds[index]] < each]
     columns: dict[str, Sequence[object]] = {}
-    for name, values in candidate_properties(screening, shown, truth).items():
+    for name, values in candidate_properties(screening, shown).items():
         columns[f"{SHORT.get(name, name)} ({values.unit})" if values.unit else name] = values.values.tolist()
     columns["reason"] = [candidate.reason for candidate in shown]
     caption = "The candidates."

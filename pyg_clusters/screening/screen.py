@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,12 @@ from pyg_clusters.frames.writing import open_output
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.calibration import flagger_of
 from pyg_clusters.inference.engines import score_resumably
+from pyg_clusters.inference.predictor import check_forces
 from pyg_clusters.inference.run import Run
-from pyg_clusters.inference.scoring import ScoredBlock, check_numbers, job_settings
+from pyg_clusters.inference.scoring import ScoredBlock, job_settings
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screening import ScreenOptions
-from pyg_clusters.screening.candidates import Candidate, Screening, check_forces, relax_candidates, write_candidates
+from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates, write_candidates
 from pyg_clusters.screening.dft import check_format, write_folders
 from pyg_clusters.screening.pool import (
     FramePool,
@@ -64,24 +66,23 @@ def screen(options: ScreenOptions) -> Screening:
         parts = Parts(out / "scores.unfinished", job_settings(predictor, frames), overwrite=options.overwrite)
         trained = flagger_of(predictor.model, model.calibration())
         blocks = score_resumably(predictor, frames, parts, options, trained)
-        truth = options.truth
-        if truth:
-            units = units_of_labels(options.frames, truth, options.energy_unit)
-            key, truth = truth, truth if all(unit == 1 for unit in units.values()) else f"{truth}_eV"
-            blocks = (_with_truth(block.with_finite(key, options.on_bad), key, truth, units) for block in blocks)
+        truth = None
+        if options.truth:
+            units = units_of_labels(options.frames, options.truth, options.energy_unit)
+            truth = options.truth if all(unit == 1 for unit in units.values()) else f"{options.truth}_eV"
+            blocks = (_with_truth(block, options, truth, units) for block in blocks)
         blocks = counting(blocks, lambda block: len(block.frames))
-        screening = select(blocks, strategy, options, predictor)
+        screening = replace(select(blocks, strategy, options, predictor), truth=truth)
         if not screening.candidates:
             list_bad(screening.bad)
             raise InputError(f"no frame of {', '.join(options.frames)} can be used: nothing to select from")
         if isinstance(strategy, Bins):
             warn_of_narrow_bins(screening, strategy.bins, model)
         if truth and trained is not None:
-            for line in check_zero(screening, truth):
+            for line in check_zero(screening):
                 print(line)
-        write_candidates(screening, out, truth)
-        command = shlex.join(command_words(options))
-        write_report(screening, out, predictor, model, strategy, truth, command)
+        write_candidates(screening, out)
+        write_report(screening, out, predictor, model, strategy, shlex.join(command_words(options)))
         if options.write:
             structures = [candidate.atoms for candidate in screening.candidates]
             write_folders(out / options.write, structures, options.write, options.vacuum, overwrite=again)
@@ -92,9 +93,9 @@ def screen(options: ScreenOptions) -> Screening:
     return screening
 
 
-def check_zero(screening: Screening, truth: str) -> list[str]:
+def check_zero(screening: Screening) -> list[str]:
     """Warning if the zeros of true and predicted energies of the candidates seem to differ, see :func:`check_truth`."""
-    candidates = screening.candidates
+    candidates, truth = screening.candidates, str(screening.truth)
     return check_truth(
         np.concatenate([candidate.atoms.numbers for candidate in candidates]),
         offsets([len(candidate.atoms) for candidate in candidates]),
@@ -118,10 +119,11 @@ def _predictor(model: Run, options: ScreenOptions, strategy: Strategy) -> Predic
     return predictor
 
 
-def _with_truth(block: ScoredBlock, key: str, name: str, units: Mapping[str, float]) -> ScoredBlock:
-    """Add true energies in eV to a block, under their name in the files if their unit there is eV."""
-    properties = check_numbers(block, key).frames.properties
-    properties[name] = properties[key] * units[block.frames.file]
+def _with_truth(block: ScoredBlock, options: ScreenOptions, name: str, units: Mapping[str, float]) -> ScoredBlock:
+    """Block with true energies in eV, under their name in the files if their unit there is eV."""
+    key = str(options.truth)
+    block = block.with_energies(key, options.on_bad, units[block.frames.file])
+    block.frames.properties = {name: block.frames.properties[key]}
     return block
 
 

@@ -151,9 +151,11 @@ class TrainCLI(LightningCLI):
             raise InputError("trainer must be a group of arguments, as in trainer: {max_epochs: 40}")
         callbacks = self.config_init["trainer"].get("callbacks") or []
         notes = {"config": CONFIGURATION}
-        target = getattr(self.datamodule.dataset, "target", None)
-        if isinstance(target, str):
+        dataset = self.datamodule.dataset
+        if isinstance(target := getattr(dataset, "target", None), str):
             notes["target"] = target
+        if getattr(dataset, "forces", False):
+            notes["forces"] = dataset.forces_key
         self.run_folder = RunFolder(self.config["out"], notes)
         # The trainer's own limit would stop within an epoch, and a resumed run would skip the rest of it.
         self.timer = Timer(self.config_init["trainer"].get("max_time"), interval="epoch", verbose=False)
