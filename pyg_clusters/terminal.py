@@ -25,6 +25,8 @@ T = TypeVar("T")
 
 SECONDS: float = 60.0  # time between two lines if standard error is not a terminal
 
+WIDTH, MAX_WIDTH = 100, 1000  # of a table in characters: usual, and the largest
+
 _hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
 
@@ -40,15 +42,22 @@ def print_table(
     columns: Iterable[str],
     rows: Iterable[Sequence[object]],
     words: Collection[str] = ("",),
-    width: int = 100,
 ):
-    """Print a table of rows of values (:func:`cell`); the columns of ``words`` are aligned left and not wrapped."""
+    """Print a table of rows of values (:func:`cell`).
+
+    The columns of ``words`` are aligned left and not wrapped. A table that needs more than :data:`WIDTH` characters is
+    printed in full, also in a narrower terminal.
+    """
+    columns, texts = list(columns), [[cell(value) for value in row] for row in rows]
     table = Table(title=title, title_justify="left")
-    for name in columns:
-        table.add_column(name, justify="left" if name in words else "right", no_wrap=name in words)
-    for row in rows:
-        table.add_row(*map(cell, row))
-    Console(width=width).print(table)
+    for index, name in enumerate(columns):
+        column, left = [name, *(row[index] for row in texts)], name in words
+        widest = max(len(word) for text in column for word in ([text] if left else text.split() or [""]))
+        table.add_column(name, justify="left" if left else "right", no_wrap=left, min_width=widest)
+    for row in texts:
+        table.add_row(*row)
+    needed = Console(width=MAX_WIDTH).measure(table).minimum
+    Console(width=max(WIDTH, needed)).print(table)
 
 
 def span(values: Collection[int]) -> str:

@@ -16,7 +16,7 @@ from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.pairs import shell_counts
 from pyg_clusters.positions import centred
 from pyg_clusters.structures.superposition import distances_by_elements
-from pyg_clusters.terminal import span
+from pyg_clusters.terminal import count_of, span
 from pyg_clusters.units import KCAL_PER_MOL
 
 BIN_WIDTH: float = 0.05  # width of a bin of g(r) in Å
@@ -226,7 +226,7 @@ class Description:
         means = ", ".join(f"{shell_name(shell)} {mean:.2f}" for shell, mean in enumerate(self.counts.mean(axis=0)))
         colliding = (
             f"isomers that share all counts: {same.num_colliding:,} of {same.num_isomers:,} ({same.rate:.2%}), in "
-            f"{len(same.shared):,} multisets"
+            f"{count_of(len(same.shared), 'multiset')}"
         )
         if self.target is None:
             colliding += " (--target NAME compares their energies)"

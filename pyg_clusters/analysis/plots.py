@@ -293,19 +293,19 @@ def picked_histogram(predicted: np.ndarray, picked: np.ndarray, sizes: np.ndarra
 
 
 def reliability(rows: Sequence[Mapping[str, float]]) -> Figure:
-    """Observed against requested coverage; calibrated intervals lie on the diagonal.
+    """Measured against nominal coverage; calibrated intervals lie on the diagonal.
 
     Args:
         rows: The rows of :func:`pyg_clusters.metrics.reliability_rows`; bars are standard errors.
     """
-    figure, axes = figure_with_axes("requested coverage", "observed coverage")
+    figure, axes = figure_with_axes("nominal coverage", "measured coverage")
     figure.set_size_inches(4.6, 4.4)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle="--")
-    requested, observed, error = (
+    nominal, measured, error = (
         np.array([row[key] for row in rows]) for key in ("coverage", "coverage_reached", "standard_error")
     )
     style: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4, "linewidth": 1.2, "capsize": 2}
-    axes.errorbar(requested, observed, error, label=f"{rows[0]['num_groups']} groups of clusters", **style)
+    axes.errorbar(nominal, measured, error, label=f"{rows[0]['num_groups']} groups of clusters", **style)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
     legend(axes, loc="upper left")
     return figure

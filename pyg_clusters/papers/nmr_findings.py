@@ -86,7 +86,7 @@ def relaxed_pairs(dataset: ClusterDataset) -> list[tuple[LabelledCluster, Labell
     for index in (~relaxed).nonzero().flatten().tolist():
         partners = (relaxed & (groups == groups[index])).nonzero().flatten().tolist()
         pairs += [
-            (labelled_cluster(dataset, index, "as grown"), labelled_cluster(dataset, partner, "relaxed"))
+            (labelled_cluster(dataset, index, "unrelaxed"), labelled_cluster(dataset, partner, "relaxed"))
             for partner in partners
         ]
     return pairs
@@ -116,7 +116,7 @@ def clusters_of_figure_7(
     worst = int(lowest.argmin())
     same_size = (dataset.sizes == dataset.sizes[worst]).numpy()
     best = int(np.where(same_size, lowest, -np.inf).argmax())
-    kinds = {worst: "as grown, with the lowest shielding", best: "as grown, without low shieldings"}
+    kinds = {worst: "unrelaxed, with the lowest shielding", best: "unrelaxed, without low shieldings"}
     return [labelled_cluster(dataset, index, kind) for index, kind in kinds.items()]
 
 
@@ -188,7 +188,7 @@ def _about_relaxing(pairs: Sequence[tuple[LabelledCluster, LabelledCluster]]) ->
     crowded = sum(bool((relaxed.coordination > 11.5).any()) for _, relaxed in pairs)
     changes = ", ".join(f"{before:.0f} to {after:.0f}" for before, after in lowest[lowest[:, 0].argsort()])
     figures = (
-        f"{len(pairs)} clusters are labelled as grown and relaxed: the lowest changes from {changes} ppm, up in "
+        f"{len(pairs)} clusters are labelled before and after relaxation: the lowest changes from {changes} ppm, up in "
         f"{int((rises > 0).sum())} of them, by {rises.mean():.0f} ppm on average; {crowded} then have an atom of "
         "coordination 12"
     )

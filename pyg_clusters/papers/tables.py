@@ -82,7 +82,7 @@ class Reproduction:
     def print(self):
         """Print tables and findings."""
         for table in self.tables:
-            print_table(table.title, table.columns, table.lines, table.columns[: table.words], width=150)
+            print_table(table.title, table.columns, table.lines, table.columns[: table.words])
             print(self.mark, end="\n" if self.mark else "")
         for finding in self.findings:
             print(f"{finding.verdict}: {finding.statement} {finding.figures}")

@@ -319,4 +319,4 @@ def _columns(rows: Sequence[Ranking] | Sequence[StrategyScore]) -> dict[str, lis
 
 def _print(title: str, rows: Sequence[Ranking] | Sequence[StrategyScore], without: Sequence[str] = ()):
     columns = {HEADINGS.get(name, name): values for name, values in _columns(rows).items() if name not in without}
-    print_table(title, columns, zip(*columns.values(), strict=True), words=("strategy", "composition"), width=150)
+    print_table(title, columns, zip(*columns.values(), strict=True), words=("strategy", "composition"))

@@ -145,7 +145,7 @@ class Comparison:
     def print(self):
         """Print the table, and the names of the files."""
         headings = ("", "results", "MAE without the mean (kcal/mol)", "Spearman", "lowest by DFT", "its predicted rank")
-        print_table("DFT and predictions", headings, self.rows(), width=120)
+        print_table("DFT and predictions", headings, self.rows())
         paths = ", ".join(str(self.folder / name) for name in RESULTS)
         print(f"{len(self.columns['candidate'])} of {self.num_candidates} candidates: {paths}")
 

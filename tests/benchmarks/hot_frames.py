@@ -52,7 +52,7 @@ WANTED, AMONG = 0.05, 0.2
 """Recall: how many of this share of the frames, the lowest by truth, are among that share, the lowest by prediction."""
 CHOICES = {
     "random": "random, from the frame",
-    "raw": "ranked as they are, from the frame",
+    "raw": "ranked unrelaxed, from the frame",
     "relaxed, raw start": "ranked relaxed, from the frame",
     "relaxed": "ranked relaxed, from the relaxed structure",
     "copies": "lowest of the copies, from the relaxed structure",
