@@ -133,6 +133,11 @@ def test_what_ships_is_used_by_name(tmp_path, monkeypatch, capsys):
         assert with_recipe([*words, "--out", "run"])[1:] == [file, "--out", "run"]
     assert with_recipe(["--out=run", "--config=dart-gallium"]) == ["--out=run", f"--config={file}"]
     (tmp_path / "gallium_md_57").write_text("1\n\nGa 0 0 0\n")  # a file of that name comes first
+    for atoms in frames:
+        atoms.arrays |= {"dft_forces": atoms.positions, "forces": atoms.positions, "xtb_force": atoms.positions}
+    write_extxyz(tmp_path / "two.extxyz", frames)
+    assert main([*command, "--target", "xtb_energy", "--overwrite"]) == 0
+    assert "forces: xtb_force}" in (tmp_path / "r.yaml").read_text()  # not those of another level of theory
     assert main(["info", "gallium_md_57"]) == 0
     assert "1,000" not in capsys.readouterr().out
     assert set(CASES) <= shipped_frames().keys()

@@ -160,11 +160,12 @@ def inspect_frames(options: NewRecipeOptions) -> Findings:
     shapes: dict[str, str] = {}
     for frame, of in zip(frames, labels, strict=True):
         shapes |= {name: _kind(value, len(frame.atoms)) for name, value in of.items()}
-    vectors = [name for name, kind in shapes.items() if kind == "vector" and "force" in name.lower()]
-    forces = min(vectors, key=lambda name: name != "forces", default=None)
     target = options.target or _target(shapes, options.frames)
     if options.target and shapes.get(target) not in ("energy", "atoms"):
         raise InputError(f"--target {target}: the frames have no such number; they have {_listed(shapes)}")
+    vectors = [name for name, kind in shapes.items() if kind == "vector" and "force" in name.lower()]
+    of_target = re.compile(re.escape(target).replace("energy", "forces?"), re.IGNORECASE)  # REF_forces of REF_energy
+    forces = min(vectors, key=lambda name: (not of_target.fullmatch(name), name != "forces"), default=None)
     per_atom = shapes[target] == "atoms"
     found = [] if per_atom else [stated_unit(file, target) for file in files]
     unit = "ppm" if per_atom else next((stated.name for stated in found if stated is not None), "eV")
