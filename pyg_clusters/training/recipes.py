@@ -293,21 +293,19 @@ trainer: {{max_epochs: {options.epochs}}}
 
 def _model(findings: Findings, epochs: int) -> str:
     """Section ``model`` of a recipe: training, network, optimizer and schedule."""
+    training, optimizer = "EnergyTraining", "Adam, init_args: {lr: 2.0e-3}"
     if findings.per_atom:
-        training, network = "ShieldingTraining", "class_path: pyg_clusters.models.NodeSchNet"
-        rest = "optimizer: {class_path: torch.optim.Adam, init_args: {lr: 1.0e-3}}"
-    else:
-        training, network = "ForceTraining" if findings.forces else "EnergyTraining", _network(findings)
-        optimizer = "class_path: torch.optim.Adam, init_args: {lr: 2.0e-3}"
-        if findings.forces:
-            optimizer = "class_path: torch.optim.AdamW, init_args: {lr: 2.0e-3, weight_decay: 0.2}"
-        rest = f"""\
-optimizer: {{{optimizer}}}
+        training, optimizer = "ShieldingTraining", "AdamW, init_args: {lr: 1.0e-3, weight_decay: 0.01}"
+    elif findings.forces:
+        training, optimizer = "ForceTraining", "AdamW, init_args: {lr: 2.0e-3, weight_decay: 0.2}"
+    force_weight = "force_weight: 20.0  # in Å\n" if training == "ForceTraining" else ""
+    arguments = f"""\
+model:
+{indent(_network(findings), "  ")}
+{force_weight}optimizer: {{class_path: torch.optim.{optimizer}}}
 scheduler: {{class_path: torch.optim.lr_scheduler.CosineAnnealingLR, init_args: {{T_max: {epochs}}}}}
 average_decay: 0.99"""
-        rest = f"force_weight: 20.0  # in Å\n{rest}" if findings.forces else rest
-    arguments = indent(f"model:\n{indent(network, '  ')}\n{rest}", "    ")
-    return f"model:\n  class_path: pyg_clusters.training.{training}\n  init_args:\n{arguments}"
+    return f"model:\n  class_path: pyg_clusters.training.{training}\n  init_args:\n{indent(arguments, '    ')}"
 
 
 def smooth_dart_arguments(distribution: PairDistribution, forces: bool) -> dict[str, object]:
@@ -336,16 +334,23 @@ def smooth_dart_arguments(distribution: PairDistribution, forces: bool) -> dict[
 
 
 def _network(findings: Findings) -> str:
-    """Network for energies: SmoothDART, or AlloyDART for several elements without forces."""
-    if len(findings.elements) > 1 and not findings.forces:
-        radii = [round(share * findings.distribution.bond_length, 2) for share in FALLBACK]
+    """ShieldingDART for shieldings; for energies SmoothDART, or AlloyDART for several elements without forces."""
+    bond = findings.distribution.bond_length
+    elements = f"\n  elements: {findings.elements}" if len(findings.elements) > 1 else ""
+    if findings.per_atom:
+        return f"""\
+class_path: pyg_clusters.models.ShieldingDART  # beyond the sizes of the data, NodeSchNet is better
+init_args:{elements}
+  radii: {[round(share * bond, 2) for share in SUM_RADII]}  # in Å
+  width: {round(WIDTH * bond, 2)}"""
+    if elements and not findings.forces:
+        radii = [round(share * bond, 2) for share in FALLBACK]
         with suppress(ValueError):  # too few peaks
             radii = list(findings.distribution.suggested_radii())
         return f"""\
 class_path: pyg_clusters.models.AlloyDART
 init_args: {{elements: {findings.elements}, radii: {radii}}}"""
     arguments = smooth_dart_arguments(findings.distribution, bool(findings.forces))
-    elements = f"\n  elements: {findings.elements}" if len(findings.elements) > 1 else ""
     return f"""\
 class_path: pyg_clusters.models.SmoothDART
 init_args:{elements}
