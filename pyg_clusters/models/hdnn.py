@@ -93,6 +93,7 @@ class HDNN(nn.Module):
     ) -> Tensor:
         """Contributions of the atoms ``[num_atoms]`` in eV; the arguments are those of :meth:`forward`."""
         batch = one_cluster(z) if batch is None else batch
+        self.domain.check(z)
         element = element_numbers(z, self.elements)
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         x = symmetry_functions

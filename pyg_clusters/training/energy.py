@@ -231,6 +231,8 @@ class EnergyTraining(pl.LightningModule):
     ):
         """Fit offset, scale and domain of the model to the training set; only widen the domain of a pretrained one.
 
+        Elements without a reference energy are removed from the domain if there are reference energies.
+
         Args:
             blocks: Training set in batches that can be iterated over more than once.
             references: Energy in eV of an atom by element symbol, subtracted from the targets; the model adds it again.
@@ -248,6 +250,8 @@ class EnergyTraining(pl.LightningModule):
             domain.set_electronic_state(*state)
             for block in blocks:
                 (domain.widen if self.is_pretrained else domain.add)(block.z, block.ptr, block.get("pos"))
+            if isinstance(scale, EnergyScale) and scale.references is not None:
+                domain.elements &= scale.references.isfinite()  # a trained model may have had those of other elements
 
     def on_train_start(self):
         """Stop immediately if the run was killed after its last epoch."""
