@@ -186,7 +186,7 @@ class SmoothDART(nn.Module):
             empty.repeat(1, values.size(1)).index_copy(0, place, values).view(*padded.shape[:2], -1)
             for values in self.element_values(z, pos.dtype)
         ]
-        x, masks = self._descriptor(padded, sizes, *elements)
+        x, masks = (values.to(self.inputs.mean.dtype) for values in self._descriptor(padded, sizes, *elements))
         if self.training and not self.inputs.fitted:
             self.inputs.fit(x.detach().flatten(0, 1)[place])
         x = self.inputs(x)
@@ -196,9 +196,10 @@ class SmoothDART(nn.Module):
         energy = self.read_out(x.flatten(0, 1).index_select(0, place), z)
         if self.repulsion and z is not None:
             pairs, _, distance = pair_distances(padded, sizes)
-            numbers = place.new_zeros(valid.numel()).index_copy(0, place, z).view_as(valid)
+            numbers = z.new_zeros(valid.numel()).index_copy(0, place, z).view_as(valid)
             repelled = repulsion(distance, numbers[:, :, None], numbers[:, None], self.domain.geometry[0])
-            energy = energy + 0.5 * repelled.where(pairs, 0.0).sum(-1).flatten().index_select(0, place)
+            repelled = repelled.where(pairs, 0.0).sum(-1).flatten().index_select(0, place)
+            energy = energy + 0.5 * repelled.to(energy.dtype)
         return energy + defect.to(energy.dtype)
 
     def read_out(self, x: Tensor, z: Tensor | None) -> Tensor:
