@@ -110,20 +110,8 @@ class HDNN(nn.Module):
         raw = x.new_zeros(z.numel())
         for number, network in enumerate(self.networks.values()):
             atoms = (element == number).nonzero().flatten()
-            raw = raw.index_put((atoms,), network(x[atoms]).squeeze(-1))
+            raw = raw.index_put((atoms,), network(x[atoms]).squeeze(-1).to(raw))  # mixed precision
         return self.scale(raw + defect, z)
-
-    def check_data(self, dataset: object):
-        """Check that stored symmetry functions of a data set have the parameters of the model.
-
-        Raises:
-            InputError: If they differ.
-        """
-        stored = getattr(dataset, "pre_transform", None)
-        if isinstance(stored, SymmetryFunctions) and repr(stored) != repr(self.functions):
-            raise InputError(
-                f"the data set stores {stored}, but the model has {self.functions}: give both the same parameters"
-            )
 
 
 def _network(widths: Sequence[int]) -> nn.Sequential:
