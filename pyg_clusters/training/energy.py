@@ -255,7 +255,7 @@ class EnergyTraining(pl.LightningModule):
 
     def on_train_start(self):
         """Stop immediately if the run was killed after its last epoch."""
-        if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
+        if self.rate_is_low:
             self.trainer.should_stop = True
 
     @property
@@ -323,13 +323,18 @@ class EnergyTraining(pl.LightningModule):
             self._scheduler.step(self.trainer.callback_metrics["val_mae"])
         elif self._scheduler is not None:
             self._scheduler.step()
-        if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
+        if self.rate_is_low:
             self.trainer.should_stop = True
 
     @property
     def learning_rate(self) -> float:
         """Learning rate of the first group of parameters."""
         return self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    @property
+    def rate_is_low(self) -> bool:
+        """Whether the learning rate has fallen below ``stop_below_rate``, which ends the training."""
+        return self.learning_rate < self.stop_below_rate * (1 - 1e-6)
 
     def _share(self, targets: Tensor) -> Tensor | float:
         """Number of targets of this process relative to the mean over all processes: the weight of its loss."""

@@ -281,8 +281,10 @@ def _conclude(run: Run, cli: TrainCLI):
     """Evaluate the best model, report how the training ended, and mark the run as finished."""
     if not (run.path / BEST).exists():
         raise InputError(f"{run.path}: {_reason_for_no_model(cli)}")
-    best = f"{cli.run_folder.best:.2f} {cli.model.unit}"
-    print(f"trained for {count_of(cli.trainer.current_epoch, 'epoch')}, best validation MAE {best}")
+    epochs, best = count_of(cli.trainer.current_epoch, "epoch"), f"{cli.run_folder.best:.2f} {cli.model.unit}"
+    if cli.model.rate_is_low and cli.trainer.current_epoch < (cli.trainer.max_epochs or 0):
+        epochs += f" (until the learning rate of the schedule fell below {cli.model.stop_below_rate:g})"
+    print(f"trained for {epochs}, best validation MAE {best}")
     evaluate_run(run).print(by_size=False)
     if cli.stopped_by_time:
         print(
