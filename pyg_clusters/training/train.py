@@ -99,6 +99,12 @@ def _train_ensemble(argv: list[str], run: Run | None, members: str | None, worke
     argv, out = take_option(argv, "--out")
     if recipe is None or out is None:
         raise InputError("an ensemble needs a recipe and a folder: --config FILE --ensemble 5 --out RUN")
+    started = any(name == "init-from" for name, _ in options_of(argv))
+    if started or any(each.get("init_from") for each in recipes_in(["--config", recipe])):
+        print(
+            "warning: all members start from the same weights, so their spread is too small: fine-tune the members of "
+            "an ensemble one by one, and combine them with pyg-clusters ensemble"
+        )
     with trusting_files():  # the user's own recipe
         train_ensemble(Path(recipe), argv, number, Path(out), parallel)
         _evaluate_ensemble(Run(out))
