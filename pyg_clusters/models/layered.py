@@ -222,7 +222,7 @@ class LayeredModel(nn.Module):
         else:
             raw = self._raw(z, pos, batch, **graph)
         raw = raw + defect
-        return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
+        return self.scale(raw, z)
 
     def _raw(
         self, z: Tensor, pos: Tensor | None, batch: Tensor, x: Tensor | None = None, **given: Tensor | None

@@ -116,12 +116,12 @@ class NodeSchNet(nn.Module):
             edge_index: Pairs ``[2, num_edges]`` (source j, target i), if already computed.
             edge_weight: Distances of the pairs ``[num_edges]`` in Å; computed from the positions if not given.
         """
-        return self.scale(self.raw(z, pos, batch, edge_index=edge_index, edge_weight=edge_weight))
+        return self.scale(self.raw(z, pos, batch, edge_index=edge_index, edge_weight=edge_weight), z)
 
     def raw(self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, **graph: Tensor | None) -> Tensor:
         """Output of the network before scaling to ppm, ``[num_atoms]``; the arguments are those of :meth:`forward`.
 
-        To train on transformed values, compare it with ``model.scale.standardize(y)``.
+        To train on transformed values, compare it with ``model.scale.standardize(y, z)``.
         """
         self.domain.check(z)
         batch = one_cluster(z) if batch is None else batch

@@ -207,7 +207,7 @@ class SmoothDART(nn.Module):
         for layer in self.interaction[:-1]:
             x = self.activation(layer(x))
         raw = self.interaction[-1](x).squeeze(-1)
-        return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
+        return self.scale(raw, z)
 
     def element_values(self, z: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Element channels ``[num_atoms, num_channels]`` and one-hot elements; empty for one element."""

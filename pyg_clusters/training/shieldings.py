@@ -75,7 +75,7 @@ class ShieldingTraining(EnergyTraining):
         target = data.y
         scale = getattr(self.model, "scale", None)
         if isinstance(scale, ShieldingScale):
-            predicted, target = scale.standardize(predicted), scale.standardize(target)
+            predicted, target = (scale.standardize(values, data.z) for values in (predicted, target))
         return self.loss(predicted, target, data.batch) if self._loss_takes_batch else self.loss(predicted, target)
 
     def training_step(self, data: Data, step: int) -> Tensor:
