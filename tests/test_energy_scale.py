@@ -6,8 +6,8 @@ import torch
 
 from pyg_clusters.errors import InputError
 from pyg_clusters.models import NodeSchNet, load_model, save_model
-from pyg_clusters.nn import EnergyScale
-from pyg_clusters.nn.output_scale import ShieldingScale, fit_references, in_needed_precision, shift_of_references
+from pyg_clusters.nn import EnergyScale, ShieldingScale
+from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
 
 
 def mixed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

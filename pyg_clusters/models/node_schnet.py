@@ -9,7 +9,7 @@ from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock,
 from pyg_clusters.geometry import batch_to_ptr, check_radii, is_traced, one_cluster
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.neighbor_sums import Interpolation, filtered_sum
-from pyg_clusters.nn.output_scale import ShieldingScale
+from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.pairs import radius_pairs, radius_slots
 from pyg_clusters.positions import usable_positions
 

@@ -23,8 +23,9 @@ from pyg_clusters.models.smooth_dart_parts import large_atomic_energies, repulsi
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.inputs import ElementChannels, InputScale, reset_parameters
 from pyg_clusters.nn.neighbor_sums import MAX_DEGREE, harmonics_of_neighbors
-from pyg_clusters.nn.output_scale import EnergyScale, OutputScale, ShieldingScale
+from pyg_clusters.nn.output_scale import EnergyScale, OutputScale
 from pyg_clusters.nn.shell_conv import ShellConv
+from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.pairs import is_large
 from pyg_clusters.positions import usable_positions
 

@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric
 
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
-from pyg_clusters.nn.output_scale import ShieldingScale
+from pyg_clusters.nn import ShieldingScale
 from pyg_clusters.training.energy import EnergyTraining, OptimizerCallable, SchedulerCallable
 from pyg_clusters.units import SHIFT_NAME
 
