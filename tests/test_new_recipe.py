@@ -11,7 +11,8 @@ from pyg_clusters.analysis.pair_distribution import PairDistribution
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.shipped import shipped_frames, shipped_recipes
-from pyg_clusters.training.recipes import smooth_dart_arguments, with_recipe
+from pyg_clusters.training.new_recipe import smooth_dart_arguments
+from pyg_clusters.training.recipes import with_recipe
 
 FEW = "trainer: {max_epochs: 1, limit_train_batches: 2}\ndata: {batch_size: 4}\n"
 CASES = {
