@@ -48,6 +48,8 @@ def test_saved_and_loaded(tmp_path, generator, model, dtype):
     assert loaded(*arguments).dtype == dtype
     assert loaded(*arguments).equal(model(*arguments))
     assert load_model(tmp_path / "run")(*arguments).equal(model(*arguments))  # the folder of the run does as well
+    save_model(torch.compile(model), tmp_path / "compiled")
+    assert load_model(tmp_path / "compiled")(*arguments).equal(model(*arguments))
 
 
 def test_what_is_written(tmp_path, model):

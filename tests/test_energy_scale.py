@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from pyg_clusters.errors import InputError
-from pyg_clusters.nn import EnergyScale
-from pyg_clusters.nn.output_scale import ShieldingScale, fit_references, in_needed_precision, shift_of_references
+from pyg_clusters.models import NodeSchNet, load_model, save_model
+from pyg_clusters.nn import EnergyScale, ShieldingScale
+from pyg_clusters.nn.output_scale import fit_references, in_needed_precision, shift_of_references
 
 
 def mixed() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -163,3 +164,27 @@ def test_training_without_a_fitted_scale_warns_once():
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             scale(*arguments)
+
+
+@pytest.mark.parametrize("transform", [False, True])
+def test_shieldings_of_each_element_have_their_own_mean(tmp_path, transform):
+    """Differences between elements, of thousands of ppm, do not hide those between atoms of one."""
+    generator = torch.Generator().manual_seed(0)
+    z = torch.tensor([13, 31]).repeat(50)
+    shieldings = torch.where(z == 13, 550.0, 1800.0) + 20 * torch.randn(100, generator=generator)
+    model = NodeSchNet(hidden_channels=8, num_filters=8, transform=transform)
+    model.scale.fit(z, torch.arange(0, 101, 10), shieldings)
+    standard = model.scale.standardize(shieldings, z)
+    for number in (13, 31):
+        assert float(standard[z == number].mean()) == pytest.approx(0.0, abs=1e-3)
+    assert float(standard.std(correction=0)) == pytest.approx(1.0, abs=1e-3)
+    torch.testing.assert_close(model.scale(standard, z), shieldings, rtol=1e-4, atol=0.0)
+    with pytest.raises(InputError, match="atomic numbers z are needed"):
+        model.scale(standard)
+    save_model(model, tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.scale(standard, z).equal(model.scale(standard, z))
+    model.scale.fit(z[::2], torch.tensor([0, 50]), shieldings[::2])
+    assert "scale.offset" not in model.state_dict()
+    loaded.load_state_dict(model.state_dict())
+    assert loaded.scale(standard).equal(model.scale(standard))

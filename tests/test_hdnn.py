@@ -389,3 +389,12 @@ def test_functions_of_another_element_are_refused_in_training(recipe, capsys):
     assert main(["train", "--config", str(recipe), "--out", str(recipe.parent / "run")]) == 2
     message = capsys.readouterr().err.strip()
     assert "symmetry functions for Na but not for Ga" in message and len(message.splitlines()) == 1
+
+
+def test_mixed_precision_keeps_the_energies(clusters):
+    z, pos, ptr = clusters
+    model, batch = make(descriptor=SMALL), ptr_to_batch(ptr)
+    expected = model(z, pos.float(), batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(z, pos.float(), batch)
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=1e-3)

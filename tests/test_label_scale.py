@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.cluster import Icosahedron
+from torch_geometric.data import Data
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset, OnDiskClusters
@@ -21,6 +22,7 @@ from pyg_clusters.models.fast_dart import TabulatedDART
 from pyg_clusters.structures import energy_and_forces, relax
 from pyg_clusters.structures.potentials import ModelCalculator
 from pyg_clusters.testing import random_clusters
+from pyg_clusters.training import EnergyTraining
 
 GA = -52826.0867
 """An energy of all electrons of an atom in eV."""
@@ -77,6 +79,7 @@ def test_references_are_added_wherever_energies_are_returned(tmp_path):
 
 def test_references_of_ensembles_posteriors_and_tables():
     z, pos, ptr = clusters()
+    torch.manual_seed(0)
     members = [DART().eval() for _ in range(3)]
     ensemble = Ensemble(members)
     plain = Predictor(ensemble)(z, pos, ptr)
@@ -198,3 +201,24 @@ def test_a_run_predicts_and_is_evaluated_on_the_scale_of_its_labels(tmp_path, ca
         assert "the labels have a different zero from the model: they differ from its energies by Ga +5.28" in (
             " ".join(capsys.readouterr().out.split())
         )
+
+
+def test_fine_tuning_with_references_of_some_elements_keeps_those_only():
+    """An element without a reference energy would have an infinite energy, and finite forces."""
+    torch.manual_seed(0)
+    model = AlloyDART(elements=(29, 79))
+    z, pos, ptr = clusters()
+    alloy, copper = z.clone().fill_(29), z.clone().fill_(29)
+    alloy[::2] = 79
+    training = EnergyTraining(model)
+    energy = torch.tensor([-30.0, -50.0, -15.0])
+    training.fit_scales([Data(z=alloy, pos=pos, ptr=ptr, y=energy)], {"Cu": -45000.0, "Au": -500000.0})
+    assert model.domain.atomic_numbers == [29, 79]
+    tuned = EnergyTraining(AlloyDART(elements=(29, 79)))
+    tuned.start_from(model)
+    tuned.fit_scales([Data(z=copper, pos=pos, ptr=ptr, y=energy)], {"Cu": -45000.0})
+    assert Predictor(tuned.model)(copper, pos, ptr).energy.isfinite().all()
+    with pytest.raises(InputError, match="trained on Cu and not on Au"):
+        Predictor(tuned.model)(alloy, pos, ptr)
+    with pytest.raises(InputError, match="trained on Cu and not on Au"):
+        tuned.model(alloy, pos, ptr_to_batch(ptr))

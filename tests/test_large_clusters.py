@@ -1,10 +1,12 @@
 """Energies of large clusters from near pairs and totals equal those from all pairs."""
 
+import copy
+
 import pytest
 import torch
 
 from pyg_clusters import pairs
-from pyg_clusters.geometry import ptr_to_batch
+from pyg_clusters.geometry import batch_to_ptr, ptr_to_batch
 from pyg_clusters.inference import Predictor
 from pyg_clusters.inference.flags import OutOfRangeFlagger
 from pyg_clusters.models import DART, SmoothDART
@@ -95,6 +97,24 @@ def test_smooth_dart_and_its_forces(monkeypatch, clusters, options):
     found = energy_and_forces(model, z, pos, batch)
     assert torch.allclose(found[0], energy, rtol=1e-11)
     assert torch.allclose(found[1], forces, rtol=1e-9, atol=1e-11 * float(forces.abs().max()))
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_smooth_dart_takes_positions_of_any_precision(monkeypatch, clusters, large):
+    """Weights in single precision, reference energies in double precision."""
+    torch.manual_seed(0)
+    z, pos, batch = clusters
+    model = SmoothDART(**SMALL, rounds=2, repulsion=True).eval()
+    model.domain.fit(z, batch_to_ptr(batch), 1.2 * pos)
+    model.inputs.fit(2 * torch.rand(50, model.inputs.num_features, generator=torch.Generator().manual_seed(0)))
+    model.scale.set_references({"Ga": -52826.0867})
+    sums = -52826.0867 * batch_to_ptr(batch).diff()
+    double = copy.deepcopy(model).double()
+    exact = double(z, pos, batch)
+    if large:
+        of_large(monkeypatch)
+    for found in (model(z, pos, batch), model(z, pos.float(), batch), double(z, pos.float(), batch)):
+        torch.testing.assert_close(found - sums, exact - sums, rtol=1e-4, atol=1e-3)
 
 
 def test_smooth_dart_trains_on_forces_of_large_clusters(monkeypatch, clusters):

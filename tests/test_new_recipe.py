@@ -11,7 +11,8 @@ from pyg_clusters.analysis.pair_distribution import PairDistribution
 from pyg_clusters.cli.main import main
 from pyg_clusters.frames import read_atoms, write_extxyz
 from pyg_clusters.shipped import shipped_frames, shipped_recipes
-from pyg_clusters.training.recipes import smooth_dart_arguments, with_recipe
+from pyg_clusters.training.new_recipe import smooth_dart_arguments
+from pyg_clusters.training.recipes import with_recipe
 
 FEW = "trainer: {max_epochs: 1, limit_train_batches: 2}\ndata: {batch_size: 4}\n"
 CASES = {
@@ -45,6 +46,27 @@ def test_a_recipe_for_own_files_trains(name, files, tmp_path, capsys, monkeypatc
     assert main(["train", "recipe.yaml", "--config", "few.yaml", "--out", "run"]) == 0
     assert "best validation MAE" in capsys.readouterr().out
     assert main(["new-recipe", str(files / f"{name}.extxyz"), "--out", "recipe.yaml"]) == 2  # it exists
+
+
+def test_shieldings_of_an_alloy_train_the_most_accurate_model(files, tmp_path, capsys, monkeypatch):
+    """A ShieldingDART that distinguishes the elements."""
+    monkeypatch.chdir(tmp_path)
+    frames = [
+        Atoms(frame.atoms.numbers, frame.atoms.positions) for frame in read_atoms([files / "gallium_forces.extxyz"])
+    ]
+    for atoms in frames:
+        atoms.numbers[::2] = 49
+        atoms.set_array("nmr_shielding", 3000.0 + 10 * (atoms.get_all_distances() < 3.2).sum(1))
+    write_extxyz("shieldings.extxyz", frames)
+    assert main(["new-recipe", "shieldings.extxyz", "--out", "recipe.yaml"]) == 0
+    assert "NodeSchNet" in (tmp_path / "recipe.yaml").read_text()
+    recipe = yaml.safe_load((tmp_path / "recipe.yaml").read_text())["model"]
+    assert recipe["class_path"].endswith("ShieldingTraining")
+    model = recipe["init_args"]["model"]
+    assert model["class_path"].endswith("ShieldingDART") and model["init_args"]["elements"] == [31, 49]
+    (tmp_path / "few.yaml").write_text(FEW)
+    assert main(["train", "recipe.yaml", "--config", "few.yaml", "--out", "run"]) == 0
+    assert "best validation MAE" in capsys.readouterr().out
 
 
 def test_radii_follow_the_bond_length(files, tmp_path):
@@ -112,6 +134,11 @@ def test_a_label_that_is_not_clear_is_asked_for(files, tmp_path, capsys):
     assert "dft_energy, xtb_energy" in message and "--target" in message
     assert main([*command, "--target", "xtb_energy"]) == 0
     assert "target: xtb_energy" in (tmp_path / "r.yaml").read_text()
+    for atoms in frames:
+        atoms.arrays |= {"dft_forces": atoms.positions, "forces": atoms.positions, "xtb_force": atoms.positions}
+    write_extxyz(tmp_path / "two.extxyz", frames)
+    assert main([*command, "--target", "xtb_energy", "--overwrite"]) == 0
+    assert "forces: xtb_force}" in (tmp_path / "r.yaml").read_text()  # not those of another level of theory
     write_extxyz(tmp_path / "none.extxyz", [Atoms(frame.numbers, frame.positions) for frame in frames])
     assert main(["new-recipe", str(tmp_path / "none.extxyz"), "--out", str(tmp_path / "n.yaml")]) == 2
     assert "no energy or shielding to train on; they have no numbers" in capsys.readouterr().err

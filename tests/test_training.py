@@ -310,6 +310,18 @@ def test_a_model_that_needs_a_graph_is_trained_evaluated_and_predicts(recipe, fr
     assert "transform" in capsys.readouterr().err
 
 
+def test_a_graph_that_the_model_would_not_compute_is_refused(recipe, tmp_path, capsys):
+    """Predictions of files compute the shells of the model."""
+    run = tmp_path / "graph"
+    arguments = ["train", "--config", str(recipe), "--out", str(run), "--trainer.max_epochs", "1"]
+    arguments += ["--data.dataset.init_args.transform", "pyg_clusters.transforms.ShellGraph"]
+    assert main([*arguments, "--data.dataset.init_args.transform.radii", "[2.9, 4.0]"]) == 2
+    error = capsys.readouterr().err
+    assert "DART predicts other values with edge_index, edge_type of the data set than from positions alone" in error
+    assert not run.exists()
+    assert main(arguments) == 0
+
+
 def test_a_model_that_cannot_be_saved_is_refused_before_training(recipe, tmp_path, capsys):
     arguments = ["--config", str(recipe), "--out", str(tmp_path / "run"), "--model.model", f"{__name__}.NoAttribute"]
     assert main(["train", *arguments]) == 2
@@ -378,7 +390,7 @@ def test_two_processes_agree_with_one(recipe, finished, tmp_path):
         np.testing.assert_allclose(two[column], one[column], rtol=2e-3)
 
 
-def test_training_ends_when_the_rate_falls_below_its_limit(recipe, tmp_path):
+def test_training_ends_when_the_rate_falls_below_its_limit(recipe, tmp_path, capsys):
     arguments = ["--model.stop_below_rate", "0.5e-3"]
     arguments += ["--model.optimizer", "torch.optim.SGD", "--model.optimizer.init_args.lr", "1e-3"]
     arguments += ["--model.scheduler", "torch.optim.lr_scheduler.ExponentialLR"]
@@ -386,6 +398,8 @@ def test_training_ends_when_the_rate_falls_below_its_limit(recipe, tmp_path):
     assert main(["train", "--config", str(recipe), "--out", str(tmp_path / "run"), *arguments]) == 0
     # 1e-3, 0.6e-3, 0.36e-3: the third would be below the limit
     assert len(read_columns(tmp_path / "run" / "metrics.csv")["epoch"]) == 2
+    ended = "trained for 2 epochs (until the learning rate of the schedule fell below 0.0005)"
+    assert ended in capsys.readouterr().out
 
 
 def test_batches_equal_those_of_pyg(dataset):

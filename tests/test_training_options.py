@@ -8,6 +8,7 @@ from torch import nn
 
 from pyg_clusters.cli.main import main
 from pyg_clusters.datasets import ClusterDataset
+from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock, write_store
 from pyg_clusters.models import DART, NodeSchNet, SmoothDART, load_model
 from pyg_clusters.models.checkpoint import save_model
@@ -70,6 +71,11 @@ def test_mixed_precision_trains_energies_and_forces(dataset, kind):
         assert weight.dtype == torch.float32
         moved = (single.model.state_dict()[name] - before[name]).norm()
         assert (weight - single.model.state_dict()[name]).norm() < 0.5 * moved, name
+
+
+def test_a_model_without_forces_is_refused_before_training(dataset):
+    with pytest.raises(InputError, match="DART has no forces"):
+        ForceTraining(DART()).check(ClusterDataModule(dataset, "random"))
 
 
 def test_scales_keep_single_precision_under_mixed():

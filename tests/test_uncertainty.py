@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -349,6 +350,15 @@ def test_members_are_of_one_split_and_other_seeds(ensemble):
     metrics = json.loads((ensemble / "run" / "test_metrics.json").read_text())
     assert metrics["overall"]["num_clusters"] > 10
     assert "pred_energy_spread" in read_columns(ensemble / "run" / "test_predictions.csv")
+
+
+def test_members_of_the_same_weights_give_a_warning(ensemble, tmp_path, capsys, monkeypatch):
+    for name in ("train_ensemble", "_evaluate_ensemble"):
+        monkeypatch.setattr(sys.modules["pyg_clusters.training.train"], name, lambda *_: None)
+    assert main(train_command(ensemble, tmp_path / "out")) == 0
+    assert "warning" not in capsys.readouterr().out
+    assert main([*train_command(ensemble, tmp_path / "out"), "--init-from", "gallium"]) == 0
+    assert "all members start from the same weights, so their spread is too small" in capsys.readouterr().out
 
 
 def test_stopped_and_resumed_ensemble_equals_an_uninterrupted_one(ensemble, tmp_path, capsys):

@@ -72,9 +72,8 @@ class AlloyDART(DART):
     def _check_elements(self, z: Tensor | None):
         if z is None:
             raise ValueError("atomic numbers z are needed: neighbours are counted by element")
-        if len(self.elements) == 1:
-            self.index(z)  # raises an error for any other element
-            super()._check_elements(z)
+        self.index(z)  # raises an error for any other element
+        super()._check_elements(z)
 
     def fast_path(self, device: torch.device, half: bool) -> None:
         """Return ``None``: the fast path of :class:`DART` does not distinguish elements."""

@@ -48,6 +48,7 @@ def save_model(model: nn.Module, folder: str | Path, notes: dict[str, Any] | Non
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    model = getattr(model, "_orig_mod", model)  # of torch.compile
     configuration = {
         "class_path": f"{type(model).__module__}.{type(model).__qualname__}",
         "init_args": init_args(model),

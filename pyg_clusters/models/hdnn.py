@@ -93,6 +93,7 @@ class HDNN(nn.Module):
     ) -> Tensor:
         """Contributions of the atoms ``[num_atoms]`` in eV; the arguments are those of :meth:`forward`."""
         batch = one_cluster(z) if batch is None else batch
+        self.domain.check(z)
         element = element_numbers(z, self.elements)
         pos, defect = (None, 0.0) if pos is None else usable_positions(pos, batch)
         x = symmetry_functions
@@ -109,20 +110,8 @@ class HDNN(nn.Module):
         raw = x.new_zeros(z.numel())
         for number, network in enumerate(self.networks.values()):
             atoms = (element == number).nonzero().flatten()
-            raw = raw.index_put((atoms,), network(x[atoms]).squeeze(-1))
+            raw = raw.index_put((atoms,), network(x[atoms]).squeeze(-1).to(raw))  # mixed precision
         return self.scale(raw + defect, z)
-
-    def check_data(self, dataset: object):
-        """Check that stored symmetry functions of a data set have the parameters of the model.
-
-        Raises:
-            InputError: If they differ.
-        """
-        stored = getattr(dataset, "pre_transform", None)
-        if isinstance(stored, SymmetryFunctions) and repr(stored) != repr(self.functions):
-            raise InputError(
-                f"the data set stores {stored}, but the model has {self.functions}: give both the same parameters"
-            )
 
 
 def _network(widths: Sequence[int]) -> nn.Sequential:

@@ -22,8 +22,9 @@ from pyg_clusters.geometry import (
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.inputs import InputScale
 from pyg_clusters.nn.layer_adapter import GraphKind, LayerAdapter, layer_and_arguments, two_layers
-from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, EnergyScale, ShieldingScale
+from pyg_clusters.nn.output_scale import MAX_ATOMIC_NUMBER, EnergyScale
 from pyg_clusters.nn.pyg_model_adapter import WholeModel, is_whole, whole_model
+from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.pairs import all_pairs, check_complete, edge_shell_counts, radius_pairs, shell_counts
 from pyg_clusters.positions import usable_positions
 
@@ -222,7 +223,7 @@ class LayeredModel(nn.Module):
         else:
             raw = self._raw(z, pos, batch, **graph)
         raw = raw + defect
-        return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
+        return self.scale(raw, z)
 
     def _raw(
         self, z: Tensor, pos: Tensor | None, batch: Tensor, x: Tensor | None = None, **given: Tensor | None

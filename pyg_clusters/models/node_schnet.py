@@ -9,7 +9,7 @@ from torch_geometric.nn.models.schnet import GaussianSmearing, InteractionBlock,
 from pyg_clusters.geometry import batch_to_ptr, check_radii, is_traced, one_cluster
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.neighbor_sums import Interpolation, filtered_sum
-from pyg_clusters.nn.output_scale import ShieldingScale
+from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.pairs import radius_pairs, radius_slots
 from pyg_clusters.positions import usable_positions
 
@@ -116,12 +116,12 @@ class NodeSchNet(nn.Module):
             edge_index: Pairs ``[2, num_edges]`` (source j, target i), if already computed.
             edge_weight: Distances of the pairs ``[num_edges]`` in Å; computed from the positions if not given.
         """
-        return self.scale(self.raw(z, pos, batch, edge_index=edge_index, edge_weight=edge_weight))
+        return self.scale(self.raw(z, pos, batch, edge_index=edge_index, edge_weight=edge_weight), z)
 
     def raw(self, z: Tensor, pos: Tensor | None, batch: Tensor | None = None, **graph: Tensor | None) -> Tensor:
         """Output of the network before scaling to ppm, ``[num_atoms]``; the arguments are those of :meth:`forward`.
 
-        To train on transformed values, compare it with ``model.scale.standardize(y)``.
+        To train on transformed values, compare it with ``model.scale.standardize(y, z)``.
         """
         self.domain.check(z)
         batch = one_cluster(z) if batch is None else batch

@@ -23,8 +23,9 @@ from pyg_clusters.models.smooth_dart_parts import large_atomic_energies, repulsi
 from pyg_clusters.models.training_domain import TrainingDomain
 from pyg_clusters.nn.inputs import ElementChannels, InputScale, reset_parameters
 from pyg_clusters.nn.neighbor_sums import MAX_DEGREE, harmonics_of_neighbors
-from pyg_clusters.nn.output_scale import EnergyScale, OutputScale, ShieldingScale
+from pyg_clusters.nn.output_scale import EnergyScale, OutputScale
 from pyg_clusters.nn.shell_conv import ShellConv
+from pyg_clusters.nn.shielding_scale import ShieldingScale
 from pyg_clusters.pairs import is_large
 from pyg_clusters.positions import usable_positions
 
@@ -186,7 +187,7 @@ class SmoothDART(nn.Module):
             empty.repeat(1, values.size(1)).index_copy(0, place, values).view(*padded.shape[:2], -1)
             for values in self.element_values(z, pos.dtype)
         ]
-        x, masks = self._descriptor(padded, sizes, *elements)
+        x, masks = (values.to(self.inputs.mean.dtype) for values in self._descriptor(padded, sizes, *elements))
         if self.training and not self.inputs.fitted:
             self.inputs.fit(x.detach().flatten(0, 1)[place])
         x = self.inputs(x)
@@ -196,9 +197,10 @@ class SmoothDART(nn.Module):
         energy = self.read_out(x.flatten(0, 1).index_select(0, place), z)
         if self.repulsion and z is not None:
             pairs, _, distance = pair_distances(padded, sizes)
-            numbers = place.new_zeros(valid.numel()).index_copy(0, place, z).view_as(valid)
+            numbers = z.new_zeros(valid.numel()).index_copy(0, place, z).view_as(valid)
             repelled = repulsion(distance, numbers[:, :, None], numbers[:, None], self.domain.geometry[0])
-            energy = energy + 0.5 * repelled.where(pairs, 0.0).sum(-1).flatten().index_select(0, place)
+            repelled = repelled.where(pairs, 0.0).sum(-1).flatten().index_select(0, place)
+            energy = energy + 0.5 * repelled.to(energy.dtype)
         return energy + defect.to(energy.dtype)
 
     def read_out(self, x: Tensor, z: Tensor | None) -> Tensor:
@@ -206,7 +208,7 @@ class SmoothDART(nn.Module):
         for layer in self.interaction[:-1]:
             x = self.activation(layer(x))
         raw = self.interaction[-1](x).squeeze(-1)
-        return self.scale(raw, z) if isinstance(self.scale, EnergyScale) else self.scale(raw)
+        return self.scale(raw, z)
 
     def element_values(self, z: Tensor | None, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Element channels ``[num_atoms, num_channels]`` and one-hot elements; empty for one element."""

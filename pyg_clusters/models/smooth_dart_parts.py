@@ -97,7 +97,7 @@ def large_atomic_energies(model: Any, z: Tensor | None, pos: Tensor, batch: Tens
     energies = _in_blocks(model.read_out, zip(y.split(ATOMS_AT_ONCE), numbers, strict=True))
     if model.repulsion and z is not None:
         first, second = z[pairs]
-        half = 0.5 * repulsion(distance, first, second, model.domain.geometry[0])
+        half = 0.5 * repulsion(distance, first, second, model.domain.geometry[0]).to(energies.dtype)
         energies = energies.index_add(0, pairs[0], half).index_add(0, pairs[1], half)
     return energies.index_select(0, order.argsort())
 
@@ -142,7 +142,8 @@ def _descriptor(
     def describe(present: Tensor, difference: Tensor, num_others: Tensor, *elements: Tensor) -> Tensor:
         distance = torch.where(present, squared_norm(difference), 1.0).sqrt()
         block = (present, difference, distance, num_others, *elements)
-        return model.near_descriptor(*(part[None] for part in block)).squeeze(0)
+        x = model.near_descriptor(*(part[None] for part in block)).squeeze(0)
+        return x.to(model.inputs.mean.dtype)
 
     return describe, list(zip(*(part.split(ATOMS_AT_ONCE) for part in parts), strict=True))
 
@@ -167,5 +168,5 @@ def _sums(terms: Tensor, shells: list[tuple[Neighbors, Tensor]], batch: Tensor) 
     totals = totals.index_add(0, batch, outermost.double())
     y = own + totals.to(own.dtype).index_select(0, batch)
     for x, (neighbors, weight) in zip(inner, shells, strict=True):
-        y = y + neighbor_sum(x.contiguous(), weight, neighbors)
+        y = y + neighbor_sum(x.contiguous(), weight.to(x.dtype), neighbors)
     return y

@@ -1,4 +1,4 @@
-"""Scaling of raw network outputs to energies and shieldings."""
+"""Scaling of raw network outputs: base class of scales, and scaling to energies."""
 
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -7,7 +7,6 @@ import torch
 from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor, nn
 
-from pyg_clusters.distributions import GeneralizedLogistic
 from pyg_clusters.errors import InputError
 from pyg_clusters.geometry import is_traced
 from pyg_clusters.units import KCAL_PER_MOL
@@ -274,72 +273,3 @@ def shift_of_references(z: Tensor, ptr: Tensor, references: Mapping[int, float])
         raise ValueError(f"no reference energy for atomic numbers {missing}; given are {sorted(references)}")
     row = torch.repeat_interleave(ptr.diff())
     return torch.zeros(ptr.numel() - 1, dtype=torch.double).index_add_(0, row, values)
-
-
-class ShieldingScale(OutputScale):
-    r"""Shielding of an atom in ppm from the raw output of a network, :math:`\sigma_i = t^{-1}(m + s\, r_i)`.
-
-    Without a transform :math:`t` is the identity. Mean m, scale s and the parameters of the transform are buffers, so
-    they are saved and moved with the model, and the targets of the data set need not be changed. Before :meth:`fit`
-    raw outputs are not scaled.
-
-    Args:
-        transform (bool): Whether to transform the targets to a standard normal distribution with a
-            :class:`~pyg_clusters.distributions.GeneralizedLogistic` that is fitted to them.
-
-    Shapes:
-        - **input:** raw output ``[num_atoms]``
-        - **output:** ``[num_atoms]`` in ppm
-    """
-
-    mean: Tensor
-    scale: Tensor
-
-    def __init__(self, transform: bool = False):
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(()))
-        self.register_buffer("scale", torch.ones(()))
-        self.transform = GeneralizedLogistic() if transform else None
-        self.reset_parameters()
-
-    def reset_parameters(self):
-        super().reset_parameters()
-        self.mean.fill_(0.0)
-        self.scale.fill_(1.0)
-        if self.transform is not None:
-            self.transform.load_state_dict(GeneralizedLogistic().state_dict())
-
-    @torch.no_grad()
-    def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Fit the transform, if any, and the mean and standard deviation of the (transformed) shieldings.
-
-        If all shieldings are equal, the scale is one. The shieldings of all blocks are in memory together.
-
-        Raises:
-            InputError: If there is no shielding, one is not finite, or the distribution cannot be fitted.
-        """
-        values = torch.cat([shielding for _, _, shielding in blocks]).double()
-        if not values.numel() or not values.isfinite().all():
-            what = "there is none" if not values.numel() else f"one is {values[~values.isfinite()][0]:g}"
-            raise InputError(f"training shieldings must be finite numbers: {what}; leave such clusters out")
-        if self.transform is not None:
-            self.transform.load_state_dict(GeneralizedLogistic.fit(values).state_dict())
-            values = self.transform(values)
-        self.is_fitted = True
-        deviation = values.std(correction=0)
-        self.mean.copy_(values.mean())
-        self.scale.copy_(deviation if deviation > 0 else torch.ones_like(deviation))
-
-    def forward(self, raw: Tensor) -> Tensor:
-        self.warn_unfitted()
-        raw = raw.to(self.scale.dtype)  # mixed precision would round shieldings to 2 ppm
-        values = self.mean + self.scale * raw
-        return values if self.transform is None else self.transform.inverse(values)
-
-    def standardize(self, shielding: Tensor) -> Tensor:
-        """Raw outputs that correspond to shieldings in ppm, for a loss on transformed values."""
-        values = shielding if self.transform is None else self.transform(shielding)
-        return (values - self.mean) / self.scale
-
-    def extra_repr(self) -> str:
-        return f"mean={float(self.mean):.6g}, scale={float(self.scale):.6g}"

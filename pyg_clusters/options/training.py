@@ -35,7 +35,7 @@ class RecipesOptions:
 
 @verb(
     "new-recipe",
-    "pyg_clusters.training.recipes.new_recipe",
+    "pyg_clusters.training.new_recipe.new_recipe",
     "write a recipe for your own files",
     "md1.extxyz md2.extxyz --out recipe.yaml",
 )

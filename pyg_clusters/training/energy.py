@@ -5,6 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import cast
 
 import pytorch_lightning as pl
@@ -89,8 +90,7 @@ class EnergyTraining(pl.LightningModule):
     """Training of a model on cluster energies.
 
     The :class:`~pyg_clusters.nn.EnergyScale` ``scale`` and the :class:`~pyg_clusters.models.TrainingDomain` ``domain``
-    of the model are fitted to the training set. A method ``check_data(dataset)`` of the model is called before the
-    training.
+    of the model are fitted to the training set.
 
     Args:
         model: Called as ``model(z, pos, batch)``, with further arguments (``x``, ``edge_index``) taken from the data
@@ -142,7 +142,7 @@ class EnergyTraining(pl.LightningModule):
         self.train_mae = MeanAbsoluteError()
         self.val_mae = MeanAbsoluteError()
         self.val_rmse = MeanSquaredError(squared=False)
-        self._extra_arguments = tuple(extra_arguments(model))
+        self._extra_arguments = extra_arguments(model)
         self._targets_lack_references = False
         self._scheduler: LRScheduler | None = None
         self._scheduler_state: dict | None = None
@@ -189,8 +189,9 @@ class EnergyTraining(pl.LightningModule):
 
         Raises:
             InputError: If the target is per atom instead of per cluster (or vice versa), there is no C++ compiler for
-                ``compile``, or the model requires values that the data set lacks, does not store an argument under its
-                name, or does not distinguish the elements of the training set.
+                ``compile``, or the model requires values that the data set lacks, computes other values from positions
+                than the data set has, does not store an argument under its name, or does not distinguish the elements
+                of the training set.
         """
         compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
         if self.compiled and shutil.which(compiler) is None:
@@ -214,14 +215,31 @@ class EnergyTraining(pl.LightningModule):
                 f"{type(self.model).__name__} cannot store the reference energies of the data set, so its predictions "
                 "would not be on the scale of the labels: give it an EnergyScale called scale, or leave references out"
             )
-        check_data = getattr(self.model, "check_data", None)
-        if check_data is not None:
-            check_data(data.dataset)
-        example = data.batches[data.split.train[:1].tolist()]
+        example = data.batches[data.split.train[:4].tolist()]
         check_extra_arguments(self.model, example, "add it to the data set by a transform or pre_transform")
+        self._check_given(example)
         blocks = data.batches.blocks(data.split.train, positions=False)
         if problem := blind_problem(self.model, torch.cat([block.z.unique() for block in blocks]).tolist()):
             raise InputError(problem)
+
+    def _check_given(self, example: Data):
+        """Check that values of the data set agree with those that the model computes to predict files."""
+        given = [name for name in self._extra_arguments if name in example]
+        if not given or any(self._extra_arguments.values()):  # predictions then use the transform of the data set
+            return
+        self.eval()
+        with torch.no_grad():
+            values = computed = self(example)
+            with suppress(InputError, ValueError):  # it cannot compute them: predictions of files raise this, too
+                computed = self.model(example.z, example.pos, example.batch)
+        self.train()
+        tolerance = 1e-3 * float(computed.abs().max())
+        if not torch.allclose(values, computed, rtol=0.0, atol=tolerance, equal_nan=True):
+            raise InputError(
+                f"{type(self.model).__name__} predicts other values with {', '.join(given)} of the data set than from "
+                "positions alone, as for files of frames: give the transform the parameters of the model (radii, "
+                "cutoff), or leave it out"
+            )
 
     def fit_scales(
         self,
@@ -230,6 +248,8 @@ class EnergyTraining(pl.LightningModule):
         state: tuple[int, bool] = (0, False),
     ):
         """Fit offset, scale and domain of the model to the training set; only widen the domain of a pretrained one.
+
+        Elements without a reference energy are removed from the domain if there are reference energies.
 
         Args:
             blocks: Training set in batches that can be iterated over more than once.
@@ -248,10 +268,12 @@ class EnergyTraining(pl.LightningModule):
             domain.set_electronic_state(*state)
             for block in blocks:
                 (domain.widen if self.is_pretrained else domain.add)(block.z, block.ptr, block.get("pos"))
+            if isinstance(scale, EnergyScale) and scale.references is not None:
+                domain.elements &= scale.references.isfinite()  # a trained model may have had those of other elements
 
     def on_train_start(self):
         """Stop immediately if the run was killed after its last epoch."""
-        if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
+        if self.rate_is_low:
             self.trainer.should_stop = True
 
     @property
@@ -319,13 +341,18 @@ class EnergyTraining(pl.LightningModule):
             self._scheduler.step(self.trainer.callback_metrics["val_mae"])
         elif self._scheduler is not None:
             self._scheduler.step()
-        if self.learning_rate < self.stop_below_rate * (1 - 1e-6):
+        if self.rate_is_low:
             self.trainer.should_stop = True
 
     @property
     def learning_rate(self) -> float:
         """Learning rate of the first group of parameters."""
         return self.trainer.optimizers[0].param_groups[0]["lr"]
+
+    @property
+    def rate_is_low(self) -> bool:
+        """Whether the learning rate has fallen below ``stop_below_rate``, which ends the training."""
+        return self.learning_rate < self.stop_below_rate * (1 - 1e-6)
 
     def _share(self, targets: Tensor) -> Tensor | float:
         """Number of targets of this process relative to the mean over all processes: the weight of its loss."""

@@ -55,18 +55,27 @@ class ForceTraining(EnergyTraining):
         self.val_force_mae = MeanAbsoluteError()
 
     def check(self, data: TrainingData):
-        """Check that there are forces, in addition to the checks of :class:`EnergyTraining`."""
+        """Check that data and model have forces, in addition to the checks of :class:`EnergyTraining`."""
         super().check(data)
-        if "force" not in data.batches[data.split.train[:1].tolist()]:
+        example = data.batches[data.split.train[:4].tolist()]
+        if "force" not in example:
             raise InputError("there are no forces to train on: set forces: true in the arguments of the data set")
+        self.eval()
+        self.energy_and_forces(example)
+        self.train()
 
     def energy_and_forces(self, data: Data) -> tuple[Tensor, Tensor]:
         """Energies ``[num_graphs]`` in eV and forces ``[num_atoms, 3]`` in eV/Å, differentiable in training."""
         with torch.enable_grad():
             data.pos = data.pos.detach().requires_grad_()
             energy = self(data)
-            (gradient,) = torch.autograd.grad(energy.sum(), data.pos, create_graph=self.training)
-        return energy, -gradient
+            (gradient,) = torch.autograd.grad(energy.sum(), data.pos, create_graph=self.training, allow_unused=True)
+        if gradient is None and data.pos.size(0) > energy.numel():  # not only single atoms
+            raise InputError(
+                f"{type(self.model).__name__} has no forces: its energy is not a smooth function of the positions; "
+                "train SmoothDART, or energies only (EnergyTraining)"
+            )
+        return energy, torch.zeros_like(data.pos) if gradient is None else -gradient
 
     def training_step(self, data: Data, step: int) -> Tensor:
         target = self.target(data) + self.perturb_minima(data)

@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric
 
 from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.errors import InputError
-from pyg_clusters.nn.output_scale import ShieldingScale
+from pyg_clusters.nn import ShieldingScale
 from pyg_clusters.training.energy import EnergyTraining, OptimizerCallable, SchedulerCallable
 from pyg_clusters.units import SHIFT_NAME
 
@@ -75,7 +75,7 @@ class ShieldingTraining(EnergyTraining):
         target = data.y
         scale = getattr(self.model, "scale", None)
         if isinstance(scale, ShieldingScale):
-            predicted, target = scale.standardize(predicted), scale.standardize(target)
+            predicted, target = (scale.standardize(values, data.z) for values in (predicted, target))
         return self.loss(predicted, target, data.batch) if self._loss_takes_batch else self.loss(predicted, target)
 
     def training_step(self, data: Data, step: int) -> Tensor:

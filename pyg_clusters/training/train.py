@@ -99,6 +99,12 @@ def _train_ensemble(argv: list[str], run: Run | None, members: str | None, worke
     argv, out = take_option(argv, "--out")
     if recipe is None or out is None:
         raise InputError("an ensemble needs a recipe and a folder: --config FILE --ensemble 5 --out RUN")
+    started = any(name == "init-from" for name, _ in options_of(argv))
+    if started or any(each.get("init_from") for each in recipes_in(["--config", recipe])):
+        print(
+            "warning: all members start from the same weights, so their spread is too small: fine-tune the members of "
+            "an ensemble one by one, and combine them with pyg-clusters ensemble"
+        )
     with trusting_files():  # the user's own recipe
         train_ensemble(Path(recipe), argv, number, Path(out), parallel)
         _evaluate_ensemble(Run(out))
@@ -283,8 +289,10 @@ def _conclude(run: Run, cli: TrainCLI):
     """Evaluate the best model, report how the training ended, and mark the run as finished."""
     if not (run.path / BEST).exists():
         raise InputError(f"{run.path}: {_reason_for_no_model(cli)}")
-    best = f"{cli.run_folder.best:.2f} {cli.model.unit}"
-    print(f"trained for {count_of(cli.trainer.current_epoch, 'epoch')}, best validation MAE {best}")
+    epochs, best = count_of(cli.trainer.current_epoch, "epoch"), f"{cli.run_folder.best:.2f} {cli.model.unit}"
+    if cli.model.rate_is_low and cli.trainer.current_epoch < (cli.trainer.max_epochs or 0):
+        epochs += f" (until the learning rate of the schedule fell below {cli.model.stop_below_rate:g})"
+    print(f"trained for {epochs}, best validation MAE {best}")
     evaluate_run(run).print(by_size=False)
     if cli.stopped_by_time:
         print(

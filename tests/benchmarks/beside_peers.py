@@ -30,7 +30,7 @@ from pyg_clusters.datasets.training_data import TrainingData
 from pyg_clusters.frames import write_extxyz
 from pyg_clusters.options.training import NewRecipeOptions
 from pyg_clusters.shipped import shipped_recipe
-from pyg_clusters.training.recipes import new_recipe
+from pyg_clusters.training.new_recipe import new_recipe
 
 ENVIRONMENTS = {
     "MACE": "mace-torch==0.3.16 e3nn==0.4.4 matscipy opt-einsum opt-einsum-fx torch-ema prettytable wcwidth "

@@ -14,7 +14,7 @@ import yaml
 from pyg_clusters.inference.run import METRICS
 from pyg_clusters.options.training import NewRecipeOptions
 from pyg_clusters.training.launcher import Training, run_trainings
-from pyg_clusters.training.recipes import new_recipe
+from pyg_clusters.training.new_recipe import new_recipe
 
 LENGTHS = ("radii", "descriptor_radii", "width")
 
