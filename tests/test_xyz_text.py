@@ -280,6 +280,12 @@ def test_formats_of_ase_in_other_units_are_refused(tmp_path):
     assert only_block(tmp_path / "coord").pos[1, 2] == pytest.approx(5 * Bohr)
 
 
+def test_large_integers_of_atoms_keep_their_value(tmp_path):
+    lines = [f"Ga 0 0 {z} {number}" for z, number in ((0, 3_000_000_000), (2.6, 5))]
+    path = write_text(tmp_path / "a.xyz", frame(lines, "Properties=species:S:1:pos:R:3:id:I:1"))
+    assert only_block(path, atom_properties=["id"]).atom_properties["id"].tolist() == [3_000_000_000, 5]
+
+
 # --- databases
 
 

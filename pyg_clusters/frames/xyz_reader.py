@@ -288,7 +288,8 @@ def _atomic_numbers(table: pyarrow.Table) -> np.ndarray | None:
 
 
 def _array(table: pyarrow.Table, columns: Columns, key: str) -> np.ndarray:
-    """Values per atom, of the type that ASE gives them."""
+    """Values per atom, of the type that ASE gives them (integers beyond 32 bits are not rounded)."""
     parts = [table.column(f"{key} {number}").to_numpy() for number in range(columns.widths[key])]
     values = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
-    return values if values.dtype.kind == "f" else values.astype("i")
+    small = values.dtype.kind == "i" and np.abs(values).max(initial=0) < 2**31
+    return values.astype("i") if small else values
