@@ -3,6 +3,7 @@
 import re
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 from ase.db import connect
+from ase.formula import Formula
 from ase.io import Trajectory, iread
 from ase.outputs import all_outputs
 
@@ -31,11 +34,13 @@ from pyg_clusters.frames.block import (
 from pyg_clusters.frames.electronic_state import stated_states
 from pyg_clusters.frames.paths import check_num_atoms, unpacked
 from pyg_clusters.frames.provenance import origins_of
+from pyg_clusters.frames.text import atomic_number, unknown_label
 
 REFUSED: Mapping[str, str] = {
     "qbox": "is in bohr, but ASE reads it as Å; convert it to XYZ in Å",
     "lammps-dump-binary": "names no elements, only LAMMPS types; write the dump as text, with a column 'element'",
     "bundletrajectory": "is a format of old ASE versions; convert it to .traj or .extxyz",
+    "gromos": "names atoms in capitals, which ASE reads as other elements (CU as carbon); convert it to XYZ",
 }
 """Formats that ASE reads incorrectly or incompletely, with the reason, by their names in ASE."""
 
@@ -54,6 +59,7 @@ ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
         r"^[ \t]*[-+.\deE]+[ \t]*\n(?:[ \t]*[-+.\deE]+(?:[ \t]+[-+.\deE]+){2}[ \t]*\n){3}[ \t]*[A-Za-z]", re.M
     ),
     "gen": re.compile(r"^\s*\d+\s+[CSF]\b", re.MULTILINE),
+    "gromacs": re.compile(r"^\s*\d+\s*$", re.MULTILINE),
     **dict.fromkeys(("mol", "sdf"), re.compile(r"^M\s+END", re.MULTILINE)),
     "turbomole": re.compile(r"^\$coord\b", re.MULTILINE),
     "dmol-car": re.compile(r"^!BIOSYM", re.MULTILINE),
@@ -85,8 +91,14 @@ def check_format(path: Path, copy: Path, kind: str):
             "all to one XYZ file"
         )
     if kind == "vasp":
-        counts = [line.split() for line in text.splitlines()[5:7]]
-        check_num_atoms(path, sum(int(word) for words in counts for word in words if word.isdecimal()))
+        title, *lines = [line.split() for line in (text.splitlines() or [""])[:7]]
+        check_num_atoms(path, sum(int(word) for words in lines[4:] for word in words if word.isdecimal()))
+        counts = [int(word) for word in lines[4] if word.isdecimal()] if len(lines) > 4 else []
+        if counts and not _names_elements(title, counts):
+            raise InputError(
+                f"{path}: names no elements, as written by VASP 4; add a line of their symbols above the counts "
+                f"{' '.join(lines[4])!r}"
+            )
         return
     match = BOHR_IN[kind].search(text) if kind in BOHR_IN else None
     if match:
@@ -94,6 +106,18 @@ def check_format(path: Path, copy: Path, kind: str):
         raise InputError(f"{path}: is in units that ASE does not convert ({found!r}); convert it to XYZ in Å")
     if kind == "lammps-data" and not re.search(r"^\s*Masses\b", text, re.MULTILINE):
         raise InputError(f"{path}: names no elements, only LAMMPS types; add a section 'Masses', or convert it to XYZ")
+
+
+def _names_elements(title: list[str], counts: list[int]) -> bool:
+    """Whether a title (``Au Cu``, ``Au7Cu13 relaxed``) names the elements of a POSCAR with these counts.
+
+    ASE would also find indium in the title ``In a box``.
+    """
+    if len(title) == len(counts) and set(title) <= set(atomic_numbers):
+        return True
+    with suppress(ValueError, IndexError):
+        return list(Formula(title[0]).count().values()) == counts
+    return False
 
 
 def is_unfinished(copy: Path, kind: str) -> bool:
@@ -247,7 +271,17 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
                 reason = f"cannot be read ({describe_error(error)}), nor can any frame after it"
                 yield UnrecoverableFrame(str(path), number, reason)
             return
-        yield atoms
+        yield _with_elements(path, number, atoms) if kind == "gromacs" else atoms
+
+
+def _with_elements(path: Path, number: int, atoms: Atoms) -> Atoms | BadFrame:
+    """Structure of GROMACS with elements by the labels of its atoms; ASE reads ``AU`` as uranium."""
+    labels = atoms.arrays["atomtypes"].tolist()
+    numbers = [None if label.isdecimal() else atomic_number(label) for label in labels]
+    if None in numbers:
+        return BadFrame(str(path), number, unknown_label(labels[numbers.index(None)]))
+    atoms.numbers = numbers
+    return atoms
 
 
 def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
