@@ -313,6 +313,18 @@ def test_labels_of_gromacs_in_capitals(tmp_path):
                 list(Frames.open(tmp_path / "a.gro"))
 
 
+@pytest.mark.filterwarnings("ignore:joined")
+def test_models_of_pdb(tmp_path):
+    """The cell is stated once, one of 1 Å means none, and END after the last model is no frame."""
+    write(tmp_path / "a.pdb", [Atoms("Ga2", [[0, 0, z], [0, 0, 2.6]]) for z in (0, 19.5)])
+    for length, distance in ((20, 3.1), (1, 16.9)):
+        cell = f"CRYST1{length:9.3f}{length:9.3f}{length:9.3f}  90.00  90.00  90.00 P 1\n"
+        (tmp_path / "b.pdb").write_text(f"{cell}{(tmp_path / 'a.pdb').read_text()}END\n")
+        block = only_block(tmp_path / "b.pdb")
+        assert len(block) == 2 and block.periodic.tolist() == [length > 1] * 2
+        assert abs(block.pos[3, 2] - block.pos[2, 2]) == pytest.approx(distance)
+
+
 def test_large_integers_of_atoms_keep_their_value(tmp_path):
     lines = [f"Ga 0 0 {z} {number}" for z, number in ((0, 3_000_000_000), (2.6, 5))]
     path = write_text(tmp_path / "a.xyz", frame(lines, "Properties=species:S:1:pos:R:3:id:I:1"))

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -259,6 +259,7 @@ def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
 
 def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Atoms | BadFrame]:
     frames = iread(str(copy), index=":", format=kind, do_not_split_by_at_sign=True)
+    frames = _models(frames) if kind == "proteindatabank" else frames
     for number in count():
         try:
             atoms = next(frames)
@@ -272,6 +273,16 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
                 yield UnrecoverableFrame(str(path), number, reason)
             return
         yield _with_elements(path, number, atoms) if kind == "gromacs" else atoms
+
+
+def _models(frames: Iterable[Atoms]) -> Iterator[Atoms]:
+    """Models of a PDB file, all in its first cell (one of 1 Å means none), without the empty one for a last ``END``."""
+    cell = np.zeros((3, 3))
+    for atoms in filter(len, frames):
+        cell = atoms.cell.array if atoms.cell.any() else cell
+        atoms.set_cell(None if np.array_equal(cell, np.eye(3)) else cell)
+        atoms.pbc = atoms.cell.any()
+        yield atoms
 
 
 def _with_elements(path: Path, number: int, atoms: Atoms) -> Atoms | BadFrame:
