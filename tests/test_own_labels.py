@@ -243,6 +243,20 @@ def test_units_of_labels_and_positions(tmp_path, energy_unit, length_unit):
     refused(lambda: ClusterDataset(tmp_path, path, length_unit="eV"), "length_unit is 'eV'", "Bohr")
 
 
+@pytest.mark.parametrize("key", ["forces", "REF_forces"])
+def test_forces_are_converted_from_the_unit_of_length_that_a_file_states(tmp_path, key):
+    lines = [f"Ga 0 0 {2.8 * n / units.Bohr} 0 0 {n - 1}\n" for n in range(3)]
+    comment = f"Properties=species:S:1:pos:R:3:{key}:R:3 energy=-1 length_unit=bohr energy_unit=Hartree"
+    (tmp_path / "a.xyz").write_text("".join(["3\n", comment, "\n", *lines]))
+    arguments = {"forces": key, "energy_unit": "Hartree"}
+    dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", **arguments)
+    expected = [[0, 0, n * units.Hartree / units.Bohr] for n in (-1, 0, 1)]
+    np.testing.assert_allclose(dataset[0].force, expected, rtol=1e-6)
+    frames = Frames.open(tmp_path / "a.xyz", properties=["energy"], atom_properties=[key])
+    write_store(tmp_path / "a.h5", frames, compressed=False, energy_unit="Hartree")
+    np.testing.assert_allclose(OnDiskClusters(tmp_path / "a.h5", **arguments)[0].force, expected, rtol=1e-6)
+
+
 def test_units_of_a_store_and_of_a_table(tmp_path, folder):
     write_extxyz(tmp_path / "a.xyz", [cluster(energy=-1.0)])
     write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.xyz", properties=["energy"]), compressed=False)

@@ -63,16 +63,13 @@ OTHER_CELL_KEY: re.Pattern[str] = re.compile(rf"(?<!\S)(?:cell|unit_?cell|box){N
 PROPERTIES_KEY: re.Pattern[str] = re.compile(r"(?<!\S)properties\s*=\s*(?=[\"']?\w+:[SRIL]:\d)", re.IGNORECASE)
 """Matches the key of the columns, in upper or lower case."""
 
-
 PROGRAM_ENERGY: re.Pattern[str] = re.compile(
     r"energy:\s+(-?\d+\.\d+)\s+gnorm:.*|Coordinates from ORCA-job .*\bE\s+(-?\d+\.\d+)"
 )
 """Matches comments of xtb and ORCA with an energy in hartree."""
 
-
 NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*)'$")
 """Matches the message about a word that is not a number."""
-
 
 KEY_AND_VALUE: re.Pattern[str] = re.compile(r"(?:^|\s)(\w+)=(\S+)")
 """Matches a key and its value in a comment line without quotes."""
@@ -209,7 +206,11 @@ class TextFrame(NamedTuple):
 
 
 def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
-    """Convert a frame by ASE, with positions in Å and elements from the labels of atoms, or return its fault."""
+    """Convert a frame by ASE, with elements from the labels of atoms, or return its fault.
+
+    Positions, the cell, and values per atom with "force" in their name are converted from the unit of length that the
+    frame states to Å.
+    """
     try:
         comment = comment_for_ase(frame.comment)
         atom_lines = with_usual_exponents(decoded(frame.atoms)).split("\n")
@@ -228,6 +229,10 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
     if comment.length != 1:
         atoms.set_cell(atoms.cell * comment.length)
         atoms.positions *= comment.length
+        results = {} if atoms.calc is None else atoms.calc.results
+        for values in (atoms.arrays, results):
+            forces = [key for key in values if "force" in key.lower() and values[key].dtype.kind == "f"]
+            values |= {key: values[key] / comment.length for key in forces}
         if atoms.calc is not None:
             atoms.calc.atoms = atoms.copy()  # the positions of its results
     return atoms
@@ -280,11 +285,8 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
 
 
 PROPERTIES: re.Pattern[bytes] = re.compile(rb'(?:^|\s)Properties=([^\s"\'{}\[\]\\]+)(?=\s|$)')
-
 LATTICE: re.Pattern[str] = re.compile(r'(?:^|\s)Lattice="([^"]*)"(?=\s|$)')
-
 PBC: re.Pattern[str] = re.compile(r'(?:^|\s)pbc="([^"]*)"(?=\s|$)')
-
 QUOTED: re.Pattern[str] = re.compile(r'"[^"]*"')
 
 
