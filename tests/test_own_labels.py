@@ -3,6 +3,7 @@
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -537,6 +538,32 @@ def test_units_that_programs_and_people_state(tmp_path, comment):
     refused(stored, f"a.h5: states {stated}", f"energy_unit={unit!r}")
     with pytest.warns(UserWarning, match="is compressed"):
         assert stored(energy_unit=unit)[0].y.item() == pytest.approx(energy, rel=1e-5)
+
+
+STATED_FORCE_UNITS = {  # and the units of energy and length with which they agree
+    "energy=-1 forces_unit=eV/Å": ("eV", "Angstrom"),
+    'energy=-1 force_unit="kcal/mol/A"': ("kcal/mol", "Angstrom"),
+    'energy=-1 unit_of_forces="Ha/Bohr"': ("Hartree", "Bohr"),
+    'energy=-1 length_unit=bohr forces_unit="hartree/bohr"': ("Hartree", "Angstrom"),
+    "energy=-1 length_unit=bohr forces_unit=au energy_unit=Hartree": ("Hartree", "Angstrom"),
+    "energy=-1 forces_unit=foe": None,
+}
+
+
+@pytest.mark.parametrize("comment", STATED_FORCE_UNITS)
+def test_units_of_forces_that_a_file_states(tmp_path, comment):
+    lines = [f"Ga 0 0 {5 * n} 0 0 {n - 1}\n" for n in range(3)]
+    (tmp_path / "a.xyz").write_text(f"3\nProperties=species:S:1:pos:R:3:forces:R:3 {comment}\n{''.join(lines)}")
+    arguments = {"root": tmp_path, "files": tmp_path / "a.xyz", "forces": True, "fragments": "keep"}
+    for energy, length in [("eV", "Angstrom"), ("kcal/mol", "Angstrom"), ("Hartree", "Bohr"), ("Hartree", "Angstrom")]:
+        call = partial(ClusterDataset, energy_unit=energy, length_unit=length, **arguments)
+        if STATED_FORCE_UNITS[comment] == (energy, length):
+            assert call()[0].force[2, 2] > 0
+        elif "energy_unit" not in comment or energy == "Hartree":
+            refused(call, "a.xyz, frame 0: states ", "but the forces are read in units of", "convert them")
+    argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--fragments", "keep"]
+    code = main([*argv, "--properties", "energy", "--atom-properties", "forces"])
+    assert code == (0 if "Å" in comment or "energy_unit" in comment else 2)
 
 
 def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):

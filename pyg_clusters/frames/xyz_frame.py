@@ -38,6 +38,11 @@ LENGTH_KEY: re.Pattern[str] = re.compile(
 ANY_UNIT: re.Pattern[str] = re.compile(r"(?<!\S)units?\s*[=:]\s*\"?([^\s\"]+)\"?", re.IGNORECASE)
 """Matches a key for a unit of any quantity, and its value."""
 
+FORCE_UNIT: re.Pattern[str] = re.compile(
+    r"(?<!\S)(?:forces?_?units?|units?_?(?:of_)?forces?)\s*[=:]\s*(?:\"[^\"]*\"|\S+)", re.IGNORECASE
+)
+"""Matches a key for the unit of forces, and its value."""
+
 MENTIONED: re.Pattern[str] = re.compile(
     r"\bbohrs?\b|\b(?:coord|position|geometr|length|distance)\w*\b[^=]{0,20}\b(?:a\.u\.|atomic.units?|nanomet|nm\b|picomet)",
     re.IGNORECASE,
@@ -152,7 +157,7 @@ def _length(text: str) -> tuple[str, float]:
         return LENGTH_KEY.sub("", text), LENGTHS[match[1].lower()]
     match = ANY_UNIT.search(text)
     strange = match is not None and LENGTHS.get(match[1].lower(), 1.0) != 1.0
-    mentioned = MENTIONED.search(text)
+    mentioned = MENTIONED.search(FORCE_UNIT.sub("", text))
     if strange or mentioned:
         words = match[0] if match and strange else mentioned[0] if mentioned else ""
         raise UnusableText(
