@@ -498,16 +498,19 @@ def test_every_column_of_total_energies_is_held_without_rounding(tmp_path):
     frames = [cluster(energy=-1.0, E_total=total, T=300.0) for total in totals]
     for frame, total in zip(frames, totals, strict=True):
         frame.set_array("share", np.full(3, total))
+        frame.set_array("small", np.arange(3.0))
     write_extxyz(tmp_path / "a.extxyz", frames)
-    keep = {"keep": ["E_total", "T"], "keep_atoms": ["share"]}
+    keep = {"keep": ["E_total", "T"], "keep_atoms": ["share", "small"]}
     dataset = ClusterDataset(tmp_path / "root", tmp_path / "a.extxyz", **keep)
     assert [data.E_total.item() for data in dataset] == totals
     assert [data.share[0].item() for data in dataset] == totals
     assert dataset[0].T.dtype == dataset[0].y.dtype == torch.float32
-    blocks = Frames.open(tmp_path / "a.extxyz", properties=["energy", "E_total", "T"]).blocks()
-    write_store(tmp_path / "a.h5", blocks, compressed=False)
-    on_disk = OnDiskClusters(tmp_path / "a.h5", keep=["E_total", "T"])
+    labels = {"properties": ["energy", "E_total", "T"], "atom_properties": ["share", "small"]}
+    write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.extxyz", **labels), compressed=False)
+    on_disk = OnDiskClusters(tmp_path / "a.h5", **keep)
     assert [data.E_total.item() for data in on_disk] == totals and on_disk[0].T.dtype == torch.float32
+    assert [data.share[0].item() for data in on_disk] == totals
+    assert on_disk[0].small.dtype == dataset[0].small.dtype == torch.float32
 
 
 STATED_UNITS = {
