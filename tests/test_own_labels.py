@@ -244,6 +244,21 @@ def test_units_of_labels_and_positions(tmp_path, energy_unit, length_unit):
     refused(lambda: ClusterDataset(tmp_path, path, length_unit="eV"), "length_unit is 'eV'", "Bohr")
 
 
+def test_a_unit_of_length_is_stated_once(tmp_path):
+    """By the file or by the user: positions would otherwise be converted twice."""
+    lines = [f"Ga 0 0 {2.8 * n / units.Bohr}\n" for n in range(3)]
+    call = partial(ClusterDataset, tmp_path, tmp_path / "a.xyz", length_unit="Bohr")
+    for comment in ("length_unit=bohr energy=-1", "energy=-1 pos_unit=Angstrom"):
+        (tmp_path / "a.xyz").write_text("".join([f"3\n{comment}\n", *lines]))
+        refused(call, "a.xyz, frame 0: states its unit of length", "leave length_unit out")
+    for comment in ("energy=-1 units=bohr", "in bohr, energy=-1"):  # refused without length_unit
+        (tmp_path / "a.xyz").write_text("".join([f"3\n{comment}\n", *lines]))
+        assert call()[0].pos[2, 2] == pytest.approx(2.8)
+    dump = "ITEM: UNITS\nelectron\nITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n3\nITEM: ATOMS element x y z\n"
+    (tmp_path / "a.xyz").write_text("".join([dump, *lines]))
+    refused(call, "a.xyz: states LAMMPS units 'electron'", "leave length_unit out")
+
+
 @pytest.mark.parametrize("key", ["forces", "REF_forces"])
 def test_forces_are_converted_from_the_unit_of_length_that_a_file_states(tmp_path, key):
     lines = [f"Ga 0 0 {2.8 * n / units.Bohr} 0 0 {n - 1}\n" for n in range(3)]

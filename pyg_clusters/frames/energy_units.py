@@ -132,7 +132,7 @@ def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object], float]]:
         length = 1.0
         with suppress(ValueError, IndexError, KeyError):  # the reader reports what cannot be read
             comment = comment_for_ase(frame.comment)
-            info, length = {**key_val_str_to_dict(comment.text), **comment.info}, comment.length
+            info, length = {**key_val_str_to_dict(comment.text), **comment.info}, comment.length or 1.0
         yield number, info, length
 
 

@@ -89,7 +89,7 @@ class Comment(NamedTuple):
 
     text: str  #: Keys and values for ASE.
     info: dict[str, object]  #: Values that ASE would not read.
-    length: float  #: Unit of the positions and the cell, in Å.
+    length: float | None  #: Unit of the positions and the cell in Å, if the line states it.
     cell: np.ndarray | None  #: Periodic cell that ASE would not read, in the unit of the file, ``[3, 3]``.
 
 
@@ -122,17 +122,21 @@ def may_name_a_unit(line: bytes) -> bool:
 
 
 def comment_for_ase(line: bytes) -> Comment:
-    """Prepare a comment line for ASE, and determine the unit of the positions.
+    """Prepare a comment line for ASE, and read the unit of the positions.
 
     Raises:
-        UnusableText: If a key has two values, the unit of the positions is unknown or ambiguous, or the frame holds
-            other quantities.
+        UnusableText: If a key has two values, the unit of the positions is unknown, or the frame holds other
+            quantities.
     """
     text = with_usual_exponents(decoded(line).strip())
     of_i_pi = _of_i_pi(text)
     if of_i_pi is not None:
         return of_i_pi
-    text, length = _length(text)
+    length = None
+    if stated := LENGTH_KEY.search(text):
+        text, length = LENGTH_KEY.sub("", text), LENGTHS.get(stated[1].lower())
+        if length is None:
+            raise UnusableText(f"its unit of length is {stated[1]!r}; convert the positions to Å")
     if "=" not in text:
         value = plain_comment(text.encode())
         info: dict[str, object] = {} if value is None else {"comment": value}
@@ -148,23 +152,18 @@ def comment_for_ase(line: bytes) -> Comment:
     return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), {}, length, None)
 
 
-def _length(text: str) -> tuple[str, float]:
-    """Comment without the unit of length, and this unit in Å."""
-    match = LENGTH_KEY.search(text)
-    if match:
-        if match[1].lower() not in LENGTHS:
-            raise UnusableText(f"its unit of length is {match[1]!r}; convert the positions to Å")
-        return LENGTH_KEY.sub("", text), LENGTHS[match[1].lower()]
+def _check_in_angstrom(comment: bytes):
+    """Check that a comment without a unit of length does not suggest that positions are not in Å."""
+    text = decoded(comment)
     match = ANY_UNIT.search(text)
-    strange = match is not None and LENGTHS.get(match[1].lower(), 1.0) != 1.0
-    mentioned = MENTIONED.search(FORCE_UNIT.sub("", text))
-    if strange or mentioned:
-        words = match[0] if match and strange else mentioned[0] if mentioned else ""
+    strange = (
+        match if match and LENGTHS.get(match[1].lower(), 1.0) != 1.0 else MENTIONED.search(FORCE_UNIT.sub("", text))
+    )
+    if strange:
         raise UnusableText(
-            f"its positions may not be in Å, as its comment contains {words.strip()!r}; write length_unit=angstrom or "
-            "length_unit=bohr there"
+            f"its positions may not be in Å, as its comment contains {strange[0].strip()!r}; write "
+            "length_unit=angstrom or length_unit=bohr there"
         )
-    return text, 1.0
 
 
 def _of_i_pi(text: str) -> Comment | None:
@@ -210,14 +209,18 @@ class TextFrame(NamedTuple):
     num_atoms: int  #: Number of atoms, as stated by the first line.
 
 
-def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
+def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0) -> Atoms | BadFrame:
     """Convert a frame by ASE, with elements from the labels of atoms, or return its fault.
 
     Positions, the cell, and values per atom with "force" in their name are converted from the unit of length that the
-    frame states to Å.
+    frame states to Å. A frame that states none is returned as it is; ``length`` is the unit in Å that the user states.
     """
     try:
         comment = comment_for_ase(frame.comment)
+        if comment.length is None and length == 1:
+            _check_in_angstrom(frame.comment)
+        elif comment.length is not None and length != 1:
+            raise UnusableText("states its unit of length, and is converted from it; leave length_unit out")
         atom_lines = with_usual_exponents(decoded(frame.atoms)).split("\n")
         lines = [line.split() for line in atom_lines[: frame.num_atoms]]
         _name_elements(lines, comment.text, decoded(frame.comment))
@@ -231,7 +234,7 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
     if comment.cell is not None:
         atoms.set_cell(comment.cell)
         atoms.pbc = True
-    if comment.length != 1:
+    if comment.length is not None:
         atoms.set_cell(atoms.cell * comment.length)
         atoms.positions *= comment.length
         results = {} if atoms.calc is None else atoms.calc.results
@@ -260,20 +263,14 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     """Replace labels of atoms by element symbols."""
     named = COLUMNS.search(comment)
     fields = (named[1] if named else DEFAULT_COLUMNS).split(":")
-    column = column_of_label = 0
-    for name, width in zip(fields[::3], fields[2::3], strict=False):
-        if name in ("species", "symbols"):
-            column_of_label = column
-            break
-        column += int(width) if width.isdigit() else 0
-    else:
-        column_of_label = -1
-    columns = sum(int(width) for width in fields[2::3] if width.isdigit())
-    short = next((words for words in lines if len(words) < columns), None)
+    names, widths = fields[::3], [int(width) if width.isdigit() else 0 for width in fields[2::3]]
+    short = next((words for words in lines if len(words) < sum(widths)), None)
     if short is not None:
-        raise UnusableText(f"{' '.join(short)[:40]!r} has {len(short)} words, but there are {columns} columns")
-    if column_of_label < 0:
+        raise UnusableText(f"{' '.join(short)[:40]!r} has {len(short)} words, but there are {sum(widths)} columns")
+    label = next((index for index, name in enumerate(names) if name in ("species", "symbols")), None)
+    if label is None:
         return
+    column_of_label = sum(widths[:label])
     labels = {words[column_of_label] for words in lines}
     if all(label.capitalize() in atomic_numbers for label in labels):
         return

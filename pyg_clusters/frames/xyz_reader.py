@@ -195,7 +195,7 @@ def _parse_block(path: Path, frames: dict[int, TextFrame | BadFrame], options: R
     blocks = [block for _, block in parts if block is not None]
     parsed = {number for group, block in parts if block is not None for number in group}
     others = {
-        number: frame_by_ase(path, number, frame) if isinstance(frame, TextFrame) else frame
+        number: frame_by_ase(path, number, frame, options.length) if isinstance(frame, TextFrame) else frame
         for number, frame in frames.items()
         if number not in parsed
     }
