@@ -109,6 +109,14 @@ def test_dummy_atoms(tmp_path):
         list(read_atoms([tmp_path / "a.xyz"]))
 
 
+@pytest.mark.parametrize("lattice", ["", 'Lattice="20 0 0 0 20 0 0 0 20" '])
+@pytest.mark.parametrize("number", [119, 2000, -1])
+def test_atomic_numbers_of_no_element(tmp_path, number, lattice):
+    (tmp_path / "a.xyz").write_text(f"2\n{lattice}Properties=Z:I:1:pos:R:3\n79 0 0 0\n{number} 0 0 2.6\n")
+    with pytest.raises(InputError, match=f"frame 0: has an atom of atomic number {number}, which is no element"):
+        list(read_atoms([tmp_path / "a.xyz"]))
+
+
 @pytest.mark.parametrize("vector", ["inf 0 0", "nan 0 0", "1e300 0 0"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_impossible_cells(tmp_path, vector):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from ase.db import connect
 from ase.formula import Formula
 from ase.io import Trajectory, iread
@@ -134,7 +134,7 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
     frames: dict[int, Atoms] = {}
     unreadable: list[BadFrame] = []
     for number, frame in read.items():
-        bad = frame if isinstance(frame, BadFrame) else _lacking(path, number, frame, options)
+        bad = frame if isinstance(frame, BadFrame) else _fault(path, number, frame, options)
         if bad is not None:
             unreadable.append(bad)
         elif isinstance(frame, Atoms):
@@ -166,7 +166,10 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
     )
 
 
-def _lacking(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFrame | None:
+def _fault(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFrame | None:
+    unknown = atoms.numbers[(atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))]
+    if unknown.size:
+        return BadFrame(str(path), number, f"has an atom of atomic number {unknown[0]}, which is no element")
     for key in (*options.properties, *options.atom_properties):
         if reason := contradiction(atoms, key):
             return BadFrame(str(path), number, reason)
