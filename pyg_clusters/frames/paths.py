@@ -180,6 +180,7 @@ REQUIRED: dict[str, re.Pattern[bytes]] = {
     "aims": re.compile(rb"^\s*atom(_frac)?\s", re.MULTILINE),
     "castep-md": re.compile(rb"\s*BEGIN header"),
     "json": re.compile(rb"\s*\{\s*\"(\d+|ids|nextid)\""),
+    "runnerdata": re.compile(rb"\s*begin\b"),
 }
 """Match text required near the beginning of a file, for formats whose suffix is also used by other programs."""
 
