@@ -68,6 +68,7 @@ TABLES = {
     "columns with a comment": ("# file energy\n# ---- \n", "{n}.xyz {e}\n"),
     "unit column": ("file,energy,unit\n", "{n}.xyz,{kcal},kcal/mol\n"),
     "unit in the name": ("file,energy (kJ/mol)\n", "{n}.xyz,{kj}\n"),
+    "atomic units": ("file,energy (a.u.)\n", "{n}.xyz,{ha}\n"),
     "unit at the end of the name": ("file,energy_kcal_mol\n", "{n}.xyz,{kcal}\n"),
     "unit column without names": ("", "{n} {kcal} kcal/mol\n"),
     "other columns": ("id,time,energy,note\n", '{n},3.5,{e},"a, b"\n'),
@@ -79,7 +80,7 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_energies_in_a_table(tmp_path, folder, name):
     head, row = TABLES[name]
-    rows = [row.format(n=n, e=e, kcal=e * 23.060548, kj=e * 96.485332) for n, e in enumerate(ALL)]
+    rows = [row.format(n=n, e=e, kcal=e * 23.060548, kj=e * 96.485332, ha=e / 27.211386) for n, e in enumerate(ALL)]
     (tmp_path / "energies.csv").write_text(head + "".join(rows[::-1]))
     dataset = ClusterDataset(tmp_path / "a", folder, labels=tmp_path / "energies.csv")
     assert energies(dataset) == pytest.approx(ALL, rel=1e-6)
@@ -120,7 +121,10 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
         ("file,frame,energy\n0.xyz,1,-2\n", "line 2: names frame 1, which does not exist"),
         ("1 2 3 4 5\n", "5 columns without a header"),
         ("file,energy_per_atom\n0.xyz,-1\n", "'energy_per_atom' is an energy per atom"),
-        ("file,energy (eV/atom)\n0.xyz,-1\n", "'energy (eV/atom)' is an energy per atom"),
+        *[
+            (f"file,{name}\n0.xyz,-1\n", f"{name!r} is an energy per atom")
+            for name in ("energy (eV/atom)", "energy (eV/at.)", "energy (per atom)", "energy (eV) per atom")
+        ],
         ("", "no rows"),
     ],
 )
@@ -594,7 +598,9 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
     assert OnDiskClusters(tmp_path / "a.h5", "dft_Ha", energy_unit="Hartree")[0].y.item() == pytest.approx(energy)
 
 
-@pytest.mark.parametrize("comment", ["energy_per_atom=-1.0", "energy=-1.0 eV/atom", "energy=-1.0 energy_unit=foe"])
+@pytest.mark.parametrize(
+    "comment", ["energy_per_atom=-1.0", "energy=-1.0 eV/atom", "energy=-1.0 eV per atom", "energy=-1.0 energy_unit=foe"]
+)
 def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     target = comment.partition("=")[0]

@@ -24,7 +24,7 @@ UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)
 UNIT_IN_KEY: re.Pattern[str] = re.compile(r".*?(?:_in)?[_ .(\[/-]([a-z.]+(?:[/_-][a-z]+)?)[)\]]?", re.IGNORECASE)
 """Matches a name that ends in a unit, such as ``energy_Ha`` or ``E(kcal/mol)``."""
 
-PER_ATOM: re.Pattern[str] = re.compile(r".*[a-z)\]]_?(?:per|/)_?-?(?:atom|at|site)s?[)\]]?", re.IGNORECASE)
+PER_ATOM: re.Pattern[str] = re.compile(r"(?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site)s?\.?[)\]]?", re.IGNORECASE)
 """Matches names and units of energies per atom."""
 
 SPELLINGS: Mapping[str, str] = {
@@ -144,11 +144,12 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
         name = str(value).strip()
         if UNIT_KEYS.fullmatch(str(key)) and (_known(name) or "energy" in str(key).lower()):
             units[f"{key}={name}"] = name
-        elif value is True and (_known(str(key)) or PER_ATOM.fullmatch(str(key))):
+        word = f"per {key}" if before == "per" else str(key)
+        if value is True and (_known(word) or PER_ATOM.fullmatch(word)):
             if before != target and isinstance(info.get(before), float):
-                after_another = f"{key!r} follows {before!r}"
+                after_another = f"{word!r} follows {before!r}"
             else:
-                units[str(key)] = str(key)
+                units[word] = word
         before = key
     if target in info and {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
         units["i = ..., E = ..., as CP2K does"] = "Hartree"
