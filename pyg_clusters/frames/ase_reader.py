@@ -91,14 +91,7 @@ def check_format(path: Path, copy: Path, kind: str):
             "all to one XYZ file"
         )
     if kind == "vasp":
-        title, *lines = [line.split() for line in (text.splitlines() or [""])[:7]]
-        check_num_atoms(path, sum(int(word) for words in lines[4:] for word in words if word.isdecimal()))
-        counts = [int(word) for word in lines[4] if word.isdecimal()] if len(lines) > 4 else []
-        if counts and not _names_elements(title, counts):
-            raise InputError(
-                f"{path}: names no elements, as written by VASP 4; add a line of their symbols above the counts "
-                f"{' '.join(lines[4])!r}"
-            )
+        _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
         return
     match = BOHR_IN[kind].search(text) if kind in BOHR_IN else None
     if match:
@@ -108,16 +101,21 @@ def check_format(path: Path, copy: Path, kind: str):
         raise InputError(f"{path}: names no elements, only LAMMPS types; add a section 'Masses', or convert it to XYZ")
 
 
-def _names_elements(title: list[str], counts: list[int]) -> bool:
-    """Whether a title (``Au Cu``, ``Au7Cu13 relaxed``) names the elements of a POSCAR with these counts.
-
-    ASE would also find indium in the title ``In a box``.
-    """
-    if len(title) == len(counts) and set(title) <= set(atomic_numbers):
-        return True
+def _check_poscar(path: Path, lines: list[list[str]]):
+    """Check the number of atoms of a POSCAR, and that it names elements, in a line above the counts or as its title."""
+    check_num_atoms(path, sum(int(word) for words in lines[5:] for word in words if word.isdecimal()))
+    counts = [int(word) for word in lines[5] if word.isdecimal()] if len(lines) > 5 else []
+    if not counts:
+        return
+    title = lines[0]
+    named = len(title) == len(counts) and set(title) <= set(atomic_numbers)  # Au Cu
     with suppress(ValueError, IndexError):
-        return list(Formula(title[0]).count().values()) == counts
-    return False
+        named = named or list(Formula(title[0]).count().values()) == counts  # Au7Cu13 relaxed
+    if not named:  # ASE would also find indium in the title "In a box"
+        raise InputError(
+            f"{path}: names no elements, as written by VASP 4; add a line of their symbols above the counts "
+            f"{' '.join(lines[5])!r}"
+        )
 
 
 def is_unfinished(copy: Path, kind: str) -> bool:
