@@ -325,6 +325,15 @@ def test_models_of_pdb(tmp_path):
         assert abs(block.pos[3, 2] - block.pos[2, 2]) == pytest.approx(distance)
 
 
+@pytest.mark.parametrize("name", ["a.pdb", "a.gro"])
+def test_blank_names_of_residues_are_left_out(tmp_path, name):
+    write(tmp_path / name, Atoms("Au2", [[0, 0, 0], [0, 0, 2.6]]))
+    text = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(text.replace("MOL ", "    ").replace("1DUM", "    "))
+    write_extxyz(tmp_path / "a.xyz", [frame.atoms for frame in read_atoms([tmp_path / name])])
+    assert "residuenames" not in (tmp_path / "a.xyz").read_text()
+
+
 def test_large_integers_of_atoms_keep_their_value(tmp_path):
     lines = [f"Ga 0 0 {z} {number}" for z, number in ((0, 3_000_000_000), (2.6, 5))]
     path = write_text(tmp_path / "a.xyz", frame(lines, "Properties=species:S:1:pos:R:3:id:I:1"))

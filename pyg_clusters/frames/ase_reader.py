@@ -273,6 +273,8 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
                 reason = f"cannot be read ({describe_error(error)}), nor can any frame after it"
                 yield UnrecoverableFrame(str(path), number, reason)
             return
+        if "" in atoms.arrays.get("residuenames", ()):  # blank in files of PDB and GROMACS, as no column of XYZ can be
+            del atoms.arrays["residuenames"]
         yield _with_elements(path, number, atoms) if kind == "gromacs" else atoms
 
 
