@@ -15,7 +15,7 @@ from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame, column
-from pyg_clusters.frames.electronic_state import may_state
+from pyg_clusters.frames.electronic_state import AFTER_COLON, may_state
 from pyg_clusters.frames.text import atomic_number, unknown_label, with_usual_exponents
 
 LENGTHS: Mapping[str, float] = {
@@ -132,6 +132,7 @@ def comment_for_ase(line: bytes) -> Comment:
     of_i_pi = _of_i_pi(text)
     if of_i_pi is not None:
         return of_i_pi
+    info: dict[str, object] = {name: int(value) for name, value in AFTER_COLON.findall(text)}
     length = None
     if stated := LENGTH_KEY.search(text):
         text, length = LENGTH_KEY.sub("", text), LENGTHS.get(stated[1].lower())
@@ -139,7 +140,7 @@ def comment_for_ase(line: bytes) -> Comment:
             raise UnusableText(f"its unit of length is {stated[1]!r}; convert the positions to Å")
     if "=" not in text:
         value = plain_comment(text.encode())
-        info: dict[str, object] = {} if value is None else {"comment": value}
+        info |= {} if value is None else {"comment": value}
         if found := PROGRAM_ENERGY.fullmatch(text):
             info |= {"energy": float(found[1] or found[2]), "energy_unit": "Hartree"}
         return Comment("", info, length, None)
@@ -149,7 +150,7 @@ def comment_for_ase(line: bytes) -> Comment:
             raise UnusableText(f"its comment line has {key}={values[key]} and {key}={value}; remove one of them")
     text = BARE.sub(lambda match: match[0] if match[0][0] in "\"'" else "", text)
     cell = LATTICE_KEY if LATTICE_KEY.search(text) else OTHER_CELL_KEY
-    return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), {}, length, None)
+    return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), info, length, None)
 
 
 def _check_in_angstrom(comment: bytes):
