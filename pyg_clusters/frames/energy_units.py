@@ -81,7 +81,7 @@ def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | N
     if file_format(file) == "store":
         return {target: _unit_in_store(file, target) for target in targets}
     unstated: dict[str, str] = {}
-    for number, info, _ in _infos(file):
+    for number, info in _infos(file):
         where = f"{file}, frame {number}"
         for target, found in units.items():
             statements = _statements(where, info, target)
@@ -109,20 +109,23 @@ def _unit_in_store(file: Path, target: str) -> StatedUnit | None:
     return None if name == "eV" else _unit(str(file), f"energy_unit={name}", name)
 
 
-def _infos(file: Path) -> Iterator[tuple[int, Mapping[str, object], float]]:
-    """Index, values and unit of length in Å of each frame that may state other units than those before."""
+def _infos(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
+    """Index and values of each frame that may state another unit than those before."""
     kind = file_format(file)
     if kind == "xyz":
-        yield from _comments(file)
+        yield from ((number, info) for number, info, _ in _comments(file))
     if kind not in WITH_INFO:
         return
     for block in read_blocks(file, with_atoms=True, on_bad="skip", report=False, fragments="keep"):
         for number, atoms in zip(block.number.tolist(), block.atoms or (), strict=True):
-            yield number, {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}, 1.0
+            yield number, {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
 
 
 def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object], float]]:
-    """As :func:`_infos`, for each frame of XYZ text whose comment differs in more than numbers from those before."""
+    """Index, values and unit of length in Å of each frame of XYZ text whose comment differs from those before.
+
+    Comments that differ only in numbers are alike.
+    """
     known = set()
     for number, frame in enumerate(text_frames(file)):
         if isinstance(frame, BadFrame) or (words := frame.comment.translate(None, DIGITS)) in known:
@@ -197,8 +200,8 @@ def check_stated_unit(file: Path, target: str, energy: float):
 
 
 def check_stated_force_unit(file: Path, unit: float):
-    """Check that the assumed unit of forces in eV/Å agrees with the one that a file states (``force_unit``), if any."""
-    for number, info, length in _infos(file) if file.exists() else ():
+    """Check that the assumed unit of forces in eV/Å agrees with the ``force_unit`` that XYZ text states, if any."""
+    for number, info, length in _comments(file) if file.exists() and file_format(file) == "xyz" else ():
         for key, value in info.items():
             if not FORCE_UNIT.fullmatch(f"{key}=x"):
                 continue

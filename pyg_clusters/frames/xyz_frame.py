@@ -115,10 +115,8 @@ def plain_comment(line: bytes) -> float | str | None:
 def may_name_a_unit(line: bytes) -> bool:
     """Whether a comment line may state a unit of length."""
     text = line.lower()
-    if not any(word in text for word in UNIT_WORDS):
-        return False
-    words = decoded(line)
-    return any(pattern.search(words) for pattern in (I_PI_CELL, LENGTH_KEY, ANY_UNIT, MENTIONED))
+    patterns = (I_PI_CELL, LENGTH_KEY, ANY_UNIT, MENTIONED)
+    return any(word in text for word in UNIT_WORDS) and any(pattern.search(decoded(line)) for pattern in patterns)
 
 
 def comment_for_ase(line: bytes) -> Comment:
