@@ -291,7 +291,7 @@ def _models(frames: Iterable[Atoms]) -> Iterator[Atoms]:
 def _with_elements(path: Path, number: int, atoms: Atoms) -> Atoms | BadFrame:
     """Structure of GROMACS with elements by the labels of its atoms; ASE reads ``AU`` as uranium."""
     labels = atoms.arrays["atomtypes"].tolist()
-    numbers = [None if label.isdecimal() else atomic_number(label) for label in labels]
+    numbers = [atomic_number(label) for label in labels]
     if None in numbers:
         return BadFrame(str(path), number, unknown_label(labels[numbers.index(None)]))
     atoms.numbers = numbers

@@ -209,7 +209,7 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
         _check_types(dump, where, table, topology)
         return topology
     labels = [str(label) for label in table.column("element").to_pylist()]
-    numbers = [None if label.isdecimal() else atomic_number(label) for label in labels]
+    numbers = [atomic_number(label) for label in labels]
     if None in numbers:
         raise BrokenFrame(unknown_label(labels[numbers.index(None)]))
     found = np.array(numbers, dtype=np.int64)

@@ -273,7 +273,8 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     labels = {words[column_of_label] for words in lines}
     if all(label.capitalize() in atomic_numbers for label in labels):
         return
-    numbers = {label: atomic_number(label) for label in labels}
+    by_number = {str(number): number for number in atomic_numbers.values()}
+    numbers = {label: by_number.get(label, atomic_number(label)) for label in labels}
     unknown = next((label for label in sorted(labels) if numbers[label] is None), None)
     if unknown is not None:
         raise UnusableText(unknown_label(unknown))

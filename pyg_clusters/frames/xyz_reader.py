@@ -280,8 +280,7 @@ def _atomic_numbers(table: pyarrow.Table) -> np.ndarray | None:
     symbols = table.column("symbols 0").combine_chunks()
     if isinstance(symbols, pyarrow.ChunkedArray):
         symbols = symbols.unify_dictionaries().chunk(0)
-    labels = symbols.dictionary.to_pylist()
-    numbers = [None if label.isdecimal() else atomic_number(label) for label in labels]
+    numbers = [atomic_number(label) for label in symbols.dictionary.to_pylist()]
     if None in numbers:
         return None
     return np.array(numbers, dtype=np.int64)[symbols.indices.to_numpy()]
