@@ -263,6 +263,11 @@ def test_core_surface_refuses(clusters, model, tmp_path, capsys):
     assert "perplexity" in refused([*start, "--radii", "3.49,5.5", "--perplexity", "1000"], capsys)
     assert "at least two clusters" in refused([*start, "--radii", "3.49,5.5", "--sizes", "62"], capsys)
     assert "no property 'origin'" in refused([*start, "--group", "origin"], capsys)
+    (atoms,) = atoms_of(*random_clusters((60,), 31, torch.Generator().manual_seed(1)))
+    atoms.info["charge"] = 1
+    write_extxyz(tmp_path / "cation.extxyz", [atoms])
+    line = refused(["analyse", "core-surface", model, tmp_path / "cation.extxyz", "--out", tmp_path / "out"], capsys)
+    assert "frame 0: its charge is 1, but the model was trained on clusters of charge 0" in line
     assert "analyse: there is no analysis 'surface'; did you mean 'core-surface'" in refused(
         ["analyse", "surface", model, clusters], capsys
     )

@@ -15,7 +15,7 @@ from ase.io import write
 from pyg_clusters.cli.main import main
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import read_json
-from pyg_clusters.frames import Frames, check_block, read_atoms, write_extxyz, write_store
+from pyg_clusters.frames import Frames, check_block, read_atoms, to_data, write_extxyz, write_store
 from pyg_clusters.frames.writing import read_columns
 from pyg_clusters.inference.calibration import Calibration
 
@@ -107,6 +107,17 @@ def test_dummy_atoms(tmp_path):
     (tmp_path / "a.xyz").write_text("2\n\nAu 0 0 0\nX 0 0 2.6\n")
     with pytest.raises(InputError, match="frame 0: atom 1 is a dummy of atomic number 0; remove it"):
         list(read_atoms([tmp_path / "a.xyz"]))
+
+
+@pytest.mark.parametrize("lattice", ["", 'Lattice="20 0 0 0 20 0 0 0 20" '])
+@pytest.mark.parametrize("number", [119, 2000, -1])
+def test_atomic_numbers_of_no_element(tmp_path, number, lattice):
+    (tmp_path / "a.xyz").write_text(f"2\n{lattice}Properties=Z:I:1:pos:R:3\n79 0 0 0\n{number} 0 0 2.6\n")
+    with pytest.raises(InputError, match=f"frame 0: has an atom of atomic number {number}, which is no element"):
+        list(read_atoms([tmp_path / "a.xyz"]))
+    atoms = Atoms([79, number], [[0, 0, 0], [0, 0, 2.6]], cell=[20, 20, 20], pbc=bool(lattice))
+    with pytest.raises(InputError, match=f"the structure has an atom of atomic number {number}, which is no element"):
+        to_data(atoms)
 
 
 @pytest.mark.parametrize("vector", ["inf 0 0", "nan 0 0", "1e300 0 0"])

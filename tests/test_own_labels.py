@@ -3,6 +3,7 @@
 import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pytest
@@ -67,6 +68,7 @@ TABLES = {
     "columns with a comment": ("# file energy\n# ---- \n", "{n}.xyz {e}\n"),
     "unit column": ("file,energy,unit\n", "{n}.xyz,{kcal},kcal/mol\n"),
     "unit in the name": ("file,energy (kJ/mol)\n", "{n}.xyz,{kj}\n"),
+    "atomic units": ("file,energy (a.u.)\n", "{n}.xyz,{ha}\n"),
     "unit at the end of the name": ("file,energy_kcal_mol\n", "{n}.xyz,{kcal}\n"),
     "unit column without names": ("", "{n} {kcal} kcal/mol\n"),
     "other columns": ("id,time,energy,note\n", '{n},3.5,{e},"a, b"\n'),
@@ -78,7 +80,7 @@ TABLES = {
 @pytest.mark.parametrize("name", TABLES)
 def test_energies_in_a_table(tmp_path, folder, name):
     head, row = TABLES[name]
-    rows = [row.format(n=n, e=e, kcal=e * 23.060548, kj=e * 96.485332) for n, e in enumerate(ALL)]
+    rows = [row.format(n=n, e=e, kcal=e * 23.060548, kj=e * 96.485332, ha=e / 27.211386) for n, e in enumerate(ALL)]
     (tmp_path / "energies.csv").write_text(head + "".join(rows[::-1]))
     dataset = ClusterDataset(tmp_path / "a", folder, labels=tmp_path / "energies.csv")
     assert energies(dataset) == pytest.approx(ALL, rel=1e-6)
@@ -119,7 +121,10 @@ def test_a_table_of_frames_counts_from_zero(tmp_path):
         ("file,frame,energy\n0.xyz,1,-2\n", "line 2: names frame 1, which does not exist"),
         ("1 2 3 4 5\n", "5 columns without a header"),
         ("file,energy_per_atom\n0.xyz,-1\n", "'energy_per_atom' is an energy per atom"),
-        ("file,energy (eV/atom)\n0.xyz,-1\n", "'energy (eV/atom)' is an energy per atom"),
+        *[
+            (f"file,{name}\n0.xyz,-1\n", f"{name!r} is an energy per atom")
+            for name in ("energy (eV/atom)", "energy (eV/at.)", "energy (per atom)", "energy (eV) per atom")
+        ],
         ("", "no rows"),
     ],
 )
@@ -241,6 +246,35 @@ def test_units_of_labels_and_positions(tmp_path, energy_unit, length_unit):
         return
     refused(lambda: ClusterDataset(tmp_path, path, energy_unit="volt"), "energy_unit is 'volt'", "Hartree", "kJ/mol")
     refused(lambda: ClusterDataset(tmp_path, path, length_unit="eV"), "length_unit is 'eV'", "Bohr")
+
+
+def test_a_unit_of_length_is_stated_once(tmp_path):
+    """By the file or by the user: positions would otherwise be converted twice."""
+    lines = [f"Ga 0 0 {2.8 * n / units.Bohr}\n" for n in range(3)]
+    call = partial(ClusterDataset, tmp_path, tmp_path / "a.xyz", length_unit="Bohr")
+    for comment in ("length_unit=bohr energy=-1", "energy=-1 pos_unit=Angstrom"):
+        (tmp_path / "a.xyz").write_text("".join([f"3\n{comment}\n", *lines]))
+        refused(call, "a.xyz, frame 0: states its unit of length", "leave length_unit out")
+    for comment in ("energy=-1 units=bohr", "in bohr, energy=-1"):  # refused without length_unit
+        (tmp_path / "a.xyz").write_text("".join([f"3\n{comment}\n", *lines]))
+        assert call()[0].pos[2, 2] == pytest.approx(2.8)
+    dump = "ITEM: UNITS\nelectron\nITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n3\nITEM: ATOMS element x y z\n"
+    (tmp_path / "a.xyz").write_text("".join([dump, *lines]))
+    refused(call, "a.xyz: states LAMMPS units 'electron'", "leave length_unit out")
+
+
+@pytest.mark.parametrize("key", ["forces", "REF_forces"])
+def test_forces_are_converted_from_the_unit_of_length_that_a_file_states(tmp_path, key):
+    lines = [f"Ga 0 0 {2.8 * n / units.Bohr} 0 0 {n - 1}\n" for n in range(3)]
+    comment = f"Properties=species:S:1:pos:R:3:{key}:R:3 energy=-1 length_unit=bohr energy_unit=Hartree"
+    (tmp_path / "a.xyz").write_text("".join(["3\n", comment, "\n", *lines]))
+    arguments = {"forces": key, "energy_unit": "Hartree"}
+    dataset = ClusterDataset(tmp_path, tmp_path / "a.xyz", **arguments)
+    expected = [[0, 0, n * units.Hartree / units.Bohr] for n in (-1, 0, 1)]
+    np.testing.assert_allclose(dataset[0].force, expected, rtol=1e-6)
+    frames = Frames.open(tmp_path / "a.xyz", properties=["energy"], atom_properties=[key])
+    write_store(tmp_path / "a.h5", frames, compressed=False, energy_unit="Hartree")
+    np.testing.assert_allclose(OnDiskClusters(tmp_path / "a.h5", **arguments)[0].force, expected, rtol=1e-6)
 
 
 def test_units_of_a_store_and_of_a_table(tmp_path, folder):
@@ -483,16 +517,19 @@ def test_every_column_of_total_energies_is_held_without_rounding(tmp_path):
     frames = [cluster(energy=-1.0, E_total=total, T=300.0) for total in totals]
     for frame, total in zip(frames, totals, strict=True):
         frame.set_array("share", np.full(3, total))
+        frame.set_array("small", np.arange(3.0))
     write_extxyz(tmp_path / "a.extxyz", frames)
-    keep = {"keep": ["E_total", "T"], "keep_atoms": ["share"]}
+    keep = {"keep": ["E_total", "T"], "keep_atoms": ["share", "small"]}
     dataset = ClusterDataset(tmp_path / "root", tmp_path / "a.extxyz", **keep)
     assert [data.E_total.item() for data in dataset] == totals
     assert [data.share[0].item() for data in dataset] == totals
     assert dataset[0].T.dtype == dataset[0].y.dtype == torch.float32
-    blocks = Frames.open(tmp_path / "a.extxyz", properties=["energy", "E_total", "T"]).blocks()
-    write_store(tmp_path / "a.h5", blocks, compressed=False)
-    on_disk = OnDiskClusters(tmp_path / "a.h5", keep=["E_total", "T"])
+    labels = {"properties": ["energy", "E_total", "T"], "atom_properties": ["share", "small"]}
+    write_store(tmp_path / "a.h5", Frames.open(tmp_path / "a.extxyz", **labels), compressed=False)
+    on_disk = OnDiskClusters(tmp_path / "a.h5", **keep)
     assert [data.E_total.item() for data in on_disk] == totals and on_disk[0].T.dtype == torch.float32
+    assert [data.share[0].item() for data in on_disk] == totals
+    assert on_disk[0].small.dtype == dataset[0].small.dtype == torch.float32
 
 
 STATED_UNITS = {
@@ -525,6 +562,32 @@ def test_units_that_programs_and_people_state(tmp_path, comment):
         assert stored(energy_unit=unit)[0].y.item() == pytest.approx(energy, rel=1e-5)
 
 
+STATED_FORCE_UNITS = {  # and the units of energy and length with which they agree
+    "energy=-1 forces_unit=eV/Å": ("eV", "Angstrom"),
+    'energy=-1 force_unit="kcal/mol/A"': ("kcal/mol", "Angstrom"),
+    'energy=-1 unit_of_forces="Ha/Bohr"': ("Hartree", "Bohr"),
+    'energy=-1 length_unit=bohr forces_unit="hartree/bohr"': ("Hartree", "Angstrom"),
+    "energy=-1 length_unit=bohr forces_unit=au energy_unit=Hartree": ("Hartree", "Angstrom"),
+    "energy=-1 forces_unit=foe": None,
+}
+
+
+@pytest.mark.parametrize("comment", STATED_FORCE_UNITS)
+def test_units_of_forces_that_a_file_states(tmp_path, comment):
+    lines = [f"Ga 0 0 {5 * n} 0 0 {n - 1}\n" for n in range(3)]
+    (tmp_path / "a.xyz").write_text(f"3\nProperties=species:S:1:pos:R:3:forces:R:3 {comment}\n{''.join(lines)}")
+    arguments = {"root": tmp_path, "files": tmp_path / "a.xyz", "forces": True, "fragments": "keep"}
+    for energy, length in [("eV", "Angstrom"), ("kcal/mol", "Angstrom"), ("Hartree", "Bohr"), ("Hartree", "Angstrom")]:
+        call = partial(ClusterDataset, energy_unit=energy, length_unit=length, **arguments)
+        if STATED_FORCE_UNITS[comment] == (energy, length):
+            assert call()[0].force[2, 2] > 0
+        elif "energy_unit" not in comment or energy == "Hartree":
+            refused(call, "a.xyz, frame 0: states ", "but the forces are read in units of", "convert them")
+    argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--fragments", "keep"]
+    code = main([*argv, "--properties", "energy", "--atom-properties", "forces"])
+    assert code == (0 if "Å" in comment or "energy_unit" in comment else 2)
+
+
 def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
     (tmp_path / "a.xyz").write_text("3\ndft=-27.211386 dft_Ha=-1.0\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     argv = ["convert", str(tmp_path / "a.xyz"), "--out", str(tmp_path / "a.h5"), "--uncompressed"]
@@ -535,7 +598,9 @@ def test_a_unit_in_a_name_is_that_of_no_other_energy_of_a_store(tmp_path):
     assert OnDiskClusters(tmp_path / "a.h5", "dft_Ha", energy_unit="Hartree")[0].y.item() == pytest.approx(energy)
 
 
-@pytest.mark.parametrize("comment", ["energy_per_atom=-1.0", "energy=-1.0 eV/atom", "energy=-1.0 energy_unit=foe"])
+@pytest.mark.parametrize(
+    "comment", ["energy_per_atom=-1.0", "energy=-1.0 eV/atom", "energy=-1.0 eV per atom", "energy=-1.0 energy_unit=foe"]
+)
 def test_energies_per_atom_or_in_unknown_units_are_refused(tmp_path, comment):
     (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
     target = comment.partition("=")[0]

@@ -150,7 +150,16 @@ def test_formats_by_content_then_name(tmp_path, name, compressed):
     assert file_format(path) == FORMATS[name]
 
 
-@pytest.mark.parametrize(("name", "text"), [("a.txt", "words"), ("b", "12\n"), ("c.png", "\x89PNG"), ("d.md", "# A")])
+@pytest.mark.parametrize("comment", ["2 atoms of gold", "ITEM: TIMESTEP", "1.0"])
+def test_a_comment_of_xyz_identifies_no_other_format(tmp_path, comment):
+    (tmp_path / "a.xyz").write_text(f"2\n{comment}\nAu 0 0 0\nAu 0 0 2.6\n")
+    assert file_format(tmp_path / "a.xyz") == "xyz"
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("a.txt", "words"), ("b", "12\n"), ("c.png", "\x89PNG"), ("d.md", "# A"), ("e.data", "0.1 0.2\n")],
+)
 def test_what_is_no_format(tmp_path, name, text):
     Path(tmp_path / name).write_text(text)
     with pytest.raises(InputError, match="neither content nor name identifies a format of structures"):

@@ -247,7 +247,9 @@ def test_ambiguous_units_are_refused(tmp_path, comment):
             read()
 
 
-@pytest.mark.parametrize("name", ["gatheredPOSCARS", "a.gen", "a.sdf", "a.mol", "coord", "a.car", "a.cell", "a.lmp"])
+@pytest.mark.parametrize(
+    "name", ["gatheredPOSCARS", "a.gen", "a.sdf", "a.mol", "coord", "a.car", "a.cell", "a.lmp", "a.gro"]
+)
 @pytest.mark.filterwarnings("ignore")  # CASTEP's keywords
 def test_further_structures_of_a_file_are_not_lost(tmp_path, name):
     """ASE reads only the first structure of these formats."""
@@ -278,6 +280,64 @@ def test_formats_of_ase_in_other_units_are_refused(tmp_path):
         list(Frames.open(tmp_path / "b.lmp"))
     (tmp_path / "coord").write_text("$coord\n 0 0 0 ga\n 0 0 5 ga\n$end\n")
     assert only_block(tmp_path / "coord").pos[1, 2] == pytest.approx(5 * Bohr)
+
+
+@pytest.mark.parametrize(
+    ("title", "counts", "symbols"),
+    [
+        ("Au Cu", "1 1", "AuCu"),
+        ("AuCu relaxed", "1 1", "AuCu"),
+        ("Ga2 no 5", "2", "Ga2"),
+        *[(title, "2", None) for title in ("In a box", "No 5", "relaxed", "", "He-shaped: Ga2")],
+    ],
+)
+def test_titles_of_vasp_4_name_elements_or_are_refused(tmp_path, title, counts, symbols):
+    text = f"{title}\n1\n9 0 0\n0 9 0\n0 0 9\n{counts}\nCartesian\n0 0 0\n0 0 2.6\n"
+    (tmp_path / "POSCAR").write_text(text)
+    if symbols:
+        assert only_block(tmp_path / "POSCAR").z.tolist() == Atoms(symbols).numbers.tolist()
+    else:
+        with pytest.raises(InputError, match=f"POSCAR: names no elements, .*above the counts '{counts}'"):
+            list(Frames.open(tmp_path / "POSCAR"))
+
+
+def test_labels_of_gromacs_in_capitals(tmp_path):
+    write(tmp_path / "a.gro", Atoms("Au2", [[0, 0, 0], [0, 0, 2.6]]))
+    text = (tmp_path / "a.gro").read_text()
+    for label, number in (("Au", 79), ("AU", 79), ("NA", 11), ("G1", None)):
+        (tmp_path / "a.gro").write_text(text.replace("Au", label))
+        if number:
+            assert only_block(tmp_path / "a.gro").z.tolist() == [number] * 2
+        else:
+            with pytest.raises(InputError, match="frame 0: 'G1' is not an element symbol"):
+                list(Frames.open(tmp_path / "a.gro"))
+
+
+@pytest.mark.filterwarnings("ignore:joined")
+def test_models_of_pdb(tmp_path):
+    """The cell is stated once, one of 1 Å means none, and END after the last model is no frame."""
+    write(tmp_path / "a.pdb", [Atoms("Ga2", [[0, 0, z], [0, 0, 2.6]]) for z in (0, 19.5)])
+    for length, distance in ((20, 3.1), (1, 16.9)):
+        cell = f"CRYST1{length:9.3f}{length:9.3f}{length:9.3f}  90.00  90.00  90.00 P 1\n"
+        (tmp_path / "b.pdb").write_text(f"{cell}{(tmp_path / 'a.pdb').read_text()}END\n")
+        block = only_block(tmp_path / "b.pdb")
+        assert len(block) == 2 and block.periodic.tolist() == [length > 1] * 2
+        assert abs(block.pos[3, 2] - block.pos[2, 2]) == pytest.approx(distance)
+
+
+@pytest.mark.parametrize("name", ["a.pdb", "a.gro"])
+def test_blank_names_of_residues_are_left_out(tmp_path, name):
+    write(tmp_path / name, Atoms("Au2", [[0, 0, 0], [0, 0, 2.6]]))
+    text = (tmp_path / name).read_text()
+    (tmp_path / name).write_text(text.replace("MOL ", "    ").replace("1DUM", "    "))
+    write_extxyz(tmp_path / "a.xyz", [frame.atoms for frame in read_atoms([tmp_path / name])])
+    assert "residuenames" not in (tmp_path / "a.xyz").read_text()
+
+
+def test_large_integers_of_atoms_keep_their_value(tmp_path):
+    lines = [f"Ga 0 0 {z} {number}" for z, number in ((0, 3_000_000_000), (2.6, 5))]
+    path = write_text(tmp_path / "a.xyz", frame(lines, "Properties=species:S:1:pos:R:3:id:I:1"))
+    assert only_block(path, atom_properties=["id"]).atom_properties["id"].tolist() == [3_000_000_000, 5]
 
 
 # --- databases

@@ -57,7 +57,7 @@ def analyse_core_surface(options: CoreSurfaceOptions) -> CoreSurface:
             )
         frames = read_set(
             options.frames,
-            properties=[options.group] if options.group else [],
+            group=options.group,
             sizes=parse_sizes(options.sizes) if options.sizes else None,
             atomic_numbers=domain.atomic_numbers if (domain := domain_of(model)) else None,
             state=state_of_training(model),

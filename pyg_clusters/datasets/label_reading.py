@@ -21,7 +21,7 @@ from pyg_clusters.errors import InputError, check_choice
 from pyg_clusters.frames import BadFrame, FrameBlock, check_block, read_blocks
 from pyg_clusters.frames.block import UnlabelledFrame
 from pyg_clusters.frames.checks import InvalidLabel, finite_frames, listed, numbers
-from pyg_clusters.frames.energy_units import check_stated_unit
+from pyg_clusters.frames.energy_units import check_stated_force_unit, check_stated_unit
 from pyg_clusters.frames.force_check import ForceCheck
 from pyg_clusters.options import Fragments
 from pyg_clusters.terminal import count_of
@@ -81,6 +81,8 @@ class LabelReader:
         """Yield blocks of the usable frames of a file, with all their labels."""
         if self.table is None and not labels.per_atom:
             check_stated_unit(file, labels.target, labels.energy)
+        if labels.forces:
+            check_stated_force_unit(file, labels.energy / labels.length)
         isolated = set(self._isolated_atoms(file, labels)) if self.take_atoms else set()
         check = ForceCheck()
         for block in self._read(file, labels):

@@ -11,7 +11,7 @@ import numpy as np
 from pyg_clusters.errors import InputError
 from pyg_clusters.frames import FrameBlock
 from pyg_clusters.frames.block import UnlabelledFrame
-from pyg_clusters.frames.energy_units import PER_ATOM, unit_in_name
+from pyg_clusters.frames.energy_units import PER_ATOM, SPELLINGS, unit_in_name
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
 NAME_COLUMNS: frozenset[str] = frozenset({"file", "filename", "file_name", "name", "path", "structure", "id", "xyz"})
@@ -168,7 +168,7 @@ class LabelTable:
         return Row(line, name, None if frame is None else int(frame), energy * unit)
 
     def _unit(self, name: str, line: int) -> float:
-        return unit_of(name, ENERGY_UNITS, f"{self.path}, line {line}: the unit")
+        return unit_of(SPELLINGS.get(name.strip().lower(), name), ENERGY_UNITS, f"{self.path}, line {line}: the unit")
 
     def _match(self, name: str) -> list[Path]:
         """Find the files that match the longest possible trailing part of a path."""

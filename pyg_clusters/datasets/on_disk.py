@@ -27,7 +27,7 @@ from pyg_clusters.nn.output_scale import ReferenceFit, is_coarse, shift_of_refer
 from pyg_clusters.options import Fragments
 from pyg_clusters.positions import centred
 
-FORMAT_VERSION: int = 5  # version of the index; increase it whenever its content or the reading of clusters changes
+FORMAT_VERSION: int = 6  # version of the index; increase it whenever its content or the reading of clusters changes
 
 CLUSTERS_AT_ONCE: int = 4096
 
@@ -44,6 +44,7 @@ class StoreIndex:
     group: Tensor  #: Index of the group of each frame ``[num_frames]``.
     group_names: list[str]  #: Names of the groups by index, in the order of appearance.
     kept: dict[str, Tensor]  #: Additional values ``[num_frames]`` each.
+    double: list[str]  #: Names of values per atom that single precision would round noticeably.
     skipped: list[tuple[int, str]]  #: Index of each skipped frame, and the reason.
     atoms: dict[str, float]  #: Energy of an isolated atom by element symbol, from frames of one atom.
     #: Charge of all frames in e, and whether one of them is in a state other than the lowest spin.
@@ -82,6 +83,7 @@ class StoreIndex:
         columns: dict[str, list[np.ndarray]] = {name: [] for name in ("frames", "target", "group")}
         kept: dict[str, list[np.ndarray]] = {key: [] for key in labels.keep}
         extremes: dict[str, tuple[float, float]] = {}
+        double: set[str] = set()
         for block in reader.blocks(store, labels):
             if block.joined is not None and block.joined.any():
                 frame = block.number[block.joined.argmax()]
@@ -93,6 +95,7 @@ class StoreIndex:
                 _widen(extremes, block, columns["target"][-1] / block.sizes)
             for key in labels.keep:
                 kept[key].append(numbers(block, key))
+            double |= {key for key, values in block.atom_properties.items() if unrounded([values]).dtype == np.float64}
             groups = block.origins[0].astype(str) if labels.group is None else group_labels(block, labels.group)
             indices = [number_of_name.setdefault(name, len(number_of_name)) for name in groups.tolist()]
             columns["group"].append(np.array(indices, dtype=np.int32))
@@ -108,6 +111,7 @@ class StoreIndex:
             elements=sorted(elements),
             group_names=list(number_of_name),
             kept={key: torch.from_numpy(unrounded(values)) for key, values in kept.items()},
+            double=sorted(double),
             skipped=[(bad.number, bad.reason) for bad in reader.skipped],
             atoms={symbol: energy for symbol, (energy, _) in reader.atoms.items()},
             electronic_state=reader.state or (0, False),
@@ -307,7 +311,8 @@ class OnDiskClusters(LabelArguments, OnDiskDataset):
                 force = self._atoms(f"atom_properties/{self.forces_key}", frames) * self.energy_unit
                 data.force = force.float()
             for key, name in self.keep_atoms.items():
-                data[name] = self._atoms(f"atom_properties/{key}", frames).float()
+                values = self._atoms(f"atom_properties/{key}", frames)
+                data[name] = values.double() if key in self._index.double else values.float()
         data.idx = torch.from_numpy(frames)
         data.cluster_size = sizes
         data.group = self._index.group[frames].long()

@@ -2,7 +2,8 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
 from ase.db import connect
+from ase.formula import Formula
 from ase.io import Trajectory, iread
 from ase.outputs import all_outputs
 
@@ -31,11 +34,13 @@ from pyg_clusters.frames.block import (
 from pyg_clusters.frames.electronic_state import stated_states
 from pyg_clusters.frames.paths import check_num_atoms, unpacked
 from pyg_clusters.frames.provenance import origins_of
+from pyg_clusters.frames.text import atomic_number, unknown_label
 
 REFUSED: Mapping[str, str] = {
     "qbox": "is in bohr, but ASE reads it as Å; convert it to XYZ in Å",
     "lammps-dump-binary": "names no elements, only LAMMPS types; write the dump as text, with a column 'element'",
     "bundletrajectory": "is a format of old ASE versions; convert it to .traj or .extxyz",
+    "gromos": "names atoms in capitals, which ASE reads as other elements (CU as carbon); convert it to XYZ",
 }
 """Formats that ASE reads incorrectly or incompletely, with the reason, by their names in ASE."""
 
@@ -54,6 +59,7 @@ ONE_STRUCTURE: Mapping[str, re.Pattern[str]] = {
         r"^[ \t]*[-+.\deE]+[ \t]*\n(?:[ \t]*[-+.\deE]+(?:[ \t]+[-+.\deE]+){2}[ \t]*\n){3}[ \t]*[A-Za-z]", re.M
     ),
     "gen": re.compile(r"^\s*\d+\s+[CSF]\b", re.MULTILINE),
+    "gromacs": re.compile(r"^\s*\d+\s*$", re.MULTILINE),
     **dict.fromkeys(("mol", "sdf"), re.compile(r"^M\s+END", re.MULTILINE)),
     "turbomole": re.compile(r"^\$coord\b", re.MULTILINE),
     "dmol-car": re.compile(r"^!BIOSYM", re.MULTILINE),
@@ -85,8 +91,7 @@ def check_format(path: Path, copy: Path, kind: str):
             "all to one XYZ file"
         )
     if kind == "vasp":
-        counts = [line.split() for line in text.splitlines()[5:7]]
-        check_num_atoms(path, sum(int(word) for words in counts for word in words if word.isdecimal()))
+        _check_poscar(path, [line.split() for line in text.splitlines()[:7]])
         return
     match = BOHR_IN[kind].search(text) if kind in BOHR_IN else None
     if match:
@@ -94,6 +99,23 @@ def check_format(path: Path, copy: Path, kind: str):
         raise InputError(f"{path}: is in units that ASE does not convert ({found!r}); convert it to XYZ in Å")
     if kind == "lammps-data" and not re.search(r"^\s*Masses\b", text, re.MULTILINE):
         raise InputError(f"{path}: names no elements, only LAMMPS types; add a section 'Masses', or convert it to XYZ")
+
+
+def _check_poscar(path: Path, lines: list[list[str]]):
+    """Check the number of atoms of a POSCAR, and that it names elements, in a line above the counts or as its title."""
+    check_num_atoms(path, sum(int(word) for words in lines[5:] for word in words if word.isdecimal()))
+    counts = [int(word) for word in lines[5] if word.isdecimal()] if len(lines) > 5 else []
+    if not counts:
+        return
+    title = lines[0]
+    named = len(title) == len(counts) and set(title) <= set(atomic_numbers)  # Au Cu
+    with suppress(ValueError, IndexError):
+        named = named or list(Formula(title[0]).count().values()) == counts  # Au7Cu13 relaxed
+    if not named:  # ASE would also find indium in the title "In a box"
+        raise InputError(
+            f"{path}: names no elements, as written by VASP 4; add a line of their symbols above the counts "
+            f"{' '.join(lines[5])!r}"
+        )
 
 
 def is_unfinished(copy: Path, kind: str) -> bool:
@@ -110,7 +132,7 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
     frames: dict[int, Atoms] = {}
     unreadable: list[BadFrame] = []
     for number, frame in read.items():
-        bad = frame if isinstance(frame, BadFrame) else _lacking(path, number, frame, options)
+        bad = frame if isinstance(frame, BadFrame) else _fault(path, number, frame, options)
         if bad is not None:
             unreadable.append(bad)
         elif isinstance(frame, Atoms):
@@ -142,7 +164,10 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
     )
 
 
-def _lacking(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFrame | None:
+def _fault(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFrame | None:
+    unknown = atoms.numbers[(atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))]
+    if unknown.size:
+        return BadFrame(str(path), number, f"has an atom of atomic number {unknown[0]}, which is no element")
     for key in (*options.properties, *options.atom_properties):
         if reason := contradiction(atoms, key):
             return BadFrame(str(path), number, reason)
@@ -235,6 +260,7 @@ def ase_frames(path: Path, kind: str) -> Iterator[Atoms | BadFrame]:
 
 def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Atoms | BadFrame]:
     frames = iread(str(copy), index=":", format=kind, do_not_split_by_at_sign=True)
+    frames = _models(frames) if kind == "proteindatabank" else frames
     for number in count():
         try:
             atoms = next(frames)
@@ -247,7 +273,29 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
                 reason = f"cannot be read ({describe_error(error)}), nor can any frame after it"
                 yield UnrecoverableFrame(str(path), number, reason)
             return
+        if "" in atoms.arrays.get("residuenames", ()):  # blank in files of PDB and GROMACS, as no column of XYZ can be
+            del atoms.arrays["residuenames"]
+        yield _with_elements(path, number, atoms) if kind == "gromacs" else atoms
+
+
+def _models(frames: Iterable[Atoms]) -> Iterator[Atoms]:
+    """Models of a PDB file, all in its first cell (one of 1 Å means none), without the empty one for a last ``END``."""
+    cell = np.zeros((3, 3))
+    for atoms in filter(len, frames):
+        cell = atoms.cell.array if atoms.cell.any() else cell
+        atoms.set_cell(None if np.array_equal(cell, np.eye(3)) else cell)
+        atoms.pbc = atoms.cell.any()
         yield atoms
+
+
+def _with_elements(path: Path, number: int, atoms: Atoms) -> Atoms | BadFrame:
+    """Structure of GROMACS with elements by the labels of its atoms; ASE reads ``AU`` as uranium."""
+    labels = atoms.arrays["atomtypes"].tolist()
+    numbers = [atomic_number(label) for label in labels]
+    if None in numbers:
+        return BadFrame(str(path), number, unknown_label(labels[numbers.index(None)]))
+    atoms.numbers = numbers
+    return atoms
 
 
 def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:

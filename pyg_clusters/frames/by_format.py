@@ -36,7 +36,8 @@ def blocks_of_file(
     if kind == "xdatcar":
         frames = xdatcar_frames(path)
     elif kind == "lammps-dump":
-        frames = dump_frames(path, None if options.topology is None else read_topology(options.topology))
+        topology = None if options.topology is None else read_topology(options.topology)
+        frames = dump_frames(path, topology, options.length)
     else:
         frames = ase_frames(path, kind)
     return _blocks_of_frames(path, frames, options, keep)

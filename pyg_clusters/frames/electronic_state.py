@@ -32,10 +32,15 @@ INITIAL_ARRAYS: tuple[str, ...] = ("initial_charges", "initial_magmoms")
 STATED: re.Pattern[bytes] = re.compile(
     rb"(?<![\w+])(?:"
     + b"|".join(re.escape(name).encode() for name in sorted(STATE_NAMES))
-    + rb")[\"']?\s*=\s*(?![\"']?[-+]?0*(?:\.0*)?[\"']?(?:\s|$))",
+    + rb")[\"']?\s*(?:=|:(?=\s*[-+]?\d))\s*(?![\"']?[-+]?0*(?:\.0*)?[\"']?(?:\s|$))",
     re.IGNORECASE,
 )
-"""Matches the charge or spin, if it is not zero, in a comment line of extended XYZ."""
+"""Matches the charge or spin, if it is not zero, in a comment line of XYZ."""
+
+AFTER_COLON: re.Pattern[str] = re.compile(
+    rf"(?<![\w+])({'|'.join(map(re.escape, sorted(STATE_NAMES)))})\s*:\s*([-+]?\d+)(?![\d.])", re.IGNORECASE
+)
+"""Matches a charge or spin after a colon, and its value, which ASE would not read."""
 
 STATE_WORDS: tuple[bytes, ...] = (b"charge", b"mult", b"spin", b"uhf", b"unpaired", b"magmom", b"2s+1")
 """Words of which every one of :data:`STATE_NAMES` contains one; they are found faster than :data:`STATED`."""
@@ -106,7 +111,7 @@ def electronic_state(atoms: Atoms, default_charge: int = 0) -> ElectronicState:
 
 
 def may_state(comment: bytes) -> bool:
-    """Whether a comment line of extended XYZ states a charge or spin other than zero."""
+    """Whether a comment line of XYZ states a charge or spin other than zero."""
     words = comment.lower()
     return any(word in words for word in STATE_WORDS) and STATED.search(comment) is not None
 

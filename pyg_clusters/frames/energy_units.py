@@ -14,7 +14,7 @@ from pyg_clusters.frames.block import BadFrame
 from pyg_clusters.frames.paths import expand_paths, file_format
 from pyg_clusters.frames.reader import read_blocks
 from pyg_clusters.frames.store_layout import attribute, open_store
-from pyg_clusters.frames.xyz_frame import comment_for_ase
+from pyg_clusters.frames.xyz_frame import FORCE_UNIT, LENGTHS, comment_for_ase
 from pyg_clusters.frames.xyz_reader import text_frames
 from pyg_clusters.units import ENERGY_UNITS, unit_of
 
@@ -24,7 +24,7 @@ UNIT_KEYS: re.Pattern[str] = re.compile(r"(energy|label|target)?_?units?(_?(of_)
 UNIT_IN_KEY: re.Pattern[str] = re.compile(r".*?(?:_in)?[_ .(\[/-]([a-z.]+(?:[/_-][a-z]+)?)[)\]]?", re.IGNORECASE)
 """Matches a name that ends in a unit, such as ``energy_Ha`` or ``E(kcal/mol)``."""
 
-PER_ATOM: re.Pattern[str] = re.compile(r".*[a-z)\]]_?(?:per|/)_?-?(?:atom|at|site)s?[)\]]?", re.IGNORECASE)
+PER_ATOM: re.Pattern[str] = re.compile(r"(?:.*[a-z)\]])?[_ ]?(?:per|/)[_ -]?(?:atom|at|site)s?\.?[)\]]?", re.IGNORECASE)
 """Matches names and units of energies per atom."""
 
 SPELLINGS: Mapping[str, str] = {
@@ -40,8 +40,8 @@ SPELLINGS: Mapping[str, str] = {
 DIGITS: bytes = b"0123456789.+-"
 """Characters of numbers."""
 
-WITH_INFO: frozenset[str] = frozenset({"xyz", "traj", "db", "json"})
-"""Formats whose frames may state a unit."""
+WITH_INFO: frozenset[str] = frozenset({"traj", "db", "json"})
+"""Formats other than XYZ whose frames may state a unit."""
 
 
 class StatedUnit(NamedTuple):
@@ -78,13 +78,10 @@ def stated_units(file: Path, targets: Sequence[str]) -> dict[str, StatedUnit | N
     units: dict[str, StatedUnit | None] = dict.fromkeys(targets)
     if not units or not file.exists():  # its reader reports it
         return units
-    kind = file_format(file)
-    if kind == "store":
+    if file_format(file) == "store":
         return {target: _unit_in_store(file, target) for target in targets}
-    if kind not in WITH_INFO:
-        return units
     unstated: dict[str, str] = {}
-    for number, info in _comments(file) if kind == "xyz" else _infos(file):
+    for number, info in _infos(file):
         where = f"{file}, frame {number}"
         for target, found in units.items():
             statements = _statements(where, info, target)
@@ -113,24 +110,33 @@ def _unit_in_store(file: Path, target: str) -> StatedUnit | None:
 
 
 def _infos(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Index and values of each frame."""
+    """Index and values of each frame that may state another unit than those before."""
+    kind = file_format(file)
+    if kind == "xyz":
+        yield from ((number, info) for number, info, _ in _comments(file))
+    if kind not in WITH_INFO:
+        return
     for block in read_blocks(file, with_atoms=True, on_bad="skip", report=False, fragments="keep"):
         for number, atoms in zip(block.number.tolist(), block.atoms or (), strict=True):
             yield number, {**atoms.info, **(atoms.calc.results if atoms.calc is not None else {})}
 
 
-def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object]]]:
-    """Index and values of each frame of XYZ text whose comment differs in more than numbers from those before."""
+def _comments(file: Path) -> Iterator[tuple[int, Mapping[str, object], float]]:
+    """Index, values and unit of length in Å of each frame of XYZ text whose comment differs from those before.
+
+    Comments that differ only in numbers are alike.
+    """
     known = set()
     for number, frame in enumerate(text_frames(file)):
         if isinstance(frame, BadFrame) or (words := frame.comment.translate(None, DIGITS)) in known:
             continue
         known.add(words)
         info: dict[str, object] = {}
+        length = 1.0
         with suppress(ValueError, IndexError, KeyError):  # the reader reports what cannot be read
             comment = comment_for_ase(frame.comment)
-            info = {**key_val_str_to_dict(comment.text), **comment.info}
-        yield number, info
+            info, length = {**key_val_str_to_dict(comment.text), **comment.info}, comment.length or 1.0
+        yield number, info, length
 
 
 def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str, str]:
@@ -141,11 +147,12 @@ def _statements(where: str, info: Mapping[str, object], target: str) -> dict[str
         name = str(value).strip()
         if UNIT_KEYS.fullmatch(str(key)) and (_known(name) or "energy" in str(key).lower()):
             units[f"{key}={name}"] = name
-        elif value is True and (_known(str(key)) or PER_ATOM.fullmatch(str(key))):
+        word = f"per {key}" if before == "per" else str(key)
+        if value is True and (_known(word) or PER_ATOM.fullmatch(word)):
             if before != target and isinstance(info.get(before), float):
-                after_another = f"{key!r} follows {before!r}"
+                after_another = f"{word!r} follows {before!r}"
             else:
-                units[str(key)] = str(key)
+                units[word] = word
         before = key
     if target in info and {"i", "E"} <= set(info) <= {"i", "time", "E", "comment"}:
         units["i = ..., E = ..., as CP2K does"] = "Hartree"
@@ -190,6 +197,21 @@ def check_stated_unit(file: Path, target: str, energy: float):
             f"{stated.where}: states {stated.text}, but the energies are read in units of {energy:.6g} eV; "
             f"pass energy_unit={stated.name!r} (--energy-unit {stated.name})"
         )
+
+
+def check_stated_force_unit(file: Path, unit: float):
+    """Check that the assumed unit of forces in eV/Å agrees with the ``force_unit`` that XYZ text states, if any."""
+    for number, info, length in _comments(file) if file.exists() and file_format(file) == "xyz" else ():
+        for key, value in info.items():
+            if not FORCE_UNIT.fullmatch(f"{key}=x"):
+                continue
+            energy, _, of_length = str(value).rpartition("/") if "/" in str(value) else (str(value), "", str(value))
+            stated = ENERGY_UNITS.get(_known(energy) or "", math.nan) / LENGTHS.get(of_length.strip().lower(), math.nan)
+            if not math.isclose(stated * length, unit, rel_tol=1e-3):  # the reader converts the length
+                raise InputError(
+                    f"{file}, frame {number}: states {key}={value}, but the forces are read in units of "
+                    f"{unit / length:.6g} eV/Å; convert them to the unit of the energies per Å"
+                )
 
 
 def units_of_labels(files: Iterable[str | Path], target: str, name: str | None = None) -> dict[str, float]:

@@ -337,8 +337,13 @@ def join_several(frames: Sequence[Atoms], fragments: Fragments = "refuse") -> Jo
     ptr = offsets([len(atoms) for atoms in frames])
     cell = np.array([atoms.cell.array for atoms in frames]).reshape(-1, 3, 3)
     pbc = np.array([atoms.pbc for atoms in frames], dtype=bool).reshape(-1, 3)
+    strange = (z < 1) | (z >= len(covalent_radii))
+    numbers, z = z, np.where(strange, 1, z)
     joined = join_frames(z, pos, ptr, cell, pbc, fragments)
     problems = {frame: _advised(problem) for frame, problem in joined.problems.items()}
+    for atom in np.flatnonzero(strange).tolist():
+        frame = int(np.searchsorted(ptr, atom, side="right")) - 1
+        problems[frame] = f"has an atom of atomic number {numbers[atom]}, which is no element; remove it"
     if fragments == "refuse":
         free = ~(pbc & cell.any(axis=2)).any(axis=1) & _all_of_frame(np.abs(pos) <= MAX_COORDINATE, ptr)
         examined = np.setdiff1d(np.flatnonzero(free), list(problems))

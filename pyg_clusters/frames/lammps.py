@@ -41,6 +41,7 @@ class Dump:
 
     path: Path
     topology: Topology | None
+    length: float
     units: str = "metal"
     elements: dict[str, int] = field(default_factory=dict)
     """Atomic numbers by type, according to the topology."""
@@ -58,16 +59,18 @@ class BrokenFrame(Exception):
     """A frame cannot be read, for the reason in the message."""
 
 
-def dump_frames(path: Path, topology: Topology | None = None) -> Iterator[Atoms | BadFrame]:
+def dump_frames(path: Path, topology: Topology | None = None, length: float = 1.0) -> Iterator[Atoms | BadFrame]:
     """Read the frames of a dump, or their faults, with the atoms of each in the order of their ids.
 
     Elements are those in the column ``element``, otherwise those of the topology; types are never interpreted as
-    elements. Positions are unscaled and converted to Å from the units stated in the dump, by default ``metal``.
+    elements. Positions are unscaled and converted to Å from the units stated in the dump, by default ``metal``;
+    ``length`` is the unit in Å that the user states.
 
     Raises:
-        InputError: If the file is damaged, in Lennard-Jones units, or the elements are not known.
+        InputError: If the file is damaged, in Lennard-Jones units, states its units in addition to the user, or the
+            elements are not known.
     """
-    return split_text(path, partial(_frames, Dump(path, topology)))
+    return split_text(path, partial(_frames, Dump(path, topology, length)))
 
 
 def _frames(dump: Dump, lines: TextLines, kind: type[UnrecoverableFrame], index: int) -> Iterator[Atoms | BadFrame]:
@@ -107,7 +110,7 @@ def _sections(dump: Dump, lines: TextLines) -> Sections | None:
         lines.skip(1 + count)
         sections.words[name], sections.text[name] = words, text
         if name == "UNITS":
-            dump.units = _units(dump.path, text)
+            dump.units = _units(dump, text)
         if name == "NUMBER OF ATOMS":
             num_atoms = _number_of_atoms(dump.path, text)
         if name == "ATOMS":
@@ -145,11 +148,15 @@ def _is_cut(lines: TextLines, text: bytes, words: str, count: int) -> bool:
     return False
 
 
-def _units(path: Path, text: bytes) -> str:
+def _units(dump: Dump, text: bytes) -> str:
     units = text.decode("latin-1").strip()
+    if dump.length != 1:
+        raise InputError(
+            f"{dump.path}: states LAMMPS units {units!r}, and is converted from them; leave length_unit out"
+        )
     if units not in UNITS:
         raise InputError(
-            f"{path}: uses LAMMPS units {units!r}, which cannot be converted to Å; convert the positions first"
+            f"{dump.path}: uses LAMMPS units {units!r}, which cannot be converted to Å; convert the positions first"
         )
     return units
 
@@ -202,7 +209,7 @@ def _elements(dump: Dump, index: int, table: pyarrow.Table, ids: np.ndarray | No
         _check_types(dump, where, table, topology)
         return topology
     labels = [str(label) for label in table.column("element").to_pylist()]
-    numbers = [None if label.isdecimal() else atomic_number(label) for label in labels]
+    numbers = [atomic_number(label) for label in labels]
     if None in numbers:
         raise BrokenFrame(unknown_label(labels[numbers.index(None)]))
     found = np.array(numbers, dtype=np.int64)

@@ -151,10 +151,13 @@ SIGNATURES: dict[str, re.Pattern[bytes]] = {
     "XTC": re.compile(rb"\x00\x00\x07[\xcb\xe3]"),
     "TRR": re.compile(rb"\x00\x00\x07\xc9"),
     "lammps-dump": re.compile(rb"\s*ITEM: [A-Z]+"),
+    "xyz": re.compile(  # a number of atoms, a comment, and an atom
+        rb"(?:\xef\xbb\xbf)?\s*\d+[ \t\r]*\n[^\n]*\n[ \t]*[A-Za-z0-9]\S*(?:[ \t]+[-+]?[0-9.]\S*){3}"
+    ),
     "lammps-data": re.compile(rb"[^\n]*\n\s*\d+[ \t]+atoms\b"),
     "xdatcar": re.compile(rb"(?:[^\n]*\n){5,9}?\s*Direct configuration=", re.IGNORECASE),
 }
-"""Match beginnings of files, by the format that they identify."""
+"""Match beginnings of files, by the format that they identify; the first match counts."""
 
 SUFFIXES: dict[str, str] = {
     **dict.fromkeys(XYZ_SUFFIXES, "xyz"),
@@ -177,15 +180,11 @@ REQUIRED: dict[str, re.Pattern[bytes]] = {
     "aims": re.compile(rb"^\s*atom(_frac)?\s", re.MULTILINE),
     "castep-md": re.compile(rb"\s*BEGIN header"),
     "json": re.compile(rb"\s*\{\s*\"(\d+|ids|nextid)\""),
+    "runnerdata": re.compile(rb"\s*begin\b"),
 }
 """Match text required near the beginning of a file, for formats whose suffix is also used by other programs."""
 
 ANYTHING: re.Pattern[bytes] = re.compile(rb"")
-
-XYZ_START: re.Pattern[bytes] = re.compile(
-    rb"(?:\xef\xbb\xbf)?\s*\d+[ \t\r]*\n[^\n]*\n[ \t]*[A-Za-z0-9]\S*(?:[ \t]+[-+]?[0-9.]\S*){3}"
-)
-"""Matches a number of atoms, a comment, and an atom."""
 
 
 def file_format(path: Path) -> str:
@@ -197,8 +196,7 @@ def file_format(path: Path) -> str:
     content = first_bytes(path)
     name = Path(inner_name(path))
     known = next((kind for kind, start in SIGNATURES.items() if start.match(content)), None)
-    known = known or SUFFIXES.get(name.suffix.lower())
-    known = known or ("xyz" if XYZ_START.match(content) else _ase_format(name, content))
+    known = known or SUFFIXES.get(name.suffix.lower()) or _ase_format(name, content)
     packed = next((name for first, name in OTHERS.items() if content.startswith(first)), None)
     if known is None and packed:
         raise InputError(

@@ -24,7 +24,7 @@ from pyg_clusters.frames.block import (
     flat_arrays,
 )
 from pyg_clusters.frames.by_format import Piece, Shard, blocks_of_file, check_file, pieces_of_file
-from pyg_clusters.frames.checks import check_block, finite_frames, numbers
+from pyg_clusters.frames.checks import check_block, finite_frames, group_labels, numbers
 from pyg_clusters.frames.join import as_clusters, reporting_joined
 from pyg_clusters.frames.mdanalysis_reader import check_trajectory
 from pyg_clusters.frames.paths import POSITIONS_ONLY, expand_paths, file_format
@@ -291,8 +291,8 @@ class FrameSet:
 def read_set(
     names: Sequence[str],
     *,
-    properties: Sequence[str] = (),
     target: str | None = None,
+    group: str | None = None,
     sizes: Collection[int] | None = None,
     atomic_numbers: Collection[int] | None = None,
     state: tuple[int, bool] | None = None,
@@ -303,8 +303,8 @@ def read_set(
 
     Args:
         names: Files, folders and patterns, or names of shipped data (``gallium``).
-        properties: Names of values per frame to read.
-        target: Name of another value per frame to read, which must be a finite number.
+        target: Name of a value per frame to read, which must be a finite number.
+        group: Name of a value per frame to read, which identifies its group (see :func:`group_labels`).
         sizes: Numbers of atoms of the frames to keep; by default all.
         atomic_numbers: Elements that a model knows; by default all.
         state: Charge and spin that a model knows, see :func:`~pyg_clusters.frames.check_block`; by default all.
@@ -314,7 +314,7 @@ def read_set(
     bad: list[BadFrame] = []
     blocks = []
     found: set[int] = set()
-    properties = [*properties, *([target] if target else [])]
+    properties = [name for name in (target, group) if name]
     for read in read_blocks(names, properties=properties, on_bad=on_bad, fragments=fragments):
         found |= set(read.sizes.tolist())
         chosen = read if sizes is None else read.select(np.isin(read.sizes, list(sizes)))
@@ -324,6 +324,8 @@ def read_set(
             left_out += invalid
         if target:
             block.properties[target] = numbers(block, target)
+        if group:
+            block.properties[group] = group_labels(block, group)
         blocks.append(block)
         bad += sorted({*left_out, *read.unreadable}, key=lambda frame: frame.number)
     number = np.concatenate([block.number for block in blocks])

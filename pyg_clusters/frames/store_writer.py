@@ -11,7 +11,7 @@ from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
 from pyg_clusters.frames.block import KINDS, BadFrame, FrameBlock, kind_of
 from pyg_clusters.frames.checks import check_block
-from pyg_clusters.frames.energy_units import stated_units, unit_in_name
+from pyg_clusters.frames.energy_units import check_stated_force_unit, stated_units, unit_in_name
 from pyg_clusters.frames.join import as_clusters
 from pyg_clusters.frames.paths import STORE_SUFFIXES, is_store
 from pyg_clusters.frames.reader import Frames
@@ -20,6 +20,7 @@ from pyg_clusters.frames.writing import WrittenFrames, open_output
 from pyg_clusters.options.frames import ConvertOptions
 from pyg_clusters.positions import centred
 from pyg_clusters.terminal import counting
+from pyg_clusters.units import ENERGY_UNITS
 
 CHUNK: int = 1 << 14
 """Number of rows (atoms or frames) in a chunk."""
@@ -278,4 +279,8 @@ def _energy_unit(frames: Frames) -> str:
                 raise InputError(
                     f"{path}: states energies in {name}, but {first[0]} in {first[1]}; convert them to two stores"
                 )
-    return "eV" if first is None else first[1]
+    unit = "eV" if first is None else first[1]
+    if any("force" in key.lower() for key in frames.options.atom_properties):
+        for path in frames.paths:
+            check_stated_force_unit(path, ENERGY_UNITS[unit])
+    return unit

@@ -271,13 +271,9 @@ def atomic_number(label: str) -> int | None:
 
     Example:
         >>> [atomic_number(label) for label in ("Ga", "GA", "ga1", "Na_2", "Na+", "Na_pv", "31", "Q7")]
-        [31, 31, 31, 11, 11, 11, 31, None]
+        [31, 31, 31, 11, 11, 11, None, None]
     """
-    if len(label) > LONGEST:
-        return None
-    if label.isdecimal():
-        return int(label) if int(label) < len(atomic_numbers) else None
-    match = LABEL.fullmatch(label)
+    match = LABEL.fullmatch(label) if len(label) <= LONGEST else None
     return atomic_numbers.get(match[1].capitalize()) if match else None
 
 

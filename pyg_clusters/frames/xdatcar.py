@@ -110,7 +110,7 @@ def _header(path: Path, index: int, above: list[str]) -> Header:
             f"above the counts {above[-1]!r}"
         )
     labels = words[-2]
-    unknown = next((label for label in labels if label.isdecimal() or atomic_number(label) is None), None)
+    unknown = next((label for label in labels if atomic_number(label) is None), None)
     if unknown is not None or len(labels) != len(counts):
         reason = unknown_label(unknown) if unknown is not None else f"{len(labels)} elements, {len(counts)} counts"
         raise InputError(f"{path}, frame {index}: {reason}; fix the header")

@@ -15,7 +15,7 @@ from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from pyg_clusters.errors import describe_error
 from pyg_clusters.frames.block import BadFrame, column
-from pyg_clusters.frames.electronic_state import may_state
+from pyg_clusters.frames.electronic_state import AFTER_COLON, may_state
 from pyg_clusters.frames.text import atomic_number, unknown_label, with_usual_exponents
 
 LENGTHS: Mapping[str, float] = {
@@ -37,6 +37,11 @@ LENGTH_KEY: re.Pattern[str] = re.compile(
 
 ANY_UNIT: re.Pattern[str] = re.compile(r"(?<!\S)units?\s*[=:]\s*\"?([^\s\"]+)\"?", re.IGNORECASE)
 """Matches a key for a unit of any quantity, and its value."""
+
+FORCE_UNIT: re.Pattern[str] = re.compile(
+    r"(?<!\S)(?:forces?_?units?|units?_?(?:of_)?forces?)\s*[=:]\s*(?:\"[^\"]*\"|\S+)", re.IGNORECASE
+)
+"""Matches a key for the unit of forces, and its value."""
 
 MENTIONED: re.Pattern[str] = re.compile(
     r"\bbohrs?\b|\b(?:coord|position|geometr|length|distance)\w*\b[^=]{0,20}\b(?:a\.u\.|atomic.units?|nanomet|nm\b|picomet)",
@@ -63,16 +68,13 @@ OTHER_CELL_KEY: re.Pattern[str] = re.compile(rf"(?<!\S)(?:cell|unit_?cell|box){N
 PROPERTIES_KEY: re.Pattern[str] = re.compile(r"(?<!\S)properties\s*=\s*(?=[\"']?\w+:[SRIL]:\d)", re.IGNORECASE)
 """Matches the key of the columns, in upper or lower case."""
 
-
 PROGRAM_ENERGY: re.Pattern[str] = re.compile(
     r"energy:\s+(-?\d+\.\d+)\s+gnorm:.*|Coordinates from ORCA-job .*\bE\s+(-?\d+\.\d+)"
 )
 """Matches comments of xtb and ORCA with an energy in hartree."""
 
-
 NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*)'$")
 """Matches the message about a word that is not a number."""
-
 
 KEY_AND_VALUE: re.Pattern[str] = re.compile(r"(?:^|\s)(\w+)=(\S+)")
 """Matches a key and its value in a comment line without quotes."""
@@ -87,7 +89,7 @@ class Comment(NamedTuple):
 
     text: str  #: Keys and values for ASE.
     info: dict[str, object]  #: Values that ASE would not read.
-    length: float  #: Unit of the positions and the cell, in Å.
+    length: float | None  #: Unit of the positions and the cell in Å, if the line states it.
     cell: np.ndarray | None  #: Periodic cell that ASE would not read, in the unit of the file, ``[3, 3]``.
 
 
@@ -113,27 +115,30 @@ def plain_comment(line: bytes) -> float | str | None:
 def may_name_a_unit(line: bytes) -> bool:
     """Whether a comment line may state a unit of length."""
     text = line.lower()
-    if not any(word in text for word in UNIT_WORDS):
-        return False
-    words = decoded(line)
-    return any(pattern.search(words) for pattern in (I_PI_CELL, LENGTH_KEY, ANY_UNIT, MENTIONED))
+    patterns = (I_PI_CELL, LENGTH_KEY, ANY_UNIT, MENTIONED)
+    return any(word in text for word in UNIT_WORDS) and any(pattern.search(decoded(line)) for pattern in patterns)
 
 
 def comment_for_ase(line: bytes) -> Comment:
-    """Prepare a comment line for ASE, and determine the unit of the positions.
+    """Prepare a comment line for ASE, and read the unit of the positions.
 
     Raises:
-        UnusableText: If a key has two values, the unit of the positions is unknown or ambiguous, or the frame holds
-            other quantities.
+        UnusableText: If a key has two values, the unit of the positions is unknown, or the frame holds other
+            quantities.
     """
     text = with_usual_exponents(decoded(line).strip())
     of_i_pi = _of_i_pi(text)
     if of_i_pi is not None:
         return of_i_pi
-    text, length = _length(text)
+    info: dict[str, object] = {name: int(value) for name, value in AFTER_COLON.findall(text)}
+    length = None
+    if stated := LENGTH_KEY.search(text):
+        text, length = LENGTH_KEY.sub("", text), LENGTHS.get(stated[1].lower())
+        if length is None:
+            raise UnusableText(f"its unit of length is {stated[1]!r}; convert the positions to Å")
     if "=" not in text:
         value = plain_comment(text.encode())
-        info: dict[str, object] = {} if value is None else {"comment": value}
+        info |= {} if value is None else {"comment": value}
         if found := PROGRAM_ENERGY.fullmatch(text):
             info |= {"energy": float(found[1] or found[2]), "energy_unit": "Hartree"}
         return Comment("", info, length, None)
@@ -143,26 +148,21 @@ def comment_for_ase(line: bytes) -> Comment:
             raise UnusableText(f"its comment line has {key}={values[key]} and {key}={value}; remove one of them")
     text = BARE.sub(lambda match: match[0] if match[0][0] in "\"'" else "", text)
     cell = LATTICE_KEY if LATTICE_KEY.search(text) else OTHER_CELL_KEY
-    return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), {}, length, None)
+    return Comment(PROPERTIES_KEY.sub("Properties=", cell.sub("Lattice=", text)), info, length, None)
 
 
-def _length(text: str) -> tuple[str, float]:
-    """Comment without the unit of length, and this unit in Å."""
-    match = LENGTH_KEY.search(text)
-    if match:
-        if match[1].lower() not in LENGTHS:
-            raise UnusableText(f"its unit of length is {match[1]!r}; convert the positions to Å")
-        return LENGTH_KEY.sub("", text), LENGTHS[match[1].lower()]
+def _check_in_angstrom(comment: bytes):
+    """Check that a comment without a unit of length does not suggest that positions are not in Å."""
+    text = decoded(comment)
     match = ANY_UNIT.search(text)
-    strange = match is not None and LENGTHS.get(match[1].lower(), 1.0) != 1.0
-    mentioned = MENTIONED.search(text)
-    if strange or mentioned:
-        words = match[0] if match and strange else mentioned[0] if mentioned else ""
+    strange = (
+        match if match and LENGTHS.get(match[1].lower(), 1.0) != 1.0 else MENTIONED.search(FORCE_UNIT.sub("", text))
+    )
+    if strange:
         raise UnusableText(
-            f"its positions may not be in Å, as its comment contains {words.strip()!r}; write length_unit=angstrom or "
-            "length_unit=bohr there"
+            f"its positions may not be in Å, as its comment contains {strange[0].strip()!r}; write "
+            "length_unit=angstrom or length_unit=bohr there"
         )
-    return text, 1.0
 
 
 def _of_i_pi(text: str) -> Comment | None:
@@ -208,10 +208,18 @@ class TextFrame(NamedTuple):
     num_atoms: int  #: Number of atoms, as stated by the first line.
 
 
-def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
-    """Convert a frame by ASE, with positions in Å and elements from the labels of atoms, or return its fault."""
+def frame_by_ase(path: Path, number: int, frame: TextFrame, length: float = 1.0) -> Atoms | BadFrame:
+    """Convert a frame by ASE, with elements from the labels of atoms, or return its fault.
+
+    Positions, the cell, and values per atom with "force" in their name are converted from the unit of length that the
+    frame states to Å. A frame that states none is returned as it is; ``length`` is the unit in Å that the user states.
+    """
     try:
         comment = comment_for_ase(frame.comment)
+        if comment.length is None and length == 1:
+            _check_in_angstrom(frame.comment)
+        elif comment.length is not None and length != 1:
+            raise UnusableText("states its unit of length, and is converted from it; leave length_unit out")
         atom_lines = with_usual_exponents(decoded(frame.atoms)).split("\n")
         lines = [line.split() for line in atom_lines[: frame.num_atoms]]
         _name_elements(lines, comment.text, decoded(frame.comment))
@@ -225,9 +233,13 @@ def frame_by_ase(path: Path, number: int, frame: TextFrame) -> Atoms | BadFrame:
     if comment.cell is not None:
         atoms.set_cell(comment.cell)
         atoms.pbc = True
-    if comment.length != 1:
+    if comment.length is not None:
         atoms.set_cell(atoms.cell * comment.length)
         atoms.positions *= comment.length
+        results = {} if atoms.calc is None else atoms.calc.results
+        for values in (atoms.arrays, results):
+            forces = [key for key in values if "force" in key.lower() and values[key].dtype.kind == "f"]
+            values |= {key: values[key] / comment.length for key in forces}
         if atoms.calc is not None:
             atoms.calc.atoms = atoms.copy()  # the positions of its results
     return atoms
@@ -250,24 +262,19 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     """Replace labels of atoms by element symbols."""
     named = COLUMNS.search(comment)
     fields = (named[1] if named else DEFAULT_COLUMNS).split(":")
-    column = column_of_label = 0
-    for name, width in zip(fields[::3], fields[2::3], strict=False):
-        if name in ("species", "symbols"):
-            column_of_label = column
-            break
-        column += int(width) if width.isdigit() else 0
-    else:
-        column_of_label = -1
-    columns = sum(int(width) for width in fields[2::3] if width.isdigit())
-    short = next((words for words in lines if len(words) < columns), None)
+    names, widths = fields[::3], [int(width) if width.isdigit() else 0 for width in fields[2::3]]
+    short = next((words for words in lines if len(words) < sum(widths)), None)
     if short is not None:
-        raise UnusableText(f"{' '.join(short)[:40]!r} has {len(short)} words, but there are {columns} columns")
-    if column_of_label < 0:
+        raise UnusableText(f"{' '.join(short)[:40]!r} has {len(short)} words, but there are {sum(widths)} columns")
+    label = next((index for index, name in enumerate(names) if name in ("species", "symbols")), None)
+    if label is None:
         return
+    column_of_label = sum(widths[:label])
     labels = {words[column_of_label] for words in lines}
     if all(label.capitalize() in atomic_numbers for label in labels):
         return
-    numbers = {label: atomic_number(label) for label in labels}
+    by_number = {str(number): number for number in atomic_numbers.values()}
+    numbers = {label: by_number.get(label, atomic_number(label)) for label in labels}
     unknown = next((label for label in sorted(labels) if numbers[label] is None), None)
     if unknown is not None:
         raise UnusableText(unknown_label(unknown))
@@ -280,11 +287,8 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
 
 
 PROPERTIES: re.Pattern[bytes] = re.compile(rb'(?:^|\s)Properties=([^\s"\'{}\[\]\\]+)(?=\s|$)')
-
 LATTICE: re.Pattern[str] = re.compile(r'(?:^|\s)Lattice="([^"]*)"(?=\s|$)')
-
 PBC: re.Pattern[str] = re.compile(r'(?:^|\s)pbc="([^"]*)"(?=\s|$)')
-
 QUOTED: re.Pattern[str] = re.compile(r'"[^"]*"')
 
 

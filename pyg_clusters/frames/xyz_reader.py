@@ -195,7 +195,7 @@ def _parse_block(path: Path, frames: dict[int, TextFrame | BadFrame], options: R
     blocks = [block for _, block in parts if block is not None]
     parsed = {number for group, block in parts if block is not None for number in group}
     others = {
-        number: frame_by_ase(path, number, frame) if isinstance(frame, TextFrame) else frame
+        number: frame_by_ase(path, number, frame, options.length) if isinstance(frame, TextFrame) else frame
         for number, frame in frames.items()
         if number not in parsed
     }
@@ -280,15 +280,15 @@ def _atomic_numbers(table: pyarrow.Table) -> np.ndarray | None:
     symbols = table.column("symbols 0").combine_chunks()
     if isinstance(symbols, pyarrow.ChunkedArray):
         symbols = symbols.unify_dictionaries().chunk(0)
-    labels = symbols.dictionary.to_pylist()
-    numbers = [None if label.isdecimal() else atomic_number(label) for label in labels]
+    numbers = [atomic_number(label) for label in symbols.dictionary.to_pylist()]
     if None in numbers:
         return None
     return np.array(numbers, dtype=np.int64)[symbols.indices.to_numpy()]
 
 
 def _array(table: pyarrow.Table, columns: Columns, key: str) -> np.ndarray:
-    """Values per atom, of the type that ASE gives them."""
+    """Values per atom, of the type that ASE gives them (integers beyond 32 bits are not rounded)."""
     parts = [table.column(f"{key} {number}").to_numpy() for number in range(columns.widths[key])]
     values = parts[0] if len(parts) == 1 else np.stack(parts, axis=1)
-    return values if values.dtype.kind == "f" else values.astype("i")
+    small = values.dtype.kind == "i" and np.abs(values).max(initial=0) < 2**31
+    return values.astype("i") if small else values
