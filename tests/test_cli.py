@@ -441,7 +441,7 @@ def test_corrupt_checkpoint(model, trajectory, tmp_path, capsys):
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     line = refused(["predict", tmp_path, trajectory, "--out", tmp_path / "p.csv"], capsys)
-    assert "model.safetensors" in line and "damaged" in line
+    assert "model.safetensors" in line and "corrupted" in line
 
 
 def test_no_model(trajectory, tmp_path, capsys):

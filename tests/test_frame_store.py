@@ -193,7 +193,7 @@ def test_bad_stores(paths, tmp_path):
         file["positions"] = np.zeros((3, 3))
     refused(lambda: list(Frames.open(tmp_path / "other.h5")), "other.h5", "not a frame store", "convert")
     (tmp_path / "cut.h5").write_bytes(store.read_bytes()[:2000])
-    refused(lambda: list(Frames.open(tmp_path / "cut.h5")), "cut.h5: cannot be read", "damaged?")
+    refused(lambda: list(Frames.open(tmp_path / "cut.h5")), "cut.h5: cannot be read", "corrupted?")
     refused(lambda: write_store(tmp_path / "a.npz", []), "a.npz", ".h5")
     refused(lambda: write_store(tmp_path / "none.h5", []), "no frames to write")
     assert not (tmp_path / "none.h5").exists()

@@ -135,7 +135,7 @@ def test_unreadable_formats(tmp_path):
     assert_refused(lambda: only_block(tmp_path / "b.xyz.gz"), "b.xyz.gz, frame 0: expected a line with")
     assert_refused(lambda: only_block(tmp_path / "c.xyz"), "c.xyz: is UTF-16 or not text; save it as UTF-8")
     (tmp_path / "d.xyz.gz").write_bytes(gzip.compress(b"2\n\nGa 0 0 0\nGa 0 0 3\n")[:-12] + bytes(12))
-    assert_refused(lambda: only_block(tmp_path / "d.xyz.gz"), "d.xyz.gz: cannot be read at frame 0", "damaged?")
+    assert_refused(lambda: only_block(tmp_path / "d.xyz.gz"), "d.xyz.gz: cannot be read at frame 0", "corrupted?")
     assert_refused(lambda: only_block(tmp_path), tmp_path)
 
 

@@ -317,7 +317,7 @@ def test_what_cannot_be_used_is_said_in_one_line(store, frames, tmp_path):
     dataset = OnDiskClusters(later, "binding")
     with open(dataset.file, "r+b") as stream:
         stream.truncate(len(whole) // 20)
-    with pytest.raises(InputError, match=r"later.h5: cannot be read \(OSError: it ends early\); is it damaged"):
+    with pytest.raises(InputError, match=r"later.h5: cannot be read \(OSError: it ends early\); is it corrupted"):
         dataset[59]
 
 

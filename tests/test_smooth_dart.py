@@ -338,6 +338,9 @@ def test_errors_of_forces_on_frames(frames, tmp_path, capsys):
     assert errors() is None
     assert "no errors of forces: " in capsys.readouterr().out
     assert main([*command, "--forces", "forces"]) == 2 and "frame 1: no property 'forces'" in capsys.readouterr().err
+    atoms[0].info["force_unit"] = "Hartree/Bohr"
+    write_extxyz(tmp_path / "a.extxyz", atoms)
+    assert main(command) == 2 and "frame 0: states force_unit=Hartree/Bohr" in capsys.readouterr().err
 
 
 def test_training_on_forces_needs_forces(frames, tmp_path, capsys):

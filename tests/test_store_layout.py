@@ -229,4 +229,4 @@ def test_a_flipped_byte_in_a_property_ends_the_command(tmp_path):
     (tmp_path / "a.h5").write_bytes(content)
     command = [sys.executable, "-m", "pyg_clusters", "predict", "gallium", "a.h5", "--out", "x.extxyz"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 2 and "is it damaged?" in ended.stderr and "Traceback" not in ended.stderr
+    assert ended.returncode == 2 and "is it corrupted?" in ended.stderr and "Traceback" not in ended.stderr

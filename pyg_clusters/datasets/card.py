@@ -79,7 +79,7 @@ class Card:
             raise InputError(f"{filename}: not on the card of {self.name}, which has {', '.join(self.files)}")
         path = Path(folder) / filename
         if sha256_of(path) != self.files[filename].sha256:
-            raise InputError(f"{path}: is damaged or was changed (its SHA-256 differs from the card); restore the file")
+            raise InputError(f"{path}: corrupted or changed (its SHA-256 differs from the card); restore the file")
         return path
 
 

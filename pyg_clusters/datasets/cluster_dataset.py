@@ -241,7 +241,7 @@ class ClusterDataset(LabelArguments, InMemoryDataset):
             self.skipped: list[BadFrame] = [BadFrame(*bad) for bad in content["skipped"]]
             """Skipped frames, with ``on_missing="skip"`` or ``on_bad="skip"``."""
         except Exception as error:  # torch raises various errors for corrupted files
-            raise InputError(f"{path}: is damaged; delete it or pass force_reload=True") from error
+            raise InputError(f"{path}: is corrupted; delete it or pass force_reload=True") from error
         report_skipped(self.skipped)
 
     def _read(self) -> tuple[list[Data], list[str], dict[str, float]]:

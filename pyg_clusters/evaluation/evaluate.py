@@ -17,7 +17,7 @@ from pyg_clusters.evaluation.report import Evaluation, TrainingSet, energy_conte
 from pyg_clusters.frames import Frames
 from pyg_clusters.frames.block import FrameBlock, flat_arrays
 from pyg_clusters.frames.checks import atom_numbers, list_bad, numbers
-from pyg_clusters.frames.energy_units import units_of_labels
+from pyg_clusters.frames.energy_units import check_stated_force_unit, units_of_labels
 from pyg_clusters.frames.force_check import RELATED, SAME_UNIT
 from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.writing import open_output, write_table
@@ -207,6 +207,8 @@ def _compare(
         fragments=options.fragments,
     )
     units = {} if per_atom else units_of_labels(files, target, options.energy_unit)
+    for file, unit in units.items() if forces else ():
+        check_stated_force_unit(Path(file), unit)
     blocks, bad, labels, forces_of_blocks = [], [], [], []
     for scored in score_frames(predictor, frames):
         unit = 1.0 if per_atom else units[scored.frames.file]

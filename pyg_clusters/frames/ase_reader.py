@@ -299,7 +299,7 @@ def _with_elements(path: Path, number: int, atoms: Atoms) -> Atoms | BadFrame:
 
 
 def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
-    """Frames of ASE's own format, each of which can be read even if others are damaged."""
+    """Frames of ASE's own format, each of which can be read even if others are corrupted."""
     try:
         trajectory = Trajectory(str(copy))
     except Exception as error:  # ASE's readers raise many kinds

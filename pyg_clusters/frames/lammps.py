@@ -67,7 +67,7 @@ def dump_frames(path: Path, topology: Topology | None = None, length: float = 1.
     ``length`` is the unit in Å that the user states.
 
     Raises:
-        InputError: If the file is damaged, in Lennard-Jones units, states its units in addition to the user, or the
+        InputError: If the file is corrupted, in Lennard-Jones units, states its units in addition to the user, or the
             elements are not known.
     """
     return split_text(path, partial(_frames, Dump(path, topology, length)))

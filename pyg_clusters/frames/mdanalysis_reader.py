@@ -96,7 +96,7 @@ def _opened(path: Path, topology: Topology):
         raise
     except (OSError, ValueError, EOFError, RuntimeError, IndexError) as error:
         raise InputError(
-            f"{path}: cannot be read as {file_format(path)} ({describe_error(error)}); it is damaged, or ends within "
+            f"{path}: cannot be read as {file_format(path)} ({describe_error(error)}); it is corrupted, or ends within "
             "its first frame; copy it again"
         ) from error
 

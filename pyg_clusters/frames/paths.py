@@ -69,7 +69,7 @@ OTHERS: dict[bytes, str] = {
 """Names of unsupported compressions, by the first bytes of files."""
 
 DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
-"""Errors from reading a damaged or truncated file."""
+"""Errors from reading a corrupted or truncated file."""
 
 MAX_RATIO: int = 200
 """Maximum ratio of unpacked to compressed size, for more than :data:`ALWAYS_UNPACKED` bytes."""
@@ -94,7 +94,7 @@ def open_binary(path: Path) -> BinaryIO:
 
 
 def first_bytes(path: Path) -> bytes:
-    """First 4096 bytes of the unpacked content of a file, fewer if it is short or damaged."""
+    """First 4096 bytes of the unpacked content of a file, fewer if it is short or corrupted."""
     content = b""
     try:
         with open_binary(path) as stream:
@@ -110,7 +110,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     """Yield the path of a file, or of a temporary file with the unpacked content if it is compressed.
 
     Raises:
-        InputError: If the file is damaged, or unpacks to more than :data:`MAX_RATIO` times its size.
+        InputError: If the file is corrupted, or unpacks to more than :data:`MAX_RATIO` times its size.
     """
     opener = _opener(path)
     if opener is None:
@@ -124,7 +124,7 @@ def unpacked(path: Path) -> Iterator[Path]:
                 while target.tell() <= most and (part := stream.read1(1 << 20)):
                     target.write(part)
         except DAMAGED as error:
-            raise InputError(f"{path}: cannot be unpacked ({describe_error(error)}); is it damaged?") from error
+            raise InputError(f"{path}: cannot be unpacked ({describe_error(error)}); is it corrupted?") from error
         if copy.stat().st_size > most:
             shutil.rmtree(folder, ignore_errors=True)
             raise InputError(

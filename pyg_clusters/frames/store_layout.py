@@ -37,7 +37,7 @@ def reading_store(path: Path) -> Iterator[None]:
     except InputError:
         raise
     except (OSError, LookupError, RuntimeError, TypeError, ValueError, ArithmeticError, MemoryError) as error:
-        raise InputError(f"{path}: cannot be read ({describe_error(error)}); is it damaged?") from error
+        raise InputError(f"{path}: cannot be read ({describe_error(error)}); is it corrupted?") from error
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def open_store(path: Path) -> Iterator[h5py.File]:
     data sets and unknown filters are refused before they are followed.
 
     Raises:
-        InputError: If the file is not a frame store, its arrays are inconsistent, or it is damaged.
+        InputError: If the file is not a frame store, its arrays are inconsistent, or it is corrupted.
     """
     with reading_store(path), h5py.File(path, "r") as file:
         version = attribute(file, "version")

@@ -38,7 +38,7 @@ class StoreReader:
         ptr: Offsets of the frames, ``[num_frames + 1]``.
 
     Raises:
-        InputError: If the file is not a frame store, or is damaged.
+        InputError: If the file is not a frame store, or is corrupted.
 
     Example:
         >>> import tempfile

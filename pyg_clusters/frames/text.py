@@ -50,7 +50,7 @@ def split_text(
                 index += 1
     except DAMAGED as error:
         reason = f"cannot be read at frame {index} ({describe_error(error)})"
-        raise InputError(f"{path}: {reason}; is it damaged?") from error
+        raise InputError(f"{path}: {reason}; is it corrupted?") from error
 
 
 FORTRAN: re.Pattern[str] = re.compile(r"(?<![\w.])([+-]?(?:\d+\.\d*|\.\d+))[dD]([+-]?\d+)(?![\w.])")

@@ -29,7 +29,7 @@ def xdatcar_frames(path: Path) -> Iterator[Atoms | BadFrame]:
     left by a run that was killed and restarted, reading continues at the next frame.
 
     Raises:
-        InputError: If the file is damaged, or names no elements.
+        InputError: If the file is corrupted, or names no elements.
     """
     return split_text(path, _frames)
 

@@ -39,7 +39,7 @@ def text_frames(path: Path, number: int = 0, offset: int = 0) -> Iterator[TextFr
     next frame. Only a few frames are in memory at a time.
 
     Raises:
-        InputError: If the file is damaged, is UTF-16, or exceeds a limit of :mod:`~pyg_clusters.frames.paths`.
+        InputError: If the file is corrupted, is UTF-16, or exceeds a limit of :mod:`~pyg_clusters.frames.paths`.
     """
     # ASE would end silently at a blank line, scan the whole file before the first frame, and seek in compressed files.
     return (frame for _, frame in split_text(path, _split, number, offset))

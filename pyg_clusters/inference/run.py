@@ -172,7 +172,7 @@ class Run:
         configuration = self.path / CONFIGURATION
         data = self.configuration.get("data")
         if not isinstance(data, dict):
-            raise InputError(f"{configuration}: damaged (it has no data); restore it, or give files of frames")
+            raise InputError(f"{configuration}: corrupted (it has no data); restore it, or give files of frames")
         check_trusted(data, configuration, "data")
         parser = ArgumentParser(exit_on_error=False)
         parser.add_class_arguments(TrainingData, "data")
@@ -186,7 +186,7 @@ class Run:
         except ArgumentError as error:
             raise InputError(f"{configuration}: {explain(str(error), parser)}") from error
         except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
-            raise InputError(f"{configuration}: damaged ({one_line(error)})") from error
+            raise InputError(f"{configuration}: corrupted ({one_line(error)})") from error
         self.check_fingerprint(module.dataset)
         return module
 
@@ -276,9 +276,9 @@ def read_yaml(file: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise InputError(f"{file}: damaged ({one_line(error)})") from error
+        raise InputError(f"{file}: corrupted ({one_line(error)})") from error
     if not isinstance(values, dict):
-        raise InputError(f"{file}: damaged (it holds no recipe)")
+        raise InputError(f"{file}: corrupted (it contains no recipe)")
     check_extent(values, file)
     return values
 
@@ -287,7 +287,7 @@ def _shared_data(members: list[Run]) -> TrainingData:
     first, *others = members
     for other in others:
         if None not in (first._fingerprint, other._fingerprint) and first._fingerprint != other._fingerprint:
-            raise InputError(f"{other.path} was trained on other data than {first.path}: they make no ensemble")
+            raise InputError(f"{other.path} was trained on other data than {first.path}; they cannot form an ensemble")
         split = Split.load(other.path / SPLITS)
         if not all(torch.equal(getattr(split, part), getattr(first.split, part)) for part in PARTS):
             raise InputError(
@@ -315,8 +315,8 @@ def ensemble(options: EnsembleOptions) -> Ensemble:
         for run in known:
             if run.target != known[0].target:
                 raise InputError(
-                    f"{known[0].path} was trained on {known[0].target}, {run.path} on {run.target}: they make no "
-                    "ensemble"
+                    f"{known[0].path} was trained on {known[0].target}, {run.path} on {run.target}; they "
+                    "cannot form an ensemble"
                 )
         save_ensemble(out, options.runs)
     return joined

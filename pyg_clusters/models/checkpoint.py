@@ -95,7 +95,7 @@ def _load_single(path: str | Path) -> nn.Module:
     except InputError as error:
         raise InputError(f"{folder}: the model cannot be rebuilt: {error}") from error
     except SafetensorError as error:
-        raise InputError(f"{folder / WEIGHTS}: the weights are damaged ({error}); copy or train them again") from error
+        raise InputError(f"{folder / WEIGHTS}: corrupted weights ({error}); copy or train them again") from error
     except Exception as error:  # the class may be of any package
         raise InputError(f"{folder}: the model cannot be rebuilt: {type(error).__name__}: {one_line(error)}") from error
     return model.eval()

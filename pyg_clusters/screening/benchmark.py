@@ -23,12 +23,13 @@ from pyg_clusters.inference.scoring import ScoredBlock, score_frames
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.options.screening import BenchmarkScreeningOptions
 from pyg_clusters.screening.candidates import relax_atoms, warn_of_left_range
-from pyg_clusters.screening.pool import FramePool, check_truth
+from pyg_clusters.screening.pool import FramePool
 from pyg_clusters.screening.scores import (
     LOWEST,
     WINDOW,
     Ranking,
     StrategyScore,
+    check_truth,
     isomer_curve,
     isomers_by_energy,
     merge_isomers,

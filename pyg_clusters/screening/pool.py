@@ -10,12 +10,10 @@ from ase import Atoms
 from ase.data import covalent_radii
 from torch import nn
 
-from pyg_clusters.composition import comparable, composition_names
-from pyg_clusters.evaluation.report import other_zero, zero_remarks
+from pyg_clusters.composition import composition_names
 from pyg_clusters.frames import BadFrame, FrameBlock
 from pyg_clusters.geometry import GALLIUM_RADII
 from pyg_clusters.inference.scoring import ScoredBlock
-from pyg_clusters.metrics import mixed_zeros
 from pyg_clusters.models.contract import HasFeatures
 from pyg_clusters.models.training_domain import domain_of
 from pyg_clusters.pairs import shell_counts
@@ -129,33 +127,6 @@ def cluster_features(model: nn.Module | None, z: np.ndarray, pos: np.ndarray) ->
         features = model.features(numbers.flatten(), positions.flatten(0, 1), batch)
         means.append(features.view(*numbers.shape, -1).mean(dim=1))
     return torch.cat(means).cpu().numpy()
-
-
-def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str) -> list[str]:
-    """Compare the zeros of true and predicted energies.
-
-    Args:
-        z: Atomic numbers ``[num_atoms]``.
-        ptr: Offsets of the clusters ``[num_graphs + 1]``.
-        predicted: Energies ``[num_graphs]`` in eV.
-        truth: Energies ``[num_graphs]`` in eV.
-        name: Name of the true energy in the frames.
-
-    Returns:
-        A warning if the zeros seem to differ.
-
-    Raises:
-        InputError: If they differ by more than the error of any model.
-    """
-    sizes = np.diff(ptr)
-    mixed = mixed_zeros(truth, sizes, comparable(composition_names(z, ptr), sizes))
-    if mixed is not None:
-        return [f"warning: --truth {name}: {mixed}"]
-    advice = (
-        "Use the label that the model was trained on, give its unit with --energy-unit, or subtract the energies of "
-        "the isolated atoms; compare-dft does not depend on the zero"
-    )
-    return zero_remarks(other_zero(z, ptr, predicted, truth), f"--truth {name}", advice)
 
 
 def lowest_frames(

@@ -18,8 +18,9 @@ from scipy.sparse.csgraph import connected_components
 from scipy.stats import kendalltau
 
 from pyg_clusters.analysis.plots import MAX_PANELS, SHELL_COLORS, SMALL, legend, tidy
-from pyg_clusters.composition import kind_label
-from pyg_clusters.metrics import spearman
+from pyg_clusters.composition import comparable, composition_names, kind_label
+from pyg_clusters.evaluation.report import other_zero, zero_remarks
+from pyg_clusters.metrics import mixed_zeros, spearman
 from pyg_clusters.units import KCAL_PER_MOL, MEV
 
 SAME_ENERGY: float = 1e-3
@@ -287,3 +288,30 @@ def scores_by_strategy(scores: Sequence[StrategyScore]) -> Figure:
         axes.grid(visible=False, axis="y")
     legend(right, loc="best")
     return figure
+
+
+def check_truth(z: np.ndarray, ptr: np.ndarray, predicted: np.ndarray, truth: np.ndarray, name: str) -> list[str]:
+    """Compare the zeros of true and predicted energies.
+
+    Args:
+        z: Atomic numbers ``[num_atoms]``.
+        ptr: Offsets of the clusters ``[num_graphs + 1]``.
+        predicted: Energies ``[num_graphs]`` in eV.
+        truth: Energies ``[num_graphs]`` in eV.
+        name: Name of the true energy in the frames.
+
+    Returns:
+        A warning if the zeros seem to differ.
+
+    Raises:
+        InputError: If they differ by more than the error of any model.
+    """
+    sizes = np.diff(ptr)
+    mixed = mixed_zeros(truth, sizes, comparable(composition_names(z, ptr), sizes))
+    if mixed is not None:
+        return [f"warning: --truth {name}: {mixed}"]
+    advice = (
+        "Use the label that the model was trained on, give its unit with --energy-unit, or subtract the energies of "
+        "the isolated atoms; compare-dft does not depend on the zero"
+    )
+    return zero_remarks(other_zero(z, ptr, predicted, truth), f"--truth {name}", advice)

@@ -25,15 +25,9 @@ from pyg_clusters.options.parsing import command_words
 from pyg_clusters.options.screening import ScreenOptions
 from pyg_clusters.screening.candidates import Candidate, Screening, relax_candidates, write_candidates
 from pyg_clusters.screening.dft import check_format, write_folders
-from pyg_clusters.screening.pool import (
-    FramePool,
-    check_truth,
-    lowest_frames,
-    radii_of,
-    select_candidates,
-    select_of_all,
-)
+from pyg_clusters.screening.pool import FramePool, lowest_frames, radii_of, select_candidates, select_of_all
 from pyg_clusters.screening.report import warn_of_narrow_bins, write_report
+from pyg_clusters.screening.scores import check_truth
 from pyg_clusters.strategies import STRATEGIES, Bins, Selection, Strategy
 from pyg_clusters.terminal import counting
 
