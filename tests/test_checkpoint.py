@@ -78,7 +78,7 @@ def test_damaged_weights(tmp_path, model, damage):
     save_model(model, tmp_path)
     file = tmp_path / "model.safetensors"
     file.write_bytes(damage(file.read_bytes()))
-    assert_refused(tmp_path, r"model\.safetensors: the weights are corrupted .*; copy or train them again")
+    assert_refused(tmp_path, r"model\.safetensors: corrupted weights .*; copy or train them again")
 
 
 def test_weights_of_another_model(tmp_path, model):
