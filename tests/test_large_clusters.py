@@ -148,11 +148,11 @@ def test_neighbor_sums_have_exact_derivatives(generator):
 def test_flags(monkeypatch, clusters):
     z, pos, batch = clusters
     pos[80] += 30.0
-    ptr = torch.tensor([0, *torch.bincount(batch).cumsum(0)])[[0, 1, 3, 4]]  # the last frame is of three and 60 atoms
+    ptr = torch.tensor([0, *torch.bincount(batch).cumsum(0)])[[0, 1, 3, 4]]  # the last frames have three and 60 atoms
     found = []
     for _ in range(2):
-        trained = OutOfRangeFlagger.fit_blocks([(z[91:], pos[91:], ptr[1:] - 91)], radii=(3.0, 5.0))
-        trained.allow_blocks([(z[91:], pos[91:], ptr[1:] - 91)])
+        trained = OutOfRangeFlagger.fit_blocks([(z[90:], pos[90:], ptr[1:] - 90)], radii=(3.0, 5.0))
+        trained.allow_blocks([(z[90:], pos[90:], ptr[1:] - 90)])
         found.append((trained, trained.flags(z, pos, ptr).tolist()))
         of_large(monkeypatch)
     assert found[0][1] == found[1][1] and "from its nearest" in found[0][1][0]

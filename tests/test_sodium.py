@@ -3,15 +3,17 @@ import shutil
 from collections import Counter
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch_geometric.data import Data
 from torch_geometric.loader import DataLoader
 
 from pyg_clusters.datasets import POPULATIONS, Card, SodiumShielding, UnrelaxedOnly, group_split
-from pyg_clusters.datasets.training_data import _make_split
+from pyg_clusters.datasets.training_data import ClusterBatches, _make_split
 from pyg_clusters.errors import InputError
 from pyg_clusters.shipped import shipped_folder
+from pyg_clusters.structures.duplicates import copy_groups
 from pyg_clusters.training import ClusterDataModule
 
 FOLDER = shipped_folder("sodium_shielding")
@@ -222,6 +224,26 @@ def test_new_frames_are_merged_once(script, copied, tmp_path):
         + " ".join(["0.500000"] * 18 + ["2.000000"]),
     ]
     assert not any(path.name.startswith(".partial") for path in copied.iterdir())
+
+
+def test_a_relaxed_cluster_is_merged_once(script, copied, tmp_path):
+    """Relaxations of many random clusters end in the same minimum, up to their convergence."""
+    relaxed = labelled(seed=90003).replace("seed=", "family=sblda_gupta seed=")
+    again = relaxed.replace("seed=90003", "seed=90004").replace("4.10000000", "4.14000000")
+    longer = relaxed.replace("seed=90003", "seed=90005").replace("4.10000000", "4.80000000")
+    assert len({relaxed, again, longer}) == 3
+    file = tmp_path / "new.extxyz"
+    file.write_text(relaxed + again + longer)
+    assert script.append([file], copied) == {script.STABLE: 2, script.UNSTABLE: 0, script.LARGE: 0}
+    assert "seed=90004" not in (copied / script.STABLE).read_text(encoding="utf-8")
+
+
+def test_the_shipped_relaxed_clusters_of_more_than_22_atoms_are_distinct():
+    clusters = SodiumShielding(subset="large", pre_filter=None)
+    relaxed = torch.arange(len(clusters))[torch.cat([data.relaxed for data in clusters]).flatten() > 0]
+    part = ClusterBatches(clusters).stored(relaxed.tolist())
+    kind = copy_groups(part.z.numpy(), part.pos.numpy(), part.ptr.numpy())
+    assert np.array_equal(kind, np.arange(len(relaxed)))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@
 
 The frames come from ``pyg-clusters label shielding``, or from an earlier labelling script, which wrote energies in
 Hartree; the files of the data set are in eV and centred. A cluster is identified by size, family and seed. Known
-clusters are skipped, so that a growing file can be merged repeatedly; a truncated last frame is ignored. Clusters with
+clusters are skipped, so that a growing file can be merged repeatedly, as are copies of known relaxed clusters, which
+relaxations find again and again; a truncated last frame is ignored. Clusters with
 an unstable closed-shell solution are in a separate file, as are those of more than 22 atoms, so that errors on the
 smaller ones stay comparable. The frame counts and checksums in ``card.yaml`` are updated. The README in this folder
 explains how to compute more frames.
@@ -26,6 +27,7 @@ from ase.io.extxyz import key_val_str_to_dict
 from pyg_clusters.datasets.card import Card, sha256_of
 from pyg_clusters.errors import InputError
 from pyg_clusters.files import atomic_write
+from pyg_clusters.structures.duplicates import copies
 
 HERE = Path(__file__).resolve().parent
 STABLE, LARGE = "sodium_shielding.extxyz", "sodium_shielding_large.extxyz"
@@ -41,6 +43,9 @@ COLUMNS = "species:S:1:pos:R:3:nmr_shielding:R:1:nmr_tensor:R:9:gop:R:19"
 POPULATIONS = "1S 2S 2PX 2PY 2PZ 3S 3PX 3PY 3PZ 4S 4PX 4PY 4PZ 5DXX 5DYY 5DZZ 5DXY 5DXZ 5DYZ"
 ELECTRONS = 11
 
+RANDOM = "sblda"
+"""Family of the random clusters."""
+
 RELAXED = {"tblite_energy": "sblda_xtb", "gupta_energy": "sblda_gupta"}
 """Family of relaxed clusters by what ``pyg-clusters relax`` writes; the last relaxation counts."""
 
@@ -51,6 +56,10 @@ class Frame(NamedTuple):
     key: tuple[int, str, int]
     stable: bool
     text: str
+
+    @property
+    def positions(self) -> np.ndarray:
+        return positions_of(self.text.splitlines()[2:])
 
 
 def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
@@ -63,11 +72,9 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
         InputError: If a frame is not as the labeller writes it.
     """
     texts = {name: (folder / name).read_text(encoding="utf-8") for name in (STABLE, LARGE, UNSTABLE)}
-    known = {
-        (len(lines), str(header["family"]), int(header["seed"]))
-        for text in texts.values()
-        for header, lines in frames_of(text)
-    }
+    present = [each for text in texts.values() for each in frames_of(text)]
+    known = {(len(lines), str(header["family"]), int(header["seed"])) for header, lines in present}
+    relaxed = [positions_of(lines) for header, lines in present if header["relaxed"]]
     added: Counter = Counter({STABLE: 0, LARGE: 0, UNSTABLE: 0})
     for source in sources:
         for number, (header, lines) in enumerate(frames_of(source.read_text(encoding="utf-8"))):
@@ -75,8 +82,9 @@ def append(sources: Sequence[Path], folder: Path = HERE) -> Counter:
                 frame = converted(header, lines)
             except (KeyError, ValueError) as error:
                 raise InputError(f"{source}, frame {number}: {type(error).__name__}: {error}") from error
-            if frame.key not in known:
+            if frame.key not in known and not is_copy(frame, relaxed):
                 known.add(frame.key)
+                relaxed += [frame.positions] if frame.key[1] != RANDOM else []
                 name = UNSTABLE if not frame.stable else STABLE if frame.key[0] <= LARGEST_OF_STABLE else LARGE
                 texts[name] += frame.text
                 added[name] += 1
@@ -100,6 +108,21 @@ def frames_of(text: str) -> Iterator[tuple[dict, list[str]]]:
         start = end
 
 
+def positions_of(lines: list[str]) -> np.ndarray:
+    """Positions ``[num_atoms, 3]`` in Å."""
+    return np.array([line.split()[1:4] for line in lines], dtype=float)
+
+
+def is_copy(frame: Frame, relaxed: Sequence[np.ndarray]) -> bool:
+    """Whether a frame is a relaxed cluster that is known, up to the convergence of the relaxation."""
+    size, family, _ = frame.key
+    same_size = [positions for positions in relaxed if len(positions) == size]
+    if family == RANDOM or not same_size:
+        return False
+    known = np.full(size * len(same_size), 11), np.concatenate(same_size), size * np.arange(len(same_size) + 1)
+    return bool(copies(np.full(size, 11), frame.positions, np.array([0, size]), known)[0] >= 0)
+
+
 def converted(header: dict, lines: list[str]) -> Frame:
     """Frame with the units and names of this data set.
 
@@ -119,13 +142,13 @@ def converted(header: dict, lines: list[str]) -> Frame:
     check_values(values)
     positions = values[:, :3] - values[:, :3].mean(axis=0)
     stable = bool(header["rks_stable"])
-    size, family, seed = len(rows), str(header.get("family", "sblda")), int(header["seed"])
+    size, family, seed = len(rows), str(header.get("family", RANDOM)), int(header["seed"])
     s2 = float(header["s2"]) if by_command and "s2" in header else 0.0 if stable else np.nan
     comment = (
         f"Properties={COLUMNS} energy={HARTREE * header['energy']:.6f} "
         f"lambda_triplet={HARTREE * header['lambda_t']:.6f} rks_stable={'T' if stable else 'F'} "
         f"s2={s2:.4f} homo_lumo_gap={HARTREE * header['gap']:.6f} seed={seed} selection={header['sel']} "
-        f"family={family} relaxed={int(family != 'sblda')} "
+        f"family={family} relaxed={int(family != RANDOM)} "
         'pbc="F F F"'
     )
     atoms = [" ".join(["Na", *(f"{x:.6f}" for x in xyz), *row[4:]]) for xyz, row in zip(positions, rows, strict=True)]
@@ -135,13 +158,20 @@ def converted(header: dict, lines: list[str]) -> Frame:
 def of_command(header: dict) -> dict:
     """Header of ``pyg-clusters label shielding``, in eV, in the form of the earlier script.
 
-    What ``relax`` has left behind tells the ``family``, what ``label prescreen`` has the ``selection``.
+    The ``family`` follows from the energy that ``relax`` wrote, the ``selection`` from the eigenvalue of ``label
+    prescreen``.
     """
-    family = next((name for key, name in RELAXED.items() if key in header), header.get("family", "sblda"))
+    family = next((name for key, name in RELAXED.items() if key in header), header.get("family", RANDOM))
     selection = "screened" if "valence_lambda_triplet" in header else "random"
     energies = {"energy": "energy", "lambda_triplet": "lambda_t", "homo_lumo_gap": "gap"}
-    told = {"energy_unit": "Hartree", "shielding_unit": "ppm", "sel": header.get("selection", selection)}
-    return {**header, **told, "family": family, **{name: header[key] / HARTREE for key, name in energies.items()}}
+    units = {"energy_unit": "Hartree", "shielding_unit": "ppm"}
+    return {
+        **header,
+        **units,
+        "sel": header.get("selection", selection),
+        "family": family,
+        **{name: header[key] / HARTREE for key, name in energies.items()},
+    }
 
 
 def check_values(values: np.ndarray):

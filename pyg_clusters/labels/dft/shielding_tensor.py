@@ -105,8 +105,11 @@ MAX_CYCLES = 40
 LINEAR_DEPENDENCE = 1e-14
 
 ENOUGH = 2.0
-"""Accepted final residual in units of the tolerance, relative to the right-hand side: the tolerance limits the steps of
-the solver, and not the residual. For Na8, a residual of 2 × 10⁻⁴ changes shieldings by 0.005 ppm."""
+"""Accepted final residual in units of the tolerance, relative to the right-hand side if this is above one.
+
+The tolerance limits the steps of the solver, and not the residual. For Na8, a residual of 4 × 10⁻⁴ changes shieldings
+by 0.005 ppm.
+"""
 
 CORRECTIONS = 3
 """Maximum number of times that the equations are solved again for the residual, which small gaps require."""
@@ -152,7 +155,7 @@ class MagneticResponse:
             return (self._induced(changes) / differences).reshape(len(changes), -1)
 
         found, left, limit = np.zeros_like(right), right, tolerance
-        accepted = ENOUGH * tolerance * float(np.linalg.norm(right, axis=1).max())
+        accepted = ENOUGH * tolerance * max(1.0, float(np.linalg.norm(right, axis=1).max()))
         for _ in range(1 + CORRECTIONS):
             try:
                 solved = lib.krylov(coupled, left, tol=limit, max_cycle=MAX_CYCLES, lindep=LINEAR_DEPENDENCE)
