@@ -118,14 +118,14 @@ def test_true_energies_are_compared_in_the_printed_result(capsys):
     found.candidates = found.candidates[1:2]
     found.print()
     expected = (
-        "dft: MAE 23.06 kcal/mol, Spearman within a size 1.00, best candidate 11.53 kcal/mol above the lowest frame"
+        "dft: MAE 23.06 kcal/mol, Spearman within a size 1.00\n  best candidate 11.53 kcal/mol above the lowest frame"
     )
-    assert capsys.readouterr().out.splitlines()[-1] == expected
+    assert capsys.readouterr().out.endswith(f"{expected}\n")
     found = screening()
     found.candidates = found.candidates[1:]
     found.print()
-    expected = "dft: MAE 23.06 kcal/mol, best candidate 5.77 kcal/mol above the lowest frame (mean of 2 sizes)"
-    assert capsys.readouterr().out.splitlines()[-1] == expected
+    expected = "dft: MAE 23.06 kcal/mol\n  best candidate 5.77 kcal/mol above the lowest frame (mean of 2 sizes)"
+    assert capsys.readouterr().out.endswith(f"{expected}\n")
 
 
 def test_a_page_holds_no_more_atoms_than_it_can(predictor, tmp_path, monkeypatch):

@@ -160,11 +160,11 @@ class Screening:
         metrics = energy_metrics(energy, self.true[shown], self.size[shown], self.kind[shown])
         regrets, within = list(self.regrets().values()), "composition" if self.has_alloys else "size"
         spearman = metrics["spearman_within_size"]
-        ranks = f"Spearman within a {within} {spearman:.2f}, " if np.isfinite(spearman) else ""
+        ranks = f", Spearman within a {within} {spearman:.2f}" if np.isfinite(spearman) else ""
         mean = f" (mean of {len(regrets):,} {within}s)" if len(regrets) > 1 else ""
         return (
-            f"{self.truth}: MAE {metrics['mae_kcal_mol']:.2f} kcal/mol, {ranks}best candidate {np.mean(regrets):.2f} "
-            f"kcal/mol above the lowest frame{mean}"
+            f"{self.truth}: MAE {metrics['mae_kcal_mol']:.2f} kcal/mol{ranks}\n"
+            f"  best candidate {np.mean(regrets):.2f} kcal/mol above the lowest frame{mean}"
         )
 
     def regrets(self) -> dict[int | str, float]:
