@@ -140,6 +140,21 @@ def look_per_atom(energy: ArrayLike, sizes: ArrayLike) -> bool:
     return variation < min(of_atoms / 2, 0.2)
 
 
+def energy_problem(energy: ArrayLike, sizes: ArrayLike, kinds: ArrayLike) -> str | None:
+    """Message about energies that are probably not those of clusters on one scale, if they are not.
+
+    Args:
+        energy: Energies in eV, ``[num_graphs]``.
+        sizes: Number of atoms of each cluster, ``[num_graphs]``.
+        kinds: Size, or composition for alloys, of each cluster ``[num_graphs]``. Alloys are not checked for energies
+            per atom, as their energies depend on the composition.
+    """
+    mixed = mixed_zeros(energy, sizes, kinds)
+    if mixed is not None:
+        return mixed
+    return PER_ATOM if np.asarray(kinds).dtype.kind == "i" and look_per_atom(energy, sizes) else None
+
+
 def _checked(*arrays: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     predicted, target, sizes = (np.asarray(array) for array in arrays)
     if not predicted.shape == target.shape == sizes.shape or predicted.ndim != 1:

@@ -4,11 +4,11 @@
 
 The frames come from ``pyg-clusters label shielding``, or from an earlier labelling script, which wrote energies in
 Hartree; the files of the data set are in eV and centred. A cluster is identified by size, family and seed. Known
-clusters are skipped, so that a growing file can be merged repeatedly, as are copies of known relaxed clusters, which
-relaxations find again and again; a truncated last frame is ignored. Clusters with
-an unstable closed-shell solution are in a separate file, as are those of more than 22 atoms, so that errors on the
-smaller ones stay comparable. The frame counts and checksums in ``card.yaml`` are updated. The README in this folder
-explains how to compute more frames.
+clusters are skipped, so that a growing file can be merged repeatedly, as are copies of known relaxed clusters, because
+many relaxations end in the same minimum; a truncated last frame is ignored. Clusters with an unstable closed-shell
+solution are in a separate file, as are those of more than 22 atoms, so that errors on the smaller ones stay comparable.
+The frame counts and checksums in ``card.yaml`` are updated. The README in this folder explains how to compute more
+frames.
 
 Each file is replaced atomically. If the script is interrupted between two files, the checksums do not match: run it
 again.

@@ -30,7 +30,7 @@ from pyg_clusters.frames.paths import check_named_once
 from pyg_clusters.frames.reader import read_set
 from pyg_clusters.frames.writing import open_output
 from pyg_clusters.geometry import parse_radii
-from pyg_clusters.metrics import PER_ATOM, look_per_atom, mixed_zeros
+from pyg_clusters.metrics import energy_problem
 from pyg_clusters.options.frames import DescribeOptions
 from pyg_clusters.options.parsing import command_words
 from pyg_clusters.shipped import TARGETS
@@ -70,11 +70,8 @@ def describe(options: DescribeOptions) -> Description:
             units = units_of_labels(options.frames, target, options.energy_unit)
             frames.properties[target] = frames.properties[target] * [units[file] for file in frames.file.tolist()]
             kinds = comparable(composition_names(frames.z, frames.ptr), frames.sizes)
-            energy = frames.properties[target]
-            if mixed := mixed_zeros(energy, frames.sizes, kinds):
-                warnings.warn(mixed, stacklevel=2)
-            elif kinds.dtype.kind == "i" and look_per_atom(energy, frames.sizes):  # not of alloys
-                warnings.warn(PER_ATOM, stacklevel=2)
+            if problem := energy_problem(frames.properties[target], frames.sizes, kinds):
+                warnings.warn(problem, stacklevel=2)
         description = description_of(frames, radii, target)
         if out is not None:
             description.out = options.out

@@ -26,7 +26,7 @@ from pyg_clusters.inference.calibration import flagger_of
 from pyg_clusters.inference.flags import text_of_flags
 from pyg_clusters.inference.run import Run
 from pyg_clusters.inference.scoring import ScoredBlock, score_frames
-from pyg_clusters.metrics import PER_ATOM, SHIFTS, look_like_shifts, look_per_atom, mixed_zeros
+from pyg_clusters.metrics import SHIFTS, energy_problem, look_like_shifts
 from pyg_clusters.options.frames import SpectrumOptions
 from pyg_clusters.terminal import count_of, counting, print_table
 from pyg_clusters.units import SHIFT_NAME, SODIUM_REFERENCE_PPM
@@ -136,12 +136,8 @@ def spectrum(options: SpectrumOptions) -> Spectra:
             warnings.warn(f"{flagged}: predict writes the reasons to pred_flag", stacklevel=2)
         if atomic.labels is not None and look_like_shifts(atomic.predicted, atomic.labels):
             warnings.warn(SHIFTS, stacklevel=2)
-        if atomic.energy is not None:
-            problem = mixed_zeros(atomic.energy, atomic.sizes, atomic.sizes)
-            if problem is None and look_per_atom(atomic.energy, atomic.sizes):
-                problem = PER_ATOM
-            if problem:
-                warnings.warn(f"Boltzmann weights are meaningless: {problem}", stacklevel=2)
+        if atomic.energy is not None and (problem := energy_problem(atomic.energy, atomic.sizes, atomic.sizes)):
+            warnings.warn(f"Boltzmann weights are meaningless: {problem}", stacklevel=2)
         reference = SODIUM_REFERENCE_PPM if options.reference is None else options.reference
         groups = spectra(atomic, reference, options.width, options.shape, options.by, options.temperature)
         settings = {

@@ -68,7 +68,7 @@ OTHERS: dict[bytes, str] = {
 }
 """Names of unsupported compressions, by the first bytes of files."""
 
-DAMAGED: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
+CORRUPTED: tuple[type[Exception], ...] = (OSError, EOFError, lzma.LZMAError, zlib.error)
 """Errors from reading a corrupted or truncated file."""
 
 MAX_RATIO: int = 200
@@ -100,7 +100,7 @@ def first_bytes(path: Path) -> bytes:
         with open_binary(path) as stream:
             while len(content) < 4096 and (part := stream.read1(4096 - len(content))):  # type: ignore[attr-defined]
                 content += part
-    except DAMAGED:
+    except CORRUPTED:
         pass  # the reader of the format raises the error
     return content
 
@@ -123,7 +123,7 @@ def unpacked(path: Path) -> Iterator[Path]:
             with opener(path, "rb") as stream, copy.open("wb") as target:
                 while target.tell() <= most and (part := stream.read1(1 << 20)):
                     target.write(part)
-        except DAMAGED as error:
+        except CORRUPTED as error:
             raise InputError(f"{path}: cannot be unpacked ({describe_error(error)}); is it corrupted?") from error
         if copy.stat().st_size > most:
             shutil.rmtree(folder, ignore_errors=True)

@@ -15,7 +15,7 @@ from ase.data import atomic_numbers
 
 from pyg_clusters.errors import InputError, describe_error
 from pyg_clusters.frames.block import TruncatedFrame, UnrecoverableFrame
-from pyg_clusters.frames.paths import DAMAGED, is_compressed, lifted_by, max_atoms, open_binary
+from pyg_clusters.frames.paths import CORRUPTED, is_compressed, lifted_by, max_atoms, open_binary
 
 BYTES_AT_ONCE: int = 1 << 20  # number of bytes read from a file at a time
 SHORT: int = 20  # maximum number of bytes of a short line
@@ -48,7 +48,7 @@ def split_text(
             for frame in split(TextLines(path, stream, offset), kind, start):
                 yield frame
                 index += 1
-    except DAMAGED as error:
+    except CORRUPTED as error:
         reason = f"cannot be read at frame {index} ({describe_error(error)})"
         raise InputError(f"{path}: {reason}; is it corrupted?") from error
 

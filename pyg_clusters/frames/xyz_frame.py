@@ -76,6 +76,9 @@ PROGRAM_ENERGY: re.Pattern[str] = re.compile(
 NO_FLOAT: re.Pattern[str] = re.compile(r"could not convert string to float: '(.*)'$")
 """Matches the message about a word that is not a number."""
 
+BY_NUMBER: dict[str, int] = {str(number): number for number in atomic_numbers.values()}
+"""Atomic numbers by their text, as some files name elements."""
+
 KEY_AND_VALUE: re.Pattern[str] = re.compile(r"(?:^|\s)(\w+)=(\S+)")
 """Matches a key and its value in a comment line without quotes."""
 
@@ -273,8 +276,7 @@ def _name_elements(lines: list[list[str]], comment: str, whole_comment: str):
     labels = {words[column_of_label] for words in lines}
     if all(label.capitalize() in atomic_numbers for label in labels):
         return
-    by_number = {str(number): number for number in atomic_numbers.values()}
-    numbers = {label: by_number.get(label, atomic_number(label)) for label in labels}
+    numbers = {label: BY_NUMBER.get(label, atomic_number(label)) for label in labels}
     unknown = next((label for label in sorted(labels) if numbers[label] is None), None)
     if unknown is not None:
         raise UnusableText(unknown_label(unknown))
