@@ -12,6 +12,7 @@ from pyg_clusters.analysis.core_surface import (
     regions,
     silhouette,
 )
+from pyg_clusters.analysis.core_surface_report import region_map
 from pyg_clusters.errors import InputError
 from pyg_clusters.models import DART
 from pyg_clusters.testing import random_clusters
@@ -129,3 +130,9 @@ def test_silhouette_and_map_of_far_groups():
     for perplexity in (0.0, 120.0):
         with pytest.raises(InputError, match="number of atoms \\(120\\)"):
             feature_map(far, perplexity)
+
+
+def test_the_colour_bar_of_the_map_names_the_energy(generator):
+    points, energy = torch.rand(30, 2, generator=generator).numpy(), torch.rand(30, generator=generator).numpy()
+    figure = region_map(points, np.arange(30) % 3, energy, "energy / eV")
+    assert [axes.get_ylabel() for axes in figure.axes] == ["", "", "energy / eV"]

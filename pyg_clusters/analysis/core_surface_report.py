@@ -36,7 +36,7 @@ REGION_COLORS = ("#c8452e", "#e3b23c", "#2f6db3")
 RESULTS = ("atoms.csv", "core_surface.json", "report.html")
 
 FILES = {
-    "atoms.csv": "a row for each atom: region, distance, energy, counts and coordinates in the map",
+    "atoms.csv": "a row for each atom: element, region, distance, energy, counts and coordinates in the map",
     "core_surface.json": "the figures of merit",
 }
 """Other files in the folder of the report."""
@@ -217,8 +217,8 @@ def region_map(points: np.ndarray, region: np.ndarray, energy: np.ndarray, label
     style = {"s": size, "linewidths": 0, "alpha": 0.7, "rasterized": True}
     left.scatter(*points[order].T, c=np.array(REGION_COLORS)[region[order]], **style)
     for number, name in enumerate(REGIONS):
-        label = f"{name} ({int((region == number).sum()):,})"
-        left.plot([], [], "o", color=REGION_COLORS[number], markersize=6, label=label)
+        counted = f"{name} ({int((region == number).sum()):,})"
+        left.plot([], [], "o", color=REGION_COLORS[number], markersize=6, label=counted)
     # Place the legend below the map, where it hides no atom.
     left.legend(fontsize=SMALL, frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=len(REGIONS))
     norm = Normalize(*np.percentile(energy, [1.0, 99.0]))  # exclude outliers from the colour range
