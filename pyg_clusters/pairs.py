@@ -140,7 +140,7 @@ def radius_slots(pos: Tensor, batch: Tensor, cutoff: float) -> tuple[Tensor, Ten
 
     Returns:
         ``edge_index [2, num_atoms * largest]`` (source j, target i) and the distances ``edge_weight`` in Å, equal to
-        the cut-off for pairs that do not exist or are further apart.
+        the cutoff for pairs that do not exist or are further apart.
     """
     ptr = batch_to_ptr(batch)
     slot = torch.arange(largest_cluster(ptr.diff(), batch), device=batch.device)
@@ -201,7 +201,7 @@ def check_complete(edge_index: Tensor, batch: Tensor):
     if edge_index.size(1) != num_pairs:
         raise InputError(
             f"a graph of all {num_pairs:,} pairs of atoms is needed to count neighbours, got {edge_index.size(1):,}; "
-            "create it without a cut-off"
+            "create it without a cutoff"
         )
 
 

@@ -41,7 +41,7 @@ def unit_of(name: str, known: Mapping[str, float], argument: str) -> float:
     """
     value = next((value for key, value in known.items() if key.lower() == str(name).strip().lower()), None)
     if value is None:
-        raise InputError(f"{argument} is {name!r}; known are {', '.join(known)}")
+        raise InputError(f"{argument} is {name!r}; use one of {', '.join(known)}")
     return value
 
 

@@ -201,7 +201,7 @@ def test_info_names_frames_that_other_commands_refuse(tmp_path, capsys):
     ase.io.write(tmp_path / "frames.xyz", [whole, torn, ase.Atoms("Ga")], format="xyz")
     assert main(["info", str(tmp_path / "frames.xyz")]) == 0
     out = capsys.readouterr().out
-    assert "frames.xyz: 3 frames" in out and "refused by other commands: 1 frame, the first is" in out
+    assert "frames.xyz: 3 frames" in out and "rejected by other commands: 1 frame, the first is" in out
     assert "frame 1: has no periodic cell, but is in 2 pieces" in out
 
 
@@ -227,7 +227,7 @@ def test_labels_in_other_units_are_converted(model, trajectory, tmp_path, capsys
         np.testing.assert_allclose(tables[1][name], tables[0][name], rtol=1e-6)
     capsys.readouterr()
     assert main(["evaluate", str(model), str(trajectory), "--energy-unit", "joule"]) == 2
-    assert "--energy-unit is 'joule'; known are eV" in capsys.readouterr().err
+    assert "--energy-unit is 'joule'; use one of eV" in capsys.readouterr().err
     assert main(["evaluate", str(model), "--energy-unit", "eV"]) == 2
     assert "--energy-unit requires FRAMES" in capsys.readouterr().err
     for atoms in frames:

@@ -221,7 +221,7 @@ def test_one_cluster_is_a_data_set(tmp_path):
         ({"target": "forces", "per_atom": True}, "'forces' is not one number per atom"),
         ({"target": "group"}, "frame 0: 'group' must be a number, got"),
         ({"group": "segment"}, "no property 'segment'"),
-        ({"references": {"Na": NA}}, "no reference energy for K; given are Na"),
+        ({"references": {"Na": NA}}, "no reference energy for K, only for Na"),
         ({"references": {"Nax": NA}}, "'Nax' is not an element symbol"),
         (
             {"references": "free"},

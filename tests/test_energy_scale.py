@@ -84,7 +84,7 @@ def test_shift_of_references():
     shift = shift_of_references(z, ptr, {11: -1.5, 31: -2.5})
     assert shift.dtype == torch.double
     assert shift.tolist() == [-3.0, -2.5, -6.5]
-    with pytest.raises(ValueError, match=r"no reference energy for atomic numbers \[31\]; given are \[11\]"):
+    with pytest.raises(ValueError, match=r"no reference energy for atomic numbers \[31\], only for \[11\]"):
         shift_of_references(z, ptr, {11: -1.5})
 
 

@@ -113,10 +113,10 @@ def test_dummy_atoms(tmp_path):
 @pytest.mark.parametrize("number", [119, 2000, -1])
 def test_atomic_numbers_of_no_element(tmp_path, number, lattice):
     (tmp_path / "a.xyz").write_text(f"2\n{lattice}Properties=Z:I:1:pos:R:3\n79 0 0 0\n{number} 0 0 2.6\n")
-    with pytest.raises(InputError, match=f"frame 0: has an atom of atomic number {number}, which is no element"):
+    with pytest.raises(InputError, match=f"frame 0: has an atom of atomic number {number}, which is not an element"):
         list(read_atoms([tmp_path / "a.xyz"]))
     atoms = Atoms([79, number], [[0, 0, 0], [0, 0, 2.6]], cell=[20, 20, 20], pbc=bool(lattice))
-    with pytest.raises(InputError, match=f"the structure has an atom of atomic number {number}, which is no element"):
+    with pytest.raises(InputError, match=f"structure has an atom of atomic number {number}, which is not an element"):
         to_data(atoms)
 
 

@@ -474,7 +474,7 @@ def test_layers_are_compared(tmp_path, capsys):
             write_run(tmp_path / "full", name, "shielding", fold, mae + fold)
     arguments = ["reproduce", "layers", "--only", *names, "--folds", "2", "--out", str(tmp_path)]
     assert main(arguments) == 0
-    assert "6 trainings, 6 of them already finished" in capsys.readouterr().out
+    assert "6 training runs, 6 of them already finished" in capsys.readouterr().out
     header, *lines = csv.reader((tmp_path / "results.csv").read_text().splitlines())
     rows = {(line[0], line[1]): dict(zip(header, line, strict=True)) for line in lines}
     assert rows["energy", "GCNConv"]["MAE"] == "6.00" and rows["shielding", "ShellConv"]["MAE"] == "4.50 ± 0.71"

@@ -298,7 +298,7 @@ def test_what_cannot_be_used_is_said_in_one_line(store, frames, tmp_path):
     for path, words, arguments in (
         (store, r"no property 'energy'; found per frame: binding, segment, temperature", {}),
         (store, r"no property 'stress' per atom; .* per atom: forces, softness", {"keep_atoms": ["stress"]}),
-        (store, r"no reference energy for Na; given are Ga", {"references": {"Ga": -1.0}}),
+        (store, r"no reference energy for Na, only for Ga", {"references": {"Ga": -1.0}}),
         (broken, r"frame 7: 'binding' is nan", {}),
         (tmp_path / "half.h5", r"cannot be read .*truncated", {}),
         (tmp_path / "text.h5", r"cannot be read", {}),

@@ -679,7 +679,7 @@ def test_a_unit_is_that_of_the_value_before_it(tmp_path):
         (tmp_path / "a.xyz").write_text(f"3\n{comment}\nGa 0 0 0\nGa 0 0 2.8\nGa 0 0 5.6\n")
         return energies(ClusterDataset(tmp_path / "root", tmp_path / "a.xyz", target, **kwargs))
 
-    unclear = "'Ha' follows 'E', so that the unit of 'energy' is open; write it after that"
+    unclear = "'Ha' follows 'E', so the unit of 'energy' is unclear; write it after 'energy'"
     for other in ("energy=-100.0 E=-3.5 Ha", "E=-3.5 Ha energy=-100.0"):
         refused(lambda other=other: energy(other), "a.xyz, frame 0: ", unclear)
         assert energy(other, "E", energy_unit="Hartree") == pytest.approx([-95.23985])

@@ -314,9 +314,9 @@ def test_calculators_by_name():
         ("gupta", ["Cu", "Au"], "one element"),
         ("gupta", ["Ga"], "not Ga"),
         ("vasp", ["Cu"], "gupta, emt"),
-        ("no.module:Class", ["Cu"], "cannot be made"),
-        ("ase.calculators.lj:Nothing", ["Cu"], "cannot be made"),
-        ("collections:OrderedDict", ["Cu"], "no ASE calculator"),
+        ("no.module:Class", ["Cu"], "cannot be created"),
+        ("ase.calculators.lj:Nothing", ["Cu"], "cannot be created"),
+        ("collections:OrderedDict", ["Cu"], "not an ASE calculator"),
     ):
         with pytest.raises(InputError, match=told):
             named_calculator(name, elements)

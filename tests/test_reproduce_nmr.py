@@ -376,10 +376,10 @@ def test_shieldings_that_cannot_be_learned():
 def test_wrong_arguments(tmp_path, capsys):
     out = ["--out", str(tmp_path)]
     assert main(["reproduce", "nmr", "--only", "nosuch", *out]) == 2
-    assert "--only 'nosuch' is in no table; there are Split of the paper" in capsys.readouterr().err
+    assert "--only 'nosuch' is not in any table; choose from Split of the paper" in capsys.readouterr().err
     assert main(["reproduce", "nmr", "--epochs", "0", *out]) == 2
     assert main(["reproduce", "nosuch", *out]) == 2
-    assert "no paper 'nosuch'; give dart, nmr, layers first" in capsys.readouterr().err
+    assert "no paper 'nosuch'; choose one of dart, nmr, layers" in capsys.readouterr().err
 
 
 @pytest.mark.slow

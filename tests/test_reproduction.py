@@ -80,7 +80,7 @@ def test_a_table_of_finished_runs_is_written_with_mean_and_spread(tmp_path, caps
         write_run(tmp_path / "full", "dart_without_k", (mae, 5.0, 587), seed=seed)
     arguments = ["reproduce", "dart", "--only", "dart_without_k", "--seeds", "2", "--out", str(tmp_path)]
     assert main(arguments) == 0
-    assert "2 trainings, 2 of them already finished" in capsys.readouterr().out
+    assert "2 training runs, 2 of them already finished" in capsys.readouterr().out
     header, line = (tmp_path / "results.csv").read_text().splitlines()
     assert header.startswith("table,row,paper MAE,paper RMSE")
     assert line.startswith("Table 2,DART without K,4.06,5.16,656,3.80 ± 0.28,5.00 ± 0.00,587,3,2,2,")

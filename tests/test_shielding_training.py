@@ -290,7 +290,7 @@ def test_shifts_are_no_shieldings(finished, recipe, frames, tmp_path, capsys):
     ]
     assert "the target 'Na_shift' is a chemical shift by its name" in refused(train, capsys)
     spectrum = ["spectrum", finished, tmp_path / "shifts.extxyz", "--target", "Na_shift", "--out", tmp_path / "s"]
-    assert "--target is 'Na_shift', a shift by its name; give a shielding" in refused(spectrum, capsys)
+    assert "--target is 'Na_shift', a chemical shift by its name; give the shielding" in refused(spectrum, capsys)
     assert main(["evaluate", str(finished), str(tmp_path / "shifts.extxyz"), "--target", "Na_shift"]) == 0
     assert "warning: the labels decrease where the predicted shieldings increase" in "".join(capsys.readouterr())
     assert main(["evaluate", str(finished), str(tmp_path / "shifts.extxyz"), "--target", "sigma"]) == 0

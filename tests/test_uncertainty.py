@@ -516,7 +516,7 @@ def test_bad_input_is_one_line(ensemble, tmp_path, capsys):
         (["calibrate", ensemble / "run", "--spread", "last_layer"], "has its own spread"),
         ([*recipe, "--ensemble", "one", "--out", tmp_path / "e"], "--ensemble needs a whole number, got 'one'"),
         ([*recipe, "--ensemble", "1", "--out", tmp_path / "e"], "at least two members"),
-        ([*recipe, "--ensemble", "2", "--out", run], "already holds a run"),
+        ([*recipe, "--ensemble", "2", "--out", run], "already contains a run"),
     ):
         capsys.readouterr()
         assert main([str(argument) for argument in arguments]) == 2, arguments

@@ -283,7 +283,7 @@ def description_of(frames: FrameSet, radii: tuple[float, ...] | None = None, tar
     else:
         radii = tuple(round(share * distribution.bond_length, 2) for share in FALLBACK)
         shares = " and ".join(f"{share:g}" for share in FALLBACK)
-        origin = f"fallback of {shares} bond lengths, as g(r) suggests none: choose others by --radii"
+        origin = f"fallback of {shares} bond lengths, as g(r) suggests none: choose others with --radii"
     pos, ptr = torch.from_numpy(frames.pos), torch.from_numpy(frames.ptr)
     counts = shell_counts(pos, ptr, radii).numpy()
     if origin == "--radii" and (empty := empty_shells(counts)):

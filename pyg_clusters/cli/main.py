@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb, *rest = arguments
     if verb not in main_verbs() and verb != "--print-completion":
-        return _fail(f"unknown verb {verb!r}{nearest(verb, main_verbs()) or '; there are ' + ', '.join(main_verbs())}")
+        return _fail(f"unknown verb {verb!r}{nearest(verb, main_verbs()) or '; verbs are ' + ', '.join(main_verbs())}")
     for argument in rest:
         try:
             argument.encode()
@@ -208,7 +208,7 @@ def _subcommand(verb: str, argv: Sequence[str]) -> str:
         print("", *examples, sep="\n")
         raise SystemExit(0)
     if argv[0] not in commands:
-        hint = nearest(argv[0], commands) or f"; give {', '.join(commands)} first"
+        hint = nearest(argv[0], commands) or f"; choose one of {', '.join(commands)}"
         raise InputError(f"{verb}: there is no {VERBS[verb].kind} {argv[0]!r}{hint}")
     return argv[0]
 

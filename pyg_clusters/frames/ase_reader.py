@@ -167,7 +167,7 @@ def block_of_frames(path: Path, read: Mapping[int, Atoms | BadFrame], options: R
 def _fault(path: Path, number: int, atoms: Atoms, options: ReadOptions) -> BadFrame | None:
     unknown = atoms.numbers[(atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))]
     if unknown.size:
-        return BadFrame(str(path), number, f"has an atom of atomic number {unknown[0]}, which is no element")
+        return BadFrame(str(path), number, f"has an atom of atomic number {unknown[0]}, which is not an element")
     for key in (*options.properties, *options.atom_properties):
         if reason := contradiction(atoms, key):
             return BadFrame(str(path), number, reason)

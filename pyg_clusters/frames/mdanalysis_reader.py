@@ -33,8 +33,8 @@ def check_trajectory(path: Path, topology: Path | None):
     _opener(path)
     if topology is None:
         raise InputError(
-            f"{path}: {file_format(path)} holds positions only; give the elements by --topology FILE (for predict and "
-            "convert; topology= in Python), a file with a frame of the same atoms in the same order"
+            f"{path}: {file_format(path)} holds positions only; give the elements with --topology FILE (for predict "
+            "and convert; topology= in Python), a file with a frame of the same atoms in the same order"
         )
 
 

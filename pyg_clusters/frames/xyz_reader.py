@@ -142,7 +142,7 @@ def _number_of_atoms(lines: TextLines) -> int | None:
 
 
 def _unended(path: Path, number: int, frame: TextFrame, kind: type[UnrecoverableFrame]) -> TextFrame | BadFrame:
-    """The last frame of a text whose last line has no line end: with a warning if complete, otherwise as a fault."""
+    """The last frame of a text whose last line has no newline: with a warning if complete, otherwise as a fault."""
     if isinstance(frame_by_ase(path, number, frame), BadFrame):
         return cut_frame(kind, path, number)
     warn_of_unended(f"{path}, frame {number}")

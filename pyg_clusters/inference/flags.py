@@ -143,7 +143,7 @@ class OutOfRangeFlagger:
                 if short < self.shortest - SAME:
                     reasons[frame].append(f"distance {short:.2f} Å below {self.shortest:.2f}")
                 if far > self.farthest + SAME:
-                    reasons[frame].append(f"atom {far:.2f} Å from its nearest, above {self.farthest:.2f}")
+                    reasons[frame].append(f"atom {far:.2f} Å from its nearest neighbour, above {self.farthest:.2f}")
             if self.densest is not None:
                 for frame, mean in zip(frames.tolist(), _mean_neighbors(part).tolist(), strict=True):
                     if mean > self.densest + SAME:

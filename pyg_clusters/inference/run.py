@@ -140,7 +140,7 @@ class Run:
             return None
         errors = read_json(file, remedy).get("overall")
         if not isinstance(errors, dict) or not all(isinstance(value, int | float | None) for value in errors.values()):
-            raise InputError(f"{file}: corrupted (overall is no mapping of numbers); {remedy}")
+            raise InputError(f"{file}: corrupted (overall is not a mapping of numbers); {remedy}")
         return errors
 
     @property

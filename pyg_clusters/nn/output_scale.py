@@ -270,6 +270,6 @@ def shift_of_references(z: Tensor, ptr: Tensor, references: Mapping[int, float])
     values = reference_table(references)[z]
     if values.isinf().any():
         missing = sorted(set(z[values.isinf()].tolist()))
-        raise ValueError(f"no reference energy for atomic numbers {missing}; given are {sorted(references)}")
+        raise ValueError(f"no reference energy for atomic numbers {missing}, only for {sorted(references)}")
     row = torch.repeat_interleave(ptr.diff())
     return torch.zeros(ptr.numel() - 1, dtype=torch.double).index_add_(0, row, values)

@@ -110,7 +110,7 @@ def reproduce_dart(options: ReproduceDartOptions) -> Reproduction:
         return write_report(
             out,
             "Modee et al. 2021, compared with the paper",
-            [text + "Minutes are those of one training on one thread."],
+            [text + "Minutes are for one training run on one thread."],
             [Table("Modee et al. 2021: errors in kcal/mol per cluster", COLUMNS, lines)],
             _figures(achieved, QUICK_TITLE if options.quick else ""),
             findings=findings(achieved),
@@ -299,7 +299,7 @@ def findings(achieved: Sequence[Result]) -> list[Finding]:
         text = "Ga46, a magic cluster, is predicted worse than 57, 60 and 66."
         decided.append(Finding(text, worst == 46, f"RMSE {means}"))
         spread = max(max(values) - min(values) for size, values in by_size.items() if size != 46)
-        text = "The RMSE of 57, 60 and 66 does not depend on the sizes that are left out."
+        text = "The RMSE of 57, 60 and 66 does not depend on the other held-out sizes."
         decided.append(Finding(text, spread < 0.5, f"largest difference {spread:.2f} kcal/mol"))
     grouped = mae.get(("By group", "DART"))
     if grouped and full:

@@ -42,7 +42,7 @@ QUICK: dict[str, Any] = {
 }
 """Options of a quick run."""
 
-QUICK_MARK = "QUICK RUN, two epochs of a narrow model: these are not the figures that the layers reach"
+QUICK_MARK = "QUICK RUN, two epochs of a narrow model: these are not the errors that the layers reach"
 
 COLUMNS = (
     *("target", "layer", "edges"),
@@ -58,7 +58,7 @@ class Layer:
 
     conv: str  #: Import path of its class.
     conv_args: dict[str, Any] = field(default_factory=dict)  #: Arguments specific to this class.
-    #: Whether it uses all pairs of atoms with their shells as edges, instead of pairs within a cut-off.
+    #: Whether it uses all pairs of atoms with their shells as edges, instead of pairs within a cutoff.
     every_pair: bool = False
 
 
@@ -167,7 +167,7 @@ def _changes(layer: Layer, target: str, options: ReproduceLayersOptions, fold: i
 
 
 def _without_cutoff(target: str) -> str:
-    """Configuration without a cut-off, as null on the command line does not reach a model given by class_path."""
+    """Configuration without a cutoff, as null on the command line does not reach a model given by class_path."""
     model: dict[str, Any] = {"model": {"init_args": {"cutoff": None}}}
     return json.dumps({"model": model if target == "energy" else {"init_args": model}})
 
@@ -247,7 +247,7 @@ def _line(result: Result) -> list[str]:
     return [
         result.target,
         result.name,
-        "all, by shell" if LAYERS[result.name].every_pair else "within the cut-off",
+        "all, by shell" if LAYERS[result.name].every_pair else "within the cutoff",
         f"{result.parameters:,}",
         mean_and_spread(result.mae),
         mean_and_spread(result.rmse),

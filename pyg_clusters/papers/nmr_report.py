@@ -95,14 +95,14 @@ def write_results(
         f"{extent.epochs} epochs. Wasserstein distance (ppm) and Kolmogorov-Smirnov statistic (K-S) are between "
         "predicted and DFT distributions; peaks in ppm. Split of the paper: trained on 14 to 26 atoms, validated on 28 "
         "and 30, tested on 40. Five folds: by cluster. Populations come from the DFT calculation that the model is "
-        "meant to replace. Paper: its RMSE. Train, test: numbers of clusters. Minutes are those of one training on one "
+        "meant to replace. Paper: its RMSE. Train, test: numbers of clusters. Minutes are for one training run on one "
         "thread."
     ]
     title = "Kaneko et al. 2023, compared with the paper"
     notes = (
-        f"The figures are based on {labels.clusters} random clusters of {span(labels.sizes)} atoms "
+        f"The results are based on {labels.clusters} random clusters of {span(labels.sizes)} atoms "
         f"({labels.shielding.size:,} atoms). The paper has 2,000 clusters of 14 to 40 atoms, trains on those of 14 to "
-        "26, and tests on 200 of 40: its figures are for orientation."
+        "26, and tests on 200 of 40: its values are for orientation only."
     )
     judged = findings(results, labels, pairs)
     return write_report(folder, title, text, tables, figures, findings=judged, mark=mark, notes=notes)

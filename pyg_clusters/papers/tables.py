@@ -28,10 +28,10 @@ from pyg_clusters.terminal import print_table
 
 Row = TypeVar("Row")
 
-QUICK_MARK = "QUICK RUN, a few epochs only: these are not the figures that the recipes reach"
+QUICK_MARK = "QUICK RUN, a few epochs only: these are not the errors that the recipes reach"
 """Mark of every table of a quick run."""
 
-QUICK_TITLE = "QUICK RUN: not the figures that the recipes reach"
+QUICK_TITLE = "QUICK RUN: not the errors that the recipes reach"
 """Title of every figure of a quick run."""
 
 
@@ -155,7 +155,7 @@ def chosen_rows(only: Sequence[str] | None, rows: Sequence[Row], names: Callable
     known = {name.lower(): name for row in rows for name in names(row)}
     unknown = [word for word in only if word.lower() not in known]
     if unknown:
-        raise InputError(f"--only {unknown[0]!r} is in no table; there are {', '.join(known.values())}")
+        raise InputError(f"--only {unknown[0]!r} is not in any table; choose from {', '.join(known.values())}")
     words = {word.lower() for word in only}
     return [row for row in rows if words & {name.lower() for name in names(row)}]
 

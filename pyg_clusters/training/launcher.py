@@ -75,7 +75,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
     for training in trainings:
         _save_settings(training, folder)
     waiting = [training for training in trainings if not (folder / training.name / FINISHED).exists()]
-    print(f"{len(trainings)} trainings, {len(trainings) - len(waiting)} of them already finished")
+    print(f"{len(trainings)} training runs, {len(trainings) - len(waiting)} of them already finished")
     running: dict[Training, tuple[BaseProcess, float]] = {}
     # Signals are deferred, so that no training is lost between its start and the callback that stops it.
     with stopping_on_signals(), deferring_stop(), ExitStack() as stack:
@@ -85,7 +85,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
                 process = _begin(training, folder)
                 stack.callback(_stop, process)
                 running[training] = process, time.monotonic()
-                print(f"start {training.name}")
+                print(f"started {training.name}")
             time.sleep(POLL_SECONDS)
             check_stopped()  # the callbacks stop all trainings
             for training, (process, start) in list(running.items()):
@@ -94,7 +94,7 @@ def run_trainings(trainings: Sequence[Training], folder: Path, workers: int = 2)
                 del running[training]
                 if process.exitcode:
                     raise InputError(f"training {training.name} failed ({_last_line(folder, training)})")
-                print(f"end   {training.name} after {(time.monotonic() - start) / 60:.1f} min")
+                print(f"finished {training.name} after {(time.monotonic() - start) / 60:.1f} min")
 
 
 def _save_settings(training: Training, folder: Path):
@@ -127,7 +127,7 @@ def train_ensemble(recipe: Path, options: Sequence[str], number: int, folder: Pa
     if not recipe.is_file():
         raise InputError(f"{recipe}: no such recipe")
     if (folder / CONFIGURATION).exists():
-        raise InputError(f"{folder} already holds a run; choose another --out")
+        raise InputError(f"{folder} already contains a run; choose another --out")
     names = [f"member_{seed}" for seed in range(number)]
     with output_lock(folder, folder=True):
         notes = {"number": number, "options": list(options)}
