@@ -1,8 +1,8 @@
 r"""Pairs of atoms of isolated clusters: all pairs, pairs within a radius, and numbers of neighbours per shell.
 
 Neighbours are never dropped. In small clusters all pairs are compared. In clusters of :data:`LARGE` or more atoms a
-tree (:class:`scipy.spatial.cKDTree`) finds near pairs, and the number of atoms beyond the last radius is the difference
-to the total number: the cost per atom does not grow with the size of the cluster.
+tree (:class:`scipy.spatial.cKDTree`) finds near pairs, and the number of atoms beyond the last radius follows from the
+total number: the cost per atom does not grow with the size of the cluster.
 """
 
 from collections.abc import Iterator, Sequence
@@ -208,8 +208,8 @@ def check_complete(edge_index: Tensor, batch: Tensor):
 def distinct_counts(counts: Tensor) -> tuple[Tensor, Tensor]:
     """Distinct rows ``[num_rows, num_shells]`` of counts ``[num_atoms, num_shells]``, and the row of each atom.
 
-    Atoms of many clusters share few distinct rows, so networks of the counts are evaluated once per row instead of once
-    per atom.
+    Atoms of many clusters share few distinct rows, so networks applied to the counts are evaluated once per row instead
+    of once per atom.
     """
     base = int(counts.max()) + 1 if counts.numel() else 1
     if base ** counts.size(1) >= 2**63:

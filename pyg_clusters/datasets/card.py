@@ -35,7 +35,7 @@ class CardFile:
 
 @dataclass(frozen=True)
 class Card:
-    """Description of a data set, from the ``card.yaml`` beside its files."""
+    """Description of a data set, from the ``card.yaml`` next to its files."""
 
     name: str  #: Name of its folder.
     title: str  #: Title in one line.

@@ -266,7 +266,7 @@ def _frames(path: Path, copy: Path, kind: str, unfinished: bool) -> Iterator[Ato
             atoms = next(frames)
         except StopIteration:
             return
-        except Exception as error:  # ASE's readers raise many kinds
+        except Exception as error:  # ASE's readers raise errors of many kinds
             if number == 0:
                 raise InputError(f"{path}: ASE cannot read it as {kind} ({describe_error(error)})") from error
             if not unfinished:
@@ -302,13 +302,13 @@ def _trajectory(path: Path, copy: Path) -> Iterator[Atoms | BadFrame]:
     """Frames of ASE's own format, each of which can be read even if others are corrupted."""
     try:
         trajectory = Trajectory(str(copy))
-    except Exception as error:  # ASE's readers raise many kinds
+    except Exception as error:  # ASE's readers raise errors of many kinds
         raise InputError(f"{path}: ASE cannot read it as traj ({describe_error(error)})") from error
     with trajectory:
         for number in range(len(trajectory)):
             try:
                 atoms = trajectory[number]
-            except Exception as error:  # ASE's readers raise many kinds
+            except Exception as error:  # ASE's readers raise errors of many kinds
                 yield BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
                 continue
             yield atoms
@@ -318,13 +318,13 @@ def _database(path: Path, copy: Path, kind: str) -> Iterator[Atoms | BadFrame]:
     """Rows of an ASE database with their ``key_value_pairs`` and ``data``."""
     try:
         rows = list(connect(str(copy), type=kind, serial=True).select())
-    except Exception as error:  # ASE's readers raise many kinds
+    except Exception as error:  # ASE's readers raise errors of many kinds
         raise InputError(f"{path}: ASE cannot read it as {kind} ({describe_error(error)})") from error
     for number, row in enumerate(rows):
         try:
             atoms = row.toatoms()
             values = {**row.get("data", {}), **row.key_value_pairs}
-        except Exception as error:  # ASE's readers raise many kinds
+        except Exception as error:  # ASE's readers raise errors of many kinds
             yield BadFrame(str(path), number, f"cannot be read ({describe_error(error)})")
             continue
         for key, value in values.items():

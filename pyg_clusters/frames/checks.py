@@ -302,7 +302,7 @@ def _order_by_x(block: FrameBlock) -> np.ndarray:
 
 
 def warn_of_sizes(file: str, sizes: np.ndarray, size_range: tuple[int, int]):
-    """Warn of clusters that are smaller or larger than those of a training set.
+    """Warn about clusters that are smaller or larger than those of a training set.
 
     Args:
         file: Name of the file or files, for the message.

@@ -93,7 +93,7 @@ def _check_pieces(unwrapped: Unwrapped, z: np.ndarray, pos: np.ndarray, cell: np
 
 
 def _would_join(z: np.ndarray, pos: np.ndarray, cell: np.ndarray) -> bool:
-    """Whether a frame would be one isolated cluster if its cell was periodic in all directions."""
+    """Whether a frame would be one isolated cluster if its cell were periodic in all directions."""
     if not are_usable(cell[None])[0]:
         return False
     unwrapped = unwrap(z, pos, cell)

@@ -77,7 +77,7 @@ def is_number(word: str | bytes) -> bool:
 
 
 def warn_of_unended(where: object):
-    """Warn that the last line of a text has no line end."""
+    """Warn that the last line of a text has no newline."""
     warnings.warn(
         f"{where}: the last line has no newline; if the file is still being written, its last number may be truncated",
         stacklevel=3,
@@ -85,7 +85,7 @@ def warn_of_unended(where: object):
 
 
 class TextLines:
-    """Lines of a binary stream, of which a chunk is in memory at a time.
+    """Lines of a binary stream, one chunk in memory at a time.
 
     Args:
         path: Name of the file, for messages.

@@ -76,7 +76,7 @@ def _frame(lines: TextLines, num_atoms: int) -> TextFrame | None:
     if comment is None or atoms is None:
         return None
     lines.skip(2 + num_atoms)
-    lines.has(1)  # reads on at the end of the chunk, which shows whether the last line has a line end
+    lines.has(1)  # reads on at the end of the chunk, which shows whether the last line has a newline
     return TextFrame(comment.rstrip(b"\r\n"), atoms, num_atoms)
 
 

@@ -36,7 +36,7 @@ class OutputScale(nn.Module):
         self.fit_blocks([(z, ptr, target)])
 
     def fit_blocks(self, blocks: Iterable[tuple[Tensor, Tensor, Tensor]]):
-        """Like :meth:`fit`, for blocks of clusters, of which one is in memory at a time."""
+        """Like :meth:`fit`, for blocks of clusters, one in memory at a time."""
         raise NotImplementedError
 
     def warn_unfitted(self):

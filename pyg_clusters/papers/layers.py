@@ -93,18 +93,18 @@ class Result:
 
     name: str  #: Name of the layer.
     target: str  #: ``"energy"`` (errors in kcal/mol per cluster) or ``"shielding"`` (ppm per atom).
-    mae: tuple[float, ...]  #: Errors on the test set, one per training.
-    rmse: tuple[float, ...]  #: Root mean square errors on the test set, one per training.
+    mae: tuple[float, ...]  #: Errors on the test set, one per training run.
+    rmse: tuple[float, ...]  #: Root mean square errors on the test set, one per training run.
     parameters: int  #: Number of parameters.
     epoch_seconds: float  #: Processor time of the training steps of an epoch, one thread.
     frames_per_second: float  #: Predicted clusters per second of processor time, one thread.
 
 
 def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
-    """Run the missing trainings, and compare layers in the same model.
+    """Perform the missing training runs, and compare layers in the same model.
 
     Raises:
-        InputError: If a layer is unknown or a training fails.
+        InputError: If a layer is unknown or a training run fails.
     """
     if options.quick:
         options = replace(options, **QUICK)
@@ -133,7 +133,7 @@ def reproduce_layers(options: ReproduceLayersOptions) -> Reproduction:
 
 
 def trainings(names: Sequence[str], targets: Sequence[str], options: ReproduceLayersOptions) -> list[Training]:
-    """Trainings of layers."""
+    """Training runs of layers."""
     planned = []
     for target in targets:
         for name in names:
@@ -144,12 +144,12 @@ def trainings(names: Sequence[str], targets: Sequence[str], options: ReproduceLa
 
 
 def folder_name(name: str, target: str, fold: int = 0) -> str:
-    """Folder of a training."""
+    """Folder of a training run."""
     return f"{name}_{target}" + (f"_fold{fold}" if target == "shielding" else "")
 
 
 def _changes(layer: Layer, target: str, options: ReproduceLayersOptions, fold: int) -> tuple[str, ...]:
-    """Options of a training that modify its recipe."""
+    """Options of a training run that modify its recipe."""
     training = "--model" if target == "energy" else "--model.init_args"
     model = f"{training}.model.init_args"
     epochs = options.epochs if target == "energy" else options.shielding_epochs
@@ -173,10 +173,10 @@ def _without_cutoff(target: str) -> str:
 
 
 def results(names: Sequence[str], targets: Sequence[str], folder: Path, folds: int) -> list[Result]:
-    """Errors of finished trainings and speed of their models.
+    """Errors of finished training runs and speed of their models.
 
     Raises:
-        InputError: If a training is not finished.
+        InputError: If a training run is not finished.
     """
     achieved = []
     for target in targets:

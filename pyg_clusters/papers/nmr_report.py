@@ -44,10 +44,10 @@ PAIR_COLUMNS = ("table", "first minus second", "RMSE", "first lower", "Wasserste
 
 
 def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
-    """Run the missing fits and trainings, and write our figures beside those of Kaneko et al. 2023.
+    """Perform the missing fits and training runs, and write our results next to those of Kaneko et al. 2023.
 
     Raises:
-        InputError: If a row is unknown or a training fails.
+        InputError: If a row is unknown or a training run fails.
     """
     datasets = {name: SodiumShielding(subset=name, pre_filter=UnrelaxedOnly()) for name in ("stable", "all_sizes")}
     dataset = datasets["stable"]
@@ -77,7 +77,7 @@ def reproduce_nmr(options: ReproduceNmrOptions) -> Reproduction:
 def write_results(
     results: Sequence[nmr.Result], dataset: SodiumShielding, extent: nmr.Extent, folder: Path, quick: bool
 ) -> Reproduction:
-    """Write tables, findings and figures of finished trainings."""
+    """Write tables, findings and figures of finished training runs."""
     every = SodiumShielding()
     labels, pairs = Labels.of(dataset), relaxed_pairs(every)
     tables = [Table("Kaneko et al. 2023: errors in ppm per atom", COLUMNS, lines_of(results))]
@@ -142,7 +142,7 @@ def lines_of(results: Sequence[nmr.Result]) -> list[list[str]]:
 
 
 def _part_lines(results: Sequence[nmr.Result]) -> list[list[object]]:
-    """Errors of each training or fit on its own test set."""
+    """Errors of each training run or fit on its own test set."""
     lines = {}
     for result in results:
         for (seed, division), metrics in result.parts.items():

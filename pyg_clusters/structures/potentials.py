@@ -172,9 +172,9 @@ class ModelCalculator(Calculator):
 
     A cluster in a periodic cell is joined across the cell faces for the calculation; ``atoms`` is not modified.
 
-    A cluster in pieces far apart is refused: a cell may have cut it, or its positions are not in Å. This is checked in
-    the first calculation, and when the elements or the cell change or an atom has moved by more than 3 Å, so that a
-    cluster may dissociate during molecular dynamics.
+    A cluster in pieces far apart raises an error: a cell may have cut it, or its positions may not be in Å. This is
+    checked in the first calculation, and when the elements or the cell change or an atom has moved by more than 3 Å, so
+    that a cluster may dissociate during molecular dynamics.
 
     Atomic energies are available if the model has the method ``atomic_energies``. For an
     :class:`~pyg_clusters.models.Ensemble`, the results are means over its members, and ``results["energy_spread"]`` is

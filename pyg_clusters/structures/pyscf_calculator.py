@@ -195,7 +195,7 @@ def basis_shells(symbol: str, basis: str) -> list:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PySCF suggests to look for the basis set online
+            warnings.simplefilter("ignore")  # PySCF suggests looking for the basis set online
             return gto.basis.load(basis, symbol)
     except (RuntimeError, KeyError):  # PySCF's BasisNotFoundError is a RuntimeError
         return []
