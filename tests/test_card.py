@@ -24,7 +24,7 @@ def load(folder, content):
     return Card.load(path)
 
 
-def test_gallium_card_is_true_of_its_files():
+def test_gallium_card_matches_its_files():
     card = Card.load(GALLIUM / "card.yaml")
     assert set(card.files) == {file.name for file in GALLIUM.glob("*.extxyz")}
     assert set(card.files) == {

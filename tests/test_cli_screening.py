@@ -361,7 +361,7 @@ def test_a_single_result_has_no_error_without_the_mean():
     assert (formula, single) == ("Ga40", 1) and np.isnan(unknown)
 
 
-def test_inputs_state_charge_and_spin_or_say_that_they_do_not(tmp_path):
+def test_inputs_state_charge_and_spin_or_give_a_warning(tmp_path):
     """A cation and a triplet of sodium; Gaussian writes charge and multiplicity before the atoms, VASP neither."""
     tetramer = [[0.0, 0.0, 0.0], [3.3, 0.0, 0.0], [1.65, 2.86, 0.0], [1.65, 1.0, 3.0]]
     cation = Atoms("Na3", tetramer[:3], info={"charge": 1, "multiplicity": 1})

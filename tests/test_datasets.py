@@ -317,7 +317,7 @@ def test_filter_comes_before_transform_and_keeps_the_numbers(tmp_path, file):
     assert dataset._data.idx.tolist() == [2, 3, 4]
 
 
-def test_damaged_processed_file_is_named(tmp_path, file):
+def test_corrupted_processed_file_is_named(tmp_path, file):
     ClusterDataset(tmp_path, file)
     (path,) = processed(tmp_path)
     path.write_bytes(path.read_bytes()[:100])

@@ -134,7 +134,7 @@ def test_totals_that_single_precision_would_round_are_distinguished(tmp_path):
 
 
 def test_energies_of_two_zeros_give_a_warning(tmp_path):
-    """Binding energies beside total energies, which a fit of references would refuse."""
+    """Binding energies mixed with total energies, which a fit of references would refuse."""
     for name, zero in (("a", 0.0), ("b", -52000.0)):
         frames = [Icosahedron("Ga", 2, latticeconstant=4.0) for _ in range(3)]
         for number, frame in enumerate(frames):

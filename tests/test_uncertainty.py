@@ -143,7 +143,7 @@ def test_members_that_do_not_belong_together_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("num", [19, 100])
-def test_coverage_is_at_least_what_is_asked_for_on_exchangeable_data(num):
+def test_coverage_is_at_least_the_requested_one_on_exchangeable_data(num):
     """Coverage of a new score over many draws is ceil((n + 1) c) / (n + 1), whatever the distribution."""
     rng = np.random.default_rng(0)
     repeats, coverage = 4000, 0.9
