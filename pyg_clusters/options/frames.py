@@ -60,7 +60,7 @@ class InfoOptions:
 @verb(
     "describe",
     "pyg_clusters.analysis.describe",
-    "compute g(r), shell radii, shell counts and isomers with equal counts",
+    "compute g(r), shell radii, shell counts and collisions",
     "gallium --out description",
 )
 @dataclass(kw_only=True)
@@ -185,7 +185,7 @@ class SpectrumOptions(OverwriteOptions, DeviceOptions, FrameOptions, ModelOption
 @verb(
     "export",
     "pyg_clusters.inference.export.export",
-    "write a model to a file for LAMMPS, i-PI, ASE and other programs",
+    "write a model to a file for LAMMPS, i-PI, ASE, ...",
     "gallium-forces gallium.pt",
 )
 @dataclass(kw_only=True)

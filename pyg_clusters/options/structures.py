@@ -208,7 +208,7 @@ class LabelOptions(OverwriteOptions, RayOptions, FrameOptions):
             raise InputError(f"--workers {self.workers}: a Ray cluster has its own workers; leave out --workers")
 
 
-VERBS["label"] = Verb("label clusters with energies and forces, or with DFT shieldings", kind="label")
+VERBS["label"] = Verb("label clusters with energies and forces, or shieldings", kind="label")
 
 
 @verb(

@@ -60,35 +60,59 @@ class NewRecipeOptions(OverwriteOptions, FrameOptions):
 TRAIN_HELP = """usage: pyg-clusters train RECIPE --out RUN [OPTIONS]
        pyg-clusters train --resume RUN [OPTIONS]
 
-Train a model from a YAML recipe. The run folder contains the resolved configuration, metrics.csv (a row per
-epoch), the best model, the state to resume from, the split, and, after training, predictions, errors and figures of the
-test set. An interrupted run can be resumed, with the same result as an uninterrupted one.
+Train a model from a YAML recipe. The run folder contains the resolved
+configuration, metrics.csv (a row per epoch), the best model, the state to
+resume from, the split, and, after training, predictions, errors and figures
+of the test set. An interrupted run can be resumed, with the same result as an
+uninterrupted one.
 
-  RECIPE, --config RECIPE    YAML file, or a name from pyg-clusters recipes (pyg-clusters new-recipe writes one for
-                             your own files); a later --config overrides values of an earlier one
-  --out FOLDER               folder of the run (default: runs/run)
-  --resume RUN               resume an interrupted run, or extend a finished one with a larger --trainer.max_epochs
-  --init-from MODEL          start from the weights of a trained model: a folder, or the name of a pretrained model
-  --ensemble N               train N members with the seeds 0 to N - 1 on one split, in folders under --out, which is
-                             then used like the folder of a run
-  --workers N                number of members trained in parallel (default: 2)
-  --seed_everything N        seed of the weights and of the order of the clusters
+  RECIPE, --config RECIPE
+                         YAML file, or a name from pyg-clusters recipes
+                         (pyg-clusters new-recipe writes one for your own
+                         files); a later --config overrides values of an
+                         earlier one
+  --out FOLDER           folder of the run (default: runs/run)
+  --resume RUN           resume an interrupted run, or extend a finished one
+                         with a larger --trainer.max_epochs
+  --init-from MODEL      start from the weights of a trained model: a folder,
+                         or the name of a pretrained model
+  --ensemble N           train N members with the seeds 0 to N - 1 on one
+                         split, in folders under --out, which is then used
+                         like the folder of a run
+  --workers N            number of members trained in parallel (default: 2)
+  --seed_everything N    seed of the initial weights and of position noise
+                         (seed of the order: --data.shuffle_seed N)
 
-Every value of a recipe is also an option, and every class can be replaced by name or import path:
-  --data.dataset CLASS       data set; its arguments are --data.dataset.NAME VALUE
-  --data.split KIND          group, random, size, fold, paper, or the folder of a saved split
-  --data.batch_size N        clusters in a batch
-  --data.copies_together true    keep copies of a structure in one part of the split
-  --model CLASS              EnergyTraining, ForceTraining or ShieldingTraining
-  --model.model CLASS        model, for example DART or pyg_clusters.models.SmoothDART
-  --model.optimizer CLASS    optimiser; --model.scheduler CLASS: schedule of the learning rate
-  --trainer.max_epochs N     maximum number of epochs
-  --trainer.max_time DD:HH:MM:SS    stop after the epoch in which this time is reached, including resumed parts
-  --trainer.logger CLASS     CSVLogger, TensorBoardLogger, ...; its arguments are --trainer.logger.NAME VALUE;
-                             such a run is resumed with --trust, as its logger may write any file
-  --trainer.accelerator gpu --trainer.devices 2 ...    any argument of the Trainer of PyTorch Lightning
+Every value of a recipe is also an option, and every class can be replaced by
+name or import path:
+  --data.dataset CLASS   data set; its arguments are --data.dataset.NAME VALUE
+  --data.split KIND      group, random, size, fold, paper, or the folder of a
+                         saved split
+  --data.batch_size N    clusters in a batch
+  --data.copies_together true
+                         keep copies of a structure in one part of the split
+  --model CLASS          EnergyTraining, ForceTraining or ShieldingTraining
+  --model.model CLASS    model, for example DART or
+                         pyg_clusters.models.SmoothDART
+  --model.optimizer CLASS
+                         optimiser
+  --model.scheduler CLASS
+                         schedule of the learning rate
+  --trainer.max_epochs N
+                         maximum number of epochs
+  --trainer.max_time DD:HH:MM:SS
+                         stop after the epoch in which this time is reached,
+                         including resumed parts
+  --trainer.logger CLASS
+                         CSVLogger, TensorBoardLogger, ...; its arguments are
+                         set by --trainer.logger.NAME VALUE; such a run is
+                         resumed with --trust, as its logger may write any
+                         file
+  --trainer.accelerator gpu --trainer.devices 2 ...
+                         any argument of the Trainer of PyTorch Lightning
 
-  --config RECIPE --print_config    print all values, including defaults, and exit
+  --config RECIPE --print_config
+                         print all values, including defaults, and exit
 
 example: pyg-clusters train dart-gallium --out runs/dart
 """
@@ -117,7 +141,7 @@ class EnsembleOptions:
 @verb(
     "evaluate",
     "pyg_clusters.evaluation.evaluate",
-    "compute errors of a trained model on its test set or on labelled frames",
+    "compute errors of a model on test or labelled frames",
     "runs/dart",
 )
 @dataclass(kw_only=True)
