@@ -231,7 +231,7 @@ def test_flags_list_what_the_training_set_lacks():
     flags = known.flags(*flat([larger, short, far, alien, cluster, shuffled]))
     assert flags[0].startswith("size 55 outside 13 to 13") and "counts of 100 %" in flags[0]
     assert "distance 1.50 Å below" in flags[1]
-    assert "from its nearest, above" in flags[2]
+    assert "from its nearest neighbour, above" in flags[2]
     assert flags[3] == "Na not seen" and flags[4] == ""
     assert "counts of" in flags[5]
     again = OutOfRangeFlagger(**json.loads(json.dumps(asdict(known))))
