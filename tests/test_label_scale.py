@@ -141,7 +141,9 @@ def test_energies_of_two_zeros_give_a_warning(tmp_path):
             frame.info["energy"] = 13 * zero - 30.0 - number
         write_extxyz(tmp_path / f"{name}.extxyz", frames)
     ClusterDataset(tmp_path, tmp_path / "b.extxyz")
-    with pytest.warns(UserWarning, match="targets differ by up to 26000.1 eV per atom .* have different zeros or units"):
+    with pytest.warns(
+        UserWarning, match="targets differ by up to 26000.1 eV per atom .* have different zeros or units"
+    ):
         ClusterDataset(tmp_path, [tmp_path / "a.extxyz", tmp_path / "b.extxyz"])
     both = Frames.open([tmp_path / "a.extxyz", tmp_path / "b.extxyz"], properties=["energy"])
     write_store(tmp_path / "both.h5", both, compressed=False)
